@@ -1,0 +1,51 @@
+"""Who is calling: an API key or a logged-in user. `request.auth` is a `graphs.access.Caller` either way."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework import authentication, exceptions
+from rest_framework.request import Request
+
+from graphs import keys
+from graphs.access import Caller, caller_of_key, caller_of_user
+
+
+class ApiKeyAuthentication(authentication.BaseAuthentication):
+    """`X-API-Key: sm_…`, or the same as a bearer token."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Caller] | None:
+        text = request.headers.get("X-API-Key", "")
+        if not text and (bearer := request.headers.get("Authorization", "")).startswith("Bearer sm_"):
+            text = bearer.removeprefix("Bearer ")
+        if not text:
+            return None
+        if (key := keys.find_key(text)) is None:
+            raise exceptions.AuthenticationFailed("Invalid API key")
+        return key, caller_of_key(key)
+
+    def authenticate_header(self, request: Request) -> str:
+        return "ApiKey"
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """The admin's login, with CSRF protection."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Caller] | None:
+        found = super().authenticate(request)
+        return (found[0], caller_of_user(found[0])) if found else None
+
+
+class _KeySchema(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = ApiKeyAuthentication
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+
+
+class _SessionSchema(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = SessionAuthentication
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}

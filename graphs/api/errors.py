@@ -1,0 +1,69 @@
+"""The one error handler: every refusal becomes the same shape, RFC 9457's members with `detail` always present."""
+
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from graphs.errors import StateManagerError
+
+PROBLEM = "application/problem+json"
+
+
+def problem(status: int, detail: Any, **extra: Any) -> dict[str, Any]:
+    """The body of a refusal."""
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **extra}
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler. Errors that nobody foresaw are left to Django (500), a database that is away to the middleware (503)."""
+    headers: dict[str, str] = {}
+    if isinstance(error, StateManagerError):
+        body = problem(error.status, str(error), **error.extra)
+    elif isinstance(error, exceptions.ValidationError):
+        body = problem(422, list(_fields(error.detail, ["body"])))
+    elif isinstance(error, exceptions.ParseError):
+        body = problem(422, str(error.detail))
+    elif isinstance(error, RequestDataTooBig):
+        body = problem(413, "The body is too large.")
+    elif isinstance(error, exceptions.APIException):
+        body = problem(error.status_code, str(error.detail))
+        headers = _headers(error)
+    elif isinstance(error, Http404 | PermissionDenied):
+        body = problem(404 if isinstance(error, Http404) else 403, str(error) or "Not found.")
+    else:
+        return None
+    return Response(body, body["status"], headers=headers, content_type=PROBLEM)
+
+
+def _headers(error: exceptions.APIException) -> dict[str, str]:
+    headers = {"WWW-Authenticate": header} if (header := getattr(error, "auth_header", None)) else {}
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait) + 1)
+    return headers
+
+
+def _fields(detail: Any, place: list[str | int]) -> Any:
+    """DRF's nested errors as a flat list of {loc, msg, type}."""
+    if isinstance(detail, dict):
+        for key, value in detail.items():
+            yield from _fields(value, place if key == "non_field_errors" else [*place, key])
+    elif isinstance(detail, list):
+        for at, value in enumerate(detail):
+            yield from _fields(value, [*place, at] if isinstance(value, dict | list) else place)
+    else:
+        yield {"loc": place, "msg": str(detail), "type": getattr(detail, "code", "invalid")}
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """404 for paths that lead nowhere."""
+    return JsonResponse(problem(404, "Not Found"), status=404, content_type=PROBLEM)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500; the request's id finds the trace in the log."""
+    body = problem(500, "An unexpected error. The log has more under this request id.", request_id=getattr(request, "id", None))
+    return JsonResponse(body, status=500, content_type=PROBLEM)

@@ -1,0 +1,48 @@
+"""Finding what a path or a body names, among what the caller may see: anything else is not found."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from graphs import errors
+from graphs.access import Caller
+from graphs.models import Dataset, Graph, Namespace
+
+DEFAULT_NAMESPACE = "default"
+MAX_ID = 2**63 - 1
+
+
+def number(text: Any) -> int | None:
+    """A row id from a path or query; None for anything that can't be one."""
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and int(text[:20]) <= MAX_ID and len(text) < 20 else None
+
+
+def graph_of(caller: Caller, graph_id: str) -> Graph:
+    found = Graph.objects.visible_to(caller).with_version().filter(pk=number(graph_id)).first() if number(graph_id) else None
+    if found is None:
+        raise errors.NotFound(f"There is no graph {graph_id[:50]!r}.")
+    return found
+
+
+def dataset_of(caller: Caller, dataset_id: str) -> Dataset:
+    found = Dataset.objects.visible_to(caller).with_tables().filter(pk=number(dataset_id)).first() if number(dataset_id) else None
+    if found is None:
+        raise errors.NotFound(f"There is no dataset {dataset_id[:50]!r}.")
+    return found
+
+
+def namespace_for(caller: Caller, name: str | None) -> Namespace:
+    """The namespace to make something in: the named one, else the only one of the caller's key, else "default"."""
+    if name is None and caller.namespaces is not None and len(caller.namespaces) == 1:
+        return Namespace.objects.get(pk=next(iter(caller.namespaces)))
+    name = name or DEFAULT_NAMESPACE
+    found = Namespace.objects.filter(name=name).first()
+    if found is None and caller.namespaces is None:
+        try:
+            Namespace(name=name).clean_fields()
+        except ValidationError as error:
+            raise errors.Malformed(f"{name!r} can't be the name of a namespace: {error.messages[0]}") from None
+        found, _ = Namespace.objects.get_or_create(name=name)
+    if found is None or not caller.sees(found.pk):
+        raise errors.NotFound(f"There is no namespace {name!r}.")
+    return found

@@ -1,0 +1,24 @@
+"""What a caller may do, by scope. Views that name no scope for a method refuse it."""
+
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from graphs.access import Caller
+
+
+class Denied(BasePermission):
+    """The default: nothing."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return False
+
+
+class Scoped(BasePermission):
+    """The caller has the scope that the view's `scopes` names for the method."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        scope = view.scopes.get("GET" if request.method in ("HEAD", "OPTIONS") else request.method)
+        self.message = f"This needs the scope {scope!r}."
+        return isinstance(request.auth, Caller) and scope is not None and request.auth.may(scope)

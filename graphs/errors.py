@@ -1,0 +1,43 @@
+"""The application's errors. Each knows its HTTP status and says in one sentence what is wrong; `graphs.api.errors` renders them."""
+
+from typing import Any
+
+
+class StateManagerError(Exception):
+    """The family; `extra` holds members that the answer carries beside the sentence."""
+
+    status = 400
+
+    def __init__(self, message: str, **extra: Any) -> None:
+        super().__init__(message)
+        self.extra = extra
+
+
+class NotFound(StateManagerError):
+    """Unknown, or another tenant's: the answer is the same."""
+
+    status = 404
+
+
+class Conflict(StateManagerError):
+    """A taken name or an illegal move; `allowed` lists what would be legal."""
+
+    status = 409
+
+
+class TooLarge(StateManagerError):
+    """A payload or file over its limit."""
+
+    status = 413
+
+
+class Malformed(StateManagerError):
+    """Input that can't be understood; `errors` lists every problem with its place."""
+
+    status = 422
+
+
+class InvalidGraph(StateManagerError):
+    """A graph that can't run; `errors` lists its problems."""
+
+    status = 400

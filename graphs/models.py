@@ -1,0 +1,202 @@
+"""What could run and who may run it: namespaces, keys, nodes, graphs and their versions, datasets."""
+
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from graphs import plan
+from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet
+
+
+def _filled(field: str, name: str) -> models.CheckConstraint:
+    return models.CheckConstraint(condition=~Q(**{field: ""}), name=name)
+
+
+class Namespace(models.Model):
+    """The tenant: everything else lies in one."""
+
+    name = models.CharField(max_length=100, unique=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name"]
+        constraints: ClassVar = [_filled("name", "namespace_named")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiKey(models.Model):
+    """A credential for integrations. Only a hash of its secret is stored; `graphs.keys` makes and checks them."""
+
+    class Scope(models.TextChoices):
+        READ = "read"
+        RUN = "run"
+        WORKER = "worker"
+        ADMIN = "admin"
+
+    name = models.CharField(max_length=100, blank=True)
+    prefix = models.CharField(max_length=16, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False)
+    scope = models.CharField(max_length=10, choices=Scope.choices, default=Scope.RUN)
+    namespaces = models.ManyToManyField(Namespace, blank=True, help_text="None means all namespaces.")
+    all_namespaces = models.BooleanField(default=False, help_text="Opens every namespace, those made later too.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(scope__in=["read", "run", "worker", "admin"]), name="apikey_scope_known")]
+
+    def __str__(self) -> str:
+        return f"{self.name or 'unnamed'} ({self.prefix}…)"
+
+
+class RegisteredNode(models.Model):
+    """Something that can be executed: `builtin` nodes live in our code, `worker` nodes in external processes."""
+
+    class Executor(models.TextChoices):
+        BUILTIN = "builtin"
+        WORKER = "worker"
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="nodes")
+    name = models.CharField(max_length=200)
+    executor = models.CharField(max_length=10, choices=Executor.choices)
+    description = models.TextField(blank=True)
+    inputs_schema = models.JSONField(default=dict)
+    outputs_schema = models.JSONField(default=dict)
+    secrets = models.JSONField(default=list)
+    runtime_name = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "registered node"
+        ordering = ["namespace__name", "name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "name"], name="node_once_per_namespace"),
+            models.CheckConstraint(condition=Q(executor__in=["builtin", "worker"]), name="node_executor_known"),
+            _filled("name", "node_named"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.namespace.name}/{self.name}"
+
+
+class Graph(models.Model):
+    """A named graph; what it consists of is in its versions, of which `current` runs next."""
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="graphs")
+    name = models.CharField(max_length=200)
+    current = models.ForeignKey("GraphVersion", null=True, editable=False, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = GraphQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["namespace__name", "name"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="graph_once_per_namespace"), _filled("name", "graph_named")]
+
+    def __str__(self) -> str:
+        return f"{self.namespace.name}/{self.name}"
+
+
+class GraphVersion(models.Model):
+    """One immutable definition of a graph. A run pins the version that it started with."""
+
+    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    definition = models.JSONField()
+    checksum = models.CharField(max_length=64)
+    note = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+
+    class Meta:
+        ordering = ["graph_id", "-number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["graph", "number"], name="version_number_once"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="version_number_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.graph} version {self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise ValidationError("A graph version can't be changed; publish a new one.")
+        super().save(*args, **kwargs)
+
+    @property
+    def plan(self) -> "plan.Plan":
+        return plan_of(self.pk)
+
+
+class Dataset(models.Model):
+    """Named tables that a run works on. The id is what `?dataset_id=` takes."""
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="datasets")
+    name = models.CharField(max_length=200)
+    source = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = DatasetQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["namespace__name", "name"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="dataset_once_per_namespace"), _filled("name", "dataset_named")]
+
+    def __str__(self) -> str:
+        return f"{self.namespace.name}/{self.name}"
+
+
+class DatasetTable(models.Model):
+    """One table of a dataset: a UTF-8 CSV or JSON Lines file in the default storage."""
+
+    class Format(models.TextChoices):
+        CSV = "csv"
+        JSONL = "jsonl"
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="tables")
+    name = models.CharField(max_length=200)
+    file = models.CharField(max_length=500)
+    format = models.CharField(max_length=5, choices=Format.choices)
+    columns = models.JSONField(default=list)
+    rows = models.BigIntegerField(default=0)
+    size = models.BigIntegerField(default=0)
+    checksum = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["dataset_id", "name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["dataset", "name"], name="table_once_per_dataset"),
+            models.CheckConstraint(condition=Q(format__in=["csv", "jsonl"]), name="table_format_known"),
+            models.CheckConstraint(condition=Q(rows__gte=0, size__gte=0), name="table_counts_positive"),
+            _filled("name", "table_named"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@lru_cache(maxsize=512)
+def plan_of(version_id: int) -> plan.Plan:
+    """The compiled plan of a version; versions never change, so a process compiles each once."""
+    return plan.compile_plan(GraphVersion.objects.values_list("definition", flat=True).get(pk=version_id))
+
+
+@lru_cache(maxsize=512)
+def namespace_id(name: str) -> int:
+    """The id of a namespace; names are never given to another one within the life of a process."""
+    return int(Namespace.objects.values_list("pk", flat=True).get(name=name))

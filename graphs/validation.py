@@ -1,0 +1,304 @@
+"""What is wrong with a definition: every problem at once, each with its place. Pure.
+
+Malformed nodes and edges are reported and left out, and the rest is judged without them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jsonschema_rs
+
+from graphs import expressions, plan, references, retrying, topology
+
+MAX_NODES = 10_000
+_ID = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"}
+NODE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "kind"],
+    "properties": {
+        "id": _ID,
+        "kind": _ID,
+        "namespace": {"type": "string", "maxLength": 100},
+        "label": {"type": "string", "maxLength": 500},
+        "data": {
+            "type": ["object", "null"],
+            "properties": {
+                "inputs": {"type": "object"},
+                "unites": {
+                    "type": ["object", "null"],
+                    "required": ["identifier"],
+                    "properties": {"identifier": _ID, "strategy": {"enum": ["ALL_SUCCESS", "ALL_DONE"]}},
+                    "additionalProperties": False,
+                },
+                "retry": retrying.SCHEMA,
+                "timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
+                "side_effects": {"type": "boolean"},
+            },
+        },
+        "position": {"type": ["object", "null"], "properties": {"x": {"type": "number"}, "y": {"type": "number"}}},
+    },
+}
+EDGE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["from", "to"],
+    "properties": {
+        "id": {"type": "string", "maxLength": 200},
+        "from": _ID,
+        "to": _ID,
+        "kind": {"type": ["string", "null"], "maxLength": 100},
+        "data": {"type": ["object", "null"], "properties": {"when": {"type": ["string", "null"]}}},
+    },
+}
+_PERCENT = {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}
+_MAX_FAILURES = {"anyOf": [{"type": "integer", "minimum": 0}, _PERCENT, {"type": "null"}]}
+GRAPH_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["nodes", "edges"],
+    "properties": {
+        "nodes": {"type": "array", "minItems": 1, "maxItems": MAX_NODES},
+        "edges": {"type": "array", "maxItems": 10 * MAX_NODES},
+        "inputs": {"type": ["object", "null"]},
+        "metadata": {"type": ["object", "null"]},
+        "settings": {
+            "type": ["object", "null"],
+            "properties": {
+                "failure_policy": {"enum": ["continue", "stop"]},
+                "max_failures": {
+                    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}, {"type": "null"}]
+                },
+                "max_steps": {"type": ["integer", "null"], "minimum": 1},
+                "retry": retrying.SCHEMA,
+                "store": {
+                    "type": "object",
+                    "properties": {"required_keys": {"type": "array", "items": _ID, "uniqueItems": True}, "default_values": {"type": "object"}},
+                    "additionalProperties": False,
+                },
+            },
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def _closed(retrieve_nothing: str) -> Any:
+    raise ValueError(f"a schema may not refer to {retrieve_nothing}")
+
+
+def schema_validator(schema: Mapping[str, Any]) -> Any:
+    """A JSON Schema validator that never fetches anything. Raises ValueError for what is no schema."""
+    return jsonschema_rs.validator_for(dict(schema), retriever=_closed)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake. `type` is a word for programs, `path` a JSON pointer into the definition."""
+
+    type: str
+    message: str
+    path: str
+    nodeId: str | None = None  # noqa: N815  (the wire name, contract of seed 004)
+    edgeId: str | None = None  # noqa: N815
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What validation must know of a registered node; schemas may be None when nothing is declared."""
+
+    namespace: str
+    inputs_schema: Mapping[str, Any] | None
+    outputs_schema: Mapping[str, Any] | None
+
+
+FindKind = Callable[[str, str], Kind | None]  # (namespace or "", name)
+
+_graph_shape, _node_shape, _edge_shape = (schema_validator(schema) for schema in (GRAPH_SCHEMA, NODE_SCHEMA, EDGE_SCHEMA))
+
+
+def problems(definition: Any, find_kind: FindKind) -> list[Problem]:
+    """Everything wrong with the definition, in reading order; an empty list means that it can run."""
+    found = list(_misshapen(_graph_shape, definition, ""))
+    if not isinstance(definition, dict) or not all(isinstance(definition.get(key), list) for key in ("nodes", "edges")):
+        return found
+    nodes, edges = [], []
+    for at, node in enumerate(definition["nodes"]):
+        wrong = list(_misshapen(_node_shape, node, f"/nodes/{at}", node=_text(node, "id")))
+        found += wrong
+        if not wrong:
+            nodes.append((at, node))
+    for at, edge in enumerate(definition["edges"]):
+        wrong = list(_misshapen(_edge_shape, edge, f"/edges/{at}", edge=_text(edge, "id")))
+        found += wrong
+        if not wrong:
+            edges.append((at, edge))
+    return found + list(_Judge(definition, nodes, edges, find_kind).everything())
+
+
+def _text(value: Any, key: str) -> str | None:
+    return value.get(key) if isinstance(value, dict) and isinstance(value.get(key), str) else None
+
+
+def _misshapen(validator: Any, value: Any, at: str, node: str | None = None, edge: str | None = None) -> Iterator[Problem]:
+    for error in validator.iter_errors(value):
+        kind = "missing_field" if type(error.kind).__name__.endswith("Required") else "invalid_config"
+        place = at + "".join(f"/{part}" for part in error.instance_path)
+        if "type" in list(error.schema_path)[-1:]:
+            kind = "type_mismatch"
+        yield Problem(kind, error.message[:300], place or "/", node, edge)
+
+
+class _Judge:
+    """The rules that need more than one part of the definition, or the registry."""
+
+    def __init__(self, definition: Mapping[str, Any], nodes: list[tuple[int, Any]], edges: list[tuple[int, Any]], find_kind: FindKind) -> None:
+        self.settings = definition.get("settings") if isinstance(definition.get("settings"), dict) else {}
+        self.inputs = definition.get("inputs")
+        self.nodes, self.edges = nodes, edges
+        self.by_id = {node["id"]: node for _, node in nodes}
+        self.kinds = {node["id"]: find_kind(node.get("namespace") or "", node["kind"]) for _, node in nodes}
+
+    def everything(self) -> Iterator[Problem]:
+        yield from self._duplicates()
+        yield from self._edges()
+        yield from self._kinds()
+        yield from self._inputs_schema()
+        shape = None
+        try:
+            shape = topology.build(self.by_id, self._good_edges(), self._good_unites())
+        except topology.Cycle as cycle:
+            yield Problem("circular_dependency", f"the edges run in a circle: {cycle}", "/edges", nodeId=cycle.nodes[0])
+        yield from self._unites(shape)
+        for at, node in self.nodes:
+            yield from self._node_inputs(at, node, shape)
+
+    def _duplicates(self) -> Iterator[Problem]:
+        counts = Counter(node["id"] for _, node in self.nodes)
+        seen: set[str] = set()
+        for at, node in self.nodes:
+            if counts[node["id"]] > 1 and node["id"] in seen:
+                yield Problem("duplicate_id", f"the id {node['id']!r} stands {counts[node['id']]} times", f"/nodes/{at}/id", node["id"])
+            if node["id"] in ("store", "run"):
+                yield Problem("invalid_config", f"the id {node['id']!r} is reserved", f"/nodes/{at}/id", node["id"])
+            seen.add(node["id"])
+
+    def _edges(self) -> Iterator[Problem]:
+        seen: set[tuple[str, str]] = set()
+        for at, edge in self.edges:
+            for end in ("from", "to"):
+                if edge[end] not in self.by_id:
+                    yield Problem("dangling_edge", f"{edge[end]!r} is no node of this graph", f"/edges/{at}/{end}", None, edge.get("id"))
+            if (pair := (edge["from"], edge["to"])) in seen:
+                yield Problem("duplicate_edge", f"a second edge from {pair[0]!r} to {pair[1]!r}", f"/edges/{at}", pair[0], edge.get("id"))
+            seen.add(pair)
+            if condition := (edge.get("data") or {}).get("when"):
+                try:
+                    expressions.compiled(condition)
+                except expressions.BadExpression as error:
+                    yield Problem("invalid_config", f"the condition is no expression: {error}", f"/edges/{at}/data/when", edge["from"], edge.get("id"))
+
+    def _kinds(self) -> Iterator[Problem]:
+        for at, node in self.nodes:
+            if self.kinds[node["id"]] is None:
+                where = f"namespace {node['namespace']!r}" if node.get("namespace") else "this namespace"
+                yield Problem("unknown_node", f"no node {node['kind']!r} is registered in {where}", f"/nodes/{at}/kind", node["id"])
+
+    def _inputs_schema(self) -> Iterator[Problem]:
+        if isinstance(self.inputs, dict):
+            try:
+                schema_validator(self.inputs)
+            except ValueError as error:
+                yield Problem("invalid_config", f"`inputs` is no JSON Schema: {error}"[:300], "/inputs")
+
+    def _good_edges(self) -> list[tuple[str, str]]:
+        edges = [edge for _, edge in self.edges if edge["from"] in self.by_id and edge["to"] in self.by_id]
+        uniting = self._good_unites()
+        return plan.edges_of({"nodes": [node for _, node in self.nodes if node["id"] in uniting], "edges": edges})
+
+    def _good_unites(self) -> dict[str, str]:
+        unites = plan.unites_of({"nodes": [node for _, node in self.nodes]})
+        return {node: target for node, target in unites.items() if target in self.by_id and target != node}
+
+    def _unites(self, shape: topology.Topology | None) -> Iterator[Problem]:
+        for at, node in self.nodes:
+            target = plan.unites_of({"nodes": [node]}).get(node["id"])
+            if target is None:
+                continue
+            place = f"/nodes/{at}/data/unites/identifier"
+            if target not in self.by_id:
+                yield Problem("dangling_edge", f"it unites {target!r}, which is no node of this graph", place, node["id"])
+            elif target == node["id"]:
+                yield Problem("circular_dependency", "it unites itself", place, node["id"])
+            elif shape and not self._dominates(shape, target, node["id"]):
+                yield Problem("invalid_config", f"it unites {target!r}, but not every path to it passes {target!r}", place, node["id"])
+
+    @staticmethod
+    def _dominates(shape: topology.Topology, target: str, node: str) -> bool:
+        def passes(at: str) -> bool:
+            while at not in (topology.ROOT, target):
+                at = shape.dominator[at]
+            return at == target
+
+        return all(passes(parent) for parent in shape.parents[node])
+
+    def _node_inputs(self, at: int, node: Mapping[str, Any], shape: topology.Topology | None) -> Iterator[Problem]:
+        inputs = (node.get("data") or {}).get("inputs") or {}
+        place = f"/nodes/{at}/data/inputs"
+        for key, value in inputs.items():
+            try:
+                found = list(references.find(value))
+            except references.BadReference as error:
+                yield Problem("invalid_config", str(error), f"{place}/{key}", node["id"])
+                continue
+            for reference in found:
+                if wrong := self._unknown(reference, node["id"], shape):
+                    yield Problem("unknown_reference", wrong, f"{place}/{key}", node["id"])
+        if kind := self.kinds[node["id"]]:
+            yield from self._against_schema(node, inputs, kind, place, is_root=bool(shape and node["id"] in shape.roots))
+
+    def _unknown(self, reference: references.Reference, node: str, shape: topology.Topology | None) -> str | None:
+        if reference.source == "store":
+            store = self.settings.get("store") or {} if self.settings else {}
+            known = {*(store.get("required_keys") or ()), *(store.get("default_values") or {})}
+            return None if reference.path[0] in known else f"store key {reference.path[0]!r} is neither required nor given a default"
+        if reference.source == "run":
+            return None
+        if reference.node not in self.by_id:
+            return f"{reference} names no node of this graph"
+        if shape and reference.node not in shape.ancestors[node] | {shape.dominator[node]}:
+            return f"{reference} is not an output of a node before {node!r}"
+        kind = self.kinds[reference.node]
+        declared = (kind.outputs_schema or {}).get("properties") if kind else None
+        if declared is not None and reference.path[0] not in declared and not (kind and (kind.outputs_schema or {}).get("additionalProperties", True)):
+            return f"{reference.node!r} has no output {reference.path[0]!r}; it has {', '.join(declared) or 'none'}"
+        return None
+
+    def _against_schema(self, node: Mapping[str, Any], inputs: Mapping[str, Any], kind: Kind, place: str, is_root: bool) -> Iterator[Problem]:
+        """Literals must fit the registered schema; what holds a placeholder is only known when it runs."""
+        if not kind.inputs_schema:
+            return
+        properties = kind.inputs_schema.get("properties") or {}
+        given_by_run = set((self.inputs or {}).get("properties") or {}) if is_root and isinstance(self.inputs, dict) else set()
+        for name in kind.inputs_schema.get("required") or []:
+            if name not in inputs and name not in given_by_run:
+                yield Problem("missing_field", f"{node['kind']} needs the input {name!r}", f"{place}/{name}", node["id"])
+        for name, value in inputs.items():
+            if name not in properties:
+                if kind.inputs_schema.get("additionalProperties") is False:
+                    yield Problem(
+                        "invalid_config", f"{node['kind']} has no input {name!r}; it has {', '.join(properties) or 'none'}", f"{place}/{name}", node["id"]
+                    )
+            elif not _has_placeholder(value):
+                schema = {**properties[name], "$defs": kind.inputs_schema.get("$defs") or {}}
+                for error in schema_validator(schema).iter_errors(value):
+                    yield Problem("type_mismatch", f"{name}: {error.message}"[:300], f"{place}/{name}", node["id"])
+
+
+def _has_placeholder(value: Any) -> bool:
+    try:
+        return any(True for _ in references.find(value))
+    except references.BadReference:
+        return True

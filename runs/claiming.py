@@ -1,0 +1,94 @@
+"""Taking ready states: one statement that raises the fence and sets the lease by the database's clock.
+
+A worker asks for groups of node kinds, each with its own limit, so that it takes only what it can start. States that lost a lease
+are *suspects*: they are taken alone, so that a node which kills its process takes no other state with it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db import transaction
+
+from runs import sql
+from runs.work import Claimed, RunFacts
+
+Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
+
+_READY = "status = 'CREATED' AND worker_namespace_id IS NULL AND NOT held AND due_at IS NOT NULL AND due_at <= {now}"
+_CLAIM = """
+    WITH {groups}
+    UPDATE runs_state SET status = 'QUEUED', attempt = attempt + 1, worker = %s, lease_expires_at = {lease}, started_at = {now}, progress = 0
+    WHERE id IN ({union}) AND status = 'CREATED'
+    RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count, lost, answer
+"""
+_START = """
+    UPDATE runs_run SET status = 'running', started_at = {now}, updated_at = {now}, revision = revision + 1 WHERE id IN (
+        SELECT id FROM runs_run WHERE {among} AND status = 'queued' ORDER BY id{lock})
+"""
+
+
+def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "FactsCache", suspects: bool = False) -> list[Claimed]:
+    """Up to each group's limit of ready states, oldest first, now held by `worker` for `lease_seconds`."""
+    groups = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0]
+    if not groups:
+        return []
+    with transaction.atomic():
+        rows = sql.run(_statement(len(groups), suspects), [each for kinds, limit in groups for each in (sql.choices(kinds), limit)] + [worker, lease_seconds])
+        if rows:
+            start = _START.format(now=sql.now(), among=sql.among("id", "bigint"), lock=sql.lock(skip=True))
+            sql.run(start, [sql.choices({row[1] for row in rows})])
+    runs = facts.get({row[1] for row in rows})
+    return sorted((_claimed(row, runs) for row in rows), key=lambda state: state.id)
+
+
+def _statement(groups: int, suspects: bool) -> str:
+    now, lost = sql.now(), "lost > 0" if suspects else "lost = 0"
+    pick = f"SELECT id FROM runs_state WHERE {_READY.format(now=now)} AND {lost} AND {sql.among('node', 'text')} ORDER BY due_at, id LIMIT %s"
+    named = ", ".join(f"g{at} AS ({pick}{sql.lock('UPDATE', skip=True)})" for at in range(groups))
+    union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(groups))
+    return _CLAIM.format(groups=named, union=union, now=now, lease=sql.later("%s"))
+
+
+def _claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
+    state, run, identifier, path, inputs, attempt, parent, retry_count, lost, answer = row
+    return Claimed(sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost, sql.loads(answer))
+
+
+def work_is_ready() -> bool:
+    """Whether any state that our own processes execute could be claimed now."""
+    return bool(sql.run(f"SELECT 1 FROM runs_state WHERE {_READY.format(now=sql.now())} LIMIT 1"))
+
+
+_FACTS = """
+    SELECT r.id, r.run_id, r.namespace_id, n.name, r.version_id, r.dataset_id, r.initial_data, r.store
+    FROM runs_run r JOIN graphs_namespace n ON n.id = r.namespace_id WHERE {among}
+"""
+
+
+class FactsCache:
+    """The unchanging columns of the runs that a process works on, a bounded number of them."""
+
+    def __init__(self, limit: int = 2000) -> None:
+        self._known: dict[int, RunFacts] = {}
+        self._limit = limit
+
+    def get(self, run_ids: Iterable[int]) -> dict[int, RunFacts]:
+        wanted = set(run_ids)
+        if missing := wanted - self._known.keys():
+            if len(self._known) + len(missing) > self._limit:
+                self._known = {key: self._known[key] for key in wanted - missing}
+            for row in sql.run(_FACTS.format(among=sql.among("r.id", "bigint")), [sql.choices(missing)]):
+                self._known[row[0]] = RunFacts(*row[:6], sql.loads(row[6]), sql.loads(row[7]))  # type: ignore[call-arg]
+        return {key: self._known[key] for key in wanted if key in self._known}
+
+
+_HELD = """
+    SELECT s.id, s.run_id, s.identifier, s.path, s.inputs, s.attempt, s.parent, s.retry_count, s.lost, s.answer FROM runs_state s WHERE {condition}
+"""
+
+
+def held(condition: str, params: Sequence[Any], facts: FactsCache | None = None) -> list[Claimed]:
+    """States as their holders see them, whoever that is; for reports by id and for the sweeper."""
+    rows = sql.run(_HELD.format(condition=condition), params)
+    runs = (facts or FactsCache()).get({row[1] for row in rows})
+    return [_claimed(row, runs) for row in rows if row[1] in runs]

@@ -1,0 +1,282 @@
+"""Running claimed states in this process.
+
+The `Executor` alternates two things: it runs nodes in *lanes* (threads: one for computing, many for waiting) and records what came of them in
+slices. Its own thread never runs a node, so leases are renewed and logs and progress appear while a slow node still works.
+"""
+
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from time import monotonic, sleep
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, connections
+
+from graphs import payloads
+from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
+from runs import claiming, finishing, queueing, reporting
+from runs.context import NodeContext, taken
+from runs.work import Claimed, Lease, NewState, Outcome
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+MAX_SLICE = 100
+SLICE_SECONDS = 0.020
+FAST_SECONDS = 0.002
+MAX_FAN_OUT = 100_000
+FLUSH_SECONDS = 0.4
+
+
+def run_node(state: Claimed, context: NodeContext) -> Outcome:
+    """Call the node's function and say what came of it; whatever it raises is an outcome, too."""
+    try:
+        outcome = _call(state, context)
+    except NodeFailed as error:
+        outcome = Outcome(state, "error", error=str(error))
+    except payloads.NotJson as error:
+        outcome = Outcome(state, "error", error=f"the node returned what can't be stored: {error}")
+    except Exception as error:
+        log.info("node %s of run %s failed", state.identifier, state.run.run_id, exc_info=True)
+        outcome = Outcome(state, "error", error=f"{type(error).__name__}: {error}")
+    except SystemExit as error:
+        outcome = Outcome(state, "error", error=f"the node tried to exit the process ({error})")
+    outcome.error = payloads.clean(outcome.error, 10_000)
+    outcome.lines, outcome.emitted, outcome.files = context.take_lines(), context.emitted, context.files
+    return outcome
+
+
+def _call(state: Claimed, context: NodeContext) -> Outcome:
+    node = registry[state.node.kind]
+    try:
+        returned = node.call(context, **node.bound(state.inputs))
+        if isinstance(returned, Iterator):
+            returned = taken(returned, MAX_FAN_OUT)
+    except Prune as signal:
+        return Outcome(state, "prune", outputs=[payloads.dump(signal.data or {})])
+    except RunAgain as signal:
+        return Outcome(state, "again", delay=max(0.0, signal.after))
+    except WaitForAnswer as signal:
+        return Outcome(state, "wait", waiting_for=payloads.dump({"question": signal.question, "schema": signal.schema}))
+    values = returned if isinstance(returned, list) else [{} if returned is None else returned]
+    if wrong := next((value for value in values if not isinstance(value, dict)), None):
+        raise NodeFailed(f"the node returned {type(wrong).__name__}; an output is an object (dict)")
+    return Outcome(state, "done", [payloads.dump(value) for value in values], values, isinstance(returned, list))
+
+
+class Lane:
+    """Some states run one after the other in a thread; `done` grows while it works."""
+
+    def __init__(self, states: Sequence[Claimed], until: float) -> None:
+        self.left = deque(states)
+        self.until = until
+        self.done: deque[Outcome] = deque()
+        self.current: tuple[Claimed, NodeContext] | None = None
+        self.began = monotonic()
+        self.future: Future[None] | None = None
+        self.speeds: deque[tuple[str, float]] = deque()
+
+    def work(self) -> None:
+        """Run the states until the slice's time is over; what isn't begun stays in `left`."""
+        first = True
+        while first or monotonic() < self.until:
+            first = False
+            if (state := _popped(self.left)) is None:
+                return
+            context = NodeContext(state)
+            self.current, self.began = (state, context), monotonic()
+            self.done.append(run_node(state, context))
+            self.speeds.append((state.node.kind, monotonic() - self.began))
+            self.current = None
+            if state.node.side_effects or registry[state.node.kind].side_effects:
+                break
+
+    def work_in_thread(self) -> None:
+        try:
+            self.work()
+        finally:
+            connections.close_all()
+
+    @property
+    def over(self) -> bool:
+        return self.future is None or self.future.done()
+
+    @property
+    def empty(self) -> bool:
+        return self.over and not self.done and not self.left
+
+
+def _popped(queue: deque[T]) -> T | None:
+    """The first item, unless another thread was faster."""
+    try:
+        return queue.popleft()
+    except IndexError:
+        return None
+
+
+def _emptied(queue: deque[T]) -> list[T]:
+    taken = []
+    while (item := _popped(queue)) is not None:
+        taken.append(item)
+    return taken
+
+
+class Executor:
+    """The worker of one process. `threads=False` runs everything in the calling thread (tests, small commands)."""
+
+    def __init__(self, threads: bool = True, cluster: str = "") -> None:
+        self.name = f"{socket.gethostname()[:60]}:{os.getpid()}"
+        self.cluster = cluster
+        self.facts = claiming.FactsCache()
+        self.speed: dict[str, float] = {}
+        self.lanes: list[Lane] = []
+        self.pool = ThreadPoolExecutor(settings.NODE_THREADS + 2, thread_name_prefix="lane") if threads else None
+        self.reporter = reporting.Reporter(self.name, cluster)
+        self.tainted = False  # a thread was abandoned
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def drain(self, budget: float = 1.5) -> int:
+        """Claim, run and record until nothing is ready or the budget (seconds) is spent; says how many it recorded.
+
+        What was begun is always finished and recorded, however long it takes; while it takes, free lanes get more.
+        """
+        deadline, recorded = monotonic() + budget, 0
+        self.reporter.alive()
+        recorded += self._suspect()
+        batch: list[Claimed] = []
+        while True:
+            more = (monotonic() < deadline or bool(self.lanes)) and not self.reporter.stopping
+            if not batch and more:
+                batch = self._claim()
+            if not batch and not self.lanes:
+                return recorded
+            outcomes = self._run(batch)
+            lease = Lease(self.name, settings.LEASE_SECONDS, self._chooser()) if more else None
+            done = self._record(outcomes, lease)
+            recorded += len(done.accepted)
+            batch = done.leased
+            if done.left_over and (not more or len(outcomes) >= MAX_SLICE):
+                queueing.hint()
+            self.reporter.tick(self.lanes)
+
+    def _suspect(self) -> int:
+        """A state that lost its lease before runs alone, so that it can take no other down with it."""
+        batch = claiming.claim(self.name, [(list(registry), 1)], settings.LEASE_SECONDS, self.facts, suspects=True)
+        recorded = 0
+        while batch or self.lanes:
+            recorded += len(self._record(self._run(batch), None).accepted)
+            batch = []
+            self.reporter.tick(self.lanes)
+        if recorded:
+            queueing.hint()
+        return recorded
+
+    def _record(self, outcomes: list[Outcome], lease: Lease | None) -> finishing.Slice:
+        """Record a slice; while the database is away try again, as long as the leases may hold."""
+        give_up = monotonic() + settings.LEASE_SECONDS
+        pause = 0.05
+        while True:
+            try:
+                done = finishing.finish(outcomes, lease)
+                break
+            except (OperationalError, InterfaceError):
+                if monotonic() > give_up:
+                    raise
+                log.warning("the database is away; %s outcomes wait to be recorded", len(outcomes), exc_info=True)
+                connection.close()
+                sleep(pause)
+                pause = min(2 * pause, 2.0)
+        for outcome in outcomes:
+            if outcome.state.id not in done.accepted and outcome.kind != "release":
+                log.info("dropped a late outcome of %s, attempt %s", outcome.state.id, outcome.state.attempt)
+        return done
+
+    def _claim(self) -> list[Claimed]:
+        fast = [kind for kind in registry if not registry[kind].waits and self.speed.get(kind, 1) < FAST_SECONDS]
+        waiting = [kind for kind, node in registry.items() if node.waits]
+        other = [kind for kind in registry if kind not in fast and kind not in waiting]
+        busy_waiting = sum(1 for lane in self.lanes if lane.current and registry[lane.current[0].node.kind].waits)
+        computing = len(self.lanes) - busy_waiting
+        groups = [(fast, 0 if computing else MAX_SLICE), (other, 0 if computing else 1), (waiting, settings.NODE_THREADS - busy_waiting)]
+        states = claiming.claim(self.name, groups, settings.LEASE_SECONDS, self.facts)
+        if len(states) >= MAX_SLICE:
+            queueing.hint()
+        return states
+
+    def _chooser(self) -> Callable[[NewState], bool]:
+        """Which successors this worker takes at once: what fits into the next slice, and of slow nodes only the first."""
+        room, count, slow = SLICE_SECONDS, 0, 0
+
+        def wants(state: NewState) -> bool:
+            nonlocal room, count, slow
+            node = state.run.plan.nodes[state.identifier]
+            if node.worker_namespace or node.kind not in registry or any(lane.current for lane in self.lanes):
+                return False
+            cost = 1.0 if registry[node.kind].waits else self.speed.get(node.kind, 1.0)
+            if cost >= FAST_SECONDS:
+                slow += 1
+                return slow == 1 and count == 0
+            count, room = count + 1, room - cost
+            return slow == 0 and count <= MAX_SLICE and room > 0
+
+        return wants
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    def _run(self, batch: list[Claimed]) -> list[Outcome]:
+        """Begin the batch and give what is done when something is; unstarted states come back as released."""
+        until = monotonic() + SLICE_SECONDS
+        computing: list[Claimed] = []
+        lanes: list[Lane] = []
+        for state in batch:
+            if registry[state.node.kind].waits:
+                lanes.append(Lane([state], until))
+            else:
+                computing.append(state)
+        if computing:
+            lanes.append(Lane(computing, until))
+        if self.pool is None:
+            for lane in lanes:
+                lane.work()
+            return self._collect(lanes)
+        self.lanes += [self._begin(lane) for lane in lanes]
+        futures = [lane.future for lane in self.lanes if lane.future]
+        wait(futures, timeout=SLICE_SECONDS if batch else FLUSH_SECONDS / 2, return_when=FIRST_COMPLETED)
+        outcomes = self._collect(self.lanes) + self._overdue()
+        self.lanes = [lane for lane in self.lanes if not lane.empty]
+        return outcomes
+
+    def _begin(self, lane: Lane) -> Lane:
+        assert self.pool is not None
+        lane.future = self.pool.submit(lane.work_in_thread)
+        return lane
+
+    def _collect(self, lanes: list[Lane]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for lane in lanes:
+            if lane.over or monotonic() >= lane.until:
+                outcomes += [Outcome(state, "release") for state in _emptied(lane.left)]
+            outcomes += _emptied(lane.done)
+            for kind, seconds in _emptied(lane.speeds):
+                self._learn(kind, seconds)
+        return outcomes
+
+    def _overdue(self) -> list[Outcome]:
+        """States past their node's deadline fail; their threads are abandoned and the process is to be replaced."""
+        outcomes = []
+        for lane in list(self.lanes):
+            current = lane.current
+            limit = (current and current[0].node.timeout) or settings.NODE_TIMEOUT_SECONDS
+            if current and monotonic() - lane.began > limit:
+                current[1].cancel()
+                outcomes.append(Outcome(current[0], "error", error=f"timed out: it ran longer than {limit:g} s", lines=current[1].take_lines()))
+                self.lanes.remove(lane)
+                self.tainted = True
+        return outcomes
+
+    def _learn(self, kind: str, seconds: float) -> None:
+        self.speed[kind] = seconds if kind not in self.speed else 0.8 * self.speed[kind] + 0.2 * seconds

@@ -1,0 +1,302 @@
+"""Recording what came of claimed states: one transaction, the *slice*, whatever the number of states and runs.
+
+Its first statement locks the runs, its last writes their books; between them stand a constant number of statements. Outcomes whose fence
+has moved on are dropped with all that would follow from them. See DESIGN's engine rules 2, 4 and 7.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from runs import advancing, joining, ledger, paths, sql, statuses
+from runs.advancing import Prepared
+from runs.ledger import Ledger
+from runs.work import Claimed, Lease, NewState, Outcome
+
+LOST_LEASES = 3
+LOG_LINES_PER_RUN = 20_000
+
+
+@dataclass(slots=True)
+class Slice:
+    """What a slice did: the ids it accepted, the final word for each, and the successors leased to the caller."""
+
+    accepted: dict[str, str] = field(default_factory=dict)
+    leased: list[Claimed] = field(default_factory=list)
+    left_over: bool = False  # states became ready that nobody holds
+    ended: set[int] = field(default_factory=set)
+
+
+def finish(outcomes: Sequence[Outcome], lease: Lease | None = None) -> Slice:
+    """Record these outcomes and everything that follows from them."""
+    prepared = advancing.prepare(outcomes)
+    runs = {outcome.state.run.pk: outcome.state.run for outcome in outcomes}
+    done = Slice()
+    if not prepared:
+        return done
+    with transaction.atomic():
+        books = ledger.lock(runs, {pk: run.plan for pk, run in runs.items()})
+        accepted = _record(prepared, books)
+        new: list[NewState] = []
+        for each, status in accepted:
+            done.accepted[each.outcome.state.id] = status
+            new += _account(each, status, books[each.outcome.state.run.pk])
+        asked = {found for each, status in accepted if status in statuses.FINAL_STATES for found in _candidates(each, status)}
+        for state in joining.fire(asked, runs, books, new):
+            _enter(state, books[state.run.pk])
+            new.append(state)
+        _bound(books, accepted)
+        _insert(new, books, lease, done)
+        cancel_unstarted(books)
+        _log([each for each, _ in accepted], books)
+        _keep_files([each for each, _ in accepted])
+        for book in books.values():
+            book.close()
+        ledger.store(books.values())
+    done.ended = {pk for pk, book in books.items() if not book.open}
+    return done
+
+
+# --- the states that end -------------------------------------------------------------------------------------------
+
+
+def _status(each: Prepared, book: Ledger) -> str:
+    """The word that the outcome's state gets, if its fence holds."""
+    kind = each.outcome.kind
+    if kind == "done":
+        return statuses.NEXT_CREATED_ERROR if each.failed else statuses.SUCCESS
+    if kind == "error":
+        return statuses.RETRY_CREATED if each.twin and not book.stopping else statuses.ERRORED
+    if kind == "prune":
+        return statuses.PRUNED
+    if kind == "lost" and each.outcome.state.lost + 1 >= LOST_LEASES:
+        return statuses.TIMEDOUT
+    return statuses.CANCELLED if book.stopping else statuses.CREATED
+
+
+_COLUMNS = {
+    "id": "uuid", "attempt": "int", "status": "text", "path": "text", "outputs": "jsonb", "chosen": "jsonb", "error": "text",
+    "emitted": "bigint", "delay": "float8", "waiting_for": "jsonb", "held": "boolean", "lost": "int",
+}  # fmt: skip
+_RECORD = """
+    UPDATE runs_state SET status = v.status, path = v.path, outputs = v.outputs, chosen = v.chosen, error = v.error,
+        emitted = v.emitted, waiting_for = v.waiting_for, held = v.held, lost = runs_state.lost + v.lost,
+        lease_expires_at = NULL, worker = '', due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {due} END,
+        finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {now} END
+    FROM {v} WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt)
+    RETURNING runs_state.id
+"""
+
+
+def _record(prepared: Iterable[Prepared], books: dict[int, Ledger]) -> list[tuple[Prepared, str]]:
+    """Move the states whose fence holds; the answer names them with their new status."""
+    moving = {each.outcome.state.id: (each, _status(each, books[each.outcome.state.run.pk])) for each in prepared if each.outcome.state.run.pk in books}
+    if not moving:
+        return []
+    statement = _RECORD.format(now=sql.now(), due=sql.later("v.delay"), v=sql.rows("v", **_COLUMNS))
+    table = [_row(each, status, books[each.outcome.state.run.pk]) for each, status in moving.values()]
+    moved = {sql.key(row[0]) for row in sql.run(statement, sql.values(table))}
+    return [entry for key, entry in moving.items() if key in moved]
+
+
+def _row(each: Prepared, status: str, book: Ledger) -> list[Any]:
+    outcome, state = each.outcome, each.outcome.state
+    comes_back = status == statuses.CREATED
+    path = state.path
+    if outcome.kind == "done" and outcome.fanned and not each.failed:
+        path = each.paths[0] if each.paths else paths.below(state.path, state.node.index, paths.EMPTY)
+    return [
+        state.id,
+        state.attempt,
+        status,
+        path,
+        (outcome.outputs[0] if outcome.outputs else "{}") if outcome.kind in ("done", "prune") else None,
+        advancing.chosen_json(each) if status == statuses.SUCCESS else None,
+        each.failed or outcome.error,
+        outcome.emitted if status in statuses.FINAL_STATES else 0,
+        outcome.delay if comes_back and outcome.kind != "wait" else None,
+        outcome.waiting_for if comes_back else None,
+        comes_back and book.held,
+        1 if outcome.kind == "lost" else 0,
+    ]
+
+
+# --- what follows --------------------------------------------------------------------------------------------------
+
+
+def _account(each: Prepared, status: str, book: Ledger) -> list[NewState]:
+    """Write an accepted outcome into the books; the answer is the states that it makes."""
+    state = each.outcome.state
+    if status not in statuses.FINAL_STATES:
+        book.waiting_count += each.outcome.kind == "wait"
+        return []
+    book.finish(state.identifier, status)
+    book.emitted += each.outcome.emitted
+    book.current_node = state.identifier
+    _say(each, status)
+    new: list[NewState] = []
+    if status == statuses.SUCCESS:
+        new = [*each.siblings, *each.children]
+    elif status == statuses.RETRY_CREATED and each.twin:
+        new = [each.twin]
+    elif status in statuses.FAILED_STATES:
+        book.error_message = book.error_message or f"{state.identifier}: {each.failed or each.outcome.error}"[:2000]
+    for made in new:
+        _enter(made, book)
+    return new
+
+
+def _say(each: Prepared, status: str) -> None:
+    """The line that the engine itself adds to the run's log."""
+    outcome, name = each.outcome, each.outcome.state.identifier
+    if outcome.emitted and status == statuses.SUCCESS:
+        outcome.lines.append((timezone.now(), "info", f"{name} emitted {outcome.emitted:,} rows"))
+    elif status == statuses.RETRY_CREATED and each.twin:
+        left = f"retry {each.twin.retry_count} of {outcome.state.node.policy.max_retries} in {each.twin.delay:.1f} s"
+        outcome.lines.append((timezone.now(), "warning", f"{name} failed, {left}: {outcome.error}"))
+    elif status in statuses.FAILED_STATES:
+        outcome.lines.append((timezone.now(), "error", f"{name} failed: {each.failed or outcome.error}"))
+
+
+def _enter(state: NewState, book: Ledger) -> None:
+    if state.status == statuses.CREATED:
+        book.appear(state.identifier, retry=state.retry_count > 0)
+    elif state.status == statuses.SUCCESS:
+        book.sibling(state.identifier)
+    else:
+        book.appear(state.identifier)
+        book.finish(state.identifier, state.status)
+        book.error_message = book.error_message or f"{state.identifier}: {state.error}"[:2000]
+
+
+def _candidates(each: Prepared, status: str) -> Iterable[joining.Candidate]:
+    state = each.outcome.state
+    if status == statuses.RETRY_CREATED:
+        return
+    at = each.paths if status == statuses.SUCCESS and each.paths else [state.path]
+    if status == statuses.SUCCESS and each.outcome.fanned and not each.paths:
+        at = [paths.below(state.path, state.node.index, paths.EMPTY)]
+    for path in at:
+        yield from joining.candidates(state.run, state.identifier, path)
+
+
+def _bound(books: dict[int, Ledger], accepted: Iterable[tuple[Prepared, str]]) -> None:
+    """Stop the runs that failed too often or made too many steps."""
+    for book in books.values():
+        plan = book.plan
+        if plan is None or not book.open:
+            continue
+        known = sum(counts[ledger.KNOWN] for counts in book.tally.values())
+        if book.errored_count > plan.failures_allowed(known):
+            book.stop(f"too many failures ({book.errored_count}/{max(len(plan.order), known)} failed)")
+        limit = book.max_steps or plan.max_steps
+        if limit and book.started_count > limit:
+            book.stop(f"max_steps reached ({limit} states may be started)")
+
+
+_NEW = {
+    "id": "uuid", "run": "bigint", "parent": "uuid", "namespace": "bigint", "retry_count": "int", "joined": "boolean", "identifier": "text",
+    "node": "text", "path": "text", "inputs": "jsonb", "status": "text", "held": "boolean", "delay": "float8", "worker": "text",
+    "lease": "float8", "outputs": "jsonb", "chosen": "jsonb", "error": "text",
+}  # fmt: skip
+_INSERT = """
+    INSERT INTO runs_state (id, run_id, parent, worker_namespace_id, created_at, retry_count, joined, identifier, node, path, inputs, status,
+        attempt, lost, held, due_at, lease_expires_at, worker, started_at, finished_at, progress, emitted, outputs, chosen, error, waiting_for, answer)
+    SELECT v.id, v.run, v.parent, v.namespace, {now}, v.retry_count, v.joined, v.identifier, v.node, v.path, v.inputs, v.status,
+        CASE WHEN v.lease IS NULL THEN 0 ELSE 1 END, 0, v.held, {due}, CASE WHEN v.lease IS NULL THEN NULL ELSE {lease} END,
+        v.worker, CASE WHEN v.lease IS NULL THEN NULL ELSE {now} END, CASE WHEN v.status IN ('CREATED', 'QUEUED') THEN NULL ELSE {now} END,
+        0, 0, v.outputs, v.chosen, v.error, NULL, NULL
+    FROM {v}
+"""
+
+
+def _insert(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | None, done: Slice) -> None:
+    """Store the new states; those that the caller runs next are its own at once."""
+    table = []
+    for state in new:
+        book = books[state.run.pk]
+        free = state.status == statuses.CREATED and state.delay == 0 and not book.held and not book.stopping
+        if lease and free and lease.wants(state):
+            state.status, state.worker = statuses.QUEUED, lease.worker
+            done.leased.append(state.claimed())
+        else:
+            done.left_over = done.left_over or free
+        table.append(new_row(state, book.held, lease.seconds if lease else 0))
+    if table:
+        insert(table)
+
+
+def insert(table: Sequence[Sequence[Any]]) -> None:
+    statement = _INSERT.format(now=sql.now(), due=sql.later("v.delay"), lease=sql.later("v.lease"), v=sql.rows("v", **_NEW))
+    sql.run(statement, sql.values(table))
+
+
+def new_row(state: NewState, held: bool = False, lease_seconds: float = 0) -> list[Any]:
+    node, leased = state.run.plan.nodes[state.identifier], state.status == statuses.QUEUED
+    return [
+        state.id, state.run.pk, state.parent, state.run.worker_namespace(node.worker_namespace), state.retry_count, state.joined,
+        state.identifier, node.kind, state.path, state.inputs_json, state.status, held and state.status == statuses.CREATED,
+        state.delay if state.status == statuses.CREATED else None, state.worker, lease_seconds if leased else None,
+        state.outputs_json, state.chosen_json, state.error,
+    ]  # fmt: skip
+
+
+_CANCEL = """
+    UPDATE runs_state SET status = 'CANCELLED', finished_at = {now}, due_at = NULL, lease_expires_at = NULL, waiting_for = NULL, held = false
+    WHERE {among} AND status IN ({statuses}) RETURNING run_id, identifier
+"""
+
+
+def cancel_unstarted(books: dict[int, Ledger], words: str = "'CREATED'", every: bool = False) -> None:
+    """Cancel the CREATED states of the runs that stop (or, on cancel, all unfinished ones of these runs)."""
+    stopping = [pk for pk, book in books.items() if every or book.stopping]
+    if not stopping:
+        return
+    statement = _CANCEL.format(now=sql.now(), among=sql.among("run_id", "bigint"), statuses=words)
+    for pk, identifier in sql.run(statement, [sql.choices(stopping)]):
+        books[pk].finish(identifier, statuses.CANCELLED)
+    for pk in stopping:
+        books[pk].waiting_count = 0
+
+
+# --- logs and files ------------------------------------------------------------------------------------------------
+
+_LINES = {"run": "bigint", "state": "uuid", "attempt": "int", "identifier": "text", "level": "text", "message": "text", "at": "timestamptz"}
+_LOG = """
+    INSERT INTO runs_logline (run_id, state, attempt, identifier, level, message, created_at)
+    SELECT v.run, v.state, v.attempt, v.identifier, v.level, v.message, v.at FROM {v}
+"""
+
+
+def _log(accepted: Iterable[Prepared], books: dict[int, Ledger]) -> None:
+    log_lines([(each.outcome.state, line) for each in accepted for line in each.outcome.lines], books)
+
+
+def log_lines(lines: Sequence[tuple[Claimed, Any]], books: dict[int, Ledger]) -> None:
+    """Store lines of states whose fence was just checked; over its limit a run loses its oldest lines."""
+    if not lines:
+        return
+    table = [[state.run.pk, state.id, state.attempt or 0, state.identifier, level, text, sql.stamp(at)] for state, (at, level, text) in lines]
+    sql.run(_LOG.format(v=sql.rows("v", **_LINES)), sql.values(table))
+    for state, _ in lines:
+        books[state.run.pk].log_count += 1
+    for book in books.values():
+        if book.log_count > LOG_LINES_PER_RUN * 1.1:
+            _drop_oldest_lines(book)
+
+
+def _drop_oldest_lines(book: Ledger) -> None:
+    surplus = book.log_count - LOG_LINES_PER_RUN
+    sql.run("DELETE FROM runs_logline WHERE id IN (SELECT id FROM runs_logline WHERE run_id = %s ORDER BY id LIMIT %s)", [book.pk, surplus])
+    book.log_count = LOG_LINES_PER_RUN
+
+
+def _keep_files(accepted: Iterable[Prepared]) -> None:
+    from runs.models import Artifact
+
+    files = [(each.outcome.state, file) for each in accepted for file in each.outcome.files]
+    if files:
+        Artifact.objects.bulk_create(Artifact(run_id=state.run.pk, state=state.id, identifier=state.identifier, **file) for state, file in files)

@@ -1,0 +1,151 @@
+"""The books of a run: its counts and status, read under its lock and written once at the end of the same transaction.
+
+Whoever changes states of a run locks it first; runs are locked in the order of their ids.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from graphs.plan import Plan
+from runs import sql, statuses
+
+_TYPES = {
+    "status": "text", "held": "boolean", "stopping": "boolean", "current_node": "text", "current_step": "int", "progress": "int",
+    "started_count": "int", "pending_count": "int", "waiting_count": "int", "success_count": "int", "errored_count": "int",
+    "retried_count": "int", "cancelled_count": "int", "emitted": "bigint", "log_count": "int", "error_message": "text", "tally": "jsonb",
+}  # fmt: skip
+KNOWN, DONE, BAD = 0, 1, 2  # what the tally counts for each node: its states, those that succeeded, those that failed for good
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The changing columns of one locked run."""
+
+    pk: int
+    status: str
+    held: bool
+    stopping: bool
+    current_node: str
+    current_step: int
+    progress: int
+    started_count: int
+    pending_count: int
+    waiting_count: int
+    success_count: int
+    errored_count: int
+    retried_count: int
+    cancelled_count: int
+    emitted: int
+    log_count: int
+    error_message: str
+    tally: dict[str, list[int]]
+    max_steps: int | None = None
+    version_id: int | None = None
+    plan: Plan | None = field(default=None, compare=False)
+
+    @property
+    def open(self) -> bool:
+        return self.status in statuses.ACTIVE_RUNS
+
+    def appear(self, identifier: str, retry: bool = False) -> None:
+        """A state that is to be started was made."""
+        self.started_count += 1
+        self.pending_count += 1
+        if not retry:
+            self.count(identifier, KNOWN)
+
+    def sibling(self, identifier: str) -> None:
+        """One more output of a fan-out."""
+        self.success_count += 1
+        self.count(identifier, KNOWN)
+        self.count(identifier, DONE)
+
+    def finish(self, identifier: str, status: str) -> None:
+        """A pending state reached a final status."""
+        self.pending_count -= 1
+        if status in (statuses.SUCCESS, statuses.PRUNED):
+            self.success_count += 1
+            self.count(identifier, DONE)
+        elif status == statuses.RETRY_CREATED:
+            self.retried_count += 1
+        elif status == statuses.CANCELLED:
+            self.cancelled_count += 1
+        else:
+            self.errored_count += 1
+            self.count(identifier, BAD)
+
+    def count(self, identifier: str, what: int, by: int = 1) -> None:
+        self.tally.setdefault(identifier, [0, 0, 0])[what] += by
+
+    def close(self) -> None:
+        """The status and progress that follow from the counts."""
+        if not self.open:
+            return
+        self.current_step = self.success_count
+        if self.pending_count:
+            waits = self.held or self.waiting_count == self.pending_count
+            self.status = statuses.PAUSED if waits else statuses.RUNNING
+        else:
+            self.status = self._verdict()
+        self.progress = 100 if self.status == statuses.COMPLETED else max(self.progress, min(self.share(), 99))
+
+    def _verdict(self) -> str:
+        if not self.errored_count and not self.stopping:
+            return statuses.COMPLETED
+        stops = self.plan is not None and self.plan.stop_at_failure and self.errored_count
+        return statuses.FAILED if stops or not self.success_count else statuses.PARTIAL
+
+    def share(self, running: float = 0.0) -> int:
+        """Percent: the mean over the plan's nodes of succeeded (and running) by known states."""
+        if self.plan is None:
+            return 0
+        ended = self.pending_count == 0
+        skipped = set(self.skipped()) if ended else set()
+        done = sum(counts[DONE] / counts[KNOWN] for counts in self.tally.values() if counts[KNOWN])
+        return int(100 * (done + running + len(skipped)) / len(self.plan.order))
+
+    def skipped(self) -> list[str]:
+        """Nodes that never ran, because something before them failed or their branch wasn't taken."""
+        return [node for node in self.plan.order if node not in self.tally] if self.plan else []
+
+    def stop(self, reason: str) -> None:
+        if not self.stopping:
+            self.stopping, self.error_message = True, f"Execution stopped: {reason}"
+
+
+_READ = [each.name for each in fields(Ledger) if each.name != "plan"]
+_LOCK = f"SELECT {', '.join({'pk': 'id'}.get(name, name) for name in _READ)} FROM runs_run WHERE {{among}} ORDER BY id"
+_STORE = """
+    UPDATE runs_run SET {sets}, revision = runs_run.revision + 1, updated_at = {now},
+        started_at = CASE WHEN v.status = 'queued' THEN runs_run.started_at ELSE coalesce(runs_run.started_at, {now}) END,
+        finished_at = CASE WHEN v.status IN ('queued', 'running', 'paused') THEN NULL ELSE coalesce(runs_run.finished_at, {now}) END
+    FROM {v} WHERE runs_run.id = v.id
+"""
+
+
+def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[int, Ledger]:
+    """Lock these runs and read their books; runs that are gone are missing from the answer."""
+    found = sql.run(_LOCK.format(among=sql.among("id", "bigint")) + sql.lock(), [sql.choices(sorted(set(run_ids)))])
+    books = {row[0]: Ledger(*row) for row in found}
+    for book in books.values():
+        book.tally, book.held, book.stopping = sql.loads(book.tally), bool(book.held), bool(book.stopping)
+        book.plan = (plans or {}).get(book.pk)
+    return books
+
+
+def store(books: Iterable[Ledger]) -> None:
+    """Write the books back; the revision rises by one."""
+    books = list(books)
+    if not books:
+        return
+    sets = ", ".join(f"{name} = v.{name}" for name in _TYPES)
+    statement = _STORE.format(sets=sets, now=sql.now(), v=sql.rows("v", id="bigint", **_TYPES))
+    sql.run(statement, sql.values([[book.pk, *(_value(book, name) for name in _TYPES)] for book in books]))
+
+
+def _value(book: Ledger, name: str) -> Any:
+    if name == "tally":
+        return "{" + ",".join(f"{json.dumps(node)}:[{counts[0]},{counts[1]},{counts[2]}]" for node, counts in book.tally.items()) + "}"
+    return getattr(book, name)

@@ -1,0 +1,315 @@
+"""What is running and what ran: runs, states, logs, artifacts, checkpoints, tool results, clusters."""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from graphs.models import Dataset, Graph, GraphVersion, Namespace
+from runs import statuses
+from runs.querysets import LogQuerySet, RunQuerySet, StateQuerySet
+
+
+def _json(default: Any = dict, **options: Any) -> models.JSONField:
+    return models.JSONField(default=default, blank=True, encoder=DjangoJSONEncoder, **options)
+
+
+class Run(models.Model):
+    """One execution of a graph; without a graph, one that an outside program drives and reports.
+
+    The columns below `updated_at` change with every slice. They stand together, none is indexed except
+    status, so that a slice rewrites a few bytes of the row.
+    """
+
+    class Trigger(models.TextChoices):
+        API = "api"
+        ADMIN = "admin"
+        COMMAND = "command"
+        SCHEDULE = "schedule"
+        RERUN = "rerun"
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs")
+    run_id = models.CharField(max_length=200)
+    name = models.CharField(max_length=500, blank=True)
+    graph = models.ForeignKey(Graph, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
+    version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
+    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="reruns")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    username = models.CharField(max_length=150, blank=True)
+    workspace = models.CharField(max_length=200, blank=True)
+    session_id = models.CharField(max_length=200, blank=True)
+    purpose = models.TextField(blank=True)
+    sop = models.TextField(blank=True)
+    trigger = models.CharField(max_length=10, choices=Trigger.choices, default=Trigger.API)
+    labels = _json()
+    initial_data = _json()
+    store = _json()
+    metadata = _json()
+    data = _json()
+    action_history = _json(list)
+    fingerprint = models.CharField(max_length=64, blank=True)
+    seed_version = models.PositiveIntegerField(default=1, help_text="`version` of seed 003's RunState.")
+    heuristic_count_at_checkpoint = models.PositiveIntegerField(default=0)
+    experience_count_at_checkpoint = models.PositiveIntegerField(default=0)
+    rerun_count = models.PositiveIntegerField(default=0)
+    max_steps = models.PositiveIntegerField(null=True, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    updated_at = models.DateTimeField(default=timezone.now)
+    status = models.CharField(max_length=10, default=statuses.RUN_QUEUED, choices=[(word, word) for word in statuses.RUN_STATUSES])
+    held = models.BooleanField(default=False, help_text="A person paused it: nothing of it is claimed.")
+    revision = models.PositiveBigIntegerField(default=0)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    current_node = models.CharField(max_length=200, blank=True)
+    current_step = models.PositiveIntegerField(default=0, help_text="States that succeeded.")
+    progress = models.PositiveSmallIntegerField(default=0)
+    started_count = models.PositiveIntegerField(default=0, help_text="States made to be started, retries included; bounded by max_steps.")
+    pending_count = models.PositiveIntegerField(default=0)
+    waiting_count = models.PositiveIntegerField(default=0)
+    success_count = models.PositiveIntegerField(default=0, help_text="SUCCESS and PRUNED.")
+    errored_count = models.PositiveIntegerField(default=0)
+    retried_count = models.PositiveIntegerField(default=0)
+    cancelled_count = models.PositiveIntegerField(default=0)
+    emitted = models.PositiveBigIntegerField(default=0)
+    log_count = models.PositiveIntegerField(default=0)
+    tally = _json()
+    error_message = models.TextField(blank=True)
+    stopping = models.BooleanField(default=False, help_text="Too many failures or steps: what isn't started yet is cancelled.")
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "run_id"], name="run_id_once_per_namespace"),
+            models.CheckConstraint(condition=~Q(run_id=""), name="run_named"),
+            models.CheckConstraint(condition=Q(status__in=statuses.RUN_STATUSES), name="run_status_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=statuses.ENDED_RUNS, finished_at__isnull=False) | Q(status__in=statuses.ACTIVE_RUNS, finished_at=None),
+                name="run_finished_when_ended",
+            ),
+            models.CheckConstraint(condition=Q(progress__lte=100), name="run_progress_percent"),
+            models.CheckConstraint(condition=Q(waiting_count__lte=F("pending_count")), name="run_waiting_are_pending"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["run_id"], name="run_by_thread"),
+            models.Index(fields=["-created_at", "-id"], name="run_newest"),
+            models.Index(fields=["status", "-id"], name="run_by_status"),
+            models.Index(fields=["graph", "-id"], name="run_of_graph"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.run_id
+
+    @property
+    def ended(self) -> bool:
+        return self.status in statuses.ENDED_RUNS
+
+
+class State(models.Model):
+    """One execution of one node template in a run.
+
+    `path` says where below fan-outs it stands (`runs.paths`); `identifier` and the path without its own last part name the
+    step that all attempts and retries share.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="states", db_index=False)
+    parent = models.UUIDField(null=True, help_text="The state whose outputs made this one; none for roots.")
+    worker_namespace = models.ForeignKey(Namespace, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
+    created_at = models.DateTimeField(default=timezone.now)
+    retry_count = models.PositiveIntegerField(default=0)
+    joined = models.BooleanField(default=False)
+    identifier = models.CharField(max_length=200, db_collation=None)
+    node = models.CharField(max_length=200)
+    path = models.CharField(max_length=1000, blank=True)
+    inputs = _json()
+
+    status = models.CharField(max_length=18, default=statuses.CREATED, choices=[(word, word) for word in statuses.STATE_STATUSES])
+    attempt = models.PositiveIntegerField(default=0, help_text="The fence: raised by each claim.")
+    lost = models.PositiveSmallIntegerField(default=0, help_text="Leases lost so far.")
+    held = models.BooleanField(default=False)
+    due_at = models.DateTimeField(null=True, default=timezone.now)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=100, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    progress = models.FloatField(default=0)
+    emitted = models.PositiveBigIntegerField(default=0)
+    outputs = _json(None, null=True)
+    chosen = _json(None, null=True)
+    error = models.TextField(blank=True)
+    waiting_for = _json(None, null=True)
+    answer = _json(None, null=True)
+
+    objects = StateQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=statuses.STATE_STATUSES), name="state_status_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=statuses.FINAL_STATES, finished_at__isnull=False) | Q(status__in=statuses.UNFINISHED, finished_at=None),
+                name="state_finished_when_final",
+            ),
+            models.CheckConstraint(condition=Q(progress__gte=0, progress__lte=1), name="state_progress_share"),
+            models.UniqueConstraint(fields=["run", "identifier", "path"], condition=Q(joined=True), name="join_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["run", "identifier", "path"], name="state_of_run"),
+            models.Index(fields=["run", "identifier", "path"], condition=Q(status__in=statuses.UNFINISHED), name="state_unfinished"),
+            models.Index(
+                fields=["due_at", "id"],
+                condition=Q(status=statuses.CREATED, worker_namespace=None, held=False, due_at__isnull=False),
+                name="state_ready",
+            ),
+            models.Index(
+                fields=["worker_namespace", "node", "due_at"],
+                condition=Q(status=statuses.CREATED, worker_namespace__isnull=False, held=False, due_at__isnull=False),
+                name="state_ready_for_worker",
+            ),
+            models.Index(fields=["lease_expires_at"], condition=Q(status=statuses.QUEUED), name="state_leased"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.identifier} {self.status}"
+
+
+class LogLine(models.Model):
+    """One line that a run or one of its nodes said. Lines of a run are numbered in the order in which they were stored."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="logs", db_index=False)
+    state = models.UUIDField(null=True)
+    attempt = models.PositiveIntegerField(default=0)
+    identifier = models.CharField(max_length=200, blank=True)
+    level = models.CharField(max_length=10, default="info")
+    message = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = LogQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "log line"
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(level__in=["debug", "info", "warning", "error"]), name="log_level_known")]
+        indexes: ClassVar = [models.Index(fields=["run", "id"], name="log_of_run")]
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Artifact(models.Model):
+    """A file that a run made. `table` files pass rows between nodes; `file` ones are for people."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="artifacts")
+    state = models.UUIDField()
+    identifier = models.CharField(max_length=200)
+    kind = models.CharField(max_length=5, choices=[("file", "file"), ("table", "table")], default="file")
+    name = models.CharField(max_length=255)
+    file = models.CharField(max_length=500, unique=True)
+    size = models.BigIntegerField()
+    checksum = models.CharField(max_length=64)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(size__gte=0), name="artifact_size_positive"),
+            models.CheckConstraint(condition=~Q(name=""), name="artifact_named"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ToolResult(models.Model):
+    """The recorded result of a tool call. `key` is run_id:step:tool:args_hash; once recorded it is never computed again."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tool_results")
+    key = models.CharField(max_length=1500)
+    digest = models.CharField(max_length=64)
+    result = _json(None, null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name = "tool result"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "digest"], name="tool_result_once")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Checkpoint(models.Model):
+    """A checkpoint of a thread, in LangGraph's shape; `ns` is the checkpoint namespace, ids sort by time."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="checkpoints", db_index=False)
+    ns = models.CharField(max_length=500, blank=True)
+    checkpoint_id = models.CharField(max_length=100)
+    parent_checkpoint_id = models.CharField(max_length=100, blank=True)
+    type = models.CharField(max_length=50)
+    body = models.BinaryField()
+    metadata = _json()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "checkpoint_id"], name="checkpoint_once")]
+
+    def __str__(self) -> str:
+        return self.checkpoint_id
+
+
+class CheckpointBlob(models.Model):
+    """The value of one channel at one version."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="checkpoint_blobs", db_index=False)
+    ns = models.CharField(max_length=500, blank=True)
+    channel = models.CharField(max_length=500)
+    version = models.CharField(max_length=200)
+    type = models.CharField(max_length=50)
+    body = models.BinaryField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "channel", "version"], name="checkpoint_blob_once")]
+
+    def __str__(self) -> str:
+        return f"{self.channel} {self.version}"
+
+
+class CheckpointWrite(models.Model):
+    """A write of one task that belongs to a checkpoint, in LangGraph's order (task_path, task_id, idx)."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="checkpoint_writes", db_index=False)
+    ns = models.CharField(max_length=500, blank=True)
+    checkpoint_id = models.CharField(max_length=100)
+    task_id = models.CharField(max_length=200)
+    task_path = models.CharField(max_length=500, blank=True)
+    idx = models.IntegerField()
+    channel = models.CharField(max_length=500)
+    type = models.CharField(max_length=50)
+    body = models.BinaryField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "checkpoint_id", "task_id", "idx"], name="checkpoint_write_once")]
+
+    def __str__(self) -> str:
+        return f"{self.channel} of {self.task_id}"
+
+
+class Cluster(models.Model):
+    """A supervised django-q2 cluster; any sign of life of one of its workers sets `seen_at`."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    workers = models.PositiveIntegerField()
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+    restarts = models.PositiveIntegerField(default=0)
+    stopping = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,54 @@
+"""Named reads of what runs and what ran, and `move()`, the one way to a new status outside the hot statements."""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from django.db import models
+from django.db.models.functions import RowNumber
+
+from graphs.querysets import InNamespaces
+from runs import statuses
+
+
+class RunQuerySet(InNamespaces):
+    def move(self, to: str, **values: Any) -> int:
+        """Set the status where the move is legal; how many rows moved is the answer."""
+        return self.filter(status__in=statuses.RUN_MOVES[to]).update(status=to, **values)
+
+    def active(self) -> Self:
+        return self.filter(status__in=statuses.ACTIVE_RUNS)
+
+    def for_wire(self) -> Self:
+        """With everything that the API's run shape shows, whatever the number of rows."""
+        return self.select_related("namespace", "graph", "version").prefetch_related(
+            models.Prefetch("artifacts", queryset=_artifacts().filter(kind="file").order_by("id"), to_attr="files")
+        )
+
+
+class StateQuerySet(models.QuerySet[Any]):
+    def move(self, to: str, **values: Any) -> int:
+        """Set the status where the move is legal; how many rows moved is the answer."""
+        return self.filter(status__in=statuses.STATE_MOVES[to]).update(status=to, **values)
+
+    def unfinished(self) -> Self:
+        return self.filter(status__in=statuses.UNFINISHED)
+
+    def failed(self) -> Self:
+        return self.filter(status__in=statuses.FAILED_STATES)
+
+
+class LogQuerySet(models.QuerySet[Any]):
+    def tails(self, run_ids: Iterable[int], lines: int) -> dict[int, list[Any]]:
+        """The last lines of each run, oldest first, in one query."""
+        run_ids = list(run_ids)
+        newest = models.Window(RowNumber(), partition_by="run_id", order_by=models.F("id").desc())
+        found: dict[int, list[Any]] = {run_id: [] for run_id in run_ids}
+        for line in self.filter(run_id__in=run_ids).annotate(age=newest).filter(age__lte=lines).order_by("id"):
+            found[line.run_id].append(line)
+        return found
+
+
+def _artifacts() -> models.QuerySet[Any]:
+    from runs.models import Artifact
+
+    return Artifact.objects.all()

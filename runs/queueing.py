@@ -1,0 +1,128 @@
+"""The only importer of django-q2. A task there is a hint: "look for ready states". It carries nothing.
+
+Losing, doubling, delaying or reordering hints changes latency only, because the sweeper looks too. Hints join the caller's transaction (the
+ORM broker writes a row), and are not added while enough of them wait undelivered.
+"""
+
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from time import monotonic, sleep
+from typing import Any
+
+import psycopg
+from django.db import close_old_connections, connection, connections
+from django.utils import timezone
+from django_q.brokers.orm import ORM
+from django_q.cluster import Cluster as QCluster
+from django_q.conf import Conf
+from django_q.models import Failure, OrmQ
+from django_q.tasks import async_task
+
+CHANNEL = "statemanager_hints"
+HINTS_WAITING = 2
+DATA_VERSION_POLL_SECONDS = 0.008
+WAIT_SECONDS = 1.0
+
+
+def hint(at_most: int = HINTS_WAITING) -> bool:
+    """Wake the cluster once this transaction commits, unless so many hints wait already; says whether it did."""
+    if OrmQ.objects.filter(lock__lte=timezone.now()).order_by()[:at_most].count() >= at_most:
+        return False
+    _enqueue("runs.tasks.drain")
+    return True
+
+
+def pulse(cluster: str, sent: float) -> None:
+    """A hint addressed to one cluster (`sent` in Unix seconds); its workers answer by setting the cluster's `seen_at`."""
+    _enqueue("runs.tasks.pulse", cluster, sent)
+
+
+def _enqueue(function: str, *args: Any) -> None:
+    async_task(function, *args, save=False, task_name=function.rpartition(".")[2])
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+def waiting_hints() -> int:
+    return OrmQ.objects.count()
+
+
+def prune() -> None:
+    """Drop hints and failure records that are older than a day."""
+    yesterday = timezone.now() - timedelta(days=1)
+    OrmQ.objects.filter(lock__lt=yesterday).delete()
+    Failure.objects.filter(stopped__lt=yesterday).delete()
+
+
+def forget_hints() -> None:
+    """Drop all hints; the sweeper makes new ones for what is ready."""
+    OrmQ.objects.all().delete()
+
+
+class WakingBroker(ORM):
+    """django-q2's ORM broker, woken by NOTIFY on PostgreSQL and by SQLite's data version instead of a poll."""
+
+    _waiter: "Callable[[float], None] | None" = None
+
+    def dequeue(self) -> list[tuple[int, Any]]:
+        if self._waiter is None:
+            self._waiter = _Listener() if connection.vendor == "postgresql" else _wait_for_other_writers
+        if not (taken := self._take()):
+            self._waiter(WAIT_SECONDS)
+            taken = self._take()
+        return taken
+
+    def _take(self) -> list[tuple[int, Any]]:
+        close_old_connections()
+        taken = []
+        for row in OrmQ.objects.filter(key=self.list_key, lock__lt=timezone.now()).order_by("id")[: Conf.BULK]:
+            if OrmQ.objects.filter(id=row.id, lock=row.lock).update(lock=self.timeout(row)):
+                taken.append((row.pk, row.payload))
+        return taken
+
+
+class _Listener:
+    """Waits for a notification on a connection of its own; it listens from before the queue was last looked at."""
+
+    def __init__(self) -> None:
+        params = {**connections["default"].get_connection_params(), "autocommit": True}
+        for key in ("cursor_factory", "context", "prepare_threshold"):
+            params.pop(key, None)
+        self._connection = psycopg.connect(**params)
+        self._connection.execute(f"LISTEN {CHANNEL}")
+
+    def __call__(self, seconds: float) -> None:
+        for _ in self._connection.notifies(timeout=seconds, stop_after=1):
+            return
+
+
+def _wait_for_other_writers(seconds: float) -> None:
+    """Returns when another connection has committed, or the time is over."""
+    deadline = monotonic() + seconds
+    with connection.cursor() as cursor:
+        before = cursor.execute("PRAGMA data_version").fetchone()
+        while monotonic() < deadline:
+            sleep(DATA_VERSION_POLL_SECONDS)
+            if cursor.execute("PRAGMA data_version").fetchone() != before:
+                return
+
+
+def run_cluster() -> int:
+    """Run a django-q2 cluster in this process until SIGTERM; 1 when its sentinel died by itself."""
+    cluster = QCluster()
+    stopping = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopping
+        stopping = True
+        if cluster.stop_event:
+            cluster.stop_event.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which then says SIGTERM
+    cluster.start()
+    while cluster.sentinel.is_alive():
+        cluster.sentinel.join(0.5)
+    return 0 if stopping else 1

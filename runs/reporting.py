@@ -1,0 +1,95 @@
+"""Signs of life while nodes still run: lease renewals, log lines and progress, fenced like every other write of a worker."""
+
+import os
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from runs import finishing, ledger, sql
+from runs.work import Claimed, Line
+
+if TYPE_CHECKING:
+    from runs.executing import Lane
+
+FLUSH_SECONDS = 0.4
+ALIVE_SECONDS = 1.0
+Report = tuple[Claimed, list[Line], float]  # the state, its new lines, how far it is
+
+_RENEW = """
+    UPDATE runs_state SET lease_expires_at = {lease}, progress = v.progress FROM {v}
+    WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND runs_state.attempt = v.attempt RETURNING runs_state.id
+"""
+
+
+def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
+    """Renew the leases and store what the nodes said; the answer holds the ids that are still the caller's."""
+    runs = {state.run.pk: state.run for state, _, _ in reports}
+    with transaction.atomic():
+        books = ledger.lock(runs, {pk: run.plan for pk, run in runs.items()})
+        table = [[state.id, state.attempt, fraction] for state, _, fraction in reports]
+        statement = _RENEW.format(lease=sql.later("%s"), v=sql.rows("v", id="uuid", attempt="int", progress="float8"))
+        alive = {sql.key(row[0]) for row in sql.run(statement, [lease_seconds, *sql.values(table)])}
+        mine = [each for each in reports if each[0].id in alive and each[0].run.pk in books]
+        finishing.log_lines([(state, line) for state, lines, _ in mine for line in lines], books)
+        touched = {state.run.pk for state, _, _ in mine}
+        for state, _, fraction in mine:
+            book = books[state.run.pk]
+            book.current_node = state.identifier
+            known = book.tally.get(state.identifier, [1])[ledger.KNOWN] or 1
+            book.progress = max(book.progress, min(book.share(fraction / known), 99))
+        for pk in touched:
+            books[pk].close()
+        ledger.store(books[pk] for pk in touched)
+    return alive
+
+
+class Reporter:
+    """Decides when a process reports on what it runs, and tells its cluster that it lives."""
+
+    def __init__(self, worker: str, cluster: str) -> None:
+        self.worker, self.cluster = worker, cluster
+        self.stopping = False
+        self._flushed = self._renewed = self._seen = 0.0
+
+    def alive(self) -> None:
+        """Set the cluster's `seen_at`, at most once a second, and learn whether it is to stop."""
+        if not self.cluster or monotonic() - self._seen < ALIVE_SECONDS:
+            return
+        self._seen = monotonic()
+        rows = sql.run(f"UPDATE runs_cluster SET seen_at = {sql.now()} WHERE name = %s RETURNING stopping", [self.cluster])
+        self.stopping = bool(rows and rows[0][0])
+
+    def tick(self, lanes: Iterable["Lane"]) -> None:
+        """Report the states that are being run, when it is time to."""
+        now = monotonic()
+        if now - self._flushed < FLUSH_SECONDS:
+            return
+        self._flushed = now
+        running = [current for lane in lanes if (current := lane.current)]
+        renew = now - self._renewed >= settings.HEARTBEAT_SECONDS
+        news: list[Report] = []
+        for state, context in running:
+            lines = context.take_lines()
+            if renew or lines or context.fraction != context.reported or not context.announced:
+                news.append((state, lines, context.fraction))
+                context.reported, context.announced = context.fraction, True
+        if news:
+            mine = report(news, settings.LEASE_SECONDS)
+            for state, context in running:
+                if any(state is each[0] for each in news) and state.id not in mine:
+                    context.cancel()
+        if renew:
+            self._renewed = now
+        self.alive()
+
+
+def register(name: str, host: str, workers: int) -> None:
+    """Note a starting cluster."""
+    from runs.models import Cluster
+
+    values = {"host": host, "pid": os.getpid(), "workers": workers, "started_at": timezone.now(), "seen_at": timezone.now(), "stopping": False}
+    Cluster.objects.update_or_create(name=name, defaults=values)

@@ -1,0 +1,137 @@
+"""Starting a run: the run, its root states, its first log line and the wake-up hint, in one transaction."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from graphs import errors, payloads, references, validation
+from graphs.access import SYSTEM, Caller
+from graphs.models import Dataset, Graph, plan_of
+from graphs.nodes.base import registry
+from graphs.plan import Plan
+from runs import finishing, queueing, sql
+from runs.advancing import Recorded, new_state
+from runs.models import LogLine, Run
+from runs.work import NewState, RunFacts
+
+
+@dataclass
+class RunOptions:
+    """What a caller may choose. `delay` is in seconds; `inputs` override the inputs that root nodes declare."""
+
+    run_id: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    store: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    workspace: str = ""
+    session_id: str = ""
+    purpose: str = ""
+    max_steps: int | None = None
+    delay: float = 0.0
+
+    def fingerprint(self, graph: Graph, dataset: Dataset | None) -> str:
+        """The same for the same request, so that a repeated one finds the run that it made."""
+        return hashlib.sha256(payloads.dump([graph.pk, dataset.pk if dataset else None, asdict(self)]).encode()).hexdigest()
+
+
+def start_run(graph: Graph, options: RunOptions | None = None, dataset: Dataset | None = None, caller: Caller = SYSTEM, trigger: str = "api") -> Run:
+    """Queue a run of the graph's current version and return at once.
+
+    Repeated with the same `run_id` and the same options it returns the run made the first time. Raises InvalidGraph, Malformed and, for a
+    taken `run_id`, Conflict.
+    """
+    options = options or RunOptions()
+    plan = _startable(graph, options)
+    fingerprint = _checked(options, graph, dataset)
+    run = _row(graph, options, dataset, caller, trigger, fingerprint)
+    facts = RunFacts(0, run.run_id, graph.namespace_id, graph.namespace.name, graph.current_id or 0, run.dataset_id, options.inputs, options.store)
+    try:
+        roots = [_root(facts, name) for name in plan.shape.roots]
+    except (references.Unresolved, payloads.NotJson) as error:
+        raise errors.Malformed(f"The first inputs can't be made: {error}.") from None
+    for root in roots:
+        root.delay = options.delay
+    run.pending_count = run.started_count = len(roots)
+    run.log_count = 1
+    run.tally = {root.identifier: [1, 0, 0] for root in roots}
+    try:
+        with transaction.atomic():
+            run.save(force_insert=True)
+            facts.pk = run.pk
+            finishing.insert([finishing.new_row(root) for root in roots])
+            LogLine.objects.create(run=run, message=f"Starting graph execution with {len(plan.order)} nodes")
+            if not options.delay:
+                queueing.hint()
+    except IntegrityError:
+        return _made_before(run, fingerprint)
+    return run
+
+
+def _startable(graph: Graph, options: RunOptions) -> Plan:
+    if graph.current_id is None:
+        raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
+    plan = plan_of(graph.current_id)
+    if plan.inputs_schema is not None:
+        wrong = [f"{'/'.join(map(str, error.instance_path)) or 'inputs'}: {error.message}" for error in _input_errors(plan, options)]
+        if wrong:
+            raise errors.Malformed("The inputs don't fit the graph's schema.", errors=wrong)
+    if missing := [key for key in plan.store_required if key not in options.store and key not in plan.store_defaults]:
+        raise errors.StateManagerError(f"The store keys {', '.join(missing)} are required.")
+    return plan
+
+
+def _input_errors(plan: Plan, options: RunOptions) -> list[Any]:
+    return list(validation.schema_validator(plan.inputs_schema or {}).iter_errors(dict(options.inputs)))
+
+
+def _checked(options: RunOptions, graph: Graph, dataset: Dataset | None) -> str:
+    """The fingerprint; refuses what can't be stored."""
+    try:
+        return options.fingerprint(graph, dataset)
+    except payloads.NotJson as error:
+        raise errors.Malformed(f"The request can't be stored: {error}.") from None
+
+
+def _row(graph: Graph, options: RunOptions, dataset: Dataset | None, caller: Caller, trigger: str, fingerprint: str) -> Run:
+    return Run(
+        namespace=graph.namespace,
+        graph=graph,
+        version_id=graph.current_id,
+        dataset=dataset,
+        run_id=options.run_id or sql.dashed(sql.uuid7()),
+        name=options.name,
+        user=caller.user,
+        username=caller.label if caller.user else "",
+        workspace=options.workspace or graph.namespace.name,
+        session_id=options.session_id,
+        purpose=options.purpose,
+        trigger=trigger,
+        labels=dict(options.labels),
+        initial_data=dict(options.inputs),
+        store=dict(options.store),
+        metadata=dict(options.metadata),
+        max_steps=options.max_steps,
+        fingerprint=fingerprint,
+    )
+
+
+def _root(run: RunFacts, identifier: str) -> NewState:
+    """The state of a root node; run inputs replace those that it declares and are never parsed as templates."""
+    state = new_state(run, identifier, "", None, Recorded(()))
+    kind = registry.get(run.plan.nodes[identifier].kind)
+    declared = set(state.inputs) | (set(kind.inputs.model_fields) if kind else set())
+    state.inputs = {**state.inputs, **{key: value for key, value in run.inputs.items() if key in declared}}
+    state.inputs_json = payloads.dump(state.inputs)
+    return state
+
+
+def _made_before(run: Run, fingerprint: str) -> Run:
+    found = Run.objects.filter(namespace=run.namespace, run_id=run.run_id).first()
+    if found and found.fingerprint == fingerprint:
+        return found
+    raise errors.Conflict(f"The run id {run.run_id!r} is taken in namespace {run.namespace.name!r} by a run with another graph or other inputs.")

@@ -1,0 +1,60 @@
+"""Cancel, pause and resume: each one transaction under the run's lock, so it never races a slice."""
+
+from django.db import transaction
+
+from graphs import errors
+from graphs.access import Caller
+from runs import finishing, ledger, queueing, sql, statuses
+from runs.ledger import Ledger
+from runs.models import LogLine, Run
+
+
+def cancel_run(run: Run, caller: Caller) -> Run:
+    """Move the run and all its unfinished states at once. Raises Conflict when it has ended."""
+    with transaction.atomic():
+        book = _locked(run, "cancel")
+        finishing.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
+        book.status, book.error_message = statuses.RUN_CANCELLED, f"Cancelled by {caller.label}"
+        _close(run, book, f"Cancelled by {caller.label}")
+    return run
+
+
+def pause_run(run: Run, caller: Caller) -> Run:
+    """Nothing more of it is claimed; what is in hand is recorded. Raises Conflict unless queued or running."""
+    with transaction.atomic():
+        book = _locked(run, "pause")
+        book.held = True
+        sql.run("UPDATE runs_state SET held = true WHERE run_id = %s AND status = 'CREATED'", [run.pk])
+        _close(run, book, f"Paused by {caller.label}")
+    return run
+
+
+def resume_run(run: Run, caller: Caller) -> Run:
+    """Let a paused run go on. Raises Conflict unless a person paused it; one that waits for an answer needs the answer."""
+    with transaction.atomic():
+        book = _locked(run, "resume")
+        if not book.held:
+            raise errors.Conflict("The run waits for an answer; answering its waiting state lets it go on.", allowed=["answer", "cancel"])
+        book.held = False
+        sql.run("UPDATE runs_state SET held = false WHERE run_id = %s AND status = 'CREATED'", [run.pk])
+        _close(run, book, f"Resumed by {caller.label}")
+        queueing.hint()
+    return run
+
+
+def _locked(run: Run, action: str) -> Ledger:
+    plans = {run.pk: run.version.plan} if run.version else {}
+    book = ledger.lock([run.pk], plans).get(run.pk)
+    if book is None:
+        raise errors.NotFound(f"There is no run {run.run_id!r}.")
+    if action not in (allowed := statuses.RUN_ACTIONS[book.status]):
+        raise errors.Conflict(f"A run that is {book.status} can't be asked to {action}.", allowed=list(allowed))
+    return book
+
+
+def _close(run: Run, book: Ledger, message: str) -> None:
+    LogLine.objects.create(run=run, message=message)
+    book.log_count += 1
+    book.close()
+    ledger.store([book])
+    run.refresh_from_db()

@@ -1,0 +1,155 @@
+"""The supervisor: starts the cluster in a process group of its own, pulses it, replaces it when it is stuck, sweeps, and stops it.
+
+It depends on no single process of django-q2 being well: an idle worker that is killed can wedge a whole cluster for ever while it
+looks alive, so only an answer through the queue counts as life.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic, time
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.utils import timezone
+
+from runs import queueing, reporting, rescuing
+from runs.models import Cluster
+
+log = logging.getLogger(__name__)
+MISSED_PULSES = 3
+START_SECONDS = 15.0
+CHECK_READY_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when the one that started it dies; elsewhere it does nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Supervisor:
+    """One cluster and its care. `tick` does what is due; `stop` ends everything within the grace period."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or settings.WORKERS
+        self.host = socket.gethostname()
+        self.name = f"{self.host[:60]}:{os.getpid()}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.restarts = 0
+        self._started = 0.0
+        self._due: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Start the cluster; it gets its own process group, so that a Ctrl-C reaches only the supervisor."""
+        reporting.register(self.name, self.host, self.workers)
+        environment = {**os.environ, "STATEMANAGER_CLUSTER": self.name, "WORKERS": str(self.workers)}
+        connection.close()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "django", "run_cluster"], env=_with_settings(environment), start_new_session=True, preexec_fn=die_with_parent
+        )
+        self._started = monotonic()
+        log.info("cluster %s started, process %s", self.name, self.process.pid)
+
+    def tick(self) -> None:
+        """Sweep, hint, pulse and judge, each when it is due; a database that is away is waited for."""
+        try:
+            close_old_connections()
+            self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
+            self._every("ready", CHECK_READY_SECONDS, rescuing.hint_ready)
+            self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, time()))
+            self._every("prune", 3600, queueing.prune)
+            stuck = self._stuck()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("the database is away: %s", error)
+            connection.close()
+            self._started = monotonic()
+            stuck = ""
+        if self.process and self.process.poll() is not None:
+            stuck = f"its process ended with {self.process.returncode}"
+        if stuck:
+            log.error("cluster %s is replaced: %s", self.name, stuck)
+            self._replace()
+
+    def _every(self, what: str, seconds: float, call: Callable[[], Any]) -> None:
+        if monotonic() >= self._due.get(what, 0):
+            self._due[what] = monotonic() + seconds
+            call()
+
+    def _sweep(self) -> None:
+        rescued = rescuing.rescue_expired()
+        rescuing.mark_running()
+        if rescued:
+            log.warning("%s states of lost workers were given back", rescued)
+
+    def _stuck(self) -> str:
+        """Why the cluster must be replaced; "" while it answers."""
+        patience = MISSED_PULSES * settings.PULSE_SECONDS
+        if monotonic() - self._started < max(START_SECONDS, patience):
+            return ""
+        seen = Cluster.objects.values_list("seen_at", flat=True).filter(name=self.name).first()
+        silent = (timezone.now() - seen).total_seconds() if seen else patience
+        return f"no sign of life for {silent:.0f} s" if silent > patience else ""
+
+    def _replace(self) -> None:
+        self._kill()
+        self.restarts += 1
+        self.start()
+        Cluster.objects.filter(name=self.name).update(restarts=self.restarts)
+
+    def _kill(self) -> None:
+        """End the whole process group at once."""
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Let running nodes end within the grace period, then end the group and give back what it held."""
+        if self.process is None:
+            return
+        try:
+            Cluster.objects.filter(name=self.name).update(stopping=True)
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("the database is away: %s", error)
+        pids = _group(self.process.pid)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(settings.GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                log.warning("cluster %s did not end within %s s", self.name, settings.GRACE_SECONDS)
+        self._kill()
+        try:
+            close_old_connections()
+            released = rescuing.release_workers(f"{self.host[:60]}:{pid}" for pid in pids)
+            Cluster.objects.filter(name=self.name).delete()
+            log.info("cluster %s stopped; %s states were given back", self.name, released)
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("the database is away: %s; leases will end by themselves", error)
+
+
+def _with_settings(environment: dict[str, str]) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(settings.BASE_DIR), environment.get("PYTHONPATH", "")]))
+    return {**environment, "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "statemanager.settings"), "PYTHONPATH": path}
+
+
+def _group(leader: int) -> list[int]:
+    """The process ids of a process group (Linux); without /proc only the leader."""
+    found = [leader]
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        try:
+            if entry.isdigit() and os.getpgid(int(entry)) == leader and int(entry) != leader:
+                found.append(int(entry))
+        except (ProcessLookupError, PermissionError):
+            continue
+    return found

@@ -1,0 +1,36 @@
+"""What django-q2 calls. The names are stored in hints, so they stay importable."""
+
+import os
+from time import time
+
+from runs import queueing, sql
+from runs.executing import Executor
+
+PULSE_LIVES_SECONDS = 3.0
+_executor: tuple[int, Executor] | None = None
+
+
+def executor() -> Executor:
+    """The executor of this process; a forked process gets its own."""
+    global _executor
+    if _executor is None or _executor[0] != os.getpid():
+        _executor = os.getpid(), Executor(cluster=os.environ.get("STATEMANAGER_CLUSTER", ""))
+    return _executor[1]
+
+
+def drain() -> None:
+    """Run what is ready, for about a second and a half; hints again if work is left."""
+    worker = executor()
+    worker.drain()
+    if worker.tainted:
+        queueing.hint()
+        os._exit(1)  # an abandoned thread may run on for ever: let the cluster replace this process
+
+
+def pulse(cluster: str, sent: float) -> None:
+    """Answer for the addressed cluster; hand the pulse on if it reached another one."""
+    own = os.environ.get("STATEMANAGER_CLUSTER", "")
+    if own == cluster:
+        sql.run(f"UPDATE runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster])
+    elif time() - sent < PULSE_LIVES_SECONDS:
+        queueing.pulse(cluster, sent)

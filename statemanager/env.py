@@ -1,0 +1,72 @@
+"""Typed readers of environment variables. A wrong value stops the start with a sentence.
+
+Each reader takes the variable's name and a default; `NAME_FILE` may name a file that holds the
+value (container secrets). The readers raise ImproperlyConfigured.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def text(name: str, default: str = "") -> str:
+    """The variable as text, or the content of the file that `NAME_FILE` names."""
+    if path := os.environ.get(f"{name}_FILE"):
+        try:
+            return Path(path).read_text().strip()
+        except OSError as error:
+            raise ImproperlyConfigured(f"{name}_FILE names a file that can't be read: {error}.") from error
+    return os.environ.get(name, "").strip() or default
+
+
+def flag(name: str, default: bool) -> bool:
+    """A yes/no variable: 1 true yes on, or 0 false no off."""
+    value = text(name).lower()
+    if not value:
+        return default
+    if value not in _TRUE | _FALSE:
+        raise ImproperlyConfigured(f"{name} must be one of 1, true, yes, on, 0, false, no, off; it is {value!r}.")
+    return value in _TRUE
+
+
+def number(name: str, default: float, minimum: float, maximum: float) -> float:
+    """A number between the two bounds, both included."""
+    value = text(name)
+    try:
+        result = float(value) if value else float(default)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a number; it is {value!r}.") from None
+    if not minimum <= result <= maximum:
+        raise ImproperlyConfigured(f"{name} must be between {minimum:g} and {maximum:g}; it is {value}.")
+    return result
+
+
+def integer(name: str, default: int, minimum: int, maximum: int) -> int:
+    """A whole number between the two bounds, both included."""
+    result = number(name, default, minimum, maximum)
+    if result != int(result):
+        raise ImproperlyConfigured(f"{name} must be a whole number; it is {text(name)!r}.")
+    return int(result)
+
+
+def words(name: str) -> list[str]:
+    """A comma-separated list; blanks around the commas don't count."""
+    return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def database(name: str) -> dict[str, Any] | None:
+    """A PostgreSQL or SQLite URL as Django's database settings; None when the variable is not set."""
+    url = text(name)
+    if not url:
+        return None
+    if url.split(":", 1)[0] not in {"postgres", "postgresql", "sqlite"}:
+        raise ImproperlyConfigured(f"{name} must start with postgresql:// or sqlite:///; it starts with {url.split(':', 1)[0]!r}.")
+    try:
+        return dict(environ.Env.db_url_config(url))
+    except Exception as error:
+        raise ImproperlyConfigured(f"{name} is not a database URL: {error}.") from error

@@ -1,0 +1,26 @@
+"""Is the site up (`/healthz`), and can it do its work (`/readyz`)?"""
+
+from datetime import timedelta
+
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
+
+from runs import claiming, queueing
+from runs.models import Cluster
+
+SILENT = timedelta(seconds=30)
+
+
+def healthz(request: HttpRequest) -> JsonResponse:
+    """200 while the server answers and the database does."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({"status": "ok"})
+
+
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200 while a cluster lives; 503 names what is missing."""
+    alive = Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).count()
+    body = {"status": "ok" if alive else "no cluster", "clusters": alive, "hints": queueing.waiting_hints(), "work_is_ready": claiming.work_is_ready()}
+    return JsonResponse(body, status=200 if alive else 503)

@@ -1,0 +1,76 @@
+"""What every request passes: an id to find it by, and a clear answer when the database is away."""
+
+import logging
+import uuid
+from collections.abc import Callable
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+log = logging.getLogger(__name__)
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+def _valid_uuid(text: str) -> str | None:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return None
+
+
+class RequestId:
+    """Echoes a UUID sent as X-Request-Id (or the SDK's own header), else makes one."""
+
+    headers = ("X-Request-Id", "X-Exosphere-Request-Id")
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = next((found for name in self.headers if (found := _valid_uuid(request.headers.get(name, "")))), None)
+        request.id = given or str(uuid.uuid4())  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        for name in self.headers:
+            response[name] = request.id  # type: ignore[attr-defined]
+        return response
+
+
+API_PREFIXES = ("/graphs", "/runs", "/datasets", "/schema", "/healthz", "/readyz", "/v0")
+
+
+def is_api(path: str) -> bool:
+    """Whether a path belongs to the REST API, whose answers are always JSON."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in API_PREFIXES)
+
+
+class BothSlashForms:
+    """API paths mean the same with and without a slash at the end; no redirect, which would turn a POST into a GET."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info.endswith("/") and is_api(request.path_info):
+            request.path_info = request.path_info.rstrip("/")
+        return self.get_response(request)
+
+
+class DatabaseAway:
+    """Answers 503 with Retry-After when the database can't be reached, is locked or was restarted."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, OperationalError | InterfaceError):
+            return None
+        log.error("database away: %s", error)
+        return database_away()
+
+
+def database_away() -> JsonResponse:
+    body = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "The database can't be reached. Try again shortly."}
+    return JsonResponse(body, status=503, headers={"Retry-After": "5"}, content_type="application/problem+json")

@@ -1,0 +1,45 @@
+"""The map of all URLs. API paths are written without a trailing slash; the middleware takes both forms."""
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.views import defaults
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView
+
+from graphs.api import errors, views
+from runs.api import views as runs
+from statemanager import health
+from statemanager.middleware import is_api
+
+urlpatterns = [
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("schema", SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]), name="schema"),
+    path("graphs", views.GraphsView.as_view()),
+    path("graphs/<str:graph_id>", runs.GraphWithRunsView.as_view()),
+    path("graphs/<str:graph_id>/validate", views.ValidateView.as_view()),
+    path("graphs/<str:graph_id>/run", runs.RunGraphView.as_view()),
+    path("graphs/<str:graph_id>/runs", runs.RunsOfGraphView.as_view()),
+    path("datasets", views.DatasetsView.as_view()),
+    path("datasets/<str:dataset_id>", views.DatasetView.as_view()),
+    path("runs/<str:run_id>", runs.RunView.as_view(), name="run"),
+    path("runs/<str:run_id>/cancel", runs.CancelView.as_view()),
+    path("runs/<str:run_id>/pause", runs.PauseView.as_view()),
+    path("runs/<str:run_id>/resume", runs.ResumeView.as_view()),
+    path("runs/<str:run_id>/logs", runs.LogsView.as_view()),
+    path("runs/<str:run_id>/states", runs.StatesView.as_view()),
+    path("runs/<str:run_id>/states/<str:state>/answer", runs.AnswerView.as_view()),
+    path("runs/<str:run_id>/artifacts", runs.ArtifactsView.as_view()),
+    path("runs/<str:run_id>/artifacts/<str:artifact>", runs.ArtifactView.as_view(), name="artifact"),
+    path("admin/", admin.site.urls),
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+]
+
+
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return errors.not_found(request) if is_api(request.path) else defaults.page_not_found(request, exception)
+
+
+def handler500(request: HttpRequest) -> HttpResponse:
+    return errors.server_error(request) if is_api(request.path) else defaults.server_error(request)

@@ -1,0 +1,114 @@
+"""Nodes that only tests use: they fail, fan out, wait, flood and die on demand."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import connection
+
+from graphs.nodes.base import Context, Prune, RunAgain, WaitForAnswer, node
+
+calls: list[tuple[str, int]] = []
+
+
+@node("test.fail")
+def fail(ctx: Context, message: str = "broken", times: int = 10**9) -> dict[str, Any]:
+    """Fail the first `times` calls of this state's step."""
+    calls.append((ctx.idempotency_key, ctx.attempt))
+    if sum(1 for key, _ in calls if key == ctx.idempotency_key) <= times:
+        raise ValueError(message)
+    return {"value": "recovered"}
+
+
+@node("test.each")
+def each(ctx: Context, items: list[Any]) -> Iterator[dict[str, Any]]:
+    """A generator: one output for each item."""
+    for item in items:
+        yield {"value": item}
+
+
+@node("test.prune")
+def prune(ctx: Context, value: Any = None) -> dict[str, Any]:
+    raise Prune({"why": value})
+
+
+@node("test.again")
+def again(ctx: Context, seconds: float = 0.0, times: int = 1) -> dict[str, Any]:
+    if ctx.attempt <= times:
+        raise RunAgain(seconds)
+    return {"value": ctx.attempt}
+
+
+@node("test.ask")
+def ask(ctx: Context) -> dict[str, Any]:
+    if ctx.answer is None:
+        raise WaitForAnswer("How many?", {"type": "integer"})
+    return {"value": ctx.answer["value"]}
+
+
+@node("test.return")
+def give(ctx: Context, what: str) -> Any:
+    """Return something that an output can't be."""
+    deep: Any = {}
+    for _ in range(100_000):
+        deep = {"d": deep}
+    return {"nan": {"x": float("nan")}, "nul": {"x": "a\x00b"}, "surrogate": {"x": "\ud800"}, "object": {"x": object()}, "number": 7, "deep": deep}[what]
+
+
+@node("test.flood")
+def flood(ctx: Context, lines: int = 100_000) -> dict[str, Any]:
+    for number in range(lines):
+        ctx.log(f"line {number}")
+    return {}
+
+
+@node("test.transaction")
+def transaction(ctx: Context) -> dict[str, Any]:
+    return {"value": connection.in_atomic_block}
+
+
+@node("test.sleep", waits=True)
+def sleep(ctx: Context, seconds: float = 0.2, value: Any = None) -> dict[str, Any]:
+    ctx.log("begun")
+    ctx.progress(0.5)
+    time.sleep(seconds)
+    return {"value": value}
+
+
+@node("test.work")
+def work(ctx: Context, seconds: float = 0.05, value: Any = None) -> dict[str, Any]:
+    """Burn processor time."""
+    ctx.log("begun")
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end and not ctx.cancelled:
+        pass
+    return {"value": value}
+
+
+@node("test.exit")
+def leave(ctx: Context) -> dict[str, Any]:
+    os._exit(3)
+
+
+@node("test.once")
+def once(ctx: Context, path: str) -> dict[str, Any]:
+    """A tool call that must be computed once, however often the state runs."""
+
+    def call() -> dict[str, Any]:
+        with open(path, "a") as file:
+            file.write("called\n")
+        return {"pid": os.getpid()}
+
+    result = ctx.once("tool", {"path": path}, call)
+    if ctx.attempt == 1:
+        raise RunAgain(0)
+    return result
+
+
+@node("test.emit")
+def emit(ctx: Context, rows: int = 3) -> dict[str, Any]:
+    ctx.emit(rows)
+    with ctx.artifact("note.txt") as file:
+        file.write(b"hello")
+    return {"file": file.file}

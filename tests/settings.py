@@ -1,0 +1,41 @@
+"""The settings of the tests: the project's own, on the database of this process's lane.
+
+pytest-xdist runs every test in each of two processes (`--dist each`): gw0 is the lane "sqlite", gw1 the lane "postgresql".
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+from tests import postgres
+
+LANES = {"gw0": "sqlite", "gw1": "postgresql"}
+LANE = os.environ.get("STATEMANAGER_LANE") or LANES.get(os.environ.get("PYTEST_XDIST_WORKER", "gw0"), "sqlite")
+SKIPPED_LANES: list[str] = []
+
+if "STATEMANAGER_LANE" not in os.environ:
+    os.environ.pop("STATEMANAGER_CLUSTER", None)
+    os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="statemanager-tests-")
+    atexit.register(shutil.rmtree, os.environ["VAR_DIR"], ignore_errors=True)
+    if LANE == "sqlite":
+        os.environ.pop("DATABASE_URL", None)
+    elif "PYTEST_XDIST_WORKER" in os.environ and not os.environ.get("DATABASE_URL"):
+        if postgres.binaries():
+            server = postgres.Server()
+            atexit.register(server.close)
+            os.environ["DATABASE_URL"] = server.url
+        else:
+            SKIPPED_LANES.append("postgresql (no server binaries; install postgresql)")
+    os.environ["STATEMANAGER_LANE"] = LANE
+os.environ.setdefault("SECRET_KEY", "only-for-tests")
+os.environ.setdefault("ALLOWED_HOSTS", "localhost,127.0.0.1,testserver")
+os.environ.setdefault("HTTPS", "0")
+os.environ.setdefault("LOG_LEVEL", "WARNING")
+
+from statemanager.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
+if LANE == "sqlite":  # a file, so that threads and processes share it
+    DATABASES["default"]["TEST"] = {"NAME": str(VAR / "test.sqlite3")}  # noqa: F405
