@@ -1,1 +1,175 @@
+"""Namespaces, keys, nodes, graphs and datasets in the Django admin."""
 
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+
+from graphs import datasets, errors, keys
+from graphs.models import ApiKey, Dataset, DatasetTable, Graph, GraphVersion, Namespace, RegisteredNode
+
+
+class ReadOnly(admin.ModelAdmin):
+    """Rows that people look at; the engine, the API and the commands write them."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyInline(admin.TabularInline):
+    extra = 0
+    can_delete = False
+    show_change_link = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Namespace)
+class NamespaceAdmin(admin.ModelAdmin):
+    list_display = ("name", "created_at")
+    search_fields = ("name",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name", "created_at") if obj else ("created_at",)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):
+    list_display = ("name", "prefix", "scope", "all_namespaces", "created_at", "expires_at", "revoked_at", "last_used_at")
+    list_filter = ("scope", "all_namespaces")
+    search_fields = ("name", "prefix")
+    filter_horizontal = ("namespaces",)
+    fields = ("name", "scope", "all_namespaces", "namespaces", "expires_at")
+    actions = ("revoke",)
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        """A new key is shown once, in the message after saving."""
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        text = keys.equip(obj)
+        obj.created_by_id = request.user.pk
+        super().save_model(request, obj, form, change)
+        messages.warning(request, format_html("The key, shown only now: <code>{}</code>", text))
+
+    @admin.action(description="Revoke the selected keys", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: Any) -> None:
+        count = queryset.filter(revoked_at=None).update(revoked_at=timezone.now())
+        messages.success(request, f"{count} keys were revoked.")
+
+
+@admin.register(RegisteredNode)
+class RegisteredNodeAdmin(ReadOnly):
+    list_display = ("name", "namespace", "executor", "description")
+    list_filter = ("executor", "namespace")
+    search_fields = ("name",)
+
+
+class VersionInline(ReadOnlyInline):
+    model = GraphVersion
+    fields = ("number", "checksum", "note", "created_at", "created_by")
+    readonly_fields = fields
+
+
+@admin.register(Graph)
+class GraphAdmin(ReadOnly):
+    list_display = ("name", "namespace", "current_number", "updated_at")
+    list_filter = ("namespace",)
+    list_select_related = ("namespace", "current")
+    search_fields = ("name", "namespace__name")
+    inlines = (VersionInline,)
+
+    @admin.display(description="version")
+    def current_number(self, graph: Graph) -> int | None:
+        return graph.current.number if graph.current else None
+
+
+@admin.register(GraphVersion)
+class GraphVersionAdmin(ReadOnly):
+    list_display = ("graph", "number", "created_at", "created_by", "note")
+    list_select_related = ("graph__namespace", "created_by")
+    search_fields = ("graph__name", "checksum")
+
+
+class ManyFiles(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """One or several uploaded files."""
+
+    widget = ManyFiles
+
+    def clean(self, data: Any, initial: Any = None) -> list[Any]:
+        files = data if isinstance(data, list) else [data] if data else []
+        return [super(FilesField, self).clean(file, initial) for file in files]
+
+
+class DatasetForm(forms.ModelForm):
+    """Uploading happens while the form is checked, so that a broken file is said beside its field, with its line."""
+
+    upload = FilesField(required=False, help_text=".csv, .jsonl and .ndjson files, or a .zip of them; they replace the tables that are there.")
+    encoding = forms.CharField(initial="utf-8", max_length=40)
+
+    class Meta:
+        model = Dataset
+        fields = ("namespace", "name")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not cleaned.get("upload") and self.instance.pk is None:
+            self.add_error("upload", "A dataset needs at least one file.")
+        return cleaned
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        files = self.cleaned_data.get("upload")
+        if self.errors or not files:
+            return
+        namespace, name = self.cleaned_data.get("namespace", self.instance.namespace), self.cleaned_data.get("name", self.instance.name)
+        try:
+            sources = [datasets.Source(file.name, file) for file in files]
+            stored = datasets.load(namespace, name, sources, self.cleaned_data["encoding"], "uploaded in the admin")
+            self.instance.pk, self.instance._state.adding = stored.pk, False
+        except errors.StateManagerError as error:
+            for problem in error.extra.get("errors") or [str(error)]:
+                self.add_error("upload", problem)
+
+
+class TableInline(ReadOnlyInline):
+    model = DatasetTable
+    fields = ("name", "format", "rows", "size", "checksum")
+    readonly_fields = fields
+    show_change_link = False
+
+
+@admin.register(Dataset)
+class DatasetAdmin(admin.ModelAdmin):
+    form = DatasetForm
+    list_display = ("name", "namespace", "id", "source", "created_at")
+    list_filter = ("namespace",)
+    search_fields = ("name",)
+    inlines = (TableInline,)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("namespace", "name") if obj else ()
+
+    def delete_model(self, request: HttpRequest, obj: Dataset) -> None:
+        datasets.delete(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for dataset in queryset:
+            datasets.delete(dataset)

@@ -18,13 +18,19 @@ USED_EVERY = timedelta(minutes=1)
 @transaction.atomic
 def create_key(namespaces: Iterable[str] = (), scope: str = "run", expires_at: datetime | None = None, name: str = "", user: Any = None) -> tuple[ApiKey, str]:
     """The stored key and, this once, its text. No namespaces means all of them; unknown ones are made."""
-    prefix, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     opened = [Namespace.objects.get_or_create(name=namespace)[0] for namespace in namespaces]
-    key = ApiKey.objects.create(
-        name=name, prefix=prefix, digest=_digest(secret), scope=scope, expires_at=expires_at, created_by=user, all_namespaces=not opened
-    )
+    key = ApiKey(name=name, scope=scope, expires_at=expires_at, created_by=user, all_namespaces=not opened)
+    text = equip(key)
+    key.save()
     key.namespaces.set(opened)
-    return key, f"sm_{prefix}_{secret}"
+    return key, text
+
+
+def equip(key: ApiKey) -> str:
+    """Give an unsaved key its secret; the answer is the key's text, which is kept nowhere."""
+    key.prefix, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+    key.digest = _digest(secret)
+    return f"sm_{key.prefix}_{secret}"
 
 
 def find_key(text: str) -> ApiKey | None:

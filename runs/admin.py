@@ -1,1 +1,86 @@
+"""Runs and all that belongs to them in the Django admin: to look at, not to change."""
 
+from typing import Any
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.html import format_html
+
+from graphs.admin import ReadOnly
+from runs.models import Artifact, Checkpoint, CheckpointBlob, CheckpointWrite, Cluster, LogLine, Run, State, ToolResult
+
+
+class FastList(ReadOnly):
+    """A list over a large table: no exact count, and no more than the columns that it shows."""
+
+    show_full_result_count = False
+    list_per_page = 50
+
+
+@admin.register(Run)
+class RunAdmin(FastList):
+    list_display = ("short_id", "__str__", "status", "progress", "graph", "created_at", "username", "workspace")
+    list_filter = ("status", "trigger", "namespace")
+    list_select_related = ("graph__namespace",)
+    search_fields = ("run_id", "name")
+    ordering = ("-id",)
+
+    @admin.display(description="run id", ordering="run_id")
+    def short_id(self, run: Run) -> str:
+        return format_html('<span title="{}">{}</span>', run.run_id, run.run_id if len(run.run_id) <= 13 else f"{run.run_id[:12]}…")
+
+
+@admin.register(State)
+class StateAdmin(FastList):
+    list_display = ("id", "identifier", "status", "run", "attempt", "retry_count", "created_at", "finished_at")
+    list_filter = ("status",)
+    list_select_related = ("run",)
+    search_fields = ("=run__run_id", "=identifier")
+    ordering = ("-id",)
+
+
+@admin.register(LogLine)
+class LogLineAdmin(FastList):
+    list_display = ("created_at", "level", "identifier", "message", "run")
+    list_filter = ("level",)
+    list_select_related = ("run",)
+    search_fields = ("=run__run_id",)
+    ordering = ("-id",)
+
+
+@admin.register(Artifact)
+class ArtifactAdmin(FastList):
+    list_display = ("name", "kind", "size", "run", "identifier", "created_at", "download")
+    list_filter = ("kind",)
+    list_select_related = ("run__namespace",)
+    search_fields = ("=run__run_id", "name")
+
+    @admin.display(description="")
+    def download(self, artifact: Artifact) -> str:
+        url = reverse("artifact", args=[artifact.run.run_id, artifact.pk])
+        return format_html('<a href="{}?namespace={}">Download</a>', url, artifact.run.namespace.name)
+
+
+@admin.register(ToolResult)
+class ToolResultAdmin(FastList):
+    list_display = ("key", "run", "created_at")
+    list_select_related = ("run",)
+
+
+@admin.register(Checkpoint)
+class CheckpointAdmin(FastList):
+    list_display = ("checkpoint_id", "ns", "run", "type", "created_at")
+    list_select_related = ("run",)
+    exclude = ("body",)
+
+
+@admin.register(CheckpointBlob, CheckpointWrite)
+class CheckpointPartAdmin(FastList):
+    list_display: Any = ("channel", "ns", "run", "type")
+    list_select_related = ("run",)
+    exclude = ("body",)
+
+
+@admin.register(Cluster)
+class ClusterAdmin(FastList):
+    list_display = ("name", "host", "pid", "workers", "started_at", "seen_at", "restarts")

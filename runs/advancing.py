@@ -90,7 +90,7 @@ def _make_states(each: Prepared, recorded: "Recorded") -> None:
         each.failed, each.children = f"the inputs of {child} can't be made: {error}", []
         return
     for at in range(1, len(ids)):
-        sibling = NewState(ids[at], state.run, state.identifier, each.paths[at], state.parent, state.inputs, payloads.dump(state.inputs))
+        sibling = NewState(ids[at], state.run, state.identifier, each.paths[at], state.parent, None, None)
         sibling.status, sibling.outputs_json, sibling.retry_count = "SUCCESS", outcome.outputs[at], state.retry_count
         sibling.chosen_json = chosen_json(each, at)
         each.siblings.append(sibling)
@@ -173,7 +173,7 @@ class Recorded:
             return
         asked = list(self._found)
         table = [(at, run, identifier, path, path if exact else paths.last(path)) for at, (run, identifier, path, exact) in enumerate(asked)]
-        for at, state, path, outputs in sql.run(_OUTPUTS.format(v=sql.rows("v", **PLACE)), sql.values(table)):
+        for at, state, path, outputs in sql.run(sql.statement(_OUTPUTS, v=PLACE), sql.values(table)):
             self._found[asked[at]].append((sql.key(state), path, outputs))
         for entries in self._found.values():
             entries.sort(key=lambda entry: paths.order(entry[1]))

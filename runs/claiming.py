@@ -5,6 +5,7 @@ are *suspects*: they are taken alone, so that a node which kills its process tak
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from django.db import transaction
@@ -32,15 +33,20 @@ def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "Fa
     groups = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0]
     if not groups:
         return []
-    with transaction.atomic():
+    with sql.pipeline(), transaction.atomic():
         rows = sql.run(_statement(len(groups), suspects), [each for kinds, limit in groups for each in (sql.choices(kinds), limit)] + [worker, lease_seconds])
         if rows:
-            start = _START.format(now=sql.now(), among=sql.among("id", "bigint"), lock=sql.lock(skip=True))
-            sql.run(start, [sql.choices({row[1] for row in rows})])
+            sql.send(_start(), [sql.choices({row[1] for row in rows})])
     runs = facts.get({row[1] for row in rows})
     return sorted((_claimed(row, runs) for row in rows), key=lambda state: state.id)
 
 
+@cache
+def _start() -> str:
+    return _START.format(now=sql.now(), among=sql.among("id", "bigint"), lock=sql.lock(skip=True))
+
+
+@cache
 def _statement(groups: int, suspects: bool) -> str:
     now, lost = sql.now(), "lost > 0" if suspects else "lost = 0"
     pick = f"SELECT id FROM runs_state WHERE {_READY.format(now=now)} AND {lost} AND {sql.among('node', 'text')} ORDER BY due_at, id LIMIT %s"
@@ -77,7 +83,7 @@ class FactsCache:
         if missing := wanted - self._known.keys():
             if len(self._known) + len(missing) > self._limit:
                 self._known = {key: self._known[key] for key in wanted - missing}
-            for row in sql.run(_FACTS.format(among=sql.among("r.id", "bigint")), [sql.choices(missing)]):
+            for row in sql.run(sql.statement(_FACTS, among=("r.id", "bigint")), [sql.choices(missing)]):
                 self._known[row[0]] = RunFacts(*row[:6], sql.loads(row[6]), sql.loads(row[7]))  # type: ignore[call-arg]
         return {key: self._known[key] for key in wanted if key in self._known}
 

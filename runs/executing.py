@@ -29,6 +29,7 @@ SLICE_SECONDS = 0.020
 FAST_SECONDS = 0.002
 MAX_FAN_OUT = 100_000
 FLUSH_SECONDS = 0.4
+SUSPECTS_SECONDS = 1.0
 
 
 def run_node(state: Claimed, context: NodeContext) -> Outcome:
@@ -136,6 +137,7 @@ class Executor:
         self.pool = ThreadPoolExecutor(settings.NODE_THREADS + 2, thread_name_prefix="lane") if threads else None
         self.reporter = reporting.Reporter(self.name, cluster)
         self.tainted = False  # a thread was abandoned
+        self._suspected = monotonic()
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -146,14 +148,15 @@ class Executor:
         """
         deadline, recorded = monotonic() + budget, 0
         self.reporter.alive()
-        recorded += self._suspect()
+        if monotonic() - self._suspected > SUSPECTS_SECONDS:
+            recorded += self._suspects()
         batch: list[Claimed] = []
         while True:
             more = (monotonic() < deadline or bool(self.lanes)) and not self.reporter.stopping
             if not batch and more:
                 batch = self._claim()
             if not batch and not self.lanes:
-                return recorded
+                return recorded + self._suspects()
             outcomes = self._run(batch)
             lease = Lease(self.name, settings.LEASE_SECONDS, self._chooser()) if more else None
             done = self._record(outcomes, lease)
@@ -163,8 +166,9 @@ class Executor:
                 queueing.hint()
             self.reporter.tick(self.lanes)
 
-    def _suspect(self) -> int:
+    def _suspects(self) -> int:
         """A state that lost its lease before runs alone, so that it can take no other down with it."""
+        self._suspected = monotonic()
         batch = claiming.claim(self.name, [(list(registry), 1)], settings.LEASE_SECONDS, self.facts, suspects=True)
         recorded = 0
         while batch or self.lanes:

@@ -37,9 +37,11 @@ def finish(outcomes: Sequence[Outcome], lease: Lease | None = None) -> Slice:
     done = Slice()
     if not prepared:
         return done
-    with transaction.atomic():
-        books = ledger.lock(runs, {pk: run.plan for pk, run in runs.items()})
-        accepted = _record(prepared, books)
+    with sql.pipeline(), transaction.atomic():
+        plans = {pk: run.plan for pk, run in runs.items()}
+        books, holding = ledger.lock_and_fence(plans, [(each.outcome.state.id, each.outcome.state.attempt) for each in prepared])
+        accepted = [(each, _status(each, books[each.outcome.state.run.pk])) for each in prepared if each.outcome.state.id in holding]
+        _record(accepted, books)
         new: list[NewState] = []
         for each, status in accepted:
             done.accepted[each.outcome.state.id] = status
@@ -87,19 +89,15 @@ _RECORD = """
         lease_expires_at = NULL, worker = '', due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {due} END,
         finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {now} END
     FROM {v} WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt)
-    RETURNING runs_state.id
 """
 
 
-def _record(prepared: Iterable[Prepared], books: dict[int, Ledger]) -> list[tuple[Prepared, str]]:
-    """Move the states whose fence holds; the answer names them with their new status."""
-    moving = {each.outcome.state.id: (each, _status(each, books[each.outcome.state.run.pk])) for each in prepared if each.outcome.state.run.pk in books}
-    if not moving:
-        return []
-    statement = _RECORD.format(now=sql.now(), due=sql.later("v.delay"), v=sql.rows("v", **_COLUMNS))
-    table = [_row(each, status, books[each.outcome.state.run.pk]) for each, status in moving.values()]
-    moved = {sql.key(row[0]) for row in sql.run(statement, sql.values(table))}
-    return [entry for key, entry in moving.items() if key in moved]
+def _record(accepted: Sequence[tuple[Prepared, str]], books: dict[int, Ledger]) -> None:
+    """Move the states to their new statuses."""
+    if accepted:
+        sql.send(
+            sql.statement(_RECORD, due="v.delay", v=_COLUMNS), sql.values([_row(each, status, books[each.outcome.state.run.pk]) for each, status in accepted])
+        )
 
 
 def _row(each: Prepared, status: str, book: Ledger) -> list[Any]:
@@ -230,8 +228,7 @@ def _insert(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | No
 
 
 def insert(table: Sequence[Sequence[Any]]) -> None:
-    statement = _INSERT.format(now=sql.now(), due=sql.later("v.delay"), lease=sql.later("v.lease"), v=sql.rows("v", **_NEW))
-    sql.run(statement, sql.values(table))
+    sql.send(sql.statement(_INSERT, due="v.delay", lease="v.lease", v=_NEW), sql.values(table))
 
 
 def new_row(state: NewState, held: bool = False, lease_seconds: float = 0) -> list[Any]:
@@ -280,7 +277,7 @@ def log_lines(lines: Sequence[tuple[Claimed, Any]], books: dict[int, Ledger]) ->
     if not lines:
         return
     table = [[state.run.pk, state.id, state.attempt or 0, state.identifier, level, text, sql.stamp(at)] for state, (at, level, text) in lines]
-    sql.run(_LOG.format(v=sql.rows("v", **_LINES)), sql.values(table))
+    store_lines(table)
     for state, _ in lines:
         books[state.run.pk].log_count += 1
     for book in books.values():
@@ -288,9 +285,13 @@ def log_lines(lines: Sequence[tuple[Claimed, Any]], books: dict[int, Ledger]) ->
             _drop_oldest_lines(book)
 
 
+def store_lines(table: Sequence[Sequence[Any]]) -> None:
+    sql.send(sql.statement(_LOG, v=_LINES), sql.values(table))
+
+
 def _drop_oldest_lines(book: Ledger) -> None:
     surplus = book.log_count - LOG_LINES_PER_RUN
-    sql.run("DELETE FROM runs_logline WHERE id IN (SELECT id FROM runs_logline WHERE run_id = %s ORDER BY id LIMIT %s)", [book.pk, surplus])
+    sql.send("DELETE FROM runs_logline WHERE id IN (SELECT id FROM runs_logline WHERE run_id = %s ORDER BY id LIMIT %s)", [book.pk, surplus])
     book.log_count = LOG_LINES_PER_RUN
 
 

@@ -102,7 +102,7 @@ def _look(ready: list[Candidate], runs: dict[int, RunFacts], books: dict[int, Le
     table = [(at, each.run, *asked) for at, each in enumerate(ready) for asked in _questions(each, runs[each.run], books[each.run])]
     if not table:
         return views
-    for at, role, state, chosen in sql.run(_LOOK.format(v=sql.rows("v", **PLACE, role="text")), sql.values(table)):
+    for at, role, state, chosen in sql.run(sql.statement(_LOOK, v={**PLACE, "role": "text"}), sql.values(table)):
         view = views[at]
         if role == "dominator":
             view.parent = sql.key(state)

@@ -129,7 +129,7 @@ class State(models.Model):
     identifier = models.CharField(max_length=200, db_collation=None)
     node = models.CharField(max_length=200)
     path = models.CharField(max_length=1000, blank=True)
-    inputs = _json()
+    inputs = _json(null=True, help_text="None: those of the first sibling of its fan-out.")
 
     status = models.CharField(max_length=18, default=statuses.CREATED, choices=[(word, word) for word in statuses.STATE_STATUSES])
     attempt = models.PositiveIntegerField(default=0, help_text="The fence: raised by each claim.")

@@ -31,7 +31,7 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
     with transaction.atomic():
         books = ledger.lock(runs, {pk: run.plan for pk, run in runs.items()})
         table = [[state.id, state.attempt, fraction] for state, _, fraction in reports]
-        statement = _RENEW.format(lease=sql.later("%s"), v=sql.rows("v", id="uuid", attempt="int", progress="float8"))
+        statement = sql.statement(_RENEW, lease="%s", v={"id": "uuid", "attempt": "int", "progress": "float8"})
         alive = {sql.key(row[0]) for row in sql.run(statement, [lease_seconds, *sql.values(table)])}
         mine = [each for each in reports if each[0].id in alive and each[0].run.pk in books]
         finishing.log_lines([(state, line) for state, lines, _ in mine for line in lines], books)

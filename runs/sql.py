@@ -6,9 +6,10 @@ PostgreSQL prepared on the server. `runs.claiming`, `runs.finishing` and `runs.a
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from time import monotonic
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -19,6 +20,7 @@ from django.utils.dateparse import parse_datetime
 Row = tuple[Any, ...]
 
 
+@cache
 def postgres() -> bool:
     return connection.vendor == "postgresql"
 
@@ -28,6 +30,7 @@ def now() -> str:
     return "clock_timestamp()" if postgres() else "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')"
 
 
+@cache
 def later(seconds: str) -> str:
     """The database's clock plus an SQL number of seconds; NULL gives NULL."""
     if postgres():
@@ -35,6 +38,7 @@ def later(seconds: str) -> str:
     return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f','now', ({seconds}) || ' seconds')"
 
 
+@cache
 def rows(alias: str, **columns: str) -> str:
     """A table of parameters: names with their PostgreSQL types. Its values come from `values()`, in the same order."""
     names = ", ".join(columns)
@@ -51,10 +55,24 @@ def rows(alias: str, **columns: str) -> str:
 def values(table: Sequence[Sequence[Any]]) -> list[Any]:
     """The parameters of `rows()` for these rows; there must be at least one."""
     if postgres():
-        return [list(column) for column in zip(*table, strict=True)]
+        return [_array(column) for column in zip(*table, strict=True)]
     return [json.dumps(table, ensure_ascii=False, separators=(",", ":"))]
 
 
+def _array(column: Iterable[Any]) -> str:
+    """A PostgreSQL array literal; several times faster than the driver's own adaptation of lists."""
+    return "{" + ",".join([_element(value) for value in column]) + "}"
+
+
+def _element(value: Any) -> str:
+    if type(value) is str:
+        if "\\" in value or '"' in value:
+            value = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{value}"'
+    return "NULL" if value is None else str(value)
+
+
+@cache
 def among(column: str, kind: str) -> str:
     """`column` is one of a list of values; the parameter comes from `choices()`."""
     return f"{column} = ANY(%s::{kind}[])" if postgres() else f"{column} IN (SELECT value FROM json_each(%s))"
@@ -69,20 +87,67 @@ def lock(strength: str = "NO KEY UPDATE", of: str = "", skip: bool = False) -> s
     return f" FOR {strength}{f' OF {of}' if of else ''}{' SKIP LOCKED' if skip else ''}" if postgres() else ""
 
 
+def statement(template: str, **parts: Any) -> str:
+    """A statement from its template: {now}; {v} rows of these columns; {among} (column, type); anything else a time `later`.
+
+    Each template is filled once per process; a template always comes with the same parts.
+    """
+    if template not in _statements:
+        _statements[template] = template.format(now=now(), **{name: _part(name, part) for name, part in parts.items()})
+    return _statements[template]
+
+
+_statements: dict[str, str] = {}
+
+
+def _part(name: str, part: Any) -> str:
+    if isinstance(part, dict):
+        return rows(name, **part)
+    return among(*part) if name == "among" else later(part)
+
+
 def run(statement: str, params: Sequence[Any] = ()) -> list[Row]:
-    """Execute and return the rows, if it has any. Database errors come as Django's."""
+    """Execute a statement that returns rows, and return them. Database errors come as Django's."""
+    return together((statement, params))[0]
+
+
+def send(statement: str, params: Sequence[Any] = ()) -> None:
+    """Execute a statement whose answer nobody needs; in a pipeline it isn't waited for."""
     if not postgres():
         with connection.cursor() as cursor:
             cursor.execute(statement, params)
-            return cursor.fetchall() if cursor.description else []
-    connection.ensure_connection()
-    started = monotonic()
+        return
     with connection.wrap_database_errors:
-        raw = psycopg.Cursor(connection.connection).execute(statement, params, prepare=True)
-        found = raw.fetchall() if raw.description else []
+        _execute(statement, params)
+
+
+def together(*statements: tuple[str, Sequence[Any]]) -> list[list[Row]]:
+    """Execute several statements and return the rows of each; in a pipeline that is one round trip."""
+    if not postgres():
+        with connection.cursor() as cursor:
+            return [cursor.execute(statement, params).fetchall() for statement, params in statements]
+    with connection.wrap_database_errors:
+        cursors = [_execute(statement, params) for statement, params in statements]
+        return [cursor.fetchall() for cursor in cursors]
+
+
+def _execute(statement: str, params: Sequence[Any]) -> psycopg.Cursor[Any]:
+    connection.ensure_connection()
     if connection.queries_logged:
-        connection.queries_log.append({"sql": statement, "time": f"{monotonic() - started:.3f}"})
-    return found
+        connection.queries_log.append({"sql": statement, "time": "0.000"})
+    return psycopg.Cursor(connection.connection).execute(statement, params, prepare=True)
+
+
+@contextmanager
+def pipeline() -> Iterator[None]:
+    """Statements within are sent without waiting for the answer of the one before, where the driver can."""
+    if not postgres():
+        yield
+        return
+    connection.close_if_health_check_failed()  # its query may not stand in the pipeline
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield
 
 
 def moment(value: Any) -> datetime | None:

@@ -14,7 +14,7 @@ from graphs.nodes.base import registry
 from graphs.plan import Plan
 from runs import finishing, queueing, sql
 from runs.advancing import Recorded, new_state
-from runs.models import LogLine, Run
+from runs.models import Run
 from runs.work import NewState, RunFacts
 
 
@@ -60,11 +60,11 @@ def start_run(graph: Graph, options: RunOptions | None = None, dataset: Dataset 
     run.log_count = 1
     run.tally = {root.identifier: [1, 0, 0] for root in roots}
     try:
-        with transaction.atomic():
+        with sql.pipeline(), transaction.atomic():
             run.save(force_insert=True)
             facts.pk = run.pk
             finishing.insert([finishing.new_row(root) for root in roots])
-            LogLine.objects.create(run=run, message=f"Starting graph execution with {len(plan.order)} nodes")
+            finishing.store_lines([[run.pk, None, 0, "", "info", f"Starting graph execution with {len(plan.order)} nodes", sql.stamp(run.created_at)]])
             if not options.delay:
                 queueing.hint()
     except IntegrityError:

@@ -24,7 +24,7 @@ def pause_run(run: Run, caller: Caller) -> Run:
     with transaction.atomic():
         book = _locked(run, "pause")
         book.held = True
-        sql.run("UPDATE runs_state SET held = true WHERE run_id = %s AND status = 'CREATED'", [run.pk])
+        sql.send("UPDATE runs_state SET held = true WHERE run_id = %s AND status = 'CREATED'", [run.pk])
         _close(run, book, f"Paused by {caller.label}")
     return run
 
@@ -36,7 +36,7 @@ def resume_run(run: Run, caller: Caller) -> Run:
         if not book.held:
             raise errors.Conflict("The run waits for an answer; answering its waiting state lets it go on.", allowed=["answer", "cancel"])
         book.held = False
-        sql.run("UPDATE runs_state SET held = false WHERE run_id = %s AND status = 'CREATED'", [run.pk])
+        sql.send("UPDATE runs_state SET held = false WHERE run_id = %s AND status = 'CREATED'", [run.pk])
         _close(run, book, f"Resumed by {caller.label}")
         queueing.hint()
     return run

@@ -31,6 +31,6 @@ def pulse(cluster: str, sent: float) -> None:
     """Answer for the addressed cluster; hand the pulse on if it reached another one."""
     own = os.environ.get("STATEMANAGER_CLUSTER", "")
     if own == cluster:
-        sql.run(f"UPDATE runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster])
+        sql.send(f"UPDATE runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster])
     elif time() - sent < PULSE_LIVES_SECONDS:
         queueing.pulse(cluster, sent)

@@ -88,7 +88,7 @@ class NewState:
     path: str
     parent: str | None
     inputs: Any
-    inputs_json: str
+    inputs_json: str | None
     delay: float | None = 0.0
     retry_count: int = 0
     joined: bool = False

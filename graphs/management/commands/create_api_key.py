@@ -1,0 +1,32 @@
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from graphs import keys
+from graphs.models import ApiKey
+
+
+class Command(BaseCommand):
+    help = "Make an API key and print it, this once, on standard output."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--namespace", metavar="NS", action="append", default=[], help="a namespace that it opens; none means all of them")
+        parser.add_argument("--scope", choices=ApiKey.Scope.values, default=ApiKey.Scope.RUN)
+        parser.add_argument("--expires", metavar="DATE", help="the last day on which it works, as 2027-12-31")
+        parser.add_argument("--name", default="")
+
+    def handle(self, *args: Any, namespace: list[str], scope: str, expires: str | None, name: str, **options: Any) -> None:
+        key, text = keys.create_key(namespace, scope, _end_of(expires) if expires else None, name)
+        self.stderr.write(f"Key {key.prefix} with scope {scope} for {', '.join(namespace) or 'all namespaces'}; it is shown only now:")
+        self.stdout.write(text)
+
+
+def _end_of(day: str) -> datetime:
+    try:
+        end = datetime.combine(date.fromisoformat(day), time.max, UTC)
+    except ValueError:
+        raise CommandError(f"--expires takes a date such as 2027-12-31; it got {day!r}.") from None
+    if end < datetime.now(UTC):
+        raise CommandError(f"--expires lies in the past: {day}.")
+    return end
