@@ -33,7 +33,7 @@ def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "Fa
     groups = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0]
     if not groups:
         return []
-    with sql.pipeline(), transaction.atomic():
+    with transaction.atomic():
         rows = sql.run(_statement(len(groups), suspects), [each for kinds, limit in groups for each in (sql.choices(kinds), limit)] + [worker, lease_seconds])
         if rows:
             sql.send(_start(), [sql.choices({row[1] for row in rows})])

@@ -4,7 +4,7 @@ Its first statement locks the runs, its last writes their books; between them st
 has moved on are dropped with all that would follow from them. See DESIGN's engine rules 2, 4 and 7.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from django.utils import timezone
 from runs import advancing, joining, ledger, paths, sql, statuses
 from runs.advancing import Prepared
 from runs.ledger import Ledger
-from runs.work import Claimed, Lease, NewState, Outcome
+from runs.work import Claimed, Lease, Line, NewState, Outcome
 
 LOST_LEASES = 3
 LOG_LINES_PER_RUN = 20_000
@@ -30,36 +30,67 @@ class Slice:
     ended: set[int] = field(default_factory=set)
 
 
+class _FenceMovedError(Exception):
+    """Some outcomes came too late; `holding` are the ids of the others."""
+
+    def __init__(self, holding: set[str]) -> None:
+        self.holding = holding
+
+
 def finish(outcomes: Sequence[Outcome], lease: Lease | None = None) -> Slice:
-    """Record these outcomes and everything that follows from them."""
+    """Record these outcomes and everything that follows from them.
+
+    The slice is planned as if every fence held. If one doesn't, it is rolled back and planned again without that outcome.
+    """
     prepared = advancing.prepare(outcomes)
-    runs = {outcome.state.run.pk: outcome.state.run for outcome in outcomes}
-    done = Slice()
-    if not prepared:
-        return done
-    with sql.pipeline(), transaction.atomic():
-        plans = {pk: run.plan for pk, run in runs.items()}
-        books, holding = ledger.lock_and_fence(plans, [(each.outcome.state.id, each.outcome.state.attempt) for each in prepared])
-        accepted = [(each, _status(each, books[each.outcome.state.run.pk])) for each in prepared if each.outcome.state.id in holding]
-        _record(accepted, books)
-        new: list[NewState] = []
-        for each, status in accepted:
-            done.accepted[each.outcome.state.id] = status
-            new += _account(each, status, books[each.outcome.state.run.pk])
-        asked = {found for each, status in accepted if status in statuses.FINAL_STATES for found in _candidates(each, status)}
+    while prepared:
+        try:
+            with transaction.atomic():
+                return _slice(prepared, lease)
+        except _FenceMovedError as moved:
+            prepared = [each for each in prepared if each.outcome.state.id in moved.holding]
+    return Slice()
+
+
+def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
+    done, batch = Slice(), sql.Batch()
+    runs = {each.outcome.state.run.pk: each.outcome.state.run for each in prepared}
+    books = ledger.lock(runs, {pk: run.plan for pk, run in runs.items()})
+    ended = [(each, _status(each, books[each.outcome.state.run.pk])) for each in prepared if each.outcome.state.run.pk in books]
+    if len(ended) < len(prepared):
+        raise _FenceMovedError({each.outcome.state.id for each, _ in ended})
+    _record(ended, books, batch)
+    new: list[NewState] = []
+    lines: list[tuple[Claimed, Line]] = []
+    for each, status in ended:
+        done.accepted[each.outcome.state.id] = status
+        lines += [(each.outcome.state, line) for line in (*each.outcome.lines, *_said(each, status))]
+        new += _account(each, status, books[each.outcome.state.run.pk])
+    if asked := {found for each, status in ended if status in statuses.FINAL_STATES for found in _candidates(each, status)}:
+        _check(batch, ended)
         for state in joining.fire(asked, runs, books, new):
             _enter(state, books[state.run.pk])
             new.append(state)
-        _bound(books, accepted)
-        _insert(new, books, lease, done)
+    _bound(books)
+    _insert(new, books, lease, done, batch)
+    if any(book.stopping for book in books.values()):
+        _check(batch, ended)
         cancel_unstarted(books)
-        _log([each for each, _ in accepted], books)
-        _keep_files([each for each, _ in accepted])
-        for book in books.values():
-            book.close()
-        ledger.store(books.values())
+    _keep_files([each for each, _ in ended])
+    log_lines(lines, books, batch)
+    for book in books.values():
+        book.close()
+    ledger.store(books.values(), batch)
+    _check(batch, ended)
     done.ended = {pk for pk, book in books.items() if not book.open}
     return done
+
+
+def _check(batch: sql.Batch, ended: Sequence[tuple[Prepared, str]]) -> None:
+    """Send the batch; if it moved the states, all of them must have moved."""
+    moved = batch.flush()
+    if moved is not None and len(moved) < len(ended):
+        raise _FenceMovedError({sql.key(row[0]) for row in moved})
 
 
 # --- the states that end -------------------------------------------------------------------------------------------
@@ -89,10 +120,11 @@ _RECORD = """
         lease_expires_at = NULL, worker = '', due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {due} END,
         finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {now} END
     FROM {v} WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt)
+    RETURNING runs_state.id
 """
 
 
-def _record(accepted: Sequence[tuple[Prepared, str]], books: dict[int, Ledger]) -> None:
+def _record(accepted: Sequence[tuple[Prepared, str]], books: dict[int, Ledger], batch: sql.Batch) -> None:
     """Move the states to their new statuses."""
     if accepted:
         sql.send(
@@ -134,7 +166,6 @@ def _account(each: Prepared, status: str, book: Ledger) -> list[NewState]:
     book.finish(state.identifier, status)
     book.emitted += each.outcome.emitted
     book.current_node = state.identifier
-    _say(each, status)
     new: list[NewState] = []
     if status == statuses.SUCCESS:
         new = [*each.siblings, *each.children]
@@ -147,16 +178,16 @@ def _account(each: Prepared, status: str, book: Ledger) -> list[NewState]:
     return new
 
 
-def _say(each: Prepared, status: str) -> None:
-    """The line that the engine itself adds to the run's log."""
+def _said(each: Prepared, status: str) -> Iterator[Line]:
+    """The lines that the engine itself adds to the run's log."""
     outcome, name = each.outcome, each.outcome.state.identifier
     if outcome.emitted and status == statuses.SUCCESS:
-        outcome.lines.append((timezone.now(), "info", f"{name} emitted {outcome.emitted:,} rows"))
+        yield timezone.now(), "info", f"{name} emitted {outcome.emitted:,} rows"
     elif status == statuses.RETRY_CREATED and each.twin:
         left = f"retry {each.twin.retry_count} of {outcome.state.node.policy.max_retries} in {each.twin.delay:.1f} s"
-        outcome.lines.append((timezone.now(), "warning", f"{name} failed, {left}: {outcome.error}"))
+        yield timezone.now(), "warning", f"{name} failed, {left}: {outcome.error}"
     elif status in statuses.FAILED_STATES:
-        outcome.lines.append((timezone.now(), "error", f"{name} failed: {each.failed or outcome.error}"))
+        yield timezone.now(), "error", f"{name} failed: {each.failed or outcome.error}"
 
 
 def _enter(state: NewState, book: Ledger) -> None:
@@ -181,7 +212,7 @@ def _candidates(each: Prepared, status: str) -> Iterable[joining.Candidate]:
         yield from joining.candidates(state.run, state.identifier, path)
 
 
-def _bound(books: dict[int, Ledger], accepted: Iterable[tuple[Prepared, str]]) -> None:
+def _bound(books: dict[int, Ledger]) -> None:
     """Stop the runs that failed too often or made too many steps."""
     for book in books.values():
         plan = book.plan
@@ -211,32 +242,31 @@ _INSERT = """
 """
 
 
-def _insert(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | None, done: Slice) -> None:
+def _insert(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | None, done: Slice, batch: sql.Batch) -> None:
     """Store the new states; those that the caller runs next are its own at once."""
     table = []
     for state in new:
         book = books[state.run.pk]
         free = state.status == statuses.CREATED and state.delay == 0 and not book.held and not book.stopping
-        if lease and free and lease.wants(state):
-            state.status, state.worker = statuses.QUEUED, lease.worker
+        mine = lease if lease and free and lease.wants(state) else None
+        if mine:
             done.leased.append(state.claimed())
-        else:
-            done.left_over = done.left_over or free
-        table.append(new_row(state, book.held, lease.seconds if lease else 0))
+        done.left_over = done.left_over or (free and not mine)
+        table.append(new_row(state, book.held, mine))
     if table:
-        insert(table)
+        insert(table, batch)
 
 
-def insert(table: Sequence[Sequence[Any]]) -> None:
-    sql.send(sql.statement(_INSERT, due="v.delay", lease="v.lease", v=_NEW), sql.values(table))
+def insert(table: Sequence[Sequence[Any]], batch: sql.Batch) -> None:
+    batch.add(sql.statement(_INSERT, due="v.delay", lease="v.lease", v=_NEW), sql.values(table))
 
 
-def new_row(state: NewState, held: bool = False, lease_seconds: float = 0) -> list[Any]:
-    node, leased = state.run.plan.nodes[state.identifier], state.status == statuses.QUEUED
+def new_row(state: NewState, held: bool = False, lease: Lease | None = None) -> list[Any]:
+    node, waits = state.run.plan.nodes[state.identifier], state.status == statuses.CREATED and lease is None
     return [
         state.id, state.run.pk, state.parent, state.run.worker_namespace(node.worker_namespace), state.retry_count, state.joined,
-        state.identifier, node.kind, state.path, state.inputs_json, state.status, held and state.status == statuses.CREATED,
-        state.delay if state.status == statuses.CREATED else None, state.worker, lease_seconds if leased else None,
+        state.identifier, node.kind, state.path, state.inputs_json, statuses.QUEUED if lease else state.status, held and waits,
+        state.delay if waits else None, lease.worker if lease else "", lease.seconds if lease else None,
         state.outputs_json, state.chosen_json, state.error,
     ]  # fmt: skip
 
@@ -268,25 +298,22 @@ _LOG = """
 """
 
 
-def _log(accepted: Iterable[Prepared], books: dict[int, Ledger]) -> None:
-    log_lines([(each.outcome.state, line) for each in accepted for line in each.outcome.lines], books)
-
-
-def log_lines(lines: Sequence[tuple[Claimed, Any]], books: dict[int, Ledger]) -> None:
+def log_lines(lines: Sequence[tuple[Claimed, Any]], books: dict[int, Ledger], batch: sql.Batch) -> None:
     """Store lines of states whose fence was just checked; over its limit a run loses its oldest lines."""
     if not lines:
         return
     table = [[state.run.pk, state.id, state.attempt or 0, state.identifier, level, text, sql.stamp(at)] for state, (at, level, text) in lines]
-    store_lines(table)
+    store_lines(table, batch)
     for state, _ in lines:
         books[state.run.pk].log_count += 1
     for book in books.values():
         if book.log_count > LOG_LINES_PER_RUN * 1.1:
+            batch.flush()
             _drop_oldest_lines(book)
 
 
-def store_lines(table: Sequence[Sequence[Any]]) -> None:
-    sql.send(sql.statement(_LOG, v=_LINES), sql.values(table))
+def store_lines(table: Sequence[Sequence[Any]], batch: sql.Batch) -> None:
+    batch.add(sql.statement(_LOG, v=_LINES), sql.values(table))
 
 
 def _drop_oldest_lines(book: Ledger) -> None:

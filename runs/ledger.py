@@ -117,9 +117,6 @@ class Ledger:
 
 _READ = [each.name for each in fields(Ledger) if each.name != "plan"]
 _LOCK = f"SELECT {', '.join({'pk': 'id'}.get(name, name) for name in _READ)} FROM runs_run WHERE {{among}} ORDER BY id"
-_FENCE = """
-    SELECT s.id FROM {v} JOIN runs_state s ON s.id = v.id AND s.status = 'QUEUED' AND (v.attempt IS NULL OR s.attempt = v.attempt)
-"""
 _SETS = ", ".join(f"{name} = v.{name}" for name in _TYPES)
 _STORE = f"""
     UPDATE runs_run SET {_SETS}, revision = runs_run.revision + 1, updated_at = {{now}},
@@ -131,34 +128,24 @@ _STORE = f"""
 
 def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[int, Ledger]:
     """Lock these runs and read their books; runs that are gone are missing from the answer."""
-    return _opened(sql.run(*_lock(run_ids)), plans or {})
-
-
-def lock_and_fence(plans: dict[int, Plan], holders: Iterable[tuple[str, int | None]]) -> tuple[dict[int, Ledger], set[str]]:
-    """Lock runs; and the ids of those (state, attempt) pairs whose fence holds, which then stays so while the lock does."""
-    fence = sql.statement(_FENCE, v={"id": "uuid", "attempt": "int"})
-    found, holding = sql.together(_lock(plans), (fence, sql.values([list(holder) for holder in holders])))
-    return _opened(found, plans), {sql.key(row[0]) for row in holding}
-
-
-def _lock(run_ids: Iterable[int]) -> tuple[str, list[Any]]:
-    return sql.statement(_LOCK, among=("id", "bigint")) + sql.lock(), [sql.choices(sorted(set(run_ids)))]
-
-
-def _opened(found: list[sql.Row], plans: dict[int, Plan]) -> dict[int, Ledger]:
+    found = sql.run(sql.statement(_LOCK, among=("id", "bigint")) + sql.lock(), [sql.choices(sorted(set(run_ids)))])
     books = {row[0]: Ledger(*row) for row in found}
     for book in books.values():
         book.tally, book.held, book.stopping = sql.loads(book.tally), bool(book.held), bool(book.stopping)
-        book.plan = plans.get(book.pk)
+        book.plan = (plans or {}).get(book.pk)
     return books
 
 
-def store(books: Iterable[Ledger]) -> None:
-    """Write the books back; the revision rises by one."""
-    books = list(books)
-    if not books:
+def store(books: Iterable[Ledger], batch: sql.Batch | None = None) -> None:
+    """Write the books back, with the batch if one is given; the revision rises by one."""
+    table = [[book.pk, *(_value(book, name) for name in _TYPES)] for book in books]
+    if not table:
         return
-    sql.send(sql.statement(_STORE, v={"id": "bigint", **_TYPES}), sql.values([[book.pk, *(_value(book, name) for name in _TYPES)] for book in books]))
+    statement, params = sql.statement(_STORE, v={"id": "bigint", **_TYPES}), sql.values(table)
+    if batch is None:
+        sql.send(statement, params)
+    else:
+        batch.add(statement, params)
 
 
 def _value(book: Ledger, name: str) -> Any:

@@ -7,6 +7,7 @@ ORM broker writes a row), and are not added while enough of them wait undelivere
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from time import monotonic, sleep
 from typing import Any
 
@@ -19,18 +20,17 @@ from django_q.conf import Conf
 from django_q.models import Failure, OrmQ
 from django_q.tasks import async_task
 
+from runs import sql
+
 CHANNEL = "statemanager_hints"
 HINTS_WAITING = 2
 DATA_VERSION_POLL_SECONDS = 0.008
 WAIT_SECONDS = 1.0
 
 
-def hint(at_most: int = HINTS_WAITING) -> bool:
-    """Wake the cluster once this transaction commits, unless so many hints wait already; says whether it did."""
-    if OrmQ.objects.filter(lock__lte=timezone.now()).order_by()[:at_most].count() >= at_most:
-        return False
+def hint() -> None:
+    """Wake the cluster once this transaction commits, unless enough hints wait undelivered already."""
     _enqueue("runs.tasks.drain")
-    return True
 
 
 def pulse(cluster: str, sent: float) -> None:
@@ -40,9 +40,6 @@ def pulse(cluster: str, sent: float) -> None:
 
 def _enqueue(function: str, *args: Any) -> None:
     async_task(function, *args, save=False, task_name=function.rpartition(".")[2])
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
 
 
 def waiting_hints() -> int:
@@ -66,6 +63,12 @@ class WakingBroker(ORM):
 
     _waiter: "Callable[[float], None] | None" = None
 
+    def enqueue(self, task: str) -> int | None:
+        """Store the hint and, on PostgreSQL, notify: in one statement, which does nothing while enough hints wait."""
+        now = timezone.now()
+        found = sql.run(_enqueue_statement(), [self.list_key or Conf.CLUSTER_NAME, task, sql.stamp(now), sql.stamp(now), HINTS_WAITING])
+        return found[0][0] if found else None
+
     def dequeue(self) -> list[tuple[int, Any]]:
         if self._waiter is None:
             self._waiter = _Listener() if connection.vendor == "postgresql" else _wait_for_other_writers
@@ -81,6 +84,16 @@ class WakingBroker(ORM):
             if OrmQ.objects.filter(id=row.id, lock=row.lock).update(lock=self.timeout(row)):
                 taken.append((row.pk, row.payload))
         return taken
+
+
+@cache
+def _enqueue_statement() -> str:
+    kinds = "%s::text, %s::text, %s::timestamptz" if sql.postgres() else "%s, %s, %s"
+    insert = f"""
+        INSERT INTO django_q_ormq (key, payload, lock) SELECT {kinds}
+        WHERE (SELECT count(*) FROM (SELECT 1 FROM django_q_ormq WHERE lock <= %s LIMIT 10) waiting) < %s RETURNING id
+    """
+    return f"WITH made AS ({insert}) SELECT id, pg_notify('{CHANNEL}', '')::text FROM made" if sql.postgres() else insert
 
 
 class _Listener:

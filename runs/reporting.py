@@ -34,7 +34,8 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
         statement = sql.statement(_RENEW, lease="%s", v={"id": "uuid", "attempt": "int", "progress": "float8"})
         alive = {sql.key(row[0]) for row in sql.run(statement, [lease_seconds, *sql.values(table)])}
         mine = [each for each in reports if each[0].id in alive and each[0].run.pk in books]
-        finishing.log_lines([(state, line) for state, lines, _ in mine for line in lines], books)
+        batch = sql.Batch()
+        finishing.log_lines([(state, line) for state, lines, _ in mine for line in lines], books, batch)
         touched = {state.run.pk for state, _, _ in mine}
         for state, _, fraction in mine:
             book = books[state.run.pk]
@@ -43,7 +44,8 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
             book.progress = max(book.progress, min(book.share(fraction / known), 99))
         for pk in touched:
             books[pk].close()
-        ledger.store(books[pk] for pk in touched)
+        ledger.store((books[pk] for pk in touched), batch)
+        batch.flush()
     return alive
 
 

@@ -41,9 +41,10 @@ def release_workers(names: Iterable[str]) -> int:
     return len(finishing.finish([Outcome(state, "release") for state in states]).accepted) if states else 0
 
 
-def hint_ready() -> bool:
-    """Hint when something is ready and no hint is on its way (due retries, delayed starts, lost hints)."""
-    return claiming.work_is_ready() and queueing.hint(at_most=1)
+def hint_ready() -> None:
+    """Hint when something is ready: due retries, delayed starts, and what a lost hint left."""
+    if claiming.work_is_ready():
+        queueing.hint()
 
 
 def mark_running() -> int:

@@ -6,14 +6,13 @@ PostgreSQL prepared on the server. `runs.claiming`, `runs.finishing` and `runs.a
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import psycopg
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -108,46 +107,65 @@ def _part(name: str, part: Any) -> str:
 
 def run(statement: str, params: Sequence[Any] = ()) -> list[Row]:
     """Execute a statement that returns rows, and return them. Database errors come as Django's."""
-    return together((statement, params))[0]
+    db = connections["default"]
+    if not postgres():
+        with db.cursor() as cursor:
+            return cursor.execute(statement, params).fetchall()
+    with db.wrap_database_errors:
+        return _execute(db, statement, params).fetchall()
 
 
 def send(statement: str, params: Sequence[Any] = ()) -> None:
-    """Execute a statement whose answer nobody needs; in a pipeline it isn't waited for."""
+    """Execute a statement that returns no rows."""
+    db = connections["default"]
     if not postgres():
-        with connection.cursor() as cursor:
+        with db.cursor() as cursor:
             cursor.execute(statement, params)
         return
-    with connection.wrap_database_errors:
-        _execute(statement, params)
+    with db.wrap_database_errors:
+        _execute(db, statement, params)
 
 
-def together(*statements: tuple[str, Sequence[Any]]) -> list[list[Row]]:
-    """Execute several statements and return the rows of each; in a pipeline that is one round trip."""
-    if not postgres():
-        with connection.cursor() as cursor:
-            return [cursor.execute(statement, params).fetchall() for statement, params in statements]
-    with connection.wrap_database_errors:
-        cursors = [_execute(statement, params) for statement, params in statements]
-        return [cursor.fetchall() for cursor in cursors]
+def _execute(db: Any, statement: str, params: Sequence[Any]) -> psycopg.Cursor[Any]:
+    db.ensure_connection()
+    if db.queries_logged:
+        db.queries_log.append({"sql": statement, "time": "0.000"})
+    return psycopg.Cursor(db.connection).execute(statement, params, prepare=True)
 
 
-def _execute(statement: str, params: Sequence[Any]) -> psycopg.Cursor[Any]:
-    connection.ensure_connection()
-    if connection.queries_logged:
-        connection.queries_log.append({"sql": statement, "time": "0.000"})
-    return psycopg.Cursor(connection.connection).execute(statement, params, prepare=True)
+class Batch:
+    """Statements that touch different rows; PostgreSQL gets them as one, in one round trip. The first one may return rows."""
+
+    def __init__(self) -> None:
+        self._statements: list[tuple[str, Sequence[Any]]] = []
+        self._answers = False
+
+    def add(self, statement: str, params: Sequence[Any], answers: bool = False) -> None:
+        """Add a statement; only the first may have an answer."""
+        self._answers = self._answers or answers
+        self._statements.append((statement, params))
+
+    def flush(self) -> list[Row] | None:
+        """Send what was added since the last flush; the rows of the first statement, if it was to answer."""
+        statements, answers = self._statements, self._answers
+        self._statements, self._answers = [], False
+        if postgres() and len(statements) > 1:
+            params = [each for _, group in statements for each in group]
+            merged = _merged(tuple(statement for statement, _ in statements), answers)
+            if answers:
+                return run(merged, params)
+            send(merged, params)
+            return None
+        found = run(*statements.pop(0)) if answers else None
+        for statement, group in statements:
+            send(statement, group)
+        return found
 
 
-@contextmanager
-def pipeline() -> Iterator[None]:
-    """Statements within are sent without waiting for the answer of the one before, where the driver can."""
-    if not postgres():
-        yield
-        return
-    connection.close_if_health_check_failed()  # its query may not stand in the pipeline
-    connection.ensure_connection()
-    with connection.wrap_database_errors, connection.connection.pipeline():
-        yield
+@cache
+def _merged(statements: tuple[str, ...], answers: bool) -> str:
+    named = [f"b{at} AS ({statement})" for at, statement in enumerate(statements)]
+    return f"WITH {', '.join(named)} SELECT * FROM b0" if answers else f"WITH {', '.join(named[:-1])} {statements[-1]}"
 
 
 def moment(value: Any) -> datetime | None:

@@ -60,11 +60,14 @@ def start_run(graph: Graph, options: RunOptions | None = None, dataset: Dataset 
     run.log_count = 1
     run.tally = {root.identifier: [1, 0, 0] for root in roots}
     try:
-        with sql.pipeline(), transaction.atomic():
+        with transaction.atomic():
             run.save(force_insert=True)
             facts.pk = run.pk
-            finishing.insert([finishing.new_row(root) for root in roots])
-            finishing.store_lines([[run.pk, None, 0, "", "info", f"Starting graph execution with {len(plan.order)} nodes", sql.stamp(run.created_at)]])
+            batch = sql.Batch()
+            finishing.insert([finishing.new_row(root) for root in roots], batch)
+            first_line = f"Starting graph execution with {len(plan.order)} nodes"
+            finishing.store_lines([[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], batch)
+            batch.flush()
             if not options.delay:
                 queueing.hint()
     except IntegrityError:

@@ -96,7 +96,6 @@ class NewState:
     outputs_json: str | None = None
     chosen_json: str | None = None
     error: str = ""
-    worker: str = ""  # set: leased to this worker at once
 
     def claimed(self) -> Claimed:
         return Claimed(self.id, self.run, self.identifier, self.path, self.inputs, 1, self.parent, self.retry_count)
