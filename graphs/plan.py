@@ -51,7 +51,7 @@ class Plan:
     nodes: Mapping[str, PlanNode]
     shape: Topology
     stop_at_failure: bool
-    max_failures: str | int | None
+    max_failures: str | float | None
     max_steps: int | None
     store_defaults: Mapping[str, Any]
     store_required: tuple[str, ...]
@@ -67,9 +67,9 @@ class Plan:
             return 0
         if self.max_failures is None:
             return float("inf")
-        if isinstance(self.max_failures, int):
-            return self.max_failures
-        return float(self.max_failures.rstrip("%")) / 100 * max(len(self.order), known)
+        if isinstance(self.max_failures, str):
+            return float(self.max_failures.rstrip("%")) / 100 * max(len(self.order), known)
+        return self.max_failures
 
 
 def edges_of(definition: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -86,7 +86,8 @@ def unites_of(definition: Mapping[str, Any]) -> dict[str, str]:
 def compile_plan(definition: Mapping[str, Any]) -> Plan:
     """The plan of a definition that validation accepted."""
     settings = definition.get("settings") or {}
-    shape = topology.build([node["id"] for node in definition["nodes"]], edges_of(definition), unites_of(definition))
+    all_done = {node["id"] for node in definition["nodes"] if ((node.get("data") or {}).get("unites") or {}).get("strategy") == "ALL_DONE"}
+    shape = topology.build([node["id"] for node in definition["nodes"]], edges_of(definition), unites_of(definition), all_done)
     conditions = {(edge["from"], edge["to"]): (edge.get("data") or {}).get("when") for edge in definition["edges"]}
     by_id = {node["id"]: node for node in definition["nodes"]}
     nodes = {name: _node(by_id[name], index, shape, conditions, settings) for index, name in enumerate(shape.order)}

@@ -2,11 +2,12 @@
 
 A *join* is a node that runs once for several states: a node with several parents, once per state of its nearest common
 dominator (the last node that every path to it passes; ROOT, the run itself, when there is none), or a node that `unites` X,
-once per state of X. `region` of a join holds the nodes whose unfinished states it must wait for.
+once per state of X. `region` of a join holds the nodes whose unfinished states it must wait for, `failing` those whose failure keeps it
+from running: not what lies behind a node that unites ALL_DONE, which made up for it.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
@@ -32,6 +33,7 @@ class Topology:
     descendants: Mapping[str, frozenset[str]]
     dominator: Mapping[str, str]
     region: Mapping[str, frozenset[str]]
+    failing: Mapping[str, frozenset[str]]
     watchers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -42,8 +44,11 @@ class Topology:
         return node in self.region
 
 
-def build(nodes: Iterable[str], edges: Iterable[tuple[str, str]], unites: Mapping[str, str]) -> Topology:
-    """The topology of distinct nodes, (from, to) edges between them and {node: the node it unites}. Raises Cycle."""
+def build(nodes: Iterable[str], edges: Iterable[tuple[str, str]], unites: Mapping[str, str], all_done: Collection[str] = ()) -> Topology:
+    """The topology of distinct nodes, (from, to) edges between them, {node: the node it unites} and those that unite ALL_DONE.
+
+    Raises Cycle.
+    """
     nodes = list(nodes)
     parents: dict[str, list[str]] = {node: [] for node in nodes}
     children: dict[str, list[str]] = {node: [] for node in nodes}
@@ -55,10 +60,13 @@ def build(nodes: Iterable[str], edges: Iterable[tuple[str, str]], unites: Mappin
     ancestors = _closure(order, parents)
     descendants = _closure(list(reversed(order)), children)
     dominator = _dominators(order, parents, unites)
-    region = {node: _region(node, parents, unites, dominator, ancestors, descendants) for node in order if node in unites or len(parents[node]) > 1}
+    joins = [node for node in order if node in unites or len(parents[node]) > 1]
+    narrow = {node: _region(node, parents, unites, dominator, ancestors, descendants) for node in joins}
+    region = {node: _waits(node, narrow, unites, descendants) for node in joins}
+    failing = {node: narrow[node] if node in unites else _failing(node, narrow[node], parents, all_done) for node in joins}
     watchers = {node: tuple(join for join in order if join in region and (dominator[join] == node or node in region[join])) for node in [ROOT, *order]}
     frozen = {node: tuple(parents[node]) for node in order}, {node: tuple(children[node]) for node in order}
-    return Topology(tuple(order), *frozen, ancestors, descendants, dominator, region, watchers)
+    return Topology(tuple(order), *frozen, ancestors, descendants, dominator, region, failing, watchers)
 
 
 def _sorted(nodes: list[str], parents: Mapping[str, list[str]], children: Mapping[str, list[str]], unites: Mapping[str, str]) -> list[str]:
@@ -115,6 +123,35 @@ def _region(
     descendants: Mapping[str, frozenset[str]],
 ) -> frozenset[str]:
     if node in unites:
-        return descendants[unites[node]] - descendants[node] - {node}
+        below = descendants[unites[node]] - descendants[node] - {node}
+        return frozenset(each for each in below if _passes(each, unites[node], dominator))
     below = ancestors[node] if dominator[node] == ROOT else ancestors[node] & descendants[dominator[node]]
     return below - {dominator[node]}
+
+
+def _passes(node: str, above: str, dominator: Mapping[str, str]) -> bool:
+    """Whether the states of a node stand below states of the other, so that they belong to one of them."""
+    while node not in (ROOT, above):
+        node = dominator[node]
+    return node == above
+
+
+def _waits(node: str, region: Mapping[str, frozenset[str]], unites: Mapping[str, str], descendants: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The region, and all that the uniting nodes in it wait for themselves."""
+    found, todo = set(region[node]), [each for each in region[node] if each in unites]
+    while todo:
+        new = region[todo.pop()] - found - descendants[node] - {node}
+        found |= new
+        todo += [each for each in new if each in unites]
+    return frozenset(found)
+
+
+def _failing(node: str, region: frozenset[str], parents: Mapping[str, list[str]], all_done: Collection[str]) -> frozenset[str]:
+    found: set[str] = set()
+    todo = list(parents[node])
+    while todo:
+        each = todo.pop()
+        if each in region and each not in found:
+            found.add(each)
+            todo += [] if each in all_done else parents[each]
+    return frozenset(found)

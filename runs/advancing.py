@@ -17,6 +17,7 @@ from graphs.topology import ROOT
 from runs import paths, sql
 from runs.work import NewState, Outcome, RunFacts
 
+MAX_PATH = 1000
 Place = tuple[int, str, str, bool]  # run, identifier, path, exactly there (or below, too)
 Found = tuple[str, str, str]  # state id, path, outputs as JSON text
 
@@ -58,6 +59,9 @@ def _branch(each: Prepared) -> None:
         each.paths = [paths.below(state.path, node.index, item) for item in range(len(each.outcome.outputs))]
     else:
         each.paths = [state.path]
+    if any(len(path) > MAX_PATH for path in each.paths):
+        each.failed = f"fan-outs are nested too deeply: a path may have {MAX_PATH} characters"
+        return
     try:
         each.chosen = [_chosen(node, value) for value in each.outcome.values]
     except EvaluationFailed as error:

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from graphs import errors, payloads, validation
@@ -28,7 +29,7 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
             raise errors.Conflict(f"The state {state.identifier} doesn't wait for an answer; it is {state.status}.", allowed=[])
         _fits(state, answer)
         record = {"value": answer, "by": caller.label, "at": timezone.now().isoformat()}
-        State.objects.filter(WAITS, pk=state.pk).move(statuses.CREATED, answer=record, due_at=timezone.now(), waiting_for=None)
+        State.objects.filter(WAITS, pk=state.pk).move(statuses.CREATED, answer=record, due_at=Now(), waiting_for=None)
         LogLine.objects.create(run=run, state=state.pk, identifier=state.identifier, message=f"{state.identifier} was answered by {caller.label}")
         book.waiting_count -= 1
         book.log_count += 1

@@ -38,7 +38,7 @@ def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "Fa
         if rows:
             sql.send(_start(), [sql.choices({row[1] for row in rows})])
     runs = facts.get({row[1] for row in rows})
-    return sorted((_claimed(row, runs) for row in rows), key=lambda state: state.id)
+    return sorted((_claimed(row, runs) for row in rows if row[1] in runs), key=lambda state: state.id)
 
 
 @cache

@@ -1,11 +1,12 @@
 """What a running node is given (`graphs.nodes.base.Context`), over one claimed state."""
 
 import hashlib
+import math
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
@@ -58,16 +59,23 @@ class NodeContext:
 
     def take_lines(self) -> list[Line]:
         """The lines since the last call; a flood leaves its newest lines and one that says how many were dropped."""
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        lines: list[Line] = []
+        with suppress(IndexError):  # the node's thread and the reporter may both be here
+            while True:
+                lines.append(self._lines.popleft())
         if self._dropped:
             lines.insert(0, (timezone.now(), "warning", f"{self.identifier} said too much at once: {self._dropped:,} older lines were dropped"))
             self._dropped = 0
         return lines
 
     def progress(self, fraction: float) -> None:
+        if not math.isfinite(fraction):
+            raise NodeFailed(f"progress is a number from 0 to 1; not {fraction}")
         self.fraction = min(max(float(fraction), 0.0), 1.0)
 
     def emit(self, rows: int) -> None:
+        if not isinstance(rows, int) or rows < 0:
+            raise NodeFailed(f"emit takes a number of rows; not {rows!r}")
         self.emitted += rows
 
     def once(self, tool: str, args: Any, call: Callable[[], Any]) -> Any:
@@ -97,6 +105,8 @@ class NodeContext:
 
     @contextmanager
     def _file(self, name: str, kind: str) -> Iterator["_Writer"]:
+        if not (name := payloads.clean(name, 200).strip()):
+            raise NodeFailed("a file needs a name")
         path = f"{self.folder}/{self.state.id}-{self.attempt}/{get_valid_filename(name)}"
         writer = _Writer()
         try:

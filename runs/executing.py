@@ -5,18 +5,20 @@ slices. Its own thread never runs a node, so leases are renewed and logs and pro
 """
 
 import logging
+import math
 import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from time import monotonic, sleep
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, connections
 
-from graphs import payloads
+from graphs import payloads, validation
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
 from runs import claiming, finishing, queueing, reporting
 from runs.context import NodeContext, taken
@@ -27,7 +29,9 @@ T = TypeVar("T")
 MAX_SLICE = 100
 SLICE_SECONDS = 0.020
 FAST_SECONDS = 0.002
-MAX_FAN_OUT = 100_000
+MAX_FAN_OUT = 20_000
+LONGEST_DELAY_SECONDS = 366 * 24 * 3600.0
+BUSY_SECONDS = 15.0  # so long a drain may go on claiming beside a slow node
 FLUSH_SECONDS = 0.4
 SUSPECTS_SECONDS = 1.0
 
@@ -43,8 +47,10 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
     except Exception as error:
         log.info("node %s of run %s failed", state.identifier, state.run.run_id, exc_info=True)
         outcome = Outcome(state, "error", error=f"{type(error).__name__}: {error}")
-    except SystemExit as error:
-        outcome = Outcome(state, "error", error=f"the node tried to exit the process ({error})")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        outcome = Outcome(state, "error", error=f"the node tried to leave with {type(error).__name__}: {error}")
     outcome.error = payloads.clean(outcome.error, 10_000)
     outcome.lines, outcome.emitted, outcome.files = context.take_lines(), context.emitted, context.files
     return outcome
@@ -59,13 +65,23 @@ def _call(state: Claimed, context: NodeContext) -> Outcome:
     except Prune as signal:
         return Outcome(state, "prune", outputs=[payloads.dump(signal.data or {})])
     except RunAgain as signal:
-        return Outcome(state, "again", delay=max(0.0, signal.after))
+        if not math.isfinite(signal.after):
+            raise NodeFailed(f"RunAgain takes seconds; not {signal.after}") from None
+        return Outcome(state, "again", delay=min(max(0.0, signal.after), LONGEST_DELAY_SECONDS))
     except WaitForAnswer as signal:
+        _check_schema(signal.schema)
         return Outcome(state, "wait", waiting_for=payloads.dump({"question": signal.question, "schema": signal.schema}))
     values = returned if isinstance(returned, list) else [{} if returned is None else returned]
     if wrong := next((value for value in values if not isinstance(value, dict)), None):
         raise NodeFailed(f"the node returned {type(wrong).__name__}; an output is an object (dict)")
     return Outcome(state, "done", [payloads.dump(value) for value in values], values, isinstance(returned, list))
+
+
+def _check_schema(schema: dict[str, Any]) -> None:
+    try:
+        validation.schema_validator(schema)
+    except ValueError as error:
+        raise NodeFailed(f"the answer's schema is no JSON Schema: {error}") from None
 
 
 class Lane:
@@ -92,7 +108,7 @@ class Lane:
             self.done.append(run_node(state, context))
             self.speeds.append((state.node.kind, monotonic() - self.began))
             self.current = None
-            if state.node.side_effects or registry[state.node.kind].side_effects:
+            if has_side_effects(state):
                 break
 
     def work_in_thread(self) -> None:
@@ -108,6 +124,11 @@ class Lane:
     @property
     def empty(self) -> bool:
         return self.over and not self.done and not self.left
+
+
+def has_side_effects(state: Claimed) -> bool:
+    kind = registry.get(state.node.kind)
+    return state.node.side_effects or bool(kind and kind.side_effects)
 
 
 def _popped(queue: deque[T]) -> T | None:
@@ -146,69 +167,89 @@ class Executor:
 
         What was begun is always finished and recorded, however long it takes; while it takes, free lanes get more.
         """
-        deadline, recorded = monotonic() + budget, 0
-        self.reporter.alive()
+        began, recorded = monotonic(), 0
+        self._calmly(self.reporter.alive)
         if monotonic() - self._suspected > SUSPECTS_SECONDS:
             recorded += self._suspects()
         batch: list[Claimed] = []
         while True:
-            more = (monotonic() < deadline or bool(self.lanes)) and not self.reporter.stopping
+            more = monotonic() - began < (max(budget, BUSY_SECONDS) if self.lanes else budget) and not self.reporter.stopping
             if not batch and more:
-                batch = self._claim()
+                batch = self._calmly(self._claim) or []
             if not batch and not self.lanes:
-                return recorded + self._suspects()
+                return recorded + (self._suspects() if more else 0)
             outcomes = self._run(batch)
             lease = Lease(self.name, settings.LEASE_SECONDS, self._chooser()) if more else None
             done = self._record(outcomes, lease)
             recorded += len(done.accepted)
             batch = done.leased
             if done.left_over and (not more or len(outcomes) >= MAX_SLICE):
-                queueing.hint()
-            self.reporter.tick(self.lanes)
+                self._calmly(queueing.hint)
+            self._calmly(self.reporter.tick, self.lanes)
+
+    def _calmly(self, call: Callable[..., T], *args: Any) -> T | None:
+        """What can wait while the database is away must not end the loop, which holds states."""
+        try:
+            return call(*args)
+        except (OperationalError, InterfaceError):
+            log.warning("the database is away", exc_info=True)
+            connection.close()
+            return None
 
     def _suspects(self) -> int:
         """A state that lost its lease before runs alone, so that it can take no other down with it."""
         self._suspected = monotonic()
-        batch = claiming.claim(self.name, [(list(registry), 1)], settings.LEASE_SECONDS, self.facts, suspects=True)
-        recorded = 0
+        take = partial(claiming.claim, self.name, [(list(registry), 1)], settings.LEASE_SECONDS, self.facts, suspects=True)
+        batch, recorded = self._calmly(take) or [], 0
         while batch or self.lanes:
             recorded += len(self._record(self._run(batch), None).accepted)
             batch = []
-            self.reporter.tick(self.lanes)
+            self._calmly(self.reporter.tick, self.lanes)
         if recorded:
-            queueing.hint()
+            self._calmly(queueing.hint)
         return recorded
 
     def _record(self, outcomes: list[Outcome], lease: Lease | None) -> finishing.Slice:
-        """Record a slice; while the database is away try again, as long as the leases may hold."""
-        give_up = monotonic() + settings.LEASE_SECONDS
-        pause = 0.05
-        while True:
-            try:
-                done = finishing.finish(outcomes, lease)
-                break
-            except (OperationalError, InterfaceError):
-                if monotonic() > give_up:
-                    raise
-                log.warning("the database is away; %s outcomes wait to be recorded", len(outcomes), exc_info=True)
-                connection.close()
-                sleep(pause)
-                pause = min(2 * pause, 2.0)
+        """Record the outcomes in a slice; those of nodes with side effects each alone and first."""
+        done = finishing.Slice()
+        alone = [outcome for outcome in outcomes if has_side_effects(outcome.state) and outcome.kind != "release"]
+        rest = [outcome for outcome in outcomes if outcome not in alone] if alone else outcomes
+        for group in [*([outcome] for outcome in alone), rest]:
+            if group:
+                done.add(self._persistently(group, lease))
         for outcome in outcomes:
             if outcome.state.id not in done.accepted and outcome.kind != "release":
                 log.info("dropped a late outcome of %s, attempt %s", outcome.state.id, outcome.state.attempt)
         return done
 
+    def _persistently(self, outcomes: list[Outcome], lease: Lease | None) -> finishing.Slice:
+        """While the database is away try again, as long as the leases may hold."""
+        give_up, pause = monotonic() + settings.LEASE_SECONDS, 0.05
+        while True:
+            try:
+                return finishing.record(outcomes, lease)
+            except (OperationalError, InterfaceError):
+                log.warning("the database is away; %s outcomes wait to be recorded", len(outcomes), exc_info=True)
+                connection.close()
+                if monotonic() > give_up:
+                    return finishing.Slice()
+            except Exception:
+                log.exception("outcomes of %s can't be recorded; their leases will end", [outcome.state.id for outcome in outcomes])
+                return finishing.Slice()
+            sleep(pause)
+            pause = min(2 * pause, 2.0)
+
     def _claim(self) -> list[Claimed]:
         fast = [kind for kind in registry if not registry[kind].waits and self.speed.get(kind, 1) < FAST_SECONDS]
         waiting = [kind for kind, node in registry.items() if node.waits]
         other = [kind for kind in registry if kind not in fast and kind not in waiting]
-        busy_waiting = sum(1 for lane in self.lanes if lane.current and registry[lane.current[0].node.kind].waits)
+        running = [current[0] for lane in self.lanes if (current := lane.current)]
+        busy_waiting = sum(1 for state in running if registry[state.node.kind].waits)
         computing = len(self.lanes) - busy_waiting
         groups = [(fast, 0 if computing else MAX_SLICE), (other, 0 if computing else 1), (waiting, settings.NODE_THREADS - busy_waiting)]
         states = claiming.claim(self.name, groups, settings.LEASE_SECONDS, self.facts)
         if len(states) >= MAX_SLICE:
-            queueing.hint()
+            self._calmly(queueing.hint)
         return states
 
     def _chooser(self) -> Callable[[NewState], bool]:
@@ -274,7 +315,7 @@ class Executor:
         outcomes = []
         for lane in list(self.lanes):
             current = lane.current
-            limit = (current and current[0].node.timeout) or settings.NODE_TIMEOUT_SECONDS
+            limit = min((current and current[0].node.timeout) or settings.NODE_TIMEOUT_SECONDS, settings.NODE_TIMEOUT_SECONDS)
             if current and monotonic() - lane.began > limit:
                 current[1].cancel()
                 outcomes.append(Outcome(current[0], "error", error=f"timed out: it ran longer than {limit:g} s", lines=current[1].take_lines()))

@@ -4,19 +4,23 @@ Its first statement locks the runs, its last writes their books; between them st
 has moved on are dropped with all that would follow from them. See DESIGN's engine rules 2, 4 and 7.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
+from graphs import payloads
 from runs import advancing, joining, ledger, paths, sql, statuses
 from runs.advancing import Prepared
 from runs.ledger import Ledger
 from runs.work import Claimed, Lease, Line, NewState, Outcome
 
+log = logging.getLogger(__name__)
 LOST_LEASES = 3
+LONGEST_LEASE_SECONDS = 7 * 24 * 3600  # a lease that ends later is absurd and counts as over
 LOG_LINES_PER_RUN = 20_000
 
 
@@ -28,6 +32,12 @@ class Slice:
     leased: list[Claimed] = field(default_factory=list)
     left_over: bool = False  # states became ready that nobody holds
     ended: set[int] = field(default_factory=set)
+
+    def add(self, other: "Slice") -> None:
+        self.accepted |= other.accepted
+        self.leased += other.leased
+        self.left_over = self.left_over or other.left_over
+        self.ended |= other.ended
 
 
 class _FenceMovedError(Exception):
@@ -52,6 +62,23 @@ def finish(outcomes: Sequence[Outcome], lease: Lease | None = None) -> Slice:
     return Slice()
 
 
+def record(outcomes: Sequence[Outcome], lease: Lease | None = None) -> Slice:
+    """As `finish`; but an outcome that can't be stored fails its own state, not the slice that it is in."""
+    try:
+        return finish(outcomes, lease)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        log.exception("a slice of %s outcomes can't be recorded", len(outcomes))
+        if len(outcomes) == 1:
+            reason = payloads.clean(f"its result can't be recorded: {type(error).__name__}: {error}", 2000)
+            return finish([Outcome(outcomes[0].state, "error", error=reason)])
+    done = Slice()
+    for outcome in outcomes:
+        done.add(record([outcome], lease))
+    return done
+
+
 def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
     done, batch = Slice(), sql.Batch()
     runs = {each.outcome.state.run.pk: each.outcome.state.run for each in prepared}
@@ -67,6 +94,9 @@ def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
         lines += [(each.outcome.state, line) for line in (*each.outcome.lines, *_said(each, status))]
         new += _account(each, status, books[each.outcome.state.run.pk])
     if asked := {found for each, status in ended if status in statuses.FINAL_STATES for found in _candidates(each, status)}:
+        siblings = [state for state in new if state.status == statuses.SUCCESS]  # a join must see all outputs
+        _insert(siblings, books, None, done, batch)
+        new = [state for state in new if state.status != statuses.SUCCESS]
         _check(batch, ended)
         for state in joining.fire(asked, runs, books, new):
             _enter(state, books[state.run.pk])
@@ -76,7 +106,7 @@ def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
     if any(book.stopping for book in books.values()):
         _check(batch, ended)
         cancel_unstarted(books)
-    _keep_files([each for each, _ in ended])
+    _keep_files([each for each, status in ended if status == statuses.SUCCESS])
     log_lines(lines, books, batch)
     for book in books.values():
         book.close()
@@ -120,16 +150,16 @@ _RECORD = """
         lease_expires_at = NULL, worker = '', due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {due} END,
         finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {now} END
     FROM {v} WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt)
+        AND (v.lost = 0 OR runs_state.lease_expires_at IS NULL OR runs_state.lease_expires_at < {now} OR runs_state.lease_expires_at > {far})
     RETURNING runs_state.id
 """
 
 
 def _record(accepted: Sequence[tuple[Prepared, str]], books: dict[int, Ledger], batch: sql.Batch) -> None:
     """Move the states to their new statuses."""
-    if accepted:
-        sql.send(
-            sql.statement(_RECORD, due="v.delay", v=_COLUMNS), sql.values([_row(each, status, books[each.outcome.state.run.pk]) for each, status in accepted])
-        )
+    table = [_row(each, status, books[each.outcome.state.run.pk]) for each, status in accepted]
+    statement = sql.statement(_RECORD, due="v.delay", far=str(LONGEST_LEASE_SECONDS), v=_COLUMNS)
+    batch.add(statement, sql.values(table), answers=True)
 
 
 def _row(each: Prepared, status: str, book: Ledger) -> list[Any]:
@@ -146,7 +176,7 @@ def _row(each: Prepared, status: str, book: Ledger) -> list[Any]:
         (outcome.outputs[0] if outcome.outputs else "{}") if outcome.kind in ("done", "prune") else None,
         advancing.chosen_json(each) if status == statuses.SUCCESS else None,
         each.failed or outcome.error,
-        outcome.emitted if status in statuses.FINAL_STATES else 0,
+        outcome.emitted if status == statuses.SUCCESS else 0,
         outcome.delay if comes_back and outcome.kind != "wait" else None,
         outcome.waiting_for if comes_back else None,
         comes_back and book.held,
@@ -164,7 +194,7 @@ def _account(each: Prepared, status: str, book: Ledger) -> list[NewState]:
         book.waiting_count += each.outcome.kind == "wait"
         return []
     book.finish(state.identifier, status)
-    book.emitted += each.outcome.emitted
+    book.emitted += each.outcome.emitted if status == statuses.SUCCESS else 0
     book.current_node = state.identifier
     new: list[NewState] = []
     if status == statuses.SUCCESS:

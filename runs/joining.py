@@ -39,44 +39,43 @@ def candidates(run: RunFacts, identifier: str, path: str) -> Iterator[Candidate]
 def fire(asked: Iterable[Candidate], runs: dict[int, RunFacts], books: dict[int, Ledger], new: list[NewState]) -> list[NewState]:
     """The join states that these candidates make. `new` holds the states that the same slice makes."""
     fired: list[NewState] = []
-    waiting = _Waiting(new)
+    waiting, broken = _Places(each for each in new if each.status in statuses.UNFINISHED), _Places()
     left = {each for each in asked if not books[each.run].stopping}
-    while left:
-        open_ = [each for each in left if not waiting.holds_up(each, runs)]
+    settled: set[Candidate] = set()
+    while left := left - settled:
+        open_ = [each for each in left if not waiting.within(each, runs[each.run].plan.shape.region[each.join])]
         blocked = _exists(open_, runs, "AND s.status IN ('CREATED', 'QUEUED')")
         ready = sorted((each for at, each in enumerate(open_) if at not in blocked), key=lambda each: (each.run, _node(each, runs).index, each.prefix))
         left = set()
         views = _look(ready, runs, books)
         recorded = Recorded({place for each in ready for place in _places(each, runs)})
         for each, view in zip(ready, views, strict=True):
-            if view.made or waiting.holds_up(each, runs):
+            shape = runs[each.run].plan.shape
+            if view.made or waiting.within(each, shape.region[each.join]):
                 continue
+            view.failed = view.failed or broken.within(each, shape.failing[each.join])
+            settled.add(each)
             if view.fires:
                 fired.append(state := _make(each, runs[each.run], view, recorded))
-                waiting.add(state)
+                (waiting if state.status == statuses.CREATED else broken).add(state)
             if not view.fires or fired[-1].status != statuses.CREATED:
                 left |= set(candidates(runs[each.run], each.join, each.prefix))
     return fired
 
 
-class _Waiting:
-    """The unfinished states that this slice makes, by run and node."""
+class _Places:
+    """Where some states of this slice are, so that asking whether one is below a prefix costs the same for any number of them."""
 
-    def __init__(self, new: Iterable[NewState]) -> None:
-        self._paths: dict[tuple[int, str], list[str]] = {}
-        for state in new:
+    def __init__(self, states: Iterable[NewState] = ()) -> None:
+        self._below: set[tuple[int, str, str]] = set()
+        for state in states:
             self.add(state)
 
     def add(self, state: NewState) -> None:
-        if state.status in statuses.UNFINISHED:
-            self._paths.setdefault((state.run.pk, state.identifier), []).append(state.path)
+        self._below |= {(state.run.pk, state.identifier, prefix) for prefix in paths.prefixes(state.path)}
 
-    def holds_up(self, each: Candidate, runs: dict[int, RunFacts]) -> bool:
-        region = runs[each.run].plan.shape.region[each.join]
-        return any(
-            run == each.run and node in region and any(paths.covers(each.prefix, path) for path in found)
-            for (run, node), found in self._paths.items()
-        )  # fmt: skip
+    def within(self, each: Candidate, nodes: Iterable[str]) -> bool:
+        return bool(self._below) and any((each.run, node, each.prefix) in self._below for node in nodes)
 
 
 @dataclass
@@ -126,7 +125,7 @@ def _questions(each: Candidate, run: RunFacts, book: Ledger) -> Iterator[tuple[s
     for parent in shape.parents[each.join]:
         yield parent, each.prefix, last, "arrival"
     if book.errored_count:
-        for node in shape.region[each.join]:
+        for node in shape.failing[each.join]:
             yield node, each.prefix, last, "failed"
 
 

@@ -28,13 +28,14 @@ def step(path: str, index: int) -> str:
     return head if last.partition(":")[0] == str(index) else path
 
 
+def prefixes(path: str) -> list[str]:
+    """The path and everything above it, up to the empty one."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:count]) for count in range(len(parts) + 1)]
+
+
 def is_empty(path: str) -> bool:
     return path.endswith(f":{EMPTY}")
-
-
-def covers(prefix: str, path: str) -> bool:
-    """Whether the path is the prefix or below it."""
-    return not prefix or path == prefix or path.startswith(f"{prefix}.")
 
 
 def order(path: str) -> tuple[int, ...]:

@@ -89,6 +89,11 @@ class Reporter:
         self.alive()
 
 
+def silent(name: str, seconds: float) -> bool:
+    """Whether a cluster showed no sign of life for so long, by the database's clock."""
+    return not sql.run(f"SELECT 1 FROM runs_cluster WHERE name = %s AND seen_at > {sql.later('%s')}", [name, -seconds])
+
+
 def register(name: str, host: str, workers: int) -> None:
     """Note a starting cluster."""
     from runs.models import Cluster

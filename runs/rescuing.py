@@ -12,16 +12,15 @@ _OVER = """
     s.status = 'QUEUED' AND (s.lease_expires_at < {now} OR s.lease_expires_at > {far} OR s.lease_expires_at IS NULL)
     ORDER BY s.lease_expires_at LIMIT %s
 """
-LONGEST_LEASE_SECONDS = 7 * 24 * 3600
 
 
 def rescue_expired() -> int:
     """Give back the states whose lease is over (or absurd); after the third lost lease they end TIMEDOUT."""
     rescued = 0
     while True:
-        condition = _OVER.format(now=sql.now(), far=sql.later(str(LONGEST_LEASE_SECONDS)))
+        condition = _OVER.format(now=sql.now(), far=sql.later(str(finishing.LONGEST_LEASE_SECONDS)))
         states = claiming.held(condition, [BATCH])
-        done = finishing.finish([_lost(state) for state in states]) if states else Slice()
+        done = finishing.record([_lost(state) for state in states]) if states else Slice()
         rescued += len(done.accepted)
         if len(states) < BATCH or not done.accepted:
             break

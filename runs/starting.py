@@ -17,6 +17,8 @@ from runs.advancing import Recorded, new_state
 from runs.models import Run
 from runs.work import NewState, RunFacts
 
+MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
+
 
 @dataclass
 class RunOptions:
@@ -76,6 +78,8 @@ def start_run(graph: Graph, options: RunOptions | None = None, dataset: Dataset 
 
 
 def _startable(graph: Graph, options: RunOptions) -> Plan:
+    if not 0 <= options.delay <= MAX_DELAY_SECONDS:
+        raise errors.Malformed(f"The delay is from 0 to {MAX_DELAY_SECONDS:,} seconds.")
     if graph.current_id is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
     plan = plan_of(graph.current_id)

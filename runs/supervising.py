@@ -17,8 +17,7 @@ from time import monotonic, time
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
-from django.utils import timezone
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
 from runs import queueing, reporting, rescuing
 from runs.models import Cluster
@@ -61,6 +60,7 @@ class Supervisor:
 
     def tick(self) -> None:
         """Sweep, hint, pulse and judge, each when it is due; a database that is away is waited for."""
+        stuck = ""
         try:
             close_old_connections()
             self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
@@ -68,11 +68,12 @@ class Supervisor:
             self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, time()))
             self._every("prune", 3600, queueing.prune)
             stuck = self._stuck()
-        except (DatabaseError, InterfaceError) as error:
+        except (OperationalError, InterfaceError) as error:
             log.warning("the database is away: %s", error)
             connection.close()
             self._started = monotonic()
-            stuck = ""
+        except Exception:
+            log.exception("a round of the supervisor failed; the next one comes")
         if self.process and self.process.poll() is not None:
             stuck = f"its process ended with {self.process.returncode}"
         if stuck:
@@ -95,9 +96,7 @@ class Supervisor:
         patience = MISSED_PULSES * settings.PULSE_SECONDS
         if monotonic() - self._started < max(START_SECONDS, patience):
             return ""
-        seen = Cluster.objects.values_list("seen_at", flat=True).filter(name=self.name).first()
-        silent = (timezone.now() - seen).total_seconds() if seen else patience
-        return f"no sign of life for {silent:.0f} s" if silent > patience else ""
+        return f"no sign of life for {patience:g} s" if reporting.silent(self.name, patience) else ""
 
     def _replace(self) -> None:
         self._kill()

@@ -27,7 +27,8 @@ if "STATEMANAGER_LANE" not in os.environ:
             os.environ["DATABASE_URL"] = server.url
         else:
             SKIPPED_LANES.append("postgresql (no server binaries; install postgresql)")
-    os.environ["STATEMANAGER_LANE"] = LANE
+    if "PYTEST_XDIST_WORKER" in os.environ:  # for child processes; the controller's own would reach both lanes
+        os.environ["STATEMANAGER_LANE"] = LANE
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("ALLOWED_HOSTS", "localhost,127.0.0.1,testserver")
 os.environ.setdefault("HTTPS", "0")

@@ -1,5 +1,6 @@
 """Nodes that steer a run: delay, approval, fan out, log, and one that does nothing."""
 
+import time
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -52,8 +53,9 @@ def log(ctx: Context, message: str, level: Literal["debug", "info", "warning", "
 @node("delay")
 def delay(ctx: Context, seconds: Annotated[float, Field(ge=0, le=366 * 86400)]) -> Passed:
     """Let the branch go on after so many seconds. No worker is busy meanwhile."""
-    if ctx.attempt == 1 and seconds > 0:
-        raise RunAgain(seconds)
+    due = ctx.once("delay", seconds, lambda: time.time() + seconds)
+    if (left := due - time.time()) > 0:
+        raise RunAgain(left)
     return Passed(value=seconds)
 
 

@@ -1,0 +1,119 @@
+"""A reference model of a run: the rules of the engine said once more, as plainly as possible and without any regard to cost.
+
+After every event it looks at everything: each join below each of its dominator's states, the failure limit, the end of the run. A state is
+keyed by (node, path, retry); a path is a tuple of (node, item) for the fan-outs above.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphs.plan import Plan
+
+Key = tuple[str, tuple[tuple[str, int | str], ...], int]
+UNFINISHED, FAILED = ("CREATED", "QUEUED"), ("ERRORED", "TIMEDOUT")
+
+
+@dataclass
+class Model:
+    plan: Plan
+    takes: Callable[[str, str, int], bool]  # (from, to, output value) → whether the edge is taken
+    states: dict[Key, str] = field(default_factory=dict)
+    value: dict[Key, int] = field(default_factory=dict)
+    lost: dict[Key, int] = field(default_factory=dict)
+    held = stopping = cancelled = False
+
+    def start(self) -> None:
+        for node in self.plan.shape.roots:
+            self.states[node, (), 0] = "CREATED"
+
+    def event(self, outcomes: Sequence[tuple[Key, str, Any]]) -> None:
+        """A slice: what came of some QUEUED states."""
+        for key, kind, values in outcomes:
+            getattr(self, kind)(key, values)
+        self.fire_joins()
+        failed = sum(status in FAILED for status in self.states.values())
+        known = sum(status != "RETRY_CREATED" for status in self.states.values())
+        if failed > self.plan.failures_allowed(known):
+            self.stopping = True
+        if self.stopping:
+            self.states = {key: "CANCELLED" if status == "CREATED" else status for key, status in self.states.items()}
+
+    def done(self, key: Key, values: list[int] | int) -> None:
+        node, path, retry = key
+        del self.states[key]
+        single = isinstance(values, int)
+        for item, value in enumerate([values] if single else values or [0]):
+            place = path if single else (*path, (node, item if values else "-"))
+            self.states[node, place, retry], self.value[node, place, retry] = "SUCCESS", value
+            for child in self.plan.shape.children[node] if single or values else ():
+                if not self.plan.shape.is_join(child) and self.takes(node, child, value):
+                    self.states[child, place, 0] = "CREATED"
+
+    def error(self, key: Key, _: Any) -> None:
+        node, path, retry = key
+        again = retry < self.plan.nodes[node].policy.max_retries and not self.stopping
+        self.states[key] = "RETRY_CREATED" if again else "ERRORED"
+        if again:
+            self.states[node, path, retry + 1] = "CREATED"
+
+    def prune(self, key: Key, _: Any) -> None:
+        self.states[key] = "PRUNED"
+
+    def release(self, key: Key, _: Any) -> None:
+        self.states[key] = "CREATED"
+
+    def again(self, key: Key, _: Any) -> None:
+        self.states[key] = "CREATED"
+
+    def lose(self, key: Key, _: Any) -> None:
+        self.lost[key] = self.lost.get(key, 0) + 1
+        self.states[key] = "TIMEDOUT" if self.lost[key] == 3 else "CREATED"
+
+    def fire_joins(self) -> None:
+        """Fire, in topological order, every join that nothing unfinished can reach any more, until none is left."""
+        for join in self.plan.order:
+            if self.plan.shape.is_join(join) and any(self.fires(join, place) for place in self.places(join)):
+                return self.fire_joins()
+        return None
+
+    def places(self, join: str) -> list[tuple[tuple[str, int | str], ...]]:
+        """The paths below which the join may run: one for each success of its dominator."""
+        dominator = self.plan.shape.dominator[join]
+        if dominator == "":
+            return [()]
+        return [path for (node, path, _), status in self.states.items() if node == dominator and status == "SUCCESS" and (dominator, "-") not in path[-1:]]
+
+    def fires(self, join: str, place: tuple[tuple[str, int | str], ...]) -> bool:
+        shape, node = self.plan.shape, self.plan.nodes[join]
+        below = {key: status for key, status in self.states.items() if key[0] in shape.region[join] and key[1][: len(place)] == place}
+        made = any(key[0] == join and key[1][: len(place)] == place for key in self.states)
+        if made or any(status in UNFINISHED for status in below.values()):
+            return False
+        arrived = any(
+            self.states[key] == "SUCCESS" and (key[0], "-") not in key[1][-1:] and self.takes(key[0], join, self.value[key])
+            for parent in shape.parents[join]
+            for key in self.states
+            if key[0] == parent and key[1][: len(place)] == place
+        )
+        failed = any(status in FAILED for key, status in below.items() if key[0] in shape.failing[join])
+        if (below or arrived) if node.all_done else (arrived and not failed):
+            self.states[join, place, 0] = "CREATED"
+            return True
+        return False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.states = {key: "CANCELLED" if status in UNFINISHED else status for key, status in self.states.items()}
+
+    @property
+    def status(self) -> str:
+        words = list(self.states.values())
+        if self.cancelled:
+            return "cancelled"
+        if any(word in UNFINISHED for word in words):
+            return "paused" if self.held else "running"
+        failed, succeeded = any(word in FAILED for word in words), any(word in ("SUCCESS", "PRUNED") for word in words)
+        if not failed and not self.stopping:
+            return "completed"
+        return "failed" if not succeeded or (failed and self.plan.stop_at_failure) else "partial"

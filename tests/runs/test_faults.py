@@ -1,0 +1,208 @@
+"""What a node, a worker or a caller does wrong hurts that state only, and what comes late changes nothing."""
+
+import threading
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from graphs.nodes.base import NodeFailed, RunAgain, registry
+from runs import claiming, deleting, finishing, reporting, rescuing, supervising
+from runs.context import NodeContext
+from runs.executing import Executor
+from runs.models import Cluster, Run, State
+from runs.starting import start_run
+from runs.work import Outcome
+from tests.conftest import by_node
+from tests.invariants import assert_books_agree
+
+pytestmark = pytest.mark.django_db
+
+
+def claimed(kinds=("noop",), seconds=30.0):
+    return claiming.claim("w", [(list(kinds), 100)], seconds, claiming.FactsCache())
+
+
+def done(state, value=1):
+    return Outcome(state, "done", ['{"value": 1}'], [{"value": value}])
+
+
+def test_late_report_changes_nothing(publish):
+    run = start_run(publish("a>b"))
+    [first] = claimed(seconds=-1)
+    assert rescuing.rescue_expired() == 1
+    [second] = claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), suspects=True)
+    assert (second.attempt, second.lost) == (2, 1)
+    assert not finishing.finish([done(first)]).accepted
+    assert not reporting.report([(first, [(timezone.now(), "info", "late")], 0.5)], 30)
+    assert finishing.finish([done(second)]).accepted
+    assert not finishing.finish([done(second)]).accepted
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
+    assert not run.logs.filter(message="late").exists()
+    assert_books_agree(run)
+
+
+def test_slice_with_one_late_outcome_records_the_others(publish):
+    graph = publish("a>b")
+    runs = [start_run(graph) for _ in range(3)]
+    states = claimed()
+    finishing.finish([done(states[1])])
+    assert set(finishing.finish([done(state) for state in states]).accepted) == {states[0].id, states[2].id}
+    for run in runs:
+        assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
+        assert_books_agree(run)
+
+
+def test_third_lost_lease_times_out(publish):
+    run = start_run(publish("a"))
+    for lost in range(3):
+        assert len(claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache(), suspects=lost > 0)) == 1
+        rescuing.rescue_expired()
+    run.refresh_from_db()
+    assert (run.status, by_node(run)) == ("failed", {"a": ["TIMEDOUT"]})
+    assert "worker lost" in run.error_message
+    assert_books_agree(run)
+
+
+def test_absurd_leases_are_taken_back(publish):
+    graph = publish("a")
+    runs = [start_run(graph) for _ in range(2)]
+    claimed()
+    State.objects.filter(run=runs[0]).update(lease_expires_at=None)
+    State.objects.filter(run=runs[1]).update(lease_expires_at=timezone.now() + timedelta(days=30))
+    assert rescuing.rescue_expired() == 2
+
+
+def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch):
+    run = start_run(publish("a"))
+    [state] = claimed(seconds=-1)
+    record = finishing.record
+
+    def slow(outcomes, lease=None):
+        assert reporting.report([(state, [], 0.5)], 30) == {state.id}
+        return record(outcomes, lease)
+
+    monkeypatch.setattr(finishing, "record", slow)
+    assert rescuing.rescue_expired() == 0
+    assert [(each.status, each.lost) for each in run.states.all()] == [("QUEUED", 0)]
+
+
+def test_result_that_can_not_be_recorded_fails_its_own_state_only(publish, monkeypatch):
+    graph = publish("a>b")
+    good, bad = start_run(graph), start_run(graph)
+    states = claimed()
+    outcomes = [done(state) for state in states]
+    next(each for each in outcomes if each.state.run.pk == bad.pk).emitted = -5  # refused by the database
+    finishing.record(outcomes)
+    bad.refresh_from_db()
+    assert (bad.status, by_node(bad)) == ("failed", {"a": ["ERRORED"]})
+    assert "can't be recorded" in bad.error_message
+    assert by_node(good) == {"a": ["SUCCESS"], "b": ["CREATED"]}
+
+
+def test_context_refuses_nonsense(publish):
+    start_run(publish("a"))
+    context = NodeContext(claimed()[0])
+    for wrong in (lambda: context.emit(-5), lambda: context.progress(float("nan")), lambda: context.log("x", "loud")):
+        with pytest.raises((NodeFailed, ValueError)):
+            wrong()
+    with context.artifact("a\x00b\ud800" + "x" * 300) as file:
+        file.write(b"x")
+    assert len(file.file["name"]) <= 200
+
+
+def test_reading_lines_from_two_threads_loses_none(publish):
+    start_run(publish("a"))
+    context, taken = NodeContext(claimed()[0]), []
+    reader = threading.Thread(target=lambda: [taken.extend(context.take_lines()) for _ in range(3000)])
+    reader.start()
+    for number in range(3000):
+        context.log(str(number))
+        taken.extend(context.take_lines())
+    reader.join()
+    taken.extend(context.take_lines())
+    assert len({line[2] for line in taken if "said too much" not in line[2]}) == 3000
+
+
+@pytest.mark.parametrize("seconds", [1e12, float("inf"), float("nan"), -5])
+def test_run_again_takes_any_number_without_losing_the_state(publish, drain, seconds, monkeypatch):
+    def again(ctx, seconds=0.0, times=1, asked=seconds):
+        if ctx.attempt == 1:
+            raise RunAgain(asked)
+        return {}
+
+    monkeypatch.setitem(registry, "test.again", replace(registry["test.again"], call=again))
+    run = start_run(publish("a", kinds={"a": "test.again"}))
+    drain()
+    state = run.states.get()
+    assert state.status != "CREATED" or state.due_at is not None
+    assert_books_agree(run)
+
+
+def test_delay_survives_a_release(publish, drain):
+    run = start_run(publish("d", kinds={"d": "delay"}, inputs={"d": {"seconds": 3600}}))
+    finishing.finish([Outcome(claimed(["delay"])[0], "release")])
+    drain()
+    state = run.states.get()
+    assert (state.status, state.due_at > timezone.now() + timedelta(minutes=50)) == ("CREATED", True)
+
+
+def test_failed_attempts_leave_no_files_and_no_rows(publish, drain, monkeypatch):
+    calls = []
+
+    def emit_then_fail(ctx, rows=3):
+        ctx.emit(rows)
+        with ctx.artifact("note.txt") as file:
+            file.write(b"hello")
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError("once")
+        return {}
+
+    monkeypatch.setitem(registry, "test.emit", replace(registry["test.emit"], call=emit_then_fail))
+    run = start_run(publish("a", kinds={"a": "test.emit"}, data={"a": {"retry": {"max_retries": 1, "backoff_factor": 0.001}}}))
+    drain()
+    run.refresh_from_db()
+    assert (run.status, run.emitted, run.artifacts.count()) == ("completed", 3, 1)
+
+
+@pytest.mark.parametrize("limit", [1.0, "50%", 0])
+def test_failure_limits_of_every_form(run_graph, limit):
+    assert run_graph("a", kinds={"a": "test.fail"}, settings={"max_failures": limit}).status == "failed"
+
+
+def test_side_effects_are_recorded_alone(publish, monkeypatch):
+    plain, effect = publish("a", name="plain"), publish("a", name="effect", data={"a": {"side_effects": True}})
+    for graph in (plain, effect, plain, effect):
+        start_run(graph)
+    slices = []
+    record = finishing.record
+
+    def noted(outcomes, lease=None):
+        slices.append([each.state.node.side_effects for each in outcomes if each.kind != "release"])
+        return record(outcomes, lease)
+
+    monkeypatch.setattr(finishing, "record", noted)
+    worker = Executor(threads=False)
+    worker.speed = {"noop": 1e-4}
+    worker.drain()
+    assert all(kinds == [True] for kinds in slices if True in kinds)
+    assert not Run.objects.exclude(status="completed").exists()
+
+
+def test_the_hosts_clock_does_not_make_a_cluster_look_dead(db, monkeypatch):
+    supervisor = supervising.Supervisor(1)
+    reporting.register(supervisor.name, "here", 1)
+    supervisor._started -= 100
+    assert supervisor._stuck() == ""
+    Cluster.objects.update(seen_at=timezone.now() - timedelta(minutes=1))
+    assert "no sign of life" in supervisor._stuck()
+
+
+def test_deleted_run_drops_what_its_worker_still_reports(publish):
+    run = start_run(publish("a"))
+    [state] = claimed()
+    deleting.delete_graph(run.graph)
+    assert not finishing.finish([done(state)]).accepted
+    assert not State.objects.exists()
