@@ -34,7 +34,8 @@ def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "Fa
     if not groups:
         return []
     with transaction.atomic():
-        rows = sql.run(_statement(len(groups), suspects), [each for kinds, limit in groups for each in (sql.choices(kinds), limit)] + [worker, lease_seconds])
+        statement = _statement(tuple((len(kinds), limit) for kinds, limit in groups), suspects)
+        rows = sql.run(statement, [*(kind for kinds, _ in groups for kind in kinds), worker, lease_seconds])
         if rows:
             sql.send(_start(), [sql.choices({row[1] for row in rows})])
     runs = facts.get({row[1] for row in rows})
@@ -47,12 +48,21 @@ def _start() -> str:
 
 
 @cache
-def _statement(groups: int, suspects: bool) -> str:
-    now, lost = sql.now(), "lost > 0" if suspects else "lost = 0"
-    pick = f"SELECT id FROM runs_state WHERE {_READY.format(now=now)} AND {lost} AND {sql.among('node', 'text')} ORDER BY due_at, id LIMIT %s"
-    named = ", ".join(f"g{at} AS ({pick}{sql.lock('UPDATE', skip=True)})" for at in range(groups))
-    union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(groups))
-    return _CLAIM.format(groups=named, union=union, now=now, lease=sql.later("%s"))
+def _statement(groups: tuple[tuple[int, int], ...], suspects: bool) -> str:
+    """For groups of (kinds, limit). Each kind is looked up by itself, so that many ready states of one kind don't hide the others.
+
+    The limits are part of the text: a prepared plan for an unknown limit would sort all that is ready.
+    """
+    ready, lost = _READY.format(now=sql.now()), "lost > 0" if suspects else "lost = 0"
+
+    def group(kinds: int, limit: int) -> str:
+        one = f"SELECT id, due_at FROM runs_state WHERE {ready} AND {lost} AND node = %s ORDER BY due_at, id LIMIT {limit}{sql.lock('UPDATE', skip=True)}"
+        every = " UNION ALL ".join(f"SELECT id, due_at FROM ({one}) k{at}" for at in range(kinds))
+        return f"SELECT id FROM ({every}) oldest ORDER BY due_at, id LIMIT {limit}"
+
+    named = ", ".join(f"g{at} AS ({group(kinds, limit)})" for at, (kinds, limit) in enumerate(groups))
+    union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups)))
+    return _CLAIM.format(groups=named, union=union, now=sql.now(), lease=sql.later("%s"))
 
 
 def _claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
@@ -60,9 +70,10 @@ def _claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
     return Claimed(sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost, sql.loads(answer))
 
 
-def work_is_ready() -> bool:
-    """Whether any state that our own processes execute could be claimed now."""
-    return bool(sql.run(f"SELECT 1 FROM runs_state WHERE {_READY.format(now=sql.now())} LIMIT 1"))
+def work_is_ready(kinds: Iterable[str]) -> bool:
+    """Whether a state of one of these nodes could be claimed now."""
+    statement = f"SELECT 1 FROM runs_state WHERE {_READY.format(now=sql.now())} AND {sql.among('node', 'text')} LIMIT 1"
+    return bool(sql.run(statement, [sql.choices(kinds)]))
 
 
 _FACTS = """

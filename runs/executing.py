@@ -20,7 +20,7 @@ from django.db import InterfaceError, OperationalError, connection, connections
 
 from graphs import payloads, validation
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
-from runs import claiming, finishing, queueing, reporting
+from runs import claiming, finishing, queueing, reporting, sql
 from runs.context import NodeContext, taken
 from runs.work import Claimed, Lease, NewState, Outcome
 
@@ -170,6 +170,7 @@ class Executor:
         began, recorded = monotonic(), 0
         self._calmly(self.reporter.alive)
         if monotonic() - self._suspected > SUSPECTS_SECONDS:
+            self._calmly(sql.replan)
             recorded += self._suspects()
         batch: list[Claimed] = []
         while True:

@@ -16,6 +16,7 @@ from graphs import payloads
 from runs import advancing, joining, ledger, paths, sql, statuses
 from runs.advancing import Prepared
 from runs.ledger import Ledger
+from runs.tally import KNOWN
 from runs.work import Claimed, Lease, Line, NewState, Outcome
 
 log = logging.getLogger(__name__)
@@ -262,7 +263,7 @@ def _bound(books: dict[int, Ledger]) -> None:
         plan = book.plan
         if plan is None or not book.open:
             continue
-        known = sum(counts[ledger.KNOWN] for counts in book.tally.values())
+        known = sum(counts[KNOWN] for counts in book.tally.values())
         if book.errored_count > plan.failures_allowed(known):
             book.stop(f"too many failures ({book.errored_count}/{max(len(plan.order), known)} failed)")
         limit = book.max_steps or plan.max_steps
@@ -271,14 +272,14 @@ def _bound(books: dict[int, Ledger]) -> None:
 
 
 _NEW = {
-    "id": "uuid", "run": "bigint", "parent": "uuid", "namespace": "bigint", "retry_count": "int", "joined": "boolean", "identifier": "text",
-    "node": "text", "path": "text", "inputs": "jsonb", "status": "text", "held": "boolean", "delay": "float8", "worker": "text",
-    "lease": "float8", "outputs": "jsonb", "chosen": "jsonb", "error": "text",
+    "id": "uuid", "run": "bigint", "parent": "uuid", "namespace": "bigint", "retry_count": "int", "joined": "boolean", "watched": "boolean",
+    "identifier": "text", "node": "text", "path": "text", "inputs": "jsonb", "status": "text", "held": "boolean", "delay": "float8",
+    "worker": "text", "lease": "float8", "outputs": "jsonb", "chosen": "jsonb", "error": "text",
 }  # fmt: skip
 _INSERT = """
-    INSERT INTO runs_state (id, run_id, parent, worker_namespace_id, created_at, retry_count, joined, identifier, node, path, inputs, status,
+    INSERT INTO runs_state (id, run_id, parent, worker_namespace_id, created_at, retry_count, joined, watched, identifier, node, path, inputs, status,
         attempt, lost, held, due_at, lease_expires_at, worker, started_at, finished_at, progress, emitted, outputs, chosen, error, waiting_for, answer)
-    SELECT v.id, v.run, v.parent, v.namespace, {now}, v.retry_count, v.joined, v.identifier, v.node, v.path, v.inputs, v.status,
+    SELECT v.id, v.run, v.parent, v.namespace, {now}, v.retry_count, v.joined, v.watched, v.identifier, v.node, v.path, v.inputs, v.status,
         CASE WHEN v.lease IS NULL THEN 0 ELSE 1 END, 0, v.held, {due}, CASE WHEN v.lease IS NULL THEN NULL ELSE {lease} END,
         v.worker, CASE WHEN v.lease IS NULL THEN NULL ELSE {now} END, CASE WHEN v.status IN ('CREATED', 'QUEUED') THEN NULL ELSE {now} END,
         0, 0, v.outputs, v.chosen, v.error, NULL, NULL
@@ -308,7 +309,8 @@ def insert(table: Sequence[Sequence[Any]], batch: sql.Batch) -> None:
 def new_row(state: NewState, held: bool = False, lease: Lease | None = None) -> list[Any]:
     node, waits = state.run.plan.nodes[state.identifier], state.status == statuses.CREATED and lease is None
     return [
-        state.id, state.run.pk, state.parent, state.run.worker_namespace(node.worker_namespace), state.retry_count, state.joined,
+        state.id, state.run.pk, state.parent, state.run.worker_namespace(node.worker_namespace), state.retry_count,
+        state.joined, bool(state.run.plan.shape.watchers[state.identifier]),
         state.identifier, node.kind, state.path, state.inputs_json, statuses.QUEUED if lease else state.status, held and waits,
         state.delay if waits else None, lease.worker if lease else "", lease.seconds if lease else None,
         state.outputs_json, state.chosen_json, state.error,

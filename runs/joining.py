@@ -44,7 +44,7 @@ def fire(asked: Iterable[Candidate], runs: dict[int, RunFacts], books: dict[int,
     settled: set[Candidate] = set()
     while left := left - settled:
         open_ = [each for each in left if not waiting.within(each, runs[each.run].plan.shape.region[each.join])]
-        blocked = _exists(open_, runs, "AND s.status IN ('CREATED', 'QUEUED')")
+        blocked = _exists(open_, runs, "AND s.status IN ('CREATED', 'QUEUED') AND s.watched")
         ready = sorted((each for at, each in enumerate(open_) if at not in blocked), key=lambda each: (each.run, _node(each, runs).index, each.prefix))
         left = set()
         views = _look(ready, runs, books)

@@ -3,20 +3,19 @@
 Whoever changes states of a run locks it first; runs are locked in the order of their ids.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from graphs.plan import Plan
-from runs import sql, statuses
+from runs import sql, statuses, tally
+from runs.tally import BAD, DONE, KNOWN, Tally
 
 _TYPES = {
     "status": "text", "held": "boolean", "stopping": "boolean", "current_node": "text", "current_step": "int", "progress": "int",
     "started_count": "int", "pending_count": "int", "waiting_count": "int", "success_count": "int", "errored_count": "int",
-    "retried_count": "int", "cancelled_count": "int", "emitted": "bigint", "log_count": "int", "error_message": "text", "tally": "jsonb",
+    "retried_count": "int", "cancelled_count": "int", "emitted": "bigint", "log_count": "int", "error_message": "text", "tally": "text",
 }  # fmt: skip
-KNOWN, DONE, BAD = 0, 1, 2  # what the tally counts for each node: its states, those that succeeded, those that failed for good
 
 
 @dataclass(slots=True)
@@ -40,7 +39,7 @@ class Ledger:
     emitted: int
     log_count: int
     error_message: str
-    tally: dict[str, list[int]]
+    tally: Tally
     max_steps: int | None = None
     version_id: int | None = None
     plan: Plan | None = field(default=None, compare=False)
@@ -131,7 +130,7 @@ def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[i
     found = sql.run(sql.statement(_LOCK, among=("id", "bigint")) + sql.lock(), [sql.choices(sorted(set(run_ids)))])
     books = {row[0]: Ledger(*row) for row in found}
     for book in books.values():
-        book.tally, book.held, book.stopping = sql.loads(book.tally), bool(book.held), bool(book.stopping)
+        book.tally, book.held, book.stopping = tally.load(str(book.tally)), bool(book.held), bool(book.stopping)
         book.plan = (plans or {}).get(book.pk)
     return books
 
@@ -149,6 +148,4 @@ def store(books: Iterable[Ledger], batch: sql.Batch | None = None) -> None:
 
 
 def _value(book: Ledger, name: str) -> Any:
-    if name == "tally":
-        return "{" + ",".join(f"{json.dumps(node)}:[{counts[0]},{counts[1]},{counts[2]}]" for node, counts in book.tally.items()) + "}"
-    return getattr(book, name)
+    return tally.dump(book.tally) if name == "tally" else getattr(book, name)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from runs import statuses
 from runs.querysets import LogQuerySet, RunQuerySet, StateQuerySet
+from runs.tally import TallyField
 
 
 def _json(default: Any = dict, **options: Any) -> models.JSONField:
@@ -21,8 +22,8 @@ def _json(default: Any = dict, **options: Any) -> models.JSONField:
 class Run(models.Model):
     """One execution of a graph; without a graph, one that an outside program drives and reports.
 
-    The columns below `updated_at` change with every slice. They stand together, none is indexed except
-    status, so that a slice rewrites a few bytes of the row.
+    The columns from `updated_at` on change with every slice. They stand together at the end and none is indexed, so that a slice
+    rewrites some tens of bytes of the row; and there are no more indexes than readers.
     """
 
     class Trigger(models.TextChoices):
@@ -32,14 +33,14 @@ class Run(models.Model):
         SCHEDULE = "schedule"
         RERUN = "rerun"
 
-    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs")
+    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs", db_index=False)
     run_id = models.CharField(max_length=200)
     name = models.CharField(max_length=500, blank=True)
-    graph = models.ForeignKey(Graph, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
-    version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
-    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
+    graph = models.ForeignKey(Graph, null=True, blank=True, on_delete=models.PROTECT, related_name="runs", db_index=False)
+    version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs", db_index=False)
+    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="reruns")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     username = models.CharField(max_length=150, blank=True)
     workspace = models.CharField(max_length=200, blank=True)
     session_id = models.CharField(max_length=200, blank=True)
@@ -61,27 +62,28 @@ class Run(models.Model):
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
-    updated_at = models.DateTimeField(default=timezone.now)
     status = models.CharField(max_length=10, default=statuses.RUN_QUEUED, choices=[(word, word) for word in statuses.RUN_STATUSES])
     held = models.BooleanField(default=False, help_text="A person paused it: nothing of it is claimed.")
-    revision = models.PositiveBigIntegerField(default=0)
+    stopping = models.BooleanField(default=False, help_text="Too many failures or steps: what isn't started yet is cancelled.")
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
-    current_node = models.CharField(max_length=200, blank=True)
-    current_step = models.PositiveIntegerField(default=0, help_text="States that succeeded.")
-    progress = models.PositiveSmallIntegerField(default=0)
-    started_count = models.PositiveIntegerField(default=0, help_text="States made to be started, retries included; bounded by max_steps.")
-    pending_count = models.PositiveIntegerField(default=0)
     waiting_count = models.PositiveIntegerField(default=0)
-    success_count = models.PositiveIntegerField(default=0, help_text="SUCCESS and PRUNED.")
     errored_count = models.PositiveIntegerField(default=0)
     retried_count = models.PositiveIntegerField(default=0)
     cancelled_count = models.PositiveIntegerField(default=0)
     emitted = models.PositiveBigIntegerField(default=0)
-    log_count = models.PositiveIntegerField(default=0)
-    tally = _json()
     error_message = models.TextField(blank=True)
-    stopping = models.BooleanField(default=False, help_text="Too many failures or steps: what isn't started yet is cancelled.")
+
+    updated_at = models.DateTimeField(default=timezone.now)
+    revision = models.PositiveBigIntegerField(default=0)
+    pending_count = models.PositiveIntegerField(default=0)
+    started_count = models.PositiveIntegerField(default=0, help_text="States made to be started, retries included; bounded by max_steps.")
+    success_count = models.PositiveIntegerField(default=0, help_text="SUCCESS and PRUNED.")
+    current_step = models.PositiveIntegerField(default=0, help_text="States that succeeded.")
+    log_count = models.PositiveIntegerField(default=0)
+    progress = models.PositiveSmallIntegerField(default=0)
+    current_node = models.CharField(max_length=200, blank=True)
+    tally: Any = TallyField(default=dict, blank=True)
 
     objects = RunQuerySet.as_manager()
 
@@ -126,6 +128,7 @@ class State(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     retry_count = models.PositiveIntegerField(default=0)
     joined = models.BooleanField(default=False)
+    watched = models.BooleanField(default=False, help_text="A join waits for states of this node.")
     identifier = models.CharField(max_length=200, db_collation=None)
     node = models.CharField(max_length=200)
     path = models.CharField(max_length=1000, blank=True)
@@ -162,9 +165,9 @@ class State(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["run", "identifier", "path"], name="state_of_run"),
-            models.Index(fields=["run", "identifier", "path"], condition=Q(status__in=statuses.UNFINISHED), name="state_unfinished"),
+            models.Index(fields=["run", "identifier", "path"], condition=Q(status__in=statuses.UNFINISHED, watched=True), name="state_unfinished"),
             models.Index(
-                fields=["due_at", "id"],
+                fields=["node", "due_at", "id"],
                 condition=Q(status=statuses.CREATED, worker_namespace=None, held=False, due_at__isnull=False),
                 name="state_ready",
             ),

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs import finishing, ledger, sql
+from runs.tally import KNOWN
 from runs.work import Claimed, Line
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
         for state, _, fraction in mine:
             book = books[state.run.pk]
             book.current_node = state.identifier
-            known = book.tally.get(state.identifier, [1])[ledger.KNOWN] or 1
+            known = book.tally.get(state.identifier, [1])[KNOWN] or 1
             book.progress = max(book.progress, min(book.share(fraction / known), 99))
         for pk in touched:
             books[pk].close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from graphs.nodes.base import registry
 from runs import claiming, finishing, queueing, sql, statuses
 from runs.finishing import Slice
 from runs.models import Run
@@ -42,7 +43,7 @@ def release_workers(names: Iterable[str]) -> int:
 
 def hint_ready() -> None:
     """Hint when something is ready: due retries, delayed starts, and what a lost hint left."""
-    if claiming.work_is_ready():
+    if claiming.work_is_ready(registry):
         queueing.hint()
 
 

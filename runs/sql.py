@@ -25,15 +25,15 @@ def postgres() -> bool:
 
 
 def now() -> str:
-    """The database's clock, at this moment."""
-    return "clock_timestamp()" if postgres() else "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')"
+    """The database's clock when the statement came. (PostgreSQL can't use an index for a time that changes within a statement.)"""
+    return "statement_timestamp()" if postgres() else "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')"
 
 
 @cache
 def later(seconds: str) -> str:
     """The database's clock plus an SQL number of seconds; NULL gives NULL."""
     if postgres():
-        return f"clock_timestamp() + make_interval(secs => {seconds})"
+        return f"statement_timestamp() + make_interval(secs => {seconds})"
     return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f','now', ({seconds}) || ' seconds')"
 
 
@@ -131,6 +131,12 @@ def _execute(db: Any, statement: str, params: Sequence[Any]) -> psycopg.Cursor[A
     if db.queries_logged:
         db.queries_log.append({"sql": statement, "time": "0.000"})
     return psycopg.Cursor(db.connection).execute(statement, params, prepare=True)
+
+
+def replan() -> None:
+    """Let prepared statements be planned anew for tables that have grown since (PostgreSQL keeps a plan until it is told)."""
+    if postgres():
+        send("DISCARD PLANS")
 
 
 class Batch:

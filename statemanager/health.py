@@ -6,6 +6,7 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 
+from graphs.nodes.base import registry
 from runs import claiming, queueing
 from runs.models import Cluster
 
@@ -22,5 +23,5 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 while a cluster lives; 503 names what is missing."""
     alive = Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).count()
-    body = {"status": "ok" if alive else "no cluster", "clusters": alive, "hints": queueing.waiting_hints(), "work_is_ready": claiming.work_is_ready()}
+    body = {"status": "ok" if alive else "no cluster", "clusters": alive, "hints": queueing.waiting_hints(), "work_is_ready": claiming.work_is_ready(registry)}
     return JsonResponse(body, status=200 if alive else 503)

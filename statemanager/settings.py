@@ -105,7 +105,7 @@ if EMBEDDED:
     }
 else:
     # The hot statements are prepared once per connection; planning them anew would cost more than running them.
-    _session = {"options": "-c plan_cache_mode=force_generic_plan -c jit=off", "prepare_threshold": 1_000_000}
+    _session = {"options": "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1", "prepare_threshold": 1_000_000}
     DATABASES = {"default": {**(_database or {}), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "OPTIONS": _session}}
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(Path(env.text("FILES_DIR", str(VAR / "files"))))}},

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"graphs": {"runs", "statemanager", "tests"}, "runs": {"statemanager", "tests"}, "statemanager": {"tests"}}
 LAYERS = [
-    {"statuses", "paths", "sql"},
+    {"statuses", "paths", "sql", "tally"},
     {"querysets", "models", "work", "ledger"},
     {"advancing", "joining", "queueing", "context", "claiming", "finishing", "reporting", "executing"},
     {"starting", "stopping", "answering", "rescuing", "deleting"},

@@ -7,8 +7,9 @@ from typing import Any
 from django.urls import reverse
 from rest_framework import serializers
 
-from runs import ledger, statuses
+from runs import statuses
 from runs.models import Artifact, LogLine, Run, State
+from runs.tally import BAD, DONE, KNOWN
 
 TAIL_LINES = 50
 
@@ -151,14 +152,14 @@ def context(run: Run) -> dict[str, Any]:
     if run.version is None or run.status == statuses.RUN_QUEUED:
         return {}
     plan, tally = run.version.plan, run.tally
-    failed = [node for node in plan.order if node in tally and tally[node][ledger.BAD]]
+    failed = [node for node in plan.order if node in tally and tally[node][BAD]]
     broken = set(failed)
     context: dict[str, Any] = {
         "dataset_id": run.dataset_id,
         "graph_id": str(run.graph_id),
         "plan": list(plan.order),
         "total_steps": len(plan.order),
-        "executed_nodes": [node for node in plan.order if node in tally and node not in broken and tally[node][ledger.DONE] == tally[node][ledger.KNOWN]],
+        "executed_nodes": [node for node in plan.order if node in tally and node not in broken and tally[node][DONE] == tally[node][KNOWN]],
         "failed_nodes": failed,
         "skipped_nodes": [node for node in plan.order if node not in tally and plan.shape.ancestors[node] & broken],
     }

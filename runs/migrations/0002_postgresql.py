@@ -1,4 +1,4 @@
-"""What only PostgreSQL has: byte order for paths, room for updates on the hot tables, an index into initial_data."""
+"""What only PostgreSQL has: byte order for paths, and room for updates on the hot tables."""
 
 from django.db import migrations
 
@@ -6,11 +6,10 @@ FORWARDS = [
     # Ranges of paths (runs.paths) compare bytes; another collation would put "." and "/" elsewhere.
     'ALTER TABLE runs_state ALTER COLUMN path TYPE varchar(1000) COLLATE "C"',
     # A slice rewrites its run row and each of its states once: on the same page, if there is room.
-    "ALTER TABLE runs_run SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02)",
-    "ALTER TABLE runs_state SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1)",
-    "CREATE INDEX run_initial_data ON runs_run USING gin (initial_data jsonb_path_ops)",
+    "ALTER TABLE runs_run SET (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.02)",
+    "ALTER TABLE runs_state SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1)",
 ]
-BACKWARDS = ["DROP INDEX run_initial_data", "ALTER TABLE runs_state RESET (fillfactor)", "ALTER TABLE runs_run RESET (fillfactor)"]
+BACKWARDS = ["ALTER TABLE runs_state RESET (fillfactor)", "ALTER TABLE runs_run RESET (fillfactor)"]
 
 
 def _only_postgresql(statements):
