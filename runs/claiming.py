@@ -17,14 +17,13 @@ Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
 
 _READY = "status = 'CREATED' AND worker_namespace_id IS NULL AND NOT held AND due_at IS NOT NULL AND due_at <= {now}"
 _CLAIM = """
-    WITH {groups}
     UPDATE runs_state SET status = 'QUEUED', attempt = attempt + 1, worker = %s, lease_expires_at = {lease}, started_at = {now}, progress = 0
     WHERE id IN ({union}) AND status = 'CREATED'
     RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count, lost, answer
 """
 _START = """
     UPDATE runs_run SET status = 'running', started_at = {now}, updated_at = {now}, revision = revision + 1 WHERE id IN (
-        SELECT id FROM runs_run WHERE {among} AND status = 'queued' ORDER BY id{lock})
+        SELECT id FROM runs_run WHERE {which} AND status = 'queued' ORDER BY id{lock})
 """
 
 
@@ -33,18 +32,20 @@ def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "Fa
     groups = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0]
     if not groups:
         return []
-    with transaction.atomic():
-        statement = _statement(tuple((len(kinds), limit) for kinds, limit in groups), suspects)
-        rows = sql.run(statement, [*(kind for kinds, _ in groups for kind in kinds), worker, lease_seconds])
-        if rows:
-            sql.send(_start(), [sql.choices({row[1] for row in rows})])
+    statement = _statement(tuple((len(kinds), limit) for kinds, limit in groups), suspects)
+    params = [*(kind for kinds, _ in groups for kind in kinds), worker, lease_seconds]
+    if sql.postgres():  # one statement is one transaction
+        rows = sql.run(statement, params)
+    else:
+        with transaction.atomic():
+            rows = sql.run(statement, params)
+            sql.send(_start(sql.among("id", "bigint")), [sql.choices({row[1] for row in rows})])
     runs = facts.get({row[1] for row in rows})
     return sorted((_claimed(row, runs) for row in rows if row[1] in runs), key=lambda state: state.id)
 
 
-@cache
-def _start() -> str:
-    return _START.format(now=sql.now(), among=sql.among("id", "bigint"), lock=sql.lock(skip=True))
+def _start(which: str) -> str:
+    return _START.format(now=sql.now(), which=which, lock=sql.lock(skip=True))
 
 
 @cache
@@ -62,7 +63,11 @@ def _statement(groups: tuple[tuple[int, int], ...], suspects: bool) -> str:
 
     named = ", ".join(f"g{at} AS ({group(kinds, limit)})" for at, (kinds, limit) in enumerate(groups))
     union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups)))
-    return _CLAIM.format(groups=named, union=union, now=sql.now(), lease=sql.later("%s"))
+    take = _CLAIM.format(union=union, now=sql.now(), lease=sql.later("%s"))
+    if sql.postgres():
+        start = _start("id IN (SELECT run_id FROM taken)")
+        return f"WITH {named}, taken AS ({take}), started AS ({start}) SELECT * FROM taken"
+    return f"WITH {named} {take}"
 
 
 def _claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:

@@ -22,6 +22,7 @@ from graphs import payloads, validation
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
 from runs import claiming, finishing, queueing, reporting, sql
 from runs.context import NodeContext, taken
+from runs.ledger import Ledger
 from runs.work import Claimed, Lease, NewState, Outcome
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,7 @@ class Executor:
         self.lanes: list[Lane] = []
         self.pool = ThreadPoolExecutor(settings.NODE_THREADS + 2, thread_name_prefix="lane") if threads else None
         self.reporter = reporting.Reporter(self.name, cluster)
+        self.books: dict[int, Ledger] = {}
         self.tainted = False  # a thread was abandoned
         self._suspected = monotonic()
 
@@ -228,7 +230,9 @@ class Executor:
         give_up, pause = monotonic() + settings.LEASE_SECONDS, 0.05
         while True:
             try:
-                return finishing.record(outcomes, lease)
+                done = finishing.record(outcomes, lease, self._known(outcomes))
+                self.books = done.books if len(done.books) == 1 else {}
+                return done
             except (OperationalError, InterfaceError):
                 log.warning("the database is away; %s outcomes wait to be recorded", len(outcomes), exc_info=True)
                 connection.close()
@@ -239,6 +243,11 @@ class Executor:
                 return finishing.Slice()
             sleep(pause)
             pause = min(2 * pause, 2.0)
+
+    def _known(self, outcomes: list[Outcome]) -> Ledger | None:
+        """The books of the only run of these outcomes, if this worker wrote them last."""
+        runs = {outcome.state.run.pk for outcome in outcomes}
+        return self.books.get(runs.pop()) if len(runs) == 1 else None
 
     def _claim(self) -> list[Claimed]:
         fast = [kind for kind in registry if not registry[kind].waits and self.speed.get(kind, 1) < FAST_SECONDS]

@@ -2,27 +2,28 @@
 
 Its first statement locks the runs, its last writes their books; between them stand a constant number of statements. Outcomes whose fence
 has moved on are dropped with all that would follow from them. See DESIGN's engine rules 2, 4 and 7.
+
+A worker that follows one run step by step knows the run's books: it wrote them last. It may then do without the lock (`_swift`): one
+statement that does everything if the books still have the revision that it knows, and nothing otherwise.
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from graphs import payloads
-from runs import advancing, joining, ledger, paths, sql, statuses
+from runs import advancing, joining, ledger, paths, sql, statuses, storing
 from runs.advancing import Prepared
 from runs.ledger import Ledger
+from runs.storing import Ended
 from runs.tally import KNOWN
 from runs.work import Claimed, Lease, Line, NewState, Outcome
 
 log = logging.getLogger(__name__)
 LOST_LEASES = 3
-LONGEST_LEASE_SECONDS = 7 * 24 * 3600  # a lease that ends later is absurd and counts as over
-LOG_LINES_PER_RUN = 20_000
 
 
 @dataclass(slots=True)
@@ -33,12 +34,14 @@ class Slice:
     leased: list[Claimed] = field(default_factory=list)
     left_over: bool = False  # states became ready that nobody holds
     ended: set[int] = field(default_factory=set)
+    books: dict[int, Ledger] = field(default_factory=dict)
 
     def add(self, other: "Slice") -> None:
         self.accepted |= other.accepted
         self.leased += other.leased
         self.left_over = self.left_over or other.left_over
         self.ended |= other.ended
+        self.books |= other.books
 
 
 class _FenceMovedError(Exception):
@@ -48,12 +51,15 @@ class _FenceMovedError(Exception):
         self.holding = holding
 
 
-def finish(outcomes: Sequence[Outcome], lease: Lease | None = None) -> Slice:
+def finish(outcomes: Sequence[Outcome], lease: Lease | None = None, known: Ledger | None = None) -> Slice:
     """Record these outcomes and everything that follows from them.
 
     The slice is planned as if every fence held. If one doesn't, it is rolled back and planned again without that outcome.
+    `known` are the books of the outcomes' only run, as the caller's last slice left them.
     """
     prepared = advancing.prepare(outcomes)
+    if known is not None and prepared and (done := _swift(prepared, lease, known)):
+        return done
     while prepared:
         try:
             with transaction.atomic():
@@ -77,10 +83,10 @@ def _holding(prepared: Sequence[Prepared]) -> set[str]:
     return {sql.key(row[0]) for row in sql.run(sql.statement(_HOLDING, v={"id": "uuid", "attempt": "int"}), sql.values(table))}
 
 
-def record(outcomes: Sequence[Outcome], lease: Lease | None = None) -> Slice:
+def record(outcomes: Sequence[Outcome], lease: Lease | None = None, known: Ledger | None = None) -> Slice:
     """As `finish`; but an outcome that can't be stored fails its own state, not the slice that it is in."""
     try:
-        return finish(outcomes, lease)
+        return finish(outcomes, lease, known)
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:
@@ -95,50 +101,68 @@ def record(outcomes: Sequence[Outcome], lease: Lease | None = None) -> Slice:
 
 
 def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
-    done, batch = Slice(), sql.Batch()
     runs = {each.outcome.state.run.pk: each.outcome.state.run for each in prepared}
     books = ledger.lock(runs, {pk: run.plan for pk, run in runs.items()})
-    ended = [(each, _status(each, books[each.outcome.state.run.pk])) for each in prepared if each.outcome.state.run.pk in books]
-    if len(ended) < len(prepared):
-        raise _FenceMovedError({each.outcome.state.id for each, _ in ended})
-    _record(ended, books, batch)
-    new: list[NewState] = []
-    lines: list[tuple[Claimed, Line]] = []
-    for each, status in ended:
-        done.accepted[each.outcome.state.id] = status
-        lines += [(each.outcome.state, line) for line in (*each.outcome.lines, *_said(each, status))]
-        new += _account(each, status, books[each.outcome.state.run.pk])
-    if asked := {found for each, status in ended if status in statuses.FINAL_STATES for found in _candidates(each, status)}:
+    if len(books) < len(runs):
+        raise _FenceMovedError({each.outcome.state.id for each in prepared if each.outcome.state.run.pk in books})
+    batch, done = sql.Batch(), Slice(books=books)
+    ended, new, lines = _accounted(prepared, books, done)
+    storing.record(ended, books, batch)
+    if asked := set(_asked(ended)):
         siblings = [state for state in new if state.status == statuses.SUCCESS]  # a join must see all outputs
-        _insert(siblings, books, None, done, batch)
+        storing.insert(_rows(siblings, books, None, done), batch)
         new = [state for state in new if state.status != statuses.SUCCESS]
         _check(batch, ended)
         for state in joining.fire(asked, runs, books, new):
             _enter(state, books[state.run.pk])
             new.append(state)
     _bound(books)
-    _insert(new, books, lease, done, batch)
+    storing.insert(_rows(new, books, lease, done), batch)
     if any(book.stopping for book in books.values()):
         _check(batch, ended)
-        cancel_unstarted(books)
-    _keep_files([each for each, status in ended if status == statuses.SUCCESS])
-    log_lines(lines, books, batch)
+        storing.cancel_unstarted(books)
+    storing.keep_files(ended)
+    storing.insert_lines(storing.line_rows(lines), batch)
     for book in books.values():
         book.close()
     ledger.store(books.values(), batch)
     _check(batch, ended)
+    for book in books.values():
+        storing.drop_oldest_lines(book)
     done.ended = {pk for pk, book in books.items() if not book.open}
     return done
 
 
-def _check(batch: sql.Batch, ended: Sequence[tuple[Prepared, str]]) -> None:
+def _check(batch: sql.Batch, ended: Sequence[Ended]) -> None:
     """Send the batch; if it moved the states, all of them must have moved."""
     moved = batch.flush()
     if moved is not None and len(moved) < len(ended):
         raise _FenceMovedError({sql.key(row[0]) for row in moved})
 
 
-# --- the states that end -------------------------------------------------------------------------------------------
+def _swift(prepared: Sequence[Prepared], lease: Lease | None, known: Ledger) -> Slice | None:
+    """The slice of one run in a single statement, if nobody wrote its books since; None, and nothing done, when it can't be so simple."""
+    if not sql.postgres() or not known.open or any(each.outcome.state.run.pk != known.pk or each.outcome.files for each in prepared):
+        return None
+    books = {known.pk: replace(known, tally={node: list(counts) for node, counts in known.tally.items()})}
+    book, batch, done = books[known.pk], sql.Batch(), Slice(books=books)
+    ended, new, lines = _accounted(prepared, books, done)
+    _bound(books)
+    if book.stopping or book.log_count > storing.LOG_LINES_PER_RUN or any(True for _ in _asked(ended)):
+        return None
+    rows = _rows(new, books, lease, done)
+    book.close()
+    ledger.store_known(book, [[each.outcome.state.id, each.outcome.state.attempt] for each in prepared], batch)
+    storing.record(ended, books, batch, sql.FIRST_MOVED)
+    storing.insert(rows, batch, sql.FIRST_MOVED)
+    storing.insert_lines(storing.line_rows(lines), batch, sql.FIRST_MOVED)
+    if not batch.flush():
+        return None
+    done.ended = set() if book.open else {book.pk}
+    return done
+
+
+# --- what becomes of the states, and what follows -------------------------------------------------------------------
 
 
 def _status(each: Prepared, book: Ledger) -> str:
@@ -155,51 +179,20 @@ def _status(each: Prepared, book: Ledger) -> str:
     return statuses.CANCELLED if book.stopping else statuses.CREATED
 
 
-_COLUMNS = {
-    "id": "uuid", "attempt": "int", "status": "text", "path": "text", "outputs": "jsonb", "chosen": "jsonb", "error": "text",
-    "emitted": "bigint", "delay": "float8", "waiting_for": "jsonb", "held": "boolean", "lost": "int",
-}  # fmt: skip
-_RECORD = """
-    UPDATE runs_state SET status = v.status, path = v.path, outputs = v.outputs, chosen = v.chosen, error = v.error,
-        emitted = v.emitted, waiting_for = v.waiting_for, held = v.held, lost = runs_state.lost + v.lost,
-        lease_expires_at = NULL, worker = '', due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {due} END,
-        finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {now} END
-    FROM {v} WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt)
-        AND (v.lost = 0 OR runs_state.lease_expires_at IS NULL OR runs_state.lease_expires_at < {now} OR runs_state.lease_expires_at > {far})
-    RETURNING runs_state.id
-"""
-
-
-def _record(accepted: Sequence[tuple[Prepared, str]], books: dict[int, Ledger], batch: sql.Batch) -> None:
-    """Move the states to their new statuses."""
-    table = [_row(each, status, books[each.outcome.state.run.pk]) for each, status in accepted]
-    statement = sql.statement(_RECORD, due="v.delay", far=str(LONGEST_LEASE_SECONDS), v=_COLUMNS)
-    batch.add(statement, sql.values(table), answers=True)
-
-
-def _row(each: Prepared, status: str, book: Ledger) -> list[Any]:
-    outcome, state = each.outcome, each.outcome.state
-    comes_back = status == statuses.CREATED
-    path = state.path
-    if outcome.kind == "done" and outcome.fanned and not each.failed:
-        path = each.paths[0] if each.paths else paths.below(state.path, state.node.index, paths.EMPTY)
-    return [
-        state.id,
-        state.attempt,
-        status,
-        path,
-        (outcome.outputs[0] if outcome.outputs else "{}") if outcome.kind in ("done", "prune") else None,
-        advancing.chosen_json(each) if status == statuses.SUCCESS else None,
-        each.failed or outcome.error,
-        outcome.emitted if status == statuses.SUCCESS else 0,
-        outcome.delay if comes_back and outcome.kind != "wait" else None,
-        outcome.waiting_for if comes_back else None,
-        comes_back and book.held,
-        1 if outcome.kind == "lost" else 0,
-    ]
-
-
-# --- what follows --------------------------------------------------------------------------------------------------
+def _accounted(prepared: Iterable[Prepared], books: dict[int, Ledger], done: Slice) -> tuple[list[Ended], list[NewState], list[tuple[Claimed, Line]]]:
+    """Write the outcomes into the books: the statuses, the states that follow and the lines to log."""
+    ended: list[Ended] = []
+    new: list[NewState] = []
+    lines: list[tuple[Claimed, Line]] = []
+    for each in prepared:
+        book, status = books[each.outcome.state.run.pk], _status(each, books[each.outcome.state.run.pk])
+        ended.append((each, status))
+        done.accepted[each.outcome.state.id] = status
+        said = [(each.outcome.state, line) for line in (*each.outcome.lines, *_said(each, status))]
+        book.log_count += len(said)
+        lines += said
+        new += _account(each, status, book)
+    return ended, new, lines
 
 
 def _account(each: Prepared, status: str, book: Ledger) -> list[NewState]:
@@ -246,10 +239,15 @@ def _enter(state: NewState, book: Ledger) -> None:
         book.error_message = book.error_message or f"{state.identifier}: {state.error}"[:2000]
 
 
+def _asked(ended: Iterable[Ended]) -> Iterator[joining.Candidate]:
+    """The joins that these states may have been the last to hold up."""
+    for each, status in ended:
+        if status in statuses.FINAL_STATES and status != statuses.RETRY_CREATED:
+            yield from _candidates(each, status)
+
+
 def _candidates(each: Prepared, status: str) -> Iterable[joining.Candidate]:
     state = each.outcome.state
-    if status == statuses.RETRY_CREATED:
-        return
     at = each.paths if status == statuses.SUCCESS and each.paths else [state.path]
     if status == statuses.SUCCESS and each.outcome.fanned and not each.paths:
         at = [paths.below(state.path, state.node.index, paths.EMPTY)]
@@ -271,24 +269,8 @@ def _bound(books: dict[int, Ledger]) -> None:
             book.stop(f"max_steps reached ({limit} states may be started)")
 
 
-_NEW = {
-    "id": "uuid", "run": "bigint", "parent": "uuid", "namespace": "bigint", "retry_count": "int", "joined": "boolean", "watched": "boolean",
-    "identifier": "text", "node": "text", "path": "text", "inputs": "jsonb", "status": "text", "held": "boolean", "delay": "float8",
-    "worker": "text", "lease": "float8", "outputs": "jsonb", "chosen": "jsonb", "error": "text",
-}  # fmt: skip
-_INSERT = """
-    INSERT INTO runs_state (id, run_id, parent, worker_namespace_id, created_at, retry_count, joined, watched, identifier, node, path, inputs, status,
-        attempt, lost, held, due_at, lease_expires_at, worker, started_at, finished_at, progress, emitted, outputs, chosen, error, waiting_for, answer)
-    SELECT v.id, v.run, v.parent, v.namespace, {now}, v.retry_count, v.joined, v.watched, v.identifier, v.node, v.path, v.inputs, v.status,
-        CASE WHEN v.lease IS NULL THEN 0 ELSE 1 END, 0, v.held, {due}, CASE WHEN v.lease IS NULL THEN NULL ELSE {lease} END,
-        v.worker, CASE WHEN v.lease IS NULL THEN NULL ELSE {now} END, CASE WHEN v.status IN ('CREATED', 'QUEUED') THEN NULL ELSE {now} END,
-        0, 0, v.outputs, v.chosen, v.error, NULL, NULL
-    FROM {v}
-"""
-
-
-def _insert(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | None, done: Slice, batch: sql.Batch) -> None:
-    """Store the new states; those that the caller runs next are its own at once."""
+def _rows(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | None, done: Slice) -> list[list[object]]:
+    """The new states as rows; those that the caller runs next are its own at once."""
     table = []
     for state in new:
         book = books[state.run.pk]
@@ -297,80 +279,5 @@ def _insert(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | No
         if mine:
             done.leased.append(state.claimed())
         done.left_over = done.left_over or (free and not mine)
-        table.append(new_row(state, book.held, mine))
-    if table:
-        insert(table, batch)
-
-
-def insert(table: Sequence[Sequence[Any]], batch: sql.Batch) -> None:
-    batch.add(sql.statement(_INSERT, due="v.delay", lease="v.lease", v=_NEW), sql.values(table))
-
-
-def new_row(state: NewState, held: bool = False, lease: Lease | None = None) -> list[Any]:
-    node, waits = state.run.plan.nodes[state.identifier], state.status == statuses.CREATED and lease is None
-    return [
-        state.id, state.run.pk, state.parent, state.run.worker_namespace(node.worker_namespace), state.retry_count,
-        state.joined, bool(state.run.plan.shape.watchers[state.identifier]),
-        state.identifier, node.kind, state.path, state.inputs_json, statuses.QUEUED if lease else state.status, held and waits,
-        state.delay if waits else None, lease.worker if lease else "", lease.seconds if lease else None,
-        state.outputs_json, state.chosen_json, state.error,
-    ]  # fmt: skip
-
-
-_CANCEL = """
-    UPDATE runs_state SET status = 'CANCELLED', finished_at = {now}, due_at = NULL, lease_expires_at = NULL, waiting_for = NULL, held = false
-    WHERE {among} AND status IN ({statuses}) RETURNING run_id, identifier
-"""
-
-
-def cancel_unstarted(books: dict[int, Ledger], words: str = "'CREATED'", every: bool = False) -> None:
-    """Cancel the CREATED states of the runs that stop (or, on cancel, all unfinished ones of these runs)."""
-    stopping = [pk for pk, book in books.items() if every or book.stopping]
-    if not stopping:
-        return
-    statement = _CANCEL.format(now=sql.now(), among=sql.among("run_id", "bigint"), statuses=words)
-    for pk, identifier in sql.run(statement, [sql.choices(stopping)]):
-        books[pk].finish(identifier, statuses.CANCELLED)
-    for pk in stopping:
-        books[pk].waiting_count = 0
-
-
-# --- logs and files ------------------------------------------------------------------------------------------------
-
-_LINES = {"run": "bigint", "state": "uuid", "attempt": "int", "identifier": "text", "level": "text", "message": "text", "at": "timestamptz"}
-_LOG = """
-    INSERT INTO runs_logline (run_id, state, attempt, identifier, level, message, created_at)
-    SELECT v.run, v.state, v.attempt, v.identifier, v.level, v.message, v.at FROM {v}
-"""
-
-
-def log_lines(lines: Sequence[tuple[Claimed, Any]], books: dict[int, Ledger], batch: sql.Batch) -> None:
-    """Store lines of states whose fence was just checked; over its limit a run loses its oldest lines."""
-    if not lines:
-        return
-    table = [[state.run.pk, state.id, state.attempt or 0, state.identifier, level, text, sql.stamp(at)] for state, (at, level, text) in lines]
-    store_lines(table, batch)
-    for state, _ in lines:
-        books[state.run.pk].log_count += 1
-    for book in books.values():
-        if book.log_count > LOG_LINES_PER_RUN * 1.1:
-            batch.flush()
-            _drop_oldest_lines(book)
-
-
-def store_lines(table: Sequence[Sequence[Any]], batch: sql.Batch) -> None:
-    batch.add(sql.statement(_LOG, v=_LINES), sql.values(table))
-
-
-def _drop_oldest_lines(book: Ledger) -> None:
-    surplus = book.log_count - LOG_LINES_PER_RUN
-    sql.send("DELETE FROM runs_logline WHERE id IN (SELECT id FROM runs_logline WHERE run_id = %s ORDER BY id LIMIT %s)", [book.pk, surplus])
-    book.log_count = LOG_LINES_PER_RUN
-
-
-def _keep_files(accepted: Iterable[Prepared]) -> None:
-    from runs.models import Artifact
-
-    files = [(each.outcome.state, file) for each in accepted for file in each.outcome.files]
-    if files:
-        Artifact.objects.bulk_create(Artifact(run_id=state.run.pk, state=state.id, identifier=state.identifier, **file) for state, file in files)
+        table.append(storing.new_row(state, book.held, mine))
+    return table

@@ -3,7 +3,7 @@
 Whoever changes states of a run locks it first; runs are locked in the order of their ids.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -40,6 +40,7 @@ class Ledger:
     log_count: int
     error_message: str
     tally: Tally
+    revision: int = 0
     max_steps: int | None = None
     version_id: int | None = None
     plan: Plan | None = field(default=None, compare=False)
@@ -124,6 +125,11 @@ _STORE = f"""
     FROM {{v}} WHERE runs_run.id = v.id
 """
 
+_STORE_KNOWN = f"""{_STORE} AND runs_run.revision = v.revision AND %s = (
+        SELECT count(*) FROM {{h}} JOIN runs_state s ON s.id = h.id AND s.status = 'QUEUED' AND (h.attempt IS NULL OR s.attempt = h.attempt))
+    RETURNING runs_run.id
+"""
+
 
 def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[int, Ledger]:
     """Lock these runs and read their books; runs that are gone are missing from the answer."""
@@ -135,16 +141,33 @@ def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[i
     return books
 
 
+def store_known(book: Ledger, fences: Sequence[Sequence[Any]], batch: sql.Batch) -> None:
+    """Write books that were not locked, if they still have the known revision and all these (state, attempt) fences hold.
+
+    Then the batch answers with a row. Who moves a fence raises the revision in the same transaction, so seeing both at once is enough.
+    """
+    statement = sql.statement(_STORE_KNOWN, v={"id": "bigint", **_TYPES, "revision": "bigint"}, h={"id": "uuid", "attempt": "int"})
+    batch.add(statement, [*sql.values([[*_row(book), book.revision]]), len(fences), *sql.values(fences)], answers=True)
+    book.revision += 1
+
+
 def store(books: Iterable[Ledger], batch: sql.Batch | None = None) -> None:
     """Write the books back, with the batch if one is given; the revision rises by one."""
-    table = [[book.pk, *(_value(book, name) for name in _TYPES)] for book in books]
-    if not table:
+    books = list(books)
+    if not books:
         return
+    table = [_row(book) for book in books]
+    for book in books:
+        book.revision += 1
     statement, params = sql.statement(_STORE, v={"id": "bigint", **_TYPES}), sql.values(table)
     if batch is None:
         sql.send(statement, params)
     else:
         batch.add(statement, params)
+
+
+def _row(book: Ledger) -> list[Any]:
+    return [book.pk, *(_value(book, name) for name in _TYPES)]
 
 
 def _value(book: Ledger, name: str) -> Any:

@@ -79,11 +79,8 @@ class WakingBroker(ORM):
 
     def _take(self) -> list[tuple[int, Any]]:
         close_old_connections()
-        taken = []
-        for row in OrmQ.objects.filter(key=self.list_key, lock__lt=timezone.now()).order_by("id")[: Conf.BULK]:
-            if OrmQ.objects.filter(id=row.id, lock=row.lock).update(lock=self.timeout(row)):
-                taken.append((row.pk, row.payload))
-        return taken
+        rows = sql.run(_take_statement(), [sql.stamp(self.timeout(None)), self.list_key, sql.stamp(timezone.now())])
+        return [(row[0], row[1]) for row in rows]
 
 
 @cache
@@ -94,6 +91,12 @@ def _enqueue_statement() -> str:
         WHERE (SELECT count(*) FROM (SELECT 1 FROM django_q_ormq WHERE lock <= %s LIMIT 10) waiting) < %s RETURNING id
     """
     return f"WITH made AS ({insert}) SELECT id, pg_notify('{CHANNEL}', '')::text FROM made" if sql.postgres() else insert
+
+
+@cache
+def _take_statement() -> str:
+    first = f"SELECT id FROM django_q_ormq WHERE key = %s AND lock <= %s ORDER BY id LIMIT 1{sql.lock('UPDATE', skip=True)}"
+    return f"UPDATE django_q_ormq SET lock = %s WHERE id = ({first}) RETURNING id, payload"
 
 
 class _Listener:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from runs import finishing, ledger, sql
+from runs import ledger, sql, storing
 from runs.tally import KNOWN
 from runs.work import Claimed, Line
 
@@ -36,7 +36,10 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
         alive = {sql.key(row[0]) for row in sql.run(statement, [lease_seconds, *sql.values(table)])}
         mine = [each for each in reports if each[0].id in alive and each[0].run.pk in books]
         batch = sql.Batch()
-        finishing.log_lines([(state, line) for state, lines, _ in mine for line in lines], books, batch)
+        said = [(state, line) for state, lines, _ in mine for line in lines]
+        storing.insert_lines(storing.line_rows(said), batch)
+        for state, _ in said:
+            books[state.run.pk].log_count += 1
         touched = {state.run.pk for state, _, _ in mine}
         for state, _, fraction in mine:
             book = books[state.run.pk]

@@ -86,17 +86,20 @@ def lock(strength: str = "NO KEY UPDATE", of: str = "", skip: bool = False) -> s
     return f" FOR {strength}{f' OF {of}' if of else ''}{' SKIP LOCKED' if skip else ''}" if postgres() else ""
 
 
-def statement(template: str, **parts: Any) -> str:
-    """A statement from its template: {now}; {v} rows of these columns; {among} (column, type); anything else a time `later`.
+FIRST_MOVED = "EXISTS (SELECT 1 FROM b0)"  # a gate: the first statement of the batch changed a row
 
-    Each template is filled once per process; a template always comes with the same parts.
+
+def statement(template: str, gate: str = "true", **parts: Any) -> str:
+    """A statement from its template: {now}; {gate}; {v} rows of these columns; {among} (column, type); anything else a time `later`.
+
+    Each template is filled once per process and gate; a template always comes with the same parts.
     """
-    if template not in _statements:
-        _statements[template] = template.format(now=now(), **{name: _part(name, part) for name, part in parts.items()})
-    return _statements[template]
+    if (template, gate) not in _statements:
+        _statements[template, gate] = template.format(now=now(), gate=gate, **{name: _part(name, part) for name, part in parts.items()})
+    return _statements[template, gate]
 
 
-_statements: dict[str, str] = {}
+_statements: dict[tuple[str, str], str] = {}
 
 
 def _part(name: str, part: Any) -> str:

@@ -12,7 +12,7 @@ from graphs.access import SYSTEM, Caller
 from graphs.models import Dataset, Graph, plan_of
 from graphs.nodes.base import registry
 from graphs.plan import Plan
-from runs import finishing, queueing, sql
+from runs import queueing, sql, storing
 from runs.advancing import Recorded, new_state
 from runs.models import Run
 from runs.work import NewState, RunFacts
@@ -66,9 +66,9 @@ def start_run(graph: Graph, options: RunOptions | None = None, dataset: Dataset 
             run.save(force_insert=True)
             facts.pk = run.pk
             batch = sql.Batch()
-            finishing.insert([finishing.new_row(root) for root in roots], batch)
+            storing.insert([storing.new_row(root) for root in roots], batch)
             first_line = f"Starting graph execution with {len(plan.order)} nodes"
-            finishing.store_lines([[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], batch)
+            storing.insert_lines([[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], batch)
             batch.flush()
             if not options.delay:
                 queueing.hint()

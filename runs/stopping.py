@@ -4,7 +4,7 @@ from django.db import transaction
 
 from graphs import errors
 from graphs.access import Caller
-from runs import finishing, ledger, queueing, sql, statuses
+from runs import ledger, queueing, sql, statuses, storing
 from runs.ledger import Ledger
 from runs.models import LogLine, Run
 
@@ -13,7 +13,7 @@ def cancel_run(run: Run, caller: Caller) -> Run:
     """Move the run and all its unfinished states at once. Raises Conflict when it has ended."""
     with transaction.atomic():
         book = _locked(run, "cancel")
-        finishing.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
+        storing.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
         book.status, book.error_message = statuses.RUN_CANCELLED, f"Cancelled by {caller.label}"
         _close(run, book, f"Cancelled by {caller.label}")
     return run

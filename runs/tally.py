@@ -4,7 +4,7 @@ A node maps to [its states, those that succeeded, those that failed for good]; w
 """
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from django.db import models
 
@@ -38,4 +38,4 @@ class TallyField(models.TextField):
         return dump(value) if isinstance(value, dict) else value
 
     def value_to_string(self, obj: models.Model) -> str:
-        return dump(dict(self.value_from_object(obj)))
+        return dump(cast(Tally, self.value_from_object(obj)))

@@ -179,9 +179,9 @@ def test_side_effects_are_recorded_alone(publish, monkeypatch):
     slices = []
     record = finishing.record
 
-    def noted(outcomes, lease=None):
+    def noted(outcomes, *others):
         slices.append([each.state.node.side_effects for each in outcomes if each.kind != "release"])
-        return record(outcomes, lease)
+        return record(outcomes, *others)
 
     monkeypatch.setattr(finishing, "record", noted)
     worker = Executor(threads=False)

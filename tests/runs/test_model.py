@@ -14,6 +14,7 @@ from graphs.access import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from runs import claiming, finishing, stopping
+from runs.ledger import Ledger
 from runs.models import Run
 from runs.starting import start_run
 from runs.work import Claimed, Lease, Outcome
@@ -61,6 +62,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         self.model.start()
         self.facts = claiming.FactsCache()
         self.hands: list[Claimed] = []
+        self.books: dict[int, Ledger] = {}
         self.late: list[Claimed] = []
 
     def key(self, state: Claimed) -> Any:
@@ -84,8 +86,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
         assert not left or self.model.held, left
 
     @precondition(lambda self: self.hands)
-    @rule(data=st.data(), lease=st.booleans())
-    def record(self, data: Any, lease: bool) -> None:
+    @rule(data=st.data(), lease=st.booleans(), known=st.booleans())
+    def record(self, data: Any, lease: bool, known: bool) -> None:
         self.hands.sort(key=self.key)
         chosen = data.draw(st.lists(st.sampled_from(self.hands), min_size=1, max_size=3, unique_by=lambda state: state.id))
         outcomes, events = [], []
@@ -99,7 +101,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
         expired = [state.id for state, (_, kind, _) in zip(chosen, events, strict=True) if kind == "lose"]
         self.run.states.filter(pk__in=expired).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
         holder = Lease("model", 30, lambda state: True) if lease else None
-        done = finishing.finish(outcomes, holder)
+        done = finishing.finish(outcomes, holder, self.books.get(self.run.pk) if known else None)
+        self.books = done.books
         assert set(done.accepted) == {state.id for state in chosen}
         self.model.event(events)
         self.took(done.leased)
@@ -115,7 +118,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
     def report_late(self, data: Any) -> None:
         self.late.sort(key=lambda state: (self.key(state), state.attempt))
         state = data.draw(st.sampled_from(self.late))
-        assert not finishing.finish([self.outcome(state, "done", 1)]).accepted
+        assert not finishing.finish([self.outcome(state, "done", 1)], None, self.books.get(self.run.pk)).accepted
 
     @rule()
     def pause_or_resume(self) -> None:

@@ -1,0 +1,144 @@
+"""The statements that write states, log lines and files. What they write is decided in `runs.finishing`.
+
+Each takes a batch, so that what changes together travels together; `gate` is a condition under which the statement does anything.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from runs import advancing, paths, sql, statuses
+from runs.advancing import Prepared
+from runs.ledger import Ledger
+from runs.models import Artifact
+from runs.work import Claimed, Lease, Line, NewState
+
+LONGEST_LEASE_SECONDS = 7 * 24 * 3600  # a lease that ends later is absurd and counts as over
+LOG_LINES_PER_RUN = 20_000
+Ended = tuple[Prepared, str]  # an outcome and the status that its state gets
+
+_COLUMNS = {
+    "id": "uuid", "attempt": "int", "status": "text", "path": "text", "outputs": "jsonb", "chosen": "jsonb", "error": "text",
+    "emitted": "bigint", "delay": "float8", "waiting_for": "jsonb", "held": "boolean", "lost": "int",
+}  # fmt: skip
+_RECORD = """
+    UPDATE runs_state SET status = v.status, path = v.path, outputs = v.outputs, chosen = v.chosen, error = v.error,
+        emitted = v.emitted, waiting_for = v.waiting_for, held = v.held, lost = runs_state.lost + v.lost,
+        lease_expires_at = NULL, worker = '', due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {due} END,
+        finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {now} END
+    FROM {v} WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt)
+        AND {gate} AND (v.lost = 0 OR runs_state.lease_expires_at IS NULL OR runs_state.lease_expires_at < {now} OR runs_state.lease_expires_at > {far})
+    RETURNING runs_state.id
+"""
+
+
+def record(ended: Sequence[Ended], books: dict[int, Ledger], batch: sql.Batch, gate: str = "true") -> None:
+    """Move the states to their new statuses, where their fence holds; the batch answers with the ids that moved."""
+    table = [_row(each, status, books[each.outcome.state.run.pk]) for each, status in ended]
+    statement = sql.statement(_RECORD, gate, due="v.delay", far=str(LONGEST_LEASE_SECONDS), v=_COLUMNS)
+    batch.add(statement, sql.values(table), answers=True)
+
+
+def _row(each: Prepared, status: str, book: Ledger) -> list[Any]:
+    outcome, state = each.outcome, each.outcome.state
+    comes_back = status == statuses.CREATED
+    path = state.path
+    if outcome.kind == "done" and outcome.fanned and not each.failed:
+        path = each.paths[0] if each.paths else paths.below(state.path, state.node.index, paths.EMPTY)
+    return [
+        state.id,
+        state.attempt,
+        status,
+        path,
+        (outcome.outputs[0] if outcome.outputs else "{}") if outcome.kind in ("done", "prune") else None,
+        advancing.chosen_json(each) if status == statuses.SUCCESS else None,
+        each.failed or outcome.error,
+        outcome.emitted if status == statuses.SUCCESS else 0,
+        outcome.delay if comes_back and outcome.kind != "wait" else None,
+        outcome.waiting_for if comes_back else None,
+        comes_back and book.held,
+        1 if outcome.kind == "lost" else 0,
+    ]
+
+
+_NEW = {
+    "id": "uuid", "run": "bigint", "parent": "uuid", "namespace": "bigint", "retry_count": "int", "joined": "boolean", "watched": "boolean",
+    "identifier": "text", "node": "text", "path": "text", "inputs": "jsonb", "status": "text", "held": "boolean", "delay": "float8",
+    "worker": "text", "lease": "float8", "outputs": "jsonb", "chosen": "jsonb", "error": "text",
+}  # fmt: skip
+_INSERT = """
+    INSERT INTO runs_state (id, run_id, parent, worker_namespace_id, created_at, retry_count, joined, watched, identifier, node, path, inputs, status,
+        attempt, lost, held, due_at, lease_expires_at, worker, started_at, finished_at, progress, emitted, outputs, chosen, error, waiting_for, answer)
+    SELECT v.id, v.run, v.parent, v.namespace, {now}, v.retry_count, v.joined, v.watched, v.identifier, v.node, v.path, v.inputs, v.status,
+        CASE WHEN v.lease IS NULL THEN 0 ELSE 1 END, 0, v.held, {due}, CASE WHEN v.lease IS NULL THEN NULL ELSE {lease} END,
+        v.worker, CASE WHEN v.lease IS NULL THEN NULL ELSE {now} END, CASE WHEN v.status IN ('CREATED', 'QUEUED') THEN NULL ELSE {now} END,
+        0, 0, v.outputs, v.chosen, v.error, NULL, NULL
+    FROM {v} WHERE {gate}
+"""
+
+
+def insert(table: Sequence[Sequence[Any]], batch: sql.Batch, gate: str = "true") -> None:
+    """Store new states, given as `new_row`s."""
+    if table:
+        batch.add(sql.statement(_INSERT, gate, due="v.delay", lease="v.lease", v=_NEW), sql.values(table))
+
+
+def new_row(state: NewState, held: bool = False, lease: Lease | None = None) -> list[Any]:
+    """A new state as `insert` takes it; with a lease it is that worker's at once."""
+    node, waits = state.run.plan.nodes[state.identifier], state.status == statuses.CREATED and lease is None
+    return [
+        state.id, state.run.pk, state.parent, state.run.worker_namespace(node.worker_namespace), state.retry_count,
+        state.joined, bool(state.run.plan.shape.watchers[state.identifier]),
+        state.identifier, node.kind, state.path, state.inputs_json, statuses.QUEUED if lease else state.status, held and waits,
+        state.delay if waits else None, lease.worker if lease else "", lease.seconds if lease else None,
+        state.outputs_json, state.chosen_json, state.error,
+    ]  # fmt: skip
+
+
+_CANCEL = """
+    UPDATE runs_state SET status = 'CANCELLED', finished_at = {now}, due_at = NULL, lease_expires_at = NULL, waiting_for = NULL, held = false
+    WHERE {among} AND status IN ({statuses}) RETURNING run_id, identifier
+"""
+
+
+def cancel_unstarted(books: dict[int, Ledger], words: str = "'CREATED'", every: bool = False) -> None:
+    """Cancel the CREATED states of the runs that stop (or, on cancel, all unfinished ones of these runs)."""
+    stopping = [pk for pk, book in books.items() if every or book.stopping]
+    if not stopping:
+        return
+    statement = _CANCEL.format(now=sql.now(), among=sql.among("run_id", "bigint"), statuses=words)
+    for pk, identifier in sql.run(statement, [sql.choices(stopping)]):
+        books[pk].finish(identifier, statuses.CANCELLED)
+    for pk in stopping:
+        books[pk].waiting_count = 0
+
+
+_LINES = {"run": "bigint", "state": "uuid", "attempt": "int", "identifier": "text", "level": "text", "message": "text", "at": "timestamptz"}
+_LOG = """
+    INSERT INTO runs_logline (run_id, state, attempt, identifier, level, message, created_at)
+    SELECT v.run, v.state, v.attempt, v.identifier, v.level, v.message, v.at FROM {v} WHERE {gate}
+"""
+
+
+def line_rows(lines: Iterable[tuple[Claimed, Line]]) -> list[list[Any]]:
+    return [[state.run.pk, state.id, state.attempt or 0, state.identifier, level, text, sql.stamp(at)] for state, (at, level, text) in lines]
+
+
+def insert_lines(table: Sequence[Sequence[Any]], batch: sql.Batch, gate: str = "true") -> None:
+    """Store log lines: (run, state, attempt, identifier, level, message, time)."""
+    if table:
+        batch.add(sql.statement(_LOG, gate, v=_LINES), sql.values(table))
+
+
+def drop_oldest_lines(book: Ledger) -> None:
+    """Keep a run's log within its limit; a tenth over it is let pass, so that this is rare."""
+    if book.log_count > LOG_LINES_PER_RUN * 1.1:
+        surplus = book.log_count - LOG_LINES_PER_RUN
+        sql.send("DELETE FROM runs_logline WHERE id IN (SELECT id FROM runs_logline WHERE run_id = %s ORDER BY id LIMIT %s)", [book.pk, surplus])
+        book.log_count = LOG_LINES_PER_RUN
+
+
+def keep_files(ended: Iterable[Ended]) -> None:
+    """Note the files of recorded attempts."""
+    files = [(each.outcome.state, file) for each, status in ended if status == statuses.SUCCESS for file in each.outcome.files]
+    if files:
+        Artifact.objects.bulk_create(Artifact(run_id=state.run.pk, state=state.id, identifier=state.identifier, **file) for state, file in files)
