@@ -46,6 +46,14 @@ class NamespaceAdmin(admin.ModelAdmin):
         return ("name", "created_at") if obj else ("created_at",)
 
 
+class ApiKeyForm(forms.ModelForm):
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not cleaned.get("all_namespaces") and not cleaned.get("namespaces"):
+            self.add_error("namespaces", "Choose at least one namespace, or open all of them.")
+        return cleaned
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):
     list_display = ("name", "prefix", "scope", "all_namespaces", "created_at", "expires_at", "revoked_at", "last_used_at")
@@ -54,6 +62,9 @@ class ApiKeyAdmin(admin.ModelAdmin):
     filter_horizontal = ("namespaces",)
     fields = ("name", "scope", "all_namespaces", "namespaces", "expires_at")
     actions = ("revoke",)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, form=ApiKeyForm, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """A new key is shown once, in the message after saving."""

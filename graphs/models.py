@@ -44,7 +44,7 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=16, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
     scope = models.CharField(max_length=10, choices=Scope.choices, default=Scope.RUN)
-    namespaces = models.ManyToManyField(Namespace, blank=True, help_text="None means all namespaces.")
+    namespaces = models.ManyToManyField(Namespace, blank=True, help_text="What it opens, unless it opens all.")
     all_namespaces = models.BooleanField(default=False, help_text="Opens every namespace, those made later too.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, editable=False)

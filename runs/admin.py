@@ -4,10 +4,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from graphs.admin import ReadOnly
 from runs.models import Artifact, Checkpoint, CheckpointBlob, CheckpointWrite, Cluster, LogLine, Run, State, ToolResult
+
+admin.site.site_header = admin.site.site_title = "State Manager"
+admin.site.index_title = "Overview"
+for model in [model for model in admin.site._registry if model._meta.app_label == "django_q"]:
+    admin.site.unregister(model)  # its pages can run any pickled call again; hints are not for people
 
 
 class FastList(ReadOnly):
@@ -24,6 +29,22 @@ class RunAdmin(FastList):
     list_select_related = ("graph__namespace",)
     search_fields = ("run_id", "name")
     ordering = ("-id",)
+
+    fieldsets = (
+        (None, {"fields": ("run_id", "name", "status", "progress", "error_message", "current_node", "links")}),
+        ("What runs", {"fields": ("namespace", "graph", "version", "dataset", "trigger", "initial_data", "store", "labels", "metadata", "max_steps")}),
+        ("Who and why", {"fields": ("username", "workspace", "session_id", "purpose", "sop", "parent", "rerun_count")}),
+        ("When", {"fields": ("created_at", "started_at", "finished_at", "updated_at", "revision")}),
+        ("Counts", {"fields": ("pending_count", "waiting_count", "success_count", "errored_count", "retried_count", "cancelled_count", "emitted", "tally")}),
+        ("Reported from outside", {"fields": ("data", "action_history", "current_step", "heuristic_count_at_checkpoint", "experience_count_at_checkpoint")}),
+    )
+    readonly_fields = ("links",)
+
+    @admin.display(description="more")
+    def links(self, run: Run) -> str:
+        pages = (("States", "state"), ("Log", "logline"), ("Files", "artifact"))
+        found = ((reverse(f"admin:runs_{page}_changelist"), run.run_id, label) for label, page in pages)
+        return format_html_join(" · ", '<a href="{}?q={}">{}</a>', found)
 
     @admin.display(description="run id", ordering="run_id")
     def short_id(self, run: Run) -> str:

@@ -43,6 +43,7 @@ if not ALLOWED_HOSTS:
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
+    "django_q",  # before runs, whose admin takes its pages away
     "statemanager.apps.StateManagerConfig",
     "graphs.apps.GraphsConfig",
     "runs.apps.RunsConfig",
@@ -54,7 +55,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_spectacular",
-    "django_q",
 ]
 MIDDLEWARE = [
     "statemanager.middleware.RequestId",

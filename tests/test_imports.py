@@ -10,7 +10,7 @@ LAYERS = [
     {"querysets", "models", "work", "ledger"},
     {"advancing", "joining", "queueing", "context", "claiming", "storing", "finishing", "reporting", "executing"},
     {"starting", "stopping", "answering", "rescuing", "deleting"},
-    {"tasks", "supervising"},
+    {"tasks", "supervising", "picture"},
     {"api", "manager", "admin", "management"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
