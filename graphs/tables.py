@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 TYPES = ("integer", "number", "text")
 MAX_LINE = 10 * 2**20
@@ -15,53 +15,67 @@ class BrokenTable(ValueError):
     """A file that can't be read as a table; the message names the file and the line."""
 
 
-class _Lines(io.TextIOWrapper):
-    """Text lines of a binary file, UTF-8 with or without a byte order mark."""
+class _Lines:
+    """The text lines of a binary UTF-8 file, with or without a byte order mark; `number` is that of the line given last."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="utf-8-sig", errors="strict", newline="")
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self._name, self.number = file, name, 0
+
+    def __iter__(self) -> Iterator[str]:
+        for raw in self._file:
+            self.number += 1
+            try:
+                line = raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                byte = error.object[error.start]
+                raise BrokenTable(f"{self._name}, line {self.number}: not UTF-8 (byte 0x{byte:02x}); give its encoding or convert it") from None
+            if "\x00" in line:
+                raise BrokenTable(f"{self._name}, line {self.number}: a NUL character")
+            yield line
 
 
 def read_csv(file: BinaryIO, name: str) -> Iterator[dict[str, str]]:
     """The rows of a CSV file with a header, all values as text. Raises BrokenTable."""
-    lines = csv.reader(_Lines(file), strict=True)
-    row: list[str] = []
+    lines = _Lines(file, name)
+    rows = csv.reader(lines, strict=True)
     try:
-        header = next(lines, None)
+        header = next(rows, None)
         if not header or not all(header):
             raise BrokenTable(f"{name}, line 1: every column needs a name in the header")
         if doubled := {column for column in header if header.count(column) > 1}:
             raise BrokenTable(f"{name}, line 1: the column {doubled.pop()!r} stands twice in the header")
         width = len(header)
-        for row in lines:
+        for row in rows:
             if len(row) != width:
                 if not row:
                     continue
-                raise BrokenTable(f"{name}, line {lines.line_num}: {len(row)} values for {width} columns")
+                raise BrokenTable(f"{name}, line {lines.number}: {len(row)} values for {width} columns")
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise BrokenTable(f"{name}, line {lines.line_num}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise BrokenTable(f"{name}, after line {lines.line_num}: not UTF-8 (byte 0x{error.object[error.start]:02x}); give --encoding or convert it") from None
+        raise BrokenTable(f"{name}, line {lines.number}: {error}") from None
 
 
 def read_jsonl(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     """The objects of a JSON Lines file; blank lines don't count. Raises BrokenTable."""
-    number = 0
-    try:
-        for number, line in enumerate(_Lines(file), start=1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise BrokenTable(f"{name}, line {number}: not a JSON object")
-            yield row
-    except UnicodeDecodeError as error:
-        raise BrokenTable(f"{name}, after line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x}); give --encoding or convert it") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, BrokenTable):
-            raise
-        raise BrokenTable(f"{name}, line {number}: {error}") from None
+    lines = _Lines(file, name)
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_constant=_no_constant)
+            if "\\u" in line:
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise BrokenTable(f"{name}, line {lines.number}: a lone surrogate, which is no valid text") from None
+        except (ValueError, RecursionError) as error:
+            raise BrokenTable(f"{name}, line {lines.number}: {error}") from None
+        if not isinstance(row, dict):
+            raise BrokenTable(f"{name}, line {lines.number}: not a JSON object")
+        yield row
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def read_rows(file: BinaryIO, name: str, format: str, columns: Iterable[Any]) -> Iterator[dict[str, Any]]:

@@ -75,7 +75,7 @@ def _sorted(nodes: list[str], parents: Mapping[str, list[str]], children: Mappin
     try:
         TopologicalSorter(waits).prepare()
     except CycleError as error:
-        raise Cycle(list(reversed(error.args[1]))) from None
+        raise Cycle(list(error.args[1])) from None
     followers: dict[str, list[str]] = {node: list(children[node]) for node in nodes}
     for node, united in unites.items():
         if node not in followers[united]:

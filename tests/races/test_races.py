@@ -1,0 +1,150 @@
+"""Real concurrency: threads with their own connections against rows that all of them want."""
+
+import threading
+
+import pytest
+from django.db import connections
+
+from graphs import errors
+from graphs.access import SYSTEM
+from runs import claiming, finishing, reporting, rescuing, stopping
+from runs.models import Run, State
+from runs.starting import RunOptions, start_run
+from runs.work import Lease, Outcome
+from tests.conftest import by_node
+from tests.invariants import assert_books_agree
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.races]
+
+
+def at_once(*calls):
+    """Call all of them at the same moment, each in a thread; their results in order, exceptions included."""
+    barrier, results = threading.Barrier(len(calls)), [None] * len(calls)
+
+    def work(at, call):
+        try:
+            barrier.wait(10)
+            results[at] = call()
+        except Exception as error:
+            results[at] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work, args=each) for each in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+def claim(limit=1, worker="w"):
+    return claiming.claim(worker, [(["noop"], limit)], 30, claiming.FactsCache())
+
+
+def done(state):
+    return Outcome(state, "done", ['{"value": 1}'], [{"value": 1}])
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_the_last_two_states_at_once_fire_the_join_once_and_end_the_run(publish, round_):
+    run = start_run(publish("a>b>d a>c>d"))
+    finishing.finish([done(claim()[0])])
+    first, second = claim(2)
+    at_once(lambda: finishing.finish([done(first)]), lambda: finishing.finish([done(second)]))
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["SUCCESS"], "c": ["SUCCESS"], "d": ["CREATED"]}
+    [last] = claim()
+    finishing.finish([done(last)])
+    run.refresh_from_db()
+    assert run.status == "completed"
+    assert_books_agree(run)
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_last_states_without_a_join_end_the_run(publish, round_):
+    run = start_run(publish("a b c d"))
+    states = claim(4)
+    at_once(*(lambda state=state: finishing.finish([done(state)]) for state in states))
+    run.refresh_from_db()
+    assert (run.status, run.pending_count) == ("completed", 0)
+    assert_books_agree(run)
+
+
+@pytest.mark.parametrize("round_", range(10))
+def test_cancel_against_a_slice_has_one_winner(publish, round_):
+    run = start_run(publish("a>b"))
+    [state] = claim()
+    recorded, cancelled = at_once(lambda: finishing.finish([done(state)], Lease("w", 30, lambda _: True)), lambda: stopping.cancel_run(run, SYSTEM))
+    run.refresh_from_db()
+    assert not isinstance(cancelled, Exception)
+    assert run.status == "cancelled"
+    assert set(by_node(run)["a"]) == ({"SUCCESS"} if recorded.accepted else {"CANCELLED"})
+    assert by_node(run).get("b", ["CANCELLED"]) == ["CANCELLED"]
+    assert_books_agree(run)
+
+
+def test_a_thousand_ready_states_are_claimed_once_each(publish):
+    graph = publish("f>a", kinds={"f": "noop"})
+    runs = [start_run(graph) for _ in range(200)]
+    results = at_once(*(lambda at=at: [state for _ in range(60) for state in claim(5, f"w{at}")] for at in range(8)))
+    found = [state.id for each in results for state in each]
+    assert len(found) == len(set(found)) == 200
+    assert State.objects.filter(run__in=runs, status="QUEUED", attempt=1).count() == 200
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_report_against_a_lost_lease(publish, round_):
+    run = start_run(publish("a>b"))
+    [state] = claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache())
+    at_once(lambda: finishing.finish([done(state)]), rescuing.rescue_expired, rescuing.rescue_expired)
+    kept = by_node(run)
+    assert kept in ({"a": ["SUCCESS"], "b": ["CREATED"]}, {"a": ["CREATED"]})
+    assert State.objects.get(run=run, identifier="a").lost == (1 if kept == {"a": ["CREATED"]} else 0)
+    assert_books_agree(run)
+
+
+def test_the_same_report_many_times_counts_once(publish):
+    run = start_run(publish("a>b"))
+    [state] = claim()
+    results = at_once(*(lambda: finishing.finish([done(state)]) for _ in range(10)))
+    assert sum(bool(each.accepted) for each in results) == 1
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
+    assert_books_agree(run)
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
+    run = start_run(publish("f>a>b", kinds={"f": "fan_out"}, inputs={"f": {"items": list(range(12))}}))
+    [root] = claiming.claim("w", [(["fan_out"], 1)], 30, claiming.FactsCache())
+    outputs = [{"item": at} for at in range(12)]
+    finishing.finish([Outcome(root, "done", ['{"item": 1}'] * 12, outputs, True)])
+    states = claim(12)
+
+    def steer():
+        for _ in range(3):
+            stopping.pause_run(run, SYSTEM)
+            stopping.resume_run(run, SYSTEM)
+
+    calls = [lambda state=state: finishing.finish([done(state)]) for state in states]
+    results = at_once(*calls, steer, *(lambda state=state: reporting.report([(state, [], 0.5)], 30) for state in states[:4]))
+    assert not [each for each in results if isinstance(each, Exception)]
+    assert by_node(run)["b"] == ["CREATED"] * 12
+    assert_books_agree(run)
+
+
+def test_starting_the_same_run_id_at_once_makes_one_run(publish):
+    graph = publish("a")
+    results = at_once(*(lambda: start_run(graph, RunOptions(run_id="same")) for _ in range(8)))
+    assert len({run.pk for run in results}) == 1
+    other = at_once(*(lambda at=at: start_run(graph, RunOptions(run_id="mine", inputs={"value": at})) for at in range(4)))
+    assert sum(isinstance(each, errors.Conflict) for each in other) == 3
+    assert Run.objects.count() == 2
+
+
+def test_publishing_at_once_numbers_versions_one_after_the_other(publish):
+    at_once(*(lambda at=at: publish("a", inputs={"a": {"value": at}}) for at in range(6)))
+    from graphs.models import GraphVersion
+
+    numbers = sorted(GraphVersion.objects.values_list("number", flat=True))
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) == 6
