@@ -59,7 +59,7 @@ def choose(process, chance, roles):
     return chance.choice(sorted(victims(process).items()))
 
 
-def test_random_kills_lose_nothing_and_double_nothing(publish, request, lane, capsys):
+def test_random_kills_lose_nothing_and_double_nothing(publish, request, lane, record_property):
     graph = publish(
         "start>out>work>left>both>all work>right>both",
         kinds={"out": "test.each", "work": "test.work", "left": "test.sleep", "both": "test.work"},
@@ -105,5 +105,6 @@ def test_random_kills_lose_nothing_and_double_nothing(publish, request, lane, ca
     assert fewest >= 10
     assert roles["busy worker"] * 3 >= kills
     again = State.objects.filter(attempt__gt=1).count()
-    with capsys.disabled():
-        print(f"\n{lane}: {kills} kills ({dict(roles)}), {len(runs)} runs, {State.objects.count()} states, {again} claimed again, ≥ {fewest} unfinished")
+    hit = ", ".join(f"{number} × {role}" for role, number in roles.most_common())
+    text = f"{kills} kills ({hit}); {len(runs)} runs, {State.objects.count()} states, none lost or doubled; {again} claimed again"
+    record_property("report", f"chaos on {lane}: {text}; at least {fewest} runs unfinished at each kill")

@@ -1,0 +1,61 @@
+"""A database that is away: 503 with a reason and when to try again, and the engine's loops go on."""
+
+import pytest
+from django.db import OperationalError
+from django.test import Client
+
+from runs import claiming, finishing, queueing, rescuing
+from runs.executing import Executor
+from runs.starting import start_run
+from runs.supervising import Supervisor
+from tests.conftest import by_node
+
+pytestmark = pytest.mark.django_db
+
+
+def away(*args, **options):
+    raise OperationalError("server closed the connection unexpectedly")
+
+
+def test_api_and_pages_answer_503(publish, make_key, monkeypatch, admin_client):
+    graph = publish("a")
+    client = Client(headers={"X-API-Key": make_key("run")}, raise_request_exception=False)
+    monkeypatch.setattr("runs.api.views.start_run", away)
+    answer = client.post(f"/graphs/{graph.pk}/run", content_type="application/json")
+    assert answer.status_code == 503, answer.content
+    assert (answer.status_code, answer["Retry-After"], answer.json()["status"]) == (503, "5", 503)
+    monkeypatch.setattr("django.contrib.admin.ModelAdmin.changelist_view", away)
+    assert admin_client.get("/admin/runs/run/").status_code == 503
+
+
+@pytest.mark.django_db(transaction=True)
+def test_outcomes_wait_until_the_database_is_back(publish, monkeypatch):
+    run = start_run(publish("a>b"))
+    record, failures = finishing.record, []
+
+    def flaky(*args):
+        if len(failures) < 2:
+            failures.append(1)
+            away()
+        return record(*args)
+
+    monkeypatch.setattr(finishing, "record", flaky)
+    Executor(threads=False).drain()
+    assert len(failures) == 2
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["SUCCESS"]}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_fails_ends_the_drain_quietly(publish, monkeypatch):
+    start_run(publish("a"))
+    monkeypatch.setattr(claiming, "claim", away)
+    assert Executor(threads=False).drain() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_supervisor_survives_its_own_rounds(monkeypatch):
+    for broken in (away, lambda: 1 / 0):
+        supervisor = Supervisor(1)
+        monkeypatch.setattr(rescuing, "rescue_expired", broken)
+        monkeypatch.setattr(queueing, "pulse", lambda *_: None)
+        supervisor.tick()
