@@ -5,23 +5,20 @@ slices. Its own thread never runs a node, so leases are renewed and logs and pro
 """
 
 import logging
-import math
 import os
 import socket
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, connections
+from django.db import InterfaceError, OperationalError, connection
 
-from graphs import payloads, validation
-from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
+from graphs.nodes.base import registry
 from runs import claiming, finishing, queueing, reporting, sql
-from runs.context import NodeContext, taken
+from runs.lanes import Lane, emptied, has_side_effects
 from runs.ledger import Ledger
 from runs.work import Claimed, Lease, NewState, Outcome
 
@@ -30,121 +27,9 @@ T = TypeVar("T")
 MAX_SLICE = 100
 SLICE_SECONDS = 0.020
 FAST_SECONDS = 0.002
-MAX_FAN_OUT = 20_000
-LONGEST_DELAY_SECONDS = 366 * 24 * 3600.0
 BUSY_SECONDS = 15.0  # so long a drain may go on claiming beside a slow node
 FLUSH_SECONDS = 0.4
 SUSPECTS_SECONDS = 1.0
-
-
-def run_node(state: Claimed, context: NodeContext) -> Outcome:
-    """Call the node's function and say what came of it; whatever it raises is an outcome, too."""
-    try:
-        outcome = _call(state, context)
-    except NodeFailed as error:
-        outcome = Outcome(state, "error", error=str(error))
-    except payloads.NotJson as error:
-        outcome = Outcome(state, "error", error=f"the node returned what can't be stored: {error}")
-    except Exception as error:
-        log.info("node %s of run %s failed", state.identifier, state.run.run_id, exc_info=True)
-        outcome = Outcome(state, "error", error=f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        outcome = Outcome(state, "error", error=f"the node tried to leave with {type(error).__name__}: {error}")
-    outcome.error = payloads.clean(outcome.error, 10_000)
-    outcome.lines, outcome.emitted, outcome.files = context.take_lines(), context.emitted, context.files
-    return outcome
-
-
-def _call(state: Claimed, context: NodeContext) -> Outcome:
-    node = registry[state.node.kind]
-    try:
-        returned = node.call(context, **node.bound(state.inputs))
-        if isinstance(returned, Iterator):
-            returned = taken(returned, MAX_FAN_OUT)
-    except Prune as signal:
-        return Outcome(state, "prune", outputs=[payloads.dump(signal.data or {})])
-    except RunAgain as signal:
-        if not math.isfinite(signal.after):
-            raise NodeFailed(f"RunAgain takes seconds; not {signal.after}") from None
-        return Outcome(state, "again", delay=min(max(0.0, signal.after), LONGEST_DELAY_SECONDS))
-    except WaitForAnswer as signal:
-        _check_schema(signal.schema)
-        return Outcome(state, "wait", waiting_for=payloads.dump({"question": signal.question, "schema": signal.schema}))
-    values = returned if isinstance(returned, list) else [{} if returned is None else returned]
-    if wrong := next((value for value in values if not isinstance(value, dict)), None):
-        raise NodeFailed(f"the node returned {type(wrong).__name__}; an output is an object (dict)")
-    return Outcome(state, "done", [payloads.dump(value) for value in values], values, isinstance(returned, list))
-
-
-def _check_schema(schema: dict[str, Any]) -> None:
-    try:
-        validation.schema_validator(schema)
-    except ValueError as error:
-        raise NodeFailed(f"the answer's schema is no JSON Schema: {error}") from None
-
-
-class Lane:
-    """Some states run one after the other in a thread; `done` grows while it works."""
-
-    def __init__(self, states: Sequence[Claimed], until: float) -> None:
-        self.left = deque(states)
-        self.until = until
-        self.done: deque[Outcome] = deque()
-        self.current: tuple[Claimed, NodeContext] | None = None
-        self.began = monotonic()
-        self.future: Future[None] | None = None
-        self.speeds: deque[tuple[str, float]] = deque()
-
-    def work(self) -> None:
-        """Run the states until the slice's time is over; what isn't begun stays in `left`."""
-        first = True
-        while first or monotonic() < self.until:
-            first = False
-            if (state := _popped(self.left)) is None:
-                return
-            context = NodeContext(state)
-            self.current, self.began = (state, context), monotonic()
-            self.done.append(run_node(state, context))
-            self.speeds.append((state.node.kind, monotonic() - self.began))
-            self.current = None
-            if has_side_effects(state):
-                break
-
-    def work_in_thread(self) -> None:
-        try:
-            self.work()
-        finally:
-            connections.close_all()
-
-    @property
-    def over(self) -> bool:
-        return self.future is None or self.future.done()
-
-    @property
-    def empty(self) -> bool:
-        return self.over and not self.done and not self.left
-
-
-def has_side_effects(state: Claimed) -> bool:
-    kind = registry.get(state.node.kind)
-    return state.node.side_effects or bool(kind and kind.side_effects)
-
-
-def _popped(queue: deque[T]) -> T | None:
-    """The first item, unless another thread was faster."""
-    try:
-        return queue.popleft()
-    except IndexError:
-        return None
-
-
-def _emptied(queue: deque[T]) -> list[T]:
-    taken = []
-    while (item := _popped(queue)) is not None:
-        taken.append(item)
-    return taken
 
 
 class Executor:
@@ -314,9 +199,9 @@ class Executor:
         outcomes: list[Outcome] = []
         for lane in lanes:
             if lane.over or monotonic() >= lane.until:
-                outcomes += [Outcome(state, "release") for state in _emptied(lane.left)]
-            outcomes += _emptied(lane.done)
-            for kind, seconds in _emptied(lane.speeds):
+                outcomes += [Outcome(state, "release") for state in emptied(lane.left)]
+            outcomes += emptied(lane.done)
+            for kind, seconds in emptied(lane.speeds):
                 self._learn(kind, seconds)
         return outcomes
 

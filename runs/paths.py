@@ -22,6 +22,11 @@ def trim(path: str, nodes: Collection[str]) -> str:
     return ".".join(part for part in path.split(".") if part.partition(":")[0] in nodes)
 
 
+def first_sibling(path: str) -> str:
+    """Where the first of a state's siblings is; they share its inputs."""
+    return f"{path.rpartition(':')[0]}:0"
+
+
 def step(path: str, index: int) -> str:
     """The path as it was while the node with this index ran."""
     head, _, last = path.rpartition(".")

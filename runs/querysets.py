@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models.functions import RowNumber
 
 from graphs.querysets import InNamespaces
-from runs import statuses
+from runs import paths, statuses
 
 
 class RunQuerySet(InNamespaces):
@@ -35,6 +35,17 @@ class StateQuerySet(models.QuerySet[Any]):
 
     def failed(self) -> Self:
         return self.filter(status__in=statuses.FAILED_STATES)
+
+    def fill_inputs(self, states: Iterable[Any]) -> None:
+        """Give the siblings of fan-outs, which are stored without inputs, those of the first one; one query, if there are any."""
+        bare = {(state.run_id, state.identifier, paths.first_sibling(state.path)): None for state in states if state.inputs is None}
+        if not bare:
+            return
+        first = self.filter(run_id__in={key[0] for key in bare}, identifier__in={key[1] for key in bare}, path__in={key[2] for key in bare})
+        found = {key[:3]: key[3] for key in first.values_list("run_id", "identifier", "path", "inputs")}
+        for state in states:
+            if state.inputs is None:
+                state.inputs = found.get((state.run_id, state.identifier, paths.first_sibling(state.path)))
 
 
 class LogQuerySet(models.QuerySet[Any]):

@@ -14,7 +14,7 @@ from runs.tally import KNOWN
 from runs.work import Claimed, Line
 
 if TYPE_CHECKING:
-    from runs.executing import Lane
+    from runs.lanes import Lane
 
 FLUSH_SECONDS = 0.4
 ALIVE_SECONDS = 1.0

@@ -8,7 +8,7 @@ FORBIDDEN = {"graphs": {"runs", "statemanager", "tests"}, "runs": {"statemanager
 LAYERS = [
     {"statuses", "paths", "sql", "tally"},
     {"querysets", "models", "work", "ledger"},
-    {"advancing", "joining", "queueing", "context", "claiming", "storing", "finishing", "reporting", "executing"},
+    {"advancing", "joining", "queueing", "context", "lanes", "claiming", "storing", "finishing", "reporting", "executing"},
     {"starting", "stopping", "answering", "rescuing", "deleting"},
     {"tasks", "supervising", "picture"},
     {"api", "manager", "admin", "management"},

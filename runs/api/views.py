@@ -16,7 +16,7 @@ from graphs.api.views import REFUSALS, GraphView
 from runs import answering, deleting, stopping
 from runs.api import shapes
 from runs.api.finding import not_modified, revision_of, run_of, state_id, tagged, unchanged
-from runs.models import LogLine, Run
+from runs.models import LogLine, Run, State
 from runs.starting import RunOptions, start_run
 
 MAX_PAGE = 1000
@@ -144,6 +144,7 @@ class StatesView(View):
         if after := request.query_params.get("after"):
             states = states.filter(pk__gt=state_id(after))
         page = list(states[:limit])
+        State.objects.fill_inputs(page)
         return Response({"states": [shapes.state_shape(state) for state in page], "next": str(page[-1].pk) if len(page) == limit else None})
 
 

@@ -142,6 +142,7 @@ def test_logs_and_states_page_by_cursor(api, publish, drain):
     seen, after = [], ""
     while after is not None:
         _, page = api("GET", f"/runs/{started['id']}/states?limit=4&after={after}")
+        assert all(state["inputs"] == {"items": list(range(5))} for state in page["states"] if state["identifier"] == "f")
         seen += [state["id"] for state in page["states"]]
         after = page["next"]
     assert len(seen) == len(set(seen)) == 10
