@@ -1,0 +1,74 @@
+"""The shape of a definition as JSON Schema; what needs more than one part of it is judged in `graphs.validation`."""
+
+from typing import Any
+
+from graphs import retrying
+
+MAX_NODES = 10_000
+_ID = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"}
+NODE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "kind"],
+    "properties": {
+        "id": _ID,
+        "kind": _ID,
+        "namespace": {"type": "string", "maxLength": 100},
+        "label": {"type": "string", "maxLength": 500},
+        "data": {
+            "type": ["object", "null"],
+            "properties": {
+                "inputs": {"type": "object"},
+                "unites": {
+                    "type": ["object", "null"],
+                    "required": ["identifier"],
+                    "properties": {"identifier": _ID, "strategy": {"enum": ["ALL_SUCCESS", "ALL_DONE"]}},
+                    "additionalProperties": False,
+                },
+                "retry": retrying.SCHEMA,
+                "timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
+                "side_effects": {"type": "boolean"},
+            },
+        },
+        "position": {"type": ["object", "null"], "properties": {"x": {"type": "number"}, "y": {"type": "number"}}},
+    },
+}
+EDGE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["from", "to"],
+    "properties": {
+        "id": {"type": "string", "maxLength": 200},
+        "from": _ID,
+        "to": _ID,
+        "kind": {"type": ["string", "null"], "maxLength": 100},
+        "data": {"type": ["object", "null"], "properties": {"when": {"type": ["string", "null"]}}},
+    },
+}
+_PERCENT = {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}
+_MAX_FAILURES = {"anyOf": [{"type": "integer", "minimum": 0}, _PERCENT, {"type": "null"}]}
+GRAPH_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["nodes", "edges"],
+    "properties": {
+        "nodes": {"type": "array", "minItems": 1, "maxItems": MAX_NODES},
+        "edges": {"type": "array", "maxItems": 10 * MAX_NODES},
+        "inputs": {"type": ["object", "null"]},
+        "metadata": {"type": ["object", "null"]},
+        "settings": {
+            "type": ["object", "null"],
+            "properties": {
+                "failure_policy": {"enum": ["continue", "stop"]},
+                "max_failures": {
+                    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}, {"type": "null"}]
+                },
+                "max_steps": {"type": ["integer", "null"], "minimum": 1},
+                "retry": retrying.SCHEMA,
+                "store": {
+                    "type": "object",
+                    "properties": {"required_keys": {"type": "array", "items": _ID, "uniqueItems": True}, "default_values": {"type": "object"}},
+                    "additionalProperties": False,
+                },
+            },
+            "additionalProperties": False,
+        },
+    },
+}
