@@ -7,7 +7,7 @@ import codecs
 import hashlib
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,12 +18,15 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils.text import get_valid_filename
 
-from graphs import errors, tables
+from graphs import errors, names, tables
 from graphs.models import Dataset, DatasetTable, Namespace
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 MAX_ENTRIES = 1000
 MAX_UNPACKED = 20 * 2**30
+
+
+in_use: list[Callable[[Dataset], bool]] = []  # whoever uses datasets adds a question here; a used one can't be changed
 
 
 @dataclass
@@ -53,13 +56,17 @@ def sources_at(path: Path) -> Iterator[list[Source]]:
 
 
 def load(namespace: Namespace, name: str, sources: Iterable[Source], encoding: str = "utf-8", origin: str = "") -> Dataset:
-    """Make the dataset, or replace its tables, from these files; zips are unpacked. Raises Malformed with every problem."""
+    """Make the dataset, or replace its tables, from these files; zips are unpacked.
+
+    Raises Malformed with every problem, and Conflict while unfinished runs use the dataset.
+    """
+    name = names.checked("dataset", name)
     problems: list[str] = []
     with ExitStack() as stack:
         files = [each for source in sources for each in _unpacked(source, stack, problems)]
         read = [found for each in files if (found := _read(each, encoding, stack, problems))]
-        names = [found["name"] for found in read]
-        problems += [f"two files make a table {name!r}" for name in {each for each in names if names.count(each) > 1}]
+        made = [found["name"] for found in read]
+        problems += [f"two files make a table {table!r}" for table in {each for each in made if made.count(each) > 1}]
         if not files and not problems:
             problems.append("there is no .csv, .jsonl, .ndjson or .zip file in it")
         if problems:
@@ -104,8 +111,8 @@ def _read(source: Source, encoding: str, stack: ExitStack, problems: list[str]) 
     except (tables.BrokenTable, zipfile.BadZipFile, LookupError, EOFError) as error:
         problems.append(str(error))
         return None
-    except UnicodeDecodeError as error:
-        problems.append(f"{source.name}: not {encoding} ({error.reason} at byte {error.start:,})")
+    except UnicodeError as error:
+        problems.append(f"{source.name}: not {encoding} ({error})")
         return None
     copy.seek(0)
     return {
@@ -122,7 +129,10 @@ def _header(copy: IO[bytes], source: Source) -> list[dict[str, str]]:
 
 
 def _copy(source: Source, encoding: str, target: IO[bytes]) -> tuple[int, str]:
-    decode = codecs.getincrementaldecoder(encoding)() if codecs.lookup(encoding).name != "utf-8" else None
+    codec = codecs.lookup(encoding)
+    if not codec._is_text_encoding:
+        raise LookupError(f"{encoding} is no encoding of text")
+    decode = codec.incrementaldecoder() if codec.name != "utf-8" and codec.incrementaldecoder else None
     digest, size = hashlib.sha256(), 0
     while chunk := source.file.read(2**18):
         data = decode.decode(chunk).encode() if decode else chunk
@@ -138,6 +148,7 @@ def _store(namespace: Namespace, name: str, origin: str, read: list[dict[str, An
     try:
         with transaction.atomic():
             dataset, _ = Dataset.objects.get_or_create(namespace=namespace, name=name)
+            _unused(dataset)
             replaced = list(dataset.tables.values_list("file", flat=True))
             dataset.tables.all().delete()
             for each in read:
@@ -153,6 +164,11 @@ def _store(namespace: Namespace, name: str, origin: str, read: list[dict[str, An
     return dataset
 
 
+def _unused(dataset: Dataset) -> None:
+    if any(uses(dataset) for uses in in_use):
+        raise errors.Conflict(f"The dataset {dataset} is used by runs that have not ended; wait for them, cancel them, or choose another name.")
+
+
 def _forget(files: Iterable[str]) -> None:
     for file in files:
         default_storage.delete(file)
@@ -161,6 +177,7 @@ def _forget(files: Iterable[str]) -> None:
 def delete(dataset: Dataset) -> None:
     """Delete a dataset and its files; runs that used it stay, without it."""
     with transaction.atomic():
+        _unused(dataset)
         files = list(dataset.tables.values_list("file", flat=True))
         dataset.delete()
         transaction.on_commit(lambda: _forget(files))

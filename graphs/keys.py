@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from graphs import names
 from graphs.models import ApiKey, Namespace
 
 USED_EVERY = timedelta(minutes=1)
@@ -18,7 +19,7 @@ USED_EVERY = timedelta(minutes=1)
 @transaction.atomic
 def create_key(namespaces: Iterable[str] = (), scope: str = "run", expires_at: datetime | None = None, name: str = "", user: Any = None) -> tuple[ApiKey, str]:
     """The stored key and, this once, its text. No namespaces means all of them; unknown ones are made."""
-    opened = [Namespace.objects.get_or_create(name=namespace)[0] for namespace in namespaces]
+    opened = [Namespace.objects.get_or_create(name=names.checked("namespace", namespace))[0] for namespace in namespaces]
     key = ApiKey(name=name, scope=scope, expires_at=expires_at, created_by=user, all_namespaces=not opened)
     text = equip(key)
     key.save()

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from graphs import errors, payloads, validation
+from graphs import errors, names, payloads, validation
 from graphs.models import Graph, GraphVersion, Namespace, RegisteredNode
 from graphs.plan import BUILTIN
 from graphs.validation import Kind, Problem
@@ -25,9 +25,9 @@ def publish(namespace: Namespace, name: str, definition: Mapping[str, Any], user
     """Make this the graph's current version. Raises InvalidGraph with every problem; the former version then stays."""
     try:
         payloads.dump(definition)
-        payloads.dump(name, 800)
     except payloads.NotJson as error:
         raise errors.Malformed(f"The definition can't be stored: {error}.") from None
+    name = names.checked("graph", name)
     kinds = _Kinds(namespace.name, definition)
     if found := validation.problems(definition, kinds.find):
         raise errors.InvalidGraph(f"Graph validation failed: {summary(found)}", errors=[problem.as_json() for problem in found])

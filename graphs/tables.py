@@ -62,7 +62,7 @@ def read_jsonl(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=_no_constant)
+            row = json.loads(line, parse_constant=_no_constant, parse_float=_finite)
             if "\\u" in line:
                 json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:
@@ -72,6 +72,12 @@ def read_jsonl(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
         if not isinstance(row, dict):
             raise BrokenTable(f"{name}, line {lines.number}: not a JSON object")
         yield row
+
+
+def _finite(text: str) -> float:
+    if abs(value := float(text)) == float("inf"):
+        raise ValueError(f"the number {text[:30]} is too large")
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -124,8 +130,8 @@ class TypesSeen:
 def _narrowest(value: str, kind: str) -> str:
     """integer stays while whole numbers without leading zeros come, then number, then text."""
     digits = value[1:] if value[:1] == "-" else value
-    if digits.isascii() and digits.isdigit() and len(digits) < 19 and (digits == "0" or digits[0] != "0"):
-        return kind
+    if digits.isascii() and digits.isdigit():
+        return kind if len(digits) < 19 and (digits == "0" or digits[0] != "0") else "text"
     try:
         number = float(value)
     except ValueError:

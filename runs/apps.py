@@ -4,3 +4,9 @@ from django.apps import AppConfig
 class RunsConfig(AppConfig):
     name = "runs"
     verbose_name = "Runs"
+
+    def ready(self) -> None:
+        from graphs import datasets
+        from runs.models import Run
+
+        datasets.in_use.append(lambda dataset: Run.objects.active().filter(dataset=dataset).exists())

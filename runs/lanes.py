@@ -2,6 +2,7 @@
 
 import logging
 import math
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -32,9 +33,9 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
     except Exception as error:
         log.info("node %s of run %s failed", state.identifier, state.run.run_id, exc_info=True)
         outcome = Outcome(state, "error", error=f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # Ctrl-C on a command that runs nodes itself
         outcome = Outcome(state, "error", error=f"the node tried to leave with {type(error).__name__}: {error}")
     outcome.error = payloads.clean(outcome.error, 10_000)
     outcome.lines, outcome.emitted, outcome.files = context.take_lines(), context.emitted, context.files

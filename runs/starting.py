@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from graphs import errors, payloads, references, validation
+from graphs import errors, names, payloads, references, validation
 from graphs.access import SYSTEM, Caller
 from graphs.models import Dataset, Graph, plan_of
 from graphs.nodes.base import registry
@@ -49,6 +49,8 @@ def start_run(graph: Graph, options: RunOptions | None = None, dataset: Dataset 
     """
     options = options or RunOptions()
     plan = _startable(graph, options)
+    if options.run_id:
+        options.run_id = names.checked("run id", options.run_id)
     fingerprint = _checked(options, graph, dataset)
     run = _row(graph, options, dataset, caller, trigger, fingerprint)
     facts = RunFacts(0, run.run_id, graph.namespace_id, graph.namespace.name, graph.current_id or 0, run.dataset_id, options.inputs, options.store)

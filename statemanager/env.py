@@ -41,7 +41,7 @@ def number(name: str, default: float, minimum: float, maximum: float) -> float:
         result = float(value) if value else float(default)
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a number; it is {value!r}.") from None
-    if not minimum <= result <= maximum:
+    if not minimum <= result <= maximum:  # not a number is in no range
         raise ImproperlyConfigured(f"{name} must be between {minimum:g} and {maximum:g}; it is {value}.")
     return result
 
@@ -52,6 +52,24 @@ def integer(name: str, default: int, minimum: int, maximum: int) -> int:
     if result != int(result):
         raise ImproperlyConfigured(f"{name} must be a whole number; it is {text(name)!r}.")
     return int(result)
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """One of some words."""
+    value = text(name, default)
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}; it is {value!r}.")
+    return value
+
+
+def folder(name: str, path: Path) -> None:
+    """Make sure that the folder is there and can be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name} names a folder that can't be made: {error}.") from error
+    if not os.access(path, os.W_OK):
+        raise ImproperlyConfigured(f"{name} names a folder that can't be written: {path}.")
 
 
 def words(name: str) -> list[str]:

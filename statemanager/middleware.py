@@ -7,6 +7,8 @@ from collections.abc import Callable
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from graphs.problems import PROBLEM, problem
+
 log = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -55,6 +57,19 @@ class BothSlashForms:
         return self.get_response(request)
 
 
+class LengthRequired:
+    """Refuses bodies of unknown length (Transfer-Encoding: chunked): WSGI would read them as empty and the request would act without them."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "chunked" in request.headers.get("Transfer-Encoding", "") and not request.headers.get("Content-Length"):
+            body = problem(411, "Send the body with a Content-Length; chunked bodies are not taken.")
+            return JsonResponse(body, status=411, content_type=PROBLEM, headers={"Connection": "close"})
+        return self.get_response(request)
+
+
 class DatabaseAway:
     """Answers 503 with Retry-After when the database can't be reached, is locked or was restarted."""
 
@@ -72,5 +87,5 @@ class DatabaseAway:
 
 
 def database_away() -> JsonResponse:
-    body = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "The database can't be reached. Try again shortly."}
-    return JsonResponse(body, status=503, headers={"Retry-After": "5"}, content_type="application/problem+json")
+    body = problem(503, "The database can't be reached. Try again shortly.")
+    return JsonResponse(body, status=503, headers={"Retry-After": "5"}, content_type=PROBLEM)

@@ -16,7 +16,7 @@ from statemanager import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = Path(env.text("VAR_DIR", str(BASE_DIR / "var")))
-VAR.mkdir(parents=True, exist_ok=True)
+env.folder("VAR_DIR", VAR)
 
 
 def _embedded_secret() -> str:
@@ -55,9 +55,11 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_spectacular",
+    *env.words("APPS"),
 ]
 MIDDLEWARE = [
     "statemanager.middleware.RequestId",
+    "statemanager.middleware.LengthRequired",
     "statemanager.middleware.BothSlashForms",
     "statemanager.middleware.DatabaseAway",
     "django.middleware.security.SecurityMiddleware",
@@ -107,8 +109,10 @@ else:
     # The hot statements are prepared once per connection; planning them anew would cost more than running them.
     _session = {"options": "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1", "prepare_threshold": 1_000_000}
     DATABASES = {"default": {**(_database or {}), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "OPTIONS": _session}}
+FILES = Path(env.text("FILES_DIR", str(VAR / "files")))
+env.folder("FILES_DIR", FILES)
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(Path(env.text("FILES_DIR", str(VAR / "files"))))}},
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(FILES)}},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 STATIC_URL = "static/"
@@ -201,6 +205,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))},
     "loggers": {"django.request": {"level": "ERROR"}, "django-q": {"level": "WARNING", "propagate": True}},
 }

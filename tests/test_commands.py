@@ -136,3 +136,23 @@ def test_wrong_settings_stop_the_start_with_a_sentence(name):
     done = subprocess.run([sys.executable, "manage.py", "check"], cwd=ROOT, env=values, capture_output=True, text=True)
     assert done.returncode != 0
     assert sentence in done.stderr
+
+
+def test_a_taken_port_and_an_unmigrated_database_are_said_in_a_sentence(tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(CommandError, match="can't be used"):
+            call("up", "--port", str(taken.getsockname()[1]))
+    values = {**environment(), "DJANGO_SETTINGS_MODULE": "statemanager.settings", "VAR_DIR": str(tmp_path)}
+    del values["DATABASE_URL"]
+    done = subprocess.run([sys.executable, "manage.py", "create_api_key"], cwd=ROOT, env=values, capture_output=True, text=True)
+    assert done.stderr.strip() == "The database can't be used: no such table: graphs_apikey. Run `manage.py migrate` first."
+
+
+def test_waiting_for_a_run_that_waits_for_a_person_says_so(publish):
+    publish("ok", kinds={"ok": "approval"}, inputs={"ok": {"question": "Ship it?"}})
+    with pytest.raises(CommandError, match=r"ok waits for an answer: Ship it\?"):
+        call("run_graph", "alpha/graph", "--wait")

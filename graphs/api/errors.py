@@ -1,6 +1,5 @@
 """The one error handler: every refusal becomes the same shape, RFC 9457's members with `detail` always present."""
 
-from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
@@ -9,13 +8,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from graphs.errors import StateManagerError
-
-PROBLEM = "application/problem+json"
-
-
-def problem(status: int, detail: Any, **extra: Any) -> dict[str, Any]:
-    """The body of a refusal."""
-    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **extra}
+from graphs.problems import PROBLEM, problem
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from django.core.exceptions import ValidationError
-
-from graphs import errors
+from graphs import errors, names
 from graphs.access import Caller
 from graphs.models import Dataset, Graph, Namespace
 
@@ -38,11 +36,7 @@ def namespace_for(caller: Caller, name: str | None) -> Namespace:
     name = name or DEFAULT_NAMESPACE
     found = Namespace.objects.filter(name=name).first()
     if found is None and caller.namespaces is None:
-        try:
-            Namespace(name=name).clean_fields()
-        except ValidationError as error:
-            raise errors.Malformed(f"{name!r} can't be the name of a namespace: {error.messages[0]}") from None
-        found, _ = Namespace.objects.get_or_create(name=name)
+        found, _ = Namespace.objects.get_or_create(name=names.checked("namespace", name))
     if found is None or not caller.sees(found.pk):
         raise errors.NotFound(f"There is no namespace {name!r}.")
     return found

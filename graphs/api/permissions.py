@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -19,6 +20,9 @@ class Scoped(BasePermission):
     """The caller has the scope that the view's `scopes` names for the method."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        scope = view.scopes.get("GET" if request.method in ("HEAD", "OPTIONS") else request.method)
+        method = str(request.method)
+        if isinstance(request.auth, Caller) and not hasattr(view, method.lower()):
+            raise MethodNotAllowed(method)
+        scope = view.scopes.get("GET" if method in ("HEAD", "OPTIONS") else method)
         self.message = f"This needs the scope {scope!r}."
         return isinstance(request.auth, Caller) and scope is not None and request.auth.may(scope)

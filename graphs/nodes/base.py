@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict, is_typeddict
 
 from graphs.plan import BUILTIN
 
@@ -199,6 +199,7 @@ def _outputs_schema(call: Callable[..., Any]) -> dict[str, Any]:
     if typing.get_origin(returned) in (list, Iterator) or getattr(typing.get_origin(returned), "__name__", "") in ("Iterator", "Generator"):
         returned = typing.get_args(returned)[0]
     try:
-        return TypeAdapter(returned).json_schema()
+        schema = TypeAdapter(returned).json_schema()
+        return {**schema, "additionalProperties": False} if is_typeddict(returned) else schema
     except (PydanticSchemaGenerationError, PydanticUserError):
         return {"type": "object"}

@@ -36,7 +36,8 @@ def revision_of(rows: Iterable[tuple[int, int]]) -> str:
 
 
 def unchanged(request: Request, tag: str) -> bool:
-    return tag in [each.strip() for each in request.headers.get("If-None-Match", "").split(",")]
+    known = [each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")]
+    return tag.removeprefix("W/") in known
 
 
 def tagged(body: Any, tag: str) -> Response:

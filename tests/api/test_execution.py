@@ -5,7 +5,7 @@ import json
 import pytest
 from django.test import Client
 
-from graphs import datasets
+from graphs import datasets, errors
 from graphs.models import Graph, Namespace
 from runs.models import Run
 from tests.conftest import definition
@@ -268,3 +268,40 @@ def test_session_needs_csrf_and_permissions(publish, admin_user, django_user_mod
     plain = django_user_model.objects.create_user("plain", is_staff=True)
     client.force_login(plain)
     assert client.get(f"/graphs/{graph.pk}/runs").status_code == 403
+
+
+def test_a_wrong_method_is_405_and_a_chunked_body_411(api, publish, make_key):
+    graph = publish("a")
+    status, body = api("GET", f"/graphs/{graph.pk}/run")
+    assert (status, body["status"]) == (405, 405)
+    client = Client(headers={"X-API-Key": make_key("run"), "Transfer-Encoding": "chunked"})
+    answer = client.generic("POST", f"/graphs/{graph.pk}/run", b"", content_type="application/json", CONTENT_LENGTH="")
+    assert answer.status_code == 411
+    assert Run.objects.count() == 0
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "..", "a\nb", " ", "x" * 201])
+def test_names_that_no_path_can_hold_are_refused(api, publish, name):
+    graph = publish("a")
+    assert api("POST", f"/graphs/{graph.pk}/run", {"run_id": name})[0] == 422
+    assert api("POST", "/graphs", {"name": name, "namespace": "alpha", **definition("a")})[0] == 422
+    assert Run.objects.count() == 0
+
+
+def test_a_dataset_in_use_stays_as_it_is(api, publish, drain, dataset, namespace, tmp_path):
+    graph = publish("ok>r", kinds={"ok": "approval", "r": "dataset.read"}, inputs={"ok": {"question": "?"}, "r": {"table": "res.partner"}})
+    _, started = api("POST", f"/graphs/{graph.pk}/run?dataset_id={dataset.pk}")
+    drain()
+    (tmp_path / "other.csv").write_text("x\n1\n")
+    with pytest.raises(errors.Conflict, match="used by runs"), datasets.sources_at(tmp_path / "other.csv") as sources:
+        datasets.load(namespace, "odoo", sources)
+    assert api("DELETE", f"/datasets/{dataset.pk}")[0] == 409
+    api("POST", f"/runs/{started['id']}/cancel")
+    assert api("DELETE", f"/datasets/{dataset.pk}")[0] == 204
+    assert api("GET", f"/runs/{started['id']}")[1]["dataset_id"] is None
+
+
+def test_outputs_that_a_node_does_not_have_are_found_before_it_runs(api, namespace):
+    broken = definition("a>b", inputs={"b": {"value": "${{ a.outputs.nope }}"}})
+    status, body = api("POST", "/graphs", {"name": "broken", "namespace": "alpha", **broken})
+    assert (status, body["errors"][0]["message"]) == (400, "'a' has no output 'nope'; it has value")

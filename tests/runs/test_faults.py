@@ -206,3 +206,16 @@ def test_deleted_run_drops_what_its_worker_still_reports(publish):
     deleting.delete_graph(run.graph)
     assert not finishing.finish([done(state)]).accepted
     assert not State.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_node_that_raises_to_leave_just_fails(publish, monkeypatch, error):
+    def leave(ctx):
+        raise error("bye")
+
+    monkeypatch.setitem(registry, "test.exit", replace(registry["test.exit"], call=leave))
+    run = start_run(publish("a", kinds={"a": "test.exit"}))
+    Executor().drain()
+    run.refresh_from_db()
+    assert (run.status, run.error_message) == ("failed", f"a: the node tried to leave with {error.__name__}: bye")

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs import keys
+from graphs import errors, keys
 from graphs.models import ApiKey
 
 
@@ -17,7 +17,10 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="")
 
     def handle(self, *args: Any, namespace: list[str], scope: str, expires: str | None, name: str, **options: Any) -> None:
-        key, text = keys.create_key(namespace, scope, _end_of(expires) if expires else None, name)
+        try:
+            key, text = keys.create_key(namespace, scope, _end_of(expires) if expires else None, name)
+        except errors.Malformed as error:
+            raise CommandError(str(error)) from None
         self.stderr.write(f"Key {key.prefix} with scope {scope} for {', '.join(namespace) or 'all namespaces'}; it is shown only now:")
         self.stdout.write(text)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs import datasets, errors
+from graphs import datasets, errors, names
 from graphs.models import Namespace
 
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         try:
             with ExitStack() as stack:
                 sources = [source for path in paths for source in stack.enter_context(datasets.sources_at(path))]
-                namespace, _ = Namespace.objects.get_or_create(name=namespace_name)
+                namespace, _ = Namespace.objects.get_or_create(name=names.checked("namespace", namespace_name))
                 dataset = datasets.load(namespace, dataset_name, sources, encoding, origin=", ".join(map(str, paths)))
         except errors.StateManagerError as error:
             raise CommandError("\n  ".join(["Nothing was loaded:", *(error.extra.get("errors") or [str(error)])])) from None

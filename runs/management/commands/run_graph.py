@@ -8,13 +8,13 @@ from django.utils import timezone
 
 from graphs import datasets, errors
 from graphs.models import Dataset, Graph
-from runs import statuses
+from runs import answering, statuses
 from runs.executing import Executor
 from runs.management.watching import watch
-from runs.models import Cluster, Run
+from runs.models import Cluster, Run, State
 from runs.starting import RunOptions, start_run
 
-SILENT_SECONDS = 30
+SILENT_SECONDS = 15
 
 
 class Command(BaseCommand):
@@ -53,12 +53,22 @@ class Command(BaseCommand):
             return datasets.load(graph.namespace, Path(name).stem, sources, origin=str(name))
 
     def _wait(self, run: Run) -> None:
-        if Cluster.objects.filter(seen_at__gt=timezone.now() - timedelta(seconds=SILENT_SECONDS)).exists():
-            watch(run)
-        else:
-            self.stderr.write("No cluster is running, so this command executes the run itself.")
-            executor = Executor()
-            watch(run, executor.drain)
+        executor: Executor | None = None
+
+        def meanwhile() -> None:
+            """Without a living cluster, now or later, the run is executed here."""
+            nonlocal executor
+            if executor is None and not Cluster.objects.filter(seen_at__gt=timezone.now() - timedelta(seconds=SILENT_SECONDS)).exists():
+                self.stderr.write("No cluster is running, so this command executes the run itself.")
+                executor = Executor()
+            if executor:
+                executor.drain()
+            waiting = State.objects.filter(answering.WAITS, run=run).first() if run.status == statuses.PAUSED else None
+            if waiting:
+                question = waiting.waiting_for["question"]
+                raise CommandError(f"{waiting.identifier} waits for an answer: {question}\nPOST it to /runs/{run.run_id}/states/{waiting.pk}/answer")
+
+        watch(run, meanwhile)
         if run.status != statuses.COMPLETED:
             raise CommandError(f"The run ended {run.status}: {run.error_message}", returncode=1)
 

@@ -11,7 +11,7 @@ class Command(BaseCommand):
     help = "Run a cluster of workers and look after it, until Ctrl-C or SIGTERM."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--workers", type=int, help="worker processes (default: one per core, at most 4)")
+        parser.add_argument("--workers", type=int, choices=range(1, 65), metavar="1-64", help="worker processes (default: one per core, at most 4)")
 
     def handle(self, *args: Any, workers: int | None, **options: Any) -> None:
         stop = Event()

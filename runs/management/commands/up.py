@@ -1,15 +1,17 @@
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from threading import Event
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.supervising import Supervisor, die_with_parent
 
@@ -21,9 +23,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8000)
-        parser.add_argument("--workers", type=int, help="worker processes of the cluster")
+        parser.add_argument("--workers", type=int, choices=range(1, 65), metavar="1-64", help="worker processes of the cluster")
 
     def handle(self, *args: Any, host: str, port: int, workers: int | None = None, **options: Any) -> None:
+        if not _free(host, port):
+            raise CommandError(f"Port {port} of {host} can't be used: something listens there already, or it is no port of this machine.")
         call_command("migrate", verbosity=0)
         self._first_admin()
         stop = Event()
@@ -42,9 +46,9 @@ class Command(BaseCommand):
         finally:
             web.terminate()
             supervisor.stop()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 web.wait(settings.GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):  # its workers, too, whatever became of their parent
                 os.killpg(web.pid, signal.SIGKILL)
         if not stop.is_set():
             raise SystemExit(1)
@@ -58,9 +62,22 @@ class Command(BaseCommand):
         self.stdout.write("Made the first admin: user admin, password " + ("from ADMIN_PASSWORD" if os.environ.get("ADMIN_PASSWORD") else password))
 
 
+def _free(host: str, port: int) -> bool:
+    """Whether nobody listens; the server itself would share the port with another one, request by request."""
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:1]:
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 def _serve(host: str, port: int) -> subprocess.Popen[bytes]:
     """granian in a process group of its own; it dies with us."""
     count = str(min(os.cpu_count() or 2, 4))
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", host, "--port", str(port), "--workers", count]
     command += ["--no-access-log", "--log-level", "warning", "--blocking-threads", "8", "--respawn-failed-workers", "statemanager.wsgi:application"]
-    return subprocess.Popen(command, cwd=settings.BASE_DIR, start_new_session=True, preexec_fn=die_with_parent)
+    environment = {**os.environ, "STATEMANAGER_DIES_WITH_PARENT": "1"}
+    return subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, start_new_session=True, preexec_fn=die_with_parent)
