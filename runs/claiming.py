@@ -36,6 +36,8 @@ def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "Fa
     params = [*(kind for kinds, _ in groups for kind in kinds), worker, lease_seconds]
     if sql.postgres():  # one statement is one transaction
         rows = sql.run(statement, params)
+    elif not work_is_ready([kind for kinds, _ in groups for kind in kinds], suspects):
+        return []  # looking takes no lock, and SQLite has only one
     else:
         with transaction.atomic():
             rows = sql.run(statement, params)
@@ -75,9 +77,10 @@ def _claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
     return Claimed(sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost, sql.loads(answer))
 
 
-def work_is_ready(kinds: Iterable[str]) -> bool:
-    """Whether a state of one of these nodes could be claimed now."""
-    statement = f"SELECT 1 FROM runs_state WHERE {_READY.format(now=sql.now())} AND {sql.among('node', 'text')} LIMIT 1"
+def work_is_ready(kinds: Iterable[str], suspects: bool | None = None) -> bool:
+    """Whether a state of one of these nodes could be claimed now; of suspects, of the others, or of both."""
+    lost = {None: "", True: " AND lost > 0", False: " AND lost = 0"}[suspects]
+    statement = f"SELECT 1 FROM runs_state WHERE {_READY.format(now=sql.now())}{lost} AND {sql.among('node', 'text')} LIMIT 1"
     return bool(sql.run(statement, [sql.choices(kinds)]))
 
 

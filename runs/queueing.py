@@ -5,7 +5,6 @@ ORM broker writes a row), and are not added while enough of them wait undelivere
 """
 
 import signal
-from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from time import monotonic, sleep
@@ -61,7 +60,7 @@ def forget_hints() -> None:
 class WakingBroker(ORM):
     """django-q2's ORM broker, woken by NOTIFY on PostgreSQL and by SQLite's data version instead of a poll."""
 
-    _waiter: "Callable[[float], None] | None" = None
+    _waiter: "_Listener | _DataVersion | None" = None
 
     def enqueue(self, task: str) -> int | None:
         """Store the hint and, on PostgreSQL, notify: in one statement, which does nothing while enough hints wait."""
@@ -71,9 +70,10 @@ class WakingBroker(ORM):
 
     def dequeue(self) -> list[tuple[int, Any]]:
         if self._waiter is None:
-            self._waiter = _Listener() if connection.vendor == "postgresql" else _wait_for_other_writers
+            self._waiter = _Listener() if sql.postgres() else _DataVersion()
+        self._waiter.mark()
         if not (taken := self._take()):
-            self._waiter(WAIT_SECONDS)
+            self._waiter.wait(WAIT_SECONDS)
             taken = self._take()
         return taken
 
@@ -100,7 +100,7 @@ def _take_statement() -> str:
 
 
 class _Listener:
-    """Waits for a notification on a connection of its own; it listens from before the queue was last looked at."""
+    """Waits for a notification on a connection of its own, which keeps those that come while nobody waits."""
 
     def __init__(self) -> None:
         params = {**connections["default"].get_connection_params(), "autocommit": True}
@@ -109,20 +109,32 @@ class _Listener:
         self._connection = psycopg.connect(**params)
         self._connection.execute(f"LISTEN {CHANNEL}")
 
-    def __call__(self, seconds: float) -> None:
+    def mark(self) -> None:
+        pass
+
+    def wait(self, seconds: float) -> None:
         for _ in self._connection.notifies(timeout=seconds, stop_after=1):
             return
 
 
-def _wait_for_other_writers(seconds: float) -> None:
-    """Returns when another connection has committed, or the time is over."""
-    deadline = monotonic() + seconds
-    with connection.cursor() as cursor:
-        before = cursor.execute("PRAGMA data_version").fetchone()
-        while monotonic() < deadline:
+class _DataVersion:
+    """Waits until another connection has committed to the SQLite file since the mark was set."""
+
+    def __init__(self) -> None:
+        self._marked: object = None
+
+    def mark(self) -> None:
+        """To be set before looking at the queue; a commit between the look and the wait is then not missed."""
+        self._marked = self._version()
+
+    def wait(self, seconds: float) -> None:
+        deadline = monotonic() + seconds
+        while self._version() == self._marked and monotonic() < deadline:
             sleep(DATA_VERSION_POLL_SECONDS)
-            if cursor.execute("PRAGMA data_version").fetchone() != before:
-                return
+
+    def _version(self) -> object:
+        with connection.cursor() as cursor:
+            return cursor.execute("PRAGMA data_version").fetchone()
 
 
 def run_cluster() -> int:
