@@ -28,19 +28,17 @@ LOST_LEASES = 3
 
 @dataclass(slots=True)
 class Slice:
-    """What a slice did: the ids it accepted, the final word for each, and the successors leased to the caller."""
+    """What a slice did: the final word for each state it accepted, the successors leased to the caller, and the books as written."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     leased: list[Claimed] = field(default_factory=list)
     left_over: bool = False  # states became ready that nobody holds
-    ended: set[int] = field(default_factory=set)
     books: dict[int, Ledger] = field(default_factory=dict)
 
     def add(self, other: "Slice") -> None:
         self.accepted |= other.accepted
         self.leased += other.leased
         self.left_over = self.left_over or other.left_over
-        self.ended |= other.ended
         self.books |= other.books
 
 
@@ -129,7 +127,6 @@ def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
     _check(batch, ended)
     for book in books.values():
         storing.drop_oldest_lines(book)
-    done.ended = {pk for pk, book in books.items() if not book.open}
     return done
 
 
@@ -158,7 +155,6 @@ def _swift(prepared: Sequence[Prepared], lease: Lease | None, known: Ledger) -> 
     storing.insert_lines(storing.line_rows(lines), batch, sql.FIRST_MOVED)
     if not batch.flush():
         return None
-    done.ended = set() if book.open else {book.pk}
     return done
 
 

@@ -52,11 +52,6 @@ def prune() -> None:
     Failure.objects.filter(stopped__lt=yesterday).delete()
 
 
-def forget_hints() -> None:
-    """Drop all hints; the sweeper makes new ones for what is ready."""
-    OrmQ.objects.all().delete()
-
-
 class WakingBroker(ORM):
     """django-q2's ORM broker, woken by NOTIFY on PostgreSQL and by SQLite's data version instead of a poll."""
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import psycopg
 from django.db import connection, connections
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 Row = tuple[Any, ...]
 
@@ -175,14 +173,6 @@ class Batch:
 def _merged(statements: tuple[str, ...], answers: bool) -> str:
     named = [f"b{at} AS ({statement})" for at, statement in enumerate(statements)]
     return f"WITH {', '.join(named)} SELECT * FROM b0" if answers else f"WITH {', '.join(named[:-1])} {statements[-1]}"
-
-
-def moment(value: Any) -> datetime | None:
-    """A time that the database returned, as an aware datetime."""
-    if isinstance(value, str):
-        parsed = parse_datetime(value)
-        return timezone.make_aware(parsed) if parsed and timezone.is_naive(parsed) else parsed
-    return value
 
 
 def stamp(value: datetime) -> str:

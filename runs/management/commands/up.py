@@ -78,6 +78,6 @@ def _serve(host: str, port: int) -> subprocess.Popen[bytes]:
     """granian in a process group of its own; it dies with us."""
     count = str(min(os.cpu_count() or 2, 4))
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", host, "--port", str(port), "--workers", count]
-    command += ["--no-access-log", "--log-level", "warning", "--blocking-threads", "8", "--respawn-failed-workers", "statemanager.wsgi:application"]
+    command += ["--no-access-log", "--log-level", "error", "--blocking-threads", "8", "--respawn-failed-workers", "statemanager.wsgi:application"]
     environment = {**os.environ, "STATEMANAGER_DIES_WITH_PARENT": "1"}
     return subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, start_new_session=True, preexec_fn=die_with_parent)
