@@ -103,7 +103,7 @@ def test_up_serves_and_stops_without_orphans(publish, tmp_path):
         assert len(children) == 2
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        until(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 5)
         assert "Made the first admin: user admin" in process.stdout.read()
     finally:
         if process.poll() is None:

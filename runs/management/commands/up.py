@@ -50,6 +50,7 @@ class Command(BaseCommand):
                 web.wait(settings.GRACE_SECONDS)
             with suppress(ProcessLookupError):  # its workers, too, whatever became of their parent
                 os.killpg(web.pid, signal.SIGKILL)
+            web.wait()
         if not stop.is_set():
             raise SystemExit(1)
 
