@@ -5,7 +5,6 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html
 
 from graphs import datasets, errors, keys
@@ -60,7 +59,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
     list_filter = ("scope", "all_namespaces")
     search_fields = ("name", "prefix")
     filter_horizontal = ("namespaces",)
-    fields = ("name", "scope", "all_namespaces", "namespaces", "expires_at")
+    fields = ("name", "scope", "all_namespaces", "namespaces", "per_minute", "expires_at")
     actions = ("revoke",)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
@@ -70,6 +69,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
         """A new key is shown once, in the message after saving."""
         if change:
             super().save_model(request, obj, form, change)
+            keys.forget()
             return
         text = keys.equip(obj)
         obj.created_by_id = request.user.pk
@@ -78,8 +78,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: Any) -> None:
-        count = queryset.filter(revoked_at=None).update(revoked_at=timezone.now())
-        messages.success(request, f"{count} keys were revoked.")
+        messages.success(request, f"{keys.revoke(queryset)} keys were revoked.")
 
 
 @admin.register(RegisteredNode)

@@ -6,6 +6,7 @@ from graphs import retrying
 
 MAX_NODES = 10_000
 _ID = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"}
+_LEASE = {"type": ["number", "null"], "minimum": 1, "maximum": 7 * 24 * 3600}  # seconds that an external worker may hold a state
 NODE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["id", "kind"],
@@ -13,6 +14,7 @@ NODE_SCHEMA: dict[str, Any] = {
         "id": _ID,
         "kind": _ID,
         "namespace": {"type": "string", "maxLength": 100},
+        "text": {"type": "array", "items": {"type": "string"}},
         "label": {"type": "string", "maxLength": 500},
         "data": {
             "type": ["object", "null"],
@@ -26,6 +28,7 @@ NODE_SCHEMA: dict[str, Any] = {
                 },
                 "retry": retrying.SCHEMA,
                 "timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
+                "lease": _LEASE,
                 "side_effects": {"type": "boolean"},
             },
         },
@@ -44,7 +47,6 @@ EDGE_SCHEMA: dict[str, Any] = {
     },
 }
 _PERCENT = {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}
-_MAX_FAILURES = {"anyOf": [{"type": "integer", "minimum": 0}, _PERCENT, {"type": "null"}]}
 GRAPH_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["nodes", "edges"],
@@ -57,11 +59,10 @@ GRAPH_SCHEMA: dict[str, Any] = {
             "type": ["object", "null"],
             "properties": {
                 "failure_policy": {"enum": ["continue", "stop"]},
-                "max_failures": {
-                    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}, {"type": "null"}]
-                },
+                "max_failures": {"anyOf": [{"type": "integer", "minimum": 0}, _PERCENT, {"type": "null"}]},
                 "max_steps": {"type": ["integer", "null"], "minimum": 1},
                 "retry": retrying.SCHEMA,
+                "lease": _LEASE,
                 "store": {
                     "type": "object",
                     "properties": {"required_keys": {"type": "array", "items": _ID, "uniqueItems": True}, "default_values": {"type": "object"}},

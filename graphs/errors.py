@@ -1,4 +1,4 @@
-"""The application's errors. Each knows its HTTP status and says in one sentence what is wrong; `graphs.api.errors` renders them."""
+"""The application's errors. Each knows its HTTP status and says in one sentence (or a list) what is wrong; `graphs.api.errors` renders them."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ class StateManagerError(Exception):
 
     status = 400
 
-    def __init__(self, message: str, **extra: Any) -> None:
-        super().__init__(message)
-        self.extra = extra
+    def __init__(self, detail: Any, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail, self.extra = detail, extra
 
 
 class NotFound(StateManagerError):

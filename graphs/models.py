@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from graphs import plan
+from graphs import cron, plan
 from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet
 
 
@@ -50,6 +50,9 @@ class ApiKey(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    per_minute = models.PositiveIntegerField("requests a minute", null=True, blank=True, help_text="How many it may make; empty: any number.")
+    minute = models.DateTimeField(null=True, editable=False)
+    minute_count = models.PositiveIntegerField(default=0, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = ApiKeyQuerySet.as_manager()
@@ -120,6 +123,7 @@ class GraphVersion(models.Model):
     definition = models.JSONField()
     checksum = models.CharField(max_length=64)
     note = models.CharField(max_length=500, blank=True)
+    problems = models.JSONField(default=list, blank=True, help_text="Why it can't run: what the registered nodes and the secrets lack.")
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
 
@@ -141,6 +145,51 @@ class GraphVersion(models.Model):
     @property
     def plan(self) -> "plan.Plan":
         return plan_of(self.pk)
+
+
+class Secret(models.Model):
+    """A value that nodes of one graph may ask for, encrypted (`graphs.secrets`). It is shown nowhere."""
+
+    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="secrets")
+    name = models.CharField(max_length=200)
+    token = models.TextField(editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["graph_id", "name"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["graph", "name"], name="secret_once_per_graph"), _filled("name", "secret_named")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CronTrigger(models.Model):
+    """A schedule on which a graph is started; `graphs.cron` reads the expression, `runs.scheduling` fires it."""
+
+    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="triggers")
+    expression = models.CharField(max_length=200, help_text="minute hour day-of-month month day-of-week")
+    time_zone = models.CharField(max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin.")
+    enabled = models.BooleanField(default=True)
+    next_at = models.DateTimeField(null=True, editable=False)
+    last_fired_at = models.DateTimeField(null=True, editable=False)
+    missed = models.PositiveIntegerField(default=0, editable=False, help_text="Due times that passed while nothing was there to fire them.")
+    error = models.TextField(blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "cron trigger"
+        ordering = ["graph_id", "expression"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["graph", "expression", "time_zone"], name="trigger_once_per_graph")]
+        indexes: ClassVar = [models.Index(fields=["next_at"], condition=Q(enabled=True, next_at__isnull=False), name="trigger_due")]
+
+    def __str__(self) -> str:
+        return f"{self.expression} ({self.time_zone})"
+
+    def clean(self) -> None:
+        try:
+            cron.check(self.expression, self.time_zone)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
 
 
 class Dataset(models.Model):

@@ -2,7 +2,7 @@
 
 from graphs.errors import Malformed
 
-LIMITS = {"namespace": 100, "graph": 200, "dataset": 200, "run id": 200}
+LIMITS = {"namespace": 100, "graph": 200, "dataset": 200, "run id": 200, "secret": 200}
 
 
 def checked(kind: str, name: str) -> str:

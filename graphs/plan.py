@@ -2,7 +2,8 @@
 
 A definition is JSON: `nodes` [{id, kind, namespace, label?, data?, position?}], `edges` [{id?, from, to, data?}], and
 optionally `inputs` (JSON Schema of the run's inputs), `settings` and `metadata`. `data` of a node may hold `inputs`, `unites`
-{identifier, strategy}, `retry`, `timeout` (seconds) and `side_effects`; `data.when` of an edge is a condition on `outputs`.
+{identifier, strategy}, `retry`, `timeout`, `lease` (seconds) and `side_effects`; `data.when` of an edge is a condition on `outputs`.
+Publishing adds to a node `text`: those of its inputs that its registered schema wants as text.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ class PlanNode:
     all_done: bool
     policy: retrying.Policy
     timeout: float | None
+    lease: float | None
     side_effects: bool
 
     @cached_property
@@ -118,12 +120,13 @@ def _node(node: Mapping[str, Any], index: int, shape: Topology, conditions: Mapp
         index=index,
         kind=node["kind"],
         worker_namespace="" if node["namespace"] == BUILTIN else node["namespace"],
-        render=references.compiled(inputs),
+        render=references.compiled(inputs, node.get("text") or ()),
         needs=tuple(dict.fromkeys(references.find(inputs))),
         edges=tuple(edge(to) for to in shape.children[node["id"]]),
         unites=unites.get("identifier", ""),
         all_done=unites.get("strategy") == "ALL_DONE",
         policy=retrying.Policy.of(settings.get("retry"), data.get("retry")),
         timeout=data.get("timeout"),
+        lease=data.get("lease") or settings.get("lease"),
         side_effects=bool(data.get("side_effects")),
     )

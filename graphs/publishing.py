@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
-from graphs import errors, names, payloads, validation
+from graphs import errors, names, payloads, references, validation
+from graphs.access import SYSTEM, Caller
 from graphs.models import Graph, GraphVersion, Namespace, RegisteredNode
 from graphs.plan import BUILTIN
 from graphs.validation import Kind, Problem
@@ -16,32 +17,88 @@ from graphs.validation import Kind, Problem
 MEMBERS = ("nodes", "edges", "inputs", "settings", "metadata")
 
 
-def check(namespace: str, definition: Any) -> list[Problem]:
+def check(namespace: str, definition: Any, caller: Caller = SYSTEM) -> list[Problem]:
     """Everything wrong with a definition in this namespace."""
-    return validation.problems(definition, _Kinds(namespace, definition).find)
+    return validation.problems(definition, Kinds(namespace, definition, caller).find)
 
 
-def publish(namespace: Namespace, name: str, definition: Mapping[str, Any], user: Any = None, note: str = "") -> Graph:
+def publish(namespace: Namespace, name: str, definition: Mapping[str, Any], caller: Caller = SYSTEM, note: str = "") -> Graph:
     """Make this the graph's current version. Raises InvalidGraph with every problem; the former version then stays."""
+    kinds = Kinds(namespace.name, definition, caller)
+    found = judged(definition, kinds, None)
+    if found:
+        raise errors.InvalidGraph(f"Graph validation failed: {summary(found)}", errors=[problem.as_json() for problem in found])
+    return store(namespace, name, kinds.resolved(definition), [], caller, note)
+
+
+def judged(definition: Mapping[str, Any], kinds: "Kinds", secrets: Collection[str] | None) -> list[Problem]:
+    """The problems of a definition. Raises Malformed when it isn't storable JSON."""
     try:
         payloads.dump(definition)
     except payloads.NotJson as error:
         raise errors.Malformed(f"The definition can't be stored: {error}.") from None
-    name = names.checked("graph", name)
-    kinds = _Kinds(namespace.name, definition)
-    if found := validation.problems(definition, kinds.find):
-        raise errors.InvalidGraph(f"Graph validation failed: {summary(found)}", errors=[problem.as_json() for problem in found])
-    resolved = kinds.resolved({key: definition[key] for key in MEMBERS if definition.get(key) is not None})
+    return validation.problems(definition, kinds.find, secrets)
+
+
+@transaction.atomic
+def store(namespace: Namespace, name: str, resolved: Mapping[str, Any], problems: Iterable[Problem], caller: Caller, note: str = "") -> Graph:
+    """Make a resolved definition the graph's current version. One with problems is kept, too, but no run starts with it."""
     checksum = hashlib.sha256(json.dumps(resolved, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    with transaction.atomic():
-        graph, _ = Graph.objects.get_or_create(namespace=namespace, name=name)
-        graph = Graph.objects.select_for_update(of=("self",)).with_version().get(pk=graph.pk)
-        if graph.current and graph.current.checksum == checksum:
-            return graph
-        last = graph.versions.order_by("-number").values_list("number", flat=True).first() or 0
-        graph.current = GraphVersion.objects.create(graph=graph, number=last + 1, definition=resolved, checksum=checksum, created_by=user, note=note)
-        Graph.objects.filter(pk=graph.pk).update(current=graph.current, updated_at=timezone.now())
+    graph, _ = Graph.objects.get_or_create(namespace=namespace, name=names.checked("graph", name))
+    graph = Graph.objects.select_for_update(of=("self",)).with_version().get(pk=graph.pk)
+    wrong = [problem.as_json() for problem in problems]
+    if graph.current and graph.current.checksum == checksum:
+        _judge(graph.current, wrong)
+        return graph
+    last = graph.versions.order_by("-number").values_list("number", flat=True).first() or 0
+    made = {"definition": resolved, "checksum": checksum, "problems": wrong, "created_by": caller.user, "note": note}
+    graph.current = GraphVersion.objects.create(graph=graph, number=last + 1, **made)
+    graph.updated_at = timezone.now()
+    Graph.objects.filter(pk=graph.pk).update(current=graph.current, updated_at=graph.updated_at)
     return graph
+
+
+def _judge(version: GraphVersion, problems: list[dict[str, Any]]) -> None:
+    """A version never changes, but what is registered around it does, and so may the verdict on it."""
+    if version.problems != problems:
+        version.problems = problems
+        GraphVersion.objects.filter(pk=version.pk).update(problems=problems)
+
+
+@transaction.atomic
+def roll_back(graph: Graph, number: int, caller: Caller) -> Graph:
+    """Make a former version the current one. Raises NotFound."""
+    graph = Graph.objects.select_for_update(of=("self",)).with_version().get(pk=graph.pk)
+    version = graph.versions.filter(number=number).first()
+    if version is None:
+        raise errors.NotFound(f"The graph {graph.name!r} has no version {number}.")
+    graph.current, graph.updated_at = version, timezone.now()
+    Graph.objects.filter(pk=graph.pk).update(current=version, updated_at=graph.updated_at)
+    rejudge(graph, caller)
+    return graph
+
+
+def rejudge(graph: Graph, caller: Caller = SYSTEM) -> bool:
+    """Judge the current version again, after what it depends on has changed; whether it can run."""
+    if graph.current is None:
+        return False
+    definition = graph.current.definition
+    kinds = Kinds(graph.namespace.name, definition, caller)
+    found = judged(definition, kinds, set(graph.secrets.values_list("name", flat=True)))
+    store(graph.namespace, graph.name, kinds.resolved(definition), found, caller, graph.current.note)
+    return not found
+
+
+def reconsider(registered: Iterable[RegisteredNode]) -> int:
+    """Judge the graphs again that lacked these nodes; how many are valid now is the answer."""
+    nodes = {(node.namespace_id, node.name) for node in registered}
+    waiting = Graph.objects.with_version().exclude(current=None).exclude(current__problems=[])
+    lacking = [
+        graph
+        for graph in waiting.filter(namespace__in={namespace for namespace, _ in nodes})
+        if {node["kind"] for node in graph.current.definition["nodes"]} & {name for _, name in nodes}
+    ]
+    return sum(rejudge(graph) for graph in lacking)
 
 
 def summary(problems: Iterable[Problem]) -> str:
@@ -49,17 +106,21 @@ def summary(problems: Iterable[Problem]) -> str:
     return "; ".join(f"{f'{problem.nodeId}: ' if problem.nodeId else ''}{problem.message}" for problem in problems)
 
 
-class _Kinds:
-    """The registered nodes that a definition may name: those of its own namespace before the built-in ones."""
+class Kinds:
+    """The registered nodes that a definition may name: those of its own namespace before the built-in ones, and others that the caller sees.
 
-    def __init__(self, namespace: str, definition: Any) -> None:
+    With `every_input` a node of a worker needs all inputs of its schema, whether it has defaults for them or not (the rule of `/v0`).
+    """
+
+    def __init__(self, namespace: str, definition: Any, caller: Caller, every_input: bool = False) -> None:
         nodes = definition.get("nodes") if isinstance(definition, dict) else None
         named = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
         names = {node["kind"] for node in named if isinstance(node.get("kind"), str) and "\x00" not in node["kind"]}
         wanted = {namespace, BUILTIN} | {node["namespace"] for node in named if isinstance(node.get("namespace"), str) and "\x00" not in node["namespace"]}
-        self.own = namespace
+        self.own, self.every_input = namespace, every_input
         found = RegisteredNode.objects.filter(name__in=names, namespace__name__in=wanted).select_related("namespace")
-        self.known = {(node.namespace.name, node.name): node for node in found}
+        seen = (node for node in found if node.namespace.name == BUILTIN or caller.sees(node.namespace_id))
+        self.known = {(node.namespace.name, node.name): node for node in seen}
 
     def _where(self, namespace: str, name: str) -> str | None:
         places = [namespace] if namespace else [self.own, BUILTIN]
@@ -70,9 +131,38 @@ class _Kinds:
         if place is None:
             return None
         node = self.known[place, name]
-        return Kind(place, node.inputs_schema, node.outputs_schema)
+        schema = node.inputs_schema
+        if self.every_input and node.executor == RegisteredNode.Executor.WORKER:
+            schema = {**schema, "required": list(schema.get("properties") or {})}
+        return Kind(place, schema, _closed(node), tuple(node.secrets))
 
-    def resolved(self, definition: dict[str, Any]) -> dict[str, Any]:
-        """The definition with each node's namespace written out, so that a version means the same for ever."""
-        nodes = [{**node, "namespace": self._where(node.get("namespace") or "", node["kind"])} for node in definition["nodes"]]
-        return {**definition, "nodes": nodes}
+    def resolved(self, definition: Mapping[str, Any]) -> dict[str, Any]:
+        """The definition with each node's namespace and text inputs written out, so that a version means the same for ever."""
+        members = {key: definition[key] for key in MEMBERS if definition.get(key) is not None}
+        return {**members, "nodes": [self._resolved(node) for node in definition["nodes"]]}
+
+    def _resolved(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        place = self._where(node.get("namespace") or "", node["kind"])
+        plain = {**{key: value for key, value in node.items() if key != "text"}, "namespace": place or node.get("namespace") or self.own}
+        schema = self.known[place, node["kind"]].inputs_schema if place else {}
+        inputs = (node.get("data") or {}).get("inputs") or {}
+        text = [key for key, value in inputs.items() if _wants_text(schema, key) and _is_placeholder(value)]
+        return {**plain, "text": text} if text else plain
+
+
+def _closed(node: RegisteredNode) -> Mapping[str, Any]:
+    """The outputs of a worker's node are those that it declares, unless its schema says that there may be more."""
+    closed = node.executor == RegisteredNode.Executor.WORKER and "properties" in node.outputs_schema
+    return {"additionalProperties": False, **node.outputs_schema} if closed else node.outputs_schema
+
+
+def _wants_text(schema: Mapping[str, Any], name: str) -> bool:
+    member = (schema.get("properties") or {}).get(name)
+    return isinstance(member, dict) and member.get("type") == "string"
+
+
+def _is_placeholder(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    pieces = references.parse(value)
+    return len(pieces) == 1 and isinstance(pieces[0], references.Reference)

@@ -7,7 +7,7 @@ is exactly one placeholder becomes the referenced value with its JSON type; insi
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +77,11 @@ def find(value: Any) -> Iterator[Reference]:
             yield from find(item)
 
 
-def compiled(value: Any) -> Callable[[Resolve], Any]:
-    """A function that renders the value again and again without parsing it again."""
+def compiled(value: Any, text: Collection[str] = ()) -> Callable[[Resolve], Any]:
+    """A function that renders the value again and again without parsing it again; members named in `text` become text."""
+    if text and isinstance(value, dict):
+        each = {key: _as_text_from(compiled(item)) if key in text else compiled(item) for key, item in value.items()}
+        return lambda resolve: {key: render(resolve) for key, render in each.items()}
     if isinstance(value, str) and _OPEN in value:
         pieces = parse(value)
         if len(pieces) == 1 and isinstance(pieces[0], Reference):
@@ -92,6 +95,10 @@ def compiled(value: Any) -> Callable[[Resolve], Any]:
         items = [compiled(item) for item in value]
         return lambda resolve: [render(resolve) for render in items]
     return lambda resolve: value
+
+
+def _as_text_from(render: Callable[[Resolve], Any]) -> Callable[[Resolve], str]:
+    return lambda resolve: as_text(render(resolve))
 
 
 def as_text(value: Any) -> str:

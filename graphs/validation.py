@@ -4,7 +4,7 @@ Malformed nodes and edges are reported and left out, and the rest is judged with
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,16 +25,20 @@ def schema_validator(schema: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake. `type` is a word for programs, `path` a JSON pointer into the definition."""
+    """One mistake. `type` is a word for programs, `path` a JSON pointer into the definition.
+
+    `registry` says that the definition is sound in itself, but doesn't fit the registered nodes or the given secrets.
+    """
 
     type: str
     message: str
     path: str
     nodeId: str | None = None  # noqa: N815  (the wire name, contract of seed 004)
     edgeId: str | None = None  # noqa: N815
+    registry: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "registry"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Kind:
     namespace: str
     inputs_schema: Mapping[str, Any] | None
     outputs_schema: Mapping[str, Any] | None
+    secrets: tuple[str, ...] = ()
 
 
 FindKind = Callable[[str, str], Kind | None]  # (namespace or "", name)
@@ -51,8 +56,11 @@ FindKind = Callable[[str, str], Kind | None]  # (namespace or "", name)
 _graph_shape, _node_shape, _edge_shape = (schema_validator(schema) for schema in (GRAPH_SCHEMA, NODE_SCHEMA, EDGE_SCHEMA))
 
 
-def problems(definition: Any, find_kind: FindKind) -> list[Problem]:
-    """Everything wrong with the definition, in reading order; an empty list means that it can run."""
+def problems(definition: Any, find_kind: FindKind, secrets: Collection[str] | None = None) -> list[Problem]:
+    """Everything wrong with the definition, in reading order; an empty list means that it can run.
+
+    `secrets` are the names of the graph's secrets; without them it isn't looked at what the nodes ask for.
+    """
     found = list(_misshapen(_graph_shape, definition, ""))
     if not isinstance(definition, dict) or not all(isinstance(definition.get(key), list) for key in ("nodes", "edges")):
         return found
@@ -67,7 +75,7 @@ def problems(definition: Any, find_kind: FindKind) -> list[Problem]:
         found += wrong
         if not wrong:
             edges.append((at, edge))
-    return found + list(_Judge(definition, nodes, edges, find_kind).everything())
+    return found + list(_Judge(definition, nodes, edges, find_kind, secrets).everything())
 
 
 def _text(value: Any, key: str) -> str | None:
@@ -86,7 +94,15 @@ def _misshapen(validator: Any, value: Any, at: str, node: str | None = None, edg
 class _Judge:
     """The rules that need more than one part of the definition, or the registry."""
 
-    def __init__(self, definition: Mapping[str, Any], nodes: list[tuple[int, Any]], edges: list[tuple[int, Any]], find_kind: FindKind) -> None:
+    def __init__(
+        self,
+        definition: Mapping[str, Any],
+        nodes: list[tuple[int, Any]],
+        edges: list[tuple[int, Any]],
+        find_kind: FindKind,
+        secrets: Collection[str] | None,
+    ) -> None:
+        self.secrets = secrets
         self.settings = definition.get("settings") if isinstance(definition.get("settings"), dict) else {}
         self.inputs = definition.get("inputs")
         self.nodes, self.edges = nodes, edges
@@ -97,6 +113,7 @@ class _Judge:
         yield from self._duplicates()
         yield from self._edges()
         yield from self._kinds()
+        yield from self._asked_secrets()
         yield from self._inputs_schema()
         shape = None
         try:
@@ -113,7 +130,7 @@ class _Judge:
         for at, node in self.nodes:
             if counts[node["id"]] > 1 and node["id"] in seen:
                 yield Problem("duplicate_id", f"the id {node['id']!r} stands {counts[node['id']]} times", f"/nodes/{at}/id", node["id"])
-            if node["id"] in ("store", "run"):
+            if node["id"] == "store":
                 yield Problem("invalid_config", f"the id {node['id']!r} is reserved", f"/nodes/{at}/id", node["id"])
             seen.add(node["id"])
 
@@ -136,7 +153,14 @@ class _Judge:
         for at, node in self.nodes:
             if self.kinds[node["id"]] is None:
                 where = f"namespace {node['namespace']!r}" if node.get("namespace") else "this namespace"
-                yield Problem("unknown_node", f"no node {node['kind']!r} is registered in {where}", f"/nodes/{at}/kind", node["id"])
+                yield Problem("unknown_node", f"no node {node['kind']!r} is registered in {where}", f"/nodes/{at}/kind", node["id"], registry=True)
+
+    def _asked_secrets(self) -> Iterator[Problem]:
+        for at, node in self.nodes:
+            kind = self.kinds[node["id"]]
+            for name in kind.secrets if kind and self.secrets is not None else ():
+                if name not in (self.secrets or ()):
+                    yield Problem("missing_secret", f"{node['kind']} asks for the secret {name!r}", f"/nodes/{at}/kind", node["id"], registry=True)
 
     def _inputs_schema(self) -> Iterator[Problem]:
         if isinstance(self.inputs, dict):
@@ -188,6 +212,8 @@ class _Judge:
             for reference in found:
                 if wrong := self._unknown(reference, node["id"], shape):
                     yield Problem("unknown_reference", wrong, f"{place}/{key}", node["id"])
+                elif wrong := self._no_output(reference):
+                    yield Problem("unknown_reference", wrong, f"{place}/{key}", node["id"], registry=True)
         if kind := self.kinds[node["id"]]:
             yield from self._against_schema(node, inputs, kind, place, is_root=bool(shape and node["id"] in shape.roots))
 
@@ -202,7 +228,10 @@ class _Judge:
             return f"{reference} names no node of this graph"
         if shape and reference.node not in shape.ancestors[node] | {shape.dominator[node]}:
             return f"{reference} is not an output of a node before {node!r}"
-        kind = self.kinds[reference.node]
+        return None
+
+    def _no_output(self, reference: references.Reference) -> str | None:
+        kind = self.kinds.get(reference.node) if reference.source == "node" else None
         declared = (kind.outputs_schema or {}).get("properties") if kind else None
         if declared is not None and reference.path[0] not in declared and not (kind and (kind.outputs_schema or {}).get("additionalProperties", True)):
             return f"{reference.node!r} has no output {reference.path[0]!r}; it has {', '.join(declared) or 'none'}"
@@ -216,17 +245,21 @@ class _Judge:
         given_by_run = set((self.inputs or {}).get("properties") or {}) if is_root and isinstance(self.inputs, dict) else set()
         for name in kind.inputs_schema.get("required") or []:
             if name not in inputs and name not in given_by_run:
-                yield Problem("missing_field", f"{node['kind']} needs the input {name!r}", f"{place}/{name}", node["id"])
+                yield Problem("missing_field", f"{node['kind']} needs the input {name!r}", f"{place}/{name}", node["id"], registry=True)
         for name, value in inputs.items():
             if name not in properties:
                 if kind.inputs_schema.get("additionalProperties") is False:
                     yield Problem(
-                        "invalid_config", f"{node['kind']} has no input {name!r}; it has {', '.join(properties) or 'none'}", f"{place}/{name}", node["id"]
+                        "invalid_config",
+                        f"{node['kind']} has no input {name!r}; it has {', '.join(properties) or 'none'}",
+                        f"{place}/{name}",
+                        node["id"],
+                        registry=True,
                     )
             elif not _has_placeholder(value):
                 schema = {**properties[name], "$defs": kind.inputs_schema.get("$defs") or {}}
                 for error in schema_validator(schema).iter_errors(value):
-                    yield Problem("type_mismatch", f"{name}: {error.message}"[:300], f"{place}/{name}", node["id"])
+                    yield Problem("type_mismatch", f"{name}: {error.message}"[:300], f"{place}/{name}", node["id"], registry=True)
 
 
 def _has_placeholder(value: Any) -> bool:

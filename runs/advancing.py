@@ -151,10 +151,9 @@ def place_of(run: RunFacts, identifier: str, path: str, wanted: str) -> Place:
 
 @lru_cache(maxsize=10_000)
 def indexes(plan: Plan, node: str) -> frozenset[str]:
-    """The indexes, as text, of a node and all its ancestors: the fan-outs that a path up to it may hold."""
-    if node == ROOT:
-        return frozenset()
-    return frozenset(str(plan.nodes[name].index) for name in (*plan.shape.ancestors[node], node))
+    """The indexes, as text, of a node and all its ancestors: the fan-outs that a path up to it may hold. Branches of the run are above all."""
+    above = (*plan.shape.ancestors[node], node) if node != ROOT else ()
+    return frozenset({paths.BRANCH, *(str(plan.nodes[name].index) for name in above)})
 
 
 def _twin(outcome: Outcome) -> NewState | None:

@@ -1,7 +1,8 @@
 """Taking ready states: one statement that raises the fence and sets the lease by the database's clock.
 
-A worker asks for groups of node kinds, each with its own limit, so that it takes only what it can start. States that lost a lease
-are *suspects*: they are taken alone, so that a node which kills its process takes no other state with it.
+A worker of ours asks for groups of node kinds, each with its own limit, so that it takes only what it can start. States that lost a lease
+are *suspects*: they are taken alone, so that a node which kills its process takes no other state with it. An external worker asks for the
+nodes of its namespace and a number.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,8 @@ from runs.work import Claimed, RunFacts
 
 Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
 
-_READY = "status = 'CREATED' AND worker_namespace_id IS NULL AND NOT held AND due_at IS NOT NULL AND due_at <= {now}"
+_READY = "status = 'CREATED' AND worker_namespace_id {whose} AND NOT held AND due_at IS NOT NULL AND due_at <= {now}"
+OURS, THEIRS = "IS NULL", "= %s"
 _CLAIM = """
     UPDATE runs_state SET status = 'QUEUED', attempt = attempt + 1, worker = %s, lease_expires_at = {lease}, started_at = {now}, progress = 0
     WHERE id IN ({union}) AND status = 'CREATED'
@@ -34,16 +36,9 @@ def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "Fa
         return []
     statement = _statement(tuple((len(kinds), limit) for kinds, limit in groups), suspects)
     params = [*(kind for kinds, _ in groups for kind in kinds), worker, lease_seconds]
-    if sql.postgres():  # one statement is one transaction
-        rows = sql.run(statement, params)
-    elif not work_is_ready([kind for kinds, _ in groups for kind in kinds], suspects):
+    if not sql.postgres() and not work_is_ready([kind for kinds, _ in groups for kind in kinds], suspects):
         return []  # looking takes no lock, and SQLite has only one
-    else:
-        with transaction.atomic():
-            rows = sql.run(statement, params)
-            sql.send(_start(sql.among("id", "bigint")), [sql.choices({row[1] for row in rows})])
-    runs = facts.get({row[1] for row in rows})
-    return sorted((_claimed(row, runs) for row in rows if row[1] in runs), key=lambda state: state.id)
+    return _take(statement, params, facts)
 
 
 def _start(which: str) -> str:
@@ -56,15 +51,20 @@ def _statement(groups: tuple[tuple[int, int], ...], suspects: bool) -> str:
 
     The limits are part of the text: a prepared plan for an unknown limit would sort all that is ready.
     """
-    ready, lost = _READY.format(now=sql.now()), "lost > 0" if suspects else "lost = 0"
+    ready = f"{_READY.format(whose=OURS, now=sql.now())} AND {'lost > 0' if suspects else 'lost = 0'}"
+    named = ", ".join(f"g{at} AS ({_oldest(ready, kinds, limit, str(limit))})" for at, (kinds, limit) in enumerate(groups))
+    return _taking(named, " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups))))
 
-    def group(kinds: int, limit: int) -> str:
-        one = f"SELECT id, due_at FROM runs_state WHERE {ready} AND {lost} AND node = %s ORDER BY due_at, id LIMIT {limit}{sql.lock('UPDATE', skip=True)}"
-        every = " UNION ALL ".join(f"SELECT id, due_at FROM ({one}) k{at}" for at in range(kinds))
-        return f"SELECT id FROM ({every}) oldest ORDER BY due_at, id LIMIT {limit}"
 
-    named = ", ".join(f"g{at} AS ({group(kinds, limit)})" for at, (kinds, limit) in enumerate(groups))
-    union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups)))
+def _oldest(ready: str, kinds: int, each: int, limit: str) -> str:
+    """The oldest ready states of some kinds, each kind read from its own place in the index."""
+    one = f"SELECT id, due_at FROM runs_state WHERE {ready} AND node = %s ORDER BY due_at, id LIMIT {each}{sql.lock('UPDATE', skip=True)}"
+    every = " UNION ALL ".join(f"SELECT id, due_at FROM ({one}) k{at}" for at in range(kinds))
+    return f"SELECT id FROM ({every}) oldest ORDER BY due_at, id LIMIT {limit}"
+
+
+def _taking(named: str, union: str) -> str:
+    """Take the states that the union names, and on PostgreSQL start their runs."""
     take = _CLAIM.format(union=union, now=sql.now(), lease=sql.later("%s"))
     if sql.postgres():
         start = _start("id IN (SELECT run_id FROM taken)")
@@ -72,7 +72,36 @@ def _statement(groups: tuple[tuple[int, int], ...], suspects: bool) -> str:
     return f"WITH {named} {take}"
 
 
-def _claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
+def claim_for_worker(worker: str, namespace: int, kinds: Sequence[str], limit: int, lease_seconds: float, facts: "FactsCache") -> list[Claimed]:
+    """Up to `limit` ready states of these nodes of a namespace, oldest first, now held by an external worker."""
+    params = [each for kind in kinds for each in (namespace, kind)]
+    statement = _worker_statement(len(kinds), 1 << (limit - 1).bit_length())
+    if not sql.postgres():
+        ready = " UNION ALL ".join([f"SELECT 1 FROM runs_state WHERE {_READY.format(whose=THEIRS, now=sql.now())} AND node = %s"] * len(kinds))
+        if not sql.run(f"SELECT * FROM ({ready}) r LIMIT 1", params):
+            return []  # looking takes no lock
+    return _take(statement, [*params, limit, worker, lease_seconds], facts)
+
+
+@cache
+def _worker_statement(kinds: int, each: int) -> str:
+    """`each` is a power of two, so that there are few statements to prepare."""
+    ready = _READY.format(whose=THEIRS, now=sql.now())
+    return _taking(f"g0 AS ({_oldest(ready, kinds, each, '%s')})", "SELECT id FROM g0")
+
+
+def _take(statement: str, params: Sequence[Any], facts: "FactsCache") -> list[Claimed]:
+    if sql.postgres():  # one statement is one transaction
+        rows = sql.run(statement, params)
+    else:
+        with transaction.atomic():
+            rows = sql.run(statement, params)
+            sql.send(_start(sql.among("id", "bigint")), [sql.choices({row[1] for row in rows})])
+    runs = facts.get({row[1] for row in rows})
+    return sorted((claimed(row, runs) for row in rows if row[1] in runs), key=lambda state: state.id)
+
+
+def claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
     state, run, identifier, path, inputs, attempt, parent, retry_count, lost, answer = row
     return Claimed(sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost, sql.loads(answer))
 
@@ -80,7 +109,7 @@ def _claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
 def work_is_ready(kinds: Iterable[str], suspects: bool | None = None) -> bool:
     """Whether a state of one of these nodes could be claimed now; of suspects, of the others, or of both."""
     lost = {None: "", True: " AND lost > 0", False: " AND lost = 0"}[suspects]
-    statement = f"SELECT 1 FROM runs_state WHERE {_READY.format(now=sql.now())}{lost} AND {sql.among('node', 'text')} LIMIT 1"
+    statement = f"SELECT 1 FROM runs_state WHERE {_READY.format(whose=OURS, now=sql.now())}{lost} AND {sql.among('node', 'text')} LIMIT 1"
     return bool(sql.run(statement, [sql.choices(kinds)]))
 
 
@@ -98,13 +127,17 @@ class FactsCache:
         self._limit = limit
 
     def get(self, run_ids: Iterable[int]) -> dict[int, RunFacts]:
-        wanted = set(run_ids)
-        if missing := wanted - self._known.keys():
-            if len(self._known) + len(missing) > self._limit:
-                self._known = {key: self._known[key] for key in wanted - missing}
+        wanted, known = set(run_ids), self._known
+        found = {key: known[key] for key in wanted if key in known}
+        if missing := wanted - found.keys():
+            if len(known) + len(missing) > self._limit:
+                known = self._known = dict(found)
             for row in sql.run(sql.statement(_FACTS, among=("r.id", "bigint")), [sql.choices(missing)]):
-                self._known[row[0]] = RunFacts(*row[:6], sql.loads(row[6]), sql.loads(row[7]))  # type: ignore[call-arg]
-        return {key: self._known[key] for key in wanted if key in self._known}
+                found[row[0]] = known[row[0]] = RunFacts(row[0], row[1], row[2], row[3], row[4] or 0, row[5], sql.loads(row[6]), sql.loads(row[7]))
+        return found
+
+    def clear(self) -> None:
+        self._known = {}
 
 
 _HELD = """
@@ -116,4 +149,4 @@ def held(condition: str, params: Sequence[Any], facts: FactsCache | None = None)
     """States as their holders see them, whoever that is; for reports by id and for the sweeper."""
     rows = sql.run(_HELD.format(condition=condition), params)
     runs = (facts or FactsCache()).get({row[1] for row in rows})
-    return [_claimed(row, runs) for row in rows if row[1] in runs]
+    return [claimed(row, runs) for row in rows if row[1] in runs]

@@ -25,8 +25,8 @@ def delete_run(run: Run) -> None:
         _erase([run.pk])
 
 
-def delete_graph(graph: Graph) -> None:
-    """Delete a graph with its versions and runs, active ones included: what they still hold is dropped."""
+def delete_graph(graph: Graph) -> int:
+    """Delete a graph with its versions and runs, active ones included: what they still hold is dropped. Says how many runs there were."""
     with transaction.atomic():
         runs = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
         ledger.lock(runs)
@@ -34,6 +34,7 @@ def delete_graph(graph: Graph) -> None:
         Graph.objects.filter(pk=graph.pk).update(current=None)
         graph.versions.all().delete()
         graph.delete()
+    return len(runs)
 
 
 def _erase(runs: list[int]) -> None:

@@ -18,13 +18,13 @@ from django.db import InterfaceError, OperationalError, connection
 
 from graphs.nodes.base import registry
 from runs import claiming, finishing, queueing, reporting, sql
+from runs.finishing import MAX_SLICE
 from runs.lanes import Lane, emptied, has_side_effects
 from runs.ledger import Ledger
 from runs.work import Claimed, Lease, NewState, Outcome
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-MAX_SLICE = 100
 SLICE_SECONDS = 0.020
 FAST_SECONDS = 0.002
 BUSY_SECONDS = 15.0  # so long a drain may go on claiming beside a slow node

@@ -24,6 +24,7 @@ from runs.work import Claimed, Lease, Line, NewState, Outcome
 
 log = logging.getLogger(__name__)
 LOST_LEASES = 3
+MAX_SLICE = 100  # outcomes that one transaction records
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class Slice:
 
     accepted: dict[str, str] = field(default_factory=dict)
     leased: list[Claimed] = field(default_factory=list)
-    left_over: bool = False  # states became ready that nobody holds
+    left_over: bool = False  # states of our own nodes became ready that nobody holds
     books: dict[int, Ledger] = field(default_factory=dict)
 
     def add(self, other: "Slice") -> None:
@@ -274,6 +275,6 @@ def _rows(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | None
         mine = lease if lease and free and lease.wants(state) else None
         if mine:
             done.leased.append(state.claimed())
-        done.left_over = done.left_over or (free and not mine)
+        done.left_over = done.left_over or (free and not mine and not state.run.plan.nodes[state.identifier].worker_namespace)
         table.append(storing.new_row(state, book.held, mine))
     return table

@@ -102,6 +102,7 @@ class Run(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["run_id"], name="run_by_thread"),
             models.Index(fields=["-created_at", "-id"], name="run_newest"),
+            models.Index(fields=["namespace", "-created_at", "-id"], name="run_newest_of_namespace"),
             models.Index(fields=["status", "-id"], name="run_by_status"),
             models.Index(fields=["graph", "-id"], name="run_of_graph"),
         ]
@@ -128,6 +129,7 @@ class State(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     retry_count = models.PositiveIntegerField(default=0)
     joined = models.BooleanField(default=False)
+    fanout_id = models.CharField(max_length=200, blank=True, default="", db_default="", help_text="Of a manual retry: what its caller named it.")
     watched = models.BooleanField(default=False, help_text="A join waits for states of this node.")
     identifier = models.CharField(max_length=200, db_collation=None)
     node = models.CharField(max_length=200)
@@ -162,6 +164,7 @@ class State(models.Model):
             ),
             models.CheckConstraint(condition=Q(progress__gte=0, progress__lte=1), name="state_progress_share"),
             models.UniqueConstraint(fields=["run", "identifier", "path"], condition=Q(joined=True), name="join_once"),
+            models.UniqueConstraint(fields=["run", "identifier", "fanout_id"], condition=~Q(fanout_id=""), name="manual_retry_once"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["run", "identifier", "path"], name="state_of_run"),
@@ -172,7 +175,7 @@ class State(models.Model):
                 name="state_ready",
             ),
             models.Index(
-                fields=["worker_namespace", "node", "due_at"],
+                fields=["worker_namespace", "node", "due_at", "id"],
                 condition=Q(status=statuses.CREATED, worker_namespace__isnull=False, held=False, due_at__isnull=False),
                 name="state_ready_for_worker",
             ),

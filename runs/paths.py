@@ -7,9 +7,10 @@ fan-out leaves its state at "2:-". A node with a single output adds no part. Whi
 from collections.abc import Collection
 
 EMPTY = "-"
+BRANCH = "r"  # in the place of a node's index: a branch of the run itself (`runs.creating`)
 
 
-def below(path: str, index: int, item: int | str) -> str:
+def below(path: str, index: int | str, item: int | str) -> str:
     """The path of output `item` of the node with this index."""
     part = f"{index}:{item}"
     return f"{path}.{part}" if path else part

@@ -30,6 +30,10 @@ class StateQuerySet(models.QuerySet[Any]):
         """Set the status where the move is legal; how many rows moved is the answer."""
         return self.filter(status__in=statuses.STATE_MOVES[to]).update(status=to, **values)
 
+    def summary(self) -> dict[str, int]:
+        """How many there are of each status."""
+        return dict(self.values_list("status").annotate(models.Count("pk")).order_by())
+
     def fill_inputs(self, states: Iterable[Any]) -> None:
         """Give the siblings of fan-outs, which are stored without inputs, those of the first one; one query, if there are any."""
         bare = {(state.run_id, state.identifier, paths.first_sibling(state.path)): None for state in states if state.inputs is None}

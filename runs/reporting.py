@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.4
 ALIVE_SECONDS = 1.0
-Report = tuple[Claimed, list[Line], float]  # the state, its new lines, how far it is
+Report = tuple[Claimed, list[Line], float | None]  # the state, its new lines, how far it is, if that is known
 
 _RENEW = """
-    UPDATE runs_state SET lease_expires_at = {lease}, progress = v.progress FROM {v}
-    WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND runs_state.attempt = v.attempt RETURNING runs_state.id
+    UPDATE runs_state SET lease_expires_at = {lease}, progress = coalesce(v.progress, runs_state.progress) FROM {v}
+    WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt) RETURNING runs_state.id
 """
 
 
@@ -44,6 +44,8 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
         for state, _, fraction in mine:
             book = books[state.run.pk]
             book.current_node = state.identifier
+            if fraction is None:
+                continue
             known = book.tally.get(state.identifier, [1])[KNOWN] or 1
             book.progress = max(book.progress, min(book.share(fraction / known), 99))
         for pk in touched:

@@ -181,6 +181,13 @@ def stamp(value: datetime) -> str:
     return f"{text}+00" if postgres() else text
 
 
+def moment(value: Any) -> datetime | None:
+    """A time as the database returned it, aware."""
+    if value is None or isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(value).replace(tzinfo=UTC)
+
+
 def loads(value: Any) -> Any:
     """JSON that the database returned as text."""
     return json.loads(value) if isinstance(value, str) else value
@@ -197,6 +204,11 @@ def uuid7() -> str:
     chance = uuid.uuid4().int
     number = (millis & (2**48 - 1)) << 80 | 0x7 << 76 | (chance >> 68 & 0xFFF) << 64 | 0b10 << 62 | chance & (2**62 - 1)
     return f"{number:032x}"
+
+
+def made_at(key: str) -> datetime:
+    """The time within a UUID of version 7."""
+    return datetime.fromtimestamp(int(key[:12], 16) / 1000, UTC)
 
 
 def dashed(key: str) -> str:

@@ -84,6 +84,8 @@ def _startable(graph: Graph, options: RunOptions) -> Plan:
         raise errors.Malformed(f"The delay is from 0 to {MAX_DELAY_SECONDS:,} seconds.")
     if graph.current_id is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
+    if graph.current and graph.current.problems:
+        raise errors.InvalidGraph(f"The graph {graph} can't run: {'; '.join(each['message'] for each in graph.current.problems)}")
     plan = plan_of(graph.current_id)
     if plan.inputs_schema is not None:
         wrong = [f"{'/'.join(map(str, error.instance_path)) or 'inputs'}: {error.message}" for error in _input_errors(plan, options)]

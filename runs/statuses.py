@@ -9,11 +9,13 @@ State::
        │ run again, waits     │ │      next states ▶ NEXT_CREATED_ERROR
        └──────────────────────┘ └───── third lost ─▶ TIMEDOUT
     CREATED, QUEUED ── cancel or stop ─────────────▶ CANCELLED
+    ERRORED, NEXT_CREATED_ERROR, TIMEDOUT, CANCELLED ── retried by hand ──▶ RETRY_CREATED (and a new CREATED twin)
 
 Run::
 
     queued ─▶ running ◀─▶ paused        running ─▶ completed | partial | failed
     queued, running, paused ─▶ cancelled
+    partial, failed, cancelled ─ states retried by hand ─▶ running
 """
 
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ NEXT_CREATED_ERROR, PRUNED, CANCELLED, TIMEDOUT = "NEXT_CREATED_ERROR", "PRUNED"
 STATE_STATUSES = (CREATED, QUEUED, SUCCESS, ERRORED, RETRY_CREATED, NEXT_CREATED_ERROR, PRUNED, CANCELLED, TIMEDOUT)
 UNFINISHED = (CREATED, QUEUED)
 FAILED_STATES = (ERRORED, NEXT_CREATED_ERROR, TIMEDOUT)
+RETRYABLE = (*FAILED_STATES, CANCELLED)
 FINAL_STATES = tuple(word for word in STATE_STATUSES if word not in UNFINISHED)
 
 # to: from
@@ -31,7 +34,7 @@ STATE_MOVES: Mapping[str, frozenset[str]] = {
     CREATED: frozenset({QUEUED, CREATED}),
     SUCCESS: frozenset({QUEUED}),
     ERRORED: frozenset({QUEUED}),
-    RETRY_CREATED: frozenset({QUEUED}),
+    RETRY_CREATED: frozenset({QUEUED, *RETRYABLE}),
     NEXT_CREATED_ERROR: frozenset({QUEUED}),
     PRUNED: frozenset({QUEUED}),
     TIMEDOUT: frozenset({QUEUED}),
@@ -43,6 +46,7 @@ RUN_STATUSES = (RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CAN
 ACTIVE_RUNS = (RUN_QUEUED, RUNNING, PAUSED)
 ENDED_RUNS = (COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
 
+# Retries by hand (`runs.reopening`) lead back from an end; they write the run's books, not just its status.
 RUN_MOVES: Mapping[str, frozenset[str]] = {
     RUN_QUEUED: frozenset(),
     RUNNING: frozenset({RUN_QUEUED, PAUSED}),
@@ -58,7 +62,8 @@ RUN_ACTIONS: Mapping[str, tuple[str, ...]] = {
     RUN_QUEUED: ("cancel", "pause"),
     RUNNING: ("cancel", "pause"),
     PAUSED: ("cancel", "resume"),
-    **dict.fromkeys(ENDED_RUNS, ()),
+    COMPLETED: (),
+    **dict.fromkeys((PARTIAL, FAILED, RUN_CANCELLED), ("retry",)),
 }
 
 # Run Manager's `result` (seed 001), seed 003's RunStatus and node words, and the rows of /v0 (contract A.2).

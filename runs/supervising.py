@@ -19,13 +19,14 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
-from runs import queueing, reporting, rescuing
+from runs import queueing, reporting, rescuing, scheduling
 from runs.models import Cluster
 
 log = logging.getLogger(__name__)
 MISSED_PULSES = 3
 START_SECONDS = 15.0
 CHECK_READY_SECONDS = 1.0
+CHECK_SCHEDULE_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1
 
 
@@ -64,6 +65,7 @@ class Supervisor:
         try:
             close_old_connections()
             self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
+            self._every("schedule", CHECK_SCHEDULE_SECONDS, scheduling.fire_due)
             self._every("ready", CHECK_READY_SECONDS, rescuing.hint_ready)
             self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, time()))
             self._every("prune", 3600, queueing.prune)

@@ -76,6 +76,7 @@ class Outcome:
     emitted: int = 0
     lines: list[Line] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
+    refused: bool = False  # it is an error because of what a worker reported
 
 
 @dataclass(slots=True)

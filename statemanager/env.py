@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -75,6 +76,16 @@ def folder(name: str, path: Path) -> None:
 def words(name: str) -> list[str]:
     """A comma-separated list; blanks around the commas don't count."""
     return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def fernet_keys(name: str) -> list[str]:
+    """A comma-separated list of keys for `cryptography.fernet`: 32 bytes each, in URL-safe base64."""
+    for at, key in enumerate(words(name), 1):
+        try:
+            Fernet(key)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}: key {at} is not 32 bytes in URL-safe base64 (openssl rand -base64 32 | tr '+/' '-_').") from None
+    return words(name)
 
 
 def database(name: str) -> dict[str, Any] | None:

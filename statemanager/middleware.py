@@ -37,7 +37,7 @@ class RequestId:
         return response
 
 
-API_PREFIXES = ("/graphs", "/runs", "/datasets", "/schema", "/healthz", "/readyz", "/v0")
+API_PREFIXES = ("/graphs", "/runs", "/datasets", "/schema", "/healthz", "/readyz", "/health", "/v0")
 
 
 def is_api(path: str) -> bool:

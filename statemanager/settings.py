@@ -10,6 +10,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 from statemanager import env
@@ -19,12 +20,13 @@ VAR = Path(env.text("VAR_DIR", str(BASE_DIR / "var")))
 env.folder("VAR_DIR", VAR)
 
 
-def _embedded_secret() -> str:
-    path = VAR / "secret.key"
+def _embedded_secret(name: str, made: str) -> str:
+    """The text of this file below `var/`, which is made once and readable by its owner only."""
+    path = VAR / name
     if not path.exists():
-        draft = VAR / f"secret.key.{os.getpid()}"
+        draft = VAR / f"{name}.{os.getpid()}"
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(64))
+            file.write(made)
         with suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()
@@ -34,9 +36,12 @@ def _embedded_secret() -> str:
 _database = env.database("DATABASE_URL")
 EMBEDDED = _database is None or _database["ENGINE"] == "django.db.backends.sqlite3"
 DEBUG = env.flag("DEBUG", False)
-SECRET_KEY = env.text("SECRET_KEY") or (_embedded_secret() if EMBEDDED else "")
+SECRET_KEY = env.text("SECRET_KEY") or (_embedded_secret("secret.key", secrets.token_urlsafe(64)) if EMBEDDED else "")
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY must be set when DATABASE_URL names a PostgreSQL server.")
+SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS") or ([_embedded_secret("secrets.key", Fernet.generate_key().decode())] if EMBEDDED else [])
+if not SECRETS_KEYS:
+    raise ImproperlyConfigured("SECRETS_KEYS must be set when DATABASE_URL names a PostgreSQL server: openssl rand -base64 32 | tr '+/' '-_'")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or (["localhost", "127.0.0.1", "[::1]"] if EMBEDDED else [])
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS must list the host names of the site, separated by commas.")
@@ -54,7 +59,9 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "django_filters",
     "drf_spectacular",
+    "drf_spectacular_sidecar",
     *env.words("APPS"),
 ]
 MIDDLEWARE = [
@@ -126,6 +133,7 @@ FILE_UPLOAD_TEMP_DIR = None
 
 LEASE_SECONDS = env.number("LEASE_SECONDS", 30, 1, 3600)
 HEARTBEAT_SECONDS = env.number("HEARTBEAT_SECONDS", LEASE_SECONDS / 3, 0.2, 1200)
+WORKER_LEASE_SECONDS = env.number("WORKER_LEASE_SECONDS", 900, 1, 7 * 24 * 3600)
 SWEEP_SECONDS = env.number("SWEEP_SECONDS", 5, 0.2, 300)
 PULSE_SECONDS = env.number("PULSE_SECONDS", 4, 0.5, 60)
 GRACE_SECONDS = env.number("GRACE_SECONDS", 10, 1, 600)
@@ -180,6 +188,9 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"RunStatus": "runs.statuses.RUN_STATUSES", "StateStatus": "runs.statuses.STATE_STATUSES"},
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

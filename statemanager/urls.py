@@ -2,14 +2,15 @@
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import include, path
 from django.views import defaults
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView
 
 from graphs.api import errors, views
+from graphs.api.v0 import views as v0
 from runs.api import views as runs
-from statemanager import health
+from statemanager import health, urls_v0
 from statemanager.middleware import is_api
 
 urlpatterns = [
@@ -27,11 +28,15 @@ urlpatterns = [
     path("runs/<str:run_id>/cancel", runs.CancelView.as_view()),
     path("runs/<str:run_id>/pause", runs.PauseView.as_view()),
     path("runs/<str:run_id>/resume", runs.ResumeView.as_view()),
+    path("runs/<str:run_id>/retry", runs.RetryView.as_view()),
     path("runs/<str:run_id>/logs", runs.LogsView.as_view()),
     path("runs/<str:run_id>/states", runs.StatesView.as_view()),
     path("runs/<str:run_id>/states/<str:state>/answer", runs.AnswerView.as_view()),
     path("runs/<str:run_id>/artifacts", runs.ArtifactsView.as_view()),
     path("runs/<str:run_id>/artifacts/<str:artifact>", runs.ArtifactView.as_view(), name="artifact"),
+    path("health", v0.HealthView.as_view()),
+    path("v0/namespaces", v0.NamespacesView.as_view()),
+    path("v0/namespace/<str:ns>/", include(urls_v0)),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -29,6 +31,7 @@ def environment(**values: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
         "SECRET_KEY": "only-for-tests",
+        "SECRETS_KEYS": ",".join(settings.SECRETS_KEYS),
         "ALLOWED_HOSTS": "*",
         "HTTPS": "0",
         **FAST,
@@ -51,6 +54,36 @@ def supervised(workers: int = 2, **values: str) -> Iterator[subprocess.Popen[byt
             process.send_signal(signal.SIGTERM)
         process.wait(30)
         process.stderr.close()
+
+
+@contextmanager
+def served(**values: str) -> Iterator[str]:
+    """The web server on a free port of this machine; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    command += ["--blocking-threads", "4", "--no-access-log", "--log-level", "error", "statemanager.wsgi:application"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(**values), start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: process.poll() is None and _answers(f"{address}/health"))
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def until(condition: Callable[[], Any], seconds: float = 30, pause: float = 0.05) -> Any:

@@ -11,7 +11,9 @@ from django.db import connection
 
 from graphs import keys, publishing
 from graphs.models import Graph, Namespace, namespace_id, plan_of
+from graphs.nodes import declared
 from graphs.nodes.base import registry
+from runs import listing, working
 from runs.executing import Executor
 from runs.models import Run
 from runs.starting import RunOptions, start_run
@@ -63,6 +65,8 @@ def _fresh_caches() -> None:
     """Ids start again after a flush, so what was cached by id is forgotten."""
     plan_of.cache_clear()
     namespace_id.cache_clear()
+    for each in (keys, declared, working, listing):
+        each.forget()
     cache.clear()
 
 

@@ -30,6 +30,7 @@ if "STATEMANAGER_LANE" not in os.environ:
     if "PYTEST_XDIST_WORKER" in os.environ:  # for child processes; the controller's own would reach both lanes
         os.environ["STATEMANAGER_LANE"] = LANE
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
+os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")
 os.environ.setdefault("ALLOWED_HOSTS", "localhost,127.0.0.1,testserver")
 os.environ.setdefault("HTTPS", "0")
 os.environ.setdefault("LOG_LEVEL", "WARNING")

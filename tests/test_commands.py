@@ -35,6 +35,7 @@ def test_create_api_key_prints_only_the_key(namespace):
     out, _ = call("create_api_key")
     assert keys.find_key(out).all_namespaces
     ApiKey.objects.update(expires_at="2001-01-01T00:00Z")
+    keys.forget()
     assert keys.find_key(out) is None
     for wrong in ("tomorrow", "2001-01-01"):
         with pytest.raises(CommandError, match=re.escape(wrong)):

@@ -21,6 +21,8 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
             return None
         if (key := keys.find_key(text)) is None:
             raise exceptions.AuthenticationFailed("Invalid API key")
+        if wait := keys.admit(key):
+            raise exceptions.Throttled(wait, f"This key may make {key.per_minute:,} requests a minute.")
         return key, caller_of_key(key)
 
     def authenticate_header(self, request: Request) -> str:

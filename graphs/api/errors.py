@@ -15,7 +15,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler. Errors that nobody foresaw are left to Django (500), a database that is away to the middleware (503)."""
     headers: dict[str, str] = {}
     if isinstance(error, StateManagerError):
-        body = problem(error.status, str(error), **error.extra)
+        body = problem(error.status, error.detail, **error.extra)
     elif isinstance(error, exceptions.ValidationError):
         body = problem(422, list(_fields(error.detail, ["body"])))
     elif isinstance(error, exceptions.ParseError):
@@ -29,7 +29,23 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         body = problem(404 if isinstance(error, Http404) else 403, str(error) or "Not found.")
     else:
         return None
+    if getattr(context.get("view"), "plain_errors", False):
+        return Response(_plain(error, body), body["status"], headers=headers)
     return Response(body, body["status"], headers=headers, content_type=PROBLEM)
+
+
+def _plain(error: Exception, body: dict[str, Any]) -> dict[str, Any]:
+    """`/v0` answers `{"detail": …}` and no more than that but what an error of ours adds (contract section A.1)."""
+    if isinstance(error, StateManagerError):
+        return {"detail": body["detail"], **error.extra}
+    if isinstance(error, exceptions.ParseError):
+        offset, reason = getattr(error, "offset", 0), getattr(error, "reason", str(error.detail))
+        return {"detail": [{"type": "json_invalid", "loc": ["body", offset], "msg": "JSON decode error", "input": {}, "ctx": {"error": reason}}]}
+    if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
+        return {"detail": "Invalid API key"}
+    if isinstance(error, exceptions.MethodNotAllowed):
+        return {"detail": "Method Not Allowed"}
+    return {"detail": body["detail"]}
 
 
 def _headers(error: exceptions.APIException) -> dict[str, str]:
@@ -53,10 +69,12 @@ def _fields(detail: Any, place: list[str | int]) -> Any:
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """404 for paths that lead nowhere."""
+    if request.path.startswith("/v0"):
+        return JsonResponse({"detail": "Not Found"}, status=404)
     return JsonResponse(problem(404, "Not Found"), status=404, content_type=PROBLEM)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """500; the request's id finds the trace in the log."""
-    body = problem(500, "An unexpected error. The log has more under this request id.", request_id=getattr(request, "id", None))
+    body = problem(500, "An unexpected error. The log has more under this request id.", request_id=getattr(request, "id", None), success=False)
     return JsonResponse(body, status=500, content_type=PROBLEM)

@@ -13,6 +13,14 @@ from graphs import errors, payloads
 MAX_DEPTH = 100
 
 
+class NotJsonBody(ParseError):
+    """Text that is no JSON; `offset` says where it stops being so, `reason` why."""
+
+    def __init__(self, error: json.JSONDecodeError) -> None:
+        super().__init__(f"The body is no JSON: {error}")
+        self.offset, self.reason = error.pos, error.msg
+
+
 class StrictJSONParser(BaseParser):
     """UTF-8 JSON without NaN, NUL, lone surrogates, absurd numbers or absurd nesting."""
 
@@ -28,6 +36,8 @@ class StrictJSONParser(BaseParser):
             raise ParseError("The body is not UTF-8.") from None
         except RecursionError:
             raise ParseError("The body is nested too deeply.") from None
+        except json.JSONDecodeError as error:
+            raise NotJsonBody(error) from None
         except ValueError as error:
             raise ParseError(f"The body is no JSON: {error}") from None
         if _depth(value) > MAX_DEPTH:
@@ -37,6 +47,12 @@ class StrictJSONParser(BaseParser):
         except payloads.NotJson as error:
             raise ParseError(f"The body can't be stored: {error}.") from None
         return value
+
+
+class AnyTypeJSONParser(StrictJSONParser):
+    """Reads JSON whatever the request calls it (`curl -d` says that it is a form)."""
+
+    media_type = "*/*"
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -56,7 +56,7 @@ class GraphsView(View):
         namespace = namespace_for(self.caller, asked.validated_data.get("namespace"))
         if Graph.objects.filter(namespace=namespace, name=asked.validated_data["name"]).exists():
             raise errors.Conflict(f"The namespace {namespace} has a graph {asked.validated_data['name']!r} already; PUT changes it.")
-        graph = publishing.publish(namespace, asked.validated_data["name"], asked.validated_data, self.caller.user)
+        graph = publishing.publish(namespace, asked.validated_data["name"], asked.validated_data, self.caller)
         return Response(graph_shape(graph), 201)
 
 
@@ -78,7 +78,7 @@ class GraphView(View):
         if (name := change.pop("name", graph.name)) != graph.name:
             _rename(graph, name)
         definition = {**(graph.current.definition if graph.current else {"nodes": [], "edges": []}), **change}
-        return Response(graph_shape(publishing.publish(graph.namespace, graph.name, definition, self.caller.user)))
+        return Response(graph_shape(publishing.publish(graph.namespace, graph.name, definition, self.caller)))
 
 
 def _rename(graph: Graph, name: str) -> None:
@@ -96,7 +96,7 @@ class ValidateView(View):
     def post(self, request: Request, graph_id: str) -> Response:
         """Every problem of the definition in the body, or of the graph's current one without a body."""
         graph = graph_of(self.caller, graph_id)
-        found = publishing.check(graph.namespace.name, request.data or (graph.current and graph.current.definition))
+        found = publishing.check(graph.namespace.name, request.data or (graph.current and graph.current.definition), self.caller)
         return Response({"valid": not found, "errors": [problem.as_json() for problem in found], "warnings": []})
 
 

@@ -10,10 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs import errors
+from graphs.access import Caller
 from graphs.api.base import View
 from graphs.api.finding import dataset_of, graph_of, number
 from graphs.api.views import REFUSALS, GraphView
-from runs import answering, deleting, stopping
+from runs import answering, deleting, reopening, stopping
 from runs.api import shapes
 from runs.api.finding import not_modified, revision_of, run_of, state_id, tagged, unchanged
 from runs.models import LogLine, Run, State
@@ -118,6 +119,16 @@ class PauseView(SteerView):
 
 class ResumeView(SteerView):
     verb = staticmethod(stopping.resume_run)
+
+
+class RetryView(SteerView):
+    """POST to try again what failed for good or was cancelled."""
+
+    @staticmethod
+    def verb(run: Run, caller: Caller) -> Run:
+        reopening.retry_failed(run, caller)
+        run.refresh_from_db()
+        return run
 
 
 class LogsView(View):

@@ -4,6 +4,7 @@ import os
 from time import perf_counter
 
 os.environ.setdefault("SECRET_KEY", "benchmark")
+os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")
 os.environ.setdefault("ALLOWED_HOSTS", "localhost")
 os.environ.setdefault("LOG_LEVEL", "ERROR")
 

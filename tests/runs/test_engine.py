@@ -217,7 +217,7 @@ def test_cancel_moves_everything_at_once(publish, drain):
     assert drain() == 0
     with pytest.raises(errors.Conflict) as refused:
         stopping.cancel_run(run, SYSTEM)
-    assert refused.value.extra["allowed"] == []
+    assert refused.value.extra["allowed"] == ["retry"]
 
 
 def test_pause_holds_and_resume_goes_on(publish, drain):

@@ -1,0 +1,65 @@
+"""Registering the nodes of external workers, and putting graph templates: what a program does when it starts. Both may be repeated at will."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from graphs import cron, errors, graph_template, publishing, secrets
+from graphs.access import Caller
+from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode
+from graphs.plan import BUILTIN
+
+Json = Mapping[str, Any]
+_CHANGES = ("executor", "inputs_schema", "outputs_schema", "secrets", "runtime_name", "updated_at")
+
+
+def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Json]) -> None:
+    """Make or change these nodes of a worker, all or none; graphs that waited for them become valid."""
+    if namespace.name == BUILTIN:
+        raise errors.Conflict(f"The namespace {BUILTIN!r} is that of the nodes which run in our own processes.")
+    now = timezone.now()
+    values = {node["name"]: node for node in nodes}
+    rows = [
+        RegisteredNode(namespace=namespace, executor=RegisteredNode.Executor.WORKER, runtime_name=runtime_name, updated_at=now, **values[name])
+        for name in sorted(values)  # in one order, so that two programs never wait for each other
+    ]
+    with transaction.atomic():
+        RegisteredNode.objects.bulk_create(rows, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=_CHANGES)
+        publishing.reconsider(rows)
+
+
+@transaction.atomic
+def put_graph(namespace: Namespace, name: str, template: Json, values: Mapping[str, str], triggers: Sequence[tuple[str, str]], caller: Caller) -> Graph:
+    """Make a template the graph's current version, with these secrets and cron triggers instead of those that it has.
+
+    Raises InvalidGraph with all mistakes of its structure, and nothing is stored. What doesn't fit the registered nodes or the secrets is kept
+    with the version, which then can't be run.
+    """
+    former = Graph.objects.with_version().filter(namespace=namespace, name=name).first()
+    was = former.current.definition if former and former.current else graph_template.EMPTY
+    definition = graph_template.definition_of(template["nodes"], template["retry_policy"], template["store_config"], was)
+    kinds = publishing.Kinds(namespace.name, definition, caller, every_input=True)
+    found = publishing.judged(definition, kinds, values)
+    if wrong := [*(problem for problem in found if not problem.registry), *graph_template.problems(template["nodes"])]:
+        raise errors.InvalidGraph(publishing.summary(wrong), errors=[problem.as_json() for problem in wrong])
+    graph = publishing.store(namespace, name, kinds.resolved(definition), found, caller)
+    secrets.replace(graph, values)
+    set_triggers(graph, triggers, timezone.now())
+    return graph
+
+
+def set_triggers(graph: Graph, wanted: Iterable[tuple[str, str]], now: datetime) -> None:
+    """Make these (expression, time zone) pairs the graph's schedules; one that is there already keeps its next time."""
+    pairs = set(wanted)
+    for trigger in graph.triggers.all():
+        if (trigger.expression, trigger.time_zone) in pairs:
+            pairs.discard((trigger.expression, trigger.time_zone))
+        else:
+            trigger.delete()
+    CronTrigger.objects.bulk_create(
+        (CronTrigger(graph=graph, expression=expression, time_zone=zone, next_at=cron.next_time(expression, zone, now)) for expression, zone in sorted(pairs)),
+        ignore_conflicts=True,
+    )

@@ -1,0 +1,91 @@
+"""Secrets of graphs: encrypted at rest by Fernet with a list of keys of their own (SECRETS_KEYS), the first of which encrypts.
+
+`rotate` writes every secret anew with the first key, after which the others may go. `Mask` takes the values out of what is stored of the
+nodes that may read them.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from graphs import errors, names
+from graphs.models import Graph, Secret
+
+MASK = "•••"
+SHORTEST_MASKED = 4
+BATCH = 500
+
+
+def _cipher() -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in settings.SECRETS_KEYS])
+
+
+def encrypt(value: str) -> str:
+    return _cipher().encrypt(value.encode()).decode()
+
+
+def replace(graph: Graph, values: Mapping[str, str]) -> None:
+    """Make these the graph's secrets; an unchanged value keeps its row. Call inside the transaction that changes the graph."""
+    stored = {secret.name: secret for secret in graph.secrets.all()}
+    graph.secrets.exclude(name__in=values).delete()
+    for name, value in values.items():
+        if name not in stored or _open(stored[name]) != value:
+            put(graph, name, value)
+
+
+def put(graph: Graph, name: str, value: str) -> None:
+    """Set one secret. Raises Malformed for an empty value or a bad name."""
+    if not value:
+        raise errors.Malformed(f"The secret {name!r} is empty.")
+    found = {"token": encrypt(value), "updated_at": timezone.now()}
+    Secret.objects.update_or_create(graph=graph, name=names.checked("secret", name), defaults=found)
+
+
+def reveal(version_id: int, wanted: Iterable[str]) -> dict[str, str]:
+    """The values of these secrets of a version's graph, as far as they are set. Raises Conflict when none of the keys opens one."""
+    return {secret.name: _open(secret) for secret in Secret.objects.filter(graph__versions=version_id, name__in=list(wanted))}
+
+
+def _open(secret: Secret) -> str:
+    try:
+        return _cipher().decrypt(secret.token.encode()).decode()
+    except InvalidToken:
+        raise errors.Conflict(f"The secret {secret.name!r} was encrypted with a key that is not among SECRETS_KEYS.") from None
+
+
+def rotate() -> int:
+    """Encrypt every secret with the first key; safe while secrets are read and written. Says how many there were."""
+    cipher, last, done = _cipher(), 0, 0
+    while batch := list(Secret.objects.filter(pk__gt=last).order_by("pk")[:BATCH]):
+        with transaction.atomic():
+            for secret in batch:
+                _open(secret)  # names the one that can't be opened
+                token = cipher.rotate(secret.token.encode()).decode()
+                done += Secret.objects.filter(pk=secret.pk, token=secret.token).update(token=token)
+        last = batch[-1].pk
+    return done
+
+
+class Mask:
+    """Puts ••• in place of these values in texts and JSON; values shorter than four characters are left."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self._values = sorted((value for value in values if len(value) >= SHORTEST_MASKED), key=len, reverse=True)
+
+    def text(self, text: str) -> str:
+        for value in self._values:
+            text = text.replace(value, MASK)
+        return text
+
+    def value(self, value: Any) -> Any:
+        if not self._values:
+            return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(key): self.value(item) for key, item in value.items()}
+        return [self.value(item) for item in value] if isinstance(value, list) else value

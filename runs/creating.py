@@ -1,0 +1,96 @@
+"""Making states at any nodes of a graph under a run id of the caller's (contract section B), instead of starting a graph at its roots.
+
+Each call is a branch of its run, as if the run itself had fanned out: joins and references see the states of one call together, and those of
+several calls apart.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from graphs import errors, names, payloads
+from graphs.access import Caller
+from graphs.models import Graph, plan_of
+from graphs.plan import Plan
+from runs import ledger, paths, queueing, sql, statuses, storing
+from runs.models import LogLine, Run, State
+from runs.work import NewState, RunFacts
+
+Asked = tuple[str, Any]  # identifier, inputs as they are
+
+
+def create_states(graph: Graph, run_id: str, asked: Sequence[Asked], caller: Caller) -> tuple[Run, list[NewState]]:
+    """Make these states, in a new run or one that has not ended. All or none.
+
+    Raises NotFound for an identifier that the graph doesn't have, and Conflict when the run is another graph's or has ended.
+    """
+    run_id = names.checked("run id", run_id) if run_id else sql.dashed(sql.uuid7())
+    if graph.current_id is None:
+        raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
+    _known(plan_of(graph.current_id), asked)
+    try:
+        with transaction.atomic():
+            run, _ = Run.objects.get_or_create(namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller))
+            if run.graph_id != graph.pk:
+                raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
+            return run, _add(run, asked)
+    except IntegrityError:  # the run was deleted meanwhile
+        raise errors.Conflict(f"The run {run_id!r} was deleted at this moment.") from None
+
+
+def _columns(graph: Graph, caller: Caller) -> dict[str, Any]:
+    return {
+        "graph": graph,
+        "version_id": graph.current_id,
+        "workspace": graph.namespace.name,
+        "user": caller.user,
+        "username": caller.label if caller.user else "",
+    }
+
+
+def _known(plan: Plan, asked: Iterable[Asked]) -> None:
+    if unknown := sorted({identifier for identifier, _ in asked} - plan.nodes.keys()):
+        raise errors.NotFound(f"The graph has no node {', '.join(map(repr, unknown))}; no state was made.")
+
+
+def _add(run: Run, asked: Sequence[Asked]) -> list[NewState]:
+    assert run.version_id is not None
+    facts = RunFacts(run.pk, run.run_id, run.namespace_id, run.namespace.name, run.version_id, None, run.initial_data, run.store)
+    _known(facts.plan, asked)
+    book = ledger.lock([run.pk], {run.pk: facts.plan})[run.pk]
+    if not book.open:
+        raise errors.Conflict(f"The run {run.run_id!r} has ended: it is {book.status}.", allowed=["retry-failed"])
+    branch = State.objects.filter(run=run, parent=None).count()
+    _apart(run, facts.plan, branch)
+    made, nth = [], Counter[str]()
+    for identifier, inputs in asked:
+        path = paths.below("", paths.BRANCH, branch + nth[identifier])
+        nth[identifier] += 1
+        made.append(NewState(sql.uuid7(), facts, identifier, path, None, inputs, _dumped(identifier, inputs)))
+        book.appear(identifier)
+    batch = sql.Batch()
+    storing.insert([storing.new_row(state, book.held) for state in made], batch)
+    batch.flush()
+    LogLine.objects.create(run=run, message=f"{len(made)} states were made: {', '.join(dict(asked))}"[:2000])
+    book.log_count += 1
+    if book.status != statuses.RUN_QUEUED:
+        book.close()
+    ledger.store([book])
+    if any(not facts.plan.nodes[identifier].worker_namespace for identifier, _ in asked):
+        queueing.hint()
+    return made
+
+
+def _apart(run: Run, plan: Plan, states: int) -> None:
+    """A run that was started at its roots has no branches to keep apart; its joins would mistake new states for its own."""
+    if states and plan.shape.region and State.objects.filter(run=run, parent=None).exclude(path__startswith=f"{paths.BRANCH}:").exists():
+        raise errors.Conflict("The run was started as a whole and its graph unites branches; make the states in a run of their own.")
+
+
+def _dumped(identifier: str, inputs: Any) -> str:
+    try:
+        return payloads.dump(inputs)
+    except payloads.NotJson as error:
+        raise errors.TooLarge(f"The inputs of {identifier} can't be stored: {error}.") from None

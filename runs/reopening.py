@@ -1,0 +1,112 @@
+"""Trying again what failed for good: one state, or all of a run. The only way in which a run that has ended goes on.
+
+Under the run's lock the states become RETRY_CREATED with a new twin each, the counts move back, and joins fire that the end kept from firing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from graphs import errors, payloads
+from graphs.access import Caller
+from graphs.references import Unresolved
+from runs import advancing, claiming, joining, ledger, queueing, sql, statuses, storing
+from runs.advancing import Recorded
+from runs.ledger import Ledger
+from runs.models import LogLine, Run, State
+from runs.tally import BAD
+from runs.work import Claimed, NewState
+
+
+def retry_state(state: State, fanout_id: str, caller: Caller) -> NewState:
+    """A new twin of a state that failed for good or was cancelled. Raises Conflict for others, and when the fanout id was used before."""
+    if state.status not in statuses.RETRYABLE:
+        raise errors.Conflict(f"A state that is {state.status} can't be retried.", allowed=list(statuses.RETRYABLE))
+    if State.objects.filter(run=state.run_id, identifier=state.identifier, fanout_id=fanout_id).exists():
+        raise errors.Conflict(f"The fanout id {fanout_id!r} was used for {state.identifier!r} in this run already.")
+    try:
+        with transaction.atomic():
+            [twin] = _again(state.run, [state], f"{state.identifier} is retried by {caller.label}")
+            State.objects.filter(pk=twin.id).update(fanout_id=fanout_id)
+            return twin
+    except IntegrityError:
+        raise errors.Conflict(f"The fanout id {fanout_id!r} was used for {state.identifier!r} at this moment.") from None
+
+
+def retry_failed(run: Run, caller: Caller) -> list[NewState]:
+    """Retry every state that failed for good or was cancelled; the run goes on. Raises Conflict when there is none."""
+    with transaction.atomic():
+        failed = list(State.objects.filter(run=run, status__in=statuses.RETRYABLE).order_by("pk"))
+        if not failed:
+            raise errors.Conflict(f"The run is {run.status} and has no failed states.", allowed=list(statuses.RUN_ACTIONS[run.status]))
+        return _again(run, failed, f"{len(failed)} failed states are retried by {caller.label}")
+
+
+def _again(run: Run, states: Sequence[State], message: str) -> list[NewState]:
+    if run.version is None:
+        raise errors.Conflict("The run was not made by this system; it can't be continued here.")
+    book = ledger.lock([run.pk], {run.pk: run.version.plan}).get(run.pk)
+    ids = [state.pk for state in states]
+    moved = book and State.objects.filter(pk__in=ids, status__in=statuses.RETRYABLE).move(statuses.RETRY_CREATED)
+    if book is None or moved != len(ids):
+        raise errors.Conflict("The state has changed at this moment; look again.")
+    facts = claiming.FactsCache()
+    held = {each.id: each for each in claiming.held(sql.among("s.id", "uuid"), [sql.choices([pk.hex for pk in ids])], facts)}
+    twins = [_twin(held[state.pk.hex], state) for state in states]
+    _move_back(book, states)
+    for twin in twins:
+        book.appear(twin.identifier, retry=True)
+    new = [*twins, *_joins(run, twins, facts, book)]
+    batch = sql.Batch()
+    storing.insert([storing.new_row(state, book.held) for state in new], batch)
+    batch.flush()
+    LogLine.objects.create(run=run, message=message)
+    book.log_count += 1
+    book.close()
+    ledger.store([book])
+    queueing.hint()
+    return twins
+
+
+def _move_back(book: Ledger, states: Sequence[State]) -> None:
+    for state in states:
+        if state.status == statuses.CANCELLED:
+            book.cancelled_count -= 1
+        else:
+            book.errored_count -= 1
+            book.count(state.identifier, BAD, -1)
+        book.retried_count += 1
+    book.status, book.held, book.stopping = statuses.RUNNING, book.held and book.open, False
+    book.error_message = book.error_message if book.errored_count else ""
+
+
+def _twin(state: Claimed, stored: State) -> NewState:
+    twin = NewState(sql.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs))
+    if stored.joined and stored.status == statuses.NEXT_CREATED_ERROR and not stored.attempt:
+        _render(twin)
+    return twin
+
+
+def _render(twin: NewState) -> None:
+    """A join whose inputs couldn't be made has none to repeat; they are made anew."""
+    needs = twin.run.plan.nodes[twin.identifier].needs
+    places = {advancing.place_of(twin.run, twin.identifier, twin.path, need.node) for need in needs if need.source == "node"}
+    try:
+        fresh = advancing.new_state(twin.run, twin.identifier, twin.path, twin.parent, Recorded(places))
+    except (Unresolved, payloads.NotJson) as error:
+        raise errors.Conflict(f"The inputs of {twin.identifier} still can't be made: {error}.") from None
+    twin.inputs, twin.inputs_json = fresh.inputs, fresh.inputs_json
+
+
+def _joins(run: Run, twins: list[NewState], facts: claiming.FactsCache, book: Ledger) -> list[NewState]:
+    """The joins that the run's end kept from firing, although all that they wait for is there."""
+    known: Any = facts.get([run.pk])
+    done = State.objects.filter(run=run, watched=True, status__in=(statuses.SUCCESS, statuses.PRUNED)).values_list("identifier", "path")
+    asked = {each for identifier, path in done for each in joining.candidates(known[run.pk], identifier, path)}
+    fired = joining.fire(asked, known, {run.pk: book}, list(twins))
+    for state in fired:
+        book.appear(state.identifier)
+        if state.status != statuses.CREATED:
+            book.finish(state.identifier, state.status)
+    return fired
