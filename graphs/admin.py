@@ -5,10 +5,12 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import format_html
 
-from graphs import datasets, errors, keys
-from graphs.models import ApiKey, Dataset, DatasetTable, Graph, GraphVersion, Namespace, RegisteredNode
+from graphs import cron, datasets, errors, keys, names, publishing, secrets
+from graphs.access import caller_of_user
+from graphs.models import ApiKey, CronTrigger, Dataset, DatasetTable, Graph, GraphVersion, Namespace, RegisteredNode, Secret
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -109,9 +111,30 @@ class GraphAdmin(ReadOnly):
 
 @admin.register(GraphVersion)
 class GraphVersionAdmin(ReadOnly):
-    list_display = ("graph", "number", "created_at", "created_by", "note")
+    list_display = ("graph", "number", "is_current", "is_valid", "created_at", "created_by", "note")
     list_select_related = ("graph__namespace", "created_by")
     search_fields = ("graph__name", "checksum")
+    actions = ("make_current",)
+
+    @admin.display(boolean=True, description="current")
+    def is_current(self, version: GraphVersion) -> bool:
+        return version.graph.current_id == version.pk
+
+    @admin.display(boolean=True, description="valid")
+    def is_valid(self, version: GraphVersion) -> bool:
+        return not version.problems
+
+    def has_publish_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("graphs.change_graph"))
+
+    @admin.action(description="Make the selected version the current one", permissions=["publish"])
+    def make_current(self, request: HttpRequest, queryset: Any) -> None:
+        if queryset.count() != 1:
+            messages.error(request, "Choose one version.")
+            return
+        version = queryset.get()
+        graph = publishing.roll_back(version.graph, version.number, caller_of_user(request.user))
+        messages.success(request, f"{graph} runs version {version.number} from now on; runs that are under way keep theirs.")
 
 
 class ManyFiles(forms.ClearableFileInput):
@@ -183,3 +206,56 @@ class DatasetAdmin(admin.ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         for dataset in queryset:
             datasets.delete(dataset)
+
+
+class SecretForm(forms.ModelForm):
+    """The value is written here and never shown."""
+
+    value = forms.CharField(widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), max_length=100_000, strip=False)
+
+    class Meta:
+        model = Secret
+        fields = ("graph", "name")
+
+    def clean_name(self) -> str:
+        try:
+            return names.checked("secret", self.cleaned_data["name"])
+        except errors.Malformed as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+@admin.register(Secret)
+class SecretAdmin(admin.ModelAdmin):
+    form = SecretForm
+    list_display = ("name", "graph", "updated_at")
+    list_filter = ("graph__namespace",)
+    list_select_related = ("graph__namespace",)
+    search_fields = ("name", "graph__name")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("graph", "name") if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
+        obj.token, obj.updated_at = secrets.encrypt(form.cleaned_data["value"]), timezone.now()
+        super().save_model(request, obj, form, change)
+        publishing.rejudge(obj.graph)
+
+    def delete_model(self, request: HttpRequest, obj: Secret) -> None:
+        super().delete_model(request, obj)
+        publishing.rejudge(obj.graph)
+
+
+@admin.register(CronTrigger)
+class CronTriggerAdmin(admin.ModelAdmin):
+    list_display = ("graph", "expression", "time_zone", "enabled", "next_at", "last_fired_at", "missed", "error")
+    list_filter = ("enabled", "graph__namespace")
+    list_select_related = ("graph__namespace",)
+    search_fields = ("graph__name", "expression")
+    fields = ("graph", "expression", "time_zone", "enabled", "next_at", "last_fired_at", "missed", "error")
+    readonly_fields = ("next_at", "last_fired_at", "missed", "error")
+
+    def save_model(self, request: HttpRequest, obj: CronTrigger, form: Any, change: bool) -> None:
+        """A change makes the next time anew, so that enabling a schedule catches nothing up."""
+        if not change or form.changed_data:
+            obj.next_at = cron.next_time(obj.expression, obj.time_zone, timezone.now())
+        super().save_model(request, obj, form, change)

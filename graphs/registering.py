@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from graphs import cron, errors, graph_template, publishing, secrets
+from graphs import cron, errors, graph_template, names, publishing, secrets
 from graphs.access import Caller
 from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode
 from graphs.plan import BUILTIN
@@ -38,6 +38,7 @@ def put_graph(namespace: Namespace, name: str, template: Json, values: Mapping[s
     Raises InvalidGraph with all mistakes of its structure, and nothing is stored. What doesn't fit the registered nodes or the secrets is kept
     with the version, which then can't be run.
     """
+    name = names.checked("graph", name)
     former = Graph.objects.with_version().filter(namespace=namespace, name=name).first()
     was = former.current.definition if former and former.current else graph_template.EMPTY
     definition = graph_template.definition_of(template["nodes"], template["retry_policy"], template["store_config"], was)

@@ -18,7 +18,8 @@ from django.utils.text import get_valid_filename
 
 from graphs import payloads, tables
 from graphs.models import DatasetTable
-from graphs.nodes.base import Column, File, NodeFailed, Table
+from graphs.nodes.base import Column, File, NodeFailed, Table, registry
+from graphs.secrets import Mask, reveal
 from runs.models import ToolResult
 from runs.work import Claimed, Line
 
@@ -39,6 +40,8 @@ class NodeContext:
         self.fraction = self.reported = 0.0
         self.announced = False
         self.files: list[dict[str, Any]] = []
+        self.mask = Mask(())
+        self._secrets: dict[str, str] | None = None
         self._cancelled = threading.Event()
         self._lines: deque[Line] = deque(maxlen=LINES_KEPT)
         self._dropped = 0
@@ -50,12 +53,22 @@ class NodeContext:
     def cancel(self) -> None:
         self._cancelled.set()
 
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        if self._secrets is None:
+            wanted = registry[self.state.node.kind].secrets
+            found = reveal(self.state.run.version_id, wanted)
+            if missing := [name for name in wanted if name not in found]:
+                raise NodeFailed(f"the graph has no secret {', '.join(missing)}")
+            self._secrets, self.mask = found, Mask(found.values())
+        return self._secrets
+
     def log(self, message: str, level: str = "info") -> None:
         if level not in LEVELS:
             raise ValueError(f"the level of a log line is one of {', '.join(LEVELS)}; not {level!r}")
         if len(self._lines) == LINES_KEPT:
             self._dropped += 1
-        self._lines.append((timezone.now(), level, payloads.clean(str(message), MAX_LINE)))
+        self._lines.append((timezone.now(), level, payloads.clean(self.mask.text(str(message)), MAX_LINE)))
 
     def take_lines(self) -> list[Line]:
         """The lines since the last call; a flood leaves its newest lines and one that says how many were dropped."""

@@ -37,7 +37,7 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C on a command that runs nodes itself
         outcome = Outcome(state, "error", error=f"the node tried to leave with {type(error).__name__}: {error}")
-    outcome.error = payloads.clean(outcome.error, 10_000)
+    outcome.error = payloads.clean(context.mask.text(outcome.error), 10_000)
     outcome.lines, outcome.emitted, outcome.files = context.take_lines(), context.emitted, context.files
     return outcome
 
@@ -49,7 +49,7 @@ def _call(state: Claimed, context: NodeContext) -> Outcome:
         if isinstance(returned, Iterator):
             returned = taken(returned, MAX_FAN_OUT)
     except Prune as signal:
-        return Outcome(state, "prune", outputs=[payloads.dump(signal.data or {})])
+        return Outcome(state, "prune", outputs=[payloads.dump(context.mask.value(signal.data or {}))])
     except RunAgain as signal:
         if not math.isfinite(signal.after):
             raise NodeFailed(f"RunAgain takes seconds; not {signal.after}") from None
@@ -60,6 +60,7 @@ def _call(state: Claimed, context: NodeContext) -> Outcome:
     values = returned if isinstance(returned, list) else [{} if returned is None else returned]
     if wrong := next((value for value in values if not isinstance(value, dict)), None):
         raise NodeFailed(f"the node returned {type(wrong).__name__}; an output is an object (dict)")
+    values = [context.mask.value(value) for value in values]
     return Outcome(state, "done", [payloads.dump(value) for value in values], values, isinstance(returned, list))
 
 

@@ -32,6 +32,7 @@ class Run(models.Model):
         COMMAND = "command"
         SCHEDULE = "schedule"
         RERUN = "rerun"
+        IMPORT = "import"
 
     namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs", db_index=False)
     run_id = models.CharField(max_length=200)

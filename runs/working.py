@@ -110,11 +110,11 @@ def heartbeat(worker: Worker, state: str, attempt: int | None, seconds: float | 
     if found is None:
         raise errors.NotFound(f"State not found: {sql.dashed(state)}")
     if refused := _not_in_hand(found, attempt):
-        raise errors.Conflict(str(refused), status=found.status)
+        raise errors.Conflict(str(refused), state_status=found.status)
     held, lease = replace(found.claimed, attempt=found.attempt), seconds or lease_of(found.claimed)
     masked = [(at, level, _mask(held).text(text)) for at, level, text in lines]
     if not reporting.report([(held, masked, fraction)], lease):
-        raise errors.Conflict("The state was taken away at this moment.", status="")
+        raise errors.Conflict("The state was taken away at this moment.")
     return lease
 
 
@@ -230,7 +230,7 @@ def readable_secrets(worker: Worker, state: str) -> dict[str, str]:
         raise errors.NotFound(f"State not found: {sql.dashed(state)}")
     holder = sql.run("SELECT worker FROM runs_state WHERE id = %s AND status = 'QUEUED'", [state])
     if not holder or holder[0][0] != worker.name:
-        raise errors.Conflict("Only the worker that holds the state reads its secrets.", status=found.status)
+        raise errors.Conflict("Only the worker that holds the state reads its secrets.", state_status=found.status)
     return secrets.reveal(found.claimed.run.version_id, declared(_namespace(found.claimed), found.claimed.node.kind, fresh=True).secrets)
 
 
@@ -274,7 +274,7 @@ def _answer(report: Report, gate: Outcome | Answer, done: finishing.Slice, late:
         again = _gate(report, found) if found and found.status != statuses.QUEUED else None
         return again if isinstance(again, Answer) else Answer(refused=errors.StateManagerError("State is not queued any more."))
     if gate.refused:
-        return Answer(refused=errors.Malformed(f"The state failed, because {gate.error}", status=status))
+        return Answer(refused=errors.Malformed(f"The state failed, because {gate.error}", state_status=status))
     return Answer(_WORDS[report.kind].get(status, status), status == statuses.RETRY_CREATED)
 
 

@@ -1,11 +1,14 @@
 """The map of all URLs. API paths are written without a trailing slash; the middleware takes both forms."""
 
+from typing import Any
+
+from csp.decorators import csp_update
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views import defaults
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from graphs.api import errors, views
 from graphs.api.v0 import views as v0
@@ -13,10 +16,20 @@ from runs.api import views as runs
 from statemanager import health, urls_v0
 from statemanager.middleware import is_api
 
+
+class DocsView(SpectacularSwaggerSplitView):
+    """The API's documentation pages, with nothing fetched from elsewhere."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+    url_name = "schema"
+
+
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("schema", SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]), name="schema"),
+    path("docs/", csp_update({"style-src": ["'self'", "'unsafe-inline'"]})(DocsView.as_view()), name="docs"),
     path("graphs", views.GraphsView.as_view()),
     path("graphs/<str:graph_id>", runs.GraphWithRunsView.as_view()),
     path("graphs/<str:graph_id>/validate", views.ValidateView.as_view()),

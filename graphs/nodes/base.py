@@ -11,7 +11,7 @@ the `nodes` module of every installed app.
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
@@ -56,6 +56,10 @@ class Context(Protocol):
     idempotency_key: str  # the same for all attempts of a state
     dataset_id: int | None
     answer: Any  # what a person answered, after WaitForAnswer; else None
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """The secrets that the node declares, as its graph has them. Their values are masked in whatever is stored of this attempt."""
 
     @property
     def cancelled(self) -> bool:
@@ -134,6 +138,7 @@ class BuiltinNode:
     description: str
     waits: bool
     side_effects: bool
+    secrets: tuple[str, ...] = ()
 
     @property
     def inputs_schema(self) -> dict[str, Any]:
@@ -163,6 +168,7 @@ class Registry(dict[str, BuiltinNode]):
                 "description": node.description,
                 "inputs_schema": node.inputs_schema,
                 "outputs_schema": node.outputs_schema,
+                "secrets": list(node.secrets),
             }
             stored, made = RegisteredNode.objects.get_or_create(namespace=namespace, name=node.name, defaults=values)
             if not made and any(getattr(stored, key) != value for key, value in values.items()):
@@ -172,14 +178,17 @@ class Registry(dict[str, BuiltinNode]):
 registry = Registry()
 
 
-def node(name: str, *, waits: bool = False, side_effects: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated function as a node. `side_effects`: it is recorded alone and at once after it ran."""
+def node(name: str, *, waits: bool = False, side_effects: bool = False, secrets: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as a node. `side_effects`: it is recorded alone and at once after it ran.
+
+    `secrets` names those of its graph that it may read.
+    """
 
     def register(call: Callable[..., Any]) -> Callable[..., Any]:
         if name in registry and registry[name].call.__module__ != call.__module__:
             raise ValueError(f"two nodes are named {name!r}: in {registry[name].call.__module__} and {call.__module__}")
         description = inspect.cleandoc(call.__doc__ or "")
-        registry[name] = BuiltinNode(name, call, _inputs_model(name, call), _outputs_schema(call), description, waits, side_effects)
+        registry[name] = BuiltinNode(name, call, _inputs_model(name, call), _outputs_schema(call), description, waits, side_effects, tuple(secrets))
         return call
 
     return register

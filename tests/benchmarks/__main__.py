@@ -39,7 +39,12 @@ def lane(url: str | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
         environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {"VAR_DIR": folder, "LOG_LEVEL": "ERROR"}
         if url:
-            environment |= {"DATABASE_URL": url, "SECRET_KEY": "benchmark", "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=", "ALLOWED_HOSTS": "localhost"}
+            environment |= {
+                "DATABASE_URL": url,
+                "SECRET_KEY": "benchmark",
+                "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
+                "ALLOWED_HOSTS": "localhost",
+            }
         command = [sys.executable, "-m", "tests.benchmarks.lane", *(["--quick"] if "--quick" in sys.argv else [])]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -12,7 +12,7 @@ class Api:
     """Requests below one namespace with one key; answers are (status, body)."""
 
     def __init__(self, key: str | None, namespace: str = "alpha") -> None:
-        self.namespace = namespace
+        self.key, self.namespace = key, namespace
         self.client = Client(headers={"X-API-Key": key} if key else {}, raise_request_exception=False)
         self.last: Any = None
 

@@ -81,7 +81,7 @@ def _report(body: shapes.ReportShape, at: int) -> Report:
 
 def _reported(state_id: str, answer: Answer) -> dict[str, Any]:
     if answer.refused:
-        return {"state_id": state_id, "code": answer.refused.status, "detail": answer.refused.detail, "status": answer.refused.extra.get("status")}
+        return {"state_id": state_id, "code": answer.refused.status, "detail": answer.refused.detail, "status": answer.refused.extra.get("state_status")}
     return {"state_id": state_id, "code": 200, "status": answer.status, "retry_created": answer.retry_created if answer.status == "ERRORED" else None}
 
 
