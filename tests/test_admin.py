@@ -4,13 +4,15 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from graphs.models import ApiKey, Dataset
+from graphs import secrets
+from graphs.models import ApiKey, CronTrigger, Dataset, Secret
 from runs.starting import start_run
 
 pytestmark = pytest.mark.django_db
 MODELS = [
-    "graphs_namespace", "graphs_apikey", "graphs_registerednode", "graphs_graph", "graphs_graphversion", "graphs_dataset", "runs_run", "runs_state",
-    "runs_logline", "runs_artifact", "runs_toolresult", "runs_checkpoint", "runs_checkpointblob", "runs_checkpointwrite", "runs_cluster",
+    "graphs_namespace", "graphs_apikey", "graphs_registerednode", "graphs_graph", "graphs_graphversion", "graphs_dataset", "graphs_secret",
+    "graphs_crontrigger", "runs_run", "runs_state", "runs_logline", "runs_artifact", "runs_toolresult", "runs_checkpoint", "runs_checkpointblob",
+    "runs_checkpointwrite", "runs_cluster",
 ]  # fmt: skip
 
 
@@ -60,3 +62,48 @@ def test_key_is_shown_once_and_only_its_hash_is_kept(admin_client, namespace):
 
 def test_background_hints_have_no_pages(admin_client):
     assert "django_q" not in admin_client.get(reverse("admin:index")).content.decode()
+
+
+def test_a_secret_is_written_and_never_shown(admin_client, publish):
+    graph = publish("a")
+    form = {"graph": graph.pk, "name": "token", "value": "canary-4711"}
+    assert admin_client.post(reverse("admin:graphs_secret_add"), form).status_code == 302
+    secret = Secret.objects.get()
+    url = reverse("admin:graphs_secret_change", args=[secret.pk])
+    for page in (url, reverse("admin:graphs_secret_changelist"), reverse("admin:graphs_secret_history", args=[secret.pk])):
+        text = admin_client.get(page).content.decode()
+        assert "canary" not in text
+        assert secret.token not in text
+    assert admin_client.post(url, {"value": "another"}).status_code == 302
+    assert secrets.reveal(graph.current_id, ["token"]) == {"token": "another"}
+    assert admin_client.post(reverse("admin:graphs_secret_add"), {**form, "name": "a/b"}).status_code == 200
+    assert Secret.objects.count() == 1
+
+
+def test_a_schedule_is_judged_when_it_is_saved(admin_client, publish):
+    graph, url = publish("a"), reverse("admin:graphs_crontrigger_add")
+    wrong = admin_client.post(url, {"graph": graph.pk, "expression": "61 * * * *", "time_zone": "UTC", "enabled": "on"})
+    assert "no cron expression" in wrong.content.decode()
+    assert admin_client.post(url, {"graph": graph.pk, "expression": "0 9 * * *", "time_zone": "Europe/Berlin", "enabled": "on"}).status_code == 302
+    assert CronTrigger.objects.get().next_at is not None
+
+
+def test_a_former_version_is_made_the_current_one(admin_client, publish):
+    publish("a")
+    graph = publish("a>b")
+    first = graph.versions.get(number=1)
+    url = reverse("admin:graphs_graphversion_changelist")
+    admin_client.post(url, {"action": "make_current", "_selected_action": [first.pk]})
+    graph.refresh_from_db()
+    assert graph.current_id == first.pk
+
+
+def test_the_documentation_pages_fetch_nothing_from_elsewhere(client):
+    page = client.get("/docs/")
+    assert page.status_code == 200
+    assert "default-src 'self'" in page["Content-Security-Policy"]
+    text = page.content.decode()
+    assert "/static/drf_spectacular_sidecar/" in text
+    assert "//cdn" not in text
+    assert client.get("/docs/?script=").status_code == 200
+    assert client.get("/schema").status_code == 200

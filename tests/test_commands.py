@@ -157,3 +157,21 @@ def test_waiting_for_a_run_that_waits_for_a_person_says_so(publish):
     publish("ok", kinds={"ok": "approval"}, inputs={"ok": {"question": "Ship it?"}})
     with pytest.raises(CommandError, match=r"ok waits for an answer: Ship it\?"):
         call("run_graph", "alpha/graph", "--wait")
+
+
+def test_keys_are_listed_limited_and_revoked(namespace):
+    text, _ = call("create_api_key", "--namespace", "alpha", "--scope", "worker", "--per-minute", "7", "--name", "mill")
+    call("create_api_key", "--scope", "read")
+    out, _ = call("api_keys")
+    assert "worker  alpha  mill  7/min" in out
+    assert "read  all namespaces" in out
+    assert text.split("_", 2)[2] not in out
+    prefix = text.split("_")[1]
+    assert call("revoke_api_key", prefix)[0] == "1 revoked."
+    assert keys.find_key(text) is None
+    assert prefix not in call("api_keys", "--usable")[0]
+    assert prefix in call("api_keys", "--namespace", "alpha")[0]
+    with pytest.raises(CommandError, match="no key beef"):
+        call("revoke_api_key", "beef")
+    with pytest.raises(CommandError, match="from 1"):
+        call("create_api_key", "--per-minute", "0")

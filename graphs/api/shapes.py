@@ -2,9 +2,19 @@
 
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from graphs.models import Dataset, Graph
+
+
+@extend_schema_field(OpenApiTypes.ANY)
+class AnyJson(serializers.JSONField):
+    """JSON of any type, null included; for the schema, too."""
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        return None if data is None else super().run_validation(data)
 
 
 class ProblemShape(serializers.Serializer):
@@ -13,17 +23,17 @@ class ProblemShape(serializers.Serializer):
     type = serializers.CharField()
     title = serializers.CharField()
     status = serializers.IntegerField()
-    detail = serializers.JSONField()
+    detail = AnyJson()
 
 
 class DefinitionShape(serializers.Serializer):
     """What a graph consists of. Nodes are {id, kind, label?, data?, position?}, edges {id?, from, to, kind?, data?}."""
 
-    nodes = serializers.ListField(child=serializers.JSONField())
-    edges = serializers.ListField(child=serializers.JSONField())
-    metadata = serializers.JSONField(required=False, allow_null=True)
-    inputs = serializers.JSONField(required=False, allow_null=True)
-    settings = serializers.JSONField(required=False, allow_null=True)
+    nodes = serializers.ListField(child=AnyJson())
+    edges = serializers.ListField(child=AnyJson())
+    metadata = AnyJson(required=False)
+    inputs = AnyJson(required=False)
+    settings = AnyJson(required=False)
 
 
 class NewGraphShape(DefinitionShape):
@@ -32,8 +42,8 @@ class NewGraphShape(DefinitionShape):
 
 
 class GraphChangeShape(DefinitionShape):
-    nodes = serializers.ListField(child=serializers.JSONField(), required=False)
-    edges = serializers.ListField(child=serializers.JSONField(), required=False)
+    nodes = serializers.ListField(child=AnyJson(), required=False)
+    edges = serializers.ListField(child=AnyJson(), required=False)
     name = serializers.CharField(max_length=200, required=False)
 
 

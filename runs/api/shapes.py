@@ -7,6 +7,7 @@ from typing import Any
 from django.urls import reverse
 from rest_framework import serializers
 
+from graphs.api.shapes import AnyJson
 from runs import statuses
 from runs.models import Artifact, LogLine, Run, State
 from runs.tally import BAD, DONE, KNOWN
@@ -18,10 +19,10 @@ class StartShape(serializers.Serializer):
     """What a run may be given. `inputs` override the inputs that root nodes declare; `start_delay` is in milliseconds."""
 
     run_id = serializers.CharField(max_length=200, required=False, allow_blank=False)
-    inputs = serializers.DictField(child=serializers.JSONField(allow_null=True), required=False)
-    store = serializers.DictField(child=serializers.JSONField(allow_null=True), required=False)
+    inputs = serializers.DictField(child=AnyJson(), required=False)
+    store = serializers.DictField(child=AnyJson(), required=False)
     labels = serializers.DictField(child=serializers.CharField(max_length=500, allow_blank=True), required=False)
-    metadata = serializers.DictField(child=serializers.JSONField(allow_null=True), required=False)
+    metadata = serializers.DictField(child=AnyJson(), required=False)
     name = serializers.CharField(max_length=500, required=False, allow_blank=True)
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
     start_delay = serializers.IntegerField(min_value=0, max_value=315_360_000_000, required=False)
@@ -50,13 +51,13 @@ class RunShape(serializers.Serializer):
     finished_at = serializers.DateTimeField(allow_null=True)
     progress = serializers.IntegerField()
     current_node = serializers.CharField(allow_null=True)
-    context = serializers.JSONField()  # type: ignore[assignment]
+    context = AnyJson()  # type: ignore[assignment]
     logs = LineShape(many=True)
-    stats = serializers.JSONField(allow_null=True)
+    stats = AnyJson()
     error_message = serializers.CharField(allow_null=True)
     name = serializers.CharField()
     namespace = serializers.CharField()
-    labels = serializers.JSONField()
+    labels = AnyJson()
     revision = serializers.IntegerField()
     created_at = serializers.DateTimeField()
 
@@ -72,11 +73,11 @@ class StateShape(serializers.Serializer):
     parent = serializers.CharField(allow_null=True)  # type: ignore[assignment]
     attempt = serializers.IntegerField()
     retry_count = serializers.IntegerField()
-    inputs = serializers.JSONField()
-    outputs = serializers.JSONField(allow_null=True)
+    inputs = AnyJson()
+    outputs = AnyJson()
     error = serializers.CharField(allow_null=True)
-    waiting_for = serializers.JSONField(allow_null=True)
-    answer = serializers.JSONField(allow_null=True)
+    waiting_for = AnyJson()
+    answer = AnyJson()
     progress = serializers.FloatField()
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)

@@ -1,0 +1,44 @@
+"""The whole API against its own schema (Schemathesis): no 5xx, and no answer that the schema doesn't tell of.
+
+A served instance gets examples, boundary values, random ones and chains of operations (stateful). A short run by default;
+`--fuzz-examples 200` makes it longer.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphs import keys
+from runs.starting import start_run
+from tests.clusters import served
+from tests.v0.conftest import Api, node
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
+
+
+@pytest.fixture
+def things(publish: Any) -> str:
+    """A key that opens everything, and something of each kind to find."""
+    key = keys.create_key((), "admin")[1]
+    start_run(publish("a>b"))
+    api = Api(key)
+    api.register("Work")
+    api.upsert("g", node("a", ["b"]), node("b"), secrets={"s": "v"}, triggers=[{"type": "CRON", "value": {"expression": "0 9 * * *"}}])
+    for _ in range(3):
+        api.trigger("g")
+    api.claim("Work")
+    return key
+
+
+def test_no_request_is_answered_with_what_the_schema_does_not_say(things: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    examples = request.config.getoption("--fuzz-examples")
+    with served() as address:
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/schema", "--header", f"X-API-Key: {things}"]
+        command += ["--checks", CHECKS, "--max-examples", str(examples), "--phases", "examples,coverage,fuzzing,stateful", "--warnings", "off"]
+        command += ["--suppress-health-check", "all", "--workers", "2", "--generation-database", "none", "--request-timeout", "20"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-20_000:]
