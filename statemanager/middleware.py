@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Callable
 
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 
-from graphs.problems import PROBLEM, problem
+from graphs.api.errors import refusal
 
 log = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -65,8 +65,7 @@ class LengthRequired:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if "chunked" in request.headers.get("Transfer-Encoding", "") and not request.headers.get("Content-Length"):
-            body = problem(411, "Send the body with a Content-Length; chunked bodies are not taken.")
-            return JsonResponse(body, status=411, content_type=PROBLEM, headers={"Connection": "close"})
+            return refusal(request, 411, "Send the body with a Content-Length; chunked bodies are not taken.", {"Connection": "close"})
         return self.get_response(request)
 
 
@@ -83,9 +82,4 @@ class DatabaseAway:
         if not isinstance(error, OperationalError | InterfaceError):
             return None
         log.error("database away: %s", error)
-        return database_away()
-
-
-def database_away() -> JsonResponse:
-    body = problem(503, "The database can't be reached. Try again shortly.")
-    return JsonResponse(body, status=503, headers={"Retry-After": "5"}, content_type=PROBLEM)
+        return refusal(request, 503, "The database can't be reached. Try again shortly.", {"Retry-After": "5"})

@@ -34,11 +34,24 @@ def things(publish: Any) -> str:
     return key
 
 
-def test_no_request_is_answered_with_what_the_schema_does_not_say(things: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+ANYWHERE = ["--phases", "examples,coverage,fuzzing,stateful"]
+THERE = ["--phases", "fuzzing,stateful", "--exclude-method", "DELETE", "--include-path-regex", "^/v0/namespace/"]
+FOUND = """
+[parameters]
+ns = "alpha"
+graph = "g"
+"""
+
+
+@pytest.mark.parametrize("mode", ["anywhere", "there"])
+def test_no_request_is_answered_with_what_the_schema_does_not_say(mode: str, things: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Anywhere: with any names. There: in a namespace and a graph that exist, so that chains of operations lead somewhere."""
     examples = request.config.getoption("--fuzz-examples")
+    (tmp_path / "schemathesis.toml").write_text(FOUND if mode == "there" else "")
     with served() as address:
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/schema", "--header", f"X-API-Key: {things}"]
-        command += ["--checks", CHECKS, "--max-examples", str(examples), "--phases", "examples,coverage,fuzzing,stateful", "--warnings", "off"]
+        command += ["--checks", CHECKS, "--max-examples", str(examples), "--warnings", "off", *(THERE if mode == "there" else ANYWHERE)]
         command += ["--suppress-health-check", "all", "--workers", "2", "--generation-database", "none", "--request-timeout", "20"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    print(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-20_000:]

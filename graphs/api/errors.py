@@ -67,14 +67,19 @@ def _fields(detail: Any, place: list[str | int]) -> Any:
         yield {"loc": place, "msg": str(detail), "type": getattr(detail, "code", "invalid")}
 
 
+def refusal(request: HttpRequest, status: int, detail: str, headers: dict[str, str] | None = None, **extra: Any) -> HttpResponse:
+    """A refusal from outside the views, in the form of the path's API."""
+    if request.path.startswith("/v0"):
+        return JsonResponse({"detail": detail, **extra}, status=status, headers=headers)
+    return JsonResponse(problem(status, detail, **extra), status=status, headers=headers, content_type=PROBLEM)
+
+
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """404 for paths that lead nowhere."""
-    if request.path.startswith("/v0"):
-        return JsonResponse({"detail": "Not Found"}, status=404)
-    return JsonResponse(problem(404, "Not Found"), status=404, content_type=PROBLEM)
+    return refusal(request, 404, "Not Found")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """500; the request's id finds the trace in the log."""
-    body = problem(500, "An unexpected error. The log has more under this request id.", request_id=getattr(request, "id", None), success=False)
-    return JsonResponse(body, status=500, content_type=PROBLEM)
+    said = "An unexpected error. The log has more under this request id."
+    return refusal(request, 500, said, success=False, request_id=getattr(request, "id", None))
