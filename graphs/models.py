@@ -1,6 +1,7 @@
 """What could run and who may run it: namespaces, keys, nodes, graphs and their versions, datasets."""
 
 from functools import lru_cache
+from time import monotonic
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -249,3 +250,26 @@ def plan_of(version_id: int) -> plan.Plan:
 def namespace_id(name: str) -> int:
     """The id of a namespace; names are never given to another one within the life of a process."""
     return int(Namespace.objects.values_list("pk", flat=True).get(name=name))
+
+
+KNOWN_SECONDS = 5.0
+_namespaces: dict[str, tuple[float, Namespace]] = {}
+
+
+def known_namespace(name: str) -> Namespace | None:
+    """The namespace of this name, read at most once in some seconds. Who is to write into it reads it again."""
+    since, found = _namespaces.get(name, (0.0, None))
+    if found is None or monotonic() - since > KNOWN_SECONDS:
+        found = Namespace.objects.filter(name=name.replace("\x00", "")).first()
+        if found is not None:
+            if len(_namespaces) > 1000:
+                _namespaces.clear()
+            _namespaces[name] = monotonic(), found
+    return found
+
+
+def forget() -> None:
+    """Drop what this process knows of versions and namespaces (ids begin anew in tests)."""
+    plan_of.cache_clear()
+    namespace_id.cache_clear()
+    _namespaces.clear()

@@ -4,7 +4,6 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from django.core.exceptions import EmptyResultSet
 from django.db.models import F, Q, QuerySet
 
 from graphs import errors
@@ -14,16 +13,15 @@ EXACT_COUNT = 10_000  # a total up to this is counted at every call, a larger on
 COUNTED_SECONDS = 10.0
 RUNS_AT_ONCE = 1000
 ROUNDS = 5
+COLUMNS = (
+    "id", "parent", "created_at", "retry_count", "identifier", "node", "path", "inputs", "status", "attempt", "started_at", "finished_at", "outputs",
+    "error", "run__run_id", "run__graph__name",
+)  # fmt: skip
 _counts: dict[str, tuple[float, int]] = {}
 
 
-def total(runs: QuerySet[Run]) -> int:
-    """How many runs there are. A large number is kept for some seconds, because counting reads an entry of the index for each."""
-    try:
-        statement, params = runs.query.sql_with_params()
-    except EmptyResultSet:
-        return 0
-    key = f"{statement} {params}"
+def total(runs: QuerySet[Run], key: str) -> int:
+    """How many runs there are. A large number is kept for some seconds under its key, because counting reads an entry of the index for each."""
     since, count = _counts.get(key, (0.0, 0))
     if count > EXACT_COUNT and monotonic() - since < COUNTED_SECONDS:
         return count
@@ -49,7 +47,7 @@ def states_of_runs(runs: QuerySet[Run], states: QuerySet[State], filtered: bool,
         chosen, more = _runs(runs, place, filtered, limit)
         first = Q(run=place[0], id__gt=place[1]) if place and place[1] else Q(pk=None)
         wanted = states.filter(first | Q(run__in=[pk for pk, _ in chosen if not (place and place[1] and pk == place[0])]))
-        found = list(wanted.select_related("run__graph").order_by("-run__created_at", "-run_id", "id")[: limit + 1])
+        found = list(_narrow(wanted).order_by("-run__created_at", "-run_id", "id")[: limit + 1])
         if len(found) > limit:
             return found[:limit], _cursor(found[limit - 1])
         if not more:
@@ -63,9 +61,15 @@ def states_of_runs(runs: QuerySet[Run], states: QuerySet[State], filtered: bool,
 def states_of_run(run: Run, states: QuerySet[State], after: str, limit: int) -> tuple[list[State], str | None]:
     """The same for one run."""
     place = _place(after)
-    states = states.filter(run=run).select_related("run__graph").order_by("id")
+    states = _narrow(states.filter(run=run)).order_by("id")
     found = list((states.filter(id__gt=place[1]) if place and place[1] else states)[: limit + 1])
     return found[:limit], _cursor(found[limit - 1]) if len(found) > limit else None
+
+
+def _narrow(states: QuerySet[State]) -> QuerySet[State]:
+    """With the few columns that lists show, unless the caller chose others."""
+    found = states.select_related("run__graph")
+    return found if states.query.deferred_loading[0] else found.only(*COLUMNS)
 
 
 def cursor_after(state: State) -> str:
@@ -95,8 +99,9 @@ def _runs(runs: QuerySet[Run], place: tuple[int, Any] | None, filtered: bool, li
     known = F("success_count") + F("pending_count") + F("errored_count") + F("cancelled_count") + F("retried_count")
     chosen: list[tuple[int, int]] = []
     room = limit
-    rows = list(runs.values_list("pk", known)[: RUNS_AT_ONCE + 1])
-    for pk, count in rows[:RUNS_AT_ONCE]:
+    enough = RUNS_AT_ONCE if filtered else min(limit + 1, RUNS_AT_ONCE)  # every run has a state
+    rows = list(runs.values_list("pk", known)[: enough + 1])
+    for pk, count in rows[:enough]:
         chosen.append((pk, count))
         room -= 0 if filtered or (place and pk == place[0]) else count
         if room < 0:

@@ -22,9 +22,12 @@ MAX_CLAIM = 1000
 MAX_OUTPUTS = 20_000
 MAX_ERROR = 10_000
 BOOKS_KEPT = 500
+HELD_KEPT = 5000
+SMALL_INPUTS = 2000  # characters
 
 facts = claiming.FactsCache()
 _books: dict[int, Ledger] = {}  # of runs that this process wrote last; a revision guards each use
+_held: dict[str, Claimed] = {}  # that this process gave out; status and attempt guard each use
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def claim(worker: Worker, kinds: Iterable[str], limit: int) -> list[Claimed]:
     if not kinds or limit < 1:
         return []
     states = claiming.claim_for_worker(worker.name, worker.namespace, kinds, limit, settings.WORKER_LEASE_SECONDS, facts)
-    _own_leases(states)
+    _hand_out(states)
     return states
 
 
@@ -78,10 +81,14 @@ def lease_of(state: Claimed) -> float:
     return state.node.lease or settings.WORKER_LEASE_SECONDS
 
 
-def _own_leases(states: Iterable[Claimed]) -> None:
-    """Claims set the usual lease; nodes and graphs may want another one."""
+def _hand_out(states: Iterable[Claimed]) -> None:
+    """Note small states for their reports, and set the leases of nodes and graphs that want another one than the usual."""
     special: dict[float, list[reporting.Report]] = {}
+    if len(_held) > HELD_KEPT:
+        _held.clear()
     for state in states:
+        if len(str(state.inputs)) < SMALL_INPUTS:
+            _held[state.id] = state
         if state.node.lease:
             special.setdefault(state.node.lease, []).append((state, [], None))
     for seconds, reports in special.items():
@@ -90,15 +97,14 @@ def _own_leases(states: Iterable[Claimed]) -> None:
 
 def report(worker: Worker, reports: Sequence[Report], kinds: Iterable[str] = (), limit: int = 0) -> Reported:
     """Record what became of these states and, if asked, claim up to `limit` more: what follows from them first, then the oldest."""
-    found = _find(worker, [each.state for each in reports])
-    gates = [_gate(each, found.pop(each.state, None)) for each in reports]  # a state is taken once, by its first report
+    gates = _at_once(worker, reports) or _gates(worker, reports)
     outcomes = [gate for gate in gates if isinstance(gate, Outcome)]
     lease = _lease(worker, kinds, min(limit, MAX_CLAIM)) if limit > 0 else None
     done = _record(outcomes, lease)
     late = _find(worker, [gate.state.id for gate in outcomes if gate.state.id not in done.accepted])
     answers = [_answer(each, gate, done, late) for each, gate in zip(reports, gates, strict=True)]
     claimed = done.leased
-    _own_leases(claimed)
+    _hand_out(claimed)
     if len(claimed) < min(limit, MAX_CLAIM):
         claimed = [*claimed, *claim(worker, kinds, min(limit, MAX_CLAIM) - len(claimed))]
     return Reported(answers, claimed)
@@ -130,6 +136,22 @@ class _Found:
     attempt: int
     due: datetime | None
     ours: bool  # it runs in our own processes
+
+
+def _gates(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer]:
+    found = _find(worker, [each.state for each in reports])
+    return [_gate(each, found.pop(each.state, None)) for each in reports]  # a state is taken once, by its first report
+
+
+def _at_once(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer] | None:
+    """The gates without a look at the database, when this process gave out all of the states in the attempts that are reported.
+
+    Recording looks at status and attempt anyway; a report that it doesn't accept is judged by what is stored then.
+    """
+    held = [_held.pop(each.state, None) for each in reports]
+    if any(state is None or state.attempt != each.attempt or _namespace(state) != worker.namespace for state, each in zip(held, reports, strict=True)):
+        return None
+    return [_outcome(each, replace(state, attempt=each.attempt)) for state, each in zip(held, reports, strict=True) if state]
 
 
 _FIND = """
@@ -271,7 +293,7 @@ def _answer(report: Report, gate: Outcome | Answer, done: finishing.Slice, late:
         return gate
     if (status := done.accepted.get(gate.state.id)) is None:  # another report or a cancel was faster
         found = late.get(gate.state.id)
-        again = _gate(report, found) if found and found.status != statuses.QUEUED else None
+        again = _gate(report, found)
         return again if isinstance(again, Answer) else Answer(refused=errors.StateManagerError("State is not queued any more."))
     if gate.refused:
         return Answer(refused=errors.Malformed(f"The state failed, because {gate.error}", state_status=status))
@@ -282,3 +304,4 @@ def forget() -> None:
     """Drop what this process knows of runs (their ids begin anew in tests)."""
     facts.clear()
     _books.clear()
+    _held.clear()

@@ -9,8 +9,8 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 
-from graphs import keys, publishing
-from graphs.models import Graph, Namespace, namespace_id, plan_of
+from graphs import keys, models, publishing
+from graphs.models import Graph, Namespace
 from graphs.nodes import declared
 from graphs.nodes.base import registry
 from runs import listing, working
@@ -64,9 +64,7 @@ def django_db_setup(django_db_setup: None) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_caches() -> None:
     """Ids start again after a flush, so what was cached by id is forgotten."""
-    plan_of.cache_clear()
-    namespace_id.cache_clear()
-    for each in (keys, declared, working, listing):
+    for each in (keys, declared, working, listing, models):
         each.forget()
     cache.clear()
 

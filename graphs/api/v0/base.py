@@ -13,7 +13,7 @@ from graphs.api.base import View
 from graphs.api.finding import number
 from graphs.api.parsers import AnyTypeJSONParser
 from graphs.api.v0.shapes import Refusal
-from graphs.models import Graph, Namespace
+from graphs.models import Graph, Namespace, known_namespace
 
 Body = TypeVar("Body", bound=BaseModel)
 REFUSALS: dict[Any, Any] = dict.fromkeys((400, 401, 403, 404, 405, 409, 411, 413, 422, 429, 503), Refusal)
@@ -34,7 +34,7 @@ class V0View(View):
         if "ns" not in kwargs:
             return
         self.name = kwargs["ns"]
-        self.namespace = Namespace.objects.filter(name=self.name.replace("\x00", "")).first()
+        self.namespace = known_namespace(self.name)
         hidden = self.namespace is None or not self.caller.sees(self.namespace.pk)
         if hidden and self.caller.namespaces is not None:
             raise errors.NotFound(f"There is no namespace {self.name[:100]!r}.")
@@ -42,8 +42,7 @@ class V0View(View):
     @property
     def own_namespace(self) -> Namespace:
         """The namespace to write into; it is made when it isn't there."""
-        if self.namespace is None:
-            self.namespace, _ = Namespace.objects.get_or_create(name=names.checked("namespace", self.name))
+        self.namespace, _ = Namespace.objects.get_or_create(name=names.checked("namespace", self.name))
         return self.namespace
 
     def body(self, model: type[Body]) -> Body:
