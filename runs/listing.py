@@ -1,10 +1,12 @@
 """Pages of runs and states in constant queries, whatever lies before them and however many there are."""
 
+import uuid
+from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from graphs import errors
 from runs.models import Run, State
@@ -13,11 +15,39 @@ EXACT_COUNT = 10_000  # a total up to this is counted at every call, a larger on
 COUNTED_SECONDS = 10.0
 RUNS_AT_ONCE = 1000
 ROUNDS = 5
-COLUMNS = (
-    "id", "parent", "created_at", "retry_count", "identifier", "node", "path", "inputs", "status", "attempt", "started_at", "finished_at", "outputs",
-    "error", "run__run_id", "run__graph__name",
+LIGHT = (
+    "id", "run_id", "run__run_id", "run__graph__name", "parent", "identifier", "node", "path", "status", "attempt", "retry_count", "error",
+    "created_at", "started_at", "finished_at",
 )  # fmt: skip
+COLUMNS = (*LIGHT, "inputs", "outputs")
 _counts: dict[str, tuple[float, int]] = {}
+
+
+@dataclass(slots=True)
+class StateRow:
+    """What lists show of a state, read without the model around it: `COLUMNS`, or `LIGHT` without the payloads."""
+
+    id: uuid.UUID
+    run_id: int
+    thread: str  # the run's id on the wire
+    graph_name: str | None
+    parent: uuid.UUID | None
+    identifier: str
+    node: str
+    path: str
+    status: str
+    attempt: int
+    retry_count: int
+    error: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    inputs: Any = None
+    outputs: Any = None
+
+
+def rows_of(states: QuerySet[State], columns: tuple[str, ...] = COLUMNS) -> list[StateRow]:
+    return [StateRow(*values) for values in states.values_list(*columns)]
 
 
 def total(runs: QuerySet[Run], key: str) -> int:
@@ -36,48 +66,45 @@ def forget() -> None:
     _counts.clear()
 
 
-def states_of_runs(runs: QuerySet[Run], states: QuerySet[State], filtered: bool, after: str, limit: int) -> tuple[list[State], str | None]:
+def states_of_runs(runs: QuerySet[Run], states: QuerySet[State], filtered: bool, after: str, limit: int) -> tuple[list[StateRow], str | None]:
     """Up to `limit` states, those of the newest run first, each run's in the order in which they were made, and the cursor of the next page.
 
     With `filtered` the runs' kept counts say nothing about how many of their states match; then a page may be short before the end.
     """
     runs = runs.order_by("-created_at", "-id")
     place = _place(after)
+    if not place and not filtered:  # every run has a state, so the newest ones are enough for a page
+        found = rows_of(_ordered(states.filter(run__in=runs.values("pk")[: limit + 1]))[: limit + 1])
+        return found[:limit], cursor_after(found[limit - 1]) if len(found) > limit else None
     for _ in range(ROUNDS):
         chosen, more = _runs(runs, place, filtered, limit)
         first = Q(run=place[0], id__gt=place[1]) if place and place[1] else Q(pk=None)
-        wanted = states.filter(first | Q(run__in=[pk for pk, _ in chosen if not (place and place[1] and pk == place[0])]))
-        found = list(_narrow(wanted).order_by("-run__created_at", "-run_id", "id")[: limit + 1])
+        wanted = states.filter(first | Q(run__in=[pk for pk in chosen if not (place and place[1] and pk == place[0])]))
+        found = rows_of(_ordered(wanted)[: limit + 1])
         if len(found) > limit:
-            return found[:limit], _cursor(found[limit - 1])
+            return found[:limit], cursor_after(found[limit - 1])
         if not more:
             return found, None
-        place = (chosen[-1][0], None)
+        place = (chosen[-1], None)
         if found:
-            return found, f"{place[0]}."
-    return [], f"{place[0]}." if place else None
+            break
+    return found, f"{place[0]}." if place else None
 
 
-def states_of_run(run: Run, states: QuerySet[State], after: str, limit: int) -> tuple[list[State], str | None]:
+def _ordered(states: QuerySet[State]) -> QuerySet[State]:
+    return states.order_by("-run__created_at", "-run_id", "id")
+
+
+def states_of_run(run: Run, states: QuerySet[State], after: str, limit: int, columns: tuple[str, ...] = COLUMNS) -> tuple[list[StateRow], str | None]:
     """The same for one run."""
     place = _place(after)
-    states = _narrow(states.filter(run=run)).order_by("id")
-    found = list((states.filter(id__gt=place[1]) if place and place[1] else states)[: limit + 1])
-    return found[:limit], _cursor(found[limit - 1]) if len(found) > limit else None
+    states = states.filter(run=run).order_by("id")
+    found = rows_of((states.filter(id__gt=place[1]) if place and place[1] else states)[: limit + 1], columns)
+    return found[:limit], cursor_after(found[limit - 1]) if len(found) > limit else None
 
 
-def _narrow(states: QuerySet[State]) -> QuerySet[State]:
-    """With the few columns that lists show, unless the caller chose others."""
-    found = states.select_related("run__graph")
-    return found if states.query.deferred_loading[0] else found.only(*COLUMNS)
-
-
-def cursor_after(state: State) -> str:
-    return _cursor(state)
-
-
-def _cursor(state: State) -> str:
-    return f"{state.run_id}.{state.pk.hex}"
+def cursor_after(state: StateRow) -> str:
+    return f"{state.run_id}.{state.id.hex}"
 
 
 def _place(after: str) -> tuple[int, Any] | None:
@@ -89,24 +116,16 @@ def _place(after: str) -> tuple[int, Any] | None:
     return int(run), state or None
 
 
-def _runs(runs: QuerySet[Run], place: tuple[int, Any] | None, filtered: bool, limit: int) -> tuple[list[tuple[int, int]], bool]:
-    """(run, how many states it has) of the runs that may fill a page, and whether there are more of them."""
+def _runs(runs: QuerySet[Run], place: tuple[int, Any] | None, filtered: bool, limit: int) -> tuple[list[int], bool]:
+    """The runs that may fill a page, and whether there are more of them."""
     if place:
         at = Run.objects.filter(pk=place[0]).values_list("created_at", flat=True).first()
         if at is None:
             raise errors.Malformed("The run that `after` names is gone; begin anew.")
         runs = runs.filter(_behind(at, place))
-    known = F("success_count") + F("pending_count") + F("errored_count") + F("cancelled_count") + F("retried_count")
-    chosen: list[tuple[int, int]] = []
-    room = limit
     enough = RUNS_AT_ONCE if filtered else min(limit + 1, RUNS_AT_ONCE)  # every run has a state
-    rows = list(runs.values_list("pk", known)[: enough + 1])
-    for pk, count in rows[:enough]:
-        chosen.append((pk, count))
-        room -= 0 if filtered or (place and pk == place[0]) else count
-        if room < 0:
-            break
-    return chosen, len(chosen) < len(rows)
+    rows = list(runs.values_list("pk", flat=True)[: enough + 1])
+    return rows[:enough], len(rows) > enough
 
 
 def _behind(at: datetime, place: tuple[int, Any]) -> Q:

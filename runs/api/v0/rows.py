@@ -5,6 +5,7 @@ from typing import Any
 
 from graphs.api.v0.views import stamp
 from runs import sql, statuses
+from runs.listing import StateRow
 from runs.models import Run, State
 from runs.work import Claimed
 
@@ -22,7 +23,7 @@ _UP = """
 """
 
 
-def items(states: Sequence[State], namespace: str) -> list[dict[str, Any]]:
+def items(states: Sequence[StateRow], namespace: str) -> list[dict[str, Any]]:
     """The items of a page of states, read with their runs; fewer than asked when together they would name too many parents."""
     State.objects.fill_inputs(states)
     shown: list[dict[str, Any]] = []
@@ -32,15 +33,14 @@ def items(states: Sequence[State], namespace: str) -> list[dict[str, Any]]:
         room -= len(parents)
         if room < 0 and shown:
             break
-        graph = state.run.graph
-        shown.append({"namespace_name": namespace, "graph_name": graph.name if graph else "", "run_id": state.run.run_id, **_item(state, parents)})
+        shown.append({"namespace_name": namespace, "graph_name": state.graph_name or "", "run_id": state.thread, **_item(state, parents)})
     return shown
 
 
-def _item(state: State, parents: dict[str, str]) -> dict[str, Any]:
+def _item(state: StateRow, parents: dict[str, str]) -> dict[str, Any]:
     pruned = state.status == statuses.PRUNED
     return {
-        "id": str(state.pk),
+        "id": str(state.id),
         "node_name": state.node,
         "identifier": state.identifier,
         "status": state.status,
@@ -56,8 +56,8 @@ def _item(state: State, parents: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def details(state: State) -> dict[str, Any]:
-    """Contract A.2, route 18; `state` was read with its run and graph."""
+def details(state: StateRow) -> dict[str, Any]:
+    """Contract A.2, route 18."""
     shown = items([state], "")[0]
     del shown["namespace_name"]
     return shown
@@ -66,12 +66,12 @@ def details(state: State) -> dict[str, Any]:
 class _Lineage:
     """The ancestors of some states, read in one statement."""
 
-    def __init__(self, states: Iterable[State]) -> None:
+    def __init__(self, states: Iterable[StateRow]) -> None:
         first = {state.parent.hex for state in states if state.parent}
         rows = sql.run(sql.statement(_UP, among=("id", "uuid")), [sql.choices(first)]) if first else []
         self._rows = {sql.key(row[0]): (row[1] and sql.key(row[1]), row[2]) for row in rows}
 
-    def of(self, state: State) -> dict[str, str]:
+    def of(self, state: StateRow) -> dict[str, str]:
         """{identifier: state id} from the root to the direct parent."""
         chain, at = [], state.parent and state.parent.hex
         while at and at in self._rows:
@@ -111,10 +111,10 @@ def run_row(row: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
-def run_graph(run: Run | None, states: Sequence[State], following: str | None) -> dict[str, Any]:
+def run_graph(run: Run | None, states: Sequence[StateRow], following: str | None) -> dict[str, Any]:
     """Contract A.8. The summary counts all states of the run, whatever the page."""
     nodes = [_node(state) for state in states]
-    edges = [{"source": str(state.parent), "target": str(state.pk)} for state in states if state.parent]
+    edges = [{"source": str(state.parent), "target": str(state.id)} for state in states if state.parent]
     counted = dict.fromkeys(SUMMARY, 0)
     if run is not None:
         counted |= State.objects.filter(run=run).summary()
@@ -130,5 +130,5 @@ def run_graph(run: Run | None, states: Sequence[State], following: str | None) -
     }
 
 
-def _node(state: State) -> dict[str, Any]:
-    return {"id": str(state.pk), "node_name": state.node, "identifier": state.identifier, "status": state.status, "error": state.error or None}
+def _node(state: StateRow) -> dict[str, Any]:
+    return {"id": str(state.id), "node_name": state.node, "identifier": state.identifier, "status": state.status, "error": state.error or None}

@@ -122,7 +122,7 @@ class StatesView(RunsOfNamespace):
         return Response({"namespace": self.name, "count": len(shown), "states": shown, "run_ids": run_ids, "next": following})
 
 
-def _shown(states: list[State], following: str | None, namespace: str) -> tuple[list[dict[str, Any]], str | None]:
+def _shown(states: list[listing.StateRow], following: str | None, namespace: str) -> tuple[list[dict[str, Any]], str | None]:
     shown = rows.items(states, namespace)
     return shown, following if len(shown) == len(states) else listing.cursor_after(states[len(shown) - 1])
 
@@ -162,8 +162,7 @@ class RunGraphView(RunsOfNamespace):
     def get(self, request: Request, ns: str, run_id: str) -> Response:
         """The states of a run as nodes and edges from the state that made each; empty for an unknown run."""
         run, limit, after = self.run(run_id), self.limit(MAX_NODES), request.query_params.get("after", "")
-        states = State.objects.only("id", "node", "identifier", "status", "error", "parent", "run__graph__name")
-        found, following = listing.states_of_run(run, states, after, limit) if run else ([], None)
+        found, following = listing.states_of_run(run, State.objects.all(), after, limit, listing.LIGHT) if run else ([], None)
         return Response(rows.run_graph(run, found, following))
 
 
@@ -174,12 +173,11 @@ class NodeView(RunsOfNamespace):
     def get(self, request: Request, ns: str, graph: str, run_id: str, state: str) -> Response:
         """One state of a run of this graph."""
         pk = state_key(state, errors.StateManagerError)
-        found = State.objects.select_related("run__graph").filter(
-            pk=pk, run__namespace=self.namespace, run__run_id=run_id.replace("\x00", ""), run__graph__name=graph.replace("\x00", "")
-        )
-        if self.namespace is None or (row := found.first()) is None:
+        found = State.objects.filter(pk=pk, run__namespace=self.namespace, run__run_id=run_id.replace("\x00", ""), run__graph__name=graph.replace("\x00", ""))
+        read = listing.rows_of(found) if self.namespace else []
+        if not read:
             raise errors.NotFound(f"Node not found: {state}")
-        return Response(rows.details(row))
+        return Response(rows.details(read[0]))
 
 
 def state_key(text: str, otherwise: type[errors.StateManagerError] = errors.NotFound) -> str:
