@@ -51,7 +51,7 @@ GRAPH_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["nodes", "edges"],
     "properties": {
-        "nodes": {"type": "array", "minItems": 1, "maxItems": MAX_NODES},
+        "nodes": {"type": "array", "maxItems": MAX_NODES},
         "edges": {"type": "array", "maxItems": 10 * MAX_NODES},
         "inputs": {"type": ["object", "null"]},
         "metadata": {"type": ["object", "null"]},

@@ -16,21 +16,23 @@ Json = dict[str, Any]
 EMPTY: Json = {"nodes": [], "edges": []}
 
 
-def definition_of(nodes: Iterable[Mapping[str, Any]], retry: Mapping[str, Any], store: Mapping[str, Any], former: Mapping[str, Any] = EMPTY) -> Json:
-    """The definition that these template nodes, retry policy and store make, over what the graph was before."""
+def definition_of(template: Mapping[str, Any], former: Mapping[str, Any] = EMPTY) -> Json:
+    """The definition that a template makes, over what the graph was before."""
     was = {(node["id"], node["kind"]): node for node in former["nodes"]}
     conditions = {(edge["from"], edge["to"]): edge for edge in former["edges"]}
     made, edges = [], []
-    for node in nodes:
+    for node in template["nodes"]:
         old = was.get((node["identifier"], node["node_name"]), {})
         kept = {key: value for key, value in (old.get("data") or {}).items() if key not in ("inputs", "unites")}
-        data = {**kept, "inputs": node["inputs"], **({"unites": node["unites"]} if node["unites"] else {})}
+        said = {key: node[key] for key in ("unites", "lease") if node.get(key)}
+        data = {**kept, "inputs": node["inputs"], **said}
         plain = {key: old[key] for key in ("label", "position") if key in old}
         made.append({"id": node["identifier"], "kind": node["node_name"], "namespace": node["namespace"], **plain, "data": data})
         for name in node["next_nodes"]:
             pair = (node["identifier"], name)
             edges.append(conditions.get(pair) or {"from": pair[0], "to": pair[1]})
-    settings = {**(former.get("settings") or {}), "retry": dict(retry), "store": dict(store)}
+    own = {"retry": template["retry_policy"], "store": template["store_config"], **({"lease": template["lease"]} if template.get("lease") else {})}
+    settings = {**(former.get("settings") or {}), **own}
     return {**{key: former[key] for key in ("inputs", "metadata") if key in former}, "nodes": made, "edges": edges, "settings": settings}
 
 
@@ -56,7 +58,7 @@ def problems(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
 
 
 def template_of(definition: Mapping[str, Any]) -> Json:
-    """`nodes`, `retry_policy` and `store_config` of a definition, whoever made it."""
+    """`nodes`, `retry_policy`, `store_config` and, if it is set, `lease` of a definition, whoever made it."""
     followers: dict[str, list[str]] = {node["id"]: [] for node in definition["nodes"]}
     for edge in definition["edges"]:
         followers[edge["from"]].append(edge["to"])
@@ -66,6 +68,7 @@ def template_of(definition: Mapping[str, Any]) -> Json:
         "nodes": [_node(node, followers[node["id"]]) for node in definition["nodes"]],
         "retry_policy": asdict(retrying.Policy.of(settings.get("retry"))),
         "store_config": {"required_keys": store.get("required_keys") or [], "default_values": store.get("default_values") or {}},
+        **({"lease": settings["lease"]} if settings.get("lease") else {}),
     }
 
 
@@ -79,4 +82,5 @@ def _node(node: Mapping[str, Any], followers: list[str]) -> Json:
         "inputs": data.get("inputs") or {},
         "next_nodes": followers,
         "unites": {"identifier": unites["identifier"], "strategy": unites.get("strategy") or "ALL_SUCCESS"} if unites else None,
+        **({"lease": data["lease"]} if data.get("lease") else {}),
     }

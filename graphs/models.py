@@ -154,6 +154,7 @@ class Secret(models.Model):
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="secrets")
     name = models.CharField(max_length=200)
     token = models.TextField(editable=False)
+    by_template = models.BooleanField(default=False, editable=False, help_text="A program put it with its graph template; its next one may leave it out.")
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -171,6 +172,7 @@ class CronTrigger(models.Model):
     expression = models.CharField(max_length=200, help_text="minute hour day-of-month month day-of-week")
     time_zone = models.CharField(max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin.")
     enabled = models.BooleanField(default=True)
+    by_template = models.BooleanField(default=False, editable=False, help_text="A program put it with its graph template; its next one may leave it out.")
     next_at = models.DateTimeField(null=True, editable=False)
     last_fired_at = models.DateTimeField(null=True, editable=False)
     missed = models.PositiveIntegerField(default=0, editable=False, help_text="Due times that passed while nothing was there to fire them.")

@@ -23,7 +23,7 @@ def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Json]) -> 
     now = timezone.now()
     values = {node["name"]: node for node in nodes}
     rows = [
-        RegisteredNode(namespace=namespace, executor=RegisteredNode.Executor.WORKER, runtime_name=runtime_name, updated_at=now, **values[name])
+        RegisteredNode(namespace=namespace, executor=RegisteredNode.Executor.WORKER, runtime_name=runtime_name, created_at=now, updated_at=now, **values[name])
         for name in sorted(values)  # in one order, so that two programs never wait for each other
     ]
     with transaction.atomic():
@@ -41,9 +41,10 @@ def put_graph(namespace: Namespace, name: str, template: Json, values: Mapping[s
     name = names.checked("graph", name)
     former = Graph.objects.with_version().filter(namespace=namespace, name=name).first()
     was = former.current.definition if former and former.current else graph_template.EMPTY
-    definition = graph_template.definition_of(template["nodes"], template["retry_policy"], template["store_config"], was)
+    definition = graph_template.definition_of(template, was)
     kinds = publishing.Kinds(namespace.name, definition, caller, every_input=True)
-    found = publishing.judged(definition, kinds, values)
+    others = former.secrets.filter(by_template=False).values_list("name", flat=True) if former else ()
+    found = publishing.judged(definition, kinds, {*values, *others})
     if wrong := [*(problem for problem in found if not problem.registry), *graph_template.problems(template["nodes"])]:
         raise errors.InvalidGraph(publishing.summary(wrong), errors=[problem.as_json() for problem in wrong])
     graph = publishing.store(namespace, name, kinds.resolved(definition), found, caller)
@@ -53,14 +54,17 @@ def put_graph(namespace: Namespace, name: str, template: Json, values: Mapping[s
 
 
 def set_triggers(graph: Graph, wanted: Iterable[tuple[str, str]], now: datetime) -> None:
-    """Make these (expression, time zone) pairs the graph's schedules; one that is there already keeps its next time."""
+    """Make these (expression, time zone) pairs the schedules of the graph's template, instead of those of its former one; others stay.
+
+    One that is there already keeps its next time.
+    """
     pairs = set(wanted)
     for trigger in graph.triggers.all():
         if (trigger.expression, trigger.time_zone) in pairs:
             pairs.discard((trigger.expression, trigger.time_zone))
-        else:
+        elif trigger.by_template:
             trigger.delete()
+    made = {pair: cron.next_time(*pair, now) for pair in sorted(pairs)}
     CronTrigger.objects.bulk_create(
-        (CronTrigger(graph=graph, expression=expression, time_zone=zone, next_at=cron.next_time(expression, zone, now)) for expression, zone in sorted(pairs)),
-        ignore_conflicts=True,
+        (CronTrigger(graph=graph, expression=text, time_zone=zone, by_template=True, next_at=at) for (text, zone), at in made.items()), ignore_conflicts=True
     )

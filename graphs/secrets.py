@@ -16,7 +16,7 @@ from graphs import errors, names
 from graphs.models import Graph, Secret
 
 MASK = "•••"
-SHORTEST_MASKED = 4
+SHORTEST_MASKED = 8  # shorter values are words that stand in other texts, too
 BATCH = 500
 
 
@@ -29,19 +29,22 @@ def encrypt(value: str) -> str:
 
 
 def replace(graph: Graph, values: Mapping[str, str]) -> None:
-    """Make these the graph's secrets; an unchanged value keeps its row. Call inside the transaction that changes the graph."""
+    """Make these the secrets of the graph's template, instead of those of its former one; others stay, and an unchanged value keeps its row.
+
+    Call inside the transaction that changes the graph.
+    """
     stored = {secret.name: secret for secret in graph.secrets.all()}
-    graph.secrets.exclude(name__in=values).delete()
+    graph.secrets.filter(by_template=True).exclude(name__in=values).delete()
     for name, value in values.items():
         if name not in stored or _open(stored[name]) != value:
-            put(graph, name, value)
+            put(graph, name, value, by_template=True)
 
 
-def put(graph: Graph, name: str, value: str) -> None:
+def put(graph: Graph, name: str, value: str, by_template: bool = False) -> None:
     """Set one secret. Raises Malformed for an empty value or a bad name."""
     if not value:
         raise errors.Malformed(f"The secret {name!r} is empty.")
-    found = {"token": encrypt(value), "updated_at": timezone.now()}
+    found = {"token": encrypt(value), "updated_at": timezone.now(), "by_template": by_template}
     Secret.objects.update_or_create(graph=graph, name=names.checked("secret", name), defaults=found)
 
 
@@ -71,7 +74,7 @@ def rotate() -> int:
 
 
 class Mask:
-    """Puts ••• in place of these values in texts and JSON; values shorter than four characters are left."""
+    """Puts ••• in place of these values in texts and JSON; values shorter than eight characters are left."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self._values = sorted((value for value in values if len(value) >= SHORTEST_MASKED), key=len, reverse=True)

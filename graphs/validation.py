@@ -110,6 +110,8 @@ class _Judge:
         self.kinds = {node["id"]: find_kind(node.get("namespace") or "", node["kind"]) for _, node in nodes}
 
     def everything(self) -> Iterator[Problem]:
+        if not self.nodes:
+            yield Problem("missing_field", "a graph needs at least one node", "/nodes")
         yield from self._duplicates()
         yield from self._edges()
         yield from self._kinds()
@@ -160,7 +162,13 @@ class _Judge:
             kind = self.kinds[node["id"]]
             for name in kind.secrets if kind and self.secrets is not None else ():
                 if name not in (self.secrets or ()):
-                    yield Problem("missing_secret", f"{node['kind']} asks for the secret {name!r}", f"/nodes/{at}/kind", node["id"], registry=True)
+                    yield Problem(
+                        "missing_secret",
+                        f"{node['kind']} asks for the secret {name!r}, which the graph doesn't have",
+                        f"/nodes/{at}/kind",
+                        node["id"],
+                        registry=True,
+                    )
 
     def _inputs_schema(self) -> Iterator[Problem]:
         if isinstance(self.inputs, dict):

@@ -24,10 +24,10 @@ class FastList(ReadOnly):
 
 @admin.register(Run)
 class RunAdmin(FastList):
-    list_display = ("short_id", "__str__", "status", "progress", "graph", "created_at", "username", "workspace")
+    list_display = ("short_id", "name", "status", "progress", "graph", "created_at")
     list_filter = ("status", "trigger", "namespace")
     list_select_related = ("graph__namespace",)
-    search_fields = ("run_id", "name")
+    search_fields = ("run_id", "name", "graph__name")
     ordering = ("-id",)
 
     fieldsets = (
@@ -43,8 +43,8 @@ class RunAdmin(FastList):
     @admin.display(description="more")
     def links(self, run: Run) -> str:
         pages = (("States", "state"), ("Log", "logline"), ("Files", "artifact"))
-        found = ((reverse(f"admin:runs_{page}_changelist"), run.run_id, label) for label, page in pages)
-        return format_html_join(" · ", '<a href="{}?q={}">{}</a>', found)
+        found = ((reverse(f"admin:runs_{page}_changelist"), run.pk, label) for label, page in pages)
+        return format_html_join(" · ", '<a href="{}?run__id__exact={}">{}</a>', found)
 
     @admin.display(description="run id", ordering="run_id")
     def short_id(self, run: Run) -> str:
@@ -54,7 +54,7 @@ class RunAdmin(FastList):
 @admin.register(State)
 class StateAdmin(FastList):
     list_display = ("id", "identifier", "status", "run", "attempt", "retry_count", "created_at", "finished_at")
-    list_filter = ("status",)
+    list_filter = ("status", "run__namespace")
     list_select_related = ("run",)
     search_fields = ("=run__run_id", "=identifier")
     ordering = ("-id",)

@@ -1,9 +1,11 @@
 """The filters of runs and states: one definition for the API and the pages."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import django_filters
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django_filters.constants import EMPTY_VALUES
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
@@ -15,7 +17,17 @@ MAX_STARS = 5
 
 
 class WordsFilter(BaseInFilter, CharFilter):
-    """One word or several, separated by commas."""
+    """One of these words or several, separated by commas."""
+
+    def __init__(self, *args: Any, words: Iterable[str], **options: Any) -> None:
+        known = set(words)
+
+        def check(asked: list[str]) -> None:
+            if wrong := [word for word in asked if word not in known]:
+                raise ValidationError(f"{', '.join(map(repr, wrong))[:200]} is none of {', '.join(sorted(known))}.")
+
+        said = f"one or several, separated by commas, of: {', '.join(words)}"
+        super().__init__(*args, help_text=said, validators=[check], **options)
 
 
 class PatternFilter(CharFilter):
@@ -33,7 +45,7 @@ class PatternFilter(CharFilter):
 class StateFilter(django_filters.FilterSet):
     """States by status, node and time of creation; their runs by graph and run id pattern (`OfRunFilter`)."""
 
-    status = WordsFilter(field_name="status", lookup_expr="in", help_text="one or several of: " + ", ".join(statuses.STATE_STATUSES))
+    status = WordsFilter(words=statuses.STATE_STATUSES, field_name="status", lookup_expr="in")
     identifier = CharFilter(help_text="the node's identifier in its graph")
     created_after = IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", help_text="ISO 8601")
     created_before = IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", help_text="ISO 8601")
@@ -57,7 +69,7 @@ class OfRunFilter(django_filters.FilterSet):
 class RunFilter(OfRunFilter):
     """Runs by status (our words or those of `/v0` rows) and time of creation, too."""
 
-    status = WordsFilter(method="with_status", help_text="one or several of: " + ", ".join(statuses.RUN_STATUSES) + ", SUCCESS, FAILED, PENDING")
+    status = WordsFilter(words=(*statuses.RUN_STATUSES, "SUCCESS", "FAILED", "PENDING"), method="with_status")
     created_after = IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", help_text="ISO 8601")
     created_before = IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", help_text="ISO 8601")
 

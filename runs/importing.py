@@ -143,6 +143,9 @@ def _problems(lines: Iterable[str]) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        if line.lstrip().startswith("["):
+            yield f"line {number}: this looks like a JSON array; export one document a line (mongoexport without --jsonArray)"
+            return
         try:
             _check(json.loads(line))
         except json.JSONDecodeError as error:

@@ -9,12 +9,15 @@ import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from random import SystemRandom
+from time import time_ns
 from typing import Any
 
 import psycopg
 from django.db import connection, connections
 
 Row = tuple[Any, ...]
+getrandbits = SystemRandom().getrandbits
 
 
 @cache
@@ -199,10 +202,9 @@ def key(value: Any) -> str:
 
 
 def uuid7() -> str:
-    """A new time-ordered UUID (RFC 9562, version 7) as 32 hex digits."""
-    millis = int(datetime.now().timestamp() * 1000)
-    chance = uuid.uuid4().int
-    number = (millis & (2**48 - 1)) << 80 | 0x7 << 76 | (chance >> 68 & 0xFFF) << 64 | 0b10 << 62 | chance & (2**62 - 1)
+    """A new time-ordered UUID (RFC 9562, version 7) as 32 hex digits; its 12 bits below the millisecond are time, too (method 3)."""
+    millis, nanos = divmod(time_ns(), 1_000_000)
+    number = (millis & (2**48 - 1)) << 80 | 0x7 << 76 | (nanos * 4096 // 1_000_000) << 64 | 0b10 << 62 | getrandbits(62)
     return f"{number:032x}"
 
 

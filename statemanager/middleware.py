@@ -52,6 +52,8 @@ class BothSlashForms:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info.startswith("//"):  # a client's base address ended in a slash
+            request.path_info = f"/{request.path_info.lstrip('/')}"
         if request.path_info.endswith("/") and is_api(request.path_info):
             request.path_info = request.path_info.rstrip("/")
         return self.get_response(request)

@@ -31,6 +31,11 @@ def test_run_page_shows_the_run_and_changes_nothing(admin_client, publish):
     assert admin_client.post(url, {"status": "failed"}).status_code == 403
     assert admin_client.get(reverse("admin:runs_run_add")).status_code == 403
     state = run.states.get()
+    other = start_run(publish("b", name="other"))
+    page = admin_client.get(reverse("admin:runs_state_changelist") + f"?run__id__exact={run.pk}").content.decode()
+    assert f"?run__id__exact={run.pk}" in admin_client.get(url).content.decode()
+    assert str(state.pk) in page
+    assert str(other.states.get().pk) not in page
     assert admin_client.get(reverse("admin:runs_state_change", args=[state.pk])).status_code == 200
 
 

@@ -24,5 +24,7 @@ class Scoped(BasePermission):
         if isinstance(request.auth, Caller) and not hasattr(view, method.lower()):
             raise MethodNotAllowed(method)
         scope = view.scopes.get("GET" if method in ("HEAD", "OPTIONS") else method)
-        self.message = f"This needs the scope {scope!r}."
-        return isinstance(request.auth, Caller) and scope is not None and request.auth.may(scope)
+        if not isinstance(request.auth, Caller):
+            return False
+        self.message = f"This needs the scope {scope!r}; yours are {', '.join(sorted(request.auth.scopes)) or 'none'}."
+        return scope is not None and request.auth.may(scope)

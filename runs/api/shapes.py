@@ -175,7 +175,7 @@ def stats(run: Run) -> dict[str, Any]:
     """Counts of states, and seconds from the start to the end."""
     seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at and run.started_at else 0.0
     return {
-        "states": run.started_count,
+        "states": run.pending_count + run.success_count + run.errored_count + run.retried_count + run.cancelled_count,
         "succeeded": run.success_count,
         "failed": run.errored_count,
         "retried": run.retried_count,

@@ -78,12 +78,14 @@ def test_imported_states_are_seen_in_the_api(tmp_path, make_key):
 
 
 def test_a_wrong_row_stops_the_import_and_every_one_is_said(tmp_path):
-    rows = [ROWS[0], "{", "[]", row(1, status="WHAT"), row(2, _id="x"), {"_id": OIDS[3]}, row(4, inputs={"x": "a\x00b"}), row(5, graph_name="a/b")]
+    rows = [ROWS[0], "{", "7", row(1, status="WHAT"), row(2, _id="x"), {"_id": OIDS[3]}, row(4, inputs={"x": "a\x00b"}), row(5, graph_name="a/b")]
     with pytest.raises(CommandError) as refused:
         imported(tmp_path, rows)
     assert [f"line {number}" in str(refused.value) for number in range(1, 9)] == [False, *[True] * 7]
     assert not Run.objects.exists()
     assert not State.objects.exists()
+    with pytest.raises(CommandError, match="without --jsonArray"):
+        imported(tmp_path, ['[{"_id": 1}]'])
     with pytest.raises(CommandError, match="can't be read"):
         call_command("import_states", str(tmp_path / "nowhere"))
 

@@ -379,7 +379,7 @@ def test_defect_17_empty_secrets_are_refused_and_missing_ones_named(api):
     api.register("Guarded", secrets=["token"])
     api.upsert("g", node("a"), secrets={"token": ""}, status=422)
     made = api.upsert("g", node("a", name="Guarded"))
-    assert (made["validation_status"], made["validation_errors"]) == ("INVALID", ["a: Guarded asks for the secret 'token'"])
+    assert (made["validation_status"], made["validation_errors"]) == ("INVALID", ["a: Guarded asks for the secret 'token', which the graph doesn't have"])
     assert api.put("graph/g/secrets/token", {"value": "v"}) == (200, {"secrets": {"token": True}})
     assert api.get("graph/g")[1]["validation_status"] == "VALID"
     assert api("delete", "graph/g/secrets/token") == (200, {"secrets": {}})
@@ -440,6 +440,8 @@ def test_defect_20_runs_are_cancelled_filtered_measured_and_deleted(api):
         status, answer = api.get(f"runs/1/10?{query}")
         assert (status, [row["run_id"] for row in answer["runs"]], answer["total"]) == (200, found, len(found)), query
     assert api.get("runs/1/10?created_after=yesterday")[0] == 422
+    assert api.get("runs/1/10?status=DONE")[0] == 422
+    assert api.get("runs/1/10?status=cancelled&status=queued")[1]["total"] == 1
     assert [state["status"] for state in api.get("states/?status=CANCELLED")[1]["states"]] == ["CANCELLED"]
     assert api.get("states/?graph=h")[1]["run_ids"] == [second]
     assert api.post(f"run/{first}/retry-failed") == (200, {"run_id": first, "status": "running", "retried": 1})

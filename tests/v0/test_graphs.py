@@ -142,3 +142,33 @@ def test_an_identifier_may_be_called_run(api):
     api.trigger("g")
     api.work("Work")
     assert api.claim("Take")[0]["inputs"] == {"x": "x"}
+
+
+def test_what_was_set_beside_the_template_stays_when_it_is_put_again(api):
+    """Programs put their template at every start; a schedule of the admin's and a secret of the operator's are not theirs."""
+    api.register("Guarded", secrets=["token"])
+    cron = [{"type": "CRON", "value": {"expression": "0 9 * * *"}}]
+    api.upsert("g", node("a", name="Guarded"), secrets={"old": "value"}, triggers=cron)
+    api.put("graph/g/secrets/token", {"value": "by hand"})
+    graph = Graph.objects.get()
+    graph.triggers.create(expression="0 10 * * *")
+    made = api.upsert("g", node("a", name="Guarded"))
+    assert (made["validation_status"], made["secrets"]) == ("VALID", {"token": True})
+    assert [each["value"]["expression"] for each in made["triggers"]] == ["0 10 * * *"]
+
+
+def test_a_template_may_say_how_long_states_may_be_held(api):
+    made = api.upsert("g", node("a", ["b"], lease=5000), node("b"), lease=120)
+    assert (made["lease"], made["nodes"][0]["lease"], "lease" in made["nodes"][1]) == (120, 5000, False)
+    api.trigger("g")
+    [state] = api.claim("Work")
+    assert state["lease_seconds"] == 5000
+    api.executed(state)
+    assert api.claim("Work")[0]["lease_seconds"] == 120
+    api.upsert("g", node("a", lease=0), status=422)
+
+
+def test_a_schedule_that_could_not_start_says_so(api):
+    api.upsert("g", node("a"), triggers=[{"type": "CRON", "value": {"expression": "0 9 * * *"}}])
+    Graph.objects.get().triggers.update(error="The store keys k are required.")
+    assert api.get("graph/g")[1]["triggers"][0]["error"] == "The store keys k are required."

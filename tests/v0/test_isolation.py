@@ -36,7 +36,7 @@ def filled(route: str, things: dict[str, str]) -> str:
 def test_a_key_of_another_namespace_gets_a_404(things, other, route, method):
     """In the owner's namespace, and below its own one with the names and ids of what isn't its own."""
     status, answer = other(method.lower(), f"/v0/namespace/alpha/{filled(route, things)}", {})
-    assert (status, answer) == (404, {"detail": "There is no namespace 'alpha'."})
+    assert (status, answer) == (404, {"detail": "There is no namespace 'alpha' that this key opens."})
     status, answer = other(method.lower(), filled(route, things), BODIES.get(route, {}))
     assert "canary" not in json.dumps(answer)
     if "<str:state>" in route or ("<str:graph>" in route and method != "PUT"):
@@ -66,7 +66,7 @@ def test_a_key_does_what_its_scope_says_and_no_more(things, scope, route, method
     allowed = NEEDS[route, method] in INCLUDED[scope]
     assert (status == 403) == (not allowed), answer
     if not allowed:
-        assert answer == {"detail": f"This needs the scope '{NEEDS[route, method]}'."}
+        assert answer == {"detail": f"This needs the scope '{NEEDS[route, method]}'; yours are {', '.join(sorted(INCLUDED[scope]))}."}
 
 
 EXTREMES = {

@@ -37,7 +37,7 @@ class V0View(View):
         self.namespace = known_namespace(self.name)
         hidden = self.namespace is None or not self.caller.sees(self.namespace.pk)
         if hidden and self.caller.namespaces is not None:
-            raise errors.NotFound(f"There is no namespace {self.name[:100]!r}.")
+            raise errors.NotFound(f"There is no namespace {self.name[:100]!r} that this key opens.")
 
     @property
     def own_namespace(self) -> Namespace:

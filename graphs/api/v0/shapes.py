@@ -65,6 +65,9 @@ class NamespacesAnswer(BaseModel):
     next: str | None
 
 
+Lease = Annotated[float | None, Field(default=None, ge=1, le=7 * 24 * 3600, description="seconds that a worker may hold a state without a sign of life")]
+
+
 class UnitesShape(BaseModel):
     identifier: Name
     strategy: Literal["ALL_SUCCESS", "ALL_DONE"] = "ALL_SUCCESS"
@@ -85,6 +88,7 @@ class TemplateNode(BaseModel):
     inputs: dict[str, Any]
     next_nodes: list[Name] = Field(default_factory=list)
     unites: UnitesShape | None = None
+    lease: Lease
 
     @field_validator("next_nodes", mode="before")
     @classmethod
@@ -145,6 +149,12 @@ class TriggerShape(BaseModel):
     value: CronShape
 
 
+class StoredTrigger(TriggerShape):
+    """`error` says why the last due time could not start a run."""
+
+    error: str | None = None
+
+
 class GraphBody(BaseModel):
     """A graph template. What is left out gets its default, also in an update."""
 
@@ -153,6 +163,7 @@ class GraphBody(BaseModel):
     retry_policy: RetryPolicyShape | None = None
     store_config: StoreConfigShape | None = None
     triggers: list[TriggerShape] | None = Field(default=None, max_length=100)
+    lease: Lease
 
 
 class GraphAnswer(BaseModel):
@@ -160,7 +171,8 @@ class GraphAnswer(BaseModel):
     secrets: dict[str, bool]
     retry_policy: RetryPolicyShape
     store_config: StoreConfigShape
-    triggers: list[TriggerShape]
+    lease: Lease
+    triggers: list[StoredTrigger]
     created_at: Stamp
     updated_at: Stamp
     validation_status: Literal["VALID", "INVALID"]
@@ -204,6 +216,7 @@ class VersionAnswer(VersionShape):
     nodes: list[TemplateNode]
     retry_policy: RetryPolicyShape
     store_config: StoreConfigShape
+    lease: Lease
     validation_errors: list[str]
 
 

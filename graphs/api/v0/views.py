@@ -87,6 +87,7 @@ class GraphView(V0View):
             "nodes": [node.model_dump() for node in body.nodes],
             "retry_policy": (body.retry_policy or shapes.RetryPolicyShape()).model_dump(),
             "store_config": (body.store_config or shapes.StoreConfigShape()).model_dump(),
+            "lease": body.lease,
         }
         triggers = [(trigger.value.expression, trigger.value.timezone) for trigger in body.triggers or ()]
         stored = registering.put_graph(self.own_namespace, graph, template, body.secrets, triggers, self.caller)
@@ -194,7 +195,8 @@ def _said(problem: dict[str, Any]) -> str:
 
 def _trigger(trigger: CronTrigger) -> dict[str, Any]:
     zone = {} if trigger.time_zone == "UTC" else {"timezone": trigger.time_zone}
-    return {"type": "CRON", "value": {"expression": trigger.expression, **zone}}
+    wrong = {"error": trigger.error} if trigger.error else {}
+    return {"type": "CRON", "value": {"expression": trigger.expression, **zone}, **wrong}
 
 
 def _version(version: GraphVersion, graph: Graph) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def filtered(filterset: type[FilterSet], request: Request, rows: Any) -> Any:
     """The rows that the query asks for. Raises Malformed naming each filter that can't be read."""
     if filterset.base_filters.keys().isdisjoint(request.query_params):
         return rows  # building a form to find nothing in it takes longer than the list
-    asked = filterset(request.query_params, queryset=rows)
+    asked = filterset({name: ",".join(values) for name, values in request.query_params.lists()}, queryset=rows)
     if not asked.is_valid():
         wrong = [
             {"type": "value_error", "loc": ["query", name], "msg": " ".join(each), "input": request.query_params.get(name)}
@@ -83,8 +83,8 @@ class TriggerView(V0View):
     @extend_schema(operation_id="v0_trigger", request=shapes.TriggerBody, responses={200: shapes.TriggerAnswer, **REFUSALS})
     def post(self, request: Request, ns: str, graph: str) -> Response:
         """Start a run of the graph's current version and return at once; or, in the older form, make the given states in a new run."""
-        found = self.graph(graph)
         body = self.body(shapes.TriggerBody)
+        found = self.graph(graph)
         if body.states is not None:
             run, states = creating.create_states(found, body.run_id or "", [(state.identifier, state.inputs) for state in body.states], self.caller)
             return Response({"run_id": run.run_id, "status": "CREATED", "states": _made(run, found, states)})
@@ -98,8 +98,8 @@ class CreateStatesView(V0View):
     @extend_schema(operation_id="v0_states_create", request=shapes.CreateBody, responses={200: shapes.CreateAnswer, **REFUSALS})
     def post(self, request: Request, ns: str, graph: str) -> Response:
         """Make states at any nodes of the graph, with these inputs, in the run of this id."""
-        found = self.graph(graph)
         body = self.body(shapes.CreateBody)
+        found = self.graph(graph)
         run, states = creating.create_states(found, body.run_id, [(state.identifier, state.inputs) for state in body.states], self.caller)
         return Response({"status": "CREATED", "states": _made(run, found, states)})
 

@@ -199,12 +199,11 @@ class SecretsAnswer(BaseModel):
     secrets: dict[str, str]
 
 
-class StateItem(BaseModel):
-    """`parents` maps the identifiers of all states on the way from the root to their ids."""
+class NodeDetails(BaseModel):
+    """A state. `parents` maps the identifiers of all states on the way from the root to their ids; `data` is what a pruned one was given."""
 
     id: str
     node_name: str
-    namespace_name: str
     identifier: str
     graph_name: str
     run_id: str
@@ -218,6 +217,10 @@ class StateItem(BaseModel):
     attempt: int
     retry_count: int
     data: dict[str, Any] | None
+
+
+class StateItem(NodeDetails):
+    namespace_name: str
 
 
 class RunStatesAnswer(BaseModel):
@@ -234,24 +237,6 @@ class StatesAnswer(BaseModel):
     states: list[StateItem]
     run_ids: list[str]
     next: str | None
-
-
-class NodeDetails(BaseModel):
-    id: str
-    node_name: str
-    identifier: str
-    graph_name: str
-    run_id: str
-    status: Status
-    inputs: dict[str, Any]
-    outputs: dict[str, Any]
-    error: str | None
-    parents: dict[str, str]
-    created_at: Stamp
-    updated_at: Stamp
-    attempt: int
-    retry_count: int
-    data: dict[str, Any] | None
 
 
 class RunRow(BaseModel):

@@ -76,7 +76,15 @@ def _report(body: shapes.ReportShape, at: int) -> Report:
     details: dict[str, Any] = {"outputs": {"outputs": value}, "error": {"error": value}, "prune": {"outputs": [value]}}.get(name, {})
     if name == "enqueue_after":
         details = {"delay": value / 1000}
-    return Report(state_key(body.state_id), _KINDS[name], body.attempt, **details)
+    return Report(_key_or_nobody(body.state_id), _KINDS[name], body.attempt, **details)
+
+
+def _key_or_nobody(text: str) -> str:
+    """What is no id is that of no state, so that one bad report doesn't refuse the others."""
+    try:
+        return state_key(text)
+    except errors.NotFound:
+        return "0" * 32
 
 
 def _reported(state_id: str, answer: Answer) -> dict[str, Any]:
