@@ -46,6 +46,9 @@ class NamespaceAdmin(admin.ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("name", "created_at") if obj else ("created_at",)
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # its name may be in use by workers and in the memory of every process
+
 
 class ApiKeyForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
@@ -236,13 +239,18 @@ class SecretAdmin(admin.ModelAdmin):
         return ("graph", "name") if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
-        obj.token, obj.updated_at = secrets.encrypt(form.cleaned_data["value"]), timezone.now()
+        obj.former, obj.token, obj.updated_at = obj.token, secrets.encrypt(form.cleaned_data["value"]), timezone.now()
+        obj.by_template = False
         super().save_model(request, obj, form, change)
         publishing.rejudge(obj.graph)
 
     def delete_model(self, request: HttpRequest, obj: Secret) -> None:
         super().delete_model(request, obj)
         publishing.rejudge(obj.graph)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for secret in queryset:
+            self.delete_model(request, secret)
 
 
 @admin.register(CronTrigger)

@@ -5,6 +5,7 @@ clocks go forward, a time that does not exist is due right after; when they go b
 hour field is a wildcard.
 """
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from croniter import CroniterError, croniter
 
 LONGEST = 200
+_ONE_LONG = re.compile(r"\b(\w+)-\1\b(/\d+)?")  # croniter takes n-n for the whole circle; crontab(5) means n
 
 
 @lru_cache(maxsize=1)
@@ -28,14 +30,18 @@ def check(expression: str, zone: str) -> None:
     if any(field[:1].upper() in ("R", "H") for field in expression.split()):
         raise ValueError(f"{expression!r:.80} is no cron expression: random and hashed fields are not taken")
     try:
-        croniter(expression, datetime(2024, 1, 1)).get_next(datetime)
+        _times(expression, datetime(2024, 1, 1)).get_next(datetime)
     except (CroniterError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(f"{expression!r:.80} is no cron expression: {error}") from None
 
 
+def _times(expression: str, after: datetime) -> croniter:
+    return croniter(_ONE_LONG.sub(r"\1", expression), after)
+
+
 def next_time(expression: str, zone: str, after: datetime) -> datetime:
     """The first due time after an aware moment, in UTC."""
-    times = croniter(expression, after.astimezone(ZoneInfo(zone)))
+    times = _times(expression, after.astimezone(ZoneInfo(zone)))
     found = times.get_next(datetime)
     while found.fold and not expression.split()[1].startswith("*"):
         found = times.get_next(datetime)

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from graphs import cron, plan
+from graphs.errors import InvalidGraph
 from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet
 
 
@@ -125,6 +126,7 @@ class GraphVersion(models.Model):
     checksum = models.CharField(max_length=64)
     note = models.CharField(max_length=500, blank=True)
     problems = models.JSONField(default=list, blank=True, help_text="Why it can't run: what the registered nodes and the secrets lack.")
+    by_template = models.BooleanField(default=False, help_text="Put as a graph template: nodes of workers need all inputs of their schema.")
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
 
@@ -154,6 +156,7 @@ class Secret(models.Model):
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="secrets")
     name = models.CharField(max_length=200)
     token = models.TextField(editable=False)
+    former = models.TextField(editable=False, blank=True, help_text="The token before: who still holds it may leave it in what it reports.")
     by_template = models.BooleanField(default=False, editable=False, help_text="A program put it with its graph template; its next one may leave it out.")
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -250,8 +253,11 @@ def plan_of(version_id: int) -> plan.Plan:
 
 @lru_cache(maxsize=512)
 def namespace_id(name: str) -> int:
-    """The id of a namespace; names are never given to another one within the life of a process."""
-    return int(Namespace.objects.values_list("pk", flat=True).get(name=name))
+    """The id of a namespace, which is never deleted. Raises InvalidGraph when there is none."""
+    found = Namespace.objects.values_list("pk", flat=True).filter(name=name).first()
+    if found is None:
+        raise InvalidGraph(f"There is no namespace {name!r} whose workers could run this.")
+    return int(found)
 
 
 KNOWN_SECONDS = 5.0

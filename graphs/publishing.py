@@ -41,17 +41,30 @@ def judged(definition: Mapping[str, Any], kinds: "Kinds", secrets: Collection[st
 
 
 @transaction.atomic
-def store(namespace: Namespace, name: str, resolved: Mapping[str, Any], problems: Iterable[Problem], caller: Caller, note: str = "") -> Graph:
+def store(
+    namespace: Namespace, name: str, resolved: Mapping[str, Any], problems: Iterable[Problem], caller: Caller, note: str = "", by_template: bool = False
+) -> Graph:
     """Make a resolved definition the graph's current version. One with problems is kept, too, but no run starts with it."""
-    checksum = hashlib.sha256(json.dumps(resolved, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     graph, _ = Graph.objects.get_or_create(namespace=namespace, name=names.checked("graph", name))
-    graph = Graph.objects.select_for_update(of=("self",)).with_version().get(pk=graph.pk)
+    return _add_version(locked(graph), resolved, problems, caller, note, by_template)
+
+
+def locked(graph: Graph) -> Graph:
+    """The graph as it is now, locked for the transaction. Raises NotFound when it is gone."""
+    found = Graph.objects.select_for_update(of=("self",)).with_version().filter(pk=graph.pk).first()
+    if found is None:
+        raise errors.NotFound(f"The graph {graph.name!r} was deleted at this moment.")
+    return found
+
+
+def _add_version(graph: Graph, resolved: Mapping[str, Any], problems: Iterable[Problem], caller: Caller, note: str, by_template: bool) -> Graph:
+    checksum = hashlib.sha256(json.dumps(resolved, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     wrong = [problem.as_json() for problem in problems]
     if graph.current and graph.current.checksum == checksum:
         _judge(graph.current, wrong)
         return graph
     last = graph.versions.order_by("-number").values_list("number", flat=True).first() or 0
-    made = {"definition": resolved, "checksum": checksum, "problems": wrong, "created_by": caller.user, "note": note}
+    made = {"definition": resolved, "checksum": checksum, "problems": wrong, "created_by": caller.user, "note": note, "by_template": by_template}
     graph.current = GraphVersion.objects.create(graph=graph, number=last + 1, **made)
     graph.updated_at = timezone.now()
     Graph.objects.filter(pk=graph.pk).update(current=graph.current, updated_at=graph.updated_at)
@@ -68,7 +81,7 @@ def _judge(version: GraphVersion, problems: list[dict[str, Any]]) -> None:
 @transaction.atomic
 def roll_back(graph: Graph, number: int, caller: Caller) -> Graph:
     """Make a former version the current one. Raises NotFound."""
-    graph = Graph.objects.select_for_update(of=("self",)).with_version().get(pk=graph.pk)
+    graph = locked(graph)
     version = graph.versions.filter(number=number).first()
     if version is None:
         raise errors.NotFound(f"The graph {graph.name!r} has no version {number}.")
@@ -78,26 +91,24 @@ def roll_back(graph: Graph, number: int, caller: Caller) -> Graph:
     return graph
 
 
+@transaction.atomic
 def rejudge(graph: Graph, caller: Caller = SYSTEM) -> bool:
     """Judge the current version again, after what it depends on has changed; whether it can run."""
+    graph = locked(graph)
     if graph.current is None:
         return False
-    definition = graph.current.definition
-    kinds = Kinds(graph.namespace.name, definition, caller)
+    definition, by_template = graph.current.definition, graph.current.by_template
+    kinds = Kinds(graph.namespace.name, definition, caller, every_input=by_template)
     found = judged(definition, kinds, set(graph.secrets.values_list("name", flat=True)))
-    store(graph.namespace, graph.name, kinds.resolved(definition), found, caller, graph.current.note)
+    _add_version(graph, kinds.resolved(definition), found, caller, graph.current.note, by_template)
     return not found
 
 
-def reconsider(registered: Iterable[RegisteredNode]) -> int:
-    """Judge the graphs again that lacked these nodes; how many are valid now is the answer."""
-    nodes = {(node.namespace_id, node.name) for node in registered}
+def reconsider(namespace: Namespace, names: Iterable[str]) -> int:
+    """Judge the graphs again that lacked these nodes of a namespace; how many are valid now is the answer."""
+    asked = {(namespace.name, name) for name in names}
     waiting = Graph.objects.with_version().exclude(current=None).exclude(current__problems=[])
-    lacking = [
-        graph
-        for graph in waiting.filter(namespace__in={namespace for namespace, _ in nodes})
-        if {node["kind"] for node in graph.current.definition["nodes"]} & {name for _, name in nodes}
-    ]
+    lacking = [graph for graph in waiting if asked & {(node["namespace"], node["kind"]) for node in graph.current.definition["nodes"]}]
     return sum(rejudge(graph) for graph in lacking)
 
 
@@ -121,6 +132,15 @@ class Kinds:
         found = RegisteredNode.objects.filter(name__in=names, namespace__name__in=wanted).select_related("namespace")
         seen = (node for node in found if node.namespace.name == BUILTIN or caller.sees(node.namespace_id))
         self.known = {(node.namespace.name, node.name): node for node in seen}
+        self._caller = caller
+
+    def foreign(self, definition: Mapping[str, Any]) -> list[Problem]:
+        """The nodes of namespaces that the caller doesn't see. Such a definition is never stored: others who judge it again might see them."""
+        if self._caller.namespaces is None:
+            return []
+        own = {self.own, BUILTIN, *Namespace.objects.filter(pk__in=self._caller.namespaces).values_list("name", flat=True)}
+        hidden = ((at, node) for at, node in enumerate(definition["nodes"]) if (node.get("namespace") or self.own) not in own)
+        return [Problem("unknown_node", f"this key opens no namespace {node['namespace']!r}", f"/nodes/{at}/namespace", node["id"]) for at, node in hidden]
 
     def _where(self, namespace: str, name: str) -> str | None:
         places = [namespace] if namespace else [self.own, BUILTIN]

@@ -28,7 +28,8 @@ def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Json]) -> 
     ]
     with transaction.atomic():
         RegisteredNode.objects.bulk_create(rows, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=_CHANGES)
-        publishing.reconsider(rows)
+        publishing.reconsider(namespace, values)
+        transaction.on_commit(lambda: publishing.reconsider(namespace, values))  # for graphs that were put while this wasn't to be seen
 
 
 @transaction.atomic
@@ -45,11 +46,25 @@ def put_graph(namespace: Namespace, name: str, template: Json, values: Mapping[s
     kinds = publishing.Kinds(namespace.name, definition, caller, every_input=True)
     others = former.secrets.filter(by_template=False).values_list("name", flat=True) if former else ()
     found = publishing.judged(definition, kinds, {*values, *others})
-    if wrong := [*(problem for problem in found if not problem.registry), *graph_template.problems(template["nodes"])]:
+    if wrong := [*(each for each in found if not each.registry), *graph_template.problems(template["nodes"]), *kinds.foreign(definition)]:
         raise errors.InvalidGraph(publishing.summary(wrong), errors=[problem.as_json() for problem in wrong])
-    graph = publishing.store(namespace, name, kinds.resolved(definition), found, caller)
+    graph = publishing.store(namespace, name, kinds.resolved(definition), found, caller, by_template=True)
     secrets.replace(graph, values)
     set_triggers(graph, triggers, timezone.now())
+    if found:
+        transaction.on_commit(lambda: publishing.rejudge(graph))  # its nodes may have been registered at this moment
+    return graph
+
+
+@transaction.atomic
+def set_secret(graph: Graph, name: str, value: str | None) -> Graph:
+    """Set one secret beside the template's, or take it away (None); the graph is judged again. Raises NotFound and Malformed."""
+    graph = publishing.locked(graph)
+    if value is None:
+        graph.secrets.filter(name=name.replace("\x00", "")).delete()
+    else:
+        secrets.put(graph, name, value)
+    publishing.rejudge(graph)
     return graph
 
 

@@ -250,6 +250,11 @@ class _Judge:
         if not kind.inputs_schema:
             return
         properties = kind.inputs_schema.get("properties") or {}
+        try:
+            fits = schema_validator({key: value for key, value in kind.inputs_schema.items() if key not in ("required", "minProperties")})
+        except ValueError as wrong:
+            yield Problem("invalid_config", f"the schema of {node['kind']}'s inputs is no JSON Schema: {wrong}"[:300], place, node["id"], registry=True)
+            return
         given_by_run = set((self.inputs or {}).get("properties") or {}) if is_root and isinstance(self.inputs, dict) else set()
         for name in kind.inputs_schema.get("required") or []:
             if name not in inputs and name not in given_by_run:
@@ -265,8 +270,7 @@ class _Judge:
                         registry=True,
                     )
             elif not _has_placeholder(value):
-                schema = {**properties[name], "$defs": kind.inputs_schema.get("$defs") or {}}
-                for error in schema_validator(schema).iter_errors(value):
+                for error in fits.iter_errors({name: value}):
                     yield Problem("type_mismatch", f"{name}: {error.message}"[:300], f"{place}/{name}", node["id"], registry=True)
 
 

@@ -19,7 +19,7 @@ from django.utils.text import get_valid_filename
 from graphs import payloads, tables
 from graphs.models import DatasetTable
 from graphs.nodes.base import Column, File, NodeFailed, Table, registry
-from graphs.secrets import Mask, reveal
+from graphs.secrets import Mask, mask_of, reveal
 from runs.models import ToolResult
 from runs.work import Claimed, Line
 
@@ -60,7 +60,7 @@ class NodeContext:
             found = reveal(self.state.run.version_id, wanted)
             if missing := [name for name in wanted if name not in found]:
                 raise NodeFailed(f"the graph has no secret {', '.join(missing)}")
-            self._secrets, self.mask = found, Mask(found.values())
+            self._secrets, self.mask = found, mask_of(self.state.run.version_id, wanted)
         return self._secrets
 
     def log(self, message: str, level: str = "info") -> None:

@@ -1,10 +1,9 @@
 """Making states at any nodes of a graph under a run id of the caller's (contract section B), instead of starting a graph at its roots.
 
 Each call is a branch of its run, as if the run itself had fanned out: joins and references see the states of one call together, and those of
-several calls apart.
+several calls apart. So are states of one call of which one leads to the other.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -56,18 +55,20 @@ def _known(plan: Plan, asked: Iterable[Asked]) -> None:
 
 
 def _add(run: Run, asked: Sequence[Asked]) -> list[NewState]:
-    assert run.version_id is not None
+    if run.version_id is None:
+        raise errors.Conflict(f"The run {run.run_id!r} was not made by this system; it can't be continued here.")
     facts = RunFacts(run.pk, run.run_id, run.namespace_id, run.namespace.name, run.version_id, None, run.initial_data, run.store)
     _known(facts.plan, asked)
-    book = ledger.lock([run.pk], {run.pk: facts.plan})[run.pk]
+    book = ledger.lock([run.pk], {run.pk: facts.plan}).get(run.pk)
+    if book is None:
+        raise errors.Conflict(f"The run {run.run_id!r} was deleted at this moment.")
     if not book.open:
         raise errors.Conflict(f"The run {run.run_id!r} has ended: it is {book.status}.", allowed=["retry-failed"])
     branch = State.objects.filter(run=run, parent=None).count()
     _apart(run, facts.plan, branch)
-    made, nth = [], Counter[str]()
-    for identifier, inputs in asked:
-        path = paths.below("", paths.BRANCH, branch + nth[identifier])
-        nth[identifier] += 1
+    made: list[NewState] = []
+    for (identifier, inputs), number in zip(asked, _branches(facts.plan, [identifier for identifier, _ in asked]), strict=True):
+        path = paths.below("", paths.BRANCH, branch + number)
         made.append(NewState(sql.uuid7(), facts, identifier, path, None, inputs, _dumped(identifier, inputs)))
         book.appear(identifier)
     batch = sql.Batch()
@@ -81,6 +82,20 @@ def _add(run: Run, asked: Sequence[Asked]) -> list[NewState]:
     if any(not facts.plan.nodes[identifier].worker_namespace for identifier, _ in asked):
         queueing.hint()
     return made
+
+
+def _branches(plan: Plan, asked: Sequence[str]) -> list[int]:
+    """A branch for each state, from 0: the first in which nothing stands that leads to it, or to which it leads."""
+    taken: list[set[str]] = []
+    numbers = []
+    for identifier in asked:
+        related = {identifier, *plan.shape.ancestors[identifier], *plan.shape.descendants[identifier]}
+        number = next((at for at, branch in enumerate(taken) if not branch & related), len(taken))
+        if number == len(taken):
+            taken.append(set())
+        taken[number].add(identifier)
+        numbers.append(number)
+    return numbers
 
 
 def _apart(run: Run, plan: Plan, states: int) -> None:

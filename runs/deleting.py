@@ -1,9 +1,11 @@
 """Deleting runs and graphs with all their traces: rows and files. Under the run's lock, so that no slice writes into what goes."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from django.core.files.storage import Storage, default_storage
 from django.db import transaction
+from django.db.models import Q
 
 from graphs import errors
 from graphs.models import Graph
@@ -22,26 +24,29 @@ def delete_run(run: Run) -> None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         if book.open:
             raise errors.Conflict(f"The run is {book.status}; cancel it first.", allowed=list(statuses.RUN_ACTIONS[book.status]))
-        _erase([run.pk])
+        _erase([run.pk], Q(run=run), Q(pk=run.pk))
 
 
 def delete_graph(graph: Graph) -> int:
     """Delete a graph with its versions and runs, active ones included: what they still hold is dropped. Says how many runs there were."""
     with transaction.atomic():
+        list(Graph.objects.select_for_update().filter(pk=graph.pk))  # nobody starts a run of it from here on
         runs = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
         ledger.lock(runs)
-        _erase(runs)
+        _erase(runs, Q(run__graph=graph), Q(graph=graph))
         Graph.objects.filter(pk=graph.pk).update(current=None)
         graph.versions.all().delete()
         graph.delete()
     return len(runs)
 
 
-def _erase(runs: list[int]) -> None:
+def _erase(runs: list[int], traces: Q, rows: Q) -> None:
+    """Delete these runs, which the two conditions name as well: of what they left, and of themselves."""
     for model in TRACES:
-        model.objects.filter(run__in=runs)._raw_delete(model.objects.db)
-    Run.objects.filter(parent__in=runs).update(parent=None)
-    Run.objects.filter(pk__in=runs)._raw_delete(Run.objects.db)
+        ids: Any = model.objects.filter(traces).values("pk")
+        model.objects.filter(pk__in=ids)._raw_delete(model.objects.db)
+    Run.objects.filter(parent__in=Run.objects.filter(rows).values("pk")).update(parent=None)
+    Run.objects.filter(rows)._raw_delete(Run.objects.db)
     transaction.on_commit(lambda: delete_files(runs))
 
 

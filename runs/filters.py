@@ -1,13 +1,13 @@
 """The filters of runs and states: one definition for the API and the pages."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
-from django_filters.constants import EMPTY_VALUES
+from django.db import models
+from django.db.models import Lookup, QuerySet
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
 
 from runs import statuses
@@ -16,30 +16,69 @@ from runs.models import Run, State
 MAX_STARS = 5
 
 
+class Like(Lookup):
+    """SQL's LIKE with `*` for anything; everything else stands for itself."""
+
+    lookup_name = "like"
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        left, params = self.process_lhs(compiler, connection)
+        pattern = str(self.rhs).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+        return f"{left} LIKE %s ESCAPE '\\'", [*params, pattern]
+
+
+models.CharField.register_lookup(Like)
+
+
 class WordsFilter(BaseInFilter, CharFilter):
     """One of these words or several, separated by commas."""
 
     def __init__(self, *args: Any, words: Iterable[str], **options: Any) -> None:
         known = set(words)
 
-        def check(asked: list[str]) -> None:
-            if wrong := [word for word in asked if word not in known]:
-                raise ValidationError(f"{', '.join(map(repr, wrong))[:200]} is none of {', '.join(sorted(known))}.")
+        def check(word: str) -> None:
+            if word not in known:
+                raise ValidationError(f"{word!r:.80} is none of {', '.join(sorted(known))}.")
 
         said = f"one or several, separated by commas, of: {', '.join(words)}"
-        super().__init__(*args, help_text=said, validators=[check], **options)
+        super().__init__(*args, help_text=said, validators=[_each(check)], **options)
+
+
+def _each(check: Callable[[str], None]) -> Callable[[str], None]:
+    def all_of(text: str) -> None:
+        for word in text.split(",") if isinstance(text, str) else text:
+            check(word.strip())
+
+    return all_of
 
 
 class PatternFilter(CharFilter):
     """Text in which `*` stands for anything; without one, a part of the value."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, validators=[_few_stars], lookup_expr="like", **options)
+
     def filter(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
-        if value in EMPTY_VALUES:
-            return queryset
-        if "*" not in value:
-            return queryset.filter(**{f"{self.field_name}__contains": value})
-        parts = [re.escape(part) for part in value.split("*", MAX_STARS)]
-        return queryset.filter(**{f"{self.field_name}__regex": f"^{'.*'.join(parts)}$"})
+        return super().filter(queryset, value if not value or "*" in value else f"*{value}*")
+
+
+def _few_stars(text: str) -> None:
+    if text.count("*") > MAX_STARS:
+        raise ValidationError(f"A pattern may hold {MAX_STARS} stars.")
+
+
+class MomentFilter(IsoDateTimeFilter):
+    """A time with its zone; one that no calendar has in UTC is refused."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, validators=[_has_utc], help_text="ISO 8601", **options)
+
+
+def _has_utc(moment: datetime) -> None:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValidationError("This time is out of range.") from None
 
 
 class StateFilter(django_filters.FilterSet):
@@ -47,8 +86,8 @@ class StateFilter(django_filters.FilterSet):
 
     status = WordsFilter(words=statuses.STATE_STATUSES, field_name="status", lookup_expr="in")
     identifier = CharFilter(help_text="the node's identifier in its graph")
-    created_after = IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", help_text="ISO 8601")
-    created_before = IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", help_text="ISO 8601")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = State
@@ -70,8 +109,8 @@ class RunFilter(OfRunFilter):
     """Runs by status (our words or those of `/v0` rows) and time of creation, too."""
 
     status = WordsFilter(words=(*statuses.RUN_STATUSES, "SUCCESS", "FAILED", "PENDING"), method="with_status")
-    created_after = IsoDateTimeFilter(field_name="created_at", lookup_expr="gte", help_text="ISO 8601")
-    created_before = IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", help_text="ISO 8601")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     def with_status(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
         wire = {word: [ours for ours, theirs in statuses.V0_RUN_WORDS.items() if theirs == word] for word in statuses.V0_RUN_WORDS.values()}

@@ -124,10 +124,9 @@ def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
     storing.insert_lines(storing.line_rows(lines), batch)
     for book in books.values():
         book.close()
+        storing.drop_oldest_lines(book, batch)
     ledger.store(books.values(), batch)
     _check(batch, ended)
-    for book in books.values():
-        storing.drop_oldest_lines(book)
     return done
 
 

@@ -4,17 +4,17 @@ Rows that lack a run id (the system had none at first) are grouped, for each gra
 was not finished is CANCELLED here. Ids are kept: 24 hexadecimal digits become the end of ours, and `/v0` takes them in their own form, too.
 """
 
-import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from django.db import transaction
 from django.db.models import Max, Min
 from django.utils import timezone
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from graphs import errors, names, payloads
 from graphs.models import Graph, Namespace
@@ -24,7 +24,6 @@ from runs.models import Run, State
 BATCH = 500
 MAX_PROBLEMS = 20
 _WORDS = {word: word for word in statuses.STATE_STATUSES} | {"EXECUTED": statuses.SUCCESS, "NEXT_CREATED": statuses.SUCCESS}
-Json = dict[str, Any]
 
 
 @dataclass
@@ -35,6 +34,7 @@ class Imported:
     states: int = 0
     runs: int = 0
     without_run_id: int = 0
+    unfinished: int = 0
 
 
 @dataclass
@@ -46,10 +46,10 @@ class _Importer:
     graphs: dict[tuple[str, str], Graph] = field(default_factory=dict)
     changed: dict[int, Run] = field(default_factory=dict)
 
-    def store(self, rows: Iterable[tuple[int, Json]]) -> None:
+    def store(self, rows: Iterable["_Row"]) -> None:
         batch: list[State] = []
-        for _, row in rows:
-            if self.only and row["namespace_name"] != self.only:
+        for row in rows:
+            if self.only and row.namespace_name != self.only:
                 continue
             batch.append(self._state(row))
             if len(batch) == BATCH:
@@ -57,42 +57,42 @@ class _Importer:
                 batch = []
         self._insert(batch)
 
-    def _state(self, row: Json) -> State:
+    def _state(self, row: "_Row") -> State:
         self.done.read += 1
-        word = _WORDS[row["status"]]
+        word = _WORDS[row.status]
         unfinished = word in statuses.UNFINISHED
-        made, changed = _time(row.get("created_at")), _time(row.get("updated_at"))
-        parents = [_id(each) for each in (row.get("parents") or {}).values()]
-        pruned = word == statuses.PRUNED and row.get("data")
+        self.done.unfinished += unfinished
+        parents = list((row.parents or {}).values())
+        said = f"It was {row.status} when it was exported." if unfinished else ""
         return State(
-            pk=_id(row["_id"]),
+            pk=row.id,
             run=self._run(row),
             parent=parents[-1] if parents else None,
-            created_at=made,
-            retry_count=row.get("retry_count") or 0,
-            identifier=row["identifier"],
-            node=row["node_name"],
-            inputs=row.get("inputs") or {},
-            outputs=row["data"] if pruned else row.get("outputs") or {},
-            error=row.get("error") or (f"It was {row['status']} when it was exported." if unfinished else ""),
+            created_at=row.created_at,
+            retry_count=row.retry_count,
+            identifier=row.identifier,
+            node=row.node_name,
+            inputs=row.inputs or {},
+            outputs=(row.data if word == statuses.PRUNED else None) or row.outputs or {},
+            error=payloads.clean(row.error or said, 10_000),
             status=statuses.CANCELLED if unfinished else word,
-            attempt=0 if row["status"] == statuses.CREATED else 1,
+            attempt=0 if row.status == statuses.CREATED else 1,
             due_at=None,
-            started_at=made,
-            finished_at=max(made, changed),
+            started_at=row.created_at,
+            finished_at=max(row.created_at, row.updated_at),
         )
 
-    def _run(self, row: Json) -> Run:
-        run_id = row.get("run_id") or f"{self.default_run_id}-{row['graph_name']}"[:200]
-        self.done.without_run_id += not row.get("run_id")
-        key = (row["namespace_name"], row["graph_name"], run_id)
+    def _run(self, row: "_Row") -> Run:
+        run_id = row.run_id or f"{self.default_run_id}-{row.graph_name}"[:200]
+        self.done.without_run_id += not row.run_id
+        key = (row.namespace_name, row.graph_name, run_id)
         if key not in self.runs:
             self.runs[key] = self._stored_run(self._graph(*key[:2]), run_id)
         return self.runs[key]
 
     def _stored_run(self, graph: Graph, run_id: str) -> Run:
         """The run with this id; if that is another graph's, the one whose id names the graph, too."""
-        for each in (run_id, f"{run_id}-{graph.name}"[:200]):
+        for each in (run_id, f"{run_id} of graph {graph.name}"[:200]):
             values = {"graph": graph, "trigger": Run.Trigger.IMPORT, "workspace": graph.namespace.name, "status": statuses.RUN_CANCELLED}
             run, made = Run.objects.get_or_create(namespace=graph.namespace, run_id=each, defaults={**values, "finished_at": timezone.now()})
             if run.graph_id == graph.pk and run.trigger == Run.Trigger.IMPORT:
@@ -129,58 +129,41 @@ def import_states(lines: Iterable[str], default_run_id: str = "legacy", only: st
     return importer.done
 
 
-def _rows(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
-    if hasattr(lines, "seek"):
-        lines.seek(0)
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield number, json.loads(line)
+def _rows(lines: Iterable[str]) -> Iterator["_Row"]:
+    _rewind(lines)
+    return (_Row.model_validate_json(line) for line in lines if line.strip())
 
 
 def _problems(lines: Iterable[str]) -> Iterator[str]:
-    if hasattr(lines, "seek"):
-        lines.seek(0)
+    _rewind(lines)
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
         if line.lstrip().startswith("["):
             yield f"line {number}: this looks like a JSON array; export one document a line (mongoexport without --jsonArray)"
             return
         try:
-            _check(json.loads(line))
-        except json.JSONDecodeError as error:
-            yield f"line {number} is no JSON: {error}"
-        except (ValueError, KeyError, TypeError, errors.Malformed, RecursionError) as error:
-            yield f"line {number}: {error if not isinstance(error, KeyError) else f'{error} is missing'}"[:500]
+            if line.strip():
+                _Row.model_validate_json(line)
+        except ValidationError as error:
+            yield from (f"line {number}: {_said(each)}"[:500] for each in error.errors(include_url=False))
 
 
-def _check(row: Any) -> None:
-    """Raises ValueError, KeyError, TypeError and Malformed."""
-    if not isinstance(row, dict):
-        raise TypeError("a row is an object")
-    _id(row["_id"])
-    for each in (row.get("parents") or {}).values():
-        _id(each)
-    for name in ("created_at", "updated_at"):
-        _time(row.get(name))
-    names.checked("namespace", row["namespace_name"])
-    names.checked("graph", row["graph_name"])
-    if row.get("run_id"):
-        names.checked("run id", row["run_id"])
-    if row["status"] not in _WORDS:
-        raise ValueError(f"the status {row['status']!r} is unknown")
-    for name in ("identifier", "node_name"):
-        if not isinstance(row[name], str) or not 0 < len(row[name]) <= 200:
-            raise ValueError(f"{name} is a text of 1 to 200 characters")
-    for name in ("inputs", "outputs", "data"):
-        payloads.dump(row.get(name))
+def _rewind(lines: Any) -> None:
+    if hasattr(lines, "seek"):
+        lines.seek(0)
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}".removeprefix(": ")
+
+
+# --- a row ------------------------------------------------------------------------------------------------------------
 
 
 def _id(value: Any) -> uuid.UUID:
     """An ObjectId (24 hexadecimal digits, plain or as extended JSON) or a UUID."""
-    text = value.get("$oid", "") if isinstance(value, dict) else value
+    text = value.get("$oid") if isinstance(value, dict) else value
     if not isinstance(text, str) or len(text) not in (24, 32, 36):
-        raise ValueError(f"{value!r:.80} is no id")
+        raise ValueError("this is no id")
     return uuid.UUID(f"{'0' * 8}{text}" if len(text) == 24 else text)
 
 
@@ -190,10 +173,70 @@ def _time(value: Any) -> datetime:
     value = value.get("$numberLong") if isinstance(value, dict) else value
     if value is None:
         return timezone.now()
-    if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
-        return datetime.fromtimestamp(int(value) / 1000, UTC)
-    found = datetime.fromisoformat(value)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    try:
+        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+            return datetime.fromtimestamp(int(value) / 1000, UTC)
+        found = datetime.fromisoformat(value)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (OverflowError, OSError, TypeError):
+        raise ValueError("this is no time") from None
+
+
+def _name(kind: str) -> Any:
+    def checked(value: str) -> str:
+        try:
+            return names.checked(kind, value)
+        except errors.Malformed as error:
+            raise ValueError(str(error)) from None
+
+    return AfterValidator(checked)
+
+
+def _storable(value: Any) -> Any:
+    payloads.dump(value)
+    return value
+
+
+Id = Annotated[uuid.UUID, BeforeValidator(_id)]
+Time = Annotated[datetime, BeforeValidator(_time)]
+Payload = Annotated[dict[str, Any] | None, AfterValidator(_storable)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+
+
+class _Row(BaseModel):
+    """A document of Exosphere's `State` collection."""
+
+    id: Id = Field(alias="_id")
+    namespace_name: Annotated[str, _name("namespace")]
+    graph_name: Annotated[str, _name("graph")]
+    run_id: Annotated[str, _name("run id")] | None = None
+    identifier: Text
+    node_name: Text
+    status: Literal[tuple(_WORDS)]  # type: ignore[valid-type]
+    inputs: Payload = None
+    outputs: Payload = None
+    data: Payload = None
+    error: str | None = None
+    parents: dict[str, Id] | None = None
+    retry_count: int = Field(default=0, ge=0, lt=2**31)
+    created_at: Time = Field(default_factory=timezone.now)
+    updated_at: Time = Field(default_factory=timezone.now)
+
+    @field_validator("run_id", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return value or None
+
+    @field_validator("retry_count", mode="before")
+    @classmethod
+    def _none_is_zero(cls, value: Any) -> Any:
+        return value or 0
+
+    @model_validator(mode="after")
+    def _not_its_own_parent(self) -> "_Row":
+        if self.id in (self.parents or {}).values():
+            raise ValueError("a state can't be among its own parents")
+        return self
 
 
 def _count(run: Run) -> None:

@@ -15,6 +15,8 @@ EXACT_COUNT = 10_000  # a total up to this is counted at every call, a larger on
 COUNTED_SECONDS = 10.0
 RUNS_AT_ONCE = 1000
 ROUNDS = 5
+PIECE = 50
+LARGEST_PAGE = 8 * 2**20  # characters of inputs and outputs
 LIGHT = (
     "id", "run_id", "run__run_id", "run__graph__name", "parent", "identifier", "node", "path", "status", "attempt", "retry_count", "error",
     "created_at", "started_at", "finished_at",
@@ -50,6 +52,21 @@ def rows_of(states: QuerySet[State], columns: tuple[str, ...] = COLUMNS) -> list
     return [StateRow(*values) for values in states.values_list(*columns)]
 
 
+def page_of(states: QuerySet[State], limit: int, columns: tuple[str, ...] = COLUMNS) -> tuple[list[StateRow], bool]:
+    """Up to `limit` rows, fewer when their payloads are large, and whether there are more. Long pages are read piece by piece."""
+    if limit <= PIECE or columns is LIGHT:
+        found = rows_of(states[: limit + 1], columns)
+        return found[:limit], len(found) > limit
+    found, size = [], 0
+    for values in states.values_list(*columns)[: limit + 1].iterator(chunk_size=PIECE):
+        row = StateRow(*values)
+        size += len(str(row.inputs)) + len(str(row.outputs))
+        if len(found) == limit or (found and size > LARGEST_PAGE):
+            return found, True
+        found.append(row)
+    return found, False
+
+
 def total(runs: QuerySet[Run], key: str) -> int:
     """How many runs there are. A large number is kept for some seconds under its key, because counting reads an entry of the index for each."""
     since, count = _counts.get(key, (0.0, 0))
@@ -74,15 +91,16 @@ def states_of_runs(runs: QuerySet[Run], states: QuerySet[State], filtered: bool,
     runs = runs.order_by("-created_at", "-id")
     place = _place(after)
     if not place and not filtered:  # every run has a state, so the newest ones are enough for a page
-        found = rows_of(_ordered(states.filter(run__in=runs.values("pk")[: limit + 1]))[: limit + 1])
-        return found[:limit], cursor_after(found[limit - 1]) if len(found) > limit else None
+        found, more = page_of(_ordered(states.filter(run__in=runs.values("pk")[: limit + 1])), limit)
+        return found, cursor_after(found[-1]) if more else None
     for _ in range(ROUNDS):
         chosen, more = _runs(runs, place, filtered, limit)
-        first = Q(run=place[0], id__gt=place[1]) if place and place[1] else Q(pk=None)
-        wanted = states.filter(first | Q(run__in=[pk for pk in chosen if not (place and place[1] and pk == place[0])]))
-        found = rows_of(_ordered(wanted)[: limit + 1])
-        if len(found) > limit:
-            return found[:limit], cursor_after(found[limit - 1])
+        begun = place[0] if place and place[1] and place[0] in chosen else None
+        first = Q(run=begun, id__gt=place[1]) if place and begun else Q(pk=None)
+        wanted = states.filter(first | Q(run__in=[pk for pk in chosen if pk != begun]))
+        found, cut = page_of(_ordered(wanted), limit)
+        if cut:
+            return found, cursor_after(found[-1])
         if not more:
             return found, None
         place = (chosen[-1], None)
@@ -99,8 +117,8 @@ def states_of_run(run: Run, states: QuerySet[State], after: str, limit: int, col
     """The same for one run."""
     place = _place(after)
     states = states.filter(run=run).order_by("id")
-    found = rows_of((states.filter(id__gt=place[1]) if place and place[1] else states)[: limit + 1], columns)
-    return found[:limit], cursor_after(found[limit - 1]) if len(found) > limit else None
+    found, more = page_of(states.filter(id__gt=place[1]) if place and place[1] else states, limit, columns)
+    return found, cursor_after(found[-1]) if more else None
 
 
 def cursor_after(state: StateRow) -> str:
@@ -119,7 +137,7 @@ def _place(after: str) -> tuple[int, Any] | None:
 def _runs(runs: QuerySet[Run], place: tuple[int, Any] | None, filtered: bool, limit: int) -> tuple[list[int], bool]:
     """The runs that may fill a page, and whether there are more of them."""
     if place:
-        at = Run.objects.filter(pk=place[0]).values_list("created_at", flat=True).first()
+        at = runs.filter(pk=place[0]).values_list("created_at", flat=True).first()
         if at is None:
             raise errors.Malformed("The run that `after` names is gone; begin anew.")
         runs = runs.filter(_behind(at, place))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from graphs import errors, payloads
 from graphs.access import Caller
@@ -27,7 +28,7 @@ def retry_state(state: State, fanout_id: str, caller: Caller) -> NewState:
         raise errors.Conflict(f"The fanout id {fanout_id!r} was used for {state.identifier!r} in this run already.")
     try:
         with transaction.atomic():
-            [twin] = _again(state.run, [state], f"{state.identifier} is retried by {caller.label}")
+            [twin] = _again(state.run, State.objects.filter(pk=state.pk), f"{state.identifier} is retried by {caller.label}")
             State.objects.filter(pk=twin.id).update(fanout_id=fanout_id)
             return twin
     except IntegrityError:
@@ -37,23 +38,23 @@ def retry_state(state: State, fanout_id: str, caller: Caller) -> NewState:
 def retry_failed(run: Run, caller: Caller) -> list[NewState]:
     """Retry every state that failed for good or was cancelled; the run goes on. Raises Conflict when there is none."""
     with transaction.atomic():
-        failed = list(State.objects.filter(run=run, status__in=statuses.RETRYABLE).order_by("pk"))
-        if not failed:
-            raise errors.Conflict(f"The run is {run.status} and has no failed states.", allowed=list(statuses.RUN_ACTIONS[run.status]))
-        return _again(run, failed, f"{len(failed)} failed states are retried by {caller.label}")
+        return _again(run, State.objects.filter(run=run), f"what failed is retried by {caller.label}")
 
 
-def _again(run: Run, states: Sequence[State], message: str) -> list[NewState]:
+def _again(run: Run, asked: QuerySet[State], message: str) -> list[NewState]:
     if run.version is None:
         raise errors.Conflict("The run was not made by this system; it can't be continued here.")
     book = ledger.lock([run.pk], {run.pk: run.version.plan}).get(run.pk)
-    ids = [state.pk for state in states]
-    moved = book and State.objects.filter(pk__in=ids, status__in=statuses.RETRYABLE).move(statuses.RETRY_CREATED)
-    if book is None or moved != len(ids):
-        raise errors.Conflict("The state has changed at this moment; look again.")
+    if book is None:
+        raise errors.NotFound(f"There is no run {run.run_id!r}.")
+    failed = State.objects.filter(pk__in=asked.filter(status__in=statuses.RETRYABLE).values("pk"))
+    states = list(failed.order_by("pk"))
+    if not states:
+        raise errors.Conflict(f"The run is {book.status} and has no failed states here.", allowed=list(statuses.RUN_ACTIONS[book.status]))
     facts = claiming.FactsCache()
-    held = {each.id: each for each in claiming.held(sql.among("s.id", "uuid"), [sql.choices([pk.hex for pk in ids])], facts)}
+    held = {each.id: each for each in claiming.held(sql.among("s.id", "uuid"), [sql.choices([state.pk.hex for state in states])], facts)}
     twins = [_twin(held[state.pk.hex], state) for state in states]
+    failed.move(statuses.RETRY_CREATED)
     _move_back(book, states)
     for twin in twins:
         book.appear(twin.identifier, retry=True)
@@ -61,7 +62,7 @@ def _again(run: Run, states: Sequence[State], message: str) -> list[NewState]:
     batch = sql.Batch()
     storing.insert([storing.new_row(state, book.held) for state in new], batch)
     batch.flush()
-    LogLine.objects.create(run=run, message=message)
+    LogLine.objects.create(run=run, message=f"{len(twins):,} states: {message}"[:2000])
     book.log_count += 1
     book.close()
     ledger.store([book])

@@ -50,6 +50,7 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
             book.progress = max(book.progress, min(book.share(fraction / known), 99))
         for pk in touched:
             books[pk].close()
+            storing.drop_oldest_lines(books[pk], batch)
         ledger.store((books[pk] for pk in touched), batch)
         batch.flush()
     return alive

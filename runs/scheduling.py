@@ -4,26 +4,40 @@ Due times that passed while nobody looked are not caught up: the newest one fire
 """
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from graphs import cron, errors
-from graphs.models import CronTrigger
+from graphs.models import CronTrigger, Graph
 from runs.models import LogLine, Run
 from runs.starting import RunOptions, start_run
 
 log = logging.getLogger(__name__)
 BATCH = 100
+PAUSE = timedelta(hours=1)  # before a trigger that broke is looked at again
 
 
 def fire_due(now: datetime | None = None) -> int:
     """Start the graphs whose time has come; how many runs that made."""
     now = now or timezone.now()
     due = CronTrigger.objects.filter(enabled=True, next_at__lte=now).order_by("next_at").select_related("graph__namespace", "graph__current")
-    return sum(_fire(trigger, now) for trigger in due[:BATCH])
+    return sum(_alone(trigger, now) for trigger in due[:BATCH])
+
+
+def _alone(trigger: CronTrigger, now: datetime) -> bool:
+    """One trigger that can't be fired must not keep the others from it."""
+    try:
+        return _fire(trigger, now)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        log.exception("trigger %s of %s could not be fired", trigger, trigger.graph)
+        later = CronTrigger.objects.filter(pk=trigger.pk, next_at=trigger.next_at)
+        later.update(next_at=now + PAUSE, error=f"{type(error).__name__}: {error}"[:2000])
+        return False
 
 
 def _fire(trigger: CronTrigger, now: datetime) -> bool:
@@ -31,6 +45,7 @@ def _fire(trigger: CronTrigger, now: datetime) -> bool:
     assert trigger.next_at is not None
     missed, following = cron.passed(trigger.expression, trigger.time_zone, trigger.next_at, now)
     with transaction.atomic():
+        list(Graph.objects.select_for_update(no_key=True).filter(pk=trigger.graph_id))  # before its trigger, as who deletes the graph does
         mine = CronTrigger.objects.filter(pk=trigger.pk, enabled=True, next_at=trigger.next_at)
         if not mine.update(next_at=following, last_fired_at=now, missed=F("missed") + missed, error=""):
             return False

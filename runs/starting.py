@@ -145,4 +145,6 @@ def _made_before(run: Run, fingerprint: str) -> Run:
     found = Run.objects.filter(namespace=run.namespace, run_id=run.run_id).first()
     if found and found.fingerprint == fingerprint:
         return found
+    if found is None:
+        raise errors.NotFound(f"The graph {run.graph} or what it needs was deleted at this moment.")
     raise errors.Conflict(f"The run id {run.run_id!r} is taken in namespace {run.namespace.name!r} by a run with another graph or other inputs.")

@@ -129,11 +129,11 @@ def insert_lines(table: Sequence[Sequence[Any]], batch: sql.Batch, gate: str = "
         batch.add(sql.statement(_LOG, gate, v=_LINES), sql.values(table))
 
 
-def drop_oldest_lines(book: Ledger) -> None:
-    """Keep a run's log within its limit; a tenth over it is let pass, so that this is rare."""
+def drop_oldest_lines(book: Ledger, batch: sql.Batch) -> None:
+    """Keep a run's log within its limit; a tenth over it is let pass, so that this is rare. The book is to be stored afterwards."""
     if book.log_count > LOG_LINES_PER_RUN * 1.1:
         surplus = book.log_count - LOG_LINES_PER_RUN
-        sql.send("DELETE FROM runs_logline WHERE id IN (SELECT id FROM runs_logline WHERE run_id = %s ORDER BY id LIMIT %s)", [book.pk, surplus])
+        batch.add("DELETE FROM runs_logline WHERE id IN (SELECT id FROM runs_logline WHERE run_id = %s ORDER BY id LIMIT %s)", [book.pk, surplus])
         book.log_count = LOG_LINES_PER_RUN
 
 

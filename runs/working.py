@@ -97,17 +97,18 @@ def _hand_out(states: Iterable[Claimed]) -> None:
 
 def report(worker: Worker, reports: Sequence[Report], kinds: Iterable[str] = (), limit: int = 0) -> Reported:
     """Record what became of these states and, if asked, claim up to `limit` more: what follows from them first, then the oldest."""
-    gates = _at_once(worker, reports) or _gates(worker, reports)
+    firsts = {each.state: each for each in reversed(reports)}  # a state is taken once, by its first report
+    gates = _at_once(worker, list(firsts.values())) or _gates(worker, list(firsts.values()))
     outcomes = [gate for gate in gates if isinstance(gate, Outcome)]
     lease = _lease(worker, kinds, min(limit, MAX_CLAIM)) if limit > 0 else None
     done = _record(outcomes, lease)
     late = _find(worker, [gate.state.id for gate in outcomes if gate.state.id not in done.accepted])
-    answers = [_answer(each, gate, done, late) for each, gate in zip(reports, gates, strict=True)]
+    answers = {each.state: _answer(each, gate, done, late) for each, gate in zip(firsts.values(), gates, strict=True)}
     claimed = done.leased
     _hand_out(claimed)
     if len(claimed) < min(limit, MAX_CLAIM):
         claimed = [*claimed, *claim(worker, kinds, min(limit, MAX_CLAIM) - len(claimed))]
-    return Reported(answers, claimed)
+    return Reported([answers[each.state] for each in reports], claimed)
 
 
 def heartbeat(worker: Worker, state: str, attempt: int | None, seconds: float | None, lines: Sequence[Line], fraction: float | None) -> float:
@@ -118,7 +119,8 @@ def heartbeat(worker: Worker, state: str, attempt: int | None, seconds: float | 
     if refused := _not_in_hand(found, attempt):
         raise errors.Conflict(str(refused), state_status=found.status)
     held, lease = replace(found.claimed, attempt=found.attempt), seconds or lease_of(found.claimed)
-    masked = [(at, level, _mask(held).text(text)) for at, level, text in lines]
+    mask = _Masks().of(held) if lines else secrets.Mask(())
+    masked = [(at, level, mask.text(text)) for at, level, text in lines]
     if not reporting.report([(held, masked, fraction)], lease):
         raise errors.Conflict("The state was taken away at this moment.")
     return lease
@@ -139,8 +141,8 @@ class _Found:
 
 
 def _gates(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer]:
-    found = _find(worker, [each.state for each in reports])
-    return [_gate(each, found.pop(each.state, None)) for each in reports]  # a state is taken once, by its first report
+    found, masks = _find(worker, [each.state for each in reports]), _Masks()
+    return [_gate(each, found.get(each.state), masks) for each in reports]
 
 
 def _at_once(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer] | None:
@@ -151,7 +153,8 @@ def _at_once(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer
     held = [_held.pop(each.state, None) for each in reports]
     if any(state is None or state.attempt != each.attempt or _namespace(state) != worker.namespace for state, each in zip(held, reports, strict=True)):
         return None
-    return [_outcome(each, replace(state, attempt=each.attempt)) for state, each in zip(held, reports, strict=True) if state]
+    masks = _Masks()
+    return [_outcome(each, replace(state, attempt=each.attempt), masks) for state, each in zip(held, reports, strict=True) if state]
 
 
 _FIND = """
@@ -173,13 +176,13 @@ def _find(worker: Worker, states: Sequence[str]) -> dict[str, _Found]:
     return found
 
 
-def _gate(report: Report, found: _Found | None) -> Outcome | Answer:
+def _gate(report: Report, found: _Found | None, masks: "_Masks") -> Outcome | Answer:
     """The outcome to record, or the answer of a report that is not recorded."""
     if found is None:
         return Answer(refused=errors.NotFound(f"State not found: {sql.dashed(report.state)}"))
     if refused := _not_in_hand(found, report.attempt):
         return _repeated(report, found) or Answer(refused=refused)
-    return _outcome(report, replace(found.claimed, attempt=report.attempt))
+    return _outcome(report, replace(found.claimed, attempt=report.attempt), masks)
 
 
 def _not_in_hand(found: _Found, attempt: int | None) -> errors.StateManagerError | None:
@@ -204,20 +207,22 @@ _WORDS = {
 def _repeated(report: Report, found: _Found) -> Answer | None:
     """The first answer again, for a worker that repeats its own report with its attempt."""
     word = _WORDS[report.kind].get(found.status)
-    if report.attempt is None or report.attempt != found.attempt or word is None:
+    if report.attempt is None or report.attempt != found.attempt or word is None or found.ours:
         return None
     return Answer(word, found.status == statuses.RETRY_CREATED, found.due)
 
 
-def _outcome(report: Report, state: Claimed) -> Outcome | Answer:
-    mask = _mask(state)
+def _outcome(report: Report, state: Claimed, masks: "_Masks") -> Outcome | Answer:
     try:
+        mask = masks.of(state)
         if report.kind == "executed":
             return _done(state, [mask.value(value) for value in report.outputs])
         if report.kind == "prune":
             return Outcome(state, "prune", outputs=[payloads.dump(mask.value(report.outputs[0]))])
     except payloads.NotJson as error:
         return Answer(refused=errors.TooLarge(f"The outputs can't be stored: {error}."))
+    except errors.Conflict as error:  # its secrets can't be opened
+        return Answer(refused=error)
     if report.kind == "errored":
         return Outcome(state, "error", error=payloads.clean(mask.text(report.error), MAX_ERROR))
     return Outcome(state, report.kind, delay=report.delay)
@@ -237,9 +242,18 @@ def _namespace(state: Claimed) -> int:
     return namespace_id(state.node.worker_namespace)
 
 
-def _mask(state: Claimed) -> secrets.Mask:
-    asked = declared(_namespace(state), state.node.kind).secrets
-    return secrets.Mask(secrets.reveal(state.run.version_id, asked).values() if asked else ())
+class _Masks:
+    """The masks for what nodes may have read, each made once in a request."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, str, str], secrets.Mask] = {}
+
+    def of(self, state: Claimed) -> secrets.Mask:
+        key = state.run.version_id, state.node.worker_namespace, state.node.kind
+        if key not in self._made:
+            asked = declared(_namespace(state), state.node.kind).secrets
+            self._made[key] = secrets.mask_of(state.run.version_id, asked) if asked else secrets.Mask(())
+        return self._made[key]
 
 
 def readable_secrets(worker: Worker, state: str) -> dict[str, str]:
@@ -251,7 +265,7 @@ def readable_secrets(worker: Worker, state: str) -> dict[str, str]:
     if found is None or found.ours:
         raise errors.NotFound(f"State not found: {sql.dashed(state)}")
     holder = sql.run("SELECT worker FROM runs_state WHERE id = %s AND status = 'QUEUED'", [state])
-    if not holder or holder[0][0] != worker.name:
+    if not holder or not f"{holder[0][0]} ".startswith(f"{worker.name} "):  # the key, and maybe the name of one of its processes
         raise errors.Conflict("Only the worker that holds the state reads its secrets.", state_status=found.status)
     return secrets.reveal(found.claimed.run.version_id, declared(_namespace(found.claimed), found.claimed.node.kind, fresh=True).secrets)
 
@@ -293,7 +307,7 @@ def _answer(report: Report, gate: Outcome | Answer, done: finishing.Slice, late:
         return gate
     if (status := done.accepted.get(gate.state.id)) is None:  # another report or a cancel was faster
         found = late.get(gate.state.id)
-        again = _gate(report, found)
+        again = _gate(report, found, _Masks())
         return again if isinstance(again, Answer) else Answer(refused=errors.StateManagerError("State is not queued any more."))
     if gate.refused:
         return Answer(refused=errors.Malformed(f"The state failed, because {gate.error}", state_status=status))

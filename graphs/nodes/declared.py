@@ -1,6 +1,6 @@
 """What the node of an external worker declares, as reports need it: which secrets it asks for, and whether outputs fit.
 
-Read once in some seconds per process; a verdict against outputs is always made by what is stored at that moment.
+Read once a second per process; a verdict against outputs is always made by what is stored at that moment.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 from graphs.models import RegisteredNode
 from graphs.validation import schema_validator
 
-KNOWN_SECONDS = 5.0
+KNOWN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def guarded(namespace):
 def test_a_node_of_ours_reads_its_secrets_and_they_are_masked(publish, drain, guarded):
     for fail in (False, True):
         graph = publish("a", kinds={"a": "test.guarded"}, inputs={"a": {"fail": fail}})
-        secrets.put(graph, "token", "canary-4711")
+        secrets.replace(graph, {"token": "canary-4711"})
         run = start_run(graph)
         drain()
         state = run.states.get()

@@ -5,8 +5,9 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
+from graphs import keys
 from runs.models import Run, State
-from tests.v0.conftest import Api
+from tests.v0.conftest import Api, node
 
 pytestmark = pytest.mark.django_db
 OIDS = [f"64d5f0c2a1b2c3d4e5f6{at:04x}" for at in range(10)]
@@ -101,4 +102,30 @@ def test_a_run_of_ours_is_never_mixed_with_imported_rows(tmp_path, publish):
 
     start_run(publish("a", name="old"), RunOptions(run_id="r1"))
     imported(tmp_path, ROWS[:2])
-    assert set(Run.objects.values_list("run_id", flat=True)) == {"r1", "r1-old"}
+    assert set(Run.objects.values_list("run_id", flat=True)) == {"r1", "r1 of graph old"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"namespace_name": 7}, {"graph_name": None}, {"run_id": 7}, {"parents": [1]}, {"parents": {"n1": {"$oid": OIDS[1]}}}, {"created_at": 10**30},
+        {"created_at": "0001-01-01T00:00:00+14:00"}, {"retry_count": "abc"}, {"retry_count": -1}, {"retry_count": 2**40}, {"identifier": "a\x00b"},
+        {"identifier": "\ud800"}, {"inputs": {"x": "\ud800"}}, {"node_name": ""}, {"status": None},
+    ],
+)  # fmt: skip
+def test_every_wrong_value_is_said_with_its_line(tmp_path, wrong):
+    with pytest.raises(CommandError, match="line 2"):
+        imported(tmp_path, [ROWS[0], row(1, **wrong)])
+    assert not Run.objects.exists()
+
+
+def test_imported_history_stays_history(tmp_path):
+    """No worker reports on it, no states are added, and an error with a NUL is stored without it."""
+    imported(tmp_path, [row(0, run_id="r1", error="a\x00b"), row(1, run_id="r1", status="ERRORED")])
+    api = Api(keys.create_key(["alpha"], "admin")[1])
+    assert State.objects.get(identifier="n0").error == "ab"
+    assert api.post(f"state/{OIDS[0]}/executed", {"outputs": [], "attempt": 1})[0] == 400
+    assert api.post("run/r1/retry-failed")[0] == 409
+    api.register("Work")
+    api.upsert("old", node("a"))
+    assert api.post("graph/old/states/create", {"run_id": "r1", "states": [{"identifier": "a", "inputs": {}}]})[0] == 409

@@ -132,10 +132,11 @@ def test_each_report_of_a_batch_has_an_answer_of_its_own(api, other):
     foreign = start(other, node("a", namespace="beta"))
     kinds = [{"outputs": [{"value": "1"}]}, {"error": "x"}, {"prune": {"why": 1}}, {"enqueue_after": 1000}, {"release": True}, {"outputs": [{"value": 5}]}]
     reports = [{"state_id": state["state_id"], "attempt": 1, **kind} for state, kind in zip(states, kinds, strict=True)]
-    reports += [reports[0], {"state_id": foreign["state_id"], "outputs": []}, {"state_id": "f" * 32, "outputs": []}]
+    reports += [reports[0], {"state_id": foreign["state_id"], "outputs": []}, {"state_id": "f" * 32, "outputs": []}, {"state_id": "no id", "release": True}]
     answers = api.post("states/report", {"reports": reports})[1]["reports"]
     assert [(each["code"], each["status"]) for each in answers] == [
-        (200, "EXECUTED"), (200, "ERRORED"), (200, "PRUNED"), (200, "CREATED"), (200, "CREATED"), (422, "ERRORED"), (404, None), (404, None), (404, None),
+        (200, "EXECUTED"), (200, "ERRORED"), (200, "PRUNED"), (200, "CREATED"), (200, "CREATED"), (422, "ERRORED"),
+        (200, "EXECUTED"), (404, None), (404, None), (404, None),
     ]  # fmt: skip
     assert_books_agree(Run.objects.get(namespace__name="alpha"))
     assert api.post("states/report", {"reports": [{"state_id": "f" * 32, "outputs": [], "error": "x"}]})[0] == 422

@@ -1,13 +1,13 @@
 """What all views of `/v0` share: the namespace in the path, bodies read by pydantic, and refusals that are just `{"detail": …}`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 from pydantic import BaseModel, ValidationError
 from rest_framework.request import Request
 
-from graphs import errors, names
+from graphs import errors, names, secrets
 from graphs.api.authentication import ApiKeyAuthentication
 from graphs.api.base import View
 from graphs.api.finding import number
@@ -73,10 +73,17 @@ def validated(model: type[Body], value: Any, place: str) -> Body:
 
 
 def _as_json(error: Mapping[str, Any], place: str) -> dict[str, Any]:
-    found = {"type": error["type"], "loc": [place, *error["loc"]], "msg": error["msg"], "input": error["input"]}
+    found = {"type": error["type"], "loc": [place, *error["loc"]], "msg": error["msg"], "input": _shown(error["loc"], error["input"])}
     if context := error.get("ctx"):
         found["ctx"] = {key: str(value) if isinstance(value, Exception) else value for key, value in context.items()}
     return found
+
+
+def _shown(place: Sequence[Any], value: Any) -> Any:
+    """What was wrong, as far as it is no secret."""
+    if place and place[0] in ("secrets", "value"):
+        return secrets.MASK
+    return {**value, "secrets": secrets.MASK} if isinstance(value, dict) and "secrets" in value and not place[1:] else value
 
 
 def whole(text: str, name: str, least: int, most: int, place: str = "query") -> int:

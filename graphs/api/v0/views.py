@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from graphs import errors, publishing, registering, secrets
+from graphs import errors, publishing, registering
 from graphs.api.v0 import shapes
 from graphs.api.v0.base import REFUSALS, V0View, whole
 from graphs.graph_template import EMPTY, template_of
@@ -90,7 +90,8 @@ class GraphView(V0View):
             "lease": body.lease,
         }
         triggers = [(trigger.value.expression, trigger.value.timezone) for trigger in body.triggers or ()]
-        stored = registering.put_graph(self.own_namespace, graph, template, body.secrets, triggers, self.caller)
+        with transaction.atomic():  # a graph that is refused makes no namespace
+            stored = registering.put_graph(self.own_namespace, graph, template, body.secrets, triggers, self.caller)
         return Response(graph_answer(_for_answer().get(pk=stored.pk)), 201)
 
 
@@ -151,21 +152,15 @@ class SecretView(V0View):
     @extend_schema(operation_id="v0_secret_put", request=shapes.SecretBody, responses={200: shapes.SecretNamesAnswer, **REFUSALS})
     def put(self, request: Request, ns: str, graph: str, secret: str) -> Response:
         """Set one secret of a graph. The answer names the graph's secrets; no answer shows their values."""
-        found = self.graph(graph)
-        secrets.put(found, secret, self.body(shapes.SecretBody).value)
-        return self._rejudged(found)
+        return self._named(registering.set_secret(self.graph(graph), secret, self.body(shapes.SecretBody).value))
 
     @extend_schema(operation_id="v0_secret_delete", responses={200: shapes.SecretNamesAnswer, **REFUSALS})
     def delete(self, request: Request, ns: str, graph: str, secret: str) -> Response:
         """Take one secret away."""
-        found = self.graph(graph)
-        found.secrets.filter(name=secret.replace("\x00", "")).delete()
-        return self._rejudged(found)
+        return self._named(registering.set_secret(self.graph(graph), secret, None))
 
     @staticmethod
-    def _rejudged(graph: Graph) -> Response:
-        with transaction.atomic():
-            publishing.rejudge(graph)
+    def _named(graph: Graph) -> Response:
         return Response({"secrets": dict.fromkeys(graph.secrets.values_list("name", flat=True), True)})
 
 

@@ -73,8 +73,9 @@ class _Lineage:
 
     def of(self, state: StateRow) -> dict[str, str]:
         """{identifier: state id} from the root to the direct parent."""
-        chain, at = [], state.parent and state.parent.hex
-        while at and at in self._rows:
+        chain: list[tuple[str, str]] = []
+        at = state.parent and state.parent.hex
+        while at and at in self._rows and len(chain) < len(self._rows):  # imported rows might run in a circle
             parent, identifier = self._rows[at]
             chain.append((identifier, sql.dashed(at)))
             at = parent

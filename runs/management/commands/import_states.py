@@ -25,3 +25,5 @@ class Command(BaseCommand):
         except errors.StateManagerError as error:
             raise CommandError("\n  ".join([str(error), *error.extra.get("errors", [])])) from None
         self.stdout.write(f"{done.read} rows read, {done.without_run_id} without a run id; {done.states} states and {done.runs} runs are new.")
+        if done.unfinished:
+            self.stdout.write(f"{done.unfinished} states were not finished when they were exported; they are CANCELLED here.")
