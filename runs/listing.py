@@ -79,6 +79,14 @@ def total(runs: QuerySet[Run], key: str) -> int:
     return count
 
 
+def run_page(runs: QuerySet[Run], first: int, length: int) -> QuerySet[Run]:
+    """The runs of a page, newest first; what lies before it is skipped within the index."""
+    newest = ("-created_at", "-id")
+    if not first:
+        return runs.order_by(*newest)[:length]
+    return Run.objects.filter(pk__in=runs.order_by(*newest).values("pk")[first : first + length]).order_by(*newest)
+
+
 def forget() -> None:
     _counts.clear()
 

@@ -12,8 +12,8 @@ from graphs import keys
 from graphs.models import Namespace
 from runs import claiming, rescuing, working
 from runs.models import LogLine, Run, State
+from runs.receiving import Worker
 from runs.starting import start_run
-from runs.working import Worker
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
 from tests.v0.conftest import Api, node

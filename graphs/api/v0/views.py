@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Prefetch
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -14,7 +15,7 @@ from graphs import errors, publishing, registering
 from graphs.api.v0 import shapes
 from graphs.api.v0.base import REFUSALS, V0View, whole
 from graphs.graph_template import EMPTY, template_of
-from graphs.models import CronTrigger, Graph, GraphVersion, Namespace, RegisteredNode
+from graphs.models import CronTrigger, Graph, GraphVersion, Namespace, RegisteredNode, Secret
 
 LIMIT = OpenApiParameter("limit", int, description="how many at most; 1 to 1000")
 AFTER = OpenApiParameter("after", str, description="the `next` of the page before")
@@ -165,7 +166,9 @@ class SecretView(V0View):
 
 
 def _for_answer() -> Any:
-    return Graph.objects.with_version().prefetch_related("secrets", "triggers")
+    names = Prefetch("secrets", Secret.objects.only("graph_id", "name").order_by("name"))
+    schedules = Prefetch("triggers", CronTrigger.objects.only("graph_id", "expression", "time_zone", "error").order_by("expression", "time_zone"))
+    return Graph.objects.select_related("current").prefetch_related(names, schedules)
 
 
 def graph_answer(graph: Graph) -> dict[str, Any]:

@@ -148,8 +148,7 @@ class RunsView(RunsOfNamespace):
         """The runs of a namespace, newest first, with the counts that are kept of their states."""
         number, length = whole(page, "page", 1, 10**9, "path"), whole(size, "size", 1, MAX_RUNS, "path")
         found = filtered(filters.RunFilter, request, self.runs())
-        first = (number - 1) * length
-        shown = found.order_by("-created_at", "-id").values_list(*rows.RUN_COLUMNS)[first : first + length]
+        shown = listing.run_page(found, (number - 1) * length, length).values_list(*rows.RUN_COLUMNS)
         key = f"{self.namespace and self.namespace.pk} {sorted(request.query_params.lists())}"
         counted = {"total": listing.total(found, key), "page": number, "size": length}
         return Response({"namespace": self.name, **counted, "runs": [rows.run_row(row) for row in shown]})

@@ -17,8 +17,8 @@ from runs import reopening, sql, working
 from runs.api.v0 import rows, shapes
 from runs.api.v0.runs import state_key
 from runs.models import State
+from runs.receiving import Answer, Report, Worker
 from runs.work import Claimed
-from runs.working import Answer, Report, Worker
 
 IDLE_SECONDS = (1, 3)  # an idle worker is asked to come again after so long
 
