@@ -17,6 +17,7 @@ from runs.receiving import WORDS, Answer, Found, Masks, Report, Worker, facts, f
 from runs.work import Claimed, Lease, Line, NewState, Outcome
 
 MAX_CLAIM = 1000
+KINDS_AT_ONCE = 200  # nodes in one statement
 BOOKS_KEPT = 500
 HELD_KEPT = 5000
 SMALL_INPUTS = 2000  # characters
@@ -34,9 +35,11 @@ class Reported:
 def claim(worker: Worker, kinds: Iterable[str], limit: int) -> list[Claimed]:
     """Up to `limit` ready states of these nodes, oldest first."""
     kinds, limit = list(dict.fromkeys(kinds)), min(limit, MAX_CLAIM)
-    if not kinds or limit < 1:
-        return []
-    states = claiming.claim_for_worker(worker.name, worker.namespace, kinds, limit, settings.WORKER_LEASE_SECONDS, facts)
+    states: list[Claimed] = []
+    for at in range(0, len(kinds), KINDS_AT_ONCE):
+        if (room := limit - len(states)) > 0:
+            part = kinds[at : at + KINDS_AT_ONCE]
+            states += claiming.claim_for_worker(worker.name, worker.namespace, part, room, settings.WORKER_LEASE_SECONDS, facts)
     _hand_out(states)
     return states
 

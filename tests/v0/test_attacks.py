@@ -316,3 +316,12 @@ def test_a_lost_state_that_was_reported_in_time_is_not_given_back(api):
 
     assert finishing.finish([_lost(held[0])]).accepted == {}
     assert by_node(Run.objects.get()) == {"a": ["SUCCESS"]}
+
+
+def test_a_runtime_may_have_very_many_nodes(api):
+    names = [f"N{at}" for at in range(999)]
+    api.register(*names)
+    for name in ("N0", "N998"):
+        api.upsert(name, node("a", name=name))
+        api.trigger(name)
+    assert {state["node_name"] for state in api.claim(*names)} == {"N0", "N998"}
