@@ -230,6 +230,7 @@ class SecretForm(forms.ModelForm):
 @admin.register(Secret)
 class SecretAdmin(admin.ModelAdmin):
     form = SecretForm
+    raw_id_fields = ("graph",)
     list_display = ("name", "graph", "updated_at")
     list_filter = ("graph__namespace",)
     list_select_related = ("graph__namespace",)
@@ -259,6 +260,7 @@ class CronTriggerAdmin(admin.ModelAdmin):
     list_filter = ("enabled", "graph__namespace")
     list_select_related = ("graph__namespace",)
     search_fields = ("graph__name", "expression")
+    raw_id_fields = ("graph",)
     fields = ("graph", "expression", "time_zone", "enabled", "next_at", "last_fired_at", "missed", "error")
     readonly_fields = ("next_at", "last_fired_at", "missed", "error")
 

@@ -183,7 +183,13 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "State Manager",
-    "DESCRIPTION": "Store, execute and manage runs of node graphs.",
+    "DESCRIPTION": (
+        "Store, execute and manage runs of node graphs.\n\n"
+        "Below `/v0/namespace/{ns}` is the State Manager API for external workers and their clients (the protocol of Exosphere's state manager); "
+        "`/graphs`, `/runs` and `/datasets` start and watch runs of graphs of our own nodes.\n\n"
+        "**Authorize** with an API key: `manage.py create_api_key --namespace NAME --scope read|run|worker|admin`, or API keys in the admin. A key opens its "
+        "namespaces only; each operation needs one of the scopes, and `admin` includes the others."
+    ),
     "VERSION": "1",
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
