@@ -115,3 +115,19 @@ class RunFilter(OfRunFilter):
     def with_status(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
         wire = {word: [ours for ours, theirs in statuses.V0_RUN_WORDS.items() if theirs == word] for word in statuses.V0_RUN_WORDS.values()}
         return queryset.filter(status__in=[ours for word in words for ours in wire.get(word, [word])])
+
+
+class ManagerFilter(django_filters.FilterSet):
+    """The Run Manager's filters (seed 001), and a status."""
+
+    username = CharFilter(help_text="who started it")
+    workspace = CharFilter(help_text="its workspace")
+    search = CharFilter(method="with_text", help_text="a part of the run id or the name, in any case")
+    status = WordsFilter(words=statuses.RUN_STATUSES, field_name="status", lookup_expr="in")
+
+    class Meta:
+        model = Run
+        fields: list[str] = []
+
+    def with_text(self, queryset: QuerySet[Run], name: str, text: str) -> QuerySet[Run]:
+        return queryset.filter(models.Q(run_id__icontains=text) | models.Q(name__icontains=text))

@@ -14,6 +14,7 @@ from runs.models import Run, State
 EXACT_COUNT = 10_000  # a total up to this is counted at every call, a larger one once in some seconds
 COUNTED_SECONDS = 10.0
 RUNS_AT_ONCE = 1000
+MAX_CHOICES = 10_000
 ROUNDS = 5
 PIECE = 50
 LARGEST_PAGE = 8 * 2**20  # characters of inputs and outputs
@@ -85,6 +86,11 @@ def run_page(runs: QuerySet[Run], first: int, length: int) -> QuerySet[Run]:
     if not first:
         return runs.order_by(*newest)[:length]
     return Run.objects.filter(pk__in=runs.order_by(*newest).values("pk")[first : first + length]).order_by(*newest)
+
+
+def distinct(runs: QuerySet[Run], column: str) -> list[str]:
+    """The different values of a text column, sorted, without the empty one."""
+    return list(runs.exclude(**{column: ""}).order_by(column).values_list(column, flat=True).distinct()[:MAX_CHOICES])
 
 
 def forget() -> None:

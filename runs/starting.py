@@ -9,12 +9,12 @@ from django.db import IntegrityError, transaction
 
 from graphs import errors, names, payloads, references, validation
 from graphs.access import SYSTEM, Caller
-from graphs.models import Dataset, Graph, plan_of
+from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
 from graphs.plan import Plan
 from runs import queueing, sql, storing
 from runs.advancing import Recorded, new_state
-from runs.models import Run
+from runs.models import LogLine, Run
 from runs.work import NewState, RunFacts
 
 MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
@@ -33,27 +33,38 @@ class RunOptions:
     workspace: str = ""
     session_id: str = ""
     purpose: str = ""
+    sop: str = ""
     max_steps: int | None = None
     delay: float = 0.0
 
-    def fingerprint(self, graph: Graph, dataset: Dataset | None) -> str:
+    def fingerprint(self, graph: Graph | None, dataset: Dataset | None) -> str:
         """The same for the same request, so that a repeated one finds the run that it made."""
-        return hashlib.sha256(payloads.dump([graph.pk, dataset.pk if dataset else None, asdict(self)]).encode()).hexdigest()
+        asked = [graph.pk if graph else None, dataset.pk if dataset else None, asdict(self)]
+        return hashlib.sha256(payloads.dump(asked).encode()).hexdigest()
 
 
-def start_run(graph: Graph, options: RunOptions | None = None, dataset: Dataset | None = None, caller: Caller = SYSTEM, trigger: str = "api") -> Run:
-    """Queue a run of the graph's current version and return at once.
+def start_run(
+    graph: Graph,
+    options: RunOptions | None = None,
+    dataset: Dataset | None = None,
+    caller: Caller = SYSTEM,
+    trigger: str = "api",
+    version: GraphVersion | None = None,
+    parent: Run | None = None,
+) -> Run:
+    """Queue a run of the graph's current version, or of the given one, and return at once.
 
     Repeated with the same `run_id` and the same options it returns the run made the first time. Raises InvalidGraph, Malformed and, for a
     taken `run_id`, Conflict.
     """
-    options = options or RunOptions()
-    plan = _startable(graph, options)
+    options, version = options or RunOptions(), version or graph.current
+    plan = _startable(graph, version, options)
     if options.run_id:
         options.run_id = names.checked("run id", options.run_id)
     fingerprint = _checked(options, graph, dataset)
-    run = _row(graph, options, dataset, caller, trigger, fingerprint)
-    facts = RunFacts(0, run.run_id, graph.namespace_id, graph.namespace.name, graph.current_id or 0, run.dataset_id, options.inputs, options.store)
+    run = _row(graph.namespace, options, caller, trigger, fingerprint)
+    run.graph, run.version, run.dataset, run.parent = graph, version, dataset, parent
+    facts = RunFacts(0, run.run_id, graph.namespace_id, graph.namespace.name, run.version_id or 0, run.dataset_id, options.inputs, options.store)
     try:
         roots = [_root(facts, name) for name in plan.shape.roots]
     except (references.Unresolved, payloads.NotJson) as error:
@@ -79,14 +90,29 @@ def start_run(graph: Graph, options: RunOptions | None = None, dataset: Dataset 
     return run
 
 
-def _startable(graph: Graph, options: RunOptions) -> Plan:
+def start_outside(namespace: Namespace, options: RunOptions, caller: Caller = SYSTEM, trigger: str = "api", parent: Run | None = None) -> Run:
+    """Note a run without a graph: an outside program drives it and reports; nothing of it is executed here. Repeats like `start_run`."""
+    if options.run_id:
+        options.run_id = names.checked("run id", options.run_id)
+    run = _row(namespace, options, caller, trigger, _checked(options, None, None))
+    run.parent, run.log_count = parent, 1
+    try:
+        with transaction.atomic():
+            run.save(force_insert=True)
+            LogLine.objects.create(run=run, message="The run was noted; an outside program drives it")
+    except IntegrityError:
+        return _made_before(run, run.fingerprint)
+    return run
+
+
+def _startable(graph: Graph, version: GraphVersion | None, options: RunOptions) -> Plan:
     if not 0 <= options.delay <= MAX_DELAY_SECONDS:
         raise errors.Malformed(f"The delay is from 0 to {MAX_DELAY_SECONDS:,} seconds.")
-    if graph.current_id is None:
+    if version is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
-    if graph.current and graph.current.problems:
-        raise errors.InvalidGraph(f"The graph {graph} can't run: {'; '.join(each['message'] for each in graph.current.problems)}")
-    plan = plan_of(graph.current_id)
+    if version.problems:
+        raise errors.InvalidGraph(f"The graph {graph} can't run: {'; '.join(each['message'] for each in version.problems)}")
+    plan = plan_of(version.pk)
     if plan.inputs_schema is not None:
         wrong = [f"{'/'.join(map(str, error.instance_path)) or 'inputs'}: {error.message}" for error in _input_errors(plan, options)]
         if wrong:
@@ -100,7 +126,7 @@ def _input_errors(plan: Plan, options: RunOptions) -> list[Any]:
     return list(validation.schema_validator(plan.inputs_schema or {}).iter_errors(dict(options.inputs)))
 
 
-def _checked(options: RunOptions, graph: Graph, dataset: Dataset | None) -> str:
+def _checked(options: RunOptions, graph: Graph | None, dataset: Dataset | None) -> str:
     """The fingerprint; refuses what can't be stored."""
     try:
         return options.fingerprint(graph, dataset)
@@ -108,19 +134,17 @@ def _checked(options: RunOptions, graph: Graph, dataset: Dataset | None) -> str:
         raise errors.Malformed(f"The request can't be stored: {error}.") from None
 
 
-def _row(graph: Graph, options: RunOptions, dataset: Dataset | None, caller: Caller, trigger: str, fingerprint: str) -> Run:
+def _row(namespace: Namespace, options: RunOptions, caller: Caller, trigger: str, fingerprint: str) -> Run:
     return Run(
-        namespace=graph.namespace,
-        graph=graph,
-        version_id=graph.current_id,
-        dataset=dataset,
+        namespace=namespace,
         run_id=options.run_id or sql.dashed(sql.uuid7()),
         name=options.name,
         user=caller.user,
         username=caller.label if caller.user else "",
-        workspace=options.workspace or graph.namespace.name,
+        workspace=options.workspace or namespace.name,
         session_id=options.session_id,
         purpose=options.purpose,
+        sop=options.sop,
         trigger=trigger,
         labels=dict(options.labels),
         initial_data=dict(options.inputs),
@@ -146,5 +170,5 @@ def _made_before(run: Run, fingerprint: str) -> Run:
     if found and found.fingerprint == fingerprint:
         return found
     if found is None:
-        raise errors.NotFound(f"The graph {run.graph} or what it needs was deleted at this moment.")
+        raise errors.NotFound(f"The graph {run.graph or ''} or what it needs was deleted at this moment.")
     raise errors.Conflict(f"The run id {run.run_id!r} is taken in namespace {run.namespace.name!r} by a run with another graph or other inputs.")

@@ -1,6 +1,7 @@
 """What every request passes: an id to find it by, and a clear answer when the database is away."""
 
 import logging
+import re
 import uuid
 from collections.abc import Callable
 
@@ -37,12 +38,13 @@ class RequestId:
         return response
 
 
-API_PREFIXES = ("/graphs", "/runs", "/datasets", "/schema", "/healthz", "/readyz", "/health", "/v0")
+API_PREFIXES = ("/graphs", "/runs", "/datasets", "/schema", "/healthz", "/readyz", "/health", "/v0", "/start", "/rerun", "/approve", "/token")
+ADMIN_API = re.compile(r"/admin/(runs/[^/]+/(metadata|logs)|run-manager/(runs|runs/bulk-delete|usernames|workspaces))/?$")
 
 
 def is_api(path: str) -> bool:
     """Whether a path belongs to the REST API, whose answers are always JSON."""
-    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in API_PREFIXES)
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in API_PREFIXES) or bool(ADMIN_API.match(path))
 
 
 class BothSlashForms:

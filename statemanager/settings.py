@@ -5,9 +5,11 @@ meant for one machine. With it, it is a *site*: the secret key and the host name
 and redirects expect HTTPS. `docs/settings.md` lists the variables.
 """
 
+import hashlib
 import os
 import secrets
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -172,7 +174,11 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 LOGIN_URL = "admin:login"
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["graphs.api.authentication.ApiKeyAuthentication", "graphs.api.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "graphs.api.authentication.ApiKeyAuthentication",
+        "graphs.api.authentication.JWTAuthentication",
+        "graphs.api.authentication.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["graphs.api.permissions.Denied"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["graphs.api.parsers.StrictJSONParser"],
@@ -180,6 +186,11 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "graphs.api.errors.handle",
     "UNAUTHENTICATED_USER": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SIMPLE_JWT = {
+    "SIGNING_KEY": hashlib.sha256(b"json web tokens:" + SECRET_KEY.encode()).hexdigest(),
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "State Manager",

@@ -10,8 +10,9 @@ from django.views import defaults
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from graphs.api import errors, views
+from graphs.api import errors, tokens, views
 from graphs.api.v0 import views as v0
+from runs.api import manager, reruns
 from runs.api import views as runs
 from statemanager import health, urls_v0
 from statemanager.middleware import is_api
@@ -50,6 +51,17 @@ urlpatterns = [
     path("health", v0.HealthView.as_view()),
     path("v0/namespaces", v0.NamespacesView.as_view()),
     path("v0/namespace/<str:ns>/", include(urls_v0)),
+    path("start", reruns.StartView.as_view()),
+    path("rerun/<str:thread_id>", reruns.RerunView.as_view()),
+    path("approve/<str:thread_id>", reruns.ApproveView.as_view()),
+    path("token", tokens.TokenView.as_view()),
+    path("token/refresh", tokens.RefreshView.as_view()),
+    path("admin/runs/<str:thread_id>/metadata", reruns.MetadataView.as_view()),
+    path("admin/runs/<str:thread_id>/logs", reruns.ThreadLogsView.as_view()),
+    path("admin/run-manager/runs", manager.ManagerRunsView.as_view()),
+    path("admin/run-manager/runs/bulk-delete", manager.BulkDeleteView.as_view()),
+    path("admin/run-manager/usernames", manager.UsernamesView.as_view()),
+    path("admin/run-manager/workspaces", manager.WorkspacesView.as_view()),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

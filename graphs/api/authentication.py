@@ -1,10 +1,12 @@
-"""Who is calling: an API key or a logged-in user. `request.auth` is a `graphs.access.Caller` either way."""
+"""Who is calling: an API key, a logged-in user, or a user by token. `request.auth` is a `graphs.access.Caller` either way."""
 
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
+from rest_framework_simplejwt.authentication import JWTAuthentication as BaseJWTAuthentication
+from rest_framework_simplejwt.exceptions import TokenError
 
 from graphs import keys
 from graphs.access import Caller, caller_of_key, caller_of_user
@@ -51,3 +53,24 @@ class _SessionSchema(OpenApiAuthenticationExtension):  # type: ignore[no-untyped
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
+
+
+class JWTAuthentication(BaseJWTAuthentication):
+    """`Authorization: Bearer <access token>`; API keys as bearer tokens are not its business."""
+
+    def authenticate(self, request: Request) -> Any:
+        if request.headers.get("Authorization", "").startswith("Bearer sm_"):
+            return None
+        try:
+            found = super().authenticate(request)
+        except (TokenError, exceptions.AuthenticationFailed):
+            raise exceptions.AuthenticationFailed("The token is not valid, or not any more.") from None
+        return (found[0], caller_of_user(found[0])) if found else None
+
+
+class _JwtSchema(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = JWTAuthentication
+    name = "jwt"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}

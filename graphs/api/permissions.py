@@ -28,3 +28,14 @@ class Scoped(BasePermission):
             return False
         self.message = f"This needs the scope {scope!r}; yours are {', '.join(sorted(request.auth.scopes)) or 'none'}."
         return scope is not None and request.auth.may(scope)
+
+
+class AdminOnly(Scoped):
+    """Keys with the scope admin; of the users, staff: they read what their permissions allow, and need the scope admin for more."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        self.message = "This is for admins only."
+        caller = request.auth
+        return isinstance(caller, Caller) and (caller.may("admin") or bool(caller.user and caller.user.is_staff))
