@@ -3,10 +3,12 @@
 from typing import Any
 
 from django.contrib import admin
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
 from graphs.admin import ReadOnly
+from runs import statuses
 from runs.models import Artifact, Checkpoint, CheckpointBlob, CheckpointWrite, Cluster, LogLine, Run, State, ToolResult
 
 admin.site.site_header = admin.site.site_title = "State Manager"
@@ -39,6 +41,12 @@ class RunAdmin(FastList):
         ("Reported from outside", {"fields": ("data", "action_history", "current_step", "heuristic_count_at_checkpoint", "experience_count_at_checkpoint")}),
     )
     readonly_fields = ("links",)
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
+        """With the actions that the run's status allows."""
+        run = self.get_object(request, object_id)
+        actions = statuses.RUN_ACTIONS[run.status] if run else ()
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "actions": actions})
 
     @admin.display(description="more")
     def links(self, run: Run) -> str:

@@ -62,6 +62,7 @@ urlpatterns = [
     path("admin/run-manager/runs/bulk-delete", manager.BulkDeleteView.as_view()),
     path("admin/run-manager/usernames", manager.UsernamesView.as_view()),
     path("admin/run-manager/workspaces", manager.WorkspacesView.as_view()),
+    path("admin/run-manager/", include("runs.manager.urls")),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

@@ -1,0 +1,169 @@
+"""The Run Manager's pages: who gets in, what they show, deleting and rerunning; without JavaScript, and as htmx asks."""
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.urls import reverse
+
+from runs.models import Run
+from runs.starting import RunOptions, start_outside, start_run
+
+pytestmark = pytest.mark.django_db
+LIST = "/admin/run-manager/"
+
+
+@pytest.fixture
+def stored(namespace):
+    for at in range(60):
+        start_outside(namespace, RunOptions(run_id=f"thread_{at:02d}", name=f"Order {at}" if at % 2 else ""))
+    Run.objects.filter(run_id__endswith="7").update(status="failed", finished_at="2026-01-01T00:00Z", error_message="broken <b>pipe</b>")
+
+
+def text(response):
+    return response.content.decode()
+
+
+def test_who_gets_in(client, stored):
+    assert client.get(LIST).url == f"{reverse('admin:login')}?next={LIST}"
+    plain = User.objects.create_user("plain", password="pw")
+    staff = User.objects.create_user("staff", password="pw", is_staff=True)
+    viewer = User.objects.create_user("viewer", password="pw", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_run"))
+    for user in (plain, staff):
+        client.force_login(user)
+        assert client.get(LIST).url == "/"
+    client.force_login(viewer)
+    page = text(client.get(LIST))
+    assert "thread_59" in page
+    assert "Delete selected" not in page
+    assert ">Rerun<" not in page
+    assert client.post(f"{LIST}delete/", {"run": Run.objects.first().pk}).status_code == 403
+    assert client.get(f"{LIST}rerun/{Run.objects.first().pk}/").status_code == 403
+    assert "Run Manager" in text(client.get("/admin/"))
+    client.force_login(staff)
+    assert "Run Manager" not in text(client.get("/admin/"))
+
+
+def test_the_list_pages_and_filters(admin_client, stored):
+    page = text(admin_client.get(LIST))
+    assert page.count('name="run"') == 50
+    assert "60 runs" in page
+    assert "Page 1 of 2" in page
+    assert 'href="/admin/run-manager/?page=2"' in page
+    assert text(admin_client.get(f"{LIST}?page=2")).count('name="run"') == 10
+    found = text(admin_client.get(f"{LIST}?search=order%207&page_size=25"))
+    assert "1 run match" in found
+    assert "broken &lt;b&gt;pipe&lt;/b&gt;" in found
+    assert 'class="rm-badge rm-failed"' in found
+    assert "error</span>" in found
+    assert "No run matches" in text(admin_client.get(f"{LIST}?search=nothing"))
+    assert text(admin_client.get(f"{LIST}?status=failed")).count('name="run"') == 6
+
+
+def test_nothing_is_dropped_in_silence(admin_client, stored):
+    page = text(admin_client.get(f"{LIST}?page_size=500&status=WHAT&page=x"))
+    assert "page_size is a number from 1 to 200" in page
+    assert "page is a number from 1" in page
+    assert "&#x27;WHAT&#x27; is none of" in page
+    assert page.count('name="run"') == 50
+    assert "There is no page 9" in text(admin_client.get(f"{LIST}?page=9"))
+
+
+def test_htmx_gets_the_part_that_changes_and_polls_only_while_runs_are_active(admin_client, stored):
+    part = admin_client.get(f"{LIST}?search=thread", headers={"HX-Request": "true"})
+    assert text(part).lstrip().startswith('<div id="runs" hx-get=')
+    assert "every 5s" in text(part)
+    assert "HX-Request" in part["Vary"]
+    Run.objects.update(status="completed", finished_at="2026-01-01T00:00Z")
+    assert "every 5s" not in text(admin_client.get(LIST))
+    page = admin_client.get(LIST)
+    assert "default-src 'self'" in page["Content-Security-Policy"]
+    assert "style=" not in text(page).split("<main", 1)[1]
+    assert "onclick" not in text(page)
+
+
+def test_an_empty_system_says_how_to_begin(admin_client, db):
+    assert "No runs yet" in text(admin_client.get(LIST))
+
+
+def test_the_list_costs_a_constant_number_of_queries(admin_client, stored, django_assert_max_num_queries):
+    admin_client.get(LIST)
+    with django_assert_max_num_queries(8):
+        admin_client.get(LIST)
+
+
+def test_runs_are_deleted_after_a_question_that_says_what_goes(admin_client, run_graph, publish):
+    done = run_graph("a>b", kinds={"b": "test.emit"})
+    active = start_run(publish("a", name="other"))
+    chosen = {"run": [done.pk, active.pk], "back": f"{LIST}?search=x"}
+    page = text(admin_client.post(f"{LIST}delete/", chosen))
+    assert "2 runs will be deleted" in page
+    assert "3 states" in page
+    assert "1 file (5\xa0bytes)" in page
+    assert "1 of them is still active" in page
+    assert Run.objects.count() == 2
+    answer = admin_client.post(f"{LIST}delete/", {**chosen, "confirmed": "1"}, follow=True)
+    assert answer.redirect_chain == [(f"{LIST}?search=x", 302)]
+    assert "1 run was deleted." in text(answer)
+    assert "cancel it first" in text(answer)
+    assert list(Run.objects.values_list("pk", flat=True)) == [active.pk]
+    assert LogEntry.objects.get().object_id == str(done.pk)
+    assert "Choose at least one run" in text(admin_client.post(f"{LIST}delete/", {}, follow=True))
+    assert "gone already" in text(admin_client.post(f"{LIST}delete/", {"run": [done.pk, "x"]}, follow=True))
+
+
+def test_a_run_is_run_again_after_a_question(admin_client, run_graph, publish, drain):
+    run = run_graph("a")
+    publish("a>b")
+    url = f"{LIST}rerun/{run.pk}/"
+    page = text(admin_client.get(f"{url}?back=%3Fpage%3D2"))
+    assert "version 2, the newest" in page
+    assert 'href="/admin/run-manager/?page=2"' in page
+    answer = admin_client.post(url, {"version": "newest"})
+    made = Run.objects.get(parent=run)
+    assert answer.url == reverse("admin:runs_run_change", args=[made.pk])
+    assert made.version.number == 2
+    assert admin_client.get(f"{LIST}rerun/999999/").status_code == 404
+
+
+def test_the_way_back_leads_nowhere_else(admin_client, run_graph):
+    run = run_graph("a")
+    answer = admin_client.post(f"{LIST}delete/", {"run": run.pk, "confirmed": "1", "back": "https://example.org/?x=1"})
+    assert answer.url == f"{LIST}?x=1"
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "\u202eevil", "a\u0007b", "=1+1", '"><img src=x onerror=alert(1)>'])
+def test_hostile_names_are_shown_harmlessly(admin_client, namespace, name):
+    start_outside(namespace, RunOptions(run_id="t", name=name))
+    page = text(admin_client.get(LIST))
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    assert "<bdi>" in page
+
+
+def test_a_run_is_steered_from_its_page(admin_client, publish, drain):
+    run = start_run(publish("a", kinds={"a": "test.fail"}))
+    page = reverse("admin:runs_run_change", args=[run.pk])
+
+    def offered():
+        return [verb for verb in ("cancel", "pause", "resume", "retry") if f"run-manager/run/{run.pk}/{verb}/" in text(admin_client.get(page))]
+
+    def ask(verb):
+        return text(admin_client.post(f"{LIST}run/{run.pk}/{verb}/", follow=True))
+
+    assert offered() == ["cancel", "pause"]
+    assert "pause was carried out" in ask("pause")
+    assert offered() == ["cancel", "resume"]
+    assert "can&#x27;t be asked to pause" in ask("pause")
+    ask("resume")
+    drain()
+    assert offered() == ["retry"]
+    ask("retry")
+    run.refresh_from_db()
+    assert run.status == "running"
+    ask("cancel")
+    run.refresh_from_db()
+    assert run.status == "cancelled"
+    assert LogEntry.objects.filter(object_id=str(run.pk)).count() == 4
+    assert admin_client.post(f"{LIST}run/{run.pk}/explode/").status_code == 404
+    assert admin_client.get(f"{LIST}run/{run.pk}/cancel/").status_code == 405
