@@ -14,6 +14,7 @@ from graphs.api import errors, tokens, views
 from graphs.api.v0 import views as v0
 from runs.api import manager, reruns
 from runs.api import views as runs
+from runs.manager import states
 from statemanager import health, urls_v0
 from statemanager.middleware import is_api
 
@@ -63,6 +64,8 @@ urlpatterns = [
     path("admin/run-manager/usernames", manager.UsernamesView.as_view()),
     path("admin/run-manager/workspaces", manager.WorkspacesView.as_view()),
     path("admin/run-manager/", include("runs.manager.urls")),
+    path("admin/run-states/", states.run_states, name="run_states"),
+    path("admin/run-states/start/", states.start, name="run_states_start"),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

@@ -167,3 +167,71 @@ def test_a_run_is_steered_from_its_page(admin_client, publish, drain):
     assert LogEntry.objects.filter(object_id=str(run.pk)).count() == 4
     assert admin_client.post(f"{LIST}run/{run.pk}/explode/").status_code == 404
     assert admin_client.get(f"{LIST}run/{run.pk}/cancel/").status_code == 405
+
+
+# --- Run States -----------------------------------------------------------------------------------------------------------
+
+STATES = "/admin/run-states/"
+
+
+def test_run_states_shows_runs_as_cards_and_the_states_of_the_chosen_one(admin_client, run_graph):
+    run = run_graph("f>a>x", RunOptions(run_id="the-run"), kinds={"f": "test.each", "x": "test.fail"}, inputs={"f": {"items": ["one", "<b>two</b>"]}})
+    page = text(admin_client.get(STATES))
+    assert f'href="?run={run.pk}"' in page
+    assert "<dt>States</dt><dd>6</dd>" in page
+    assert "<dt>Runs</dt><dd>1</dd>" in page
+    assert "<dt>Completed states</dt><dd>4</dd>" in page
+    assert "States of" not in page
+    page = text(admin_client.get(f"{STATES}?run={run.pk}"))
+    assert page.count("<details><summary>Inputs") == 6
+    assert "&lt;b&gt;two&lt;/b&gt;" in page
+    assert "SUCCESS 4" in page
+    assert "ERRORED 2" in page
+    assert text(admin_client.get(f"{STATES}?run={run.pk}&status=ERRORED")).count("<details><summary>Inputs") == 2
+    assert "no states that are QUEUED" in text(admin_client.get(f"{STATES}?run={run.pk}&status=QUEUED"))
+    assert "There is no run 999" in text(admin_client.get(f"{STATES}?run=999"))
+    assert text(admin_client.get(f"{STATES}?run={run.pk}&after=nonsense")).count("<details><summary>Inputs") == 6
+
+
+def test_long_runs_are_shown_piece_by_piece(admin_client, run_graph):
+    run = run_graph("f", kinds={"f": "test.each"}, inputs={"f": {"items": list(range(130))}})
+    page = text(admin_client.get(f"{STATES}?run={run.pk}"))
+    assert page.count("<details><summary>Inputs") == 100
+    following = page.split("after=", 1)[1].split("#", 1)[0]
+    assert text(admin_client.get(f"{STATES}?run={run.pk}&after={following}")).count("<details><summary>Inputs") == 30
+
+
+def test_a_run_is_started_from_the_page(admin_client, publish, namespace):
+    graph = publish("a")
+    answer = admin_client.post(f"{STATES}start/", {"graph": graph.pk, "run_id": "mine", "inputs": '{"value": 1}'})
+    run = Run.objects.get(run_id="mine")
+    assert answer.url == f"{STATES}?run={run.pk}"
+    assert (run.trigger, run.initial_data, run.username) == ("admin", {"value": 1}, "admin")
+    for wrong, said in (
+        ({"inputs": "{"}, "This is no JSON"),
+        ({"inputs": "[1]"}, "JSON object"),
+        ({"run_id": "a/b"}, "no slash"),
+        ({"graph": 999}, "valid choice"),
+    ):
+        page = admin_client.post(f"{STATES}start/", {"graph": graph.pk, **wrong})
+        assert page.status_code == 422
+        assert said in text(page), wrong
+    assert Run.objects.count() == 1
+
+
+def test_run_states_is_for_those_who_may_see_runs(client, db):
+    assert client.get(STATES).status_code == 302
+    viewer = User.objects.create_user("viewer", password="pw", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_run"))
+    client.force_login(viewer)
+    page = client.get(STATES)
+    assert "Start a run" not in text(page)
+    assert "No runs yet" in text(page)
+    assert client.post(f"{STATES}start/").status_code == 403
+
+
+def test_run_states_costs_a_constant_number_of_queries(admin_client, run_graph, django_assert_max_num_queries):
+    run = run_graph("f>a", kinds={"f": "test.each"}, inputs={"f": {"items": list(range(40))}})
+    admin_client.get(STATES)
+    with django_assert_max_num_queries(10):
+        admin_client.get(f"{STATES}?run={run.pk}")

@@ -1,0 +1,122 @@
+"""Run States (seed 000): runs as cards with the counts of their states; the states of a chosen run; and starting one."""
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Count, F, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from graphs import errors
+from graphs.access import Caller, caller_of_user
+from graphs.models import Graph
+from runs import listing, statuses
+from runs.manager.access import staff_page
+from runs.manager.pages import ICONS
+from runs.models import Run, State
+from runs.starting import RunOptions, start_run
+
+CARDS, STATES, GRAPHS = 24, 100, 500
+STATE_ICONS = {
+    statuses.CREATED: "…",
+    statuses.QUEUED: "▶",
+    statuses.SUCCESS: "✓",
+    statuses.PRUNED: "✂",
+    statuses.RETRY_CREATED: "↻",
+    statuses.CANCELLED: "⊘",
+    **dict.fromkeys(statuses.FAILED_STATES, "✗"),
+}
+
+
+class StartForm(forms.Form):
+    """A run of one of the graphs that the caller sees."""
+
+    graph = forms.ModelChoiceField(queryset=Graph.objects.none())
+    run_id = forms.CharField(required=False, max_length=200, label="Run id", help_text="Made for you when it is left empty.")
+    inputs = forms.CharField(
+        required=False, widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}), help_text='A JSON object, such as {"name": "Ann"}.'
+    )
+
+    def __init__(self, caller: Caller, *args: Any) -> None:
+        super().__init__(*args)
+        found: Any = Graph.objects.visible_to(caller).filter(current__problems=[]).select_related("namespace", "current").order_by("namespace__name", "name")
+        self.fields["graph"].queryset = found  # type: ignore[attr-defined]
+
+    def clean_inputs(self) -> dict[str, Any]:
+        try:
+            value = json.loads(self.cleaned_data["inputs"] or "{}")
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(f"This is no JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise forms.ValidationError("Inputs are a JSON object.")
+        return value
+
+
+@require_GET
+@staff_page()
+def run_states(request: HttpRequest) -> HttpResponse:
+    """The newest runs as cards, and the states of the chosen one."""
+    return _page(request, StartForm(caller_of_user(request.user)))
+
+
+@require_POST
+@staff_page("runs.add_run")
+def start(request: HttpRequest) -> HttpResponse:
+    """Start a run and show it; what is wrong is said beside its field."""
+    caller = caller_of_user(request.user)
+    form = StartForm(caller, request.POST)
+    if form.is_valid():
+        try:
+            options = RunOptions(run_id=form.cleaned_data["run_id"], inputs=form.cleaned_data["inputs"])
+            run = start_run(form.cleaned_data["graph"], options, caller=caller, trigger=Run.Trigger.ADMIN)
+        except errors.StateManagerError as error:
+            form.add_error(None, "; ".join([str(error), *map(str, error.extra.get("errors", []))]))
+        else:
+            messages.success(request, f"{run} was started.")
+            return redirect(f"{reverse('run_states')}?run={run.pk}")
+    return _page(request, form, 422)
+
+
+def _page(request: HttpRequest, form: StartForm, code: int = 200) -> HttpResponse:
+    caller = caller_of_user(request.user)
+    visible = Run.objects.visible_to(caller)
+    cards = list(visible.select_related("graph", "namespace").defer("initial_data", "store", "data").order_by("-created_at", "-id")[:CARDS])
+    context = {
+        **admin.site.each_context(request),
+        "title": "Run States",
+        "cards": cards,
+        "totals": _totals(visible),
+        "chosen": _chosen(request, visible),
+        "icons": ICONS,
+        "state_icons": STATE_ICONS,
+        "words": statuses.RESULT_WORDS,
+        "form": form,
+    }
+    return render(request, "run_manager/states.html", context, status=code)
+
+
+def _totals(visible: Any) -> dict[str, int]:
+    """How many states there are, in how many runs, and how many of them succeeded."""
+    every = F("pending_count") + F("success_count") + F("errored_count") + F("retried_count") + F("cancelled_count")
+    found = visible.aggregate(states=Sum(every), runs=Count("pk"), completed=Sum("success_count"))
+    return {name: number or 0 for name, number in found.items()}
+
+
+def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
+    """The chosen run with a page of its states, all of them or those of one status."""
+    text = request.GET.get("run", "")
+    run = visible.select_related("graph", "namespace").filter(pk=int(text)).first() if text.isascii() and text.isdigit() and len(text) < 19 else None
+    if run is None:
+        return {"missing": text} if text else None
+    counts, status = State.objects.filter(run=run).summary(), request.GET.get("status", "")
+    states = State.objects.filter(status=status) if status in statuses.STATE_STATUSES else State.objects.all()
+    try:
+        rows, following = listing.states_of_run(run, states, request.GET.get("after", ""), STATES)
+    except errors.Malformed:
+        rows, following = listing.states_of_run(run, states, "", STATES)
+    State.objects.fill_inputs(rows)
+    return {"run": run, "counts": sorted(counts.items()), "status": status, "states": rows, "next": following}
