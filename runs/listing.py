@@ -6,7 +6,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from graphs import errors
 from runs.models import Run, State
@@ -24,6 +24,7 @@ LIGHT = (
 )  # fmt: skip
 COLUMNS = (*LIGHT, "inputs", "outputs")
 _counts: dict[str, tuple[float, int]] = {}
+_grouped: dict[str, tuple[float, dict[str, int]]] = {}
 
 
 @dataclass(slots=True)
@@ -88,6 +89,18 @@ def run_page(runs: QuerySet[Run], first: int, length: int) -> QuerySet[Run]:
     return Run.objects.filter(pk__in=runs.order_by(*newest).values("pk")[first : first + length]).order_by(*newest)
 
 
+def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
+    """How many runs there are of each status; kept for some seconds when they are many."""
+    since, found = _grouped.get(key, (0.0, {}))
+    if sum(found.values()) > EXACT_COUNT and monotonic() - since < COUNTED_SECONDS:
+        return found
+    if len(_grouped) > 500:
+        _grouped.clear()
+    found = dict(runs.order_by().values_list("status").annotate(Count("pk")))
+    _grouped[key] = monotonic(), found
+    return found
+
+
 def distinct(runs: QuerySet[Run], column: str) -> list[str]:
     """The different values of a text column, sorted, without the empty one."""
     return list(runs.exclude(**{column: ""}).order_by(column).values_list(column, flat=True).distinct()[:MAX_CHOICES])
@@ -95,6 +108,7 @@ def distinct(runs: QuerySet[Run], column: str) -> list[str]:
 
 def forget() -> None:
     _counts.clear()
+    _grouped.clear()
 
 
 def states_of_runs(runs: QuerySet[Run], states: QuerySet[State], filtered: bool, after: str, limit: int) -> tuple[list[StateRow], str | None]:

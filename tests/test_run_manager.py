@@ -169,6 +169,29 @@ def test_a_run_is_steered_from_its_page(admin_client, publish, drain):
     assert admin_client.get(f"{LIST}run/{run.pk}/cancel/").status_code == 405
 
 
+def test_tabs_count_what_they_lead_to(admin_client, stored):
+    page = text(admin_client.get(f"{LIST}?search=thread&page=2"))
+    assert "All 60</a>" in page
+    assert "Active 54</a>" in page
+    assert 'href="/admin/run-manager/?search=thread&amp;page=1&amp;status=failed%2Cpartial">Failed 6</a>' in page
+    assert 'aria-current="true">Failed 6' in text(admin_client.get(f"{LIST}?status=failed,partial"))
+
+
+def test_selected_runs_are_cancelled_and_run_again(admin_client, publish, run_graph):
+    ended, active = run_graph("a"), start_run(publish("a"))
+    assert "Cancel: 2 runs?" in text(admin_client.post(f"{LIST}selected/cancel/", {"run": [ended.pk, active.pk]}))
+    active.refresh_from_db()
+    assert active.status == "queued"
+    answer = text(admin_client.post(f"{LIST}selected/cancel/", {"run": [ended.pk, active.pk], "confirmed": "1"}, follow=True))
+    assert "1 run was cancelled." in answer
+    assert "can&#x27;t be asked to cancel" in answer
+    answer = text(admin_client.post(f"{LIST}selected/rerun/", {"run": [ended.pk, active.pk], "back": f"{LIST}?page=1", "confirmed": "1"}, follow=True))
+    assert "2 runs were run again." in answer
+    assert Run.objects.filter(trigger="rerun").count() == 2
+    assert LogEntry.objects.count() == 3
+    assert "Choose at least one run" in text(admin_client.post(f"{LIST}selected/rerun/", {}, follow=True))
+
+
 # --- Run States -----------------------------------------------------------------------------------------------------------
 
 STATES = "/admin/run-states/"
@@ -177,7 +200,7 @@ STATES = "/admin/run-states/"
 def test_run_states_shows_runs_as_cards_and_the_states_of_the_chosen_one(admin_client, run_graph):
     run = run_graph("f>a>x", RunOptions(run_id="the-run"), kinds={"f": "test.each", "x": "test.fail"}, inputs={"f": {"items": ["one", "<b>two</b>"]}})
     page = text(admin_client.get(STATES))
-    assert f'href="?run={run.pk}"' in page
+    assert f'href="?run={run.pk}#states"' in page
     assert "<dt>States</dt><dd>6</dd>" in page
     assert "<dt>Runs</dt><dd>1</dd>" in page
     assert "<dt>Completed states</dt><dd>4</dd>" in page

@@ -22,6 +22,13 @@ ICONS = {
     statuses.FAILED: "✗",
     statuses.RUN_CANCELLED: "⊘",
 }
+TABS = {
+    "All": (),
+    "Active": statuses.ACTIVE_RUNS,
+    "Failed": (statuses.FAILED, statuses.PARTIAL),
+    "Completed": (statuses.COMPLETED,),
+    "Cancelled": (statuses.RUN_CANCELLED,),
+}
 COLUMNS = ("run_id", "name", "status", "progress", "created_at", "username", "workspace", "rerun_count", "error_message", "graph__name", "namespace__name")
 
 
@@ -68,6 +75,16 @@ class RunPage:
     def runs(self) -> list[Run]:
         found = listing.run_page(self.filtered, (self.number - 1) * self.size, self.size)
         return list(found.select_related("graph", "namespace").only(*COLUMNS))
+
+    @cached_property
+    def tabs(self) -> list[tuple[str, str, int, bool]]:
+        """(name, link, how many runs, whether it is the one that is shown), whatever else is filtered."""
+        counts = listing.by_status(self.all, f"tabs {self.caller.namespaces}")
+        found = []
+        for name, words in TABS.items():
+            count = sum(number for status, number in counts.items() if not words or status in words)
+            found.append((name, self.link(status=",".join(words), page=1), count, self.query.get("status", "") == ",".join(words)))
+        return found
 
     @property
     def active(self) -> bool:

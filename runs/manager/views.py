@@ -43,17 +43,24 @@ def run_list(request: HttpRequest) -> HttpResponse:
 @staff_page("runs.delete_run")
 def delete_runs(request: HttpRequest) -> HttpResponse:
     """Ask whether the selected runs are to go, with all that goes with them; then delete them."""
-    back = _back(request)
-    chosen = [int(text) for text in request.POST.getlist("run")[:MAX_SELECTED] if text.isascii() and text.isdigit() and len(text) < 19]
-    runs = list(Run.objects.visible_to(_caller(request)).filter(pk__in=chosen).select_related("namespace").order_by("-created_at", "-id"))
+    back, runs = _back(request), _chosen(request)
     if not runs:
-        messages.warning(request, "Choose at least one run." if not chosen else "The chosen runs are gone already.")
         return redirect(back)
     if "confirmed" in request.POST:
         _delete(request, runs)
         return redirect(back)
     active = [run for run in runs if not run.ended]
     return render(request, "run_manager/delete.html", _in_admin(request, "Delete runs", runs=runs, active=active, traces=_traces(runs), back=back))
+
+
+def _chosen(request: HttpRequest) -> list[Run]:
+    """The runs that were ticked; says so when there are none."""
+    chosen = [int(text) for text in request.POST.getlist("run")[:MAX_SELECTED] if text.isascii() and text.isdigit() and len(text) < 19]
+    found = Run.objects.visible_to(_caller(request)).filter(pk__in=chosen).select_related("namespace", "graph__current", "version")
+    runs = list(found.order_by("-created_at", "-id"))
+    if not runs:
+        messages.warning(request, "Choose at least one run." if not chosen else "The chosen runs are gone already.")
+    return runs
 
 
 def _delete(request: HttpRequest, runs: list[Run]) -> None:
@@ -69,6 +76,41 @@ def _delete(request: HttpRequest, runs: list[Run]) -> None:
             _note(request, run, DELETION, "Deleted in the Run Manager.")
     if done:
         messages.success(request, f"{done} run{'s were' if done > 1 else ' was'} deleted.")
+
+
+@require_POST
+@staff_page("runs.change_run")
+def cancel_runs(request: HttpRequest) -> HttpResponse:
+    """Cancel the selected runs; one that has ended is said, and the others go on."""
+    return _each(request, "Cancel", "cancelled", lambda run: stopping.cancel_run(run, _caller(request)))
+
+
+@require_POST
+@staff_page("runs.add_run")
+def rerun_runs(request: HttpRequest) -> HttpResponse:
+    """Run the selected runs again with the same inputs, on the versions that they had."""
+    return _each(request, "Rerun", "run again", lambda run: rerun(run, _caller(request)))
+
+
+def _each(request: HttpRequest, title: str, done: str, call: Callable[[Run], Any]) -> HttpResponse:
+    """After a question, do it to every selected run, each in a transaction of its own, and say what came of it."""
+    back, runs, count = _back(request), _chosen(request), 0
+    if runs and "confirmed" not in request.POST:
+        return render(request, "run_manager/confirm.html", _in_admin(request, title, runs=runs, back=back))
+    for run in runs:
+        try:
+            call(run)
+        except errors.StateManagerError as error:
+            messages.error(request, f"{run} was not {done}: {error}")
+        else:
+            count += 1
+            _note(request, run, CHANGE, f"{done.capitalize()} in the Run Manager.")
+    if count:
+        messages.success(request, f"{count} run{'s were' if count > 1 else ' was'} {done}.")
+    return redirect(back)
+
+
+BULK = {"cancel": cancel_runs, "rerun": rerun_runs}
 
 
 def _traces(runs: list[Run]) -> dict[str, int]:
