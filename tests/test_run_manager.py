@@ -1,5 +1,9 @@
 """The Run Manager's pages: who gets in, what they show, deleting and rerunning; without JavaScript, and as htmx asks."""
 
+import csv
+import io
+import json
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
@@ -190,6 +194,24 @@ def test_selected_runs_are_cancelled_and_run_again(admin_client, publish, run_gr
     assert Run.objects.filter(trigger="rerun").count() == 2
     assert LogEntry.objects.count() == 3
     assert "Choose at least one run" in text(admin_client.post(f"{LIST}selected/rerun/", {}, follow=True))
+
+
+def test_what_matches_is_exported(admin_client, stored, namespace, django_assert_max_num_queries):
+    start_outside(namespace, RunOptions(run_id="evil", name="=HYPERLINK(1)"))
+    start_outside(namespace, RunOptions(run_id="evil-2", name='with "quotes", and commas'))
+    with django_assert_max_num_queries(4):
+        answer = admin_client.get(f"{LIST}export.csv?search=evil&page=7")
+        content = answer.getvalue().decode()
+    rows = list(csv.DictReader(io.StringIO(content)))
+    assert answer["Content-Disposition"] == 'attachment; filename="runs.csv"'
+    assert [(row["run_id"], row["name"], row["namespace"], row["result"]) for row in rows] == [
+        ("evil-2", 'with "quotes", and commas', "alpha", "queued"), ("evil", "'=HYPERLINK(1)", "alpha", "queued"),
+    ]  # fmt: skip
+    lines = admin_client.get(f"{LIST}export.jsonl?status=failed").getvalue().decode().splitlines()
+    assert len(lines) == 6
+    assert json.loads(lines[0])["error_message"] == "broken <b>pipe</b>"
+    assert admin_client.get(f"{LIST}export.xls").status_code == 404
+    assert "export.csv?search=evil" in text(admin_client.get(f"{LIST}?search=evil"))
 
 
 # --- Run States -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Count, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from graphs import errors
 from graphs.access import Caller, caller_of_user
 from runs import deleting, listing, reopening, statuses, stopping
+from runs.manager import exporting
 from runs.manager.access import staff_page
 from runs.manager.pages import ICONS, SIZES, RunPage
 from runs.models import Checkpoint, CheckpointWrite, LogLine, Run, State
@@ -37,6 +38,14 @@ def run_list(request: HttpRequest) -> HttpResponse:
         answer = render(request, "run_manager/list.html", _in_admin(request, "Run Manager", **choices, **context))
     answer["Vary"] = "HX-Request"
     return answer
+
+
+@require_GET
+@staff_page()
+def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
+    """All runs that match the list's filters, as a file."""
+    lines, kind = exporting.exported(RunPage(_caller(request), request.GET).filtered, form)
+    return StreamingHttpResponse(lines, content_type=kind, headers={"Content-Disposition": f'attachment; filename="runs.{form}"'})
 
 
 @require_POST
