@@ -1,4 +1,4 @@
-"""What is running and what ran: runs, states, logs, artifacts, checkpoints, tool results, clusters."""
+"""What is running and what ran: runs, states, logs, artifacts, clusters; what outside programs leave is in `checkpoint_models`."""
 
 import uuid
 from typing import Any, ClassVar
@@ -11,6 +11,10 @@ from django.utils import timezone
 
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from runs import statuses
+from runs.checkpoint_models import Checkpoint as Checkpoint
+from runs.checkpoint_models import CheckpointBlob as CheckpointBlob
+from runs.checkpoint_models import CheckpointWrite as CheckpointWrite
+from runs.checkpoint_models import ToolResult as ToolResult
 from runs.querysets import LogQuerySet, RunQuerySet, StateQuerySet
 from runs.tally import TallyField
 
@@ -231,79 +235,6 @@ class Artifact(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class ToolResult(models.Model):
-    """The recorded result of a tool call. `key` is run_id:step:tool:args_hash; once recorded it is never computed again."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tool_results")
-    key = models.CharField(max_length=1500)
-    digest = models.CharField(max_length=64)
-    result = _json(None, null=True)
-    created_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        verbose_name = "tool result"
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "digest"], name="tool_result_once")]
-
-    def __str__(self) -> str:
-        return self.key
-
-
-class Checkpoint(models.Model):
-    """A checkpoint of a thread, in LangGraph's shape; `ns` is the checkpoint namespace, ids sort by time."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="checkpoints", db_index=False)
-    ns = models.CharField(max_length=500, blank=True)
-    checkpoint_id = models.CharField(max_length=100)
-    parent_checkpoint_id = models.CharField(max_length=100, blank=True)
-    type = models.CharField(max_length=50)
-    body = models.BinaryField()
-    metadata = _json()
-    created_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "checkpoint_id"], name="checkpoint_once")]
-
-    def __str__(self) -> str:
-        return self.checkpoint_id
-
-
-class CheckpointBlob(models.Model):
-    """The value of one channel at one version."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="checkpoint_blobs", db_index=False)
-    ns = models.CharField(max_length=500, blank=True)
-    channel = models.CharField(max_length=500)
-    version = models.CharField(max_length=200)
-    type = models.CharField(max_length=50)
-    body = models.BinaryField(null=True)
-
-    class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "channel", "version"], name="checkpoint_blob_once")]
-
-    def __str__(self) -> str:
-        return f"{self.channel} {self.version}"
-
-
-class CheckpointWrite(models.Model):
-    """A write of one task that belongs to a checkpoint, in LangGraph's order (task_path, task_id, idx)."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="checkpoint_writes", db_index=False)
-    ns = models.CharField(max_length=500, blank=True)
-    checkpoint_id = models.CharField(max_length=100)
-    task_id = models.CharField(max_length=200)
-    task_path = models.CharField(max_length=500, blank=True)
-    idx = models.IntegerField()
-    channel = models.CharField(max_length=500)
-    type = models.CharField(max_length=50)
-    body = models.BinaryField(null=True)
-
-    class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "checkpoint_id", "task_id", "idx"], name="checkpoint_write_once")]
-
-    def __str__(self) -> str:
-        return f"{self.channel} of {self.task_id}"
 
 
 class Cluster(models.Model):
