@@ -5,7 +5,9 @@ and a run id that is taken already is skipped.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from django.db import transaction
 
@@ -20,10 +22,10 @@ _ENDING = re.compile(r"\s*\(Rerun #\d+\)$")
 
 
 @transaction.atomic
-def rerun(run: Run, caller: Caller, newest: bool = False) -> Run:
-    """A new run with the same inputs, on the version that the run had, or on the graph's newest one.
+def rerun(run: Run, caller: Caller, newest: bool = False, inputs: Mapping[str, Any] | None = None) -> Run:
+    """A new run with the same inputs, or with these instead, on the version that the run had, or on the graph's newest one.
 
-    Raises Conflict for a run whose version isn't here, and what starting raises.
+    Raises Conflict for a run whose version isn't here or that has no inputs to change, and what starting raises.
     """
     original = (
         Run.objects.select_for_update(of=("self",)).select_related("namespace", "graph__current", "graph__namespace", "version", "dataset").get(pk=run.pk)
@@ -31,9 +33,12 @@ def rerun(run: Run, caller: Caller, newest: bool = False) -> Run:
     number, run_id = _next(original)
     base = _ENDING.sub("", original.name or original.run_id)
     options = replace(_options(original), run_id=run_id, name=f"{base[:480]} (Rerun #{number})")
-    made = _start(original, options, caller, newest)
+    if inputs is not None:
+        options = replace(options, inputs=dict(inputs))
+    made = _start(original, options, caller, newest, inputs is not None)
     Run.objects.filter(pk=original.pk).update(rerun_count=number)
-    LogLine.objects.create(run=made, message=f"Rerun #{number} of {original.run_id}, asked for by {caller.label}")
+    changed = " with other inputs" if inputs is not None and dict(inputs) != original.initial_data else ""
+    LogLine.objects.create(run=made, message=f"Rerun #{number} of {original.run_id}{changed}, asked for by {caller.label}")
     Run.objects.filter(pk=made.pk).update(log_count=made.log_count + 1)
     made.refresh_from_db()
     return made
@@ -55,13 +60,15 @@ def _options(run: Run) -> RunOptions:
     )  # fmt: skip
 
 
-def _start(run: Run, options: RunOptions, caller: Caller, newest: bool) -> Run:
+def _start(run: Run, options: RunOptions, caller: Caller, newest: bool, changed: bool) -> Run:
     if run.graph is None:
         return start_outside(run.namespace, options, caller, Run.Trigger.RERUN, run)
     version: GraphVersion | None = run.graph.current if newest else run.version
     if version is None:
         raise errors.Conflict("The run was not made by this system; its graph has no version to run again.")
     if made := _made_states(run):
+        if changed:
+            raise errors.Conflict("The run was made of single states, which have inputs of their own; the run has none to change.")
         return _create(run, version, options, made, caller)
     return start_run(run.graph, options, run.dataset, caller, Run.Trigger.RERUN, version, run)
 

@@ -127,6 +127,13 @@ def test_a_run_is_run_again_after_a_question(admin_client, run_graph, publish, d
     made = Run.objects.get(parent=run)
     assert answer.url == reverse("admin:runs_run_change", args=[made.pk])
     assert made.version.number == 2
+    assert made.initial_data == run.initial_data
+    admin_client.post(url, {"inputs": '{"value": 2}'})
+    changed = Run.objects.get(run_id=f"{run.run_id}_rerun_2")
+    assert (changed.initial_data, changed.version.number) == ({"value": 2}, 1)
+    assert "with other inputs" in changed.logs.last().message
+    wrong = admin_client.post(url, {"inputs": "{"})
+    assert (wrong.status_code, "This is no JSON" in text(wrong)) == (422, True)
     assert admin_client.get(f"{LIST}rerun/999999/").status_code == 404
 
 

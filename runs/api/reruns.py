@@ -51,8 +51,9 @@ class RerunShape(StartedThreadShape):
 
 
 class RerunAskedShape(serializers.Serializer):
-    """`version`: the one that the run had, or the graph's newest one."""
+    """`version`: the one that the run had, or the graph's newest one. `inputs`: instead of those that the run had."""
 
+    inputs = serializers.DictField(child=AnyJson(), required=False)
     version = serializers.ChoiceField(("original", "newest"), required=False, default="original")
 
 
@@ -116,7 +117,7 @@ class RerunView(View):
         asked = RerunAskedShape(data=request.data or {})
         asked.is_valid(raise_exception=True)
         original = run_of(self.caller, request, thread_id)
-        made = rerun(original, self.caller, newest=asked.validated_data["version"] == "newest")
+        made = rerun(original, self.caller, asked.validated_data["version"] == "newest", asked.validated_data.get("inputs"))
         number = int(made.run_id.rpartition("_")[2])
         answer = {"status": "started", "thread_id": made.run_id, "run_name": made.name, "parent_thread_id": original.run_id, "rerun_count": number}
         return Response(answer)

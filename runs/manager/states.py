@@ -1,6 +1,5 @@
 """Run States (seed 000): runs as cards with the counts of their states; the states of a chosen run; and starting one."""
 
-import json
 from typing import Any
 
 from django import forms
@@ -16,6 +15,7 @@ from graphs.access import Caller, caller_of_user
 from graphs.models import Graph
 from runs import listing, statuses
 from runs.manager.access import staff_page
+from runs.manager.forms import InputsForm
 from runs.manager.pages import ICONS
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
@@ -32,28 +32,17 @@ STATE_ICONS = {
 }
 
 
-class StartForm(forms.Form):
+class StartForm(InputsForm):
     """A run of one of the graphs that the caller sees."""
 
     graph = forms.ModelChoiceField(queryset=Graph.objects.none())
     run_id = forms.CharField(required=False, max_length=200, label="Run id", help_text="Made for you when it is left empty.")
-    inputs = forms.CharField(
-        required=False, widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}), help_text='A JSON object, such as {"name": "Ann"}.'
-    )
+    field_order = ("graph", "run_id", "inputs")
 
     def __init__(self, caller: Caller, *args: Any) -> None:
         super().__init__(*args)
         found: Any = Graph.objects.visible_to(caller).filter(current__problems=[]).select_related("namespace", "current").order_by("namespace__name", "name")
         self.fields["graph"].queryset = found  # type: ignore[attr-defined]
-
-    def clean_inputs(self) -> dict[str, Any]:
-        try:
-            value = json.loads(self.cleaned_data["inputs"] or "{}")
-        except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is no JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise forms.ValidationError("Inputs are a JSON object.")
-        return value
 
 
 @require_GET

@@ -1,5 +1,6 @@
 """The Run Manager: list, delete, rerun."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from graphs.access import Caller, caller_of_user
 from runs import deleting, listing, reopening, statuses, stopping
 from runs.manager import exporting
 from runs.manager.access import staff_page
+from runs.manager.forms import InputsForm
 from runs.manager.pages import ICONS, SIZES, RunPage
 from runs.models import Checkpoint, CheckpointWrite, LogLine, Run, State
 from runs.rerunning import rerun
@@ -135,12 +137,16 @@ def _traces(runs: list[Run]) -> dict[str, int]:
 def rerun_run(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask which version is to run again; then run it and go to the new run."""
     run = get_object_or_404(Run.objects.visible_to(_caller(request)).select_related("graph__current", "version", "namespace"), pk=pk)
-    if request.method == "GET":
-        return render(request, "run_manager/rerun.html", _in_admin(request, "Rerun", run=run, back=_back(request)))
+    given = {"inputs": json.dumps(run.initial_data, ensure_ascii=False, indent=2)}
+    form = InputsForm(request.POST if "inputs" in request.POST else given)
+    if request.method == "GET" or not form.is_valid():
+        shown = _in_admin(request, "Rerun", run=run, form=form, back=_back(request))
+        return render(request, "run_manager/rerun.html", shown, status=200 if request.method == "GET" else 422)
+    inputs = form.cleaned_data["inputs"] if form.cleaned_data["inputs"] != run.initial_data else None
     try:
-        made = rerun(run, _caller(request), newest=request.POST.get("version") == "newest")
+        made = rerun(run, _caller(request), request.POST.get("version") == "newest", inputs)
     except errors.StateManagerError as error:
-        messages.error(request, f"{run} can't be run again: {error}")
+        messages.error(request, f"{run} can't be run again: {'; '.join([str(error), *map(str, error.extra.get('errors', []))])}")
         return redirect(_back(request))
     _note(request, made, ADDITION, f"Rerun of {run.run_id}.")
     messages.success(request, f"{made} was started.")

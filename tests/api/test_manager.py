@@ -225,7 +225,10 @@ def test_a_rerun_has_the_same_inputs_and_a_name_of_its_own(admin, publish, drain
     assert all((run.initial_data, run.store, run.labels, run.status) == ({"x": 1}, {"k": "v"}, {"team": "a"}, "completed") for run in runs.values())
     for run in runs.values():
         assert_books_agree(run)
+    assert admin("POST", "/rerun/t", {"inputs": {"x": 2}})[0] == 200
+    assert Run.objects.get(run_id="t_rerun_3").initial_data == {"x": 2}
     assert admin("POST", "/rerun/unknown")[0] == 404
+    assert admin("POST", "/rerun/t", {"inputs": [1]})[0] == 422
     assert admin("POST", "/rerun/t", {"version": "other"})[0] == 422
 
 
@@ -247,6 +250,7 @@ def test_states_that_were_made_directly_are_made_again(admin, namespace):
     api("PUT", "/v0/namespace/alpha/graph/g", {"secrets": {}, "nodes": [template]})
     asked = {"run_id": "made", "states": [{"identifier": "a", "inputs": {"n": at}} for at in range(2)]}
     assert api("POST", "/v0/namespace/alpha/graph/g/states/create", asked)[0] == 200
+    assert admin("POST", "/rerun/made", {"inputs": {"n": 7}})[0] == 409
     assert admin("POST", "/rerun/made")[0] == 200
     run = Run.objects.get(run_id="made_rerun_1")
     assert by_node(run) == {"a": ["CREATED", "CREATED"]}
