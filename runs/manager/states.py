@@ -20,7 +20,7 @@ from runs.manager.pages import ICONS
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
 
-CARDS, STATES, GRAPHS = 24, 100, 500
+CARDS, STATES = 24, 100
 STATE_ICONS = {
     statuses.CREATED: "…",
     statuses.QUEUED: "▶",

@@ -1,4 +1,4 @@
-"""The Run Manager: list, delete, rerun."""
+"""The Run Manager: the list and its export, what is done to selected runs, and what a run's page asks of it."""
 
 import json
 from collections.abc import Callable
