@@ -117,8 +117,8 @@ class ArtifactsShape(serializers.Serializer):
 
 
 def when(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC with Z."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
+    """ISO 8601 in UTC with Z, always with microseconds, so that the texts sort as the times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if moment else None
 
 
 def started_shape(run: Run) -> dict[str, Any]:

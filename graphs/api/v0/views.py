@@ -22,7 +22,7 @@ AFTER = OpenApiParameter("after", str, description="the `next` of the page befor
 
 
 def stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class HealthView(APIView):
