@@ -10,7 +10,7 @@ from django.utils.html import format_html
 
 from graphs import cron, datasets, errors, keys, names, publishing, secrets
 from graphs.access import caller_of_user
-from graphs.models import ApiKey, CronTrigger, Dataset, DatasetTable, Graph, GraphVersion, Namespace, RegisteredNode, Secret
+from graphs.models import ApiKey, CronTrigger, Dataset, DatasetTable, Graph, GraphVersion, Namespace, NamespaceMembership, RegisteredNode, Secret
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -48,6 +48,14 @@ class NamespaceAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # its name may be in use by workers and in the memory of every process
+
+
+@admin.register(NamespaceMembership)
+class NamespaceMembershipAdmin(admin.ModelAdmin):
+    list_display = ("namespace", "user", "group", "role")
+    list_filter = ("role", "namespace")
+    list_select_related = ("namespace", "user", "group")
+    autocomplete_fields = ("user", "group")
 
 
 class ApiKeyForm(forms.ModelForm):

@@ -61,6 +61,16 @@ GRAPH_SCHEMA: dict[str, Any] = {
                 "failure_policy": {"enum": ["continue", "stop"]},
                 "max_failures": {"anyOf": [{"type": "integer", "minimum": 0}, _PERCENT, {"type": "null"}]},
                 "max_steps": {"type": ["integer", "null"], "minimum": 1},
+                "rerun_on_failure": {
+                    "type": ["object", "null"],
+                    "required": ["times"],
+                    "properties": {
+                        "times": {"type": "integer", "minimum": 0, "maximum": 20},
+                        "from": {"enum": ["failed", "start"]},
+                        "delay": {"type": "number", "minimum": 0, "maximum": 7 * 24 * 3600},
+                    },
+                    "additionalProperties": False,
+                },
                 "retry": retrying.SCHEMA,
                 "lease": _LEASE,
                 "store": {

@@ -19,6 +19,18 @@ class NotFound(StateManagerError):
     status = 404
 
 
+class Forbidden(StateManagerError):
+    """The caller may not do this here."""
+
+    status = 403
+
+
+class Gone(StateManagerError):
+    """It was deleted; the answer says when and by whom."""
+
+    status = 410
+
+
 class Conflict(StateManagerError):
     """A taken name or an illegal move; `allowed` lists what would be legal."""
 

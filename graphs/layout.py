@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from urllib.parse import quote
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 176, 48, 56, 22, 16
 SWEEPS = 8
@@ -101,6 +102,28 @@ def svg(layout: Layout, looks: Mapping[str, Look], title: str) -> str:
     parts += [f'<path d="{_curve(points)}" fill="none" stroke="#9e9e9e" stroke-width="1.5"/>' for points in layout.edges.values()]
     parts += [_box(layout.nodes[node], look) for node, look in looks.items()]
     return "\n".join([*parts, "</svg>\n"])
+
+
+def inline(layout: Layout, looks: Mapping[str, Look], title: str, link: str) -> str:
+    """The picture for a page of ours, whose style sheet colours it. Each node leads to `link` with its id; a script may set its class and its second line."""
+    parts = [
+        f'<svg class="rm-graph" viewBox="0 0 {layout.width:g} {layout.height:g}" width="{layout.width:g}" height="{layout.height:g}" role="group"'
+        f' aria-label="{escape(title)}">'
+    ]
+    parts += [f'<path d="{_curve(points)}"/>' for points in layout.edges.values()]
+    parts += [_linked(node, layout.nodes[node], look, link) for node, look in looks.items() if node in layout.nodes]
+    return "".join([*parts, "</svg>"])
+
+
+def _linked(node: str, at: tuple[float, float], look: Look, link: str) -> str:
+    x, y = at
+    return (
+        f'<a href="{escape(link)}{quote(node, safe="")}" class="rm-node rm-{look.state}" data-node="{escape(node)}"'
+        f' aria-label="{escape(look.title)}: {look.state}, {escape(look.subtitle)}"><title>{escape(look.title)}: {look.state}</title>'
+        f'<rect x="{x:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
+        f'<text x="{x + 10:g}" y="{y + 20:g}">{escape(_short(look.title, 25))}</text>'
+        f'<text class="rm-sub" x="{x + 10:g}" y="{y + 37:g}">{MARKS[look.state]} {escape(_short(look.subtitle, 26))}</text></a>'
+    )
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from graphs import cron, plan
 from graphs.errors import InvalidGraph
-from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet
+from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet, MembershipQuerySet
 
 
 def _filled(field: str, name: str) -> models.CheckConstraint:
@@ -31,6 +31,36 @@ class Namespace(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class NamespaceMembership(models.Model):
+    """What a user or a group may do in one namespace, beside what their permissions allow everywhere (`graphs.access.OF_ROLE`)."""
+
+    class Role(models.TextChoices):
+        VIEWER = "viewer", "Viewer: sees runs, not what is in them"
+        READER = "reader", "Reader: sees everything and exports it"
+        OPERATOR = "operator", "Operator: starts, reruns, cancels and answers, too"
+        MANAGER = "manager", "Manager: deletes and sets statuses, too"
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    group = models.ForeignKey("auth.Group", null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
+
+    objects = MembershipQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "membership"
+        ordering = ["namespace__name", "id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(user=None) ^ Q(group=None), name="membership_of_user_or_group"),
+            models.CheckConstraint(condition=Q(role__in=["viewer", "reader", "operator", "manager"]), name="membership_role_known"),
+            models.UniqueConstraint(fields=["namespace", "user"], condition=Q(group=None), name="membership_once_per_user"),
+            models.UniqueConstraint(fields=["namespace", "group"], condition=Q(user=None), name="membership_once_per_group"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user or self.group}: {self.role} of {self.namespace}"
 
 
 class ApiKey(models.Model):

@@ -1,6 +1,7 @@
 """JSON as we store it: of any type, bounded in size, and nothing in it that a database or a client would choke on."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -41,3 +42,8 @@ def clean(text: str, limit: int) -> str:
     """Text from a node or a client, made harmless to store: no NUL, no lone surrogates, cut to `limit` characters."""
     cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return cut.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def when(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC with Z, always with microseconds, so that the texts sort as the times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if moment else None

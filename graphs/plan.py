@@ -58,6 +58,12 @@ class Plan:
     store_defaults: Mapping[str, Any]
     store_required: tuple[str, ...]
     inputs_schema: Mapping[str, Any] | None
+    rerun_on_failure: Mapping[str, Any] | None = None
+
+    @property
+    def reruns(self) -> int:
+        """How often a failed run is run again by itself."""
+        return int((self.rerun_on_failure or {}).get("times", 0))
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -103,6 +109,7 @@ def compile_plan(definition: Mapping[str, Any]) -> Plan:
         store_defaults=store.get("default_values") or {},
         store_required=tuple(store.get("required_keys") or ()),
         inputs_schema=definition.get("inputs"),
+        rerun_on_failure=settings.get("rerun_on_failure"),
     )
 
 

@@ -23,6 +23,12 @@ class ApiKeyQuerySet(models.QuerySet[Any]):
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
 
+class MembershipQuerySet(models.QuerySet[Any]):
+    def of(self, user: Any) -> Self:
+        """Those of the user and of the user's groups."""
+        return self.filter(Q(user=user) | Q(group__in=user.groups.all()))
+
+
 class GraphQuerySet(InNamespaces):
     def with_version(self) -> Self:
         return self.select_related("namespace", "current")

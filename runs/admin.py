@@ -4,12 +4,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 
 from graphs.admin import ReadOnly
-from runs import statuses
-from runs.models import Artifact, Checkpoint, CheckpointBlob, CheckpointWrite, Cluster, LogLine, Run, State, ToolResult
+from runs.models import Artifact, AuditEntry, Checkpoint, CheckpointBlob, CheckpointWrite, Cluster, LogLine, Run, State, Tombstone, ToolResult
 
 admin.site.site_header = admin.site.site_title = "State Manager"
 admin.site.index_title = "Overview"
@@ -32,27 +32,9 @@ class RunAdmin(FastList):
     search_fields = ("run_id", "name", "graph__name")
     ordering = ("-id",)
 
-    fieldsets = (
-        (None, {"fields": ("run_id", "name", "status", "progress", "error_message", "current_node", "links")}),
-        ("What runs", {"fields": ("namespace", "graph", "version", "dataset", "trigger", "initial_data", "store", "labels", "metadata", "max_steps")}),
-        ("Who and why", {"fields": ("username", "workspace", "session_id", "purpose", "sop", "parent", "rerun_count")}),
-        ("When", {"fields": ("created_at", "started_at", "finished_at", "updated_at", "revision")}),
-        ("Counts", {"fields": ("pending_count", "waiting_count", "success_count", "errored_count", "retried_count", "cancelled_count", "emitted", "tally")}),
-        ("Reported from outside", {"fields": ("data", "action_history", "current_step", "heuristic_count_at_checkpoint", "experience_count_at_checkpoint")}),
-    )
-    readonly_fields = ("links",)
-
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
-        """With the actions that the run's status allows."""
-        run = self.get_object(request, object_id)
-        actions = statuses.RUN_ACTIONS[run.status] if run else ()
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "actions": actions})
-
-    @admin.display(description="more")
-    def links(self, run: Run) -> str:
-        pages = (("States", "state"), ("Log", "logline"), ("Files", "artifact"))
-        found = ((reverse(f"admin:runs_{page}_changelist"), run.pk, label) for label, page in pages)
-        return format_html_join(" · ", '<a href="{}?run__id__exact={}">{}</a>', found)
+        """A run has a page of its own."""
+        return redirect("run_page", int(object_id)) if object_id.isdigit() else super().change_view(request, object_id, form_url, extra_context)
 
     @admin.display(description="run id", ordering="run_id")
     def short_id(self, run: Run) -> str:
@@ -113,3 +95,20 @@ class CheckpointPartAdmin(FastList):
 @admin.register(Cluster)
 class ClusterAdmin(FastList):
     list_display = ("name", "host", "pid", "workers", "started_at", "seen_at", "restarts")
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(FastList):
+    list_display = ("at", "actor", "via", "action", "run_id", "namespace", "detail")
+    list_filter = ("action", "via", "namespace")
+    list_select_related = ("namespace",)
+    search_fields = ("=run_id", "=actor")
+    ordering = ("-id",)
+
+
+@admin.register(Tombstone)
+class TombstoneAdmin(FastList):
+    list_display = ("run_id", "namespace", "at", "actor", "files")
+    list_select_related = ("namespace",)
+    search_fields = ("=run_id",)
+    ordering = ("-id",)

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from graphs import errors, payloads, validation
 from graphs.access import Caller
-from runs import ledger, queueing, statuses
+from runs import auditing, ledger, queueing, statuses
 from runs.models import LogLine, Run, State
 
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)
@@ -20,6 +20,7 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
 
     Raises NotFound for a state of another run, Conflict when it doesn't wait (any more) and Malformed when the answer doesn't fit.
     """
+    caller.require("cancel", run.namespace_id)
     with transaction.atomic():
         book = ledger.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
         state = State.objects.filter(run=run, pk=state_id).first()
@@ -31,6 +32,7 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
         record = {"value": answer, "by": caller.label, "at": timezone.now().isoformat()}
         State.objects.filter(WAITS, pk=state.pk).move(statuses.CREATED, answer=record, due_at=Now(), waiting_for=None)
         LogLine.objects.create(run=run, state=state.pk, identifier=state.identifier, message=f"{state.identifier} was answered by {caller.label}")
+        auditing.note(caller, "answer", run, state.identifier)
         book.waiting_count -= 1
         book.log_count += 1
         book.close()

@@ -13,25 +13,29 @@ from graphs import errors, names, payloads
 from graphs.access import Caller
 from graphs.models import Graph, plan_of
 from graphs.plan import Plan
-from runs import ledger, paths, queueing, sql, statuses, storing
+from runs import auditing, deleting, ledger, paths, queueing, sql, statuses, storing
 from runs.models import LogLine, Run, State
 from runs.work import NewState, RunFacts
 
 Asked = tuple[str, Any]  # identifier, inputs as they are
 
 
-def create_states(graph: Graph, run_id: str, asked: Sequence[Asked], caller: Caller) -> tuple[Run, list[NewState]]:
+def create_states(graph: Graph, run_id: str, asked: Sequence[Asked], caller: Caller, right: str = "start") -> tuple[Run, list[NewState]]:
     """Make these states, in a new run or one that has not ended. All or none.
 
     Raises NotFound for an identifier that the graph doesn't have, and Conflict when the run is another graph's or has ended.
     """
+    caller.require(right, graph.namespace_id)
     run_id = names.checked("run id", run_id) if run_id else sql.dashed(sql.uuid7())
     if graph.current_id is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
     _known(plan_of(graph.current_id), asked)
     try:
         with transaction.atomic():
-            run, _ = Run.objects.get_or_create(namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller))
+            run, new = Run.objects.get_or_create(namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller))
+            if new:
+                deleting.refuse_dead(run.namespace_id, run_id)
+                auditing.note(caller, "start", run)
             if run.graph_id != graph.pk:
                 raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
             return run, _add(run, asked)

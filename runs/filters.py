@@ -1,16 +1,18 @@
 """The filters of runs and states: one definition for the API and the pages."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models import Lookup, QuerySet
+from django.db.models import Lookup, Q, QuerySet
+from django.http import QueryDict
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
 
-from runs import statuses
+from graphs import errors
+from runs import searching, statuses
 from runs.models import Run, State
 
 MAX_STARS = 5
@@ -117,17 +119,69 @@ class RunFilter(OfRunFilter):
         return queryset.filter(status__in=[ours for word in words for ours in wire.get(word, [word])])
 
 
-class ManagerFilter(django_filters.FilterSet):
-    """The Run Manager's filters (seed 001), and a status."""
+class TextFilter(CharFilter):
+    """A value that a function of `runs.searching` reads; several values must all hold."""
 
+    def __init__(self, *args: Any, read: Callable[[str], Q], **options: Any) -> None:
+        def check(text: str) -> None:
+            try:
+                read(text)
+            except (ValueError, OverflowError) as error:
+                raise ValidationError(f"{error}.") from None
+
+        self.read = read
+        super().__init__(*args, validators=[check], **options)
+
+    def filter(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return queryset.filter(self.read(value)) if value else queryset
+
+
+class ManagerFilter(django_filters.FilterSet):
+    """The Run Manager's filters: those of seed 001, and ours. Archived runs are shown when they are asked for, and then alone."""
+
+    search = CharFilter(method="with_text", help_text="a part of the run id or the name, in any case; tokens such as status:failed or -graph:health")
     username = CharFilter(help_text="who started it")
     workspace = CharFilter(help_text="its workspace")
-    search = CharFilter(method="with_text", help_text="a part of the run id or the name, in any case")
     status = WordsFilter(words=statuses.RUN_STATUSES, field_name="status", lookup_expr="in")
+    namespace = CharFilter(field_name="namespace__name", help_text="its namespace")
+    graph = TextFilter(read=searching.graph_named, help_text="the name of its graph, or namespace/name")
+    trigger = WordsFilter(words=Run.Trigger.values, field_name="trigger", lookup_expr="in")
+    label = TextFilter(read=searching.labelled, help_text="a label as key=value, or its key")
+    since = TextFilter(read=lambda text: Q(created_at__gte=searching.since(text)), help_text="not older than this, such as 15m, 24h or 7d")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
+    recovered = TextFilter(read=searching.recovered_or_not, help_text="yes or no: failed runs with or without a later rerun that completed")
+    archived = WordsFilter(words=("yes", "no"), method="with_archived")
 
     class Meta:
         model = Run
         fields: list[str] = []
 
     def with_text(self, queryset: QuerySet[Run], name: str, text: str) -> QuerySet[Run]:
-        return queryset.filter(models.Q(run_id__icontains=text) | models.Q(name__icontains=text))
+        return queryset.filter(searching.parse(text).condition)
+
+    def with_archived(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
+        return queryset
+
+    @property
+    def qs(self) -> QuerySet[Run]:
+        found = super().qs
+        asked = self.form.cleaned_data.get("archived") or ["no"]
+        return found if {"yes", "no"} <= set(asked) else found.filter(archived_at__isnull="no" in asked)
+
+
+def found(query: QueryDict, runs: QuerySet[Run]) -> QuerySet[Run]:
+    """The runs that a query finds. Raises Malformed naming each filter that can't be read."""
+    asked = ManagerFilter(query, queryset=runs)
+    if not asked.is_valid():
+        raise errors.Malformed([{"loc": ["query", name], "msg": " ".join(wrong), "type": "value_error"} for name, wrong in asked.errors.items()])
+    return asked.qs
+
+
+def frozen(query: Mapping[str, Any]) -> dict[str, Any]:
+    """The query with relative times made absolute, so that it means the same later."""
+    kept = {name: value for name, value in query.items() if name in ManagerFilter.base_filters and value not in ("", [""])}
+    if since := kept.pop("since", None):
+        moment = searching.since(since[-1] if isinstance(since, list) else since)
+        kept["created_after"] = [max([moment.isoformat(), *kept.get("created_after", [])])]
+    return kept

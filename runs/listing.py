@@ -1,6 +1,7 @@
 """Pages of runs and states in constant queries, whatever lies before them and however many there are."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -9,7 +10,9 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet
 
 from graphs import errors
-from runs.models import Run, State
+from graphs.access import Caller
+from runs import sql
+from runs.models import LogLine, Run, State
 
 EXACT_COUNT = 10_000  # a total up to this is counted at every call, a larger one once in some seconds
 COUNTED_SECONDS = 10.0
@@ -81,12 +84,29 @@ def total(runs: QuerySet[Run], key: str) -> int:
     return count
 
 
-def run_page(runs: QuerySet[Run], first: int, length: int) -> QuerySet[Run]:
-    """The runs of a page, newest first; what lies before it is skipped within the index."""
-    newest = ("-created_at", "-id")
+def lines_up_to(lines: QuerySet[LogLine], most: int = EXACT_COUNT) -> int:
+    """How many lines there are, counted no further than `most`."""
+    return lines.order_by().values("pk")[:most].count()
+
+
+def total_up_to(runs: QuerySet[Run], most: int, key: str) -> int:
+    """How many there are, counted no further than `most`; kept for some seconds when they are many."""
+    since, count = _counts.get(key, (0.0, 0))
+    if count > EXACT_COUNT // 10 and monotonic() - since < COUNTED_SECONDS:
+        return count
+    count = runs.order_by().values("pk")[:most].count()
+    _counts[key] = monotonic(), count
+    return count
+
+
+NEWEST = ("-created_at", "-id")
+
+
+def run_page(runs: QuerySet[Run], first: int, length: int, ordering: Sequence[str] = NEWEST) -> QuerySet[Run]:
+    """The runs of a page; what lies before it is skipped within the index."""
     if not first:
-        return runs.order_by(*newest)[:length]
-    return Run.objects.filter(pk__in=runs.order_by(*newest).values("pk")[first : first + length]).order_by(*newest)
+        return runs.order_by(*ordering)[:length]
+    return Run.objects.filter(pk__in=runs.order_by(*ordering).values("pk")[first : first + length]).order_by(*ordering)
 
 
 def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
@@ -101,9 +121,26 @@ def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
     return found
 
 
-def distinct(runs: QuerySet[Run], column: str) -> list[str]:
-    """The different values of a text column, sorted, without the empty one."""
-    return list(runs.exclude(**{column: ""}).order_by(column).values_list(column, flat=True).distinct()[:MAX_CHOICES])
+_SKIP = """
+    WITH RECURSIVE found (value) AS (
+        SELECT min({column}) FROM runs_run WHERE {column} <> '' AND {{seen}}
+        UNION ALL
+        SELECT (SELECT min({column}) FROM runs_run WHERE {column} > found.value AND {column} <> '' AND {{seen}}) FROM found WHERE found.value IS NOT NULL
+    ) SELECT value FROM found WHERE value IS NOT NULL LIMIT {limit}
+"""
+_DISTINCT = {column: _SKIP.format(column=column, limit=MAX_CHOICES) for column in ("username", "workspace")}
+
+
+def distinct(caller: Caller, column: str) -> list[str]:
+    """The different usernames or workspaces of the runs that the caller sees, sorted, without the empty one.
+
+    The index is entered once for each value, however many runs have it.
+    """
+    statement = _DISTINCT[column]
+    if caller.namespaces is None:
+        return [row[0] for row in sql.run(statement.format(seen="true"))]
+    seen = sql.choices(sorted(caller.namespaces))
+    return [row[0] for row in sql.run(statement.format(seen=sql.among("namespace_id", "bigint")), [seen, seen])]
 
 
 def forget() -> None:

@@ -15,8 +15,14 @@ from runs.checkpoint_models import Checkpoint as Checkpoint
 from runs.checkpoint_models import CheckpointBlob as CheckpointBlob
 from runs.checkpoint_models import CheckpointWrite as CheckpointWrite
 from runs.checkpoint_models import ToolResult as ToolResult
+from runs.operation_models import BulkOperation as BulkOperation
+from runs.operation_models import BulkResult as BulkResult
+from runs.operation_models import ColumnChoice as ColumnChoice
+from runs.operation_models import SavedView as SavedView
 from runs.querysets import LogQuerySet, RunQuerySet, StateQuerySet
 from runs.tally import TallyField
+from runs.trace_models import AuditEntry as AuditEntry
+from runs.trace_models import Tombstone as Tombstone
 
 
 def _json(default: Any = dict, **options: Any) -> models.JSONField:
@@ -45,6 +51,7 @@ class Run(models.Model):
     version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs", db_index=False)
     dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="reruns")
+    root = models.BigIntegerField(null=True, help_text="Of a rerun: the first run of its tree, which may be gone.")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     username = models.CharField(max_length=150, blank=True)
     workspace = models.CharField(max_length=200, blank=True)
@@ -64,6 +71,8 @@ class Run(models.Model):
     experience_count_at_checkpoint = models.PositiveIntegerField(default=0)
     rerun_count = models.PositiveIntegerField(default=0)
     max_steps = models.PositiveIntegerField(null=True, blank=True)
+    origin = _json(None, null=True)
+    reruns_left = models.PositiveSmallIntegerField(default=0, db_default=0, help_text="How often it is rerun by itself if it fails.")
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -102,14 +111,27 @@ class Run(models.Model):
                 name="run_finished_when_ended",
             ),
             models.CheckConstraint(condition=Q(progress__lte=100), name="run_progress_percent"),
+            models.CheckConstraint(condition=Q(archived_at=None) | Q(status__in=statuses.ENDED_RUNS), name="run_archived_when_ended"),
             models.CheckConstraint(condition=Q(waiting_count__lte=F("pending_count")), name="run_waiting_are_pending"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["run_id"], name="run_by_thread"),
-            models.Index(fields=["-created_at", "-id"], name="run_newest"),
+            models.Index(fields=["-created_at", "-id"], condition=Q(archived_at=None), name="run_newest"),
+            models.Index(fields=["-created_at", "-id"], condition=Q(archived_at__isnull=False), name="run_archived"),
             models.Index(fields=["namespace", "-created_at", "-id"], name="run_newest_of_namespace"),
-            models.Index(fields=["status", "-id"], name="run_by_status"),
+            models.Index(fields=["status", "-id"], condition=Q(archived_at=None), name="run_by_status"),
             models.Index(fields=["graph", "-id"], name="run_of_graph"),
+            models.Index(fields=["username", "-created_at", "-id"], name="run_of_user"),
+            models.Index(fields=["workspace", "-created_at", "-id"], name="run_of_workspace"),
+            models.Index(fields=["id"], condition=Q(reruns_left__gt=0, status__in=(statuses.FAILED, statuses.PARTIAL)), name="run_to_rerun"),
+            models.Index(fields=["root"], condition=Q(root__isnull=False), name="run_of_tree"),
+        ]
+        permissions: ClassVar = [
+            ("view_payload", "Can see inputs, outputs and logs of runs"),
+            ("rerun_run", "Can rerun runs"),
+            ("cancel_run", "Can cancel, pause, resume, retry and answer runs"),
+            ("set_status_run", "Can set the status of runs by hand"),
+            ("export_run", "Can export runs"),
         ]
 
     def __str__(self) -> str:
@@ -134,6 +156,7 @@ class State(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     retry_count = models.PositiveIntegerField(default=0)
     joined = models.BooleanField(default=False)
+    reused = models.UUIDField(null=True, help_text="The state of another run whose outcome it took over.")
     fanout_id = models.CharField(max_length=200, blank=True, default="", db_default="", help_text="Of a manual retry: what its caller named it.")
     watched = models.BooleanField(default=False, help_text="A join waits for states of this node.")
     identifier = models.CharField(max_length=200, db_collation=None)

@@ -16,7 +16,7 @@ class RunQuerySet(InNamespaces):
         return self.filter(status__in=statuses.RUN_MOVES[to]).update(status=to, **values)
 
     def active(self) -> Self:
-        return self.filter(status__in=statuses.ACTIVE_RUNS)
+        return self.filter(status__in=statuses.ACTIVE_RUNS, archived_at=None)
 
     def for_wire(self) -> Self:
         """With everything that the API's run shape shows, whatever the number of rows."""

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from graphs import errors, payloads
 from graphs.access import Caller
 from graphs.references import Unresolved
-from runs import advancing, claiming, joining, ledger, queueing, sql, statuses, storing
+from runs import advancing, auditing, claiming, joining, ledger, queueing, sql, statuses, storing
 from runs.advancing import Recorded
 from runs.ledger import Ledger
 from runs.models import LogLine, Run, State
@@ -28,7 +28,7 @@ def retry_state(state: State, fanout_id: str, caller: Caller) -> NewState:
         raise errors.Conflict(f"The fanout id {fanout_id!r} was used for {state.identifier!r} in this run already.")
     try:
         with transaction.atomic():
-            [twin] = _again(state.run, State.objects.filter(pk=state.pk), f"{state.identifier} is retried by {caller.label}")
+            [twin] = _again(state.run, State.objects.filter(pk=state.pk), state.identifier, caller)
             State.objects.filter(pk=twin.id).update(fanout_id=fanout_id)
             return twin
     except IntegrityError:
@@ -38,10 +38,11 @@ def retry_state(state: State, fanout_id: str, caller: Caller) -> NewState:
 def retry_failed(run: Run, caller: Caller) -> list[NewState]:
     """Retry every state that failed for good or was cancelled; the run goes on. Raises Conflict when there is none."""
     with transaction.atomic():
-        return _again(run, State.objects.filter(run=run), f"what failed is retried by {caller.label}")
+        return _again(run, State.objects.filter(run=run), "what failed", caller)
 
 
-def _again(run: Run, asked: QuerySet[State], message: str) -> list[NewState]:
+def _again(run: Run, asked: QuerySet[State], what: str, caller: Caller) -> list[NewState]:
+    caller.require("cancel", run.namespace_id)
     if run.version is None:
         raise errors.Conflict("The run was not made by this system; it can't be continued here.")
     book = ledger.lock([run.pk], {run.pk: run.version.plan}).get(run.pk)
@@ -55,6 +56,7 @@ def _again(run: Run, asked: QuerySet[State], message: str) -> list[NewState]:
     held = {each.id: each for each in claiming.held(sql.among("s.id", "uuid"), [sql.choices([state.pk.hex for state in states])], facts)}
     twins = [_twin(held[state.pk.hex], state) for state in states]
     failed.move(statuses.RETRY_CREATED)
+    Run.objects.filter(pk=run.pk, archived_at__isnull=False).update(archived_at=None)
     _move_back(book, states)
     for twin in twins:
         book.appear(twin.identifier, retry=True)
@@ -62,7 +64,8 @@ def _again(run: Run, asked: QuerySet[State], message: str) -> list[NewState]:
     batch = sql.Batch()
     storing.insert([storing.new_row(state, book.held) for state in new], batch)
     batch.flush()
-    LogLine.objects.create(run=run, message=f"{len(twins):,} states: {message}"[:2000])
+    LogLine.objects.create(run=run, message=f"{len(twins):,} states: {what} is retried by {caller.label}"[:2000])
+    auditing.note(caller, "retry", run, f"{what}: {len(twins):,} states")
     book.log_count += 1
     book.close()
     ledger.store([book])

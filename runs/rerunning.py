@@ -6,40 +6,64 @@ and a run id that is taken already is skipped.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 
 from graphs import errors
-from graphs.access import Caller
+from graphs.access import SYSTEM, Caller
 from graphs.models import GraphVersion
-from runs import creating, paths
-from runs.models import LogLine, Run, State
-from runs.starting import RunOptions, start_outside, start_run
+from runs import auditing, creating, paths, reusing, statuses
+from runs.models import LogLine, Run, State, Tombstone
+from runs.starting import RunOptions, start_empty, start_outside, start_run
 
 _ENDING = re.compile(r"\s*\(Rerun #\d+\)$")
+BATCH = 50
 
 
-@transaction.atomic
-def rerun(run: Run, caller: Caller, newest: bool = False, inputs: Mapping[str, Any] | None = None) -> Run:
-    """A new run with the same inputs, or with these instead, on the version that the run had, or on the graph's newest one.
+@dataclass(frozen=True)
+class Again:
+    """How a run is to be run again.
 
-    Raises Conflict for a run whose version isn't here or that has no inputs to change, and what starting raises.
+    `newest`: on the graph's newest version instead of the one that it had. `inputs`: instead of those that it had; with `node`, those of that node's
+    one state. `failed`: only what failed, `node`: from this node on; the rest is taken over. `delay`: seconds until it begins.
     """
-    original = (
-        Run.objects.select_for_update(of=("self",)).select_related("namespace", "graph__current", "graph__namespace", "version", "dataset").get(pk=run.pk)
-    )
-    number, run_id = _next(original)
-    base = _ENDING.sub("", original.name or original.run_id)
-    options = replace(_options(original), run_id=run_id, name=f"{base[:480]} (Rerun #{number})")
-    if inputs is not None:
-        options = replace(options, inputs=dict(inputs))
-    made = _start(original, options, caller, newest, inputs is not None)
-    Run.objects.filter(pk=original.pk).update(rerun_count=number)
-    changed = " with other inputs" if inputs is not None and dict(inputs) != original.initial_data else ""
-    LogLine.objects.create(run=made, message=f"Rerun #{number} of {original.run_id}{changed}, asked for by {caller.label}")
-    Run.objects.filter(pk=made.pk).update(log_count=made.log_count + 1)
+
+    newest: bool = False
+    inputs: Mapping[str, Any] | None = None
+    failed: bool = False
+    node: str = ""
+    delay: float = 0.0
+
+    @property
+    def partly(self) -> bool:
+        return self.failed or bool(self.node)
+
+
+def rerun(run: Run, caller: Caller = SYSTEM, again: Again | None = None) -> Run:
+    """A new run of the same graph with the same inputs, or as `again` says.
+
+    Raises Conflict for a run whose version isn't here, that has no inputs to change or of which no part can be run again, and what starting raises.
+    """
+    again = again or Again()
+    caller.require("rerun", run.namespace_id)
+    if again.partly and (again.newest or again.delay):
+        raise errors.Malformed("A part of a run is run again at once, on the version that the run had.")
+    with transaction.atomic():
+        locked = Run.objects.select_for_update(of=("self",)).select_related("namespace", "graph__current", "graph__namespace", "version", "dataset")
+        original = locked.filter(pk=run.pk).first()
+        if original is None:
+            raise errors.NotFound(f"There is no run {run.run_id!r}.")
+        number, run_id = _next(original)
+        base = _ENDING.sub("", original.name or original.run_id)
+        options = replace(_options(original), run_id=run_id, name=f"{base[:480]} (Rerun #{number})", delay=again.delay)
+        made, how = _partly(original, options, caller, again) if again.partly else _whole(original, options, caller, again)
+        Run.objects.filter(pk=original.pk).update(rerun_count=number)
+        LogLine.objects.create(run=made, message=f"Rerun #{number} of {original.run_id}, {how}, asked for by {caller.label}"[:2000])
+        Run.objects.filter(pk=made.pk).update(log_count=F("log_count") + 1, origin={"how": how}, revision=F("revision") + 1)
+        auditing.note(caller, "rerun", original, f"{run_id}: {how}")
     made.refresh_from_db()
     return made
 
@@ -49,7 +73,7 @@ def _next(run: Run) -> tuple[int, str]:
     while True:
         number += 1
         run_id = f"{run.run_id[:180]}_rerun_{number}"
-        if not Run.objects.filter(namespace=run.namespace_id, run_id=run_id).exists():
+        if not any(model.objects.filter(namespace=run.namespace_id, run_id=run_id).exists() for model in (Run, Tombstone)):
             return number, run_id
 
 
@@ -60,17 +84,35 @@ def _options(run: Run) -> RunOptions:
     )  # fmt: skip
 
 
-def _start(run: Run, options: RunOptions, caller: Caller, newest: bool, changed: bool) -> Run:
+def _whole(run: Run, options: RunOptions, caller: Caller, again: Again) -> tuple[Run, str]:
+    """The run from its beginning, and how that is said."""
+    how = ["from the start"]
+    if again.inputs is not None:
+        options = replace(options, inputs=dict(again.inputs))
+        how += ["with other inputs"] if options.inputs != run.initial_data else []
     if run.graph is None:
-        return start_outside(run.namespace, options, caller, Run.Trigger.RERUN, run)
-    version: GraphVersion | None = run.graph.current if newest else run.version
+        return start_outside(run.namespace, options, caller, Run.Trigger.RERUN, run), ", ".join(how)
+    version: GraphVersion | None = run.graph.current if again.newest else run.version
     if version is None:
         raise errors.Conflict("The run was not made by this system; its graph has no version to run again.")
+    how += [f"on version {version.number} instead of {run.version.number}"] if run.version and version.pk != run.version_id else []
     if made := _made_states(run):
-        if changed:
+        if again.inputs is not None:
             raise errors.Conflict("The run was made of single states, which have inputs of their own; the run has none to change.")
-        return _create(run, version, options, made, caller)
-    return start_run(run.graph, options, run.dataset, caller, Run.Trigger.RERUN, version, run)
+        return _create(run, version, options, made, caller), ", ".join(how)
+    return start_run(run.graph, options, run.dataset, caller, Run.Trigger.RERUN, version, run), ", ".join(how)
+
+
+def _partly(run: Run, options: RunOptions, caller: Caller, again: Again) -> tuple[Run, str]:
+    """A part of the run, and how that is said."""
+    found = reusing.parts(run, again.node)
+    if again.inputs is not None and (len(found.again) != 1 or not again.node):
+        raise errors.Conflict(f"Other inputs are for a single state of one node; here {len(found.again):,} states are run again.")
+    made = start_empty(run, options, caller)
+    reusing.take_over(run, made, found, again.inputs)
+    nodes = ", ".join(dict.fromkeys(state.identifier for state in found.again))
+    changed = " with other inputs" if again.inputs is not None else ""
+    return made, f"from {nodes[:200]}{changed}; {len(found.reused):,} states are taken over"
 
 
 def _made_states(run: Run) -> list[tuple[str, object]]:
@@ -86,10 +128,11 @@ def _made_states(run: Run) -> list[tuple[str, object]]:
 def _create(run: Run, version: GraphVersion, options: RunOptions, made: list[tuple[str, object]], caller: Caller) -> Run:
     assert run.graph is not None
     run.graph.current, run.graph.current_id = version, version.pk  # for this call only: nothing is saved
-    new, _ = creating.create_states(run.graph, options.run_id, made, caller)
+    new, _ = creating.create_states(run.graph, options.run_id, made, caller, "rerun")
     values = {
         "name": options.name,
         "parent": run,
+        "root": run.root or run.pk,
         "trigger": Run.Trigger.RERUN,
         "labels": options.labels,
         "metadata": options.metadata,
@@ -98,3 +141,27 @@ def _create(run: Run, version: GraphVersion, options: RunOptions, made: list[tup
     Run.objects.filter(pk=new.pk).update(**values)
     new.refresh_from_db()
     return new
+
+
+def rerun_failures() -> int:
+    """Rerun what failed of graphs whose settings ask for it (`rerun_on_failure`), as often as they allow; how many runs that made."""
+    due = Run.objects.filter(status__in=(statuses.FAILED, statuses.PARTIAL), reruns_left__gt=0, archived_at=None).order_by("pk")
+    return sum(_automatic(run) for run in due.select_related("version", "namespace", "graph__namespace")[:BATCH])
+
+
+def _automatic(run: Run) -> bool:
+    """One automatic rerun; however many supervisors look, the count is taken once."""
+    settings = (run.version.plan.rerun_on_failure if run.version else None) or {}
+    with transaction.atomic():
+        if not Run.objects.filter(pk=run.pk, reruns_left=run.reruns_left, status=run.status).update(reruns_left=0):
+            return False
+        try:
+            with transaction.atomic():
+                whole = settings.get("from") == "start"
+                made = rerun(run, SYSTEM, Again(delay=settings.get("delay", 0)) if whole else Again(failed=True))
+        except errors.StateManagerError as error:
+            LogLine.objects.create(run=run, level="warning", message=f"It could not be rerun automatically: {error}"[:2000])
+            Run.objects.filter(pk=run.pk).update(log_count=F("log_count") + 1)
+            return False
+        Run.objects.filter(pk=made.pk).update(reruns_left=run.reruns_left - 1)
+    return True

@@ -87,6 +87,16 @@ def lock(strength: str = "NO KEY UPDATE", of: str = "", skip: bool = False) -> s
     return f" FOR {strength}{f' OF {of}' if of else ''}{' SKIP LOCKED' if skip else ''}" if postgres() else ""
 
 
+def wait_for_locks(seconds: int) -> None:
+    """In this transaction, fail rather than wait longer for a row that somebody else holds. (SQLite has no row locks.)"""
+    if postgres():
+        send(f"SET LOCAL lock_timeout = '{seconds}s'")
+
+
+def is_lock_timeout(error: Exception) -> bool:
+    return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+
+
 FIRST_MOVED = "EXISTS (SELECT 1 FROM b0)"  # a gate: the first statement of the batch changed a row
 
 

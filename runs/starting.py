@@ -12,7 +12,7 @@ from graphs.access import SYSTEM, Caller
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
 from graphs.plan import Plan
-from runs import queueing, sql, storing
+from runs import auditing, deleting, queueing, sql, storing
 from runs.advancing import Recorded, new_state
 from runs.models import LogLine, Run
 from runs.work import NewState, RunFacts
@@ -57,13 +57,15 @@ def start_run(
     Repeated with the same `run_id` and the same options it returns the run made the first time. Raises InvalidGraph, Malformed and, for a
     taken `run_id`, Conflict.
     """
+    caller.require("rerun" if parent else "start", graph.namespace_id)
     options, version = options or RunOptions(), version or graph.current
     plan = _startable(graph, version, options)
     if options.run_id:
         options.run_id = names.checked("run id", options.run_id)
     fingerprint = _checked(options, graph, dataset)
     run = _row(graph.namespace, options, caller, trigger, fingerprint)
-    run.graph, run.version, run.dataset, run.parent = graph, version, dataset, parent
+    run.graph, run.version, run.dataset = graph, version, dataset
+    _descend(run, parent)
     facts = RunFacts(0, run.run_id, graph.namespace_id, graph.namespace.name, run.version_id or 0, run.dataset_id, options.inputs, options.store)
     try:
         roots = [_root(facts, name) for name in plan.shape.roots]
@@ -73,10 +75,12 @@ def start_run(
         root.delay = options.delay
     run.pending_count = run.started_count = len(roots)
     run.log_count = 1
+    run.reruns_left = plan.reruns if parent is None else 0
     run.tally = {root.identifier: [1, 0, 0] for root in roots}
     try:
         with transaction.atomic():
             run.save(force_insert=True)
+            _note(run, options, caller)
             facts.pk = run.pk
             batch = sql.Batch()
             storing.insert([storing.new_row(root) for root in roots], batch)
@@ -92,17 +96,43 @@ def start_run(
 
 def start_outside(namespace: Namespace, options: RunOptions, caller: Caller = SYSTEM, trigger: str = "api", parent: Run | None = None) -> Run:
     """Note a run without a graph: an outside program drives it and reports; nothing of it is executed here. Repeats like `start_run`."""
+    caller.require("rerun" if parent else "start", namespace.pk)
     if options.run_id:
         options.run_id = names.checked("run id", options.run_id)
     run = _row(namespace, options, caller, trigger, _checked(options, None, None))
-    run.parent, run.log_count = parent, 1
+    run.log_count = 1
+    _descend(run, parent)
     try:
         with transaction.atomic():
             run.save(force_insert=True)
+            _note(run, options, caller)
             LogLine.objects.create(run=run, message="The run was noted; an outside program drives it")
     except IntegrityError:
         return _made_before(run, run.fingerprint)
     return run
+
+
+def start_empty(original: Run, options: RunOptions, caller: Caller) -> Run:
+    """A rerun's row without states, to be filled in the same transaction (`runs.reusing`)."""
+    caller.require("rerun", original.namespace_id)
+    run = _row(original.namespace, options, caller, Run.Trigger.RERUN, _checked(options, original.graph, original.dataset))
+    run.graph, run.version, run.dataset = original.graph, original.version, original.dataset
+    _descend(run, original)
+    run.save(force_insert=True)
+    _note(run, options, caller)
+    return run
+
+
+def _descend(run: Run, parent: Run | None) -> None:
+    run.parent, run.root = parent, (parent.root or parent.pk) if parent else None
+
+
+def _note(run: Run, options: RunOptions, caller: Caller) -> None:
+    """What follows the insertion of a run's row: an id that the caller chose must not be a deleted run's."""
+    if options.run_id:
+        deleting.refuse_dead(run.namespace_id, run.run_id)
+    if caller.via != "system":
+        auditing.note(caller, "start", run)
 
 
 def _startable(graph: Graph, version: GraphVersion | None, options: RunOptions) -> Plan:

@@ -4,7 +4,7 @@ from django.db import transaction
 
 from graphs import errors
 from graphs.access import Caller
-from runs import ledger, queueing, sql, statuses, storing
+from runs import auditing, ledger, queueing, sql, statuses, storing
 from runs.ledger import Ledger
 from runs.models import LogLine, Run
 
@@ -12,37 +12,38 @@ from runs.models import LogLine, Run
 def cancel_run(run: Run, caller: Caller) -> Run:
     """Move the run and all its unfinished states at once. Raises Conflict when it has ended."""
     with transaction.atomic():
-        book = _locked(run, "cancel")
+        book = _locked(run, "cancel", caller)
         storing.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
         book.status, book.error_message = statuses.RUN_CANCELLED, f"Cancelled by {caller.label}"
-        _close(run, book, f"Cancelled by {caller.label}")
+        _close(run, book, "cancel", f"Cancelled by {caller.label}", caller)
     return run
 
 
 def pause_run(run: Run, caller: Caller) -> Run:
     """Nothing more of it is claimed; what is in hand is recorded. Raises Conflict unless queued or running."""
     with transaction.atomic():
-        book = _locked(run, "pause")
+        book = _locked(run, "pause", caller)
         book.held = True
         sql.send("UPDATE runs_state SET held = true WHERE run_id = %s AND status = 'CREATED'", [run.pk])
-        _close(run, book, f"Paused by {caller.label}")
+        _close(run, book, "pause", f"Paused by {caller.label}", caller)
     return run
 
 
 def resume_run(run: Run, caller: Caller) -> Run:
     """Let a paused run go on. Raises Conflict unless a person paused it; one that waits for an answer needs the answer."""
     with transaction.atomic():
-        book = _locked(run, "resume")
+        book = _locked(run, "resume", caller)
         if not book.held:
             raise errors.Conflict("The run waits for an answer; answering its waiting state lets it go on.", allowed=["answer", "cancel"])
         book.held = False
         sql.send("UPDATE runs_state SET held = false WHERE run_id = %s AND status = 'CREATED'", [run.pk])
-        _close(run, book, f"Resumed by {caller.label}")
+        _close(run, book, "resume", f"Resumed by {caller.label}", caller)
         queueing.hint()
     return run
 
 
-def _locked(run: Run, action: str) -> Ledger:
+def _locked(run: Run, action: str, caller: Caller) -> Ledger:
+    caller.require("cancel", run.namespace_id)
     plans = {run.pk: run.version.plan} if run.version else {}
     book = ledger.lock([run.pk], plans).get(run.pk)
     if book is None:
@@ -52,7 +53,8 @@ def _locked(run: Run, action: str) -> Ledger:
     return book
 
 
-def _close(run: Run, book: Ledger, message: str) -> None:
+def _close(run: Run, book: Ledger, action: str, message: str, caller: Caller) -> None:
+    auditing.note(caller, action, run)
     LogLine.objects.create(run=run, message=message)
     book.log_count += 1
     book.close()

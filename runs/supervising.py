@@ -19,7 +19,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
-from runs import queueing, reporting, rescuing, scheduling
+from runs import deleting, operations, queueing, reporting, rerunning, rescuing, scheduling
 from runs.models import Cluster
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,12 @@ class Supervisor:
             close_old_connections()
             self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
             self._every("schedule", CHECK_SCHEDULE_SECONDS, scheduling.fire_due)
-            self._every("ready", CHECK_READY_SECONDS, rescuing.hint_ready)
+            self._every("reruns", settings.SWEEP_SECONDS, rerunning.rerun_failures)
+            self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
             self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, time()))
             self._every("prune", 3600, queueing.prune)
+            self._every("traces", 60, deleting.sweep)
+            self._every("exports", 3600, operations.forget_files)
             stuck = self._stuck()
         except (OperationalError, InterfaceError) as error:
             log.warning("the database is away: %s", error)
@@ -137,6 +140,12 @@ class Supervisor:
             log.info("cluster %s stopped; %s states were given back", self.name, released)
         except (DatabaseError, InterfaceError) as error:
             log.warning("the database is away: %s; leases will end by themselves", error)
+
+
+def _hint_what_waits() -> None:
+    rescuing.hint_ready()
+    if operations.waiting():
+        queueing.hint()
 
 
 def _with_settings(environment: dict[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import os
 from time import time
 
-from runs import queueing, sql
+from runs import operations, queueing, sql
 from runs.executing import Executor
 
 PULSE_LIVES_SECONDS = 3.0
@@ -19,9 +19,11 @@ def executor() -> Executor:
 
 
 def drain() -> None:
-    """Run what is ready, for about a second and a half; hints again if work is left."""
+    """Run what is ready and carry on with bulk operations, for some seconds; hints again if work is left."""
     worker = executor()
     worker.drain()
+    if operations.waiting() and operations.carry_on():
+        queueing.hint()
     if worker.tainted:
         queueing.hint()
         os._exit(1)  # an abandoned thread may run on for ever: let the cluster replace this process

@@ -21,6 +21,17 @@ def fail(ctx: Context, message: str = "broken", times: int = 10**9) -> dict[str,
     return {"value": "recovered"}
 
 
+broken = True
+
+
+@node("test.outage")
+def outage(ctx: Context, value: Any = None) -> dict[str, Any]:
+    """Fail as long as `broken` is set in this process."""
+    if broken:
+        raise ConnectionError("the service is away")
+    return {"value": "recovered"}
+
+
 @node("test.each")
 def each(ctx: Context, items: list[Any]) -> Iterator[dict[str, Any]]:
     """A generator: one output for each item."""

@@ -6,10 +6,27 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"graphs": {"runs", "statemanager", "tests"}, "runs": {"statemanager", "tests"}, "statemanager": {"tests"}}
 LAYERS = [
-    {"statuses", "paths", "sql", "tally"},
-    {"querysets", "models", "work", "ledger"},
+    {"statuses", "paths", "sql", "tally", "redacting"},
+    {"querysets", "models", "trace_models", "checkpoint_models", "operation_models", "work", "ledger", "auditing"},
     {"advancing", "joining", "queueing", "context", "lanes", "claiming", "storing", "finishing", "reporting", "executing"},
-    {"starting", "stopping", "answering", "rescuing", "deleting"},
+    {
+        "starting",
+        "stopping",
+        "answering",
+        "rescuing",
+        "deleting",
+        "reopening",
+        "creating",
+        "rerunning",
+        "reusing",
+        "scheduling",
+        "marking",
+        "trees",
+        "explaining",
+        "bundling",
+    },
+    {"searching", "filters", "listing", "exporting"},
+    {"operations"},
     {"tasks", "supervising", "picture"},
     {"api", "manager", "admin", "management"},
 ]

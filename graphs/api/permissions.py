@@ -6,7 +6,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from graphs.access import Caller
+from graphs.access import SAID, Caller
 
 
 class Denied(BasePermission):
@@ -26,7 +26,7 @@ class Scoped(BasePermission):
         scope = view.scopes.get("GET" if method in ("HEAD", "OPTIONS") else method)
         if not isinstance(request.auth, Caller):
             return False
-        self.message = f"This needs the scope {scope!r}; yours are {', '.join(sorted(request.auth.scopes)) or 'none'}."
+        self.message = _needs(str(scope), request.auth)
         return scope is not None and request.auth.may(scope)
 
 
@@ -39,3 +39,9 @@ class AdminOnly(Scoped):
         self.message = "This is for admins only."
         caller = request.auth
         return isinstance(caller, Caller) and (caller.may("admin") or bool(caller.user and caller.user.is_staff))
+
+
+def _needs(word: str, caller: Caller) -> str:
+    if word in SAID:
+        return f"{caller.label} may not {SAID[word]}."
+    return f"This needs the scope {word!r}; yours are {', '.join(sorted(caller.scopes)) or 'none'}."

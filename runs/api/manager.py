@@ -8,12 +8,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs import errors
+from graphs.access import Caller
 from graphs.api.base import View
 from graphs.api.finding import number
 from graphs.api.permissions import AdminOnly
 from graphs.api.views import REFUSALS
-from runs import deleting, listing, statuses
-from runs.api.shapes import when
+from graphs.payloads import when
+from runs import deleting, filters, listing, searching, statuses
 from runs.api.views import NAMESPACE
 from runs.filters import ManagerFilter
 from runs.models import Run
@@ -36,6 +37,7 @@ class RowsShape(serializers.Serializer):
     total = serializers.IntegerField()
     page = serializers.IntegerField()
     page_size = serializers.IntegerField()
+    notices = serializers.ListField(child=serializers.CharField(), help_text="What of the search was not understood, and searched as text.")
 
 
 class IdsShape(serializers.Serializer):
@@ -63,7 +65,7 @@ class WorkspacesShape(serializers.Serializer):
 
 class AdminView(View):
     permission_classes = [AdminOnly]
-    scopes = {"GET": "read", "DELETE": "admin", "POST": "admin"}
+    scopes = {"GET": "read", "DELETE": "delete", "POST": "delete"}
 
     def runs(self) -> Any:
         return Run.objects.visible_to(self.caller)
@@ -80,36 +82,37 @@ class ManagerRunsView(AdminView):
         page, size = number(request.query_params.get("page", "1")), number(request.query_params.get("page_size", "50"))
         if page is None or not 1 <= page <= 10**9 or size is None or not 1 <= size <= MAX_SIZE:
             raise errors.Malformed(f"page is a number from 1, page_size one from 1 to {MAX_SIZE}.")
-        asked = ManagerFilter(request.query_params, queryset=self.runs())
-        if not asked.is_valid():
-            raise errors.Malformed([{"loc": ["query", name], "msg": " ".join(wrong), "type": "value_error"} for name, wrong in asked.errors.items()])
-        rows = listing.run_page(asked.qs, (page - 1) * size, size).values_list(*COLUMNS)
-        total = listing.total(asked.qs, f"manager {self.caller.namespaces} {sorted(request.query_params.lists())}")
-        return Response({"runs": [_row(*row) for row in rows], "total": total, "page": page, "page_size": size})
+        if unknown := request.query_params.keys() - ManagerFilter.base_filters.keys() - {"page", "page_size"}:
+            raise errors.Malformed([{"loc": ["query", name], "msg": "There is no such filter.", "type": "value_error"} for name in sorted(unknown)])
+        runs = filters.found(request.query_params, self.runs())
+        rows = listing.run_page(runs, (page - 1) * size, size).values_list(*COLUMNS)
+        total = listing.total(runs, f"manager {self.caller.namespaces} {sorted(request.query_params.lists())}")
+        notices = searching.parse(request.query_params.get("search", "")).notices
+        return Response({"runs": [_row(*row) for row in rows], "total": total, "page": page, "page_size": size, "notices": notices})
 
     @extend_schema(operation_id="run_manager_delete", parameters=[NAMESPACE], request=IdsShape, responses={200: DeletedShape, **REFUSALS})
     def delete(self, request: Request) -> Response:
         """Delete runs with all that they left. One that can't be deleted is named with its reason, and the others go."""
         asked = IdsShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        return Response(deleted(self.runs(), asked.validated_data["thread_ids"], request.query_params.get("namespace", "")))
+        return Response(deleted(self.caller, asked.validated_data["thread_ids"], request.query_params.get("namespace", "")))
 
 
 class BulkDeleteView(AdminView):
-    scopes = {"POST": "admin"}
+    scopes = {"POST": "delete"}
 
     @extend_schema(operation_id="run_manager_bulk_delete", parameters=[NAMESPACE], request=IdsShape, responses={200: DeletedShape, **REFUSALS})
     def post(self, request: Request) -> Response:
         """The same, for proxies that drop the body of a DELETE."""
         asked = IdsShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        return Response(deleted(self.runs(), asked.validated_data["thread_ids"], request.query_params.get("namespace", "")))
+        return Response(deleted(self.caller, asked.validated_data["thread_ids"], request.query_params.get("namespace", "")))
 
 
-def deleted(runs: Any, thread_ids: list[str], namespace: str = "") -> dict[str, Any]:
+def deleted(caller: Caller, thread_ids: list[str], namespace: str = "") -> dict[str, Any]:
     """Delete these runs, each in a transaction of its own."""
     found: dict[str, list[Run]] = {thread: [] for thread in dict.fromkeys(thread_ids)}
-    wanted = runs.filter(run_id__in=[thread.replace("\x00", "") for thread in found])
+    wanted = Run.objects.visible_to(caller).filter(run_id__in=[thread.replace("\x00", "") for thread in found])
     for run in (wanted.filter(namespace__name=namespace.replace("\x00", "")) if namespace else wanted).select_related("namespace"):
         found.setdefault(run.run_id, []).append(run)
     count, failed = 0, []
@@ -119,7 +122,7 @@ def deleted(runs: Any, thread_ids: list[str], namespace: str = "") -> dict[str, 
                 spaces = ", ".join(sorted(run.namespace.name for run in named))
                 raise errors.Conflict(f"Several namespaces have a run of this id: {spaces}. Add ?namespace= with one of them.")
             for run in named:
-                deleting.delete_run(run)
+                deleting.delete_run(run, caller)
                 count += 1
         except errors.StateManagerError as error:
             failed.append({"thread_id": thread, "error": str(error)})
@@ -141,11 +144,11 @@ class UsernamesView(AdminView):
     @extend_schema(operation_id="run_manager_usernames", responses={200: UsernamesShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """The users that have runs, sorted."""
-        return Response({"usernames": listing.distinct(self.runs(), "username")})
+        return Response({"usernames": listing.distinct(self.caller, "username")})
 
 
 class WorkspacesView(AdminView):
     @extend_schema(operation_id="run_manager_workspaces", responses={200: WorkspacesShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """The workspaces that have runs, sorted."""
-        return Response({"workspaces": listing.distinct(self.runs(), "workspace")})
+        return Response({"workspaces": listing.distinct(self.caller, "workspace")})

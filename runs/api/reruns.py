@@ -14,12 +14,13 @@ from graphs.api.finding import namespace_for
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.models import Graph
-from runs import answering
+from graphs.payloads import when
+from runs import answering, redacting
 from runs.api import shapes
 from runs.api.finding import run_of
 from runs.api.views import NAMESPACE
 from runs.models import LogLine, Run, State
-from runs.rerunning import rerun
+from runs.rerunning import Again, rerun
 from runs.starting import RunOptions, start_outside, start_run
 from runs.tally import BAD
 
@@ -51,10 +52,23 @@ class RerunShape(StartedThreadShape):
 
 
 class RerunAskedShape(serializers.Serializer):
-    """`version`: the one that the run had, or the graph's newest one. `inputs`: instead of those that the run had."""
+    """`version`: the one that the run had, or the graph's newest one. `inputs`: instead of those that the run had. `from`: `start`, `failed` (what failed
+    and what comes after it; the rest is taken over), or `node` (from the node that `node` names). `start_delay` is in milliseconds."""
 
     inputs = serializers.DictField(child=AnyJson(), required=False)
     version = serializers.ChoiceField(("original", "newest"), required=False, default="original")
+    node = serializers.CharField(max_length=200, required=False)
+    start_delay = serializers.IntegerField(min_value=0, max_value=315_360_000_000, required=False, default=0)
+
+    def get_fields(self) -> Any:
+        return {**super().get_fields(), "from": serializers.ChoiceField(("start", "failed", "node"), required=False, default="start")}
+
+    def again(self) -> Again:
+        """Raises Malformed for a node without `from: node`, and the other way round."""
+        asked = self.validated_data
+        if (asked["from"] == "node") != bool(asked.get("node")):
+            raise errors.Malformed("`from: node` names its `node`, and nothing else does.")
+        return Again(asked["version"] == "newest", asked.get("inputs"), asked["from"] == "failed", asked.get("node", ""), asked["start_delay"] / 1000)
 
 
 class MetadataShape(serializers.Serializer):
@@ -113,11 +127,11 @@ class RerunView(View):
 
     @extend_schema(operation_id="rerun", parameters=[NAMESPACE], request=RerunAskedShape, responses={200: RerunShape, **REFUSALS})
     def post(self, request: Request, thread_id: str) -> Response:
-        """Run a run again with the same inputs."""
+        """Run a run again, with the same inputs unless the body says otherwise."""
         asked = RerunAskedShape(data=request.data or {})
         asked.is_valid(raise_exception=True)
         original = run_of(self.caller, request, thread_id)
-        made = rerun(original, self.caller, asked.validated_data["version"] == "newest", asked.validated_data.get("inputs"))
+        made = rerun(original, self.caller, asked.again())
         number = int(made.run_id.rpartition("_")[2])
         answer = {"status": "started", "thread_id": made.run_id, "run_name": made.name, "parent_thread_id": original.run_id, "rerun_count": number}
         return Response(answer)
@@ -130,6 +144,7 @@ class MetadataView(View):
     def get(self, request: Request, thread_id: str) -> Response:
         """What a run was started with and what became of it."""
         run = run_of(self.caller, request, thread_id, Run.objects.for_wire().select_related("parent"))
+        redacting.hide([run], self.caller.can("payloads", run.namespace_id))
         failed = [node for node, counts in run.tally.items() if counts[BAD]]
         return Response(
             {
@@ -137,14 +152,14 @@ class MetadataView(View):
                 "run_name": run.name or run.run_id,
                 "sop": run.sop,
                 "initial_data": run.initial_data,
-                "created_at": shapes.when(run.created_at),
+                "created_at": when(run.created_at),
                 "parent_thread_id": run.parent.run_id if run.parent else None,
                 "rerun_count": run.rerun_count,
                 "metadata": run.metadata,
                 "status": run.status,
                 "error_message": run.error_message or None,
                 "failed_skill": failed[0] if failed else None,
-                "completed_at": shapes.when(run.finished_at),
+                "completed_at": when(run.finished_at),
             }
         )
 
@@ -164,6 +179,7 @@ class ThreadLogsView(View):
         if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LINES):
             raise errors.Malformed(f"limit is a number from 1 to {MAX_LINES}.")
         lines = LogLine.objects.tails([run.pk], int(text))[run.pk]
+        redacting.hide(lines, self.caller.can("payloads", run.namespace_id))
         return Response({"logs": [shapes.log_line_shape(line) for line in lines], "count": run.log_count})
 
 

@@ -1,13 +1,13 @@
 """The JSON of runs and what is below them (contract of seed 004), and the serializers that read and document it."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from django.urls import reverse
 from rest_framework import serializers
 
 from graphs.api.shapes import AnyJson
+from graphs.payloads import when
 from runs import statuses
 from runs.models import Artifact, LogLine, Run, State
 from runs.tally import BAD, DONE, KNOWN
@@ -114,11 +114,6 @@ class ArtifactShape(serializers.Serializer):
 
 class ArtifactsShape(serializers.Serializer):
     artifacts = ArtifactShape(many=True)
-
-
-def when(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC with Z, always with microseconds, so that the texts sort as the times do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if moment else None
 
 
 def started_shape(run: Run) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from graphs.access import Caller
 from graphs.api.base import View
 from graphs.api.finding import dataset_of, graph_of, number
 from graphs.api.views import REFUSALS, GraphView
-from runs import answering, deleting, reopening, stopping
+from runs import answering, deleting, redacting, reopening, stopping
 from runs.api import shapes
 from runs.api.finding import not_modified, revision_of, run_of, state_id, tagged, unchanged
 from runs.models import LogLine, Run, State
@@ -30,7 +30,7 @@ class GraphWithRunsView(GraphView):
     @extend_schema(operation_id="graphs_delete", responses={204: None, **REFUSALS})
     def delete(self, request: Request, graph_id: str) -> Response:
         """Delete a graph with its versions and all its runs."""
-        deleting.delete_graph(graph_of(self.caller, graph_id))
+        deleting.delete_graph(graph_of(self.caller, graph_id), self.caller)
         return Response(status=204)
 
 
@@ -71,11 +71,13 @@ class RunsOfGraphView(View):
             return not_modified(tag)
         runs = list(found.for_wire()[:limit])
         tails = LogLine.objects.tails([run.pk for run in runs], shapes.TAIL_LINES)
+        for lines in tails.values():
+            redacting.hide(lines, self.caller.can("payloads", graph.namespace_id))
         return tagged([shapes.run_shape(run, tails[run.pk]) for run in runs], tag)
 
 
 class RunView(View):
-    scopes = {"GET": "read", "DELETE": "admin"}
+    scopes = {"GET": "read", "DELETE": "delete"}
 
     @extend_schema(operation_id="runs_read", parameters=[NAMESPACE], responses={200: shapes.RunShape, 304: None, **REFUSALS})
     def get(self, request: Request, run_id: str) -> Response:
@@ -85,13 +87,13 @@ class RunView(View):
             if unchanged(request, tag := revision_of([(light.pk, light.revision)])):
                 return not_modified(tag)
         run = run_of(self.caller, request, run_id)
-        tail = LogLine.objects.tails([run.pk], shapes.TAIL_LINES)[run.pk]
+        tail = _tail(self.caller, run)
         return tagged(shapes.run_shape(run, tail), revision_of([(run.pk, run.revision)]))
 
     @extend_schema(operation_id="runs_delete", parameters=[NAMESPACE], responses={204: None, **REFUSALS})
     def delete(self, request: Request, run_id: str) -> Response:
         """Delete a run that has ended, with its states, logs and files."""
-        deleting.delete_run(run_of(self.caller, request, run_id))
+        deleting.delete_run(run_of(self.caller, request, run_id), self.caller)
         return Response(status=204)
 
 
@@ -105,8 +107,7 @@ class SteerView(View):
     def post(self, request: Request, run_id: str) -> Response:
         """Move the run; 409 names what is allowed."""
         run = self.verb(run_of(self.caller, request, run_id), self.caller)
-        tail = LogLine.objects.tails([run.pk], shapes.TAIL_LINES)[run.pk]
-        return Response(shapes.run_shape(run, tail))
+        return Response(shapes.run_shape(run, _tail(self.caller, run)))
 
 
 class CancelView(SteerView):
@@ -140,6 +141,7 @@ class LogsView(View):
         run, limit = run_of(self.caller, request, run_id), _limit(request, 100)
         after = _after_line(request)
         lines = list(LogLine.objects.filter(run=run, pk__gt=after).order_by("pk")[:limit])
+        redacting.hide(lines, self.caller.can("payloads", run.namespace_id))
         more = len(lines) == limit or not run.ended
         return Response({"logs": [shapes.log_line_shape(line) for line in lines], "next": str(lines[-1].pk if lines else after) if more else None})
 
@@ -156,6 +158,7 @@ class StatesView(View):
             states = states.filter(pk__gt=state_id(after))
         page = list(states[:limit])
         State.objects.fill_inputs(page)
+        redacting.hide(page, self.caller.can("payloads", run.namespace_id))
         return Response({"states": [shapes.state_shape(state) for state in page], "next": str(page[-1].pk) if len(page) == limit else None})
 
 
@@ -190,6 +193,12 @@ class ArtifactView(View):
         if found is None or not default_storage.exists(found.file):
             raise errors.NotFound(f"The run has no artifact {artifact[:50]!r}.")
         return FileResponse(default_storage.open(found.file, "rb"), as_attachment=True, filename=found.name, content_type="application/octet-stream")
+
+
+def _tail(caller: Caller, run: Run) -> list[LogLine]:
+    lines = LogLine.objects.tails([run.pk], shapes.TAIL_LINES)[run.pk]
+    redacting.hide(lines, caller.can("payloads", run.namespace_id))
+    return lines
 
 
 def _limit(request: Request, default: int, most: int = MAX_PAGE) -> int:

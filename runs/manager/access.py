@@ -4,29 +4,50 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.contrib import admin
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
+from graphs.access import RIGHTS, SAID, Caller, caller_of_user
+
 View = Callable[..., HttpResponseBase]
 
 
-def staff_page(permission: str = "runs.view_run") -> Callable[[View], View]:
-    """Who is logged out is sent to the login, who is no admin home; an admin without the permission gets a 403."""
+def staff_page(right: str = "view") -> Callable[[View], View]:
+    """Who is logged out is sent to the login, who sees no runs home; who lacks the right everywhere gets a 403.
+
+    Whether a run may be touched is for the verbs to say: they know its namespace.
+    """
 
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return redirect_to_login(request.get_full_path())
-            if not (request.user.is_staff and request.user.has_perm("runs.view_run")):
+            caller = caller_of(request)
+            if not caller.may("view"):
                 return redirect("/")
-            if not request.user.has_perm(permission):
-                raise PermissionDenied
+            if not caller.may(right):
+                raise PermissionDenied(f"You may not {SAID[right]}.")
             return view(request, *args, **kwargs)
 
         return guarded
 
     return decorate
+
+
+def caller_of(request: Any) -> Caller:
+    """The user of a page as the verbs know callers; asked for once a request."""
+    if not hasattr(request, "_caller"):
+        request._caller = caller_of_user(request.user, "page")
+    caller: Caller = request._caller
+    return caller
+
+
+def in_admin(request: HttpRequest, title: str, **context: Any) -> dict[str, Any]:
+    """What every page needs: the admin's own context, and what the user may do (`may`)."""
+    caller = caller_of(request)
+    return {**admin.site.each_context(request), "title": title, "may": {right for right in RIGHTS if caller.may(right)}, **context}

@@ -5,6 +5,8 @@ from typing import Any
 
 from django import forms
 
+from graphs import errors
+
 
 class InputsForm(forms.Form):
     """The inputs of a run as JSON."""
@@ -21,3 +23,14 @@ class InputsForm(forms.Form):
         if not isinstance(value, dict):
             raise forms.ValidationError("Inputs are a JSON object.")
         return value
+
+
+def labels_of(text: str) -> dict[str, str]:
+    """Labels written as `key=value`, one a word or a line. Raises Malformed for one without a value."""
+    found = {}
+    for word in text.split():
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise errors.Malformed(f"A label is key=value; {word[:60]!r} is not.")
+        found[key] = value
+    return found

@@ -1,35 +1,38 @@
-"""What the Run Manager's list shows: one page of runs, its filters and its place in the whole."""
+"""What the Run Manager's list shows: one page of runs, its filters and its place in the whole. The query string is its state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
 from graphs.access import Caller
-from runs import listing, statuses
+from runs import listing, searching, statuses
 from runs.filters import ManagerFilter
+from runs.manager import columns
 from runs.models import Run
 
 SIZES = (25, 50, 100, 200)
-ICONS = {
-    statuses.RUN_QUEUED: "…",
-    statuses.RUNNING: "▶",
-    statuses.PAUSED: "⏸",
-    statuses.COMPLETED: "✓",
-    statuses.PARTIAL: "◐",
-    statuses.FAILED: "✗",
-    statuses.RUN_CANCELLED: "⊘",
+RANGES = {"15m": "last 15 minutes", "1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days", "90d": "last 90 days"}
+ORDERINGS = {
+    "-time": ("-created_at", "-id"),
+    "time": ("created_at", "id"),
+    "status": ("status", "-id"),
+    "-status": ("-status", "id"),
 }
-TABS = {
-    "All": (),
-    "Active": statuses.ACTIVE_RUNS,
-    "Failed": (statuses.FAILED, statuses.PARTIAL),
-    "Completed": (statuses.COMPLETED,),
-    "Cancelled": (statuses.RUN_CANCELLED,),
+OWN = ("page", "page_size", "ordering", "cols", "view")  # what is no filter
+TABS: dict[str, dict[str, str]] = {
+    "All": {},
+    "Active": {"status": ",".join(statuses.ACTIVE_RUNS)},
+    "Failed, not recovered": {"status": f"{statuses.FAILED},{statuses.PARTIAL}", "recovered": "no"},
+    "Failed": {"status": f"{statuses.FAILED},{statuses.PARTIAL}"},
+    "Completed": {"status": statuses.COMPLETED},
+    "Cancelled": {"status": statuses.RUN_CANCELLED},
+    "Archived": {"archived": "yes"},
 }
-COLUMNS = ("run_id", "name", "status", "progress", "created_at", "username", "workspace", "rerun_count", "error_message", "graph__name", "namespace__name")
+COUNTED = 10_000
 
 
 @dataclass
@@ -38,11 +41,17 @@ class RunPage:
 
     caller: Caller
     query: QueryDict
+    usual: Sequence[str] = columns.USUAL
 
     def __post_init__(self) -> None:
         self.notices: list[str] = []
         self.number = self._whole("page", 1, 10**9, 1)
         self.size = self._whole("page_size", 1, 200, 50)
+        self.ordering = self._among("ordering", ORDERINGS, "-time")
+        self.columns = self._columns()
+        self.notices += searching.parse(self.query.get("search", "")).notices
+        for name in self.query.keys() - ManagerFilter.base_filters.keys() - set(OWN):
+            self.notices.append(f"There is no filter {name[:40]!r}; it was left out.")
 
     def _whole(self, name: str, least: int, most: int, usual: int) -> int:
         text = self.query.get(name, "") or str(usual)
@@ -51,45 +60,106 @@ class RunPage:
         self.notices.append(f"{name} is a number from {least} to {most}; {text[:20]!r} was taken as {usual}.")
         return usual
 
+    def _among(self, name: str, known: Any, usual: str) -> str:
+        text = self.query.get(name, "") or usual
+        if text in known:
+            return text
+        self.notices.append(f"{name} is one of {', '.join(known)}; {text[:20]!r} was taken as {usual}.")
+        return usual
+
+    def _columns(self) -> list[str]:
+        asked = [name for name in self.query.get("cols", "").split(",") if name] or list(self.usual)
+        if unknown := [name for name in asked if name not in columns.COLUMNS]:
+            self.notices.append(f"There is no column {', '.join(unknown)[:80]!r}; the columns are {', '.join(columns.COLUMNS)}.")
+        chosen = [name for name in dict.fromkeys(asked) if name in columns.COLUMNS]
+        return chosen if "name" in chosen else ["name", *chosen]
+
     @cached_property
     def all(self) -> QuerySet[Run]:
-        return Run.objects.visible_to(self.caller)
+        return Run.objects.visible_to(self.caller).filter(archived_at=None)
 
     @cached_property
     def filtered(self) -> QuerySet[Run]:
-        asked = ManagerFilter(self.query, queryset=self.all)
+        visible = Run.objects.visible_to(self.caller)
+        asked = ManagerFilter(self.query, queryset=visible)
         if asked.is_valid():
             return asked.qs
         self.notices += [f"{name}: {' '.join(wrong)} This filter was left out." for name, wrong in asked.errors.items()]
         sound = QueryDict(mutable=True)
         for name in self.query.keys() - asked.errors.keys():
             sound.setlist(name, self.query.getlist(name))
-        return ManagerFilter(sound, queryset=self.all).qs
+        return ManagerFilter(sound, queryset=visible).qs
+
+    @property
+    def filters(self) -> dict[str, list[str]]:
+        """What is filtered, as bulk operations store it."""
+        return {name: values for name, values in self.query.lists() if name in ManagerFilter.base_filters and any(values)}
 
     @cached_property
     def total(self) -> int:
-        asked = sorted((name, values) for name, values in self.query.lists() if name not in ("page", "page_size"))
-        return listing.total(self.filtered, f"page {self.caller.namespaces} {asked}")
+        return listing.total(self.filtered, f"page {self.caller.namespaces} {sorted(self.filters.items())}")
 
     @cached_property
     def runs(self) -> list[Run]:
-        found = listing.run_page(self.filtered, (self.number - 1) * self.size, self.size)
-        return list(found.select_related("graph", "namespace").only(*COLUMNS))
+        return self.drawn(listing.run_page(self.filtered, (self.number - 1) * self.size, self.size, ORDERINGS[self.ordering]))
+
+    def drawn(self, runs: QuerySet[Run]) -> list[Run]:
+        """The runs with what their cells need, and no more."""
+        return list(runs.select_related(*columns.related_of(self.columns)).only(*columns.fields_of(self.columns)))
 
     @cached_property
-    def tabs(self) -> list[tuple[str, str, int, bool]]:
-        """(name, link, how many runs, whether it is the one that is shown), whatever else is filtered."""
-        counts = listing.by_status(self.all, f"tabs {self.caller.namespaces}")
+    def rows(self) -> list[tuple[Run, list[tuple[str, columns.Column, columns.Cell]]]]:
+        """Each run with its cells: (key, column, content)."""
+        shown = [(name, columns.COLUMNS[name]) for name in self.columns]
+        return [(run, [(name, column, column.cell(run)) for name, column in shown]) for run in self.runs]
+
+    @cached_property
+    def headings(self) -> list[tuple[str, columns.Column, str, str]]:
+        """(key, column, link that sorts by it, `aria-sort`)."""
         found = []
-        for name, words in TABS.items():
-            count = sum(number for status, number in counts.items() if not words or status in words)
-            found.append((name, self.link(status=",".join(words), page=1), count, self.query.get("status", "") == ",".join(words)))
+        for name in self.columns:
+            column = columns.COLUMNS[name]
+            up = self.ordering == column.sort
+            down = self.ordering == f"-{column.sort}"
+            link = self.link(ordering=column.sort if down else f"-{column.sort}", page=1) if column.sort else ""
+            found.append((name, column, link, "ascending" if up else "descending" if down and column.sort else ""))
         return found
 
+    @cached_property
+    def tabs(self) -> list[tuple[str, str, str, bool]]:
+        """(name, link, how many runs, whether it is the one that is shown), whatever else is filtered."""
+        counts = listing.by_status(self.all, f"tabs {self.caller.namespaces}")
+        shown = {name: self.query.get(name, "") for name in ("status", "recovered", "archived")}
+        found = []
+        for name, asked in TABS.items():
+            wanted = {key: asked.get(key, "") for key in shown}
+            found.append((name, self.link(**wanted, page=1), self._count(asked, counts), shown == wanted))
+        return found
+
+    def _count(self, asked: dict[str, str], counts: dict[str, int]) -> str:
+        """Exact up to a bound where an index must be walked."""
+        if "recovered" in asked or "archived" in asked:
+            archived = Run.objects.visible_to(self.caller).filter(archived_at__isnull=False)
+            runs = archived if "archived" in asked else self.all.filter(searching.recovered_or_not("no"))
+            number = listing.total_up_to(runs, COUNTED, f"tab {sorted(asked.items())} {self.caller.namespaces}")
+            return f"{number:,}" if number < COUNTED else f"{COUNTED:,}+"
+        words = asked.get("status", "").split(",")
+        return f"{sum(number for status, number in counts.items() if words == [''] or status in words):,}"
+
     @property
-    def active(self) -> bool:
-        """Whether a run on this page may still change."""
-        return any(run.status in statuses.ACTIVE_RUNS for run in self.runs)
+    def live(self) -> str:
+        """The runs on this page that may still change, with their revisions, and the newest run; "" when there is none."""
+        moving = [f"{run.pk}-{run.revision}" for run in self.runs if run.status in statuses.ACTIVE_RUNS]
+        return ".".join(moving)
+
+    @cached_property
+    def newest(self) -> int:
+        """The last run there is, whether it is shown or not."""
+        return Run.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+    @property
+    def archived_link(self) -> str:
+        return self.link(archived="yes", page=1)
 
     @property
     def last(self) -> int:
@@ -97,14 +167,35 @@ class RunPage:
 
     @property
     def is_filtered(self) -> bool:
-        return any(self.query.get(name) for name in ManagerFilter.base_filters)
+        return bool(self.filters)
+
+    @cached_property
+    def chips(self) -> list[tuple[str, str, str]]:
+        """What is filtered: (name, value, link without it)."""
+        names = {"created_after": "from", "created_before": "before", "username": "user"}
+        return [(names.get(name, name), ", ".join(values), self.link(**{name: "", "page": 1})) for name, values in sorted(self.filters.items())]
+
+    @cached_property
+    def archived_matches(self) -> int:
+        """How many archived runs match what finds nothing among the others."""
+        query = self.query.copy()
+        query["archived"] = "yes"
+        asked = ManagerFilter(query, queryset=Run.objects.visible_to(self.caller))
+        return asked.qs.filter(~Q(archived_at=None))[:COUNTED].count() if asked.is_valid() else 0
 
     def link(self, **changes: Any) -> str:
-        """The query string with these values instead."""
+        """The query string with these values instead; empty ones are left out."""
         query = self.query.copy()
         for name, value in changes.items():
-            query[name] = str(value)
+            if value in ("", None):
+                query.pop(name, None)
+            else:
+                query[name] = str(value)
         return f"?{query.urlencode()}"
+
+    @property
+    def here(self) -> str:
+        return self.link()
 
     @property
     def links(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.db.models import Count, F, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -11,25 +11,15 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs import errors
-from graphs.access import Caller, caller_of_user
+from graphs.access import Caller
 from graphs.models import Graph
 from runs import listing, statuses
-from runs.manager.access import staff_page
+from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.forms import InputsForm
-from runs.manager.pages import ICONS
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
 
 CARDS, STATES = 24, 100
-STATE_ICONS = {
-    statuses.CREATED: "…",
-    statuses.QUEUED: "▶",
-    statuses.SUCCESS: "✓",
-    statuses.PRUNED: "✂",
-    statuses.RETRY_CREATED: "↻",
-    statuses.CANCELLED: "⊘",
-    **dict.fromkeys(statuses.FAILED_STATES, "✗"),
-}
 
 
 class StartForm(InputsForm):
@@ -49,14 +39,14 @@ class StartForm(InputsForm):
 @staff_page()
 def run_states(request: HttpRequest) -> HttpResponse:
     """The newest runs as cards, and the states of the chosen one."""
-    return _page(request, StartForm(caller_of_user(request.user)))
+    return _page(request, StartForm(caller_of(request)))
 
 
 @require_POST
-@staff_page("runs.add_run")
+@staff_page("start")
 def start(request: HttpRequest) -> HttpResponse:
     """Start a run and show it; what is wrong is said beside its field."""
-    caller = caller_of_user(request.user)
+    caller = caller_of(request)
     form = StartForm(caller, request.POST)
     if form.is_valid():
         try:
@@ -71,21 +61,16 @@ def start(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, form: StartForm, code: int = 200) -> HttpResponse:
-    caller = caller_of_user(request.user)
+    caller = caller_of(request)
     visible = Run.objects.visible_to(caller)
     cards = list(visible.select_related("graph", "namespace").defer("initial_data", "store", "data").order_by("-created_at", "-id")[:CARDS])
     context = {
-        **admin.site.each_context(request),
-        "title": "Run States",
         "cards": cards,
         "totals": _totals(visible),
         "chosen": _chosen(request, visible),
-        "icons": ICONS,
-        "state_icons": STATE_ICONS,
-        "words": statuses.RESULT_WORDS,
         "form": form,
     }
-    return render(request, "run_manager/states.html", context, status=code)
+    return render(request, "run_manager/states.html", in_admin(request, "Run States", **context), status=code)
 
 
 def _totals(visible: Any) -> dict[str, int]:

@@ -1,37 +1,46 @@
 """Below `/admin/run-manager/`."""
 
+from collections.abc import Iterable
+
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from runs.manager import exporting, views
+from runs import exporting, operations
+from runs.manager import bulk, comparing, detail, rerunning, steering, views
 
 
-class Verb(StringConverter):
-    """What a run can be asked to do."""
-
-    regex = "|".join(views.VERBS)
-
-
-class BulkVerb(StringConverter):
-    """What can be done to several runs at once, beside deleting them."""
-
-    regex = "|".join(views.BULK)
+def _words(name: str, words: Iterable[str]) -> None:
+    """A path converter that takes one of these words."""
+    register_converter(type(name, (StringConverter,), {"regex": "|".join(words)}), name)
 
 
-class Export(StringConverter):
-    """The forms of an exported file."""
-
-    regex = "|".join(exporting.FORMATS)
-
-
-register_converter(Export, "export")
-register_converter(Verb, "verb")
-register_converter(BulkVerb, "bulk")
+_words("export", exporting.FORMATS)
+_words("verb", steering.VERBS)
+_words("action", operations.ACTIONS)
+_words("tab", detail.TABS)
+_words("lines", ("log", "ndjson"))
+_words("operation_verb", ("stop", "retry"))
 urlpatterns = [
     path("", views.run_list, name="run_manager"),
+    path("live", views.live_rows, name="run_manager_live"),
     path("export.<export:form>", views.export_runs, name="run_manager_export"),
-    path("delete/", views.delete_runs, name="run_manager_delete"),
-    path("selected/<bulk:verb>/", lambda request, verb: views.BULK[verb](request), name="run_manager_bulk"),
-    path("run/<int:pk>/<verb:verb>/", views.steer_run, name="run_manager_steer"),
-    path("rerun/<int:pk>/", views.rerun_run, name="run_manager_rerun"),
+    path("columns/", views.choose_columns, name="run_manager_columns"),
+    path("views/", views.save_view, name="run_manager_view"),
+    path("views/<int:pk>/delete/", views.delete_view, name="run_manager_view_delete"),
+    path("bulk/<action:action>/", bulk.ask, name="run_manager_bulk"),
+    path("operations/", bulk.operation_list, name="run_manager_operations"),
+    path("operations/<int:pk>/", bulk.operation, name="run_manager_operation"),
+    path("operations/<int:pk>/<operation_verb:verb>/", bulk.steer_operation, name="run_manager_operation_steer"),
+    path("operations/<int:pk>/report.csv", bulk.report, name="run_manager_report"),
+    path("operations/<int:pk>/file", bulk.exported_file, name="run_manager_file"),
+    path("run/<int:pk>/<verb:verb>/", steering.steer_run, name="run_manager_steer"),
+    path("find/", detail.by_thread, name="run_find"),
+    path("run/<int:pk>/", detail.run_page, name="run_page"),
+    path("run/<int:pk>/<tab:tab>/", detail.run_page, name="run_tab"),
+    path("run/<int:pk>/bundle.json", detail.bundle, name="run_bundle"),
+    path("run/<int:pk>/logs/more", detail.more_lines, name="run_logs_more"),
+    path("run/<int:pk>/lines.<lines:form>", detail.download_logs, name="run_logs_file"),
+    path("run/<int:pk>/states/<uuid:state>/answer/", steering.answer, name="run_answer"),
+    path("rerun/<int:pk>/", rerunning.rerun_run, name="run_manager_rerun"),
+    path("compare/", comparing.compare, name="run_manager_compare"),
 ]

@@ -6,14 +6,42 @@ from typing import Any
 
 from django import template
 
+from runs.manager import badges
+from runs.manager.access import caller_of
+
 register = template.Library()
+LONGEST_LINE = 4096
 LONGEST = 10_000  # characters of a value that a page shows
+register.filter("badge", badges.run_badge)
+register.filter("state_badge", badges.state_badge)
+register.filter("moment", badges.moment)
+register.filter("length_of", badges.length)
+register.filter("took", badges.took)
+
+
+@register.simple_tag(takes_context=True)
+def sees_runs(context: Any) -> bool:
+    """Whether the user may see any runs."""
+    request = context.get("request")
+    return bool(request and request.user.is_authenticated and caller_of(request).may("view"))
 
 
 @register.filter
 def of(mapping: Mapping[str, Any], key: str) -> Any:
     """The value of a mapping for a key that is itself a variable; "" when there is none."""
     return mapping.get(key, "")
+
+
+@register.filter
+def visible(text: str) -> str:
+    """A line without control characters, cut when it is very long."""
+    cleaned = "".join(letter if letter.isprintable() or letter in "\t\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return cleaned if len(cleaned) <= LONGEST_LINE else f"{cleaned[:LONGEST_LINE]}… {len(cleaned) - LONGEST_LINE:,} more characters are in the download"
+
+
+@register.filter
+def words(text: str) -> list[str]:
+    return text.split()
 
 
 @register.filter

@@ -13,7 +13,7 @@ from graphs.api.v0.base import REFUSALS, V0View, whole
 from graphs.api.v0.shapes import DeletedAnswer
 from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
 from graphs.models import Graph
-from runs import creating, deleting, filters, listing, metrics, reopening, sql, stopping
+from runs import creating, deleting, filters, listing, metrics, redacting, reopening, sql, stopping
 from runs.api.v0 import rows, shapes
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
@@ -57,6 +57,10 @@ class RunsOfNamespace(V0View):
         if (run := self.run(run_id)) is None:
             raise errors.NotFound(f"There is no run {run_id[:200]!r} in namespace {self.name[:100]!r}.")
         return run
+
+    def hide(self, states: list[listing.StateRow]) -> None:
+        """Take the payloads out for who may not see them."""
+        redacting.hide(states, self.namespace is not None and self.caller.can("payloads", self.namespace.pk))
 
     def runs(self) -> Any:
         return Run.objects.filter(namespace=self.namespace) if self.namespace else Run.objects.none()
@@ -117,6 +121,7 @@ class StatesView(RunsOfNamespace):
         runs, states = filtered(filters.OfRunFilter, request, self.runs()), filtered(filters.StateFilter, request, State.objects.all())
         narrow = any(request.query_params.get(name) for name in filters.StateFilter.base_filters)
         found, following = listing.states_of_runs(runs, states, narrow, request.query_params.get("after", ""), self.limit(MAX_STATES))
+        self.hide(found)
         shown, following = _shown(found, following, self.name)
         run_ids = list(dict.fromkeys(item["run_id"] for item in shown))
         return Response({"namespace": self.name, "count": len(shown), "states": shown, "run_ids": run_ids, "next": following})
@@ -136,6 +141,7 @@ class RunStatesView(RunsOfNamespace):
         run, limit, after = self.run(run_id), self.limit(MAX_STATES), request.query_params.get("after", "")
         states = filtered(filters.StateFilter, request, State.objects.all())
         found, following = listing.states_of_run(run, states, after, limit) if run else ([], None)
+        self.hide(found)
         shown, following = _shown(found, following, self.name)
         return Response({"namespace": self.name, "run_id": run_id, "count": len(shown), "states": shown, "next": following})
 
@@ -176,6 +182,7 @@ class NodeView(RunsOfNamespace):
         read = listing.rows_of(found) if self.namespace else []
         if not read:
             raise errors.NotFound(f"Node not found: {state}")
+        self.hide(read)
         return Response(rows.details(read[0]))
 
 
@@ -251,4 +258,4 @@ class GraphWithRunsView(GraphView):
     @extend_schema(operation_id="v0_graph_delete", responses={200: DeletedAnswer, **REFUSALS})
     def delete(self, request: Request, ns: str, graph: str) -> Response:
         """Delete a graph with its versions, secrets and triggers, its runs and whatever of them is pending."""
-        return Response({"status": "DELETED", "runs": deleting.delete_graph(self.graph(graph))})
+        return Response({"status": "DELETED", "runs": deleting.delete_graph(self.graph(graph), self.caller)})

@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import BaseCommand, CommandParser
 
 from graphs import examples
+from graphs.access import caller_of_command
 from runs.management.watching import watch
 from runs.models import Run
 from runs.starting import RunOptions, start_run
@@ -41,7 +42,7 @@ class Command(BaseCommand):
         supervisor = Supervisor()
         supervisor.start()
         try:
-            run = start_run(graph, RunOptions(name="Flight delays, January 2013"), dataset, trigger=Run.Trigger.COMMAND)
+            run = start_run(graph, RunOptions(name="Flight delays, January 2013"), dataset, caller=caller_of_command(), trigger=Run.Trigger.COMMAND)
             self.stdout.write(f"Running {graph} as {run.run_id} on {supervisor.workers} workers …")
             self.stdout.flush()
             began = monotonic()

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from graphs import datasets, errors
+from graphs.access import caller_of_command
 from graphs.models import Dataset, Graph
 from runs import answering, statuses
 from runs.executing import Executor
@@ -31,7 +32,7 @@ class Command(BaseCommand):
         try:
             found = self._graph(graph)
             chosen = RunOptions(run_id=options["run_id"], inputs=dict(map(_pair, options["input"])))
-            run = start_run(found, chosen, self._dataset(found, dataset) if dataset else None, trigger=Run.Trigger.COMMAND)
+            run = start_run(found, chosen, self._dataset(found, dataset) if dataset else None, caller=caller_of_command(), trigger=Run.Trigger.COMMAND)
         except errors.StateManagerError as error:
             raise CommandError(_told(error)) from None
         self.stdout.write(run.run_id)

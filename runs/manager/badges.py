@@ -1,0 +1,74 @@
+"""How statuses, ids, times and lengths of time look on every page: never colour alone, and the exact value on hover."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from runs import statuses
+from runs.models import Run
+
+RUN_ICONS = {
+    statuses.RUN_QUEUED: "…",
+    statuses.RUNNING: "▶",
+    statuses.PAUSED: "‖",
+    statuses.COMPLETED: "✓",
+    statuses.PARTIAL: "◐",
+    statuses.FAILED: "✗",
+    statuses.RUN_CANCELLED: "⊘",
+}
+STATE_ICONS = {
+    statuses.CREATED: "…",
+    statuses.QUEUED: "▶",
+    statuses.SUCCESS: "✓",
+    statuses.PRUNED: "✂",
+    statuses.RETRY_CREATED: "↻",
+    statuses.CANCELLED: "⊘",
+    **dict.fromkeys(statuses.FAILED_STATES, "✗"),
+}
+
+
+def run_badge(status: str) -> SafeString:
+    """A run's status as seed 001 names it; what it doesn't know is grey."""
+    known = status in RUN_ICONS
+    icon, word = RUN_ICONS.get(status, "?"), statuses.RESULT_WORDS.get(status, "unknown")
+    return format_html('<span class="rm-badge rm-{}"><span aria-hidden="true">{}</span> {}</span>', status if known else "unknown", icon, word)
+
+
+def state_badge(status: str) -> SafeString:
+    return format_html('<span class="rm-badge rm-state-{}"><span aria-hidden="true">{}</span> {}</span>', status.lower(), STATE_ICONS.get(status, "?"), status)
+
+
+def moment(value: datetime | None, pattern: str = "%Y-%m-%d %H:%M") -> SafeString | str:
+    """A time in the current zone; the exact one in UTC on hover."""
+    if value is None:
+        return "–"
+    exact = value.isoformat(timespec="milliseconds")
+    return format_html('<time datetime="{}" title="{}">{}</time>', exact, exact, timezone.localtime(value).strftime(pattern))
+
+
+def length(span: timedelta | None) -> str:
+    """A length of time for people: 85 ms, 12.3 s, 4 min 05 s, 3 h 20 min, 2 d 4 h."""
+    if span is None:
+        return "–"
+    seconds = max(0.0, span.total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, part, sign, small in ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
+        if whole >= unit:
+            return f"{whole // unit} {sign} {whole % unit // part:02d} {small}"
+    return f"{whole} s"
+
+
+def took(run: Any) -> timedelta | None:
+    """How long a run or a state ran, or has been running."""
+    return (run.finished_at or timezone.now()) - run.started_at if run.started_at else None
+
+
+def progress(run: Run) -> SafeString:
+    return format_html('<progress max="100" value="{0}" aria-label="Progress">{0} %</progress> {0} %', run.progress)

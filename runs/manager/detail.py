@@ -1,0 +1,271 @@
+"""A run's page: what went wrong first, then its picture, and behind tabs everything else that is known of it."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Length
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET
+
+from graphs.access import SAID, Caller
+from runs import bundling, explaining, listing, picture, redacting, statuses, trees
+from runs.manager import schema_forms, timeline
+from runs.manager.access import caller_of, in_admin, staff_page
+from runs.manager.steering import run_for
+from runs.models import AuditEntry, Checkpoint, LogLine, Run, State, Tombstone
+
+TABS = {
+    "overview": "Overview", "timeline": "Timeline", "states": "States", "logs": "Logs", "data": "Data", "checkpoints": "Checkpoints",
+    "lineage": "Lineage", "history": "History",
+}  # fmt: skip
+STATES, LINES, ROWS, FAILURES, MOST_FAILURES = 100, 500, 100, 5, 200
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Something that can be done with the run: a form if `post`, else a link; `reason` says why not now."""
+
+    label: str
+    url: str
+    post: bool
+    reason: str = ""
+
+
+def offers(run: Run, caller: Caller) -> list[Offer]:
+    """Every action, those that are not available with the reason."""
+
+    def offer(label: str, right: str, url: str, post: bool = False, reason: str = "") -> Offer:
+        allowed = caller.can(right, run.namespace_id)
+        return Offer(label, url, post, reason if allowed else f"You may not {SAID[right]} in this namespace.")
+
+    def verb(name: str, right: str = "cancel", label: str = "") -> Offer:
+        possible = name in statuses.RUN_ACTIONS[run.status]
+        why = "" if possible else f"The run is {run.status}."
+        if name in ("resume", "pause", "retry") and run.version_id is None:
+            why = "An outside program drives this run."
+        return offer(label or name.capitalize(), right, reverse("run_manager_steer", args=[run.pk, name]), True, why)
+
+    active = "" if run.ended else f"The run is {run.status}; cancel it first."
+    rerun = reverse("run_manager_rerun", args=[run.pk])
+    archive = "unarchive" if run.archived_at else "archive"
+    return [
+        offer("Rerun", "rerun", rerun),
+        offer("Rerun what failed", "rerun", f"{rerun}?from=failed", reason="" if run.errored_count or run.cancelled_count else "Nothing of it failed."),
+        verb("cancel"),
+        verb("resume") if run.held else verb("pause"),
+        verb("retry", label="Retry in place"),
+        Offer("Compare", f"{reverse('run_manager_compare')}?a={run.parent_id or ''}&b={run.pk}", False),
+        offer("Export", "export", reverse("run_bundle", args=[run.pk])),
+        offer("Bring back" if run.archived_at else "Archive", "change", reverse("run_manager_steer", args=[run.pk, archive]), True, active),
+        offer("Delete", "delete", reverse("run_manager_bulk", args=["delete"]), True),
+    ]
+
+
+@require_GET
+@staff_page()
+def run_page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpResponse:
+    """A tab of a run's page. `?since=revision` asks for what changed: 304 when nothing did."""
+    since = request.GET.get("since", "")
+    if request.headers.get("HX-Request") and since.isascii() and since.isdigit():
+        revision = Run.objects.visible_to(caller_of(request)).filter(pk=pk).values_list("revision", flat=True).first()
+        if str(revision) == since:
+            return HttpResponse(status=304)
+    if gone := Tombstone.objects.filter(run=pk).first():
+        return _gone(request, gone)
+    run = run_for(request, pk)
+    context = {"run": run, "tab": tab, **_header(run, caller_of(request)), **_CONTENT[tab](request, run)}
+    if request.headers.get("HX-Request"):
+        return render(request, "run_manager/run/_live.html", in_admin(request, str(run), **context), status=286 if run.ended else 200)
+    return render(request, f"run_manager/run/{tab}.html", in_admin(request, str(run), tabs=TABS, **context))
+
+
+def _gone(request: HttpRequest, gone: Tombstone) -> HttpResponse:
+    caller = caller_of(request)
+    if not caller.sees(gone.namespace_id):
+        return HttpResponse(status=404)
+    page = "run_manager/run/_gone.html" if request.headers.get("HX-Request") else "run_manager/run/gone.html"
+    return render(request, page, in_admin(request, "Deleted run", gone=gone), status=286 if request.headers.get("HX-Request") else 410)
+
+
+def _header(run: Run, caller: Caller) -> dict[str, Any]:
+    payloads = caller.can("payloads", run.namespace_id)
+    return {"offers": offers(run, caller), "payloads": payloads, "recovered_by": trees.recovered_by(run), "here": reverse("run_page", args=[run.pk])}
+
+
+def _overview(request: HttpRequest, run: Run) -> dict[str, Any]:
+    caller = caller_of(request)
+    link = f"{reverse('run_tab', args=[run.pk, 'states'])}?node="
+    may_answer = caller.can("cancel", run.namespace_id)
+    waiting = [(state, schema_forms.form_for((state.waiting_for or {}).get("schema") or {}, prefix=str(state.pk))) for state in explaining.waiting_states(run)]
+    return {
+        "failed": _failures(run),
+        "why": explaining.why_waiting(run),
+        "waiting": waiting if may_answer else [],
+        "svg": picture.inline_svg(run, link) if run.version else "",
+        "marks": json.dumps(picture.marks(run)) if run.version else "[]",
+        "lines": LogLine.objects.tails([run.pk], 5)[run.pk],
+        "artifacts": run.artifacts.filter(kind="file"),
+        "nodes": [(node, *run.tally.get(node, (0, 0, 0))) for node in run.version.plan.order][:ROWS] if run.version else [],
+    }
+
+
+def _failures(run: Run) -> list[tuple[State, int]]:
+    """The first states that failed, one of each node and error, with how many there are."""
+    failed = run.states.filter(status__in=statuses.FAILED_STATES).order_by("finished_at", "pk").defer("inputs", "outputs")[:MOST_FAILURES]
+    groups: dict[tuple[str, str], list[State]] = {}
+    for state in failed:
+        groups.setdefault((state.identifier, state.error), []).append(state)
+    return [(states[0], len(states)) for states in list(groups.values())[:FAILURES]]
+
+
+def _timeline(request: HttpRequest, run: Run) -> dict[str, Any]:
+    return {"timeline": timeline.timeline_of(run, _state_id(request.GET.get("after", "")))}
+
+
+def _states(request: HttpRequest, run: Run) -> dict[str, Any]:
+    """A page of states: of one status, one node, or the one that is named."""
+    status, node, one = request.GET.get("status", ""), request.GET.get("node", ""), _state_id(request.GET.get("state", ""))
+    states: QuerySet[State] = run.states.order_by("pk")
+    states = states.filter(status=status) if status in statuses.STATE_STATUSES else states
+    states = states.filter(identifier=node) if node else states
+    states = states.filter(pk=one) if one else states
+    after = _state_id(request.GET.get("after", ""))
+    found = list((states.filter(pk__gt=after) if after else states)[: STATES + 1])
+    State.objects.fill_inputs(found)
+    payloads = caller_of(request).can("payloads", run.namespace_id)
+    for state in found:
+        state.inputs, state.outputs = redacting.shown(state.inputs, payloads), redacting.shown(state.outputs, payloads)
+    counts = sorted(State.objects.filter(run=run).summary().items())
+    return {"counts": counts, "status": status, "node": node, "states": found[:STATES], "next": found[STATES - 1].pk if len(found) > STATES else None}
+
+
+def _state_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return ""
+
+
+def lines_of(run: Run, query: Any) -> QuerySet[LogLine]:
+    """The lines that a query asks for: `level` and above, `node`, `state`, and `q`, a part of the text in any case."""
+    found = LogLine.objects.filter(run=run)
+    level = query.get("level", "")
+    found = found.filter(level__in=LEVELS[LEVELS.index(level) :]) if level in LEVELS else found
+    found = found.filter(identifier=query["node"]) if query.get("node") else found
+    found = found.filter(state=state) if (state := _state_id(query.get("state", ""))) else found
+    return found.filter(message__icontains=query["q"].replace("\x00", "")) if query.get("q") else found
+
+
+def _logs(request: HttpRequest, run: Run) -> dict[str, Any]:
+    """A page of lines: the first, those after a line, or the last ones."""
+    if not caller_of(request).can("payloads", run.namespace_id):
+        return {"lines": [], "hidden": True}
+    query = request.GET.copy()
+    after = int(text) if (text := query.get("after", "")).isascii() and text.isdigit() and len(text) < 19 else 0
+    found = lines_of(run, query)
+    if query.get("tail"):
+        lines = sorted(found.order_by("-pk")[:LINES], key=lambda line: line.pk)
+        more = False
+    else:
+        lines = list(found.filter(pk__gt=after).order_by("pk")[: LINES + 1])
+        lines, more = lines[:LINES], len(lines) > LINES
+    for name in ("after", "tail", "since"):
+        query.pop(name, None)
+    narrowed = any(query.get(name) for name in ("q", "level", "node", "state"))
+    return {
+        "lines": lines, "more": more, "after": after, "last": lines[-1].pk if lines else after, "levels": LEVELS, "query": query,
+        "link": query.urlencode(), "hits": listing.lines_up_to(found) if narrowed else run.log_count, "narrowed": narrowed,
+        "nodes": sorted(run.tally),
+    }  # fmt: skip
+
+
+@require_GET
+@staff_page("payloads")
+def more_lines(request: HttpRequest, pk: int) -> HttpResponse:
+    """The lines after one, for a page that follows the log; 286 once the run has ended and nothing is left."""
+    run = run_for(request, pk)
+    caller_of(request).require("payloads", run.namespace_id)
+    context = {"run": run, **_logs(request, run)}
+    over = run.ended and not context["more"]
+    if not context["lines"] and not over:
+        return HttpResponse(status=304)
+    return render(request, "run_manager/run/_lines.html", {**context, "following": not over}, status=286 if over else 200)
+
+
+@require_GET
+@staff_page("payloads")
+def download_logs(request: HttpRequest, pk: int, form: str) -> StreamingHttpResponse:
+    """All lines that the query asks for, as text or as JSON Lines."""
+    run = run_for(request, pk)
+    caller_of(request).require("payloads", run.namespace_id)
+    lines = lines_of(run, request.GET).order_by("pk").iterator(chunk_size=1000)
+    content = _as_text(lines) if form == "log" else _as_json(lines)
+    kind = "text/plain; charset=utf-8" if form == "log" else "application/x-ndjson"
+    return StreamingHttpResponse(content, content_type=kind, headers={"Content-Disposition": f'attachment; filename="run-{pk}.{form}"'})
+
+
+def _as_text(lines: Iterator[LogLine]) -> Iterator[str]:
+    return (f"{line.created_at:%Y-%m-%dT%H:%M:%S.%fZ} {line.level:<7} {line.identifier or '-'} {line.message}\n" for line in lines)
+
+
+def _as_json(lines: Iterator[LogLine]) -> Iterator[str]:
+    for line in lines:
+        values = {"at": line.created_at.isoformat(), "level": line.level, "node": line.identifier or None, "attempt": line.attempt, "message": line.message}
+        yield f"{json.dumps(values, ensure_ascii=False)}\n"
+
+
+def _data(request: HttpRequest, run: Run) -> dict[str, Any]:
+    payloads = caller_of(request).can("payloads", run.namespace_id)
+    parts = {"Inputs": run.initial_data, "Store": run.store, "Metadata": run.metadata, "Reported from outside": run.data, "Procedure": run.sop}
+    return {"parts": [(name, redacting.shown(value, payloads)) for name, value in parts.items() if value], "artifacts": run.artifacts.all()}
+
+
+def _checkpoints(request: HttpRequest, run: Run) -> dict[str, Any]:
+    """The checkpoints with their sizes. Their values are never unpickled; only what is plain JSON is shown."""
+    found = Checkpoint.objects.filter(run=run).annotate(size=Length("body")).defer("body").order_by("-checkpoint_id")
+    return {"page": Paginator(found, ROWS).get_page(request.GET.get("page")), "writes": run.checkpoint_writes.count(), "results": run.tool_results.count()}
+
+
+def _lineage(request: HttpRequest, run: Run) -> dict[str, Any]:
+    return {"tree": trees.tree_of(run, caller_of(request))}
+
+
+def _history(request: HttpRequest, run: Run) -> dict[str, Any]:
+    entries = AuditEntry.objects.filter(Q(run=run.pk)).order_by("-pk")
+    return {"page": Paginator(entries, ROWS).get_page(request.GET.get("page"))}
+
+
+_CONTENT = {
+    "overview": _overview, "timeline": _timeline, "states": _states, "logs": _logs, "data": _data, "checkpoints": _checkpoints,
+    "lineage": _lineage, "history": _history,
+}  # fmt: skip
+
+
+@require_GET
+@staff_page("export")
+def bundle(request: HttpRequest, pk: int) -> StreamingHttpResponse:
+    """The run with all that is known of it as one JSON document."""
+    run, caller = run_for(request, pk), caller_of(request)
+    caller.require("export", run.namespace_id)
+    headers = {"Content-Disposition": f'attachment; filename="run-{run.pk}.json"'}
+    return StreamingHttpResponse(bundling.bundle(run, caller), content_type="application/json", headers=headers)
+
+
+@require_GET
+@staff_page()
+def by_thread(request: HttpRequest) -> HttpResponse:
+    """`/runs?runId=…` of seed 004, and any id that somebody has at hand: to the run's page, or the list with what matches."""
+    thread = request.GET.get("runId", "")
+    found = list(Run.objects.visible_to(caller_of(request)).filter(run_id=thread.replace("\x00", "")).values_list("pk", flat=True)[:2])
+    if len(found) == 1:
+        return redirect("run_page", found[0])
+    return redirect(f"{reverse('run_manager')}?search={quote(thread)}" if thread else reverse("run_manager"))

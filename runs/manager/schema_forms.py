@@ -1,0 +1,93 @@
+"""Forms made from JSON Schemas: a field for each simple property, JSON for the rest."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+
+LONGEST = 200_000
+AREA = {"rows": 6, "cols": 60, "spellcheck": "false"}
+
+
+class JsonField(forms.CharField):
+    """Any JSON value."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        if text in ("", None):
+            return None
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(f"This is no JSON: {error}") from None
+
+    def prepare_value(self, value: Any) -> Any:
+        return value if isinstance(value, str) and value[:1] in '{["' else json.dumps(value, ensure_ascii=False, indent=2) if value is not None else ""
+
+    def validate(self, value: Any) -> None:
+        if self.required and value is None:
+            raise forms.ValidationError("This is required.")
+
+
+class ObjectField(JsonField):
+    """A JSON object; nothing means an empty one."""
+
+    def to_python(self, value: Any) -> Any:
+        found = super().to_python(value)
+        if found is not None and not isinstance(found, dict):
+            raise forms.ValidationError("This is a JSON object, such as {}.")
+        return found or {}
+
+
+class SchemaForm(forms.Form):
+    """`value()` is the object that the fields make; properties that were left empty are left out."""
+
+    def __init__(self, schema: Mapping[str, Any], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        required = set(schema.get("required") or ())
+        for name, each in (schema.get("properties") or {}).items():
+            self.fields[name] = _field(name, each if isinstance(each, dict) else {}, name in required)
+
+    def value(self) -> dict[str, Any]:
+        return {name: value for name, value in self.cleaned_data.items() if value not in (None, "")}
+
+
+class AnyForm(forms.Form):
+    """For a schema without properties: the value itself as JSON."""
+
+    value_ = JsonField(required=False, label="Answer (JSON)", widget=forms.Textarea(attrs=AREA))
+
+    def value(self) -> Any:
+        return self.cleaned_data["value_"]
+
+
+def form_for(schema: Mapping[str, Any], data: Any = None, **options: Any) -> SchemaForm | AnyForm:
+    """A form of the values that the schema takes."""
+    return SchemaForm(schema, data, **options) if schema.get("properties") else AnyForm(data, **options)
+
+
+def _field(name: str, schema: Mapping[str, Any], required: bool) -> forms.Field:
+    label, said = schema.get("title") or name.replace("_", " ").capitalize(), schema.get("description", "")
+    usual = schema.get("default")
+    common: dict[str, Any] = {"label": label, "help_text": said, "required": required, "initial": usual}
+    kind = schema.get("type")
+    if schema.get("enum"):
+        return forms.TypedChoiceField(
+            choices=[("", "–"), *((json.dumps(each), str(each)) for each in schema["enum"])], coerce=json.loads, empty_value=None, **common
+        )
+    if kind == "boolean":
+        return forms.TypedChoiceField(
+            choices=[("true", "yes"), ("false", "no")] if required else [("", "–"), ("true", "yes"), ("false", "no")],
+            coerce=lambda text: text == "true", empty_value=None, widget=forms.RadioSelect if required else forms.Select, **common,
+        )  # fmt: skip
+    if kind == "integer":
+        return forms.IntegerField(min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
+    if kind == "number":
+        return forms.FloatField(min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
+    if kind == "string":
+        most = schema.get("maxLength") or LONGEST
+        return forms.CharField(max_length=most, widget=forms.TextInput if most <= 300 else forms.Textarea(attrs={"rows": 3, "cols": 60}), **common)
+    return JsonField(widget=forms.Textarea(attrs=AREA), **common)

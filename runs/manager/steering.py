@@ -1,0 +1,69 @@
+"""What a run's page asks of it: cancel, pause, resume, retry, archive and answer."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.http import require_POST
+
+from graphs import errors
+from graphs.access import Caller
+from runs import answering, marking, reopening, stopping
+from runs.manager.access import caller_of, staff_page
+from runs.manager.schema_forms import form_for
+from runs.models import Run, State
+
+VERBS: dict[str, Callable[[Run, Caller], Any]] = {
+    "cancel": stopping.cancel_run,
+    "pause": stopping.pause_run,
+    "resume": stopping.resume_run,
+    "retry": reopening.retry_failed,
+    "archive": marking.archive_run,
+    "unarchive": marking.unarchive_run,
+}
+
+
+def run_for(request: HttpRequest, pk: int) -> Run:
+    """The run that a page is about, if the user may see it."""
+    return get_object_or_404(Run.objects.visible_to(caller_of(request)).select_related("graph__current", "version", "namespace", "dataset", "parent"), pk=pk)
+
+
+def told(error: errors.StateManagerError) -> str:
+    """The error with everything that it lists."""
+    return "; ".join([str(error), *map(str, error.extra.get("errors", []))])
+
+
+@require_POST
+@staff_page()
+def steer_run(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    """Ask one of the verbs of a run, and show it."""
+    run = run_for(request, pk)
+    try:
+        VERBS[verb](run, caller_of(request))
+    except errors.StateManagerError as error:
+        messages.error(request, told(error))
+    else:
+        messages.success(request, f"{run}: {verb} was carried out.")
+    return redirect("run_page", run.pk)
+
+
+@require_POST
+@staff_page("cancel")
+def answer(request: HttpRequest, pk: int, state: uuid.UUID) -> HttpResponse:
+    """Answer a state that waits for a person."""
+    run = run_for(request, pk)
+    waiting = get_object_or_404(State, run=run, pk=state)
+    form = form_for((waiting.waiting_for or {}).get("schema") or {}, request.POST, prefix=str(state))
+    if not form.is_valid():
+        messages.error(request, "; ".join(f"{name}: {' '.join(map(str, wrong))}" for name, wrong in form.errors.items()))
+        return redirect("run_page", pk)
+    try:
+        answering.answer_state(run, state, form.value(), caller_of(request))
+    except errors.StateManagerError as error:
+        messages.error(request, told(error))
+    else:
+        messages.success(request, f"{waiting.identifier} was answered.")
+    return redirect("run_page", pk)

@@ -1,0 +1,128 @@
+"""What people keep in the Run Manager: what they do to many runs at once, and the views that they saved."""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from graphs.models import ApiKey
+
+
+def _json() -> Any:
+    return models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+
+
+class BulkOperation(models.Model):
+    """One action on all runs that a query found when it was asked for; `runs.operations` carries it out.
+
+    `query` holds the list's filters, or {"pk": […]} for runs that were ticked, or {"failed_of": id} for those that another operation left.
+    Runs are taken from `bound` downwards; those at and above `cursor` are done. A worker holds the operation by `token` until its lease ends.
+    """
+
+    class Action(models.TextChoices):
+        DELETE = "delete"
+        ARCHIVE = "archive"
+        UNARCHIVE = "unarchive"
+        RERUN = "rerun"
+        RETRY = "retry"
+        CANCEL = "cancel"
+        PAUSE = "pause"
+        RESUME = "resume"
+        LABEL = "label"
+        SET_STATUS = "set_status"
+        EXPORT = "export"
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        DONE = "done"
+        STOPPED = "stopped"
+
+    action = models.CharField(max_length=10, choices=Action.choices)
+    params = _json()
+    query = _json()
+    reason = models.CharField(max_length=500, blank=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    actor = models.CharField(max_length=150)
+    via = models.CharField(max_length=10)
+    asked = models.UUIDField(default=uuid.uuid4, unique=True, help_text="Made with the form, so that a double click makes one operation.")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    stop_asked = models.BooleanField(default=False)
+    total = models.PositiveIntegerField(default=0)
+    done = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    bound = models.BigIntegerField(default=0)
+    cursor = models.BigIntegerField(null=True)
+    file = models.CharField(max_length=500, blank=True, help_text="What an export wrote.")
+    token = models.CharField(max_length=32, blank=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["id"], condition=Q(status__in=["queued", "running"]), name="operation_to_do")]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=["queued", "running", "done", "stopped"]), name="operation_status_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_action_display()} of {self.total:,} runs"
+
+    @property
+    def over(self) -> bool:
+        return self.status in (self.Status.DONE, self.Status.STOPPED)
+
+
+class BulkResult(models.Model):
+    """What became of one run of an operation; named by value, because the run may be gone."""
+
+    operation = models.ForeignKey(BulkOperation, on_delete=models.CASCADE, related_name="results", db_index=False)
+    run = models.BigIntegerField()
+    run_id = models.CharField(max_length=200)
+    name = models.CharField(max_length=500, blank=True)
+    done = models.BooleanField()
+    code = models.CharField(max_length=20, blank=True)
+    reason = models.TextField(blank=True)
+    made = models.CharField(max_length=200, blank=True, help_text="The id of the run that it made.")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["operation", "run"], name="result_once")]
+        indexes: ClassVar = [models.Index(fields=["operation", "id"], condition=Q(done=False), name="result_failed")]
+
+    def __str__(self) -> str:
+        return self.run_id
+
+
+class SavedView(models.Model):
+    """A query of the list with a name: its owner's own, or everybody's."""
+
+    name = models.CharField(max_length=100)
+    query = models.CharField(max_length=4000, blank=True, help_text="The query string of the list.")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    shared = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "name"], name="view_once_per_owner"),
+            models.CheckConstraint(condition=~Q(name=""), name="view_named"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ColumnChoice(models.Model):
+    """The columns of the list that a user wants to see, in order."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    columns = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return ", ".join(self.columns)

@@ -1,0 +1,91 @@
+"""A small world for pages to show: runs of every status, with failures, retries, a question, reruns, labels, files and logs."""
+
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.db.models import F
+from django.utils import timezone
+
+from graphs import publishing
+from graphs.access import SYSTEM, caller_of_user
+from graphs.models import Graph, Namespace
+from graphs.nodes.base import registry
+from runs import marking, stopping
+from runs.executing import Executor
+from runs.models import Run
+from runs.rerunning import Again, rerun
+from runs.starting import RunOptions, start_outside, start_run
+
+ORDERS = {
+    "nodes": [
+        {"id": "open", "kind": "noop", "label": "Open the shop"},
+        {"id": "fetch", "kind": "test.each", "label": "Fetch orders", "data": {"inputs": {"items": [{"order": number} for number in range(1, 6)]}}},
+        {"id": "check", "kind": "test.emit", "label": "Check stock", "data": {"inputs": {"rows": 40}}},
+        {"id": "price", "kind": "noop", "label": "Compute prices", "data": {"inputs": {"value": "${{ fetch.outputs.value }}"}}},
+        {"id": "invoice", "kind": "test.fail", "label": "Write invoices", "data": {"inputs": {"message": "ConnectionError: billing.example did not answer"}}},
+        {"id": "report", "kind": "noop", "label": "Send report", "data": {"unites": {"identifier": "open"}}},
+    ],
+    "edges": [
+        {"from": "open", "to": "fetch"}, {"from": "fetch", "to": "check"}, {"from": "fetch", "to": "price"},
+        {"from": "check", "to": "invoice"}, {"from": "price", "to": "invoice"},
+        {"from": "invoice", "to": "report"},
+    ],
+    "inputs": {"type": "object", "properties": {"customer": {"type": "string", "title": "Customer"}, "limit": {"type": "integer", "minimum": 1}}},
+}  # fmt: skip
+STEPS = {
+    "nodes": [{"id": name, "kind": "log", "data": {"inputs": {"message": f"{name} is done"}}} for name in ("load", "clean", "join", "train", "publish")],
+    "edges": [{"from": a, "to": b} for a, b in (("load", "clean"), ("load", "join"), ("clean", "train"), ("join", "train"), ("train", "publish"))],
+}
+APPROVAL = {
+    "nodes": [
+        {"id": "draft", "kind": "noop"}, {"id": "approve", "kind": "approval", "data": {"inputs": {"question": "Publish the draft?"}}},
+        {"id": "out", "kind": "noop"},
+    ],
+    "edges": [{"from": "draft", "to": "approve"}, {"from": "approve", "to": "out"}],
+}  # fmt: skip
+
+
+def build(finished: int = 60) -> dict[str, Run]:
+    """Make the world; the named runs are those that pages are looked at for."""
+    registry.store()
+    shop, lab = (Namespace.objects.get_or_create(name=name)[0] for name in ("shop", "lab"))
+    ann = User.objects.create_superuser("ann", password="ann")
+    orders, steps = publishing.publish(shop, "orders", ORDERS), publishing.publish(lab, "nightly-training", STEPS)
+    approval = publishing.publish(shop, "approval", APPROVAL)
+    caller = caller_of_user(ann, "page")
+    executor = Executor(threads=False)
+
+    def drained(run: Run) -> Run:
+        while executor.drain():
+            pass
+        run.refresh_from_db()
+        return run
+
+    def start(graph: Graph, name: str, **options: object) -> Run:
+        return start_run(graph, RunOptions(name=name, **options), caller=caller)  # type: ignore[arg-type]
+
+    for number in range(finished):
+        drained(start(steps, f"Training of night {number + 1}", labels={"team": "research" if number % 3 else "ops"}))
+    failed = drained(start(orders, "Orders of Monday", inputs={"customer": "ACME", "limit": 5}, labels={"team": "sales"}))
+    again = drained(rerun(failed, caller, Again(failed=True)))
+    cancelled = stopping.cancel_run(start(orders, "Orders of Tuesday"), caller)
+    archived = marking.archive_run(drained(start(steps, "An old training")), caller)
+    waiting = drained(start(approval, "Release notes"))
+    outside = start_outside(lab, RunOptions(run_id="thread_assistant_7", name="Support assistant", sop="Answer tickets", inputs={"ticket": 4711}), caller)
+    recovered = drained(start(orders, "Orders of Wednesday", inputs={"customer": "Initech"}))
+    Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(status="completed", finished_at=timezone.now(), progress=100)
+    paused = stopping.pause_run(start(steps, "Paused by hand"), caller)
+    queued = start(orders, "Orders of today", inputs={"customer": "Umbrella"})
+    _spread()
+    return {
+        "failed": failed, "again": again, "cancelled": cancelled, "archived": archived, "waiting": waiting, "outside": outside, "paused": paused,
+        "queued": queued, "recovered": recovered, "completed": Run.objects.filter(status="completed", graph=steps).latest("pk"),
+    }  # fmt: skip
+
+
+def _spread() -> None:
+    """As if the runs had been started one after the other, some minutes apart."""
+    runs = list(Run.objects.order_by("-pk").values_list("pk", flat=True))
+    for at, pk in enumerate(runs):
+        back = timedelta(minutes=17 * at)
+        Run.objects.filter(pk=pk).update(created_at=F("created_at") - back)
