@@ -47,7 +47,7 @@ NOTHING: frozenset[str] = frozenset()
 class Caller:
     """`namespaces` are the ids of those that the caller may see; None means all. `label` names the caller in records.
 
-    `rights` hold in all of them, those of `within` in one; `via` is the door (page, api, command, system) and `operation` the bulk operation.
+    `rights` hold in all of them, those of `within` in one; `via` is the door (page, api, command, system), `operation` the bulk operation, `key` the API key.
     """
 
     label: str
@@ -58,6 +58,7 @@ class Caller:
     within: Mapping[int, frozenset[str]] = field(default_factory=dict)
     via: str = "api"
     operation: int | None = None
+    key: int | None = None
 
     def may(self, word: str) -> bool:
         """Whether the caller has this scope, or this right somewhere."""
@@ -87,7 +88,7 @@ class Caller:
 
 def caller_of_key(key: ApiKey) -> Caller:
     namespaces = None if key.all_namespaces else frozenset(namespace.pk for namespace in key.namespaces.all())
-    return Caller(f"key {key.name or key.prefix}", frozenset(INCLUDES[key.scope]), namespaces, rights=OF_SCOPE[key.scope])
+    return Caller(f"key {key.name or key.prefix}", frozenset(INCLUDES[key.scope]), namespaces, rights=OF_SCOPE[key.scope], key=key.pk)
 
 
 def caller_of_user(user: Any, via: str = "api") -> Caller:

@@ -103,7 +103,7 @@ def _erase(runs: list[int], traces: Q, rows: Q, caller: Caller) -> None:
         model.objects.filter(pk__in=ids)._raw_delete(model.objects.db)
     Run.objects.filter(parent__in=Run.objects.filter(rows).values("pk")).update(parent=None)
     Run.objects.filter(rows)._raw_delete(Run.objects.db)
-    transaction.on_commit(lambda: _remove_files(runs))
+    transaction.on_commit(lambda: remove_files(runs))
 
 
 def _bury(runs: Any, caller: Caller) -> None:
@@ -129,12 +129,12 @@ def sweep(now: Any = None) -> int:
     """Remove the files that a killed deletion left, and tombstones that have stood long enough; how many folders were looked at."""
     now = now or timezone.now()
     left = list(Tombstone.objects.filter(files=True, at__lt=now - FILES_WAIT).order_by("id").values_list("run", flat=True)[:FOLDERS])
-    _remove_files(left)
+    remove_files(left)
     Tombstone.objects.filter(files=False, at__lt=now - TOMBSTONES_STAND).delete()
     return len(left)
 
 
-def _remove_files(runs: Sequence[int]) -> None:
+def remove_files(runs: Sequence[int]) -> None:
     """Remove the folders of these runs from the storage; what is gone already is no error."""
     for at in range(0, len(runs), FOLDERS):
         batch = runs[at : at + FOLDERS]

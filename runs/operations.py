@@ -150,7 +150,6 @@ def ask(
     params: Mapping[str, Any] | None = None,
     reason: str = "",
     asked: uuid.UUID | None = None,
-    key: ApiKey | None = None,
 ) -> BulkOperation:
     """Store an operation, to be carried out in the background. The same `asked` again gives the first one. Raises what `preview` raises."""
     _check(action, params or {}, reason)
@@ -159,7 +158,7 @@ def ask(
     seen = preview(action, query, caller)
     values = {
         "action": action, "params": {**(params or {}), **({"reason": reason} if reason else {})}, "query": dict(query), "reason": reason[:500],
-        "user": caller.user, "key": key, "actor": caller.label[:150], "via": caller.via, "total": seen.total, "bound": seen.bound,
+        "user": caller.user, "key_id": caller.key, "actor": caller.label[:150], "via": caller.via, "total": seen.total, "bound": seen.bound,
     }  # fmt: skip
     asked = asked or uuid.uuid4()
     try:
@@ -194,6 +193,14 @@ def stop(operation: BulkOperation, caller: Caller) -> None:
         raise errors.Conflict("The operation is over.", allowed=[])
     auditing.note_other(caller.through(caller.via, operation.pk), "bulk_stop", str(operation))
     queueing.hint()
+
+
+def seen_by(caller: Caller) -> QuerySet[BulkOperation]:
+    """A caller's own operations; those of everybody for who may do everything in all namespaces."""
+    every = BulkOperation.objects.select_related("user")
+    if caller.may("admin") and caller.namespaces is None:
+        return every
+    return every.filter(user=caller.user) if caller.user else every.filter(key=caller.key)
 
 
 # --- carrying it out ------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class RequestId:
 
 
 API_PREFIXES = ("/graphs", "/runs", "/datasets", "/schema", "/healthz", "/readyz", "/health", "/v0", "/start", "/rerun", "/approve", "/token")
-ADMIN_API = re.compile(r"/admin/(runs/[^/]+/(metadata|logs)|run-manager/(runs|runs/bulk-delete|usernames|workspaces))/?$")
+ADMIN_API = re.compile(r"/admin/(runs/[^/]+/(metadata|logs)|run-manager/(runs|runs/bulk-delete|usernames|workspaces|(bulk-operations|saved-views)(/.*)?))/?$")
 
 
 def is_api(path: str) -> bool:

@@ -12,7 +12,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from graphs.api import errors, tokens, views
 from graphs.api.v0 import views as v0
-from runs.api import manager, reruns
+from runs.api import looking, manager, operations, reruns
 from runs.api import views as runs
 from runs.manager import states
 from statemanager import health, urls_v0
@@ -49,6 +49,12 @@ urlpatterns = [
     path("runs/<str:run_id>/states/<str:state>/answer", runs.AnswerView.as_view()),
     path("runs/<str:run_id>/artifacts", runs.ArtifactsView.as_view()),
     path("runs/<str:run_id>/artifacts/<str:artifact>", runs.ArtifactView.as_view(), name="artifact"),
+    path("runs/<str:run_id>/graph.svg", looking.PictureView.as_view()),
+    path("runs/<str:run_id>/checkpoints", looking.CheckpointsView.as_view()),
+    path("runs/<str:run_id>/bundle", looking.BundleView.as_view()),
+    path("runs/<str:run_id>/compare", looking.CompareView.as_view()),
+    path("runs/<str:run_id>/lineage", looking.LineageView.as_view()),
+    path("runs/<str:run_id>/why", looking.WhyView.as_view()),
     path("health", v0.HealthView.as_view()),
     path("v0/namespaces", v0.NamespacesView.as_view()),
     path("v0/namespace/<str:ns>/", include(urls_v0)),
@@ -63,6 +69,13 @@ urlpatterns = [
     path("admin/run-manager/runs/bulk-delete", manager.BulkDeleteView.as_view()),
     path("admin/run-manager/usernames", manager.UsernamesView.as_view()),
     path("admin/run-manager/workspaces", manager.WorkspacesView.as_view()),
+    path("admin/run-manager/bulk-operations", operations.OperationsView.as_view()),
+    path("admin/run-manager/bulk-operations/<str:operation>", operations.OperationView.as_view()),
+    path("admin/run-manager/bulk-operations/<str:operation>/stop", operations.StopOperationView.as_view()),
+    path("admin/run-manager/bulk-operations/<str:operation>/retry", operations.RetryOperationView.as_view()),
+    path("admin/run-manager/bulk-operations/<str:operation>/results", operations.ResultsView.as_view()),
+    path("admin/run-manager/saved-views", operations.SavedViewsView.as_view()),
+    path("admin/run-manager/saved-views/<str:view>", operations.SavedViewView.as_view()),
     path("admin/run-manager/", include("runs.manager.urls")),
     path("admin/run-states/", states.run_states, name="run_states"),
     path("admin/run-states/start/", states.start, name="run_states_start"),

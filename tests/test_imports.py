@@ -26,7 +26,7 @@ LAYERS = [
         "bundling",
     },
     {"searching", "filters", "listing", "exporting"},
-    {"operations"},
+    {"operations", "comparing", "verifying"},
     {"tasks", "supervising", "picture"},
     {"api", "manager", "admin", "management"},
 ]

@@ -64,7 +64,7 @@ class RunsOfGraphView(View):
     def get(self, request: Request, graph_id: str) -> Response:
         """The newest runs of a graph, newest first; 304 while none of them has changed."""
         graph = graph_of(self.caller, graph_id)
-        limit = _limit(request, 50, 200)
+        limit = limit_of(request, 50, 200)
         found = Run.objects.filter(graph=graph).order_by("-id")
         tag = revision_of(found.values_list("pk", "revision")[:limit])
         if unchanged(request, tag):
@@ -138,7 +138,7 @@ class LogsView(View):
     @extend_schema(operation_id="runs_logs", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: shapes.LogPageShape, **REFUSALS})
     def get(self, request: Request, run_id: str) -> Response:
         """All lines of a run, oldest first. `next` leads on, also to lines that don't exist yet."""
-        run, limit = run_of(self.caller, request, run_id), _limit(request, 100)
+        run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
         after = _after_line(request)
         lines = list(LogLine.objects.filter(run=run, pk__gt=after).order_by("pk")[:limit])
         redacting.hide(lines, self.caller.can("payloads", run.namespace_id))
@@ -152,7 +152,7 @@ class StatesView(View):
     @extend_schema(operation_id="runs_states", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: shapes.StatePageShape, **REFUSALS})
     def get(self, request: Request, run_id: str) -> Response:
         """The states of a run in the order in which they were made."""
-        run, limit = run_of(self.caller, request, run_id), _limit(request, 100)
+        run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
         states = run.states.order_by("pk")
         if after := request.query_params.get("after"):
             states = states.filter(pk__gt=state_id(after))
@@ -201,7 +201,7 @@ def _tail(caller: Caller, run: Run) -> list[LogLine]:
     return lines
 
 
-def _limit(request: Request, default: int, most: int = MAX_PAGE) -> int:
+def limit_of(request: Request, default: int, most: int = MAX_PAGE) -> int:
     limit = number(request.query_params.get("limit", str(default)))
     if limit is None or not 1 <= limit <= most:
         raise errors.Malformed(f"limit is a number from 1 to {most}.")

@@ -111,9 +111,7 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 
 def _visible(request: HttpRequest) -> QuerySet[BulkOperation]:
-    """One's own operations; those of everybody for who may do everything."""
-    every = BulkOperation.objects.select_related("user")
-    return every if caller_of(request).may("admin") else every.filter(user=request.user.pk)
+    return operations.seen_by(caller_of(request))
 
 
 @require_GET

@@ -169,7 +169,7 @@ def test_nothing_brings_a_deleted_run_back(namespace, publish, run_graph):
 def test_files_go_even_if_the_process_dies_before_they_are_removed(run_graph, monkeypatch):
     run = run_graph("a", kinds={"a": "test.emit"})
     folder = run_folder(run.pk)
-    monkeypatch.setattr(deleting, "_remove_files", lambda runs: None)
+    monkeypatch.setattr(deleting, "remove_files", lambda runs: None)
     deleting.delete_run(run)
     assert default_storage.exists(folder)
     monkeypatch.undo()

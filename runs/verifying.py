@@ -1,0 +1,66 @@
+"""What should not be: rows and files that belong to no run, and ids that are dead and alive at once. Finding them proves that deleting removes all."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.core.files.storage import default_storage
+from django.db.models import Exists, OuterRef
+
+from runs import deleting
+from runs.context import run_folder
+from runs.models import Run, Tombstone
+
+SOME = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`count` things that are wrong, some of them named."""
+
+    said: str
+    count: int
+    some: list[str]
+
+
+def verify(fix: bool = False) -> Iterator[Finding]:
+    """Everything that is wrong; with `fix` it is removed as it is found. Run it while nothing is being deleted: that would be found half done."""
+    yield from _orphans(fix)
+    yield from _folders(fix)
+    yield from _undead(fix)
+
+
+def _orphans(fix: bool) -> Iterator[Finding]:
+    for model in deleting.TRACES:
+        lost = model.objects.filter(~Exists(Run.objects.filter(pk=OuterRef("run_id"))))
+        if count := lost.count():
+            yield Finding(f"{model._meta.verbose_name_plural} of no run", count, [str(pk) for pk in lost.values_list("pk", flat=True)[:SOME]])
+            if fix:
+                lost._raw_delete(lost.db)
+
+
+def _folders(fix: bool) -> Iterator[Finding]:
+    """Folders of runs that are gone. A folder is made before its run's first state is recorded, so its run is there already."""
+    lost = [pk for pk in _kept_folders() if not Run.objects.filter(pk=pk).exists()]
+    if lost:
+        yield Finding("folders of no run", len(lost), [run_folder(pk) for pk in lost[:SOME]])
+        if fix:
+            deleting.remove_files(lost)
+
+
+def _kept_folders() -> Iterator[int]:
+    try:
+        thousands, _ = default_storage.listdir("runs")
+    except FileNotFoundError:
+        return
+    for thousand in thousands:
+        for name in default_storage.listdir(f"runs/{thousand}")[0]:
+            if name.isdigit():
+                yield int(name)
+
+
+def _undead(fix: bool) -> Iterator[Finding]:
+    alive = Tombstone.objects.filter(Exists(Run.objects.filter(namespace=OuterRef("namespace"), run_id=OuterRef("run_id"))))
+    if count := alive.count():
+        yield Finding("tombstones of runs that are there", count, list(alive.values_list("run_id", flat=True)[:SOME]))
+        if fix:
+            alive.delete()
