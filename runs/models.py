@@ -21,6 +21,7 @@ from runs.operation_models import ColumnChoice as ColumnChoice
 from runs.operation_models import SavedView as SavedView
 from runs.querysets import LogQuerySet, RunQuerySet, StateQuerySet
 from runs.tally import TallyField
+from runs.template_models import RunTemplate as RunTemplate
 from runs.trace_models import AuditEntry as AuditEntry
 from runs.trace_models import Tombstone as Tombstone
 
@@ -43,6 +44,7 @@ class Run(models.Model):
         SCHEDULE = "schedule"
         RERUN = "rerun"
         IMPORT = "import"
+        TEMPLATE = "template"
 
     namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs", db_index=False)
     run_id = models.CharField(max_length=200)
@@ -51,6 +53,7 @@ class Run(models.Model):
     version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs", db_index=False)
     dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="reruns")
+    template = models.ForeignKey(RunTemplate, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
     root = models.BigIntegerField(null=True, help_text="Of a rerun: the first run of its tree, which may be gone.")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     username = models.CharField(max_length=150, blank=True)
@@ -124,6 +127,7 @@ class Run(models.Model):
             models.Index(fields=["username", "-created_at", "-id"], name="run_of_user"),
             models.Index(fields=["workspace", "-created_at", "-id"], name="run_of_workspace"),
             models.Index(fields=["id"], condition=Q(reruns_left__gt=0, status__in=(statuses.FAILED, statuses.PARTIAL)), name="run_to_rerun"),
+            models.Index(fields=["template", "-id"], condition=Q(template__isnull=False), name="run_of_template"),
             models.Index(fields=["root"], condition=Q(root__isnull=False), name="run_of_tree"),
         ]
         permissions: ClassVar = [

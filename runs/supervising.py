@@ -19,7 +19,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
-from runs import deleting, operations, queueing, reporting, rerunning, rescuing, scheduling
+from runs import deleting, operations, queueing, reporting, rerunning, rescuing, scheduling, templating
 from runs.models import Cluster
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class Supervisor:
             close_old_connections()
             self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
             self._every("schedule", CHECK_SCHEDULE_SECONDS, scheduling.fire_due)
+            self._every("templates", CHECK_SCHEDULE_SECONDS, templating.launch_due)
             self._every("reruns", settings.SWEEP_SECONDS, rerunning.rerun_failures)
             self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
             self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, time()))

@@ -38,7 +38,7 @@ class RequestId:
         return response
 
 
-API_PREFIXES = ("/graphs", "/runs", "/datasets", "/schema", "/healthz", "/readyz", "/health", "/v0", "/start", "/rerun", "/approve", "/token")
+API_PREFIXES = ("/graphs", "/runs", "/templates", "/datasets", "/schema", "/healthz", "/readyz", "/health", "/v0", "/start", "/rerun", "/approve", "/token")
 ADMIN_API = re.compile(r"/admin/(runs/[^/]+/(metadata|logs)|run-manager/(runs|runs/bulk-delete|usernames|workspaces|(bulk-operations|saved-views)(/.*)?))/?$")
 
 

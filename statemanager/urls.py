@@ -12,7 +12,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from graphs.api import errors, tokens, views
 from graphs.api.v0 import views as v0
-from runs.api import looking, manager, operations, reruns
+from runs.api import looking, manager, operations, reruns, templates
 from runs.api import views as runs
 from runs.manager import states
 from statemanager import health, urls_v0
@@ -55,6 +55,10 @@ urlpatterns = [
     path("runs/<str:run_id>/compare", looking.CompareView.as_view()),
     path("runs/<str:run_id>/lineage", looking.LineageView.as_view()),
     path("runs/<str:run_id>/why", looking.WhyView.as_view()),
+    path("templates", templates.TemplatesView.as_view()),
+    path("templates/<str:template>", templates.TemplateView.as_view()),
+    path("templates/<str:template>/launch", templates.LaunchView.as_view()),
+    path("templates/<str:template>/clone", templates.CloneView.as_view()),
     path("health", v0.HealthView.as_view()),
     path("v0/namespaces", v0.NamespacesView.as_view()),
     path("v0/namespace/<str:ns>/", include(urls_v0)),

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"graphs": {"runs", "statemanager", "tests"}, "runs": {"statemanager", "tests"}, "statemanager": {"tests"}}
 LAYERS = [
     {"statuses", "paths", "sql", "tally", "redacting"},
-    {"querysets", "models", "trace_models", "checkpoint_models", "operation_models", "work", "ledger", "auditing"},
+    {"querysets", "models", "trace_models", "checkpoint_models", "operation_models", "template_models", "work", "ledger", "auditing"},
     {"advancing", "joining", "queueing", "context", "lanes", "claiming", "storing", "finishing", "reporting", "executing"},
     {
         "starting",
@@ -26,7 +26,7 @@ LAYERS = [
         "bundling",
     },
     {"searching", "filters", "listing", "exporting"},
-    {"operations", "comparing", "verifying"},
+    {"operations", "comparing", "verifying", "overview"},
     {"tasks", "supervising", "picture"},
     {"api", "manager", "admin", "management"},
 ]

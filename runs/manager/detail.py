@@ -65,6 +65,7 @@ def offers(run: Run, caller: Caller) -> list[Offer]:
         verb("retry", label="Retry in place"),
         Offer("Compare", f"{reverse('run_manager_compare')}?a={run.parent_id or ''}&b={run.pk}", False),
         offer("Export", "export", reverse("run_bundle", args=[run.pk])),
+        offer("Save as template", "start", reverse("run_template_new", args=[run.pk]), reason="" if run.graph_id else "It has no graph."),
         offer("Bring back" if run.archived_at else "Archive", "change", reverse("run_manager_steer", args=[run.pk, archive]), True, active),
         offer("Delete", "delete", reverse("run_manager_bulk", args=["delete"]), True),
     ]

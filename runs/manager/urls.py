@@ -6,7 +6,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
 from runs import exporting, operations
-from runs.manager import bulk, comparing, detail, rerunning, steering, views
+from runs.manager import bulk, comparing, dashboard, detail, rerunning, steering, templates, views
 
 
 def _words(name: str, words: Iterable[str]) -> None:
@@ -19,6 +19,7 @@ _words("verb", steering.VERBS)
 _words("action", operations.ACTIONS)
 _words("tab", detail.TABS)
 _words("lines", ("log", "ndjson"))
+_words("template_verb", ("clone", "schedule", "delete"))
 _words("operation_verb", ("stop", "retry"))
 urlpatterns = [
     path("", views.run_list, name="run_manager"),
@@ -42,5 +43,11 @@ urlpatterns = [
     path("run/<int:pk>/lines.<lines:form>", detail.download_logs, name="run_logs_file"),
     path("run/<int:pk>/states/<uuid:state>/answer/", steering.answer, name="run_answer"),
     path("rerun/<int:pk>/", rerunning.rerun_run, name="run_manager_rerun"),
+    path("run/<int:pk>/template/", templates.new_template, name="run_template_new"),
+    path("templates/", templates.template_list, name="run_templates"),
+    path("templates/<int:pk>/", templates.template_page, name="run_template"),
+    path("templates/<int:pk>/launch/", templates.launch_template, name="run_template_launch"),
+    path("templates/<int:pk>/<template_verb:verb>/", templates.change_template, name="run_template_change"),
+    path("dashboard", dashboard.dashboard, name="run_dashboard"),
     path("compare/", comparing.compare, name="run_manager_compare"),
 ]

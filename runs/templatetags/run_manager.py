@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import template
+from django.template.loader import render_to_string
 
 from runs.manager import badges
 from runs.manager.access import caller_of
+from runs.manager.dashboard import context_for
 
 register = template.Library()
 LONGEST_LINE = 4096
@@ -24,6 +26,15 @@ def sees_runs(context: Any) -> bool:
     """Whether the user may see any runs."""
     request = context.get("request")
     return bool(request and request.user.is_authenticated and caller_of(request).may("view"))
+
+
+@register.simple_tag(takes_context=True)
+def dashboard(context: Any) -> str:
+    """The dashboard, for who may see runs."""
+    if not sees_runs(context):
+        return ""
+    request = context["request"]
+    return render_to_string("run_manager/_dashboard.html", context_for(request), request=request)
 
 
 @register.filter

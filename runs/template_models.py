@@ -1,0 +1,66 @@
+"""A run's configuration with a name, to be launched again and again."""
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from graphs import cron
+from graphs.models import Dataset, Graph, GraphVersion, Namespace
+from graphs.querysets import InNamespaces
+
+
+def _json() -> Any:
+    return models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+
+
+class RunTemplate(models.Model):
+    """What a run of this template is given. Without a version it runs the graph's newest one; with an expression, by itself on a schedule."""
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="templates")
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="templates")
+    version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    inputs = _json()
+    store = _json()
+    labels = _json()
+    workspace = models.CharField(max_length=200, blank=True)
+    expression = models.CharField("schedule", max_length=200, blank=True, help_text="minute hour day-of-month month day-of-week; empty: never by itself")
+    time_zone = models.CharField(max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin.")
+    next_at = models.DateTimeField(null=True, editable=False)
+    last_fired_at = models.DateTimeField(null=True, editable=False)
+    error = models.TextField(blank=True, editable=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects: Any = InNamespaces.as_manager()
+
+    class Meta:
+        verbose_name = "run template"
+        ordering = ["namespace__name", "name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "name"], name="template_once_per_namespace"),
+            models.CheckConstraint(condition=~Q(name=""), name="template_named"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="template_due")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def runs_version(self) -> GraphVersion | None:
+        """The version that its next run will have."""
+        return self.version or self.graph.current
+
+    def clean(self) -> None:
+        if self.expression:
+            try:
+                cron.check(self.expression, self.time_zone)
+            except ValueError as error:
+                raise ValidationError(str(error)) from None
