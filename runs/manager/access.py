@@ -47,7 +47,12 @@ def caller_of(request: Any) -> Caller:
     return caller
 
 
+def may_of(request: HttpRequest) -> set[str]:
+    """The rights that the user has somewhere."""
+    caller = caller_of(request)
+    return {right for right in RIGHTS if caller.may(right)}
+
+
 def in_admin(request: HttpRequest, title: str, **context: Any) -> dict[str, Any]:
     """What every page needs: the admin's own context, and what the user may do (`may`)."""
-    caller = caller_of(request)
-    return {**admin.site.each_context(request), "title": title, "may": {right for right in RIGHTS if caller.may(right)}, **context}
+    return {**admin.site.each_context(request), "title": title, "may": may_of(request), **context}

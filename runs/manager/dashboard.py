@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
 
 from runs import operations, overview, statuses
-from runs.manager.access import caller_of, in_admin, staff_page
+from runs.manager.access import caller_of, staff_page
 from runs.manager.badges import length
 from runs.models import Run, SavedView
 
@@ -24,7 +24,7 @@ STACK = (statuses.COMPLETED, statuses.RUNNING, statuses.RUN_QUEUED, statuses.PAU
 @staff_page()
 def dashboard(request: HttpRequest) -> HttpResponse:
     """The block alone, for a page that refreshes it."""
-    return render(request, "run_manager/_dashboard.html", in_admin(request, "", **context_for(request)))
+    return render(request, "run_manager/_dashboard.html", context_for(request))
 
 
 def context_for(request: HttpRequest) -> dict[str, Any]:

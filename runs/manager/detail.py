@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET
 from graphs.access import SAID, Caller
 from runs import bundling, explaining, listing, picture, redacting, statuses, trees
 from runs.manager import schema_forms, timeline
-from runs.manager.access import caller_of, in_admin, staff_page
+from runs.manager.access import caller_of, in_admin, may_of, staff_page
 from runs.manager.steering import run_for
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, State, Tombstone
 
@@ -85,7 +85,7 @@ def run_page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpRespon
     run = run_for(request, pk)
     context = {"run": run, "tab": tab, **_header(run, caller_of(request)), **_CONTENT[tab](request, run)}
     if request.headers.get("HX-Request"):
-        return render(request, "run_manager/run/_live.html", in_admin(request, str(run), **context), status=286 if run.ended else 200)
+        return render(request, "run_manager/run/_live.html", {"may": may_of(request), **context}, status=286 if run.ended else 200)
     return render(request, f"run_manager/run/{tab}.html", in_admin(request, str(run), tabs=TABS, **context))
 
 

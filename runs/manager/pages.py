@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
+from django.utils.safestring import SafeString
 
 from graphs.access import Caller
 from runs import listing, searching, statuses
@@ -107,11 +108,14 @@ class RunPage:
         """The runs with what their cells need, and no more."""
         return list(runs.select_related(*columns.related_of(self.columns)).only(*columns.fields_of(self.columns)))
 
-    @cached_property
-    def rows(self) -> list[tuple[Run, list[tuple[str, columns.Column, columns.Cell]]]]:
-        """Each run with its cells: (key, column, content)."""
-        shown = [(name, columns.COLUMNS[name]) for name in self.columns]
-        return [(run, [(name, column, column.cell(run)) for name, column in shown]) for run in self.runs]
+    @property
+    def rows(self) -> SafeString:
+        return columns.rows(self.runs, self.columns, self.caller.may("rerun"), self.here)
+
+    @property
+    def swapped_rows(self) -> SafeString:
+        """The rows as replacements of those that a page has."""
+        return columns.rows(self.runs, self.columns, self.caller.may("rerun"), self.here, swapped=True)
 
     @cached_property
     def headings(self) -> list[tuple[str, columns.Column, str, str]]:

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from graphs.models import Graph, Namespace
 from runs import auditing, exporting, listing, statuses
-from runs.manager.access import caller_of, in_admin, staff_page
+from runs.manager.access import caller_of, in_admin, may_of, staff_page
 from runs.manager.addresses import back_to
 from runs.manager.columns import COLUMNS, USUAL
 from runs.manager.pages import RANGES, SIZES, RunPage
@@ -26,7 +26,7 @@ _PAIR = re.compile(r"(\d{1,18})-(\d{1,18})")
 def run_list(request: HttpRequest) -> HttpResponse:
     """The list; for htmx only the part that changes."""
     page = _page_of(request)
-    context = {"page": page, "may": in_admin(request, "")["may"], "url": reverse("run_manager")}
+    context = {"page": page, "may": may_of(request), "url": reverse("run_manager")}
     if request.headers.get("HX-Request"):
         answer = render(request, "run_manager/_runs.html", context)
     else:
@@ -78,7 +78,7 @@ def live_rows(request: HttpRequest) -> HttpResponse:
     page = RunPage(caller, query)
     page.runs = page.drawn(visible.filter(pk__in=known))
     context = {
-        "page": page, "may": in_admin(request, "")["may"], "url": reverse("run_manager"), "first": first,
+        "page": page, "may": may_of(request), "url": reverse("run_manager"), "first": first,
         "newer": page.filtered.filter(pk__gt=first)[:1000].count() if first else 0,
     }  # fmt: skip
     return render(request, "run_manager/_live.html", context)
