@@ -151,11 +151,15 @@ def _metadata(a: Run, b: Run) -> list[tuple[str, Any, Any, bool]]:
         row("Workspace", a.workspace, b.workspace),
         row("User", a.username, b.username),
         row("Trigger", a.trigger, b.trigger),
-        row("Labels", a.labels, b.labels),
+        row("Labels", _labels(a), _labels(b)),
         row("States", _states(a), _states(b)),
         row("Failed states", a.errored_count, b.errored_count),
         row("Rows emitted", a.emitted, b.emitted),
     ]
+
+
+def _labels(run: Run) -> str:
+    return " ".join(f"{key}={value}" for key, value in run.labels.items())
 
 
 def _states(run: Run) -> int:

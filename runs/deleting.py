@@ -88,7 +88,7 @@ def delete_graph(graph: Graph, caller: Caller = SYSTEM) -> int:
         runs = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
         ledger.lock(runs)
         auditing.note_other(caller, "delete_graph", f"{graph} with {len(runs):,} runs")
-        _erase(runs, Q(run__graph=graph), Q(graph=graph), caller)
+        _erase(runs, Q(run__in=Run.objects.filter(graph=graph).values("pk")), Q(graph=graph), caller)
         Graph.objects.filter(pk=graph.pk).update(current=None)
         graph.versions.all().delete()
         graph.delete()
@@ -99,8 +99,7 @@ def _erase(runs: list[int], traces: Q, rows: Q, caller: Caller) -> None:
     """Delete these runs, which the two conditions name as well: of what they left, and of themselves."""
     _bury(Run.objects.filter(rows), caller)
     for model in TRACES:
-        ids: Any = model.objects.filter(traces).values("pk")
-        model.objects.filter(pk__in=ids)._raw_delete(model.objects.db)
+        model.objects.filter(traces)._raw_delete(model.objects.db)
     Run.objects.filter(parent__in=Run.objects.filter(rows).values("pk")).update(parent=None)
     Run.objects.filter(rows)._raw_delete(Run.objects.db)
     transaction.on_commit(lambda: remove_files(runs))

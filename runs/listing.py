@@ -1,10 +1,9 @@
 """Pages of runs and states in constant queries, whatever lies before them and however many there are."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet
@@ -12,10 +11,10 @@ from django.db.models import Count, Q, QuerySet
 from graphs import errors
 from graphs.access import Caller
 from runs import sql
+from runs.keeping import kept
 from runs.models import LogLine, Run, State
 
 EXACT_COUNT = 10_000  # a total up to this is counted at every call, a larger one once in some seconds
-COUNTED_SECONDS = 10.0
 RUNS_AT_ONCE = 1000
 MAX_CHOICES = 10_000
 ROUNDS = 5
@@ -26,8 +25,6 @@ LIGHT = (
     "created_at", "started_at", "finished_at",
 )  # fmt: skip
 COLUMNS = (*LIGHT, "inputs", "outputs")
-_counts: dict[str, tuple[float, int]] = {}
-_grouped: dict[str, tuple[float, dict[str, int]]] = {}
 
 
 @dataclass(slots=True)
@@ -74,14 +71,7 @@ def page_of(states: QuerySet[State], limit: int, columns: tuple[str, ...] = COLU
 
 def total(runs: QuerySet[Run], key: str) -> int:
     """How many runs there are. A large number is kept for some seconds under its key, because counting reads an entry of the index for each."""
-    since, count = _counts.get(key, (0.0, 0))
-    if count > EXACT_COUNT and monotonic() - since < COUNTED_SECONDS:
-        return count
-    if len(_counts) > 500:
-        _counts.clear()
-    count = runs.count()
-    _counts[key] = monotonic(), count
-    return count
+    return kept(("total", key), runs.count, lambda count: count > EXACT_COUNT)
 
 
 def lines_up_to(lines: QuerySet[LogLine], most: int = EXACT_COUNT) -> int:
@@ -91,12 +81,22 @@ def lines_up_to(lines: QuerySet[LogLine], most: int = EXACT_COUNT) -> int:
 
 def total_up_to(runs: QuerySet[Run], most: int, key: str) -> int:
     """How many there are, counted no further than `most`; kept for some seconds when they are many."""
-    since, count = _counts.get(key, (0.0, 0))
-    if count > EXACT_COUNT // 10 and monotonic() - since < COUNTED_SECONDS:
-        return count
-    count = runs.order_by().values("pk")[:most].count()
-    _counts[key] = monotonic(), count
-    return count
+    return kept(("up to", key), lambda: runs.order_by().values("pk")[:most].count(), lambda count: count > EXACT_COUNT // 10)
+
+
+_REVISIONS = "SELECT id, revision FROM runs_run WHERE {among} AND {seen} UNION ALL SELECT max(id), -1 FROM runs_run"
+
+
+def revisions(caller: Caller, pks: Iterable[int]) -> tuple[int, dict[int, int]]:
+    """The last run there is, and the revisions of these runs, those that the caller sees; in one statement."""
+    params = [sql.choices(pks)]
+    seen = "true"
+    if caller.namespaces is not None:
+        seen = sql.among("namespace_id", "bigint")
+        params.append(sql.choices(sorted(caller.namespaces)))
+    rows = sql.run(_REVISIONS.format(among=sql.among("id", "bigint"), seen=seen), params)
+    last = max((pk or 0 for pk, revision in rows if revision == -1), default=0)
+    return last, {pk: revision for pk, revision in rows if revision != -1}
 
 
 NEWEST = ("-created_at", "-id")
@@ -111,14 +111,11 @@ def run_page(runs: QuerySet[Run], first: int, length: int, ordering: Sequence[st
 
 def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
     """How many runs there are of each status; kept for some seconds when they are many."""
-    since, found = _grouped.get(key, (0.0, {}))
-    if sum(found.values()) > EXACT_COUNT and monotonic() - since < COUNTED_SECONDS:
-        return found
-    if len(_grouped) > 500:
-        _grouped.clear()
-    found = dict(runs.order_by().values_list("status").annotate(Count("pk")))
-    _grouped[key] = monotonic(), found
-    return found
+
+    def count() -> dict[str, int]:
+        return dict(runs.order_by().values_list("status").annotate(Count("pk")))
+
+    return kept(("status", key), count, lambda found: sum(found.values()) > EXACT_COUNT)
 
 
 _SKIP = """
@@ -141,11 +138,6 @@ def distinct(caller: Caller, column: str) -> list[str]:
         return [row[0] for row in sql.run(statement.format(seen="true"))]
     seen = sql.choices(sorted(caller.namespaces))
     return [row[0] for row in sql.run(statement.format(seen=sql.among("namespace_id", "bigint")), [seen, seen])]
-
-
-def forget() -> None:
-    _counts.clear()
-    _grouped.clear()
 
 
 def states_of_runs(runs: QuerySet[Run], states: QuerySet[State], filtered: bool, after: str, limit: int) -> tuple[list[StateRow], str | None]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from time import monotonic
 from typing import Any
 
 from django.db.models import Avg, Count, F, Q
@@ -11,6 +10,7 @@ from django.utils import timezone
 
 from graphs.access import Caller
 from runs import listing, queueing, searching, statuses
+from runs.keeping import kept
 from runs.models import Cluster, Run, State
 
 KEPT_SECONDS = 5.0
@@ -18,7 +18,6 @@ HOURS = 24
 GRAPHS = 10
 STUCK = timedelta(minutes=5)
 ALIVE = timedelta(seconds=15)
-_kept: dict[object, tuple[float, "Overview"]] = {}
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,7 @@ class Overview:
 
 def overview(caller: Caller) -> Overview:
     """The overview for what this caller sees, at most some seconds old."""
-    since, found = _kept.get(caller.namespaces, (0.0, None))
-    if found is None or monotonic() - since > KEPT_SECONDS:
-        found = _look(caller)
-        if len(_kept) > 100:
-            _kept.clear()
-        _kept[caller.namespaces] = monotonic(), found
-    return found
+    return kept(("overview", caller.namespaces), lambda: _look(caller), seconds=KEPT_SECONDS)
 
 
 def _look(caller: Caller) -> Overview:
@@ -98,7 +91,3 @@ def _graphs(day: Any) -> list[GraphRow]:
         GraphRow(row["graph__name"], row["runs"], row["failed"], row["took"].total_seconds() if row["took"] else None)
         for row in rows.order_by("-runs", "graph__name")[:GRAPHS]
     ]
-
-
-def forget() -> None:
-    _kept.clear()

@@ -13,7 +13,7 @@ from graphs import keys, models, publishing
 from graphs.models import Graph, Namespace
 from graphs.nodes import declared
 from graphs.nodes.base import registry
-from runs import listing, overview, picture, working
+from runs import keeping, picture, working
 from runs.executing import Executor
 from runs.models import Run
 from runs.starting import RunOptions, start_run
@@ -64,7 +64,7 @@ def django_db_setup(django_db_setup: None) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_caches() -> None:
     """Ids start again after a flush, so what was cached by id is forgotten."""
-    for each in (keys, declared, working, listing, models, overview, picture):
+    for each in (keys, declared, keeping, working, models, picture):
         each.forget()
     cache.clear()
 

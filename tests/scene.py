@@ -12,7 +12,7 @@ from graphs.models import Graph, Namespace
 from graphs.nodes.base import registry
 from runs import marking, stopping
 from runs.executing import Executor
-from runs.models import Run
+from runs.models import Run, State
 from runs.rerunning import Again, rerun
 from runs.starting import RunOptions, start_outside, start_run
 
@@ -85,6 +85,7 @@ def build(finished: int = 60) -> dict[str, Run]:
 
 def _spread() -> None:
     """As if the runs had been started one after the other, some minutes apart."""
+    State.objects.filter(status="CREATED", due_at__isnull=False).update(due_at=timezone.now() - timedelta(minutes=1))
     runs = list(Run.objects.order_by("-pk").values_list("pk", flat=True))
     for at, pk in enumerate(runs):
         back = timedelta(minutes=17 * at)

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from graphs import keys
 from graphs.access import SYSTEM
-from runs import deleting, templating
+from runs import deleting, keeping, templating
 from runs.models import AuditEntry, Run, RunTemplate, State
 from runs.starting import RunOptions, start_outside, start_run
 from tests.api.test_manager import Api
@@ -135,10 +135,7 @@ def test_the_dashboard_counts_what_its_tiles_lead_to(admin_client, run_graph, pu
     assert "What a first day needs" in text(admin_client.get("/admin/"))
     run_graph("a>b", kinds={"b": "test.fail"})
     start_run(publish("a", name="other"), caller=SYSTEM)
-    from runs import listing, overview
-
-    for module in (listing, overview):
-        module.forget()
+    keeping.forget()
     page = text(admin_client.get("/admin/"))
     assert "<strong>1</strong> Failed today, not recovered" in page
     assert 'href="/admin/run-manager/?status=queued"><strong>1</strong> Queued' in page

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import time
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ TABS = {
     "lineage": "Lineage", "history": "History",
 }  # fmt: skip
 STATES, LINES, ROWS, FAILURES, MOST_FAILURES = 100, 500, 100, 5, 200
+SHOWN_SECONDS = 10
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -74,12 +76,9 @@ def offers(run: Run, caller: Caller) -> list[Offer]:
 @require_GET
 @staff_page()
 def run_page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpResponse:
-    """A tab of a run's page. `?since=revision` asks for what changed: 304 when nothing did."""
-    since = request.GET.get("since", "")
-    if request.headers.get("HX-Request") and since.isascii() and since.isdigit():
-        revision = Run.objects.visible_to(caller_of(request)).filter(pk=pk).values_list("revision", flat=True).first()
-        if str(revision) == since:
-            return HttpResponse(status=304)
+    """A tab of a run's page. `?since=revision&at=seconds` asks for what changed: 304 when nothing did."""
+    if request.headers.get("HX-Request") and _unchanged(request, pk):
+        return HttpResponse(status=304)
     if gone := Tombstone.objects.filter(run=pk).first():
         return _gone(request, gone)
     run = run_for(request, pk)
@@ -87,6 +86,14 @@ def run_page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpRespon
     if request.headers.get("HX-Request"):
         return render(request, "run_manager/run/_live.html", {"may": may_of(request), **context}, status=286 if run.ended else 200)
     return render(request, f"run_manager/run/{tab}.html", in_admin(request, str(run), tabs=TABS, **context))
+
+
+def _unchanged(request: HttpRequest, pk: int) -> bool:
+    """Whether what is shown still holds: what a run waits for changes with time as well, so that lasts for some seconds only."""
+    since, at = (request.GET.get(name, "") for name in ("since", "at"))
+    if not (since.isascii() and since.isdigit() and at.isascii() and at.isdigit() and len(at) < 15) or time() - int(at) > SHOWN_SECONDS:
+        return False
+    return str(Run.objects.visible_to(caller_of(request)).filter(pk=pk).values_list("revision", flat=True).first()) == since
 
 
 def _gone(request: HttpRequest, gone: Tombstone) -> HttpResponse:
@@ -109,6 +116,7 @@ def _overview(request: HttpRequest, run: Run) -> dict[str, Any]:
     waiting = [(state, schema_forms.form_for((state.waiting_for or {}).get("schema") or {}, prefix=str(state.pk))) for state in explaining.waiting_states(run)]
     return {
         "failed": _failures(run),
+        "at": int(time()),
         "why": explaining.why_waiting(run),
         "waiting": waiting if may_answer else [],
         "svg": picture.inline_svg(run, link) if run.version else "",

@@ -9,8 +9,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
+from graphs.access import Caller
 from graphs.models import Graph, Namespace
 from runs import auditing, exporting, listing, statuses
+from runs.keeping import kept
 from runs.manager.access import caller_of, in_admin, may_of, staff_page
 from runs.manager.addresses import back_to
 from runs.manager.columns import COLUMNS, USUAL
@@ -18,6 +20,7 @@ from runs.manager.pages import RANGES, SIZES, RunPage
 from runs.models import ColumnChoice, Run, SavedView
 
 MAX_GRAPHS = 200
+FEW = 20  # so many names in a menu are read anew for every page
 _PAIR = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
@@ -42,18 +45,24 @@ def _page_of(request: HttpRequest) -> RunPage:
 
 def _choices(request: HttpRequest) -> dict[str, Any]:
     caller = caller_of(request)
-    graphs: Any = Graph.objects.visible_to(caller).select_related("namespace")
     return {
-        "usernames": listing.distinct(caller, "username"),
-        "workspaces": listing.distinct(caller, "workspace"),
-        "graphs": [str(graph) for graph in graphs[:MAX_GRAPHS]],
-        "namespaces": [space.name for space in Namespace.objects.all() if caller.sees(space.pk)][:MAX_GRAPHS],
+        **kept(("choices", caller.namespaces), lambda: _names(caller), lambda names: len(names["usernames"]) > FEW),
         "sizes": SIZES,
         "ranges": RANGES,
         "words": statuses.RESULT_WORDS,
         "triggers": Run.Trigger.values,
         "all_columns": COLUMNS,
         "views": SavedView.objects.filter(Q(owner=request.user.pk) | Q(shared=True)).select_related("owner"),
+    }
+
+
+def _names(caller: Caller) -> dict[str, list[str]]:
+    graphs: Any = Graph.objects.visible_to(caller).select_related("namespace")
+    return {
+        "usernames": listing.distinct(caller, "username"),
+        "workspaces": listing.distinct(caller, "workspace"),
+        "graphs": [str(graph) for graph in graphs[:MAX_GRAPHS]],
+        "namespaces": [space.name for space in Namespace.objects.all() if caller.sees(space.pk)][:MAX_GRAPHS],
     }
 
 
@@ -67,11 +76,10 @@ def live_rows(request: HttpRequest) -> HttpResponse:
     caller = caller_of(request)
     known = {int(pk): int(revision) for pk, revision in _PAIR.findall(request.GET.get("runs", ""))[:200]}
     newest, first = (_whole(request.GET.get(name, "")) for name in ("newest", "first"))
-    last = Run.objects.order_by("-pk").values("pk")[:1]
-    visible = Run.objects.visible_to(caller)
-    found = dict(visible.filter(Q(pk__in=known) | Q(pk__in=last)).values_list("pk", "revision"))
-    if all(found.get(pk) == revision for pk, revision in known.items()) and max(found, default=0) <= newest:
+    last, found = listing.revisions(caller, known)
+    if found == known and last <= newest:
         return HttpResponse(status=304)
+    visible = Run.objects.visible_to(caller)
     query = request.GET.copy()
     for name in ("runs", "newest", "first"):
         query.pop(name, None)

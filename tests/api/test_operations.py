@@ -156,7 +156,8 @@ def test_the_bulk_command(ended):
         said("bulk", "delete", "--filter", "status=WHAT", "--yes")
 
 
-def test_verify_finds_what_was_left_and_removes_it(run_graph, namespace, django_capture_on_commit_callbacks):
+def test_verify_finds_what_was_left_and_removes_it(run_graph, namespace, django_capture_on_commit_callbacks, settings, tmp_path):
+    settings.STORAGES = {**settings.STORAGES, "default": {**settings.STORAGES["default"], "OPTIONS": {"location": str(tmp_path)}}}
     run = run_graph("a", kinds={"a": "test.emit"})
     assert "Nothing is wrong" in said("verify")
     with django_capture_on_commit_callbacks(execute=True):

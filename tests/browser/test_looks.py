@@ -1,0 +1,51 @@
+"""Every page with axe, in light and dark, and at the width of a phone, a tablet and a desktop."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+pytestmark = [pytest.mark.cluster]
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+def pages(world) -> dict[str, str]:
+    """Each page of the Run Manager: full, empty, failed, loading."""
+    failed, waiting, again = world["failed"].pk, world["waiting"].pk, world["again"].pk
+    run = f"/admin/run-manager/run/{failed}/"
+    return {
+        "dashboard": "/admin/",
+        "list": "/admin/run-manager/",
+        "list, nothing found": "/admin/run-manager/?search=nothing&page_size=999",
+        "list, all columns": "/admin/run-manager/?cols=id,name,status,progress,time,duration,labels,trigger,finished,node,reruns,dataset,session,namespace",
+        "run, failed": run,
+        "run, waiting": f"/admin/run-manager/run/{waiting}/",
+        "run, outside": f"/admin/run-manager/run/{world['outside'].pk}/",
+        **{f"run, {tab}": f"{run}{tab}/" for tab in ("timeline", "states", "logs", "data", "checkpoints", "lineage", "history")},
+        "compare": f"/admin/run-manager/compare/?a={failed}&b={again}&all=1",
+        "compare, nothing": "/admin/run-manager/compare/",
+        "rerun": f"/admin/run-manager/rerun/{failed}/?from=failed",
+        "operations": "/admin/run-manager/operations/",
+        "templates": "/admin/run-manager/templates/",
+        "template, new": f"{run}template/",
+        "run states": f"/admin/run-states/?run={failed}",
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(open_as, world, scheme):
+    page, axe, found = open_as(scheme=scheme), Axe(), []
+    for name, path in pages(world).items():
+        page.goto(path)
+        for violation in axe.run(page, options=RULES).response["violations"]:
+            nodes = [node["html"][:160] for node in violation["nodes"][:3]]
+            found.append(f"{name}: {violation['id']} ({violation['help']}): {nodes}")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("size", ["phone", "tablet", "desktop"])
+def test_no_page_is_wider_than_the_screen(open_as, world, size):
+    page, wide = open_as(size=size), []
+    for name, path in pages(world).items():
+        page.goto(path)
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            wide.append((name, page.evaluate("document.documentElement.scrollWidth")))
+    assert not wide

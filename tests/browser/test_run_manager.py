@@ -1,0 +1,221 @@
+"""The Run Manager as its users meet it: the seeds' manual test lists, with JavaScript and without."""
+
+import re
+import threading
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connections
+from playwright.sync_api import Page, expect
+
+from runs.executing import Executor
+from runs.models import BulkOperation, Run, State
+from runs.starting import RunOptions, start_run
+
+pytestmark = [pytest.mark.cluster]
+LIST = "/admin/run-manager/"
+
+
+def drained() -> None:
+    """Execute what is ready, as a cluster would, in a thread of its own."""
+
+    def work() -> None:
+        executor = Executor(threads=False)
+        while executor.drain():
+            pass
+        connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def rows(page: Page) -> int:
+    return page.locator("#runs tbody tr").count()
+
+
+def test_seed_001_access_control(open_as):
+    page = open_as()
+    expect(page.locator("#rm-dashboard")).to_contain_text("Run Manager")
+    page.goto(LIST)
+    expect(page.locator("#nav-sidebar")).to_contain_text("Run Manager")
+    User.objects.create_user("bob", password="bob", is_staff=True)
+    other = open_as("bob")
+    expect(other.locator("body")).not_to_contain_text("Run Manager")
+    other.goto(LIST)
+    assert other.url.endswith("/admin/")
+
+
+def test_seed_001_display_filters_selection_and_deletion(open_as, world):
+    page = open_as()
+    page.goto(f"{LIST}?page_size=25")
+    assert rows(page) == 25
+    page.get_by_role("link", name="Next", exact=True).click()
+    expect(page.locator("#runs")).to_contain_text("Page 2 of 2")
+    assert "page=2" in page.url
+    # filtering: the list follows while one types; every filter goes back to page 1
+    page.fill("#rm-search", "monday")
+    expect(page.locator("#runs tbody tr")).to_have_count(2)
+    assert "search=monday" in page.url
+    assert "page=2" not in page.url
+    page.fill("#rm-search", world["failed"].run_id[:20])
+    expect(page.locator("#runs tbody tr").first).to_contain_text("Orders of Monday")
+    page.fill("#rm-search", "")
+    expect(page.locator("#runs tbody tr")).to_have_count(25)
+    page.select_option("select[name=workspace]", "shop")
+    expect(page.locator("#runs")).to_contain_text("workspace: shop")
+    page.select_option("select[name=username]", "ann")
+    page.select_option("select[name=status]", "partial")
+    expect(page.locator("#runs tbody tr")).to_have_count(3)
+    page.get_by_text("workspace: shop").click()
+    expect(page.locator("#runs")).not_to_contain_text("workspace: shop")
+    # selection
+    page.goto(f"{LIST}?status=partial")
+    page.locator("#runs tbody input[name=run]").first.check()
+    expect(page.locator("#rm-count")).to_have_text("1 selected")
+    page.locator("#rm-all").check()
+    expect(page.locator("#rm-count")).to_have_text("3 selected")
+    page.locator("#rm-all").uncheck()
+    expect(page.locator("#rm-count")).to_have_text("")
+    # deletion
+    page.locator("#runs tbody tr", has_text="Orders of Wednesday").locator("input[name=run]").check()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator("#content")).to_contain_text("Delete 1 run?")
+    expect(page.locator("#content")).to_contain_text("21 states")
+    page.get_by_role("link", name="No, take me back").click()
+    expect(page.locator("#runs tbody tr")).to_have_count(3)
+    page.locator("#runs tbody tr", has_text="Orders of Wednesday").locator("input[name=run]").check()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Yes, 1 run").click()
+    expect(page.locator(".messagelist")).to_contain_text("1 run was deleted.")
+    expect(page.locator("#runs tbody tr")).to_have_count(2)
+    assert not Run.objects.filter(pk=world["recovered"].pk).exists()
+
+
+def test_the_same_without_javascript(open_as, world):
+    page = open_as(scripts=False)
+    page.goto(LIST)
+    page.fill("#rm-search", "monday")
+    page.select_option("select[name=workspace]", "shop")
+    page.get_by_role("button", name="Filter").click()
+    assert rows(page) == 2
+    page.locator("input[name=run]").first.check()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_role("button", name="Archive", exact=True).click()
+    page.get_by_role("button", name="Yes, 1 run").click()
+    expect(page.locator(".messagelist")).to_contain_text("1 run was archived.")
+    assert rows(page) == 1
+    page.locator("#runs tbody th a").first.click()
+    expect(page.locator("#content")).to_contain_text("ConnectionError: billing.example did not answer")
+    for tab in ("Timeline", "States", "Logs", "Data", "Checkpoints", "Lineage", "History"):
+        page.get_by_role("link", name=tab, exact=True).click()
+        expect(page.locator(".rm-tabs [aria-current]")).to_have_text(tab)
+    page.goto(f"/admin/run-manager/run/{world['waiting'].pk}/")
+    page.get_by_label("yes").check()
+    page.get_by_role("button", name="Answer").click()
+    expect(page.locator(".messagelist")).to_contain_text("Approve was answered.")
+
+
+def test_seed_002_a_run_is_run_again_from_its_row(open_as, world):
+    page = open_as()
+    page.goto(f"{LIST}?search=monday")
+    page.get_by_role("link", name="Rerun Orders of Monday", exact=True).click()
+    expect(page.locator("#content")).to_contain_text("again?")
+    page.get_by_label("what failed, and what comes after it").check()
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator(".rm-summary")).to_contain_text("5 states would run again")
+    expect(page.locator(".rm-summary")).to_contain_text("16 would be reused")
+    page.get_by_role("button", name="Rerun", exact=True).click()
+    expect(page.locator("#rm-head")).to_contain_text("rerun of Orders of Monday")
+    made = Run.objects.latest("pk")
+    assert page.url.endswith(f"/run/{made.pk}/")
+    assert State.objects.filter(run=made, reused__isnull=False).count() == 16
+    page.get_by_role("link", name="Lineage", exact=True).click()
+    expect(page.locator("tr.rm-this")).to_contain_text("taken over")
+    page.get_by_role("link", name="Compare", exact=True).last.click()
+    expect(page.locator(".rm-summary")).to_contain_text("Same graph, version 1.")
+
+
+def test_pages_follow_a_run_to_its_end_and_then_stop_asking(open_as, world):
+    run = world["queued"]
+    page, listing = open_as(), open_as()
+    page.goto(f"/admin/run-manager/run/{run.pk}/")
+    listing.goto(LIST)
+    expect(page.locator("#rm-head .rm-badge")).to_contain_text("queued")
+    expect(page.locator(".rm-why")).to_contain_text("no cluster is running", timeout=15_000)
+    row = listing.locator(f"#run-{run.pk}")
+    row.locator("input[name=run]").check()
+    drained()
+    expect(page.locator("#rm-head .rm-badge")).to_contain_text("partial")
+    expect(page.locator(".rm-failure")).to_contain_text("billing.example did not answer")
+    expect(page.locator('.rm-node[data-node="invoice"]')).to_have_class(re.compile("rm-failed"))
+    assert page.locator("#rm-now").get_attribute("hx-get") is None
+    expect(row.locator(".rm-badge")).to_contain_text("partial")
+    expect(row.locator("input[name=run]")).to_be_checked()
+    start_run(run.graph, RunOptions(name="The newest"))
+    expect(listing.locator("#rm-live")).to_contain_text("1 new run", timeout=15_000)
+
+
+def test_a_log_is_followed(open_as, world):
+    run = world["queued"]
+    page = open_as()
+    page.goto(f"/admin/run-manager/run/{run.pk}/logs/")
+    expect(page.locator("#rm-log li[id]")).to_have_count(1)
+    drained()
+    expect(page.locator("#rm-log")).to_contain_text("invoice failed")
+    expect(page.locator("#rm-log .rm-tail")).to_have_count(0)
+
+
+def test_many_runs_go_in_the_background_and_the_page_shows_how_far(open_as):
+    from runs import operations
+
+    page = open_as()
+    page.goto(LIST)
+    page.locator("#rm-everything").check()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator("#content")).to_contain_text("still active")
+    page.get_by_role("button", name=re.compile("^Yes, ")).click()
+    expect(page.locator("#operation")).to_contain_text("failed")
+    operation = BulkOperation.objects.get()
+    assert operation.over
+    expect(page.locator("#operation")).to_contain_text("cancel it first")
+    slow = operations.ask("archive", {}, operations.caller_of(operation))
+    page.goto(f"/admin/run-manager/operations/{slow.pk}/")
+    expect(page.locator("#operation")).to_contain_text("it waits for a cluster")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#operation")).to_contain_text("stopping")
+    threading.Thread(target=lambda: (operations.carry_on(5), connections.close_all())).start()
+    expect(page.locator("#operation")).to_contain_text("left alone")
+
+
+def test_keys(open_as):
+    page = open_as()
+    page.goto(LIST)
+    page.keyboard.press("/")
+    expect(page.locator("#rm-search")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.locator("h1").click()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    expect(page.locator("#rm-count")).to_have_text("1 selected")
+    expect(page.locator("#runs tbody tr").nth(1).locator("input")).to_be_checked()
+    page.keyboard.press("o")
+    expect(page.locator("#rm-head")).to_be_visible()
+
+
+def test_seed_000_run_states(open_as, world):
+    page = open_as()
+    page.goto("/admin/run-states/")
+    page.get_by_text("Start a run").click()
+    page.select_option("#id_graph", label="shop/orders")
+    page.fill("#id_run_id", "run_by_hand")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator(".messagelist")).to_contain_text("was started")
+    expect(page.locator("#states")).to_contain_text("run_by_hand")
+    page.goto("/admin/run-states/")
+    page.get_by_role("link", name="Orders of Monday", exact=True).click()
+    page.get_by_role("link", name=re.compile("ERRORED")).click()
+    assert page.locator("#content tbody tr").count() == 5
+    page.get_by_text("Inputs", exact=True).first.click()
+    expect(page.locator("details[open] pre").first).to_contain_text("billing.example")
