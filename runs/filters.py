@@ -159,7 +159,7 @@ class ManagerFilter(django_filters.FilterSet):
 
     def __init__(self, data: Mapping[str, Any], queryset: QuerySet[Run]) -> None:
         """Only the filters that are asked for are made: making all of them takes longer than reading a page of runs."""
-        self.base_filters = {name: each for name, each in type(self).base_filters.items() if name in data}
+        self.__dict__["base_filters"] = {name: each for name, each in type(self).base_filters.items() if name in data}
         super().__init__(data, queryset=queryset)
 
     def with_text(self, queryset: QuerySet[Run], name: str, text: str) -> QuerySet[Run]:

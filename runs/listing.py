@@ -120,9 +120,9 @@ def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
 
 _SKIP = """
     WITH RECURSIVE found (value) AS (
-        SELECT min({column}) FROM runs_run WHERE {column} <> '' AND {{seen}}
+        SELECT min({column}) FROM runs_run WHERE {column} > '' AND {{seen}}
         UNION ALL
-        SELECT (SELECT min({column}) FROM runs_run WHERE {column} > found.value AND {column} <> '' AND {{seen}}) FROM found WHERE found.value IS NOT NULL
+        SELECT (SELECT min({column}) FROM runs_run WHERE {column} > found.value AND {{seen}}) FROM found WHERE found.value IS NOT NULL
     ) SELECT value FROM found WHERE value IS NOT NULL LIMIT {limit}
 """
 _DISTINCT = {column: _SKIP.format(column=column, limit=MAX_CHOICES) for column in ("username", "workspace")}

@@ -122,7 +122,7 @@ class Run(models.Model):
             models.Index(fields=["-created_at", "-id"], condition=Q(archived_at=None), name="run_newest"),
             models.Index(fields=["-created_at", "-id"], condition=Q(archived_at__isnull=False), name="run_archived"),
             models.Index(fields=["namespace", "-created_at", "-id"], name="run_newest_of_namespace"),
-            models.Index(fields=["status", "-id"], condition=Q(archived_at=None), name="run_by_status"),
+            models.Index(fields=["status", "-created_at", "-id"], condition=Q(archived_at=None), name="run_by_status"),
             models.Index(fields=["graph", "-id"], name="run_of_graph"),
             models.Index(fields=["username", "-created_at", "-id"], name="run_of_user"),
             models.Index(fields=["workspace", "-created_at", "-id"], name="run_of_workspace"),

@@ -34,7 +34,7 @@ class RowShape(serializers.Serializer):
 
 class RowsShape(serializers.Serializer):
     runs = RowShape(many=True)
-    total = serializers.IntegerField()
+    total = serializers.IntegerField(allow_null=True)
     page = serializers.IntegerField()
     page_size = serializers.IntegerField()
     notices = serializers.ListField(child=serializers.CharField(), help_text="What of the search was not understood, and searched as text.")
@@ -71,7 +71,11 @@ class AdminView(View):
         return Run.objects.visible_to(self.caller)
 
 
-PAGES = [OpenApiParameter("page", int, description="from 1"), OpenApiParameter("page_size", int, description="1–200, default 50")]
+PAGES = [
+    OpenApiParameter("count", str, enum=["none"], description="none: don't count the total; it is null then"),
+    OpenApiParameter("page", int, description="from 1"),
+    OpenApiParameter("page_size", int, description="1–200, default 50"),
+]
 FILTERS = [OpenApiParameter(name, str, description=each.extra.get("help_text", "")) for name, each in ManagerFilter.base_filters.items()]
 
 
@@ -82,13 +86,17 @@ class ManagerRunsView(AdminView):
         page, size = number(request.query_params.get("page", "1")), number(request.query_params.get("page_size", "50"))
         if page is None or not 1 <= page <= 10**9 or size is None or not 1 <= size <= MAX_SIZE:
             raise errors.Malformed(f"page is a number from 1, page_size one from 1 to {MAX_SIZE}.")
-        if unknown := request.query_params.keys() - ManagerFilter.base_filters.keys() - {"page", "page_size"}:
+        if unknown := request.query_params.keys() - ManagerFilter.base_filters.keys() - {"page", "page_size", "count"}:
             raise errors.Malformed([{"loc": ["query", name], "msg": "There is no such filter.", "type": "value_error"} for name in sorted(unknown)])
         runs = filters.found(request.query_params, self.runs())
         rows = listing.run_page(runs, (page - 1) * size, size).values_list(*COLUMNS)
-        total = listing.total(runs, f"manager {self.caller.namespaces} {sorted(request.query_params.lists())}")
+        total = None if request.query_params.get("count") == "none" else self._total(runs, request)
         notices = searching.parse(request.query_params.get("search", "")).notices
         return Response({"runs": [_row(*row) for row in rows], "total": total, "page": page, "page_size": size, "notices": notices})
+
+    def _total(self, runs: Any, request: Request) -> int:
+        asked = sorted(each for each in request.query_params.lists() if each[0] not in ("page", "page_size", "count"))
+        return listing.total(runs, f"manager {self.caller.namespaces} {asked}")
 
     @extend_schema(operation_id="run_manager_delete", parameters=[NAMESPACE], request=IdsShape, responses={200: DeletedShape, **REFUSALS})
     def delete(self, request: Request) -> Response:

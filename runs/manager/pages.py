@@ -20,8 +20,8 @@ RANGES = {"15m": "last 15 minutes", "1h": "last hour", "24h": "last 24 hours", "
 ORDERINGS = {
     "-time": ("-created_at", "-id"),
     "time": ("created_at", "id"),
-    "status": ("status", "-id"),
-    "-status": ("-status", "id"),
+    "status": ("status", "-created_at", "-id"),
+    "-status": ("-status", "created_at", "id"),
 }
 OWN = ("page", "page_size", "ordering", "cols", "view")  # what is no filter
 TABS: dict[str, dict[str, str]] = {

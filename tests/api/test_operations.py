@@ -100,6 +100,7 @@ def test_unknown_filters_are_refused_and_unknown_words_said(admin, ended):
     status, answer = admin("GET", "/admin/run-manager/runs?colour=red")
     assert status == 422
     assert answer["detail"][0]["loc"] == ["query", "colour"]
+    assert admin("GET", "/admin/run-manager/runs?count=none")[1]["total"] is None
     answer = admin("GET", "/admin/run-manager/runs?search=what:ever")[1]
     assert answer["runs"] == []
     assert "was searched as text" in answer["notices"][0]
