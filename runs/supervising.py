@@ -19,7 +19,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
-from runs import deleting, operations, queueing, reporting, rerunning, rescuing, scheduling, templating
+from runs import carrying, deleting, queueing, reporting, rerunning, rescuing, scheduling, templating
 from runs.models import Cluster
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Supervisor:
             self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, time()))
             self._every("prune", 3600, queueing.prune)
             self._every("traces", 60, deleting.sweep)
-            self._every("exports", 3600, operations.forget_files)
+            self._every("exports", 3600, carrying.forget_files)
             stuck = self._stuck()
         except (OperationalError, InterfaceError) as error:
             log.warning("the database is away: %s", error)
@@ -145,7 +145,7 @@ class Supervisor:
 
 def _hint_what_waits() -> None:
     rescuing.hint_ready()
-    if operations.waiting():
+    if carrying.waiting():
         queueing.hint()
 
 

@@ -3,7 +3,7 @@
 import os
 from time import time
 
-from runs import operations, queueing, sql
+from runs import carrying, queueing, sql
 from runs.executing import Executor
 
 PULSE_LIVES_SECONDS = 3.0
@@ -22,7 +22,7 @@ def drain() -> None:
     """Run what is ready and carry on with bulk operations, for some seconds; hints again if work is left."""
     worker = executor()
     worker.drain()
-    if operations.waiting() and operations.carry_on():
+    if carrying.waiting() and carrying.carry_on():
         queueing.hint()
     if worker.tainted:
         queueing.hint()

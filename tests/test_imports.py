@@ -26,7 +26,8 @@ LAYERS = [
         "bundling",
     },
     {"searching", "filters", "listing", "exporting"},
-    {"operations", "comparing", "verifying", "overview"},
+    {"operations"},
+    {"carrying", "comparing", "verifying", "overview"},
     {"tasks", "supervising", "picture"},
     {"api", "manager", "admin", "management"},
 ]

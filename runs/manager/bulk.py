@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from graphs import errors
 from graphs.access import SAID
-from runs import exporting, operations, statuses
+from runs import carrying, exporting, operations, statuses
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.addresses import back_to
 from runs.manager.forms import labels_of
@@ -95,7 +95,7 @@ def _begin(request: HttpRequest, action: str, query: dict[str, Any], back: str) 
     except errors.StateManagerError as error:
         messages.error(request, str(error))
         return redirect(back)
-    operations.carry_out(operation)
+    carrying.carry_out(operation)
     if operation.over and not operation.failed and action != "export":
         plural = "s were" if operation.done != 1 else " was"
         messages.success(request, f"{operation.done} run{plural} {operations.ACTIONS[action].done}.")
@@ -144,7 +144,7 @@ def steer_operation(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         if verb == "stop":
             operations.stop(found, caller_of(request))
         else:
-            found = operations.carry_out(operations.retry(found, caller_of(request)))
+            found = carrying.carry_out(operations.retry(found, caller_of(request)))
     except errors.StateManagerError as error:
         messages.error(request, str(error))
     return redirect("run_manager_operation", found.pk)

@@ -1,8 +1,6 @@
 """A run's page: what went wrong first, then its picture, and behind tabs everything else that is known of it."""
 
 import json
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -17,19 +15,19 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from graphs.access import SAID, Caller
-from runs import bundling, explaining, listing, picture, redacting, statuses, trees
+from runs import bundling, explaining, picture, redacting, statuses, trees
 from runs.manager import schema_forms, timeline
 from runs.manager.access import caller_of, in_admin, may_of, staff_page
-from runs.manager.steering import run_for
+from runs.manager.logs import log_page
+from runs.manager.steering import run_for, uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, State, Tombstone
 
 TABS = {
     "overview": "Overview", "timeline": "Timeline", "states": "States", "logs": "Logs", "data": "Data", "checkpoints": "Checkpoints",
     "lineage": "Lineage", "history": "History",
 }  # fmt: skip
-STATES, LINES, ROWS, FAILURES, MOST_FAILURES = 100, 500, 100, 5, 200
+STATES, ROWS, FAILURES, MOST_FAILURES = 100, 100, 5, 200
 SHOWN_SECONDS = 10
-LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -137,17 +135,17 @@ def _failures(run: Run) -> list[tuple[State, int]]:
 
 
 def _timeline(request: HttpRequest, run: Run) -> dict[str, Any]:
-    return {"timeline": timeline.timeline_of(run, _state_id(request.GET.get("after", "")))}
+    return {"timeline": timeline.timeline_of(run, uuid_of(request.GET.get("after", "")))}
 
 
 def _states(request: HttpRequest, run: Run) -> dict[str, Any]:
     """A page of states: of one status, one node, or the one that is named."""
-    status, node, one = request.GET.get("status", ""), request.GET.get("node", ""), _state_id(request.GET.get("state", ""))
+    status, node, one = request.GET.get("status", ""), request.GET.get("node", ""), uuid_of(request.GET.get("state", ""))
     states: QuerySet[State] = run.states.order_by("pk")
     states = states.filter(status=status) if status in statuses.STATE_STATUSES else states
     states = states.filter(identifier=node) if node else states
     states = states.filter(pk=one) if one else states
-    after = _state_id(request.GET.get("after", ""))
+    after = uuid_of(request.GET.get("after", ""))
     found = list((states.filter(pk__gt=after) if after else states)[: STATES + 1])
     State.objects.fill_inputs(found)
     payloads = caller_of(request).can("payloads", run.namespace_id)
@@ -155,81 +153,6 @@ def _states(request: HttpRequest, run: Run) -> dict[str, Any]:
         state.inputs, state.outputs = redacting.shown(state.inputs, payloads), redacting.shown(state.outputs, payloads)
     counts = sorted(State.objects.filter(run=run).summary().items())
     return {"counts": counts, "status": status, "node": node, "states": found[:STATES], "next": found[STATES - 1].pk if len(found) > STATES else None}
-
-
-def _state_id(text: str) -> str:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        return ""
-
-
-def lines_of(run: Run, query: Any) -> QuerySet[LogLine]:
-    """The lines that a query asks for: `level` and above, `node`, `state`, and `q`, a part of the text in any case."""
-    found = LogLine.objects.filter(run=run)
-    level = query.get("level", "")
-    found = found.filter(level__in=LEVELS[LEVELS.index(level) :]) if level in LEVELS else found
-    found = found.filter(identifier=query["node"]) if query.get("node") else found
-    found = found.filter(state=state) if (state := _state_id(query.get("state", ""))) else found
-    return found.filter(message__icontains=query["q"].replace("\x00", "")) if query.get("q") else found
-
-
-def _logs(request: HttpRequest, run: Run) -> dict[str, Any]:
-    """A page of lines: the first, those after a line, or the last ones."""
-    if not caller_of(request).can("payloads", run.namespace_id):
-        return {"lines": [], "hidden": True}
-    query = request.GET.copy()
-    after = int(text) if (text := query.get("after", "")).isascii() and text.isdigit() and len(text) < 19 else 0
-    found = lines_of(run, query)
-    if query.get("tail"):
-        lines = sorted(found.order_by("-pk")[:LINES], key=lambda line: line.pk)
-        more = False
-    else:
-        lines = list(found.filter(pk__gt=after).order_by("pk")[: LINES + 1])
-        lines, more = lines[:LINES], len(lines) > LINES
-    for name in ("after", "tail", "since"):
-        query.pop(name, None)
-    narrowed = any(query.get(name) for name in ("q", "level", "node", "state"))
-    return {
-        "lines": lines, "more": more, "after": after, "last": lines[-1].pk if lines else after, "levels": LEVELS, "query": query,
-        "link": query.urlencode(), "hits": listing.lines_up_to(found) if narrowed else run.log_count, "narrowed": narrowed,
-        "nodes": sorted(run.tally),
-    }  # fmt: skip
-
-
-@require_GET
-@staff_page("payloads")
-def more_lines(request: HttpRequest, pk: int) -> HttpResponse:
-    """The lines after one, for a page that follows the log; 286 once the run has ended and nothing is left."""
-    run = run_for(request, pk)
-    caller_of(request).require("payloads", run.namespace_id)
-    context = {"run": run, **_logs(request, run)}
-    over = run.ended and not context["more"]
-    if not context["lines"] and not over:
-        return HttpResponse(status=304)
-    return render(request, "run_manager/run/_lines.html", {**context, "following": not over}, status=286 if over else 200)
-
-
-@require_GET
-@staff_page("payloads")
-def download_logs(request: HttpRequest, pk: int, form: str) -> StreamingHttpResponse:
-    """All lines that the query asks for, as text or as JSON Lines."""
-    run = run_for(request, pk)
-    caller_of(request).require("payloads", run.namespace_id)
-    lines = lines_of(run, request.GET).order_by("pk").iterator(chunk_size=1000)
-    content = _as_text(lines) if form == "log" else _as_json(lines)
-    kind = "text/plain; charset=utf-8" if form == "log" else "application/x-ndjson"
-    return StreamingHttpResponse(content, content_type=kind, headers={"Content-Disposition": f'attachment; filename="run-{pk}.{form}"'})
-
-
-def _as_text(lines: Iterator[LogLine]) -> Iterator[str]:
-    return (f"{line.created_at:%Y-%m-%dT%H:%M:%S.%fZ} {line.level:<7} {line.identifier or '-'} {line.message}\n" for line in lines)
-
-
-def _as_json(lines: Iterator[LogLine]) -> Iterator[str]:
-    for line in lines:
-        values = {"at": line.created_at.isoformat(), "level": line.level, "node": line.identifier or None, "attempt": line.attempt, "message": line.message}
-        yield f"{json.dumps(values, ensure_ascii=False)}\n"
 
 
 def _data(request: HttpRequest, run: Run) -> dict[str, Any]:
@@ -254,7 +177,7 @@ def _history(request: HttpRequest, run: Run) -> dict[str, Any]:
 
 
 _CONTENT = {
-    "overview": _overview, "timeline": _timeline, "states": _states, "logs": _logs, "data": _data, "checkpoints": _checkpoints,
+    "overview": _overview, "timeline": _timeline, "states": _states, "logs": log_page, "data": _data, "checkpoints": _checkpoints,
     "lineage": _lineage, "history": _history,
 }  # fmt: skip
 

@@ -31,6 +31,14 @@ def run_for(request: HttpRequest, pk: int) -> Run:
     return get_object_or_404(Run.objects.visible_to(caller_of(request)).select_related("graph__current", "version", "namespace", "dataset", "parent"), pk=pk)
 
 
+def uuid_of(text: str) -> str:
+    """A state's id from a query; "" for what can't be one."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return ""
+
+
 def told(error: errors.StateManagerError) -> str:
     """The error with everything that it lists."""
     return "; ".join([str(error), *map(str, error.extra.get("errors", []))])

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from graphs import keys
 from graphs.access import SYSTEM
-from runs import deleting, operations
+from runs import carrying, deleting, operations
 from runs.context import run_folder
 from runs.models import BulkOperation, Checkpoint, Run, Tombstone
 from runs.rerunning import rerun
@@ -45,7 +45,7 @@ def test_an_operation_is_previewed_asked_for_and_looked_at(admin, ended):
     assert admin.response["Location"] == f"{BULK}/{made['id']}"
     again = admin("POST", BULK, {"action": "delete", "filter": {"status": "completed"}, "asked": "6f1f1c9e-0c1f-4a57-8a53-0d7d8f0c9a11"})[1]
     assert again["id"] == made["id"]
-    operations.carry_on(60)
+    carrying.carry_on(60)
     assert admin("GET", f"{BULK}/{made['id']}")[1]["done"] == 5
     results = admin("GET", f"{BULK}/{made['id']}/results?limit=3")[1]
     assert [row["id"] for row in results["results"]] == ["thread_4", "thread_3", "thread_2"]

@@ -171,7 +171,7 @@ def deleted() -> dict[str, float]:
     from django.test import Client
 
     from graphs.access import caller_of_command
-    from runs import operations
+    from runs import carrying, operations
 
     first = LARGE * 10
     fill(first, first + DELETED - 1, STATES_EACH, "doomed")
@@ -194,7 +194,7 @@ def deleted() -> dict[str, float]:
     thread.start()
     began = perf_counter()
     operation = operations.ask("delete", {"label": ["batch=doomed"]}, caller_of_command(), {"active": "delete"})
-    while operations.carry_on(10):
+    while carrying.carry_on(10):
         pass
     seconds = perf_counter() - began
     over.set()

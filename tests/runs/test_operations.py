@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from graphs import errors
 from graphs.access import SYSTEM, Caller
-from runs import deleting, operations, statuses
+from runs import carrying, deleting, operations, statuses
 from runs.context import run_folder
 from runs.models import AuditEntry, BulkOperation, BulkResult, LogLine, Run, State, Tombstone
 from runs.starting import RunOptions, start_outside, start_run
@@ -31,7 +31,7 @@ def ended(namespace):
 
 
 def carried(operation):
-    while operations.carry_on(60):
+    while carrying.carry_on(60):
         pass
     operation.refresh_from_db()
     return operation
@@ -108,12 +108,12 @@ def test_a_taken_over_operation_touches_no_run_twice(publish, run_graph):
     """The worker that lost the operation finds out with its next run, and what it did to that one is undone."""
     runs = [run_graph("a", RunOptions(run_id=f"r{at}")) for at in range(3)]
     operation = operations.ask("rerun", {"pk": [run.pk for run in runs]}, COMMAND)
-    slow = operations._take(BulkOperation.objects.filter(pk=operation.pk))
+    slow = carrying._take(BulkOperation.objects.filter(pk=operation.pk))
     assert slow is not None
     BulkOperation.objects.filter(pk=operation.pk).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
     carried(operation)
     assert operation.done == 3
-    operations.work(slow, float("inf"))
+    carrying.work(slow, float("inf"))
     assert Run.objects.filter(trigger="rerun").count() == 3
     assert BulkResult.objects.count() == 3
 
@@ -131,7 +131,7 @@ def test_labels_status_and_export(namespace, ended):
     with default_storage.open(export.file) as file:
         assert file.read().count(b"\n") == 29
     BulkOperation.objects.update(finished_at=timezone.now() - timedelta(days=2))
-    assert operations.forget_files() == 1
+    assert carrying.forget_files() == 1
     assert not default_storage.exists(export.file)
 
 

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs import errors
 from graphs.access import caller_of_command
-from runs import operations
+from runs import carrying, operations
 from runs.models import BulkOperation
 
 
@@ -42,7 +42,7 @@ class Command(BaseCommand):
     def _carry_out(self, operation: BulkOperation) -> None:
         """Work on it here, together with whatever cluster takes it up first."""
         while not operation.over:
-            if not operations.carry_on(1.0):
+            if not carrying.carry_on(1.0):
                 sleep(0.2)
             operation.refresh_from_db()
             self.stderr.write(f"{operation.done + operation.failed:,} of {operation.total:,}")
