@@ -27,7 +27,7 @@ PERMISSIONS = {
 SAID = {
     "view": "view runs",
     "payloads": "see inputs, outputs and logs of runs",
-    "start": "start runs",
+    "start": "start runs, or store graphs and datasets",
     "rerun": "rerun runs",
     "cancel": "cancel, pause, resume, retry and answer runs",
     "change": "archive and label runs",

@@ -45,6 +45,7 @@ def store(
     namespace: Namespace, name: str, resolved: Mapping[str, Any], problems: Iterable[Problem], caller: Caller, note: str = "", by_template: bool = False
 ) -> Graph:
     """Make a resolved definition the graph's current version. One with problems is kept, too, but no run starts with it."""
+    caller.require("start", namespace.pk)
     graph, _ = Graph.objects.get_or_create(namespace=namespace, name=names.checked("graph", name))
     return _add_version(locked(graph), resolved, problems, caller, note, by_template)
 

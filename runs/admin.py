@@ -34,7 +34,11 @@ class RunAdmin(FastList):
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         """A run has a page of its own."""
-        return redirect("run_page", int(object_id)) if object_id.isdigit() else super().change_view(request, object_id, form_url, extra_context)
+        return (
+            redirect("run_page", int(object_id))
+            if object_id.isascii() and object_id.isdigit()
+            else super().change_view(request, object_id, form_url, extra_context)
+        )
 
     @admin.display(description="run id", ordering="run_id")
     def short_id(self, run: Run) -> str:

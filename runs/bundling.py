@@ -31,11 +31,16 @@ def bundle(run: Run, caller: Caller) -> Iterator[str]:
             "parent": run.parent.run_id if run.parent else None,
             **{name: redacting.shown(getattr(run, name), allowed) for name in ("initial_data", "store", "metadata", "data", "sop")},
         },
-        "graph": {"name": run.graph.name, "version": run.version.number, "definition": run.version.definition} if run.graph and run.version else None,
+        "graph": {"name": run.graph.name, "version": run.version.number, "definition": redacting.shown(run.version.definition)}
+        if run.graph and run.version
+        else None,
     }
     yield f"{_dump(head)[:-1]}"
-    for name, rows in (("states", _states(run, allowed)), ("logs", _logs(run, allowed)), ("artifacts", _artifacts(run)), ("checkpoints", _checkpoints(run)),
-                       ("audit", _audit(run))):  # fmt: skip
+    parts = {
+        "states": _states(run, allowed), "logs": _logs(run, allowed), "artifacts": _artifacts(run), "checkpoints": _checkpoints(run, allowed),
+        "audit": _audit(run),
+    }  # fmt: skip
+    for name, rows in parts.items():
         yield f', "{name}": ['
         for at, row in enumerate(rows):
             yield f"{', ' if at else ''}{_dump(row)}"
@@ -63,10 +68,10 @@ def _artifacts(run: Run) -> Iterable[dict[str, Any]]:
         yield {**row}
 
 
-def _checkpoints(run: Run) -> Iterable[dict[str, Any]]:
+def _checkpoints(run: Run, allowed: bool) -> Iterable[dict[str, Any]]:
     found = run.checkpoints.order_by("pk").annotate(size=Length("body"))
     for row in found.values("ns", "checkpoint_id", "parent_checkpoint_id", "type", "metadata", "size").iterator(chunk_size=PIECE):
-        yield {**row}
+        yield {**row, "metadata": redacting.shown(row["metadata"], allowed)}
 
 
 def _audit(run: Run) -> Iterable[dict[str, Any]]:

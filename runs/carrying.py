@@ -75,8 +75,8 @@ def _take(operations: QuerySet[BulkOperation]) -> BulkOperation | None:
 
 def work(operation: BulkOperation, until: float) -> None:
     """Do batches until the time is over, the operation is, or somebody else took it."""
-    caller, kind = caller_of(operation), ACTIONS[operation.action]
     try:
+        caller, kind = caller_of(operation), ACTIONS[operation.action]
         while monotonic() < until:
             operation.refresh_from_db(fields=["stop_asked"])
             batch = [] if operation.stop_asked else _batch(operation, caller)
@@ -92,6 +92,11 @@ def work(operation: BulkOperation, until: float) -> None:
         BulkOperation.objects.filter(pk=operation.pk, token=operation.token).update(lease_expires_at=None)
     except _Lost:
         return
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # it would break again and again, and hold up the operations behind it
+        log.exception("operation %s could not go on", operation.pk)
+        _end(operation, f"{type(error).__name__}: {error}")
 
 
 def _batch(operation: BulkOperation, caller: Caller) -> list[Run]:
@@ -190,10 +195,10 @@ def _record(operation: BulkOperation, results: Sequence[BulkResult], cursor: int
     BulkResult.objects.bulk_create(results)
 
 
-def _end(operation: BulkOperation) -> None:
-    status = BulkOperation.Status.STOPPED if operation.stop_asked else BulkOperation.Status.DONE
+def _end(operation: BulkOperation, error: str = "") -> None:
+    status = BulkOperation.Status.STOPPED if operation.stop_asked or error else BulkOperation.Status.DONE
     mine = BulkOperation.objects.filter(pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING)
-    mine.update(status=status, finished_at=timezone.now(), lease_expires_at=None)
+    mine.update(status=status, error=error, finished_at=timezone.now(), lease_expires_at=None)
 
 
 def caller_of(operation: BulkOperation) -> Caller:

@@ -95,21 +95,22 @@ class Comparison:
 
 def compare(a: Run, b: Run, payloads: bool = True) -> Comparison:
     """Compare two runs; without `payloads` their inputs and outputs are not shown."""
-    sides = _nodes(a), _nodes(b)
+    sides = _nodes(a, payloads), _nodes(b, payloads)
     order = dict.fromkeys([*_order(a), *_order(b), *sides[0], *sides[1]])
     pairs = [_pair(node, sides[0].get(node, NodeSide()), sides[1].get(node, NodeSide())) for node in order]
     divergence = next((pair for pair in pairs if not pair.same), None)
     given = [redacting.shown(run.initial_data, payloads) for run in (a, b)]
     inputs = some_differences(*given)
-    definition = some_differences(a.version.definition, b.version.definition) if a.version and b.version and a.version_id != b.version_id else []
-    return Comparison(_summary(a, b, inputs, divergence), _metadata(a, b), inputs, definition, pairs, divergence)
+    other = a.version and b.version and a.version_id != b.version_id
+    definition = some_differences(*(redacting.shown(run.version.definition) for run in (a, b) if run.version)) if other else []
+    return Comparison(_summary(a, b, inputs, divergence, payloads), _metadata(a, b), inputs, definition, pairs, divergence)
 
 
 def _order(run: Run) -> Sequence[str]:
     return run.version.plan.order if run.version else ()
 
 
-def _nodes(run: Run) -> dict[str, NodeSide]:
+def _nodes(run: Run, payloads: bool) -> dict[str, NodeSide]:
     found: dict[str, NodeSide] = {}
     folder = f"{run_folder(run.pk)}/"
     states = State.objects.filter(run=run).exclude(status=statuses.RETRY_CREATED).order_by("path", "pk")
@@ -118,7 +119,7 @@ def _nodes(run: Run) -> dict[str, NodeSide]:
         side = found.setdefault(identifier, NodeSide())
         side.statuses[status] += 1
         side.attempts += retried + 1
-        side.outputs.append(_without_places(outputs, folder))
+        side.outputs.append(_without_places(outputs, folder) if payloads else None)
         side.error = side.error or error
         if started and finished:
             side.took += finished - started
@@ -166,9 +167,15 @@ def _states(run: Run) -> int:
     return run.pending_count + run.success_count + run.errored_count + run.retried_count + run.cancelled_count
 
 
-def _summary(a: Run, b: Run, inputs: Sequence[Difference], divergence: NodePair | None) -> list[str]:
+def _summary(a: Run, b: Run, inputs: Sequence[Difference], divergence: NodePair | None, payloads: bool) -> list[str]:
     said = [_graphs(a, b)]
-    said.append("The inputs are the same." if not inputs else f"{len(inputs)}{'+' if len(inputs) == MOST_DIFFERENCES else ''} inputs differ.")
+    said.append(
+        "You may not see the inputs."
+        if not payloads
+        else "The inputs are the same."
+        if not inputs
+        else f"{len(inputs)}{'+' if len(inputs) == MOST_DIFFERENCES else ''} inputs differ."
+    )
     if divergence is None:
         said.append("Every node did the same.")
     else:

@@ -40,7 +40,7 @@ class Kept:
 def delete_run(run: Run, caller: Caller = SYSTEM) -> None:
     """Delete a run that has ended. Raises Conflict while it is active, NotFound when it is gone."""
     caller.require("delete", run.namespace_id)
-    if kept := delete_runs([run.pk], caller):
+    if kept := try_one_by_one([run.pk], caller):
         if kept[0].code == "gone":
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         allowed = {"allowed": list(statuses.RUN_ACTIONS[run.status])} if kept[0].code == "active" else {}

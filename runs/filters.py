@@ -183,10 +183,11 @@ def found(query: QueryDict, runs: QuerySet[Run]) -> QuerySet[Run]:
     return asked.qs
 
 
-def frozen(query: Mapping[str, Any]) -> dict[str, Any]:
-    """The query with relative times made absolute, so that it means the same later."""
-    kept = {name: value for name, value in query.items() if name in ManagerFilter.base_filters and value not in ("", [""])}
+def frozen(query: QueryDict) -> dict[str, list[str]]:
+    """The query with relative times made absolute, so that it means the same later. It has been read before (`found`)."""
+    kept = {name: values for name, values in query.lists() if any(values)}
     if since := kept.pop("since", None):
-        moment = searching.since(since[-1] if isinstance(since, list) else since)
-        kept["created_after"] = [max([moment.isoformat(), *kept.get("created_after", [])])]
+        asked = ManagerFilter(query, queryset=Run.objects.none())
+        after = asked.form.cleaned_data.get("created_after") if asked.is_valid() else None
+        kept["created_after"] = [max(filter(None, [searching.since(since[-1]), after])).isoformat()]
     return kept

@@ -84,7 +84,7 @@ def total_up_to(runs: QuerySet[Run], most: int, key: str) -> int:
     return kept(("up to", key), lambda: runs.order_by().values("pk")[:most].count(), lambda count: count > EXACT_COUNT // 10)
 
 
-_REVISIONS = "SELECT id, revision FROM runs_run WHERE {among} AND {seen} UNION ALL SELECT max(id), -1 FROM runs_run"
+_REVISIONS = "SELECT id, revision FROM runs_run WHERE {among} AND {seen} UNION ALL SELECT max(id), -1 FROM runs_run WHERE {seen}"
 
 
 def revisions(caller: Caller, pks: Iterable[int]) -> tuple[int, dict[int, int]]:
@@ -93,7 +93,7 @@ def revisions(caller: Caller, pks: Iterable[int]) -> tuple[int, dict[int, int]]:
     seen = "true"
     if caller.namespaces is not None:
         seen = sql.among("namespace_id", "bigint")
-        params.append(sql.choices(sorted(caller.namespaces)))
+        params += [sql.choices(sorted(caller.namespaces))] * 2
     rows = sql.run(_REVISIONS.format(among=sql.among("id", "bigint"), seen=seen), params)
     last = max((pk or 0 for pk, revision in rows if revision == -1), default=0)
     return last, {pk: revision for pk, revision in rows if revision != -1}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from graphs import errors
@@ -18,7 +19,7 @@ def archive_run(run: Run, caller: Caller, archived: bool = True) -> Run:
     caller.require("change", run.namespace_id)
     with transaction.atomic():
         found = Run.objects.filter(pk=run.pk, status__in=statuses.ENDED_RUNS, archived_at__isnull=archived)
-        if not found.update(archived_at=timezone.now() if archived else None):
+        if not found.update(archived_at=timezone.now() if archived else None, reruns_left=0, revision=F("revision") + 1, updated_at=timezone.now()):
             run.refresh_from_db()
             if not run.ended:
                 raise errors.Conflict(f"The run is {run.status}; only runs that have ended are archived.", allowed=list(statuses.RUN_ACTIONS[run.status]))
@@ -45,7 +46,7 @@ def label_run(run: Run, caller: Caller, add: Mapping[str, str], remove: Sequence
         labels = {key: value for key, value in locked.items() if key not in remove} | dict(add)
         if len(labels) > MAX_LABELS:
             raise errors.Malformed(f"A run has at most {MAX_LABELS} labels.")
-        Run.objects.filter(pk=run.pk).update(labels=labels)
+        Run.objects.filter(pk=run.pk).update(labels=labels, revision=F("revision") + 1, updated_at=timezone.now())
         said = [*(f"{key}={value}" for key, value in add.items()), *(f"-{key}" for key in remove)]
         auditing.note(caller, "label", run, " ".join(said))
     run.labels = labels
@@ -77,5 +78,6 @@ def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
         LogLine.objects.create(run=run, level="warning", message=f"Status set from {was} to {status} by {caller.label}: {reason}"[:2000])
         book.log_count += 1
         ledger.store([book])
+        Run.objects.filter(pk=run.pk).update(reruns_left=0)  # a person has seen to it
     run.refresh_from_db()
     return run

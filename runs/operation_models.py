@@ -59,6 +59,7 @@ class BulkOperation(models.Model):
     bound = models.BigIntegerField(default=0)
     cursor = models.BigIntegerField(null=True)
     file = models.CharField(max_length=500, blank=True, help_text="What an export wrote.")
+    error = models.TextField(blank=True, help_text="Why it could not go on.")
     token = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(default=timezone.now)

@@ -85,10 +85,17 @@ def targets(query: Mapping[str, Any], caller: Caller) -> QuerySet[Run]:
         return visible.filter(pk__in=query["pk"])
     if "failed_of" in query:
         return visible.filter(pk__in=BulkResult.objects.filter(operation=query["failed_of"], done=False).values("run"))
+    return filters.found(_asked(query), visible)
+
+
+def _asked(query: Mapping[str, Any]) -> QueryDict:
+    """The filters as a query string. Raises Malformed for one that there is not: without it the operation would take more runs than were meant."""
+    if unknown := query.keys() - filters.ManagerFilter.base_filters.keys():
+        raise errors.Malformed(f"There is no filter {', '.join(sorted(map(repr, unknown)))[:200]}.")
     asked = QueryDict(mutable=True)
     for name, values in query.items():
-        asked.setlist(name, values if isinstance(values, list) else [str(values)])
-    return filters.found(asked, visible)
+        asked.setlist(name, [str(value) for value in values] if isinstance(values, list) else [str(values)])
+    return asked
 
 
 @dataclass(frozen=True)
@@ -136,9 +143,9 @@ def ask(
 ) -> BulkOperation:
     """Store an operation, to be carried out in the background. The same `asked` again gives the first one. Raises what `preview` raises."""
     _check(action, params or {}, reason)
-    if not {"pk", "failed_of"} & query.keys():
-        query = filters.frozen(query)
     seen = preview(action, query, caller)
+    if not {"pk", "failed_of"} & query.keys():
+        query = filters.frozen(_asked(query))
     values = {
         "action": action, "params": {**(params or {}), **({"reason": reason} if reason else {})}, "query": dict(query), "reason": reason[:500],
         "user": caller.user, "key_id": caller.key, "actor": caller.label[:150], "via": caller.via, "total": seen.total, "bound": seen.bound,
@@ -150,7 +157,10 @@ def ask(
             auditing.note_other(caller.through(caller.via, operation.pk), f"bulk_{action}", f"{seen.total:,} runs; {reason}"[:500])
             queueing.hint()
     except IntegrityError:
-        return BulkOperation.objects.get(asked=asked)
+        found = BulkOperation.objects.filter(asked=asked, user=caller.user, key=caller.key).first()
+        if found is None:
+            raise errors.Conflict("This `asked` was used by somebody else; make a new one.") from None
+        return found
     return operation
 
 
@@ -159,7 +169,10 @@ def _check(action: str, params: Mapping[str, Any], reason: str) -> None:
         raise errors.Malformed(f"The action is one of {', '.join(ACTIONS)}.")
     if action == "set_status" and (params.get("status") not in statuses.ENDED_RUNS or not reason.strip()):
         raise errors.Malformed(f"Setting a status needs one of {', '.join(statuses.ENDED_RUNS)} and a reason.")
-    if action == "label" and not (params.get("add") or params.get("remove")):
+    add, remove = params.get("add") or {}, params.get("remove") or []
+    if not (isinstance(add, dict) and isinstance(remove, list) and all(isinstance(word, str) for word in (*add.values(), *remove))):
+        raise errors.Malformed("`add` maps labels to texts, `remove` is a list of labels.")
+    if action == "label" and not (add or remove):
         raise errors.Malformed("Say which labels to add or to remove.")
 
 
@@ -167,7 +180,8 @@ def retry(operation: BulkOperation, caller: Caller) -> BulkOperation:
     """A new operation on what this one could not do. Raises Conflict while it goes on, or when nothing failed."""
     if not operation.over or not operation.failed:
         raise errors.Conflict("The operation is not over yet." if not operation.over else "Nothing of it failed.", allowed=[])
-    return ask(operation.action, {"failed_of": operation.pk}, caller, operation.params, operation.reason)
+    asked = uuid.uuid5(operation.asked, "retry")  # a second click finds the first one
+    return ask(operation.action, {"failed_of": operation.pk}, caller, operation.params, operation.reason, asked)
 
 
 def stop(operation: BulkOperation, caller: Caller) -> None:

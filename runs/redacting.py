@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|api[_-]?key|authorization|credential|private[_-]?key|cookie", re.IGNORECASE)
-PAYLOADS = ("inputs", "outputs", "answer", "message", "initial_data", "store", "sop")
+PAYLOADS = ("inputs", "outputs", "answer", "message", "initial_data", "store", "metadata", "data", "sop")
 DOTS = "•••"
 HIDDEN = "hidden: you may not see inputs, outputs and logs of this run"
 
@@ -15,6 +15,17 @@ def shown(value: Any, allowed: bool = True) -> Any:
     if not allowed:
         return HIDDEN if value not in (None, {}, []) else value
     return _without_secrets(value)
+
+
+def restored(value: Any, former: Any) -> Any:
+    """A value that a person sent back, with what was shown as dots as it was."""
+    if value == DOTS:
+        return former
+    if isinstance(value, dict) and isinstance(former, dict):
+        return {key: restored(each, former.get(key)) if key in former else each for key, each in value.items()}
+    if isinstance(value, list) and isinstance(former, list):
+        return [restored(each, former[at]) if at < len(former) else each for at, each in enumerate(value)]
+    return value
 
 
 def hide(rows: Iterable[Any], allowed: bool) -> None:

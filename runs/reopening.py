@@ -60,7 +60,7 @@ def _again(run: Run, asked: QuerySet[State], what: str, caller: Caller) -> list[
     _move_back(book, states)
     for twin in twins:
         book.appear(twin.identifier, retry=True)
-    new = [*twins, *_joins(run, twins, facts, book)]
+    new = [*twins, *missed_joins(run, twins, facts, book)]
     batch = sql.Batch()
     storing.insert([storing.new_row(state, book.held) for state in new], batch)
     batch.flush()
@@ -88,11 +88,11 @@ def _move_back(book: Ledger, states: Sequence[State]) -> None:
 def _twin(state: Claimed, stored: State) -> NewState:
     twin = NewState(sql.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs))
     if stored.joined and stored.status == statuses.NEXT_CREATED_ERROR and not stored.attempt:
-        _render(twin)
+        render_again(twin)
     return twin
 
 
-def _render(twin: NewState) -> None:
+def render_again(twin: NewState) -> None:
     """A join whose inputs couldn't be made has none to repeat; they are made anew."""
     needs = twin.run.plan.nodes[twin.identifier].needs
     places = {advancing.place_of(twin.run, twin.identifier, twin.path, need.node) for need in needs if need.source == "node"}
@@ -103,7 +103,7 @@ def _render(twin: NewState) -> None:
     twin.inputs, twin.inputs_json = fresh.inputs, fresh.inputs_json
 
 
-def _joins(run: Run, twins: list[NewState], facts: claiming.FactsCache, book: Ledger) -> list[NewState]:
+def missed_joins(run: Run, twins: list[NewState], facts: claiming.FactsCache, book: Ledger) -> list[NewState]:
     """The joins that the run's end kept from firing, although all that they wait for is there."""
     known: Any = facts.get([run.pk])
     done = State.objects.filter(run=run, watched=True, status__in=(statuses.SUCCESS, statuses.PRUNED)).values_list("identifier", "path")

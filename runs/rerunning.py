@@ -4,12 +4,13 @@ The number of a rerun is taken under the lock of its original, so that two click
 and a run id that is taken already is skipped.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
 from graphs import errors
@@ -21,6 +22,7 @@ from runs.starting import RunOptions, start_empty, start_outside, start_run
 
 _ENDING = re.compile(r"\s*\(Rerun #\d+\)$")
 BATCH = 50
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def rerun(run: Run, caller: Caller = SYSTEM, again: Again | None = None) -> Run:
         base = _ENDING.sub("", original.name or original.run_id)
         options = replace(_options(original), run_id=run_id, name=f"{base[:480]} (Rerun #{number})", delay=again.delay)
         made, how = _partly(original, options, caller, again) if again.partly else _whole(original, options, caller, again)
-        Run.objects.filter(pk=original.pk).update(rerun_count=number)
+        Run.objects.filter(pk=original.pk).update(rerun_count=number, reruns_left=0)  # who reruns it by hand has seen to it
         LogLine.objects.create(run=made, message=f"Rerun #{number} of {original.run_id}, {how}, asked for by {caller.label}"[:2000])
         Run.objects.filter(pk=made.pk).update(log_count=F("log_count") + 1, origin={"how": how}, revision=F("revision") + 1)
         auditing.note(caller, "rerun", original, f"{run_id}: {how}")
@@ -99,6 +101,8 @@ def _whole(run: Run, options: RunOptions, caller: Caller, again: Again) -> tuple
     if made := _made_states(run):
         if again.inputs is not None:
             raise errors.Conflict("The run was made of single states, which have inputs of their own; the run has none to change.")
+        if again.delay:
+            raise errors.Conflict("The run was made of single states; it can only be run again at once.")
         return _create(run, version, options, made, caller), ", ".join(how)
     return start_run(run.graph, options, run.dataset, caller, Run.Trigger.RERUN, version, run), ", ".join(how)
 
@@ -115,21 +119,28 @@ def _partly(run: Run, options: RunOptions, caller: Caller, again: Again) -> tupl
     return made, f"from {nodes[:200]}{changed}; {len(found.reused):,} states are taken over"
 
 
-def _made_states(run: Run) -> list[tuple[str, object]]:
-    """The states that the run was made of, if it wasn't started at its roots (`runs.creating`)."""
-    branch = State.objects.filter(run=run, parent=None, path__startswith=f"{paths.BRANCH}:", retry_count=0, fanout_id="").order_by("pk")
-    seen: dict[tuple[str, str], object] = {}
-    for state in branch:
+def _made_states(run: Run) -> list[list[tuple[str, object]]]:
+    """The states that the run was made of, branch by branch, if it wasn't started at its roots (`runs.creating`)."""
+    first = State.objects.filter(run=run, parent=None, joined=False, path__startswith=f"{paths.BRANCH}:", retry_count=0, fanout_id="").order_by("pk")
+    branches: dict[str, dict[str, object]] = {}
+    for state in first:
         if state.inputs is not None:
-            seen.setdefault((state.identifier, state.path.split(".")[0]), state.inputs)
-    return [(identifier, inputs) for (identifier, _), inputs in seen.items()]
+            branches.setdefault(state.path.split(".")[0], {}).setdefault(state.identifier, state.inputs)
+    return [list(branch.items()) for branch in branches.values()]
 
 
-def _create(run: Run, version: GraphVersion, options: RunOptions, made: list[tuple[str, object]], caller: Caller) -> Run:
+def _create(run: Run, version: GraphVersion, options: RunOptions, made: list[list[tuple[str, object]]], caller: Caller) -> Run:
     assert run.graph is not None
     run.graph.current, run.graph.current_id = version, version.pk  # for this call only: nothing is saved
-    new, _ = creating.create_states(run.graph, options.run_id, made, caller, "rerun")
+    for branch in made:
+        new, _ = creating.create_states(run.graph, options.run_id, branch, caller, "rerun")
     values = {
+        "store": dict(options.store),
+        "initial_data": dict(options.inputs),
+        "session_id": options.session_id,
+        "purpose": options.purpose,
+        "sop": options.sop,
+        "max_steps": options.max_steps,
         "name": options.name,
         "parent": run,
         "root": run.root or run.pk,
@@ -162,6 +173,11 @@ def _automatic(run: Run) -> bool:
         except errors.StateManagerError as error:
             LogLine.objects.create(run=run, level="warning", message=f"It could not be rerun automatically: {error}"[:2000])
             Run.objects.filter(pk=run.pk).update(log_count=F("log_count") + 1)
+            return False
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # a run that breaks must not hold up those behind it
+            log.exception("run %s could not be rerun automatically", run.run_id)
             return False
         Run.objects.filter(pk=made.pk).update(reruns_left=run.reruns_left - 1)
     return True

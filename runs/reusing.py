@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from graphs import errors, payloads
 from graphs.plan import Plan
-from runs import ledger, paths, queueing, sql, statuses, storing
+from runs import claiming, ledger, paths, queueing, reopening, sql, statuses, storing
 from runs.context import run_folder
 from runs.models import Artifact, Run, State
 from runs.tally import DONE, KNOWN
@@ -95,10 +95,13 @@ def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None
     facts = RunFacts(new.pk, new.run_id, new.namespace_id, new.namespace.name, new.version_id or 0, new.dataset_id, new.initial_data, new.store)
     State.objects.fill_inputs(found.again)
     twins = [_twin(facts, state, ids, folders, inputs) for state in found.again]
+    book = _books(new, facts.plan, found.reused, twins)
+    made = [*twins, *reopening.missed_joins(new, twins, claiming.FactsCache(), book)]
     batch = sql.Batch()
-    storing.insert([storing.new_row(twin) for twin in twins], batch)
+    storing.insert([storing.new_row(each) for each in made], batch)
     batch.flush()
-    _write_books(new, facts.plan, found.reused, twins)
+    book.progress = min(book.share(), 99)
+    ledger.store([book])
     queueing.hint()
 
 
@@ -109,7 +112,10 @@ def _new_id(ids: Mapping[Any, str], old: Any) -> str | None:
 def _twin(facts: RunFacts, state: State, ids: Mapping[Any, str], folders: tuple[str, str], inputs: Mapping[str, Any] | None) -> NewState:
     value = _moved(state.inputs if inputs is None else dict(inputs), folders)
     parent = ids.get(state.parent) if state.parent else None
-    return NewState(sql.uuid7(), facts, state.identifier, _step(facts.plan, state), parent, value, payloads.dump(value), joined=state.joined)
+    twin = NewState(sql.uuid7(), facts, state.identifier, _step(facts.plan, state), parent, value, payloads.dump(value), joined=state.joined)
+    if inputs is None and state.joined and state.status == statuses.NEXT_CREATED_ERROR and not state.attempt:
+        reopening.render_again(twin)  # a join whose inputs couldn't be made has none to repeat
+    return twin
 
 
 def _moved(value: Any, folders: tuple[str, str]) -> Any:
@@ -132,7 +138,7 @@ def _copy_files(old: Run, new: Run, ids: Mapping[Any, str], folders: tuple[str, 
         Artifact.objects.create(run=new, state=sql.dashed(ids[file.state]), file=target, **kept)
 
 
-def _write_books(new: Run, plan: Plan, reused: Iterable[State], twins: Iterable[NewState]) -> None:
+def _books(new: Run, plan: Plan, reused: Iterable[State], twins: Iterable[NewState]) -> ledger.Ledger:
     book = ledger.lock([new.pk], {new.pk: plan})[new.pk]
     for state in reused:
         book.success_count += 1
@@ -142,5 +148,4 @@ def _write_books(new: Run, plan: Plan, reused: Iterable[State], twins: Iterable[
     for twin in twins:
         book.appear(twin.identifier)
     book.current_step = book.success_count
-    book.progress = min(book.share(), 99)
-    ledger.store([book])
+    return book

@@ -23,6 +23,7 @@ _TOKEN = re.compile(r'(-?)(\w+):("[^"]*"|\S+)')
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_TOKENS, MAX_STARS = 20, 5
+LONGEST_SPAN = 100 * 366 * 86400.0
 
 
 @dataclass
@@ -137,7 +138,10 @@ def span(text: str) -> timedelta:
     match = _SPAN.fullmatch(text)
     if not match:
         raise ValueError("a length of time is a number with s, m, h or d, such as 5m")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > LONGEST_SPAN:
+        raise ValueError("a length of time is at most 100 years")
+    return timedelta(seconds=seconds)
 
 
 def _duration(value: str) -> Q:

@@ -35,8 +35,9 @@ def namespace_for(caller: Caller, name: str | None) -> Namespace:
         return Namespace.objects.get(pk=next(iter(caller.namespaces)))
     name = name or DEFAULT_NAMESPACE
     found = Namespace.objects.filter(name=name).first()
-    if found is None and caller.namespaces is None:
+    if found is None and caller.namespaces is None and "start" in caller.rights:
         found, _ = Namespace.objects.get_or_create(name=names.checked("namespace", name))
     if found is None or not caller.sees(found.pk):
         raise errors.NotFound(f"There is no namespace {name!r}.")
+    caller.require("start", found.pk)
     return found

@@ -132,5 +132,7 @@ class DatasetView(View):
     @extend_schema(operation_id="datasets_delete", responses={204: None, **REFUSALS})
     def delete(self, request: Request, dataset_id: str) -> Response:
         """Delete a dataset with its files. Runs that used it stay."""
-        datasets.delete(dataset_of(self.caller, dataset_id))
+        dataset = dataset_of(self.caller, dataset_id)
+        self.caller.require("start", dataset.namespace_id)
+        datasets.delete(dataset)
         return Response(status=204)

@@ -16,7 +16,7 @@ from graphs.api.finding import number
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.payloads import when
-from runs import bundling, comparing, explaining, picture, trees
+from runs import bundling, comparing, explaining, picture, redacting, trees
 from runs.api.finding import run_of
 from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of
 from runs.models import Checkpoint, Run
@@ -103,14 +103,19 @@ class CheckpointsView(View):
         if after is None:
             raise errors.Malformed("after is the `next` of a former page.")
         found = list(Checkpoint.objects.filter(run=run, pk__gt=after).annotate(size=Length("body")).defer("body").order_by("pk")[:limit])
-        return Response({"checkpoints": [_checkpoint(each) for each in found], "next": str(found[-1].pk) if len(found) == limit else None})
+        return Response(
+            {
+                "checkpoints": [_checkpoint(each, self.caller.can("payloads", run.namespace_id)) for each in found],
+                "next": str(found[-1].pk) if len(found) == limit else None,
+            }
+        )
 
 
-def _checkpoint(each: Any) -> dict[str, Any]:
-    names = ("checkpoint_id", "ns", "type", "metadata", "size")
-    return {
-        **{name: getattr(each, name) for name in names}, "parent_checkpoint_id": each.parent_checkpoint_id or None, "created_at": when(each.created_at)
-    }  # fmt: skip
+def _checkpoint(each: Any, allowed: bool) -> dict[str, Any]:
+    names = ("checkpoint_id", "ns", "type", "size")
+    kept = {name: getattr(each, name) for name in names}
+    parent = each.parent_checkpoint_id or None
+    return {**kept, "metadata": redacting.shown(each.metadata, allowed), "parent_checkpoint_id": parent, "created_at": when(each.created_at)}
 
 
 class BundleView(View):

@@ -93,7 +93,7 @@ class TemplateViewBase(View):
         allowed = self.caller.can("payloads", template.namespace_id)
         return {
             "id": str(template.pk), "namespace": template.namespace.name, "graph_id": str(template.graph_id), "dataset_id": template.dataset_id,
-            "inputs": template.inputs if allowed else redacting.HIDDEN, "schedule": template.expression, "next_at": when(template.next_at),
+            "inputs": redacting.shown(template.inputs, allowed), "schedule": template.expression, "next_at": when(template.next_at),
             **{name: getattr(template, name) for name in names}, **{name: getattr(seen, name) for name in counts},
         }  # fmt: skip
 

@@ -169,7 +169,9 @@ class AnswerView(View):
     def post(self, request: Request, run_id: str, state: str) -> Response:
         """Answer a state that waits for a person; the body is the answer."""
         run = run_of(self.caller, request, run_id)
-        return Response(shapes.state_shape(answering.answer_state(run, state_id(state), request.data, self.caller)))
+        answered = answering.answer_state(run, state_id(state), request.data, self.caller)
+        redacting.hide([answered], self.caller.can("payloads", run.namespace_id))
+        return Response(shapes.state_shape(answered))
 
 
 class ArtifactsView(View):
@@ -189,6 +191,7 @@ class ArtifactView(View):
     def get(self, request: Request, run_id: str, artifact: str) -> Any:
         """Download one file."""
         run = run_of(self.caller, request, run_id)
+        self.caller.require("payloads", run.namespace_id)
         found = run.artifacts.filter(pk=number(artifact) or 0).first()
         if found is None or not default_storage.exists(found.file):
             raise errors.NotFound(f"The run has no artifact {artifact[:50]!r}.")

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
@@ -27,6 +27,8 @@ def staff_page(right: str = "view") -> Callable[[View], View]:
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return redirect_to_login(request.get_full_path())
+            if _holds_nul(request):
+                return HttpResponseBadRequest("A request holds no NUL characters.")
             caller = caller_of(request)
             if not caller.may("view"):
                 return redirect("/")
@@ -37,6 +39,11 @@ def staff_page(right: str = "view") -> Callable[[View], View]:
         return guarded
 
     return decorate
+
+
+def _holds_nul(request: HttpRequest) -> bool:
+    """PostgreSQL has no text with a NUL in it, and nobody means one."""
+    return any("\x00" in text for query in (request.GET, request.POST) for values in (query.values(),) for text in values if isinstance(text, str))
 
 
 def caller_of(request: Any) -> Caller:

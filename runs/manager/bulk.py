@@ -50,7 +50,7 @@ def ask(request: HttpRequest, action: str) -> HttpResponse:
     if not seen.total:
         messages.warning(request, "The chosen runs are gone already." if "pk" in query else "No run matches any more.")
         return redirect(back)
-    said = "confirmed" in request.POST and _objection(request, action, seen.total)
+    said = "confirmed" in request.POST and _objection(request, action, seen)
     if "confirmed" in request.POST and not said:
         return _begin(request, action, query, back)
     return _question(request, action, query, seen, back, said or "")
@@ -64,7 +64,10 @@ def _query(request: HttpRequest, back: str) -> dict[str, Any]:
     return {"pk": ticked[: operations.MAX_CHOSEN]}
 
 
-def _objection(request: HttpRequest, action: str, total: int) -> str:
+def _objection(request: HttpRequest, action: str, seen: operations.Preview) -> str:
+    total = seen.total
+    if "all" in request.POST and request.POST.get("shown") != f"{total}-{seen.bound}":
+        return f"Meanwhile other runs match than those that you were shown; now there are {total:,}. Look again."
     if action == "delete" and total > TYPED and request.POST.get("typed", "").replace(",", "").strip() != str(total):
         return f"Type {total} to confirm that so many runs are to be deleted."
     if action == "set_status" and not request.POST.get("reason", "").strip():
@@ -79,7 +82,7 @@ def _question(request: HttpRequest, action: str, query: dict[str, Any], seen: op
     context = {
         "action": action, "seen": seen, "some": some, "more": max(0, seen.total - SHOWN), "back": back, "said": said, "everything": "all" in request.POST,
         "ticked": query.get("pk", []), "fits": seen.total - seen.unfit, "ends": statuses.ENDED_RUNS, "typed": action == "delete" and seen.total > TYPED,
-        "asked": request.POST.get("asked") or uuid.uuid4(), "given": request.POST,
+        "asked": request.POST.get("asked") or uuid.uuid4(), "shown": f"{seen.total}-{seen.bound}", "given": request.POST,
     }  # fmt: skip
     title = f"{TITLES[action]} {seen.total:,} run{'s' if seen.total != 1 else ''}?"
     return render(request, "run_manager/bulk.html", in_admin(request, title, **context), status=422 if said else 200)

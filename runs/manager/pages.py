@@ -159,7 +159,7 @@ class RunPage:
     @cached_property
     def newest(self) -> int:
         """The last run there is, whether it is shown or not."""
-        return Run.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        return Run.objects.visible_to(self.caller).order_by("-pk").values_list("pk", flat=True).first() or 0
 
     @property
     def archived_link(self) -> str:

@@ -25,17 +25,20 @@ class JsonInputs(forms.Form):
 
     inputs = ObjectField(required=False, widget=forms.Textarea(attrs=AREA), help_text='A JSON object, such as {"name": "Ann"}.')
 
+    def __init__(self, data: Any = None, given: dict[str, Any] | None = None) -> None:
+        super().__init__(data, initial={"inputs": redacting.shown(given or {})})
+        self.given = given or {}
+
     def value(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.cleaned_data["inputs"]
-        return found
+        return dict(redacting.restored(self.cleaned_data["inputs"], self.given))
 
 
 def inputs_form(schema: Any, given: dict[str, Any], post: Any = None) -> SchemaForm | JsonInputs:
     """A form of a graph's inputs: its fields if a schema names them all, else JSON."""
     properties = (schema or {}).get("properties") or {}
     if properties and given.keys() <= properties.keys():
-        return SchemaForm(schema, post, initial=given, prefix="input")
-    return JsonInputs(post, initial={"inputs": given})
+        return SchemaForm(schema, post, given, prefix="input")
+    return JsonInputs(post, given)
 
 
 @require_http_methods(["GET", "POST"])
@@ -64,7 +67,7 @@ def _has_inputs(request: HttpRequest) -> bool:
 
 
 def _again(request: HttpRequest, run: Run, form: Any) -> Again:
-    start, inputs = request.POST.get("from", "start"), form.value() if form.is_bound else None
+    start, inputs = request.POST.get("from", "start"), form.value() if form.is_bound and form.has_changed() else None
     changed = inputs is not None and inputs != run.initial_data
     if changed and start != "start":
         raise errors.Malformed("Other inputs are for a rerun from the start.")

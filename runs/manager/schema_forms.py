@@ -6,6 +6,8 @@ from typing import Any
 
 from django import forms
 
+from runs import redacting
+
 LONGEST = 200_000
 AREA = {"rows": 6, "cols": 60, "spellcheck": "false"}
 
@@ -43,16 +45,24 @@ class ObjectField(JsonField):
 
 
 class SchemaForm(forms.Form):
-    """`value()` is the object that the fields make; properties that were left empty are left out."""
+    """`value()` is the object that the fields make. With `given`, it is that with what was changed; without, what was left empty is left out."""
 
-    def __init__(self, schema: Mapping[str, Any], *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        required = set(schema.get("required") or ())
+    def __init__(self, schema: Mapping[str, Any], data: Any = None, given: Mapping[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(data, **options)
+        self.given = dict(given or {})
+        required, shown = set(schema.get("required") or ()), redacting.shown(self.given)
         for name, each in (schema.get("properties") or {}).items():
-            self.fields[name] = _field(name, each if isinstance(each, dict) else {}, name in required)
+            self.fields[name] = _field(name, each if isinstance(each, dict) else {}, name in required, shown.get(name))
 
     def value(self) -> dict[str, Any]:
-        return {name: value for name, value in self.cleaned_data.items() if value not in (None, "")}
+        if not self.given:
+            return {name: value for name, value in self.cleaned_data.items() if value not in (None, "")}
+        found = dict(self.given)
+        for name in self.changed_data:
+            found.pop(name, None)
+            if self.cleaned_data[name] not in (None, ""):
+                found[name] = redacting.restored(self.cleaned_data[name], self.given.get(name))
+        return found
 
 
 class AnyForm(forms.Form):
@@ -69,19 +79,22 @@ def form_for(schema: Mapping[str, Any], data: Any = None, **options: Any) -> Sch
     return SchemaForm(schema, data, **options) if schema.get("properties") else AnyForm(data, **options)
 
 
-def _field(name: str, schema: Mapping[str, Any], required: bool) -> forms.Field:
+def _field(name: str, schema: Mapping[str, Any], required: bool, given: Any = None) -> forms.Field:
     label, said = schema.get("title") or name.replace("_", " ").capitalize(), schema.get("description", "")
-    usual = schema.get("default")
+    usual = schema.get("default") if given is None else given
     common: dict[str, Any] = {"label": label, "help_text": said, "required": required, "initial": usual}
     kind = schema.get("type")
     if schema.get("enum"):
+        common["initial"] = None if usual is None else json.dumps(usual)
         return forms.TypedChoiceField(
             choices=[("", "–"), *((json.dumps(each), str(each)) for each in schema["enum"])], coerce=json.loads, empty_value=None, **common
         )
     if kind == "boolean":
+        common["initial"] = None if usual is None else json.dumps(bool(usual))
+        choices = [("true", "yes"), ("false", "no")]
         return forms.TypedChoiceField(
-            choices=[("true", "yes"), ("false", "no")] if required else [("", "–"), ("true", "yes"), ("false", "no")],
-            coerce=lambda text: text == "true", empty_value=None, widget=forms.RadioSelect if required else forms.Select, **common,
+            choices=choices if required else [("", "–"), *choices], coerce=lambda text: text == "true", empty_value=None,
+            widget=forms.RadioSelect if required else forms.Select, **common,
         )  # fmt: skip
     if kind == "integer":
         return forms.IntegerField(min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
@@ -89,5 +102,5 @@ def _field(name: str, schema: Mapping[str, Any], required: bool) -> forms.Field:
         return forms.FloatField(min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
     if kind == "string":
         most = schema.get("maxLength") or LONGEST
-        return forms.CharField(max_length=most, widget=forms.TextInput if most <= 300 else forms.Textarea(attrs={"rows": 3, "cols": 60}), **common)
+        return forms.CharField(max_length=most, strip=False, widget=forms.TextInput if most <= 300 else forms.Textarea(attrs={"rows": 3, "cols": 60}), **common)
     return JsonField(widget=forms.Textarea(attrs=AREA), **common)

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from graphs import errors
 from graphs.access import Caller
 from graphs.models import Graph
-from runs import listing, statuses
+from runs import listing, redacting, statuses
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.forms import InputsForm
 from runs.models import Run, State
@@ -93,4 +93,7 @@ def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
     except errors.Malformed:
         rows, following = listing.states_of_run(run, states, "", STATES)
     State.objects.fill_inputs(rows)
+    allowed = caller_of(request).can("payloads", run.namespace_id)
+    for row in rows:
+        row.inputs, row.outputs = redacting.shown(row.inputs, allowed), redacting.shown(row.outputs, allowed)
     return {"run": run, "counts": sorted(counts.items()), "status": status, "states": rows, "next": following}

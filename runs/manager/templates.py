@@ -96,7 +96,7 @@ def launch_template(request: HttpRequest, pk: int) -> HttpResponse:
     if form.is_bound and not form.is_valid():
         return _page(request, template, form, 422)
     try:
-        run = templating.launch(template, caller_of(request), inputs=form.value() if form.is_bound else None)
+        run = templating.launch(template, caller_of(request), inputs=form.value() if form.is_bound and (form.has_changed() or not template.inputs) else None)
     except errors.StateManagerError as error:
         messages.error(request, told(error))
         return redirect("run_template", pk)

@@ -87,6 +87,7 @@ def live_rows(request: HttpRequest) -> HttpResponse:
     page.runs = page.drawn(visible.filter(pk__in=known))
     context = {
         "page": page, "may": may_of(request), "url": reverse("run_manager"), "first": first,
+        "gone": [pk for pk in known if pk not in found],
         "newer": page.filtered.filter(pk__gt=first)[:1000].count() if first else 0,
     }  # fmt: skip
     return render(request, "run_manager/_live.html", context)

@@ -24,7 +24,10 @@ class Command(BaseCommand):
         parser.add_argument("--yes", action="store_true", help="don't ask")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
-        caller, query = caller_of_command(), parse_qs(options["filter"].lstrip("?"))
+        try:
+            caller, query = caller_of_command(), parse_qs(options["filter"].lstrip("?"), strict_parsing=bool(options["filter"].lstrip("?")))
+        except ValueError:
+            raise CommandError("--filter is a query string, such as 'status=failed&since=30d'.") from None
         try:
             seen = operations.preview(action, query, caller)
             self.stdout.write(f"{action}: {seen.total:,} runs ({', '.join(f'{count:,} {status}' for status, count in seen.by_status.items()) or 'none'})")
