@@ -31,7 +31,7 @@ def bundle(run: Run, caller: Caller) -> Iterator[str]:
             "parent": run.parent.run_id if run.parent else None,
             **{name: redacting.shown(getattr(run, name), allowed) for name in ("initial_data", "store", "metadata", "data", "sop")},
         },
-        "graph": {"name": run.graph.name, "version": run.version.number, "definition": redacting.shown(run.version.definition)}
+        "graph": {"name": run.graph.name, "version": run.version.number, "definition": redacting.shown(run.version.definition, allowed)}
         if run.graph and run.version
         else None,
     }

@@ -119,7 +119,8 @@ def _nodes(run: Run, payloads: bool) -> dict[str, NodeSide]:
         side = found.setdefault(identifier, NodeSide())
         side.statuses[status] += 1
         side.attempts += retried + 1
-        side.outputs.append(_without_places(outputs, folder) if payloads else None)
+        if payloads:
+            side.outputs.append(_without_places(outputs, folder))
         side.error = side.error or error
         if started and finished:
             side.took += finished - started

@@ -85,10 +85,10 @@ def targets(query: Mapping[str, Any], caller: Caller) -> QuerySet[Run]:
         return visible.filter(pk__in=query["pk"])
     if "failed_of" in query:
         return visible.filter(pk__in=BulkResult.objects.filter(operation=query["failed_of"], done=False).values("run"))
-    return filters.found(_asked(query), visible)
+    return filters.found(filter_query(query), visible)
 
 
-def _asked(query: Mapping[str, Any]) -> QueryDict:
+def filter_query(query: Mapping[str, Any]) -> QueryDict:
     """The filters as a query string. Raises Malformed for one that there is not: without it the operation would take more runs than were meant."""
     if unknown := query.keys() - filters.ManagerFilter.base_filters.keys():
         raise errors.Malformed(f"There is no filter {', '.join(sorted(map(repr, unknown)))[:200]}.")
@@ -145,7 +145,7 @@ def ask(
     _check(action, params or {}, reason)
     seen = preview(action, query, caller)
     if not {"pk", "failed_of"} & query.keys():
-        query = filters.frozen(_asked(query))
+        query = filters.frozen(filter_query(query))
     values = {
         "action": action, "params": {**(params or {}), **({"reason": reason} if reason else {})}, "query": dict(query), "reason": reason[:500],
         "user": caller.user, "key_id": caller.key, "actor": caller.label[:150], "via": caller.via, "total": seen.total, "bound": seen.bound,

@@ -113,7 +113,10 @@ class OperationsView(AdminView):
         if ("ids" in asked) == ("filter" in asked):
             raise errors.Malformed("Give either ids or a filter; an empty filter means all runs.")
         query: dict[str, Any]
-        query, missing = self._chosen(asked["ids"], asked.get("namespace", "")) if "ids" in asked else (asked["filter"], [])
+        if "ids" in asked:
+            query, missing = self._chosen(asked["ids"], asked.get("namespace", ""))
+        else:
+            query, missing = dict(operations.filter_query(asked["filter"]).lists()), []
         if asked["dry_run"]:
             seen = operations.preview(asked["action"], query, self.caller)
             return Response({"total": seen.total, "by_status": seen.by_status, "unfit": seen.unfit, "traces": seen.traces, "missing": missing})

@@ -153,6 +153,9 @@ def test_the_bulk_command(ended):
     assert "5 deleted, 0 failed" in said("bulk", "delete", "--filter", "?search=label:team=x", "--yes")
     assert not Run.objects.exists()
     assert "0 runs" in said("bulk", "delete")
+    for wrong, words in (("statsu=failed", "no filter"), ("status:failed", "is a query string")):
+        with pytest.raises(CommandError, match=words):
+            said("bulk", "delete", "--filter", wrong, "--yes")
     with pytest.raises(CommandError, match="is none of"):
         said("bulk", "delete", "--filter", "status=WHAT", "--yes")
 

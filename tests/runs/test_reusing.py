@@ -5,7 +5,7 @@ from django.core.files.storage import default_storage
 
 from graphs import errors
 from graphs.access import SYSTEM
-from runs import deleting, reusing, stopping, trees
+from runs import carrying, creating, deleting, operations, reusing, stopping, trees
 from runs.models import Run
 from runs.rerunning import Again, rerun, rerun_failures
 from runs.starting import start_run
@@ -156,3 +156,53 @@ def test_an_automatic_rerun_that_can_not_start_says_so_once(run_graph, drain):
     assert drain() == 0, "it waits for its time"
     assert rerun_failures() == 0
     del run
+
+
+def test_joins_that_a_stop_kept_from_firing_fire_in_the_rerun(publish, executor, drain):
+    """x fails while b and c are in hand: they succeed, but the stopping run makes no join of them."""
+    run = start_run(publish("x b>d c>d", kinds={"x": "test.outage"}, settings={"failure_policy": "stop"}))
+    drain()
+    run.refresh_from_db()
+    state = run.states.get(identifier="x")
+    assert run.status == "failed"
+    run.states.filter(identifier="d").delete()
+    run.states.filter(identifier__in=("b", "c")).update(status="SUCCESS", outputs={}, chosen=["d"], watched=True)
+    Run.objects.filter(pk=run.pk).update(tally={"x": [1, 0, 1], "b": [1, 1, 0], "c": [1, 1, 0]}, success_count=2, cancelled_count=0, errored_count=1)
+    made = again_and_drained(run, FAILED, drain)
+    assert made.status == "completed"
+    assert by_node(made)["d"] == ["SUCCESS"]
+    del state
+
+
+def test_a_rerun_of_single_states_makes_those_states_and_no_others(publish, drain):
+    graph = publish("a>d b>d")
+    run, _ = creating.create_states(graph, "single", [("a", {"value": 1}), ("b", {"value": 2})], SYSTEM)
+    drain()
+    creating_again = rerun(run, SYSTEM)
+    drain()
+    assert {name: len(found) for name, found in by_node(creating_again).items()} == {"a": 1, "b": 1, "d": 1}
+    third = rerun(creating_again, SYSTEM)
+    drain()
+    assert {name: len(found) for name, found in by_node(third).items()} == {"a": 1, "b": 1, "d": 1}
+    with pytest.raises(errors.Conflict, match="at once"):
+        rerun(run, SYSTEM, Again(delay=60))
+
+
+def test_branches_that_were_kept_apart_stay_apart(publish, drain):
+    graph = publish("a>d b>d")
+    run, _ = creating.create_states(graph, "apart", [("a", {"value": 1})], SYSTEM)
+    creating.create_states(graph, "apart", [("b", {"value": 2})], SYSTEM)
+    drain()
+    made = rerun(run, SYSTEM)
+    drain()
+    assert by_node(made) == by_node(run)
+    assert [state.path for state in made.states.filter(identifier__in=("a", "b")).order_by("identifier")] == ["r:0", "r:1"]
+
+
+def test_retrying_an_operation_twice_makes_one(run_graph):
+    run = run_graph("a")
+    operation = operations.ask("resume", {"pk": [run.pk]}, SYSTEM.through("command"))
+    carrying.carry_on(10)
+    operation.refresh_from_db()
+    assert operation.failed == 1
+    assert operations.retry(operation, SYSTEM.through("command")).pk == operations.retry(operation, SYSTEM.through("command")).pk

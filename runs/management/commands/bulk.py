@@ -29,6 +29,7 @@ class Command(BaseCommand):
         except ValueError:
             raise CommandError("--filter is a query string, such as 'status=failed&since=30d'.") from None
         try:
+            operations.filter_query(query)
             seen = operations.preview(action, query, caller)
             self.stdout.write(f"{action}: {seen.total:,} runs ({', '.join(f'{count:,} {status}' for status, count in seen.by_status.items()) or 'none'})")
             for name, count in seen.traces.items():
