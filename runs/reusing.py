@@ -96,13 +96,17 @@ def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None
     State.objects.fill_inputs(found.again)
     twins = [_twin(facts, state, ids, folders, inputs) for state in found.again]
     book = _books(new, facts.plan, found.reused, twins)
-    made = [*twins, *reopening.missed_joins(new, twins, claiming.FactsCache(), book)]
-    batch = sql.Batch()
-    storing.insert([storing.new_row(each) for each in made], batch)
-    batch.flush()
+    _store(twins)  # before the joins, some of which are among them
+    _store(reopening.missed_joins(new, twins, claiming.FactsCache(), book))
     book.progress = min(book.share(), 99)
     ledger.store([book])
     queueing.hint()
+
+
+def _store(states: list[NewState]) -> None:
+    batch = sql.Batch()
+    storing.insert([storing.new_row(state) for state in states], batch)
+    batch.flush()
 
 
 def _new_id(ids: Mapping[Any, str], old: Any) -> str | None:

@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
 from graphs.access import RIGHTS, SAID, Caller, caller_of_user
+from runs.keeping import kept
 
 View = Callable[..., HttpResponseBase]
 
@@ -62,4 +63,5 @@ def may_of(request: HttpRequest) -> set[str]:
 
 def in_admin(request: HttpRequest, title: str, **context: Any) -> dict[str, Any]:
     """What every page needs: the admin's own context, and what the user may do (`may`)."""
-    return {**admin.site.each_context(request), "title": title, "may": may_of(request), **context}
+    shared = kept(("admin", request.user.pk), lambda: admin.site.each_context(request))  # the menu: making it takes longer than reading a page of runs
+    return {**shared, "title": title, "may": may_of(request), **context}

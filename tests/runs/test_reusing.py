@@ -206,3 +206,11 @@ def test_retrying_an_operation_twice_makes_one(run_graph):
     operation.refresh_from_db()
     assert operation.failed == 1
     assert operations.retry(operation, SYSTEM.through("command")).pk == operations.retry(operation, SYSTEM.through("command")).pk
+
+
+def test_a_join_that_failed_is_made_once(run_graph, drain):
+    run = run_graph("r>f>a>j f>b>j", kinds={"f": "test.each", "j": "test.outage"}, inputs={"f": {"items": [1, 2]}})
+    assert run.states.filter(identifier="j", joined=True).count() == 2
+    made = again_and_drained(run, FAILED, drain)
+    assert by_node(made)["j"] == ["SUCCESS", "SUCCESS"]
+    assert made.status == "completed"
