@@ -30,7 +30,8 @@ class Again:
     """How a run is to be run again.
 
     `newest`: on the graph's newest version instead of the one that it had. `inputs`: instead of those that it had; with `node`, those of that node's
-    one state. `failed`: only what failed, `node`: from this node on; the rest is taken over. `delay`: seconds until it begins.
+    one state. `failed`: only what failed, `node`: from this node on; the rest is taken over. `delay`: seconds until it begins. `asked`:
+    the same again finds the rerun that was made, so that a double click makes one.
     """
 
     newest: bool = False
@@ -38,6 +39,7 @@ class Again:
     failed: bool = False
     node: str = ""
     delay: float = 0.0
+    asked: str = ""
 
     @property
     def partly(self) -> bool:
@@ -58,13 +60,17 @@ def rerun(run: Run, caller: Caller = SYSTEM, again: Again | None = None) -> Run:
         original = locked.filter(pk=run.pk).first()
         if original is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
+        if again.asked and (made := Run.objects.filter(parent=original, origin__asked=again.asked).first()):
+            return made
         number, run_id = _next(original)
         base = _ENDING.sub("", original.name or original.run_id)
         options = replace(_options(original), run_id=run_id, name=f"{base[:480]} (Rerun #{number})", delay=again.delay)
         made, how = _partly(original, options, caller, again) if again.partly else _whole(original, options, caller, again)
         Run.objects.filter(pk=original.pk).update(rerun_count=number, reruns_left=0)  # who reruns it by hand has seen to it
         LogLine.objects.create(run=made, message=f"Rerun #{number} of {original.run_id}, {how}, asked for by {caller.label}"[:2000])
-        Run.objects.filter(pk=made.pk).update(log_count=F("log_count") + 1, origin={"how": how}, revision=F("revision") + 1)
+        Run.objects.filter(pk=made.pk).update(
+            log_count=F("log_count") + 1, origin={"how": how, **({"asked": again.asked} if again.asked else {})}, revision=F("revision") + 1
+        )
         auditing.note(caller, "rerun", original, f"{run_id}: {how}")
     made.refresh_from_db()
     return made

@@ -401,3 +401,13 @@ def test_history_tells_who_did_what_through_which_door(admin_client, failed, mak
     rows = re.findall(r'data-label="Who">([^<]+)</th><td data-label="Through">(\w+)</td><td data-label="What">(\w+)', page)
     assert [(via, what) for _, via, what in rows] == [("api", "cancel"), ("page", "retry")]
     assert reverse("admin:runs_auditentry_changelist")
+
+
+def test_a_double_click_reruns_once(admin_client, failed):
+    url = f"{LIST}rerun/{failed.pk}/"
+    asked = re.search(r'name="asked" value="(\w+)"', text(admin_client.get(url)))[1]
+    answers = [admin_client.post(url, {"from": "start", "asked": asked}) for _ in range(2)]
+    assert answers[0].url == answers[1].url
+    assert Run.objects.filter(parent=failed).count() == 1
+    admin_client.post(url, {"from": "start", "asked": f"{asked}x"})
+    assert Run.objects.filter(parent=failed).count() == 2

@@ -1,5 +1,6 @@
 """The page that asks how a run is to be run again, and shows what would happen."""
 
+import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,7 +75,7 @@ def _again(request: HttpRequest, run: Run, form: Any) -> Again:
     at = request.POST.get("at", "")
     return Again(
         newest=request.POST.get("version") == "newest", failed=start == "failed", node=request.POST.get("node", "") if start == "node" else "",
-        inputs=inputs if changed else None, delay=_delay(at) if at else 0.0,
+        inputs=inputs if changed else None, delay=_delay(at) if at else 0.0, asked=request.POST.get("asked", "")[:100],
     )  # fmt: skip
 
 
@@ -101,6 +102,6 @@ def _page(request: HttpRequest, run: Run, form: Any, said: str = "", preview: An
         "run": run, "form": form, "said": said, "preview": preview, "back": back_to(request, "run_manager"), "start": asked.get("from", "start"),
         "node": asked.get("node", ""), "version": asked.get("version", ""), "at": asked.get("at", ""), "changed": form.is_bound and form.has_changed(),
         "nodes": [node for node in run.version.plan.order if node in run.tally] if run.version else [],
-        "payloads": caller_of(request).can("payloads", run.namespace_id),
+        "payloads": caller_of(request).can("payloads", run.namespace_id), "asked": request.POST.get("asked") or uuid.uuid4().hex,
     }  # fmt: skip
     return render(request, "run_manager/rerun.html", in_admin(request, "Rerun", **context), status=code)

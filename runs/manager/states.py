@@ -14,6 +14,7 @@ from graphs import errors
 from graphs.access import Caller
 from graphs.models import Graph
 from runs import listing, redacting, statuses
+from runs.keeping import kept
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.forms import InputsForm
 from runs.models import Run, State
@@ -66,18 +67,22 @@ def _page(request: HttpRequest, form: StartForm, code: int = 200) -> HttpRespons
     cards = list(visible.select_related("graph", "namespace").defer("initial_data", "store", "data").order_by("-created_at", "-id")[:CARDS])
     context = {
         "cards": cards,
-        "totals": _totals(visible),
+        "totals": _totals(visible, caller),
         "chosen": _chosen(request, visible),
         "form": form,
     }
     return render(request, "run_manager/states.html", in_admin(request, "Run States", **context), status=code)
 
 
-def _totals(visible: Any) -> dict[str, int]:
+def _totals(visible: Any, caller: Caller) -> dict[str, int]:
     """How many states there are, in how many runs, and how many of them succeeded."""
     every = F("pending_count") + F("success_count") + F("errored_count") + F("retried_count") + F("cancelled_count")
-    found = visible.aggregate(states=Sum(every), runs=Count("pk"), completed=Sum("success_count"))
-    return {name: number or 0 for name, number in found.items()}
+
+    def count() -> dict[str, int]:
+        found = visible.aggregate(states=Sum(every), runs=Count("pk"), completed=Sum("success_count"))
+        return {name: number or 0 for name, number in found.items()}
+
+    return kept(("totals", caller.namespaces), count, lambda found: found["runs"] > listing.EXACT_COUNT)
 
 
 def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
