@@ -29,7 +29,7 @@ from graphs.problems import PROBLEM
 
 MAX_LIST = 200
 LIMITS = [OpenApiParameter("limit", int, description="1–200, default 50"), OpenApiParameter("offset", int, description="from 0")]
-REFUSALS: dict[Any, Any] = dict.fromkeys(((code, PROBLEM) for code in (400, 401, 403, 404, 405, 409, 411, 413, 415, 422, 429, 503)), ProblemShape)
+REFUSALS: dict[Any, Any] = dict.fromkeys(((code, PROBLEM) for code in (400, 401, 403, 404, 405, 409, 410, 411, 413, 415, 422, 429, 503)), ProblemShape)
 
 
 def window(request: Request) -> slice:

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from graphs import errors
 from graphs.access import Caller
-from runs.models import Run
+from runs.models import Run, Tombstone
 from runs.querysets import RunQuerySet
 
 
@@ -17,11 +17,20 @@ def run_of(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | No
     """The run with this id in the namespaces that the caller sees; `?namespace=` chooses when several have it."""
     found = list(named(caller, request, run_id, runs)[:2])
     if not found:
+        _gone(caller, run_id)
         raise errors.NotFound(f"There is no run {run_id[:200]!r}.")
     if len(found) > 1:
         names = Run.objects.visible_to(caller).filter(run_id=run_id).order_by("namespace__name").values_list("namespace__name", flat=True)
         raise errors.Conflict(f"Several namespaces have a run {run_id!r}; add ?namespace= with one of them.", allowed=list(names))
     return found[0]
+
+
+def _gone(caller: Caller, run_id: str) -> None:
+    """Raises Gone for the id of a run that was deleted lately, in a namespace that the caller sees."""
+    buried = Tombstone.objects.filter(run_id=run_id.replace("\x00", ""))
+    found = (buried if caller.namespaces is None else buried.filter(namespace__in=caller.namespaces)).first()
+    if found:
+        raise errors.Gone(f"The run {run_id[:200]!r} was deleted {found.at:%Y-%m-%d %H:%M} UTC by {found.actor}.")
 
 
 def named(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | None = None) -> Any:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Length
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
@@ -77,9 +77,12 @@ def run_page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpRespon
     """A tab of a run's page. `?since=revision&at=seconds` asks for what changed: 304 when nothing did."""
     if request.headers.get("HX-Request") and _unchanged(request, pk):
         return HttpResponse(status=304)
-    if gone := Tombstone.objects.filter(run=pk).first():
-        return _gone(request, gone)
-    run = run_for(request, pk)
+    try:
+        run = run_for(request, pk)
+    except Http404:
+        if gone := Tombstone.objects.filter(run=pk).first():
+            return _gone(request, gone)
+        raise
     context = {"run": run, "tab": tab, **_header(run, caller_of(request)), **_CONTENT[tab](request, run)}
     if request.headers.get("HX-Request"):
         return render(request, "run_manager/run/_live.html", {"may": may_of(request), **context}, status=286 if run.ended else 200)

@@ -133,7 +133,7 @@ def test_steering_and_its_refusals(api, publish):
     assert api("DELETE", f"/runs/{started['id']}")[0] == 409
     assert api("POST", f"/runs/{started['id']}/cancel")[1]["status"] == "cancelled"
     assert api("DELETE", f"/runs/{started['id']}")[0] == 204
-    assert api("GET", f"/runs/{started['id']}")[0] == 404
+    assert api("GET", f"/runs/{started['id']}")[0] == 410
 
 
 def test_logs_and_states_page_by_cursor(api, publish, drain):

@@ -16,7 +16,7 @@ from graphs.api.v0.shapes import Refusal
 from graphs.models import Graph, Namespace, known_namespace
 
 Body = TypeVar("Body", bound=BaseModel)
-REFUSALS: dict[Any, Any] = dict.fromkeys((400, 401, 403, 404, 405, 409, 411, 413, 422, 429, 503), Refusal)
+REFUSALS: dict[Any, Any] = dict.fromkeys((400, 401, 403, 404, 405, 409, 410, 411, 413, 422, 429, 503), Refusal)
 MAX_NAMES = 1000
 
 
