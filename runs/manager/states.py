@@ -16,19 +16,19 @@ from graphs.models import Graph
 from runs import listing, redacting, statuses
 from runs.keeping import kept
 from runs.manager.access import caller_of, in_admin, staff_page
-from runs.manager.forms import InputsForm
+from runs.manager.schema_forms import AREA, ObjectField
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
 
 CARDS, STATES = 24, 100
 
 
-class StartForm(InputsForm):
+class StartForm(forms.Form):
     """A run of one of the graphs that the caller sees."""
 
     graph = forms.ModelChoiceField(queryset=Graph.objects.none())
     run_id = forms.CharField(required=False, max_length=200, label="Run id", help_text="Made for you when it is left empty.")
-    field_order = ("graph", "run_id", "inputs")
+    inputs = ObjectField(required=False, widget=forms.Textarea(attrs=AREA), help_text='A JSON object, such as {"name": "Ann"}.')
 
     def __init__(self, caller: Caller, *args: Any) -> None:
         super().__init__(*args)
