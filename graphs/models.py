@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from graphs import cron, plan
-from graphs.errors import InvalidGraph
+from graphs.errors import InvalidGraph, NotFound
 from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet, MembershipQuerySet
 
 
@@ -277,8 +277,11 @@ class DatasetTable(models.Model):
 
 @lru_cache(maxsize=512)
 def plan_of(version_id: int) -> plan.Plan:
-    """The compiled plan of a version; versions never change, so a process compiles each once."""
-    return plan.compile_plan(GraphVersion.objects.values_list("definition", flat=True).get(pk=version_id))
+    """The compiled plan of a version; versions never change, so a process compiles each once. Raises NotFound once its graph is deleted."""
+    definition = GraphVersion.objects.values_list("definition", flat=True).filter(pk=version_id).first()
+    if definition is None:
+        raise NotFound("The graph was deleted at this moment.")
+    return plan.compile_plan(definition)
 
 
 @lru_cache(maxsize=512)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -25,6 +25,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     elif isinstance(error, exceptions.APIException):
         body = problem(error.status_code, str(error.detail))
         headers = _headers(error)
+    elif isinstance(error, ObjectDoesNotExist):  # it was there when this request began
+        body = problem(404, "It was deleted at this moment.")
     elif isinstance(error, Http404 | PermissionDenied):
         body = problem(404 if isinstance(error, Http404) else 403, str(error) or "Not found.")
     else:

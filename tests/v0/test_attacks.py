@@ -9,6 +9,7 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
+import graphs.models
 from graphs import keys, secrets
 from graphs.models import CronTrigger, Graph, Namespace
 from runs import claiming, deleting, finishing, importing, scheduling, storing
@@ -97,6 +98,22 @@ def test_a_graph_is_deleted_while_everybody_works_with_it(api):
         assert_books_agree(run)
     assert api("delete", "graph/g")[0] == 200
     assert (Run.objects.count(), State.objects.count(), LogLine.objects.count()) == (0, 0, 0)
+
+
+def test_a_graph_that_went_between_two_reads_is_not_found(api, monkeypatch):
+    """What the race above meets once in many tries, made certain: the view has read the graph, then it is deleted."""
+    api.upsert("g", node("a"))
+    stale = Graph.objects.select_related("namespace").get(name="g")
+    assert api("delete", "graph/g")[0] == 200
+    graphs.models.forget()
+    monkeypatch.setattr("runs.api.v0.runs.V0View.graph", lambda view, name: stale)
+    calls = [
+        ("graph/g/states/create", {"run_id": "r", "states": [{"identifier": "a", "inputs": {}}]}),
+        ("graph/g/trigger", {}),
+    ]
+    for path, body in calls:
+        status, said = api.post(path, body)
+        assert (status, "deleted at this moment" in str(said)) == (404, True), said
 
 
 def test_a_process_that_names_itself_reads_its_secrets(api):
