@@ -10,7 +10,7 @@ from django.urls import reverse
 from graphs import publishing
 from graphs.access import SYSTEM, caller_of_user
 from graphs.models import Namespace, NamespaceMembership
-from runs import comparing, deleting, explaining, redacting, stopping
+from runs import claiming, comparing, deleting, explaining, redacting, rescuing, stopping
 from runs.manager.detail import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
 from runs.rerunning import Again, rerun
@@ -411,3 +411,30 @@ def test_a_double_click_reruns_once(admin_client, failed):
     assert Run.objects.filter(parent=failed).count() == 1
     admin_client.post(url, {"from": "start", "asked": f"{asked}x"})
     assert Run.objects.filter(parent=failed).count() == 2
+
+
+def test_the_timeline_tells_the_attempts_that_lost_their_worker(admin_client, publish):
+    run = start_run(publish("a"))
+    for lost in range(2):
+        claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache(), suspects=lost > 0)
+        rescuing.rescue_expired()
+    assert len(claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), suspects=True)) == 1
+    page = text(admin_client.get(page_of(run, "timeline")))
+    assert page.count('class="rm-ran rm-lost"') == 2
+    assert page.count("a: attempt 2 lost its worker") == 1, "its own bar"
+    assert page.count("<br>attempt 1 lost its worker") == 1, "and a line of the table"
+    assert page.count('class="rm-ran rm-running') == 1
+
+
+def test_an_open_list_drops_the_rows_of_runs_that_somebody_else_deleted(admin_client, publish, drain):
+    graph = publish("a")
+    gone, kept = start_run(graph), start_run(graph)
+    page = text(admin_client.get(LIST))
+    poll = re.search(r'id="rm-live" hx-get="([^"]+)"', page)[1].replace("&amp;", "&")
+    assert admin_client.get(poll, headers=HX).status_code == 304
+    deleting.delete_runs([gone.pk], SYSTEM, even_active=True)
+    answer = text(admin_client.get(poll, headers=HX))
+    assert f'<tr id="run-{gone.pk}" hx-swap-oob="delete">' in answer
+    assert f'id="run-{kept.pk}" hx-swap-oob="delete"' not in answer
+    again = re.search(r'id="rm-live"[^>]* hx-get="([^"]+)"', answer)[1].replace("&amp;", "&")
+    assert admin_client.get(again, headers=HX).status_code == 304, "the next poll knows that it is gone"

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
+from django.template.loader import render_to_string
 
 from graphs.access import RIGHTS, SAID, Caller, caller_of_user
 from runs.keeping import kept
@@ -62,6 +63,12 @@ def may_of(request: HttpRequest) -> set[str]:
 
 
 def in_admin(request: HttpRequest, title: str, **context: Any) -> dict[str, Any]:
-    """What every page needs: the admin's own context, and what the user may do (`may`)."""
-    shared = kept(("admin", request.user.pk), lambda: admin.site.each_context(request))  # the menu: making it takes longer than reading a page of runs
-    return {**shared, "title": title, "may": may_of(request), **context}
+    """What every page needs: the admin's own context, its menu, and what the user may do (`may`)."""
+    return {**kept(("admin", request.user.pk), lambda: _shared(request)), "title": title, "may": may_of(request), **context}
+
+
+def _shared(request: HttpRequest) -> dict[str, Any]:
+    """Making and drawing the admin's menu takes longer than reading a page of runs; it is the same on all pages that are no model's."""
+    context = admin.site.each_context(request)
+    listed = {"app_list": context["available_apps"], "show_changelinks": False}
+    return {**context, "menu": render_to_string("admin/app_list.html", listed, request)}

@@ -15,17 +15,22 @@ from runs.models import Run, State
 ROWS = 200
 LABEL, WIDTH, ROW, TOP = 220, 760, 22, 24
 CLASSES = {statuses.SUCCESS: "done", statuses.PRUNED: "done", statuses.QUEUED: "running", statuses.CREATED: "waiting", statuses.CANCELLED: "waiting"}
-FIELDS = ("id", "parent", "identifier", "path", "status", "attempt", "retry_count", "created_at", "started_at", "finished_at")
+FIELDS = ("id", "parent", "identifier", "path", "status", "attempt", "lost", "retry_count", "created_at", "started_at", "finished_at")
+LOST = "lost its worker in attempt"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One state: when it was made, began and ended; `critical` when the run's end waited for it."""
+    """One state: when it was made, began and ended; `critical` when the run's end waited for it.
+
+    `lost` says of its former attempts when their workers were given up; since when those had held it isn't kept.
+    """
 
     state: State
     waited: str
     ran: str
     critical: bool
+    lost: Sequence[datetime] = ()
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,24 @@ def timeline_of(run: Run, after: str = "") -> Timeline:
     critical = _critical(shown)
     begins = min([state.created_at for state in shown], default=run.created_at)
     ends = max([state.finished_at or now for state in shown if state.started_at] or [run.finished_at or now])
-    bars = [Bar(state, length((state.started_at or state.finished_at or now) - state.created_at), _ran(state, now), state.pk in critical) for state in shown]
+    lost = _lost(run, shown)
+    bars = [_made(state, now, state.pk in critical, lost.get(state.pk, ())) for state in shown]
     return Timeline(bars, _drawing(bars, begins, max(ends, begins), now), len(found) > ROWS, shown[-1].pk if shown else None)
+
+
+def _made(state: State, now: datetime, critical: bool, lost: Sequence[datetime]) -> Bar:
+    ready = lost[-1] if lost else state.created_at
+    return Bar(state, length((state.started_at or state.finished_at or now) - ready), _ran(state, now), critical, lost)
+
+
+def _lost(run: Run, states: Sequence[State]) -> dict[object, list[datetime]]:
+    """When the engine said of each state that it lost a worker."""
+    found: dict[object, list[datetime]] = {}
+    if wanted := [state.pk for state in states if state.lost]:
+        lines = run.logs.filter(state__in=wanted, level="warning", message__contains=LOST).order_by("pk")
+        for state, at in lines.values_list("state", "created_at"):
+            found.setdefault(state, []).append(at)
+    return found
 
 
 def _ran(state: State, now: datetime) -> str:
@@ -88,12 +109,18 @@ def _bar(bar: Bar, y: float, at: object, now: datetime) -> str:
     state = bar.state
     label = f"{state.identifier}{f' [{state.path}]' if state.path else ''}"
     made, began, ended = at(state.created_at), at(state.started_at or state.finished_at or now), at(state.finished_at or now)
+    tries = ""
+    for number, moment in enumerate(bar.lost, 1):
+        until = min(at(moment), began)
+        tries += f'<rect class="rm-ran rm-lost" x="{made:.1f}" y="{y + 2:g}" width="{max(until - made, 2):.1f}" height="{ROW - 6}">'
+        tries += f"<title>{escape(label)}: attempt {number} lost its worker</title></rect>"
+        made = until
     kind = CLASSES.get(state.status, "failed")
     text = escape(label if len(label) <= 32 else f"{label[:31]}…")
     return (
         f"<g><title>{escape(label)}: {escape(state.status)}, waited {escape(bar.waited)}, ran {escape(bar.ran)}</title>"
         f'<text x="0" y="{y + 14:g}">{text}</text>'
-        f'<rect class="rm-waited" x="{made:.1f}" y="{y + 4:g}" width="{max(began - made, 0):.1f}" height="{ROW - 10}"/>'
+        f'{tries}<rect class="rm-waited" x="{made:.1f}" y="{y + 4:g}" width="{max(began - made, 0):.1f}" height="{ROW - 10}"/>'
         f'<rect class="rm-ran rm-{kind}{" rm-critical" if bar.critical else ""}" x="{began:.1f}" y="{y + 2:g}"'
         f' width="{max(ended - began, 2):.1f}" height="{ROW - 6}"/>'
         f'<text class="rm-tick" x="{ended + 4:.1f}" y="{y + 14:g}">{escape(bar.ran)}</text></g>'

@@ -202,6 +202,8 @@ def test_a_run_that_somebody_holds_is_named_and_the_others_go(ended, monkeypatch
     try:
         assert held.wait(10)
         operation = carried(operations.ask("delete", {}, COMMAND))
+        with pytest.raises(errors.Conflict, match="Something else held it"):
+            deleting.delete_run(ended[4])
     finally:
         free.set()
         thread.join()
