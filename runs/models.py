@@ -146,6 +146,9 @@ class Run(models.Model):
         return self.status in statuses.ENDED_RUNS
 
 
+OUTSIDE = "outside program"  # the node of states that such a program reports; no registered node is called so
+
+
 class State(models.Model):
     """One execution of one node template in a run.
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from graphs.nodes.base import registry
 from runs import claiming, finishing, queueing, sql, statuses, storing
 from runs.finishing import Slice
-from runs.models import Run
+from runs.models import OUTSIDE, Run
 from runs.work import Claimed, Outcome
 
 BATCH = 100
 _OVER = """
-    s.status = 'QUEUED' AND (s.lease_expires_at < {now} OR s.lease_expires_at > {far} OR s.lease_expires_at IS NULL)
+    s.status = 'QUEUED' AND s.node <> '{outside}' AND (s.lease_expires_at < {now} OR s.lease_expires_at > {far} OR s.lease_expires_at IS NULL)
     ORDER BY s.lease_expires_at LIMIT %s
 """
 
@@ -19,7 +19,7 @@ def rescue_expired() -> int:
     """Give back the states whose lease is over (or absurd); after the third lost lease they end TIMEDOUT."""
     rescued = 0
     while True:
-        condition = _OVER.format(now=sql.now(), far=sql.later(str(storing.LONGEST_LEASE_SECONDS)))
+        condition = _OVER.format(outside=OUTSIDE, now=sql.now(), far=sql.later(str(storing.LONGEST_LEASE_SECONDS)))
         states = claiming.held(condition, [BATCH])
         done = finishing.record([_lost(state) for state in states]) if states else Slice()
         rescued += len(done.accepted)

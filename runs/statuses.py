@@ -80,4 +80,6 @@ SEED_NODE_WORDS = {
     TIMEDOUT: "failed",
     CANCELLED: "cancelled",
 }
+OF_SEED_RUN = {"pending": RUN_QUEUED, "running": RUNNING, "paused": PAUSED, "completed": COMPLETED, "failed": FAILED, "cancelled": RUN_CANCELLED}
+OF_SEED_NODE = {"pending": CREATED, "running": QUEUED, "completed": SUCCESS, "failed": ERRORED, "cancelled": CANCELLED, "skipped": PRUNED}
 V0_RUN_WORDS = {**dict.fromkeys(RUN_STATUSES, "PENDING"), COMPLETED: "SUCCESS", FAILED: "FAILED", PARTIAL: "FAILED", RUN_CANCELLED: "FAILED"}

@@ -12,7 +12,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from graphs.api import errors, tokens, views
 from graphs.api.v0 import views as v0
-from runs.api import looking, manager, operations, reruns, templates
+from runs.api import looking, manager, operations, reruns, snapshots, templates
 from runs.api import views as runs
 from runs.manager import states
 from statemanager import health, urls_v0
@@ -51,6 +51,8 @@ urlpatterns = [
     path("runs/<str:run_id>/artifacts/<str:artifact>", runs.ArtifactView.as_view(), name="artifact"),
     path("runs/<str:run_id>/graph.svg", looking.PictureView.as_view()),
     path("runs/<str:run_id>/checkpoints", looking.CheckpointsView.as_view()),
+    path("runs/<str:run_id>/checkpoint", snapshots.CheckpointView.as_view()),
+    path("runs/<str:run_id>/mark", snapshots.MarkView.as_view()),
     path("runs/<str:run_id>/bundle", looking.BundleView.as_view()),
     path("runs/<str:run_id>/compare", looking.CompareView.as_view()),
     path("runs/<str:run_id>/lineage", looking.LineageView.as_view()),

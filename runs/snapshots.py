@@ -1,0 +1,280 @@
+"""Runs as `RunState` documents: a view of the rows for every run, and the way in which an outside program reports a run of its own.
+
+What such a program puts is kept as a checkpoint, word for word, the last of them together with those before it, so that it can resume from any of
+them; the run's columns, states and tool results follow from it in the same transaction, and pages, lists and counts need to know nothing of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from graphs import errors, payloads
+from graphs.access import Caller
+from runs import ledger, paths, sql, statuses
+from runs.ledger import Ledger
+from runs.models import OUTSIDE, Checkpoint, LogLine, Run, State, ToolResult
+from runs.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
+from runs.tally import Tally
+
+NS, KEPT = "run-state", 50
+MAX_NODES, MAX_NAME = 10_000, 200
+_ACTIONS = {statuses.SUCCESS: "completed", statuses.PRUNED: "pruned", statuses.CANCELLED: "cancelled", statuses.RETRY_CREATED: "failed"}
+
+
+def run_state(run: Run, at: str = "") -> RunState:
+    """The run as a document: as it is, or as the checkpoint with the id `at` has it. Raises NotFound for an unknown checkpoint."""
+    if at:
+        kept = Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id=at).first()
+        if kept is None:
+            raise errors.NotFound(f"The run has no such checkpoint {at[:100]!r}.")
+        return RunState.from_dict(json.loads(bytes(kept.body)))
+    kept = _newest(run)
+    return _overlaid(run, RunState.from_dict(json.loads(bytes(kept.body)))) if kept else _of_rows(run)
+
+
+def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
+    """Note where an outside program is with its run.
+
+    Raises Conflict for a run with a graph, which the engine alone moves, and for a run that has ended otherwise, Malformed for another run's document.
+    """
+    caller.require("start", run.namespace_id)
+    _check(run, state)
+    try:
+        body = payloads.dump(state.to_dict())
+    except payloads.NotJson as error:
+        raise errors.Malformed(f"The document can't be stored: {error}.") from None
+    with transaction.atomic():
+        book = ledger.lock([run.pk]).get(run.pk)
+        if book is None:
+            raise errors.NotFound(f"There is no run {run.run_id!r}.")
+        _keep(run, state, body)
+        _move(run, book, state)
+        _store_columns(run, state)
+        book.tally = _store_states(run, state)
+        _store_results(run, state)
+        ledger.store([book])
+    run.refresh_from_db()
+    return run_state(run)
+
+
+def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, Any] | None = None, error: str = "") -> RunState:
+    """Report one node of a run that an outside program drives: started, completed (with its output) or failed (with its error)."""
+    caller.require("start", run.namespace_id)
+    with transaction.atomic():
+        book = ledger.lock([run.pk]).get(run.pk)
+        if book and not book.open and run.graph_id is None:
+            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; none of its nodes is marked any more.", allowed=[])
+        run.refresh_from_db(fields=["status"])
+        state = run_state(run) if run.graph_id is None else RunState(run_id=run.run_id)
+        state.status = RunStatus.RUNNING if state.status == RunStatus.PENDING else state.status
+        if event == "started":
+            state.mark_node_started(node)
+        elif event == "completed":
+            state.mark_node_completed(node, dict(output or {}))
+        elif event == "failed":
+            state.mark_node_failed(node, error)
+        else:
+            raise errors.Malformed("A node has started, completed or failed.")
+        return put_run_state(run, state, caller)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def _newest(run: Run) -> Checkpoint | None:
+    return Checkpoint.objects.filter(run=run, ns=NS).order_by("-checkpoint_id").first() if run.graph_id is None else None
+
+
+def _of_rows(run: Run) -> RunState:
+    rows = list(run.states.order_by("pk")[: MAX_NODES + 1])
+    if len(rows) > MAX_NODES:
+        raise errors.TooLarge(f"The run has more than {MAX_NODES:,} states; read them in pages at /runs/{run.run_id}/states.")
+    State.objects.fill_inputs(rows)
+    tries: dict[str, list[State]] = {}
+    for row in rows:  # a retry is the same node once more
+        tries.setdefault(_key(row), []).append(row)
+    done = sorted((row for row in rows if row.status == statuses.SUCCESS), key=lambda row: (row.finished_at, row.pk))
+    plan = run.version.plan if run.version else None
+    return RunState(
+        run_id=run.run_id, session_id=run.session_id, status=RunStatus(statuses.SEED_RUN_WORDS[run.status]), purpose=run.purpose,
+        current_node=run.current_node, current_step=run.current_step, max_steps=run.max_steps or (plan.max_steps or 0 if plan else 20),
+        data=run.data or dict(run.store), node_states={key: _node_state(run, found[-1], sum(row.attempt for row in found)) for key, found in tries.items()},
+        completed_nodes=[_key(row) for row in done], action_history=run.action_history or _actions(rows),
+        started_at=_seconds(run.started_at or run.created_at), updated_at=_seconds(run.updated_at), finished_at=_seconds(run.finished_at),
+        tool_results_cache=dict(run.tool_results.order_by("pk").values_list("key", "result")),
+        heuristic_count_at_checkpoint=run.heuristic_count_at_checkpoint, experience_count_at_checkpoint=run.experience_count_at_checkpoint,
+        metadata=run.metadata,
+        pending_actions=[{"action": "answer", "node": _key(row), "question": row.waiting_for.get("question")} for row in rows if _waits(row)],
+    )  # fmt: skip
+
+
+def _waits(row: State) -> bool:
+    return row.status == statuses.CREATED and row.waiting_for is not None
+
+
+def _key(row: State) -> str:
+    """Siblings of a fan-out have keys of their own."""
+    return f"{row.identifier}@{row.path}" if row.path else row.identifier
+
+
+def _node_state(run: Run, row: State, attempts: int) -> NodeState:
+    plan = run.version.plan if run.version else None
+    node = plan.nodes.get(row.identifier) if plan else None
+    step = paths.step(row.path, node.index) if node else row.path
+    return NodeState(
+        node_id=row.identifier, status=statuses.SEED_NODE_WORDS[row.status], input_data=_object(row.inputs), output_data=_object(row.outputs),
+        started_at=_seconds(row.started_at), finished_at=_seconds(row.finished_at), error=row.error or None, attempts=attempts,
+        idempotency_key=f"{run.run_id}:{row.identifier}@{step}" if step else f"{run.run_id}:{row.identifier}",
+    )  # fmt: skip
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {} if value is None else {"value": value}
+
+
+def _actions(rows: list[State]) -> list[dict[str, Any]]:
+    """What the engine did last with the run's nodes."""
+
+    def each() -> Iterator[dict[str, Any]]:
+        for row in rows:
+            said = {"node": _key(row), "attempt": row.attempt}
+            if row.started_at:
+                yield {"action": "started", **said, "at": _seconds(row.started_at)}
+            if row.finished_at:
+                error = {"error": row.error} if row.error else {}
+                yield {"action": _ACTIONS.get(row.status, "failed"), **said, "at": _seconds(row.finished_at), **error}
+
+    return sorted(each(), key=lambda action: action["at"])[-KEPT_ACTIONS:]
+
+
+def _seconds(moment: datetime | None) -> float:
+    return moment.timestamp() if moment else 0.0
+
+
+def _overlaid(run: Run, state: RunState) -> RunState:
+    """What a program put last, with what was done to the run since: cancelled by a person, say; and all results that were ever recorded."""
+    was = statuses.OF_SEED_RUN[state.status.value]
+    if run.status != was:
+        state.status = RunStatus(statuses.SEED_RUN_WORDS[run.status])
+        stored = dict(run.states.values_list("identifier", "status"))
+        for key, node in state.node_states.items():
+            if stored.get(key, _word(node, was)) != _word(node, was):
+                node.status = statuses.SEED_NODE_WORDS[stored[key]]
+    known = {_digest(key) for key in state.tool_results_cache}
+    for result in run.tool_results.exclude(digest__in=known).order_by("pk"):
+        state.tool_results_cache[result.key] = result.result
+    return state
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def _check(run: Run, state: RunState) -> None:
+    if run.graph_id is not None:
+        raise errors.Conflict("The run has a graph: the engine alone moves it. Only runs without a graph take reports from outside.", allowed=[])
+    if state.run_id and state.run_id != run.run_id:
+        raise errors.Malformed(f"The document is of the run {state.run_id[:200]!r}, the path names {run.run_id!r}.")
+    if len(state.node_states) > MAX_NODES:
+        raise errors.TooLarge(f"A document holds at most {MAX_NODES:,} nodes.")
+    if wrong := [key for key in (*state.node_states, state.current_node) if len(key) > MAX_NAME]:
+        raise errors.Malformed(f"The name of a node has at most {MAX_NAME} characters; {wrong[0][:50]!r}… has {len(wrong[0]):,}.")
+    if (
+        len(state.session_id) > MAX_NAME
+        or min(state.max_steps, state.current_step, state.heuristic_count_at_checkpoint, state.experience_count_at_checkpoint) < 0
+    ):
+        raise errors.Malformed(f"session_id has at most {MAX_NAME} characters, and nothing is counted below 0.")
+    if max(state.max_steps, state.current_step, state.heuristic_count_at_checkpoint, state.experience_count_at_checkpoint) >= 2**31:
+        raise errors.Malformed("Nothing is counted beyond 2,147,483,647.")
+    state.run_id = run.run_id
+
+
+def _keep(run: Run, state: RunState, body: str) -> None:
+    """The document as it is, and no more than so many of those before it."""
+    before = list(Checkpoint.objects.filter(run=run, ns=NS).order_by("-checkpoint_id").values_list("checkpoint_id", flat=True))
+    Checkpoint.objects.create(
+        run=run, ns=NS, checkpoint_id=sql.dashed(sql.uuid7()), parent_checkpoint_id=before[0] if before else "", type="json", body=body.encode(),
+        metadata={"step": state.current_step, "node": state.current_node, "status": state.status.value},
+    )  # fmt: skip
+    Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id__in=before[KEPT - 1 :]).delete()
+
+
+def _move(run: Run, book: Ledger, state: RunState) -> None:
+    """Take the run to the document's status, if there is a way; the log says so."""
+    to = statuses.OF_SEED_RUN[state.status.value]
+    if to != book.status:
+        if book.status not in statuses.RUN_MOVES[to] and not (book.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS):
+            ways = sorted({statuses.SEED_RUN_WORDS[word] for word, came in statuses.RUN_MOVES.items() if book.status in came})
+            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; it can't become {state.status.value}.", allowed=ways)
+        LogLine.objects.create(run=run, message=f"The outside program reports: {state.status.value}")
+        book.log_count += 1
+    book.status, book.current_node, book.current_step = to, state.current_node, state.current_step
+    words = [_word(node, to) for node in state.node_states.values()]
+    book.started_count = len(words)
+    book.pending_count = sum(word in statuses.UNFINISHED for word in words)
+    book.success_count = sum(word in (statuses.SUCCESS, statuses.PRUNED) for word in words)
+    book.errored_count = sum(word in statuses.FAILED_STATES for word in words)
+    book.cancelled_count = words.count(statuses.CANCELLED)
+    share = int(100 * book.success_count / max(state.max_steps, len(words), 1))  # how many nodes there will be is the program's secret
+    book.progress = 100 if to == statuses.COMPLETED else max(book.progress, min(share, 99))
+    failed = [f"{node.node_id}: {node.error}" for node in state.node_states.values() if node.error and node.status == "failed"]
+    book.error_message = "" if to == statuses.COMPLETED else payloads.clean(failed[-1], 2000) if failed else book.error_message
+
+
+def _store_columns(run: Run, state: RunState) -> None:
+    Run.objects.filter(pk=run.pk).update(
+        session_id=state.session_id, purpose=state.purpose, max_steps=state.max_steps, data=state.data, metadata=state.metadata,
+        action_history=state.action_history[-KEPT_ACTIONS:], seed_version=state.version,
+        heuristic_count_at_checkpoint=state.heuristic_count_at_checkpoint, experience_count_at_checkpoint=state.experience_count_at_checkpoint,
+    )  # fmt: skip
+
+
+def _store_states(run: Run, state: RunState) -> Tally:
+    """A row for each node: new ones are made, changed ones written, those that are no longer in the document go."""
+    to, now, tally = statuses.OF_SEED_RUN[state.status.value], timezone.now(), Tally()
+    there = {row.identifier: row for row in run.states.all()}
+    new = []
+    for key, node in state.node_states.items():
+        word = _word(node, to)
+        tally[key] = [1, int(word in (statuses.SUCCESS, statuses.PRUNED)), int(word in statuses.FAILED_STATES)]
+        ended = word in statuses.FINAL_STATES
+        values = {
+            "status": word, "node": OUTSIDE, "inputs": node.input_data, "outputs": node.output_data, "attempt": max(0, min(node.attempts, 2**31 - 1)),
+            "error": payloads.clean(node.error or "", 10_000), "due_at": None, "started_at": _moment(node.started_at),
+        }  # fmt: skip
+        row = there.pop(key, None)
+        if row is None:
+            new.append(State(id=sql.uuid7(), run=run, identifier=key, finished_at=(_moment(node.finished_at) or now) if ended else None, **values))
+        elif any(getattr(row, name) != value for name, value in values.items()):
+            finished = (_moment(node.finished_at) or row.finished_at or now) if ended else None
+            State.objects.filter(pk=row.pk).update(finished_at=finished, **values)
+    State.objects.bulk_create(new)
+    State.objects.filter(pk__in=[row.pk for row in there.values()]).delete()
+    return tally
+
+
+def _word(node: NodeState, run_status: str) -> str:
+    """Our word for the node's; an unknown one counts as not begun, and what a run left unfinished when it ended as cancelled."""
+    word = statuses.OF_SEED_NODE.get(node.status, statuses.CREATED)
+    return statuses.CANCELLED if word in statuses.UNFINISHED and run_status in statuses.ENDED_RUNS else word
+
+
+def _moment(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def _store_results(run: Run, state: RunState) -> None:
+    """Results are recorded once; one that is there already stays."""
+    found = [ToolResult(run=run, key=key[:1500], digest=_digest(key), result=result) for key, result in state.tool_results_cache.items()]
+    ToolResult.objects.bulk_create(found, ignore_conflicts=True)
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
