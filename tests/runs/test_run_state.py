@@ -131,7 +131,8 @@ def api_client(make_key):
 
 @pytest.mark.django_db
 def test_every_run_has_a_document(publish, drain, tmp_path):
-    graph = publish("start>out>work>all", kinds={"out": "test.each", "work": "test.once"}, inputs={"out": {"items": [1, 2]}, "work": {"path": str(tmp_path / "calls")}},
+    graph = publish("start>out>work>all", kinds={"out": "test.each", "work": "test.once"},
+                    inputs={"out": {"items": [1, 2]}, "work": {"path": str(tmp_path / "calls")}},
                     data={"all": {"unites": {"identifier": "start"}}})  # fmt: skip
     run = start_run(graph, RunOptions(store={"a": 1}, purpose="why", session_id="s", metadata={"m": 1}))
     drain()
