@@ -25,7 +25,10 @@ class ToolResult(models.Model):
 
 
 class Checkpoint(models.Model):
-    """A checkpoint of a thread, in LangGraph's shape; `ns` is the checkpoint namespace, ids sort by time."""
+    """A checkpoint of a thread, in LangGraph's shape; `ns` is the checkpoint namespace, ids sort by time.
+
+    Those in the namespace `run-state` are documents of `runs.snapshots`.
+    """
 
     run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="checkpoints", db_index=False)
     ns = models.CharField(max_length=500, blank=True)
@@ -34,6 +37,8 @@ class Checkpoint(models.Model):
     type = models.CharField(max_length=50)
     body = models.BinaryField()
     metadata = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    versions = models.JSONField(default=dict, blank=True, help_text="The version of each channel, as text; its values are blobs.")
+    pending = models.CharField(max_length=500, blank=True, default="", help_text="The nodes that run next, with commas between them.")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

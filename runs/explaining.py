@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from runs import answering, statuses
+from runs import answering, snapshots, statuses
 from runs.models import AuditEntry, Cluster, Run, State
 
 SILENT = timedelta(seconds=15)
@@ -21,6 +21,8 @@ def why_waiting(run: Run, now: datetime | None = None) -> list[str]:
         return []
     now = now or timezone.now()
     if run.version_id is None:
+        if run.status == statuses.PAUSED and not run.held and run.checkpoints.exclude(ns=snapshots.NS).exists():
+            return [f"An interrupt{f' in {run.current_node}' if run.current_node else ''} waits for an answer; the application resumes the thread with it."]
         return ["An outside program drives this run; it goes on when that program reports."]
     states = list(State.objects.filter(run=run, status__in=statuses.UNFINISHED).order_by("pk").defer("inputs", "outputs")[:MOST])
     said = [_held(run)] if run.held else []

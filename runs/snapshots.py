@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from graphs import errors, payloads
@@ -110,7 +111,14 @@ def _of_rows(run: Run) -> RunState:
         heuristic_count_at_checkpoint=run.heuristic_count_at_checkpoint, experience_count_at_checkpoint=run.experience_count_at_checkpoint,
         metadata=run.metadata,
         pending_actions=[{"action": "answer", "node": _key(row), "question": row.waiting_for.get("question")} for row in rows if _waits(row)],
+        memory_snapshots=_snapshots(run) if run.graph_id is None else [],
     )  # fmt: skip
+
+
+def _snapshots(run: Run) -> list[Any]:
+    """Where a LangGraph application keeps the run's memory: the newest checkpoint of each of its namespaces."""
+    newest = Checkpoint.objects.filter(run=run).exclude(ns=NS).order_by("ns").values("ns").annotate(newest=Max("checkpoint_id"))
+    return [{"checkpoint_ns": row["ns"], "checkpoint_id": row["newest"]} for row in newest]
 
 
 def _waits(row: State) -> bool:
@@ -177,6 +185,8 @@ def _overlaid(run: Run, state: RunState) -> RunState:
 def _check(run: Run, state: RunState) -> None:
     if run.graph_id is not None:
         raise errors.Conflict("The run has a graph: the engine alone moves it. Only runs without a graph take reports from outside.", allowed=[])
+    if Checkpoint.objects.filter(run=run).exclude(ns=NS).exists():
+        raise errors.Conflict("A LangGraph application keeps this thread; its checkpoints say where the run is.", allowed=[])
     if state.run_id and state.run_id != run.run_id:
         raise errors.Malformed(f"The document is of the run {state.run_id[:200]!r}, the path names {run.run_id!r}.")
     if len(state.node_states) > MAX_NODES:

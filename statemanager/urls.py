@@ -53,6 +53,7 @@ urlpatterns = [
     path("runs/<str:run_id>/checkpoints", looking.CheckpointsView.as_view()),
     path("runs/<str:run_id>/checkpoint", snapshots.CheckpointView.as_view()),
     path("runs/<str:run_id>/mark", snapshots.MarkView.as_view()),
+    path("runs/<str:run_id>/checkpoints/<str:checkpoint_id>", looking.InsideView.as_view()),
     path("runs/<str:run_id>/bundle", looking.BundleView.as_view()),
     path("runs/<str:run_id>/compare", looking.CompareView.as_view()),
     path("runs/<str:run_id>/lineage", looking.LineageView.as_view()),

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"graphs": {"runs", "statemanager", "tests"}, "runs": {"statemanager", "tests"}, "statemanager": {"tests"}}
 LAYERS = [
-    {"statuses", "paths", "sql", "tally", "redacting", "keeping", "run_state"},
+    {"statuses", "paths", "sql", "tally", "redacting", "keeping", "run_state", "connecting"},
     {"querysets", "models", "trace_models", "checkpoint_models", "operation_models", "template_models", "work", "ledger", "auditing"},
     {"advancing", "joining", "queueing", "context", "lanes", "claiming", "storing", "finishing", "reporting", "executing"},
     {
@@ -25,11 +25,12 @@ LAYERS = [
         "explaining",
         "bundling",
         "snapshots",
+        "threads",
     },
     {"searching", "filters", "listing", "exporting"},
     {"operations"},
     {"carrying", "comparing", "verifying", "overview"},
-    {"tasks", "supervising", "picture"},
+    {"tasks", "supervising", "picture", "checkpoints", "decoding"},
     {"api", "manager", "admin", "management"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

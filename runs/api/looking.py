@@ -16,10 +16,12 @@ from graphs.api.finding import number
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.payloads import when
-from runs import bundling, comparing, explaining, picture, redacting, trees
+from runs import bundling, comparing, decoding, explaining, picture, redacting, trees
 from runs.api.finding import run_of
 from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of
 from runs.models import Checkpoint, Run
+
+NS = OpenApiParameter("ns", str, description="the checkpoint namespace, where several have a checkpoint of this id")
 
 
 class CheckpointShape(serializers.Serializer):
@@ -32,6 +34,14 @@ class CheckpointShape(serializers.Serializer):
     metadata = AnyJson()
     size = serializers.IntegerField()
     created_at = serializers.DateTimeField()
+
+
+class InsideShape(CheckpointShape):
+    """`values` by channel; objects are {"type", "value"}, nothing is brought to life. `pending`: the nodes that run next."""
+
+    values = AnyJson()
+    writes = AnyJson()
+    pending = serializers.CharField()
 
 
 class CheckpointsShape(serializers.Serializer):
@@ -109,6 +119,23 @@ class CheckpointsView(View):
                 "next": str(found[-1].pk) if len(found) == limit else None,
             }
         )
+
+
+class InsideView(View):
+    scopes = {"GET": "read"}
+
+    @extend_schema(operation_id="runs_checkpoint_inside", parameters=[NAMESPACE, NS], responses={200: InsideShape, **REFUSALS})
+    def get(self, request: Request, run_id: str, checkpoint_id: str) -> Response:
+        """What a checkpoint holds."""
+        run = run_of(self.caller, request, run_id)
+        found = Checkpoint.objects.filter(run=run, checkpoint_id=checkpoint_id.replace("\x00", "")).annotate(size=Length("body"))
+        ns = request.query_params.get("ns")
+        row = (found if ns is None else found.filter(ns=ns.replace("\x00", ""))).order_by("ns").first()
+        if row is None:
+            raise errors.NotFound(f"The run has no checkpoint {checkpoint_id[:100]!r}.")
+        allowed = self.caller.can("payloads", run.namespace_id)
+        inside = {name: redacting.shown(value, allowed) for name, value in decoding.inspected(row).items()}
+        return Response({**_checkpoint(row, allowed), **inside, "pending": row.pending})
 
 
 def _checkpoint(each: Any, allowed: bool) -> dict[str, Any]:

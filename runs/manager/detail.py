@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from graphs.access import SAID, Caller
-from runs import bundling, explaining, picture, redacting, statuses, trees
+from runs import bundling, decoding, explaining, picture, redacting, statuses, trees
 from runs.manager import schema_forms, timeline
 from runs.manager.access import caller_of, in_admin, may_of, staff_page
 from runs.manager.logs import log_page
@@ -165,9 +165,13 @@ def _data(request: HttpRequest, run: Run) -> dict[str, Any]:
 
 
 def _checkpoints(request: HttpRequest, run: Run) -> dict[str, Any]:
-    """The checkpoints with their sizes. Their values are never unpickled; only what is plain JSON is shown."""
+    """The checkpoints with their sizes, and what the chosen one holds."""
     found = Checkpoint.objects.filter(run=run).annotate(size=Length("body")).defer("body").order_by("-checkpoint_id")
-    return {"page": Paginator(found, ROWS).get_page(request.GET.get("page")), "writes": run.checkpoint_writes.count(), "results": run.tool_results.count()}
+    chosen = request.GET.get("checkpoint", "")
+    row = Checkpoint.objects.filter(run=run, pk=chosen).first() if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else None
+    inside = redacting.shown(decoding.inspected(row), caller_of(request).can("payloads", run.namespace_id)) if row else None
+    page = Paginator(found, ROWS).get_page(request.GET.get("page"))
+    return {"page": page, "writes": run.checkpoint_writes.count(), "results": run.tool_results.count(), "chosen": row, "inside": inside}
 
 
 def _lineage(request: HttpRequest, run: Run) -> dict[str, Any]:

@@ -1,0 +1,216 @@
+"""`DjangoSaver`: LangGraph's checkpoint saver over our tables, so that any LangGraph application keeps its threads here.
+
+Needs the extra of requirements-langgraph.txt. The contract is `langgraph.checkpoint.base.BaseCheckpointSaver`, all of it, sync and async. Values are
+serialised outside any transaction, by msgpack, and come back only as types that are known to be harmless or that you allow; never by pickle.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from graphs import payloads
+from graphs.models import Namespace
+from runs import connecting, threads
+from runs.threads import Kept, Write
+
+BRANCH, START, TASKS = "branch:to:", "__start__", "__pregel_tasks"
+AT_ONCE = 50
+
+
+class DjangoSaver(BaseCheckpointSaver[str]):
+    """Keeps the threads of one namespace, which is made if there is none. `thread_id` becomes the run's id: 1 to 200 printable characters, no slash.
+
+    `serde` is any serialiser of LangGraph's; without one, msgpack that gives back plain data and LangGraph's and LangChain's own types, and of others the
+    bare contents, unless `allowed` names them as (module, name).
+    """
+
+    def __init__(self, namespace: str = "default", *, serde: SerializerProtocol | None = None, allowed: Collection[tuple[str, str]] = ()) -> None:
+        super().__init__(serde=serde or JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=list(allowed) or None))
+        self.name = namespace
+        self._namespace: Namespace | None = None
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that the config names, or the newest of its thread."""
+        return connecting.called(self._get_tuple, config)
+
+    def list(
+        self, config: RunnableConfig | None, *, filter: dict[str, Any] | None = None, before: RunnableConfig | None = None, limit: int | None = None
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, newest first, read in batches; `filter` compares members of their metadata."""
+        found = self._found(config, filter or {}, before, limit)
+        while batch := connecting.called(self._next, found):
+            yield from batch
+
+    def put(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions) -> RunnableConfig:
+        """Store a checkpoint. Raises Gone for a thread that was deleted, and Conflict for one that a person cancelled."""
+        return connecting.called(self._put, config, checkpoint, metadata, new_versions)
+
+    def put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
+        """Store what a task wrote on top of a checkpoint. Raises as `put` does."""
+        connecting.called(self._put_writes, config, writes, task_id, task_path)
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete the thread with all its traces. Nothing brings it back while its tombstone stands (30 days)."""
+        connecting.called(self._do, threads.delete_thread, thread_id)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints that these LangGraph runs made."""
+        connecting.called(self._do, threads.delete_for_runs, run_ids)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread with its whole history."""
+        connecting.called(self._do, threads.copy_thread, source_thread_id, target_thread_id)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Keep the newest checkpoint of each checkpoint namespace (`keep_latest`), or none of them (`delete`); the thread itself stays."""
+        connecting.called(self._do, threads.prune, thread_ids, _keeps_latest(strategy))
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """Versions are texts that sort as they grow; the random end tells those of two branches apart."""
+        number = int(str(current).partition(".")[0]) + 1 if current is not None else 1
+        return f"{number:032}.{random.random():016}"
+
+    # --- the same, asynchronously -----------------------------------------------------------------------------------
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As `get_tuple`."""
+        return await connecting.awaited(self._get_tuple, config)
+
+    async def alist(
+        self, config: RunnableConfig | None, *, filter: dict[str, Any] | None = None, before: RunnableConfig | None = None, limit: int | None = None
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As `list`, read in batches."""
+        found = self._found(config, filter or {}, before, limit)
+        while batch := await connecting.awaited(self._next, found):
+            for each in batch:
+                yield each
+
+    async def aput(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:  # fmt: skip
+        """As `put`."""
+        return await connecting.awaited(self._put, config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
+        """As `put_writes`."""
+        await connecting.awaited(self._put_writes, config, writes, task_id, task_path)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """As `delete_thread`."""
+        await connecting.awaited(self._do, threads.delete_thread, thread_id)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """As `delete_for_runs`."""
+        await connecting.awaited(self._do, threads.delete_for_runs, run_ids)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """As `copy_thread`."""
+        await connecting.awaited(self._do, threads.copy_thread, source_thread_id, target_thread_id)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As `prune`."""
+        await connecting.awaited(self._do, threads.prune, thread_ids, _keeps_latest(strategy))
+
+    # --- what runs where the connections are ------------------------------------------------------------------------
+
+    def _get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        place = config["configurable"]
+        kept = threads.find(self._ready(), place["thread_id"], place.get("checkpoint_ns") or "", place.get("checkpoint_id") or "")
+        return self._tuple(kept) if kept else None
+
+    def _tuple(self, kept: Kept) -> CheckpointTuple:
+        row, body = kept.row, self.serde.loads_typed((kept.row.type, bytes(kept.row.body)))
+        values = {channel: kept.values.get((channel, version)) for channel, version in row.versions.items()}
+        body["channel_values"] = {channel: self.serde.loads_typed(value) for channel, value in values.items() if value and value[0] != "empty"}
+        writes = [(write.task_id, write.channel, self.serde.loads_typed((write.type, bytes(write.body or b"")))) for write in kept.writes]
+        parent = _config(kept.thread_id, row.ns, row.parent_checkpoint_id) if row.parent_checkpoint_id else None
+        return CheckpointTuple(_config(kept.thread_id, row.ns, row.checkpoint_id), body, cast(CheckpointMetadata, row.metadata), parent, writes)
+
+    def _found(self, config: RunnableConfig | None, filter: dict[str, Any], before: RunnableConfig | None, limit: int | None) -> Iterator[CheckpointTuple]:
+        place = config["configurable"] if config else {}
+        earlier = before["configurable"].get("checkpoint_id") if before else None
+        found = threads.newest_first(
+            self._ready(), place.get("thread_id"), place.get("checkpoint_ns"), place.get("checkpoint_id") or "", earlier or "",
+        )  # fmt: skip
+        wanted = (kept for kept in found if all(kept.row.metadata.get(key) == value for key, value in filter.items()))
+        yield from map(self._tuple, islice(wanted, limit))
+
+    @staticmethod
+    def _next(found: Iterator[CheckpointTuple]) -> tuple[CheckpointTuple, ...]:
+        return tuple(islice(found, AT_ONCE))
+
+    def _put(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions) -> RunnableConfig:
+        place, values = config["configurable"], checkpoint["channel_values"]
+        thread_id, ns = place["thread_id"], place.get("checkpoint_ns") or ""
+        blobs = {
+            (channel, str(version)): self.serde.dumps_typed(values[channel]) if channel in values else ("empty", b"")
+            for channel, version in new_versions.items()
+        }
+        body = self.serde.dumps_typed({key: value for key, value in checkpoint.items() if key != "channel_values"})
+        versions = {channel: str(version) for channel, version in checkpoint["channel_versions"].items()}
+        said = _storable(get_checkpoint_metadata(config, metadata))
+        parent = place.get("checkpoint_id") or ""
+        threads.put((self._ready(), thread_id), ns, checkpoint["id"], parent, body, said, versions, blobs, _pending(checkpoint))
+        return _config(thread_id, ns, checkpoint["id"])
+
+    def _put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str) -> None:
+        place = config["configurable"]
+        rows = [Write(channel, WRITES_IDX_MAP.get(channel, idx), self.serde.dumps_typed(value)) for idx, (channel, value) in enumerate(writes)]
+        error = next((payloads.clean(str(value), 2000) for channel, value in writes if channel == threads.ERROR), "")
+        thread = (self._ready(), place["thread_id"])
+        threads.put_writes(thread, place.get("checkpoint_ns") or "", place["checkpoint_id"], task_id, task_path, rows, error)
+
+    def _do(self, verb: Callable[..., None], *args: Any) -> None:
+        verb(self._ready(), *args)
+
+    def _ready(self) -> Namespace:
+        """The namespace, which is made if there is none."""
+        if self._namespace is None:
+            self._namespace, _ = Namespace.objects.get_or_create(name=self.name)
+        return self._namespace
+
+
+def _keeps_latest(strategy: str) -> bool:
+    if strategy not in ("keep_latest", "delete"):
+        raise ValueError(f"the strategy is keep_latest or delete; not {strategy!r}")
+    return strategy == "keep_latest"
+
+
+def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}}
+
+
+def _pending(checkpoint: Checkpoint) -> Sequence[str]:
+    """The nodes that run next, by the channels that have a value for them."""
+    values: Mapping[str, Any] = checkpoint["channel_values"]
+    nodes = [channel.removeprefix(BRANCH) for channel in values if channel.startswith(BRANCH)]
+    return [*nodes, *([START] if START in values else []), *([TASKS] if values.get(TASKS) else [])]
+
+
+def _storable(value: Any) -> Any:
+    """Metadata as JSON that both databases keep: no NUL, no lone surrogates, no numbers that are none."""
+    if isinstance(value, str):
+        return payloads.clean(value, len(value))
+    if isinstance(value, dict):
+        return {payloads.clean(str(key), 1000): _storable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_storable(each) for each in value]
+    if isinstance(value, bool | int) or value is None:
+        return value
+    if isinstance(value, float) and value == value and value not in (float("inf"), float("-inf")):
+        return value
+    return payloads.clean(str(value), 1000)

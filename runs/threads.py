@@ -1,0 +1,257 @@
+"""LangGraph threads in our tables: storing, reading, copying, pruning their checkpoints, as bytes. A thread is a run without a graph.
+
+Values come and go as (type, bytes): what serialises them is not known here (`runs.checkpoints`). Every write takes the run's lock first, so that it
+never races the deletion of the thread; a deleted thread's id is refused for as long as its tombstone stands.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Q
+
+from graphs import errors, names
+from graphs.access import SYSTEM
+from graphs.models import Namespace
+from runs import deleting, ledger, snapshots, statuses
+from runs.ledger import Ledger
+from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
+
+ERROR, INTERRUPT, RESUME = "__error__", "__interrupt__", "__resume__"
+BATCH = 100
+Typed = tuple[str, bytes]
+
+
+@dataclass(frozen=True)
+class Write:
+    """What a task wrote; `idx` is below 0 for LangGraph's own channels, whose last value counts, not the first."""
+
+    channel: str
+    idx: int
+    value: Typed
+
+
+@dataclass
+class Kept:
+    """A checkpoint as it is stored, with the values of its channels and what its tasks wrote, in LangGraph's order."""
+
+    row: Checkpoint
+    thread_id: str
+    values: dict[tuple[str, str], Typed] = field(default_factory=dict)  # (channel, version)
+    writes: list[CheckpointWrite] = field(default_factory=list)
+
+
+def put(
+    thread: tuple[Namespace, str], ns: str, checkpoint_id: str, parent: str, body: Typed, metadata: dict[str, Any],
+    versions: Mapping[str, str], blobs: Mapping[tuple[str, str], Typed], pending: Sequence[str],
+) -> None:  # fmt: skip
+    """Store a checkpoint, the versions of its channels, the new values by (channel, version), and which nodes run next. Raises Gone and Conflict."""
+    with transaction.atomic():
+        book = _open(thread)
+        if book.status == statuses.RUN_CANCELLED and metadata.get("source") != "input":
+            raise errors.Conflict(f"The run {thread[1]!r} was cancelled; new input would start it again.", allowed=[])
+        type_, data = body
+        values = {"parent_checkpoint_id": parent, "type": type_, "body": data, "metadata": metadata}
+        values |= {"versions": dict(versions), "pending": ",".join(pending)[:500]}
+        Checkpoint.objects.update_or_create(run_id=book.pk, ns=ns, checkpoint_id=checkpoint_id, defaults=values)
+        stored = [CheckpointBlob(run_id=book.pk, ns=ns, channel=at[0], version=at[1], type=value[0], body=value[1]) for at, value in blobs.items()]
+        CheckpointBlob.objects.bulk_create(stored, ignore_conflicts=True)
+        if not ns and not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
+            book.current_node = (pending[0] if pending else book.current_node)[:200]
+            book.current_step = max(0, step) if isinstance(step := metadata.get("step"), int) else book.current_step
+            _judge(book)
+        ledger.store([book])
+
+
+def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_id: str, task_path: str, writes: Sequence[Write], error: str = "") -> None:
+    """Store what a task wrote. A plain write that is there already stays; one to a channel of LangGraph's own is written over.
+
+    `error` says in words why the task failed, if it did.
+    """
+    with transaction.atomic():
+        book = _open(thread)
+        cancelled = book.status == statuses.RUN_CANCELLED
+        if cancelled and Checkpoint.objects.filter(run=book.pk, ns=ns, checkpoint_id=checkpoint_id).exists():
+            raise errors.Conflict(f"The run {thread[1]!r} was cancelled; new input would start it again.", allowed=[])
+        place = {"run_id": book.pk, "ns": ns, "checkpoint_id": checkpoint_id, "task_id": task_id}
+        rows = [CheckpointWrite(**place, task_path=task_path, idx=w.idx, channel=w.channel, type=w.value[0], body=w.value[1]) for w in writes]
+        CheckpointWrite.objects.bulk_create([row for row in rows if row.idx >= 0], ignore_conflicts=True)
+        special = {row.idx: row for row in rows if row.idx < 0}
+        CheckpointWrite.objects.bulk_create(
+            special.values(), update_conflicts=True, unique_fields=["run", "ns", "checkpoint_id", "task_id", "idx"],
+            update_fields=["task_path", "channel", "type", "body"],
+        )  # fmt: skip
+        if not ns and special and not cancelled and not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
+            _move(book, _word({row.channel for row in special.values()}, book.status), error)
+        ledger.store([book])
+
+
+def find(namespace: Namespace, thread_id: str, ns: str, checkpoint_id: str = "") -> Kept | None:
+    """One checkpoint of a thread, or its newest."""
+    found = _of(namespace).filter(run__run_id=thread_id, ns=ns)
+    row = (found.filter(checkpoint_id=checkpoint_id) if checkpoint_id else found.order_by("-checkpoint_id")).first()
+    return whole([row])[0] if row else None
+
+
+def newest_first(namespace: Namespace, thread_id: str | None, ns: str | None, checkpoint_id: str = "", before: str = "") -> Iterator[Kept]:
+    """Checkpoints with all that belongs to them, newest first; read in batches, each by statements of its own."""
+    found = _of(namespace)
+    if thread_id is not None:
+        found = found.filter(run__run_id=thread_id)
+    if ns is not None:
+        found = found.filter(ns=ns)
+    if checkpoint_id:
+        found = found.filter(checkpoint_id=checkpoint_id)
+    if before:
+        found = found.filter(checkpoint_id__lt=before)
+    place = Q()
+    while batch := list(found.filter(place).order_by("-checkpoint_id", "-pk")[:BATCH]):
+        yield from whole(batch)
+        last = batch[-1]
+        place = Q(checkpoint_id__lt=last.checkpoint_id) | Q(checkpoint_id=last.checkpoint_id, pk__lt=last.pk)
+
+
+def delete_thread(namespace: Namespace, thread_id: str) -> None:
+    """Delete the thread's run with all its traces; a tombstone stays. None is no error."""
+    if pk := _pk(namespace, thread_id):
+        deleting.delete_runs([pk], SYSTEM, even_active=True)
+
+
+def delete_for_runs(namespace: Namespace, run_ids: Iterable[str]) -> None:
+    """Delete the checkpoints that these LangGraph runs (`run_id` of the metadata) made, with their writes."""
+    rows = _of(namespace).filter(metadata__run_id__in=list(run_ids))
+    for pk in rows.order_by("run_id").values_list("run_id", flat=True).distinct():
+        with transaction.atomic():
+            book = ledger.lock([pk]).get(pk)
+            if book:
+                _drop(book, list(rows.filter(run=pk)))
+
+
+def prune(namespace: Namespace, thread_ids: Iterable[str], keep_latest: bool) -> None:
+    """Keep the newest checkpoint of each namespace of these threads, or none. Raises Conflict for one whose channels are kept as differences."""
+    for thread_id in thread_ids:
+        if not (pk := _pk(namespace, thread_id)):
+            continue
+        with transaction.atomic():
+            book = ledger.lock([pk]).get(pk)
+            if book is None:
+                continue
+            rows = list(_of(namespace).filter(run=pk).order_by("ns", "checkpoint_id"))
+            kept = {row.ns: row for row in rows} if keep_latest else {}
+            if any("counters_since_delta_snapshot" in row.metadata for row in kept.values()):
+                raise errors.Conflict(f"The thread {thread_id!r} keeps channels as differences; older checkpoints hold a part of its newest state.")
+            _drop(book, [row for row in rows if kept.get(row.ns) is not row])
+
+
+def copy_thread(namespace: Namespace, source: str, target: str) -> None:
+    """Copy all of a thread under another id; what the target has already stays."""
+    if not (pk := _pk(namespace, source)):
+        return
+    with transaction.atomic():
+        ledger.lock([pk])
+        book = _open((namespace, target))
+        theirs: tuple[type[models.Model], ...] = (Checkpoint, CheckpointBlob, CheckpointWrite)
+        for model in theirs:
+            rows = model._default_manager.filter(run=pk).exclude(ns=snapshots.NS).order_by("pk")
+            for at in range(0, rows.count(), BATCH):
+                copies = [_copied(row, book.pk) for row in rows[at : at + BATCH]]
+                model._default_manager.bulk_create(copies, ignore_conflicts=True)
+        _judge(book)
+        ledger.store([book])
+
+
+def _copied(row: Any, run: int) -> Any:
+    row.pk, row.run_id, row._state.adding = None, run, True
+    return row
+
+
+# --- the run of a thread --------------------------------------------------------------------------------------------
+
+
+def _open(thread: tuple[Namespace, str]) -> Ledger:
+    """The locked books of the thread's run, which is made if there is none. Raises Gone, Conflict, and Malformed for an impossible id."""
+    namespace, thread_id = thread
+    run_id = names.checked("run id", thread_id)
+    if run_id != thread_id:
+        raise errors.Malformed("The id of a thread neither begins nor ends with a blank.")
+    values = {"workspace": namespace.name, "metadata": {"driver": "langgraph"}, "max_steps": None}
+    run, made = Run.objects.get_or_create(namespace=namespace, run_id=run_id, defaults=values)
+    if made:
+        deleting.refuse_dead(namespace.pk, run_id)
+        LogLine.objects.create(run=run, message="A LangGraph application keeps this thread")
+    if run.graph_id is not None:
+        raise errors.Conflict(f"The id {run_id!r} belongs to a run of a graph; a thread needs one of its own.")
+    book = ledger.lock([run.pk]).get(run.pk)
+    if book is None:
+        raise errors.Gone(f"The run {run_id!r} was deleted at this moment.")
+    book.log_count += made
+    return book
+
+
+def _word(special: set[str], now: str) -> str:
+    """The status that follows from writes to LangGraph's own channels."""
+    if ERROR in special:
+        return statuses.FAILED
+    if INTERRUPT in special:
+        return statuses.PAUSED
+    return statuses.RUNNING if RESUME in special else now
+
+
+def _move(book: Ledger, status: str, error: str = "") -> None:
+    if status in statuses.ACTIVE_RUNS and not book.open:  # the thread goes on
+        Run.objects.filter(pk=book.pk).update(archived_at=None)
+    book.status = status
+    book.progress = 100 if status == statuses.COMPLETED else min(book.progress, 99)
+    book.error_message = (error or book.error_message or "A task of the thread failed.") if status == statuses.FAILED else ""
+
+
+def _judge(book: Ledger) -> None:
+    """The status as the newest checkpoint tells it; a thread without any is as good as new."""
+    newest = Checkpoint.objects.filter(run=book.pk, ns="").order_by("-checkpoint_id").first()
+    if newest is None:
+        _move(book, statuses.RUN_QUEUED)
+        return
+    writes = CheckpointWrite.objects.filter(run=book.pk, ns="", checkpoint_id=newest.checkpoint_id, idx__lt=0)
+    base = statuses.RUNNING if newest.pending else statuses.COMPLETED
+    _move(book, _word(set(writes.values_list("channel", flat=True)) - {RESUME}, base))  # LangGraph may store writes before their checkpoint
+
+
+def _of(namespace: Namespace) -> models.QuerySet[Checkpoint]:
+    return Checkpoint.objects.filter(run__namespace=namespace, run__graph=None).exclude(ns=snapshots.NS)
+
+
+def _pk(namespace: Namespace, thread_id: str) -> int | None:
+    return Run.objects.filter(namespace=namespace, run_id=thread_id, graph=None).values_list("pk", flat=True).first()
+
+
+def whole(rows: Sequence[Checkpoint]) -> list[Kept]:
+    """These checkpoints with their values and writes, in a constant number of statements."""
+    runs = dict(Run.objects.filter(pk__in={row.run_id for row in rows}).values_list("pk", "run_id"))
+    here = {"run__in": runs, "ns__in": {row.ns for row in rows}}
+    by_place: dict[tuple[int, str, str], list[CheckpointWrite]] = {}
+    writes = CheckpointWrite.objects.filter(**here, checkpoint_id__in=[row.checkpoint_id for row in rows])
+    for write in writes.order_by("task_path", "task_id", "idx"):
+        by_place.setdefault((write.run_id, write.ns, write.checkpoint_id), []).append(write)
+    channels, versions = ({text for row in rows for text in part(row.versions)} for part in (dict.keys, dict.values))
+    values: dict[tuple[int, str], dict[tuple[str, str], Typed]] = {}
+    for blob in CheckpointBlob.objects.filter(**here, channel__in=channels, version__in=versions):
+        values.setdefault((blob.run_id, blob.ns), {})[blob.channel, blob.version] = blob.type, bytes(blob.body or b"")
+    return [
+        Kept(row, runs[row.run_id], values.get((row.run_id, row.ns), {}), by_place.get((row.run_id, row.ns, row.checkpoint_id), []))
+        for row in rows if row.run_id in runs
+    ]  # fmt: skip
+
+
+def _drop(book: Ledger, rows: Sequence[Checkpoint]) -> None:
+    """Delete these checkpoints of a run with their writes, and the values that no other refers to."""
+    for row in rows:
+        CheckpointWrite.objects.filter(run=book.pk, ns=row.ns, checkpoint_id=row.checkpoint_id).delete()
+    Checkpoint.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    for ns in {row.ns for row in rows}:
+        left = Checkpoint.objects.filter(run=book.pk, ns=ns).values_list("versions", flat=True)
+        used = {(channel, version) for versions in left for channel, version in versions.items()}
+        unused = [blob.pk for blob in CheckpointBlob.objects.filter(run=book.pk, ns=ns).defer("body") if (blob.channel, blob.version) not in used]
+        CheckpointBlob.objects.filter(pk__in=unused).delete()
+    _judge(book)
+    ledger.store([book])

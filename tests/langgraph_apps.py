@@ -1,0 +1,110 @@
+"""Small LangGraph applications for the tests of the saver."""
+
+import importlib.util
+import operator
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Send, interrupt
+from typing_extensions import TypedDict
+
+
+class Order(TypedDict, total=False):
+    amount: int
+    tries: int
+    said: Annotated[list[str], operator.add]
+
+
+class Results(TypedDict, total=False):
+    results: Annotated[list[int], operator.add]
+
+
+class Spread(TypedDict, total=False):
+    items: list[int]
+    item: int
+    results: Annotated[list[int], operator.add]
+
+
+def approval(saver: Any) -> Any:
+    """Asks a person before it goes on."""
+
+    def approve(state: Order) -> Order:
+        answer = interrupt({"question": f"Pay {state['amount']}?"})
+        return {"said": [f"approved: {answer}"]}
+
+    graph = StateGraph(Order)
+    graph.add_node("ask", lambda state: {"said": ["asked"]})
+    graph.add_node("approve", approve)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", "approve")
+    graph.add_edge("approve", END)
+    return graph.compile(checkpointer=saver)
+
+
+def answer(value: Any) -> Any:
+    return Command(resume=value)
+
+
+def fragile(saver: Any) -> Any:
+    """Fails until it is `ready`."""
+
+    def work(state: Order) -> Order:
+        if not getattr(fragile, "ready", False):
+            raise ValueError("not yet")
+        return {"said": ["done"]}
+
+    graph = StateGraph(Order)
+    graph.add_node("work", work)
+    graph.add_edge(START, "work")
+    graph.add_edge("work", END)
+    return graph.compile(checkpointer=saver)
+
+
+def watching(saver: Any, look: Callable[[], Any]) -> Any:
+    """Looks around while it runs."""
+
+    def seen(state: Order) -> Order:
+        look()
+        return {"said": ["looked"]}
+
+    graph = StateGraph(Order)
+    graph.add_node("look", seen)
+    graph.add_edge(START, "look")
+    graph.add_edge("look", END)
+    return graph.compile(checkpointer=saver)
+
+
+def spread(saver: Any) -> Any:
+    """A subgraph for each item, side by side."""
+    inner = StateGraph(Spread, output_schema=Results)
+    inner.add_node("double", lambda state: {"results": [state["item"] * 2]})
+    inner.add_edge(START, "double")
+    inner.add_edge("double", END)
+    graph = StateGraph(Spread)
+    graph.add_node("one", inner.compile())
+    graph.add_conditional_edges(START, lambda state: [Send("one", {"item": item}) for item in state["items"]], ["one"])
+    graph.add_edge("one", END)
+    return graph.compile(checkpointer=saver)
+
+
+def has_aes() -> bool:
+    return importlib.util.find_spec("Crypto") is not None
+
+
+def fernet() -> Any:
+    """LangGraph's encryption with a cipher that the project has anyway."""
+    from cryptography.fernet import Fernet
+    from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    key = Fernet(Fernet.generate_key())
+
+    class Cipher:
+        def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
+            return "fernet", key.encrypt(plaintext)
+
+        def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
+            return key.decrypt(ciphertext)
+
+    return EncryptedSerializer(Cipher(), JsonPlusSerializer())
