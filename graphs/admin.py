@@ -10,7 +10,19 @@ from django.utils.html import format_html
 
 from graphs import cron, datasets, errors, keys, names, publishing, secrets
 from graphs.access import caller_of_user
-from graphs.models import ApiKey, CronTrigger, Dataset, DatasetTable, Graph, GraphVersion, Namespace, NamespaceMembership, RegisteredNode, Secret
+from graphs.models import (
+    ApiKey,
+    CronTrigger,
+    Dataset,
+    DatasetTable,
+    Graph,
+    GraphVersion,
+    IdempotencyKey,
+    Namespace,
+    NamespaceMembership,
+    RegisteredNode,
+    Secret,
+)
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -99,6 +111,14 @@ class RegisteredNodeAdmin(ReadOnly):
     list_display = ("name", "namespace", "executor", "description")
     list_filter = ("executor", "namespace")
     search_fields = ("name",)
+
+
+@admin.register(IdempotencyKey)
+class IdempotencyKeyAdmin(ReadOnly):
+    list_display = ("key", "caller", "status", "created_at")
+    search_fields = ("=key",)
+    ordering = ("-id",)
+    exclude = ("answer",)
 
 
 class VersionInline(ReadOnlyInline):

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from graphs import cron, plan
 from graphs.errors import InvalidGraph, NotFound
+from graphs.idempotency_models import IdempotencyKey as IdempotencyKey
 from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet, MembershipQuerySet
 
 

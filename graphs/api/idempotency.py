@@ -1,0 +1,90 @@
+"""`Idempotency-Key` on POST (draft-ietf-httpapi-idempotency-key-header-07): a repeated request gets the first answer and does nothing again.
+
+The answer is recorded in the transaction that does the work. So a process that dies leaves either both or neither, and a repeat that comes while the
+first request is still at work finds its row locked. Refusals are not kept: they changed nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from graphs import errors
+from graphs.access import Caller
+from graphs.models import IdempotencyKey
+
+MAX_ANSWER = 1_000_000  # characters
+Handler = Callable[..., Response]
+
+
+def repeatable(handler: Handler) -> Handler:
+    """A view's method that answers a repeat with what it answered first."""
+
+    @wraps(handler)
+    def once(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        if (key := request.headers.get("Idempotency-Key")) is None:
+            return handler(view, request, *args, **kwargs)
+        if not (0 < len(key) < 256 and key.isascii() and key.isprintable()):
+            raise errors.Malformed("An Idempotency-Key has 1 to 255 printable ASCII characters.")
+        return _answered(_name(view.caller), key, _digest(request), lambda: handler(view, request, *args, **kwargs))
+
+    return once
+
+
+def _answered(caller: str, key: str, digest: str, work: Callable[[], Response]) -> Response:
+    IdempotencyKey.objects.bulk_create([IdempotencyKey(caller=caller, key=key, digest=digest)], ignore_conflicts=True)
+    with transaction.atomic():
+        row = IdempotencyKey.objects.select_for_update(skip_locked=True).filter(caller=caller, key=key).first()
+        if row is None:
+            raise errors.Conflict("A request with this Idempotency-Key is still being answered; repeat it in a moment.")
+        if row.status is not None:
+            return _again(row, digest)
+        answer = work()
+        if answer.status_code < 400:
+            text = JSONRenderer().render(answer.data).decode() or "null"
+            row.digest, row.status, row.answer = digest, answer.status_code, text if len(text) <= MAX_ANSWER else ""
+            row.save(update_fields=["digest", "status", "answer"])
+        return answer
+
+
+def _again(row: IdempotencyKey, digest: str) -> Response:
+    if row.digest != digest:
+        raise errors.Malformed("This Idempotency-Key was used with another request; a new request needs a new key.")
+    if not row.answer:
+        raise errors.Conflict("The request with this Idempotency-Key was done; its answer was too large to be kept.")
+    return Response(json.loads(row.answer), row.status, headers={"Idempotency-Replayed": "true"})
+
+
+def _name(caller: Caller) -> str:
+    return f"key {caller.key}" if caller.key else f"user {getattr(caller.user, 'pk', None)}"
+
+
+def _digest(request: Request) -> str:
+    found = hashlib.sha256()
+    for part in (str(request.method).encode(), request.get_full_path().encode(), *_body(request)):
+        found.update(len(part).to_bytes(8, "big") + part)
+    return found.hexdigest()
+
+
+def _body(request: Request) -> Iterator[bytes]:
+    """The body; of a form its fields and files, which are not held in memory."""
+    if not request.content_type.startswith("multipart/"):
+        yield request._request.body
+        return
+    form: Any = request.data
+    for name, values in sorted(form.lists()):
+        for value in values:
+            yield name.encode()
+            if isinstance(value, UploadedFile):
+                yield str(value.name).encode()
+                yield from value.chunks()
+                value.seek(0)
+            else:
+                yield str(value).encode()

@@ -1,0 +1,33 @@
+"""What was answered to requests that carried an `Idempotency-Key`."""
+
+from datetime import timedelta
+from typing import ClassVar
+
+from django.db import models
+from django.utils import timezone
+
+KEPT = timedelta(hours=24)
+
+
+class IdempotencyKey(models.Model):
+    """A request that its caller may repeat; without a status it is being answered, or its process died before it changed anything."""
+
+    caller = models.CharField(max_length=200)
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64, help_text="Of method, path, query and body.")
+    status = models.PositiveSmallIntegerField(null=True)
+    answer = models.TextField(blank=True, help_text="JSON; nothing when it was too large to be kept.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name = "idempotency key"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["caller", "key"], name="idempotency_key_once")]
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="idempotency_key_by_age")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+def forget_old() -> None:
+    """Drop the answers that nobody repeats any more."""
+    IdempotencyKey.objects.filter(created_at__lt=timezone.now() - KEPT).delete()
