@@ -22,6 +22,7 @@ from graphs import errors
 from graphs.access import Caller, caller_of_command, caller_of_key, caller_of_user
 from graphs.models import ApiKey
 from runs import deleting, exporting, sql
+from runs.failpoints import failpoint
 from runs.models import BulkOperation, BulkResult, Run
 from runs.operations import ACTIONS, TO_DO, Action, targets
 
@@ -87,6 +88,7 @@ def work(operation: BulkOperation, until: float) -> None:
                 _export(operation, caller)
             elif operation.action == "delete":
                 _delete_batch(operation, batch, caller)
+                failpoint("bulk-delete-between-batches")
             else:
                 _each(operation, batch, caller, kind, until)
         BulkOperation.objects.filter(pk=operation.pk, token=operation.token).update(lease_expires_at=None)

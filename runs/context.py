@@ -20,6 +20,7 @@ from graphs import payloads, tables
 from graphs.models import DatasetTable
 from graphs.nodes.base import Column, File, NodeFailed, Table, registry
 from graphs.secrets import Mask, mask_of, reveal
+from runs.failpoints import failpoint
 from runs.models import ToolResult
 from runs.work import Claimed, Line
 
@@ -97,6 +98,7 @@ class NodeContext:
         recorded = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest).first()
         if recorded is None:
             result = call()
+            failpoint("mid-node")
             payloads.dump(result)
             try:
                 with transaction.atomic():

@@ -18,6 +18,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from graphs.nodes.base import registry
 from runs import claiming, finishing, queueing, reporting, sql
+from runs.failpoints import failpoint
 from runs.finishing import MAX_SLICE
 from runs.lanes import Lane, emptied, has_side_effects
 from runs.ledger import Ledger
@@ -115,6 +116,7 @@ class Executor:
         give_up, pause = monotonic() + settings.LEASE_SECONDS, 0.05
         while True:
             try:
+                failpoint("after-effect-before-record")
                 done = finishing.record(outcomes, lease, self._known(outcomes))
                 self.books = done.books if len(done.books) == 1 else {}
                 return done
@@ -143,6 +145,8 @@ class Executor:
         computing = len(self.lanes) - busy_waiting
         groups = [(fast, 0 if computing else MAX_SLICE), (other, 0 if computing else 1), (waiting, settings.NODE_THREADS - busy_waiting)]
         states = claiming.claim(self.name, groups, settings.LEASE_SECONDS, self.facts)
+        if states:
+            failpoint("after-claim-commit")
         if len(states) >= MAX_SLICE:
             self._calmly(queueing.hint)
         return states

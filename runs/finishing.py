@@ -17,6 +17,7 @@ from django.utils import timezone
 from graphs import payloads
 from runs import advancing, joining, ledger, paths, sql, statuses, storing
 from runs.advancing import Prepared
+from runs.failpoints import failpoint
 from runs.ledger import Ledger
 from runs.storing import Ended
 from runs.tally import KNOWN
@@ -58,11 +59,14 @@ def finish(outcomes: Sequence[Outcome], lease: Lease | None = None, known: Ledge
     """
     prepared = advancing.prepare(outcomes)
     if known is not None and prepared and (done := _swift(prepared, lease, known)):
+        failpoint("after-completion-commit")
         return done
     while prepared:
         try:
             with transaction.atomic():
-                return _slice(prepared, lease)
+                done = _slice(prepared, lease)
+            failpoint("after-completion-commit")
+            return done
         except _FenceMovedError as moved:
             holding = moved.holding
         except IntegrityError:  # the books refuse a state that ends twice before its fence is looked at
@@ -127,6 +131,7 @@ def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
         storing.drop_oldest_lines(book, batch)
     ledger.store(books.values(), batch)
     _check(batch, ended)
+    failpoint("in-completion-before-commit")
     return done
 
 

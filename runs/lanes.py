@@ -14,6 +14,7 @@ from django.db import connections
 from graphs import payloads, validation
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
 from runs.context import NodeContext, taken
+from runs.failpoints import failpoint
 from runs.work import Claimed, Outcome
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ LONGEST_DELAY_SECONDS = 366 * 24 * 3600.0
 
 def run_node(state: Claimed, context: NodeContext) -> Outcome:
     """Call the node's function and say what came of it; whatever it raises is an outcome, too."""
+    failpoint("before-node")
     try:
         outcome = _call(state, context)
     except NodeFailed as error:

@@ -20,6 +20,7 @@ from django_q.models import Failure, OrmQ
 from django_q.tasks import async_task
 
 from runs import sql
+from runs.failpoints import failpoint
 
 CHANNEL = "statemanager_hints"
 HINTS_WAITING = 2
@@ -29,6 +30,7 @@ WAIT_SECONDS = 1.0
 
 def hint() -> None:
     """Wake the cluster once this transaction commits, unless enough hints wait undelivered already."""
+    failpoint("before-hint")
     _enqueue("runs.tasks.drain")
 
 

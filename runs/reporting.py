@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs import ledger, sql, storing
+from runs.failpoints import failpoint
 from runs.tally import KNOWN
 from runs.work import Claimed, Line
 
@@ -53,6 +54,7 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
             storing.drop_oldest_lines(books[pk], batch)
         ledger.store((books[pk] for pk in touched), batch)
         batch.flush()
+        failpoint("in-heartbeat")
     return alive
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from graphs.nodes.base import registry
 from runs import claiming, finishing, queueing, sql, statuses, storing
+from runs.failpoints import failpoint
 from runs.finishing import Slice
 from runs.models import OUTSIDE, Run
 from runs.work import Claimed, Outcome
@@ -26,6 +27,7 @@ def rescue_expired() -> int:
         if len(states) < BATCH or not done.accepted:
             break
     if rescued:
+        failpoint("in-sweep-between-mark-and-hint")
         queueing.hint()
     return rescued
 

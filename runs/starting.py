@@ -14,6 +14,7 @@ from graphs.nodes.base import registry
 from graphs.plan import Plan
 from runs import auditing, deleting, queueing, sql, storing
 from runs.advancing import Recorded, new_state
+from runs.failpoints import failpoint
 from runs.models import LogLine, Run
 from runs.work import NewState, RunFacts
 
@@ -91,6 +92,7 @@ def start_run(
                 queueing.hint()
     except IntegrityError:
         return _made_before(run, fingerprint)
+    failpoint("run-created-before-response")
     return run
 
 

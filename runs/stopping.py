@@ -5,6 +5,7 @@ from django.db import transaction
 from graphs import errors
 from graphs.access import Caller
 from runs import auditing, ledger, queueing, sql, statuses, storing
+from runs.failpoints import failpoint
 from runs.ledger import Ledger
 from runs.models import LogLine, Run
 
@@ -13,6 +14,7 @@ def cancel_run(run: Run, caller: Caller) -> Run:
     """Move the run and all its unfinished states at once. Raises Conflict when it has ended."""
     with transaction.atomic():
         book = _locked(run, "cancel", caller)
+        failpoint("cancel-between-flag-and-states")
         storing.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
         book.status, book.error_message = statuses.RUN_CANCELLED, f"Cancelled by {caller.label}"
         _close(run, book, "cancel", f"Cancelled by {caller.label}", caller)

@@ -15,6 +15,7 @@ from graphs import errors, names
 from graphs.access import SYSTEM
 from graphs.models import Namespace
 from runs import deleting, ledger, snapshots, statuses
+from runs.failpoints import failpoint
 from runs.ledger import Ledger
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
 
@@ -62,6 +63,7 @@ def put(
             book.current_step = max(0, step) if isinstance(step := metadata.get("step"), int) else book.current_step
             _judge(book)
         ledger.store([book])
+        failpoint("checkpoint-put-before-commit")
 
 
 def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_id: str, task_path: str, writes: Sequence[Write], error: str = "") -> None:

@@ -117,6 +117,18 @@ def once(ctx: Context, path: str) -> dict[str, Any]:
     return result
 
 
+@node("test.tool")
+def tool(ctx: Context, path: str) -> dict[str, Any]:
+    """A tool call; each real one leaves a line in the file."""
+
+    def call() -> int:
+        with open(path, "a") as file:
+            file.write(f"{ctx.idempotency_key}\n")
+        return 1
+
+    return {"value": ctx.once("tool", {}, call)}
+
+
 @node("test.emit")
 def emit(ctx: Context, rows: int = 3) -> dict[str, Any]:
     ctx.emit(rows)
