@@ -46,7 +46,7 @@ class Executor:
         self.reporter = reporting.Reporter(self.name, cluster)
         self.books: dict[int, Ledger] = {}
         self.tainted = False  # a thread was abandoned
-        self._suspected = monotonic()
+        self._suspected = monotonic() - SUSPECTS_SECONDS / 2  # something else first: one of them may have killed its last worker
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -86,14 +86,17 @@ class Executor:
             return None
 
     def _suspects(self) -> int:
-        """A state that lost its lease before runs alone, so that it can take no other down with it."""
-        self._suspected = monotonic()
+        """States that lost their lease before run each alone, so that none can take another down with it; as many as a moment has room for."""
         take = partial(claiming.claim, self.name, [(list(registry), 1)], settings.LEASE_SECONDS, self.facts, suspects=True)
-        batch, recorded = self._calmly(take) or [], 0
-        while batch or self.lanes:
-            recorded += len(self._record(self._run(batch), None).accepted)
-            batch = []
-            self._calmly(self.reporter.tick, self.lanes)
+        until, recorded = monotonic() + SUSPECTS_SECONDS, 0
+        while batch := self._calmly(take) or []:
+            while batch or self.lanes:
+                recorded += len(self._record(self._run(batch), None).accepted)
+                batch = []
+                self._calmly(self.reporter.tick, self.lanes)
+            if monotonic() > until or self.reporter.stopping:
+                break
+        self._suspected = monotonic()
         if recorded:
             self._calmly(queueing.hint)
         return recorded

@@ -97,6 +97,7 @@ def definition(
     inputs: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     when: dict[str, str] | None = None,
+    namespaces: dict[str, str] | None = None,
     **members: Any,
 ) -> dict[str, Any]:
     """A definition from chains like "a>b>c"; nodes are `noop` unless `kinds` says otherwise; `when` is {"a>b": condition}."""
@@ -111,6 +112,9 @@ def definition(
                 condition = {"data": {"when": when[">".join(pair)]}} if ">".join(pair) in when else {}
                 edges.append({"from": pair[0], "to": pair[1], **condition})
     made = [{"id": name, "kind": kinds.get(name, "noop"), "data": {"inputs": inputs.get(name, {}), **data.get(name, {})}} for name in ids]
+    for node in made:
+        if node["id"] in (namespaces or {}):
+            node["namespace"] = (namespaces or {})[node["id"]]
     return {"nodes": made, "edges": edges, **members}
 
 

@@ -91,9 +91,22 @@ def sleep(ctx: Context, seconds: float = 0.2, value: Any = None) -> dict[str, An
 def work(ctx: Context, seconds: float = 0.05, value: Any = None) -> dict[str, Any]:
     """Burn processor time."""
     ctx.log("begun")
+    _burn(ctx, seconds)
+    return {"value": value}
+
+
+def _burn(ctx: Context, seconds: float) -> None:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end and not ctx.cancelled:
         pass
+
+
+@node("test.count")
+def count(ctx: Context, path: str, seconds: float = 0.0, value: Any = None) -> dict[str, Any]:
+    """Burn processor time, and leave a line for each execution that began."""
+    with open(path, "a") as file:
+        file.write(f"{ctx.idempotency_key}\n")
+    _burn(ctx, seconds)
     return {"value": value}
 
 

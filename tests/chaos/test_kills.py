@@ -1,102 +1,84 @@
-"""Random SIGKILLs of any process of a supervised cluster while work goes on: nothing is lost, nothing recorded twice.
+"""Random SIGKILLs of any process of an installation while work goes on: nothing is lost, nothing recorded twice.
 
-`pytest tests/chaos --chaos-kills 200` is the long form.
+`pytest tests/chaos/test_kills.py --chaos-kills 1000` is the long form.
 """
 
-import os
 import random
-import signal
-import subprocess
-import sys
+import statistics
 from collections import Counter
-from pathlib import Path
 from time import sleep
 
 import pytest
+from django.utils import timezone
 
+from graphs.models import RegisteredNode
 from runs.models import Run, State
-from runs.starting import start_run
-from tests.clusters import ROOT, environment, until
+from tests.chaos.installation import Installation
+from tests.clusters import FAST, until
 from tests.invariants import assert_books_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 UNFINISHED = 15
-STATES = {"start": 1, "out": 3, "work": 3, "left": 3, "right": 3, "both": 3, "all": 1}
+STATES = {"start": 1, "out": 3, "work": 3, "left": 3, "right": 3, "ext": 3, "both": 3, "all": 1}
 
 
-def supervisor():
-    return subprocess.Popen([sys.executable, "-m", "django", "supervise", "--workers", "2"], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
-
-
-def children(pid):
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
-def victims(process):
-    """{pid: role} of everything that runs."""
-    found = {process.pid: "supervisor"}
-    busy = {int(worker.rpartition(":")[2]) for worker in State.objects.filter(status="QUEUED").values_list("worker", flat=True) if worker}
-    for parent in children(process.pid):
-        found[parent] = "cluster parent"
-        for sentinel in children(parent):
-            found[sentinel] = "sentinel"
-            found |= {pid: "busy worker" if pid in busy else "idle worker, pusher or monitor" for pid in children(sentinel)}
-    return found
-
-
-def choose(process, chance, roles):
+def choose(installation, chance, roles):
     """Any process; but a busy worker, which is waited for, whenever they had less than half of the kills so far."""
     if roles["busy worker"] * 2 <= sum(roles.values()):
-        busy = until(lambda: [pid for pid, role in victims(process).items() if role == "busy worker"], 40)
+        busy = until(lambda: [pid for pid, role in installation.victims().items() if role == "busy worker"], 40)
         return chance.choice(busy), "busy worker"
-    return chance.choice(sorted(victims(process).items()))
+    return chance.choice(sorted(installation.victims().items()))
 
 
-def test_random_kills_lose_nothing_and_double_nothing(publish, request, lane, record_property):
-    graph = publish(
-        "start>out>work>left>both>all work>right>both",
-        kinds={"out": "test.each", "work": "test.work", "left": "test.sleep", "both": "test.work"},
+def published(publish, namespace, log):
+    """A graph of fast, slow, waiting and external nodes; all but `out` and `ext` leave a line in the log for each execution."""
+    schema = {"type": "object", "properties": {"value": {}}}
+    RegisteredNode.objects.create(namespace=namespace, name="ext.work", executor="worker", inputs_schema=schema, outputs_schema=schema)
+    return publish(
+        "start>out>work>left>both>all work>right>both work>ext>both",
+        kinds=dict.fromkeys(("start", "work", "right", "both", "all"), "test.count") | {"out": "test.each", "left": "test.sleep", "ext": "ext.work"},
         inputs={
+            "start": {"path": log},
             "out": {"items": [1, 2, 3]},
-            "work": {"seconds": 0.05, "value": "${{ out.outputs.value }}"},
+            "work": {"path": log, "seconds": 0.05, "value": "${{ out.outputs.value }}"},
             "left": {"seconds": 0.2, "value": "${{ work.outputs.value }}"},
-            "right": {"value": "${{ work.outputs.value }}"},
-            "both": {"seconds": 0.02, "value": ["${{ left.outputs.value }}", "${{ right.outputs.value }}"]},
-            "all": {"value": "${{ both.outputs.value }}"},
+            "right": {"path": log, "value": "${{ work.outputs.value }}"},
+            "ext": {"value": "${{ work.outputs.value }}"},
+            "both": {"path": log, "seconds": 0.02, "value": ["${{ left.outputs.value }}", "${{ right.outputs.value }}"]},
+            "all": {"path": log, "value": "${{ both.outputs.value }}"},
         },
         data={"all": {"unites": {"identifier": "start"}}},
+        namespaces={"ext": "alpha"},
     )
+
+
+def test_random_kills_lose_nothing_and_double_nothing(publish, namespace, make_key, request, lane, record_property, tmp_path):
+    graph, key = published(publish, namespace, str(tmp_path / "executions")), make_key("admin")
     kills, chance, roles = request.config.getoption("--chaos-kills"), random.Random(20), Counter()
-    runs, process, fewest = [], supervisor(), 10**9
+    held, asked, fewest = [], 0, 10**9
+    installation = Installation(key)
     try:
         while sum(roles.values()) < kills:
-            unfinished = Run.objects.filter(pending_count__gt=0).count()
-            runs += [start_run(graph) for _ in range(UNFINISHED - unfinished)]
-            sleep(chance.uniform(0.1, 0.6))  # the moment of the kill is what is random
+            for _ in range(UNFINISHED - Run.objects.filter(pending_count__gt=0).count()):
+                asked += 1
+                installation.post(f"/graphs/{graph.pk}/run", {}, f"run {asked}")
+            sleep(chance.uniform(0.3, 1.2))  # the moment of the kill is what is random
             unfinished = Run.objects.filter(pending_count__gt=0).count()
             if unfinished < 10:
                 continue
-            pid, role = choose(process, chance, roles)
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
+            pid, role = choose(installation, chance, roles)
+            mine = list(State.objects.filter(status="QUEUED", worker__endswith=f":{pid}").values_list("pk", "attempt"))
+            if not installation.kill(pid):
                 continue
+            held += [(state, attempt, timezone.now()) for state, attempt in mine if role == "busy worker"]
             roles[role] += 1
             fewest = min(fewest, unfinished)
-            if role == "supervisor":
-                process.wait(10)
-                process = supervisor()
-        until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 180, 0.2)
+            installation.revive()
+        until(lambda: installation.revive() or not Run.objects.filter(pending_count__gt=0).exists(), 180, 0.2)
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        installation.close()
+    runs = list(Run.objects.select_related("version"))
+    assert len(runs) == asked, "an Idempotency-Key is one run, whoever was killed"
     given_up = State.objects.exclude(status="SUCCESS").exclude(status="RETRY_CREATED")
     assert all(state.status == "TIMEDOUT" and state.lost == 3 for state in given_up), list(given_up.values("status", "lost", "error"))
     unlucky = set(given_up.values_list("run_id", flat=True))  # a state that was killed three times is given up, by rule
@@ -110,7 +92,21 @@ def test_random_kills_lose_nothing_and_double_nothing(publish, request, lane, re
         assert State.objects.get(run=run, identifier="all").outputs == {"value": [[1, 1], [2, 2], [3, 3]]}
     assert fewest >= 10
     assert roles["busy worker"] * 3 >= kills
-    again = State.objects.filter(attempt__gt=1).count()
+    more = Counter((tmp_path / "executions").read_text().split())
+    record_property("report", f"chaos on {lane}: {told(kills, roles, runs, given_up, held, fewest, more.total() - len(more))}")
+
+
+def told(kills, roles, runs, given_up, held, fewest, more):
+    """What happened, in figures; a recovery is the time from the kill to the next claim of what the worker held."""
     hit = ", ".join(f"{number} × {role}" for role, number in roles.most_common())
-    text = f"{kills} kills ({hit}); {len(runs)} runs, {State.objects.count()} states, none lost or doubled; {again} claimed again, {len(given_up)} given up"
-    record_property("report", f"chaos on {lane}: {text}; at least {fewest} runs unfinished at each kill")
+    states = State.objects.in_bulk([state for state, _, _ in held])
+    waits = [(states[pk].started_at - at).total_seconds() for pk, attempt, at in held if pk in states and states[pk].attempt == attempt + 1]
+    waits = sorted(max(0.0, wait) for wait in waits) or [0.0]
+    p95 = waits[int(len(waits) * 0.95)] if len(waits) > 1 else waits[0]
+    allowed = float(FAST["LEASE_SECONDS"]) + float(FAST["SWEEP_SECONDS"]) + 2
+    return (
+        f"{kills} kills ({hit}); {len(runs)} runs, {State.objects.count()} states, none lost or doubled; "
+        f"{more} executions more than steps, {len(given_up)} given up; "
+        f"recovery p50 {statistics.median(waits):.1f} s, p95 {p95:.1f} s, most {waits[-1]:.1f} s (allowed p95 {allowed:.0f} s); "
+        f"at least {fewest} runs unfinished at each kill"
+    )

@@ -1,0 +1,113 @@
+"""A whole installation that can be hurt: a web server, a supervised cluster, and an external worker, each in processes of their own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from runs.models import State
+from tests.clusters import ROOT, environment, until
+
+SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR"}
+
+
+class Installation:
+    def __init__(self, key: str) -> None:
+        self.key = key
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self.revive()
+
+    def revive(self) -> None:
+        """Start what isn't running, as systemd would."""
+        for name, command in self._commands().items():
+            if name not in self.parts or self.parts[name].poll() is not None:
+                env = environment(**SHORT, WORKER_KEY=self.key, WORKER_URL=self.address)
+                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+                self.parts[name] = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=name == "web", **quiet)  # type: ignore[call-overload]
+
+    def _commands(self) -> dict[str, list[str]]:
+        web = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
+        return {
+            "web": [sys.executable, "-m", "granian", *web, "--no-access-log", "--log-level", "error", "statemanager.wsgi:application"],
+            "supervisor": [sys.executable, "-m", "django", "supervise", "--workers", "2"],
+            "external worker": [sys.executable, "-m", "tests.chaos.worker"],
+        }
+
+    def victims(self) -> dict[int, str]:
+        """{pid: role} of everything that runs."""
+        found = {process.pid: name if name != "web" else "web parent" for name, process in self.parts.items() if process.poll() is None}
+        held = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
+        busy = {int(pid) for worker in held if (pid := worker.rpartition(":")[2]).isdigit()}
+        for pid in children(self.parts["web"].pid):
+            found[pid] = "web worker"
+        for parent in children(self.parts["supervisor"].pid):
+            found[parent] = "cluster parent"
+            for sentinel in children(parent):
+                found[sentinel] = "sentinel"
+                found |= {pid: "busy worker" if pid in busy else "idle worker, pusher or monitor" for pid in children(sentinel)}
+        return found
+
+    def kill(self, pid: int) -> bool:
+        """SIGKILL; what was killed with its children behind it is ended whole, as its service manager does."""
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        if pid == self.parts["web"].pid:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        for process in self.parts.values():
+            if process.pid == pid:
+                process.wait(10)
+        return True
+
+    def post(self, path: str, body: Any, key: str) -> Any:
+        """A request that is repeated, under one Idempotency-Key, until it is answered."""
+        headers = {"X-API-Key": self.key, "Content-Type": "application/json", "Idempotency-Key": key}
+        request = urllib.request.Request(f"{self.address}{path}", json.dumps(body).encode(), headers)
+
+        def sent() -> Any:
+            self.revive()
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as refused:
+                assert refused.code in (409, 503), (refused.code, refused.read())
+                return None
+            except (OSError, ValueError):
+                return None
+
+        return until(sent, 60, 0.1)
+
+    def close(self) -> None:
+        for name, process in self.parts.items():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(30)
+            if name == "web":
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
