@@ -1,4 +1,7 @@
-"""What should not be: rows and files that belong to no run, and ids that are dead and alive at once. Finding them proves that deleting removes all."""
+"""What should not be: rows and files that belong to no run, ids that are dead and alive at once, and counts that aren't those of the rows.
+
+Finding nothing proves that deleting removes all, and that the engine's books are right.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from django.core.files.storage import default_storage
 from django.db.models import Exists, OuterRef
 
-from runs import deleting
+from runs import deleting, recounting
 from runs.context import run_folder
 from runs.models import Run, Tombstone
 
@@ -23,10 +26,11 @@ class Finding:
 
 
 def verify(fix: bool = False) -> Iterator[Finding]:
-    """Everything that is wrong; with `fix` it is removed as it is found. Run it while nothing is being deleted: that would be found half done."""
+    """Everything that is wrong; with `fix` it is mended as it is found. Run it while nothing is being deleted: that would be found half done."""
     yield from _orphans(fix)
     yield from _folders(fix)
     yield from _undead(fix)
+    yield from _drift(fix)
 
 
 def _orphans(fix: bool) -> Iterator[Finding]:
@@ -64,3 +68,12 @@ def _undead(fix: bool) -> Iterator[Finding]:
         yield Finding("tombstones of runs that are there", count, list(alive.values_list("run_id", flat=True)[:SOME]))
         if fix:
             alive.delete()
+
+
+def _drift(fix: bool) -> Iterator[Finding]:
+    """Runs whose counts or status are not what their states give."""
+    if wrong := list(recounting.drifted()):
+        named = Run.objects.filter(pk__in=wrong[:SOME]).order_by("pk").values_list("run_id", flat=True)
+        yield Finding("runs whose counts aren't those of their states", len(wrong), list(named))
+        for pk in wrong if fix else ():
+            recounting.recount(pk)

@@ -26,6 +26,7 @@ LAYERS = [
         "bundling",
         "snapshots",
         "threads",
+        "recounting",
     },
     {"searching", "filters", "listing", "exporting"},
     {"operations"},

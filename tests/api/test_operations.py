@@ -172,7 +172,7 @@ def test_verify_finds_what_was_left_and_removes_it(run_graph, namespace, django_
     Tombstone.objects.create(namespace=namespace, run_id="alive", run=1)
     with pytest.raises(CommandError, match="Something is left over"):
         said("verify")
-    assert "All of it was removed" in said("verify", "--fix")
+    assert "All of it was mended" in said("verify", "--fix")
     assert "Nothing is wrong" in said("verify")
 
 

@@ -6,10 +6,10 @@ from runs import verifying
 
 
 class Command(BaseCommand):
-    help = "Look for rows and files that belong to no run, and for deleted runs that came back; exit code 1 when there are any."
+    help = "Look for rows and files of no run, deleted runs that came back, and counts that drifted from their states; exit code 1 when there are any."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--fix", action="store_true", help="remove what is found")
+        parser.add_argument("--fix", action="store_true", help="remove what is left over, and count anew what drifted")
 
     def handle(self, *args: Any, fix: bool, **options: Any) -> None:
         found = list(verifying.verify(fix))
@@ -17,8 +17,8 @@ class Command(BaseCommand):
             more = " …" if each.count > len(each.some) else ""
             self.stdout.write(f"{each.count:,} {each.said}: {', '.join(each.some)}{more}")
         if not found:
-            self.stdout.write("Nothing is wrong: every row and every file belongs to a run.")
+            self.stdout.write("Nothing is wrong: every row and every file belongs to a run, and every count is that of the rows.")
         elif fix:
-            self.stdout.write("All of it was removed.")
+            self.stdout.write("All of it was mended.")
         else:
-            raise CommandError("Something is left over; --fix removes it.", returncode=1)
+            raise CommandError("Something is wrong; --fix mends it.", returncode=1)
