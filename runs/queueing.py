@@ -47,6 +47,13 @@ def waiting_hints() -> int:
     return OrmQ.objects.count()
 
 
+def oldest_hint() -> timedelta | None:
+    """For how long the oldest wake-up has waited, if one does."""
+    now = timezone.now()
+    due = OrmQ.objects.filter(lock__lte=now).order_by("lock").values_list("lock", flat=True).first()
+    return now - due if due else None
+
+
 def prune() -> None:
     """Drop hints and failure records that are older than a day."""
     yesterday = timezone.now() - timedelta(days=1)

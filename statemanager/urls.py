@@ -74,6 +74,7 @@ urlpatterns = [
     path("admin/runs/<str:thread_id>/logs", reruns.ThreadLogsView.as_view()),
     path("admin/run-manager/runs", manager.ManagerRunsView.as_view()),
     path("admin/run-manager/runs/bulk-delete", manager.BulkDeleteView.as_view()),
+    path("admin/run-manager/doctor", looking.DoctorView.as_view()),
     path("admin/run-manager/usernames", manager.UsernamesView.as_view()),
     path("admin/run-manager/workspaces", manager.WorkspacesView.as_view()),
     path("admin/run-manager/bulk-operations", operations.OperationsView.as_view()),

@@ -1,5 +1,6 @@
 """Looking closer at runs over REST: the picture, the checkpoints, everything as one document, and two runs side by side."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.db.models.functions import Length
@@ -16,7 +17,7 @@ from graphs.api.finding import number
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.payloads import when
-from runs import bundling, comparing, decoding, explaining, picture, redacting, trees
+from runs import bundling, comparing, decoding, doctoring, explaining, picture, redacting, trees
 from runs.api.finding import run_of
 from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of
 from runs.models import Checkpoint, Run
@@ -88,6 +89,27 @@ class LineageShape(serializers.Serializer):
 
 class WhyShape(serializers.Serializer):
     why = serializers.ListField(child=serializers.CharField())
+
+
+class FindingShape(serializers.Serializer):
+    """`level`: error (work stands still or is in danger) or warning."""
+
+    level = serializers.ChoiceField(("error", "warning"))
+    said = serializers.CharField()
+    fix = serializers.CharField()
+
+
+class DoctorShape(serializers.Serializer):
+    findings = FindingShape(many=True)
+
+
+class DoctorView(View):
+    scopes = {"GET": "admin"}
+
+    @extend_schema(operation_id="doctor", responses={200: DoctorShape, **REFUSALS})
+    def get(self, request: Request) -> Response:
+        """What is wrong with the installation, and what to do about it."""
+        return Response({"findings": [asdict(finding) for finding in doctoring.examine()]})
 
 
 class PictureView(View):

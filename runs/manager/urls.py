@@ -6,7 +6,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
 from runs import exporting, operations
-from runs.manager import bulk, comparing, dashboard, detail, logs, rerunning, steering, templates, views
+from runs.manager import bulk, comparing, dashboard, detail, health, logs, rerunning, steering, templates, views
 
 
 def _words(name: str, words: Iterable[str]) -> None:
@@ -48,6 +48,7 @@ urlpatterns = [
     path("templates/<int:pk>/", templates.template_page, name="run_template"),
     path("templates/<int:pk>/launch/", templates.launch_template, name="run_template_launch"),
     path("templates/<int:pk>/<template_verb:verb>/", templates.change_template, name="run_template_change"),
+    path("health/", health.health, name="run_health"),
     path("dashboard", dashboard.dashboard, name="run_dashboard"),
     path("compare/", comparing.compare, name="run_manager_compare"),
 ]

@@ -170,7 +170,7 @@ def test_verify_finds_what_was_left_and_removes_it(run_graph, namespace, django_
     default_storage.save(f"{run_folder(run.pk)}/left.txt", ContentFile(b"x"))
     start_outside(namespace, RunOptions(run_id="alive"))
     Tombstone.objects.create(namespace=namespace, run_id="alive", run=1)
-    with pytest.raises(CommandError, match="Something is left over"):
+    with pytest.raises(CommandError, match="Something is wrong"):
         said("verify")
     assert "All of it was mended" in said("verify", "--fix")
     assert "Nothing is wrong" in said("verify")

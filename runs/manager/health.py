@@ -1,0 +1,20 @@
+"""What `manage.py doctor` says, as a page."""
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from runs import doctoring
+from runs.manager.access import caller_of, in_admin, staff_page
+from runs.models import Cluster
+
+
+@require_GET
+@staff_page()
+def health(request: HttpRequest) -> HttpResponse:
+    """The clusters, and what is wrong."""
+    if "admin" not in caller_of(request).scopes:
+        raise PermissionDenied("Only administrators see how the installation is.")
+    context = in_admin(request, "Health", findings=doctoring.examine(), clusters=Cluster.objects.order_by("-seen_at")[:50])
+    return render(request, "run_manager/health.html", context)
