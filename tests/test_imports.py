@@ -31,7 +31,7 @@ LAYERS = [
     {"searching", "filters", "listing", "exporting"},
     {"operations"},
     {"carrying", "comparing", "verifying", "overview"},
-    {"tasks", "supervising", "picture", "checkpoints", "decoding", "doctoring"},
+    {"tasks", "supervising", "picture", "checkpoints", "decoding", "doctoring", "backups"},
     {"api", "manager", "admin", "management"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

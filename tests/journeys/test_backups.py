@@ -1,0 +1,102 @@
+"""A copy that was made under load is started elsewhere, and every run that it holds ends."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from runs.models import Run
+from runs.starting import start_run
+from tests import postgres
+from tests.clusters import ROOT, environment, supervised, until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
+RUNS = 12
+
+
+@pytest.fixture
+def graph(publish):
+    return publish(
+        "start>out>work>slow>file", kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep", "file": "test.emit"},
+        inputs={"out": {"items": [1, 2, 3]}, "work": {"seconds": 0.03}, "slow": {"seconds": 0.2}, "file": {"rows": 3}},
+    )  # fmt: skip
+
+
+def restored(env):
+    """A supervisor on the copy, until nothing is unfinished; what `verify` and the runs say then."""
+    process = subprocess.Popen([sys.executable, "-m", "django", "supervise", "--workers", "2"], cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    script = "from runs.models import Run; print(Run.objects.filter(pending_count__gt=0).count(), Run.objects.exclude(status='completed').count())"
+    try:
+        until(lambda: shell(env, script).split() == ["0", "0"], 60, 0.5)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    verified = subprocess.run([sys.executable, "-m", "django", "verify"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert "every count is that of the rows" in verified.stdout, verified.stdout + verified.stderr
+
+
+def shell(env, script):
+    done = subprocess.run([sys.executable, "-m", "django", "shell", "-v0", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_copy_made_under_load(graph, tmp_path):
+    if connection.vendor != "sqlite":
+        with pytest.raises(CommandError, match="pg_dump"):
+            call_command("backup", tmp_path / "copy")
+        return
+    with supervised():
+        for _ in range(RUNS):
+            start_run(graph)
+        until(lambda: Run.objects.filter(status="completed").exists(), 30)
+        assert Run.objects.filter(pending_count__gt=0).exists()
+        call_command("backup", tmp_path / "copy", stdout=(said := StringIO()))
+    assert f"{RUNS} runs" in said.getvalue()
+    assert not list(tmp_path.glob(".copy*")), "nothing half done is left"
+    with sqlite3.connect(tmp_path / "copy" / "db.sqlite3") as copy:
+        [[unfinished]] = copy.execute("SELECT count(*) FROM runs_run WHERE pending_count > 0")
+    assert unfinished > 0, "it was made in the middle"
+    with pytest.raises(CommandError, match="is there already"):
+        call_command("backup", tmp_path / "copy")
+    env = environment(VAR_DIR=str(tmp_path / "copy"), DATABASE_URL="")
+    restored({key: value for key, value in env.items() if key != "DATABASE_URL"})
+
+
+def test_a_dump_made_under_load(graph, tmp_path):
+    """The way that docs/operations.md tells for PostgreSQL."""
+    binaries = postgres.binaries()
+    if connection.vendor != "postgresql":
+        return
+    assert binaries
+    dump = shutil.which("pg_dump", path=f"{binaries}:{os.environ['PATH']}")
+    restore = shutil.which("pg_restore", path=f"{binaries}:{os.environ['PATH']}")
+    assert dump
+    assert restore
+    url = environment()["DATABASE_URL"]
+    with supervised():
+        for _ in range(RUNS):
+            start_run(graph)
+        until(lambda: Run.objects.filter(status="completed").exists(), 30)
+        subprocess.run([dump, "-Fc", "-f", str(tmp_path / "state.dump"), url], check=True)
+        shutil.copytree(settings.FILES, tmp_path / "files")
+    name = "restored_copy"
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+        cursor.execute(f"CREATE DATABASE {name}")
+    try:
+        target = f"{url.rpartition('/')[0]}/{name}"
+        subprocess.run([restore, "--no-owner", "-d", target, str(tmp_path / "state.dump")], check=True)
+        assert Path(tmp_path / "files").exists()
+        restored(environment(DATABASE_URL=target, FILES_DIR=str(tmp_path / "files")))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
