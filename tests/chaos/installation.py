@@ -19,8 +19,8 @@ SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR"}
 
 
 class Installation:
-    def __init__(self, key: str) -> None:
-        self.key = key
+    def __init__(self, key: str, **env: str) -> None:
+        self.key, self.env = key, env
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -32,7 +32,7 @@ class Installation:
         """Start what isn't running, as systemd would."""
         for name, command in self._commands().items():
             if name not in self.parts or self.parts[name].poll() is not None:
-                env = environment(**SHORT, WORKER_KEY=self.key, WORKER_URL=self.address)
+                env = environment(**SHORT, **self.env, WORKER_KEY=self.key, WORKER_URL=self.address)
                 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
                 self.parts[name] = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=name == "web", **quiet)  # type: ignore[call-overload]
 
@@ -89,6 +89,16 @@ class Installation:
                 return None
 
         return until(sent, 60, 0.1)
+
+    def code(self, path: str, body: Any = None) -> int:
+        """How one request is answered."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.address}{path}", data, {"X-API-Key": self.key, "Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refused:
+            return refused.code
 
     def close(self) -> None:
         for name, process in self.parts.items():

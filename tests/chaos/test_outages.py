@@ -1,0 +1,271 @@
+"""The database crashes, is full, is busy, or cuts its connections, while an installation works: nothing is lost, nothing is doubled, no request gets a 500.
+
+The PostgreSQL that is hurt is a server of its own, with durable settings. `--outage-minutes N` crashes it every 5 to 40 s for so long; without it twice.
+"""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager
+from time import monotonic, sleep
+
+import psycopg
+import pytest
+from django.db import connection
+
+from runs.models import Run, State
+from runs.starting import start_run
+from tests import postgres
+from tests.chaos.installation import Installation
+from tests.clusters import ROOT, environment, supervised, until
+from tests.conftest import definition
+from tests.invariants import assert_books_agree
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
+GRAPH = definition(
+    "start>out>work>slow>all", kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep"},
+    inputs={"out": {"items": [1, 2, 3]}, "work": {"seconds": 0.03}, "slow": {"seconds": 0.15}}, data={"all": {"unites": {"identifier": "start"}}},
+)  # fmt: skip
+STATES = {"start": 1, "out": 3, "work": 3, "slow": 3, "all": 1}
+
+
+class Site:
+    """An installation on a PostgreSQL of its own, which is asked for runs by HTTP."""
+
+    def __init__(self, tmp_path, **settings):
+        self.server = postgres.Server(quick=False, **settings)
+        self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path)}
+        self.command("migrate", "-v0")
+        self.command(
+            "shell",
+            "-v0",
+            "-c",
+            "from graphs.nodes.base import registry; registry.store(); from graphs.models import Namespace as N; N.objects.create(name='alpha')",
+        )
+        key = self.command("create_api_key", "--namespace", "alpha", "--scope", "admin").split()[-1]
+        self.installation, self.asked = Installation(key, **self.env), 0
+        self.graph = self.installation.post("/graphs", {"name": "g", "namespace": "alpha", **GRAPH}, "graph")["id"]
+
+    def command(self, *words):
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *words], cwd=ROOT, env=environment(**self.env), capture_output=True, text=True, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def ask(self, runs=1):
+        for _ in range(runs):
+            self.asked += 1
+            self.installation.post(f"/graphs/{self.graph}/run", {}, f"run {self.asked}")
+
+    def read(self, statement):
+        with psycopg.connect(self.server.url, autocommit=True) as mine:
+            return mine.execute(statement).fetchall()
+
+    def unfinished(self):
+        return self.read("SELECT count(*) FROM runs_run WHERE pending_count > 0")[0][0]
+
+    def check(self):
+        """All ran, once each; and the books say so."""
+        until(lambda: self.installation.revive() or not self.unfinished(), 90, 0.3)
+        assert self.read("SELECT status, count(*) FROM runs_run GROUP BY 1") == [("completed", self.asked)]
+        found = self.read("SELECT identifier, count(*), count(DISTINCT (run_id, path)) FROM runs_state WHERE status = 'SUCCESS' GROUP BY 1")
+        assert {(name, count, places) for name, count, places in found} == {(name, each * self.asked, each * self.asked) for name, each in STATES.items()}
+        assert "every count is that of the rows" in self.command("verify")
+
+    def close(self):
+        try:
+            self.installation.close()
+        finally:
+            self.server.close()
+
+
+@contextmanager
+def site(tmp_path, **settings):
+    made = Site(tmp_path, **settings)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_postgresql_crashes_again_and_again(tmp_path, lane, request, record_property):
+    """F15, as immediate stops and starts."""
+    if lane != "postgresql":
+        return
+    minutes, chance, backs = request.config.getoption("--outage-minutes"), random.Random(7), []
+    with site(tmp_path) as place:
+        until_ = monotonic() + 60 * minutes
+        while len(backs) < 2 or monotonic() < until_:
+            place.ask(12)
+            sleep(chance.uniform(5, 40) if minutes else chance.uniform(0.3, 0.6))  # the moment is what is random
+            if not place.unfinished():
+                place.ask(12)
+            place.server.stop("immediate")
+            sleep(chance.uniform(0, 2))
+            place.server.start()
+            began = monotonic()
+            moment = place.read("SELECT now()")[0][0].isoformat()
+            until(lambda moment=moment: place.installation.revive() or place.read(f"SELECT count(*) FROM runs_state WHERE finished_at > '{moment}'")[0][0], 60)
+            backs.append(monotonic() - began)
+        place.check()
+        record_property("report", f"PostgreSQL crashed {len(backs)} times: {place.asked} runs, none lost or doubled; back at most {max(backs):.1f} s after it")
+
+
+def test_connections_are_cut_all_the_time(tmp_path, lane):
+    """F16."""
+    if lane != "postgresql":
+        return
+    cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'statemanager'"
+    with site(tmp_path) as place:
+        total = 0
+        for _ in range(4):
+            place.ask(4)
+            total += place.read(cut)[0][0]
+        assert total > 8
+        place.check()
+
+
+def test_no_connection_is_left(tmp_path, lane):
+    """F17: requests get 503, the work goes on when there are some again."""
+    if lane != "postgresql":
+        return
+    with site(tmp_path, settings=("max_connections=20", "superuser_reserved_connections=3")) as place:
+        place.server.execute("CREATE ROLE plain LOGIN; GRANT ALL ON DATABASE statemanager TO plain")
+        place.ask(6)
+        mine = []
+        try:
+            while len(mine) < 20:
+                mine.append(psycopg.connect(place.server.url.replace("statemanager@", "plain@")))
+        except psycopg.OperationalError as full:
+            assert "remaining connection slots" in str(full) or "too many clients" in str(full), full
+        try:
+            codes = {place.installation.code("/graphs") for _ in range(12)}
+            assert codes <= {200, 503}, codes
+        finally:
+            for each in mine:
+                each.close()
+        place.ask(6)
+        place.check()
+
+
+def test_somebody_holds_a_snapshot(tmp_path, lane):
+    """F23: a transaction that stays open slows cleaning, not claiming."""
+    if lane != "postgresql":
+        return
+    with site(tmp_path) as place, psycopg.connect(place.server.url) as idle:
+        idle.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        idle.execute("SELECT count(*) FROM runs_run")
+        place.ask(20)
+        place.check()
+
+
+# --- SQLite -----------------------------------------------------------------------------------------------------------
+
+
+def test_sqlite_is_busy(publish, lane, make_key, request):
+    """F18: another process holds the write lock; requests wait or get 503, workers wait."""
+    if lane != "sqlite":
+        return
+    graph = publish("start>out>work>slow>all", **_options())
+    seconds = 30 if request.config.getoption("--outage-minutes") else 4
+    installation = Installation(make_key("admin"))
+    try:
+        for number in range(6):
+            installation.post(f"/graphs/{graph.pk}/run", {}, f"before {number}")
+        codes = []
+        with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=30, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            asking = threading.Thread(target=lambda: codes.append(installation.code(f"/graphs/{graph.pk}/run", {})))
+            asking.start()
+            released = monotonic() + seconds
+            until(lambda: monotonic() > released, seconds + 5)
+            other.execute("ROLLBACK")
+            asking.join()
+        assert codes[0] in (200, 503), codes
+        for number in range(6):
+            installation.post(f"/graphs/{graph.pk}/run", {}, f"after {number}")
+        until(lambda: installation.revive() or not Run.objects.filter(pending_count__gt=0).exists(), 90, 0.2)
+    finally:
+        installation.close()
+    _all_completed(12 + codes.count(200))
+
+
+def test_sqlite_is_full(publish, lane):
+    """F19: the file can't grow; states wait, and go on when it can."""
+    if lane != "sqlite":
+        return
+    graph = publish("start>out>work>slow>all", **_options())
+    runs = [start_run(graph) for _ in range(8)]
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM")
+        pages = cursor.execute("PRAGMA page_count").fetchone()[0]
+    with supervised(MAX_PAGES=str(pages + 2)):
+        until(lambda: State.objects.filter(attempt__gt=0).exists(), 20)
+        still, since = -1, monotonic()
+        while monotonic() - since < 3:  # until nothing more can be recorded
+            now = State.objects.count()
+            still, since = (now, monotonic()) if now != still else (still, since)
+            sleep(0.2)
+    assert Run.objects.filter(pending_count__gt=0).exists(), "there was no room for all"
+    for run in runs:
+        run.refresh_from_db()
+        assert run.status in ("queued", "running", "completed"), "nothing failed for want of room"
+        assert_books_agree(run)
+    with supervised():
+        until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 90, 0.2)
+    _all_completed(8)
+
+
+def _options():
+    kinds, inputs, data = {}, {}, {}
+    for node in GRAPH["nodes"]:
+        kinds[node["id"]], inputs[node["id"]] = node["kind"], node["data"]["inputs"]
+        data[node["id"]] = {key: value for key, value in node["data"].items() if key != "inputs"}
+    return {"kinds": kinds, "inputs": inputs, "data": data}
+
+
+def _all_completed(count):
+    runs = list(Run.objects.select_related("version"))
+    assert [run.status for run in runs] == ["completed"] * count, [run.error_message for run in runs]
+    for run in runs:
+        assert_books_agree(run)
+        assert {node: counts[1] for node, counts in run.tally.items()} == STATES
+
+
+# --- stopping -----------------------------------------------------------------------------------------------------------
+
+
+def test_stops_under_load(publish, lane, request, record_property):
+    """F27: a deploy stops the cluster with SIGTERM while it works; 100 times in the long form."""
+    graph = publish("start>out>work>slow>all", **_options())
+    rounds, longest, asked = (100 if request.config.getoption("--outage-minutes") else 3), 0.0, 0
+    for _ in range(rounds):
+        with supervised(GRACE_SECONDS="5", LEASE_SECONDS="60") as process:  # what a stop loses would be missed for a minute
+            asked += 6
+            for _ in range(6):
+                start_run(graph)
+            until(lambda: State.objects.filter(status="QUEUED").exists() or not Run.objects.filter(pending_count__gt=0).exists(), 20, 0.01)
+            process.send_signal(signal.SIGTERM)
+            began = monotonic()
+            assert process.wait(20) == 0
+            longest = max(longest, monotonic() - began)
+        assert not State.objects.filter(status="QUEUED").exists(), "a stop gives back what it holds"
+        assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and _is_ours(pid, process.pid)]
+    with supervised():
+        until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 60, 0.2)
+    _all_completed(asked)
+    assert not State.objects.filter(lost__gt=0).exists()
+    record_property("report", f"{lane}: {rounds} stops under load: {asked} runs, nothing lost, no process left; the longest took {longest:.1f} s")
+
+
+def _is_ours(pid, supervisor):
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"STATEMANAGER_CLUSTER={os.uname().nodename}:{supervisor}".encode() in file.read()
+    except OSError:
+        return False
