@@ -5,6 +5,10 @@ import signal
 from time import monotonic
 
 import pytest
+from django.core import signing
+from django.utils import timezone
+from django_q.models import OrmQ
+from django_q.signing import SignedPackage
 
 from runs.models import Cluster, LogLine, Run, State
 from runs.starting import start_run
@@ -117,3 +121,12 @@ def test_killed_idle_worker_does_not_stop_the_work(publish):
             [session] = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _parent(pid) == supervisor.pid]
             os.kill(max(group_of(session)), signal.SIGKILL)
             assert ended(start_run(graph), 30).status == "completed"
+
+
+def test_poisoned_hints_do_not_stop_the_work(publish):
+    """F14: messages that no worker can read or run are passed by; a broken signature, an unknown function, a class that is gone."""
+    gone = SignedPackage.dumps({"id": "1", "name": "x", "func": "runs.tasks.no_such_function", "args": (), "kwargs": {}, "started": timezone.now()})
+    for payload in ("not a message", "", gone, signing.dumps("text", salt="statemanager")):
+        OrmQ.objects.create(key="statemanager", payload=payload, lock=timezone.now())
+    with supervised(workers=1):
+        assert ended(start_run(publish("a>b"))).status == "completed"

@@ -1,5 +1,6 @@
 """What a node, a worker or a caller does wrong hurts that state only, and what comes late changes nothing."""
 
+import json
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -219,3 +220,26 @@ def test_a_node_that_raises_to_leave_just_fails(publish, monkeypatch, error):
     Executor().drain()
     run.refresh_from_db()
     assert (run.status, run.error_message) == ("failed", f"a: the node tried to leave with {error.__name__}: bye")
+
+
+def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
+    """Every way in which a worker writes, with the attempt that it lost; 10,000 in the long form, 1,000 otherwise."""
+    number = 10_000 if request.config.getoption("--chaos-rounds") else 1_000
+    run = start_run(publish("out>work", kinds={"out": "test.each", "work": "test.work"}, inputs={"out": {"items": list(range(number))}}))
+    [first] = claimed(["test.each"])
+    finishing.finish([Outcome(first, "done", [json.dumps({"value": at}) for at in range(number)], [{"value": at} for at in range(number)], fanned=True)])
+    lost = [state for _ in range(number // 100) for state in claimed(["test.work"], -1)]
+    assert len(lost) == number
+    assert rescuing.rescue_expired() == number
+    again = [state for _ in range(number // 100) for state in claiming.claim("w2", [(["test.work"], 100)], 600, claiming.FactsCache(), suspects=True)]
+    assert {state.attempt for state in again} == {2}
+    kinds = ["done", "error", "prune", "again", "wait", "release", "lost"]
+    accepted = 0
+    for at in range(0, number, 100):
+        late = [replace(done(state), kind=kinds[place % len(kinds)], error="late") for place, state in enumerate(lost[at : at + 100])]
+        accepted += len(finishing.record(late).accepted)
+        accepted += len(reporting.report([(state, [(timezone.now(), "info", "late")], 0.9) for state in lost[at : at + 100]], 600))
+    assert accepted == 0
+    assert State.objects.filter(run=run, status="QUEUED", attempt=2, worker="w2").count() == number
+    assert not run.logs.filter(message="late").exists()
+    assert_books_agree(run)
