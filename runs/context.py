@@ -5,9 +5,10 @@ import math
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from time import monotonic
 from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File as DjangoFile
@@ -43,6 +44,8 @@ class NodeContext:
         self.files: list[dict[str, Any]] = []
         self.mask = Mask(())
         self._secrets: dict[str, str] | None = None
+        self.heard = monotonic()  # when the database last confirmed the lease
+        self.given_up = False
         self._cancelled = threading.Event()
         self._lines: deque[Line] = deque(maxlen=LINES_KEPT)
         self._dropped = 0
@@ -52,6 +55,11 @@ class NodeContext:
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
+        self._cancelled.set()
+
+    def give_up(self) -> None:
+        """Stop, and let nothing that comes of it count: the lease may be over before the database answers."""
+        self.given_up = True
         self._cancelled.set()
 
     @property
@@ -81,6 +89,11 @@ class NodeContext:
             lines.insert(0, (timezone.now(), "warning", f"{self.identifier} said too much at once: {self._dropped:,} older lines were dropped"))
             self._dropped = 0
         return lines
+
+    def keep_lines(self, lines: Sequence[Line]) -> None:
+        """Lines that could not be stored come first when there is another try."""
+        room = LINES_KEPT - len(self._lines)
+        self._lines.extendleft(reversed(lines[-room:] if room > 0 else ()))
 
     def progress(self, fraction: float) -> None:
         if not math.isfinite(fraction):

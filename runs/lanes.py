@@ -39,6 +39,8 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C on a command that runs nodes itself
         outcome = Outcome(state, "error", error=f"the node tried to leave with {type(error).__name__}: {error}")
+    if context.given_up:
+        outcome = Outcome(state, "release")
     outcome.error = payloads.clean(context.mask.text(outcome.error), 10_000)
     outcome.lines, outcome.emitted, outcome.files = context.take_lines(), context.emitted, context.files
     return outcome

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from runs import ledger, sql, storing
@@ -15,10 +15,12 @@ from runs.tally import KNOWN
 from runs.work import Claimed, Line
 
 if TYPE_CHECKING:
+    from runs.context import NodeContext
     from runs.lanes import Lane
 
 FLUSH_SECONDS = 0.4
 ALIVE_SECONDS = 1.0
+SAFE_SHARE = 0.8  # of a lease: so long a node goes on without a sign from the database
 Report = tuple[Claimed, list[Line], float | None]  # the state, its new lines, how far it is, if that is known
 
 _RENEW = """
@@ -89,13 +91,27 @@ class Reporter:
                 news.append((state, lines, context.fraction))
                 context.reported, context.announced = context.fraction, True
         if news:
-            mine = report(news, settings.LEASE_SECONDS)
-            for state, context in running:
-                if any(state is each[0] for each in news) and state.id not in mine:
-                    context.cancel()
+            self._report(news, {state.id: context for state, context in running}, now)
         if renew:
             self._renewed = now
         self.alive()
+
+    def _report(self, news: Sequence[Report], contexts: "dict[str, NodeContext]", now: float) -> None:
+        """Report; while that fails the lines are kept, and a node whose lease may be over soon is told to stop: somebody else may have its state."""
+        try:
+            mine = report(news, settings.LEASE_SECONDS)
+        except (OperationalError, InterfaceError):
+            for state, lines, _ in news:
+                contexts[state.id].keep_lines(lines)
+            for context in contexts.values():
+                if now - context.heard > SAFE_SHARE * settings.LEASE_SECONDS:
+                    context.give_up()
+            raise
+        for state, _, _ in news:
+            if state.id in mine:
+                contexts[state.id].heard = now
+            else:
+                contexts[state.id].cancel()
 
 
 def silent(name: str, seconds: float) -> bool:

@@ -10,8 +10,8 @@ from runs.models import OUTSIDE, Run
 from runs.work import Claimed, Outcome
 
 BATCH = 100
-_OVER = """
-    s.status = 'QUEUED' AND s.node <> '{outside}' AND (s.lease_expires_at < {now} OR s.lease_expires_at > {far} OR s.lease_expires_at IS NULL)
+_OVER = f"""
+    s.status = 'QUEUED' AND s.node <> '{OUTSIDE}' AND (s.lease_expires_at < {{now}} OR s.lease_expires_at > {{far}} OR s.lease_expires_at IS NULL)
     ORDER BY s.lease_expires_at LIMIT %s
 """
 
@@ -20,7 +20,7 @@ def rescue_expired() -> int:
     """Give back the states whose lease is over (or absurd); after the third lost lease they end TIMEDOUT."""
     rescued = 0
     while True:
-        condition = _OVER.format(outside=OUTSIDE, now=sql.now(), far=sql.later(str(storing.LONGEST_LEASE_SECONDS)))
+        condition = _OVER.format(now=sql.now(), far=sql.later(str(storing.LONGEST_LEASE_SECONDS)))
         states = claiming.held(condition, [BATCH])
         done = finishing.record([_lost(state) for state in states]) if states else Slice()
         rescued += len(done.accepted)

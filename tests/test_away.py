@@ -1,14 +1,17 @@
 """A database that is away: 503 with a reason and when to try again, and the engine's loops go on."""
 
+from time import monotonic
+
 import pytest
 from django.db import OperationalError
 from django.test import Client
 
-from runs import claiming, finishing, queueing, rescuing
+from runs import claiming, finishing, queueing, reporting, rescuing
 from runs.executing import Executor
 from runs.starting import start_run
 from runs.supervising import Supervisor
 from tests.conftest import by_node
+from tests.invariants import assert_books_agree
 
 pytestmark = pytest.mark.django_db
 
@@ -59,3 +62,22 @@ def test_the_supervisor_survives_its_own_rounds(monkeypatch):
         monkeypatch.setattr(rescuing, "rescue_expired", broken)
         monkeypatch.setattr(queueing, "pulse", lambda *_: None)
         supervisor.tick()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_node_stops_before_its_lease_is_over_when_the_database_is_silent(publish, monkeypatch, settings):
+    """F8: it fails closed. What came of it doesn't count; the lines that it said meanwhile are not lost."""
+    settings.LEASE_SECONDS, settings.HEARTBEAT_SECONDS = 2.0, 0.5
+    run = start_run(publish("a", kinds={"a": "test.work"}, inputs={"a": {"seconds": 60}}))
+    monkeypatch.setattr(reporting, "report", lambda *_: away())
+    executor, began = Executor(), monotonic()
+    try:
+        executor.drain(0.1)
+    finally:
+        executor.pool.shutdown()
+    assert 1.0 < monotonic() - began < 10, "it was told to stop"
+    [state] = run.states.all()
+    assert (state.status, state.attempt, state.outputs, state.lost) == ("CREATED", 1, None, 0)
+    assert run.logs.filter(message="begun").count() == 1
+    run.refresh_from_db()
+    assert_books_agree(run)
