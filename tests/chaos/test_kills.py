@@ -3,18 +3,21 @@
 `pytest tests/chaos/test_kills.py --chaos-kills 1000` is the long form.
 """
 
+import os
 import random
+import signal
 import statistics
 from collections import Counter
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 from django.utils import timezone
 
 from graphs.models import RegisteredNode
 from runs.models import Run, State
-from tests.chaos.installation import Installation
-from tests.clusters import FAST, until
+from runs.starting import start_run
+from tests.chaos.installation import Installation, children
+from tests.clusters import FAST, supervised, until
 from tests.invariants import assert_books_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
@@ -109,4 +112,22 @@ def told(kills, roles, runs, given_up, held, fewest, more):
         f"{more} executions more than steps, {len(given_up)} given up; "
         f"recovery p50 {statistics.median(waits):.1f} s, p95 {p95:.1f} s, most {waits[-1]:.1f} s (allowed p95 {allowed:.0f} s); "
         f"at least {fewest} runs unfinished at each kill"
+    )
+
+
+def test_idle_workers_killed(publish, request, lane, record_property):
+    """F2: one killed idle worker may wedge a django-q2 cluster that looks alive; the pulse (4 s here, as by default) finds out."""
+    graph, chance, waits = publish("a>b"), random.Random(3), []
+    with supervised(PULSE_SECONDS="4") as supervisor:
+        for _ in range(max(2, request.config.getoption("--chaos-kills") // 50)):
+            start_run(graph)
+            until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 30)
+            idle = [pid for parent in children(supervisor.pid) for sentinel in children(parent) for pid in children(sentinel)]
+            os.kill(chance.choice(idle), signal.SIGKILL)
+            began, run = monotonic(), start_run(graph)
+            until(lambda run=run: Run.objects.get(pk=run.pk).ended, 40)
+            waits.append(monotonic() - began)
+    assert all(run.status == "completed" for run in Run.objects.all())
+    record_property(
+        "report", f"{lane}: {len(waits)} idle workers killed: the next run was over after {statistics.median(waits):.1f} s (p50), {max(waits):.1f} s at most"
     )
