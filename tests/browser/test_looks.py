@@ -20,6 +20,8 @@ def pages(world) -> dict[str, str]:
         "run, waiting": f"/admin/run-manager/run/{waiting}/",
         "run, outside": f"/admin/run-manager/run/{world['outside'].pk}/",
         **{f"run, {tab}": f"{run}{tab}/" for tab in ("timeline", "states", "logs", "data", "checkpoints", "lineage", "history")},
+        "a checkpoint": f"/admin/run-manager/run/{world['outside'].pk}/checkpoints/?checkpoint={world['outside'].checkpoints.order_by('pk').first().pk}",
+        "health": "/admin/run-manager/health/",
         "compare": f"/admin/run-manager/compare/?a={failed}&b={again}&all=1",
         "compare, nothing": "/admin/run-manager/compare/",
         "rerun": f"/admin/run-manager/rerun/{failed}/?from=failed",
