@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
 from graphs.idempotency_models import forget_old
-from runs import carrying, deleting, queueing, reporting, rerunning, rescuing, scheduling, templating
+from runs import carrying, deleting, queueing, reporting, rerunning, rescuing, retaining, scheduling, templating
 from runs.models import Cluster
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class Supervisor:
             self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, time()))
             self._every("prune", 3600, queueing.prune)
             self._every("traces", 60, deleting.sweep)
+            self._every("retention", 3600, retaining.delete_old)
             self._every("answers", 3600, forget_old)
             self._every("exports", 3600, carrying.forget_files)
             stuck = self._stuck()

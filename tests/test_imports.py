@@ -30,7 +30,7 @@ LAYERS = [
     },
     {"searching", "filters", "listing", "exporting"},
     {"operations"},
-    {"carrying", "comparing", "verifying", "overview"},
+    {"carrying", "comparing", "verifying", "overview", "retaining"},
     {"tasks", "supervising", "picture", "checkpoints", "decoding", "doctoring", "backups"},
     {"api", "manager", "admin", "management"},
 ]

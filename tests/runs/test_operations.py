@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from graphs import errors
 from graphs.access import SYSTEM, Caller
-from runs import carrying, deleting, operations, statuses
+from runs import carrying, deleting, operations, retaining, statuses
 from runs.context import run_folder
 from runs.models import AuditEntry, BulkOperation, BulkResult, LogLine, Run, State, Tombstone
 from runs.starting import RunOptions, start_outside, start_run
@@ -232,3 +232,21 @@ def test_runs_are_deleted_while_a_cluster_executes_them(publish):
         assert not model.objects.exclude(run=other.pk).exists(), model
     assert LogLine.objects.filter(run=other.pk).exists()
     assert Tombstone.objects.count() == 500
+
+
+def test_old_runs_are_deleted_once_a_day(publish, drain, settings):
+    graph = publish("a")
+    _, archived, young, busy = (start_run(graph, RunOptions(run_id=name)) for name in ("old", "archived", "young", "busy"))
+    drain()
+    past = timezone.now() - timedelta(days=40)
+    Run.objects.exclude(pk=young.pk).update(created_at=past)
+    Run.objects.filter(pk=archived.pk).update(archived_at=past)
+    Run.objects.filter(pk=busy.pk).update(status="running", finished_at=None, pending_count=1)
+    assert retaining.delete_old() is None, "nothing is deleted unless it is asked for"
+    settings.RETENTION_DAYS = 30
+    operation = retaining.delete_old()
+    assert retaining.delete_old() == operation, "many supervisors ask for one"
+    assert (carried(operation).done, operation.actor) == (2, "retention")
+    assert set(Run.objects.values_list("run_id", flat=True)) == {young.run_id, busy.run_id}
+    assert AuditEntry.objects.filter(action="delete", actor__startswith="command").count() == 2
+    assert retaining.delete_old(timezone.now() + timedelta(days=1)) is None
