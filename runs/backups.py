@@ -64,7 +64,10 @@ def _copied(work: Path) -> int:
     (work / DATABASE).unlink(missing_ok=True)
     _copy_database(work / DATABASE)
     shutil.rmtree(work / FILES, ignore_errors=True)
-    shutil.copytree(settings.FILES, work / FILES, copy_function=_if_there, dirs_exist_ok=True)
+    try:
+        shutil.copytree(settings.FILES, work / FILES, copy_function=_if_there, dirs_exist_ok=True)
+    except shutil.Error as gone:  # folders that were deleted meanwhile
+        return len(gone.args[0])
     for key in KEYS:
         if (settings.VAR / key).exists():
             shutil.copy2(settings.VAR / key, work / key)

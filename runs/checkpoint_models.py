@@ -27,11 +27,11 @@ class ToolResult(models.Model):
 class Checkpoint(models.Model):
     """A checkpoint of a thread, in LangGraph's shape; `ns` is the checkpoint namespace, ids sort by time.
 
-    Those in the namespace `run-state` are documents of `runs.snapshots`.
+    Those in the namespace `:run-state` are documents of `runs.snapshots`.
     """
 
     run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="checkpoints", db_index=False)
-    ns = models.CharField(max_length=500, blank=True)
+    ns = models.CharField(max_length=1500, blank=True)
     checkpoint_id = models.CharField(max_length=100)
     parent_checkpoint_id = models.CharField(max_length=100, blank=True)
     type = models.CharField(max_length=50)
@@ -52,7 +52,7 @@ class CheckpointBlob(models.Model):
     """The value of one channel at one version."""
 
     run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="checkpoint_blobs", db_index=False)
-    ns = models.CharField(max_length=500, blank=True)
+    ns = models.CharField(max_length=1500, blank=True)
     channel = models.CharField(max_length=500)
     version = models.CharField(max_length=200)
     type = models.CharField(max_length=50)
@@ -69,10 +69,10 @@ class CheckpointWrite(models.Model):
     """A write of one task that belongs to a checkpoint, in LangGraph's order (task_path, task_id, idx)."""
 
     run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="checkpoint_writes", db_index=False)
-    ns = models.CharField(max_length=500, blank=True)
+    ns = models.CharField(max_length=1500, blank=True)
     checkpoint_id = models.CharField(max_length=100)
     task_id = models.CharField(max_length=200)
-    task_path = models.CharField(max_length=500, blank=True)
+    task_path = models.TextField(blank=True)
     idx = models.IntegerField()
     channel = models.CharField(max_length=500)
     type = models.CharField(max_length=50)

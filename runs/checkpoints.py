@@ -145,6 +145,7 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         earlier = before["configurable"].get("checkpoint_id") if before else None
         found = threads.newest_first(
             self._ready(), place.get("thread_id"), place.get("checkpoint_ns"), place.get("checkpoint_id") or "", earlier or "",
+            min(limit, threads.BATCH) if limit and not filter else threads.BATCH,
         )  # fmt: skip
         wanted = (kept for kept in found if all(kept.row.metadata.get(key) == value for key, value in filter.items()))
         yield from map(self._tuple, islice(wanted, limit))

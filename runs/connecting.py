@@ -46,10 +46,19 @@ def close() -> None:
 def _submitted(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     with _lock:
         if os.getpid() not in _pools:
-            _pools.clear()
-            _opened.clear()
             _pools[os.getpid()] = ThreadPoolExecutor(THREADS, "saver", _begin)
         return _pools[os.getpid()].submit(lambda: _fresh(lambda: work(*args, **kwargs)))
+
+
+def _forget() -> None:
+    """In a child: the parent's threads, and whatever they held, are not here."""
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+    _opened.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _begin() -> None:

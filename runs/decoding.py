@@ -27,7 +27,10 @@ def readable(kind: str, body: bytes) -> Any:
     if "+" in kind:
         return f"encrypted ({kind}), {len(body):,} bytes"
     if kind == "json":
-        return _json(json.loads(body))
+        try:
+            return _json(json.loads(body))
+        except (ValueError, RecursionError) as error:
+            return f"JSON that can't be read ({type(error).__name__}), {len(body):,} bytes"
     if kind != "msgpack":
         return f"{kind}, {len(body):,} bytes"
     try:

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from graphs import errors
 from graphs.access import SYSTEM, Caller
+from graphs.idempotency_models import forget_answers
 from graphs.models import Graph
 from runs import auditing, ledger, sql, statuses
 from runs.context import run_folder
@@ -70,7 +71,7 @@ def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -
 def try_one_by_one(pks: Iterable[int], caller: Caller, even_active: bool = False) -> list[Kept]:
     """The same, each in a transaction of its own, for when one of them is locked by somebody else."""
     kept = []
-    for pk in pks:
+    for pk in sorted(pks):  # in one order, should the caller hold all of them in one transaction
         try:
             kept += delete_runs([pk], caller, even_active)
         except OperationalError as error:
@@ -98,6 +99,7 @@ def delete_graph(graph: Graph, caller: Caller = SYSTEM) -> int:
 def _erase(runs: list[int], traces: Q, rows: Q, caller: Caller) -> None:
     """Delete these runs, which the two conditions name as well: of what they left, and of themselves."""
     _bury(Run.objects.filter(rows), caller)
+    forget_answers(Run.objects.filter(rows).values("run_id"))
     for model in TRACES:
         model.objects.filter(traces)._raw_delete(model.objects.db)
     Run.objects.filter(parent__in=Run.objects.filter(rows).values("pk")).update(parent=None)

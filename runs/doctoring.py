@@ -34,7 +34,9 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything that is wrong now, errors first. Nothing is changed."""
-    found = [finding for check in CHECKS for finding in check()]
+    found = [*_versions(), *_migrations()]
+    if not any("migrations" in finding.said for finding in found):  # the rest needs the tables
+        found += [finding for check in CHECKS for finding in check()]
     return sorted(found, key=lambda finding: finding.level != "error")
 
 
@@ -74,7 +76,7 @@ def _clusters() -> Iterator[Finding]:
     if connection.vendor == "sqlite" and alive > 1:
         yield Finding("warning", f"{alive} clusters share one SQLite file.", "Run one cluster, or move to PostgreSQL (DATABASE_URL).")
     restless = Cluster.objects.filter(seen_at__gt=now - SILENT, restarts__gt=5).first()
-    if restless:
+    if restless and restless.restarts > 3 * (now - restless.started_at).total_seconds() / 3600:
         yield Finding(
             "warning", f"The cluster {restless.name} was replaced {restless.restarts} times.", "Its log says why; often a node takes too much memory."
         )
@@ -97,9 +99,8 @@ def _ready() -> Iterator[Finding]:
     if ours and ours.node not in registry:
         yield Finding("error", f"States of node {ours.node!r} are ready, which no installed app has.", "Put the app back into APPS, or cancel their runs.")
     elif ours:
-        yield Finding(
-            "error", f"A state of {ours.node!r} has been ready for {_long(timezone.now() - ours.due_at)}.", "Look whether a cluster lives, and at its log."
-        )
+        said = f"A state of {ours.node!r} has been ready for {_long(timezone.now() - ours.due_at)}."
+        yield Finding("warning", said, "Add workers or clusters if that is too long; if nothing moves at all, look at the cluster's log.")
     theirs: Any = waiting.filter(worker_namespace__isnull=False).order_by("due_at").first()
     if theirs:
         known = RegisteredNode.objects.filter(namespace=theirs.worker_namespace, name=theirs.node).exists()
@@ -166,7 +167,7 @@ def _settings() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _versions, _migrations, _queue, _clusters, _leases, _ready, _runs, _clock, _postgres, _sqlite, _disk, _settings,
+    _queue, _clusters, _leases, _ready, _runs, _clock, _postgres, _sqlite, _disk, _settings,
 )  # fmt: skip
 
 

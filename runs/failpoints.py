@@ -1,7 +1,7 @@
 """Places with names, at which tests make a process die, stop or lose its database; outside of tests they do nothing.
 
-`FAILPOINT=name:action:marker` arms one for all processes that inherit it. The first that comes by makes the file `marker`, with its process id, and does the
-action: `kill` or `stop` (the signals), or `raise` (as if the database had gone). The others pass: one fault a time.
+`STATEMANAGER_FAILPOINT=name:action:marker` arms one for all processes that inherit it. The first that comes by makes the file `marker`, with its process
+id, and does the action: `kill` or `stop` (the signals), or `raise` (as if the database had gone). The others pass: one fault a time.
 """
 
 import os
@@ -28,9 +28,9 @@ POINTS: Mapping[str, str] = {
 }
 ACTIONS = ("kill", "stop", "raise")
 
-_name, _action, _marker = [*os.environ.get("FAILPOINT", "").split(":", 2), "", "", ""][:3]
+_name, _action, _marker = [*os.environ.get("STATEMANAGER_FAILPOINT", "").split(":", 2), "", "", ""][:3]
 if _name and (_name not in POINTS or _action not in ACTIONS or not _marker):
-    raise ValueError(f"FAILPOINT is name:action:marker with a name of {', '.join(POINTS)} and an action of {', '.join(ACTIONS)}")
+    raise ValueError(f"STATEMANAGER_FAILPOINT is name:action:marker with a name of {', '.join(POINTS)} and an action of {', '.join(ACTIONS)}")
 
 
 def failpoint(name: str) -> None:

@@ -83,6 +83,9 @@ class Ledger:
         """The status and progress that follow from the counts."""
         if not self.open:
             return
+        if self.version_id is None:  # its program says where it is; a person may pause it
+            self.status = statuses.PAUSED if self.held else statuses.RUNNING if self.status == statuses.PAUSED else self.status
+            return
         self.current_step = self.success_count
         if self.pending_count:
             waits = self.held or self.waiting_count == self.pending_count

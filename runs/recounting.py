@@ -59,6 +59,7 @@ def recount(pk: int) -> None:
         if not book.open and book.pending_count:
             book.status, book.held, book.stopping = statuses.RUNNING, False, False
             Run.objects.filter(pk=pk).update(archived_at=None)
+            State.objects.filter(run=pk, status=statuses.CREATED, held=True).update(held=False)
         book.close()
         ledger.store([book])
 

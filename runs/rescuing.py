@@ -51,4 +51,4 @@ def hint_ready() -> None:
 
 def mark_running() -> int:
     """Runs whose first state was claimed while their row was locked still say queued."""
-    return Run.objects.filter(status=statuses.RUN_QUEUED, archived_at=None, states__status=statuses.QUEUED).move(statuses.RUNNING)
+    return Run.objects.filter(status=statuses.RUN_QUEUED, archived_at=None, version__isnull=False, states__status=statuses.QUEUED).move(statuses.RUNNING)

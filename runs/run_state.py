@@ -102,7 +102,7 @@ class RunState:
         """The attempt failed."""
         node = self._node(node_id)
         node.status, node.finished_at, node.error = "failed", time.time(), error
-        self._did("failed", node, error=error)
+        self._did("failed", node, error=error[:500])
 
     def get_idempotency_key(self, tool_name: str, args_hash: str) -> str:
         """The key of a tool call: the same whenever this step calls this tool with these arguments."""

@@ -16,26 +16,26 @@ from django.utils import timezone
 
 from graphs import errors, payloads
 from graphs.access import Caller
-from runs import ledger, paths, sql, statuses
+from runs import auditing, ledger, paths, sql, statuses
 from runs.ledger import Ledger
 from runs.models import OUTSIDE, Checkpoint, LogLine, Run, State, ToolResult
 from runs.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
 from runs.tally import Tally
 
-NS, KEPT = "run-state", 50
-MAX_NODES, MAX_NAME = 10_000, 200
+NS, KEPT = ":run-state", 50  # no node of LangGraph's may have such a name
+MAX_NODES, MAX_NAME, MAX_KEY = 10_000, 200, 1500
 _ACTIONS = {statuses.SUCCESS: "completed", statuses.PRUNED: "pruned", statuses.CANCELLED: "cancelled", statuses.RETRY_CREATED: "failed"}
 
 
 def run_state(run: Run, at: str = "") -> RunState:
     """The run as a document: as it is, or as the checkpoint with the id `at` has it. Raises NotFound for an unknown checkpoint."""
     if at:
-        kept = Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id=at).first()
+        kept = Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id=at.replace("\x00", "")).first()
         if kept is None:
             raise errors.NotFound(f"The run has no such checkpoint {at[:100]!r}.")
         return RunState.from_dict(json.loads(bytes(kept.body)))
-    kept = _newest(run)
-    return _overlaid(run, RunState.from_dict(json.loads(bytes(kept.body)))) if kept else _of_rows(run)
+    state = _put_last(run)
+    return _with_results(run, state) if state else _of_rows(run)
 
 
 def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
@@ -43,7 +43,7 @@ def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
 
     Raises Conflict for a run with a graph, which the engine alone moves, and for a run that has ended otherwise, Malformed for another run's document.
     """
-    caller.require("start", run.namespace_id)
+    _require(run, caller)
     _check(run, state)
     try:
         body = payloads.dump(state.to_dict())
@@ -54,9 +54,9 @@ def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
         if book is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         _keep(run, state, body)
-        _move(run, book, state)
+        _move(run, book, state, caller)
         _store_columns(run, state)
-        book.tally = _store_states(run, state)
+        book.tally = _store_states(run, state, book.status)
         _store_results(run, state)
         ledger.store([book])
     run.refresh_from_db()
@@ -65,14 +65,14 @@ def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
 
 def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, Any] | None = None, error: str = "") -> RunState:
     """Report one node of a run that an outside program drives: started, completed (with its output) or failed (with its error)."""
-    caller.require("start", run.namespace_id)
+    _require(run, caller)
     with transaction.atomic():
         book = ledger.lock([run.pk]).get(run.pk)
-        if book and not book.open and run.graph_id is None:
+        if book and run.graph_id is None and book.status in statuses.ENDED_RUNS and book.status != statuses.FAILED:
             raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; none of its nodes is marked any more.", allowed=[])
         run.refresh_from_db(fields=["status"])
-        state = run_state(run) if run.graph_id is None else RunState(run_id=run.run_id)
-        state.status = RunStatus.RUNNING if state.status == RunStatus.PENDING else state.status
+        state = (_put_last(run) or _of_rows(run)) if run.graph_id is None else RunState(run_id=run.run_id)
+        state.status = RunStatus.RUNNING if state.status in (RunStatus.PENDING, RunStatus.FAILED) else state.status
         if event == "started":
             state.mark_node_started(node)
         elif event == "completed":
@@ -88,7 +88,7 @@ def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, A
 
 
 def _newest(run: Run) -> Checkpoint | None:
-    return Checkpoint.objects.filter(run=run, ns=NS).order_by("-checkpoint_id").first() if run.graph_id is None else None
+    return Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").first() if run.graph_id is None else None
 
 
 def _of_rows(run: Run) -> RunState:
@@ -164,8 +164,12 @@ def _seconds(moment: datetime | None) -> float:
     return moment.timestamp() if moment else 0.0
 
 
-def _overlaid(run: Run, state: RunState) -> RunState:
-    """What a program put last, with what was done to the run since: cancelled by a person, say; and all results that were ever recorded."""
+def _put_last(run: Run) -> RunState | None:
+    """What a program put last, with what was done to the run since: cancelled by a person, say."""
+    kept = _newest(run)
+    if kept is None:
+        return None
+    state = RunState.from_dict(json.loads(bytes(kept.body)))
     was = statuses.OF_SEED_RUN[state.status.value]
     if run.status != was:
         state.status = RunStatus(statuses.SEED_RUN_WORDS[run.status])
@@ -173,10 +177,22 @@ def _overlaid(run: Run, state: RunState) -> RunState:
         for key, node in state.node_states.items():
             if stored.get(key, _word(node, was)) != _word(node, was):
                 node.status = statuses.SEED_NODE_WORDS[stored[key]]
-    known = {_digest(key) for key in state.tool_results_cache}
-    for result in run.tool_results.exclude(digest__in=known).order_by("pk"):
-        state.tool_results_cache[result.key] = result.result
     return state
+
+
+def _with_results(run: Run, state: RunState) -> RunState:
+    """With all results that were ever recorded: a document that lacks one gets it back."""
+    known = {_digest(key) for key in state.tool_results_cache}
+    for result in run.tool_results.order_by("pk"):
+        if result.digest not in known:
+            state.tool_results_cache[result.key] = result.result
+    return state
+
+
+def _require(run: Run, caller: Caller) -> None:
+    """Who reports sees what is there already."""
+    caller.require("start", run.namespace_id)
+    caller.require("payloads", run.namespace_id)
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -193,6 +209,8 @@ def _check(run: Run, state: RunState) -> None:
         raise errors.TooLarge(f"A document holds at most {MAX_NODES:,} nodes.")
     if wrong := [key for key in (*state.node_states, state.current_node) if len(key) > MAX_NAME]:
         raise errors.Malformed(f"The name of a node has at most {MAX_NAME} characters; {wrong[0][:50]!r}… has {len(wrong[0]):,}.")
+    if any(len(key) > MAX_KEY for key in state.tool_results_cache):
+        raise errors.Malformed(f"The key of a tool result has at most {MAX_KEY:,} characters.")
     if (
         len(state.session_id) > MAX_NAME
         or min(state.max_steps, state.current_step, state.heuristic_count_at_checkpoint, state.experience_count_at_checkpoint) < 0
@@ -205,7 +223,7 @@ def _check(run: Run, state: RunState) -> None:
 
 def _keep(run: Run, state: RunState, body: str) -> None:
     """The document as it is, and no more than so many of those before it."""
-    before = list(Checkpoint.objects.filter(run=run, ns=NS).order_by("-checkpoint_id").values_list("checkpoint_id", flat=True))
+    before = list(Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").values_list("checkpoint_id", flat=True))
     Checkpoint.objects.create(
         run=run, ns=NS, checkpoint_id=sql.dashed(sql.uuid7()), parent_checkpoint_id=before[0] if before else "", type="json", body=body.encode(),
         metadata={"step": state.current_step, "node": state.current_node, "status": state.status.value},
@@ -213,13 +231,27 @@ def _keep(run: Run, state: RunState, body: str) -> None:
     Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id__in=before[KEPT - 1 :]).delete()
 
 
-def _move(run: Run, book: Ledger, state: RunState) -> None:
-    """Take the run to the document's status, if there is a way; the log says so."""
+def _target(book: Ledger, state: RunState) -> str:
+    """Where the document takes the run: one that was not begun in it is under way by now, and one that a person paused stays paused."""
     to = statuses.OF_SEED_RUN[state.status.value]
+    if to == statuses.RUN_QUEUED and book.status != statuses.RUN_QUEUED:
+        to = statuses.RUNNING
+    return statuses.PAUSED if book.held and to == statuses.RUNNING else to
+
+
+def _move(run: Run, book: Ledger, state: RunState, caller: Caller) -> None:
+    """Take the run to the document's status, if there is a way; the log and the audit say so. A failed run may be resumed from an earlier point."""
+    to = _target(book, state)
     if to != book.status:
-        if book.status not in statuses.RUN_MOVES[to] and not (book.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS):
+        resumed = book.status == statuses.FAILED and to == statuses.RUNNING
+        if book.status not in statuses.RUN_MOVES[to] and not resumed and not (book.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS):
             ways = sorted({statuses.SEED_RUN_WORDS[word] for word, came in statuses.RUN_MOVES.items() if book.status in came})
             raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; it can't become {state.status.value}.", allowed=ways)
+        if to == statuses.RUN_CANCELLED:
+            caller.require("cancel", run.namespace_id)
+        if resumed:
+            Run.objects.filter(pk=run.pk).update(archived_at=None)
+        auditing.note(caller, "report", run, state.status.value)
         LogLine.objects.create(run=run, message=f"The outside program reports: {state.status.value}")
         book.log_count += 1
     book.status, book.current_node, book.current_step = to, state.current_node, state.current_step
@@ -243,9 +275,9 @@ def _store_columns(run: Run, state: RunState) -> None:
     )  # fmt: skip
 
 
-def _store_states(run: Run, state: RunState) -> Tally:
+def _store_states(run: Run, state: RunState, to: str) -> Tally:
     """A row for each node: new ones are made, changed ones written, those that are no longer in the document go."""
-    to, now, tally = statuses.OF_SEED_RUN[state.status.value], timezone.now(), Tally()
+    now, tally = timezone.now(), Tally()
     there = {row.identifier: row for row in run.states.all()}
     new = []
     for key, node in state.node_states.items():
@@ -282,7 +314,7 @@ def _moment(seconds: float) -> datetime | None:
 
 def _store_results(run: Run, state: RunState) -> None:
     """Results are recorded once; one that is there already stays."""
-    found = [ToolResult(run=run, key=key[:1500], digest=_digest(key), result=result) for key, result in state.tool_results_cache.items()]
+    found = [ToolResult(run=run, key=key, digest=_digest(key), result=result) for key, result in state.tool_results_cache.items()]
     ToolResult.objects.bulk_create(found, ignore_conflicts=True)
 
 

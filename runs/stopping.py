@@ -35,6 +35,8 @@ def resume_run(run: Run, caller: Caller) -> Run:
     """Let a paused run go on. Raises Conflict unless a person paused it; one that waits for an answer needs the answer."""
     with transaction.atomic():
         book = _locked(run, "resume", caller)
+        if not book.held and run.version_id is None:
+            raise errors.Conflict("Its program paused the run; the program lets it go on.", allowed=["cancel"])
         if not book.held:
             raise errors.Conflict("The run waits for an answer; answering its waiting state lets it go on.", allowed=["answer", "cancel"])
         book.held = False

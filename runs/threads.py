@@ -14,13 +14,14 @@ from django.db.models import Q
 from graphs import errors, names
 from graphs.access import SYSTEM
 from graphs.models import Namespace
-from runs import deleting, ledger, snapshots, statuses
+from runs import deleting, ledger, snapshots, sql, statuses
 from runs.failpoints import failpoint
 from runs.ledger import Ledger
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
 
 ERROR, INTERRUPT, RESUME = "__error__", "__interrupt__", "__resume__"
 BATCH = 100
+LOCK_SECONDS = 20
 Typed = tuple[str, bytes]
 
 
@@ -48,6 +49,7 @@ def put(
     versions: Mapping[str, str], blobs: Mapping[tuple[str, str], Typed], pending: Sequence[str],
 ) -> None:  # fmt: skip
     """Store a checkpoint, the versions of its channels, the new values by (channel, version), and which nodes run next. Raises Gone and Conflict."""
+    _check(ns, checkpoint_id, channels=versions, versions=versions.values())
     with transaction.atomic():
         book = _open(thread)
         if book.status == statuses.RUN_CANCELLED and metadata.get("source") != "input":
@@ -61,7 +63,7 @@ def put(
         if not ns and not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
             book.current_node = (pending[0] if pending else book.current_node)[:200]
             book.current_step = max(0, step) if isinstance(step := metadata.get("step"), int) else book.current_step
-            _judge(book)
+            _judge(book, even_cancelled=True)
         ledger.store([book])
         failpoint("checkpoint-put-before-commit")
 
@@ -71,6 +73,7 @@ def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_
 
     `error` says in words why the task failed, if it did.
     """
+    _check(ns, checkpoint_id, task_id, [write.channel for write in writes])
     with transaction.atomic():
         book = _open(thread)
         cancelled = book.status == statuses.RUN_CANCELLED
@@ -96,7 +99,9 @@ def find(namespace: Namespace, thread_id: str, ns: str, checkpoint_id: str = "")
     return whole([row])[0] if row else None
 
 
-def newest_first(namespace: Namespace, thread_id: str | None, ns: str | None, checkpoint_id: str = "", before: str = "") -> Iterator[Kept]:
+def newest_first(
+    namespace: Namespace, thread_id: str | None, ns: str | None, checkpoint_id: str = "", before: str = "", batch_size: int = BATCH
+) -> Iterator[Kept]:
     """Checkpoints with all that belongs to them, newest first; read in batches, each by statements of its own."""
     found = _of(namespace)
     if thread_id is not None:
@@ -108,7 +113,7 @@ def newest_first(namespace: Namespace, thread_id: str | None, ns: str | None, ch
     if before:
         found = found.filter(checkpoint_id__lt=before)
     place = Q()
-    while batch := list(found.filter(place).order_by("-checkpoint_id", "-pk")[:BATCH]):
+    while batch := list(found.filter(place).order_by("-checkpoint_id", "-pk")[:batch_size]):
         yield from whole(batch)
         last = batch[-1]
         place = Q(checkpoint_id__lt=last.checkpoint_id) | Q(checkpoint_id=last.checkpoint_id, pk__lt=last.pk)
@@ -168,6 +173,17 @@ def _copied(row: Any, run: int) -> Any:
     return row
 
 
+def _check(ns: str, checkpoint_id: str, task_id: str = "", channels: Iterable[str] = (), versions: Iterable[str] = ()) -> None:
+    """Raises Malformed for names that are too long for an index, and for the namespace that isn't LangGraph's."""
+    if ns == snapshots.NS:
+        raise errors.Malformed(f"The checkpoint namespace {ns!r} is taken.")
+    limits = {"checkpoint namespace": (1500, [ns]), "checkpoint id": (100, [checkpoint_id]), "task id": (200, [task_id])}
+    limits |= {"channel": (500, [*channels]), "version": (200, [*versions])}
+    for what, (most, names_) in limits.items():
+        if any(len(name) > most for name in names_):
+            raise errors.Malformed(f"A {what} has at most {most:,} characters.")
+
+
 # --- the run of a thread --------------------------------------------------------------------------------------------
 
 
@@ -184,6 +200,9 @@ def _open(thread: tuple[Namespace, str]) -> Ledger:
         LogLine.objects.create(run=run, message="A LangGraph application keeps this thread")
     if run.graph_id is not None:
         raise errors.Conflict(f"The id {run_id!r} belongs to a run of a graph; a thread needs one of its own.")
+    if run.metadata.get("driver") != "langgraph" and Checkpoint.objects.filter(run=run, ns=snapshots.NS).exists():
+        raise errors.Conflict(f"The id {run_id!r} belongs to a run that another program reports; a thread needs one of its own.")
+    sql.wait_for_locks(LOCK_SECONDS)
     book = ledger.lock([run.pk]).get(run.pk)
     if book is None:
         raise errors.Gone(f"The run {run_id!r} was deleted at this moment.")
@@ -203,13 +222,15 @@ def _word(special: set[str], now: str) -> str:
 def _move(book: Ledger, status: str, error: str = "") -> None:
     if status in statuses.ACTIVE_RUNS and not book.open:  # the thread goes on
         Run.objects.filter(pk=book.pk).update(archived_at=None)
-    book.status = status
+    book.status = statuses.PAUSED if book.held and status == statuses.RUNNING else status
     book.progress = 100 if status == statuses.COMPLETED else min(book.progress, 99)
     book.error_message = (error or book.error_message or "A task of the thread failed.") if status == statuses.FAILED else ""
 
 
-def _judge(book: Ledger) -> None:
-    """The status as the newest checkpoint tells it; a thread without any is as good as new."""
+def _judge(book: Ledger, even_cancelled: bool = False) -> None:
+    """The status as the newest checkpoint tells it; a thread without any is as good as new. A cancelled one stays so until there is new input."""
+    if book.status == statuses.RUN_CANCELLED and not even_cancelled:
+        return
     newest = Checkpoint.objects.filter(run=book.pk, ns="").order_by("-checkpoint_id").first()
     if newest is None:
         _move(book, statuses.RUN_QUEUED)

@@ -5,15 +5,18 @@ Finding nothing proves that deleting removes all, and that the engine's books ar
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.core.files.storage import default_storage
 from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
 from runs import deleting, recounting
 from runs.context import run_folder
 from runs.models import Run, Tombstone
 
 SOME = 5
+YOUNG = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,19 @@ def _orphans(fix: bool) -> Iterator[Finding]:
 
 
 def _folders(fix: bool) -> Iterator[Finding]:
-    """Folders of runs that are gone. A folder is made before its run's first state is recorded, so its run is there already."""
-    lost = [pk for pk in _kept_folders() if not Run.objects.filter(pk=pk).exists()]
+    """Folders of runs that are gone. A rerun copies files before its row is committed, so a young folder is nobody's to judge."""
+    lost = [pk for pk in _kept_folders() if not Run.objects.filter(pk=pk).exists() and _is_old(run_folder(pk))]
     if lost:
         yield Finding("folders of no run", len(lost), [run_folder(pk) for pk in lost[:SOME]])
         if fix:
             deleting.remove_files(lost)
+
+
+def _is_old(folder: str) -> bool:
+    try:
+        return timezone.now() - default_storage.get_modified_time(folder) > YOUNG
+    except FileNotFoundError:
+        return False
 
 
 def _kept_folders() -> Iterator[int]:

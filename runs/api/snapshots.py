@@ -14,7 +14,7 @@ from runs.api.finding import revision_of, run_of, tagged
 from runs.api.views import NAMESPACE
 from runs.run_state import KEPT_ACTIONS, VERSION, RunState, RunStatus
 
-AT = OpenApiParameter("at", str, description="the id of one of the run's checkpoints in `run-state`; without it, as the run is now")
+AT = OpenApiParameter("at", str, description="the id of one of the run's checkpoints in `:run-state`; without it, as the run is now")
 
 
 class NodeStateShape(serializers.Serializer):
@@ -58,7 +58,7 @@ class RunStateShape(serializers.Serializer):
 
 
 class MarkShape(serializers.Serializer):
-    node = serializers.CharField(max_length=snapshots.MAX_NAME)
+    node = serializers.CharField(max_length=snapshots.MAX_NAME, trim_whitespace=False)
     event = serializers.ChoiceField(("started", "completed", "failed"))
     output = serializers.DictField(default=dict)
     error = serializers.CharField(default="", allow_blank=True)

@@ -9,8 +9,10 @@ from django.db import connections
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from graphs.access import SYSTEM
 from graphs.idempotency_models import forget_old
-from graphs.models import Dataset, Graph, IdempotencyKey
+from graphs.models import Dataset, Graph, IdempotencyKey, Namespace, NamespaceMembership
+from runs import deleting
 from runs.api import views
 from runs.models import Run, RunTemplate
 from tests.conftest import definition
@@ -132,7 +134,7 @@ def test_parallel_repeats_make_one_run_each(client, publish, make_key, request):
                 pass  # still being answered
             if answer.status_code != 200:
                 wrong.append(answer.json())
-            answers[number].add(answer.json().get("run_id", ""))
+            answers[number].add(answer.json().get("id", ""))
         connections.close_all()
 
     workers = [threading.Thread(target=repeat, args=(worker,)) for worker in range(20)]
@@ -141,5 +143,36 @@ def test_parallel_repeats_make_one_run_each(client, publish, make_key, request):
     for worker in workers:
         worker.join()
     assert not wrong, wrong[:3]
-    assert all(len(found) == 1 for found in answers.values())
+    assert all(len(found) == 1 and found != {""} for found in answers.values())
     assert Run.objects.count() == keys
+
+
+def test_an_answer_is_nobodys_whose_rights_have_changed(publish, django_user_model):
+    graph = publish("a")
+    user = django_user_model.objects.create_user("ann", is_staff=True)
+    member = NamespaceMembership.objects.create(user=user, namespace=graph.namespace, role="operator")
+    NamespaceMembership.objects.create(user=user, namespace=Namespace.objects.create(name="beta"), role="operator")
+    client = APIClient()
+    client.force_login(user)
+    assert start(client, graph, "k").status_code == 200
+    member.delete()
+    client.force_login(django_user_model.objects.get(pk=user.pk))
+    assert start(client, graph, "k").status_code == 403
+
+
+def test_an_answer_goes_with_its_run(client, publish):
+    graph = publish("a")
+    run_id = start(client, graph, "k").json()["id"]
+    deleting.delete_runs([Run.objects.get(run_id=run_id).pk], SYSTEM, even_active=True)
+    assert run_id not in IdempotencyKey.objects.get(key="k").answer
+    assert start(client, graph, "k").status_code == 409
+    assert not Run.objects.exists()
+
+
+def test_json_under_another_name(client, publish):
+    publish("a", name="g")
+    for _ in range(2):
+        headers = {"Idempotency-Key": "k"}
+        answer = client.generic("POST", "/v0/namespace/alpha/graph/g/trigger", "{}", content_type="multipart/form-data", headers=headers)
+        assert answer.status_code == 200, answer.json()
+    assert Run.objects.count() == 1

@@ -37,7 +37,7 @@ def fault(point, action, tmp_path):
     """The environment that arms it, and what it stopped goes on in the end."""
     marker = tmp_path / "fired"
     try:
-        yield environment(FAILPOINT=f"{point}:{action}:{marker}"), marker
+        yield environment(STATEMANAGER_FAILPOINT=f"{point}:{action}:{marker}"), marker
     finally:
         wake(marker)
 

@@ -4,6 +4,7 @@ import copy
 import math
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,8 +13,8 @@ from rest_framework.test import APIClient
 from graphs import errors
 from graphs.access import SYSTEM
 from graphs.models import Namespace, NamespaceMembership
-from runs import marking, rescuing, snapshots, statuses, stopping, verifying
-from runs.models import OUTSIDE, Checkpoint, Run, State
+from runs import marking, rescuing, snapshots, sql, statuses, stopping, verifying
+from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State
 from runs.rerunning import Again, rerun
 from runs.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
 from runs.starting import RunOptions, start_outside, start_run
@@ -269,3 +270,77 @@ def test_who_may_not_see_payloads_gets_no_document(api_client, django_user_model
     assert api_client.get("/runs/r/checkpoint").status_code == 200
     assert viewer_client.get("/runs/r/checkpoint").status_code == 403
     assert viewer_client.post("/runs/r/mark", {"node": "a", "event": "started"}, format="json").status_code == 403
+
+
+@pytest.mark.django_db
+def test_pausing_ends_nothing(api_client):
+    """Between two nodes nothing of the program's run is unfinished; that is no end."""
+    run = outside(run_id="r")
+    assert stopping.pause_run(run, SYSTEM).status == "paused"
+    assert api_client.put("/runs/r/checkpoint", {"run_id": "r", "status": "running"}, format="json").json()["status"] == "paused", "the program learns of it"
+    snapshots.mark(run, "a", "started", SYSTEM)
+    snapshots.mark(run, "a", "failed", SYSTEM, error="once more")
+    run.refresh_from_db()
+    assert (run.status, run.held) == ("paused", True)
+    assert stopping.resume_run(run, SYSTEM).status == "running"
+    assert snapshots.run_state(run).status == "running"
+    state = snapshots.run_state(run)
+    state.status = RunStatus.PAUSED
+    snapshots.put_run_state(run, state, SYSTEM)
+    with pytest.raises(errors.Conflict, match="Its program paused"):
+        stopping.resume_run(run, SYSTEM)
+
+
+@pytest.mark.django_db
+def test_a_clock_that_goes_back_loses_no_report(monkeypatch):
+    run = outside()
+    snapshots.mark(run, "a", "started", SYSTEM)
+    real = sql.time_ns
+    monkeypatch.setattr(sql, "time_ns", lambda: real() - 3_000_000_000)
+    snapshots.mark(run, "a", "completed", SYSTEM, {"x": 1})
+    state = snapshots.mark(run, "b", "started", SYSTEM)
+    assert {name: node.status for name, node in state.node_states.items()} == {"a": "completed", "b": "running"}
+    assert run.states.get(identifier="a").outputs == {"x": 1}
+
+
+@pytest.mark.django_db
+def test_a_failed_run_resumes_from_an_earlier_point(api_client):
+    run = outside(run_id="r")
+    api_client.put("/runs/r/checkpoint", {"run_id": "r"}, format="json")
+    snapshots.mark(run, "a", "started", SYSTEM)
+    first = api_client.get("/runs/r/checkpoints").json()["checkpoints"][0]["checkpoint_id"]
+    point = api_client.get(f"/runs/r/checkpoint?at={first}").json()
+    assert point["status"] == "pending"
+    assert api_client.put("/runs/r/checkpoint", point, format="json").json()["status"] == "running", "it is under way by now"
+    api_client.put("/runs/r/checkpoint", {**point, "status": "failed"}, format="json")
+    run.refresh_from_db()
+    assert run.ended
+    assert snapshots.mark(run, "a", "started", SYSTEM).status == "running"
+    assert api_client.get("/runs/r/checkpoint?at=%00").status_code == 404
+
+
+@pytest.mark.django_db
+def test_many_results_do_not_choke_the_run(api_client):
+    run = outside(run_id="r")
+    for number in range(4):
+        document = {"run_id": "r", "status": "running", "tool_results_cache": {f"k{number}": "x" * 700_000}}
+        assert api_client.put("/runs/r/checkpoint", document, format="json").status_code == 200
+    for _ in range(30):
+        snapshots.mark(run, "a", "failed", SYSTEM, error="e" * 100_000)
+    assert len(api_client.get("/runs/r/checkpoint").json()["tool_results_cache"]) == 4
+    assert api_client.put("/runs/r/checkpoint", {"run_id": "r", "tool_results_cache": {"k" * 1501: 1}}, format="json").status_code == 422
+
+
+@pytest.mark.django_db
+def test_reporting_needs_the_rights_to_see_and_to_cancel(django_user_model):
+    run = outside(run_id="r")
+    user = django_user_model.objects.create_user("starter", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_run", "add_run"]))
+    client = APIClient()
+    client.force_login(user)
+    assert client.post("/runs/r/mark", {"node": "a", "event": "started"}, format="json").status_code == 403
+    user.user_permissions.add(Permission.objects.get(codename="view_payload"))
+    client.force_login(django_user_model.objects.get(pk=user.pk))
+    assert client.post("/runs/r/mark", {"node": "a", "event": "started"}, format="json").status_code == 200
+    assert client.put("/runs/r/checkpoint", {"run_id": "r", "status": "cancelled"}, format="json").status_code == 403
+    assert AuditEntry.objects.filter(run=run.pk, action="report").count() == 1

@@ -1,5 +1,6 @@
 """LangGraph threads in our tables: the conformance suite, and what it doesn't ask: NUL, concurrency, deletion that lasts, and threads as runs."""
 
+import os
 import threading
 
 import pytest
@@ -17,8 +18,9 @@ from graphs.models import Namespace
 from runs import connecting, deleting, explaining, snapshots, stopping, verifying
 from runs.checkpoints import DjangoSaver
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
-from runs.starting import RunOptions, start_run
+from runs.starting import RunOptions, start_outside, start_run
 from tests import langgraph_apps
+from tests.clusters import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CAPABILITIES = {"put", "put_writes", "get_tuple", "list", "delete_thread", "delete_for_runs", "copy_thread", "prune"}
@@ -308,4 +310,54 @@ def test_a_connection_that_the_server_cut_is_replaced():
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
         assert cursor.fetchall(), "the saver has connections of its own"
+    assert saver.get_tuple(place("t")).checkpoint["channel_values"] == {"a": 1}
+
+
+def test_a_cancelled_or_paused_thread_stays_so(saver):
+    config = put(saver, values={"branch:to:a": None})
+    run = Run.objects.get(run_id="t")
+    assert stopping.pause_run(run, SYSTEM).status == "paused"
+    config = put(saver, values={"branch:to:b": None}, parent=config["configurable"]["checkpoint_id"])
+    run.refresh_from_db()
+    assert (run.status, run.held) == ("paused", True)
+    stopping.resume_run(run, SYSTEM)
+    stopping.cancel_run(run, SYSTEM)
+    put(saver, "other")
+    for verb in (lambda: saver.prune(["t"]), lambda: saver.copy_thread("other", "t"), lambda: saver.delete_for_runs(["x"])):
+        verb()
+        run.refresh_from_db()
+        assert (run.status, run.error_message) == ("cancelled", f"Cancelled by {SYSTEM.label}")
+
+
+def test_names_that_do_not_fit_are_refused_on_every_database(saver):
+    config = put(saver)
+    long = [
+        lambda: saver.put(place("t", checkpoint_ns="n" * 1501), empty_checkpoint(), {}, {}),
+        lambda: put(saver, values={"c" * 501: 1}),
+        lambda: saver.put_writes(config, [("a", 1)], "t" * 201),
+        lambda: saver.put(place("t", checkpoint_ns=snapshots.NS), empty_checkpoint(), {}, {}),
+    ]
+    for each in long:
+        with pytest.raises(errors.Malformed):
+            each()
+    saver.put_writes(config, [("a", 1)], "t", "p" * 5000)
+    saver.put({"configurable": {"thread_id": "t", "checkpoint_ns": "run-state"}}, empty_checkpoint(), {}, {})
+    assert saver.get_tuple({"configurable": {"thread_id": "t", "checkpoint_ns": "run-state"}})
+
+
+def test_a_thread_takes_no_run_of_another_program(saver):
+    run = start_outside(Namespace.objects.create(name="alpha"), RunOptions(run_id="theirs"))
+    snapshots.mark(run, "a", "started", SYSTEM)
+    with pytest.raises(errors.Conflict, match="another program"):
+        put(saver, "theirs")
+
+
+def test_a_forked_child_has_threads_of_its_own(saver):
+    put(saver, values={"a": 1})
+    with connecting._lock:  # somebody in the parent is at it
+        child = os.fork()
+        if not child:
+            connections.close_all()
+            os._exit(0 if DjangoSaver("alpha").get_tuple(place("t")).checkpoint["channel_values"] == {"a": 1} else 1)
+    until(lambda: os.waitpid(child, os.WNOHANG) == (child, 0), 20)
     assert saver.get_tuple(place("t")).checkpoint["channel_values"] == {"a": 1}

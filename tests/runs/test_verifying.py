@@ -1,16 +1,22 @@
 """`verify` finds what drifted and `--fix` mends it: counts, statuses, orphans."""
 
+import os
 import uuid
+from datetime import timedelta
 from io import StringIO
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import F
+from django.utils import timezone
 
 from graphs.access import SYSTEM
 from graphs.models import Namespace
-from runs import claiming, recounting, snapshots, verifying
+from runs import claiming, recounting, snapshots, stopping, verifying
+from runs.context import run_folder
 from runs.models import LogLine, Run, State
 from runs.starting import RunOptions, start_outside, start_run
 from tests.invariants import assert_books_agree
@@ -92,3 +98,22 @@ def test_rows_of_no_run_are_found(runs):
         assert not [each for each in verifying.verify() if each.said in found and "folders" not in each.said]
     finally:
         connection.enable_constraint_checking()
+
+
+def test_a_paused_run_that_is_mended_is_not_held(runs, drain):
+    run = runs[3]
+    stopping.pause_run(run, SYSTEM)
+    Run.objects.filter(pk=run.pk).update(status="cancelled", finished_at=F("created_at"))
+    recounting.recount(run.pk)
+    assert not State.objects.filter(run=run, held=True).exists()
+
+
+def test_files_of_a_rerun_that_is_not_committed_are_spared(runs):
+    folder = run_folder(10**6)
+    name = default_storage.save(f"{folder}/x/file.txt", ContentFile(b"x"))
+    assert not [found for found in verifying.verify(fix=True) if folder in found.some]
+    assert default_storage.exists(name)
+    old = (timezone.now() - verifying.YOUNG - timedelta(minutes=1)).timestamp()
+    os.utime(default_storage.path(folder), (old, old))
+    assert [found for found in verifying.verify(fix=True) if folder in found.some]
+    assert not default_storage.exists(name)
