@@ -37,3 +37,12 @@ def test_illegal_moves_change_no_row(publish):
     assert Run.objects.filter(pk=run.pk).move("running") == 1
     assert State.objects.filter(run=run).move("SUCCESS") == 0
     assert State.objects.get(run=run).status == "CREATED"
+
+
+def test_the_documents_words_lead_here_and_back():
+    for word, ours in statuses.OF_SEED_RUN.items():
+        assert statuses.SEED_RUN_WORDS[ours] == word
+    for word, ours in statuses.OF_SEED_NODE.items():
+        assert statuses.SEED_NODE_WORDS[ours] == {"skipped": "completed"}.get(word, word)
+    assert set(statuses.OF_SEED_RUN) == set(statuses.SEED_RUN_WORDS.values())
+    assert set(statuses.SEED_NODE_WORDS.values()) <= set(statuses.OF_SEED_NODE)
