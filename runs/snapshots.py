@@ -1,29 +1,20 @@
-"""Runs as `RunState` documents: a view of the rows for every run, and the way in which an outside program reports a run of its own.
-
-What such a program puts is kept as a checkpoint, word for word, the last of them together with those before it, so that it can resume from any of
-them; the run's columns, states and tool results follow from it in the same transaction, and pages, lists and counts need to know nothing of it.
-"""
+"""Runs as `RunState` documents: a view of the rows for every run. What an outside program reports of its own is written by `runs.driving`."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Max
-from django.utils import timezone
 
-from graphs import errors, payloads
-from graphs.access import Caller
-from runs import auditing, ledger, paths, sql, statuses
-from runs.ledger import Ledger
-from runs.models import OUTSIDE, Checkpoint, LogLine, Run, State, ToolResult
+from graphs import errors
+from runs import paths, statuses
+from runs.models import Checkpoint, Run, State
 from runs.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
-from runs.tally import Tally
 
-NS, KEPT = ":run-state", 50  # no node of LangGraph's may have such a name
-MAX_NODES, MAX_NAME, MAX_KEY = 10_000, 200, 1500
+NS = ":run-state"  # the checkpoints that are documents; no node of LangGraph's may have such a name
+MAX_NODES = 10_000
 _ACTIONS = {statuses.SUCCESS: "completed", statuses.PRUNED: "pruned", statuses.CANCELLED: "cancelled", statuses.RETRY_CREATED: "failed"}
 
 
@@ -34,64 +25,15 @@ def run_state(run: Run, at: str = "") -> RunState:
         if kept is None:
             raise errors.NotFound(f"The run has no such checkpoint {at[:100]!r}.")
         return RunState.from_dict(json.loads(bytes(kept.body)))
-    state = _put_last(run)
-    return _with_results(run, state) if state else _of_rows(run)
-
-
-def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
-    """Note where an outside program is with its run.
-
-    Raises Conflict for a run with a graph, which the engine alone moves, and for a run that has ended otherwise, Malformed for another run's document.
-    """
-    _require(run, caller)
-    _check(run, state)
-    try:
-        body = payloads.dump(state.to_dict())
-    except payloads.NotJson as error:
-        raise errors.Malformed(f"The document can't be stored: {error}.") from None
-    with transaction.atomic():
-        book = ledger.lock([run.pk]).get(run.pk)
-        if book is None:
-            raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        _keep(run, state, body)
-        _move(run, book, state, caller)
-        _store_columns(run, state)
-        book.tally = _store_states(run, state, book.status)
-        _store_results(run, state)
-        ledger.store([book])
-    run.refresh_from_db()
-    return run_state(run)
-
-
-def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, Any] | None = None, error: str = "") -> RunState:
-    """Report one node of a run that an outside program drives: started, completed (with its output) or failed (with its error)."""
-    _require(run, caller)
-    with transaction.atomic():
-        book = ledger.lock([run.pk]).get(run.pk)
-        if book and run.graph_id is None and book.status in statuses.ENDED_RUNS and book.status != statuses.FAILED:
-            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; none of its nodes is marked any more.", allowed=[])
-        run.refresh_from_db(fields=["status"])
-        state = (_put_last(run) or _of_rows(run)) if run.graph_id is None else RunState(run_id=run.run_id)
-        state.status = RunStatus.RUNNING if state.status in (RunStatus.PENDING, RunStatus.FAILED) else state.status
-        if event == "started":
-            state.mark_node_started(node)
-        elif event == "completed":
-            state.mark_node_completed(node, dict(output or {}))
-        elif event == "failed":
-            state.mark_node_failed(node, error)
-        else:
-            raise errors.Malformed("A node has started, completed or failed.")
-        return put_run_state(run, state, caller)
-
-
-# --- reading --------------------------------------------------------------------------------------------------------
+    state = put_last(run)
+    return _with_results(run, state) if state else of_rows(run)
 
 
 def _newest(run: Run) -> Checkpoint | None:
     return Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").first() if run.graph_id is None else None
 
 
-def _of_rows(run: Run) -> RunState:
+def of_rows(run: Run) -> RunState:
     rows = list(run.states.order_by("pk")[: MAX_NODES + 1])
     if len(rows) > MAX_NODES:
         raise errors.TooLarge(f"The run has more than {MAX_NODES:,} states; read them in pages at /runs/{run.run_id}/states.")
@@ -164,7 +106,7 @@ def _seconds(moment: datetime | None) -> float:
     return moment.timestamp() if moment else 0.0
 
 
-def _put_last(run: Run) -> RunState | None:
+def put_last(run: Run) -> RunState | None:
     """What a program put last, with what was done to the run since: cancelled by a person, say."""
     kept = _newest(run)
     if kept is None:
@@ -175,148 +117,25 @@ def _put_last(run: Run) -> RunState | None:
         state.status = RunStatus(statuses.SEED_RUN_WORDS[run.status])
         stored = dict(run.states.values_list("identifier", "status"))
         for key, node in state.node_states.items():
-            if stored.get(key, _word(node, was)) != _word(node, was):
+            if stored.get(key, word_of(node, was)) != word_of(node, was):
                 node.status = statuses.SEED_NODE_WORDS[stored[key]]
     return state
 
 
 def _with_results(run: Run, state: RunState) -> RunState:
     """With all results that were ever recorded: a document that lacks one gets it back."""
-    known = {_digest(key) for key in state.tool_results_cache}
+    known = {digest_of(key) for key in state.tool_results_cache}
     for result in run.tool_results.order_by("pk"):
         if result.digest not in known:
             state.tool_results_cache[result.key] = result.result
     return state
 
 
-def _require(run: Run, caller: Caller) -> None:
-    """Who reports sees what is there already."""
-    caller.require("start", run.namespace_id)
-    caller.require("payloads", run.namespace_id)
-
-
-# --- writing --------------------------------------------------------------------------------------------------------
-
-
-def _check(run: Run, state: RunState) -> None:
-    if run.graph_id is not None:
-        raise errors.Conflict("The run has a graph: the engine alone moves it. Only runs without a graph take reports from outside.", allowed=[])
-    if Checkpoint.objects.filter(run=run).exclude(ns=NS).exists():
-        raise errors.Conflict("A LangGraph application keeps this thread; its checkpoints say where the run is.", allowed=[])
-    if state.run_id and state.run_id != run.run_id:
-        raise errors.Malformed(f"The document is of the run {state.run_id[:200]!r}, the path names {run.run_id!r}.")
-    if len(state.node_states) > MAX_NODES:
-        raise errors.TooLarge(f"A document holds at most {MAX_NODES:,} nodes.")
-    if wrong := [key for key in (*state.node_states, state.current_node) if len(key) > MAX_NAME]:
-        raise errors.Malformed(f"The name of a node has at most {MAX_NAME} characters; {wrong[0][:50]!r}… has {len(wrong[0]):,}.")
-    if any(len(key) > MAX_KEY for key in state.tool_results_cache):
-        raise errors.Malformed(f"The key of a tool result has at most {MAX_KEY:,} characters.")
-    if (
-        len(state.session_id) > MAX_NAME
-        or min(state.max_steps, state.current_step, state.heuristic_count_at_checkpoint, state.experience_count_at_checkpoint) < 0
-    ):
-        raise errors.Malformed(f"session_id has at most {MAX_NAME} characters, and nothing is counted below 0.")
-    if max(state.max_steps, state.current_step, state.heuristic_count_at_checkpoint, state.experience_count_at_checkpoint) >= 2**31:
-        raise errors.Malformed("Nothing is counted beyond 2,147,483,647.")
-    state.run_id = run.run_id
-
-
-def _keep(run: Run, state: RunState, body: str) -> None:
-    """The document as it is, and no more than so many of those before it."""
-    before = list(Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").values_list("checkpoint_id", flat=True))
-    Checkpoint.objects.create(
-        run=run, ns=NS, checkpoint_id=sql.dashed(sql.uuid7()), parent_checkpoint_id=before[0] if before else "", type="json", body=body.encode(),
-        metadata={"step": state.current_step, "node": state.current_node, "status": state.status.value},
-    )  # fmt: skip
-    Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id__in=before[KEPT - 1 :]).delete()
-
-
-def _target(book: Ledger, state: RunState) -> str:
-    """Where the document takes the run: one that was not begun in it is under way by now, and one that a person paused stays paused."""
-    to = statuses.OF_SEED_RUN[state.status.value]
-    if to == statuses.RUN_QUEUED and book.status != statuses.RUN_QUEUED:
-        to = statuses.RUNNING
-    return statuses.PAUSED if book.held and to == statuses.RUNNING else to
-
-
-def _move(run: Run, book: Ledger, state: RunState, caller: Caller) -> None:
-    """Take the run to the document's status, if there is a way; the log and the audit say so. A failed run may be resumed from an earlier point."""
-    to = _target(book, state)
-    if to != book.status:
-        resumed = book.status == statuses.FAILED and to == statuses.RUNNING
-        if book.status not in statuses.RUN_MOVES[to] and not resumed and not (book.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS):
-            ways = sorted({statuses.SEED_RUN_WORDS[word] for word, came in statuses.RUN_MOVES.items() if book.status in came})
-            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; it can't become {state.status.value}.", allowed=ways)
-        if to == statuses.RUN_CANCELLED:
-            caller.require("cancel", run.namespace_id)
-        if resumed:
-            Run.objects.filter(pk=run.pk).update(archived_at=None)
-        auditing.note(caller, "report", run, state.status.value)
-        LogLine.objects.create(run=run, message=f"The outside program reports: {state.status.value}")
-        book.log_count += 1
-    book.status, book.current_node, book.current_step = to, state.current_node, state.current_step
-    words = [_word(node, to) for node in state.node_states.values()]
-    book.started_count = len(words)
-    book.pending_count = sum(word in statuses.UNFINISHED for word in words)
-    book.success_count = sum(word in (statuses.SUCCESS, statuses.PRUNED) for word in words)
-    book.errored_count = sum(word in statuses.FAILED_STATES for word in words)
-    book.cancelled_count = words.count(statuses.CANCELLED)
-    share = int(100 * book.success_count / max(state.max_steps, len(words), 1))  # how many nodes there will be is the program's secret
-    book.progress = 100 if to == statuses.COMPLETED else max(book.progress, min(share, 99))
-    failed = [f"{node.node_id}: {node.error}" for node in state.node_states.values() if node.error and node.status == "failed"]
-    book.error_message = "" if to == statuses.COMPLETED else payloads.clean(failed[-1], 2000) if failed else book.error_message
-
-
-def _store_columns(run: Run, state: RunState) -> None:
-    Run.objects.filter(pk=run.pk).update(
-        session_id=state.session_id, purpose=state.purpose, max_steps=state.max_steps, data=state.data, metadata=state.metadata,
-        action_history=state.action_history[-KEPT_ACTIONS:], seed_version=state.version,
-        heuristic_count_at_checkpoint=state.heuristic_count_at_checkpoint, experience_count_at_checkpoint=state.experience_count_at_checkpoint,
-    )  # fmt: skip
-
-
-def _store_states(run: Run, state: RunState, to: str) -> Tally:
-    """A row for each node: new ones are made, changed ones written, those that are no longer in the document go."""
-    now, tally = timezone.now(), Tally()
-    there = {row.identifier: row for row in run.states.all()}
-    new = []
-    for key, node in state.node_states.items():
-        word = _word(node, to)
-        tally[key] = [1, int(word in (statuses.SUCCESS, statuses.PRUNED)), int(word in statuses.FAILED_STATES)]
-        ended = word in statuses.FINAL_STATES
-        values = {
-            "status": word, "node": OUTSIDE, "inputs": node.input_data, "outputs": node.output_data, "attempt": max(0, min(node.attempts, 2**31 - 1)),
-            "error": payloads.clean(node.error or "", 10_000), "due_at": None, "started_at": _moment(node.started_at),
-        }  # fmt: skip
-        row = there.pop(key, None)
-        if row is None:
-            new.append(State(id=sql.uuid7(), run=run, identifier=key, finished_at=(_moment(node.finished_at) or now) if ended else None, **values))
-        elif any(getattr(row, name) != value for name, value in values.items()):
-            finished = (_moment(node.finished_at) or row.finished_at or now) if ended else None
-            State.objects.filter(pk=row.pk).update(finished_at=finished, **values)
-    State.objects.bulk_create(new)
-    State.objects.filter(pk__in=[row.pk for row in there.values()]).delete()
-    return tally
-
-
-def _word(node: NodeState, run_status: str) -> str:
+def word_of(node: NodeState, run_status: str) -> str:
     """Our word for the node's; an unknown one counts as not begun, and what a run left unfinished when it ended as cancelled."""
     word = statuses.OF_SEED_NODE.get(node.status, statuses.CREATED)
     return statuses.CANCELLED if word in statuses.UNFINISHED and run_status in statuses.ENDED_RUNS else word
 
 
-def _moment(seconds: float) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
-    except (OverflowError, OSError, ValueError):
-        return None
-
-
-def _store_results(run: Run, state: RunState) -> None:
-    """Results are recorded once; one that is there already stays."""
-    found = [ToolResult(run=run, key=key, digest=_digest(key), result=result) for key, result in state.tool_results_cache.items()]
-    ToolResult.objects.bulk_create(found, ignore_conflicts=True)
-
-
-def _digest(key: str) -> str:
+def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()

@@ -10,7 +10,7 @@ from graphs import publishing
 from graphs.access import SYSTEM, caller_of_user
 from graphs.models import Graph, Namespace
 from graphs.nodes.base import registry
-from runs import marking, snapshots, stopping
+from runs import driving, marking, stopping
 from runs.executing import Executor
 from runs.models import Run, State
 from runs.rerunning import Again, rerun
@@ -72,8 +72,8 @@ def build(finished: int = 60) -> dict[str, Run]:
     archived = marking.archive_run(drained(start(steps, "An old training")), caller)
     waiting = drained(start(approval, "Release notes"))
     outside = start_outside(lab, RunOptions(run_id="thread_assistant_7", name="Support assistant", sop="Answer tickets", inputs={"ticket": 4711}), caller)
-    snapshots.mark(outside, "search", "completed", SYSTEM, {"found": 3, "<b>bold</b>": "\u202eright to left"})
-    snapshots.mark(outside, "answer", "started", SYSTEM)
+    driving.mark(outside, "search", "completed", SYSTEM, {"found": 3, "<b>bold</b>": "\u202eright to left"})
+    driving.mark(outside, "answer", "started", SYSTEM)
     recovered = drained(start(orders, "Orders of Wednesday", inputs={"customer": "Initech"}))
     Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(status="completed", finished_at=timezone.now(), progress=100)
     paused = stopping.pause_run(start(steps, "Paused by hand"), caller)

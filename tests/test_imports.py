@@ -25,6 +25,7 @@ LAYERS = [
         "explaining",
         "bundling",
         "snapshots",
+        "driving",
         "threads",
         "recounting",
     },

@@ -9,7 +9,7 @@ from graphs import errors
 from graphs.api.base import View
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
-from runs import snapshots
+from runs import driving, snapshots
 from runs.api.finding import revision_of, run_of, tagged
 from runs.api.views import NAMESPACE
 from runs.run_state import KEPT_ACTIONS, VERSION, RunState, RunStatus
@@ -58,7 +58,7 @@ class RunStateShape(serializers.Serializer):
 
 
 class MarkShape(serializers.Serializer):
-    node = serializers.CharField(max_length=snapshots.MAX_NAME, trim_whitespace=False)
+    node = serializers.CharField(max_length=driving.MAX_NAME, trim_whitespace=False)
     event = serializers.ChoiceField(("started", "completed", "failed"))
     output = serializers.DictField(default=dict)
     error = serializers.CharField(default="", allow_blank=True)
@@ -80,7 +80,7 @@ class CheckpointView(View):
         run = run_of(self.caller, request, run_id)
         if not isinstance(request.data, dict):
             raise errors.Malformed("The document is an object.")
-        return Response(snapshots.put_run_state(run, RunState.from_dict(request.data), self.caller).to_dict())
+        return Response(driving.put_run_state(run, RunState.from_dict(request.data), self.caller).to_dict())
 
 
 class MarkView(View):
@@ -92,4 +92,4 @@ class MarkView(View):
         asked = MarkShape(data=request.data)
         asked.is_valid(raise_exception=True)
         run = run_of(self.caller, request, run_id)
-        return Response(snapshots.mark(run, caller=self.caller, **asked.validated_data).to_dict())
+        return Response(driving.mark(run, caller=self.caller, **asked.validated_data).to_dict())

@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 from graphs import errors
 from graphs.access import SYSTEM
 from graphs.models import Namespace, NamespaceMembership
-from runs import marking, rescuing, snapshots, sql, statuses, stopping, verifying
+from runs import driving, marking, rescuing, snapshots, sql, statuses, stopping, verifying
 from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State
 from runs.rerunning import Again, rerun
 from runs.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
@@ -60,7 +60,7 @@ def test_a_document_comes_back_exactly_from_the_database(state):
     run = outside()
     state.run_id = run.run_id
     document = state.to_dict()
-    snapshots.put_run_state(run, RunState.from_dict(document), SYSTEM)
+    driving.put_run_state(run, RunState.from_dict(document), SYSTEM)
     assert snapshots.run_state(Run.objects.get(pk=run.pk)).to_dict() == document
     assert_rows_agree(run, state)
 
@@ -172,7 +172,7 @@ def test_retries_are_attempts_of_one_node(publish, drain):
 @pytest.mark.django_db
 def test_the_engine_alone_writes_runs_with_a_graph(publish):
     run = start_run(publish("a"))
-    for write in (lambda: snapshots.put_run_state(run, RunState(run_id=run.run_id), SYSTEM), lambda: snapshots.mark(run, "a", "started", SYSTEM)):
+    for write in (lambda: driving.put_run_state(run, RunState(run_id=run.run_id), SYSTEM), lambda: driving.mark(run, "a", "started", SYSTEM)):
         with pytest.raises(errors.Conflict, match="the engine alone"):
             write()
     assert not Checkpoint.objects.exists()
@@ -204,14 +204,14 @@ def test_an_outside_program_reports_its_run(api_client):
 @pytest.mark.django_db
 def test_what_a_person_did_meanwhile_stands_in_the_document():
     run = outside()
-    snapshots.mark(run, "a", "started", SYSTEM)
+    driving.mark(run, "a", "started", SYSTEM)
     stopping.cancel_run(run, SYSTEM)
     state = snapshots.run_state(run)
     assert (state.status, state.node_states["a"].status) == ("cancelled", "cancelled")
     with pytest.raises(errors.Conflict, match="The run is cancelled"):
-        snapshots.mark(run, "a", "completed", SYSTEM)
+        driving.mark(run, "a", "completed", SYSTEM)
     other = outside()
-    snapshots.mark(other, "a", "started", SYSTEM)
+    driving.mark(other, "a", "started", SYSTEM)
     marking.set_status(other, SYSTEM, "failed", "It hangs.")
     assert snapshots.run_state(other).status == "failed"
 
@@ -220,8 +220,8 @@ def test_what_a_person_did_meanwhile_stands_in_the_document():
 def test_a_run_resumes_from_any_recorded_point(api_client):
     run = outside(run_id="long")
     for node in ("a", "b", "c"):
-        snapshots.mark(run, node, "started", SYSTEM)
-        snapshots.mark(run, node, "completed", SYSTEM, {"of": node})
+        driving.mark(run, node, "started", SYSTEM)
+        driving.mark(run, node, "completed", SYSTEM, {"of": node})
     points = api_client.get("/runs/long/checkpoints").json()["checkpoints"]
     second = next(point for point in points if point["metadata"]["node"] == "b")
     then = api_client.get(f"/runs/long/checkpoint?at={second['checkpoint_id']}").json()
@@ -236,12 +236,12 @@ def test_a_run_resumes_from_any_recorded_point(api_client):
 @pytest.mark.django_db
 def test_the_last_points_are_kept():
     run = outside()
-    for number in range(snapshots.KEPT + 5):
-        snapshots.mark(run, f"n{number}", "started", SYSTEM)
+    for number in range(driving.KEPT + 5):
+        driving.mark(run, f"n{number}", "started", SYSTEM)
     kept = list(Checkpoint.objects.filter(run=run).order_by("pk"))
-    assert len(kept) == snapshots.KEPT
+    assert len(kept) == driving.KEPT
     assert kept[-1].parent_checkpoint_id == kept[-2].checkpoint_id
-    assert kept[-1].metadata["node"] == f"n{snapshots.KEPT + 4}"
+    assert kept[-1].metadata["node"] == f"n{driving.KEPT + 4}"
 
 
 @pytest.mark.django_db
@@ -278,15 +278,15 @@ def test_pausing_ends_nothing(api_client):
     run = outside(run_id="r")
     assert stopping.pause_run(run, SYSTEM).status == "paused"
     assert api_client.put("/runs/r/checkpoint", {"run_id": "r", "status": "running"}, format="json").json()["status"] == "paused", "the program learns of it"
-    snapshots.mark(run, "a", "started", SYSTEM)
-    snapshots.mark(run, "a", "failed", SYSTEM, error="once more")
+    driving.mark(run, "a", "started", SYSTEM)
+    driving.mark(run, "a", "failed", SYSTEM, error="once more")
     run.refresh_from_db()
     assert (run.status, run.held) == ("paused", True)
     assert stopping.resume_run(run, SYSTEM).status == "running"
     assert snapshots.run_state(run).status == "running"
     state = snapshots.run_state(run)
     state.status = RunStatus.PAUSED
-    snapshots.put_run_state(run, state, SYSTEM)
+    driving.put_run_state(run, state, SYSTEM)
     with pytest.raises(errors.Conflict, match="Its program paused"):
         stopping.resume_run(run, SYSTEM)
 
@@ -294,11 +294,11 @@ def test_pausing_ends_nothing(api_client):
 @pytest.mark.django_db
 def test_a_clock_that_goes_back_loses_no_report(monkeypatch):
     run = outside()
-    snapshots.mark(run, "a", "started", SYSTEM)
+    driving.mark(run, "a", "started", SYSTEM)
     real = sql.time_ns
     monkeypatch.setattr(sql, "time_ns", lambda: real() - 3_000_000_000)
-    snapshots.mark(run, "a", "completed", SYSTEM, {"x": 1})
-    state = snapshots.mark(run, "b", "started", SYSTEM)
+    driving.mark(run, "a", "completed", SYSTEM, {"x": 1})
+    state = driving.mark(run, "b", "started", SYSTEM)
     assert {name: node.status for name, node in state.node_states.items()} == {"a": "completed", "b": "running"}
     assert run.states.get(identifier="a").outputs == {"x": 1}
 
@@ -307,7 +307,7 @@ def test_a_clock_that_goes_back_loses_no_report(monkeypatch):
 def test_a_failed_run_resumes_from_an_earlier_point(api_client):
     run = outside(run_id="r")
     api_client.put("/runs/r/checkpoint", {"run_id": "r"}, format="json")
-    snapshots.mark(run, "a", "started", SYSTEM)
+    driving.mark(run, "a", "started", SYSTEM)
     first = api_client.get("/runs/r/checkpoints").json()["checkpoints"][0]["checkpoint_id"]
     point = api_client.get(f"/runs/r/checkpoint?at={first}").json()
     assert point["status"] == "pending"
@@ -315,7 +315,7 @@ def test_a_failed_run_resumes_from_an_earlier_point(api_client):
     api_client.put("/runs/r/checkpoint", {**point, "status": "failed"}, format="json")
     run.refresh_from_db()
     assert run.ended
-    assert snapshots.mark(run, "a", "started", SYSTEM).status == "running"
+    assert driving.mark(run, "a", "started", SYSTEM).status == "running"
     assert api_client.get("/runs/r/checkpoint?at=%00").status_code == 404
 
 
@@ -326,7 +326,7 @@ def test_many_results_do_not_choke_the_run(api_client):
         document = {"run_id": "r", "status": "running", "tool_results_cache": {f"k{number}": "x" * 700_000}}
         assert api_client.put("/runs/r/checkpoint", document, format="json").status_code == 200
     for _ in range(30):
-        snapshots.mark(run, "a", "failed", SYSTEM, error="e" * 100_000)
+        driving.mark(run, "a", "failed", SYSTEM, error="e" * 100_000)
     assert len(api_client.get("/runs/r/checkpoint").json()["tool_results_cache"]) == 4
     assert api_client.put("/runs/r/checkpoint", {"run_id": "r", "tool_results_cache": {"k" * 1501: 1}}, format="json").status_code == 422
 

@@ -15,7 +15,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from graphs import errors
 from graphs.access import SYSTEM
 from graphs.models import Namespace
-from runs import connecting, deleting, explaining, snapshots, stopping, verifying
+from runs import connecting, deleting, driving, explaining, snapshots, stopping, verifying
 from runs.checkpoints import DjangoSaver
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
 from runs.starting import RunOptions, start_outside, start_run
@@ -221,7 +221,7 @@ def test_an_application_with_an_interrupt(saver, admin_client, client, make_key)
     assert whole["values"]["said"] == ["asked", "approved: yes"]
     assert snapshots.run_state(run).memory_snapshots == [{"checkpoint_ns": "", "checkpoint_id": newest.checkpoint_id}]
     with pytest.raises(errors.Conflict, match="LangGraph"):
-        snapshots.put_run_state(run, snapshots.run_state(run), SYSTEM)
+        driving.put_run_state(run, snapshots.run_state(run), SYSTEM)
     deleting.delete_run(run)
     assert not [found for found in verifying.verify() if "folders" not in found.said], "folders are left by tests whose database is emptied"
     assert not CheckpointWrite.objects.exists()
@@ -347,7 +347,7 @@ def test_names_that_do_not_fit_are_refused_on_every_database(saver):
 
 def test_a_thread_takes_no_run_of_another_program(saver):
     run = start_outside(Namespace.objects.create(name="alpha"), RunOptions(run_id="theirs"))
-    snapshots.mark(run, "a", "started", SYSTEM)
+    driving.mark(run, "a", "started", SYSTEM)
     with pytest.raises(errors.Conflict, match="another program"):
         put(saver, "theirs")
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from graphs.access import SYSTEM
 from graphs.models import Namespace
-from runs import claiming, recounting, snapshots, stopping, verifying
+from runs import claiming, driving, recounting, stopping, verifying
 from runs.context import run_folder
 from runs.models import LogLine, Run, State
 from runs.starting import RunOptions, start_outside, start_run
@@ -38,7 +38,7 @@ def runs(publish, drain, run_graph):
     made.append(start_run(graph))
     claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache())
     outside = start_outside(Namespace.objects.get(name="alpha"), RunOptions())
-    snapshots.mark(outside, "n", "started", SYSTEM)
+    driving.mark(outside, "n", "started", SYSTEM)
     return made
 
 
