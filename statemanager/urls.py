@@ -14,7 +14,7 @@ from graphs.api import errors, tokens, views
 from graphs.api.v0 import views as v0
 from runs.api import looking, manager, operations, reruns, snapshots, templates
 from runs.api import views as runs
-from runs.manager import states
+from runs.manager import detail, states
 from statemanager import health, urls_v0
 from statemanager.middleware import is_api
 
@@ -39,7 +39,7 @@ urlpatterns = [
     path("graphs/<str:graph_id>/runs", runs.RunsOfGraphView.as_view()),
     path("datasets", views.DatasetsView.as_view()),
     path("datasets/<str:dataset_id>", views.DatasetView.as_view()),
-    path("runs", RedirectView.as_view(pattern_name="run_find", query_string=True)),
+    path("runs", detail.find_for_people),
     path("runs/<str:run_id>", runs.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/cancel", runs.CancelView.as_view()),
     path("runs/<str:run_id>/pause", runs.PauseView.as_view()),

@@ -171,8 +171,10 @@ def test_a_bundle_holds_all_that_is_known(admin_client, failed):
 
 def test_any_id_leads_to_its_run(admin_client, failed):
     assert admin_client.get(f"{LIST}find/?runId={failed.run_id}").url == page_of(failed)
-    assert admin_client.get(f"/runs?runId={failed.run_id}", follow=True).redirect_chain[-1][0] == page_of(failed)
-    assert admin_client.get("/runs/", follow=True).redirect_chain[-1][0] == LIST
+    html = {"Accept": "text/html,application/xhtml+xml"}
+    assert admin_client.get(f"/runs?runId={failed.run_id}", headers=html).url == page_of(failed)
+    assert admin_client.get("/runs/", headers=html).url == LIST
+    assert admin_client.get("/runs", headers={"Accept": "*/*"}).status_code == 404, "no path of the API"
     assert admin_client.get(f"{LIST}find/?runId=no%20such").url == f"{LIST}?search=no%20such"
 
 

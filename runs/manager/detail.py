@@ -10,11 +10,13 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Length
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from graphs.access import SAID, Caller
+from graphs.api.errors import not_found
 from runs import bundling, decoding, explaining, picture, redacting, statuses, trees
 from runs.manager import schema_forms, timeline
 from runs.manager.access import caller_of, in_admin, may_of, staff_page
@@ -197,6 +199,11 @@ def bundle(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     caller.require("export", run.namespace_id)
     headers = {"Content-Disposition": f'attachment; filename="run-{run.pk}.json"'}
     return StreamingHttpResponse(bundling.bundle(run, caller), content_type="application/json", headers=headers)
+
+
+def find_for_people(request: HttpRequest) -> HttpResponseBase:
+    """`/runs`, which is a page in seed 004 and no path of the API."""
+    return by_thread(request) if "text/html" in request.headers.get("Accept", "") else not_found(request)
 
 
 @require_GET

@@ -1,10 +1,11 @@
 """LangGraph threads in our tables: the conformance suite, and what it doesn't ask: NUL, concurrency, deletion that lasts, and threads as runs."""
 
+import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.db import connection, connections
 
 pytest.importorskip("langgraph.checkpoint.base")
@@ -24,6 +25,12 @@ from tests.clusters import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CAPABILITIES = {"put", "put_writes", "get_tuple", "list", "delete_thread", "delete_for_runs", "copy_thread", "prune"}
+
+
+def waited(make):
+    """What a coroutine gives, in a thread of its own: a browser's tests leave an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(make())).result()
 
 
 def place(thread, **more):
@@ -56,7 +63,7 @@ def test_the_conformance_suite():
     async def fresh():
         yield DjangoSaver("conformance")
 
-    report = async_to_sync(validate)(fresh)
+    report = waited(lambda: validate(fresh))
     wrong = [failure for result in report.results.values() for failure in result.failures or ()]
     assert not wrong, wrong
     assert {name for name, result in report.results.items() if result.detected and result.passed} == CAPABILITIES
@@ -74,14 +81,14 @@ def test_text_with_nul_comes_back(saver):
 def test_sync_is_async(saver):
     config = put(saver, values={"a": 1, "b": [2]})
     saver.put_writes(config, [("a", 3), ("b", 4)], "task", "path")
-    same = async_to_sync(saver.aget_tuple)(place("t"))
+    same = waited(lambda: saver.aget_tuple(place("t")))
     assert same == saver.get_tuple(place("t"))
     assert same.pending_writes == [("task", "a", 3), ("task", "b", 4)]
 
     async def listed():
         return [each async for each in saver.alist(place("t"))]
 
-    assert async_to_sync(listed)() == list(saver.list(place("t")))
+    assert waited(listed) == list(saver.list(place("t")))
 
 
 def test_writes_are_ordered_and_plain_ones_are_kept(saver):
