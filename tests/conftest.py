@@ -23,6 +23,7 @@ from tests.settings import LANE, LANES, SKIPPED_LANES
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-kills", type=int, default=20, help="random kills per database in the chaos tests")
+    parser.addoption("--chaos-busy-only", action="store_true", help="kill nothing but busy workers")
     parser.addoption("--chaos-rounds", type=int, default=0, help="every action at every failpoint so often; 0: one kill at each")
     parser.addoption("--outage-minutes", type=float, default=0, help="for so long PostgreSQL crashes every 5 to 40 s; 0: twice")
     parser.addoption("--fuzz-examples", type=int, default=5, help="examples of each API operation in the fuzz test")

@@ -25,9 +25,9 @@ UNFINISHED = 15
 STATES = {"start": 1, "out": 3, "work": 3, "left": 3, "right": 3, "ext": 3, "both": 3, "all": 1}
 
 
-def choose(installation, chance, roles):
+def choose(installation, chance, roles, busy_only):
     """Any process; but a busy worker, which is waited for, whenever they had less than half of the kills so far."""
-    if roles["busy worker"] * 2 <= sum(roles.values()):
+    if busy_only or roles["busy worker"] * 2 <= sum(roles.values()):
         busy = until(lambda: [pid for pid, role in installation.victims().items() if role == "busy worker"], 40)
         return chance.choice(busy), "busy worker"
     return chance.choice(sorted(installation.victims().items()))
@@ -69,7 +69,7 @@ def test_random_kills_lose_nothing_and_double_nothing(publish, namespace, make_k
             unfinished = Run.objects.filter(pending_count__gt=0).count()
             if unfinished < 10:
                 continue
-            pid, role = choose(installation, chance, roles)
+            pid, role = choose(installation, chance, roles, request.config.getoption("--chaos-busy-only"))
             mine = list(State.objects.filter(status="QUEUED", worker__endswith=f":{pid}").values_list("pk", "attempt"))
             if not installation.kill(pid):
                 continue
