@@ -1,4 +1,4 @@
-"""A whole installation that can be hurt: a web server, a supervised cluster, and an external worker, each in processes of their own."""
+"""A whole installation that can be hurt: a web server, two supervised clusters, and an external worker, each in processes of their own."""
 
 import json
 import os
@@ -16,6 +16,9 @@ from runs.models import State
 from tests.clusters import ROOT, environment, until
 
 SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR"}
+
+SUPERVISORS = ("supervisor", "other supervisor")  # two, as on two hosts: while one is killed the other sweeps, and its cluster claims
+ROLES = {"web": "web parent", "other supervisor": "supervisor"}
 
 
 class Installation:
@@ -40,18 +43,18 @@ class Installation:
         web = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
         return {
             "web": [sys.executable, "-m", "granian", *web, "--no-access-log", "--log-level", "error", "statemanager.wsgi:application"],
-            "supervisor": [sys.executable, "-m", "django", "supervise", "--workers", "2"],
+            **{name: [sys.executable, "-m", "django", "supervise", "--workers", "1"] for name in SUPERVISORS},
             "external worker": [sys.executable, "-m", "tests.chaos.worker"],
         }
 
     def victims(self) -> dict[int, str]:
         """{pid: role} of everything that runs."""
-        found = {process.pid: name if name != "web" else "web parent" for name, process in self.parts.items() if process.poll() is None}
+        found = {process.pid: ROLES.get(name, name) for name, process in self.parts.items() if process.poll() is None}
         held = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
         busy = {int(pid) for worker in held if (pid := worker.rpartition(":")[2]).isdigit()}
         for pid in children(self.parts["web"].pid):
             found[pid] = "web worker"
-        for parent in children(self.parts["supervisor"].pid):
+        for parent in (cluster for name in SUPERVISORS for cluster in children(self.parts[name].pid)):
             found[parent] = "cluster parent"
             for sentinel in children(parent):
                 found[sentinel] = "sentinel"
