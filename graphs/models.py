@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from graphs import cron, plan
+from graphs.draft_models import DraftChange as DraftChange
 from graphs.errors import InvalidGraph, NotFound
 from graphs.idempotency_models import IdempotencyKey as IdempotencyKey
 from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet, MembershipQuerySet

@@ -60,6 +60,12 @@ class Plan:
     inputs_schema: Mapping[str, Any] | None
     rerun_on_failure: Mapping[str, Any] | None = None
 
+    @cached_property
+    def input_defaults(self) -> Mapping[str, Any]:
+        """What the run's inputs are where nobody gives them."""
+        properties = (self.inputs_schema or {}).get("properties") or {}
+        return {name: each["default"] for name, each in properties.items() if isinstance(each, dict) and "default" in each}
+
     @property
     def reruns(self) -> int:
         """How often a failed run is run again by itself."""

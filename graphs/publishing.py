@@ -33,11 +33,21 @@ def publish(namespace: Namespace, name: str, definition: Mapping[str, Any], call
 
 def judged(definition: Mapping[str, Any], kinds: "Kinds", secrets: Collection[str] | None) -> list[Problem]:
     """The problems of a definition. Raises Malformed when it isn't storable JSON."""
+    storable(definition)
+    return validation.problems(definition, kinds.find, secrets)
+
+
+def storable(definition: Any) -> None:
+    """Raises Malformed for what is no JSON that we store."""
     try:
         payloads.dump(definition)
     except payloads.NotJson as error:
         raise errors.Malformed(f"The definition can't be stored: {error}.") from None
-    return validation.problems(definition, kinds.find, secrets)
+
+
+def checksum_of(resolved: Mapping[str, Any]) -> str:
+    """The same for the same content, in whatever order its members stand."""
+    return hashlib.sha256(json.dumps(resolved, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @transaction.atomic
@@ -59,7 +69,7 @@ def locked(graph: Graph) -> Graph:
 
 
 def _add_version(graph: Graph, resolved: Mapping[str, Any], problems: Iterable[Problem], caller: Caller, note: str, by_template: bool) -> Graph:
-    checksum = hashlib.sha256(json.dumps(resolved, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    checksum = checksum_of(resolved)
     wrong = [problem.as_json() for problem in problems]
     if graph.current and graph.current.checksum == checksum:
         _judge(graph.current, wrong)
@@ -77,6 +87,12 @@ def _judge(version: GraphVersion, problems: list[dict[str, Any]]) -> None:
     if version.problems != problems:
         version.problems = problems
         GraphVersion.objects.filter(pk=version.pk).update(problems=problems)
+
+
+def free_name(namespace: Namespace, wanted: str) -> str:
+    """The wanted name of a graph, or the first with a number behind it that is free."""
+    taken = set(Graph.objects.filter(namespace=namespace, name__startswith=wanted[:190]).values_list("name", flat=True))
+    return wanted if wanted not in taken else next(name for number in range(2, len(taken) + 3) if (name := f"{wanted[:190]}-{number}") not in taken)
 
 
 @transaction.atomic
@@ -124,7 +140,7 @@ class Kinds:
     With `every_input` a node of a worker needs all inputs of its schema, whether it has defaults for them or not (the rule of `/v0`).
     """
 
-    def __init__(self, namespace: str, definition: Any, caller: Caller, every_input: bool = False) -> None:
+    def __init__(self, namespace: str, definition: Any, caller: Caller = SYSTEM, every_input: bool = False) -> None:
         nodes = definition.get("nodes") if isinstance(definition, dict) else None
         named = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
         names = {node["kind"] for node in named if isinstance(node.get("kind"), str) and "\x00" not in node["kind"]}

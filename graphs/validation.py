@@ -78,6 +78,20 @@ def problems(definition: Any, find_kind: FindKind, secrets: Collection[str] | No
     return found + list(_Judge(definition, nodes, edges, find_kind, secrets).everything())
 
 
+def shape_problems(definition: Any) -> list[Problem]:
+    """Why a definition can't even be drawn: it has no nodes and edges of the right shape, or two nodes of one id. A draft has none of these."""
+    found = list(_misshapen(_graph_shape, definition, ""))
+    if found or not isinstance(definition, dict):
+        return found
+    for at, node in enumerate(definition["nodes"]):
+        found += _misshapen(_node_shape, node, f"/nodes/{at}", node=_text(node, "id"))
+    for at, edge in enumerate(definition["edges"]):
+        found += _misshapen(_edge_shape, edge, f"/edges/{at}", edge=_text(edge, "id"))
+    counts = Counter(_text(node, "id") for node in definition["nodes"])
+    twice = [(at, node["id"]) for at, node in enumerate(definition["nodes"]) if counts[_text(node, "id")] > 1]
+    return found + [Problem("duplicate_id", f"the id {name!r} stands {counts[name]} times", f"/nodes/{at}/id", name) for at, name in twice if name]
+
+
 def _text(value: Any, key: str) -> str | None:
     return value.get(key) if isinstance(value, dict) and isinstance(value.get(key), str) else None
 

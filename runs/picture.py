@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from graphs import layout, plan
+from graphs import drawing, layout, plan
 from graphs.models import GraphVersion
 from runs.models import Run
 from runs.tally import BAD, DONE, KNOWN
@@ -15,7 +15,7 @@ HOPS = 2
 def run_svg(run: Run) -> str:
     """The graph of a run as SVG that looks the same anywhere, each node with its state and counts. The run must have a version."""
     placed, shown = _placed(_version(run).pk, None)
-    return layout.svg(placed, looks(run, shown), f"{run}: {run.status}")
+    return drawing.svg(placed, looks(run, shown), f"{run}: {run.status}")
 
 
 def inline_svg(run: Run, link: str) -> str:
@@ -23,21 +23,21 @@ def inline_svg(run: Run, link: str) -> str:
     order = _version(run).plan.order
     around = None if len(order) <= WHOLE else _neighbourhood(run)
     placed, shown = _placed(_version(run).pk, around)
-    return layout.inline(placed, looks(run, shown), f"Graph of {run}", link)
+    return drawing.inline(placed, looks(run, shown), f"Graph of {run}", link)
 
 
 def marks(run: Run) -> list[tuple[str, str, str]]:
     """(node, state, second line) of every node that has states, for a script to draw."""
-    return [(node, look.state, f"{layout.MARKS[look.state]} {look.subtitle}") for node, look in looks(run, run.tally).items()]
+    return [(node, look.state, f"{drawing.MARKS[look.state]} {look.subtitle}") for node, look in looks(run, run.tally).items()]
 
 
-def looks(run: Run, nodes: Iterable[str]) -> dict[str, layout.Look]:
+def looks(run: Run, nodes: Iterable[str]) -> dict[str, drawing.Look]:
     definition = {node["id"]: node for node in _version(run).definition["nodes"]}
     found = {}
     for node in nodes:
         if (known := definition.get(node)) is not None:
             counts = run.tally.get(node)
-            found[node] = layout.Look(known.get("label") or node, _subtitle(known["kind"], counts), _state(run, counts))
+            found[node] = drawing.Look(known.get("label") or node, _subtitle(known["kind"], counts), _state(run, counts))
     return found
 
 
@@ -54,7 +54,7 @@ def _placed(version: int, around: frozenset[str] | None) -> tuple[layout.Layout,
     if around is not None:
         order = tuple(node for node in order if node in around)
         edges = [(start, end) for start, end in edges if start in around and end in around]
-    return layout.place(order, edges), order
+    return layout.place(order, edges, layout.positions(found.definition["nodes"])), order
 
 
 def _neighbourhood(run: Run) -> frozenset[str]:

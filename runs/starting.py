@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -59,11 +59,12 @@ def start_run(
     taken `run_id`, Conflict.
     """
     caller.require("rerun" if parent else "start", graph.namespace_id)
-    options, version = options or RunOptions(), version or graph.current
+    asked, version = options or RunOptions(), version or graph.current
+    options = _with_defaults(asked, version)
     plan = _startable(graph, version, options)
-    if options.run_id:
-        options.run_id = names.checked("run id", options.run_id)
-    fingerprint = _checked(options, graph, dataset)
+    if asked.run_id:
+        asked.run_id = options.run_id = names.checked("run id", asked.run_id)
+    fingerprint = _checked(asked, graph, dataset)
     run = _row(graph.namespace, options, caller, trigger, fingerprint)
     run.graph, run.version, run.dataset = graph, version, dataset
     _descend(run, parent)
@@ -135,6 +136,12 @@ def _note(run: Run, options: RunOptions, caller: Caller) -> None:
         deleting.refuse_dead(run.namespace_id, run.run_id)
     if caller.via != "system":
         auditing.note(caller, "start", run)
+
+
+def _with_defaults(options: RunOptions, version: GraphVersion | None) -> RunOptions:
+    """Inputs that nobody gave are what the graph's schema says they usually are."""
+    defaults = plan_of(version.pk).input_defaults if version else {}
+    return replace(options, inputs={**defaults, **options.inputs}) if defaults else options
 
 
 def _startable(graph: Graph, version: GraphVersion | None, options: RunOptions) -> Plan:

@@ -32,8 +32,8 @@ LAYERS = [
     {"searching", "filters", "listing", "exporting"},
     {"operations"},
     {"carrying", "comparing", "verifying", "overview", "retaining"},
-    {"tasks", "supervising", "picture", "checkpoints", "decoding", "doctoring", "backups"},
-    {"api", "manager", "admin", "management"},
+    {"tasks", "gallery", "supervising", "picture", "checkpoints", "decoding", "doctoring", "backups"},
+    {"api", "manager", "flow", "admin", "management"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -15,7 +15,7 @@ AREA = {"rows": 6, "cols": 60, "spellcheck": "false"}
 class JsonField(forms.CharField):
     """Any JSON value."""
 
-    widget = forms.Textarea
+    widget: Any = forms.Textarea
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
@@ -52,7 +52,7 @@ class SchemaForm(forms.Form):
         self.given = dict(given or {})
         required, shown = set(schema.get("required") or ()), redacting.shown(self.given)
         for name, each in (schema.get("properties") or {}).items():
-            self.fields[name] = _field(name, each if isinstance(each, dict) else {}, name in required, shown.get(name))
+            self.fields[name] = field_for(name, each if isinstance(each, dict) else {}, name in required, shown.get(name))
 
     def value(self) -> dict[str, Any]:
         if not self.given:
@@ -79,7 +79,8 @@ def form_for(schema: Mapping[str, Any], data: Any = None, **options: Any) -> Sch
     return SchemaForm(schema, data, **options) if schema.get("properties") else AnyForm(data, **options)
 
 
-def _field(name: str, schema: Mapping[str, Any], required: bool, given: Any = None) -> forms.Field:
+def field_for(name: str, schema: Mapping[str, Any], required: bool, given: Any = None) -> forms.Field:
+    """The field of one property."""
     label, said = schema.get("title") or name.replace("_", " ").capitalize(), schema.get("description", "")
     usual = schema.get("default") if given is None else given
     common: dict[str, Any] = {"label": label, "help_text": said, "required": required, "initial": usual}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs import layout, payloads, references, retrying, topology
+from graphs import drawing, layout, payloads, references, retrying, topology
 from graphs.references import BadReference, Unresolved
 from runs import paths, tally
 
@@ -168,6 +168,6 @@ def test_layout_keeps_nodes_apart_and_edges_going_right(graph):
     spots = list(placed.nodes.values())
     assert len(set(spots)) == len(nodes)
     assert all(placed.nodes[a][0] < placed.nodes[b][0] for a, b in edges)
-    picture = layout.svg(placed, {node: layout.Look(f"<{node}>", "x") for node in nodes}, "a & b")
+    picture = drawing.svg(placed, {node: drawing.Look(f"<{node}>", "x") for node in nodes}, "a & b")
     assert picture.count("<g>") == len(nodes)
     assert "<n" not in picture

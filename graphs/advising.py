@@ -1,0 +1,46 @@
+"""What is allowed in a definition, but probably not meant. Pure; the definition's shape must be sound."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from graphs import plan, references
+from graphs.validation import Problem
+
+
+def warnings(definition: Mapping[str, Any]) -> list[Problem]:
+    """In reading order; none keeps a graph from running."""
+    return [*_alone(definition), *_conditions(definition), *_unused(definition)]
+
+
+def _alone(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    joined = {end for edge in plan.edges_of(definition) for end in edge}
+    if len(definition["nodes"]) > 1:
+        for at, node in enumerate(definition["nodes"]):
+            if node["id"] not in joined:
+                yield Problem("not_connected", "no edge leads to it or from it; it runs by itself at the start", f"/nodes/{at}", node["id"])
+
+
+def _conditions(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    for at, edge in enumerate(definition["edges"]):
+        when = ((edge.get("data") or {}).get("when") or "").strip()
+        if when in ("true", "false"):
+            yield Problem("constant_condition", f"the condition is always {when}", f"/edges/{at}/data/when", edge["from"], edge.get("id"))
+
+
+def _unused(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    used = set()
+    for node in definition["nodes"]:
+        try:
+            used |= {(found.source, found.path[0]) for found in references.find((node.get("data") or {}).get("inputs") or {}) if found.source != "node"}
+        except references.BadReference:
+            continue
+    inputs = definition.get("inputs")
+    roots = {node["id"] for node in definition["nodes"]} - {edge["to"] for edge in definition["edges"]}
+    taken = {name for node in definition["nodes"] if node["id"] in roots for name in (node.get("data") or {}).get("inputs") or {}}
+    for name in (inputs.get("properties") or {}) if isinstance(inputs, dict) else ():
+        if ("run", name) not in used and name not in taken:
+            yield Problem("unused_input", f"no node refers to the run's input {name!r}", f"/inputs/properties/{name}")
+    store = (definition.get("settings") or {}).get("store") or {}
+    for name in store.get("default_values") or {}:
+        if ("store", name) not in used:
+            yield Problem("unused_input", f"no node refers to the store's key {name!r}", f"/settings/store/default_values/{name}")

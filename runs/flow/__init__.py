@@ -1,0 +1,1 @@
+"""FlowView: the pages on which people draw graphs, check, publish and run them."""

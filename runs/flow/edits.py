@@ -1,0 +1,136 @@
+"""What a form of FlowView asks for, as a change of the draft."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from graphs import drafting, editing, errors, graph_template, offering
+from graphs.access import Caller
+from graphs.editing import Edit
+from graphs.models import Graph, RegisteredNode
+from graphs.plan import BUILTIN
+from runs.flow.flow import kinds_of
+from runs.flow.inspector import NodeForm
+from runs.flow.settings_form import SettingsForm
+
+Json = dict[str, Any]
+Asked = Mapping[str, Any]
+LARGEST = 10_000_000  # characters of pasted JSON
+
+
+class Unfit(Exception):
+    """The form has fields that don't fit; nothing is changed."""
+
+    def __init__(self, form: NodeForm | SettingsForm) -> None:
+        self.form = form
+
+
+def asked_for(asked: Asked, graph: Graph, caller: Caller) -> Callable[[Json], Edit]:
+    """The change that the form's `op` names. Raises Malformed for an unknown one; the change itself may raise Malformed and Unfit."""
+    op = asked.get("op") or ("add" if asked.get("kind") else "")
+    if op not in OPS:
+        raise errors.Malformed(f"There is no change {op[:40]!r}; there are {', '.join(OPS)}.")
+    return lambda definition: OPS[op](definition, asked, graph, caller)
+
+
+def _wire(graph: Graph, caller: Caller) -> editing.Wire:
+    return lambda definition, start, end: offering.wire(definition, start, end, kinds_of(graph, definition, caller))
+
+
+def _add(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
+    pk = asked.get("kind", "")
+    kind = RegisteredNode.objects.select_related("namespace").filter(pk=pk).first() if pk.isdigit() and len(pk) < 19 else None
+    own = kind is not None and kind.namespace.name in (graph.namespace.name, BUILTIN)
+    if kind is None or not (own or caller.sees(kind.namespace_id)):
+        raise errors.Malformed("That node is not registered any more.")
+    after = asked.get("node", "") if any(node["id"] == asked.get("node") for node in definition["nodes"]) else ""
+    return editing.add(definition, kind.name, "" if own else kind.namespace.name, after, _wire(graph, caller))
+
+
+def _connect(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
+    return editing.connect(definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip(), _wire(graph, caller))
+
+
+def _move(definition: Json, asked: Asked, *_: Any) -> Edit:
+    try:
+        position = {"x": round(float(asked["x"])), "y": round(float(asked["y"]))}
+    except (KeyError, ValueError, OverflowError):
+        raise errors.Malformed("A position is two numbers, x and y.") from None
+    if max(map(abs, position.values())) > 1_000_000:
+        raise errors.Malformed("That is too far away.")
+    return editing.move(definition, asked.get("node", ""), position)
+
+
+def _change(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
+    form = NodeForm(definition, asked.get("node", ""), kinds_of(graph, definition, caller), asked)
+    if not form.is_valid():
+        raise Unfit(form)
+    return editing.change(definition, asked.get("node", ""), form.node())
+
+
+def _settings(definition: Json, asked: Asked, *_: Any) -> Edit:
+    form = SettingsForm(definition, asked)
+    if not form.is_valid():
+        raise Unfit(form)
+    return Edit(form.definition(), "Change the graph's settings")
+
+
+def _replace(definition: Json, asked: Asked, *_: Any) -> Edit:
+    return Edit(parsed(asked.get("json", ""), definition), "Replace by JSON")
+
+
+def _paste(definition: Json, asked: Asked, *_: Any) -> Edit:
+    return editing.paste(definition, parsed(asked.get("json", "")))
+
+
+OPS: dict[str, Callable[..., Edit]] = {
+    "add": _add,
+    "connect": _connect,
+    "disconnect": lambda definition, asked, *_: editing.disconnect(definition, asked.get("start", ""), asked.get("end", "")),
+    "condition": lambda definition, asked, *_: editing.condition(definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip()),
+    "duplicate": lambda definition, asked, *_: editing.duplicate(definition, asked.get("node", "")),
+    "delete": lambda definition, asked, *_: editing.delete(definition, asked.get("node", "")),
+    "move": _move,
+    "arrange": lambda definition, *_: editing.arrange(definition),
+    "change": _change,
+    "settings": _settings,
+    "replace": _replace,
+    "paste": _paste,
+}
+
+
+def parsed(text: str, former: Json = editing.EMPTY) -> Json:
+    """A definition from JSON: one of ours, the answer of our API, or a graph template as `/v0` and Exosphere spell it. Raises Malformed."""
+    if len(text) > LARGEST:
+        raise errors.TooLarge(f"The JSON has {len(text):,} characters; {LARGEST:,} are allowed.")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise errors.Malformed(f"This is no JSON: {error}") from None
+    if isinstance(found, dict) and isinstance(found.get("graph_template"), dict):
+        found = found["graph_template"]
+    if is_template(found):
+        found = graph_template.definition_of(filled(found), former)
+    if not isinstance(found, dict):
+        raise errors.Malformed("A graph is a JSON object with nodes and edges.")
+    if isinstance(found.get("nodes"), list) and "edges" not in found:
+        found = {**found, "edges": []}
+    return drafting.checked({key: found[key] for key in ("nodes", "edges", "inputs", "settings", "metadata") if found.get(key) is not None})
+
+
+def is_template(found: Any) -> bool:
+    nodes = found.get("nodes") if isinstance(found, dict) else None
+    return isinstance(nodes, list) and bool(nodes) and all(isinstance(node, dict) and "node_name" in node for node in nodes)
+
+
+def filled(template: Json) -> Json:
+    """A template with what it may leave out. Raises Malformed for members of another type."""
+    nodes = []
+    for at, node in enumerate(template["nodes"]):
+        name = node.get("identifier") or node["node_name"]
+        follows = node.get("next_nodes") or []
+        if not isinstance(name, str) or not isinstance(follows, list) or not all(isinstance(each, str) for each in follows):
+            raise errors.Malformed(f"Node {at} of the template has no identifier, or next_nodes that are no list of texts.")
+        said = {"identifier": name, "namespace": node.get("namespace") or "", "inputs": node.get("inputs") or {}, "next_nodes": follows}
+        nodes.append({**node, **said})
+    return {**template, "nodes": nodes, "retry_policy": template.get("retry_policy") or {}, "store_config": template.get("store_config") or {}}

@@ -1,0 +1,184 @@
+"""The form of one node: a field for each input of its schema, each of which may take a reference instead, and what else a node may have."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django import forms
+
+from graphs import editing, offering, plan, references, retrying
+from graphs.validation import Kind
+from runs.manager.schema_forms import AREA, JsonField, field_for
+
+NONE = ("", "–")
+LITTLE = {"rows": 2, "cols": 40, "spellcheck": "false"}
+
+
+class AnyField(JsonField):
+    """JSON where it is some, text where it isn't."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except forms.ValidationError:
+            return value
+
+    def prepare_value(self, value: Any) -> Any:
+        return value if isinstance(value, str) else super().prepare_value(value)
+
+
+class NodeForm(forms.Form):
+    """`node()` is the node that the form makes. Inputs that its schema doesn't know are kept, as JSON."""
+
+    id = forms.CharField(max_length=200, label="Id", help_text="Other nodes refer to it by this; renaming it here renames it there.")
+    label = forms.CharField(max_length=500, required=False, help_text="Shown in pictures instead of the id.")
+
+    def __init__(self, definition: Mapping[str, Any], name: str, kinds: offering.Kinds, data: Any = None) -> None:
+        self.was = editing.node_of(definition, name)
+        self.data_was = self.was.get("data") or {}
+        self.kind: Kind | None = kinds.get(name)
+        self.inputs = self.data_was.get("inputs") or {}
+        self.schema = (self.kind.inputs_schema if self.kind else None) or {}
+        super().__init__(data, initial={"id": name, "label": self.was.get("label", "")})
+        self.offers = offering.offers(definition, name, kinds)
+        self.known = list(self.schema.get("properties") or {})
+        for each in self.known:
+            self._add_input(each, offering.member(self.schema, each))
+        self._add_extra()
+        self._add_rest(definition, name)
+
+    def _add_input(self, name: str, schema: Mapping[str, Any]) -> None:
+        given, referred = self.inputs.get(name), _whole_reference(self.inputs.get(name))
+        needed = name in (self.schema.get("required") or ())
+        if schema.get("type") != "object" or schema.get("additionalProperties") or (given is not None and not referred):
+            field = _literal(name, schema, None if referred else given)
+            field.label = f"{field.label}{' *' if needed else ''}"
+            self.fields[f"in-{name}"] = field
+        adds = schema.get("type") == "array" and isinstance(given, list)
+        choices = self._choices(schema.get("items", {}) if schema.get("type") == "array" else schema, "" if adds else referred)
+        title = schema.get("title") if f"in-{name}" in self.fields else None
+        label = f"{title or name.replace('_', ' ').capitalize()}{' *' if needed else ''} {'– add' if adds else 'from'}"
+        self.fields[f"ref-{name}"] = forms.ChoiceField(choices=choices, required=False, label=label, initial="" if adds else referred)
+
+    def _choices(self, wanted: Mapping[str, Any], chosen: str) -> list[Any]:
+        fitting = [offer for offer in self.offers if offering.fits(offer.schema, wanted)]
+        groups = (("Fits", fitting), ("Other", [offer for offer in self.offers if offer not in fitting]))
+        known = {offer.text for offer in self.offers}
+        lost = [(chosen, f"{chosen.strip('${} ')} (not there)")] if chosen and chosen not in known else []
+        return [NONE, *lost, *((title, [(offer.text, offer.reference) for offer in some]) for title, some in groups if some)]
+
+    def _add_extra(self) -> None:
+        extra = {key: value for key, value in self.inputs.items() if key not in self.known}
+        if extra or not self.known:
+            label = "Inputs (JSON)" if not self.known else "Inputs that its schema doesn't know (JSON)"
+            self.fields["extra"] = JsonField(required=False, label=label, initial=extra or None, widget=forms.Textarea(attrs=AREA))
+
+    def _add_rest(self, definition: Mapping[str, Any], name: str) -> None:
+        unites, retry, place = self.data_was.get("unites") or {}, self.data_was.get("retry") or {}, self.was.get("position") or {}
+        before = editing.before(plan.edges_of(definition), name)
+        ids = dict.fromkeys([*before, *([unites["identifier"]] if unites else [])])
+        self.fields |= {
+            "unites": forms.ChoiceField(
+                choices=[NONE, *((each, each) for each in ids)], required=False, label="Unites all branches of", initial=unites.get("identifier", "")
+            ),
+            "strategy": forms.ChoiceField(
+                choices=[("ALL_SUCCESS", "when all succeeded"), ("ALL_DONE", "when all are done")], required=False, label="It runs",
+                initial=unites.get("strategy", "ALL_SUCCESS")
+            ),
+            "max_retries": forms.IntegerField(min_value=0, max_value=1000, required=False, label="Retries", initial=retry.get("max_retries")),
+            "retry_strategy": forms.ChoiceField(
+                choices=[NONE, *((each, each.replace("_", " ").lower()) for each in sorted(retrying.STRATEGIES))], required=False, label="Retries wait",
+                initial=retry.get("strategy", ""),
+            ),
+            "backoff_factor": forms.FloatField(min_value=0.001, required=False, label="First wait (ms)", initial=retry.get("backoff_factor")),
+            "timeout": forms.FloatField(min_value=0.001, max_value=86400, required=False, label="Timeout (s)", initial=self.data_was.get("timeout")),
+            "side_effects": forms.BooleanField(
+                required=False, label="Has side effects", initial=bool(self.data_was.get("side_effects")), help_text="It is recorded alone and at once."
+            ),
+            "x": forms.FloatField(required=False, initial=place.get("x"), help_text="Empty: the layout says."),
+            "y": forms.FloatField(required=False, initial=place.get("y")),
+        }  # fmt: skip
+
+    @property
+    def input_fields(self) -> Sequence[Any]:
+        return [self[name] for name in self.fields if name.startswith(("in-", "ref-")) or name == "extra"]
+
+    @property
+    def running_fields(self) -> Sequence[Any]:
+        return [self[name] for name in ("unites", "strategy", "max_retries", "retry_strategy", "backoff_factor", "timeout", "side_effects")]
+
+    def clean_extra(self) -> Any:
+        if not isinstance(self.cleaned_data["extra"] or {}, dict):
+            raise forms.ValidationError('This is a JSON object, such as {"name": "Ann"}.')
+        return self.cleaned_data["extra"]
+
+    def node(self) -> dict[str, Any]:
+        """The node, with all that the form doesn't know as it was. What is left empty is left out."""
+        found = self.cleaned_data
+        data = {key: value for key, value in self.data_was.items() if key not in ("inputs", "unites", "retry", "timeout", "side_effects")}
+        said = {
+            "inputs": self._inputs(),
+            "unites": {"identifier": found["unites"], "strategy": found["strategy"] or "ALL_SUCCESS"} if found["unites"] else None,
+            "retry": self._retry(),
+            "timeout": found["timeout"],
+            "side_effects": found["side_effects"] or (False if "side_effects" in self.data_was else None),
+        }
+        data |= {key: value for key, value in said.items() if value not in (None, {})}
+        plain = {key: value for key, value in self.was.items() if key not in ("id", "label", "data", "position", "text")}
+        placed = {"position": {"x": found["x"], "y": found["y"]}} if found["x"] is not None and found["y"] is not None else {}
+        return {"id": found["id"], **plain, **({"label": found["label"]} if found["label"] else {}), **({"data": data} if data else {}), **placed}
+
+    def _inputs(self) -> dict[str, Any]:
+        inputs: dict[str, Any] = {}
+        for name in self.known:
+            value, chosen = self.cleaned_data.get(f"in-{name}"), self.cleaned_data.get(f"ref-{name}")
+            is_list = offering.member(self.schema, name).get("type") == "array"
+            if chosen and is_list and (isinstance(value, list) or not self._feeds_list(name, chosen)):
+                value = [*(value or []), chosen]
+            elif chosen:
+                value = chosen
+            if value not in (None, ""):
+                inputs[name] = value
+        return {**inputs, **(self.cleaned_data.get("extra") or {})}
+
+    def _feeds_list(self, name: str, chosen: str) -> bool:
+        """Whether the reference is a whole list itself."""
+        offer = next((offer for offer in self.offers if offer.text == chosen), None)
+        return offer is None or offer.schema.get("type") in ("array", None)
+
+    def _retry(self) -> dict[str, Any]:
+        found = self.cleaned_data
+        said = {"max_retries": found["max_retries"], "strategy": found["retry_strategy"] or None, "backoff_factor": found["backoff_factor"]}
+        kept = {key: value for key, value in (self.data_was.get("retry") or {}).items() if key not in said}
+        return kept | {key: value for key, value in said.items() if value is not None}
+
+
+def _whole_reference(value: Any) -> str:
+    """The value if it is exactly one placeholder, as offers spell it; else ""."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        pieces = references.parse(value)
+    except references.BadReference:
+        return ""
+    return f"${{{{ {pieces[0]} }}}}" if len(pieces) == 1 and isinstance(pieces[0], references.Reference) else ""
+
+
+def _literal(name: str, schema: Mapping[str, Any], given: Any) -> forms.Field:
+    """A field for a value written here. Text that holds placeholders stays text, whatever the schema says."""
+    plain = {key: value for key, value in schema.items() if key not in ("default", "description", "enum")}
+    simple = schema.get("type") in ("boolean", "integer", "number") or schema.get("enum")
+    if (simple and not isinstance(given, str | list | dict)) or schema.get("enum"):
+        field = field_for(name, {**plain, **({"enum": schema["enum"]} if schema.get("enum") else {})}, False, given)
+        field.help_text = f"Usually {json.dumps(schema['default'])}." if schema.get("default") is not None else ""
+        return field
+    common: dict[str, Any] = {"label": schema.get("title") or name, "required": False, "initial": given, "help_text": schema.get("description", "")}
+    if schema.get("type") == "string":
+        return forms.CharField(strip=False, widget=forms.Textarea(attrs=LITTLE) if _long(given, name) else forms.TextInput, **common)
+    if schema.get("type") in ("array", "object"):
+        return JsonField(widget=forms.Textarea(attrs={**LITTLE, "rows": 4}), **{**common, "label": f"{common['label']} (JSON)"})
+    return AnyField(widget=forms.Textarea(attrs=LITTLE), **common)
+
+
+def _long(given: Any, name: str) -> bool:
+    return name in ("message", "body", "where", "question") or (isinstance(given, str) and len(given) > 40)

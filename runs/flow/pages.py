@@ -1,0 +1,117 @@
+"""FlowView itself: the page of one graph's draft, each change of it, and what is wrong with it."""
+
+import json
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from graphs import drafting, editing, errors
+from graphs.models import Graph
+from runs.flow import edits
+from runs.flow.flow import VIEWS, Flow
+from runs.flow.inspector import NodeForm
+from runs.flow.settings_form import SettingsForm
+from runs.manager.access import caller_of, in_admin, staff_page
+from runs.manager.steering import told
+
+
+def graph_for(request: HttpRequest, pk: int) -> Graph:
+    """The graph, if the user may see it."""
+    return get_object_or_404(Graph.objects.visible_to(caller_of(request)).with_version(), pk=pk)
+
+
+@require_GET
+@staff_page()
+def flow_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """The draft; for a script that chose a node only what changes by that."""
+    flow = Flow(caller_of(request), graph_for(request, pk), request.GET)
+    if request.headers.get("HX-Request"):
+        return render(request, "flow/_parts.html", {"flow": flow, "parts": ("bar", "inspector"), "swapped": True})
+    return whole(request, flow)
+
+
+def whole(request: HttpRequest, flow: Flow, code: int = 200, **more: Any) -> HttpResponse:
+    """The page as such; problems are looked up first, so that the picture shows them."""
+    assert flow.problems is not None
+    return render(request, "flow/flow.html", in_admin(request, flow.graph.name, flow=flow, views=VIEWS, **more), status=code)
+
+
+@require_GET
+@staff_page()
+def problems(request: HttpRequest, pk: int) -> HttpResponse:
+    """What is wrong with the draft."""
+    flow = Flow(caller_of(request), graph_for(request, pk), request.GET)
+    assert flow.problems is not None
+    return render(request, "flow/_problems.html", {"flow": flow})
+
+
+@require_POST
+@staff_page("start")
+def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Change the draft as the form says, undo, or redo. What somebody else changed meanwhile is merged, or asked about."""
+    graph, caller, asked = graph_for(request, pk), caller_of(request), request.POST
+    revision = int(asked["revision"]) if asked.get("revision", "").isdigit() and len(asked["revision"]) < 10 else 0
+    try:
+        if asked.get("op") in ("undo", "redo"):
+            draft = drafting.step(graph, caller, redo=asked["op"] == "redo")
+            return _changed(request, graph, draft, editing.Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", "")))
+        change = edits.asked_for(asked, graph, caller)
+        draft, made = drafting.apply(graph, revision, change, caller, asked.get("choose", ""))
+    except edits.Unfit as unfit:
+        return _unfit(request, graph, unfit.form)
+    except drafting.Conflicting as conflict:
+        return _conflict(request, graph, conflict)
+    except errors.StateManagerError as error:
+        return _refused(request, graph, error)
+    return _changed(request, graph, draft, made)
+
+
+def _changed(request: HttpRequest, graph: Graph, draft: drafting.Draft, made: editing.Edit) -> HttpResponse:
+    node = made.node if any(each["id"] == made.node for each in draft.definition["nodes"]) else ""
+    chosen = {"node": node} if node and request.POST.get("op") != "settings" else {}
+    flow = Flow(caller_of(request), graph, {"view": request.POST.get("view"), **chosen}, draft)
+    address = flow.address(**chosen)
+    if not request.headers.get("HX-Request"):
+        return redirect(address)
+    same = request.POST.get("op") in ("change", "settings") and node == request.POST.get("node", "") and "show" not in request.POST
+    parts = ("bar", "list" if flow.view == "list" else "picture", *(() if same else ("inspector",)))
+    answer = render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True, "said": made.said})
+    answer["HX-Trigger"] = json.dumps({"flow-changed": {"node": node}})
+    answer["HX-Replace-Url"] = address
+    return answer
+
+
+def _unfit(request: HttpRequest, graph: Graph, form: NodeForm | SettingsForm) -> HttpResponse:
+    """The form again, with what doesn't fit beside its field; nothing was changed."""
+    flow = Flow(caller_of(request), graph, request.POST, form=form)
+    if request.headers.get("HX-Request"):
+        return render(
+            request, "flow/_parts.html", {"flow": flow, "parts": ("inspector",), "swapped": True, "wrong": "This doesn't fit yet; nothing was saved."}
+        )
+    return whole(request, flow, 422)
+
+
+def _conflict(request: HttpRequest, graph: Graph, conflict: drafting.Conflicting) -> HttpResponse:
+    """Ask whose change counts; the form carries what was asked for, so nothing is lost."""
+    kept = [(name, value) for name in request.POST for value in request.POST.getlist(name) if name not in ("choose", "csrfmiddlewaretoken")]
+    context = {"graph": graph, "conflict": conflict, "kept": kept, "back": reverse("flow", args=[graph.pk])}
+    if request.headers.get("HX-Request"):
+        answer = render(request, "flow/_conflict.html", context)
+        answer["HX-Retarget"], answer["HX-Reswap"] = "#fl-conflict", "innerHTML"
+        return answer
+    return render(request, "flow/conflict.html", in_admin(request, "Two changes of the same", **context), status=412)
+
+
+def _refused(request: HttpRequest, graph: Graph, error: errors.StateManagerError) -> HttpResponse:
+    flow = Flow(caller_of(request), graph, request.POST)
+    if request.headers.get("HX-Request"):
+        return render(request, "flow/_parts.html", {"flow": flow, "parts": ("bar",), "swapped": True, "wrong": told(error)})
+    if request.POST.get("op") == "replace":
+        return whole(request, flow, 422, text=request.POST.get("json", ""), said=str(error), listed=error.extra.get("errors", []))
+    messages.error(request, told(error))
+    return redirect(flow.address(**({"node": flow.node} if flow.node else {})))

@@ -1,0 +1,91 @@
+"""Run…: what a run of the drawn graph is given, and starting it. A second click on the same form finds the run that the first one made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from graphs import drafting, errors
+from graphs.models import Dataset, Graph
+from runs import sql
+from runs.flow.flow import Flow
+from runs.flow.pages import graph_for
+from runs.manager.access import caller_of, in_admin, staff_page
+from runs.manager.rerunning import inputs_form
+from runs.manager.steering import told
+from runs.models import Run, RunTemplate
+from runs.starting import RunOptions, start_run
+
+MOST_CHOICES = 200
+
+
+class RunForm(forms.Form):
+    """What a run has beside its inputs."""
+
+    dataset = forms.ModelChoiceField(queryset=Dataset.objects.none(), required=False, empty_label="– none –")
+    name = forms.CharField(required=False, max_length=200, help_text="How lists call it.")
+
+    def __init__(self, graph: Graph, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["dataset"].queryset = Dataset.objects.filter(namespace=graph.namespace_id).select_related("namespace").order_by("name")  # type: ignore[attr-defined]
+
+
+@require_http_methods(["GET", "POST"])
+@staff_page("start")
+def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask what the run is given; start it; show it."""
+    graph, posted = graph_for(request, pk), request.POST if request.method == "POST" else None
+    asked: Mapping[str, Any] = posted or {}
+    flow = Flow(caller_of(request), graph, request.GET)
+    template = _template(request, graph)
+    last = None if template else Run.objects.filter(graph=graph, version=graph.current_id).order_by("-pk").first()
+    fitting = Dataset.objects.filter(namespace=graph.namespace_id)[:2]
+    dataset = template.dataset_id if template else last.dataset_id if last else fitting[0].pk if len(fitting) == 1 and reads_dataset(flow) else None
+    form = RunForm(graph, posted, initial={"dataset": dataset})
+    inputs = inputs_form(flow.definition.get("inputs"), template.inputs if template else {}, posted)
+    said = ""
+    if posted is not None and form.is_valid() and inputs.is_valid():
+        try:
+            run = _started(request, flow, form, inputs, template)
+        except errors.StateManagerError as error:
+            said = told(error) if not isinstance(error, errors.InvalidGraph) else str(error)
+        else:
+            messages.success(request, f"{run} was started.")
+            return redirect("run_page", run.pk)
+    context = {
+        "flow": flow, "form": form, "inputs": inputs, "template": template, "said": said, "run_id": asked.get("run_id") or sql.dashed(sql.uuid7()),
+        "templates": RunTemplate.objects.filter(graph=graph).order_by("name")[:MOST_CHOICES], "last": last, "needs_dataset": reads_dataset(flow),
+        "version": asked.get("version") or ("draft" if flow.differs and not flow.errors else "published"),
+    }  # fmt: skip
+    return render(request, "flow/run.html", in_admin(request, f"Run {graph.name}", **context), status=422 if posted is not None else 200)
+
+
+def reads_dataset(flow: Flow) -> bool:
+    """Whether any node reads tables of the run's dataset."""
+    return any(node["kind"] == "dataset.read" for node in flow.definition["nodes"])
+
+
+def _template(request: HttpRequest, graph: Graph) -> RunTemplate | None:
+    asked = request.POST.get("template") or request.GET.get("template", "")
+    return RunTemplate.objects.filter(graph=graph, pk=int(asked)).select_related("dataset").first() if asked.isdigit() and len(asked) < 19 else None
+
+
+@transaction.atomic
+def _started(request: HttpRequest, flow: Flow, form: RunForm, inputs: Any, template: RunTemplate | None) -> Run:
+    """The draft is published first, if it is what shall run: a run always has a version that never changes."""
+    graph, caller = flow.graph, caller_of(request)
+    if request.POST.get("version") == "draft" and flow.differs:
+        graph = drafting.publish(graph, int(request.POST.get("revision") or 0), caller, "published to be run")
+    options = RunOptions(
+        run_id=request.POST.get("run_id", ""), inputs=inputs.value(), name=form.cleaned_data["name"], labels=template.labels if template else {},
+        store=template.store if template else {}, workspace=template.workspace if template else "",
+    )  # fmt: skip
+    run = start_run(graph, options, form.cleaned_data["dataset"], caller, Run.Trigger.ADMIN)
+    if template:
+        Run.objects.filter(pk=run.pk, template=None).update(template=template)
+    return run

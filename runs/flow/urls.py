@@ -1,0 +1,29 @@
+"""FlowView: `/admin/flow/` and, for one graph, `/admin/graphs/graph/<id>/flow/`."""
+
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
+
+from runs.flow import home, pages, running, versions
+
+
+class Export(StringConverter):
+    regex = "|".join(each.replace(".", r"\.") for each in versions.EXPORTS)
+
+
+register_converter(Export, "flow_export")
+GRAPH = "graphs/graph/<int:pk>/flow/"
+urlpatterns = [
+    path("flow/", home.home, name="flow_home"),
+    path("flow/new/", home.new_graph, name="flow_new"),
+    path("flow/examples/<slug:name>/", home.start_example, name="flow_example"),
+    path(GRAPH, pages.flow_page, name="flow"),
+    path(f"{GRAPH}edit", pages.edit, name="flow_edit"),
+    path(f"{GRAPH}problems", pages.problems, name="flow_problems"),
+    path(f"{GRAPH}check", versions.check, name="flow_check"),
+    path(f"{GRAPH}publish/", versions.publish, name="flow_publish"),
+    path(f"{GRAPH}history/", versions.history, name="flow_history"),
+    path(f"{GRAPH}history/<int:number>/restore", versions.restore, name="flow_restore"),
+    path(f"{GRAPH}copy", versions.copy, name="flow_copy"),
+    path(f"{GRAPH}graph.<flow_export:form>", versions.export, name="flow_export"),
+    path(f"{GRAPH}run/", running.run_graph, name="flow_run"),
+]

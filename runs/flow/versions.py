@@ -1,0 +1,171 @@
+"""Publishing a draft, the history of versions, restoring one, copies, and what leaves the house: JSON, Mermaid, SVG, templates."""
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from graphs import drafting, drawing, editing, errors, graph_template, layout, merging, mermaid, plan, publishing
+from graphs.models import Graph, GraphVersion
+from runs import comparing
+from runs.flow import edits
+from runs.flow.flow import Flow, found_in
+from runs.flow.pages import graph_for, whole
+from runs.manager.access import caller_of, in_admin, staff_page
+from runs.manager.steering import told
+
+VERSIONS = 50
+EXPORTS = ("json", "mmd", "svg", "template.json")
+
+
+class NoteForm(forms.Form):
+    """What a version is for."""
+
+    note = forms.CharField(required=False, max_length=500, label="What changed, and why", widget=forms.Textarea(attrs={"rows": 2, "cols": 60}))
+
+
+@require_http_methods(["GET", "POST"])
+@staff_page("start")
+def publish(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show what publishing would change and what keeps it from it; then do it."""
+    graph, caller = graph_for(request, pk), caller_of(request)
+    flow, form = Flow(caller, graph, request.GET), NoteForm(request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        revision = request.POST.get("revision", "")
+        try:
+            drafting.publish(graph, int(revision) if revision.isdigit() and len(revision) < 10 else -1, caller, form.cleaned_data["note"])
+        except errors.StateManagerError as error:
+            messages.error(request, str(error))
+            return redirect("flow_publish", pk)
+        messages.success(request, f"{graph.name} was published as version {graph_for(request, pk).current.number}.")  # type: ignore[union-attr]
+        return redirect("flow", pk)
+    context = {"flow": flow, "form": form, "differences": _differences(_definition(graph.current), flow.definition)}
+    return render(request, "flow/publish.html", in_admin(request, "Publish", **context), status=422 if form.is_bound else 200)
+
+
+def _definition(version: GraphVersion | None) -> dict[str, Any]:
+    return version.definition if version else dict(editing.EMPTY)
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[comparing.Difference]:
+    return comparing.some_differences(_plain(before), _plain(after))
+
+
+def _plain(definition: dict[str, Any]) -> dict[str, Any]:
+    """By name, and without the namespace that publishing writes out for built-in nodes."""
+    found = merging.named(definition)
+    for node in found["nodes"].values():
+        if node.get("namespace") == plan.BUILTIN:
+            node.pop("namespace")
+    return found
+
+
+@require_GET
+@staff_page()
+def history(request: HttpRequest, pk: int) -> HttpResponse:
+    """The versions and the last changes of the draft; with ?version= what that version changed, or what differs from it now."""
+    graph, caller = graph_for(request, pk), caller_of(request)
+    flow = Flow(caller, graph, request.GET)
+    page = Paginator(graph.versions.select_related("created_by").defer("definition").order_by("-number"), VERSIONS).get_page(request.GET.get("page"))
+    chosen = _version(graph, request.GET.get("version", ""))
+    context: dict[str, Any] = {
+        "flow": flow,
+        "graph": graph,
+        "page": page,
+        "chosen": chosen,
+        "changes": graph.draft_changes.defer("definition").order_by("-revision")[:20],
+    }
+    if chosen:
+        before = graph.versions.filter(number__lt=chosen.number).order_by("-number").first()
+        context |= {
+            "changed": _differences(_definition(before), chosen.definition),
+            "since": _differences(chosen.definition, flow.definition),
+            "svg": _picture(chosen.definition),
+        }
+    return render(request, "flow/history.html", in_admin(request, "History", **context))
+
+
+def _version(graph: Graph, number: str) -> GraphVersion | None:
+    return graph.versions.filter(number=int(number)).first() if number.isdigit() and len(number) < 10 else None
+
+
+def _picture(definition: dict[str, Any]) -> str:
+    looks = {node["id"]: drawing.Look(node.get("label") or node["id"], node["kind"]) for node in definition["nodes"]}
+    edges = [edge for edge in plan.edges_of(definition) if edge[0] in looks and edge[1] in looks and edge[0] != edge[1]]
+    placed = layout.place(layout.drawable(list(looks), edges), edges, layout.positions(definition["nodes"]))
+    return drawing.svg(placed, looks, "Graph")
+
+
+@require_POST
+@staff_page("start")
+def restore(request: HttpRequest, pk: int, number: int) -> HttpResponse:
+    """Make a former version the draft; publishing it is another step."""
+    graph = graph_for(request, pk)
+    version = _version(graph, str(number))
+    if version is None:
+        raise Http404
+    try:
+        drafting.apply(
+            graph, drafting.draft_of(graph).revision, lambda _: editing.Edit(dict(version.definition), f"Restore version {number}"), caller_of(request)
+        )
+    except errors.StateManagerError as error:
+        messages.error(request, told(error))
+    else:
+        messages.success(request, f"The draft is version {number} now; nothing was published.")
+    return redirect("flow", pk)
+
+
+@require_POST
+@staff_page("start")
+def copy(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """A new graph in the same namespace: with what a conflicting form asked for, or with the draft as it is."""
+    graph, caller, asked = graph_for(request, pk), caller_of(request), request.POST
+    try:
+        revision = int(asked["revision"]) if asked.get("revision", "").isdigit() else 0
+        definition = drafting.at_revision(graph, revision) if asked.get("op") else drafting.draft_of(graph).definition
+        if asked.get("op"):
+            definition = edits.asked_for(asked, graph, caller)(definition).definition
+        made = drafting.begin(graph.namespace, publishing.free_name(graph.namespace, f"{graph.name}-copy"), caller, definition, f"Copy of {graph.name}")
+    except edits.Unfit as unfit:
+        return whole(request, Flow(caller, graph, asked, form=unfit.form), 422)
+    except errors.StateManagerError as error:
+        messages.error(request, told(error))
+        return redirect("flow", pk)
+    messages.success(request, f"This is {made.name}, a copy of {graph.name}.")
+    return redirect("flow", made.pk)
+
+
+@require_POST
+@staff_page()
+def check(request: HttpRequest, pk: int) -> HttpResponse:
+    """What is wrong with pasted JSON; nothing is changed."""
+    graph, caller = graph_for(request, pk), caller_of(request)
+    flow, text = Flow(caller, graph, {"view": "json"}), request.POST.get("json", "")
+    try:
+        wrong, warnings = found_in(graph, edits.parsed(text, flow.definition), caller)
+    except errors.StateManagerError as error:
+        return whole(request, flow, 422, text=text, said=str(error), listed=error.extra.get("errors", []))
+    return whole(request, flow, text=text, checked={"wrong": wrong, "warnings": warnings})
+
+
+@require_GET
+@staff_page()
+def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
+    """The draft as a file."""
+    graph = graph_for(request, pk)
+    definition = drafting.draft_of(graph).definition
+    made = {
+        "json": lambda: json.dumps({"name": graph.name, **definition}, ensure_ascii=False, indent=2),
+        "mmd": lambda: mermaid.mermaid(definition),
+        "svg": lambda: _picture(definition),
+        "template.json": lambda: json.dumps(graph_template.template_of(definition), ensure_ascii=False, indent=2),
+    }[form]()
+    kinds = {"mmd": "text/plain; charset=utf-8", "svg": "image/svg+xml"}
+    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in graph.name)[:100]
+    return HttpResponse(made, content_type=kinds.get(form, "application/json"), headers={"Content-Disposition": f'attachment; filename="{name}.{form}"'})

@@ -1,0 +1,186 @@
+// FlowView's picture for mouse and keys. Every change is a form post to the server, which answers with the parts that changed; nothing of the graph is kept here.
+"use strict";
+(() => {
+  const flow = document.getElementById("flow");
+  if (!flow) return;
+  const $ = (id) => document.getElementById(id);
+  const nodes = () => [...flow.querySelectorAll(".fl-graph .rm-node")];
+  const nodeOf = (name) => flow.querySelector(`.fl-graph .rm-node[data-node="${CSS.escape(name)}"]`);
+  const edges = () => [...flow.querySelectorAll(".fl-edge")];
+  const view = flow.classList.contains("fl-list") ? "list" : "picture";
+  let wanted = null, dirty = false, zoom = 1;
+  flow.classList.add("fl-scripted");
+
+  // --- talking to the server -----------------------------------------------------------------------------------------
+  const post = (values, focus) => {
+    if (!$("fl-tools")) return;
+    wanted = focus ?? null;
+    htmx.ajax("POST", flow.dataset.edit, { source: "#fl-tools", swap: "none", values });
+  };
+  const chosen = () => flow.querySelector(".fl-chosen")?.dataset.node || "";
+  const select = (name, focus) => {
+    nodes().forEach((node) => node.classList.toggle("fl-chosen", node.dataset.node === name));
+    wanted = focus ?? null;
+    const address = `${flow.dataset.page}?view=${view}&node=${encodeURIComponent(name)}`;
+    history.replaceState(null, "", address);
+    return htmx.ajax("GET", address, { source: "#flow", swap: "none" });
+  };
+  document.body.addEventListener("flow-changed", (event) => { if (wanted === "new") wanted = event.detail.node; });
+  document.addEventListener("htmx:configRequest", (event) => {
+    const form = event.target.closest?.("#fl-node, #fl-settings");
+    if (form && (form.dataset.show || form.querySelector(".fl-bad"))) event.detail.parameters.show = "1";
+    if (form) delete form.dataset.show;
+  });
+  const settle = () => {
+    const revision = $("fl-tools")?.elements.revision.value;
+    if (revision) flow.querySelectorAll('input[name="revision"]').forEach((input) => { input.value = revision; });
+    mark();
+    scale();
+    if ($("fl-said") && $("fl-live").textContent !== $("fl-said").textContent) $("fl-live").textContent = $("fl-said").textContent;
+    if (!wanted) return;
+    const target = wanted.startsWith("#") ? $(wanted.slice(1)) || flow.querySelector(wanted) : nodeOf(wanted);
+    if (target) { target.focus(); target.scrollIntoView({ block: "nearest", inline: "nearest" }); wanted = null; }
+  };
+  document.addEventListener("htmx:afterSettle", settle);
+  document.addEventListener("htmx:oobAfterSwap", settle);
+  document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) dirty = false; });
+  const away = (event) => {
+    const wrong = $("fl-wrong");
+    if (wrong) { wrong.hidden = false; wrong.textContent = event.detail.xhr?.status ? `That was refused (${event.detail.xhr.status}); nothing was changed.` : "The server can't be reached; nothing was changed. Try again."; }
+  };
+  document.addEventListener("htmx:sendError", away);
+  document.addEventListener("htmx:responseError", away);
+  flow.addEventListener("input", (event) => { if (event.target.closest("#fl-node, #fl-settings")) dirty = true; });
+  flow.addEventListener("change", (event) => {
+    const form = event.target.closest("#fl-node, #fl-settings");
+    if (form && /^(ref-|name-|unites)/.test(event.target.name)) form.dataset.show = "1";
+  }, true);
+  addEventListener("beforeunload", (event) => { if (dirty) event.preventDefault(); });
+
+  // --- what is wrong, and how large it is drawn -----------------------------------------------------------------------
+  const mark = () => {
+    const wrong = new Set(JSON.parse($("fl-problems")?.dataset.wrong || "[]"));
+    nodes().forEach((node) => { node.classList.toggle("fl-wrong", wrong.has(node.dataset.node)); if (!wrong.has(node.dataset.node)) node.classList.remove("rm-wrong"); });
+  };
+  const svg = () => flow.querySelector(".fl-graph");
+  const scale = () => {
+    const box = svg()?.viewBox.baseVal;
+    if (box) { svg().setAttribute("width", box.width * zoom); svg().setAttribute("height", box.height * zoom); }
+  };
+  const fit = () => { const box = svg()?.viewBox.baseVal, room = $("fl-canvas"); return box ? Math.min(1, (room.clientWidth - 4) / box.width, (room.clientHeight - 4) / box.height) : 1; };
+  flow.addEventListener("click", (event) => {
+    const how = event.target.closest("[data-zoom]")?.dataset.zoom;
+    if (!how) return;
+    zoom = { in: Math.min(3, zoom * 1.25), out: Math.max(0.1, zoom / 1.25), one: 1, fit: fit() }[how];
+    scale();
+  });
+
+  // --- the palette ----------------------------------------------------------------------------------------------------
+  const kinds = () => [...flow.querySelectorAll(".fl-kind")];
+  const search = () => {
+    const words = $("fl-search").value.toLowerCase().split(/\s+/);
+    kinds().forEach((kind) => { kind.hidden = !words.every((word) => kind.dataset.words.toLowerCase().includes(word)); });
+    flow.querySelectorAll(".fl-group").forEach((group) => { group.hidden = !group.querySelector(".fl-kind:not([hidden])"); });
+    $("fl-none").hidden = kinds().some((kind) => !kind.hidden);
+  };
+  $("fl-search")?.addEventListener("input", search);
+  $("fl-search")?.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    const first = kinds().find((kind) => !kind.hidden);
+    if (first) { $("fl-search").value = ""; search(); post({ kind: first.value, op: "add", node: chosen() }, "new"); }
+  });
+
+  // --- the mouse: choose, move, connect -------------------------------------------------------------------------------
+  const at = (event) => { const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg().getScreenCTM().inverse()); return [point.x, point.y]; };
+  const corner = (node) => { const box = node.querySelector("rect"); return [Number(box.getAttribute("x")), Number(box.getAttribute("y")), Number(box.getAttribute("width")), Number(box.getAttribute("height"))]; };
+  const curve = (x1, y1, x2, y2) => { const reach = x2 > x1 ? (x2 - x1) / 2 : Math.max(60, (x1 - x2) / 4); return `M${x1},${y1}C${x1 + reach},${y1} ${x2 - reach},${y2} ${x2},${y2}`; };
+  const redraw = (name, dx, dy) => edges().filter((edge) => edge.dataset.start === name || edge.dataset.end === name).forEach((edge) => {
+    const [a, b] = [nodeOf(edge.dataset.start), nodeOf(edge.dataset.end)].map(corner);
+    const [ax, ay] = edge.dataset.start === name ? [dx, dy] : [0, 0], [bx, by] = edge.dataset.end === name ? [dx, dy] : [0, 0];
+    edge.querySelectorAll("path").forEach((path) => path.setAttribute("d", curve(a[0] + a[2] + ax, a[1] + a[3] / 2 + ay, b[0] + bx, b[1] + b[3] / 2 + by)));
+  });
+  let drag = null, dragged = false;
+  const canvas = $("fl-canvas");
+  canvas?.addEventListener("dragstart", (event) => event.preventDefault());
+  canvas?.addEventListener("pointerdown", (event) => {
+    const node = event.target.closest(".rm-node");
+    dragged = false;
+    if (!node || event.button !== 0 || !$("fl-tools")) return;
+    drag = { node, from: at(event), wire: event.target.closest(".fl-port") ? document.createElementNS("http://www.w3.org/2000/svg", "path") : null };
+    if (drag.wire) { drag.wire.setAttribute("class", "fl-wire"); svg().append(drag.wire); }
+  });
+  addEventListener("pointermove", (event) => {
+    if (!drag) return;
+    const [x, y] = at(event), dx = x - drag.from[0], dy = y - drag.from[1];
+    if (!dragged && Math.hypot(dx, dy) < 4) return;
+    dragged = true;
+    if (!drag.wire) { drag.node.setAttribute("transform", `translate(${dx},${dy})`); redraw(drag.node.dataset.node, dx, dy); return; }
+    const [nx, ny, width, height] = corner(drag.node);
+    drag.wire.setAttribute("d", curve(nx + width, ny + height / 2, x, y));
+    const over = document.elementFromPoint(event.clientX, event.clientY)?.closest(".rm-node");
+    nodes().forEach((node) => node.classList.toggle("fl-target", node === over && node !== drag.node));
+  });
+  addEventListener("pointerup", (event) => {
+    if (!drag) return;
+    const { node, wire, from } = drag, [x, y] = at(event), [nx, ny] = corner(node);
+    drag = null;
+    wire?.remove();
+    nodes().forEach((each) => each.classList.remove("fl-target"));
+    if (!dragged) return;
+    if (!wire) { post({ op: "move", node: node.dataset.node, x: nx + x - from[0], y: ny + y - from[1] }); return; }
+    const over = document.elementFromPoint(event.clientX, event.clientY)?.closest(".rm-node");
+    if (over && over !== node) post({ op: "connect", start: node.dataset.node, end: over.dataset.node });
+  });
+  addEventListener("pointercancel", () => { drag?.wire?.remove(); drag?.node.removeAttribute("transform"); drag = null; });
+  flow.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const node = event.target.closest(".fl-graph .rm-node"), edge = event.target.closest(".fl-edge"), go = event.target.closest("[data-go]");
+    if (dragged && (node || edge)) { event.preventDefault(); dragged = false; return; }
+    if (node) { event.preventDefault(); select(node.dataset.node); }
+    else if (edge) { event.preventDefault(); nodes().forEach((each) => each.classList.remove("fl-chosen")); htmx.ajax("GET", edge.getAttribute("href"), { source: "#flow", swap: "none" }); history.replaceState(null, "", edge.getAttribute("href")); }
+    else if (go && svg()) { event.preventDefault(); nodeOf(go.dataset.go)?.scrollIntoView({ block: "nearest", inline: "nearest" }); select(go.dataset.go, "#fl-inspector h2"); }
+  });
+
+  // --- keys -----------------------------------------------------------------------------------------------------------
+  const step = (node, key) => {
+    const name = node.dataset.node, [x, y] = corner(node);
+    const ends = key === "ArrowRight" ? edges().filter((edge) => edge.dataset.start === name).map((edge) => edge.dataset.end)
+      : key === "ArrowLeft" ? edges().filter((edge) => edge.dataset.end === name).map((edge) => edge.dataset.start) : null;
+    const near = ends ? ends.map(nodeOf) : nodes().filter((each) => (key === "ArrowDown" ? corner(each)[1] > y : corner(each)[1] < y));
+    const far = (each) => { const [ex, ey] = corner(each); return Math.abs(ey - y) + (ends ? 0 : 3 * Math.abs(ex - x)); };
+    return near.sort((a, b) => far(a) - far(b))[0];
+  };
+  const MOVES = { ArrowLeft: [-22, 0], ArrowRight: [22, 0], ArrowUp: [0, -22], ArrowDown: [0, 22] };
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, textarea, select"), node = event.target.closest?.(".fl-graph .rm-node"), ctrl = event.ctrlKey || event.metaKey;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (ctrl && key === "s" && $("fl-tools")) { event.preventDefault(); event.target.closest("form")?.requestSubmit(); return; }
+    if (ctrl && !typing && key === "z") { event.preventDefault(); post({ op: event.shiftKey ? "redo" : "undo" }, node?.dataset.node); return; }
+    if (ctrl && !typing && key === "d" && (node || chosen())) { event.preventDefault(); post({ op: "duplicate", node: node?.dataset.node || chosen() }, "new"); return; }
+    if (!node || ctrl) return;
+    const name = node.dataset.node;
+    if (MOVES[key]) {
+      event.preventDefault();
+      if (!event.altKey) { const next = step(node, key); next?.focus(); next?.scrollIntoView({ block: "nearest", inline: "nearest" }); return; }
+      const [x, y] = corner(node);
+      post({ op: "move", node: name, x: x + MOVES[key][0], y: y + MOVES[key][1] }, name);
+    } else if (key === "n") { event.preventDefault(); select(name).then(() => { $("fl-search").closest("details").open = true; $("fl-search").focus(); }); }
+    else if (key === "e") { event.preventDefault(); select(name, "#fl-end"); }
+    else if (key === "Enter" || key === " ") { event.preventDefault(); select(name, "#fl-inspector h2"); }
+    else if (key === "Delete" || key === "Backspace") { event.preventDefault(); post({ op: "delete", node: name }, "new"); }
+  });
+  document.addEventListener("copy", (event) => {
+    if (String(getSelection()) || event.target.closest?.("input, textarea") || !$("fl-copied") || !chosen()) return;
+    event.preventDefault();
+    event.clipboardData.setData("text/plain", $("fl-copied").textContent);
+  });
+  document.addEventListener("paste", (event) => {
+    const text = event.clipboardData.getData("text/plain");
+    if (event.target.closest?.("input, textarea") || !svg() && !$("fl-picture") || !text.trim().startsWith("{")) return;
+    event.preventDefault();
+    post({ op: "paste", json: text }, "new");
+  });
+  zoom = svg() ? Math.max(0.5, fit()) : 1;
+  settle();
+})();
