@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"graphs": {"runs", "statemanager", "tests"}, "runs": {"statemanager", "tests"}, "statemanager": {"tests"}}
 LAYERS = [
-    {"statuses", "paths", "sql", "tally", "redacting", "keeping", "run_state", "connecting", "failpoints"},
+    {"statuses", "paths", "sql", "tally", "redacting", "previewing", "keeping", "run_state", "connecting", "failpoints"},
     {"querysets", "models", "trace_models", "checkpoint_models", "operation_models", "template_models", "work", "ledger", "auditing"},
     {"advancing", "joining", "queueing", "context", "lanes", "claiming", "storing", "finishing", "reporting", "executing"},
     {

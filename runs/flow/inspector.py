@@ -54,10 +54,11 @@ class NodeForm(forms.Form):
             field = _literal(name, schema, None if referred else given)
             field.label = f"{field.label}{' *' if needed else ''}"
             self.fields[f"in-{name}"] = field
+        if not self.offers and not referred and f"in-{name}" in self.fields:
+            return
         adds = schema.get("type") == "array" and isinstance(given, list)
         choices = self._choices(schema.get("items", {}) if schema.get("type") == "array" else schema, "" if adds else referred)
-        title = schema.get("title") if f"in-{name}" in self.fields else None
-        label = f"{title or name.replace('_', ' ').capitalize()}{' *' if needed else ''} {'– add' if adds else 'from'}"
+        label = f"{schema.get('title') or name.replace('_', ' ').capitalize()}{' *' if needed else ''} {'– add' if adds else 'from'}"
         self.fields[f"ref-{name}"] = forms.ChoiceField(choices=choices, required=False, label=label, initial="" if adds else referred)
 
     def _choices(self, wanted: Mapping[str, Any], chosen: str) -> list[Any]:
@@ -100,8 +101,10 @@ class NodeForm(forms.Form):
         }  # fmt: skip
 
     @property
-    def input_fields(self) -> Sequence[Any]:
-        return [self[name] for name in self.fields if name.startswith(("in-", "ref-")) or name == "extra"]
+    def input_fields(self) -> Sequence[tuple[Any, Any]]:
+        """For each input the field of its value and that of its reference; one of the two may be missing."""
+        pairs = [(f"in-{name}", f"ref-{name}") for name in self.known] + [("extra", "")]
+        return [(self[value] if value in self.fields else None, self[ref] if ref in self.fields else None) for value, ref in pairs if {value, ref} & set(self.fields)]
 
     @property
     def running_fields(self) -> Sequence[Any]:

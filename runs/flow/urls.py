@@ -3,7 +3,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from runs.flow import home, pages, running, versions
+from runs.flow import datasets, home, pages, running, versions
 
 
 class Export(StringConverter):
@@ -16,6 +16,10 @@ urlpatterns = [
     path("flow/", home.home, name="flow_home"),
     path("flow/new/", home.new_graph, name="flow_new"),
     path("flow/examples/<slug:name>/", home.start_example, name="flow_example"),
+    path("flow/datasets/", datasets.dataset_list, name="flow_datasets"),
+    path("flow/datasets/<int:pk>/", datasets.dataset_page, name="flow_dataset"),
+    path("flow/datasets/<int:pk>/delete", datasets.delete_dataset, name="flow_dataset_delete"),
+    path("run-manager/run/<int:pk>/files/<int:artifact>/", datasets.run_file, name="run_file"),
     path(GRAPH, pages.flow_page, name="flow"),
     path(f"{GRAPH}edit", pages.edit, name="flow_edit"),
     path(f"{GRAPH}problems", pages.problems, name="flow_problems"),

@@ -60,6 +60,17 @@ def visible(text: str) -> str:
 
 
 @register.filter
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@register.filter
+def is_plain(value: Any) -> bool:
+    """Whether a value is shown as it is; lists and objects are shown as JSON."""
+    return isinstance(value, str | int | float)
+
+
+@register.filter
 def words(text: str) -> list[str]:
     return text.split()
 

@@ -2,12 +2,46 @@
 
 import csv
 import io
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from runs.models import Run
+from tests.clusters import supervised
+
 pytestmark = [pytest.mark.cluster]
-HOME = "/admin/flow/"
+HOME, DATASETS = "/admin/flow/", "/admin/flow/datasets/"
+ORDERS = [{"order": number, "customer": f"customer {number % 7}", "total": number * 3 % 100} for number in range(1, 201)]
+WHERE = "row.total > 50"
+
+
+@pytest.fixture
+def cluster(site: str) -> Iterator[None]:
+    with supervised():
+        yield
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    path = tmp_path / "orders.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ORDERS[0])
+        writer.writeheader()
+        writer.writerows(ORDERS)
+    return path
+
+
+def uploaded(page: Page, orders: Path) -> None:
+    page.goto(DATASETS)
+    page.select_option("#id_namespace", label="shop")
+    page.fill("#id_name", "shop orders")
+    page.set_input_files("#id_upload", str(orders))
+    page.click("#fl-upload button")
+    expect(page.locator("h1")).to_contain_text("shop orders")
+    expect(page.locator(".fl-rows tbody tr")).to_have_count(50)
 
 
 def begun(page: Page, name: str) -> None:
@@ -19,29 +53,78 @@ def begun(page: Page, name: str) -> None:
     expect(page.locator("h1")).to_contain_text(name)
 
 
-def test_look(open_as):
+def drawn(page: Page, count: int) -> None:
+    expect(page.locator(".fl-graph .rm-node")).to_have_count(count)
+
+
+def filled(page: Page, node: str, **values: str) -> None:
+    page.click(f".fl-graph .rm-node[data-node={node}] text >> nth=0")
+    expect(page.locator("#fl-inspector h2")).to_have_text(node)
+    for name, value in values.items():
+        with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+            page.fill(f"#id_in-{name}", value)
+            page.keyboard.press("Tab")
+
+
+def pulled(page: Page, start: str, end: str) -> None:
+    """Drag from a node's port to another node."""
+    page.locator(f".rm-node[data-node={start}]").scroll_into_view_if_needed()
+    port, target = (page.locator(f".rm-node[data-node={node}] {part}").bounding_box() for node, part in ((start, ".fl-port"), (end, "rect")))
+    assert port and target
+    page.mouse.move(port["x"] + port["width"] / 2, port["y"] + port["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(target["x"] + 30, target["y"] + 20, steps=5)
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        page.mouse.up()
+
+
+def watched(page: Page) -> Run:
+    """The run page until the run is over; it comes by itself."""
+    expect(page.locator("#rm-head .rm-badge").first).to_contain_text("completed", timeout=40_000)
+    return Run.objects.get(pk=int(page.url.rstrip("/").rpartition("/")[2]))
+
+
+def compared(page: Page, tmp_path: Path) -> None:
+    """The zip that the run made holds just the rows of the dataset that the filter keeps."""
+    page.click("#rm-now a:has-text('export.zip') >> nth=0")
+    expect(page.locator("h1")).to_contain_text("export.zip")
+    with page.expect_download() as download:
+        page.click("text=Download export.zip")
+    download.value.save_as(tmp_path / "export.zip")
+    with zipfile.ZipFile(tmp_path / "export.zip") as archive:
+        rows = list(csv.DictReader(io.StringIO(archive.read("large.csv").decode())))
+        customers = list(csv.DictReader(io.StringIO(archive.read("customers.csv").decode())))
+    assert rows == [{key: str(value) for key, value in row.items()} for row in ORDERS if row["total"] > 50]
+    assert {row["customer"]: int(row["orders"]) for row in customers} == {f"customer {at}": len([1 for row in ORDERS if row["order"] % 7 == at]) for at in range(7)}
+    page.click("text=large.csv")
+    expect(page.locator(".fl-rows tbody tr")).to_have_count(50)
+
+
+def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
     page = open_as()
-    page.goto(HOME)
-    page.screenshot(path="/tmp/f0.png", full_page=True)
-    begun(page, "first")
-    page.screenshot(path="/tmp/f1.png")
-    page.click(".fl-kind:has-text('dataset.read')")
-    expect(page.locator(".rm-node")).to_have_count(1)
-    page.click(".fl-kind:has-text('rows.filter')")
-    expect(page.locator(".rm-node")).to_have_count(2)
-    page.click(".fl-kind:has-text('table.export')")
-    expect(page.locator(".rm-node")).to_have_count(3)
-    page.wait_for_timeout(1000)
-    page.screenshot(path="/tmp/f2.png")
-    page.click(".rm-node[data-node=read]")
-    page.wait_for_timeout(500)
-    page.fill("#id_in-table", "orders")
-    page.keyboard.press("Tab")
-    page.wait_for_timeout(1200)
-    page.screenshot(path="/tmp/f3.png", full_page=True)
-    page.click(".rm-tabs >> text=List")
-    page.screenshot(path="/tmp/f4.png", full_page=True)
-    page.click(".rm-tabs >> text=JSON")
-    page.screenshot(path="/tmp/f5.png", full_page=True)
-    page.goto(page.url.split("?")[0] + "run/")
-    page.screenshot(path="/tmp/f6.png", full_page=True)
+    uploaded(page, orders)
+    begun(page, "export")
+    for count, kind in enumerate(("dataset.read", "rows.filter", "table.export", "zip"), start=1):
+        page.click(f".fl-kind:has(strong:text-is('{kind}'))")
+        drawn(page, count)
+    filled(page, "read", table="orders")
+    page.click(".fl-kind:has(strong:text-is('rows.aggregate'))")
+    page.click(".fl-kind:has(strong:text-is('table.export'))")
+    drawn(page, 6)
+    pulled(page, "export_2", "zip")
+    filled(page, "filter", where=WHERE)
+    filled(page, "export", name="large.csv")
+    filled(page, "export_2", name="customers.csv")
+    filled(page, "aggregate", by='["customer"]', measures='{"orders": {"function": "count", "column": ""}}')
+    expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
+    page.screenshot(path="/tmp/m1.png", full_page=True)
+    page.click("text=Run…")
+    page.select_option("#id_dataset", label="shop/shop orders")
+    page.screenshot(path="/tmp/m2.png", full_page=True)
+    page.dblclick("button:text-is('Run')")
+    run = watched(page)
+    page.screenshot(path="/tmp/m3.png", full_page=True)
+    assert Run.objects.filter(graph=run.graph).count() == 1, "a double click makes one run"
+    assert run.version is not None and run.version.number == 1
+    compared(page, tmp_path)
+    page.screenshot(path="/tmp/m4.png", full_page=True)

@@ -17,6 +17,10 @@
     wanted = focus ?? null;
     htmx.ajax("POST", flow.dataset.edit, { source: "#fl-tools", swap: "none", values });
   };
+  $("fl-tools")?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    post(event.submitter.name === "kind" ? { op: "add", kind: event.submitter.value } : { op: event.submitter.value });
+  });
   const chosen = () => flow.querySelector(".fl-chosen")?.dataset.node || "";
   const select = (name, focus) => {
     nodes().forEach((node) => node.classList.toggle("fl-chosen", node.dataset.node === name));
@@ -88,7 +92,7 @@
     if (event.key !== "Enter") return;
     event.preventDefault();
     const first = kinds().find((kind) => !kind.hidden);
-    if (first) { $("fl-search").value = ""; search(); post({ kind: first.value, op: "add", node: chosen() }, "new"); }
+    if (first) { $("fl-search").value = ""; search(); post({ op: "add", kind: first.value }, "new"); }
   });
 
   // --- the mouse: choose, move, connect -------------------------------------------------------------------------------
