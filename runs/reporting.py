@@ -119,9 +119,15 @@ def silent(name: str, seconds: float) -> bool:
     return not sql.run(f"SELECT 1 FROM runs_cluster WHERE name = %s AND seen_at > {sql.later('%s')}", [name, -seconds])
 
 
+def answered(name: str) -> bool:
+    """Whether a cluster answered a pulse since it was started."""
+    return bool(sql.run("SELECT 1 FROM runs_cluster WHERE name = %s AND seen_at > started_at", [name]))
+
+
 def register(name: str, host: str, workers: int) -> None:
     """Note a starting cluster."""
     from runs.models import Cluster
 
-    values = {"host": host, "pid": os.getpid(), "workers": workers, "started_at": timezone.now(), "seen_at": timezone.now(), "stopping": False}
+    now = timezone.now()
+    values = {"host": host, "pid": os.getpid(), "workers": workers, "started_at": now, "seen_at": now, "stopping": False}
     Cluster.objects.update_or_create(name=name, defaults=values)

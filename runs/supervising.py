@@ -103,8 +103,9 @@ class Supervisor:
     def _stuck(self) -> str:
         """Why the cluster must be replaced; "" while it answers."""
         patience = MISSED_PULSES * settings.PULSE_SECONDS
-        if monotonic() - self._started < max(START_SECONDS, patience):
-            return ""
+        running = monotonic() - self._started
+        if running < patience or (running < START_SECONDS and not reporting.answered(self.name)):
+            return ""  # it may still be starting; one that answered once has no excuse
         return f"no sign of life for {patience:g} s" if reporting.silent(self.name, patience) else ""
 
     def _replace(self) -> None:
