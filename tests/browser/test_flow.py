@@ -128,3 +128,132 @@ def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, 
     assert run.version is not None and run.version.number == 1
     compared(page, tmp_path)
     page.screenshot(path="/tmp/m4.png", full_page=True)
+
+
+def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
+    page = open_as()
+    uploaded(page, orders)
+    begun(page, "keys")
+
+    def added(kind: str, count: int) -> None:
+        """With the focus in the search field: the first node that fits is added, and has the focus."""
+        expect(page.locator("#fl-search")).to_be_focused()
+        page.keyboard.type(kind)
+        page.keyboard.press("Enter")
+        drawn(page, count)
+        expect(page.locator(".fl-graph .fl-chosen")).to_be_focused()
+
+    def typed(name: str, text: str) -> None:
+        """Tab to a field of the form, and write."""
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id") == f"id_in-{name}":
+                break
+        with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+            page.keyboard.type(text)
+            page.keyboard.press("Tab")
+
+    def opened(node: str) -> None:
+        page.keyboard.press("Enter")
+        expect(page.locator("#fl-inspector h2")).to_have_text(node)
+        expect(page.locator("#fl-inspector h2")).to_be_focused()
+
+    def at(node: str) -> None:
+        expect(page.locator(f".fl-graph .rm-node[data-node={node}]")).to_be_focused()
+
+    page.locator("#fl-search").focus()  # where a reader of the page arrives with Tab
+    added("dataset.read", 1)
+    opened("read")
+    typed("table", "orders")
+    page.locator(".rm-node[data-node=read]").focus()
+    page.keyboard.press("n")
+    added("rows.filter", 2)
+    opened("filter")
+    typed("where", WHERE)
+    page.locator(".rm-node[data-node=filter]").focus()
+    page.keyboard.press("n")
+    added("table.export", 3)
+    opened("export")
+    typed("name", "large.csv")
+    page.locator(".rm-node[data-node=export]").focus()
+    page.keyboard.press("n")
+    added("zip", 4)
+    for node in ("export", "filter", "read"):
+        page.keyboard.press("ArrowLeft")
+        at(node)
+    page.keyboard.press("n")
+    added("aggregate", 5)
+    opened("aggregate")
+    typed("by", '["customer"]')
+    typed("measures", '{"orders": {"function": "count", "column": ""}}')
+    page.locator(".rm-node[data-node=aggregate]").focus()
+    page.keyboard.press("n")
+    added("table.export", 6)
+    page.keyboard.press("Delete")
+    drawn(page, 5)
+    page.keyboard.press("Control+z")
+    drawn(page, 6)
+    page.locator(".rm-node[data-node=export_2]").focus()
+    page.keyboard.press("e")
+    expect(page.locator("#fl-end")).to_be_focused()
+    page.keyboard.type("zip")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator('.fl-edge[data-start="export_2"][data-end="zip"]')).to_have_count(1)
+    page.locator(".rm-node[data-node=export_2]").focus()
+    page.keyboard.press("Alt+ArrowDown")
+    at("export_2")
+    opened("export_2")
+    typed("name", "customers.csv")
+    expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
+    page.locator("text=Run…").focus()
+    page.keyboard.press("Enter")
+    page.locator("#id_dataset").focus()
+    page.keyboard.type("shop")
+    page.locator("button:text-is('Run')").focus()
+    page.keyboard.press("Enter")
+    watched(page)
+    compared(page, tmp_path)
+
+
+def test_the_export_graph_without_javascript(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
+    page = open_as(scripts=False)
+    uploaded(page, orders)
+    begun(page, "plain")
+    page.click(".rm-tabs >> text=List")
+
+    def added(kind: str) -> None:
+        page.click(f".fl-kind:has(strong:text-is('{kind}'))")
+
+    def given(node: str, **values: str) -> None:
+        page.click(f"#fl-list th[scope=row] a:text-is('{node}')")
+        for name, value in values.items():
+            page.fill(f"#id_in-{name}", value)
+        page.click("#fl-node button:text-is('Save')")
+
+    for kind in ("dataset.read", "rows.filter", "table.export", "zip"):
+        added(kind)
+    given("read", table="orders")
+    added("rows.aggregate")
+    added("table.export")
+    given("filter", where=WHERE)
+    given("export", name="large.csv")
+    given("export_2", name="customers.csv")
+    given("aggregate", by='["customer"]', measures='{"orders": {"function": "count", "column": ""}}')
+    page.locator("#fl-list select[name=start]").select_option("export_2")
+    page.locator("#fl-list select[name=end]").select_option("zip")
+    page.click("#fl-list button:text-is('Connect')")
+    expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
+    page.click("text=Publish…")
+    page.fill("#id_note", "by hand")
+    page.click("text=Publish version 1")
+    page.click("text=Run…")
+    page.select_option("#id_dataset", label="shop/shop orders")
+    page.click("button:text-is('Run')")
+    for _ in range(100):
+        if "completed" in page.locator("#rm-head .rm-badge").first.inner_text():
+            break
+        page.wait_for_timeout(300)
+        page.reload()
+    watched(page)
+    compared(page, tmp_path)

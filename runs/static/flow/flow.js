@@ -8,13 +8,14 @@
   const nodeOf = (name) => flow.querySelector(`.fl-graph .rm-node[data-node="${CSS.escape(name)}"]`);
   const edges = () => [...flow.querySelectorAll(".fl-edge")];
   const view = flow.classList.contains("fl-list") ? "list" : "picture";
-  let wanted = null, dirty = false, zoom = 1;
+  const wanted = [];  // where the focus goes after each request that is under way; they are answered in turn
+  let added = "", dirty = false, zoom = 1;
   flow.classList.add("fl-scripted");
 
   // --- talking to the server -----------------------------------------------------------------------------------------
   const post = (values, focus) => {
     if (!$("fl-tools")) return;
-    wanted = focus ?? null;
+    wanted.push(focus);
     htmx.ajax("POST", flow.dataset.edit, { source: "#fl-tools", swap: "none", values });
   };
   $("fl-tools")?.addEventListener("submit", (event) => {
@@ -24,12 +25,12 @@
   const chosen = () => flow.querySelector(".fl-chosen")?.dataset.node || "";
   const select = (name, focus) => {
     nodes().forEach((node) => node.classList.toggle("fl-chosen", node.dataset.node === name));
-    wanted = focus ?? null;
+    wanted.push(focus);
     const address = `${flow.dataset.page}?view=${view}&node=${encodeURIComponent(name)}`;
     history.replaceState(null, "", address);
-    return htmx.ajax("GET", address, { source: "#flow", swap: "none" });
+    htmx.ajax("GET", address, { source: "#flow", swap: "none" });
   };
-  document.body.addEventListener("flow-changed", (event) => { if (wanted === "new") wanted = event.detail.node; });
+  document.body.addEventListener("flow-changed", (event) => { added = event.detail.node; });
   document.addEventListener("htmx:configRequest", (event) => {
     const form = event.target.closest?.("#fl-node, #fl-settings");
     if (form && (form.dataset.show || form.querySelector(".fl-bad"))) event.detail.parameters.show = "1";
@@ -41,13 +42,16 @@
     mark();
     scale();
     if ($("fl-said") && $("fl-live").textContent !== $("fl-said").textContent) $("fl-live").textContent = $("fl-said").textContent;
-    if (!wanted) return;
-    const target = wanted.startsWith("#") ? $(wanted.slice(1)) || flow.querySelector(wanted) : nodeOf(wanted);
-    if (target) { target.focus(); target.scrollIntoView({ block: "nearest", inline: "nearest" }); wanted = null; }
+  };
+  const refocus = (asked) => {
+    const name = asked === "new" ? added : asked;
+    const target = name && (name.startsWith("#") ? flow.querySelector(name) : nodeOf(name));
+    target?.focus();
+    target?.scrollIntoView({ block: "nearest", inline: "nearest" });
   };
   document.addEventListener("htmx:afterSettle", settle);
   document.addEventListener("htmx:oobAfterSwap", settle);
-  document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) dirty = false; });
+  document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) dirty = false; if (["flow", "fl-tools"].includes(event.detail.elt.id)) refocus(wanted.shift()); });
   const away = (event) => {
     const wrong = $("fl-wrong");
     if (wrong) { wrong.hidden = false; wrong.textContent = event.detail.xhr?.status ? `That was refused (${event.detail.xhr.status}); nothing was changed.` : "The server can't be reached; nothing was changed. Try again."; }
@@ -142,7 +146,7 @@
     const node = event.target.closest(".fl-graph .rm-node"), edge = event.target.closest(".fl-edge"), go = event.target.closest("[data-go]");
     if (dragged && (node || edge)) { event.preventDefault(); dragged = false; return; }
     if (node) { event.preventDefault(); select(node.dataset.node); }
-    else if (edge) { event.preventDefault(); nodes().forEach((each) => each.classList.remove("fl-chosen")); htmx.ajax("GET", edge.getAttribute("href"), { source: "#flow", swap: "none" }); history.replaceState(null, "", edge.getAttribute("href")); }
+    else if (edge) { event.preventDefault(); nodes().forEach((each) => each.classList.remove("fl-chosen")); wanted.push(null); htmx.ajax("GET", edge.getAttribute("href"), { source: "#flow", swap: "none" }); history.replaceState(null, "", edge.getAttribute("href")); }
     else if (go && svg()) { event.preventDefault(); nodeOf(go.dataset.go)?.scrollIntoView({ block: "nearest", inline: "nearest" }); select(go.dataset.go, "#fl-inspector h2"); }
   });
 
@@ -169,7 +173,7 @@
       if (!event.altKey) { const next = step(node, key); next?.focus(); next?.scrollIntoView({ block: "nearest", inline: "nearest" }); return; }
       const [x, y] = corner(node);
       post({ op: "move", node: name, x: x + MOVES[key][0], y: y + MOVES[key][1] }, name);
-    } else if (key === "n") { event.preventDefault(); select(name).then(() => { $("fl-search").closest("details").open = true; $("fl-search").focus(); }); }
+    } else if (key === "n") { event.preventDefault(); $("fl-search").closest("details").open = true; select(name, "#fl-search"); $("fl-search").focus(); }
     else if (key === "e") { event.preventDefault(); select(name, "#fl-end"); }
     else if (key === "Enter" || key === " ") { event.preventDefault(); select(name, "#fl-inspector h2"); }
     else if (key === "Delete" || key === "Backspace") { event.preventDefault(); post({ op: "delete", node: name }, "new"); }
