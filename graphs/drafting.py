@@ -86,12 +86,24 @@ def apply(graph: Graph, base: int, edit: Change, caller: Caller, choose: str = "
 
 def checked(definition: Any) -> dict[str, Any]:
     """The definition, if it can be drawn. Raises Malformed listing why not."""
+    publishing.storable(definition)
     found = validation.shape_problems(definition)
     if found:
         said = publishing.summary(found[:5])
         raise errors.Malformed(f"This is no graph: {said}", errors=[problem.as_json() for problem in found])
-    publishing.storable(definition)
     return dict(definition)
+
+
+@transaction.atomic
+def replace(graph: Graph, base: int, edit: editing.Edit, caller: Caller) -> Draft:
+    """Put another definition in place of the draft at revision `base`. Raises PreconditionFailed when somebody was faster."""
+    caller.require("start", graph.namespace_id)
+    graph = publishing.locked(graph)
+    now = draft_of(graph)
+    if now.revision != base:
+        raise errors.PreconditionFailed(f"The draft is at revision {now.revision} now; revision {base} was looked at.")
+    checked(edit.definition)
+    return _add(graph, now, edit, caller)
 
 
 def _add(graph: Graph, now: Draft, made: editing.Edit, caller: Caller, back_to: int | None = None, redo: bool = False) -> Draft:

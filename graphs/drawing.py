@@ -4,8 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from typing import Any
 from urllib.parse import quote, urlencode
 
+from graphs import layout as layouts
+from graphs import plan
 from graphs.layout import HEIGHT, WIDTH, Layout, Point
 
 COLOURS = {"done": "#2e7d32", "failed": "#c62828", "running": "#1565c0", "waiting": "#616161"}
@@ -32,6 +35,20 @@ def svg(layout: Layout, looks: Mapping[str, Look], title: str) -> str:
     parts += [f'<path d="{curve(points)}" fill="none" stroke="#9e9e9e" stroke-width="1.5"/>' for points in layout.edges.values()]
     parts += [_box(layout.nodes[node], look) for node, look in looks.items()]
     return "\n".join([*parts, "</svg>\n"])
+
+
+def of_definition(definition: Mapping[str, Any], title: str) -> str:
+    """The picture of a definition by itself, circles and loose ends included."""
+    looks = {node["id"]: Look(node.get("label") or node["id"], node["kind"]) for node in definition["nodes"]}
+    return svg(placed(definition), looks, title)
+
+
+def placed(definition: Mapping[str, Any]) -> Layout:
+    """Where a definition's nodes stand, those that were moved by hand where they were put."""
+    ids = [node["id"] for node in definition["nodes"]]
+    known = set(ids)
+    edges = list(dict.fromkeys(edge for edge in plan.edges_of(definition) if edge[0] in known and edge[1] in known and edge[0] != edge[1]))
+    return layouts.place(layouts.drawable(ids, edges), edges, layouts.positions(definition["nodes"]))
 
 
 def inline(layout: Layout, looks: Mapping[str, Look], title: str, link: str) -> str:

@@ -37,6 +37,18 @@ class Conflict(StateManagerError):
     status = 409
 
 
+class PreconditionFailed(StateManagerError):
+    """Somebody else changed it meanwhile."""
+
+    status = 412
+
+
+class PreconditionRequired(StateManagerError):
+    """A change must say what it is a change of."""
+
+    status = 428
+
+
 class TooLarge(StateManagerError):
     """A payload or file over its limit."""
 

@@ -78,6 +78,14 @@ def words(name: str) -> list[str]:
     return [word.strip() for word in text(name).split(",") if word.strip()]
 
 
+def pairs(name: str) -> dict[str, str]:
+    """name=value pairs, separated by commas."""
+    found = [word.partition("=") for word in words(name)]
+    if wrong := [key for key, equals, value in found if not (key and equals and value)]:
+        raise ImproperlyConfigured(f"{name} holds name=value pairs, separated by commas; {wrong[0]!r} is none.")
+    return {key.strip(): value.strip() for key, _, value in found}
+
+
 def fernet_keys(name: str) -> list[str]:
     """A comma-separated list of keys for `cryptography.fernet`: 32 bytes each, in URL-safe base64."""
     for at, key in enumerate(words(name), 1):

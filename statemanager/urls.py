@@ -10,7 +10,7 @@ from django.views import defaults
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from graphs.api import errors, tokens, views
+from graphs.api import drafts, errors, tokens, views
 from graphs.api.v0 import views as v0
 from runs.api import looking, manager, operations, reruns, snapshots, templates
 from runs.api import views as runs
@@ -35,6 +35,10 @@ urlpatterns = [
     path("graphs", views.GraphsView.as_view()),
     path("graphs/<str:graph_id>", runs.GraphWithRunsView.as_view()),
     path("graphs/<str:graph_id>/validate", views.ValidateView.as_view()),
+    path("graphs/<str:graph_id>/draft", drafts.DraftView.as_view()),
+    path("graphs/<str:graph_id>/draft/publish", drafts.PublishDraftView.as_view()),
+    path("graphs/<str:graph_id>/graph.mmd", drafts.MermaidView.as_view()),
+    path("graphs/<str:graph_id>/graph.svg", drafts.GraphPictureView.as_view()),
     path("graphs/<str:graph_id>/run", runs.RunGraphView.as_view()),
     path("graphs/<str:graph_id>/runs", runs.RunsOfGraphView.as_view()),
     path("datasets", views.DatasetsView.as_view()),

@@ -33,7 +33,7 @@ LAYERS = [
     {"operations"},
     {"carrying", "comparing", "verifying", "overview", "retaining"},
     {"tasks", "gallery", "supervising", "picture", "checkpoints", "decoding", "doctoring", "backups"},
-    {"api", "manager", "flow", "admin", "management"},
+    {"nodes", "langgraph_example", "api", "manager", "flow", "admin", "management"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

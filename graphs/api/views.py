@@ -8,7 +8,7 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import datasets, errors, publishing
+from graphs import advising, datasets, errors, publishing, validation
 from graphs.api.base import View
 from graphs.api.finding import dataset_of, graph_of, namespace_for, number
 from graphs.api.shapes import (
@@ -97,8 +97,10 @@ class ValidateView(View):
     def post(self, request: Request, graph_id: str) -> Response:
         """Every problem of the definition in the body, or of the graph's current one without a body."""
         graph = graph_of(self.caller, graph_id)
-        found = publishing.check(graph.namespace.name, request.data or (graph.current and graph.current.definition), self.caller)
-        return Response({"valid": not found, "errors": [problem.as_json() for problem in found], "warnings": []})
+        definition: Any = request.data or (graph.current and graph.current.definition)
+        found = publishing.check(graph.namespace.name, definition, self.caller)
+        warnings = [] if validation.shape_problems(definition) else advising.warnings(definition)
+        return Response({"valid": not found, "errors": [problem.as_json() for problem in found], "warnings": [problem.as_json() for problem in warnings]})
 
 
 class DatasetsView(View):

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import socket
 import ssl
+import time
 from contextlib import closing
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin, urlsplit
@@ -18,10 +19,14 @@ from django.core.mail import EmailMessage
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from graphs.nodes.base import Context, NodeFailed, node
+from graphs import expressions
+from graphs.nodes.base import Context, NodeFailed, RunAgain, node
 
 MAX_BODY = 1 * 2**20
 MAX_REDIRECTS = 5
+Condition = Annotated[
+    str, Field(description="A CEL expression over `status`, `headers` and `body`", json_schema_extra={"format": "cel"}, max_length=expressions.MAX_LENGTH)
+]
 
 
 class HttpOutput(TypedDict):
@@ -86,8 +91,31 @@ def http_request(
     body: Any = None,
     timeout: Annotated[float, Field(gt=0, le=300)] = 30,
     fail_on_error: bool = True,
+    until: Condition = "",
+    every: Annotated[float, Field(ge=1, le=86400)] = 10,
+    patience: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600,
 ) -> HttpOutput:
-    """Make a request; a JSON answer comes as a value, any other as text. The Idempotency-Key header is the same for all attempts."""
+    """Make a request; a JSON answer comes as a value, any other as text. The Idempotency-Key header is the same for all attempts.
+
+    With `until`, such as `body.status == "done"`, it asks again every so many seconds until that holds, and fails when patience (seconds) is over.
+    """
+    began = ctx.once("began", None, time.time) if until else 0.0
+    answer = _request(ctx, url, method, headers, body, timeout, fail_on_error)
+    if until and not _holds(until, answer):
+        if time.time() - began > patience:
+            raise NodeFailed(f"{until!r} did not become true within {patience:g} s")
+        raise RunAgain(every)
+    return answer
+
+
+def _holds(until: str, answer: HttpOutput) -> bool:
+    try:
+        return expressions.compiled(until).is_true(status=answer["status"], headers=answer["headers"], body=answer["body"])
+    except (expressions.BadExpression, expressions.EvaluationFailed) as error:
+        raise NodeFailed(f"until: {error}") from None
+
+
+def _request(ctx: Context, url: str, method: str, headers: dict[str, str], body: Any, timeout: float, fail_on_error: bool) -> HttpOutput:
     content = None if body is None else (body.encode() if isinstance(body, str) else json.dumps(body).encode())
     sent = {"User-Agent": "StateManager", "Accept": "application/json, */*", "Idempotency-Key": ctx.idempotency_key.encode("ascii", "replace").decode()}
     sent |= {} if body is None or isinstance(body, str) else {"Content-Type": "application/json"}

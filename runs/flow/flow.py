@@ -9,7 +9,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from graphs import advising, drafting, drawing, editing, layout, offering, plan, publishing
+from graphs import advising, drafting, drawing, editing, offering, plan, publishing, validation
 from graphs.access import Caller
 from graphs.models import Graph, RegisteredNode
 from graphs.validation import Kind, Problem
@@ -59,11 +59,8 @@ class Flow:
 
     @property
     def svg(self) -> str:
-        known = set(self.ids)
-        edges = list(dict.fromkeys(edge for edge in plan.edges_of(self.definition) if edge[0] in known and edge[1] in known and edge[0] != edge[1]))
-        placed = layout.place(layout.drawable(self.ids, edges), edges, layout.positions(self.definition["nodes"]))
         conditional = {(edge["from"], edge["to"]) for edge in self.definition["edges"] if (edge.get("data") or {}).get("when")}
-        return drawing.editable(placed, self._looks(), f"Draft of {self.graph.name}", self.address(), self.node, conditional)
+        return drawing.editable(drawing.placed(self.definition), self._looks(), f"Draft of {self.graph.name}", self.address(), self.node, conditional)
 
     def _looks(self) -> dict[str, drawing.Look]:
         wrong = {problem.nodeId for problem in self.errors} if "problems" in self.__dict__ else set()
@@ -184,10 +181,7 @@ def found_in(graph: Graph, definition: Any, caller: Caller) -> tuple[list[Proble
     """Errors and warnings of a definition in this graph's namespace, with its secrets."""
     kinds = publishing.Kinds(graph.namespace.name, definition, caller)
     wrong = publishing.judged(definition, kinds, set(graph.secrets.values_list("name", flat=True)))
-    drawn = not any(
-        problem.type in ("type_mismatch", "missing_field", "invalid_config") and problem.path.count("/") < 3 and problem.nodeId is None for problem in wrong
-    )
-    return wrong, advising.warnings(definition) if drawn and definition["nodes"] else []
+    return wrong, [] if validation.shape_problems(definition) else advising.warnings(definition)
 
 
 def palette_of(graph: Graph, caller: Caller) -> dict[str, list[Entry]]:

@@ -104,7 +104,11 @@ class NodeForm(forms.Form):
     def input_fields(self) -> Sequence[tuple[Any, Any]]:
         """For each input the field of its value and that of its reference; one of the two may be missing."""
         pairs = [(f"in-{name}", f"ref-{name}") for name in self.known] + [("extra", "")]
-        return [(self[value] if value in self.fields else None, self[ref] if ref in self.fields else None) for value, ref in pairs if {value, ref} & set(self.fields)]
+        return [
+            (self[value] if value in self.fields else None, self[ref] if ref in self.fields else None)
+            for value, ref in pairs
+            if {value, ref} & set(self.fields)
+        ]
 
     @property
     def running_fields(self) -> Sequence[Any]:

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs import drafting, drawing, editing, errors, graph_template, layout, merging, mermaid, plan, publishing
+from graphs import drafting, drawing, editing, errors, graph_template, merging, mermaid, plan, publishing
 from graphs.models import Graph, GraphVersion
 from runs import comparing
 from runs.flow import edits
@@ -86,20 +86,13 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
         context |= {
             "changed": _differences(_definition(before), chosen.definition),
             "since": _differences(chosen.definition, flow.definition),
-            "svg": _picture(chosen.definition),
+            "svg": drawing.of_definition(chosen.definition, f"Version {chosen.number}"),
         }
     return render(request, "flow/history.html", in_admin(request, "History", **context))
 
 
 def _version(graph: Graph, number: str) -> GraphVersion | None:
     return graph.versions.filter(number=int(number)).first() if number.isdigit() and len(number) < 10 else None
-
-
-def _picture(definition: dict[str, Any]) -> str:
-    looks = {node["id"]: drawing.Look(node.get("label") or node["id"], node["kind"]) for node in definition["nodes"]}
-    edges = [edge for edge in plan.edges_of(definition) if edge[0] in looks and edge[1] in looks and edge[0] != edge[1]]
-    placed = layout.place(layout.drawable(list(looks), edges), edges, layout.positions(definition["nodes"]))
-    return drawing.svg(placed, looks, "Graph")
 
 
 @require_POST
@@ -163,7 +156,7 @@ def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
     made = {
         "json": lambda: json.dumps({"name": graph.name, **definition}, ensure_ascii=False, indent=2),
         "mmd": lambda: mermaid.mermaid(definition),
-        "svg": lambda: _picture(definition),
+        "svg": lambda: drawing.of_definition(definition, graph.name),
         "template.json": lambda: json.dumps(graph_template.template_of(definition), ensure_ascii=False, indent=2),
     }[form]()
     kinds = {"mmd": "text/plain; charset=utf-8", "svg": "image/svg+xml"}

@@ -70,7 +70,8 @@ def pulled(page: Page, start: str, end: str) -> None:
     """Drag from a node's port to another node."""
     page.locator(f".rm-node[data-node={start}]").scroll_into_view_if_needed()
     port, target = (page.locator(f".rm-node[data-node={node}] {part}").bounding_box() for node, part in ((start, ".fl-port"), (end, "rect")))
-    assert port and target
+    assert port
+    assert target
     page.mouse.move(port["x"] + port["width"] / 2, port["y"] + port["height"] / 2)
     page.mouse.down()
     page.mouse.move(target["x"] + 30, target["y"] + 20, steps=5)
@@ -95,7 +96,9 @@ def compared(page: Page, tmp_path: Path) -> None:
         rows = list(csv.DictReader(io.StringIO(archive.read("large.csv").decode())))
         customers = list(csv.DictReader(io.StringIO(archive.read("customers.csv").decode())))
     assert rows == [{key: str(value) for key, value in row.items()} for row in ORDERS if row["total"] > 50]
-    assert {row["customer"]: int(row["orders"]) for row in customers} == {f"customer {at}": len([1 for row in ORDERS if row["order"] % 7 == at]) for at in range(7)}
+    assert {row["customer"]: int(row["orders"]) for row in customers} == {
+        f"customer {at}": len([1 for row in ORDERS if row["order"] % 7 == at]) for at in range(7)
+    }
     page.click("text=large.csv")
     expect(page.locator(".fl-rows tbody tr")).to_have_count(50)
 
@@ -125,7 +128,8 @@ def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, 
     run = watched(page)
     page.screenshot(path="/tmp/m3.png", full_page=True)
     assert Run.objects.filter(graph=run.graph).count() == 1, "a double click makes one run"
-    assert run.version is not None and run.version.number == 1
+    assert run.version is not None
+    assert run.version.number == 1
     compared(page, tmp_path)
     page.screenshot(path="/tmp/m4.png", full_page=True)
 

@@ -1,0 +1,39 @@
+"""The LangGraph application of the gallery: it drafts a reply to a ticket, asks whether to send it, and sends it or not."""
+
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import interrupt
+from typing_extensions import TypedDict
+
+SEND = {
+    "type": "object",
+    "required": ["send"],
+    "properties": {"send": {"type": "boolean", "title": "Send it"}, "text": {"type": "string", "title": "Better text"}},
+}
+
+
+class Ticket(TypedDict, total=False):
+    ticket: str
+    reply: str
+    sent: bool
+
+
+def _draft(state: Ticket) -> Ticket:
+    return {"reply": f"Thank you for writing about “{state.get('ticket', 'nothing')}”. We look into it today."}
+
+
+def _review(state: Ticket) -> Ticket:
+    answer = interrupt({"question": f"Send this reply?\n{state['reply']}", "schema": SEND})
+    return {"reply": answer.get("text") or state["reply"], "sent": bool(answer["send"])}
+
+
+def assistant(saver: Any) -> Any:
+    """The compiled application, keeping its thread with this saver."""
+    graph = StateGraph(Ticket)
+    graph.add_node("draft", _draft)
+    graph.add_node("review", _review)
+    graph.add_edge(START, "draft")
+    graph.add_edge("draft", "review")
+    graph.add_edge("review", END)
+    return graph.compile(checkpointer=saver)

@@ -1,0 +1,165 @@
+"""Drafts in the database: one writer at a time, merging, undoing, publishing; and the API for them."""
+
+import pytest
+
+from graphs import drafting, editing, errors, publishing
+from graphs.access import SYSTEM
+from graphs.draft_models import DraftChange
+from graphs.models import Graph
+from tests.api.test_manager import Api
+from tests.conftest import definition
+from tests.races.test_races import at_once
+
+pytestmark = pytest.mark.django_db
+
+
+def change(graph, base, edit, choose=""):
+    return drafting.apply(graph, base, edit, SYSTEM, choose)[0]
+
+
+def label(name, text):
+    return lambda was: editing.change(was, name, {**editing.node_of(was, name), "label": text})
+
+
+def labels(graph):
+    return {node["id"]: node.get("label") for node in drafting.draft_of(graph).definition["nodes"]}
+
+
+def test_two_people_who_change_different_things_lose_nothing(publish):
+    graph = publish("a>b")
+    change(graph, 0, label("a", "Ann's"))
+    change(graph, 0, label("b", "Ben's"))
+    assert labels(graph) == {"a": "Ann's", "b": "Ben's"}
+    assert graph.draft_changes.first().said.endswith("(merged)")
+
+
+def test_two_people_who_change_the_same_are_asked(publish):
+    graph = publish("a>b")
+    change(graph, 0, label("a", "Ann's"))
+    with pytest.raises(drafting.Conflicting, match="a › label") as raised:
+        change(graph, 0, label("a", "Ben's"))
+    assert [(each.base, each.mine, each.theirs) for each in raised.value.conflicts] == [(None, "Ben's", "Ann's")]
+    assert labels(graph)["a"] == "Ann's", "nothing was saved"
+    change(graph, 0, label("a", "Ben's"), "theirs")
+    assert labels(graph)["a"] == "Ann's"
+    change(graph, 0, label("a", "Ben's"), "mine")
+    assert labels(graph)["a"] == "Ben's"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.races
+def test_twenty_people_at_once_lose_nothing(publish):
+    graph = publish(" ".join(f"n{at}" for at in range(20)))
+    results = at_once(*(lambda at=at: change(graph, 0, label(f"n{at}", f"by {at}")) for at in range(20)))
+    assert not [each for each in results if isinstance(each, Exception)]
+    assert labels(graph) == {f"n{at}": f"by {at}" for at in range(20)}
+    assert sorted(graph.draft_changes.values_list("revision", flat=True)) == list(range(1, 21))
+
+
+def test_undo_redo_and_what_was_published(publish):
+    graph = publish("a>b")
+    change(graph, 0, label("a", "one"))
+    change(graph, 1, label("a", "two"))
+    drafting.step(graph, SYSTEM)
+    assert labels(graph)["a"] == "one"
+    drafting.step(graph, SYSTEM)
+    assert labels(graph)["a"] is None
+    with pytest.raises(errors.Conflict, match="nothing to undo"):
+        drafting.step(graph, SYSTEM)
+    drafting.step(graph, SYSTEM, redo=True)
+    drafting.step(graph, SYSTEM, redo=True)
+    assert labels(graph)["a"] == "two"
+    assert drafting.differs(graph, drafting.draft_of(graph))
+    graph = drafting.publish(graph, 6, SYSTEM, "labelled")
+    assert (graph.current.number, graph.current.note) == (2, "labelled")
+    assert not drafting.differs(graph, drafting.draft_of(graph))
+
+
+def test_only_what_was_looked_at_is_published(publish):
+    graph = publish("a>b")
+    change(graph, 0, label("a", "one"))
+    with pytest.raises(errors.Conflict, match="changed the draft meanwhile"):
+        drafting.publish(graph, 0, SYSTEM)
+    broken = change(graph, 1, lambda was: editing.add(was, "no.such"))
+    with pytest.raises(errors.InvalidGraph, match=r"no\.such"):
+        drafting.publish(graph, broken.revision, SYSTEM)
+    assert Graph.objects.get(pk=graph.pk).current_id == graph.current_id
+
+
+def test_the_last_hundred_changes_are_kept(publish):
+    graph = publish("a>b")
+    for at in range(drafting.KEPT + 5):
+        change(graph, at, label("a", str(at)))
+    assert graph.draft_changes.count() == drafting.KEPT
+    with pytest.raises(errors.Conflict, match="very often"):
+        change(graph, 2, label("b", "old page"))
+    for _ in range(40):
+        drafting.step(graph, SYSTEM)
+    assert graph.draft_changes.count() == drafting.KEPT
+
+
+def test_a_draft_can_be_drawn_or_is_refused(publish):
+    graph = publish("a>b")
+    for wrong in ({"nodes": {}, "edges": []}, {"nodes": [{"id": "a"}], "edges": []}, definition("a>a b") | {"nodes": [{"id": "a", "kind": "x"}] * 2}):
+        with pytest.raises(errors.Malformed):
+            change(graph, 0, lambda _, wrong=wrong: editing.Edit(wrong, "put"))
+    assert not DraftChange.objects.exists()
+
+
+def test_changes_cost_a_constant_number_of_queries(publish, django_assert_max_num_queries):
+    graph = publish(" ".join(f"n{at}" for at in range(200)))
+    with django_assert_max_num_queries(12):
+        change(graph, 0, label("n1", "x"))
+
+
+@pytest.fixture
+def admin(make_key):
+    return Api(make_key("admin"))
+
+
+def test_the_api_of_drafts(admin, publish):
+    graph = publish("a>b")
+    path = f"/graphs/{graph.pk}/draft"
+    code, body = admin("GET", path)
+    assert (code, body["revision"], body["differs"]) == (200, 0, False)
+    tag = admin.response["ETag"]
+    put = {"nodes": [{"id": "a", "kind": "noop"}, {"id": "b", "kind": "no.such"}], "edges": [{"from": "a", "to": "b"}]}
+    assert admin("PUT", path, put)[0] == 428
+    admin.client.headers = {}
+    answer = admin.client.put(path, put, content_type="application/json", headers={"If-Match": tag})
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["revision"] == 1
+    again = admin.client.put(path, put, content_type="application/json", headers={"If-Match": tag})
+    assert again.status_code == 412
+    refused = admin.client.post(f"{path}/publish", {"note": "n"}, content_type="application/json", headers={"If-Match": answer["ETag"]})
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["nodeId"] == "b"
+    put["nodes"][1]["kind"] = "noop"
+    answer = admin.client.put(path, put, content_type="application/json", headers={"If-Match": answer["ETag"]})
+    done = admin.client.post(f"{path}/publish", {"note": "n"}, content_type="application/json", headers={"If-Match": answer["ETag"]})
+    assert done.status_code in (200, 201), done.content
+    assert Graph.objects.get(pk=graph.pk).current.note in ("n", "")
+    bad = admin.client.put(path, {"nodes": [{"id": "a"}], "edges": []}, content_type="application/json", headers={"If-Match": "*"})
+    assert bad.status_code == 422
+    assert bad.json()["errors"][0]["path"] == "/nodes/0"
+
+
+def test_pictures_text_and_warnings_over_the_api(admin, publish):
+    graph = publish("a>b c")
+    assert admin.client.get(f"/graphs/{graph.pk}/graph.mmd").content.decode().startswith("flowchart LR\n")
+    assert admin.client.get(f"/graphs/{graph.pk}/graph.svg")["Content-Type"] == "image/svg+xml"
+    _, body = admin("POST", f"/graphs/{graph.pk}/validate", {})
+    assert body["valid"]
+    assert [each["nodeId"] for each in body["warnings"]] == ["c"]
+
+
+def test_others_drafts_are_not_found(make_key, publish, namespace):
+    from graphs.models import Namespace
+
+    other = publishing.publish(Namespace.objects.create(name="beta"), "theirs", definition("a"))
+    reader = Api(make_key("run"))
+    for path in ("draft", "graph.mmd", "graph.svg"):
+        assert reader("GET", f"/graphs/{other.pk}/{path}")[0] == 404
+    mine = publish("a")
+    weak = Api(make_key("read"))
+    assert weak("PUT", f"/graphs/{mine.pk}/draft", definition("b"))[0] == 403

@@ -1,0 +1,414 @@
+"""FlowView's forms without a browser: rights, conflicts, pasted JSON, unknown nodes, history, running, datasets and files."""
+
+import io
+import json
+import threading
+import zipfile
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.utils import timezone
+
+from graphs import drafting, publishing
+from graphs.access import SYSTEM
+from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
+from runs import answering, connecting, gallery, templating
+from runs.models import Run, State
+from runs.starting import RunOptions, start_run
+from tests.conftest import by_node, definition
+
+pytestmark = pytest.mark.django_db
+HOME = "/admin/flow/"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _closed():
+    """The saver's connections, so that the test database can be dropped."""
+    yield
+    connecting.close()
+
+
+@pytest.fixture
+def staff(namespace):
+    client = Client()
+    client.force_login(User.objects.create_superuser("ann"))
+    return client
+
+
+class Flow:
+    def __init__(self, client, graph):
+        self.client, self.graph, self.path = client, graph, f"/admin/graphs/graph/{graph.pk}/flow/"
+
+    def get(self, more="", **options):
+        return self.client.get(f"{self.path}{more}", **options)
+
+    def post(self, more="edit", **values):
+        return self.client.post(f"{self.path}{more}", {"revision": self.revision, "view": "list", **values})
+
+    @property
+    def revision(self):
+        return drafting.draft_of(self.graph).revision
+
+    @property
+    def nodes(self):
+        return {node["id"]: node for node in drafting.draft_of(self.graph).definition["nodes"]}
+
+
+@pytest.fixture
+def flow(staff, publish):
+    return Flow(staff, publish("a>b", inputs={"b": {"value": "${{ a.outputs.value }}"}}))
+
+
+def kind(name):
+    return RegisteredNode.objects.get(name=name, namespace__name="builtin").pk
+
+
+def test_each_view_shows_the_graph(flow):
+    for view in ("picture", "list", "json"):
+        page = flow.get(f"?view={view}&node=b").content.decode()
+        assert "none: it can run" in page or view == "json"
+        assert "noop" in page
+    assert 'data-node="a"' in flow.get().content.decode()
+    assert "a.outputs.value" in flow.get("?node=b").content.decode()
+    assert flow.get("?node=nowhere&view=nonsense").status_code == 200
+    assert flow.get("?start=a&end=b").content.decode().count("Disconnect") == 1
+
+
+def test_adding_changing_and_deleting_by_forms(flow):
+    flow.post(kind=kind("log"), node="b")
+    assert flow.nodes["log"] == {"id": "log", "kind": "log"}
+    page = flow.get("?view=list").content.decode()
+    assert "log needs the input" in page
+    form = {
+        "op": "change",
+        "node": "log",
+        "id": "say",
+        "label": "Say it",
+        "in-message": "Hello ${{ b.outputs.value }}",
+        "x": "30",
+        "y": "40",
+        "max_retries": "2",
+    }
+    assert flow.post(**form).status_code == 302
+    assert flow.nodes["say"] == {
+        "id": "say", "kind": "log", "label": "Say it", "data": {"inputs": {"message": "Hello ${{ b.outputs.value }}"}, "retry": {"max_retries": 2}},
+        "position": {"x": 30.0, "y": 40.0},
+    }  # fmt: skip
+    flow.post(**{"op": "change", "node": "say", "id": "say", "ref-message": "${{ a.outputs.value }}"})
+    assert flow.nodes["say"]["data"] == {"inputs": {"message": "${{ a.outputs.value }}"}}
+    flow.post(op="condition", start="b", end="say", when="outputs.value == 1")
+    flow.post(op="duplicate", node="say")
+    flow.post(op="delete", node="say")
+    assert set(flow.nodes) == {"a", "b", "say_2"}
+    flow.post(op="undo")
+    assert set(flow.nodes) == {"a", "b", "say", "say_2"}
+    edges = drafting.draft_of(flow.graph).definition["edges"]
+    assert {"from": "b", "to": "say", "data": {"when": "outputs.value == 1"}} in edges
+
+
+def test_what_does_not_fit_is_said_beside_its_field_and_kept(flow):
+    flow.post(kind=kind("delay"), node="b")
+    answer = flow.post(**{"op": "change", "node": "delay", "id": "delay", "in-seconds": "soon"})
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert "Enter a number" in page
+    assert 'value="soon"' in page
+    assert "data" not in flow.nodes["delay"]
+    for wrong in ({"op": "nonsense"}, {"op": "move", "node": "a", "x": "far", "y": "1"}, {"op": "connect", "start": "a", "end": "nowhere"}, {"kind": "999999"}):
+        before = flow.revision
+        answer = flow.client.post(f"{flow.path}edit", {"revision": before, **wrong}, follow=True)
+        assert 'class="error"' in answer.content.decode(), wrong
+        assert flow.revision == before
+
+
+def test_two_people_who_change_the_same_choose(flow):
+    form = {"op": "change", "node": "a", "id": "a", "view": "list"}
+    flow.post(**form, label="Ann's")
+    second = flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": 0})
+    page = second.content.decode()
+    assert second.status_code == 412
+    assert "Ann&#x27;s" in page
+    assert "Ben&#x27;s" in page
+    swapped = flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": 0}, headers={"HX-Request": "true"})
+    assert swapped["HX-Retarget"] == "#fl-conflict"
+    copied = flow.client.post(f"{flow.path}copy", {**form, "label": "Ben's", "revision": 0}, follow=True)
+    assert "This is g-copy" in copied.content.decode() or "-copy" in copied.content.decode()
+    copy = Graph.objects.exclude(pk=flow.graph.pk).get()
+    assert drafting.draft_of(copy).definition["nodes"][0]["label"] == "Ben's"
+    assert flow.nodes["a"]["label"] == "Ann's"
+    flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": 0, "choose": "mine"})
+    assert flow.nodes["a"]["label"] == "Ben's"
+
+
+def test_pasted_json_is_checked_and_changes_nothing_until_saved(flow):
+    pasted = {"nodes": [{"id": "x", "kind": "no.such", "data": {"inputs": {"kept": [1]}, "odd": True}}], "edges": [{"from": "x", "to": "y"}]}
+    page = flow.post("check", json=json.dumps(pasted)).content.decode()
+    assert "no node &#x27;no.such&#x27; is registered" in page
+    assert "&#x27;y&#x27; is no node" in page
+    assert flow.revision == 0
+    wrong = flow.post(op="replace", view="json", json=json.dumps({"nodes": [{"id": 1}, {"kind": "b"}], "edges": {}}))
+    assert wrong.status_code == 422
+    assert "/edges" in wrong.content.decode()
+    assert "&quot;kind&quot;: &quot;b&quot;" in wrong.content.decode(), "what was pasted is still there"
+    for text in (
+        "{",
+        "[]",
+        '"x"',
+        "null",
+        '{"nodes": []',
+        "[" * 5000,
+        '{"nodes":[{"id":"a\\u0000","kind":"x"}],"edges":[]}',
+        '{"nodes":[{"id":"\\ud800","kind":"x"}],"edges":[]}',
+    ):
+        assert flow.post(op="replace", view="json", json=text).status_code == 422, text[:40]
+    assert flow.revision == 0
+    flow.post(op="replace", view="json", json=json.dumps(pasted))
+    page = flow.get("?node=x").content.decode()
+    assert "not registered" in page
+    assert "rm-unknown" in page
+    flow.post(op="change", node="x", id="x", label="Odd", extra='{"kept": [1]}')
+    assert flow.nodes["x"]["data"] == {"odd": True, "inputs": {"kept": [1]}}, "an unknown node keeps its data"
+
+
+def test_templates_of_exosphere_are_taken(staff, namespace):
+    template = {
+        "secrets": {}, "nodes": [
+            {"node_name": "log", "namespace": "", "identifier": "one", "inputs": {"message": "x"}, "next_nodes": ["two"]},
+            {"node_name": "noop", "identifier": "two", "inputs": {"value": "${{ one.outputs.value }}"}},
+        ],
+    }  # fmt: skip
+    answer = staff.post(f"{HOME}new/", {"name": "moved", "namespace": namespace.pk, "json": json.dumps(template)}, follow=True)
+    graph = Graph.objects.get(name="moved")
+    flow = Flow(staff, graph)
+    assert list(flow.nodes) == ["one", "two"]
+    assert "none: it can run" in answer.content.decode()
+    file = SimpleUploadedFile("g.json", json.dumps({"graph_template": template}).encode())
+    staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk, "file": file})
+    assert drafting.draft_of(Graph.objects.get(name="again")).definition["edges"] == [{"from": "one", "to": "two"}]
+    taken = staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk})
+    assert taken.status_code == 422
+    assert "already" in taken.content.decode()
+    bad = staff.post(f"{HOME}new/", {"name": "bad", "namespace": namespace.pk, "file": SimpleUploadedFile("g.json", b"\xff\xfe{")})
+    assert "no UTF-8" in bad.content.decode()
+    assert not Graph.objects.filter(name="bad").exists()
+
+
+def test_publishing_shows_what_changes_and_history_restores(flow):
+    flow.post(op="change", node="a", id="a", label="First")
+    page = flow.get("publish/").content.decode()
+    assert "Publish version 2" in page
+    assert "nodes.a.label" in page
+    flow.post("publish/", note="a label")
+    graph = Graph.objects.select_related("current").get()
+    assert (graph.current.number, graph.current.note) == (2, "a label")
+    page = flow.get("history/?version=2").content.decode()
+    assert "a label" in page
+    assert "nodes.a.label" in page
+    flow.post("history/1/restore")
+    assert "label" not in flow.nodes["a"]
+    assert Graph.objects.get().current_id == graph.current_id, "restoring publishes nothing"
+    assert flow.client.post(f"{flow.path}history/99/restore").status_code == 404
+    flow.post(kind=kind("log"), node="b")
+    refused = flow.client.post(f"{flow.path}publish/", {"revision": flow.revision}, follow=True)
+    assert "Graph validation failed" in refused.content.decode()
+    assert Graph.objects.get().current_id == graph.current_id
+
+
+def test_files_that_leave_the_house(flow):
+    assert json.loads(flow.get("graph.json").content)["nodes"][0]["id"] == "a"
+    assert flow.get("graph.mmd").content.decode().startswith("flowchart")
+    assert b"<svg" in flow.get("graph.svg").content
+    assert json.loads(flow.get("graph.template.json").content)["nodes"][0]["next_nodes"] == ["b"]
+    assert flow.get("graph.exe").status_code == 301, "no path of ours; the admin takes it"
+
+
+def test_a_double_click_makes_one_run_with_what_the_form_says(flow, namespace, drain):
+    dataset = Dataset.objects.create(namespace=namespace, name="data")
+    other = Dataset.objects.create(namespace=Namespace.objects.create(name="beta"), name="theirs")
+    flow.post(**{"op": "settings", "name-0": "day", "type-0": "string", "default-0": "Monday", "needed-0": "on", "failure_policy": "continue"})
+    page = flow.get("run/").content.decode()
+    assert "the draft, published as a new version first" in page
+    run_id = page.partition('name="run_id" value="')[2].partition('"')[0]
+    form = {"run_id": run_id, "version": "draft", "input-day": "Friday", "dataset": dataset.pk, "revision": flow.revision}
+    assert flow.client.post(f"{flow.path}run/", {**form, "dataset": other.pk}).status_code == 422
+    assert flow.client.post(f"{flow.path}run/", {**form, "input-day": ""}).status_code == 422
+    first, second = (flow.client.post(f"{flow.path}run/", form) for _ in range(2))
+    run = Run.objects.get()
+    assert first["Location"] == second["Location"] == f"/admin/run-manager/run/{run.pk}/"
+    assert (run.version.number, run.initial_data, run.dataset, run.trigger) == (2, {"day": "Friday"}, dataset, "admin")
+    drain()
+    run.refresh_from_db()
+    assert run.status == "completed"
+
+
+def test_a_template_fills_the_form(flow, drain):
+    run = start_run(flow.graph)
+    template = templating.from_run(run, "nightly", SYSTEM)
+    assert (
+        'value="nightly"' in flow.get(f"run/?template={template.pk}").content.decode() or "nightly" in flow.get(f"run/?template={template.pk}").content.decode()
+    )
+    flow.client.post(f"{flow.path}run/", {"run_id": "from-template", "version": "published", "template": template.pk, "inputs": "{}"})
+    assert Run.objects.get(run_id="from-template").template == template
+
+
+def test_a_draft_with_errors_does_not_run_but_the_published_version_does(flow):
+    flow.post(kind=kind("log"), node="b")
+    page = flow.get("run/").content.decode()
+    assert "The draft can&#x27;t run yet" in page or "The draft can't run yet" in page
+    refused = flow.client.post(f"{flow.path}run/", {"run_id": "x", "version": "draft", "inputs": "{}", "revision": flow.revision})
+    assert refused.status_code == 422
+    flow.client.post(f"{flow.path}run/", {"run_id": "y", "version": "published", "inputs": "{}"})
+    assert [run.run_id for run in Run.objects.all()] == ["y"]
+
+
+def test_rights(publish, namespace):
+    graph = publish("a>b")
+    theirs = publishing.publish(Namespace.objects.create(name="beta"), "theirs", definition("a"))
+    user = User.objects.create_user("viewer", is_staff=True)
+    member = NamespaceMembership.objects.create(namespace=namespace, user=user, role="reader")
+    client = Client()
+    client.force_login(user)
+    flow, hidden = Flow(client, graph), Flow(client, theirs)
+    page = flow.get("?node=a").content.decode()
+    assert "fl-tools" not in page
+    assert client.get(HOME).status_code == 200
+    assert "theirs" not in client.get(HOME).content.decode()
+    assert flow.post(op="arrange").status_code == 403
+    assert flow.get("publish/").status_code == 403
+    assert hidden.get().status_code == 404
+    member.role = "operator"
+    member.save()
+    assert flow.post(op="duplicate", node="a").status_code == 302
+    assert set(flow.nodes) == {"a", "b", "a_2"}
+    for more in ("edit", "check", "copy", "publish/", "run/", "history/1/restore"):
+        assert hidden.post(more, op="duplicate", node="a").status_code == 404, more
+    user.user_permissions.add(Permission.objects.get(codename="view_run"))
+    hidden.client.force_login(User.objects.get(pk=user.pk))
+    assert hidden.get().status_code == 200, "who may view runs everywhere sees graphs everywhere"
+    hidden.post(op="duplicate", node="a")
+    assert drafting.draft_of(theirs).revision == 0
+    assert client.post(f"{HOME}new/", {"name": "x", "namespace": theirs.namespace_id}).status_code == 422
+    assert Client().get(flow.path).status_code == 302
+
+
+def test_the_polling_example_asks_until_it_is_ready(staff, namespace, drain, settings):
+    settings.ALLOW_PRIVATE_ADDRESSES = True
+    asked = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = json.dumps({"state": "ready" if len(asked) > 2 else "busy"}).encode()
+            self.send_response(500 if len(asked) == 1 else 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        graph = gallery.put("api-polling", namespace, SYSTEM)
+        run = start_run(graph, RunOptions(inputs={"url": f"http://127.0.0.1:{server.server_port}/", "until": 'body.state == "ready"'}))
+        for _ in range(5):
+            State.objects.filter(run=run, status="CREATED").update(due_at=timezone.now() - timedelta(minutes=1))
+            drain()
+    finally:
+        server.shutdown()
+        server.server_close()
+    run.refresh_from_db()
+    assert (run.status, len(asked)) == ("completed", 3), "a failure that was retried, a busy answer, and the ready one"
+    assert run.retried_count == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_langgraph_example_asks_on_the_runs_page_and_its_thread_is_a_run(staff, namespace, drain):
+    staff.post(f"{HOME}examples/langgraph-thread/", {"namespace": namespace.pk, "run_id": "one"})
+    drain()
+    run = Run.objects.get(run_id="one")
+    waiting = State.objects.get(run=run, identifier="assistant")
+    assert "Send this reply?" in waiting.waiting_for["question"]
+    thread = Run.objects.get(run_id="one-assistant")
+    assert (thread.status, thread.graph) == ("paused", None)
+    answering.answer_state(run, waiting.pk, {"send": True, "text": "On its way"}, SYSTEM)
+    drain()
+    run.refresh_from_db()
+    thread.refresh_from_db()
+    assert (run.status, thread.status) == ("completed", "completed")
+    assert by_node(run) == {"assistant": ["SUCCESS"], "sent": ["SUCCESS"]}
+    assert run.logs.filter(message="Sent: On its way").exists()
+
+
+@pytest.mark.parametrize("name", ["approval", "fan-out"])
+def test_examples_run(name, staff, namespace, drain):
+    answer = staff.post(f"{HOME}examples/{name}/", {"namespace": namespace.pk, "run_id": "one"})
+    run = Run.objects.get()
+    assert answer["Location"].endswith(f"/run/{run.pk}/")
+    drain()
+    run.refresh_from_db()
+    if name == "approval":
+        assert by_node(run)["approve"] == ["CREATED"]
+        assert run.initial_data == {"text": "We open on Monday"}
+    else:
+        assert by_node(run)["orders"] == ["SUCCESS"] * 4
+    staff.post(f"{HOME}examples/{name}/", {"namespace": namespace.pk, "open": "1"})
+    assert Graph.objects.count() == 1
+    assert staff.post(f"{HOME}examples/nonsense/", {"namespace": namespace.pk}, follow=True).status_code == 200
+    assert set(gallery.EXAMPLES) >= {name}
+
+
+def test_datasets_are_uploaded_looked_into_and_deleted(staff, namespace):
+    path = f"{HOME}datasets/"
+    rows = "".join(f"{at},name {at},{at / 4}\n" for at in range(120))
+    file = SimpleUploadedFile("things.csv", f"id,name,price\n{rows}".encode())
+    answer = staff.post(path, {"namespace": namespace.pk, "name": "stuff", "encoding": "utf-8", "upload": file})
+    dataset = Dataset.objects.get()
+    assert answer["Location"] == f"{path}{dataset.pk}/"
+    page = staff.get(answer["Location"]).content.decode()
+    assert 'price <span class="rm-quiet">number</span>' in page
+    assert "name 49" in page
+    assert "name 50" not in page
+    assert "name 119" in staff.get(f"{path}{dataset.pk}/?table=things&page=3").content.decode()
+    assert "fewer pages" in staff.get(f"{path}{dataset.pk}/?table=things&page=9").content.decode()
+    broken = SimpleUploadedFile("bad.csv", b"a,b\n1\n")
+    answer = staff.post(path, {"namespace": namespace.pk, "name": "bad", "encoding": "utf-8", "upload": broken})
+    assert answer.status_code == 422
+    assert "line 2" in answer.content.decode()
+    assert "stuff" in staff.get(path).content.decode()
+    staff.post(f"{path}{dataset.pk}/delete")
+    assert not Dataset.objects.exists()
+
+
+def test_files_of_runs_are_looked_into(staff, publish, namespace, drain):
+    from graphs import datasets
+
+    dataset = datasets.load(namespace, "d", [datasets.Source("t.csv", io.BytesIO(b"a,b\n1,x\n2,\n"))])
+    graph = publish(
+        "read>out>pack", kinds={"read": "dataset.read", "out": "table.export", "pack": "zip"},
+        inputs={"read": {"table": "t"}, "out": {"table": "${{ read.outputs.table }}", "name": "t.csv"}, "pack": {"files": ["${{ out.outputs.file }}"]}},
+    )  # fmt: skip
+    run = start_run(graph, dataset=dataset)
+    drain()
+    files = {file.name: file for file in run.artifacts.all()}
+    path = f"/admin/run-manager/run/{run.pk}/files/"
+    assert "<td>x</td>" in staff.get(f"{path}{files['t.csv'].pk}/").content.decode()
+    zipped = staff.get(f"{path}{files['export.zip'].pk}/").content.decode()
+    assert "?entry=t.csv" in zipped
+    assert "<td>x</td>" in staff.get(f"{path}{files['export.zip'].pk}/?entry=t.csv").content.decode()
+    assert "There is no" in staff.get(f"{path}{files['export.zip'].pk}/?entry=../../etc/passwd").content.decode()
+    with zipfile.ZipFile(io.BytesIO(b"".join(staff.get(f"/runs/{run.run_id}/artifacts/{files['export.zip'].pk}").streaming_content))) as archive:
+        assert archive.namelist() == ["t.csv"]
+
+
+def test_a_page_of_a_large_graph_costs_a_constant_number_of_queries(staff, publish, django_assert_max_num_queries):
+    large = Flow(staff, publish(" ".join(f"n{at}>n{at + 1}" for at in range(300))))
+    large.get()
+    with django_assert_max_num_queries(22):
+        large.get()

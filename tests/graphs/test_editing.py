@@ -1,0 +1,180 @@
+"""The pure parts of drawing: editing, merging, what is offered, pictures of what can't run, Mermaid."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphs import advising, drawing, editing, errors, layout, merging, mermaid, offering, validation
+from graphs.drafting import steps
+from graphs.validation import Kind
+
+IDS = ["a", "b", "c", "d"]
+TABLE = {"$defs": {"Table": {"type": "object", "title": "Table", "properties": {"file": {"type": "string"}, "rows": {"type": "integer"}}}}}
+GIVES = {**TABLE, "type": "object", "properties": {"table": {"$ref": "#/$defs/Table"}, "rows": {"type": "integer"}}}
+TAKES = {**TABLE, "type": "object", "properties": {"table": {"$ref": "#/$defs/Table"}, "where": {"type": "string"}}, "required": ["table", "where"]}
+PACKS = {**TABLE, "type": "object", "properties": {"files": {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/Table"}, {"type": "null"}]}}}}
+
+
+def node(name, **inputs):
+    return {"id": name, "kind": "noop", **({"data": {"inputs": inputs}} if inputs else {})}
+
+
+def edge(start, end, **more):
+    return {"from": start, "to": end, **more}
+
+
+@st.composite
+def definitions(draw):
+    ids = draw(st.lists(st.sampled_from(IDS), unique=True))
+    values = st.sampled_from([1, "x", "${{ a.outputs.value }}", None])
+    nodes = [node(each, **draw(st.dictionaries(st.sampled_from(["p", "q"]), values))) for each in ids]
+    pairs = st.tuples(st.sampled_from(ids), st.sampled_from(ids)).filter(lambda pair: pair[0] != pair[1])
+    edges = [edge(*pair) for pair in draw(st.lists(pairs, unique=True, max_size=6))] if len(ids) > 1 else []
+    return {"nodes": nodes, "edges": edges, **({"settings": {"max_steps": 3}} if draw(st.booleans()) else {})}
+
+
+def same(one, other):
+    return merging.pieces(one) == merging.pieces(other)
+
+
+@given(definitions(), definitions(), definitions())
+@settings(deadline=None)
+def test_merging_keeps_the_laws_of_merging(base, mine, theirs):
+    assert same(merging.whole(merging.pieces(base)), base)
+    merged, conflicts = merging.merge(base, mine, base)
+    assert not conflicts
+    assert same(merged, mine), "only I changed it"
+    merged, conflicts = merging.merge(base, base, theirs)
+    assert not conflicts
+    assert same(merged, theirs), "only they changed it"
+    merged, conflicts = merging.merge(base, mine, mine)
+    assert not conflicts, "both did the same"
+    one, found = merging.merge(base, mine, theirs)
+    other, also = merging.merge(base, theirs, mine)
+    assert {conflict.place for conflict in found} == {conflict.place for conflict in also}
+    assert found or same(one, other), "without a conflict it doesn't matter who came first"
+    assert not validation.shape_problems(one)
+
+
+def test_one_deletes_what_the_other_changes():
+    base = {"nodes": [node("a", p=1), node("b")], "edges": [edge("a", "b")]}
+    mine, theirs = editing.delete(base, "a").definition, {**base, "nodes": [node("a", p=2), node("b")]}
+    kept, conflicts = merging.merge(base, mine, theirs)
+    assert [conflict.where for conflict in conflicts] == ["a › inputs › p"]
+    assert [each["id"] for each in kept["nodes"]] == ["b", "a"] or [each["id"] for each in kept["nodes"]] == ["a", "b"]
+    assert next(each for each in kept["nodes"] if each["id"] == "a")["data"]["inputs"] == {"p": 2}, "theirs is whole"
+    gone, _ = merging.merge(base, mine, theirs, prefer_mine=True)
+    assert [each["id"] for each in gone["nodes"]] == ["b"]
+
+
+def test_renaming_takes_all_that_refers_to_it_along():
+    uniting = {
+        **node("c", text="of ${{ a.outputs.value }} and ${{ ab.outputs.x }}"),
+        "data": {"inputs": {"list": ["${{ a.outputs.x.y }}"]}, "unites": {"identifier": "a"}},
+    }
+    was = {
+        "nodes": [node("a"), node("ab"), node("b", t="of ${{a.outputs.v}}, ${{ ab.outputs.a }}, ${{ store.a }}"), uniting],
+        "edges": [edge("a", "b"), edge("ab", "c")],
+    }
+    now = editing.change(was, "a", {"id": "first", "kind": "noop"}).definition
+    assert now["edges"][0] == edge("first", "b")
+    assert now["nodes"][2]["data"]["inputs"]["t"] == "of ${{ first.outputs.v }}, ${{ ab.outputs.a }}, ${{ store.a }}"
+    assert now["nodes"][3]["data"] == {"inputs": {"list": ["${{ first.outputs.x.y }}"]}, "unites": {"identifier": "first"}}
+    with pytest.raises(errors.Malformed, match="already"):
+        editing.change(was, "a", {"id": "b", "kind": "noop"})
+
+
+def test_pasting_gives_taken_ids_numbers_and_changes_nothing_that_was_there():
+    was = {"nodes": [node("a"), node("a_2")], "edges": []}
+    pasted = {"nodes": [node("a"), node("x", v="${{ a.outputs.value }}")], "edges": [edge("a", "x")]}
+    now = editing.paste(was, pasted).definition
+    assert [each["id"] for each in now["nodes"]] == ["a", "a_2", "a_3", "x"]
+    assert now["nodes"][3]["data"]["inputs"] == {"v": "${{ a_3.outputs.value }}"}
+    assert now["edges"] == [edge("a_3", "x")]
+
+
+def test_what_is_refused():
+    was = {"nodes": [node("a"), node("b")], "edges": [edge("a", "b")]}
+    for change in (
+        lambda: editing.connect(was, "a", "b"), lambda: editing.connect(was, "a", "a"), lambda: editing.connect(was, "a", "z"), lambda: editing.delete(was, "z")
+    ):  # fmt: skip
+        with pytest.raises(errors.Malformed):
+            change()
+
+
+def test_connecting_fills_what_just_one_output_fits():
+    kinds = {"read": Kind("", {}, GIVES), "filter": Kind("", TAKES, GIVES), "pack": Kind("", PACKS, {})}
+    was = {"nodes": [node("read"), node("filter"), node("pack")], "edges": []}
+
+    def wire(definition, start, end):
+        return offering.wire(definition, start, end, kinds)
+
+    now = editing.connect(was, "read", "filter", wire=wire).definition
+    assert now["nodes"][1]["data"]["inputs"] == {"table": "${{ read.outputs.table }}"}
+    now = editing.connect(editing.connect(now, "filter", "pack", wire=wire).definition, "read", "pack", wire=wire).definition
+    assert now["nodes"][2]["data"]["inputs"] == {"files": ["${{ filter.outputs.table }}", "${{ read.outputs.table }}"]}
+    again = editing.connect(editing.disconnect(now, "read", "filter").definition, "read", "filter", wire=wire).definition
+    assert again["nodes"] == now["nodes"], "what is filled stays"
+
+
+def test_offers_are_outputs_of_nodes_before_and_inputs_of_the_run():
+    kinds = {"read": Kind("", {}, GIVES), "filter": Kind("", TAKES, GIVES), "late": Kind("", {}, GIVES), "odd": None}
+    was = {
+        "nodes": [node("read"), node("filter"), node("late"), node("odd")], "edges": [edge("read", "filter"), edge("filter", "late"), edge("odd", "filter")],
+        "inputs": {"properties": {"day": {"type": "string"}}}, "settings": {"store": {"default_values": {"region": "eu"}, "required_keys": ["who"]}},
+    }  # fmt: skip
+    offered = [offer.reference for offer in offering.offers(was, "filter", kinds)]
+    assert offered == ["read.outputs.table", "read.outputs.rows", "run.inputs.day", "store.who", "store.region"]
+    circle = {**was, "edges": [*was["edges"], edge("late", "read")]}
+    assert "late.outputs.table" in [offer.reference for offer in offering.offers(circle, "filter", kinds)]
+
+
+@given(definitions())
+@settings(deadline=None)
+def test_whatever_can_be_drawn_is_drawn(definition):
+    """Circles, loose ends and references to nothing too."""
+    picture = drawing.of_definition(definition, "x")
+    assert picture.count("<g>") == len(definition["nodes"])
+    assert mermaid.mermaid(definition).count("\n") == 1 + len(definition["nodes"]) + len(definition["edges"])
+    advising.warnings(definition)
+
+
+def test_nodes_stand_where_they_were_put():
+    nodes = [{**node("a"), "position": {"x": -50, "y": 700}}, node("b")]
+    placed = layout.place(["a", "b"], [("a", "b")], layout.positions(nodes))
+    assert placed.nodes["a"] == (-50, 700)
+    x, y, width, height = placed.box
+    assert (x, y) == (-50 - layout.MARGIN, 0)
+    assert x + width >= placed.nodes["b"][0] + layout.WIDTH
+    assert height >= 700 + layout.HEIGHT
+
+
+def test_mermaid_text_has_no_syntax_in_its_texts():
+    nasty = {
+        "nodes": [{"id": 'end "x]', "kind": "a<b>", "label": 'click "me" | `x`;#'}, node("b")],
+        "edges": [edge('end "x]', "b", data={"when": 'a == "b" && c'})],
+    }
+    text = mermaid.mermaid(nasty)
+    assert 'n0["click #34;me#34; #124; #96;x#96;#59;#35;<br><small>a#60;b#62;</small>"]' in text
+    assert 'n0 -->|"a == #34;b#34; #38;#38; c"| n1' in text
+
+
+def test_warnings():
+    found = advising.warnings({
+        "nodes": [node("a"), node("b"), node("c")], "edges": [edge("a", "b", data={"when": "true"})],
+        "inputs": {"properties": {"day": {}}}, "settings": {"store": {"default_values": {"k": 1}}},
+    })  # fmt: skip
+    assert [(each.type, each.nodeId) for each in found] == [("not_connected", "c"), ("constant_condition", "a"), ("unused_input", None), ("unused_input", None)]
+
+
+def test_undo_and_redo_are_a_stack_and_a_change_forgets_what_was_undone():
+    log = [(1, "one", None, False), (2, "two", None, False)]
+    assert steps(log) == steps([*log, (3, "Undo: two", 1, False), (4, "Redo: two", 2, True)])
+    undone = [*log, (3, "Undo: two", 1, False)]
+    assert (steps(undone).undo, steps(undone).redo) == ((0, "one"), (2, "two"))
+    assert steps([*undone, (4, "three", None, False)]).redo is None
+    assert steps([*undone, (4, "three", None, False)]).undo == (3, "three")
+    assert steps([(7, "seven", None, False)]).undo is None, "what was before it is no longer kept"
+    assert json.dumps(steps([]).undo) == "null"
