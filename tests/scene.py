@@ -1,14 +1,15 @@
 """A small world for pages to show: runs of every status, with failures, retries, a question, reruns, labels, files and logs."""
 
+import io
 from datetime import timedelta
 
 from django.contrib.auth.models import User
 from django.db.models import F
 from django.utils import timezone
 
-from graphs import publishing
+from graphs import datasets, drafting, editing, publishing
 from graphs.access import SYSTEM, caller_of_user
-from graphs.models import Graph, Namespace
+from graphs.models import Dataset, Graph, Namespace
 from graphs.nodes.base import registry
 from runs import driving, marking, stopping
 from runs.executing import Executor
@@ -78,11 +79,31 @@ def build(finished: int = 60) -> dict[str, Run]:
     Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(status="completed", finished_at=timezone.now(), progress=100)
     paused = stopping.pause_run(start(steps, "Paused by hand"), caller)
     queued = start(orders, "Orders of today", inputs={"customer": "Umbrella"})
+    exported = drained(start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller))
+    drafting.apply(exported.graph, 0, lambda was: editing.add(was, "no.such.node", after="pack"), caller)
+    drafting.apply(exported.graph, 1, lambda was: editing.change(was, "node", {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}), caller)
     _spread()
     return {
+        "exported": exported,
         "failed": failed, "again": again, "cancelled": cancelled, "archived": archived, "waiting": waiting, "outside": outside, "paused": paused,
         "queued": queued, "recovered": recovered, "completed": Run.objects.filter(status="completed", graph=steps).latest("pk"),
     }  # fmt: skip
+
+
+def _dataset(shop: Namespace) -> Dataset:
+    rows = "".join(f"{number},customer {number % 7},{number * 3 % 100},{number / 4}\n" for number in range(1, 121))
+    return datasets.load(shop, "orders of November", [datasets.Source("orders.csv", io.BytesIO(f"order,customer,items,total\n{rows}".encode()))])
+
+
+def _export(shop: Namespace) -> Graph:
+    nodes = [
+        {"id": "read", "kind": "dataset.read", "label": "Read the orders", "data": {"inputs": {"table": "orders"}}},
+        {"id": "large", "kind": "rows.filter", "label": "Large orders", "data": {"inputs": {"table": "${{ read.outputs.table }}", "where": "row.items > 50"}}},
+        {"id": "export", "kind": "table.export", "label": "large.csv", "data": {"inputs": {"table": "${{ large.outputs.table }}", "name": "large.csv"}}},
+        {"id": "pack", "kind": "zip", "label": "Pack it", "data": {"inputs": {"files": ["${{ export.outputs.file }}"]}}},
+    ]
+    edges = [{"from": a, "to": b} for a, b in (("read", "large"), ("large", "export"), ("export", "pack"))]
+    return publishing.publish(shop, "export", {"nodes": nodes, "edges": edges})
 
 
 def _spread() -> None:

@@ -29,6 +29,30 @@ def pages(world) -> dict[str, str]:
         "templates": "/admin/run-manager/templates/",
         "template, new": f"{run}template/",
         "run states": f"/admin/run-states/?run={failed}",
+        **flow_pages(world),
+    }
+
+
+def flow_pages(world) -> dict[str, str]:
+    """Each page of FlowView: the draft in its views, a node, an edge, an unknown node, an empty draft; and what surrounds it."""
+    graph, drawn = f"/admin/graphs/graph/{world['failed'].graph_id}/flow/", f"/admin/graphs/graph/{world['exported'].graph_id}/flow/"
+    file = world["exported"].artifacts.order_by("pk").last()
+    return {
+        "graphs": "/admin/flow/",
+        "graphs, none found": "/admin/flow/?search=nothing",
+        "flow": graph,
+        "flow, a node": f"{graph}?node=price",
+        "flow, an unknown node": f"{drawn}?node=odd",
+        "flow, an edge": f"{graph}?start=fetch&end=check",
+        "flow, the list": f"{graph}?view=list&node=invoice",
+        "flow, JSON": f"{graph}?view=json",
+        "publish": f"{drawn}publish/",
+        "history": f"{graph}history/?version=1",
+        "run": f"{drawn}run/",
+        "run, with inputs": f"{graph}run/",
+        "datasets": "/admin/flow/datasets/",
+        "dataset": f"/admin/flow/datasets/{world['exported'].dataset_id}/",
+        "file": f"/admin/run-manager/run/{world['exported'].pk}/files/{file.pk}/",
     }
 
 
