@@ -65,7 +65,7 @@ class NodeForm(forms.Form):
         fitting = [offer for offer in self.offers if offering.fits(offer.schema, wanted)]
         groups = (("Fits", fitting), ("Other", [offer for offer in self.offers if offer not in fitting]))
         known = {offer.text for offer in self.offers}
-        lost = [(chosen, f"{chosen.strip('${} ')} (not there)")] if chosen and chosen not in known else []
+        lost = [(chosen, chosen.strip("${} "))] if chosen and chosen not in known else []
         return [NONE, *lost, *((title, [(offer.text, offer.reference) for offer in some]) for title, some in groups if some)]
 
     def _add_extra(self) -> None:

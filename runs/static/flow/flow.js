@@ -189,6 +189,6 @@
     event.preventDefault();
     post({ op: "paste", json: text }, "new");
   });
-  zoom = svg() ? Math.max(0.5, fit()) : 1;
+  zoom = svg() ? Math.max(0.75, fit()) : 1;
   settle();
 })();

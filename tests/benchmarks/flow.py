@@ -1,0 +1,140 @@
+"""`python -m tests.benchmarks.flow`: FlowView with a graph of 1,000 nodes: layout, the server's work for the page, and Chromium's.
+
+Needs Debian's chromium. SQLite, one web process; figures are medians in milliseconds. The first paint is Chromium's own entry (first-contentful-paint).
+"""
+
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from time import monotonic, perf_counter, sleep
+from typing import Any
+
+NODES, CALLS = 1000, 7
+UPDATE = """() => {
+  const now = document.getElementById("rm-now"), nodes = [...document.querySelectorAll(".rm-node")].map((node) => node.dataset.node);
+  now.dataset.marks = JSON.stringify(nodes.map((node) => [node, Math.random() < 0.5 ? "done" : "running", "▶ noop 3/5"]));
+  const began = performance.now();
+  document.body.dispatchEvent(new CustomEvent("htmx:afterSettle", { bubbles: true }));
+  return performance.now() - began;
+}"""
+
+
+def median_ms(call: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(CALLS):
+        began = perf_counter()
+        call()
+        times.append((perf_counter() - began) * 1000)
+    return statistics.median(times)
+
+
+def definition(count: int = NODES) -> dict[str, Any]:
+    chance = random.Random(7)
+    nodes = [{"id": f"n{at}", "kind": "noop", "label": f"Step number {at}"} for at in range(count)]
+    pairs = sorted({(chance.randrange(max(0, at - 60), at), at) for at in range(1, count) for _ in range(1 + (chance.random() < 0.43))})
+    return {"nodes": nodes, "edges": [{"from": f"n{a}", "to": f"n{b}"} for a, b in pairs]}
+
+
+def prepare() -> tuple[Any, Any]:
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+
+    from graphs import publishing
+    from graphs.models import Namespace
+    from graphs.nodes.base import registry
+    from runs import picture
+    from runs.starting import start_run
+
+    call_command("migrate", verbosity=0)
+    registry.store()
+    User.objects.create_superuser("bench", password="bench")
+    namespace = Namespace.objects.create(name="bench")
+    return publishing.publish(namespace, "large", definition()), start_run(publishing.publish(namespace, "whole", definition(picture.WHOLE)))
+
+
+def on_the_server(graph: Any) -> dict[str, float]:
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    from graphs import drawing, layout, plan
+
+    drawn = graph.current.definition
+    ids, edges = [node["id"] for node in drawn["nodes"]], plan.edges_of(drawn)
+    client = Client()
+    client.force_login(User.objects.get())
+    path = f"/admin/graphs/graph/{graph.pk}/flow/"
+    return {
+        "layout": median_ms(lambda: layout.place(layout.drawable(ids, edges), edges)),
+        "picture as SVG": median_ms(lambda: drawing.of_definition(drawn, "x")),
+        "the page, on the server": median_ms(lambda: client.get(path)),
+        "problems, on the server": median_ms(lambda: client.get(f"{path}problems")),
+        "a change, on the server": median_ms(lambda: client.post(f"{path}edit", {"op": "arrange", "revision": 0, "view": "picture"}, headers={"HX-Request": "true"})),
+    }
+
+
+def in_chromium(address: str, graph: Any, run: Any) -> dict[str, float]:
+    from playwright.sync_api import sync_playwright
+
+    path = f"{address}/admin/graphs/graph/{graph.pk}/flow/"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{address}/admin/login/")
+        page.fill("#id_username", "bench")
+        page.fill("#id_password", "bench")
+        page.click("[type=submit]")
+
+        def paint() -> float:
+            page.goto(path)
+            return float(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+
+        paints = [paint() for _ in range(CALLS)]
+
+        def added() -> None:
+            count = page.locator(".rm-node").count()
+            page.locator(".fl-kind").first.click()
+            page.locator(".fl-graph .rm-node").nth(count).wait_for(state="attached")
+
+        change = median_ms(added)
+        page.goto(f"{address}/admin/run-manager/run/{run.pk}/")
+        updates = [float(page.evaluate(UPDATE)) for _ in range(CALLS)]
+        shown = page.locator(".rm-node").count()
+        browser.close()
+    return {"first paint in Chromium": statistics.median(paints), "adding a node, click to picture": change, f"status update of a run, {shown} nodes shown": statistics.median(updates)}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="statemanager-flow-") as folder, socket.socket() as probe:
+        os.environ |= {"DJANGO_SETTINGS_MODULE": "statemanager.settings", "VAR_DIR": folder, "SECRET_KEY": "bench", "ALLOWED_HOSTS": "testserver,127.0.0.1", "DJANGO_ALLOW_ASYNC_UNSAFE": "1"}
+        os.environ.pop("DATABASE_URL", None)
+        import django
+
+        django.setup()
+        graph, run = prepare()
+        found = on_the_server(graph)
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        command = ["-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--no-access-log", "statemanager.wsgi:application"]
+        server = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until = monotonic() + 30
+            while socket.socket().connect_ex(("127.0.0.1", port)) and monotonic() < until:
+                sleep(0.1)
+            found |= in_chromium(f"http://127.0.0.1:{port}", graph, run)
+        finally:
+            server.terminate()
+            server.wait(10)
+    print(f"| {NODES:,} nodes, {len(graph.current.definition['edges']):,} edges | ms |\n|---|---|")
+    for name, value in found.items():
+        print(f"| {name} | {value:,.1f} |")
+
+
+if __name__ == "__main__":
+    main()
