@@ -97,9 +97,9 @@ def test_an_untouched_form_changes_no_inputs(admin_client, namespace):
     assert '<option value="&quot;red&quot;" selected>' in page
     assert '<option value="true" selected>' in page
     admin_client.post(url, {"from": "start", "input-color": '"red"', "input-ok": "true", "input-size": "3"})
-    assert Run.objects.latest("pk").initial_data == {"color": "red", "ok": True}
+    assert Run.objects.latest("pk").initial_data == run.initial_data == {"color": "red", "ok": True, "size": 3}
     admin_client.post(url, {"from": "start", "input-color": '"blue"', "input-ok": "true", "input-size": "3"})
-    assert Run.objects.latest("pk").initial_data == {"color": "blue", "ok": True}
+    assert Run.objects.latest("pk").initial_data == {"color": "blue", "ok": True, "size": 3}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
     last = None if template else Run.objects.filter(graph=graph, version=graph.current_id).order_by("-pk").first()
     fitting = Dataset.objects.filter(namespace=graph.namespace_id)[:2]
     dataset = template.dataset_id if template else last.dataset_id if last else fitting[0].pk if len(fitting) == 1 and reads_dataset(flow) else None
-    form = RunForm(graph, posted, initial={"dataset": dataset})
+    form = RunForm(graph, posted, initial={"dataset": dataset, "name": graph.name})
     inputs = inputs_form(flow.definition.get("inputs"), template.inputs if template else {}, posted)
     said = ""
     if posted is not None and form.is_valid() and inputs.is_valid():

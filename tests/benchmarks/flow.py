@@ -74,7 +74,9 @@ def on_the_server(graph: Any) -> dict[str, float]:
         "picture as SVG": median_ms(lambda: drawing.of_definition(drawn, "x")),
         "the page, on the server": median_ms(lambda: client.get(path)),
         "problems, on the server": median_ms(lambda: client.get(f"{path}problems")),
-        "a change, on the server": median_ms(lambda: client.post(f"{path}edit", {"op": "arrange", "revision": 0, "view": "picture"}, headers={"HX-Request": "true"})),
+        "a change, on the server": median_ms(
+            lambda: client.post(f"{path}edit", {"op": "arrange", "revision": 0, "view": "picture"}, headers={"HX-Request": "true"})
+        ),
     }
 
 
@@ -106,12 +108,22 @@ def in_chromium(address: str, graph: Any, run: Any) -> dict[str, float]:
         updates = [float(page.evaluate(UPDATE)) for _ in range(CALLS)]
         shown = page.locator(".rm-node").count()
         browser.close()
-    return {"first paint in Chromium": statistics.median(paints), "adding a node, click to picture": change, f"status update of a run, {shown} nodes shown": statistics.median(updates)}
+    return {
+        "first paint in Chromium": statistics.median(paints),
+        "adding a node, click to picture": change,
+        f"status update of a run, {shown} nodes shown": statistics.median(updates),
+    }
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="statemanager-flow-") as folder, socket.socket() as probe:
-        os.environ |= {"DJANGO_SETTINGS_MODULE": "statemanager.settings", "VAR_DIR": folder, "SECRET_KEY": "bench", "ALLOWED_HOSTS": "testserver,127.0.0.1", "DJANGO_ALLOW_ASYNC_UNSAFE": "1"}
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "statemanager.settings",
+            "VAR_DIR": folder,
+            "SECRET_KEY": "bench",
+            "ALLOWED_HOSTS": "testserver,127.0.0.1",
+            "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
+        }
         os.environ.pop("DATABASE_URL", None)
         import django
 

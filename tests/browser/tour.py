@@ -18,6 +18,10 @@ SHOTS = {
     "rerun": ("/admin/run-manager/rerun/{failed}/?from=failed", "desktop"),
     "lineage": ("/admin/run-manager/run/{again}/lineage/", "desktop"),
     "compare": ("/admin/run-manager/compare/?a={failed}&b={completed}", "desktop"),
+    "flow": ("/admin/graphs/graph/{flow}/flow/?node=by_airline", "wide"),
+    "flow_list": ("/admin/graphs/graph/{flow}/flow/?view=list&node=late", "wide"),
+    "flow_run": ("/admin/graphs/graph/{flow}/flow/run/", "desktop"),
+    "dataset": ("/admin/flow/datasets/{dataset}/", "desktop"),
     "phone": ("/admin/run-manager/?page_size=10", "phone"),
     "dark": ("/admin/run-manager/run/{failed}/", "dark"),
 }
@@ -30,16 +34,22 @@ def shoot(folder: Path) -> None:
     from django.core.management import call_command
     from playwright.sync_api import sync_playwright
 
+    from graphs import examples
+    from graphs.access import SYSTEM
+    from graphs.models import Namespace
+    from runs import gallery
     from tests import scene
     from tests.browser.conftest import ARGUMENTS, SIZES, chromium
     from tests.clusters import served
 
     call_command("migrate", verbosity=0)
     runs = {name: run.pk for name, run in scene.build(finished=24).items()}
+    namespace = Namespace.objects.get(name="shop")
+    runs |= {"flow": gallery.put("flight-delays", namespace, SYSTEM).pk, "dataset": examples.load_dataset(namespace).pk}
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         for name, (path, kind) in SHOTS.items():
-            width, height = SIZES["phone"] if kind == "phone" else (WIDTH, HEIGHT)
+            width, height = SIZES["phone"] if kind == "phone" else (1680, 900) if kind == "wide" else (WIDTH, HEIGHT)
             context = browser.new_context(
                 base_url=address, viewport={"width": width, "height": height}, color_scheme="dark" if kind == "dark" else "light", reduced_motion="reduce"
             )
