@@ -8,6 +8,7 @@ from django import forms
 
 from graphs import editing, offering, plan, references, retrying
 from graphs.validation import Kind
+from runs.flow.kept import KeepingForm, put
 from runs.manager.schema_forms import AREA, JsonField, field_for
 
 NONE = ("", "–")
@@ -27,7 +28,7 @@ class AnyField(JsonField):
         return value if isinstance(value, str) else super().prepare_value(value)
 
 
-class NodeForm(forms.Form):
+class NodeForm(KeepingForm):
     """`node()` is the node that the form makes. Inputs that its schema doesn't know are kept, as JSON."""
 
     id = forms.CharField(max_length=200, label="Id", help_text="Other nodes refer to it by this; renaming it here renames it there.")
@@ -120,44 +121,62 @@ class NodeForm(forms.Form):
         return self.cleaned_data["extra"]
 
     def node(self) -> dict[str, Any]:
-        """The node, with all that the form doesn't know as it was. What is left empty is left out."""
-        found = self.cleaned_data
-        data = {key: value for key, value in self.data_was.items() if key not in ("inputs", "unites", "retry", "timeout", "side_effects")}
-        said = {
-            "inputs": self._inputs(),
-            "unites": {"identifier": found["unites"], "strategy": found["strategy"] or "ALL_SUCCESS"} if found["unites"] else None,
-            "retry": self._retry(),
-            "timeout": found["timeout"],
-            "side_effects": found["side_effects"] or (False if "side_effects" in self.data_was else None),
-        }
-        data |= {key: value for key, value in said.items() if value not in (None, {})}
-        plain = {key: value for key, value in self.was.items() if key not in ("id", "label", "data", "position", "text")}
-        placed = {"position": {"x": found["x"], "y": found["y"]}} if found["x"] is not None and found["y"] is not None else {}
-        return {"id": found["id"], **plain, **({"label": found["label"]} if found["label"] else {}), **({"data": data} if data else {}), **placed}
+        """The node with what was changed; all else is as it was. What was emptied is left out."""
+        found, node = self.cleaned_data, {key: value for key, value in self.was.items() if key != "text"}
+        for name in ("id", "label"):
+            if self.touched(name):
+                put(node, name, found[name])
+        if self.touched("x", "y"):
+            x, y = (found.get(name) if self.touched(name) else (self.was.get("position") or {}).get(name) for name in ("x", "y"))
+            put(node, "position", {"x": x, "y": y} if x is not None and y is not None else None)
+        data = self._data()
+        if data != self.data_was:
+            put(node, "data", data)
+        return node
+
+    def _data(self) -> dict[str, Any]:
+        found, data = self.cleaned_data, dict(self.data_was)
+        inputs = self._inputs()
+        if inputs != self.inputs:
+            put(data, "inputs", inputs)
+        if self.touched("unites", "strategy"):
+            united = found.get("unites")
+            put(data, "unites", {"identifier": united, "strategy": found.get("strategy") or "ALL_SUCCESS"} if united else None)
+        retry = dict(self.data_was.get("retry") or {})
+        for field, name in (("max_retries", "max_retries"), ("retry_strategy", "strategy"), ("backoff_factor", "backoff_factor")):
+            if self.touched(field):
+                put(retry, name, found[field])
+        if retry != (self.data_was.get("retry") or {}):
+            put(data, "retry", retry)
+        for name in ("timeout", "side_effects"):
+            if self.touched(name):
+                put(data, name, found[name] or None)
+        return data
 
     def _inputs(self) -> dict[str, Any]:
-        inputs: dict[str, Any] = {}
+        inputs = dict(self.inputs)
         for name in self.known:
-            value, chosen = self.cleaned_data.get(f"in-{name}"), self.cleaned_data.get(f"ref-{name}")
-            is_list = offering.member(self.schema, name).get("type") == "array"
-            if chosen and is_list and (isinstance(value, list) or not self._feeds_list(name, chosen)):
-                value = [*(value or []), chosen]
-            elif chosen:
-                value = chosen
-            if value not in (None, ""):
-                inputs[name] = value
-        return {**inputs, **(self.cleaned_data.get("extra") or {})}
+            if self.touched(f"in-{name}", f"ref-{name}"):
+                put(inputs, name, self._input(name))
+        if self.touched("extra"):
+            inputs = {name: value for name, value in inputs.items() if name in self.known} | (self.cleaned_data["extra"] or {})
+        return inputs
 
-    def _feeds_list(self, name: str, chosen: str) -> bool:
+    def _input(self, name: str) -> Any:
+        """The value written, or the reference chosen; a reference chosen beside a list is added to it, unless it is a list itself."""
+        chosen = self.cleaned_data.get(f"ref-{name}")
+        value = self.cleaned_data.get(f"in-{name}") if self.touched(f"in-{name}") else self.inputs.get(name)
+        if not chosen or not self.touched(f"ref-{name}"):
+            return value if self.touched(f"in-{name}") else None
+        is_list = offering.member(self.schema, name).get("type") == "array"
+        if is_list and (isinstance(value, list) or not self._feeds_list(chosen)):
+            return [*(value if isinstance(value, list) else []), chosen]
+        return chosen
+
+    def _feeds_list(self, chosen: str) -> bool:
         """Whether the reference is a whole list itself."""
         offer = next((offer for offer in self.offers if offer.text == chosen), None)
         return offer is None or offer.schema.get("type") in ("array", None)
-
-    def _retry(self) -> dict[str, Any]:
-        found = self.cleaned_data
-        said = {"max_retries": found["max_retries"], "strategy": found["retry_strategy"] or None, "backoff_factor": found["backoff_factor"]}
-        kept = {key: value for key, value in (self.data_was.get("retry") or {}).items() if key not in said}
-        return kept | {key: value for key, value in said.items() if value is not None}
 
 
 def _whole_reference(value: Any) -> str:
@@ -172,20 +191,29 @@ def _whole_reference(value: Any) -> str:
 
 
 def _literal(name: str, schema: Mapping[str, Any], given: Any) -> forms.Field:
-    """A field for a value written here. Text that holds placeholders stays text, whatever the schema says."""
+    """A field for a value written here; a value that the schema doesn't expect gets one that takes anything."""
     plain = {key: value for key, value in schema.items() if key not in ("default", "description", "enum")}
-    simple = schema.get("type") in ("boolean", "integer", "number") or schema.get("enum")
-    if (simple and not isinstance(given, str | list | dict)) or schema.get("enum"):
-        field = field_for(name, {**plain, **({"enum": schema["enum"]} if schema.get("enum") else {})}, False, given)
-        field.help_text = f"Usually {json.dumps(schema['default'])}." if schema.get("default") is not None else ""
-        return field
-    common: dict[str, Any] = {"label": schema.get("title") or name, "required": False, "initial": given, "help_text": schema.get("description", "")}
-    if schema.get("type") == "string":
-        return forms.CharField(strip=False, widget=forms.Textarea(attrs=LITTLE) if _long(given, name) else forms.TextInput, **common)
-    if schema.get("type") in ("array", "object"):
-        return JsonField(widget=forms.Textarea(attrs={**LITTLE, "rows": 4}), **{**common, "label": f"{common['label']} (JSON)"})
-    return AnyField(widget=forms.Textarea(attrs=LITTLE), **common)
+    usual = f"Usually {json.dumps(schema['default'], ensure_ascii=False)}." if schema.get("default") is not None else ""
+    kind = schema.get("type")
+    if schema.get("enum"):
+        others = [] if given is None or given in schema["enum"] else [given]
+        field = field_for(name, {**plain, "enum": [*schema["enum"], *others]}, False, given)
+    elif kind in _TYPES and (given is None or type(given) in _TYPES[kind]):
+        field = field_for(name, plain, False, given)
+    elif kind == "string" and (given is None or isinstance(given, str)):
+        field = forms.CharField(required=False, strip=False, initial=given, widget=forms.Textarea(attrs=LITTLE) if _long(given, name) else forms.TextInput)
+    elif kind in ("array", "object") and not isinstance(given, str):
+        field = JsonField(required=False, initial=given, widget=forms.Textarea(attrs={**LITTLE, "rows": 4}))
+    else:
+        field = AnyField(required=False, initial=given, widget=forms.Textarea(attrs=LITTLE))
+    suffix = " (JSON)" if type(field) is JsonField else ""
+    field.label = f"{schema.get('title') or name.replace('_', ' ').capitalize()}{suffix}"
+    field.help_text = usual or schema.get("description", "")
+    return field
+
+
+_TYPES: dict[Any, tuple[type, ...]] = {"boolean": (bool,), "integer": (int,), "number": (int, float)}
 
 
 def _long(given: Any, name: str) -> bool:
-    return name in ("message", "body", "where", "question") or (isinstance(given, str) and len(given) > 40)
+    return name in ("message", "body", "where", "question", "until") or (isinstance(given, str) and (len(given) > 40 or "\n" in given))

@@ -68,17 +68,18 @@ def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
         return _conflict(request, graph, conflict)
     except errors.StateManagerError as error:
         return _refused(request, graph, error)
-    return _changed(request, graph, draft, made)
+    return _changed(request, graph, draft, made, alone=draft.revision <= revision + 1)
 
 
-def _changed(request: HttpRequest, graph: Graph, draft: drafting.Draft, made: editing.Edit) -> HttpResponse:
+def _changed(request: HttpRequest, graph: Graph, draft: drafting.Draft, made: editing.Edit, alone: bool = False) -> HttpResponse:
+    """The parts that changed. The form that somebody types in is left alone, unless others changed the draft, too: it would send what it shows."""
     node = made.node if any(each["id"] == made.node for each in draft.definition["nodes"]) else ""
     chosen = {"node": node} if node and request.POST.get("op") != "settings" else {}
     flow = Flow(caller_of(request), graph, {"view": request.POST.get("view"), **chosen}, draft)
     address = flow.address(**chosen)
     if not request.headers.get("HX-Request"):
         return redirect(address)
-    same = request.POST.get("op") in ("change", "settings") and node == request.POST.get("node", "") and "show" not in request.POST
+    same = alone and request.POST.get("op") in ("change", "settings") and node == request.POST.get("node", "") and "show" not in request.POST
     parts = ("bar", "list" if flow.view == "list" else "picture", *(() if same else ("inspector",)))
     answer = render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True, "said": made.said})
     answer["HX-Trigger"] = json.dumps({"flow-changed": {"node": node}})

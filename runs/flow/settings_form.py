@@ -1,10 +1,12 @@
 """The form of what belongs to a graph as a whole: the inputs of its runs, and how it takes failures."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 
+from runs.flow.kept import KeepingForm, put
 from runs.manager.schema_forms import AREA, JsonField, ObjectField
 
 TYPES = [
@@ -16,10 +18,12 @@ TYPES = [
     ("object", "object"),
     ("", "anything"),
 ]
+PARTS = ("name", "type", "title", "default", "needed")
+NAME = re.compile(r"^[^\s.${}]{1,100}$")
 BLANK = 2  # empty rows for new inputs
 
 
-class SettingsForm(forms.Form):
+class SettingsForm(KeepingForm):
     """`definition()` is the definition with what the form says; inputs that are more than a list of names and types stay JSON."""
 
     def __init__(self, definition: Mapping[str, Any], data: Any = None) -> None:
@@ -28,12 +32,7 @@ class SettingsForm(forms.Form):
         self.schema = definition.get("inputs") or {}
         settings = definition.get("settings") or {}
         store = settings.get("store") or {}
-        self.simple = all(set(each) <= {"type", "title", "default"} for each in self._properties().values()) and set(self.schema) <= {
-            "type",
-            "properties",
-            "required",
-            "title",
-        }
+        self.simple = _is_simple(self.schema)
         if self.simple:
             self._add_rows()
         else:
@@ -56,8 +55,7 @@ class SettingsForm(forms.Form):
         }  # fmt: skip
 
     def _properties(self) -> dict[str, Any]:
-        found = self.schema.get("properties") or {}
-        return {name: each if isinstance(each, dict) else {"": each} for name, each in found.items()}
+        return self.schema.get("properties") or {}
 
     def _add_rows(self) -> None:
         needed = self.schema.get("required") or ()
@@ -66,7 +64,7 @@ class SettingsForm(forms.Form):
             rows += [("", {"type": "string"}, False)] * (sum(1 for key in self.data if key.startswith("name-")) - len(rows))
         self.count = len(rows)
         for at, (name, each, required) in enumerate(rows):
-            self.fields[f"name-{at}"] = forms.RegexField(r"^[^\s.${}]+$", required=False, max_length=100, label="Name", initial=name)
+            self.fields[f"name-{at}"] = forms.RegexField(NAME, required=False, max_length=100, label="Name", initial=name)
             self.fields[f"type-{at}"] = forms.ChoiceField(choices=TYPES, required=False, label="Type", initial=each.get("type", ""))
             self.fields[f"title-{at}"] = forms.CharField(required=False, max_length=200, label="Title", initial=each.get("title", ""))
             self.fields[f"default-{at}"] = _Default(required=False, label="Default", initial=each.get("default"))
@@ -75,7 +73,7 @@ class SettingsForm(forms.Form):
     @property
     def rows(self) -> list[list[Any]]:
         """The fields of each input."""
-        return [[self[f"{part}-{at}"] for part in ("name", "type", "title", "default", "needed")] for at in range(self.count)] if self.simple else []
+        return [[self[f"{part}-{at}"] for part in PARTS] for at in range(self.count)] if self.simple else []
 
     @property
     def rest(self) -> list[Any]:
@@ -87,29 +85,54 @@ class SettingsForm(forms.Form):
         return self.cleaned_data["store"]
 
     def definition(self) -> dict[str, Any]:
-        found = self.cleaned_data
-        settings = {key: value for key, value in (self.was.get("settings") or {}).items() if key not in ("failure_policy", "max_failures", "store")}
-        if found["failure_policy"] != "continue" or "failure_policy" in (self.was.get("settings") or {}):
+        """The definition with what was changed; all else is as it was."""
+        found, made = self.cleaned_data, dict(self.was)
+        settings = dict(self.was.get("settings") or {})
+        if self.touched("failure_policy"):
             settings["failure_policy"] = found["failure_policy"]
-        if found["max_failures"]:
-            settings["max_failures"] = int(found["max_failures"]) if found["max_failures"].isdigit() else found["max_failures"]
-        store = {key: value for key, value in ((self.was.get("settings") or {}).get("store") or {}).items() if key != "default_values"}
-        store |= {"default_values": found["store"]} if found["store"] else {}
-        settings |= {"store": store} if store else {}
-        schema = self._schema() if self.simple else found["schema"]
-        plain = {key: value for key, value in self.was.items() if key not in ("inputs", "settings")}
-        return {**plain, **({"inputs": schema} if schema else {}), **({"settings": settings} if settings else {})}
+        if self.touched("max_failures"):
+            text = found["max_failures"]
+            put(settings, "max_failures", int(text) if text.isdigit() else text)
+        if self.touched("store"):
+            store = dict(settings.get("store") or {})
+            put(store, "default_values", found["store"])
+            put(settings, "store", store)
+        if settings != (self.was.get("settings") or {}):
+            put(made, "settings", settings)
+        if self.simple and self.touched(*(f"{part}-{at}" for at in range(self.count) for part in PARTS)):
+            put(made, "inputs", self._schema())
+        elif self.touched("schema"):
+            put(made, "inputs", found["schema"])
+        return made
 
     def _schema(self) -> dict[str, Any]:
         found, properties, required = self.cleaned_data, {}, []
+        was = list(self._properties().items())
         for at in range(self.count):
-            name = found.get(f"name-{at}")
+            name = found.get(f"name-{at}", "")
             if not name:
                 continue
-            said = {"type": found[f"type-{at}"], "title": found[f"title-{at}"], "default": found[f"default-{at}"]}
-            properties[name] = {key: value for key, value in said.items() if value not in (None, "")}
+            each = dict(was[at][1]) if at < len(was) else {"type": found[f"type-{at}"]}
+            for part in ("type", "title", "default"):
+                if self.touched(f"{part}-{at}"):
+                    put(each, part, found[f"{part}-{at}"])
+            properties[name] = {key: value for key, value in each.items() if key != "type" or value}
             required += [name] if found[f"needed-{at}"] else []
-        return {"type": "object", "properties": properties, **({"required": required} if required else {})} if properties else {}
+        schema = {**{key: value for key, value in self.schema.items() if key not in ("properties", "required")}, "type": "object", "properties": properties}
+        return {**schema, **({"required": required} if required else {})} if properties else {}
+
+
+def _is_simple(schema: Any) -> bool:
+    """Whether a schema is nothing but names with types, titles and defaults, so that rows can show all of it."""
+    properties = schema.get("properties") or {} if isinstance(schema, dict) else None
+    if not isinstance(properties, dict) or not set(schema) <= {"type", "properties", "required", "title"} or schema.get("type", "object") != "object":
+        return False
+    known = {value for value, _ in TYPES}
+    plain = all(
+        isinstance(each, dict) and set(each) <= {"type", "title", "default"} and isinstance(each.get("type", ""), str) and each.get("type", "") in known
+        for each in properties.values()
+    )
+    return plain and all(NAME.match(name) for name in properties) and set(schema.get("required") or ()) <= set(properties)
 
 
 class _Default(JsonField):

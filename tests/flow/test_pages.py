@@ -144,6 +144,17 @@ def test_two_people_who_change_the_same_choose(flow):
     assert flow.nodes["a"]["label"] == "Ben's"
 
 
+def test_a_form_shows_what_others_changed_before_it_sends_it_back(flow):
+    script = {"headers": {"HX-Request": "true"}}
+    form = {"op": "change", "node": "a", "id": "a", "view": "picture"}
+    alone = flow.client.post(f"{flow.path}edit", {**form, "label": "Ann's", "revision": 0}, **script).content.decode()
+    assert "fl-inspector" not in alone.replace("#fl-inspector", ""), "she types on"
+    flow.post(op="move", node="b", x="1", y="1")
+    merged = flow.client.post(f"{flow.path}edit", {**form, "label": "Ann's own", "revision": 1}, **script).content.decode()
+    assert 'id="fl-inspector"' in merged
+    assert 'value="3"' in merged, "and the newest revision"
+
+
 def test_pasted_json_is_checked_and_changes_nothing_until_saved(flow):
     pasted = {"nodes": [{"id": "x", "kind": "no.such", "data": {"inputs": {"kept": [1]}, "odd": True}}], "edges": [{"from": "x", "to": "y"}]}
     page = flow.post("check", json=json.dumps(pasted)).content.decode()
