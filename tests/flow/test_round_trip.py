@@ -5,7 +5,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from django.template.loader import render_to_string
 
 from graphs.validation import Kind
 from runs.flow.inspector import NodeForm
@@ -16,7 +15,8 @@ SCHEMA = {
     "$defs": {"Table": {"type": "object", "title": "Table", "properties": {"file": {"type": "string"}}}},
     "properties": {
         "text": {"type": "string"}, "message": {"type": "string", "maxLength": 10}, "count": {"type": "integer", "minimum": 3, "maximum": 5, "default": 4},
-        "share": {"type": "number"}, "on": {"type": "boolean", "default": True}, "word": {"enum": ["a", "b", 1, None], "default": "a"}, "table": {"$ref": "#/$defs/Table"},
+        "share": {"type": "number"}, "on": {"type": "boolean", "default": True},
+        "word": {"enum": ["a", "b", 1, None], "default": "a"}, "table": {"$ref": "#/$defs/Table"},
         "items": {"type": "array", "items": {"$ref": "#/$defs/Table"}}, "any": {}, "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
         "map": {"type": "object", "additionalProperties": {"type": "string"}}, "two": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
     },
@@ -24,7 +24,8 @@ SCHEMA = {
 }  # fmt: skip
 VALUES = [
     None, "", " ", " x ", "0", "1", "true", "null", "[1]", '{"a": 1}', '"quoted"', "a\nb", "a\r\nb", "${{ before.outputs.value }}", "${{before.outputs.value}}",
-    "x ${{ before.outputs.value }} y", "${{ nowhere.outputs.x }}", "${{ broken", 0, 1, 4, -1, 2.5, 1e300, 12345678901234567890, True, False, [], [None], ["${{ before.outputs.value }}"],
+    "x ${{ before.outputs.value }} y", "${{ nowhere.outputs.x }}", "${{ broken", 0, 1, 4, -1, 2.5, 1e300,
+    12345678901234567890, True, False, [], [None], ["${{ before.outputs.value }}"],
     {}, {"a": None}, {"a": "${{ run.inputs.day }}"}, "a", "b", "é•💥", "<b>&amp;",
 ]  # fmt: skip
 
@@ -93,7 +94,8 @@ def test_an_untouched_input_is_as_it_was(name, value):
 
 @pytest.mark.parametrize("more", [
     {"label": " x "}, {"namespace": "n"}, {"extra": [1]}, {"position": {"x": 0, "y": -3.5}}, {"position": None}, {"data": None}, {"data": {}},
-    {"data": {"unites": {"identifier": "before"}}}, {"data": {"unites": {"identifier": "before", "strategy": "ALL_DONE"}}}, {"data": {"unites": {"identifier": "gone"}}},
+    {"data": {"unites": {"identifier": "before"}}}, {"data": {"unites": {"identifier": "before", "strategy": "ALL_DONE"}}},
+    {"data": {"unites": {"identifier": "gone"}}},
     {"data": {"retry": {"max_retries": 0}}}, {"data": {"retry": {"strategy": "FIXED", "backoff_factor": 0.5, "exponent": 3, "max_delay": None}}},
     {"data": {"timeout": 2.5, "lease": 30, "side_effects": True}}, {"data": {"side_effects": False}}, {"data": {"other": {"a": 1}}}, {"data": {"inputs": {}}},
 ])  # fmt: skip
@@ -104,12 +106,17 @@ def test_an_untouched_node_is_as_it_was(more):
 
 
 SETTINGS = [
-    {}, {"settings": None}, {"settings": {}}, {"inputs": None}, {"inputs": {}}, {"inputs": {"type": "object"}}, {"inputs": {"type": "object", "properties": {}}},
-    {"settings": {"failure_policy": "continue"}}, {"settings": {"failure_policy": "stop", "max_failures": 0}}, {"settings": {"max_failures": "10%"}}, {"settings": {"max_failures": None}},
-    {"settings": {"max_steps": 3, "rerun_on_failure": {"times": 1}, "retry": {"max_retries": 2}, "lease": 5, "store": {"required_keys": ["k"], "default_values": {"a": 0, "b": ""}}}},
+    {}, {"settings": None}, {"settings": {}}, {"inputs": None}, {"inputs": {}}, {"inputs": {"type": "object"}},
+    {"inputs": {"type": "object", "properties": {}}},
+    {"settings": {"failure_policy": "continue"}}, {"settings": {"failure_policy": "stop", "max_failures": 0}},
+    {"settings": {"max_failures": "10%"}}, {"settings": {"max_failures": None}},
+    {"settings": {"max_steps": 3, "rerun_on_failure": {"times": 1}, "retry": {"max_retries": 2}, "lease": 5,
+                  "store": {"required_keys": ["k"], "default_values": {"a": 0, "b": ""}}}},
     {"settings": {"store": {"default_values": {}}}}, {"settings": {"store": {}}}, {"metadata": {"x": None}, "other": 1},
-    {"inputs": {"type": "object", "properties": {"a": {"type": "string", "title": "A", "default": ""}, "b": {"type": "integer", "default": 0}, "c": {"default": None}}, "required": ["b"]}},
-    {"inputs": {"type": "object", "properties": {"a": {"type": "boolean", "default": False}, "b": {"type": "array", "default": []}, "c": {"type": "string", "default": "1"}}}},
+    {"inputs": {"type": "object", "properties": {"a": {"type": "string", "title": "A", "default": ""},
+                "b": {"type": "integer", "default": 0}, "c": {"default": None}}, "required": ["b"]}},
+    {"inputs": {"type": "object", "properties": {"a": {"type": "boolean", "default": False},
+                "b": {"type": "array", "default": []}, "c": {"type": "string", "default": "1"}}}},
     {"inputs": {"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": True}, "required": ["z"]}},
     {"inputs": {"type": "object", "properties": {"a b": {"type": "string"}, "c": {"enum": [1], "description": "x"}}, "additionalProperties": False}},
 ]  # fmt: skip
@@ -128,4 +135,3 @@ def test_every_field_is_shown():
     form = NodeForm(graph_with({"id": "it", "kind": "k"}), "it", KINDS)
     shown = {field.name for pair in form.input_fields for field in pair if field} | {field.name for field in form.running_fields} | {"id", "label", "x", "y"}
     assert shown == set(form.fields)
-    assert "flow/_field.html" and render_to_string("flow/_field.html", {"field": form["id"]})
