@@ -7,6 +7,7 @@ from graphs import retrying
 MAX_NODES = 10_000
 _ID = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"}
 _LEASE = {"type": ["number", "null"], "minimum": 1, "maximum": 7 * 24 * 3600}  # seconds that an external worker may hold a state
+_PLACE = {"type": "number", "minimum": -1_000_000, "maximum": 1_000_000}
 NODE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["id", "kind"],
@@ -32,7 +33,7 @@ NODE_SCHEMA: dict[str, Any] = {
                 "side_effects": {"type": "boolean"},
             },
         },
-        "position": {"type": ["object", "null"], "properties": {"x": {"type": "number"}, "y": {"type": "number"}}},
+        "position": {"type": ["object", "null"], "properties": {"x": _PLACE, "y": _PLACE}},
     },
 }
 EDGE_SCHEMA: dict[str, Any] = {
@@ -53,7 +54,13 @@ GRAPH_SCHEMA: dict[str, Any] = {
     "properties": {
         "nodes": {"type": "array", "maxItems": MAX_NODES},
         "edges": {"type": "array", "maxItems": 10 * MAX_NODES},
-        "inputs": {"type": ["object", "null"]},
+        "inputs": {
+            "type": ["object", "null"],
+            "properties": {
+                "properties": {"type": "object", "additionalProperties": {"type": ["object", "boolean"]}},
+                "required": {"type": "array", "items": {"type": "string"}},
+            },
+        },
         "metadata": {"type": ["object", "null"]},
         "settings": {
             "type": ["object", "null"],

@@ -1,5 +1,6 @@
 """The draft of a graph: read, changed, undone, published. One writer at a time; who comes second is merged, or told."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +13,39 @@ from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
 
 KEPT = 100  # changes of a draft that can be undone, merged with and looked up
+_TOKEN = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a change is a change of: the draft at a revision, while a version was current. As text it is `version-revision`."""
+
+    version: int
+    revision: int
+
+    @classmethod
+    def of(cls, text: str) -> "Base":
+        """Raises Malformed."""
+        found = _TOKEN.fullmatch(text)
+        if found is None:
+            raise errors.Malformed("The form doesn't say what it is a change of. Open the page again.")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.version}-{self.revision}"
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A graph as somebody draws it. `revision` 0 is the published version itself, which nobody has changed yet."""
+    """A graph as somebody draws it. Revision 0, or one that was published, is the current version itself, which nobody has changed since."""
 
-    revision: int
+    base: Base
     definition: dict[str, Any]
     change: DraftChange | None = None
+
+    @property
+    def revision(self) -> int:
+        return self.base.revision
 
 
 class Conflicting(errors.Conflict):
@@ -36,52 +61,62 @@ class Conflicting(errors.Conflict):
 
 
 def draft_of(graph: Graph) -> Draft:
+    number = graph.current.number if graph.current else 0
     newest = DraftChange.objects.filter(graph=graph).order_by("-revision").first()
-    if newest is not None:
-        return Draft(newest.revision, newest.definition, newest)
-    return Draft(0, _published(graph))
+    if newest is None:
+        return Draft(Base(number, 0), _version(graph, number))
+    follows = newest.published is not None and newest.published != number
+    return Draft(Base(number, newest.revision), _version(graph, number) if follows else newest.definition, newest)
 
 
-def _published(graph: Graph) -> dict[str, Any]:
-    return dict(graph.current.definition) if graph.current else dict(editing.EMPTY)
+def _version(graph: Graph, number: int) -> dict[str, Any]:
+    if graph.current and graph.current.number == number:
+        return dict(graph.current.definition)
+    found = graph.versions.filter(number=number).values_list("definition", flat=True).first()
+    return dict(found) if found else dict(editing.EMPTY)
 
 
-def at_revision(graph: Graph, revision: int) -> dict[str, Any]:
-    """The definition of a former revision. Raises Conflict when it is too old to be known."""
-    found = DraftChange.objects.filter(graph=graph, revision=revision).values_list("definition", flat=True).first()
-    if found is None and (revision or DraftChange.objects.filter(graph=graph, revision__gt=KEPT).exists()):
+def at(graph: Graph, base: Base) -> dict[str, Any]:
+    """The definition that somebody looked at. Raises Conflict when it is too old to be known."""
+    found = DraftChange.objects.filter(graph=graph, revision=base.revision).first()
+    if found is not None and (found.published is None or found.published == base.version):
+        return dict(found.definition)
+    if found is None and base.revision:
         raise errors.Conflict("The draft was changed very often since this page was opened. Open it again.")
-    return found if found is not None else _first(graph)
-
-
-def _first(graph: Graph) -> dict[str, Any]:
-    """What revision 0 was: the version that was current when the first change was made."""
-    change = DraftChange.objects.filter(graph=graph).order_by("revision").first()
-    version = graph.versions.filter(number=change.version).first() if change else graph.current
-    return dict(version.definition) if version else dict(editing.EMPTY)
+    return _version(graph, base.version)
 
 
 Change = Callable[[dict[str, Any]], editing.Edit]
 
 
 @transaction.atomic
-def apply(graph: Graph, base: int, edit: Change, caller: Caller, choose: str = "") -> tuple[Draft, editing.Edit]:
-    """Change the draft as it was at revision `base`, and merge that with what came since.
+def apply(graph: Graph, base: Base, edit: Change, caller: Caller, choose: str = "", seen: int | None = None) -> tuple[Draft, editing.Edit]:
+    """Change the draft as it was at `base`, and put that together with what came since.
 
-    Raises Conflicting where that can't be, unless `choose` says whose change counts: mine or theirs.
+    Raises Conflicting where that can't be, unless `choose` says whose change counts, mine or theirs, of the revision that was `seen`.
     """
     caller.require("start", graph.namespace_id)
     graph = publishing.locked(graph)
     now = draft_of(graph)
-    was = now.definition if base == now.revision else at_revision(graph, base)
+    was = now.definition if base == now.base else at(graph, base)
     made = edit(was)
+    if base != now.base:
+        made = _together(made, was, now, edit, choose if seen == now.revision else "")
     checked(made.definition)
-    if base == now.revision:
-        return _add(graph, now, made, caller), made
-    merged, conflicts = merging.merge(was, made.definition, now.definition, prefer_mine=choose == "mine")
+    return _add(graph, now, made, caller), made
+
+
+def _together(made: editing.Edit, was: dict[str, Any], now: Draft, edit: Change, choose: str) -> editing.Edit:
+    """What only adds is done to the newest draft; anything else is merged piece by piece, a renamed node with what others did to it."""
+    if made.adds:
+        return edit(now.definition)
+    theirs = now.definition
+    if made.renamed and editing.can_rename(theirs, *made.renamed):
+        was, theirs = editing.rename(was, *made.renamed), editing.rename(theirs, *made.renamed)
+    merged, conflicts = merging.merge(was, made.definition, theirs, prefer_mine=choose == "mine")
     if conflicts and choose not in ("mine", "theirs"):
         raise Conflicting(now, conflicts, merged)
-    return _add(graph, now, editing.Edit(merged, f"{made.said} (merged)", made.node), caller), made
+    return editing.Edit(merged, f"{made.said} (merged)", made.node)
 
 
 def checked(definition: Any) -> dict[str, Any]:
@@ -95,26 +130,26 @@ def checked(definition: Any) -> dict[str, Any]:
 
 
 @transaction.atomic
-def replace(graph: Graph, base: int, edit: editing.Edit, caller: Caller) -> Draft:
-    """Put another definition in place of the draft at revision `base`. Raises PreconditionFailed when somebody was faster."""
+def replace(graph: Graph, base: Base, edit: editing.Edit, caller: Caller) -> Draft:
+    """Put another definition in place of the draft at `base`. Raises PreconditionFailed when somebody was faster."""
     caller.require("start", graph.namespace_id)
     graph = publishing.locked(graph)
     now = draft_of(graph)
-    if now.revision != base:
-        raise errors.PreconditionFailed(f"The draft is at revision {now.revision} now; revision {base} was looked at.")
+    if now.base != base:
+        raise errors.PreconditionFailed(f"The draft is at {now.base} now; {base} was looked at.")
     checked(edit.definition)
     return _add(graph, now, edit, caller)
 
 
 def _add(graph: Graph, now: Draft, made: editing.Edit, caller: Caller, back_to: int | None = None, redo: bool = False) -> Draft:
-    if made.definition == now.definition:
+    if merging.same(made.definition, now.definition):
         return now
     change = DraftChange.objects.create(
         graph=graph, revision=now.revision + 1, definition=made.definition, said=made.said[:300], back_to=back_to, redo=redo,
-        version=graph.current.number if graph.current else 0, made_by=caller.label[:200],
+        version=now.base.version, made_by=caller.label[:200],
     )  # fmt: skip
     DraftChange.objects.filter(graph=graph, revision__lte=change.revision - KEPT).delete()
-    return Draft(change.revision, change.definition, change)
+    return Draft(Base(now.base.version, change.revision), change.definition, change)
 
 
 @dataclass(frozen=True)
@@ -126,21 +161,21 @@ class Steps:
 
 
 def steps(changes: Iterable[tuple[int, str, int | None, bool]]) -> Steps:
-    """From (revision, said, back_to, redo) of all changes, oldest first: a change forgets what was undone, as everywhere. Pure."""
-    done: list[tuple[int, str]] = []
-    undone: list[tuple[int, str]] = []
-    first = None
+    """From (revision, said, back_to, redo) of the changes that are kept, oldest first: a change forgets what was undone, as everywhere. Pure."""
+    done: dict[int, str] = {}  # the revisions whose change holds, and what it was
+    undone: dict[int, str] = {}
+    known = {0}
     for revision, said, back_to, redo in changes:
-        first = revision if first is None else first
+        known.add(revision)
         if back_to is None:
-            undone = []
-            if revision == 1 or revision > first:  # else what was before it is no longer kept
-                done.append((revision, said))
-        elif redo and undone:
-            done.append(undone.pop())
-        elif not redo and done:
-            undone.append(done.pop())
-    return Steps((done[-1][0] - 1, done[-1][1]) if done else None, undone[-1] if undone else None)
+            done[revision], undone = said, {}
+        elif redo:
+            done[back_to] = undone.pop(back_to, said)
+        else:
+            undone[back_to + 1] = done.pop(back_to + 1, said)
+    last, next_ = next(reversed(done), None), next(reversed(undone), None)
+    back = (last - 1, done[last]) if last is not None and last - 1 in known else None
+    return Steps(back, (next_, undone[next_]) if next_ is not None and next_ in known else None)
 
 
 def steps_of(graph: Graph) -> Steps:
@@ -156,7 +191,10 @@ def step(graph: Graph, caller: Caller, redo: bool = False) -> Draft:
     back = found.redo if redo else found.undo
     if back is None:
         raise errors.Conflict("There is nothing to redo." if redo else "There is nothing to undo.")
-    made = editing.Edit(at_revision(graph, back[0]), f"{'Redo' if redo else 'Undo'}: {back[1]}")
+    row = DraftChange.objects.filter(graph=graph, revision=back[0]).first()
+    first = DraftChange.objects.filter(graph=graph).order_by("revision").first()
+    definition = row.definition if row else _version(graph, first.version if first else 0)
+    made = editing.Edit(dict(definition), f"{'Redo' if redo else 'Undo'}: {back[1]}")
     return _add(graph, draft_of(graph), made, caller, back_to=back[0], redo=redo)
 
 
@@ -174,15 +212,19 @@ def begin(namespace: Namespace, name: str, caller: Caller, definition: dict[str,
     if not made:
         raise errors.Conflict(f"The namespace {namespace} has a graph {name!r} already.")
     if definition:
-        apply(graph, 0, lambda _: editing.Edit(dict(definition), said), caller)
+        apply(graph, Base(0, 0), lambda _: editing.Edit(dict(definition), said), caller)
     return graph
 
 
 @transaction.atomic
-def publish(graph: Graph, revision: int, caller: Caller, note: str = "") -> Graph:
+def publish(graph: Graph, base: Base, caller: Caller, note: str = "") -> Graph:
     """Make the draft, as it was looked at, a version. Raises Conflict when it was changed since, InvalidGraph with its problems."""
     graph = publishing.locked(graph)
     now = draft_of(graph)
-    if now.revision != revision:
-        raise errors.Conflict(f"{now.change.made_by if now.change else 'Somebody'} changed the draft meanwhile. Look at it again, then publish.")
-    return publishing.publish(graph.namespace, graph.name, now.definition, caller, note)
+    if now.base != base:
+        who = now.change.made_by if now.change and now.revision != base.revision else "Somebody"
+        raise errors.Conflict(f"{who} changed the draft meanwhile, or published a version. Look at it again, then publish.")
+    published = publishing.publish(graph.namespace, graph.name, now.definition, caller, note)
+    assert published.current is not None
+    DraftChange.objects.filter(graph=graph, revision=now.revision).update(published=published.current.number)
+    return published

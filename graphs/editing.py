@@ -4,7 +4,7 @@ They take a definition whose shape is sound (`validation.shape_problems` finds n
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,16 @@ Wire = Callable[[Definition, str, str], Mapping[str, Any]]  # the inputs that an
 
 @dataclass(frozen=True)
 class Edit:
-    """The new definition, what was done in words, and the node to look at next."""
+    """The new definition, what was done in words, and the node to look at next.
+
+    `adds`: it takes nothing away, so it may as well be done to a newer draft. `renamed` is the old and the new id of a node.
+    """
 
     definition: dict[str, Any]
     said: str
     node: str = ""
+    adds: bool = False
+    renamed: tuple[str, str] | None = None
 
 
 def node_of(definition: Definition, name: str) -> dict[str, Any]:
@@ -42,7 +47,7 @@ def add(definition: Definition, kind: str, namespace: str = "", after: str = "",
     found = {**definition, "nodes": [*definition["nodes"], made]}
     if after:
         found = connect(found, after, name, wire=wire).definition
-    return Edit(found, f"Add {name}", name)
+    return Edit(found, f"Add {name}", name, adds=True)
 
 
 def connect(definition: Definition, start: str, end: str, when: str = "", wire: Wire | None = None) -> Edit:
@@ -58,7 +63,7 @@ def connect(definition: Definition, start: str, end: str, when: str = "", wire: 
     if suggested:
         data = node_of(found, end).get("data") or {}
         found = _with_node(found, end, {**node_of(found, end), "data": {**data, "inputs": {**(data.get("inputs") or {}), **suggested}}})
-    return Edit(found, f"Connect {start} → {end}", end)
+    return Edit(found, f"Connect {start} → {end}", end, adds=True)
 
 
 def disconnect(definition: Definition, start: str, end: str) -> Edit:
@@ -93,21 +98,21 @@ def duplicate(definition: Definition, name: str) -> Edit:
     """The same node again, with the same inputs and what leads to it, beside it."""
     node, new = node_of(definition, name), free_id(definition, name)
     place = node.get("position")
-    copy = {**node, "id": new, **({"position": {"x": place["x"] + 24, "y": place["y"] + 72}} if place else {})}
+    copy = {**node, "id": new, **({"position": {**place, "x": place["x"] + 24, "y": place["y"] + 72}} if place and {"x", "y"} <= place.keys() else {})}
     edges = [{**{key: value for key, value in edge.items() if key != "id"}, "to": new} for edge in definition["edges"] if edge["to"] == name]
-    return Edit({**definition, "nodes": [*definition["nodes"], copy], "edges": [*definition["edges"], *edges]}, f"Duplicate {name}", new)
+    return Edit({**definition, "nodes": [*definition["nodes"], copy], "edges": [*definition["edges"], *edges]}, f"Duplicate {name}", new, adds=True)
 
 
 def move(definition: Definition, name: str, position: Mapping[str, float] | None) -> Edit:
     """Where the node stands; None lets the layout say."""
     node = {key: value for key, value in node_of(definition, name).items() if key != "position"}
-    return Edit(_with_node(definition, name, {**node, **({"position": dict(position)} if position else {})}), f"Move {name}", name)
+    return Edit(_with_node(definition, name, {**node, **({"position": dict(position)} if position else {})}), f"Move {name}", name, adds=True)
 
 
 def arrange(definition: Definition) -> Edit:
     """Let the layout place every node."""
     nodes = [{key: value for key, value in node.items() if key != "position"} for node in definition["nodes"]]
-    return Edit({**definition, "nodes": nodes}, "Arrange")
+    return Edit({**definition, "nodes": nodes}, "Arrange", adds=True)
 
 
 def change(definition: Definition, name: str, node: Mapping[str, Any]) -> Edit:
@@ -117,54 +122,68 @@ def change(definition: Definition, name: str, node: Mapping[str, Any]) -> Edit:
     if new != name:
         if any(each["id"] == new for each in definition["nodes"]):
             raise errors.Malformed(f"There is a node {new!r} already.")
-        found = _renamed(definition, name, new)
-        node = _referring(node, name, new)
-    return Edit(_with_node(found, new, node), f"Change {new}" if new == name else f"Rename {name} to {new}", new)
+        found = rename(definition, name, new)
+        node = _referring(node, {name: new})
+    renamed = (name, new) if new != name else None
+    return Edit(_with_node(found, new, node), f"Rename {name} to {new}" if renamed else f"Change {new}", new, renamed=renamed)
+
+
+def can_rename(definition: Definition, old: str, new: str) -> bool:
+    ids = {node["id"] for node in definition["nodes"]}
+    return old in ids and new not in ids
+
+
+def rename(definition: Definition, old: str, new: str) -> dict[str, Any]:
+    """Another id, wherever it stands."""
+    return _renamed(definition, {old: new})
 
 
 def paste(definition: Definition, pasted: Definition) -> Edit:
     """Add the nodes and edges of another definition; ids that are taken get a number, with all that refers to them."""
-    new, found = dict(pasted), dict(definition)
+    found, moved = dict(definition), {}
+    own, taken = {node["id"] for node in definition["nodes"]}, {node["id"] for each in (definition, pasted) for node in each["nodes"]}
     for node in pasted["nodes"]:
-        taken = {"nodes": [*found["nodes"], *new["nodes"]]}
-        if any(each["id"] == node["id"] for each in found["nodes"]):
-            new = _renamed(new, node["id"], free_id(taken, node["id"]))
+        if node["id"] in own:
+            moved[node["id"]] = _free(taken, node["id"])
+            taken.add(moved[node["id"]])
+    new = _renamed(pasted, moved)
     for key in ("nodes", "edges"):
         found[key] = [*found[key], *new[key]]
     if len(found["nodes"]) > MAX_NODES:
         raise errors.Malformed(f"A graph has at most {MAX_NODES:,} nodes.")
     count = len(new["nodes"])
-    return Edit(found, f"Paste {count} node{'' if count == 1 else 's'}", new["nodes"][0]["id"] if count else "")
+    return Edit(found, f"Paste {count} node{'' if count == 1 else 's'}", new["nodes"][0]["id"] if count else "", adds=True)
 
 
 def free_id(definition: Definition, wanted: str) -> str:
     """The wanted id, or the first with a number behind it that is free."""
-    taken = {node["id"] for node in definition["nodes"]} | {"store", "run"}
-    if wanted not in taken:
+    return _free({node["id"] for node in definition["nodes"]}, wanted)
+
+
+def _free(taken: Collection[str], wanted: str) -> str:
+    if wanted not in taken and wanted not in ("store", "run"):
         return wanted
     stem = re.sub(r"_\d{1,6}$", "", wanted)[:190]
-    return next(name for number in range(2, len(taken) + 3) if (name := f"{stem}_{number}") not in taken)
+    return next(name for number in range(2, len(taken) + 4) if (name := f"{stem}_{number}") not in taken)
 
 
 def _with_node(definition: Definition, name: str, node: Mapping[str, Any]) -> dict[str, Any]:
     return {**definition, "nodes": [dict(node) if each["id"] == name else each for each in definition["nodes"]]}
 
 
-def _renamed(definition: Definition, old: str, new: str) -> dict[str, Any]:
-    def end(name: str) -> str:
-        return new if name == old else name
-
-    edges = [{**edge, "from": end(edge["from"]), "to": end(edge["to"])} for edge in definition["edges"]]
-    return {**definition, "nodes": [_referring({**node, "id": end(node["id"])}, old, new) for node in definition["nodes"]], "edges": edges}
+def _renamed(definition: Definition, names: Mapping[str, str]) -> dict[str, Any]:
+    edges = [{**edge, "from": names.get(edge["from"], edge["from"]), "to": names.get(edge["to"], edge["to"])} for edge in definition["edges"]]
+    nodes = [_referring({**node, "id": names.get(node["id"], node["id"])}, names) for node in definition["nodes"]]
+    return {**definition, "nodes": nodes, "edges": edges}
 
 
-def _referring(node: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-    """The node with its references and its `unites` to the new id."""
+def _referring(node: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The node with its references and its `unites` to the new ids."""
     data = dict(node.get("data") or {})
     if data.get("inputs"):
-        data["inputs"] = references.renamed(data["inputs"], old, new)
-    if (data.get("unites") or {}).get("identifier") == old:
-        data["unites"] = {**data["unites"], "identifier": new}
+        data["inputs"] = references.renamed(data["inputs"], names)
+    if (data.get("unites") or {}).get("identifier") in names:
+        data["unites"] = {**data["unites"], "identifier": names[data["unites"]["identifier"]]}
     return {**node, **({"data": data} if data else {})}
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 176, 48, 56, 22, 16
 SWEEPS = 8
+FARTHEST = 1_000_000
+MOST_BENDS = 10_000  # beyond, the longest edges are drawn straight
 Point = tuple[float, float]
 Pair = tuple[str, str]
 
@@ -59,7 +61,7 @@ def drawable(nodes: Sequence[str], edges: Sequence[Pair]) -> list[str]:
 def positions(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Point]:
     """Where a definition's nodes were put by hand."""
     placed = ((node["id"], node.get("position") or {}) for node in nodes)
-    return {name: (at["x"], at["y"]) for name, at in placed if "x" in at and "y" in at}
+    return {name: (at["x"], at["y"]) for name, at in placed if all(isinstance(at.get(key), int | float) and abs(at[key]) <= FARTHEST for key in "xy")}
 
 
 def place(order: Sequence[str], edges: Sequence[Pair], fixed: Mapping[str, Point] | None = None) -> Layout:
@@ -74,7 +76,11 @@ def place(order: Sequence[str], edges: Sequence[Pair], fixed: Mapping[str, Point
         columns[layer[node]].append(node)
     paths: dict[Pair, list[str]] = {}
     links: list[Pair] = []
-    for start, end in forward:
+    left = MOST_BENDS
+    for start, end in sorted(forward, key=lambda edge: layer[edge[1]] - layer[edge[0]]):
+        left -= layer[end] - layer[start] - 1
+        if left < 0:
+            break
         bends = [f"{start}\0{end}\0{at}" for at in range(layer[start] + 1, layer[end])]
         for at, bend in enumerate(bends, start=layer[start] + 1):
             columns[at].append(bend)

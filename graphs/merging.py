@@ -4,7 +4,8 @@ A definition is taken apart into its smallest pieces (a field of a node, one of 
 version control merges lines: what only one of them changed is taken; what both changed differently is a conflict.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ ORDER = ("nodes", "edges", "inputs", "settings", "metadata")
 
 @dataclass(frozen=True)
 class Conflict:
-    """A piece that both changed. A piece that one of them took away is None there."""
+    """A piece that both changed, or a node that one of them took away and the other changed. What isn't there is None."""
 
     place: Place
     base: Any
@@ -26,33 +27,48 @@ class Conflict:
     @property
     def where(self) -> str:
         """The place in words."""
-        return " › ".join(self.place[1:] if self.place[0] in ("nodes", "edges") else self.place)
+        return " › ".join(part for part in (self.place[1:] if self.place[0] in ("nodes", "edges") else self.place) if part != "data")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same: true is not 1 here, and 1.0 is not 1."""
+    if one is GONE or other is GONE:
+        return one is other
+    return one is other or (one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
 
 
 def merge(base: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any], prefer_mine: bool = False) -> tuple[dict[str, Any], list[Conflict]]:
     """Both changes of `base` together, and the pieces where they disagree: there it is theirs, or mine if that is preferred."""
     was, ours, other = pieces(base), pieces(mine), pieces(theirs)
+    fought = list(_fought_over(was, ours, other))
+    tops = {conflict.place for conflict in fought}
     found: Pieces = {}
     conflicts = []
     for place in dict.fromkeys([*other, *ours]):
+        if place[:2] in tops:
+            continue
         before, here, there = (each.get(place, GONE) for each in (was, ours, other))
-        value = there if here == before else here
-        if here != before and there != before and here != there:
+        value = there if same(here, before) else here
+        if not (same(here, before) or same(there, before) or same(here, there)):
             conflicts.append(Conflict(place, *(None if each is GONE else each for each in (before, here, there))))
             value = here if prefer_mine else there
         if value is not GONE:
             found[place] = value
-    for top in {conflict.place[:2] for conflict in conflicts if conflict.place[0] == "nodes"}:
-        found = _all_of(found, top, ours if prefer_mine else other)
-    return whole(found), conflicts
+    chosen = ours if prefer_mine else other
+    found |= {place: value for place, value in chosen.items() if place[:2] in tops}
+    return whole(found), [*fought, *conflicts]
 
 
-def _all_of(found: Pieces, top: Place, chosen: Pieces) -> Pieces:
-    """One of them took the node away, the other changed it: it is as the chosen one has it, whole or gone."""
-    if top in found and top in chosen:
-        return found
-    others = {place: value for place, value in found.items() if place[:2] != top}
-    return {**others, **{place: value for place, value in chosen.items() if place[:2] == top}}
+def _fought_over(was: Pieces, ours: Pieces, other: Pieces) -> Iterator[Conflict]:
+    """The nodes that one of them took away while the other changed them."""
+    for top in [place for place in was if place[0] == "nodes" and len(place) == 2 and (place in ours) != (place in other)]:
+        left = other if top in other else ours
+        if not same(_below(left, top), _below(was, top)):
+            yield Conflict(top, *(_below(each, top) if top in each else None for each in (was, ours, other)))
+
+
+def _below(found: Pieces, top: Place) -> dict[str, Any]:
+    return {".".join(place[2:]): value for place, value in found.items() if place[:2] == top and len(place) > 2}
 
 
 def pieces(definition: Mapping[str, Any]) -> Pieces:
@@ -61,17 +77,24 @@ def pieces(definition: Mapping[str, Any]) -> Pieces:
     for node in definition["nodes"]:
         top = ("nodes", node["id"])
         found[top] = True
-        data = node.get("data") or {}
         found |= {(*top, key): value for key, value in node.items() if key not in ("id", "data")}
-        found |= {(*top, "data", key): value for key, value in data.items() if key != "inputs"}
-        found |= {(*top, "inputs", key): value for key, value in (data.get("inputs") or {}).items()}
+        if "data" in node:
+            data = node["data"] or {}
+            found |= _members((*top, "data"), {key: value for key, value in data.items() if key != "inputs"} or (None if data.get("inputs") else node["data"]))
+            found |= _members((*top, "data", "inputs"), data["inputs"]) if "inputs" in data else {}
     for edge in definition["edges"]:
         found["edges", edge["from"], edge["to"]] = {key: value for key, value in edge.items() if key not in ("from", "to")}
     for member in ("settings", "metadata"):
-        found |= {(member, key): value for key, value in (definition.get(member) or {}).items()}
+        if member in definition:
+            found |= _members((member,), definition[member])
     if definition.get("inputs") is not None:
         found["inputs",] = definition["inputs"]
     return found
+
+
+def _members(top: Place, value: Any) -> Pieces:
+    """The members of an object, or what stands there instead: nothing, or an empty one."""
+    return {(*top, key): each for key, each in value.items()} if value else {top: value}
 
 
 def whole(found: Pieces) -> dict[str, Any]:
@@ -80,20 +103,23 @@ def whole(found: Pieces) -> dict[str, Any]:
     made: dict[str, Any] = {"nodes": list(nodes.values()), "edges": []}
     for place, value in found.items():
         if place[0] == "nodes" and len(place) > 2 and place[1] in nodes:
-            node = nodes[place[1]]
-            if place[2] == "data":
-                node.setdefault("data", {})[place[3]] = value
-            elif place[2] == "inputs":
-                node.setdefault("data", {}).setdefault("inputs", {})[place[3]] = value
-            else:
-                node[place[2]] = value
+            _put(nodes[place[1]], place[2:], value)
         elif place[0] == "edges":
             made["edges"].append({**value, "from": place[1], "to": place[2]})
         elif place[0] in ("settings", "metadata"):
-            made.setdefault(place[0], {})[place[1]] = value
+            _put(made, place, value)
         elif place[0] == "inputs":
             made["inputs"] = value
     return {key: made[key] for key in ORDER if key in made}
+
+
+def _put(target: dict[str, Any], path: Place, value: Any) -> None:
+    """Set what a path leads to; that there is nothing, only where nothing else is."""
+    for part in path[:-1]:
+        target[part] = target.get(part) or {}
+        target = target[part]
+    if value or not target.get(path[-1]):
+        target[path[-1]] = value
 
 
 def named(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def offers(definition: Mapping[str, Any], node: str, kinds: Kinds) -> list[Offer
     """What the inputs of this node may refer to, the nearest nodes first."""
     found = [offer for each in editing.before(plan.edges_of(definition), node) for offer in outputs_of(each, kinds.get(each))]
     inputs = definition.get("inputs")
-    for name, schema in ((inputs or {}).get("properties") or {}).items() if isinstance(inputs, dict) else ():
+    declared = inputs.get("properties") if isinstance(inputs, dict) else None
+    for name, schema in declared.items() if isinstance(declared, dict) else ():
         found.append(Offer(f"run.inputs.{name}", schema if isinstance(schema, dict) else {}))
     store = (definition.get("settings") or {}).get("store") or {}
     return found + [Offer(f"store.{name}", {"type": "string"}) for name in dict.fromkeys([*store.get("required_keys", ()), *store.get("default_values", ())])]
@@ -46,8 +47,8 @@ def member(schema: Schema, name: str) -> dict[str, Any]:
     return resolved(found if isinstance(found, dict) else {}, schema)
 
 
-def resolved(schema: Schema, whole: Schema) -> dict[str, Any]:
-    """A schema with `$ref` followed, and `X or null` taken as X."""
+def resolved(schema: Schema, whole: Schema, items: bool = True) -> dict[str, Any]:
+    """A schema with `$ref` followed, and `X or null` taken as X; the same for the items of a list, but not for theirs."""
     for _ in range(10):
         if isinstance(schema.get("$ref"), str):
             target = (whole.get("$defs") or {}).get(schema["$ref"].rpartition("/")[2])
@@ -57,8 +58,8 @@ def resolved(schema: Schema, whole: Schema) -> dict[str, Any]:
         if len(some) != 1:
             break
         schema = {**some[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
-    items = schema.get("items")
-    return {**schema, **({"items": resolved(items, whole)} if isinstance(items, dict) else {})}
+    inner = schema.get("items")
+    return {**schema, "items": resolved(inner, whole, items=False) if items and isinstance(inner, dict) else {}} if "items" in schema else dict(schema)
 
 
 def fits(given: Schema, wanted: Schema) -> bool:

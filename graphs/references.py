@@ -7,7 +7,7 @@ is exactly one placeholder becomes the referenced value with its JSON type; insi
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,20 +77,23 @@ def find(value: Any) -> Iterator[Reference]:
             yield from find(item)
 
 
-def renamed(value: Any, old: str, new: str) -> Any:
-    """The value with every reference to a node leading to its new id; what is no good placeholder stays as it is."""
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """The value with every reference to a renamed node leading to its new id; what is no good placeholder stays as it is."""
     if isinstance(value, str):
         try:
             pieces = parse(value)
         except BadReference:
             return value
-        if not any(isinstance(piece, Reference) and piece.source == "node" and piece.node == old for piece in pieces):
+        if not any(isinstance(piece, Reference) and piece.source == "node" and piece.node in names for piece in pieces):
             return value
-        moved = (replace(piece, node=new) if isinstance(piece, Reference) and piece.node == old and piece.source == "node" else piece for piece in pieces)
+        moved = (
+            replace(piece, node=names[piece.node]) if isinstance(piece, Reference) and piece.source == "node" and piece.node in names else piece
+            for piece in pieces
+        )
         return "".join(piece if isinstance(piece, str) else f"${{{{ {piece} }}}}" for piece in moved)
     if isinstance(value, dict):
-        return {key: renamed(item, old, new) for key, item in value.items()}
-    return [renamed(item, old, new) for item in value] if isinstance(value, list) else value
+        return {key: renamed(item, names) for key, item in value.items()}
+    return [renamed(item, names) for item in value] if isinstance(value, list) else value
 
 
 def compiled(value: Any, text: Collection[str] = ()) -> Callable[[Resolve], Any]:

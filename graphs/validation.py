@@ -89,6 +89,8 @@ def shape_problems(definition: Any) -> list[Problem]:
         found += _misshapen(_edge_shape, edge, f"/edges/{at}", edge=_text(edge, "id"))
     counts = Counter(_text(node, "id") for node in definition["nodes"])
     twice = [(at, node["id"]) for at, node in enumerate(definition["nodes"]) if counts[_text(node, "id")] > 1]
+    pairs = Counter((_text(edge, "from"), _text(edge, "to")) for edge in definition["edges"])
+    found += [Problem("duplicate_edge", f"{number} edges from {start!r} to {end!r}", "/edges", start) for (start, end), number in pairs.items() if number > 1]
     return found + [Problem("duplicate_id", f"the id {name!r} stands {counts[name]} times", f"/nodes/{at}/id", name) for at, name in twice if name]
 
 

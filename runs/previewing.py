@@ -1,6 +1,8 @@
 """The first or any other page of a stored file, as people look at it: a table's typed rows, text, or what is in a zip. Memory stays flat."""
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,7 +59,7 @@ def preview(stored: str, name: str, page: int = 1, columns: Sequence[Any] = (), 
                 if isinstance(found, zipfile.ZipFile):
                     return Preview(entries=[(each.filename, each.file_size) for each in found.infolist() if not each.is_dir()][:MOST_ENTRIES])
                 return _shown(found, entry, page, ())
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             return Preview(said=f"It is no zip that can be read: {error}.")
 
 

@@ -56,7 +56,7 @@ class DraftView(View):
         asked.is_valid(raise_exception=True)
         definition = {key: value for key, value in asked.validated_data.items() if value is not None}
         edit = editing.Edit(definition, "Replace over the API")
-        draft = drafting.replace(graph, _revision(request, graph), edit, self.caller)
+        draft = drafting.replace(graph, _base(request, graph), edit, self.caller)
         return _answer(graph, draft)
 
 
@@ -69,7 +69,7 @@ class PublishDraftView(View):
         graph = graph_of(self.caller, graph_id)
         asked = PublishShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        published = drafting.publish(graph, _revision(request, graph), self.caller, asked.validated_data.get("note", ""))
+        published = drafting.publish(graph, _base(request, graph), self.caller, asked.validated_data.get("note", ""))
         return Response(graph_shape(published))
 
 
@@ -98,19 +98,19 @@ def _published(graph: Graph) -> dict[str, Any]:
     return dict(graph.current.definition)
 
 
-def _tag(graph: Graph, draft: drafting.Draft) -> str:
-    return f'"{graph.current.number if graph.current else 0}-{draft.revision}"'
+def _tag(draft: drafting.Draft) -> str:
+    return f'"{draft.base}"'
 
 
-def _revision(request: Request, graph: Graph) -> int:
-    """The revision that If-Match names, if it is the current one."""
+def _base(request: Request, graph: Graph) -> drafting.Base:
+    """The draft that If-Match names, if it is the current one."""
     given = request.headers.get("If-Match", "").removeprefix("W/")
     if not given:
         raise errors.PreconditionRequired("Send the ETag of the draft that you looked at as If-Match.")
     draft = drafting.draft_of(graph)
-    if given not in (_tag(graph, draft), "*"):
+    if given not in (_tag(draft), "*"):
         raise errors.PreconditionFailed(f"The draft is at revision {draft.revision} now: {draft.change.said if draft.change else 'a version was published'}.")
-    return draft.revision
+    return draft.base
 
 
 def _answer(graph: Graph, draft: drafting.Draft) -> Response:
@@ -120,4 +120,4 @@ def _answer(graph: Graph, draft: drafting.Draft) -> Response:
         **members, "revision": draft.revision, "differs": drafting.differs(graph, draft), "said": change.said if change else "",
         "changed_by": change.made_by if change else None, "changed_at": when(change.made_at) if change else None,
     }  # fmt: skip
-    return Response(body, headers={"ETag": _tag(graph, draft), "Cache-Control": "private, no-cache"})
+    return Response(body, headers={"ETag": _tag(draft), "Cache-Control": "private, no-cache"})

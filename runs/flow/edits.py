@@ -6,6 +6,7 @@ from typing import Any
 
 from graphs import drafting, editing, errors, graph_template, offering
 from graphs.access import Caller
+from graphs.api.finding import number
 from graphs.editing import Edit
 from graphs.models import Graph, RegisteredNode
 from graphs.plan import BUILTIN
@@ -38,8 +39,7 @@ def _wire(graph: Graph, caller: Caller) -> editing.Wire:
 
 
 def _add(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
-    pk = asked.get("kind", "")
-    kind = RegisteredNode.objects.select_related("namespace").filter(pk=pk).first() if pk.isdigit() and len(pk) < 19 else None
+    kind = RegisteredNode.objects.select_related("namespace").filter(pk=number(asked.get("kind", "")) or 0).first()
     own = kind is not None and kind.namespace.name in (graph.namespace.name, BUILTIN)
     if kind is None or not (own or caller.sees(kind.namespace_id)):
         raise errors.Malformed("That node is not registered any more.")
@@ -129,8 +129,9 @@ def filled(template: Json) -> Json:
     for at, node in enumerate(template["nodes"]):
         name = node.get("identifier") or node["node_name"]
         follows = node.get("next_nodes") or []
-        if not isinstance(name, str) or not isinstance(follows, list) or not all(isinstance(each, str) for each in follows):
-            raise errors.Malformed(f"Node {at} of the template has no identifier, or next_nodes that are no list of texts.")
+        texts = isinstance(follows, list) and all(isinstance(each, str) for each in [name, node["node_name"], node.get("namespace") or "", *follows])
+        if not texts:
+            raise errors.Malformed(f"Node {at} of the template: node_name, identifier and namespace are texts, next_nodes is a list of texts.")
         said = {"identifier": name, "namespace": node.get("namespace") or "", "inputs": node.get("inputs") or {}, "next_nodes": follows}
         nodes.append({**node, **said})
     return {**template, "nodes": nodes, "retry_policy": template.get("retry_policy") or {}, "store_config": template.get("store_config") or {}}

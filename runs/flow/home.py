@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from graphs import drafting, errors, examples, names
 from graphs.access import Caller
+from graphs.api.finding import number
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
 from runs import gallery
@@ -112,7 +113,7 @@ def start_example(request: HttpRequest, name: str) -> HttpResponse:
     """Put the example among one's graphs, and run it, unless it shall only be looked at."""
     caller, asked = caller_of(request), request.POST.get("namespace", "")
     try:
-        namespace = spaces(caller).filter(pk=int(asked) if asked.isdigit() and len(asked) < 19 else 0).first()
+        namespace = spaces(caller).filter(pk=number(asked) or 0).first()
         if namespace is None:
             raise errors.Forbidden("Choose a namespace in which you may start runs.")
         if "open" in request.POST:

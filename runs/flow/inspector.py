@@ -25,7 +25,8 @@ class AnyField(JsonField):
             return value
 
     def prepare_value(self, value: Any) -> Any:
-        return value if isinstance(value, str) else super().prepare_value(value)
+        """Text as it is, but for text that would come back as something else."""
+        return value if isinstance(value, str) and _is_no_json(value) else json.dumps(value, ensure_ascii=False, indent=2) if value is not None else ""
 
 
 class NodeForm(KeepingForm):
@@ -115,6 +116,11 @@ class NodeForm(KeepingForm):
     def running_fields(self) -> Sequence[Any]:
         return [self[name] for name in ("unites", "strategy", "max_retries", "retry_strategy", "backoff_factor", "timeout", "side_effects")]
 
+    @property
+    def moved(self) -> bool:
+        """Whether a reference that was sent isn't what would be shown now: it was added to a list, or something was written instead of it."""
+        return self.touched(*(name for name in self.fields if name.startswith("ref-")))
+
     def clean_extra(self) -> Any:
         if not isinstance(self.cleaned_data["extra"] or {}, dict):
             raise forms.ValidationError('This is a JSON object, such as {"name": "Ann"}.')
@@ -128,7 +134,7 @@ class NodeForm(KeepingForm):
                 put(node, name, found[name])
         if self.touched("x", "y"):
             x, y = (found.get(name) if self.touched(name) else (self.was.get("position") or {}).get(name) for name in ("x", "y"))
-            put(node, "position", {"x": x, "y": y} if x is not None and y is not None else None)
+            put(node, "position", {**(self.was.get("position") or {}), "x": x, "y": y} if x is not None and y is not None else None)
         data = self._data()
         if data != self.data_was:
             put(node, "data", data)
@@ -179,6 +185,14 @@ class NodeForm(KeepingForm):
         return offer is None or offer.schema.get("type") in ("array", None)
 
 
+def _is_no_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return bool(text.strip())
+    return False
+
+
 def _whole_reference(value: Any) -> str:
     """The value if it is exactly one placeholder, as offers spell it; else ""."""
     if not isinstance(value, str):
@@ -195,7 +209,7 @@ def _literal(name: str, schema: Mapping[str, Any], given: Any) -> forms.Field:
     plain = {key: value for key, value in schema.items() if key not in ("default", "description", "enum")}
     usual = f"Usually {json.dumps(schema['default'], ensure_ascii=False)}." if schema.get("default") is not None else ""
     kind = schema.get("type")
-    if schema.get("enum"):
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
         others = [] if given is None or given in schema["enum"] else [given]
         field = field_for(name, {**plain, "enum": [*schema["enum"], *others]}, False, given)
     elif kind in _TYPES and (given is None or type(given) in _TYPES[kind]):

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -11,6 +12,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs import drafting, editing, errors
+from graphs.access import SAID
+from graphs.api.finding import number
 from graphs.models import Graph
 from runs.flow import edits
 from runs.flow.flow import VIEWS, Flow
@@ -20,9 +23,12 @@ from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.steering import told
 
 
-def graph_for(request: HttpRequest, pk: int) -> Graph:
-    """The graph, if the user may see it."""
-    return get_object_or_404(Graph.objects.visible_to(caller_of(request)).with_version(), pk=pk)
+def graph_for(request: HttpRequest, pk: int, right: str = "view") -> Graph:
+    """The graph, if the user may see it. Raises PermissionDenied without the right in its namespace."""
+    graph = get_object_or_404(Graph.objects.visible_to(caller_of(request)).with_version(), pk=pk)
+    if not caller_of(request).can(right, graph.namespace_id):
+        raise PermissionDenied(f"You may not {SAID[right]} in this namespace.")
+    return graph
 
 
 @require_GET
@@ -55,20 +61,19 @@ def problems(request: HttpRequest, pk: int) -> HttpResponse:
 def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
     """Change the draft as the form says, undo, or redo. What somebody else changed meanwhile is merged, or asked about."""
     graph, caller, asked = graph_for(request, pk), caller_of(request), request.POST
-    revision = int(asked["revision"]) if asked.get("revision", "").isdigit() and len(asked["revision"]) < 10 else 0
     try:
         if asked.get("op") in ("undo", "redo"):
             draft = drafting.step(graph, caller, redo=asked["op"] == "redo")
             return _changed(request, graph, draft, editing.Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", "")))
-        change = edits.asked_for(asked, graph, caller)
-        draft, made = drafting.apply(graph, revision, change, caller, asked.get("choose", ""))
+        base, change = drafting.Base.of(asked.get("revision", "")), edits.asked_for(asked, graph, caller)
+        draft, made = drafting.apply(graph, base, change, caller, asked.get("choose", ""), number(asked.get("seen", "")))
     except edits.Unfit as unfit:
         return _unfit(request, graph, unfit.form)
     except drafting.Conflicting as conflict:
         return _conflict(request, graph, conflict)
     except errors.StateManagerError as error:
         return _refused(request, graph, error)
-    return _changed(request, graph, draft, made, alone=draft.revision <= revision + 1)
+    return _changed(request, graph, draft, made, alone=draft.revision <= base.revision + 1)
 
 
 def _changed(request: HttpRequest, graph: Graph, draft: drafting.Draft, made: editing.Edit, alone: bool = False) -> HttpResponse:
@@ -80,6 +85,8 @@ def _changed(request: HttpRequest, graph: Graph, draft: drafting.Draft, made: ed
     if not request.headers.get("HX-Request"):
         return redirect(address)
     same = alone and request.POST.get("op") in ("change", "settings") and node == request.POST.get("node", "") and "show" not in request.POST
+    if same and node:
+        same = not NodeForm(flow.definition, node, flow.kinds, request.POST).moved
     parts = ("bar", "list" if flow.view == "list" else "picture", *(() if same else ("inspector",)))
     answer = render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True, "said": made.said})
     answer["HX-Trigger"] = json.dumps({"flow-changed": {"node": node}})
@@ -99,7 +106,7 @@ def _unfit(request: HttpRequest, graph: Graph, form: NodeForm | SettingsForm) ->
 
 def _conflict(request: HttpRequest, graph: Graph, conflict: drafting.Conflicting) -> HttpResponse:
     """Ask whose change counts; the form carries what was asked for, so nothing is lost."""
-    kept = [(name, value) for name in request.POST for value in request.POST.getlist(name) if name not in ("choose", "csrfmiddlewaretoken")]
+    kept = [(name, value) for name in request.POST for value in request.POST.getlist(name) if name not in ("choose", "seen", "csrfmiddlewaretoken")]
     context = {"graph": graph, "conflict": conflict, "kept": kept, "back": reverse("flow", args=[graph.pk])}
     if request.headers.get("HX-Request"):
         answer = render(request, "flow/_conflict.html", context)

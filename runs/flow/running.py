@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from graphs import drafting, errors
+from graphs.api.finding import number
 from graphs.models import Dataset, Graph
 from runs import sql
 from runs.flow.flow import Flow
@@ -39,7 +40,7 @@ class RunForm(forms.Form):
 @staff_page("start")
 def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask what the run is given; start it; show it."""
-    graph, posted = graph_for(request, pk), request.POST if request.method == "POST" else None
+    graph, posted = graph_for(request, pk, "start"), request.POST if request.method == "POST" else None
     asked: Mapping[str, Any] = posted or {}
     flow = Flow(caller_of(request), graph, request.GET)
     template = _template(request, graph)
@@ -47,7 +48,8 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
     fitting = Dataset.objects.filter(namespace=graph.namespace_id)[:2]
     dataset = template.dataset_id if template else last.dataset_id if last else fitting[0].pk if len(fitting) == 1 and reads_dataset(flow) else None
     form = RunForm(graph, posted, initial={"dataset": dataset, "name": graph.name})
-    inputs = inputs_form(flow.definition.get("inputs"), template.inputs if template else {}, posted)
+    seen = caller_of(request).can("payloads", graph.namespace_id)
+    inputs = inputs_form(flow.definition.get("inputs"), template.inputs if template and seen else {}, posted)
     said = ""
     if posted is not None and form.is_valid() and inputs.is_valid():
         try:
@@ -60,7 +62,7 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "flow": flow, "form": form, "inputs": inputs, "template": template, "said": said, "run_id": asked.get("run_id") or sql.dashed(sql.uuid7()),
         "templates": RunTemplate.objects.filter(graph=graph).order_by("name")[:MOST_CHOICES], "last": last, "needs_dataset": reads_dataset(flow),
-        "version": asked.get("version") or ("draft" if flow.differs and not flow.errors else "published"),
+        "version": asked.get("version") or ("draft" if flow.differs and not flow.errors and not flow.outdated else "published"),
     }  # fmt: skip
     return render(request, "flow/run.html", in_admin(request, f"Run {graph.name}", **context), status=422 if posted is not None else 200)
 
@@ -72,7 +74,7 @@ def reads_dataset(flow: Flow) -> bool:
 
 def _template(request: HttpRequest, graph: Graph) -> RunTemplate | None:
     asked = request.POST.get("template") or request.GET.get("template", "")
-    return RunTemplate.objects.filter(graph=graph, pk=int(asked)).select_related("dataset").first() if asked.isdigit() and len(asked) < 19 else None
+    return RunTemplate.objects.filter(graph=graph, pk=number(asked) or 0).select_related("dataset").first()
 
 
 @transaction.atomic
@@ -80,7 +82,7 @@ def _started(request: HttpRequest, flow: Flow, form: RunForm, inputs: Any, templ
     """The draft is published first, if it is what shall run: a run always has a version that never changes."""
     graph, caller = flow.graph, caller_of(request)
     if request.POST.get("version") == "draft" and flow.differs:
-        graph = drafting.publish(graph, int(request.POST.get("revision") or 0), caller, "published to be run")
+        graph = drafting.publish(graph, drafting.Base.of(request.POST.get("revision", "")), caller, "published to be run")
     options = RunOptions(
         run_id=request.POST.get("run_id", ""), inputs=inputs.value(), name=form.cleaned_data["name"], labels=template.labels if template else {},
         store=template.store if template else {}, workspace=template.workspace if template else "",

@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from graphs import drafting, drawing, editing, errors, graph_template, merging, mermaid, plan, publishing
+from graphs.api import finding
 from graphs.models import Graph, GraphVersion
 from runs import comparing
 from runs.flow import edits
@@ -34,12 +35,11 @@ class NoteForm(forms.Form):
 @staff_page("start")
 def publish(request: HttpRequest, pk: int) -> HttpResponse:
     """Show what publishing would change and what keeps it from it; then do it."""
-    graph, caller = graph_for(request, pk), caller_of(request)
+    graph, caller = graph_for(request, pk, "start"), caller_of(request)
     flow, form = Flow(caller, graph, request.GET), NoteForm(request.POST if request.method == "POST" else None)
     if form.is_bound and form.is_valid():
-        revision = request.POST.get("revision", "")
         try:
-            drafting.publish(graph, int(revision) if revision.isdigit() and len(revision) < 10 else -1, caller, form.cleaned_data["note"])
+            drafting.publish(graph, drafting.Base.of(request.POST.get("revision", "")), caller, form.cleaned_data["note"])
         except errors.StateManagerError as error:
             messages.error(request, str(error))
             return redirect("flow_publish", pk)
@@ -92,7 +92,7 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _version(graph: Graph, number: str) -> GraphVersion | None:
-    return graph.versions.filter(number=int(number)).first() if number.isdigit() and len(number) < 10 else None
+    return graph.versions.filter(number=finding.number(number) or 0).first()
 
 
 @require_POST
@@ -104,9 +104,8 @@ def restore(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     if version is None:
         raise Http404
     try:
-        drafting.apply(
-            graph, drafting.draft_of(graph).revision, lambda _: editing.Edit(dict(version.definition), f"Restore version {number}"), caller_of(request)
-        )
+        made = editing.Edit(dict(version.definition), f"Restore version {number}")
+        drafting.apply(graph, drafting.draft_of(graph).base, lambda _: made, caller_of(request))
     except errors.StateManagerError as error:
         messages.error(request, told(error))
     else:
@@ -120,8 +119,7 @@ def copy(request: HttpRequest, pk: int) -> HttpResponseBase:
     """A new graph in the same namespace: with what a conflicting form asked for, or with the draft as it is."""
     graph, caller, asked = graph_for(request, pk), caller_of(request), request.POST
     try:
-        revision = int(asked["revision"]) if asked.get("revision", "").isdigit() else 0
-        definition = drafting.at_revision(graph, revision) if asked.get("op") else drafting.draft_of(graph).definition
+        definition = drafting.at(graph, drafting.Base.of(asked.get("revision", ""))) if asked.get("op") else drafting.draft_of(graph).definition
         if asked.get("op"):
             definition = edits.asked_for(asked, graph, caller)(definition).definition
         made = drafting.begin(graph.namespace, publishing.free_name(graph.namespace, f"{graph.name}-copy"), caller, definition, f"Copy of {graph.name}")

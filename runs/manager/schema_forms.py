@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.utils.html import escape
 
 from runs import redacting
 
@@ -81,7 +82,7 @@ def form_for(schema: Mapping[str, Any], data: Any = None, **options: Any) -> Sch
 
 def field_for(name: str, schema: Mapping[str, Any], required: bool, given: Any = None) -> forms.Field:
     """The field of one property."""
-    label, said = schema.get("title") or name.replace("_", " ").capitalize(), schema.get("description", "")
+    label, said = schema.get("title") or name.replace("_", " ").capitalize(), escape(str(schema.get("description", "")))  # Django shows help texts as they are
     usual = schema.get("default") if given is None else given
     common: dict[str, Any] = {"label": label, "help_text": said, "required": required, "initial": usual}
     kind = schema.get("type")

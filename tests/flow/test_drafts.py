@@ -13,8 +13,9 @@ from tests.races.test_races import at_once
 pytestmark = pytest.mark.django_db
 
 
-def change(graph, base, edit, choose=""):
-    return drafting.apply(graph, base, edit, SYSTEM, choose)[0]
+def change(graph, revision, edit, choose="", seen=None):
+    """At a revision of version 1."""
+    return drafting.apply(graph, drafting.Base(1, revision), edit, SYSTEM, choose, seen)[0]
 
 
 def label(name, text):
@@ -40,10 +41,73 @@ def test_two_people_who_change_the_same_are_asked(publish):
         change(graph, 0, label("a", "Ben's"))
     assert [(each.base, each.mine, each.theirs) for each in raised.value.conflicts] == [(None, "Ben's", "Ann's")]
     assert labels(graph)["a"] == "Ann's", "nothing was saved"
-    change(graph, 0, label("a", "Ben's"), "theirs")
+    change(graph, 0, label("a", "Ben's"), "theirs", 1)
     assert labels(graph)["a"] == "Ann's"
-    change(graph, 0, label("a", "Ben's"), "mine")
-    assert labels(graph)["a"] == "Ben's"
+    change(graph, 1, label("a", "Ann's, again"))
+    with pytest.raises(drafting.Conflicting, match="a › label"):
+        change(graph, 0, label("a", "Ben's"), "mine", 1)
+    change(graph, 0, label("a", "Ben's"), "mine", 2)
+    assert labels(graph)["a"] == "Ben's", "of what was seen"
+
+
+def message(name, text):
+    return lambda was: editing.change(was, name, {**editing.node_of(was, name), "data": {"inputs": {"message": text}}})
+
+
+def renamed(name, new):
+    return lambda was: editing.change(was, name, {**editing.node_of(was, name), "id": new})
+
+
+@pytest.mark.parametrize(("theirs", "mine"), [
+    (message("b", "x"), lambda was: editing.delete(was, "b")), (lambda was: editing.delete(was, "b"), message("b", "x")), (renamed("b", "c"), message("b", "x")),
+])  # fmt: skip
+def test_what_one_deletes_and_the_other_changes_is_asked_about(publish, theirs, mine):
+    graph = publish("a>b")
+    change(graph, 0, theirs)
+    with pytest.raises(drafting.Conflicting):
+        change(graph, 0, mine)
+
+
+def test_a_rename_takes_along_what_others_did(publish):
+    graph = publish("a>b")
+    change(graph, 0, message("b", "x"))
+    change(graph, 1, lambda was: editing.move(was, "b", {"x": 1, "y": 2}))
+    change(graph, 0, renamed("b", "c"))
+    nodes = {node["id"]: node for node in drafting.draft_of(graph).definition["nodes"]}
+    assert set(nodes) == {"a", "c"}
+    assert (nodes["c"]["data"]["inputs"], nodes["c"]["position"]) == ({"message": "x"}, {"x": 1, "y": 2})
+    assert [(edge["from"], edge["to"]) for edge in drafting.draft_of(graph).definition["edges"]] == [("a", "c")]
+
+
+def test_two_people_who_add_the_same_kind_add_two_nodes(publish):
+    graph = publish("a>b")
+    for _ in range(2):
+        change(graph, 0, lambda was: editing.add(was, "delay", after="a"))
+    for _ in range(2):
+        change(graph, 0, lambda was: editing.duplicate(was, "b"))
+    assert list(labels(graph)) == ["a", "b", "delay", "delay_2", "b_2", "b_3"]
+
+
+def test_true_is_not_one(publish):
+    graph = publish("a")
+    change(graph, 0, message("a", 1))
+    change(graph, 1, message("a", True))
+    assert drafting.draft_of(graph).definition["nodes"][0]["data"]["inputs"]["message"] is True
+
+
+def test_versions_that_are_published_by_another_way(publish, namespace):
+    graph = publish("a>b")
+    published = publishing.publish(namespace, graph.name, {**definition("a>b"), "metadata": {"by": "the API"}})
+    change(published, 0, label("a", "mine"))
+    assert drafting.draft_of(published).definition["metadata"] == {"by": "the API"}, "what a page of version 1 changes is put together with version 2"
+    published = drafting.publish(published, drafting.Base(2, 1), SYSTEM)
+    assert drafting.draft_of(published).definition["nodes"][0]["label"] == "mine"
+    published = publishing.publish(namespace, graph.name, definition("a>b>c"))
+    draft = drafting.draft_of(published)
+    assert [node["id"] for node in draft.definition["nodes"]] == ["a", "b", "c"], "a draft that was published follows what is published later"
+    assert not drafting.differs(published, draft)
+    with pytest.raises(errors.Conflict):
+        drafting.publish(published, drafting.Base(3, 1), SYSTEM)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -70,7 +134,7 @@ def test_undo_redo_and_what_was_published(publish):
     drafting.step(graph, SYSTEM, redo=True)
     assert labels(graph)["a"] == "two"
     assert drafting.differs(graph, drafting.draft_of(graph))
-    graph = drafting.publish(graph, 6, SYSTEM, "labelled")
+    graph = drafting.publish(graph, drafting.Base(1, 6), SYSTEM, "labelled")
     assert (graph.current.number, graph.current.note) == (2, "labelled")
     assert not drafting.differs(graph, drafting.draft_of(graph))
 
@@ -79,10 +143,10 @@ def test_only_what_was_looked_at_is_published(publish):
     graph = publish("a>b")
     change(graph, 0, label("a", "one"))
     with pytest.raises(errors.Conflict, match="changed the draft meanwhile"):
-        drafting.publish(graph, 0, SYSTEM)
+        drafting.publish(graph, drafting.Base(1, 0), SYSTEM)
     broken = change(graph, 1, lambda was: editing.add(was, "no.such"))
     with pytest.raises(errors.InvalidGraph, match=r"no\.such"):
-        drafting.publish(graph, broken.revision, SYSTEM)
+        drafting.publish(graph, broken.base, SYSTEM)
     assert Graph.objects.get(pk=graph.pk).current_id == graph.current_id
 
 
@@ -93,14 +157,32 @@ def test_the_last_hundred_changes_are_kept(publish):
     assert graph.draft_changes.count() == drafting.KEPT
     with pytest.raises(errors.Conflict, match="very often"):
         change(graph, 2, label("b", "old page"))
-    for _ in range(40):
+    before, count = labels(graph)["a"], 0
+    while drafting.steps_of(graph).undo:
         drafting.step(graph, SYSTEM)
+        count += 1
+    assert count >= drafting.KEPT // 2 - 1
+    assert labels(graph)["a"] == str(int(before) - count), "each undo takes back one change"
+    for _ in range(count):
+        drafting.step(graph, SYSTEM, redo=True)
+    assert labels(graph)["a"] == before
     assert graph.draft_changes.count() == drafting.KEPT
 
 
 def test_a_draft_can_be_drawn_or_is_refused(publish):
     graph = publish("a>b")
-    for wrong in ({"nodes": {}, "edges": []}, {"nodes": [{"id": "a"}], "edges": []}, definition("a>a b") | {"nodes": [{"id": "a", "kind": "x"}] * 2}):
+    for wrong in (
+        {"nodes": {}, "edges": []},
+        {"nodes": [{"id": "a"}], "edges": []},
+        {"nodes": [{"id": "a", "kind": "x"}] * 2, "edges": []},
+        {"nodes": [], "edges": [], "inputs": {"properties": 5}},
+        {"nodes": [], "edges": [], "inputs": {"properties": [1], "required": True}},
+        {"nodes": [{"id": "a", "kind": "x", "position": {"x": 10**400, "y": 1}}], "edges": []},
+        {
+            "nodes": [{"id": "a", "kind": "x"}, {"id": "b", "kind": "x"}],
+            "edges": [{"from": "a", "to": "b"}, {"from": "a", "to": "b", "data": {"when": "true"}}],
+        },
+    ):
         with pytest.raises(errors.Malformed):
             change(graph, 0, lambda _, wrong=wrong: editing.Edit(wrong, "put"))
     assert not DraftChange.objects.exists()

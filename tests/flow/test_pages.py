@@ -51,11 +51,12 @@ class Flow:
 
     @property
     def revision(self):
-        return drafting.draft_of(self.graph).revision
+        return drafting.draft_of(Graph.objects.with_version().get(pk=self.graph.pk)).base
 
     @property
     def nodes(self):
-        return {node["id"]: node for node in drafting.draft_of(self.graph).definition["nodes"]}
+        graph = Graph.objects.with_version().get(pk=self.graph.pk)
+        return {node["id"]: node for node in drafting.draft_of(graph).definition["nodes"]}
 
 
 @pytest.fixture
@@ -128,31 +129,31 @@ def test_what_does_not_fit_is_said_beside_its_field_and_kept(flow):
 def test_two_people_who_change_the_same_choose(flow):
     form = {"op": "change", "node": "a", "id": "a", "view": "list"}
     flow.post(**form, label="Ann's")
-    second = flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": 0})
+    second = flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": "1-0"})
     page = second.content.decode()
     assert second.status_code == 412
     assert "Ann&#x27;s" in page
     assert "Ben&#x27;s" in page
-    swapped = flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": 0}, headers={"HX-Request": "true"})
+    swapped = flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": "1-0"}, headers={"HX-Request": "true"})
     assert swapped["HX-Retarget"] == "#fl-conflict"
-    copied = flow.client.post(f"{flow.path}copy", {**form, "label": "Ben's", "revision": 0}, follow=True)
+    copied = flow.client.post(f"{flow.path}copy", {**form, "label": "Ben's", "revision": "1-0"}, follow=True)
     assert "This is g-copy" in copied.content.decode() or "-copy" in copied.content.decode()
     copy = Graph.objects.exclude(pk=flow.graph.pk).get()
     assert drafting.draft_of(copy).definition["nodes"][0]["label"] == "Ben's"
     assert flow.nodes["a"]["label"] == "Ann's"
-    flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": 0, "choose": "mine"})
+    flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": "1-0", "choose": "mine", "seen": 1})
     assert flow.nodes["a"]["label"] == "Ben's"
 
 
 def test_a_form_shows_what_others_changed_before_it_sends_it_back(flow):
     script = {"headers": {"HX-Request": "true"}}
     form = {"op": "change", "node": "a", "id": "a", "view": "picture"}
-    alone = flow.client.post(f"{flow.path}edit", {**form, "label": "Ann's", "revision": 0}, **script).content.decode()
+    alone = flow.client.post(f"{flow.path}edit", {**form, "label": "Ann's", "revision": "1-0"}, **script).content.decode()
     assert "fl-inspector" not in alone.replace("#fl-inspector", ""), "she types on"
     flow.post(op="move", node="b", x="1", y="1")
-    merged = flow.client.post(f"{flow.path}edit", {**form, "label": "Ann's own", "revision": 1}, **script).content.decode()
+    merged = flow.client.post(f"{flow.path}edit", {**form, "label": "Ann's own", "revision": "1-1"}, **script).content.decode()
     assert 'id="fl-inspector"' in merged
-    assert 'value="3"' in merged, "and the newest revision"
+    assert 'value="1-3"' in merged, "and the newest revision"
 
 
 def test_pasted_json_is_checked_and_changes_nothing_until_saved(flow):
@@ -160,7 +161,7 @@ def test_pasted_json_is_checked_and_changes_nothing_until_saved(flow):
     page = flow.post("check", json=json.dumps(pasted)).content.decode()
     assert "no node &#x27;no.such&#x27; is registered" in page
     assert "&#x27;y&#x27; is no node" in page
-    assert flow.revision == 0
+    assert flow.revision.revision == 0
     wrong = flow.post(op="replace", view="json", json=json.dumps({"nodes": [{"id": 1}, {"kind": "b"}], "edges": {}}))
     assert wrong.status_code == 422
     assert "/edges" in wrong.content.decode()
@@ -176,7 +177,7 @@ def test_pasted_json_is_checked_and_changes_nothing_until_saved(flow):
         '{"nodes":[{"id":"\\ud800","kind":"x"}],"edges":[]}',
     ):
         assert flow.post(op="replace", view="json", json=text).status_code == 422, text[:40]
-    assert flow.revision == 0
+    assert flow.revision.revision == 0
     flow.post(op="replace", view="json", json=json.dumps(pasted))
     page = flow.get("?node=x").content.decode()
     assert "not registered" in page
@@ -203,6 +204,8 @@ def test_templates_of_exosphere_are_taken(staff, namespace):
     taken = staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk})
     assert taken.status_code == 422
     assert "already" in taken.content.decode()
+    nasty = staff.post(f"{HOME}new/", {"name": "nasty", "namespace": namespace.pk, "json": '{"nodes": [{"node_name": ["noop"], "identifier": "a"}]}'})
+    assert nasty.status_code == 422
     bad = staff.post(f"{HOME}new/", {"name": "bad", "namespace": namespace.pk, "file": SimpleUploadedFile("g.json", b"\xff\xfe{")})
     assert "no UTF-8" in bad.content.decode()
     assert not Graph.objects.filter(name="bad").exists()
@@ -300,6 +303,7 @@ def test_rights(publish, namespace):
     user.user_permissions.add(Permission.objects.get(codename="view_run"))
     hidden.client.force_login(User.objects.get(pk=user.pk))
     assert hidden.get().status_code == 200, "who may view runs everywhere sees graphs everywhere"
+    assert hidden.get("run/").status_code == hidden.get("publish/").status_code == 403
     hidden.post(op="duplicate", node="a")
     assert drafting.draft_of(theirs).revision == 0
     assert client.post(f"{HOME}new/", {"name": "x", "namespace": theirs.namespace_id}).status_code == 422
@@ -355,6 +359,61 @@ def test_the_langgraph_example_asks_on_the_runs_page_and_its_thread_is_a_run(sta
     assert (run.status, thread.status) == ("completed", "completed")
     assert by_node(run) == {"assistant": ["SUCCESS"], "sent": ["SUCCESS"]}
     assert run.logs.filter(message="Sent: On its way").exists()
+
+
+def test_descriptions_of_inputs_are_text(flow):
+    inputs = {"type": "object", "properties": {"x": {"type": "string", "description": '<b hx-post="/evil" hx-trigger="load">'}}}
+    flow.post(op="replace", view="json", json=json.dumps({"nodes": [{"id": "a", "kind": "noop"}], "edges": [], "inputs": inputs}))
+    page = flow.get("run/").content.decode()
+    assert "&lt;b hx-post" in page
+    assert "<b hx-post" not in page
+
+
+def test_a_templates_inputs_are_not_for_everybody(publish, namespace):
+    graph = publish("a", inputs={"a": {"value": "${{ run.inputs.word }}"}})
+    template = templating.from_run(start_run(graph, RunOptions(inputs={"word": "SECRET-WORD"})), "t", SYSTEM)
+    user = User.objects.create_user("starter", is_staff=True)
+    user.user_permissions.add(*Permission.objects.filter(codename__in=["view_run", "add_run"]))
+    client = Client()
+    client.force_login(user)
+    page = Flow(client, graph).get(f"run/?template={template.pk}")
+    assert page.status_code == 200
+    assert "SECRET-WORD" not in page.content.decode()
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "-1", "9" * 5000, "x", "", "1-²"])
+def test_what_is_no_number_is_no_500(flow, namespace, number):
+    for more in (f"?view={number}", f"history/?version={number}", f"run/?template={number}", f"history/?page={number}"):
+        assert flow.get(more).status_code == 200, more
+    for values in ({"op": "arrange", "revision": number}, {"kind": number}, {"op": "arrange", "seen": number, "choose": "mine"}):
+        assert flow.post(**values).status_code == 302, values
+    for more in ("publish/", "copy", "run/"):
+        assert flow.client.post(f"{flow.path}{more}", {"revision": number, "version": "draft", "op": "arrange", "template": number}).status_code in (
+            302,
+            422,
+        ), more
+    assert flow.client.post(f"{HOME}examples/fan-out/", {"namespace": number}).status_code == 302
+
+
+def test_odd_schemas_of_workers_are_no_500(flow, namespace):
+    recursive = {"properties": {"l": {"$ref": "#/$defs/A"}}, "required": ["l"], "$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}}}
+    for at, schema in enumerate(
+        [recursive, {"properties": {"l": {"type": "array", "items": True}}}, {"properties": {"l": True, "m": {"anyOf": True}}}, {"properties": {}}, {}]
+    ):
+        RegisteredNode.objects.create(namespace=namespace, name=f"odd{at}", executor="worker", inputs_schema=schema, outputs_schema=schema)
+        flow.post(kind=RegisteredNode.objects.get(name=f"odd{at}").pk, node="b")
+        assert flow.get(f"?node=odd{at}").status_code == 200
+        assert flow.post(op="connect", start="a", end=f"odd{at}").status_code == 302
+        assert flow.post(op="change", node=f"odd{at}", id=f"odd{at}", label="x").status_code == 302
+        assert flow.nodes[f"odd{at}"]["label"] == "x"
+
+
+def test_what_is_written_beats_the_reference_that_was_chosen_before(flow):
+    script = {"headers": {"HX-Request": "true"}}
+    form = {"op": "change", "node": "b", "id": "b", "view": "picture", "in-value": "by hand", "ref-value": "${{ a.outputs.value }}", "strategy": "ALL_SUCCESS"}
+    page = flow.client.post(f"{flow.path}edit", {**form, "revision": flow.revision}, **script).content.decode()
+    assert flow.nodes["b"]["data"]["inputs"] == {"value": "by hand"}
+    assert 'id="fl-inspector"' in page, "so that the form shows it"
 
 
 @pytest.mark.parametrize("name", ["approval", "fan-out"])

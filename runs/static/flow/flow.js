@@ -61,7 +61,7 @@
   flow.addEventListener("input", (event) => { if (event.target.closest("#fl-node, #fl-settings")) dirty = true; });
   flow.addEventListener("change", (event) => {
     const form = event.target.closest("#fl-node, #fl-settings");
-    if (form && /^(ref-|name-|unites)/.test(event.target.name)) form.dataset.show = "1";
+    if (form && /^(name-|unites)/.test(event.target.name)) form.dataset.show = "1";
   }, true);
   addEventListener("beforeunload", (event) => { if (dirty) event.preventDefault(); });
 
