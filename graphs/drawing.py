@@ -66,7 +66,7 @@ def editable(layout: Layout, looks: Mapping[str, Look], title: str, link: str, c
         d, words = curve(points), f"{start} leads to {end}" + (" on a condition" if (start, end) in conditions else "")
         dashed = " fl-conditional" if (start, end) in conditions else ""
         parts.append(
-            f'<a href="{escape(link)}&amp;{escape(urlencode({"start": start, "end": end}))}" class="fl-edge{dashed}" tabindex="-1"'
+            f'<a href="{escape(link)}&amp;{escape(urlencode({"start": start, "end": end}))}" class="fl-edge{dashed}"'
             f' data-start="{escape(start)}" data-end="{escape(end)}" aria-label="{escape(words)}">'
             f'<title>{escape(words)}</title><path class="fl-hit" d="{d}"/><path d="{d}"/></a>'
         )

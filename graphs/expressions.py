@@ -5,6 +5,7 @@ side effects, loops or recursion, so an expression always ends; users know it fr
 expressions run in linear time; and the engine behind this module is compiled (some microseconds a row), never `eval`.
 """
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import cel
 
 MAX_LENGTH = 2000
 MAX_NESTED_LOOPS = 3
+_EXPECTED = re.compile(r" expecting \{.*\}")  # what the parser could have taken instead: everything
 
 
 class BadExpression(ValueError):
@@ -63,4 +65,5 @@ class Expression:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).replace("<input>:", "at ").strip().splitlines()[0][:300]
+    text = str(error).replace("<input>:", "at ").strip().splitlines()[0]
+    return _EXPECTED.sub("", text.removeprefix("Failed to parse expression "))[:300]

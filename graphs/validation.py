@@ -286,8 +286,22 @@ class _Judge:
                         registry=True,
                     )
             elif not _has_placeholder(value):
+                yield from self._expressions(node["id"], name, properties[name], value, f"{place}/{name}")
                 for error in fits.iter_errors({name: value}):
                     yield Problem("type_mismatch", f"{name}: {error.message}"[:300], f"{place}/{name}", node["id"], registry=True)
+
+    @staticmethod
+    def _expressions(node: str, name: str, schema: Any, value: Any, place: str) -> Iterator[Problem]:
+        """What a schema says is an expression, or an object of them, must be one."""
+        inner = schema.get("additionalProperties") if isinstance(schema, dict) else None
+        texts = {place: value} if isinstance(schema, dict) and schema.get("format") == "cel" else {}
+        if isinstance(inner, dict) and inner.get("format") == "cel" and isinstance(value, dict):
+            texts = {f"{place}/{key}": each for key, each in value.items()}
+        for at, text in texts.items():
+            try:
+                expressions.compiled(text) if isinstance(text, str) and text else None
+            except expressions.BadExpression as error:
+                yield Problem("invalid_config", f"{name}: {text[:80]!r} is no expression: {error}"[:300], at, node, registry=True)
 
 
 def _has_placeholder(value: Any) -> bool:

@@ -34,7 +34,7 @@ EXAMPLES = {
         Example(
             "api-polling",
             "Poll an API until it is ready",
-            "Asks an address again and again until the answer says that it is ready; network errors are retried.",
+            "Asks an address again and again until the answer says that it is ready; network errors are retried. It needs the internet.",
         ),
         Example("approval", "Wait for a person", "Drafts something, waits until somebody approves it, and goes on either way."),
         Example("fan-out", "One branch for each item", "Makes a branch for each item of a list, works on all at once, and unites the results."),

@@ -80,8 +80,9 @@ def build(finished: int = 60) -> dict[str, Run]:
     paused = stopping.pause_run(start(steps, "Paused by hand"), caller)
     queued = start(orders, "Orders of today", inputs={"customer": "Umbrella"})
     exported = drained(start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller))
-    drafting.apply(exported.graph, 0, lambda was: editing.add(was, "no.such.node", after="pack"), caller)
-    drafting.apply(exported.graph, 1, lambda was: editing.change(was, "node", {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}), caller)
+    drafting.apply(exported.graph, drafting.Base(1, 0), lambda was: editing.add(was, "no.such.node", after="pack"), caller)
+    odd = {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}
+    drafting.apply(exported.graph, drafting.Base(1, 1), lambda was: editing.change(was, "node", odd), caller)
     _spread()
     return {
         "exported": exported,

@@ -107,6 +107,9 @@ def test_a_waiting_state_is_answered_by_a_form(admin_client, publish, drain):
     assert f'name="{state.pk}-approved"' in page
     url = f"{page_of(run)}states/{state.pk}/answer/"
     assert "This field is required" in text(admin_client.post(url, {}, follow=True))
+    refused = text(admin_client.post(url, {f"{state.pk}-approved": "true", f"{state.pk}-comment": "kept", f"{state.pk}-data": "no json"}))
+    assert "This is no JSON" in refused
+    assert "kept</textarea>" in refused, "what was written is still there"
     assert "was answered" in text(admin_client.post(url, {f"{state.pk}-approved": "true", f"{state.pk}-comment": "go"}, follow=True))
     drain()
     state.refresh_from_db()
@@ -187,7 +190,7 @@ def test_the_rerun_page_shows_what_would_happen(admin_client, failed):
     assert "1 state would run again" in page
     assert "2 would be reused" in page
     changed = text(admin_client.post(url, {"from": "start", "inputs": '{"n": 2}', "preview": "1"}))
-    assert '<span class="rm-sign">~</span></td><th scope="row" data-label="Where"><code>n</code>' in changed
+    assert '<span class="rm-sign">~</span> changed</td><th scope="row" data-label="Where"><code>n</code>' in changed
     assert Run.objects.count() == 1
     assert "rerun from the start" in text(admin_client.post(url, {"from": "node", "node": "b", "inputs": '{"n": 2}'}))
     for wrong, said in (({"at": "2020-01-01T00:00"}, "over already"), ({"at": "soon"}, "is no time"), ({"inputs": "[]"}, "JSON object")):

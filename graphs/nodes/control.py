@@ -31,7 +31,7 @@ APPROVAL_SCHEMA: dict[str, Any] = {
     "properties": {
         "approved": {"type": "boolean", "title": "Approved"},
         "comment": {"type": "string", "title": "Comment", "maxLength": 2000},
-        "data": {"title": "Edited data"},
+        "data": {"title": "Edited data", "description": 'Empty: the data stays as it is. Otherwise JSON, such as {"text": "…"}.'},
     },
     "additionalProperties": False,
 }

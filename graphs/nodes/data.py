@@ -220,7 +220,7 @@ def zip_files(ctx: Context, files: list[File | None], name: str = "export.zip") 
             with ctx.open_file(each["file"]) as source, archive.open(each["name"], "w", force_zip64=True) as entry:
                 while chunk := source.read(2**18):
                     entry.write(chunk)
-    ctx.log(f"Packed {len(present)} files into {name}")
+    ctx.log(f"Packed {len(present)} file{'' if len(present) == 1 else 's'} into {name}")
     return ZipOutput(file=target.file, files=len(present))
 
 

@@ -135,7 +135,7 @@ def run_file(request: HttpRequest, pk: int, artifact: int) -> HttpResponse:
         "download": reverse("artifact", args=[run.run_id, file.pk]),
         "here": f"?entry={entry}" if entry else "?",
     }
-    return render(request, "flow/file.html", in_admin(request, file.name, **context))
+    return render(request, "flow/file.html", in_admin(request, entry or file.name, **context))
 
 
 def _named(file: Any) -> str:

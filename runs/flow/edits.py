@@ -65,6 +65,9 @@ def _change(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edi
     form = NodeForm(definition, asked.get("node", ""), kinds_of(graph, definition, caller), asked)
     if not form.is_valid():
         raise Unfit(form)
+    if form.cleaned_data["id"] != asked.get("node") and any(node["id"] == form.cleaned_data["id"] for node in definition["nodes"]):
+        form.add_error("id", "There is a node of this id already.")
+        raise Unfit(form)
     return editing.change(definition, asked.get("node", ""), form.node())
 
 
@@ -105,6 +108,9 @@ def parsed(text: str, former: Json = editing.EMPTY) -> Json:
         raise errors.TooLarge(f"The JSON has {len(text):,} characters; {LARGEST:,} are allowed.")
     try:
         found = json.loads(text)
+    except json.JSONDecodeError as error:
+        line = next(iter(text.splitlines()[error.lineno - 1 : error.lineno]), "").strip()
+        raise errors.Malformed(f"This is no JSON: something is wrong in line {error.lineno}, “{line[:80]}”: {error.msg.lower()}.") from None
     except (ValueError, RecursionError) as error:
         raise errors.Malformed(f"This is no JSON: {error}") from None
     if isinstance(found, dict) and isinstance(found.get("graph_template"), dict):

@@ -1,6 +1,7 @@
 """What FlowView shows of one graph: its draft as picture, lists and forms, and what is wrong with it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,7 +123,7 @@ class Flow:
         edges, kind = self.definition["edges"], self.kinds[self.node]
         registered = RegisteredNode.objects.filter(namespace__name=kind.namespace, name=node["kind"]).values_list("description", flat=True) if kind else ()
         return {
-            "description": next(iter(registered), "").partition("\n\n")[0], "rest": set(node.get("data") or {}) - {"inputs"},
+            "description": next(iter(registered), "").partition("\n\n")[0].replace("`", ""), "rest": set(node.get("data") or {}) - {"inputs"},
             "node": node, "kind": kind, "before": [edge for edge in edges if edge["to"] == self.node],
             "after": [edge for edge in edges if edge["from"] == self.node],
             "outputs": list(offering.outputs_of(self.node, kind)), "json": {"nodes": [node], "edges": []},
@@ -184,6 +185,10 @@ def found_in(graph: Graph, definition: Any, caller: Caller) -> tuple[list[Proble
     return wrong, [] if validation.shape_problems(definition) else advising.warnings(definition)
 
 
+def first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.;])\s", text.replace("`", ""), maxsplit=1)[0].removesuffix(";")
+
+
 def palette_of(graph: Graph, caller: Caller) -> dict[str, list[Entry]]:
     """The registered nodes that may be added, in groups by the first part of their name, or by the namespace that they come from."""
     groups: dict[str, list[Entry]] = {}
@@ -194,5 +199,5 @@ def palette_of(graph: Graph, caller: Caller) -> dict[str, list[Entry]]:
             continue
         head, dot, _ = node.name.partition(".")
         group = space if space not in (plan.BUILTIN,) else head if dot else "steps"
-        groups.setdefault(group, []).append(Entry(node.pk, node.name, node.description.partition("\n")[0]))
+        groups.setdefault(group, []).append(Entry(node.pk, node.name, first_sentence(node.description)))
     return dict(sorted(groups.items()))

@@ -29,10 +29,12 @@ class RunForm(forms.Form):
     """What a run has beside its inputs."""
 
     dataset = forms.ModelChoiceField(queryset=Dataset.objects.none(), required=False, empty_label="– none –")
-    name = forms.CharField(required=False, max_length=200, help_text="How lists call it.")
+    name = forms.CharField(required=False, max_length=200, help_text="Lists of runs show it.")
 
-    def __init__(self, graph: Graph, *args: Any, **options: Any) -> None:
+    def __init__(self, graph: Graph, reads: bool, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.fields["dataset"].required = reads
+        self.fields["dataset"].help_text = "The graph reads its tables." if reads else ""
         self.fields["dataset"].queryset = Dataset.objects.filter(namespace=graph.namespace_id).select_related("namespace").order_by("name")  # type: ignore[attr-defined]
 
 
@@ -47,7 +49,7 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
     last = None if template else Run.objects.filter(graph=graph, version=graph.current_id).order_by("-pk").first()
     fitting = Dataset.objects.filter(namespace=graph.namespace_id)[:2]
     dataset = template.dataset_id if template else last.dataset_id if last else fitting[0].pk if len(fitting) == 1 and reads_dataset(flow) else None
-    form = RunForm(graph, posted, initial={"dataset": dataset, "name": graph.name})
+    form = RunForm(graph, reads_dataset(flow), posted, initial={"dataset": dataset, "name": graph.name})
     seen = caller_of(request).can("payloads", graph.namespace_id)
     inputs = inputs_form(flow.definition.get("inputs"), template.inputs if template and seen else {}, posted)
     said = ""

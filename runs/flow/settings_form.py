@@ -20,7 +20,7 @@ TYPES = [
 ]
 PARTS = ("name", "type", "title", "default", "needed")
 NAME = re.compile(r"^[^\s.${}]{1,100}$")
-BLANK = 2  # empty rows for new inputs
+BLANK = 1  # empty rows for new inputs; the next comes when it is filled
 
 
 class SettingsForm(KeepingForm):

@@ -85,10 +85,19 @@ def run_page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpRespon
         if gone := Tombstone.objects.filter(run=pk).first():
             return _gone(request, gone)
         raise
-    context = {"run": run, "tab": tab, **_header(run, caller_of(request)), **_CONTENT[tab](request, run)}
     if request.headers.get("HX-Request"):
-        return render(request, "run_manager/run/_live.html", {"may": may_of(request), **context}, status=286 if run.ended else 200)
-    return render(request, f"run_manager/run/{tab}.html", in_admin(request, str(run), tabs=TABS, **context))
+        context = {"may": may_of(request), **_context(request, run, tab)}
+        return render(request, "run_manager/run/_live.html", context, status=286 if run.ended else 200)
+    return whole(request, run, tab)
+
+
+def _context(request: HttpRequest, run: Run, tab: str) -> dict[str, Any]:
+    return {"run": run, "tab": tab, **_header(run, caller_of(request)), **_CONTENT[tab](request, run)}
+
+
+def whole(request: HttpRequest, run: Run, tab: str = "overview", code: int = 200, **more: Any) -> HttpResponse:
+    """The page as such."""
+    return render(request, f"run_manager/run/{tab}.html", in_admin(request, str(run), tabs=TABS, **_context(request, run, tab), **more), status=code)
 
 
 def _unchanged(request: HttpRequest, pk: int) -> bool:
@@ -116,7 +125,7 @@ def _overview(request: HttpRequest, run: Run) -> dict[str, Any]:
     caller = caller_of(request)
     link = f"{reverse('run_tab', args=[run.pk, 'states'])}?node="
     may_answer = caller.can("cancel", run.namespace_id)
-    waiting = [(state, schema_forms.form_for((state.waiting_for or {}).get("schema") or {}, prefix=str(state.pk))) for state in explaining.waiting_states(run)]
+    waiting = [(state, schema_forms.answer_form(state, request.POST if str(state.pk) in request.path else None)) for state in explaining.waiting_states(run)]
     return {
         "failed": _failures(run),
         "at": int(time()),

@@ -80,6 +80,11 @@ def form_for(schema: Mapping[str, Any], data: Any = None, **options: Any) -> Sch
     return SchemaForm(schema, data, **options) if schema.get("properties") else AnyForm(data, **options)
 
 
+def answer_form(state: Any, sent: Mapping[str, Any] | None) -> SchemaForm | AnyForm:
+    """The form of what a state that waits is asked; as it was sent, if it was."""
+    return form_for((state.waiting_for or {}).get("schema") or {}, sent, prefix=str(state.pk))
+
+
 def field_for(name: str, schema: Mapping[str, Any], required: bool, given: Any = None) -> forms.Field:
     """The field of one property."""
     label, said = schema.get("title") or name.replace("_", " ").capitalize(), escape(str(schema.get("description", "")))  # Django shows help texts as they are

@@ -1,4 +1,4 @@
-"""What a run's page asks of it: cancel, pause, resume, retry, archive and answer."""
+"""What a run's page asks of it: cancel, pause, resume, retry and archive."""
 
 import uuid
 from collections.abc import Callable
@@ -11,10 +11,9 @@ from django.views.decorators.http import require_POST
 
 from graphs import errors
 from graphs.access import Caller
-from runs import answering, marking, reopening, stopping
+from runs import marking, reopening, stopping
 from runs.manager.access import caller_of, staff_page
-from runs.manager.schema_forms import form_for
-from runs.models import Run, State
+from runs.models import Run
 
 VERBS: dict[str, Callable[[Run, Caller], Any]] = {
     "cancel": stopping.cancel_run,
@@ -56,22 +55,3 @@ def steer_run(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     else:
         messages.success(request, f"{run}: {verb} was carried out.")
     return redirect("run_page", run.pk)
-
-
-@require_POST
-@staff_page("cancel")
-def answer(request: HttpRequest, pk: int, state: uuid.UUID) -> HttpResponse:
-    """Answer a state that waits for a person."""
-    run = run_for(request, pk)
-    waiting = get_object_or_404(State, run=run, pk=state)
-    form = form_for((waiting.waiting_for or {}).get("schema") or {}, request.POST, prefix=str(state))
-    if not form.is_valid():
-        messages.error(request, "; ".join(f"{name}: {' '.join(map(str, wrong))}" for name, wrong in form.errors.items()))
-        return redirect("run_page", pk)
-    try:
-        answering.answer_state(run, state, form.value(), caller_of(request))
-    except errors.StateManagerError as error:
-        messages.error(request, told(error))
-    else:
-        messages.success(request, f"{waiting.identifier} was answered.")
-    return redirect("run_page", pk)

@@ -6,7 +6,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
 from runs import exporting, operations
-from runs.manager import bulk, comparing, dashboard, detail, health, logs, rerunning, steering, templates, views
+from runs.manager import answers, bulk, comparing, dashboard, detail, health, logs, rerunning, steering, templates, views
 
 
 def _words(name: str, words: Iterable[str]) -> None:
@@ -41,7 +41,7 @@ urlpatterns = [
     path("run/<int:pk>/bundle.json", detail.bundle, name="run_bundle"),
     path("run/<int:pk>/logs/more", logs.more_lines, name="run_logs_more"),
     path("run/<int:pk>/lines.<lines:form>", logs.download_logs, name="run_logs_file"),
-    path("run/<int:pk>/states/<uuid:state>/answer/", steering.answer, name="run_answer"),
+    path("run/<int:pk>/states/<uuid:state>/answer/", answers.answer, name="run_answer"),
     path("rerun/<int:pk>/", rerunning.rerun_run, name="run_manager_rerun"),
     path("run/<int:pk>/template/", templates.new_template, name="run_template_new"),
     path("templates/", templates.template_list, name="run_templates"),

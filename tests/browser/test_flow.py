@@ -68,7 +68,7 @@ def filled(page: Page, node: str, **values: str) -> None:
 
 def pulled(page: Page, start: str, end: str) -> None:
     """Drag from a node's port to another node."""
-    page.locator(f".rm-node[data-node={start}]").scroll_into_view_if_needed()
+    page.click("[data-zoom=fit]")
     port, target = (page.locator(f".rm-node[data-node={node}] {part}").bounding_box() for node, part in ((start, ".fl-port"), (end, "rect")))
     assert port
     assert target
@@ -106,7 +106,7 @@ def compared(page: Page, tmp_path: Path) -> None:
 def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
     page = open_as()
     uploaded(page, orders)
-    begun(page, "export")
+    begun(page, "my export")
     for count, kind in enumerate(("dataset.read", "rows.filter", "table.export", "zip"), start=1):
         page.click(f".fl-kind:has(strong:text-is('{kind}'))")
         drawn(page, count)
@@ -213,7 +213,7 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     page.locator("text=Run…").focus()
     page.keyboard.press("Enter")
     page.locator("#id_dataset").focus()
-    page.keyboard.type("shop")
+    page.keyboard.type("shop/shop")
     page.locator("button:text-is('Run')").focus()
     page.keyboard.press("Enter")
     watched(page)

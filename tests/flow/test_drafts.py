@@ -59,7 +59,8 @@ def renamed(name, new):
 
 
 @pytest.mark.parametrize(("theirs", "mine"), [
-    (message("b", "x"), lambda was: editing.delete(was, "b")), (lambda was: editing.delete(was, "b"), message("b", "x")), (renamed("b", "c"), message("b", "x")),
+    (message("b", "x"), lambda was: editing.delete(was, "b")), (lambda was: editing.delete(was, "b"), message("b", "x")),
+    (renamed("b", "c"), message("b", "x")),
 ])  # fmt: skip
 def test_what_one_deletes_and_the_other_changes_is_asked_about(publish, theirs, mine):
     graph = publish("a>b")

@@ -8,51 +8,73 @@
   const nodeOf = (name) => flow.querySelector(`.fl-graph .rm-node[data-node="${CSS.escape(name)}"]`);
   const edges = () => [...flow.querySelectorAll(".fl-edge")];
   const view = flow.classList.contains("fl-list") ? "list" : "picture";
-  const wanted = [];  // where the focus goes after each request that is under way; they are answered in turn
-  let added = "", dirty = false, zoom = 1;
+  let added = "", dirty = false, busy = false, leaving = "", zoom = 1;
   flow.classList.add("fl-scripted");
 
-  // --- talking to the server -----------------------------------------------------------------------------------------
-  const post = (values, focus) => {
-    if (!$("fl-tools")) return;
-    wanted.push(focus);
-    htmx.ajax("POST", flow.dataset.edit, { source: "#fl-tools", swap: "none", values });
+  // --- talking to the server: one request after the other, each with the newest revision, so that nothing that was done quickly is lost --------------
+  const queue = [];
+  const where = (name) => $("fl-where")?.querySelector(`[name="${name}"]`).value ?? "";
+  const ask = (verb, path, values, focus) => { queue.push({ verb, path, values, focus }); next(); };
+  const next = async () => {
+    if (busy || !queue.length) return;
+    busy = true;
+    const { verb, path, values, focus } = queue.shift();
+    const all = values && { csrfmiddlewaretoken: $("fl-tools").elements.csrfmiddlewaretoken.value, view, node: where("node"), ...values, revision: where("revision") };
+    let answer = null;
+    const noted = (event) => { if (event.detail.elt === flow) answer = event.detail; };
+    document.addEventListener("htmx:afterRequest", noted);
+    await htmx.ajax(verb, path, { source: "#flow", swap: "none", values: all }).catch(() => {});
+    document.removeEventListener("htmx:afterRequest", noted);
+    busy = false;
+    if (answer?.successful) answered(verb, path, answer, focus); else { queue.length = 0; leaving = ""; }
+    next();
   };
-  $("fl-tools")?.addEventListener("submit", (event) => {
-    event.preventDefault();
-    post(event.submitter.name === "kind" ? { op: "add", kind: event.submitter.value } : { op: event.submitter.value });
+  const answered = (verb, path, answer, focus) => {
+    if (!queue.length && !flow.querySelector("#fl-inspector .fl-bad")) dirty = false;
+    if (verb === "GET") history.replaceState(null, "", path);
+    const asked = flow.querySelector("#fl-conflict h2");
+    if (asked && answer.xhr.getResponseHeader("HX-Retarget")) { asked.focus(); asked.scrollIntoView({ block: "nearest" }); leaving = ""; } else refocus(focus);
+    if (leaving && !queue.length && !dirty) location.href = leaving;
+  };
+  const post = (values, focus) => { if ($("fl-tools")) ask("POST", flow.dataset.edit, values, focus); };
+  const sent = (form, submitter) => {
+    const values = Object.fromEntries(new FormData(form, submitter));
+    if (form.dataset.show || form.querySelector(".fl-bad")) values.show = "1";
+    delete form.dataset.show;
+    post(values);
+  };
+  flow.addEventListener("submit", (event) => {
+    if (event.target.getAttribute("id") === "fl-tools") {
+      event.preventDefault();
+      post(event.submitter.name === "kind" ? { op: "add", kind: event.submitter.value } : { op: event.submitter.value }, "see");
+    } else if (event.target.hasAttribute("data-send")) {
+      event.preventDefault();
+      sent(event.target, event.submitter);
+    }
   });
   const chosen = () => flow.querySelector(".fl-chosen")?.dataset.node || "";
-  const select = (name, focus) => {
-    nodes().forEach((node) => node.classList.toggle("fl-chosen", node.dataset.node === name));
-    wanted.push(focus);
-    const address = `${flow.dataset.page}?view=${view}&node=${encodeURIComponent(name)}`;
-    history.replaceState(null, "", address);
-    htmx.ajax("GET", address, { source: "#flow", swap: "none" });
+  const unfit = () => dirty && flow.querySelector("#fl-inspector .fl-bad");
+  const look = (address, focus) => {
+    if (unfit() && !confirm("What you wrote doesn't fit and was not saved. Leave it?")) return;
+    ask("GET", address, null, focus);
   };
+  const select = (name, focus) => look(`${flow.dataset.page}?view=${view}&node=${encodeURIComponent(name)}`, focus);
   document.body.addEventListener("flow-changed", (event) => { added = event.detail.node; });
-  document.addEventListener("htmx:configRequest", (event) => {
-    const form = event.target.closest?.("#fl-node, #fl-settings");
-    if (form && (form.dataset.show || form.querySelector(".fl-bad"))) event.detail.parameters.show = "1";
-    if (form) delete form.dataset.show;
-  });
   const settle = () => {
-    const revision = $("fl-tools")?.elements.revision.value;
-    if (revision) flow.querySelectorAll('input[name="revision"]').forEach((input) => { input.value = revision; });
     mark();
     scale();
     if ($("fl-said") && $("fl-live").textContent !== $("fl-said").textContent) $("fl-live").textContent = $("fl-said").textContent;
   };
   const refocus = (asked) => {
-    const name = asked === "new" ? added : asked;
+    const name = ["new", "see"].includes(asked) ? added : asked;
     const target = name && (name.startsWith("#") ? flow.querySelector(name) : nodeOf(name));
-    target?.focus();
+    if (asked !== "see" || document.activeElement === document.body) target?.focus();
     target?.scrollIntoView({ block: "nearest", inline: "nearest" });
   };
   document.addEventListener("htmx:afterSettle", settle);
   document.addEventListener("htmx:oobAfterSwap", settle);
-  document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) dirty = false; if (["flow", "fl-tools"].includes(event.detail.elt.id)) refocus(wanted.shift()); });
   const away = (event) => {
+    drop();
     const wrong = $("fl-wrong");
     if (wrong) { wrong.hidden = false; wrong.textContent = event.detail.xhr?.status ? `That was refused (${event.detail.xhr.status}); nothing was changed.` : "The server can't be reached; nothing was changed. Try again."; }
   };
@@ -61,13 +83,24 @@
   flow.addEventListener("input", (event) => { if (event.target.closest("#fl-node, #fl-settings")) dirty = true; });
   flow.addEventListener("change", (event) => {
     const form = event.target.closest("#fl-node, #fl-settings");
-    if (form && /^(name-|unites)/.test(event.target.name)) form.dataset.show = "1";
-  }, true);
+    if (!form) return;
+    if (/^(name-|unites)/.test(event.target.name)) form.dataset.show = "1";
+    dirty = true;
+    sent(form);
+  });
+  document.addEventListener("click", (event) => {  // a link waits for what is being saved
+    const link = event.target.closest("a[href]");
+    if (!link || event.defaultPrevented || !busy || unfit() || event.ctrlKey || event.metaKey || event.shiftKey || link.target) return;
+    event.preventDefault();
+    leaving = link.href;
+  });
   addEventListener("beforeunload", (event) => { if (dirty) event.preventDefault(); });
 
   // --- what is wrong, and how large it is drawn -----------------------------------------------------------------------
   const mark = () => {
-    const wrong = new Set(JSON.parse($("fl-problems")?.dataset.wrong || "[]"));
+    const now = where("node") || new URLSearchParams(location.search).get("node");
+    nodes().forEach((node) => node.classList.toggle("fl-chosen", node.dataset.node === now));
+    const wrong = new Set(JSON.parse($("fl-found")?.dataset.wrong || "[]"));
     nodes().forEach((node) => { node.classList.toggle("fl-wrong", wrong.has(node.dataset.node)); if (!wrong.has(node.dataset.node)) node.classList.remove("rm-wrong"); });
   };
   const svg = () => flow.querySelector(".fl-graph");
@@ -108,7 +141,13 @@
     const [ax, ay] = edge.dataset.start === name ? [dx, dy] : [0, 0], [bx, by] = edge.dataset.end === name ? [dx, dy] : [0, 0];
     edge.querySelectorAll("path").forEach((path) => path.setAttribute("d", curve(a[0] + a[2] + ax, a[1] + a[3] / 2 + ay, b[0] + bx, b[1] + b[3] / 2 + by)));
   });
-  let drag = null, dragged = false;
+  let drag = null, dragged = false, moved = null;
+  const drop = () => {  // where nothing was saved, nothing has moved
+    if (!moved) return;
+    moved.removeAttribute("transform");
+    redraw(moved.dataset.node, 0, 0);
+    moved = null;
+  };
   const canvas = $("fl-canvas");
   canvas?.addEventListener("dragstart", (event) => event.preventDefault());
   canvas?.addEventListener("pointerdown", (event) => {
@@ -136,17 +175,19 @@
     wire?.remove();
     nodes().forEach((each) => each.classList.remove("fl-target"));
     if (!dragged) return;
-    if (!wire) { post({ op: "move", node: node.dataset.node, x: nx + x - from[0], y: ny + y - from[1] }); return; }
+    if (!wire) { moved = node; post({ op: "move", node: node.dataset.node, x: nx + x - from[0], y: ny + y - from[1] }); return; }
     const over = document.elementFromPoint(event.clientX, event.clientY)?.closest(".rm-node");
     if (over && over !== node) post({ op: "connect", start: node.dataset.node, end: over.dataset.node });
   });
-  addEventListener("pointercancel", () => { drag?.wire?.remove(); drag?.node.removeAttribute("transform"); drag = null; });
+  addEventListener("pointercancel", () => { drag?.wire?.remove(); moved = drag?.node; drop(); drag = null; });
   flow.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     const node = event.target.closest(".fl-graph .rm-node"), edge = event.target.closest(".fl-edge"), go = event.target.closest("[data-go]");
     if (dragged && (node || edge)) { event.preventDefault(); dragged = false; return; }
     if (node) { event.preventDefault(); select(node.dataset.node); }
-    else if (edge) { event.preventDefault(); nodes().forEach((each) => each.classList.remove("fl-chosen")); wanted.push(null); htmx.ajax("GET", edge.getAttribute("href"), { source: "#flow", swap: "none" }); history.replaceState(null, "", edge.getAttribute("href")); }
+    else if (edge) { event.preventDefault(); look(edge.getAttribute("href"), event.detail === 0 ? "#fl-inspector h2" : null); }
+    else if (event.target.closest("#fl-graph")) { event.preventDefault(); look(`${flow.dataset.page}?view=${view}`, "#fl-inspector h2"); }
+    else if (event.target.closest("#fl-canvas") && chosen() && !dragged) look(`${flow.dataset.page}?view=${view}`);
     else if (go && svg()) { event.preventDefault(); nodeOf(go.dataset.go)?.scrollIntoView({ block: "nearest", inline: "nearest" }); select(go.dataset.go, "#fl-inspector h2"); }
   });
 
@@ -166,6 +207,9 @@
     if (ctrl && key === "s" && $("fl-tools")) { event.preventDefault(); event.target.closest("form")?.requestSubmit(); return; }
     if (ctrl && !typing && key === "z") { event.preventDefault(); post({ op: event.shiftKey ? "redo" : "undo" }, node?.dataset.node); return; }
     if (ctrl && !typing && key === "d" && (node || chosen())) { event.preventDefault(); post({ op: "duplicate", node: node?.dataset.node || chosen() }, "new"); return; }
+    if (key === "Escape" && chosen() && !typing) { look(`${flow.dataset.page}?view=${view}`, "#fl-canvas"); return; }
+    const edge = event.target.closest?.(".fl-edge");
+    if (edge && (key === "Delete" || key === "Backspace")) { event.preventDefault(); post({ op: "disconnect", start: edge.dataset.start, end: edge.dataset.end }, "new"); return; }
     if (!node || ctrl) return;
     const name = node.dataset.node;
     if (MOVES[key]) {
@@ -189,6 +233,7 @@
     event.preventDefault();
     post({ op: "paste", json: text }, "new");
   });
+  if (matchMedia("(max-width: 720px)").matches) flow.querySelectorAll(".fl-palette details").forEach((each) => { each.open = false; });
   zoom = svg() ? Math.max(0.75, fit()) : 1;
   settle();
 })();

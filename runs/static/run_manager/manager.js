@@ -64,6 +64,10 @@
   // --- swaps ---------------------------------------------------------------------------------------------------------
   let kept = new Set();
   document.addEventListener("htmx:beforeSwap", () => { kept = new Set(boxes().filter((box) => box.checked).map((box) => box.value)); });
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const asked = event.detail.fragment?.querySelector?.("#answers") || event.detail.fragment;
+    if (event.detail.target?.id === "answers" && asked?.dataset?.waiting === event.detail.target.dataset.waiting) event.detail.shouldSwap = false;  // somebody may be writing in it
+  });
   document.addEventListener("htmx:beforeRequest", (event) => {
     const follow = $("rm-follow");
     if (event.target.classList?.contains("rm-tail") && follow && !follow.checked) event.preventDefault();

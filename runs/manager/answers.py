@@ -1,0 +1,34 @@
+"""Answering a state that waits for a person, on its run's page."""
+
+import uuid
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.http import require_POST
+
+from graphs import errors
+from runs import answering
+from runs.manager import detail
+from runs.manager.access import caller_of, staff_page
+from runs.manager.schema_forms import answer_form
+from runs.manager.steering import run_for, told
+from runs.models import State
+
+
+@require_POST
+@staff_page("cancel")
+def answer(request: HttpRequest, pk: int, state: uuid.UUID) -> HttpResponse:
+    """Record the answer; what doesn't fit is said beside its field, and nothing of it is lost."""
+    run = run_for(request, pk)
+    waiting = get_object_or_404(State, run=run, pk=state)
+    form = answer_form(waiting, request.POST)
+    if not form.is_valid():
+        return detail.whole(request, run, code=422)
+    try:
+        answering.answer_state(run, state, form.value(), caller_of(request))
+    except errors.StateManagerError as error:
+        messages.error(request, told(error))
+    else:
+        messages.success(request, f"{waiting.identifier} was answered.")
+    return redirect("run_page", pk)
