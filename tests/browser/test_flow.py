@@ -261,3 +261,54 @@ def test_the_export_graph_without_javascript(open_as: Callable[..., Page], clust
         page.reload()
     watched(page)
     compared(page, tmp_path)
+
+
+def test_an_example_asks_on_its_live_page(open_as: Callable[..., Page], cluster: None) -> None:
+    page = open_as()
+    page.goto(HOME)
+    card = page.locator("li", has_text="Wait for a person")
+    card.locator("select").select_option(label="lab")
+    card.locator("button", has_text="Start").click()
+    expect(page.locator("#answers form")).to_be_visible(timeout=30_000)
+    page.locator("#answers input[type=radio][value=true]").check()
+    page.fill("#answers textarea[name$=comment]", "fine")
+    page.click("#answers button")
+    expect(page.locator("#rm-head .rm-badge").first).to_contain_text("completed", timeout=30_000)
+    expect(page.locator("#rm-tools button", has_text="Cancel")).to_be_disabled()
+
+
+def test_quick_changes_are_all_done_and_a_link_waits_for_them(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    begun(page, "quick")
+    for _ in range(6):
+        page.click(".fl-kind:has(strong:text-is('noop'))", no_wait_after=True)
+    drawn(page, 6)
+    page.click(".fl-graph .rm-node[data-node=noop] rect")
+    page.fill("#id_label", "typed, then away")
+    page.click(".rm-tabs >> text=List")
+    expect(page.locator("#fl-list")).to_contain_text("typed, then away")
+    page.click(".rm-tabs >> text=Picture")
+    page.click("#fl-undo")
+    expect(page.locator("#fl-picture")).not_to_contain_text("typed, then away")
+    expect(page.locator("#fl-undo")).to_be_focused()
+
+
+def test_two_windows_on_the_same_field(open_as: Callable[..., Page]) -> None:
+    first, second = open_as(), open_as()
+    begun(first, "shared")
+    first.click(".fl-kind:has(strong:text-is('noop'))")
+    drawn(first, 1)
+    second.goto(first.url.split("?")[0] + "?node=noop")
+    filled_label(first, "first")
+    second.fill("#id_label", "second")
+    second.keyboard.press("Tab")
+    expect(second.locator("#fl-conflict h2")).to_be_focused()
+    second.click("text=Take mine")
+    expect(second.locator("#fl-picture")).to_contain_text("second")
+
+
+def filled_label(page: Page, text: str) -> None:
+    page.click(".fl-graph .rm-node rect")
+    page.fill("#id_label", text)
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        page.keyboard.press("Tab")

@@ -67,7 +67,7 @@
   };
   const refocus = (asked) => {
     const name = ["new", "see"].includes(asked) ? added : asked;
-    const target = name && (name.startsWith("#") ? flow.querySelector(name) : nodeOf(name));
+    const target = name ? (name.startsWith("#") ? flow.querySelector(name) : nodeOf(name)) : null;
     if (asked !== "see" || document.activeElement === document.body) target?.focus();
     target?.scrollIntoView({ block: "nearest", inline: "nearest" });
   };
