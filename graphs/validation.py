@@ -87,11 +87,15 @@ def shape_problems(definition: Any) -> list[Problem]:
         found += _misshapen(_node_shape, node, f"/nodes/{at}", node=_text(node, "id"))
     for at, edge in enumerate(definition["edges"]):
         found += _misshapen(_edge_shape, edge, f"/edges/{at}", edge=_text(edge, "id"))
-    counts = Counter(_text(node, "id") for node in definition["nodes"])
-    twice = [(at, node["id"]) for at, node in enumerate(definition["nodes"]) if counts[_text(node, "id")] > 1]
-    pairs = Counter((_text(edge, "from"), _text(edge, "to")) for edge in definition["edges"])
-    found += [Problem("duplicate_edge", f"{number} edges from {start!r} to {end!r}", "/edges", start) for (start, end), number in pairs.items() if number > 1]
-    return found + [Problem("duplicate_id", f"the id {name!r} stands {counts[name]} times", f"/nodes/{at}/id", name) for at, name in twice if name]
+    if found:
+        return found
+    counts = Counter(node["id"] for node in definition["nodes"])
+    twice = [(at, node["id"]) for at, node in enumerate(definition["nodes"]) if counts[node["id"]] > 1]
+    found += [Problem("duplicate_id", f"the id {name!r} stands {counts[name]} times", f"/nodes/{at}/id", name) for at, name in twice]
+    pairs = Counter((edge["from"], edge["to"]) for edge in definition["edges"])
+    return found + [
+        Problem("duplicate_edge", f"{count} edges from {start!r} to {end!r}", "/edges", start) for (start, end), count in pairs.items() if count > 1
+    ]
 
 
 def _text(value: Any, key: str) -> str | None:

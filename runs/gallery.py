@@ -58,7 +58,7 @@ def _example(name: str) -> Example:
     if name not in EXAMPLES:
         raise errors.NotFound(f"There is no example {name[:50]!r}.")
     if EXAMPLES[name].needs in lacking():
-        raise errors.Conflict(f"This example needs {EXAMPLES[name].needs}: pip install -r requirements-langgraph.txt")
+        raise errors.Conflict(f"This example needs {EXAMPLES[name].needs}: pip install -r requirements-langgraph.txt langgraph")
     return EXAMPLES[name]
 
 

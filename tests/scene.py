@@ -65,6 +65,10 @@ def build(finished: int = 60) -> dict[str, Run]:
     def start(graph: Graph, name: str, **options: object) -> Run:
         return start_run(graph, RunOptions(name=name, **options), caller=caller)  # type: ignore[arg-type]
 
+    exported = drained(start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller))
+    drafting.apply(exported.graph, drafting.Base(1, 0), lambda was: editing.add(was, "no.such.node", after="pack"), caller)
+    odd = {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}
+    drafting.apply(exported.graph, drafting.Base(1, 1), lambda was: editing.change(was, "node", odd), caller)
     for number in range(finished):
         drained(start(steps, f"Training of night {number + 1}", labels={"team": "research" if number % 3 else "ops"}))
     failed = drained(start(orders, "Orders of Monday", inputs={"customer": "ACME", "limit": 5}, labels={"team": "sales"}))
@@ -79,10 +83,6 @@ def build(finished: int = 60) -> dict[str, Run]:
     Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(status="completed", finished_at=timezone.now(), progress=100)
     paused = stopping.pause_run(start(steps, "Paused by hand"), caller)
     queued = start(orders, "Orders of today", inputs={"customer": "Umbrella"})
-    exported = drained(start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller))
-    drafting.apply(exported.graph, drafting.Base(1, 0), lambda was: editing.add(was, "no.such.node", after="pack"), caller)
-    odd = {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}
-    drafting.apply(exported.graph, drafting.Base(1, 1), lambda was: editing.change(was, "node", odd), caller)
     _spread()
     return {
         "exported": exported,

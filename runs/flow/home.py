@@ -16,7 +16,7 @@ from graphs.access import Caller
 from graphs.api.finding import number
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
-from runs import gallery
+from runs import gallery, sql
 from runs.flow import edits
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.schema_forms import AREA
@@ -86,7 +86,8 @@ def _page(request: HttpRequest, form: NewForm, code: int = 200) -> HttpResponse:
     page = Paginator(found.defer("current__definition"), GRAPHS).get_page(request.GET.get("page"))
     own = spaces(caller)
     context = {
-        "page": page, "search": search, "form": form, "examples": gallery.EXAMPLES.values(), "spaces": own, "lacking": gallery.lacking(),
+        "page": page, "search": search, "form": form, "examples": [(example, sql.dashed(sql.uuid7())) for example in gallery.EXAMPLES.values()],
+        "spaces": own, "lacking": gallery.lacking(),
         "may_start": {space.pk for space in own}, "usual": examples.NAMESPACE,
     }  # fmt: skip
     return render(request, "flow/home.html", in_admin(request, "Graphs", **context), status=code)

@@ -119,7 +119,7 @@ def _refused(request: HttpRequest, graph: Graph, error: errors.StateManagerError
     flow = Flow(caller_of(request), graph, request.POST)
     if request.headers.get("HX-Request"):
         return render(request, "flow/_parts.html", {"flow": flow, "parts": ("bar",), "swapped": True, "wrong": told(error)})
-    if request.POST.get("op") == "replace":
+    if request.POST.get("view") == "json":
         return whole(request, flow, 422, text=request.POST.get("json", ""), said=str(error), listed=error.extra.get("errors", []))
     messages.error(request, told(error))
     return redirect(flow.address(**({"node": flow.node} if flow.node else {})))

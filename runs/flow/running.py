@@ -57,6 +57,8 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
         try:
             run = _started(request, flow, form, inputs, template)
         except errors.StateManagerError as error:
+            if made := Run.objects.filter(graph=graph, run_id=asked.get("run_id") or None).first():
+                return redirect("run_page", made.pk)  # the first of two clicks was faster
             said = told(error) if not isinstance(error, errors.InvalidGraph) else str(error)
         else:
             messages.success(request, f"{run} was started.")
@@ -85,8 +87,10 @@ def _started(request: HttpRequest, flow: Flow, form: RunForm, inputs: Any, templ
     graph, caller = flow.graph, caller_of(request)
     if request.POST.get("version") == "draft" and flow.differs:
         graph = drafting.publish(graph, drafting.Base.of(request.POST.get("revision", "")), caller, "published to be run")
+    unseen = template is not None and not caller.can("payloads", graph.namespace_id)
     options = RunOptions(
-        run_id=request.POST.get("run_id", ""), inputs=inputs.value(), name=form.cleaned_data["name"], labels=template.labels if template else {},
+        run_id=request.POST.get("run_id", ""), inputs=template.inputs if template and unseen else inputs.value(),
+        name=form.cleaned_data["name"], labels=template.labels if template else {},
         store=template.store if template else {}, workspace=template.workspace if template else "",
     )  # fmt: skip
     run = start_run(graph, options, form.cleaned_data["dataset"], caller, Run.Trigger.ADMIN)

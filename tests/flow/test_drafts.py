@@ -176,6 +176,7 @@ def test_a_draft_can_be_drawn_or_is_refused(publish):
         {"nodes": {}, "edges": []},
         {"nodes": [{"id": "a"}], "edges": []},
         {"nodes": [{"id": "a", "kind": "x"}] * 2, "edges": []},
+        {"nodes": [True, [], {}], "edges": [None, 1]},
         {"nodes": [], "edges": [], "inputs": {"properties": 5}},
         {"nodes": [], "edges": [], "inputs": {"properties": [1], "required": True}},
         {"nodes": [{"id": "a", "kind": "x", "position": {"x": 10**400, "y": 1}}], "edges": []},

@@ -20,6 +20,7 @@ from runs import answering, connecting, gallery, templating
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
 from tests.conftest import by_node, definition
+from tests.races.test_races import at_once
 
 pytestmark = pytest.mark.django_db
 HOME = "/admin/flow/"
@@ -204,6 +205,10 @@ def test_templates_of_exosphere_are_taken(staff, namespace):
     taken = staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk})
     assert taken.status_code == 422
     assert "already" in taken.content.decode()
+    flow_of = Flow(staff, Graph.objects.get(name="again"))
+    kept = flow_of.post(op="paste", view="json", json='{"nodes": [oops')
+    assert kept.status_code == 422
+    assert "[oops" in kept.content.decode(), "what was pasted is still there"
     nasty = staff.post(f"{HOME}new/", {"name": "nasty", "namespace": namespace.pk, "json": '{"nodes": [{"node_name": ["noop"], "identifier": "a"}]}'})
     assert nasty.status_code == 422
     bad = staff.post(f"{HOME}new/", {"name": "bad", "namespace": namespace.pk, "file": SimpleUploadedFile("g.json", b"\xff\xfe{")})
@@ -257,6 +262,20 @@ def test_a_double_click_makes_one_run_with_what_the_form_says(flow, namespace, d
     drain()
     run.refresh_from_db()
     assert run.status == "completed"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.races
+def test_two_clicks_at_the_same_moment_make_one_run(flow):
+    flow.post(op="change", node="a", id="a", label="new")
+    form = {"run_id": "once", "version": "draft", "inputs": "{}", "revision": str(flow.revision)}
+    clients = [Client(), Client(), Client()]
+    for client in clients:
+        client.force_login(User.objects.get(username="ann"))
+    answers = at_once(*(lambda client=client: client.post(f"{flow.path}run/", form) for client in clients))
+    run = Run.objects.get()
+    assert [answer["Location"] for answer in answers] == [f"/admin/run-manager/run/{run.pk}/"] * 3
+    assert run.version.number == 2
 
 
 def test_a_template_fills_the_form(flow, drain):
@@ -379,6 +398,8 @@ def test_a_templates_inputs_are_not_for_everybody(publish, namespace):
     page = Flow(client, graph).get(f"run/?template={template.pk}")
     assert page.status_code == 200
     assert "SECRET-WORD" not in page.content.decode()
+    client.post(page.request["PATH_INFO"], {"run_id": "unseen", "version": "published", "template": template.pk, "inputs": "{}"})
+    assert Run.objects.get(run_id="unseen").initial_data == {"word": "SECRET-WORD"}, "but he may start it"
 
 
 @pytest.mark.parametrize("number", ["²", "٣", "-1", "9" * 5000, "x", "", "1-²"])
