@@ -61,7 +61,8 @@ def template_of(definition: Mapping[str, Any]) -> Json:
     """`nodes`, `retry_policy`, `store_config` and, if it is set, `lease` of a definition, whoever made it."""
     followers: dict[str, list[str]] = {node["id"]: [] for node in definition["nodes"]}
     for edge in definition["edges"]:
-        followers[edge["from"]].append(edge["to"])
+        if edge["from"] in followers:  # a draft may have loose ends
+            followers[edge["from"]].append(edge["to"])
     settings = definition.get("settings") or {}
     store = settings.get("store") or {}
     return {

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from graphs import editing, offering, plan, references, retrying
+from graphs import editing, merging, offering, plan, references, retrying
 from graphs.validation import Kind
 from runs.flow.kept import KeepingForm, put
 from runs.manager.schema_forms import AREA, JsonField, field_for
@@ -136,14 +136,14 @@ class NodeForm(KeepingForm):
             x, y = (found.get(name) if self.touched(name) else (self.was.get("position") or {}).get(name) for name in ("x", "y"))
             put(node, "position", {**(self.was.get("position") or {}), "x": x, "y": y} if x is not None and y is not None else None)
         data = self._data()
-        if data != self.data_was:
+        if not merging.same(data, self.data_was):
             put(node, "data", data)
         return node
 
     def _data(self) -> dict[str, Any]:
         found, data = self.cleaned_data, dict(self.data_was)
         inputs = self._inputs()
-        if inputs != self.inputs:
+        if not merging.same(inputs, self.inputs):
             put(data, "inputs", inputs)
         if self.touched("unites", "strategy"):
             united = found.get("unites")
@@ -152,7 +152,7 @@ class NodeForm(KeepingForm):
         for field, name in (("max_retries", "max_retries"), ("retry_strategy", "strategy"), ("backoff_factor", "backoff_factor")):
             if self.touched(field):
                 put(retry, name, found[field])
-        if retry != (self.data_was.get("retry") or {}):
+        if not merging.same(retry, self.data_was.get("retry") or {}):
             put(data, "retry", retry)
         for name in ("timeout", "side_effects"):
             if self.touched(name):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 
+from graphs import merging
 from runs.flow.kept import KeepingForm, put
 from runs.manager.schema_forms import AREA, JsonField, ObjectField
 
@@ -97,7 +98,7 @@ class SettingsForm(KeepingForm):
             store = dict(settings.get("store") or {})
             put(store, "default_values", found["store"])
             put(settings, "store", store)
-        if settings != (self.was.get("settings") or {}):
+        if not merging.same(settings, self.was.get("settings") or {}):
             put(made, "settings", settings)
         if self.simple and self.touched(*(f"{part}-{at}" for at in range(self.count) for part in PARTS)):
             put(made, "inputs", self._schema())

@@ -242,6 +242,10 @@ def test_files_that_leave_the_house(flow):
     assert flow.get("graph.mmd").content.decode().startswith("flowchart")
     assert b"<svg" in flow.get("graph.svg").content
     assert json.loads(flow.get("graph.template.json").content)["nodes"][0]["next_nodes"] == ["b"]
+    loose = {"nodes": [{"id": "a", "kind": "noop"}], "edges": [{"from": "a", "to": "gone"}, {"from": "gone", "to": "a"}]}
+    flow.post(op="replace", view="json", json=json.dumps(loose))
+    for form in ("json", "mmd", "svg", "template.json"):
+        assert flow.get(f"graph.{form}").status_code == 200, "a draft with loose ends leaves the house, too"
     assert flow.get("graph.exe").status_code == 301, "no path of ours; the admin takes it"
 
 
@@ -427,6 +431,13 @@ def test_odd_schemas_of_workers_are_no_500(flow, namespace):
         assert flow.post(op="connect", start="a", end=f"odd{at}").status_code == 302
         assert flow.post(op="change", node=f"odd{at}", id=f"odd{at}", label="x").status_code == 302
         assert flow.nodes[f"odd{at}"]["label"] == "x"
+
+
+def test_one_becomes_true(flow):
+    for text, value in (("1", 1), ("true", True), ('{"a": [0]}', {"a": [0]}), ('{"a": [false]}', {"a": [False]}), ("one", "one"), ('"1"', "1")):
+        flow.post(**{"op": "change", "node": "a", "id": "a", "in-value": text})
+        found = flow.nodes["a"]["data"]["inputs"]["value"]
+        assert json.dumps(found) == json.dumps(value)
 
 
 def test_what_is_written_beats_the_reference_that_was_chosen_before(flow):

@@ -31,7 +31,7 @@
   };
   const answered = (verb, path, answer, focus) => {
     if (!queue.length && !flow.querySelector("#fl-inspector .fl-bad")) dirty = false;
-    if (verb === "GET") history.replaceState(null, "", path);
+    if (verb === "GET") { history.replaceState(null, "", path); mark(); }
     const asked = flow.querySelector("#fl-conflict h2");
     if (asked && answer.xhr.getResponseHeader("HX-Retarget")) { asked.focus(); asked.scrollIntoView({ block: "nearest" }); leaving = ""; } else refocus(focus);
     if (leaving && !queue.length && !dirty) location.href = leaving;
