@@ -126,7 +126,7 @@ class Flow:
             "description": next(iter(registered), "").partition("\n\n")[0].replace("`", ""), "rest": set(node.get("data") or {}) - {"inputs"},
             "node": node, "kind": kind, "before": [edge for edge in edges if edge["to"] == self.node],
             "after": [edge for edge in edges if edge["from"] == self.node],
-            "outputs": list(offering.outputs_of(self.node, kind)), "json": {"nodes": [node], "edges": []},
+            "outputs": list(offering.outputs_of(self.node, kind)), "json": json.dumps({"nodes": [node], "edges": []}, ensure_ascii=False, indent=2),
         }  # fmt: skip
 
     @property

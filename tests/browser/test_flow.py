@@ -134,10 +134,29 @@ def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, 
     page.screenshot(path="/tmp/m4.png", full_page=True)
 
 
+def reached(page: Page, selector: str) -> None:
+    """Tab, as often as it takes, until the element has the focus."""
+    for _ in range(400):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement?.matches(selector) ?? false", selector):
+            return
+    raise AssertionError(f"Tab does not lead to {selector}")
+
+
 def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
     page = open_as()
     uploaded(page, orders)
-    begun(page, "keys")
+    page.goto(HOME)
+    reached(page, ".rm-start > summary")
+    page.keyboard.press("Enter")
+    reached(page, "#id_name")
+    page.keyboard.type("keys")
+    reached(page, "#id_namespace")
+    page.keyboard.type("shop")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_contain_text("keys")
 
     def added(kind: str, count: int) -> None:
         """With the focus in the search field: the first node that fits is added, and has the focus."""
@@ -148,11 +167,7 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
         expect(page.locator(".fl-graph .fl-chosen")).to_be_focused()
 
     def typed(name: str, text: str) -> None:
-        """Tab to a field of the form, and write."""
-        for _ in range(60):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.id") == f"id_in-{name}":
-                break
+        reached(page, f"#id_in-{name}")
         with page.expect_response(lambda answer: answer.url.endswith("/edit")):
             page.keyboard.type(text)
             page.keyboard.press("Tab")
@@ -165,21 +180,20 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     def at(node: str) -> None:
         expect(page.locator(f".fl-graph .rm-node[data-node={node}]")).to_be_focused()
 
-    page.locator("#fl-search").focus()  # where a reader of the page arrives with Tab
+    def to(node: str) -> None:
+        reached(page, f".fl-graph .rm-node[data-node={node}]")
+
+    reached(page, "#fl-search")
     added("dataset.read", 1)
     opened("read")
     typed("table", "orders")
-    page.locator(".rm-node[data-node=read]").focus()
-    page.keyboard.press("n")
-    added("rows.filter", 2)
-    opened("filter")
-    typed("where", WHERE)
-    page.locator(".rm-node[data-node=filter]").focus()
-    page.keyboard.press("n")
-    added("table.export", 3)
-    opened("export")
-    typed("name", "large.csv")
-    page.locator(".rm-node[data-node=export]").focus()
+    for kind, node, name, text in (("rows.filter", "filter", "where", WHERE), ("table.export", "export", "name", "large.csv")):
+        to("read" if node == "filter" else "filter")
+        page.keyboard.press("n")
+        added(kind, 2 if node == "filter" else 3)
+        opened(node)
+        typed(name, text)
+    to("export")
     page.keyboard.press("n")
     added("zip", 4)
     for node in ("export", "filter", "read"):
@@ -190,34 +204,52 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     opened("aggregate")
     typed("by", '["customer"]')
     typed("measures", '{"orders": {"function": "count", "column": ""}}')
-    page.locator(".rm-node[data-node=aggregate]").focus()
+    to("aggregate")
     page.keyboard.press("n")
     added("table.export", 6)
     page.keyboard.press("Delete")
     drawn(page, 5)
     page.keyboard.press("Control+z")
     drawn(page, 6)
-    page.locator(".rm-node[data-node=export_2]").focus()
+    to("export_2")
     page.keyboard.press("e")
     expect(page.locator("#fl-end")).to_be_focused()
     page.keyboard.type("zip")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator('.fl-edge[data-start="export_2"][data-end="zip"]')).to_have_count(1)
-    page.locator(".rm-node[data-node=export_2]").focus()
-    page.keyboard.press("Alt+ArrowDown")
+    to("export_2")
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        page.keyboard.press("Alt+ArrowDown")
     at("export_2")
     opened("export_2")
     typed("name", "customers.csv")
     expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
-    page.locator("text=Run…").focus()
+    reached(page, ".fl-main a[href$='/run/']")
     page.keyboard.press("Enter")
-    page.locator("#id_dataset").focus()
+    expect(page.locator("h1")).to_contain_text("Run keys")
+    reached(page, "#id_dataset")
     page.keyboard.type("shop/shop")
-    page.locator("button:text-is('Run')").focus()
+    reached(page, "button.default")
     page.keyboard.press("Enter")
     watched(page)
+    reached(page, "#rm-now a[href*='/files/'][href]:not([aria-label])")
     compared(page, tmp_path)
+
+
+def test_nodes_are_copied_and_pasted(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    begun(page, "pasted")
+    page.click(".fl-kind:has(strong:text-is('log'))")
+    drawn(page, 1)
+    filled(page, "log", message="again")
+    page.locator(".fl-graph .rm-node").focus()
+    page.keyboard.press("Control+c")
+    page.keyboard.press("Control+v")
+    drawn(page, 2)
+    expect(page.locator("#fl-inspector h2")).to_have_text("log_2")
+    expect(page.locator("#id_in-message")).to_have_value("again")
 
 
 def test_the_export_graph_without_javascript(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:

@@ -448,7 +448,7 @@ def test_what_is_written_beats_the_reference_that_was_chosen_before(flow):
     assert 'id="fl-inspector"' in page, "so that the form shows it"
 
 
-@pytest.mark.parametrize("name", ["approval", "fan-out"])
+@pytest.mark.parametrize("name", ["approval", "fan-out", "flight-delays"])
 def test_examples_run(name, staff, namespace, drain):
     answer = staff.post(f"{HOME}examples/{name}/", {"namespace": namespace.pk, "run_id": "one"})
     run = Run.objects.get()
@@ -458,6 +458,9 @@ def test_examples_run(name, staff, namespace, drain):
     if name == "approval":
         assert by_node(run)["approve"] == ["CREATED"]
         assert run.initial_data == {"text": "We open on Monday"}
+    elif name == "flight-delays":
+        assert run.status == "completed"
+        assert run.artifacts.filter(name="flight_delays.zip").exists()
     else:
         assert by_node(run)["orders"] == ["SUCCESS"] * 4
     staff.post(f"{HOME}examples/{name}/", {"namespace": namespace.pk, "open": "1"})
