@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from graphs import merging
+from runs.flow.inspector import AnyField
 from runs.flow.kept import KeepingForm, put
 from runs.manager.schema_forms import AREA, JsonField, ObjectField
 
@@ -136,16 +137,7 @@ def _is_simple(schema: Any) -> bool:
     return plain and all(NAME.match(name) for name in properties) and set(schema.get("required") or ()) <= set(properties)
 
 
-class _Default(JsonField):
+class _Default(AnyField):
     """A default in JSON; what is none is text."""
 
     widget: Any = forms.TextInput
-
-    def to_python(self, value: Any) -> Any:
-        try:
-            return super().to_python(value)
-        except forms.ValidationError:
-            return value
-
-    def prepare_value(self, value: Any) -> Any:
-        return value if isinstance(value, str) else super().prepare_value(value)
