@@ -49,15 +49,15 @@ class Draft:
 
 
 class Conflicting(errors.Conflict):
-    """Somebody else changed the same pieces meanwhile; `merged` is what both did, with theirs where they disagree."""
+    """Somebody else changed the same pieces meanwhile."""
 
     status = 412
 
-    def __init__(self, theirs: Draft, conflicts: list[merging.Conflict], merged: dict[str, Any]) -> None:
+    def __init__(self, theirs: Draft, conflicts: list[merging.Conflict]) -> None:
         who = theirs.change.made_by if theirs.change else "somebody"
         places = [conflict.where for conflict in conflicts]
         super().__init__(f"{who} changed the same meanwhile: {', '.join(places[:5])}.", revision=theirs.revision, conflicts=places)
-        self.theirs, self.conflicts, self.merged = theirs, conflicts, merged
+        self.theirs, self.conflicts = theirs, conflicts
 
 
 def draft_of(graph: Graph) -> Draft:
@@ -115,7 +115,7 @@ def _together(made: editing.Edit, was: dict[str, Any], now: Draft, edit: Change,
         was, theirs = editing.rename(was, *made.renamed), editing.rename(theirs, *made.renamed)
     merged, conflicts = merging.merge(was, made.definition, theirs, prefer_mine=choose == "mine")
     if conflicts and choose not in ("mine", "theirs"):
-        raise Conflicting(now, conflicts, merged)
+        raise Conflicting(now, conflicts)
     return editing.Edit(merged, f"{made.said} (merged)", made.node)
 
 

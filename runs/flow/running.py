@@ -65,7 +65,7 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
             return redirect("run_page", run.pk)
     context = {
         "flow": flow, "form": form, "inputs": inputs, "template": template, "said": said, "run_id": asked.get("run_id") or sql.dashed(sql.uuid7()),
-        "templates": RunTemplate.objects.filter(graph=graph).order_by("name")[:MOST_CHOICES], "last": last, "needs_dataset": reads_dataset(flow),
+        "templates": RunTemplate.objects.filter(graph=graph).order_by("name")[:MOST_CHOICES], "needs_dataset": reads_dataset(flow),
         "version": asked.get("version") or ("draft" if flow.differs and not flow.errors and not flow.outdated else "published"),
     }  # fmt: skip
     return render(request, "flow/run.html", in_admin(request, f"Run {graph.name}", **context), status=422 if posted is not None else 200)

@@ -139,7 +139,7 @@ def test_two_people_who_change_the_same_choose(flow):
     swapped = flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": "1-0"}, headers={"HX-Request": "true"})
     assert swapped["HX-Retarget"] == "#fl-conflict"
     copied = flow.client.post(f"{flow.path}copy", {**form, "label": "Ben's", "revision": "1-0"}, follow=True)
-    assert "This is g-copy" in copied.content.decode() or "-copy" in copied.content.decode()
+    assert f"This is {flow.graph.name}-copy" in copied.content.decode()
     copy = Graph.objects.exclude(pk=flow.graph.pk).get()
     assert drafting.draft_of(copy).definition["nodes"][0]["label"] == "Ben's"
     assert flow.nodes["a"]["label"] == "Ann's"
@@ -286,9 +286,7 @@ def test_two_clicks_at_the_same_moment_make_one_run(flow):
 def test_a_template_fills_the_form(flow, drain):
     run = start_run(flow.graph)
     template = templating.from_run(run, "nightly", SYSTEM)
-    assert (
-        'value="nightly"' in flow.get(f"run/?template={template.pk}").content.decode() or "nightly" in flow.get(f"run/?template={template.pk}").content.decode()
-    )
+    assert f'<option value="{template.pk}" selected>nightly</option>' in flow.get(f"run/?template={template.pk}").content.decode()
     flow.client.post(f"{flow.path}run/", {"run_id": "from-template", "version": "published", "template": template.pk, "inputs": "{}"})
     assert Run.objects.get(run_id="from-template").template == template
 
@@ -296,7 +294,7 @@ def test_a_template_fills_the_form(flow, drain):
 def test_a_draft_with_errors_does_not_run_but_the_published_version_does(flow):
     flow.post(kind=kind("log"), node="b")
     page = flow.get("run/").content.decode()
-    assert "The draft can&#x27;t run yet" in page or "The draft can't run yet" in page
+    assert "The draft can't run yet" in page
     refused = flow.client.post(f"{flow.path}run/", {"run_id": "x", "version": "draft", "inputs": "{}", "revision": flow.revision})
     assert refused.status_code == 422
     flow.client.post(f"{flow.path}run/", {"run_id": "y", "version": "published", "inputs": "{}"})
