@@ -228,16 +228,19 @@ def _move(book: Ledger, status: str, error: str = "") -> None:
 
 
 def _judge(book: Ledger, even_cancelled: bool = False) -> None:
-    """The status as the newest checkpoint tells it; a thread without any is as good as new. A cancelled one stays so until there is new input."""
+    """The status as the newest checkpoint tells it; a thread without any is as good as new. A cancelled one stays so until there is new input.
+
+    LangGraph may store what tasks wrote before the checkpoint that they wrote for, and that one after the one before it: what is ahead of the newest counts.
+    """
     if book.status == statuses.RUN_CANCELLED and not even_cancelled:
         return
     newest = Checkpoint.objects.filter(run=book.pk, ns="").order_by("-checkpoint_id").first()
     if newest is None:
         _move(book, statuses.RUN_QUEUED)
         return
-    writes = CheckpointWrite.objects.filter(run=book.pk, ns="", checkpoint_id=newest.checkpoint_id, idx__lt=0)
+    special = CheckpointWrite.objects.filter(run=book.pk, ns="", checkpoint_id__gte=newest.checkpoint_id, idx__lt=0)
     base = statuses.RUNNING if newest.pending else statuses.COMPLETED
-    _move(book, _word(set(writes.values_list("channel", flat=True)) - {RESUME}, base))  # LangGraph may store writes before their checkpoint
+    _move(book, _word(set(special.values_list("channel", flat=True)) - {RESUME}, base))
 
 
 def _of(namespace: Namespace) -> models.QuerySet[Checkpoint]:

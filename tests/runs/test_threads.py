@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from graphs import errors
 from graphs.access import SYSTEM
 from graphs.models import Namespace
-from runs import connecting, deleting, driving, explaining, snapshots, stopping, verifying
+from runs import connecting, deleting, driving, explaining, snapshots, stopping, threads, verifying
 from runs.checkpoints import DjangoSaver
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
 from runs.starting import RunOptions, start_outside, start_run
@@ -247,6 +247,16 @@ def test_a_failed_task_fails_the_run_and_going_on_mends_it(saver):
         langgraph_apps.fragile.ready = False
     run.refresh_from_db()
     assert (run.status, run.error_message) == ("completed", "")
+
+
+def test_an_error_that_arrives_before_its_checkpoint_keeps_its_words(saver):
+    """LangGraph stores from several threads: what a task wrote may come first, its checkpoint and the one before later."""
+    before, its_own = empty_checkpoint(), empty_checkpoint()
+    saver.put_writes(place("t", checkpoint_id=its_own["id"]), [(threads.ERROR, ValueError("not yet"))], "task")
+    for checkpoint in (before, its_own):
+        saver.put(place("t"), checkpoint | {"channel_values": {"branch:to:work": None}}, {"source": "loop", "step": 0}, {})
+        run = Run.objects.get(run_id="t")
+        assert (run.status, "not yet" in run.error_message) == ("failed", True)
 
 
 def test_a_thread_in_the_middle_is_running(saver):
