@@ -22,7 +22,7 @@ from runs.failpoints import failpoint
 from runs.finishing import MAX_SLICE
 from runs.lanes import Lane, emptied, has_side_effects
 from runs.ledger import Ledger
-from runs.work import Claimed, Lease, NewState, Outcome
+from runs.work import Claimed, Lease, NewState, Outcome, worker_name
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Executor:
     """The worker of one process. `threads=False` runs everything in the calling thread (tests, small commands)."""
 
     def __init__(self, threads: bool = True, cluster: str = "") -> None:
-        self.name = f"{socket.gethostname()[:60]}:{os.getpid()}"
+        self.name = worker_name(cluster or socket.gethostname()[:60], os.getpid())
         self.cluster = cluster
         self.facts = claiming.FactsCache()
         self.speed: dict[str, float] = {}

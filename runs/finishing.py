@@ -226,8 +226,7 @@ def _said(each: Prepared, status: str) -> Iterator[Line]:
         left = f"retry {each.twin.retry_count} of {outcome.state.node.policy.max_retries} in {each.twin.delay:.1f} s"
         yield timezone.now(), "warning", f"{name} failed, {left}: {outcome.error}"
     elif outcome.kind == "lost" and status == statuses.CREATED:
-        said = f"{name} lost its worker in attempt {outcome.state.attempt}: no sign of life until the lease was over; it is ready again"
-        yield timezone.now(), "warning", said
+        yield timezone.now(), "warning", f"{name} lost its worker in attempt {outcome.state.attempt}; it is ready again"
     elif status in statuses.FAILED_STATES:
         yield timezone.now(), "error", f"{name} failed: {each.failed or outcome.error}"
 

@@ -1,13 +1,13 @@
 """The sweeper: what a lost worker, a lost hint or a past due time would leave undone. Safe in any number of copies."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from graphs.nodes.base import registry
 from runs import claiming, finishing, queueing, sql, statuses, storing
 from runs.failpoints import failpoint
 from runs.finishing import Slice
 from runs.models import OUTSIDE, Run
-from runs.work import Claimed, Outcome
+from runs.work import Claimed, Outcome, worker_name
 
 BATCH = 100
 _OVER = f"""
@@ -37,10 +37,28 @@ def _lost(state: Claimed) -> Outcome:
     return Outcome(state, "lost", error=f"worker lost: attempt {state.attempt} never reported back" if gone else "")
 
 
-def release_workers(names: Iterable[str]) -> int:
-    """Give back at once what these workers held; for a stop that was asked for, so nothing counts as lost."""
-    states = claiming.held(f"s.status = 'QUEUED' AND {sql.among('s.worker', 'text')}", [sql.choices(names)])
+def end_leases_of_dead(cluster: str, living: Callable[[], Iterable[int]]) -> None:
+    """End the leases of a cluster's processes that are none of the `living` (process ids) any more, so that they are rescued now.
+
+    Who lives is asked after who holds: a process that was born meanwhile isn't taken for dead.
+    """
+    condition, params = _held_by(cluster)
+    holders = {row[0] for row in sql.run(f"SELECT DISTINCT s.worker FROM runs_state s WHERE {condition}", params)}
+    if holders and (dead := holders - {worker_name(cluster, pid) for pid in living()}):
+        theirs = f"SELECT s.id FROM runs_state s WHERE {condition} AND {sql.among('s.worker', 'text')} ORDER BY s.id{sql.lock('UPDATE', skip=True)}"
+        sql.send(f"UPDATE runs_state SET lease_expires_at = {sql.later('-1')} WHERE id IN ({theirs})", [*params, sql.choices(dead)])
+
+
+def release_workers(cluster: str) -> int:
+    """Give back at once what the processes of a cluster held; for a stop that was asked for, so nothing counts as lost."""
+    states = claiming.held(*_held_by(cluster))
     return len(finishing.finish([Outcome(state, "release") for state in states]).accepted) if states else 0
+
+
+def _held_by(cluster: str) -> tuple[str, list[str]]:
+    """A condition and its parameters; the names of external workers are their own and may be anything."""
+    prefix = worker_name(cluster, "")
+    return f"s.status = 'QUEUED' AND s.worker_namespace_id IS NULL AND substr(s.worker, 1, {len(prefix)}) = %s", [prefix]
 
 
 def hint_ready() -> None:

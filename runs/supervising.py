@@ -1,11 +1,13 @@
 """The supervisor: starts the cluster in a process group of its own, pulses it, replaces it when it is stuck, sweeps, and stops it.
 
 It depends on no single process of django-q2 being well: an idle worker that is killed can wedge a whole cluster for ever while it
-looks alive, so only an answer through the queue counts as life.
+looks alive, so only an answer through the queue counts as life, and soon after one of its processes went a cluster has to give it. What
+that process held is given back at once: its lease would say later what is known already.
 """
 
 import ctypes
 import logging
+import math
 import os
 import signal
 import socket
@@ -26,6 +28,8 @@ from runs.models import Cluster
 log = logging.getLogger(__name__)
 MISSED_PULSES = 3
 START_SECONDS = 15.0
+DOUBT_SECONDS = 4.0
+CHECK_MEMBERS_SECONDS = 0.4
 CHECK_READY_SECONDS = 1.0
 CHECK_SCHEDULE_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1
@@ -47,6 +51,8 @@ class Supervisor:
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self._started = 0.0
+        self._went = -math.inf  # when the last process of the cluster went
+        self._members: frozenset[int] = frozenset()
         self._due: dict[str, float] = {}
 
     def start(self) -> None:
@@ -65,6 +71,7 @@ class Supervisor:
         stuck = ""
         try:
             close_old_connections()
+            self._every("members", CHECK_MEMBERS_SECONDS, self._look)
             self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
             self._every("schedule", CHECK_SCHEDULE_SECONDS, scheduling.fire_due)
             self._every("templates", CHECK_SCHEDULE_SECONDS, templating.launch_due)
@@ -95,18 +102,33 @@ class Supervisor:
             call()
 
     def _sweep(self) -> None:
+        rescuing.end_leases_of_dead(self.name, self._living)
         rescued = rescuing.rescue_expired()
         rescuing.mark_running()
         if rescued:
             log.warning("%s states of lost workers were given back", rescued)
 
+    def _look(self) -> None:
+        """When a process of the cluster went: sweep and pulse at once."""
+        members = frozenset(self._living())
+        if gone := self._members - members:
+            log.warning("processes of cluster %s went: %s", self.name, sorted(gone))
+            self._due["sweep"] = self._due["pulse"] = 0
+            self._went = monotonic()
+        self._members = members
+
+    def _living(self) -> list[int]:
+        return _group(self.process.pid) if self.process else []
+
     def _stuck(self) -> str:
         """Why the cluster must be replaced; "" while it answers."""
         patience = MISSED_PULSES * settings.PULSE_SECONDS
-        running = monotonic() - self._started
+        running, went = monotonic() - self._started, monotonic() - self._went
+        if DOUBT_SECONDS < went < patience:
+            patience = went
         if running < patience or (running < START_SECONDS and not reporting.answered(self.name)):
             return ""  # it may still be starting; one that answered once has no excuse
-        return f"no sign of life for {patience:g} s" if reporting.silent(self.name, patience) else ""
+        return f"no sign of life for {patience:.0f} s" if reporting.silent(self.name, patience) else ""
 
     def _replace(self) -> None:
         self._kill()
@@ -130,7 +152,6 @@ class Supervisor:
             Cluster.objects.filter(name=self.name).update(stopping=True)
         except (DatabaseError, InterfaceError) as error:
             log.warning("the database is away: %s", error)
-        pids = _group(self.process.pid)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -140,7 +161,7 @@ class Supervisor:
         self._kill()
         try:
             close_old_connections()
-            released = rescuing.release_workers(f"{self.host[:60]}:{pid}" for pid in pids)
+            released = rescuing.release_workers(self.name)
             Cluster.objects.filter(name=self.name).delete()
             log.info("cluster %s stopped; %s states were given back", self.name, released)
         except (DatabaseError, InterfaceError) as error:
@@ -159,12 +180,17 @@ def _with_settings(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _group(leader: int) -> list[int]:
-    """The process ids of a process group (Linux); without /proc only the leader."""
-    found = [leader]
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        try:
-            if entry.isdigit() and os.getpgid(int(entry)) == leader and int(entry) != leader:
+    """The living processes of a process group (Linux); without /proc only the leader."""
+    if not os.path.isdir("/proc"):
+        return [leader]
+    found = []
+    for entry in os.listdir("/proc"):
+        with suppress(OSError):  # it went while we looked
+            if entry.isdigit() and os.getpgid(int(entry)) == leader and _lives(entry):
                 found.append(int(entry))
-        except (ProcessLookupError, PermissionError):
-            continue
     return found
+
+
+def _lives(pid: str) -> bool:
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] not in "ZX"

@@ -109,3 +109,8 @@ class Lease:
     worker: str
     seconds: float
     wants: Callable[[NewState], bool]
+
+
+def worker_name(cluster: str, process: int | str) -> str:
+    """How a process of a cluster signs what it claims."""
+    return f"{cluster}:{process}"

@@ -123,6 +123,18 @@ def test_killed_idle_worker_does_not_stop_the_work(publish):
             assert ended(start_run(graph), 30).status == "completed"
 
 
+def test_what_a_dead_worker_held_does_not_wait_for_its_lease(publish):
+    """The supervisor sees its processes go; a lease of minutes is for hosts that are lost whole."""
+    graph = publish("w", kinds={"w": "test.sleep"}, inputs={"w": {"seconds": 1.0}})
+    with supervised(workers=2, LEASE_SECONDS="300", HEARTBEAT_SECONDS="100"):
+        run = start_run(graph)
+        state = until(lambda: State.objects.filter(run=run, status="QUEUED").first())
+        os.kill(int(state.worker.rpartition(":")[2]), signal.SIGKILL)
+        assert ended(run, 20).status == "completed"
+    state.refresh_from_db()
+    assert (state.attempt, state.lost) == (2, 1)
+
+
 def test_poisoned_hints_do_not_stop_the_work(publish):
     """F14: messages that no worker can read or run are passed by; a broken signature, an unknown function, a class that is gone."""
     gone = SignedPackage.dumps({"id": "1", "name": "x", "func": "runs.tasks.no_such_function", "args": (), "kwargs": {}, "started": timezone.now()})

@@ -75,6 +75,18 @@ def test_absurd_leases_are_taken_back(publish):
     assert rescuing.rescue_expired() == 2
 
 
+def test_only_what_the_dead_of_a_cluster_held_is_taken_back_before_its_lease(publish):
+    graph = publish("a")
+    for worker in ("host:1:10", "host:1:11", "host:1:110", "host:11:10", "host_1:10"):
+        start_run(graph)
+        assert len(claiming.claim(worker, [(["noop"], 1)], 300, claiming.FactsCache())) == 1
+    rescuing.end_leases_of_dead("host:1", lambda: [11, 110])
+    assert rescuing.rescue_expired() == 1
+    assert {(each.worker, each.status, each.lost) for each in State.objects.filter(status="CREATED")} == {("", "CREATED", 1)}
+    assert sorted(State.objects.filter(status="QUEUED").values_list("worker", flat=True)) == ["host:11:10", "host:1:11", "host:1:110", "host_1:10"]
+    assert rescuing.release_workers("host:1") == 2
+
+
 def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch):
     run = start_run(publish("a"))
     [state] = claimed(seconds=-1)
