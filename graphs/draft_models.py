@@ -18,6 +18,7 @@ class DraftChange(models.Model):
     said = models.CharField(max_length=300, help_text="What was done, in words.")
     back_to = models.PositiveIntegerField(null=True, help_text="The revision that an undo or a redo brought back.")
     redo = models.BooleanField(default=False)
+    renamed = models.JSONField(null=True, help_text="The old and the new id, where it renamed a node.")
     version = models.PositiveIntegerField(default=0, help_text="The number of the published version that was current then; 0 before the first.")
     published = models.PositiveIntegerField(null=True, help_text="The number of the version that it was published as; the draft follows newer ones then.")
     made_by = models.CharField(max_length=200)

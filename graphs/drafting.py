@@ -1,8 +1,9 @@
-"""The draft of a graph: read, changed, undone, published. One writer at a time; who comes second is merged, or told."""
+"""The draft of a graph: read, changed, published. One writer at a time; who comes second is merged, or told. `graphs.undoing` goes back."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from typing import Any
 
 from django.db import transaction
@@ -64,33 +65,49 @@ def draft_of(graph: Graph) -> Draft:
     number = graph.current.number if graph.current else 0
     newest = DraftChange.objects.filter(graph=graph).order_by("-revision").first()
     if newest is None:
-        return Draft(Base(number, 0), _version(graph, number))
-    follows = newest.published is not None and newest.published != number
-    return Draft(Base(number, newest.revision), _version(graph, number) if follows else newest.definition, newest)
+        return Draft(Base(number, 0), version_of(graph, number))
+    found = Draft(Base(number, newest.revision), newest.definition, newest)
+    return replaced(found, definition=version_of(graph, number)) if follows(found) else found
 
 
-def _version(graph: Graph, number: int) -> dict[str, Any]:
+def version_of(graph: Graph, number: int) -> dict[str, Any]:
     if graph.current and graph.current.number == number:
         return dict(graph.current.definition)
     found = graph.versions.filter(number=number).values_list("definition", flat=True).first()
     return dict(found) if found else dict(editing.EMPTY)
 
 
+class Outdated(errors.Conflict):
+    """The draft was changed so often since somebody looked at it that what was looked at is not known any more."""
+
+    def __init__(self) -> None:
+        super().__init__("The draft was changed very often since this page was opened. Open it again.")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The draft after a change, and the change. `alone`: nobody else changed the draft since the base."""
+
+    draft: Draft
+    edit: editing.Edit
+    alone: bool
+
+
 def at(graph: Graph, base: Base) -> dict[str, Any]:
-    """The definition that somebody looked at. Raises Conflict when it is too old to be known."""
+    """The definition that somebody looked at. Raises Outdated when it is too old to be known."""
     found = DraftChange.objects.filter(graph=graph, revision=base.revision).first()
     if found is not None and (found.published is None or found.published == base.version):
         return dict(found.definition)
     if found is None and base.revision:
-        raise errors.Conflict("The draft was changed very often since this page was opened. Open it again.")
-    return _version(graph, base.version)
+        raise Outdated
+    return version_of(graph, base.version)
 
 
 Change = Callable[[dict[str, Any]], editing.Edit]
 
 
 @transaction.atomic
-def apply(graph: Graph, base: Base, edit: Change, caller: Caller, choose: str = "", seen: int | None = None) -> tuple[Draft, editing.Edit]:
+def apply(graph: Graph, base: Base, edit: Change, caller: Caller, choose: str = "", seen: int | None = None) -> Applied:
     """Change the draft as it was at `base`, and put that together with what came since.
 
     Raises Conflicting where that can't be, unless `choose` says whose change counts, mine or theirs, of the revision that was `seen`.
@@ -98,25 +115,40 @@ def apply(graph: Graph, base: Base, edit: Change, caller: Caller, choose: str = 
     caller.require("start", graph.namespace_id)
     graph = publishing.locked(graph)
     now = draft_of(graph)
-    was = now.definition if base == now.base else at(graph, base)
+    alone = base == now.base
+    was = now.definition if alone else at(graph, base)
     made = edit(was)
-    if base != now.base:
-        made = _together(made, was, now, edit, choose if seen == now.revision else "")
+    if not alone:
+        made = edit(now.definition) if made.adds else _together(graph, made, was, now, base, choose if seen == now.revision else "")
     checked(made.definition)
-    return _add(graph, now, made, caller), made
+    return Applied(record(graph, now, made, caller), made, alone)
 
 
-def _together(made: editing.Edit, was: dict[str, Any], now: Draft, edit: Change, choose: str) -> editing.Edit:
-    """What only adds is done to the newest draft; anything else is merged piece by piece, a renamed node with what others did to it."""
-    if made.adds:
-        return edit(now.definition)
-    theirs = now.definition
-    if made.renamed and editing.can_rename(theirs, *made.renamed):
-        was, theirs = editing.rename(was, *made.renamed), editing.rename(theirs, *made.renamed)
-    merged, conflicts = merging.merge(was, made.definition, theirs, prefer_mine=choose == "mine")
-    if conflicts and choose not in ("mine", "theirs"):
-        raise Conflicting(now, conflicts)
-    return editing.Edit(merged, f"{made.said} (merged)", made.node)
+def _together(graph: Graph, made: editing.Edit, was: dict[str, Any], now: Draft, base: Base, choose: str) -> editing.Edit:
+    """Mine and theirs, piece by piece; what one of them did to a node goes with the name that the other one gave it."""
+    theirs = _renamed(graph, now, base)
+    sides = merging.Sides(was, made.definition, now.definition)
+    fought = [conflict for old, new in theirs if (conflict := sides.follow_theirs(old, new, take_mine=choose == "mine"))]
+    if made.renamed and (conflict := sides.follow_mine(*made.renamed)) and choose != "mine":
+        fought.append(conflict)
+    if fought and choose == "theirs":
+        return editing.Edit(now.definition, made.said, made.node)
+    merged, conflicts = merging.merge(sides.was, sides.mine, sides.theirs, prefer_mine=choose == "mine")
+    if (fought or conflicts) and choose not in ("mine", "theirs"):
+        raise Conflicting(now, [*fought, *conflicts])
+    node = next((new for old, new in theirs if old == made.node and new in merging.ids(merged)), made.node)
+    return editing.Edit(merged, f"{made.said} (merged)", node, renamed=made.renamed)
+
+
+def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
+    """The nodes that were renamed since, each with the id that it had then and the one that it has now."""
+    since = DraftChange.objects.filter(graph=graph, revision__gt=base.revision).exclude(renamed=None).order_by("revision")
+    names: dict[str, str] = {}
+    for pair in since.values_list("renamed", flat=True):
+        old, new = pair or ("", "")
+        names[next((first for first, last in names.items() if last == old), old)] = new
+    there = merging.ids(now.definition)
+    return [(first, last) for first, last in names.items() if last in there and first not in there]
 
 
 def checked(definition: Any) -> dict[str, Any]:
@@ -138,64 +170,44 @@ def replace(graph: Graph, base: Base, edit: editing.Edit, caller: Caller) -> Dra
     if now.base != base:
         raise errors.PreconditionFailed(f"The draft is at {now.base} now; {base} was looked at.")
     checked(edit.definition)
-    return _add(graph, now, edit, caller)
+    return record(graph, now, edit, caller)
 
 
-def _add(graph: Graph, now: Draft, made: editing.Edit, caller: Caller, back_to: int | None = None, redo: bool = False) -> Draft:
+def record(graph: Graph, now: Draft, made: editing.Edit, caller: Caller, back_to: int | None = None, redo: bool = False) -> Draft:
     if merging.same(made.definition, now.definition):
         return now
+    now = caught_up(graph, now)
     change = DraftChange.objects.create(
         graph=graph, revision=now.revision + 1, definition=made.definition, said=made.said[:300], back_to=back_to, redo=redo,
-        version=now.base.version, made_by=caller.label[:200],
+        version=now.base.version, made_by=caller.label[:200], renamed=made.renamed,
     )  # fmt: skip
     DraftChange.objects.filter(graph=graph, revision__lte=change.revision - KEPT).delete()
     return Draft(Base(now.base.version, change.revision), change.definition, change)
 
 
-@dataclass(frozen=True)
-class Steps:
-    """What an undo and a redo would bring back: (revision, what was done), or None."""
-
-    undo: tuple[int, str] | None
-    redo: tuple[int, str] | None
-
-
-def steps(changes: Iterable[tuple[int, str, int | None, bool]]) -> Steps:
-    """From (revision, said, back_to, redo) of the changes that are kept, oldest first: a change forgets what was undone, as everywhere. Pure."""
-    done: dict[int, str] = {}  # the revisions whose change holds, and what it was
-    undone: dict[int, str] = {}
-    known = {0}
-    for revision, said, back_to, redo in changes:
-        known.add(revision)
-        if back_to is None:
-            done[revision], undone = said, {}
-        elif redo:
-            done[back_to] = undone.pop(back_to, said)
-        else:
-            undone[back_to + 1] = done.pop(back_to + 1, said)
-    last, next_ = next(reversed(done), None), next(reversed(undone), None)
-    back = (last - 1, done[last]) if last is not None and last - 1 in known else None
-    return Steps(back, (next_, undone[next_]) if next_ is not None and next_ in known else None)
+def caught_up(graph: Graph, now: Draft) -> Draft:
+    """A version that was published by another way and that the draft follows becomes a change of its own, so that undo leads back past it."""
+    if not follows(now):
+        return now
+    number = now.base.version
+    change = DraftChange.objects.create(
+        graph=graph, revision=now.revision + 1, definition=now.definition, said=published_as(number), version=number, published=number,
+        made_by=_author(graph),
+    )  # fmt: skip
+    return Draft(Base(number, change.revision), now.definition, change)
 
 
-def steps_of(graph: Graph) -> Steps:
-    return steps(DraftChange.objects.filter(graph=graph).order_by("revision").values_list("revision", "said", "back_to", "redo"))
+def follows(draft: Draft) -> bool:
+    return draft.change is not None and draft.change.published is not None and draft.change.published != draft.base.version
 
 
-@transaction.atomic
-def step(graph: Graph, caller: Caller, redo: bool = False) -> Draft:
-    """Undo the last change of the draft, whoever made it, or redo what was undone last. Raises Conflict when there is nothing."""
-    caller.require("start", graph.namespace_id)
-    graph = publishing.locked(graph)
-    found = steps_of(graph)
-    back = found.redo if redo else found.undo
-    if back is None:
-        raise errors.Conflict("There is nothing to redo." if redo else "There is nothing to undo.")
-    row = DraftChange.objects.filter(graph=graph, revision=back[0]).first()
-    first = DraftChange.objects.filter(graph=graph).order_by("revision").first()
-    definition = row.definition if row else _version(graph, first.version if first else 0)
-    made = editing.Edit(dict(definition), f"{'Redo' if redo else 'Undo'}: {back[1]}")
-    return _add(graph, draft_of(graph), made, caller, back_to=back[0], redo=redo)
+def published_as(number: int) -> str:
+    return f"Version {number} was published"
+
+
+def _author(graph: Graph) -> str:
+    author = graph.current.created_by if graph.current else None
+    return author.get_username()[:200] if author else "another way"
 
 
 def differs(graph: Graph, draft: Draft) -> bool:

@@ -82,7 +82,7 @@ def condition(definition: Definition, start: str, end: str, when: str) -> Edit:
                 **({"data": data | ({"when": when} if when else {})} if data or when else {}),
             }
         edges.append(edge)
-    return Edit({**definition, "edges": edges}, f"Condition of {start} → {end}", end)
+    return Edit({**definition, "edges": edges}, f"Condition of {start} → {end}")
 
 
 def delete(definition: Definition, name: str) -> Edit:

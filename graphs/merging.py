@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from graphs import editing
+
 Place = tuple[str, ...]
 Pieces = dict[Place, Any]
 GONE: Any = object()
@@ -35,6 +37,42 @@ def same(one: Any, other: Any) -> bool:
     if one is GONE or other is GONE:
         return one is other
     return one is other or (one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
+
+
+@dataclass
+class Sides:
+    """What was, mine and theirs, while names are made the same: a node that one of them renamed is renamed in the others, too."""
+
+    was: Mapping[str, Any]
+    mine: Mapping[str, Any]
+    theirs: Mapping[str, Any]
+
+    def follow_theirs(self, old: str, new: str, take_mine: bool = False) -> Conflict | None:
+        """They renamed a node. The conflict is that I renamed or deleted it; with `take_mine` they have it under its old name again."""
+        if old not in ids(self.was):
+            return None
+        if editing.can_rename(self.mine, old, new):
+            self.was, self.mine = editing.rename(self.was, old, new), editing.rename(self.mine, old, new)
+        elif take_mine:
+            self.theirs = editing.rename(self.theirs, new, old)
+        else:
+            return self._fought(old, None, {"id": new})
+        return None
+
+    def follow_mine(self, old: str, new: str) -> Conflict | None:
+        """I renamed a node. The conflict is that they haven't got it any more."""
+        if editing.can_rename(self.theirs, old, new):
+            self.was, self.theirs = editing.rename(self.was, old, new), editing.rename(self.theirs, old, new)
+        elif old in ids(self.was) and not {old, new} & ids(self.theirs):
+            return self._fought(old, {"id": new}, None)
+        return None
+
+    def _fought(self, old: str, mine: Any, theirs: Any) -> Conflict:
+        return Conflict(("nodes", old), {"id": old}, mine, theirs)
+
+
+def ids(definition: Mapping[str, Any]) -> set[str]:
+    return {node["id"] for node in definition["nodes"]}
 
 
 def merge(base: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any], prefer_mine: bool = False) -> tuple[dict[str, Any], list[Conflict]]:

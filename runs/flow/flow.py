@@ -10,7 +10,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from graphs import advising, drafting, drawing, editing, offering, plan, publishing, validation
+from graphs import advising, drafting, drawing, editing, offering, plan, publishing, undoing, validation
 from graphs.access import Caller
 from graphs.models import Graph, RegisteredNode
 from graphs.validation import Kind, Problem
@@ -31,16 +31,27 @@ class Entry:
 
 
 class Flow:
-    """One graph's draft, as the page needs it. `asked` is the query or the form: view, node, start and end of an edge."""
+    """One graph's draft, as the page needs it. `asked` is the query or the form: view, node, start and end of an edge.
 
-    def __init__(self, caller: Caller, graph: Graph, asked: Mapping[str, Any], draft: drafting.Draft | None = None, form: Any = None) -> None:
+    `base` says of what the forms are changes: the draft that is shown, or the older one that a form which comes back was shown of.
+    """
+
+    def __init__(
+        self, caller: Caller, graph: Graph, asked: Mapping[str, Any], draft: drafting.Draft | None = None, form: Any = None, base: str | None = None
+    ) -> None:
         self.caller, self.graph = caller, graph
         self.draft = draft or drafting.draft_of(graph)
+        self.base = base or str(self.draft.base)
         self.definition = self.draft.definition
         self.view = asked.get("view", "picture") if asked.get("view") in VIEWS else "picture"
         self.node = asked.get("node", "") if asked.get("node") in self.ids else ""
         self.edge = next((edge for edge in self.definition["edges"] if (edge["from"], edge["to"]) == (asked.get("start"), asked.get("end"))), None)
         self._form = form
+
+    @property
+    def drawn(self) -> str:
+        """The part of the page that shows the whole draft."""
+        return "list" if self.view == "list" else "picture"
 
     @cached_property
     def ids(self) -> list[str]:
@@ -153,8 +164,8 @@ class Flow:
         return palette_of(self.graph, self.caller)
 
     @cached_property
-    def steps(self) -> drafting.Steps:
-        return drafting.steps_of(self.graph)
+    def steps(self) -> undoing.Steps:
+        return undoing.steps_of(self.graph)
 
     @cached_property
     def differs(self) -> bool:

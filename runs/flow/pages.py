@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs import drafting, editing, errors
+from graphs import drafting, editing, errors, undoing
 from graphs.access import SAID
 from graphs.api.finding import number
 from graphs.models import Graph
@@ -34,10 +34,11 @@ def graph_for(request: HttpRequest, pk: int, right: str = "view") -> Graph:
 @require_GET
 @staff_page()
 def flow_page(request: HttpRequest, pk: int) -> HttpResponse:
-    """The draft; for a script that chose a node only what changes by that."""
+    """The draft; for a script that chose a node only what changes by that, and the picture if the draft is another than it shows."""
     flow = Flow(caller_of(request), graph_for(request, pk), request.GET)
     if request.headers.get("HX-Request"):
-        return render(request, "flow/_parts.html", {"flow": flow, "parts": ("bar", "inspector"), "swapped": True})
+        parts = ["bar", "inspector", *([] if request.GET.get("shown") == flow.base else [flow.drawn])]
+        return render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True})
     return whole(request, flow)
 
 
@@ -63,31 +64,35 @@ def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
     graph, caller, asked = graph_for(request, pk), caller_of(request), request.POST
     try:
         if asked.get("op") in ("undo", "redo"):
-            draft = drafting.step(graph, caller, redo=asked["op"] == "redo")
-            return _changed(request, graph, draft, editing.Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", "")))
+            draft = undoing.step(graph, caller, redo=asked["op"] == "redo")
+            back = editing.Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", ""))
+            return _changed(request, graph, drafting.Applied(draft, back, alone=False))
         base, change = drafting.Base.of(asked.get("revision", "")), edits.asked_for(asked, graph, caller)
-        draft, made = drafting.apply(graph, base, change, caller, asked.get("choose", ""), number(asked.get("seen", "")))
+        return _changed(request, graph, drafting.apply(graph, base, change, caller, asked.get("choose", ""), number(asked.get("seen", ""))))
     except edits.Unfit as unfit:
         return _unfit(request, graph, unfit.form)
-    except drafting.Conflicting as conflict:
+    except (drafting.Conflicting, drafting.Outdated) as conflict:
         return _conflict(request, graph, conflict)
     except errors.StateManagerError as error:
         return _refused(request, graph, error)
-    return _changed(request, graph, draft, made, alone=draft.revision <= base.revision + 1)
 
 
-def _changed(request: HttpRequest, graph: Graph, draft: drafting.Draft, made: editing.Edit, alone: bool = False) -> HttpResponse:
+def _changed(request: HttpRequest, graph: Graph, applied: drafting.Applied) -> HttpResponse:
     """The parts that changed. The form that somebody types in is left alone, unless others changed the draft, too: it would send what it shows."""
+    draft, made = applied.draft, applied.edit
     node = made.node if any(each["id"] == made.node for each in draft.definition["nodes"]) else ""
-    chosen = {"node": node} if node and request.POST.get("op") != "settings" else {}
-    flow = Flow(caller_of(request), graph, {"view": request.POST.get("view"), **chosen}, draft)
+    asked = request.POST
+    chosen = {"node": node} if node and asked.get("op") != "settings" else {}
+    if asked.get("op") == "condition":
+        chosen = {"start": asked.get("start", ""), "end": asked.get("end", "")}
+    flow = Flow(caller_of(request), graph, {"view": asked.get("view"), **chosen}, draft)
     address = flow.address(**chosen)
     if not request.headers.get("HX-Request"):
         return redirect(address)
-    same = alone and request.POST.get("op") in ("change", "settings") and node == request.POST.get("node", "") and "show" not in request.POST
+    same = applied.alone and asked.get("op") in ("change", "settings", "condition") and node == asked.get("node", "") and "show" not in asked
     if same and node:
-        same = not NodeForm(flow.definition, node, flow.kinds, request.POST).moved
-    parts = ("bar", "list" if flow.view == "list" else "picture", *(() if same else ("inspector",)))
+        same = not NodeForm(flow.definition, node, flow.kinds, asked).moved
+    parts = ("bar", flow.drawn, *(() if same else ("inspector",)))
     answer = render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True, "said": made.said})
     answer["HX-Trigger"] = json.dumps({"flow-changed": {"node": node}})
     answer["HX-Replace-Url"] = address
@@ -95,19 +100,22 @@ def _changed(request: HttpRequest, graph: Graph, draft: drafting.Draft, made: ed
 
 
 def _unfit(request: HttpRequest, graph: Graph, form: NodeForm | SettingsForm) -> HttpResponse:
-    """The form again, with what doesn't fit beside its field; nothing was changed."""
-    flow = Flow(caller_of(request), graph, request.POST, form=form)
+    """The form again, with what doesn't fit beside its field; nothing was changed, and the form is still one of the draft that it was shown of."""
+    flow = Flow(caller_of(request), graph, request.POST, form=form, base=request.POST.get("revision"))
     if request.headers.get("HX-Request"):
-        return render(
-            request, "flow/_parts.html", {"flow": flow, "parts": ("inspector",), "swapped": True, "wrong": "This doesn't fit yet; nothing was saved."}
-        )
+        context = {"flow": flow, "parts": ("inspector",), "swapped": True, "wrong": "This doesn't fit yet; nothing was saved."}
+        return render(request, "flow/_parts.html", context)
     return whole(request, flow, 422)
 
 
-def _conflict(request: HttpRequest, graph: Graph, conflict: drafting.Conflicting) -> HttpResponse:
+def _conflict(request: HttpRequest, graph: Graph, conflict: drafting.Conflicting | drafting.Outdated) -> HttpResponse:
     """Ask whose change counts; the form carries what was asked for, so nothing is lost."""
     kept = [(name, value) for name in request.POST for value in request.POST.getlist(name) if name not in ("choose", "seen", "csrfmiddlewaretoken")]
-    context = {"graph": graph, "conflict": conflict, "kept": kept, "back": reverse("flow", args=[graph.pk])}
+    context = {"graph": graph, "kept": kept, "back": reverse("flow", args=[graph.pk])}
+    if isinstance(conflict, drafting.Outdated):
+        context |= {"now": drafting.draft_of(graph).base, "kept": [(name, value) for name, value in kept if name != "revision"]}
+    else:
+        context["conflict"] = conflict
     if request.headers.get("HX-Request"):
         answer = render(request, "flow/_conflict.html", context)
         answer["HX-Retarget"], answer["HX-Reswap"] = "#fl-conflict", "innerHTML"
@@ -116,7 +124,7 @@ def _conflict(request: HttpRequest, graph: Graph, conflict: drafting.Conflicting
 
 
 def _refused(request: HttpRequest, graph: Graph, error: errors.StateManagerError) -> HttpResponse:
-    flow = Flow(caller_of(request), graph, request.POST)
+    flow = Flow(caller_of(request), graph, request.POST, base=request.POST.get("revision"))
     if request.headers.get("HX-Request"):
         return render(request, "flow/_parts.html", {"flow": flow, "parts": ("bar",), "swapped": True, "wrong": told(error)})
     if request.POST.get("view") == "json":

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib import admin
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBadRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
@@ -28,7 +29,7 @@ def staff_page(right: str = "view") -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.is_authenticated:
-                return redirect_to_login(request.get_full_path())
+                return _to_login(request)
             if _holds_nul(request):
                 return HttpResponseBadRequest("A request holds no NUL characters.")
             caller = caller_of(request)
@@ -41,6 +42,16 @@ def staff_page(right: str = "view") -> Callable[[View], View]:
         return guarded
 
     return decorate
+
+
+def _to_login(request: HttpRequest) -> HttpResponseBase:
+    """To the login and back to the page. A script is told so: it would take the login for the part that it asked for, and think that it had saved."""
+    if not request.headers.get("HX-Request"):
+        return redirect_to_login(request.get_full_path())
+    answer = HttpResponse("You are logged out.", status=401)
+    if request.method == "GET":
+        answer["HX-Redirect"] = redirect_to_login(urlsplit(request.headers.get("HX-Current-URL", "/admin/")).path).url
+    return answer
 
 
 def _holds_nul(request: HttpRequest) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphs import drafting, editing, errors, publishing
+from graphs import drafting, editing, errors, publishing, undoing
 from graphs.access import SYSTEM
 from graphs.draft_models import DraftChange
 from graphs.models import Graph
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 def change(graph, revision, edit, choose="", seen=None):
     """At a revision of version 1."""
-    return drafting.apply(graph, drafting.Base(1, revision), edit, SYSTEM, choose, seen)[0]
+    return drafting.apply(graph, drafting.Base(1, revision), edit, SYSTEM, choose, seen).draft
 
 
 def label(name, text):
@@ -60,13 +60,44 @@ def renamed(name, new):
 
 @pytest.mark.parametrize(("theirs", "mine"), [
     (message("b", "x"), lambda was: editing.delete(was, "b")), (lambda was: editing.delete(was, "b"), message("b", "x")),
-    (renamed("b", "c"), message("b", "x")),
+    (renamed("b", "x"), renamed("b", "y")), (renamed("b", "x"), lambda was: editing.delete(was, "b")),
+    (lambda was: editing.delete(was, "b"), renamed("b", "x")),
 ])  # fmt: skip
 def test_what_one_deletes_and_the_other_changes_is_asked_about(publish, theirs, mine):
     graph = publish("a>b")
     change(graph, 0, theirs)
     with pytest.raises(drafting.Conflicting):
         change(graph, 0, mine)
+
+
+@pytest.mark.parametrize(("theirs", "mine", "choose", "left"), [
+    (renamed("b", "x"), renamed("b", "y"), "mine", "a>y>c"), (renamed("b", "x"), renamed("b", "y"), "theirs", "a>x>c"),
+    (renamed("b", "x"), lambda was: editing.delete(was, "b"), "mine", "a c"), (renamed("b", "x"), lambda was: editing.delete(was, "b"), "theirs", "a>x>c"),
+    (lambda was: editing.delete(was, "b"), renamed("b", "x"), "mine", "a>x>c"), (lambda was: editing.delete(was, "b"), renamed("b", "x"), "theirs", "a c"),
+])  # fmt: skip
+def test_two_names_of_a_node_never_make_two_nodes(publish, theirs, mine, choose, left):
+    graph = publish("a>b>c")
+    change(graph, 0, theirs)
+    change(graph, 0, mine, choose, 1)
+    found, wanted = drafting.draft_of(graph).definition, definition(left)
+    assert {node["id"] for node in found["nodes"]} == {node["id"] for node in wanted["nodes"]}
+    assert {(edge["from"], edge["to"]) for edge in found["edges"]} == {(edge["from"], edge["to"]) for edge in wanted["edges"]}
+
+
+def test_what_is_done_to_a_node_goes_with_its_new_name(publish):
+    graph = publish("a>b>c", inputs={"c": {"value": "${{ b.outputs.value }}"}})
+    change(graph, 0, renamed("b", "x"))
+    change(graph, 1, renamed("x", "z"))
+    done = drafting.apply(graph, drafting.Base(1, 0), message("b", "said"), SYSTEM)
+    assert (done.edit.node, done.alone) == ("z", False)
+    nodes = {node["id"]: node for node in done.draft.definition["nodes"]}
+    assert set(nodes) == {"a", "z", "c"}
+    assert nodes["z"]["data"]["inputs"] == {"message": "said"}
+    assert nodes["c"]["data"]["inputs"] == {"value": "${{ z.outputs.value }}"}
+    undoing.step(graph, SYSTEM)
+    undoing.step(graph, SYSTEM)
+    change(graph, 3, label("z", "late"))
+    assert labels(graph)["x"] == "late", "a rename that was undone is followed back"
 
 
 def test_a_rename_takes_along_what_others_did(publish):
@@ -125,19 +156,32 @@ def test_undo_redo_and_what_was_published(publish):
     graph = publish("a>b")
     change(graph, 0, label("a", "one"))
     change(graph, 1, label("a", "two"))
-    drafting.step(graph, SYSTEM)
+    undoing.step(graph, SYSTEM)
     assert labels(graph)["a"] == "one"
-    drafting.step(graph, SYSTEM)
+    undoing.step(graph, SYSTEM)
     assert labels(graph)["a"] is None
     with pytest.raises(errors.Conflict, match="nothing to undo"):
-        drafting.step(graph, SYSTEM)
-    drafting.step(graph, SYSTEM, redo=True)
-    drafting.step(graph, SYSTEM, redo=True)
+        undoing.step(graph, SYSTEM)
+    undoing.step(graph, SYSTEM, redo=True)
+    undoing.step(graph, SYSTEM, redo=True)
     assert labels(graph)["a"] == "two"
     assert drafting.differs(graph, drafting.draft_of(graph))
     graph = drafting.publish(graph, drafting.Base(1, 6), SYSTEM, "labelled")
     assert (graph.current.number, graph.current.note) == (2, "labelled")
     assert not drafting.differs(graph, drafting.draft_of(graph))
+
+
+def test_undo_and_redo_lead_past_a_version_that_came_another_way(publish):
+    graph = publish("a")
+    change(graph, 0, label("a", "first"))
+    drafting.publish(graph, drafting.Base(1, 1), SYSTEM)
+    graph = publishing.publish(graph.namespace, graph.name, definition("a>b"))
+    assert undoing.steps_of(graph).undo == (1, "Version 3 was published")
+    for back, found in ((False, {"a": "first"}), (False, {"a": None}), (True, {"a": "first"}), (True, {"a": None, "b": None})):
+        undoing.step(graph, SYSTEM, redo=back)
+        assert labels(graph) == found
+    assert drafting.apply(graph, drafting.draft_of(graph).base, label("b", "last"), SYSTEM).alone
+    assert labels(graph) == {"a": None, "b": "last"}
 
 
 def test_only_what_was_looked_at_is_published(publish):
@@ -159,13 +203,13 @@ def test_the_last_hundred_changes_are_kept(publish):
     with pytest.raises(errors.Conflict, match="very often"):
         change(graph, 2, label("b", "old page"))
     before, count = labels(graph)["a"], 0
-    while drafting.steps_of(graph).undo:
-        drafting.step(graph, SYSTEM)
+    while undoing.steps_of(graph).undo:
+        undoing.step(graph, SYSTEM)
         count += 1
     assert count >= drafting.KEPT // 2 - 1
     assert labels(graph)["a"] == str(int(before) - count), "each undo takes back one change"
     for _ in range(count):
-        drafting.step(graph, SYSTEM, redo=True)
+        undoing.step(graph, SYSTEM, redo=True)
     assert labels(graph)["a"] == before
     assert graph.draft_changes.count() == drafting.KEPT
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs import advising, drawing, editing, errors, layout, merging, mermaid, offering, validation
-from graphs.drafting import steps
+from graphs.undoing import steps
 from graphs.validation import Kind
 
 IDS = ["a", "b", "c", "d"]

@@ -8,7 +8,7 @@
   const nodeOf = (name) => flow.querySelector(`.fl-graph .rm-node[data-node="${CSS.escape(name)}"]`);
   const edges = () => [...flow.querySelectorAll(".fl-edge")];
   const view = flow.classList.contains("fl-list") ? "list" : "picture";
-  let added = "", dirty = false, busy = false, leaving = "", zoom = 1;
+  let added = "", dirty = false, busy = false, leaving = "", zoom = 1, byKeys = null;
   flow.classList.add("fl-scripted");
 
   // --- talking to the server: one request after the other, each with the newest revision, so that nothing that was done quickly is lost --------------
@@ -21,24 +21,29 @@
     const { verb, path, values, focus } = queue.shift();
     const all = values && { csrfmiddlewaretoken: $("fl-tools").elements.csrfmiddlewaretoken.value, view, node: where("node"), ...values, revision: where("revision") };
     let answer = null;
+    const shown = values ? path : `${path}${path.includes("?") ? "&" : "?"}shown=${where("revision")}`;
     const noted = (event) => { if (event.detail.elt === flow) answer = event.detail; };
     document.addEventListener("htmx:afterRequest", noted);
-    await htmx.ajax(verb, path, { source: "#flow", swap: "none", values: all }).catch(() => {});
+    await htmx.ajax(verb, shown, { source: "#flow", swap: "none", values: all }).catch(() => {});
     document.removeEventListener("htmx:afterRequest", noted);
     busy = false;
     if (answer?.successful) answered(verb, path, answer, focus); else { queue.length = 0; leaving = ""; }
     next();
   };
   const answered = (verb, path, answer, focus) => {
-    if (!queue.length && !flow.querySelector("#fl-inspector .fl-bad")) dirty = false;
+    const asked = answer.xhr.getResponseHeader("HX-Retarget") && flow.querySelector("#fl-conflict h2");
+    if (asked) { asked.focus(); asked.scrollIntoView({ block: "nearest" }); leaving = ""; return; }
     if (verb === "GET") { history.replaceState(null, "", path); mark(); }
-    const asked = flow.querySelector("#fl-conflict h2");
-    if (asked && answer.xhr.getResponseHeader("HX-Retarget")) { asked.focus(); asked.scrollIntoView({ block: "nearest" }); leaving = ""; } else refocus(focus);
+    const bad = flow.querySelector("#fl-inspector .fl-bad");
+    if (!$("fl-wrong").hidden) drop(); else if (!queue.length && !bad) { dirty = false; moved = null; }
+    refocus(focus);
+    if (document.activeElement === document.body) (bad?.querySelector("input, select, textarea") ?? nodeOf(chosen()) ?? $("fl-canvas"))?.focus({ preventScroll: true });
     if (leaving && !queue.length && !dirty) location.href = leaving;
   };
   const post = (values, focus) => { if ($("fl-tools")) ask("POST", flow.dataset.edit, values, focus); };
   const sent = (form, submitter) => {
-    const values = Object.fromEntries(new FormData(form, submitter));
+    const values = { op: form.dataset.op, ...Object.fromEntries(new FormData(form, submitter)) };
+    byKeys = null;
     if (form.dataset.show || form.querySelector(".fl-bad")) values.show = "1";
     delete form.dataset.show;
     post(values);
@@ -63,6 +68,7 @@
   const settle = () => {
     mark();
     scale();
+    rove();
     if ($("fl-said") && $("fl-live").textContent !== $("fl-said").textContent) $("fl-live").textContent = $("fl-said").textContent;
   };
   const refocus = (asked) => {
@@ -75,19 +81,37 @@
   document.addEventListener("htmx:oobAfterSwap", settle);
   const away = (event) => {
     drop();
-    const wrong = $("fl-wrong");
-    if (wrong) { wrong.hidden = false; wrong.textContent = event.detail.xhr?.status ? `That was refused (${event.detail.xhr.status}); nothing was changed.` : "The server can't be reached; nothing was changed. Try again."; }
+    const status = event.detail.xhr?.status, wrong = $("fl-wrong");
+    if (!wrong) return;
+    if (status === 403) renew();
+    wrong.hidden = false;
+    wrong.textContent = status === 401 ? "You are logged out; nothing was changed, and what you wrote is still here. Log in in another tab, then save again."
+      : status === 403 ? "The server refused that; nothing was changed. If you have just logged in again, save once more."
+      : status ? `That was refused (${status}); nothing was changed.` : "The server can't be reached; nothing was changed. Try again.";
+  };
+  const renew = async () => {  // a new login brings a new token
+    const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+    const token = page.querySelector("#fl-tools [name=csrfmiddlewaretoken]")?.value;
+    if (token) flow.querySelectorAll("[name=csrfmiddlewaretoken]").forEach((input) => { input.value = token; });
   };
   document.addEventListener("htmx:sendError", away);
   document.addEventListener("htmx:responseError", away);
-  flow.addEventListener("input", (event) => { if (event.target.closest("#fl-node, #fl-settings")) dirty = true; });
+  const SAVED = "#fl-node, #fl-settings, #fl-edge";  // the forms that are saved by themselves
+  flow.addEventListener("input", (event) => { if (event.target.closest(SAVED) || event.target.id === "fl-json") dirty = true; });
   flow.addEventListener("change", (event) => {
-    const form = event.target.closest("#fl-node, #fl-settings");
+    const form = event.target.closest(SAVED);
     if (!form) return;
     if (/^(name-|unites)/.test(event.target.name)) form.dataset.show = "1";
     dirty = true;
-    sent(form);
+    if (byKeys !== event.target) sent(form);
   });
+  flow.addEventListener("pointerdown", () => { byKeys = null; });
+  flow.addEventListener("keydown", (event) => {  // arrows walk through a list; what stands there at last counts
+    if (!event.target.matches?.("select") || !event.target.closest(SAVED)) return;
+    if (event.key === "Enter" && byKeys) { event.preventDefault(); sent(event.target.form); } else if (event.key !== "Tab") byKeys = event.target;
+  });
+  flow.addEventListener("focusout", (event) => { if (byKeys === event.target && dirty) sent(byKeys.form); });
+  $("fl-json")?.form.addEventListener("submit", () => { dirty = false; });
   document.addEventListener("click", (event) => {  // a link waits for what is being saved
     const link = event.target.closest("a[href]");
     if (!link || event.defaultPrevented || !busy || unfit() || event.ctrlKey || event.metaKey || event.shiftKey || link.target) return;
@@ -103,16 +127,17 @@
     const wrong = new Set(JSON.parse($("fl-found")?.dataset.wrong || "[]"));
     nodes().forEach((node) => { node.classList.toggle("fl-wrong", wrong.has(node.dataset.node)); if (!wrong.has(node.dataset.node)) node.classList.remove("rm-wrong"); });
   };
+  const SMALLEST = 0.1;  // below it nobody can read anything
   const svg = () => flow.querySelector(".fl-graph");
   const scale = () => {
     const box = svg()?.viewBox.baseVal;
     if (box) { svg().setAttribute("width", box.width * zoom); svg().setAttribute("height", box.height * zoom); }
   };
-  const fit = () => { const box = svg()?.viewBox.baseVal, room = $("fl-canvas"); return box ? Math.min(1, (room.clientWidth - 4) / box.width, (room.clientHeight - 4) / box.height) : 1; };
+  const fit = () => { const box = svg()?.viewBox.baseVal, room = $("fl-canvas"); return box ? Math.max(SMALLEST, Math.min(1, (room.clientWidth - 4) / box.width, (room.clientHeight - 4) / box.height)) : 1; };
   flow.addEventListener("click", (event) => {
     const how = event.target.closest("[data-zoom]")?.dataset.zoom;
     if (!how) return;
-    zoom = { in: Math.min(3, zoom * 1.25), out: Math.max(0.1, zoom / 1.25), one: 1, fit: fit() }[how];
+    zoom = { in: Math.min(3, zoom * 1.25), out: Math.max(SMALLEST, zoom / 1.25), one: 1, fit: fit() }[how];
     scale();
   });
 
@@ -191,6 +216,14 @@
     else if (go && svg()) { event.preventDefault(); nodeOf(go.dataset.go)?.scrollIntoView({ block: "nearest", inline: "nearest" }); select(go.dataset.go, "#fl-inspector h2"); }
   });
 
+  // One stop of Tab for the nodes, and one for each edge of that node, whatever their number.
+  const rove = (name) => {
+    const here = nodeOf(name) ?? nodeOf(chosen()) ?? nodes()[0];
+    nodes().forEach((node) => node.setAttribute("tabindex", node === here ? "0" : "-1"));
+    edges().forEach((edge) => edge.setAttribute("tabindex", [edge.dataset.start, edge.dataset.end].includes(here?.dataset.node) ? "0" : "-1"));
+  };
+  canvas?.addEventListener("focusin", (event) => { const node = event.target.closest(".rm-node"); if (node) rove(node.dataset.node); });
+
   // --- keys -----------------------------------------------------------------------------------------------------------
   const step = (node, key) => {
     const name = node.dataset.node, [x, y] = corner(node);
@@ -236,4 +269,6 @@
   if (matchMedia("(max-width: 720px)").matches) flow.querySelectorAll(".fl-palette details").forEach((each) => { each.open = false; });
   zoom = svg() ? Math.max(0.75, fit()) : 1;
   settle();
+  const first = nodeOf(chosen()) ?? nodes().sort((a, b) => corner(a)[0] - corner(b)[0])[0], seen = canvas?.getBoundingClientRect(), box = first?.getBoundingClientRect();
+  if (box) canvas.scrollBy(box.x + box.width / 2 - seen.x - seen.width / 2, box.y + box.height / 2 - seen.y - seen.height / 2);
 })();

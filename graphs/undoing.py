@@ -1,0 +1,62 @@
+"""Undo and redo of a draft's changes, whoever made them: each is a change itself, so that history stays whole."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from graphs import drafting, editing, errors, publishing
+from graphs.access import Caller
+from graphs.draft_models import DraftChange
+from graphs.drafting import Draft
+from graphs.models import Graph
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What an undo and a redo would bring back: (revision, what was done), or None."""
+
+    undo: tuple[int, str] | None
+    redo: tuple[int, str] | None
+
+
+def steps(changes: Iterable[tuple[int, str, int | None, bool]]) -> Steps:
+    """From (revision, said, back_to, redo) of the changes that are kept, oldest first: a change forgets what was undone, as everywhere. Pure."""
+    done: dict[int, str] = {}  # the revisions whose change holds, and what it was
+    undone: dict[int, str] = {}
+    known = {0}
+    for revision, said, back_to, redo in changes:
+        known.add(revision)
+        if back_to is None:
+            done[revision], undone = said, {}
+        elif redo:
+            done[back_to] = undone.pop(back_to, said)
+        else:
+            undone[back_to + 1] = done.pop(back_to + 1, said)
+    last, next_ = next(reversed(done), None), next(reversed(undone), None)
+    back = (last - 1, done[last]) if last is not None and last - 1 in known else None
+    return Steps(back, (next_, undone[next_]) if next_ is not None and next_ in known else None)
+
+
+def steps_of(graph: Graph) -> Steps:
+    now = drafting.draft_of(graph)
+    changes = list(DraftChange.objects.filter(graph=graph).order_by("revision").values_list("revision", "said", "back_to", "redo"))
+    return steps([*changes, *([(now.revision + 1, drafting.published_as(now.base.version), None, False)] if drafting.follows(now) else [])])
+
+
+@transaction.atomic
+def step(graph: Graph, caller: Caller, redo: bool = False) -> Draft:
+    """Undo the last change of the draft, whoever made it, or redo what was undone last. Raises Conflict when there is nothing."""
+    caller.require("start", graph.namespace_id)
+    graph = publishing.locked(graph)
+    found = steps_of(graph)
+    back = found.redo if redo else found.undo
+    if back is None:
+        raise errors.Conflict("There is nothing to redo." if redo else "There is nothing to undo.")
+    row = DraftChange.objects.filter(graph=graph, revision=back[0]).first()
+    first = DraftChange.objects.filter(graph=graph).order_by("revision").first()
+    definition = row.definition if row else drafting.version_of(graph, first.version if first else 0)
+    done = DraftChange.objects.filter(graph=graph, revision=back[0] if redo else back[0] + 1).values_list("renamed", flat=True).first()
+    renamed = (done[0], done[1]) if done and redo else (done[1], done[0]) if done else None
+    made = editing.Edit(dict(definition), f"{'Redo' if redo else 'Undo'}: {back[1]}", renamed=renamed)
+    return drafting.record(graph, drafting.caught_up(graph, drafting.draft_of(graph)), made, caller, back_to=back[0], redo=redo)
