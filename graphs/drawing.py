@@ -12,6 +12,7 @@ from graphs import plan
 from graphs.layout import HEIGHT, WIDTH, Layout, Point
 
 COLOURS = {"done": "#2e7d32", "failed": "#c62828", "running": "#1565c0", "waiting": "#616161"}
+ARROW = ' marker-end="url(#arrow)"'
 MARKS = {"done": "✔", "failed": "✘", "running": "▶", "waiting": "·", "unknown": "?", "wrong": "⚠"}
 
 
@@ -32,7 +33,8 @@ def svg(layout: Layout, looks: Mapping[str, Look], title: str) -> str:
         f' role="img" font-family="sans-serif" font-size="12"><title>{escape(title)}</title>',
         f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="#ffffff"/>',
     ]
-    parts += [f'<path d="{curve(points)}" fill="none" stroke="#9e9e9e" stroke-width="1.5"/>' for points in layout.edges.values()]
+    parts.append(_arrow(' fill="#9e9e9e"'))
+    parts += [f'<path d="{curve(points)}" fill="none" stroke="#9e9e9e" stroke-width="1.5"{ARROW}/>' for points in layout.edges.values()]
     parts += [_box(layout.nodes[node], look) for node, look in looks.items()]
     return "\n".join([*parts, "</svg>\n"])
 
@@ -54,7 +56,7 @@ def placed(definition: Mapping[str, Any]) -> Layout:
 def inline(layout: Layout, looks: Mapping[str, Look], title: str, link: str) -> str:
     """The picture for a page of ours, whose style sheet colours it. Each node leads to `link` with its id; a script may set its class and its second line."""
     parts = [_opened(layout, "rm-graph", title)]
-    parts += [f'<path d="{curve(points)}"/>' for points in layout.edges.values()]
+    parts += [f'<path d="{curve(points)}"{ARROW}/>' for points in layout.edges.values()]
     parts += [f"{_link(node, look, link)}{_inside(layout.nodes[node], look)}</a>" for node, look in looks.items() if node in layout.nodes]
     return "".join([*parts, "</svg>"])
 
@@ -68,7 +70,7 @@ def editable(layout: Layout, looks: Mapping[str, Look], title: str, link: str, c
         parts.append(
             f'<a href="{escape(link)}&amp;{escape(urlencode({"start": start, "end": end}))}" class="fl-edge{dashed}"'
             f' data-start="{escape(start)}" data-end="{escape(end)}" aria-label="{escape(words)}">'
-            f'<title>{escape(words)}</title><path class="fl-hit" d="{d}"/><path d="{d}"/></a>'
+            f'<title>{escape(words)}</title><path class="fl-hit" d="{d}"/><path d="{d}"{ARROW}/></a>'
         )
     for node, look in looks.items():
         x, y = layout.nodes[node]
@@ -82,7 +84,13 @@ def editable(layout: Layout, looks: Mapping[str, Look], title: str, link: str, c
 def _opened(layout: Layout, style: str, title: str) -> str:
     x, y, width, height = layout.box
     box = f'viewBox="{x:g} {y:g} {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-    return f'<svg class="{style}" {box} role="group" aria-label="{escape(title)}">'
+    return f'<svg class="{style}" {box} role="group" aria-label="{escape(title)}">{_arrow()}'
+
+
+def _arrow(colour: str = "") -> str:
+    """What the end of an edge looks like."""
+    shape = '<marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto">'
+    return f'<defs>{shape}<path class="rm-arrow" d="M0,0L8,4L0,8z"{colour}/></marker></defs>'
 
 
 def _link(node: str, look: Look, link: str, more: str = "") -> str:

@@ -4,9 +4,11 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.middleware.gzip import GZipMiddleware
 
 from graphs.api.errors import refusal
 
@@ -45,6 +47,14 @@ ADMIN_API = re.compile(r"/admin/(runs/[^/]+/(metadata|logs)|run-manager/(runs|ru
 def is_api(path: str) -> bool:
     """Whether a path belongs to the REST API, whose answers are always JSON."""
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in API_PREFIXES) or bool(ADMIN_API.match(path))
+
+
+class CompressedPages(GZipMiddleware):
+    """Pages and pictures are sent compressed: that of a large graph is a tenth of its size. Files and API answers are sent as they are."""
+
+    def process_response(self, request: HttpRequest, response: Any) -> Any:
+        plain = response.streaming or not response.get("Content-Type", "").startswith(("text/html", "image/svg+xml"))
+        return response if plain else super().process_response(request, response)
 
 
 class BothSlashForms:

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from graphs import datasets, drafting, editing, publishing
 from graphs.access import SYSTEM, caller_of_user
-from graphs.models import Dataset, Graph, Namespace
+from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
 from runs import driving, marking, stopping
 from runs.executing import Executor
@@ -51,6 +51,8 @@ def build(finished: int = 60) -> dict[str, Run]:
     registry.store()
     shop, lab = (Namespace.objects.get_or_create(name=name)[0] for name in ("shop", "lab"))
     ann = User.objects.create_superuser("ann", password="ann")
+    ben = User.objects.create_user("ben", password="ben", is_staff=True)
+    NamespaceMembership.objects.create(namespace=shop, user=ben, role="reader")
     orders, steps = publishing.publish(shop, "orders", ORDERS), publishing.publish(lab, "nightly-training", STEPS)
     approval = publishing.publish(shop, "approval", APPROVAL)
     caller = caller_of_user(ann, "page")

@@ -117,6 +117,10 @@ class NodeForm(KeepingForm):
         return [self[name] for name in ("unites", "strategy", "max_retries", "retry_strategy", "backoff_factor", "timeout", "side_effects")]
 
     @property
+    def running_wrong(self) -> bool:
+        return any(field.errors for field in self.running_fields)
+
+    @property
     def moved(self) -> bool:
         """Whether a reference that was sent isn't what would be shown now: it was added to a list, or something was written instead of it."""
         return self.touched(*(name for name in self.fields if name.startswith("ref-")))
@@ -176,7 +180,8 @@ class NodeForm(KeepingForm):
             return value if self.touched(f"in-{name}") else None
         is_list = offering.member(self.schema, name).get("type") == "array"
         if is_list and (isinstance(value, list) or not self._feeds_list(chosen)):
-            return [*(value if isinstance(value, list) else []), chosen]
+            kept = value if isinstance(value, list) else []
+            return kept if chosen in kept else [*kept, chosen]
         return chosen
 
     def _feeds_list(self, chosen: str) -> bool:

@@ -85,12 +85,12 @@ def watched(page: Page) -> Run:
     return Run.objects.get(pk=int(page.url.rstrip("/").rpartition("/")[2]))
 
 
-def compared(page: Page, tmp_path: Path) -> None:
+def compared(page: Page, tmp_path: Path, follow: Callable[[Page, str], None] = Page.click) -> None:
     """The zip that the run made holds just the rows of the dataset that the filter keeps."""
-    page.click("#rm-now a:has-text('export.zip') >> nth=0")
+    follow(page, "#rm-now a[href*='/files/']:has-text('export.zip') >> nth=0")
     expect(page.locator("h1")).to_contain_text("export.zip")
     with page.expect_download() as download:
-        page.click("text=Download export.zip")
+        follow(page, "a:has-text('Download export.zip')")
     download.value.save_as(tmp_path / "export.zip")
     with zipfile.ZipFile(tmp_path / "export.zip") as archive:
         rows = list(csv.DictReader(io.StringIO(archive.read("large.csv").decode())))
@@ -99,7 +99,7 @@ def compared(page: Page, tmp_path: Path) -> None:
     assert {row["customer"]: int(row["orders"]) for row in customers} == {
         f"customer {at}": len([1 for row in ORDERS if row["order"] % 7 == at]) for at in range(7)
     }
-    page.click("text=large.csv")
+    follow(page, "a:text-is('large.csv')")
     expect(page.locator(".fl-rows tbody tr")).to_have_count(50)
 
 
@@ -120,35 +120,49 @@ def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, 
     filled(page, "export_2", name="customers.csv")
     filled(page, "aggregate", by='["customer"]', measures='{"orders": {"function": "count", "column": ""}}')
     expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
-    page.screenshot(path="/tmp/m1.png", full_page=True)
     page.click("text=Run…")
     page.select_option("#id_dataset", label="shop/shop orders")
-    page.screenshot(path="/tmp/m2.png", full_page=True)
     page.dblclick("button:text-is('Run')")
     run = watched(page)
-    page.screenshot(path="/tmp/m3.png", full_page=True)
     assert Run.objects.filter(graph=run.graph).count() == 1, "a double click makes one run"
     assert run.version is not None
     assert run.version.number == 1
     compared(page, tmp_path)
-    page.screenshot(path="/tmp/m4.png", full_page=True)
+
+
+def focused(page: Page, selector: str) -> bool:
+    return page.locator(selector).first.evaluate_all("found => found.length > 0 && found[0] === document.activeElement")
 
 
 def reached(page: Page, selector: str) -> None:
     """Tab, as often as it takes, until the element has the focus."""
-    for _ in range(400):
+    for _ in range(150):
         page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement?.matches(selector) ?? false", selector):
+        if focused(page, selector):
             return
     raise AssertionError(f"Tab does not lead to {selector}")
 
 
+def entered(page: Page, selector: str) -> None:
+    reached(page, selector)
+    page.keyboard.press("Enter")
+
+
 def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
     page = open_as()
-    uploaded(page, orders)
+    page.goto(DATASETS)
+    reached(page, "#id_namespace")
+    page.keyboard.type("shop")
+    reached(page, "#id_name")
+    page.keyboard.type("shop orders")
+    reached(page, "#id_upload")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(str(orders))
+    entered(page, "#fl-upload button")
+    expect(page.locator("h1")).to_contain_text("shop orders")
     page.goto(HOME)
-    reached(page, ".rm-start > summary")
-    page.keyboard.press("Enter")
+    entered(page, ".rm-start > summary")
     reached(page, "#id_name")
     page.keyboard.type("keys")
     reached(page, "#id_namespace")
@@ -180,8 +194,15 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     def at(node: str) -> None:
         expect(page.locator(f".fl-graph .rm-node[data-node={node}]")).to_be_focused()
 
-    def to(node: str) -> None:
-        reached(page, f".fl-graph .rm-node[data-node={node}]")
+    def to(node: str, *keys: str) -> None:
+        """Tab leads to one node, arrows to the others."""
+        if not page.evaluate("document.activeElement?.matches('.fl-graph .rm-node')"):
+            page.wait_for_function("document.querySelectorAll('.fl-graph .rm-node[tabindex=\"0\"]').length === 1")
+            reached(page, ".fl-graph .rm-node[tabindex='0']")
+        for key in keys:
+            if not focused(page, f".rm-node[data-node={node}]"):
+                page.keyboard.press(key)
+        at(node)
 
     reached(page, "#fl-search")
     added("dataset.read", 1)
@@ -211,14 +232,14 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     drawn(page, 5)
     page.keyboard.press("Control+z")
     drawn(page, 6)
-    to("export_2")
+    to("export_2", "ArrowRight")
     page.keyboard.press("e")
     expect(page.locator("#fl-end")).to_be_focused()
     page.keyboard.type("zip")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator('.fl-edge[data-start="export_2"][data-end="zip"]')).to_have_count(1)
-    to("export_2")
+    to("export_2", "ArrowLeft", "ArrowDown", "ArrowUp")
     with page.expect_response(lambda answer: answer.url.endswith("/edit")):
         page.keyboard.press("Alt+ArrowDown")
     at("export_2")
@@ -233,8 +254,7 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     reached(page, "button.default")
     page.keyboard.press("Enter")
     watched(page)
-    reached(page, "#rm-now a[href*='/files/'][href]:not([aria-label])")
-    compared(page, tmp_path)
+    compared(page, tmp_path, entered)
 
 
 def test_nodes_are_copied_and_pasted(open_as: Callable[..., Page]) -> None:
@@ -344,3 +364,105 @@ def filled_label(page: Page, text: str) -> None:
     page.fill("#id_label", text)
     with page.expect_response(lambda answer: answer.url.endswith("/edit")):
         page.keyboard.press("Tab")
+
+
+def test_a_list_is_walked_by_arrows_and_what_stands_there_at_last_counts(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    begun(page, "arrows")
+    for _ in range(2):
+        page.click(".fl-kind:has(strong:text-is('table.export'))")
+    page.click(".fl-kind:has(strong:text-is('zip'))")
+    drawn(page, 3)
+    pulled(page, "export", "zip")
+    page.click(".fl-graph .rm-node[data-node=zip] text >> nth=0")
+    page.fill("#id_in-files", "[]")
+    page.keyboard.press("Tab")
+    expect(page.locator("#id_ref-files")).to_be_visible()
+    page.locator("#id_ref-files").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        page.keyboard.press("Enter")
+    expect(page.locator("#id_in-files")).to_have_value("""[\n  "${{ export.outputs.file }}"\n]""")
+
+
+def test_edges_json_and_conflicts_are_not_left_unsaved_without_a_word(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    begun(page, "kept")
+    for _ in range(2):
+        page.click(".fl-kind:has(strong:text-is('noop'))")
+    drawn(page, 2)
+    page.locator(".fl-edge").focus()
+    page.keyboard.press("Enter")
+    page.fill("#fl-when", "outputs.value == 1")
+    page.click(".rm-tabs >> text=List")
+    expect(page.locator("#fl-list td code")).to_have_text("outputs.value == 1")
+    page.click(".rm-tabs >> text=JSON")
+    page.fill("#fl-json", "{}")
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.click(".rm-tabs >> text=List", no_wait_after=True)
+    expect(page.locator("#fl-json")).to_have_value("{}")
+    assert asked == ["beforeunload"]
+
+
+def test_a_session_that_ends_takes_nothing_along(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    begun(page, "session")
+    page.click(".fl-kind:has(strong:text-is('noop'))")
+    drawn(page, 1)
+    page.context.clear_cookies(name="sessionid")
+    page.fill("#id_label", "still here")
+    page.keyboard.press("Tab")
+    expect(page.locator("#fl-wrong")).to_contain_text("You are logged out")
+    expect(page.locator("#id_label")).to_have_value("still here")
+    other = page.context.new_page()
+    other.goto("/admin/login/?next=/admin/")
+    other.fill("#id_username", "ann")
+    other.fill("#id_password", "ann")
+    other.click("[type=submit]")
+    expect(other.locator("#user-tools")).to_be_visible()
+    page.click("#fl-node button:has-text('Save')")
+    expect(page.locator("#fl-wrong")).to_contain_text("save once more")
+    page.click("#fl-node button:has-text('Save')")
+    expect(page.locator("#fl-picture")).to_contain_text("still here")
+
+
+def test_moving_arranging_zooming_and_searching_by_mouse(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    begun(page, "mouse")
+    page.fill("#fl-search", "wait for a")
+    expect(page.locator(".fl-kind:visible")).to_have_count(1)
+    page.click(".fl-kind:visible")
+    drawn(page, 1)
+    box = page.locator(".rm-node rect").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 90, steps=5)
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        page.mouse.up()
+    page.click("#fl-inspector summary:text-is('Position')")
+    assert page.input_value("#id_x") != ""
+    for button, count in (("#fl-duplicate", 2), ("#fl-delete", 1), ("#fl-undo", 2), ("#fl-undo", 1), ("#fl-redo", 2)):
+        page.click(button)
+        drawn(page, count)
+    width = page.locator(".fl-graph").get_attribute("width")
+    page.click("[data-zoom=in]")
+    assert float(page.locator(".fl-graph").get_attribute("width") or 0) > float(width or 0)
+    page.click("#fl-arrange")
+    expect(page.locator("#fl-undo")).to_have_attribute("title", "Undo: Arrange")
+
+
+def test_a_reader_looks_and_is_offered_nothing_else(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    begun(page, "read")
+    page.click(".fl-kind:has(strong:text-is('noop'))")
+    drawn(page, 1)
+    reader = open_as("ben")
+    reader.goto(page.url)
+    drawn(reader, 1)
+    expect(reader.locator(".fl-palette, #fl-undo, .fl-main a[href$='/run/']")).to_have_count(0)
+    wide = reader.locator("#fl-canvas").bounding_box()
+    assert wide
+    assert wide["width"] > 500

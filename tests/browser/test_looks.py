@@ -56,14 +56,73 @@ def flow_pages(world) -> dict[str, str]:
     }
 
 
+def violations(page, name: str) -> list[str]:
+    found = []
+    for violation in Axe().run(page, options=RULES).response["violations"]:
+        nodes = [node["html"][:160] for node in violation["nodes"][:3]]
+        found.append(f"{name}: {violation['id']} ({violation['help']}): {nodes}")
+    return found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(open_as, world, scheme):
-    page, axe, found = open_as(scheme=scheme), Axe(), []
+    page, found = open_as(scheme=scheme), []
     for name, path in pages(world).items():
         page.goto(path)
-        for violation in axe.run(page, options=RULES).response["violations"]:
-            nodes = [node["html"][:160] for node in violation["nodes"][:3]]
-            found.append(f"{name}: {violation['id']} ({violation['help']}): {nodes}")
+        found += violations(page, name)
+    assert not found, "\n".join(found)
+
+
+def test_axe_finds_nothing_on_what_a_reader_sees(open_as, world):
+    page, found = open_as("ben"), []
+    for name, path in flow_pages(world).items():
+        if name not in ("publish", "run", "run, with inputs"):
+            assert page.goto(path).status == 200, name
+            found += violations(page, name)
+    assert not found, "\n".join(found)
+
+
+def test_axe_finds_nothing_on_what_is_refused_or_asked(open_as, world):
+    """What doesn't fit, what two people changed, JSON that can't be read, and a graph that is empty or can't be published."""
+    page, drawn = open_as(), f"/admin/graphs/graph/{world['exported'].graph_id}/flow/"
+    graph = f"/admin/graphs/graph/{world['failed'].graph_id}/flow/"
+    found = []
+
+    def looked(name: str) -> None:
+        found.extend(violations(page, name))
+
+    page.goto(f"{graph}?node=price")
+    page.click("summary:text-is('Joining, retries, time')")
+    page.fill("#id_backoff_factor", "-1")
+    page.keyboard.press("Tab")
+    page.locator("#fl-inspector .fl-bad").wait_for()
+    looked("a form that doesn't fit")
+    page.goto(f"{graph}?view=json")
+    page.fill("#fl-json", '{"nodes": 1}')
+    page.click("text=Check only")
+    looked("JSON that can't be drawn")
+    page.goto(f"{drawn}publish/")
+    looked("publishing what can't run")
+    page.goto(f"{drawn}run/")
+    page.click("button:text-is('Run')") if page.locator("button:text-is('Run')").count() else None
+    looked("running what can't run")
+    page.goto(f"{graph}?node=open")
+    stale = page.input_value("#fl-where [name=revision]")
+    page.fill("#id_label", "one")
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        page.keyboard.press("Tab")
+    page.evaluate("value => { document.querySelector('#fl-where [name=revision]').value = value; }", stale)
+    page.fill("#id_label", "two")
+    page.keyboard.press("Tab")
+    page.locator("#fl-conflict h2").wait_for()
+    looked("two changes of the same")
+    page.goto("/admin/flow/")
+    page.locator("summary", has_text="New graph").click()
+    page.fill("#id_name", "empty")
+    page.select_option("#id_namespace", label="shop")
+    page.click("text=Begin")
+    page.locator("#fl-picture .rm-empty").wait_for()
+    looked("an empty draft")
     assert not found, "\n".join(found)
 
 

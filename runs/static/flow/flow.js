@@ -8,7 +8,13 @@
   const nodeOf = (name) => flow.querySelector(`.fl-graph .rm-node[data-node="${CSS.escape(name)}"]`);
   const edges = () => [...flow.querySelectorAll(".fl-edge")];
   const view = flow.classList.contains("fl-list") ? "list" : "picture";
-  let added = "", dirty = false, busy = false, leaving = "", zoom = 1, byKeys = null;
+  let added = "", dirty = false, busy = false, doing = null, leaving = "", zoom = 1, byKeys = null;
+  if (view === "picture" && matchMedia("(max-width: 640px)").matches && !new URLSearchParams(location.search).has("view")) {
+    const list = new URL(location.href);  // a picture needs room
+    list.searchParams.set("view", "list");
+    location.replace(list);
+    return;
+  }
   flow.classList.add("fl-scripted");
 
   // --- talking to the server: one request after the other, each with the newest revision, so that nothing that was done quickly is lost --------------
@@ -18,7 +24,8 @@
   const next = async () => {
     if (busy || !queue.length) return;
     busy = true;
-    const { verb, path, values, focus } = queue.shift();
+    doing = queue.shift();
+    const { verb, path, values, focus } = doing;
     const all = values && { csrfmiddlewaretoken: $("fl-tools").elements.csrfmiddlewaretoken.value, view, node: where("node"), ...values, revision: where("revision") };
     let answer = null;
     const shown = values ? path : `${path}${path.includes("?") ? "&" : "?"}shown=${where("revision")}`;
@@ -27,6 +34,7 @@
     await htmx.ajax(verb, shown, { source: "#flow", swap: "none", values: all }).catch(() => {});
     document.removeEventListener("htmx:afterRequest", noted);
     busy = false;
+    doing = null;
     if (answer?.successful) answered(verb, path, answer, focus); else { queue.length = 0; leaving = ""; }
     next();
   };
@@ -40,11 +48,12 @@
     if (document.activeElement === document.body) (bad?.querySelector("input, select, textarea") ?? nodeOf(chosen()) ?? $("fl-canvas"))?.focus({ preventScroll: true });
     if (leaving && !queue.length && !dirty) location.href = leaving;
   };
+  const looking = () => [...queue, doing].some((each) => each?.verb === "GET");  // a form that is on its way shows what was before
   const post = (values, focus) => { if ($("fl-tools")) ask("POST", flow.dataset.edit, values, focus); };
   const sent = (form, submitter) => {
     const values = { op: form.dataset.op, ...Object.fromEntries(new FormData(form, submitter)) };
     byKeys = null;
-    if (form.dataset.show || form.querySelector(".fl-bad")) values.show = "1";
+    if (form.dataset.show || form.querySelector(".fl-bad") || looking()) values.show = "1";
     delete form.dataset.show;
     post(values);
   };
@@ -63,7 +72,7 @@
     if (unfit() && !confirm("What you wrote doesn't fit and was not saved. Leave it?")) return;
     ask("GET", address, null, focus);
   };
-  const select = (name, focus) => look(`${flow.dataset.page}?view=${view}&node=${encodeURIComponent(name)}`, focus);
+  const select = (name, focus) => name === where("node") && !busy ? refocus(focus) : look(`${flow.dataset.page}?view=${view}&node=${encodeURIComponent(name)}`, focus);
   document.body.addEventListener("flow-changed", (event) => { added = event.detail.node; });
   const settle = () => {
     mark();
@@ -94,6 +103,9 @@
     const token = page.querySelector("#fl-tools [name=csrfmiddlewaretoken]")?.value;
     if (token) flow.querySelectorAll("[name=csrfmiddlewaretoken]").forEach((input) => { input.value = token; });
   };
+  document.addEventListener("htmx:beforeOnLoad", (event) => {  // stay here, with what was written
+    if ([401, 403].includes(event.detail.xhr.status)) { event.preventDefault(); away(event); }
+  });
   document.addEventListener("htmx:sendError", away);
   document.addEventListener("htmx:responseError", away);
   const SAVED = "#fl-node, #fl-settings, #fl-edge";  // the forms that are saved by themselves
