@@ -34,7 +34,7 @@ class SettingsForm(KeepingForm):
         self.schema = definition.get("inputs") or {}
         settings = definition.get("settings") or {}
         store = settings.get("store") or {}
-        self.simple = _is_simple(self.schema)
+        self.simple, self.count = _is_simple(self.schema), 0
         if self.simple:
             self._add_rows()
         else:
@@ -80,6 +80,17 @@ class SettingsForm(KeepingForm):
     @property
     def rest(self) -> list[Any]:
         return [self[name] for name in ("schema", "failure_policy", "max_failures", "store") if name in self.fields]
+
+    def clean(self) -> dict[str, Any]:
+        """Of two inputs of one name the one that was given it now is wrong."""
+        cleaned = super().clean() or self.cleaned_data
+        taken: set[Any] = set()
+        for field in sorted((f"name-{at}" for at in range(self.count)), key=self.touched):
+            name = cleaned.get(field)
+            if name and name in taken:
+                self.add_error(field, "There is an input of this name already.")
+            taken.add(name)
+        return cleaned
 
     def clean_store(self) -> Any:
         if not isinstance(self.cleaned_data["store"] or {}, dict):

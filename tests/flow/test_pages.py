@@ -128,6 +128,29 @@ def test_what_does_not_fit_is_said_beside_its_field_and_kept(flow):
         assert flow.revision == before
 
 
+def settings(*names, **more):
+    """The form of a graph's settings with inputs of these names."""
+    rows = {f"{part}-{at}": value for at, name in enumerate(names) for part, value in (("name", name), ("type", "string"))}
+    return {"op": "settings", "failure_policy": "continue", **rows, **more}
+
+
+def inputs(flow):
+    return drafting.draft_of(Graph.objects.with_version().get(pk=flow.graph.pk)).definition.get("inputs", {}).get("properties", {})
+
+
+def test_a_second_input_of_one_name_is_refused_beside_it(flow):
+    flow.post(**settings("day", ""))
+    for names, wrong in ((("day", "day", ""), "name-1"), (("day", "x", "x", ""), "name-2")):
+        answer = flow.post(**settings(*names))
+        assert answer.status_code == 422
+        assert list(answer.context["flow"].form.errors) == [wrong]
+        assert "There is an input of this name already." in answer.content.decode()
+    flow.post(**settings("day", "hour", ""))
+    answer = flow.post(**settings("hour", "hour", ""))
+    assert list(answer.context["flow"].form.errors) == ["name-0"], "the one that took the other's name"
+    assert list(inputs(flow)) == ["day", "hour"]
+
+
 def test_two_people_who_change_the_same_choose(flow):
     form = {"op": "change", "node": "a", "id": "a", "view": "list"}
     flow.post(**form, label="Ann's")
