@@ -34,19 +34,21 @@ class NoteForm(forms.Form):
 @require_http_methods(["GET", "POST"])
 @staff_page("start")
 def publish(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show what publishing would change and what keeps it from it; then do it."""
+    """Show what publishing would change and what keeps it from it; then do it. When that is refused, the page says why of the draft as it is now."""
     graph, caller = graph_for(request, pk, "start"), caller_of(request)
-    flow, form = Flow(caller, graph, request.GET), NoteForm(request.POST if request.method == "POST" else None)
+    form = NoteForm(request.POST if request.method == "POST" else None)
+    said, code = "", 422 if form.is_bound else 200
     if form.is_bound and form.is_valid():
         try:
             drafting.publish(graph, drafting.Base.of(request.POST.get("revision", "")), caller, form.cleaned_data["note"])
         except errors.StateManagerError as error:
-            messages.error(request, str(error))
-            return redirect("flow_publish", pk)
-        messages.success(request, f"{graph.name} was published as version {graph_for(request, pk).current.number}.")  # type: ignore[union-attr]
-        return redirect("flow", pk)
-    context = {"flow": flow, "form": form, "differences": _differences(_definition(graph.current), flow.definition)}
-    return render(request, "flow/publish.html", in_admin(request, "Publish", **context), status=422 if form.is_bound else 200)
+            said, code, graph = str(error), 409 if isinstance(error, errors.Conflict) else code, graph_for(request, pk, "start")
+        else:
+            messages.success(request, f"{graph.name} was published as version {graph_for(request, pk).current.number}.")  # type: ignore[union-attr]
+            return redirect("flow", pk)
+    flow = Flow(caller, graph, request.GET)
+    context = {"flow": flow, "form": form, "said": said, "differences": _differences(_definition(graph.current), flow.definition)}
+    return render(request, "flow/publish.html", in_admin(request, "Publish", **context), status=code)
 
 
 def _definition(version: GraphVersion | None) -> dict[str, Any]:

@@ -322,9 +322,25 @@ def test_publishing_shows_what_changes_and_history_restores(flow):
     assert Graph.objects.get().current_id == graph.current_id, "restoring publishes nothing"
     assert flow.client.post(f"{flow.path}history/99/restore").status_code == 404
     flow.post(kind=kind("log"), node="b")
-    refused = flow.client.post(f"{flow.path}publish/", {"revision": flow.revision}, follow=True)
+    refused = flow.client.post(f"{flow.path}publish/", {"revision": flow.revision, "note": "because"})
+    assert refused.status_code == 422
     assert "Graph validation failed" in refused.content.decode()
+    assert "because</textarea>" in refused.content.decode(), "the note is kept"
     assert Graph.objects.get().current_id == graph.current_id
+
+
+def test_a_note_is_kept_when_the_draft_was_changed_meanwhile(flow):
+    seen = flow.revision
+    flow.post(op="change", node="a", id="a", label="Theirs")
+    refused = flow.client.post(f"{flow.path}publish/", {"revision": seen, "note": "mine"})
+    page = refused.content.decode()
+    assert refused.status_code == 409
+    assert "ann changed the draft meanwhile" in page
+    assert "mine</textarea>" in page
+    assert f'name="revision" value="{flow.revision}"' in page, "the next click publishes what is shown now"
+    publishing.publish(flow.graph.namespace, flow.graph.name, drafting.draft_of(flow.graph).definition)
+    assert "Your note was: mine" in flow.client.post(f"{flow.path}publish/", {"revision": seen, "note": "mine"}).content.decode()
+    assert flow.client.post(f"{flow.path}publish/", {"note": "mine"}).status_code == 422, "a form that says nothing of what it is of"
 
 
 def test_files_that_leave_the_house(flow):
