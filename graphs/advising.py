@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from graphs import plan, references
+from graphs import plan, references, validation
 from graphs.validation import Problem
 
 
 def warnings(definition: Mapping[str, Any]) -> list[Problem]:
     """In reading order; none keeps a graph from running."""
-    return [*_alone(definition), *_conditions(definition), *_unused(definition)]
+    return [*_alone(definition), *_conditions(definition), *_undeclared(definition), *_unused(definition)]
 
 
 def _alone(definition: Mapping[str, Any]) -> Iterator[Problem]:
@@ -27,13 +27,28 @@ def _conditions(definition: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem("constant_condition", f"the condition is always {when}", f"/edges/{at}/data/when", edge["from"], edge.get("id"))
 
 
+def _undeclared(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    """A program may give inputs that the graph doesn't declare, unless its schema forbids it; then it is an error."""
+    inputs = definition.get("inputs")
+    for at, node in enumerate([] if validation.closed(inputs) else definition["nodes"]):
+        for key, value in ((node.get("data") or {}).get("inputs") or {}).items():
+            for reference in _references(value):
+                if reference.source == "run" and (wrong := validation.undeclared(inputs, reference)):
+                    yield Problem("undeclared_input", wrong, f"/nodes/{at}/data/inputs/{key}", node["id"])
+
+
+def _references(value: Any) -> list[references.Reference]:
+    """Those that can be read; validation names the others."""
+    try:
+        return list(references.find(value))
+    except references.BadReference:
+        return []
+
+
 def _unused(definition: Mapping[str, Any]) -> Iterator[Problem]:
     used = set()
     for node in definition["nodes"]:
-        try:
-            used |= {(found.source, found.path[0]) for found in references.find((node.get("data") or {}).get("inputs") or {}) if found.source != "node"}
-        except references.BadReference:
-            continue
+        used |= {(found.source, found.path[0]) for found in _references((node.get("data") or {}).get("inputs") or {}) if found.source != "node"}
     inputs = definition.get("inputs")
     roots = {node["id"] for node in definition["nodes"]} - {edge["to"] for edge in definition["edges"]}
     taken = {name for node in definition["nodes"] if node["id"] in roots for name in (node.get("data") or {}).get("inputs") or {}}

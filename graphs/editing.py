@@ -138,6 +138,16 @@ def rename(definition: Definition, old: str, new: str) -> dict[str, Any]:
     return _renamed(definition, {old: new})
 
 
+def rename_inputs(definition: Definition, names: Mapping[str, str]) -> dict[str, Any]:
+    """The nodes with every reference to these inputs of the run leading to their new names; the schema of the inputs is for the caller to change."""
+    nodes = []
+    for node in definition["nodes"]:
+        data = node.get("data") or {}
+        moved = references.renamed(data.get("inputs"), names, source="run")
+        nodes.append({**node, "data": {**data, "inputs": moved}} if moved != data.get("inputs") else node)
+    return {**definition, "nodes": nodes}
+
+
 def paste(definition: Definition, pasted: Definition) -> Edit:
     """Add the nodes and edges of another definition; ids that are taken get a number, with all that refers to them."""
     found, moved = dict(definition), {}

@@ -77,23 +77,28 @@ def find(value: Any) -> Iterator[Reference]:
             yield from find(item)
 
 
-def renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """The value with every reference to a renamed node leading to its new id; what is no good placeholder stays as it is."""
+def renamed(value: Any, names: Mapping[str, str], source: str = "node") -> Any:
+    """The value with every reference to a renamed node, or to a renamed input of the `run`, leading to its new name; what is no good placeholder stays."""
     if isinstance(value, str):
-        try:
-            pieces = parse(value)
-        except BadReference:
-            return value
-        if not any(isinstance(piece, Reference) and piece.source == "node" and piece.node in names for piece in pieces):
-            return value
-        moved = (
-            replace(piece, node=names[piece.node]) if isinstance(piece, Reference) and piece.source == "node" and piece.node in names else piece
-            for piece in pieces
-        )
-        return "".join(piece if isinstance(piece, str) else f"${{{{ {piece} }}}}" for piece in moved)
+        return _renamed(value, names, source) if _OPEN in value else value
     if isinstance(value, dict):
-        return {key: renamed(item, names) for key, item in value.items()}
-    return [renamed(item, names) for item in value] if isinstance(value, list) else value
+        return {key: renamed(item, names, source) for key, item in value.items()}
+    return [renamed(item, names, source) for item in value] if isinstance(value, list) else value
+
+
+def _renamed(text: str, names: Mapping[str, str], source: str) -> str:
+    try:
+        pieces = parse(text)
+    except BadReference:
+        return text
+    moved = [_moved(piece, names) if isinstance(piece, Reference) and piece.source == source else piece for piece in pieces]
+    return text if moved == pieces else "".join(piece if isinstance(piece, str) else f"${{{{ {piece} }}}}" for piece in moved)
+
+
+def _moved(reference: Reference, names: Mapping[str, str]) -> Reference:
+    if reference.source == "node":
+        return replace(reference, node=names.get(reference.node, reference.node))
+    return replace(reference, path=(names.get(reference.path[0], reference.path[0]), *reference.path[1:]))
 
 
 def compiled(value: Any, text: Collection[str] = ()) -> Callable[[Resolve], Any]:

@@ -251,7 +251,7 @@ class _Judge:
             known = {*(store.get("required_keys") or ()), *(store.get("default_values") or {})}
             return None if reference.path[0] in known else f"store key {reference.path[0]!r} is neither required nor given a default"
         if reference.source == "run":
-            return None
+            return undeclared(self.inputs, reference) if closed(self.inputs) else None
         if reference.node not in self.by_id:
             return f"{reference} names no node of this graph"
         if shape and reference.node not in shape.ancestors[node] | {shape.dominator[node]}:
@@ -306,6 +306,21 @@ class _Judge:
                 expressions.compiled(text) if isinstance(text, str) and text else None
             except expressions.BadExpression as error:
                 yield Problem("invalid_config", f"{name}: {text[:80]!r} is no expression: {error}"[:300], at, node, registry=True)
+
+
+def closed(inputs: Any) -> bool:
+    """Whether a graph takes no inputs but those that it declares."""
+    return isinstance(inputs, dict) and inputs.get("additionalProperties") is False
+
+
+def undeclared(inputs: Any, reference: references.Reference) -> str | None:
+    """What is wrong with a reference to an input of the run, if the graph declares its inputs, but not this one."""
+    schema = inputs if isinstance(inputs, dict) else {}
+    properties = schema.get("properties")
+    names = list(properties) if isinstance(properties, dict) else []
+    if reference.path[0] in names or schema.get("patternProperties") or not (names or closed(inputs)):
+        return None
+    return f"the graph declares no input {reference.path[0]!r}; it has {', '.join(names) or 'none'}"
 
 
 def _has_placeholder(value: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from graphs import merging
+from graphs import editing, merging
 from runs.flow.inspector import AnyField
 from runs.flow.kept import KeepingForm, put
 from runs.manager.schema_forms import AREA, JsonField, ObjectField
@@ -114,9 +114,16 @@ class SettingsForm(KeepingForm):
             put(made, "settings", settings)
         if self.simple and self.touched(*(f"{part}-{at}" for at in range(self.count) for part in PARTS)):
             put(made, "inputs", self._schema())
+            made = editing.rename_inputs(made, self._renamed())
         elif self.touched("schema"):
             put(made, "inputs", found["schema"])
         return made
+
+    def _renamed(self) -> dict[str, str]:
+        """Inputs that have another name in the same row; one that also stands in another row was not renamed."""
+        found = [self.cleaned_data.get(f"name-{at}", "") for at in range(self.count)]
+        was = self._properties()
+        return {old: new for old, new in zip(was, found, strict=False) if new and old not in found and new not in was}
 
     def _schema(self) -> dict[str, Any]:
         found, properties, required = self.cleaned_data, {}, []

@@ -151,6 +151,25 @@ def test_a_second_input_of_one_name_is_refused_beside_it(flow):
     assert list(inputs(flow)) == ["day", "hour"]
 
 
+def test_renaming_an_input_renames_what_refers_to_it(flow):
+    flow.post(**settings("day", "hour", ""))
+    flow.post(**{"op": "change", "node": "a", "id": "a", "in-value": "${{ run.inputs.day }}"})
+    flow.post(**{"op": "change", "node": "b", "id": "b", "in-value": "at ${{ run.inputs.hour }} of ${{ run.inputs.day }}"})
+    flow.post(**settings("date", "hour", ""))
+    assert list(inputs(flow)) == ["date", "hour"]
+    assert flow.nodes["a"]["data"]["inputs"] == {"value": "${{ run.inputs.date }}"}
+    assert flow.nodes["b"]["data"]["inputs"] == {"value": "at ${{ run.inputs.hour }} of ${{ run.inputs.date }}"}
+    assert "no input" not in flow.get("problems").content.decode()
+    flow.post(**settings("", "hour", ""))
+    assert flow.nodes["a"]["data"]["inputs"] == {"value": "${{ run.inputs.date }}"}, "it was deleted, not renamed"
+    page = flow.get("problems").content.decode()
+    assert page.count("the graph declares no input &#x27;date&#x27;; it has hour") == 2
+    flow.post(**settings("minute", "hour", ""))
+    assert flow.nodes["b"]["data"]["inputs"] == {"value": "at ${{ run.inputs.hour }} of ${{ run.inputs.date }}"}, "it moved to another row"
+    flow.post(op="undo")
+    assert list(inputs(flow)) == ["hour"]
+
+
 def test_two_people_who_change_the_same_choose(flow):
     form = {"op": "change", "node": "a", "id": "a", "view": "list"}
     flow.post(**form, label="Ann's")

@@ -89,6 +89,17 @@ def test_renaming_takes_all_that_refers_to_it_along():
         editing.change(was, "a", {"id": "b", "kind": "noop"})
 
 
+def test_renaming_inputs_of_the_run_takes_references_along_and_nothing_else():
+    text = "${{ run.inputs.day }}, ${{run.inputs.day.of}}, ${{ run.inputs.days }}, ${{ day.outputs.day }}, ${{ store.day }}"
+    was = {
+        "nodes": [node("day", list=[text, {"deep": "${{ run.inputs.hour }}"}], broken="${{ run.inputs.day", plain="day"), {"id": "b", "kind": "k"}],
+        "edges": [],
+    }
+    now = editing.rename_inputs(was, {"day": "date", "hour": "day"})
+    moved = "${{ run.inputs.date }}, ${{ run.inputs.date.of }}, ${{ run.inputs.days }}, ${{ day.outputs.day }}, ${{ store.day }}"
+    assert now["nodes"] == [node("day", list=[moved, {"deep": "${{ run.inputs.day }}"}], broken="${{ run.inputs.day", plain="day"), {"id": "b", "kind": "k"}]
+
+
 def test_pasting_gives_taken_ids_numbers_and_changes_nothing_that_was_there():
     was = {"nodes": [node("a"), node("a_2")], "edges": []}
     pasted = {"nodes": [node("a"), node("x", v="${{ a.outputs.value }}")], "edges": [edge("a", "x")]}
@@ -170,6 +181,25 @@ def test_warnings():
         "inputs": {"properties": {"day": {}}}, "settings": {"store": {"default_values": {"k": 1}}},
     })  # fmt: skip
     assert [(each.type, each.nodeId) for each in found] == [("not_connected", "c"), ("constant_condition", "a"), ("unused_input", None), ("unused_input", None)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (None, ""), ({}, ""), ({"type": "object"}, ""), ({"properties": {"typo": True}, "additionalProperties": False}, ""),
+        ({"properties": {"day": {}}}, "warning"), ({"properties": {"day": {}}, "additionalProperties": {"type": "string"}}, "warning"),
+        ({"properties": {"day": {}}, "additionalProperties": False}, "error"), ({"additionalProperties": False}, "error"),
+        ({"properties": {"day": {}}, "patternProperties": {"^t": {}}, "additionalProperties": False}, ""),
+    ],
+)  # fmt: skip
+def test_a_reference_to_an_input_that_the_graph_does_not_declare(inputs, expected):
+    definition = {"nodes": [node("a", text="of ${{ run.inputs.typo.part }}", broken="${{")], "edges": [], "inputs": inputs}
+    wrong = [each for each in validation.problems(definition, lambda *_: None) if each.type == "unknown_reference"]
+    warned = [each for each in advising.warnings(definition) if each.type == "undeclared_input"]
+    assert [("error", each.path) for each in wrong] + [("warning", each.path) for each in warned] == (
+        [(expected, "/nodes/0/data/inputs/text")] if expected else []
+    )
+    assert all("no input 'typo'" in each.message for each in wrong + warned)
 
 
 def test_undo_and_redo_are_a_stack_and_a_change_forgets_what_was_undone():
