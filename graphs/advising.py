@@ -9,7 +9,7 @@ from graphs.validation import Problem
 
 def warnings(definition: Mapping[str, Any]) -> list[Problem]:
     """In reading order; none keeps a graph from running."""
-    return [*_alone(definition), *_conditions(definition), *_undeclared(definition), *_unused(definition)]
+    return [*_alone(definition), *_nameless(definition), *_conditions(definition), *_undeclared(definition), *_unused(definition)]
 
 
 def _alone(definition: Mapping[str, Any]) -> Iterator[Problem]:
@@ -18,6 +18,14 @@ def _alone(definition: Mapping[str, Any]) -> Iterator[Problem]:
         for at, node in enumerate(definition["nodes"]):
             if node["id"] not in joined:
                 yield Problem("not_connected", "no edge leads to it or from it; it runs by itself at the start", f"/nodes/{at}", node["id"])
+
+
+def _nameless(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    followed = {start for start, _ in plan.edges_of(definition)}
+    for at, node in enumerate(definition["nodes"]):
+        if node["id"] in followed and not references.can_name(node["id"]):
+            message = "the nodes after it can't refer to its outputs: its id has a dot or a brace in it, or blanks around it"
+            yield Problem("nameless", message, f"/nodes/{at}/id", node["id"])
 
 
 def _conditions(definition: Mapping[str, Any]) -> Iterator[Problem]:

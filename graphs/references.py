@@ -64,6 +64,14 @@ def _reference(inner: str) -> Reference:
     raise BadReference(f"${{{{ {inner} }}}} is not node.outputs.field, store.key or run.inputs.key")
 
 
+def can_name(node: str) -> bool:
+    """Whether a reference can lead to a node of this id: not if the id has a dot or a brace in it, or blanks around it."""
+    try:
+        return parse(f"${{{{ {node}.outputs.field }}}}") == [Reference("node", node, ("field",))]
+    except BadReference:
+        return False
+
+
 def find(value: Any) -> Iterator[Reference]:
     """Every reference anywhere in a JSON value. Raises BadReference at the first broken one."""
     if isinstance(value, str):

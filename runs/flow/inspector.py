@@ -125,6 +125,13 @@ class NodeForm(KeepingForm):
         """Whether a reference that was sent isn't what would be shown now: it was added to a list, or something was written instead of it."""
         return self.touched(*(name for name in self.fields if name.startswith("ref-")))
 
+    def clean_id(self) -> str:
+        """An id that was there before stays, even one that nothing can refer to."""
+        name: str = self.cleaned_data["id"]
+        if self.touched("id") and not references.can_name(name):
+            raise forms.ValidationError("Other nodes couldn't refer to it: an id has no dot and no { or } in it.")
+        return name
+
     def clean_extra(self) -> Any:
         if not isinstance(self.cleaned_data["extra"] or {}, dict):
             raise forms.ValidationError('This is a JSON object, such as {"name": "Ann"}.')

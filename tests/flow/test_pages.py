@@ -170,6 +170,21 @@ def test_renaming_an_input_renames_what_refers_to_it(flow):
     assert list(inputs(flow)) == ["hour"]
 
 
+@pytest.mark.parametrize("name", ["a.b", "a}}${{", "{", "a.outputs.value"])
+def test_a_new_id_is_one_that_references_can_name(flow, name):
+    answer = flow.post(op="change", node="a", id=name)
+    assert answer.status_code == 422
+    assert "Other nodes couldn&#x27;t refer to it" in answer.content.decode()
+    assert set(flow.nodes) == {"a", "b"}
+    odd = {"nodes": [{"id": name, "kind": "noop"}, {"id": "b", "kind": "noop"}], "edges": [{"from": name, "to": "b"}]}
+    flow.post(op="replace", view="json", json=json.dumps(odd))
+    assert "the nodes after it can&#x27;t refer to its outputs" in flow.get("problems").content.decode()
+    assert flow.post(op="change", node=name, id=name, label="As it was").status_code == 302
+    assert flow.nodes[name]["label"] == "As it was"
+    flow.post(op="change", node=name, id="x <y>")
+    assert set(flow.nodes) == {"x <y>", "b"}
+
+
 def test_two_people_who_change_the_same_choose(flow):
     form = {"op": "change", "node": "a", "id": "a", "view": "list"}
     flow.post(**form, label="Ann's")

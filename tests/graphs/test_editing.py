@@ -183,6 +183,12 @@ def test_warnings():
     assert [(each.type, each.nodeId) for each in found] == [("not_connected", "c"), ("constant_condition", "a"), ("unused_input", None), ("unused_input", None)]
 
 
+def test_an_id_that_no_reference_can_name_is_warned_of_where_something_follows():
+    ids = ["a.b", "a}}${{", " a", "x y", "<b>", "ünd", "run", "alone.too"]
+    definition = {"nodes": [node(name) for name in [*ids, "end"]], "edges": [edge(name, "end") for name in ids[:-1]]}
+    assert [each.nodeId for each in advising.warnings(definition) if each.type == "nameless"] == ["a.b", "a}}${{", " a"]
+
+
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [
