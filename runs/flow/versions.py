@@ -75,7 +75,7 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
     graph, caller = graph_for(request, pk), caller_of(request)
     flow = Flow(caller, graph, request.GET)
     page = Paginator(graph.versions.select_related("created_by").defer("definition").order_by("-number"), VERSIONS).get_page(request.GET.get("page"))
-    chosen = _version(graph, request.GET.get("version", ""))
+    chosen = version_of(graph, request.GET.get("version", ""))
     context: dict[str, Any] = {
         "flow": flow,
         "graph": graph,
@@ -93,7 +93,8 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "flow/history.html", in_admin(request, "History", **context))
 
 
-def _version(graph: Graph, number: str) -> GraphVersion | None:
+def version_of(graph: Graph, number: str) -> GraphVersion | None:
+    """The version of this number, if there is one."""
     return graph.versions.filter(number=finding.number(number) or 0).first()
 
 
@@ -102,7 +103,7 @@ def _version(graph: Graph, number: str) -> GraphVersion | None:
 def restore(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     """Make a former version the draft; publishing it is another step."""
     graph = graph_for(request, pk)
-    version = _version(graph, str(number))
+    version = version_of(graph, str(number))
     if version is None:
         raise Http404
     try:

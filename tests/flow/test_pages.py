@@ -394,7 +394,7 @@ def test_a_double_click_makes_one_run_with_what_the_form_says(flow, namespace, d
     other = Dataset.objects.create(namespace=Namespace.objects.create(name="beta"), name="theirs")
     flow.post(**{"op": "settings", "name-0": "day", "type-0": "string", "default-0": "Monday", "needed-0": "on", "failure_policy": "continue"})
     page = flow.get("run/").content.decode()
-    assert "the draft, published as a new version first" in page
+    assert "Runs <strong>the draft</strong>, which becomes version 2." in page
     run_id = page.partition('name="run_id" value="')[2].partition('"')[0]
     form = {"run_id": run_id, "version": "draft", "input-day": "Friday", "dataset": dataset.pk, "revision": flow.revision}
     assert flow.client.post(f"{flow.path}run/", {**form, "dataset": other.pk}).status_code == 422
@@ -426,7 +426,7 @@ def test_a_template_fills_the_form(flow, drain):
     run = start_run(flow.graph)
     template = templating.from_run(run, "nightly", SYSTEM)
     assert f'<option value="{template.pk}" selected>nightly</option>' in flow.get(f"run/?template={template.pk}").content.decode()
-    flow.client.post(f"{flow.path}run/", {"run_id": "from-template", "version": "published", "template": template.pk, "inputs": "{}"})
+    flow.client.post(f"{flow.path}run/", {"run_id": "from-template", "version": "1", "template": template.pk, "inputs": "{}"})
     assert Run.objects.get(run_id="from-template").template == template
 
 
@@ -436,8 +436,59 @@ def test_a_draft_with_errors_does_not_run_but_the_published_version_does(flow):
     assert "The draft can't run yet" in page
     refused = flow.client.post(f"{flow.path}run/", {"run_id": "x", "version": "draft", "inputs": "{}", "revision": flow.revision})
     assert refused.status_code == 422
-    flow.client.post(f"{flow.path}run/", {"run_id": "y", "version": "published", "inputs": "{}"})
+    flow.client.post(f"{flow.path}run/", {"run_id": "y", "version": "1", "inputs": "{}"})
     assert [run.run_id for run in Run.objects.all()] == ["y"]
+
+
+def fields(page):
+    """What the form of a run sends of itself."""
+    return {"run_id": page.context["run_id"], "version": page.context["subject"].key, "revision": str(page.context["flow"].draft.base), "inputs": "{}"}
+
+
+def test_the_version_that_the_page_showed_is_what_runs(flow, publish):
+    flow.post(op="change", node="a", id="a", label="drawn")
+    page = flow.get("run/?version=1")
+    assert "Runs as <strong>version 1</strong>." in page.content.decode()
+    assert '<a href="?version=draft">Run the draft instead</a>' in page.content.decode()
+    publish("a>c")
+    flow.client.post(f"{flow.path}run/", fields(page))
+    assert Run.objects.get().version.number == 1, "though version 2 was published meanwhile"
+    page = flow.get("run/?version=1").content.decode()
+    assert "version 1</strong>, which is not the current one." in page
+    assert "Run version 2, as it was published, instead" in page
+    for odd in ("9", "published", "", "draft "):
+        answer = flow.client.post(f"{flow.path}run/", {**fields(flow.get("run/")), "run_id": "odd", "version": odd})
+        assert answer.status_code == 409
+        assert "Look at what runs now" in answer.content.decode()
+    assert not Run.objects.filter(run_id="odd").exists()
+
+
+def test_the_draft_that_the_page_showed_is_what_runs(flow):
+    flow.post(op="change", node="a", id="a", label="drawn")
+    shown = fields(flow.get("run/"))
+    flow.post(op="change", node="a", id="a", label="theirs")
+    answer = flow.client.post(f"{flow.path}run/", shown)
+    assert answer.status_code == 409
+    assert "changed the draft meanwhile" in answer.content.decode()
+    flow.post(op="change", node="a", id="a", label="")
+    assert "Runs as <strong>version 1</strong>." in flow.get("run/?version=draft").content.decode(), "the draft is as published again"
+    assert flow.client.post(f"{flow.path}run/", shown).status_code == 409
+    assert not Run.objects.exists()
+
+
+def test_what_a_run_is_asked_for_is_what_its_definition_declares(flow, namespace):
+    dataset = Dataset.objects.create(namespace=namespace, name="data")
+    flow.post(**settings("day", "", **{"needed-0": "on"}))
+    flow.post(kind=kind("dataset.read"), node="b")
+    flow.post(op="change", node="read", id="read", **{"in-table": "orders"})
+    drawn, published = flow.get("run/"), flow.get("run/?version=1")
+    assert 'name="input-day"' in drawn.content.decode()
+    assert 'name="input-day"' not in published.content.decode()
+    assert (drawn.context["form"].fields["dataset"].required, published.context["form"].fields["dataset"].required) == (True, False)
+    assert flow.client.post(f"{flow.path}run/", fields(drawn)).status_code == 422
+    assert flow.client.post(f"{flow.path}run/", fields(published)).status_code == 302
+    flow.client.post(f"{flow.path}run/", {**fields(drawn), "input-day": "Friday", "dataset": dataset.pk})
+    assert [run.version.number for run in Run.objects.order_by("pk")] == [1, 2]
 
 
 def test_rights(publish, namespace):
@@ -540,19 +591,20 @@ def test_a_templates_inputs_are_not_for_everybody(publish, namespace):
     page = Flow(client, graph).get(f"run/?template={template.pk}")
     assert page.status_code == 200
     assert "SECRET-WORD" not in page.content.decode()
-    client.post(page.request["PATH_INFO"], {"run_id": "unseen", "version": "published", "template": template.pk, "inputs": "{}"})
+    client.post(page.request["PATH_INFO"], {"run_id": "unseen", "version": "1", "template": template.pk, "inputs": "{}"})
     assert Run.objects.get(run_id="unseen").initial_data == {"word": "SECRET-WORD"}, "but he may start it"
 
 
 @pytest.mark.parametrize("number", ["²", "٣", "-1", "9" * 5000, "x", "", "1-²"])
 def test_what_is_no_number_is_no_500(flow, namespace, number):
-    for more in (f"?view={number}", f"history/?version={number}", f"run/?template={number}", f"history/?page={number}"):
+    for more in (f"?view={number}", f"history/?version={number}", f"run/?template={number}", f"run/?version={number}", f"history/?page={number}"):
         assert flow.get(more).status_code == 200, more
     for values in ({"op": "arrange", "revision": number}, {"kind": number}, {"op": "arrange", "seen": number, "choose": "mine"}):
         assert flow.post(**values).status_code == 302, values
     for more in ("publish/", "copy", "run/"):
         assert flow.client.post(f"{flow.path}{more}", {"revision": number, "version": "draft", "op": "arrange", "template": number}).status_code in (
             302,
+            409,
             422,
         ), more
     assert flow.client.post(f"{HOME}examples/fan-out/", {"namespace": number}).status_code == 302
