@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from graphs import drafting, publishing
-from graphs.access import SYSTEM
+from graphs.access import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
 from runs import answering, connecting, gallery, templating
 from runs.models import Run, State
@@ -489,6 +489,94 @@ def test_what_a_run_is_asked_for_is_what_its_definition_declares(flow, namespace
     assert flow.client.post(f"{flow.path}run/", fields(published)).status_code == 302
     flow.client.post(f"{flow.path}run/", {**fields(drawn), "input-day": "Friday", "dataset": dataset.pk})
     assert [run.version.number for run in Run.objects.order_by("pk")] == [1, 2]
+
+
+def test_the_form_is_filled_with_what_the_users_last_run_was_given(flow, namespace):
+    declared = {"type": "object", "properties": {"day": {"type": "string", "default": "Monday", "maxLength": 9}, "api_token": {"type": "string"}}}
+    publishing.publish(namespace, flow.graph.name, definition("a", inputs={"a": {"value": "${{ run.inputs.day }}"}}) | {"inputs": declared})
+    assert 'value="Monday"' in flow.get("run/").content.decode()
+    ann, ben = User.objects.get(), User.objects.create_user("ben", is_staff=True)
+    own = start_run(flow.graph, RunOptions(inputs={"day": "Friday", "api_token": "s3cret", "more": 1}), caller=caller_of_user(ann, "page"))
+    NamespaceMembership.objects.create(namespace=namespace, user=ben, role="operator")
+    start_run(flow.graph, RunOptions(inputs={"day": "Sunday"}), caller=caller_of_user(ben, "page"))
+    page = flow.get("run/")
+    assert 'value="Friday"' in page.content.decode()
+    assert "s3cret" not in page.content.decode()
+    sent = {**fields(page), "last": page.context["last"].pk, "input-day": "Friday", "input-api_token": "•••"}
+    start_run(flow.graph, RunOptions(inputs={"day": "Tuesday", "api_token": "other"}), caller=caller_of_user(ann, "page"))
+    flow.client.post(f"{flow.path}run/", sent)
+    assert Run.objects.latest("pk").initial_data == {"day": "Friday", "api_token": "s3cret"}, "the secret of the run that the form was filled with"
+    flow.client.post(f"{flow.path}run/", {**sent, "run_id": "cleared", "input-day": "", "input-api_token": ""})
+    assert Run.objects.latest("pk").initial_data == {"day": "Monday"}
+    template = templating.from_run(own, "friday", SYSTEM)
+    template.inputs = {"day": "Saturday"}
+    template.save()
+    assert 'value="Saturday"' in flow.get(f"run/?template={template.pk}").content.decode()
+    flow.client.force_login(ben)
+    page = flow.get("run/")
+    assert 'value="Sunday"' in page.content.decode()
+    stolen = {**fields(page), "last": own.pk, "input-day": "x", "input-api_token": "•••"}
+    flow.client.post(f"{flow.path}run/", stolen)
+    assert Run.objects.latest("pk").initial_data == {"day": "x", "api_token": "•••"}, "others' runs fill nothing"
+
+
+def test_the_last_runs_inputs_are_not_for_who_may_not_see_payloads(publish):
+    graph = publish("a", inputs={"a": {"value": "${{ run.inputs.word }}"}})
+    user = User.objects.create_user("starter", is_staff=True)
+    user.user_permissions.add(*Permission.objects.filter(codename__in=["view_run", "add_run"]))
+    user = User.objects.get(pk=user.pk)
+    start_run(graph, RunOptions(inputs={"word": "HIDDEN-WORD"}), caller=caller_of_user(user, "page"))
+    client = Client()
+    client.force_login(user)
+    assert "HIDDEN-WORD" not in Flow(client, graph).get("run/").content.decode()
+    user.user_permissions.add(Permission.objects.get(codename="view_payload"))
+    page = Flow(client, graph).get("run/").content.decode()
+    assert "HIDDEN-WORD" in page
+    assert '<details class="rm-choice" open>' in page, "what is sent is seen"
+
+
+def test_what_is_required_says_so_before_the_form_is_sent(flow):
+    flow.post(**settings("day", "hour", "", **{"needed-0": "on"}))
+    flow.post(kind=kind("dataset.read"), node="b")
+    flow.post(op="change", node="read", id="read", **{"in-table": "orders"})
+    page = flow.get("run/").content.decode()
+    assert "What has a * is needed." in page
+    assert 'for="id_input-day">Day *</label>' in page
+    assert 'for="id_dataset">Dataset *</label>' in page
+    assert "Hour:</label>" in page
+    for name, needed in (("input-day", True), ("input-hour", False), ("dataset", True), ("name", False)):
+        tag = page.partition(f'name="{name}"')[2].partition(">")[0]
+        assert (" required" in tag) == needed, name
+
+
+def test_the_dataset_that_has_the_tables_is_chosen(flow, namespace):
+    def loaded(name, *tables):
+        dataset = Dataset.objects.create(namespace=namespace, name=name)
+        for table in tables:
+            dataset.tables.create(name=table, file=f"{name}/{table}", format="csv")
+        return dataset
+
+    def chosen(more="run/"):
+        return flow.get(more).context["form"].initial["dataset"]
+
+    def reading(*tables):
+        nodes = [{"id": f"n{at}", "kind": "dataset.read", "data": {"inputs": {"table": table}}} for at, table in enumerate(tables)]
+        flow.post(op="replace", view="json", json=json.dumps({"nodes": nodes, "edges": []}))
+
+    reading("orders", "customers", "orders")
+    assert chosen() is None
+    both, newer = loaded("both", "customers", "orders"), loaded("newer", "orders", "customers", "more")
+    part = loaded("part", "orders")
+    assert chosen() == newer.pk, "the newest that has both"
+    assert chosen("run/?version=1") is None, "version 1 reads none"
+    reading("orders")
+    assert chosen() == part.pk
+    reading("orders", "${{ run.inputs.table }}")
+    assert chosen() is None, "nobody knows which"
+    reading("more", "${{ run.inputs.table }}")
+    assert chosen() == newer.pk, "there is no other"
+    start_run(flow.graph, dataset=both)
+    assert chosen() == both.pk, "it was used before"
 
 
 def test_rights(publish, namespace):
