@@ -73,6 +73,23 @@ def template_of(definition: Mapping[str, Any]) -> Json:
     }
 
 
+def unsaid(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a template has no words for and a run of it would be without; labels and positions are looks only."""
+    for at, edge in enumerate(definition["edges"]):
+        if when := (edge.get("data") or {}).get("when"):
+            yield Problem("unsaid", f"the condition of {edge['from']} → {edge['to']}: {when}", f"/edges/{at}/data/when", edge["from"], edge.get("id"))
+    for at, node in enumerate(definition["nodes"]):
+        for key in ("retry", "timeout", "side_effects"):
+            if (node.get("data") or {}).get(key):
+                yield Problem("unsaid", f"{key} of {node['id']}", f"/nodes/{at}/data/{key}", node["id"])
+    if definition.get("inputs"):
+        yield Problem("unsaid", "the inputs of a run, with their types and defaults", "/inputs")
+    settings = definition.get("settings") or {}
+    for key in ("failure_policy", "max_failures", "max_steps", "rerun_on_failure"):
+        if settings.get(key) not in (None, "continue"):
+            yield Problem("unsaid", f"{key}: {settings[key]}", f"/settings/{key}")
+
+
 def _node(node: Mapping[str, Any], followers: list[str]) -> Json:
     data = node.get("data") or {}
     unites = data.get("unites")

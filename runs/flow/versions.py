@@ -151,9 +151,12 @@ def check(request: HttpRequest, pk: int) -> HttpResponse:
 @require_GET
 @staff_page()
 def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
-    """The draft as a file."""
+    """The draft as a file. A template that would say less than the draft is refused with what it would leave out, unless that is known."""
     graph = graph_for(request, pk)
     definition = drafting.draft_of(graph).definition
+    if form == "template.json" and "anyway" not in request.GET and (listed := list(graph_template.unsaid(definition))):
+        said = "A graph template has no words for some of what this draft says:"
+        return whole(request, Flow(caller_of(request), graph, {"view": "json"}), 409, said=said, listed=listed, anyway=True)
     made = {
         "json": lambda: json.dumps({"name": graph.name, **definition}, ensure_ascii=False, indent=2),
         "mmd": lambda: mermaid.mermaid(definition),

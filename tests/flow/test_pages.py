@@ -13,7 +13,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from graphs import drafting, publishing
+from graphs import drafting, graph_template, publishing
 from graphs.access import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
 from runs import answering, connecting, gallery, templating
@@ -387,6 +387,37 @@ def test_files_that_leave_the_house(flow):
     for form in ("json", "mmd", "svg", "template.json"):
         assert flow.get(f"graph.{form}").status_code == 200, "a draft with loose ends leaves the house, too"
     assert flow.get("graph.exe").status_code == 301, "no path of ours; the admin takes it"
+
+
+def test_a_template_that_says_less_than_the_draft_says_so(flow):
+    flow.post(op="condition", start="a", end="b", when="outputs.value > 1")
+    refused = flow.get("graph.template.json")
+    page = refused.content.decode()
+    assert refused.status_code == 409
+    assert "Content-Disposition" not in refused
+    assert "the condition of a → b: outputs.value &gt; 1" in page
+    assert 'graph.template.json?anyway">Download the template without this</a>' in page
+    known = flow.get("graph.template.json?anyway")
+    assert json.loads(known.content)["nodes"][0]["next_nodes"] == ["b"]
+    assert json.loads(flow.get("graph.json").content)["edges"][0]["data"] == {"when": "outputs.value > 1"}, "our own JSON says it all"
+
+
+def test_what_a_template_has_no_words_for():
+    drawn = definition(
+        "a>b", data={"a": {"retry": {"max_retries": 1}, "lease": 9, "unites": None}, "b": {"timeout": 5, "side_effects": True}}, when={"a>b": "true"}
+    )
+    drawn |= {"inputs": {"properties": {"day": {}}}, "metadata": {"by": "me"}}
+    drawn["settings"] = {
+        "failure_policy": "stop",
+        "max_failures": 0,
+        "retry": {"max_retries": 2},
+        "store": {"required_keys": ["k"]},
+        "lease": 5,
+        "max_steps": None,
+    }
+    paths = ["/edges/0/data/when", "/nodes/0/data/retry", "/nodes/1/data/timeout", "/nodes/1/data/side_effects", "/inputs"]
+    assert [each.path for each in graph_template.unsaid(drawn)] == [*paths, "/settings/failure_policy", "/settings/max_failures"]
+    assert not list(graph_template.unsaid(definition("a>b") | {"settings": {"failure_policy": "continue"}}))
 
 
 def test_a_double_click_makes_one_run_with_what_the_form_says(flow, namespace, drain):
