@@ -48,7 +48,7 @@ def member(schema: Schema, name: str) -> dict[str, Any]:
 
 
 def resolved(schema: Schema, whole: Schema, items: bool = True) -> dict[str, Any]:
-    """A schema with `$ref` followed, and `X or null` taken as X; the same for the items of a list, but not for theirs."""
+    """A schema with `$ref` followed, and `X or null` taken as X; the same for the items of a list and the values of an object, but not for theirs."""
     for _ in range(10):
         if isinstance(schema.get("$ref"), str):
             target = (whole.get("$defs") or {}).get(schema["$ref"].rpartition("/")[2])
@@ -58,8 +58,8 @@ def resolved(schema: Schema, whole: Schema, items: bool = True) -> dict[str, Any
         if len(some) != 1:
             break
         schema = {**some[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
-    inner = schema.get("items")
-    return {**schema, "items": resolved(inner, whole, items=False) if items and isinstance(inner, dict) else {}} if "items" in schema else dict(schema)
+    inner = {key: schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)}
+    return {**schema, **{key: resolved(each, whole, items=False) if items else {} for key, each in inner.items()}}
 
 
 def fits(given: Schema, wanted: Schema) -> bool:

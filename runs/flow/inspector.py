@@ -9,6 +9,7 @@ from django import forms
 from graphs import editing, merging, offering, plan, references, retrying
 from graphs.validation import Kind
 from runs.flow.kept import KeepingForm, put
+from runs.flow.rows import Rows
 from runs.manager.schema_forms import AREA, JsonField, field_for
 
 NONE = ("", "–")
@@ -42,6 +43,7 @@ class NodeForm(KeepingForm):
         self.inputs = self.data_was.get("inputs") or {}
         self.schema = (self.kind.inputs_schema if self.kind else None) or {}
         super().__init__(data, initial={"id": name, "label": self.was.get("label", "")})
+        self.rows: dict[str, Rows] = {}
         self.offers = offering.offers(definition, name, kinds)
         self.known = list(self.schema.get("properties") or {})
         for each in self.known:
@@ -52,15 +54,19 @@ class NodeForm(KeepingForm):
     def _add_input(self, name: str, schema: Mapping[str, Any]) -> None:
         given, referred = self.inputs.get(name), _whole_reference(self.inputs.get(name))
         needed = name in (self.schema.get("required") or ())
-        if schema.get("type") != "object" or schema.get("additionalProperties") or (given is not None and not referred):
+        label = schema.get("title") or name.replace("_", " ").capitalize()
+        if rows := Rows.of(f"in-{name}", f"{label}{' *' if needed else ''}", schema, None if referred else given):
+            self.rows[name] = rows
+            self.fields |= rows.fields(self.data if self.is_bound else None)
+        elif schema.get("type") != "object" or schema.get("additionalProperties") or (given is not None and not referred):
             field = _literal(name, schema, None if referred else given)
             field.label = f"{field.label}{' *' if needed else ''}"
             self.fields[f"in-{name}"] = field
-        if not self.offers and not referred and f"in-{name}" in self.fields:
+        if not self.offers and not referred and (rows or f"in-{name}" in self.fields):
             return
         adds = schema.get("type") == "array" and isinstance(given, list)
         choices = self._choices(schema.get("items", {}) if schema.get("type") == "array" else schema, "" if adds else referred)
-        label = f"{schema.get('title') or name.replace('_', ' ').capitalize()}{' *' if needed else ''} {'– add' if adds else 'from'}"
+        label = f"{label}{' *' if needed else ''} {'– add' if adds else 'from'}"
         self.fields[f"ref-{name}"] = forms.ChoiceField(choices=choices, required=False, label=label, initial="" if adds else referred)
 
     def _choices(self, wanted: Mapping[str, Any], chosen: str) -> list[Any]:
@@ -103,14 +109,14 @@ class NodeForm(KeepingForm):
         }  # fmt: skip
 
     @property
-    def input_fields(self) -> Sequence[tuple[Any, Any]]:
-        """For each input the field of its value and that of its reference; one of the two may be missing."""
-        pairs = [(f"in-{name}", f"ref-{name}") for name in self.known] + [("extra", "")]
-        return [
-            (self[value] if value in self.fields else None, self[ref] if ref in self.fields else None)
-            for value, ref in pairs
-            if {value, ref} & set(self.fields)
-        ]
+    def input_fields(self) -> Sequence[dict[str, Any]]:
+        """For each input its `rows`, or the field of its `value`, and that of its reference (`from`); one of the two may be missing."""
+        found: list[dict[str, Any]] = []
+        for name in self.known:
+            rows, value, ref = self.rows.get(name), f"in-{name}", f"ref-{name}"
+            shown = {"rows": rows and rows.bound(self), "label": rows and rows.label, "value": self[value] if value in self.fields else None}
+            found.append({**shown, "from": self[ref] if ref in self.fields else None})
+        return [*found, *([{"value": self["extra"]}] if "extra" in self.fields else [])]
 
     @property
     def running_fields(self) -> Sequence[Any]:
@@ -124,6 +130,12 @@ class NodeForm(KeepingForm):
     def moved(self) -> bool:
         """Whether a reference that was sent isn't what would be shown now: it was added to a list, or something was written instead of it."""
         return self.touched(*(name for name in self.fields if name.startswith("ref-")))
+
+    def clean(self) -> None:
+        for rows in self.rows.values():
+            for at, wrong in rows.wrong(self.cleaned_data):
+                if name := next((name for name in rows.names_of(at) if self.touched(name)), ""):
+                    self.add_error(name, wrong)
 
     def clean_id(self) -> str:
         """An id that was there before stays, even one that nothing can refer to."""
@@ -173,18 +185,25 @@ class NodeForm(KeepingForm):
     def _inputs(self) -> dict[str, Any]:
         inputs = dict(self.inputs)
         for name in self.known:
-            if self.touched(f"in-{name}", f"ref-{name}"):
+            if self._written(name) or self.touched(f"ref-{name}"):
                 put(inputs, name, self._input(name))
         if self.touched("extra"):
             inputs = {name: value for name, value in inputs.items() if name in self.known} | (self.cleaned_data["extra"] or {})
         return inputs
 
+    def _written(self, name: str) -> bool:
+        """Whether the value of an input was written, cell by cell or whole."""
+        return self.touched(*(self.rows[name].names if name in self.rows else [f"in-{name}"]))
+
+    def _value(self, name: str) -> Any:
+        return self.rows[name].value(self.cleaned_data) if name in self.rows else self.cleaned_data.get(f"in-{name}")
+
     def _input(self, name: str) -> Any:
         """The value written, or the reference chosen; a reference chosen beside a list is added to it, unless it is a list itself."""
         chosen = self.cleaned_data.get(f"ref-{name}")
-        value = self.cleaned_data.get(f"in-{name}") if self.touched(f"in-{name}") else self.inputs.get(name)
+        value = self._value(name) if self._written(name) else self.inputs.get(name)
         if not chosen or not self.touched(f"ref-{name}"):
-            return value if self.touched(f"in-{name}") else None
+            return value if self._written(name) else None
         is_list = offering.member(self.schema, name).get("type") == "array"
         if is_list and (isinstance(value, list) or not self._feeds_list(chosen)):
             kept = value if isinstance(value, list) else []

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.cluster]
 HOME, DATASETS = "/admin/flow/", "/admin/flow/datasets/"
 ORDERS = [{"order": number, "customer": f"customer {number % 7}", "total": number * 3 % 100} for number in range(1, 201)]
 WHERE = "row.total > 50"
+MEASURED = {"by-0-0": "customer", "measures-0-name": "orders", "measures-0-0": "count"}
 
 
 @pytest.fixture
@@ -61,9 +62,18 @@ def filled(page: Page, node: str, **values: str) -> None:
     page.click(f".fl-graph .rm-node[data-node={node}] text >> nth=0")
     expect(page.locator("#fl-inspector h2")).to_have_text(node)
     for name, value in values.items():
+        field = page.locator(f"#id_in-{name}")
+        if name == "measures-0-name":  # its row is saved when it is left
+            field.fill(value)
+            continue
         with page.expect_response(lambda answer: answer.url.endswith("/edit")):
-            page.fill(f"#id_in-{name}", value)
-            page.keyboard.press("Tab")
+            if field.evaluate("field => field.tagName") == "SELECT":
+                field.select_option(value)
+                page.locator("#fl-inspector h2").click()
+                page.locator("#id_label").focus()
+            else:
+                field.fill(value)
+                page.keyboard.press("Tab")
 
 
 def pulled(page: Page, start: str, end: str) -> None:
@@ -118,7 +128,7 @@ def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, 
     filled(page, "filter", where=WHERE)
     filled(page, "export", name="large.csv")
     filled(page, "export_2", name="customers.csv")
-    filled(page, "aggregate", by='["customer"]', measures='{"orders": {"function": "count", "column": ""}}')
+    filled(page, "aggregate", **MEASURED)
     expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
     page.click("text=Run…")
     page.select_option("#id_dataset", label="shop/shop orders")
@@ -223,8 +233,14 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     page.keyboard.press("n")
     added("aggregate", 5)
     opened("aggregate")
-    typed("by", '["customer"]')
-    typed("measures", '{"orders": {"function": "count", "column": ""}}')
+    typed("by-0-0", "customer")
+    reached(page, "#id_in-measures-0-name")
+    page.keyboard.type("orders")
+    reached(page, "#id_in-measures-0-0")
+    page.keyboard.type("count")
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
     to("aggregate")
     page.keyboard.press("n")
     added("table.export", 6)
@@ -284,7 +300,8 @@ def test_the_export_graph_without_javascript(open_as: Callable[..., Page], clust
     def given(node: str, **values: str) -> None:
         page.click(f"#fl-list th[scope=row] a:text-is('{node}')")
         for name, value in values.items():
-            page.fill(f"#id_in-{name}", value)
+            field = page.locator(f"#id_in-{name}")
+            field.select_option(value) if name == "measures-0-0" else field.fill(value)
         page.click("#fl-node button:text-is('Save')")
 
     for kind in ("dataset.read", "rows.filter", "table.export", "zip"):
@@ -295,7 +312,7 @@ def test_the_export_graph_without_javascript(open_as: Callable[..., Page], clust
     given("filter", where=WHERE)
     given("export", name="large.csv")
     given("export_2", name="customers.csv")
-    given("aggregate", by='["customer"]', measures='{"orders": {"function": "count", "column": ""}}')
+    given("aggregate", **MEASURED)
     page.locator("#fl-list select[name=start]").select_option("export_2")
     page.locator("#fl-list select[name=end]").select_option("zip")
     page.click("#fl-list button:text-is('Connect')")

@@ -12,13 +12,20 @@ from runs.flow.settings_form import SettingsForm
 
 SCHEMA = {
     "type": "object",
-    "$defs": {"Table": {"type": "object", "title": "Table", "properties": {"file": {"type": "string"}}}},
+    "$defs": {
+        "Table": {"type": "object", "title": "Table", "properties": {"file": {"type": "string"}}},
+        "Measure": {
+            "type": "object", "properties": {"function": {"type": "string", "enum": ["count", "sum"]}, "column": {"type": "string"}},
+            "required": ["function", "column"],
+        },
+    },
     "properties": {
         "text": {"type": "string"}, "message": {"type": "string", "maxLength": 10}, "count": {"type": "integer", "minimum": 3, "maximum": 5, "default": 4},
         "share": {"type": "number"}, "on": {"type": "boolean", "default": True},
         "word": {"enum": ["a", "b", 1, None], "default": "a"}, "table": {"$ref": "#/$defs/Table"},
         "items": {"type": "array", "items": {"$ref": "#/$defs/Table"}}, "any": {}, "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-        "map": {"type": "object", "additionalProperties": {"type": "string"}}, "two": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        "map": {"type": "object", "additionalProperties": {"type": "string"}}, "names": {"type": "array", "items": {"type": "string"}},
+        "measures": {"type": "object", "additionalProperties": {"$ref": "#/$defs/Measure"}}, "two": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
     },
     "required": ["text", "table"],
 }  # fmt: skip
@@ -26,7 +33,8 @@ VALUES = [
     None, "", " ", " x ", "0", "1", "true", "null", "[1]", '{"a": 1}', '"quoted"', "a\nb", "a\r\nb", "${{ before.outputs.value }}", "${{before.outputs.value}}",
     "x ${{ before.outputs.value }} y", "${{ nowhere.outputs.x }}", "${{ broken", 0, 1, 4, -1, 2.5, 1e300,
     12345678901234567890, True, False, [], [None], ["${{ before.outputs.value }}"],
-    {}, {"a": None}, {"a": "${{ run.inputs.day }}"}, "a", "b", "é•💥", "<b>&amp;",
+    ["a", "", " b "], ["a\nb"], {"m": {"function": "count", "column": ""}}, {" m ": {"function": "sum", "column": "x"}},
+    {"m": {"function": "other", "column": ""}}, {"": "x"}, {}, {"a": None}, {"a": "${{ run.inputs.day }}"}, "a", "b", "é•💥", "<b>&amp;",
 ]  # fmt: skip
 
 
@@ -133,5 +141,34 @@ def test_untouched_settings_are_as_they_were(more):
 def test_every_field_is_shown():
     """What the form has but the page doesn't show would be sent empty, and lost."""
     form = NodeForm(graph_with({"id": "it", "kind": "k"}), "it", KINDS)
-    shown = {field.name for pair in form.input_fields for field in pair if field} | {field.name for field in form.running_fields} | {"id", "label", "x", "y"}
+    fields = [field for each in form.input_fields for field in (each.get("value"), each.get("from"), *(cell for row in each.get("rows") or () for cell in row))]
+    shown = {field.name for field in fields if field} | {field.name for field in form.running_fields} | {"id", "label", "x", "y"}
     assert shown == set(form.fields)
+
+
+def written(node, **values):
+    definition = graph_with({"id": "it", "kind": "k", "data": {"inputs": node}})
+    form = NodeForm(definition, "it", KINDS, {**sent(NodeForm(definition, "it", KINDS)), **values})
+    return form, (form.node().get("data") or {}).get("inputs") if form.is_valid() else None
+
+
+def test_rows_are_written_cell_by_cell():
+    form, inputs = written({"names": ["a", "b"]}, **{"in-names-1-0": "", "in-names-2-0": "c", "in-names-3-0": "d"})
+    assert inputs == {"names": ["a", "c", "d"]}
+    assert [[cell.name for cell in row] for row in form.rows["names"].bound(form)] == [[f"in-names-{at}-0"] for at in range(4)]
+    kept = {"m": {"function": "count", "column": ""}}
+    new = {"in-measures-1-name": "most", "in-measures-1-0": "sum", "in-measures-1-1": "total"}
+    assert written({"measures": kept}, **new)[1] == {"measures": {**kept, "most": {"function": "sum", "column": "total"}}}
+    assert written({"measures": kept}, **{"in-measures-0-name": ""})[1] is None, "taken away"
+    assert written({"measures": kept}, **{"in-measures-0-name": "n"})[1] == {"measures": {"n": kept["m"]}}
+    assert written({}, **{"in-map-0-name": "x", "in-map-0-0": "${{ before.outputs.value }}"})[1] == {"map": {"x": "${{ before.outputs.value }}"}}
+
+
+@pytest.mark.parametrize(("values", "name", "said"), [
+    ({"in-measures-1-1": "total"}, "in-measures-1-1", "needs a name"), ({"in-measures-1-name": "m", "in-measures-1-0": "sum"}, "in-measures-1-name", "already"),
+    ({"in-measures-1-name": "x"}, "in-measures-1-name", "Choose the function"),
+    ({"in-measures-1-name": "x", "in-measures-1-0": "no"}, "in-measures-1-0", "valid"),
+])  # fmt: skip
+def test_a_row_that_is_not_whole_is_told_so(values, name, said):
+    form, _ = written({"measures": {"m": {"function": "count", "column": ""}}}, **values)
+    assert said in form.errors[name][0]

@@ -115,14 +115,19 @@
     if (!form) return;
     if (/^(name-|unites)/.test(event.target.name)) form.dataset.show = "1";
     dirty = true;
-    if (byKeys !== event.target) sent(form);
+    const row = event.target.closest(".fl-rows-of .fl-input");
+    if (row) row.dataset.changed = "1"; else if (byKeys !== event.target) sent(form);
   });
   flow.addEventListener("pointerdown", () => { byKeys = null; });
   flow.addEventListener("keydown", (event) => {  // arrows walk through a list; what stands there at last counts
     if (!event.target.matches?.("select") || !event.target.closest(SAVED)) return;
     if (event.key === "Enter" && byKeys) { event.preventDefault(); sent(event.target.form); } else if (event.key !== "Tab") byKeys = event.target;
   });
-  flow.addEventListener("focusout", (event) => { if (byKeys === event.target && dirty) sent(byKeys.form); });
+  flow.addEventListener("focusout", (event) => {
+    const row = event.target.closest(".fl-rows-of .fl-input");  // a row is saved when it is left: before, it isn't whole
+    if (row?.dataset.changed && !row.contains(event.relatedTarget)) { delete row.dataset.changed; row.closest("form").dataset.show = "1"; sent(row.closest("form")); }
+    else if (byKeys === event.target && dirty && !row) sent(byKeys.form);
+  });
   $("fl-json")?.form.addEventListener("submit", () => { dirty = false; });
   document.addEventListener("click", (event) => {  // a link waits for what is being saved
     const link = event.target.closest("a[href]");
