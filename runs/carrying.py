@@ -16,6 +16,7 @@ from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from graphs import errors
@@ -44,7 +45,7 @@ def carry_on(seconds: float = SLICE_SECONDS) -> bool:
     """Take up operations for so many seconds; whether some are left."""
     until = monotonic() + seconds
     while monotonic() < until:
-        operation = _take(BulkOperation.objects.filter(Q(lease_expires_at=None) | Q(lease_expires_at__lt=timezone.now()), status__in=TO_DO).order_by("id"))
+        operation = _take(BulkOperation.objects.filter(Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now()), status__in=TO_DO).order_by("id"))
         if operation is None:
             return False
         work(operation, until)
@@ -61,14 +62,14 @@ def carry_out(operation: BulkOperation, seconds: float = INLINE_SECONDS) -> Bulk
 
 def waiting() -> bool:
     """Whether an operation waits for somebody to take it up."""
-    return BulkOperation.objects.filter(Q(lease_expires_at=None) | Q(lease_expires_at__lt=timezone.now()), status__in=TO_DO).exists()
+    return BulkOperation.objects.filter(Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now()), status__in=TO_DO).exists()
 
 
 def _take(operations: QuerySet[BulkOperation]) -> BulkOperation | None:
     for operation in operations[:5]:
         token = uuid.uuid4().hex
         mine = BulkOperation.objects.filter(pk=operation.pk, token=operation.token, status__in=TO_DO)
-        if mine.update(status=BulkOperation.Status.RUNNING, token=token, lease_expires_at=timezone.now() + LEASE):
+        if mine.update(status=BulkOperation.Status.RUNNING, token=token, lease_expires_at=sql.clock() + LEASE):
             operation.refresh_from_db()
             return operation
     return None
@@ -177,7 +178,7 @@ def _export(operation: BulkOperation, caller: Caller) -> None:
 def _hold(operation: BulkOperation, **values: Any) -> None:
     """Renew the lease and note these values. Raises _Lost when somebody else holds the operation."""
     mine = BulkOperation.objects.filter(pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING)
-    if not mine.update(lease_expires_at=timezone.now() + LEASE, **values):
+    if not mine.update(lease_expires_at=sql.clock() + LEASE, **values):
         raise _Lost
     operation.cursor = values.get("cursor", operation.cursor)
 

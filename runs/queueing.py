@@ -62,14 +62,13 @@ def prune() -> None:
 
 
 class WakingBroker(ORM):
-    """django-q2's ORM broker, woken by NOTIFY on PostgreSQL and by SQLite's data version instead of a poll."""
+    """django-q2's ORM broker, woken by NOTIFY on PostgreSQL and by SQLite's data version instead of a poll; its times are the database's."""
 
     _waiter: "_Listener | _DataVersion | None" = None
 
     def enqueue(self, task: str) -> int | None:
         """Store the hint and, on PostgreSQL, notify: in one statement, which does nothing while enough hints wait."""
-        now = timezone.now()
-        found = sql.run(_enqueue_statement(), [self.list_key or Conf.CLUSTER_NAME, task, sql.stamp(now), sql.stamp(now), HINTS_WAITING])
+        found = sql.run(_enqueue_statement(), [self.list_key or Conf.CLUSTER_NAME, task, HINTS_WAITING])
         return found[0][0] if found else None
 
     def dequeue(self) -> list[tuple[int, Any]]:
@@ -83,24 +82,24 @@ class WakingBroker(ORM):
 
     def _take(self) -> list[tuple[int, Any]]:
         close_old_connections()
-        rows = sql.run(_take_statement(), [sql.stamp(self.timeout(None)), self.list_key, sql.stamp(timezone.now())])
+        rows = sql.run(_take_statement(), [Conf.RETRY, self.list_key])
         return [(row[0], row[1]) for row in rows]
 
 
 @cache
 def _enqueue_statement() -> str:
-    kinds = "%s::text, %s::text, %s::timestamptz" if sql.postgres() else "%s, %s, %s"
+    kinds = "%s::text, %s::text" if sql.postgres() else "%s, %s"
     insert = f"""
-        INSERT INTO django_q_ormq (key, payload, lock) SELECT {kinds}
-        WHERE (SELECT count(*) FROM (SELECT 1 FROM django_q_ormq WHERE lock <= %s LIMIT 10) waiting) < %s RETURNING id
+        INSERT INTO django_q_ormq (key, payload, lock) SELECT {kinds}, {sql.now()}
+        WHERE (SELECT count(*) FROM (SELECT 1 FROM django_q_ormq WHERE lock <= {sql.now()} LIMIT 10) waiting) < %s RETURNING id
     """
     return f"WITH made AS ({insert}) SELECT id, pg_notify('{CHANNEL}', '')::text FROM made" if sql.postgres() else insert
 
 
 @cache
 def _take_statement() -> str:
-    first = f"SELECT id FROM django_q_ormq WHERE key = %s AND lock <= %s ORDER BY id LIMIT 1{sql.lock('UPDATE', skip=True)}"
-    return f"UPDATE django_q_ormq SET lock = %s WHERE id = ({first}) RETURNING id, payload"
+    first = f"SELECT id FROM django_q_ormq WHERE key = %s AND lock <= {sql.now()} ORDER BY id LIMIT 1{sql.lock('UPDATE', skip=True)}"
+    return f"UPDATE django_q_ormq SET lock = {sql.later('%s')} WHERE id = ({first}) RETURNING id, payload"
 
 
 class _Listener:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
-from django.utils import timezone
 
 from runs import ledger, sql, storing
 from runs.failpoints import failpoint
@@ -128,6 +127,6 @@ def register(name: str, host: str, workers: int) -> None:
     """Note a starting cluster."""
     from runs.models import Cluster
 
-    now = timezone.now()
+    now = sql.clock()
     values = {"host": host, "pid": os.getpid(), "workers": workers, "started_at": now, "seen_at": now, "stopping": False}
     Cluster.objects.update_or_create(name=name, defaults=values)

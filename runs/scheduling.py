@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
-from django.utils import timezone
 
 from graphs import cron, errors
 from graphs.models import CronTrigger, Graph
+from runs import sql
 from runs.models import LogLine, Run
 from runs.starting import RunOptions, start_run
 
@@ -22,7 +22,7 @@ PAUSE = timedelta(hours=1)  # before a trigger that broke is looked at again
 
 def fire_due(now: datetime | None = None) -> int:
     """Start the graphs whose time has come; how many runs that made."""
-    now = now or timezone.now()
+    now = now or sql.clock()
     due = CronTrigger.objects.filter(enabled=True, next_at__lte=now).order_by("next_at").select_related("graph__namespace", "graph__current")
     return sum(_alone(trigger, now) for trigger in due[:BATCH])
 

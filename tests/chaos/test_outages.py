@@ -9,19 +9,27 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
 from time import monotonic, sleep
 
 import psycopg
 import pytest
 from django.db import connection
+from django.db.models import F
+from django.utils import timezone
 
-from runs.models import Run, State
+from graphs import publishing
+from graphs.models import Namespace
+from graphs.nodes.base import registry
+from runs.models import Cluster, Run, State
 from runs.starting import start_run
 from tests import postgres
 from tests.chaos.installation import Installation
-from tests.clusters import ROOT, environment, supervised, until
+from tests.clusters import FAST, ROOT, environment, supervised, until
 from tests.conftest import definition
 from tests.invariants import assert_books_agree
 
@@ -114,6 +122,67 @@ def test_postgresql_crashes_again_and_again(tmp_path, lane, request, record_prop
             backs.append(monotonic() - began)
         place.check()
         record_property("report", f"PostgreSQL crashed {len(backs)} times: {place.asked} runs, none lost or doubled; back at most {max(backs):.1f} s after it")
+
+
+@contextmanager
+def small_disk(megabytes):
+    """A file system of its own; only root may have one made."""
+    folder = Path(tempfile.mkdtemp(prefix="statemanager-disk-"))
+    folder.chmod(0o755)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", folder], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("a full disk (this user may not mount one)")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+        folder.rmdir()
+
+
+def test_the_disk_of_postgresql_is_full(tmp_path, lane):
+    """F19: requests get an answer that says so, and the work goes on when there is room again."""
+    if lane != "postgresql":
+        return
+    with small_disk(400) as disk, site(tmp_path, parent=disk, settings=("max_wal_size=64MB", "min_wal_size=32MB", "wal_recycle=off")) as place:
+        place.ask(6)
+        filler = disk / "filler"
+        with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):  # noqa: PT012
+            while True:
+                file.write(b"x" * 2**20)
+                file.flush()
+        codes = {place.installation.code(f"/graphs/{place.graph}/run", {"inputs": {"text": "x" * 400_000}}) for _ in range(60)}
+        assert codes <= {200, 201, 202, 503, 507}, codes
+        assert codes & {503, 507}, "the disk never was full"
+        filler.unlink()
+        place.server.revive()
+        place.asked = place.read("SELECT count(*) FROM runs_run")[0][0]
+        place.ask(6)
+        place.check()
+
+
+def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, lane):
+    """F20: leases, wake-ups, pulses and schedules go by the database's clock; what a host believes changes nothing."""
+    if lane != "postgresql":
+        return
+    registry.store()
+    run = start_run(publishing.publish(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH))
+    with supervised(workers=1, CLOCK_SKEW="3600"), supervised(workers=1, CLOCK_SKEW="-3600"):
+        graph = run.graph
+        until(lambda: Cluster.objects.count() == 2)
+        until(lambda: Cluster.objects.filter(seen_at__gt=F("started_at")).count() == 2)
+        now = timezone.now()
+        assert all(abs(each.started_at - now) < timedelta(minutes=2) for each in Cluster.objects.all())
+        runs, holders = [run, *(start_run(graph) for _ in range(20))], set()
+        held = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
+        until(lambda: holders.update(held.all()) or not Run.objects.filter(pending_count__gt=0).exists(), 60)
+        idle_until = monotonic() + 3 * float(FAST["PULSE_SECONDS"]) + 2  # longer than a cluster may be silent
+        until(lambda: monotonic() > idle_until, 60)
+        restarts = list(Cluster.objects.values_list("restarts", flat=True))
+    assert restarts == [0, 0]
+    assert {(each.status, each.error_message) for each in Run.objects.filter(pk__in=[run.pk for run in runs])} == {("completed", "")}
+    states = State.objects.filter(run__in=runs)
+    assert set(states.values_list("lost", flat=True)) == {0}, "no lease was taken for over"
+    assert len({worker.rpartition(":")[0] for worker in holders}) == 2, "both had their part"
 
 
 def test_connections_are_cut_all_the_time(tmp_path, lane):
