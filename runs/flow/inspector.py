@@ -114,7 +114,12 @@ class NodeForm(KeepingForm):
         found: list[dict[str, Any]] = []
         for name in self.known:
             rows, value, ref = self.rows.get(name), f"in-{name}", f"ref-{name}"
-            shown = {"rows": rows and rows.bound(self), "label": rows and rows.label, "value": self[value] if value in self.fields else None}
+            shown = {
+                "rows": rows and rows.bound(self),
+                "label": rows and rows.label,
+                "list": rows and rows.plain and not rows.keyed,
+                "value": self[value] if value in self.fields else None,
+            }
             found.append({**shown, "from": self[ref] if ref in self.fields else None})
         return [*found, *([{"value": self["extra"]}] if "extra" in self.fields else [])]
 

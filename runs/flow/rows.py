@@ -120,4 +120,5 @@ def _fits(text: Any, schema: Mapping[str, Any]) -> bool:
 def _field(schema: Mapping[str, Any], value: str) -> forms.Field:
     if schema.get("enum"):
         return forms.ChoiceField(choices=[("", "–"), *((each, each) for each in schema["enum"])], required=False, label=schema["title"], initial=value)
-    return forms.CharField(max_length=LONGEST, required=False, strip=False, label=schema["title"], initial=value)
+    widget = forms.TextInput(attrs={"class": "fl-long", "spellcheck": "false"} if schema.get("format") == "cel" else {})
+    return forms.CharField(max_length=LONGEST, required=False, strip=False, label=schema["title"], initial=value, widget=widget)
