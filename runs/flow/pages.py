@@ -94,7 +94,7 @@ def _changed(request: HttpRequest, graph: Graph, applied: drafting.Applied) -> H
         same = not NodeForm(flow.definition, node, flow.kinds, asked).moved
     parts = ("bar", flow.drawn, *(() if same else ("inspector",)))
     answer = render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True, "said": made.said})
-    answer["HX-Trigger"] = json.dumps({"flow-changed": {"node": node}})
+    answer["HX-Trigger"] = json.dumps({"flow-changed": {"node": node, "alone": applied.alone}})
     answer["HX-Replace-Url"] = address
     return answer
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from graphs import drafting, editing
+from graphs.access import SYSTEM
+from graphs.models import Graph
 from runs.models import Run
 from tests.clusters import supervised
 
@@ -483,3 +486,22 @@ def test_a_reader_looks_and_is_offered_nothing_else(open_as: Callable[..., Page]
     wide = reader.locator("#fl-canvas").bounding_box()
     assert wide
     assert wide["width"] > 500
+
+
+def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    begun(page, "both")
+    page.click(".fl-kind:has(strong:text-is('delay'))")
+    drawn(page, 1)
+    graph, held = Graph.objects.get(name="both"), []
+    page.route("**/edit", lambda route: held.append(route), times=1)
+    page.fill("#id_label", "mine")
+    page.keyboard.press("Tab")
+    page.fill("#id_in-seconds", "3")
+    page.keyboard.press("Tab")
+    base = drafting.draft_of(graph).base
+    drafting.apply(graph, base, lambda was: editing.change(was, "delay", {**editing.node_of(was, "delay"), "data": {"timeout": 60}}), SYSTEM)
+    with page.expect_response(lambda answer: answer.url.endswith("/edit") and "in-seconds=3" in (answer.request.post_data or "")):
+        held[0].continue_()
+    node = drafting.draft_of(graph).definition["nodes"][0]
+    assert node == {"id": "delay", "kind": "delay", "label": "mine", "data": {"timeout": 60, "inputs": {"seconds": 3}}}

@@ -17,7 +17,8 @@
   }
   flow.classList.add("fl-scripted");
 
-  // --- talking to the server: one request after the other, each with the newest revision, so that nothing that was done quickly is lost --------------
+  // --- talking to the server: one request after the other, each with the newest revision, so that nothing that was done quickly is lost; but a form
+  // that was filled in before somebody else's change came stays a change of what it showed ---------------------------------------------------------
   const queue = [];
   const where = (name) => $("fl-where")?.querySelector(`[name="${name}"]`).value ?? "";
   const ask = (verb, path, values, focus) => { queue.push({ verb, path, values, focus }); next(); };
@@ -25,8 +26,8 @@
     if (busy || !queue.length) return;
     busy = true;
     doing = queue.shift();
-    const { verb, path, values, focus } = doing;
-    const all = values && { csrfmiddlewaretoken: $("fl-tools").elements.csrfmiddlewaretoken.value, view, node: where("node"), ...values, revision: where("revision") };
+    const { verb, path, values, focus } = doing, revision = doing.revision ?? where("revision");
+    const all = values && { csrfmiddlewaretoken: $("fl-tools").elements.csrfmiddlewaretoken.value, view, node: where("node"), ...values, revision };
     let answer = null;
     const shown = values ? path : `${path}${path.includes("?") ? "&" : "?"}shown=${where("revision")}`;
     const noted = (event) => { if (event.detail.elt === flow) answer = event.detail; };
@@ -35,6 +36,8 @@
     document.removeEventListener("htmx:afterRequest", noted);
     busy = false;
     doing = null;
+    const alone = JSON.parse(answer?.xhr?.getResponseHeader("HX-Trigger") ?? "{}")["flow-changed"]?.alone;
+    if (!alone && where("revision") !== revision) queue.forEach((each) => { each.revision ??= revision; });
     if (answer?.successful) answered(verb, path, answer, focus); else { queue.length = 0; leaving = ""; }
     next();
   };
