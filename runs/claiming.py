@@ -1,8 +1,8 @@
 """Taking ready states: one statement that raises the fence and sets the lease by the database's clock.
 
-A worker of ours asks for groups of node kinds, each with its own limit, so that it takes only what it can start. States that lost a lease
-are *suspects*: they are taken alone, so that a node which kills its process takes no other state with it. An external worker asks for the
-nodes of its namespace and a number.
+A worker of ours asks for groups of node kinds, each with its own limit, so that it takes only what it can start. States that lost a worker
+are *suspects*: one of them may have killed it. Those that lost one are run among themselves; those that lost two each alone, so that a node which
+kills its process takes no other state to the end with it. An external worker asks for the nodes of its namespace and a number.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +16,7 @@ from runs.work import Claimed, RunFacts
 
 Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
 
+FRESH, ONCE, OFTEN, SUSPECT = "lost = 0", "lost = 1", "lost > 1", "lost > 0"
 _READY = "status = 'CREATED' AND worker_namespace_id {whose} AND NOT held AND due_at IS NOT NULL AND due_at <= {now}"
 OURS, THEIRS = "IS NULL", "= %s"
 _CLAIM = """
@@ -29,14 +30,14 @@ _START = """
 """
 
 
-def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "FactsCache", suspects: bool = False) -> list[Claimed]:
-    """Up to each group's limit of ready states, oldest first, now held by `worker` for `lease_seconds`."""
+def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "FactsCache", which: str = FRESH) -> list[Claimed]:
+    """Up to each group's limit of ready states, oldest first, now held by `worker` for `lease_seconds`. `which` are fresh, or suspects."""
     groups = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0]
     if not groups:
         return []
-    statement = _statement(tuple((len(kinds), limit) for kinds, limit in groups), suspects)
+    statement = _statement(tuple((len(kinds), limit) for kinds, limit in groups), which)
     params = [*(kind for kinds, _ in groups for kind in kinds), worker, lease_seconds]
-    if not sql.postgres() and not work_is_ready([kind for kinds, _ in groups for kind in kinds], suspects):
+    if not sql.postgres() and not work_is_ready([kind for kinds, _ in groups for kind in kinds], which):
         return []  # looking takes no lock, and SQLite has only one
     return _take(statement, params, facts)
 
@@ -46,12 +47,12 @@ def _start(which: str) -> str:
 
 
 @cache
-def _statement(groups: tuple[tuple[int, int], ...], suspects: bool) -> str:
+def _statement(groups: tuple[tuple[int, int], ...], which: str) -> str:
     """For groups of (kinds, limit). Each kind is looked up by itself, so that many ready states of one kind don't hide the others.
 
     The limits are part of the text: a prepared plan for an unknown limit would sort all that is ready.
     """
-    ready = f"{_READY.format(whose=OURS, now=sql.now())} AND {'lost > 0' if suspects else 'lost = 0'}"
+    ready = f"{_READY.format(whose=OURS, now=sql.now())} AND {which}"
     named = ", ".join(f"g{at} AS ({_oldest(ready, kinds, limit, str(limit))})" for at, (kinds, limit) in enumerate(groups))
     return _taking(named, " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups))))
 
@@ -106,10 +107,9 @@ def claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
     return Claimed(sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost, sql.loads(answer))
 
 
-def work_is_ready(kinds: Iterable[str], suspects: bool | None = None) -> bool:
-    """Whether a state of one of these nodes could be claimed now; of suspects, of the others, or of both."""
-    lost = {None: "", True: " AND lost > 0", False: " AND lost = 0"}[suspects]
-    statement = f"SELECT 1 FROM runs_state WHERE {_READY.format(whose=OURS, now=sql.now())}{lost} AND {sql.among('node', 'text')} LIMIT 1"
+def work_is_ready(kinds: Iterable[str], which: str = "true") -> bool:
+    """Whether a state of one of these nodes could be claimed now, fresh or suspect."""
+    statement = f"SELECT 1 FROM runs_state WHERE {_READY.format(whose=OURS, now=sql.now())} AND {which} AND {sql.among('node', 'text')} LIMIT 1"
     return bool(sql.run(statement, [sql.choices(kinds)]))
 
 

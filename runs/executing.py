@@ -31,6 +31,7 @@ FAST_SECONDS = 0.002
 BUSY_SECONDS = 15.0  # so long a drain may go on claiming beside a slow node
 FLUSH_SECONDS = 0.4
 SUSPECTS_SECONDS = 1.0
+SLOW_SECONDS = 2.0
 
 
 class Executor:
@@ -57,16 +58,16 @@ class Executor:
         """
         began, recorded = monotonic(), 0
         self._calmly(self.reporter.alive)
-        if monotonic() - self._suspected > SUSPECTS_SECONDS:
+        if self._suspects_due():
             self._calmly(sql.replan)
             recorded += self._suspects()
         batch: list[Claimed] = []
         while True:
-            more = monotonic() - began < (max(budget, BUSY_SECONDS) if self.lanes else budget) and not self.reporter.stopping
+            more = monotonic() - began < (max(budget, BUSY_SECONDS) if self.lanes else budget) and not self.reporter.stopping and not self._suspects_wait()
             if not batch and more:
                 batch = self._calmly(self._claim) or []
             if not batch and not self.lanes:
-                return recorded + (self._suspects() if more else 0)
+                return recorded + (self._suspects() if more or self._suspects_due() else 0)
             outcomes = self._run(batch)
             lease = Lease(self.name, settings.LEASE_SECONDS, self._chooser()) if more else None
             done = self._record(outcomes, lease)
@@ -85,10 +86,26 @@ class Executor:
             connection.close()
             return None
 
+    def _suspects_due(self) -> bool:
+        return monotonic() - self._suspected > SUSPECTS_SECONDS
+
+    def _suspects_wait(self) -> bool:
+        """Whether suspects are ready: then nothing else is begun until the lanes are empty and they had their turn; no slow node is waited for."""
+        if not self.lanes or not self._suspects_due() or any(lane.current and monotonic() - lane.began > SLOW_SECONDS for lane in self.lanes):
+            return False
+        waiting = bool(self._calmly(claiming.work_is_ready, registry, claiming.SUSPECT))
+        if not waiting:
+            self._suspected = monotonic()
+        return waiting
+
     def _suspects(self) -> int:
-        """States that lost their lease before run each alone, so that none can take another down with it; as many as a moment has room for."""
-        take = partial(claiming.claim, self.name, [(list(registry), 1)], settings.LEASE_SECONDS, self.facts, suspects=True)
+        """States that lost their worker before run with nothing else beside them; as many as a moment has room for."""
+        claim = partial(claiming.claim, self.name, lease_seconds=settings.LEASE_SECONDS, facts=self.facts)
         until, recorded = monotonic() + SUSPECTS_SECONDS, 0
+
+        def take() -> list[Claimed]:
+            return claim(self._groups(), which=claiming.ONCE) or claim([(list(registry), 1)], which=claiming.OFTEN)
+
         while batch := self._calmly(take) or []:
             while batch or self.lanes:
                 recorded += len(self._record(self._run(batch), None).accepted)
@@ -140,19 +157,22 @@ class Executor:
         return self.books.get(runs.pop()) if len(runs) == 1 else None
 
     def _claim(self) -> list[Claimed]:
+        states = claiming.claim(self.name, self._groups(), settings.LEASE_SECONDS, self.facts)
+        if states:
+            failpoint("after-claim-commit")
+        if len(states) >= MAX_SLICE:
+            self._calmly(queueing.hint)
+        return states
+
+    def _groups(self) -> list[claiming.Group]:
+        """What this worker can start now: one of a node that is slow or that it hasn't seen, more of one that has been fast, all waiting that fit."""
         fast = [kind for kind in registry if not registry[kind].waits and self.speed.get(kind, 1) < FAST_SECONDS]
         waiting = [kind for kind, node in registry.items() if node.waits]
         other = [kind for kind in registry if kind not in fast and kind not in waiting]
         running = [current[0] for lane in self.lanes if (current := lane.current)]
         busy_waiting = sum(1 for state in running if registry[state.node.kind].waits)
         computing = len(self.lanes) - busy_waiting
-        groups = [(fast, 0 if computing else MAX_SLICE), (other, 0 if computing else 1), (waiting, settings.NODE_THREADS - busy_waiting)]
-        states = claiming.claim(self.name, groups, settings.LEASE_SECONDS, self.facts)
-        if states:
-            failpoint("after-claim-commit")
-        if len(states) >= MAX_SLICE:
-            self._calmly(queueing.hint)
-        return states
+        return [(fast, 0 if computing else MAX_SLICE), (other, 0 if computing else 1), (waiting, settings.NODE_THREADS - busy_waiting)]
 
     def _chooser(self) -> Callable[[NewState], bool]:
         """Which successors this worker takes at once: what fits into the next slice, and of slow nodes only the first."""

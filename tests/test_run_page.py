@@ -423,9 +423,9 @@ def test_a_double_click_reruns_once(admin_client, failed):
 def test_the_timeline_tells_the_attempts_that_lost_their_worker(admin_client, publish):
     run = start_run(publish("a"))
     for lost in range(2):
-        claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache(), suspects=lost > 0)
+        claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache(), which=f"lost = {lost}")
         rescuing.rescue_expired()
-    assert len(claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), suspects=True)) == 1
+    assert len(claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), which=claiming.SUSPECT)) == 1
     page = text(admin_client.get(page_of(run, "timeline")))
     assert page.count('class="rm-ran rm-lost"') == 2
     assert page.count("a: attempt 2 lost its worker") == 1, "its own bar"

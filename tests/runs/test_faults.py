@@ -33,7 +33,7 @@ def test_late_report_changes_nothing(publish):
     run = start_run(publish("a>b"))
     [first] = claimed(seconds=-1)
     assert rescuing.rescue_expired() == 1
-    [second] = claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), suspects=True)
+    [second] = claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), which=claiming.SUSPECT)
     assert (second.attempt, second.lost) == (2, 1)
     assert not finishing.finish([done(first)]).accepted
     assert not reporting.report([(first, [(timezone.now(), "info", "late")], 0.5)], 30)
@@ -58,7 +58,7 @@ def test_slice_with_one_late_outcome_records_the_others(publish):
 def test_third_lost_lease_times_out(publish):
     run = start_run(publish("a"))
     for lost in range(3):
-        assert len(claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache(), suspects=lost > 0)) == 1
+        assert len(claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache(), which=f"lost = {lost}")) == 1
         rescuing.rescue_expired()
     run.refresh_from_db()
     assert (run.status, by_node(run)) == ("failed", {"a": ["TIMEDOUT"]})
@@ -85,6 +85,24 @@ def test_only_what_the_dead_of_a_cluster_held_is_taken_back_before_its_lease(pub
     assert {(each.worker, each.status, each.lost) for each in State.objects.filter(status="CREATED")} == {("", "CREATED", 1)}
     assert sorted(State.objects.filter(status="QUEUED").values_list("worker", flat=True)) == ["host:11:10", "host:1:11", "host:1:110", "host_1:10"]
     assert rescuing.release_workers("host:1") == 2
+
+
+def test_suspects_run_among_themselves_and_after_a_second_loss_alone(publish, executor, monkeypatch):
+    graph, taken, claim = publish("a", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 0}}), [], claiming.claim
+    states = [start_run(graph).states.get().pk for _ in range(6)]
+    State.objects.filter(pk__in=states[:3]).update(lost=1)
+    State.objects.filter(pk__in=states[3:5]).update(lost=2)
+
+    def noted(*args, **options):
+        found = claim(*args, **options)
+        taken.extend([sorted(state.lost for state in found)] if found else [])
+        return found
+
+    monkeypatch.setattr(claiming, "claim", noted)
+    while executor.drain():
+        pass
+    assert sorted(taken) == [[0], [1, 1, 1], [2], [2]]
+    assert set(State.objects.values_list("status", flat=True)) == {"SUCCESS"}
 
 
 def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch):
@@ -243,7 +261,7 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
     lost = [state for _ in range(number // 100) for state in claimed(["test.work"], -1)]
     assert len(lost) == number
     assert rescuing.rescue_expired() == number
-    again = [state for _ in range(number // 100) for state in claiming.claim("w2", [(["test.work"], 100)], 600, claiming.FactsCache(), suspects=True)]
+    again = [state for _ in range(number // 100) for state in claiming.claim("w2", [(["test.work"], 100)], 600, claiming.FactsCache(), which=claiming.SUSPECT)]
     assert {state.attempt for state in again} == {2}
     kinds = ["done", "error", "prune", "again", "wait", "release", "lost"]
     accepted = 0

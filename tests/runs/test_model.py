@@ -81,7 +81,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
     @rule(suspects=st.booleans())
     def claim(self, suspects: bool) -> None:
         """Take all that is ready (which of several equally old ones comes first is chance, and chance can't be replayed)."""
-        self.took(claiming.claim("model", [(["noop"], 1000)], 30, self.facts, suspects))
+        self.took(claiming.claim("model", [(["noop"], 1000)], 30, self.facts, claiming.SUSPECT if suspects else claiming.FRESH))
         left = [key for key, word in self.model.states.items() if word == "CREATED" and (self.model.lost.get(key, 0) > 0) == suspects]
         assert not left or self.model.held, left
 
