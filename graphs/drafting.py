@@ -137,7 +137,8 @@ def _together(graph: Graph, made: editing.Edit, was: dict[str, Any], now: Draft,
     if (fought or conflicts) and choose not in ("mine", "theirs"):
         raise Conflicting(now, [*fought, *conflicts])
     node = next((new for old, new in theirs if old == made.node and new in merging.ids(merged)), made.node)
-    return editing.Edit(merged, f"{made.said} (merged)", node, renamed=made.renamed)
+    renamed = (dict(theirs).get(made.renamed[0], made.renamed[0]), made.renamed[1]) if made.renamed else None
+    return editing.Edit(merged, f"{made.said} (merged)", node, renamed=renamed)
 
 
 def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
@@ -174,6 +175,7 @@ def replace(graph: Graph, base: Base, edit: editing.Edit, caller: Caller) -> Dra
 
 
 def record(graph: Graph, now: Draft, made: editing.Edit, caller: Caller, back_to: int | None = None, redo: bool = False) -> Draft:
+    """Store a change of the locked draft; one that changes nothing is none."""
     if merging.same(made.definition, now.definition):
         return now
     now = caught_up(graph, now)
@@ -198,6 +200,7 @@ def caught_up(graph: Graph, now: Draft) -> Draft:
 
 
 def follows(draft: Draft) -> bool:
+    """Whether the draft was published and another version came after it: then the draft is that version."""
     return draft.change is not None and draft.change.published is not None and draft.change.published != draft.base.version
 
 
