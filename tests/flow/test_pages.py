@@ -808,6 +808,34 @@ def test_datasets_are_uploaded_looked_into_and_deleted(staff, namespace):
     assert not Dataset.objects.exists()
 
 
+def test_datasets_and_files_are_for_their_namespace_only(staff, publish, namespace, drain):
+    from graphs import datasets
+
+    dataset = datasets.load(namespace, "d", [datasets.Source("t.csv", io.BytesIO(b"a\n1\n"))])
+    run = start_run(publish("read>out", kinds={"read": "dataset.read", "out": "table.export"}, inputs={
+        "read": {"table": "t"}, "out": {"table": "${{ read.outputs.table }}", "name": "t.csv"},
+    }), dataset=dataset)  # fmt: skip
+    drain()
+    user, beta = User.objects.create_user("stranger", is_staff=True), Namespace.objects.create(name="beta")
+    NamespaceMembership.objects.create(namespace=beta, user=user, role="manager")
+    client = Client()
+    client.force_login(user)
+    home, file = f"{HOME}datasets/", f"/admin/run-manager/run/{run.pk}/files/{run.artifacts.get().pk}/"
+    for path in (f"{home}{dataset.pk}/", file, f"{file}?entry=t.csv"):
+        assert (client.get(path).status_code, staff.get(path).status_code) == (404, 200), path
+    assert client.post(f"{home}{dataset.pk}/delete").status_code == 404
+    assert "shop" not in client.get(home).content.decode()
+    assert client.post(home, {"namespace": namespace.pk, "name": "x", "upload": SimpleUploadedFile("x.csv", b"a\n1\n")}).status_code == 422
+    assert Dataset.objects.get() == dataset
+    NamespaceMembership.objects.create(namespace=namespace, user=user, role="viewer")
+    assert client.get(f"/admin/run-manager/run/{run.pk}/").status_code == 200
+    for path in (f"{home}{dataset.pk}/", file):
+        assert client.get(path).status_code in (403, 404), "contents are for who may see payloads"
+    refused = client.post(f"{home}{dataset.pk}/delete", follow=True)
+    assert refused.status_code in (403, 404) or 'class="error"' in refused.content.decode()
+    assert Dataset.objects.get() == dataset
+
+
 def test_files_of_runs_are_looked_into(staff, publish, namespace, drain):
     from graphs import datasets
 
