@@ -37,14 +37,15 @@ def _lost(state: Claimed) -> Outcome:
     return Outcome(state, "lost", error=f"worker lost: attempt {state.attempt} never reported back" if gone else "")
 
 
-def end_leases_of_dead(cluster: str, living: Callable[[], Iterable[int]]) -> None:
+def end_leases_of_dead(cluster: str, living: Callable[[], Iterable[int] | None]) -> None:
     """End the leases of a cluster's processes that are none of the `living` (process ids) any more, so that they are rescued now.
 
-    Who lives is asked after who holds: a process that was born meanwhile isn't taken for dead.
+    Who lives is asked after who holds: a process that was born meanwhile isn't taken for dead. None means that nobody knows.
     """
     condition, params = _held_by(cluster)
     holders = {row[0] for row in sql.run(f"SELECT DISTINCT s.worker FROM runs_state s WHERE {condition}", params)}
-    if holders and (dead := holders - {worker_name(cluster, pid) for pid in living()}):
+    pids = living() if holders else None
+    if pids is not None and (dead := holders - {worker_name(cluster, pid) for pid in pids}):
         theirs = f"SELECT s.id FROM runs_state s WHERE {condition} AND {sql.among('s.worker', 'text')} ORDER BY s.id{sql.lock('UPDATE', skip=True)}"
         sql.send(f"UPDATE runs_state SET lease_expires_at = {sql.later('-1')} WHERE id IN ({theirs})", [*params, sql.choices(dead)])
 

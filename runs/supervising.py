@@ -110,15 +110,18 @@ class Supervisor:
 
     def _look(self) -> None:
         """When a process of the cluster went: sweep and pulse at once."""
-        members = frozenset(self._living())
+        members = frozenset(self._living() or ())
         if gone := self._members - members:
             log.warning("processes of cluster %s went: %s", self.name, sorted(gone))
             self._due["sweep"] = self._due["pulse"] = 0
             self._went = monotonic()
         self._members = members
 
-    def _living(self) -> list[int]:
-        return _group(self.process.pid) if self.process else []
+    def _living(self) -> list[int] | None:
+        """The processes of the cluster; None where they can't be seen."""
+        assert self.process is not None
+        found = _group(self.process.pid)
+        return found if self.process.pid in found or self.process.poll() is not None else None
 
     def _stuck(self) -> str:
         """Why the cluster must be replaced; "" while it answers."""
@@ -180,11 +183,9 @@ def _with_settings(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _group(leader: int) -> list[int]:
-    """The living processes of a process group (Linux); without /proc only the leader."""
-    if not os.path.isdir("/proc"):
-        return [leader]
+    """The living processes of a process group; none where there is no /proc (it is Linux's)."""
     found = []
-    for entry in os.listdir("/proc"):
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
         with suppress(OSError):  # it went while we looked
             if entry.isdigit() and os.getpgid(int(entry)) == leader and _lives(entry):
                 found.append(int(entry))
