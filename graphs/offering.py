@@ -58,8 +58,8 @@ def resolved(schema: Schema, whole: Schema, items: bool = True) -> dict[str, Any
         if len(some) != 1:
             break
         schema = {**some[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
-    inner = {key: schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)}
-    return {**schema, **{key: resolved(each, whole, items=False) if items else {} for key, each in inner.items()}}
+    inner = {key: schema[key] for key in ("items", "additionalProperties") if key in schema}
+    return {**schema, **{key: resolved(each, whole, items=False) if items and isinstance(each, dict) else {} for key, each in inner.items()}}
 
 
 def fits(given: Schema, wanted: Schema) -> bool:

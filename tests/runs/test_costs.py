@@ -82,7 +82,7 @@ def grow(publish):
 
 def test_claim_uses_the_ready_index(publish):
     grow(publish)
-    found = plan(claiming._statement(((2, 100), (1, 1)), False), ["noop", "log", "http.request", "w", 30.0])
+    found = plan(claiming._statement(((2, 100), (1, 1)), claiming.FRESH), ["noop", "log", "http.request", "w", 30.0])
     assert found.count("state_ready") >= 3
     assert "Seq Scan on runs_state" not in found
     assert "SCAN runs_state" not in found.replace("SCAN runs_state USING INDEX", "")
