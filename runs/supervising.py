@@ -9,6 +9,7 @@ import ctypes
 import logging
 import math
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -47,7 +48,7 @@ class Supervisor:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or settings.WORKERS
         self.host = socket.gethostname()
-        self.name = f"{self.host[:60]}:{os.getpid()}"
+        self.name = f"{self.host[:60]}:{os.getpid()}:{secrets.token_hex(3)}"  # containers may share both a host's name and process ids
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self._started = 0.0
