@@ -163,15 +163,15 @@ def entered(page: Page, selector: str) -> None:
 
 def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
     page = open_as()
+    page.on("filechooser", lambda chooser: chooser.set_files(str(orders)))
     page.goto(DATASETS)
     reached(page, "#id_namespace")
     page.keyboard.type("shop")
     reached(page, "#id_name")
     page.keyboard.type("shop orders")
     reached(page, "#id_upload")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(str(orders))
+    page.keyboard.press("Enter")
+    expect(page.locator("#id_upload")).not_to_have_value("")
     entered(page, "#fl-upload button")
     expect(page.locator("h1")).to_contain_text("shop orders")
     page.goto(HOME)
@@ -505,3 +505,28 @@ def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_
         held[0].continue_()
     node = drafting.draft_of(graph).definition["nodes"][0]
     assert node == {"id": "delay", "kind": "delay", "label": "mine", "data": {"timeout": 60, "inputs": {"seconds": 3}}}
+
+
+def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Page]) -> None:
+    """A row that is left shows the rows anew: not to somebody who is in the next one already, whoever else changes the draft meanwhile."""
+    page = open_as()
+    begun(page, "swift")
+    page.click(".fl-kind:has(strong:text-is('rows.aggregate'))")
+    drawn(page, 1)
+    graph, held = Graph.objects.get(name="swift"), []
+    page.route("**/edit", lambda route: held.append(route), times=1)
+    page.fill("#id_in-by-0-0", "customer")
+    page.focus("#id_in-measures-0-name")
+    page.keyboard.type("orders")
+    base = drafting.draft_of(graph).base
+    drafting.apply(graph, base, lambda was: editing.change(was, "aggregate", {**editing.node_of(was, "aggregate"), "data": {"timeout": 60}}), SYSTEM)
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        held[0].continue_()
+    expect(page.locator("#fl-live")).to_contain_text("aggregate")
+    expect(page.locator("#id_in-measures-0-name")).to_be_focused()
+    expect(page.locator("#id_in-measures-0-name")).to_have_value("orders")
+    page.select_option("#id_in-measures-0-0", "count")
+    page.focus("#id_label")
+    expect(page.locator("#id_in-measures-1-name")).to_have_count(1)
+    node = drafting.draft_of(graph).definition["nodes"][0]
+    assert node["data"] == {"timeout": 60, "inputs": {"by": ["customer"], "measures": {"orders": {"function": "count", "column": ""}}}}

@@ -8,7 +8,7 @@
   const nodeOf = (name) => flow.querySelector(`.fl-graph .rm-node[data-node="${CSS.escape(name)}"]`);
   const edges = () => [...flow.querySelectorAll(".fl-edge")];
   const view = flow.classList.contains("fl-list") ? "list" : "picture";
-  let added = "", dirty = false, busy = false, doing = null, leaving = "", zoom = 1, byKeys = null;
+  let added = "", alone = false, dirty = false, typed = false, busy = false, doing = null, leaving = "", zoom = 1, byKeys = null;
   if (view === "picture" && matchMedia("(max-width: 640px)").matches && !new URLSearchParams(location.search).has("view")) {
     const list = new URL(location.href);  // a picture needs room
     list.searchParams.set("view", "list");
@@ -21,22 +21,22 @@
   // that was filled in before somebody else's change came stays a change of what it showed ---------------------------------------------------------
   const queue = [];
   const where = (name) => $("fl-where")?.querySelector(`[name="${name}"]`).value ?? "";
-  const ask = (verb, path, values, focus) => { queue.push({ verb, path, values, focus }); next(); };
+  const ask = (verb, path, values, focus, revision) => { queue.push({ verb, path, values, focus, revision }); next(); };
   const next = async () => {
     if (busy || !queue.length) return;
     busy = true;
     doing = queue.shift();
-    const { verb, path, values, focus } = doing, revision = doing.revision ?? where("revision");
+    const { verb, path, values, focus } = doing, revision = doing.revision ??= where("revision");
     const all = values && { csrfmiddlewaretoken: $("fl-tools").elements.csrfmiddlewaretoken.value, view, node: where("node"), ...values, revision };
     let answer = null;
     const shown = values ? path : `${path}${path.includes("?") ? "&" : "?"}shown=${where("revision")}`;
     const noted = (event) => { if (event.detail.elt === flow) answer = event.detail; };
+    alone = false;  // until the answer says that nobody else has changed anything
     document.addEventListener("htmx:afterRequest", noted);
     await htmx.ajax(verb, shown, { source: "#flow", swap: "none", values: all }).catch(() => {});
     document.removeEventListener("htmx:afterRequest", noted);
     busy = false;
     doing = null;
-    const alone = JSON.parse(answer?.xhr?.getResponseHeader("HX-Trigger") ?? "{}")["flow-changed"]?.alone;
     if (!alone && where("revision") !== revision) queue.forEach((each) => { each.revision ??= revision; });
     if (answer?.successful) answered(verb, path, answer, focus); else { queue.length = 0; leaving = ""; }
     next();
@@ -46,19 +46,21 @@
     if (asked) { asked.focus(); asked.scrollIntoView({ block: "nearest" }); leaving = ""; return; }
     if (verb === "GET") { history.replaceState(null, "", path); mark(); }
     const bad = flow.querySelector("#fl-inspector .fl-bad");
-    if (!$("fl-wrong").hidden) drop(); else if (!queue.length && !bad) { dirty = false; moved = null; }
+    if (!$("fl-wrong").hidden) drop(); else if (!queue.length && !bad && !typed) { dirty = false; moved = null; }
     refocus(focus);
     if (document.activeElement === document.body) (bad?.querySelector("input, select, textarea") ?? nodeOf(chosen()) ?? $("fl-canvas"))?.focus({ preventScroll: true });
     if (leaving && !queue.length && !dirty) location.href = leaving;
   };
-  const looking = () => [...queue, doing].some((each) => each?.verb === "GET");  // a form that is on its way shows what was before
-  const post = (values, focus) => { if ($("fl-tools")) ask("POST", flow.dataset.edit, values, focus); };
+  const looking = (asked = [...queue, doing]) => asked.some((each) => each?.verb === "GET");  // a form that is on its way shows what was before
+  const post = (values, focus, revision) => { if ($("fl-tools")) ask("POST", flow.dataset.edit, values, focus, revision); };
   const sent = (form, submitter) => {
     const values = { op: form.dataset.op, ...Object.fromEntries(new FormData(form, submitter)) };
     byKeys = null;
+    typed = false;
     if (form.dataset.show || form.querySelector(".fl-bad") || looking()) values.show = "1";
     delete form.dataset.show;
-    post(values);
+    post(values, null, form.dataset.base);
+    delete form.dataset.base;
   };
   flow.addEventListener("submit", (event) => {
     if (event.target.getAttribute("id") === "fl-tools") {
@@ -76,7 +78,7 @@
     ask("GET", address, null, focus);
   };
   const select = (name, focus) => name === where("node") && !busy ? refocus(focus) : look(`${flow.dataset.page}?view=${view}&node=${encodeURIComponent(name)}`, focus);
-  document.body.addEventListener("flow-changed", (event) => { added = event.detail.node; });
+  document.body.addEventListener("flow-changed", (event) => { ({ node: added, alone } = event.detail); });
   const settle = () => {
     mark();
     scale();
@@ -90,12 +92,20 @@
     target?.scrollIntoView({ block: "nearest", inline: "nearest" });
   };
   document.addEventListener("htmx:afterSettle", settle);
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {  // who has gone on writing keeps the form; it is shown anew when that is saved
+    const form = event.target.id === "fl-inspector" && typed && doing?.values && !looking(queue) && event.target.querySelector(SAVED);
+    if (!form || form.dataset.op !== doing.values.op && form.elements.op?.value !== doing.values.op) return;
+    event.preventDefault();
+    form.dataset.show = "1";
+    if (!alone) form.dataset.base ??= doing.revision;
+    if (form.elements.node) form.elements.node.value = where("node");
+  });
   document.addEventListener("htmx:oobAfterSwap", settle);
-  const away = (event) => {
+  const away = async (event) => {
     drop();
     const status = event.detail.xhr?.status, wrong = $("fl-wrong");
     if (!wrong) return;
-    if (status === 403) renew();
+    if (status === 403) await renew().catch(() => {});
     wrong.hidden = false;
     wrong.textContent = status === 401 ? "You are logged out; nothing was changed, and what you wrote is still here. Log in in another tab, then save again."
       : status === 403 ? "The server refused that; nothing was changed. If you have just logged in again, save once more."
@@ -112,7 +122,7 @@
   document.addEventListener("htmx:sendError", away);
   document.addEventListener("htmx:responseError", away);
   const SAVED = "#fl-node, #fl-settings, #fl-edge";  // the forms that are saved by themselves
-  flow.addEventListener("input", (event) => { if (event.target.closest(SAVED) || event.target.id === "fl-json") dirty = true; });
+  flow.addEventListener("input", (event) => { if (event.target.closest(SAVED) || event.target.id === "fl-json") dirty = true; if (event.target.closest(SAVED)) typed = true; });
   flow.addEventListener("change", (event) => {
     const form = event.target.closest(SAVED);
     if (!form) return;
