@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Count, Q
 
-from runs import ledger, statuses
+from runs import ledger, sql, statuses, tally
 from runs.ledger import Ledger
 from runs.models import LogLine, Run, State
 from runs.tally import BAD, DONE, KNOWN
@@ -20,20 +20,32 @@ _WORDS = {
     "cancelled_count": (statuses.CANCELLED,),
 }
 _WAITS = "s.status = 'CREATED' AND s.waiting_for IS NOT NULL AND s.due_at IS NULL"
+_STARTED = "s.reused IS NULL AND (s.status <> 'SUCCESS' OR s.attempt > 0)"  # neither taken over nor a further output of a fan-out
+_TALLIED = {
+    "known": "s.status <> 'RETRY_CREATED'",
+    "done": f"s.status IN {_WORDS['success_count']}",
+    "bad": f"s.status IN {statuses.FAILED_STATES}",
+}
 
 
 def _statement() -> str:
-    """Runs of the engine within a range of ids whose counts are not what their states give: one statement, so one moment."""
-    counted = {name: f"count(*) FILTER (WHERE s.status IN ({', '.join(map(repr, words))}))" for name, words in _WORDS.items()}
-    counted["waiting_count"] = f"count(*) FILTER (WHERE {_WAITS})"
-    differ = " OR ".join(f"{count} <> r.{name}" for name, count in counted.items())
+    """The runs of the engine within a range of ids: whether their counts differ from those of their states, the kept tally and the counted one.
+
+    One statement, so one moment.
+    """
+    counts = {name: f"s.status IN ({', '.join(map(repr, words))})" for name, words in _WORDS.items()}
+    counts |= {"waiting_count": _WAITS, "started_count": _STARTED}
+    counted = ", ".join(f"count(*) FILTER (WHERE {condition}) AS {name}" for name, condition in (counts | _TALLIED).items())
+    differ = " OR ".join(f"coalesce(sum(c.{name}), 0) <> r.{name}" for name in counts)
     ended = ", ".join(map(repr, statuses.ENDED_RUNS))
+    rows = "json_agg(json_build_array({0}))" if sql.postgres() else "json_group_array(json_array({0}))"
     return f"""
-        SELECT r.id FROM runs_run r LEFT JOIN runs_state s ON s.run_id = r.id
-        WHERE r.version_id IS NOT NULL AND r.id > %s AND r.id <= %s GROUP BY r.id
-        HAVING {differ} OR (r.status IN ({ended})) <> ({counted["pending_count"]} = 0)
-            OR r.log_count <> (SELECT count(*) FROM runs_logline l WHERE l.run_id = r.id)
-        ORDER BY r.id
+        WITH c AS (SELECT s.run_id, s.identifier, {counted} FROM runs_state s WHERE s.run_id > %s AND s.run_id <= %s GROUP BY s.run_id, s.identifier)
+        SELECT r.id, {differ} OR (r.status IN ({ended})) <> (coalesce(sum(c.pending_count), 0) = 0)
+            OR r.log_count <> (SELECT count(*) FROM runs_logline l WHERE l.run_id = r.id),
+            r.tally, {rows.format("c.identifier, c.known, c.done, c.bad")} FILTER (WHERE c.known > 0)
+        FROM runs_run r LEFT JOIN c ON c.run_id = r.id
+        WHERE r.version_id IS NOT NULL AND r.id > %s AND r.id <= %s GROUP BY r.id ORDER BY r.id
     """
 
 
@@ -41,11 +53,11 @@ def drifted() -> Iterator[int]:
     """The runs whose books don't agree with their rows."""
     statement, first = _statement(), 0
     last = Run.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    with connection.cursor() as cursor:
-        while first < last:
-            cursor.execute(statement, [first, first + CHUNK])
-            yield from [row[0] for row in cursor.fetchall()]
-            first += CHUNK
+    while first < last:
+        for pk, differs, kept, counted in sql.run(statement, [first, first + CHUNK] * 2):
+            if differs or tally.load(kept) != {identifier: counts for identifier, *counts in sql.loads(counted) or ()}:
+                yield pk
+        first += CHUNK
 
 
 def recount(pk: int) -> None:
@@ -78,4 +90,5 @@ def _count(book: Ledger) -> None:
         setattr(book, name, count)
     waiting = Q(status=statuses.CREATED, waiting_for__isnull=False, due_at=None)
     book.waiting_count = State.objects.filter(waiting, run=book.pk).count()
+    book.started_count = State.objects.filter(~Q(status=statuses.SUCCESS) | Q(attempt__gt=0), run=book.pk, reused=None).count()
     book.log_count = LogLine.objects.filter(run=book.pk).count()

@@ -14,7 +14,7 @@ def assert_books_agree(run: Run) -> None:
     count = Counter(state.status for state in states)
     kept = {
         "pending": run.pending_count, "success": run.success_count, "errored": run.errored_count, "retried": run.retried_count,
-        "cancelled": run.cancelled_count, "waiting": run.waiting_count,
+        "cancelled": run.cancelled_count, "waiting": run.waiting_count, "started": run.started_count,
     }  # fmt: skip
     counted = {
         "pending": count["CREATED"] + count["QUEUED"],
@@ -23,6 +23,7 @@ def assert_books_agree(run: Run) -> None:
         "retried": count["RETRY_CREATED"],
         "cancelled": count["CANCELLED"],
         "waiting": sum(state.status == "CREATED" and state.waiting_for is not None and state.due_at is None for state in states),
+        "started": sum(state.reused is None and (state.status != "SUCCESS" or state.attempt > 0) for state in states),
     }
     assert kept == counted, (run.run_id, kept, counted)
     for node in plan.order:

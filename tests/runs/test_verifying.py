@@ -18,6 +18,7 @@ from graphs.models import Namespace
 from runs import claiming, driving, recounting, stopping, verifying
 from runs.context import run_folder
 from runs.models import LogLine, Run, State
+from runs.rerunning import Again, rerun
 from runs.starting import RunOptions, start_outside, start_run
 from tests.invariants import assert_books_agree
 
@@ -30,13 +31,14 @@ def drift():
 
 @pytest.fixture
 def runs(publish, drain, run_graph):
-    """One of each kind: completed, failed with retries, fanned out and united, waiting, at work, driven from outside."""
+    """One of each kind: completed, failed with retries, fanned out and united, waiting, at work, run again in part, driven from outside."""
     graph = publish("start>out>work>all", kinds={"out": "test.each", "work": "test.count"}, inputs={"out": {"items": [1, 2]}, "work": {"path": "/dev/null"}},
                     data={"all": {"unites": {"identifier": "start"}}})  # fmt: skip
     made = [start_run(graph), start_run(publish("a>b", name="bad", kinds={"a": "test.fail"})), start_run(publish("q", name="asks", kinds={"q": "test.ask"}))]
     drain()
     made.append(start_run(graph))
     claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache())
+    made.append(rerun(made[0], again=Again(node="all")))
     outside = start_outside(Namespace.objects.get(name="alpha"), RunOptions())
     driving.mark(outside, "n", "started", SYSTEM)
     return made
@@ -48,7 +50,18 @@ def test_nothing_is_wrong_with_what_the_engine_wrote(runs):
 
 @pytest.mark.parametrize(
     "change",
-    [{"pending_count": F("pending_count") + 1}, {"success_count": 7}, {"errored_count": 3}, {"retried_count": 1}, {"cancelled_count": 2}, {"log_count": 99}],
+    [
+        {"pending_count": F("pending_count") + 1},
+        {"success_count": 7},
+        {"errored_count": 3},
+        {"retried_count": 1},
+        {"cancelled_count": 2},
+        {"log_count": 99},
+        {"started_count": 99},
+        {"tally": {}},
+        {"tally": {"start": [1, 1, 0], "out": [2, 2, 0], "work": [2, 2, 0], "all": [1, 0, 0]}},
+        {"tally": {"start": [1, 1, 0], "out": [2, 2, 0], "work": [2, 2, 0], "all": [1, 1, 0], "more": [1, 1, 0]}},
+    ],
 )
 def test_each_count_is_looked_at_and_mended(runs, change):
     run = runs[0]
