@@ -108,16 +108,15 @@ class NodeContext:
     def once(self, tool: str, args: Any, call: Callable[[], Any]) -> Any:
         key = f"{self.run_id}:{self.state.step}:{tool}:{hashlib.sha256(payloads.dump(args).encode()).hexdigest()[:16]}"
         digest = hashlib.sha256(key.encode()).hexdigest()
-        recorded = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest).first()
+        mine = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest)
+        recorded = mine.first()
         if recorded is None:
             result = call()
             failpoint("mid-node")
             payloads.dump(result)
-            try:
-                with transaction.atomic():
-                    recorded = ToolResult.objects.create(run_id=self.state.run.pk, key=key[:1500], digest=digest, result=result)
-            except IntegrityError:  # another attempt was faster: its result is the recorded one
-                recorded = ToolResult.objects.get(run_id=self.state.run.pk, digest=digest)
+            with suppress(IntegrityError), transaction.atomic():  # another attempt may be faster: its result is the recorded one
+                ToolResult.objects.create(run_id=self.state.run.pk, key=key[:1500], digest=digest, result=result)
+            recorded = mine.get()  # as every later attempt reads it
         return recorded.result
 
     # --- files -----------------------------------------------------------------------------------------------------

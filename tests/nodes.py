@@ -116,7 +116,7 @@ def leave(ctx: Context) -> dict[str, Any]:
 
 
 @node("test.once")
-def once(ctx: Context, path: str) -> dict[str, Any]:
+def once(ctx: Context, path: str, seconds: float = 0.0) -> dict[str, Any]:
     """A tool call that must be computed once, however often the state runs."""
 
     def call() -> dict[str, Any]:
@@ -126,20 +126,32 @@ def once(ctx: Context, path: str) -> dict[str, Any]:
 
     result = ctx.once("tool", {"path": path}, call)
     if ctx.attempt == 1:
-        raise RunAgain(0)
+        raise RunAgain(seconds)
     return result
 
 
+@node("test.shapes")
+def shapes(ctx: Context) -> dict[str, Any]:
+    """Says what a tool call gave, in each of two attempts."""
+    ctx.log(repr(ctx.once("tool", {}, lambda: {"longer": 1e16, "b": (1, ("x",)), 3: True})))
+    if ctx.attempt == 1:
+        raise RunAgain(0)
+    return {}
+
+
 @node("test.tool")
-def tool(ctx: Context, path: str) -> dict[str, Any]:
-    """A tool call; each real one leaves a line in the file."""
+def tool(ctx: Context, path: str, fails: bool = False) -> dict[str, Any]:
+    """A tool call; each real one leaves a line in the file. One that `fails` does so after it, as long as `broken` is set."""
 
     def call() -> int:
         with open(path, "a") as file:
             file.write(f"{ctx.idempotency_key}\n")
         return 1
 
-    return {"value": ctx.once("tool", {}, call)}
+    value = ctx.once("tool", {}, call)
+    if fails and broken:
+        raise ConnectionError("the service is away")
+    return {"value": value}
 
 
 @node("test.emit")

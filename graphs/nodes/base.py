@@ -75,7 +75,7 @@ class Context(Protocol):
         """Count rows towards the run's `total_emitted`."""
 
     def once(self, tool: str, args: Any, call: Callable[[], Any]) -> Any:
-        """The recorded result of this tool call, or call() recorded now; never computed again once recorded."""
+        """The recorded result of this tool call, or call() recorded now; never computed again once recorded. Always as JSON gives it back."""
 
     def artifact(self, name: str) -> AbstractContextManager["Written"]:
         """A new file of the run, open for writing bytes; `.file` of what it gives is the File afterwards."""

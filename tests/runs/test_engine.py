@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from graphs import errors
 from graphs.access import SYSTEM
-from runs import answering, stopping
+from runs import answering, reopening, stopping
 from runs.models import LogLine, Run, State, ToolResult
 from runs.starting import RunOptions, start_run
 from tests import nodes
@@ -249,6 +249,42 @@ def test_once_is_computed_once(run_graph, tmp_path):
     assert run.status == "completed"
     assert path.read_text() == "called\n"
     assert ToolResult.objects.filter(run=run).count() == 1
+
+
+def test_once_gives_the_same_the_first_time_as_later(run_graph):
+    """Neither tuples and keys that are no texts, nor the order of keys and kinds of numbers, that a database changes, may tell attempts apart."""
+    run = run_graph("a", kinds={"a": "test.shapes"})
+    said = list(run.logs.filter(identifier="a", attempt__gt=0).order_by("pk").values_list("attempt", "message"))
+    assert (run.status, [attempt for attempt, _ in said]) == ("completed", [1, 2])
+    assert said[0][1] == said[1][1]
+    assert "'b': [1, ['x']]" in said[0][1]
+    assert "'3': True" in said[0][1]
+
+
+def test_once_is_not_computed_again_by_a_retry(run_graph, drain, tmp_path, monkeypatch):
+    path = tmp_path / "calls"
+    run = run_graph("a", kinds={"a": "test.tool"}, inputs={"a": {"path": str(path), "fails": True}})
+    assert run.status == "failed"
+    monkeypatch.setattr(nodes, "broken", False)
+    reopening.retry_failed(run, SYSTEM)
+    drain()
+    run.refresh_from_db()
+    assert (run.status, by_node(run), outputs(run, "a")) == ("completed", {"a": ["RETRY_CREATED", "SUCCESS"]}, [{"value": 1}])
+    assert path.read_text() == f"{run.run_id}:a\n"
+    assert ToolResult.objects.filter(run=run).count() == 1
+
+
+def test_once_is_not_computed_again_after_a_pause(run_graph, drain, tmp_path):
+    path = tmp_path / "calls"
+    run = run_graph("a", kinds={"a": "test.once"}, inputs={"a": {"path": str(path), "seconds": 3600}})
+    stopping.pause_run(run, SYSTEM)
+    State.objects.filter(run=run).update(due_at=timezone.now())
+    assert drain() == 0
+    stopping.resume_run(run, SYSTEM)
+    drain()
+    run.refresh_from_db()
+    assert (run.status, run.states.get().attempt, path.read_text()) == ("completed", 2, "called\n")
+    assert outputs(run, "a") == list(ToolResult.objects.filter(run=run).values_list("result", flat=True))
 
 
 def test_emitted_rows_and_files_are_recorded_with_the_attempt(run_graph):
