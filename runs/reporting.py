@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.4
 ALIVE_SECONDS = 1.0
+LOST_SECONDS = 24 * 3600
 SAFE_SHARE = 0.8  # of a lease: so long a node goes on without a sign from the database
 Report = tuple[Claimed, list[Line], float | None]  # the state, its new lines, how far it is, if that is known
 
@@ -130,3 +131,8 @@ def register(name: str, host: str, workers: int) -> None:
     now = sql.clock()
     values = {"host": host, "pid": os.getpid(), "workers": workers, "started_at": now, "seen_at": now, "stopping": False}
     Cluster.objects.update_or_create(name=name, defaults=values)
+
+
+def forget_lost(own: str) -> None:
+    """Remove clusters that were silent for a day: their supervisors were killed. Never one's `own`, which may only have been away."""
+    sql.send(f"DELETE FROM runs_cluster WHERE name <> %s AND seen_at < {sql.later(str(-LOST_SECONDS))}", [own])

@@ -80,6 +80,7 @@ class Supervisor:
             self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
             self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, sql.clock().timestamp()))
             self._every("prune", 3600, queueing.prune)
+            self._every("clusters", 3600, lambda: reporting.forget_lost(self.name))
             self._every("traces", 60, deleting.sweep)
             self._every("retention", 3600, retaining.delete_old)
             self._every("answers", 3600, forget_old)
