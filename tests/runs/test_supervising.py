@@ -1,13 +1,17 @@
 """What a supervisor does in its rounds, beside clusters of other supervisors."""
 
+import os
+import socket
 import subprocess
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from runs import reporting, supervising
-from runs.models import Cluster
+from runs import claiming, reporting, supervising
+from runs.models import Cluster, State
+from runs.starting import start_run
+from runs.work import worker_name
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,3 +46,35 @@ def test_clusters_that_were_silent_for_a_day_are_forgotten(supervise):
     Cluster.objects.filter(name=supervisor.name).update(seen_at=ago(days=2))
     supervisor.tick()
     assert set(Cluster.objects.values_list("name", flat=True)) == {"away", "alive", supervisor.name}
+
+
+def test_containers_with_the_same_host_name_and_process_ids_keep_apart(supervise, publish, monkeypatch):
+    """Neither gives back, ends or forgets what the other's workers hold, although they are named and numbered alike."""
+    with monkeypatch.context() as container:
+        container.setattr(socket, "gethostname", lambda: "worker")
+        container.setattr(os, "getpid", lambda: 1)
+        one, other = supervise(), supervise()
+    assert set(Cluster.objects.values_list("name", "host", "pid")) == {(one.name, "worker", 1), (other.name, "worker", 1)}
+    for _ in range(2):
+        start_run(publish("a"))
+    held = {each: claim(each) for each in (one, other)}
+    monkeypatch.setattr(one, "_living", lambda: [7])
+    monkeypatch.setattr(other, "_living", list)  # its workers went
+    one._sweep()
+    assert holders() == {held[one]: f"{one.name}:7", held[other]: f"{other.name}:7"}
+    other._sweep()
+    assert holders() == {held[one]: f"{one.name}:7"}
+    other.stop()
+    assert holders() == {held[one]: f"{one.name}:7"}
+    assert list(Cluster.objects.values_list("name", "stopping")) == [(one.name, False)]
+    assert not reporting.silent(one.name, 60)
+
+
+def claim(supervisor):
+    """What a worker of its cluster holds, whose process id is the same in every container."""
+    [state] = claiming.claim(worker_name(supervisor.name, 7), [(["noop"], 1)], 30, claiming.FactsCache())
+    return state.id
+
+
+def holders():
+    return {state.pk.hex: state.worker for state in State.objects.filter(status="QUEUED", lease_expires_at__gt=timezone.now())}
