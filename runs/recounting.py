@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Count, Q
 
 from runs import ledger, sql, statuses, tally
@@ -12,6 +12,7 @@ from runs.models import LogLine, Run, State
 from runs.tally import BAD, DONE, KNOWN
 
 CHUNK = 2000
+LATELY, SMALL = 100, 1000  # of the newest runs those with so many states and log lines at most
 _WORDS = {
     "pending_count": statuses.UNFINISHED,
     "success_count": (statuses.SUCCESS, statuses.PRUNED),
@@ -29,7 +30,7 @@ _TALLIED = {
 
 
 def _statement() -> str:
-    """The runs of the engine within a range of ids: whether their counts differ from those of their states, the kept tally and the counted one.
+    """The runs of the engine among some: whether their counts differ from those of their states, the kept tally and the counted one.
 
     One statement, so one moment.
     """
@@ -40,24 +41,39 @@ def _statement() -> str:
     ended = ", ".join(map(repr, statuses.ENDED_RUNS))
     rows = "json_agg(json_build_array({0}))" if sql.postgres() else "json_group_array(json_array({0}))"
     return f"""
-        WITH c AS (SELECT s.run_id, s.identifier, {counted} FROM runs_state s WHERE s.run_id > %s AND s.run_id <= %s GROUP BY s.run_id, s.identifier)
+        WITH c AS (SELECT s.run_id, s.identifier, {counted} FROM runs_state s WHERE {sql.among("s.run_id", "bigint")} GROUP BY s.run_id, s.identifier)
         SELECT r.id, {differ} OR (r.status IN ({ended})) <> (coalesce(sum(c.pending_count), 0) = 0)
             OR r.log_count <> (SELECT count(*) FROM runs_logline l WHERE l.run_id = r.id),
             r.tally, {rows.format("c.identifier, c.known, c.done, c.bad")} FILTER (WHERE c.known > 0)
         FROM runs_run r LEFT JOIN c ON c.run_id = r.id
-        WHERE r.version_id IS NOT NULL AND r.id > %s AND r.id <= %s GROUP BY r.id ORDER BY r.id
+        WHERE r.version_id IS NOT NULL AND {sql.among("r.id", "bigint")} GROUP BY r.id ORDER BY r.id
     """
 
 
 def drifted() -> Iterator[int]:
     """The runs whose books don't agree with their rows."""
-    statement, first = _statement(), 0
-    last = Run.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    while first < last:
-        for pk, differs, kept, counted in sql.run(statement, [first, first + CHUNK] * 2):
-            if differs or tally.load(kept) != {identifier: counts for identifier, *counts in sql.loads(counted) or ()}:
-                yield pk
-        first += CHUNK
+    last = 0
+    while pks := list(Run.objects.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
+        yield from _differing(pks)
+        last = pks[-1]
+
+
+def drifted_lately() -> Iterator[int]:
+    """Those of the newest runs, without the big ones: what it costs doesn't grow with the tables."""
+    small = " AND ".join(
+        f"(SELECT count(*) FROM (SELECT 1 FROM {table} t WHERE t.run_id = r.id LIMIT {SMALL + 1}) few) <= {SMALL}" for table in ("runs_state", "runs_logline")
+    )
+    newest = f"(SELECT id FROM runs_run ORDER BY id DESC LIMIT {LATELY})"
+    return _differing([row[0] for row in sql.run(f"SELECT r.id FROM {newest} r WHERE {small}")])
+
+
+def _differing(pks: list[int]) -> Iterator[int]:
+    with connection.cursor() as cursor:  # planned for these runs, where `sql.run` would take a plan for any
+        cursor.execute(_statement(), [sql.choices(pks)] * 2)
+        found = cursor.fetchall()
+    for pk, differs, kept, counted in found:
+        if differs or tally.load(kept) != {identifier: counts for identifier, *counts in sql.loads(counted) or ()}:
+            yield pk
 
 
 def recount(pk: int) -> None:

@@ -6,6 +6,7 @@ Finding nothing proves that deleting removes all, and that the engine's books ar
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.core.files.storage import default_storage
 from django.db.models import Exists, OuterRef
@@ -16,6 +17,7 @@ from runs.context import run_folder
 from runs.models import Run, Tombstone
 
 SOME = 5
+GLANCE = 1000
 YOUNG = timedelta(minutes=15)
 
 
@@ -43,6 +45,17 @@ def _orphans(fix: bool) -> Iterator[Finding]:
             yield Finding(f"{model._meta.verbose_name_plural} of no run", count, [str(pk) for pk in lost.values_list("pk", flat=True)[:SOME]])
             if fix:
                 lost._raw_delete(lost.db)
+
+
+def glance() -> Iterator[Finding]:
+    """Rows of no run among the oldest and the newest of each table; what it costs doesn't grow with them. (A deletion leaves old ones, a race new ones.)"""
+    for model in deleting.TRACES:
+        lost: set[Any] = set()
+        for order in ("pk", "-pk"):
+            end: Any = model.objects.order_by(order).values("pk")[:GLANCE]
+            lost |= set(model.objects.filter(pk__in=end).filter(~Exists(Run.objects.filter(pk=OuterRef("run_id")))).values_list("pk", flat=True))
+        if lost:
+            yield Finding(f"{model._meta.verbose_name_plural} of no run", len(lost), [str(pk) for pk in sorted(lost)[:SOME]])
 
 
 def _folders(fix: bool) -> Iterator[Finding]:

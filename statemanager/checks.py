@@ -7,12 +7,16 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.db import connection
 
+from runs.inspecting import LEAST
+
 
 @register("database")
 def sqlite_is_new_enough(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= (3, 35):
+    if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= LEAST["SQLite"]:
         return []
-    return [Error(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed for RETURNING.", id="statemanager.E001")]
+    return [
+        Error(f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, LEAST['SQLite']))} or newer is needed for RETURNING.", id="statemanager.E001")
+    ]
 
 
 @register()

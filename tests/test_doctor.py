@@ -1,16 +1,19 @@
 """`doctor` says what is wrong and what to do: each finding is provoked."""
 
+import re
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 
+import django
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
 from graphs.models import RegisteredNode
-from runs import claiming, doctoring, queueing
-from runs.models import BulkOperation, Cluster, Run, State
+from runs import claiming, doctoring, inspecting, queueing, recounting, sql, verifying
+from runs.models import BulkOperation, Cluster, LogLine, Run, State
 from runs.starting import start_run
 
 pytestmark = pytest.mark.django_db
@@ -77,7 +80,46 @@ def test_runs_and_operations_that_hang(publish):
     run = start_run(publish("a"))
     Run.objects.filter(pk=run.pk).update(pending_count=0)
     BulkOperation.objects.create(action="delete", query={}, status="running", lease_expires_at=timezone.now() - timedelta(hours=1))
-    assert ["verify --fix" in each or "bulk operations" in each for each in said()] == [True, True]
+    words = " ".join(said())
+    assert all(part in words for part in ("1 runs are active with nothing left to do. Run manage.py verify --fix.", "1 bulk operations wait"))
+
+
+def test_counts_that_drifted(run_graph, monkeypatch):
+    runs = [run_graph("a>b", name=name) for name in ("first", "second")]
+    Run.objects.filter(pk=runs[0].pk).update(started_count=7)
+    expected = f"Of the newest 100 runs 1 have counts that aren't those of their states: {runs[0].run_id}. Run manage.py verify --fix; it counts all runs."
+    assert said() == [f"error: {expected}"]
+    monkeypatch.setattr(recounting, "LATELY", 1)
+    assert said() == [], "only so many of the newest are counted"
+    Run.objects.update(tally={})
+    assert runs[1].run_id in said()[0]
+    monkeypatch.setattr(recounting, "SMALL", 1)
+    assert said() == [], "and none that is big"
+    call_command("verify", "--fix", stdout=StringIO())
+    monkeypatch.undo()
+    assert said() == []
+
+
+def test_rows_of_no_run(publish, monkeypatch):
+    """The first and the last rows of a table are looked at, however many there are."""
+    if connection.vendor != "sqlite":
+        return  # PostgreSQL lets nobody write such a row
+    monkeypatch.setattr(verifying, "GLANCE", 2)
+    connection.disable_constraint_checking()
+    try:
+        run = start_run(publish("a"))
+        LogLine.objects.bulk_create(LogLine(run_id=pk, message="x") for pk in (run.pk, 10**9, run.pk, run.pk))
+        Run.objects.update(log_count=4)
+        assert said() == [], "the one in the middle"
+        LogLine.objects.create(run_id=10**9, message="x")
+        LogLine.objects.create(id=-1, run_id=10**9, message="x")
+        expected = "Of the oldest and the newest 2 rows of their table 2 are log lines of no run. Run manage.py verify --fix; it looks at all rows."
+        assert said() == [f"warning: {expected}"]
+        call_command("verify", "--fix", stdout=StringIO())
+        assert said() == []
+    finally:
+        LogLine.objects.filter(run_id=10**9)._raw_delete("default")
+        connection.enable_constraint_checking()
 
 
 def test_the_queue(settings):
@@ -96,26 +138,64 @@ def test_a_wake_up_that_nobody_takes(publish):
 
 def test_clock_disk_and_settings(monkeypatch, settings):
     settings.DEBUG = True
-    monkeypatch.setattr(doctoring, "FREE_BYTES", 2**63)
-    monkeypatch.setattr(doctoring.timezone, "now", lambda: timezone.datetime.now(tz=timezone.get_default_timezone()) - timedelta(seconds=20))
+    monkeypatch.setattr(inspecting, "FREE_BYTES", 2**63)
+    monkeypatch.setattr(inspecting.timezone, "now", lambda: timezone.datetime.now(tz=timezone.get_default_timezone()) - timedelta(seconds=20))
     words = " ".join(said())
     assert all(part in words for part in ("20 s behind", "DEBUG is on", "MB are free"))
 
 
-def test_versions_and_migrations(monkeypatch):
-    monkeypatch.setattr(doctoring.django, "VERSION", (6, 1, 0, "final", 0))
-    monkeypatch.setattr(doctoring.MigrationExecutor, "migration_plan", lambda *_: [("runs.0001_initial", False)])
-    words = " ".join(said())
-    assert all(part in words for part in ("tested with 5.2", "1 migrations are not applied", "manage.py migrate"))
+def test_migrations_that_wait(monkeypatch):
+    monkeypatch.setattr(inspecting.MigrationExecutor, "migration_plan", lambda *_: [("runs.0001_initial", False)])
+    assert said() == ["error: 1 migrations are not applied; the first is runs.0001_initial. Run manage.py migrate."]
 
 
-def test_the_database(monkeypatch):
-    if connection.vendor == "postgresql":
-        monkeypatch.setattr(doctoring, "FULL", 0.0)
-        assert "connections are in use" in said()[0]
-    else:
+def test_versions_that_are_too_old(monkeypatch):
+    names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+    monkeypatch.setattr(inspecting, "LEAST", dict.fromkeys(inspecting.LEAST, (99, 1)))
+    found = said()
+    assert [each.split()[1] for each in found] == ["Python", "Django", "django-q2", names[connection.vendor]]
+    assert f"error: Django {django.get_version()} is too old: 99.1 or newer is needed. Install requirements.txt as it is." in found
+    assert all(each.startswith("error") for each in found)
+
+
+def test_versions_that_nobody_tried(monkeypatch):
+    monkeypatch.setattr(inspecting, "TESTED", dict.fromkeys(inspecting.TESTED, (1, 1)))
+    assert ["the project is tested with 1.1. Install requirements.txt as it is." in each for each in said()] == [True, True]
+
+
+def test_the_requirements_are_new_enough():
+    """Nothing that the lock installs may be called too old or untried."""
+    locked = dict(re.findall(r"^([\w-]+)==([\w.]+)", (Path(__file__).parent.parent / "requirements.txt").read_text(), re.MULTILINE))
+    for name in ("Django", "django-q2"):
+        version = tuple(map(int, locked[name.lower()].split(".")))
+        assert inspecting.LEAST[name] <= version
+        assert version[:2] == inspecting.TESTED[name]
+
+
+def test_clusters_that_share_a_file():
+    if connection.vendor == "sqlite":
         Cluster.objects.create(name="two", host="here", pid=2, workers=1)
         assert "2 clusters share one SQLite file" in said()[0]
+
+
+def test_connections(monkeypatch):
+    """Each living cluster counts with its workers and four, whether they are connected now or not."""
+    if connection.vendor != "postgresql":
+        return
+    Cluster.objects.create(name="two", host="there", pid=2, workers=10)
+    Cluster.objects.create(name="gone", host="there", pid=3, workers=5000, seen_at=timezone.now() - timedelta(hours=1))
+    [(most,)] = sql.run("SELECT current_setting('max_connections')::int")
+    monkeypatch.setattr(inspecting, "FULL", 0.0)
+    [found] = said()
+    assert f"of {most} connections are in use. The living clusters need 20 (their workers and 4 each)" in found
+    assert "Raise max_connections in postgresql.conf, which takes a restart of PostgreSQL, or lower WORKERS." in found
+    monkeypatch.undo()
+    Cluster.objects.filter(name="two").update(workers=int(0.8 * most) - 6)
+    assert said()[0].startswith(f"warning: The clusters may take {int(0.8 * most) + 4} of {most} connections.")
+    Cluster.objects.filter(name="two").update(workers=most - 10)
+    [found] = said()
+    assert found.startswith(f"error: PostgreSQL gives {most - 3} connections (max_connections is {most}), too few for the clusters.")
+    assert f"need {most}" in found
 
 
 @pytest.mark.django_db(transaction=True)

@@ -31,7 +31,7 @@ LAYERS = [
     },
     {"searching", "filters", "listing", "exporting"},
     {"operations"},
-    {"carrying", "comparing", "verifying", "overview", "retaining"},
+    {"carrying", "comparing", "verifying", "overview", "retaining", "inspecting"},
     {"tasks", "gallery", "supervising", "picture", "checkpoints", "decoding", "doctoring", "backups"},
     {"nodes", "langgraph_example", "api", "manager", "flow", "admin", "management"},
 ]
