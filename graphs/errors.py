@@ -1,12 +1,14 @@
 """The application's errors. Each knows its HTTP status and says in one sentence (or a list) what is wrong; `graphs.api.errors` renders them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
 class StateManagerError(Exception):
-    """The family; `extra` holds members that the answer carries beside the sentence."""
+    """The family; `extra` holds members that the answer carries beside the sentence, `headers` what stands above it."""
 
     status = 400
+    headers: Mapping[str, str] = {}
 
     def __init__(self, detail: Any, **extra: Any) -> None:
         super().__init__(detail)
@@ -35,6 +37,12 @@ class Conflict(StateManagerError):
     """A taken name or an illegal move; `allowed` lists what would be legal."""
 
     status = 409
+
+
+class Busy(Conflict):
+    """Somebody is at it at this moment; the same again in a second will be right."""
+
+    headers = {"Retry-After": "1"}
 
 
 class PreconditionFailed(StateManagerError):

@@ -16,6 +16,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     headers: dict[str, str] = {}
     if isinstance(error, StateManagerError):
         body = problem(error.status, error.detail, **error.extra)
+        headers = dict(error.headers)
     elif isinstance(error, exceptions.ValidationError):
         body = problem(422, list(_fields(error.detail, ["body"])))
     elif isinstance(error, exceptions.ParseError):

@@ -1,7 +1,7 @@
 """`Idempotency-Key` on POST (draft-ietf-httpapi-idempotency-key-header-07): a repeated request gets the first answer and does nothing again.
 
 The answer is recorded in the transaction that does the work. So a process that dies leaves either both or neither, and a repeat that comes while the
-first request is still at work finds its row locked. Refusals are not kept: they changed nothing.
+first request is still at work finds its row locked (on SQLite it waits: there is one writer). Refusals are not kept: they changed nothing.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def _answered(caller: Caller, key: str, digest: str, work: Callable[[], Response
     with transaction.atomic():
         row = IdempotencyKey.objects.select_for_update(skip_locked=True).filter(**mine).first()
         if row is None:
-            raise errors.Conflict("A request with this Idempotency-Key is still being answered; repeat it in a moment.")
+            raise errors.Busy("A request with this Idempotency-Key is still being answered; repeat it in a moment.")
         if row.status is not None:
             return _again(row, digest, _rights(caller))
         answer = work()

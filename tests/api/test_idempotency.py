@@ -1,11 +1,12 @@
 """`Idempotency-Key`: a repeat gets the first answer and does nothing again, whatever happened in between."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -116,6 +117,45 @@ def test_a_process_that_dies_leaves_both_or_neither(client, publish, monkeypatch
     assert first.status_code == 200
     assert start(client, graph, "k").json() == first.json()
     assert Run.objects.count() == 1
+
+
+@pytest.mark.races
+@pytest.mark.django_db(transaction=True)
+def test_a_repeat_while_the_first_is_at_work(client, publish, monkeypatch):
+    """On PostgreSQL it is told to come again; on SQLite, which has one writer, it waits and then gets the answer."""
+    graph, whole = publish("a"), views.shapes.started_shape
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def slow(run):
+        at_work.set()
+        assert go_on.wait(20)
+        return whole(run)
+
+    def post():
+        try:
+            return start(client, graph, "k")
+        finally:
+            connections.close_all()
+
+    monkeypatch.setattr(views.shapes, "started_shape", slow)
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            first = threads.submit(post)
+            assert at_work.wait(20)
+            second = threads.submit(post)
+            if connection.vendor == "postgresql":
+                refused = second.result(20)
+                assert (refused.status_code, refused["Retry-After"], refused.json()["status"]) == (409, "1", 409)
+                assert "still being answered" in refused.json()["detail"]
+                assert not Run.objects.exists(), "the first is not done"
+                assert IdempotencyKey.objects.get().status is None
+        finally:
+            go_on.set()
+    again = second.result() if connection.vendor == "sqlite" else start(client, graph, "k")
+    assert (first.result().status_code, again.status_code, again["Idempotency-Replayed"]) == (200, 200, "true")
+    assert again.json() == first.result().json()
+    assert Run.objects.get().run_id == again.json()["id"]
+    assert IdempotencyKey.objects.get().status == 200
 
 
 @pytest.mark.races
