@@ -92,7 +92,7 @@ def has_aes() -> bool:
     return importlib.util.find_spec("Crypto") is not None
 
 
-def fernet() -> Any:
+def fernet(inner: Any = None) -> Any:
     """LangGraph's encryption with a cipher that the project has anyway."""
     from cryptography.fernet import Fernet
     from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
@@ -107,4 +107,68 @@ def fernet() -> Any:
         def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
             return key.decrypt(ciphertext)
 
-    return EncryptedSerializer(Cipher(), JsonPlusSerializer())
+    return EncryptedSerializer(Cipher(), inner or JsonPlusSerializer())
+
+
+def two_questions(saver: Any) -> Any:
+    """One task that asks twice."""
+
+    def ask(state: Order) -> Order:
+        return {"said": [interrupt("first?"), interrupt("second?")]}
+
+    return _alone(ask).compile(checkpointer=saver)
+
+
+def answered_in_vain(saver: Any) -> Any:
+    """One task that fails once it has its answer."""
+
+    def ask(state: Order) -> Order:
+        raise ValueError(f"{interrupt('well?')} is of no use")
+
+    return _alone(ask).compile(checkpointer=saver)
+
+
+def _alone(work: Any) -> Any:
+    graph = StateGraph(Order)
+    graph.add_node("work", work)
+    graph.add_edge(START, "work")
+    graph.add_edge("work", END)
+    return graph
+
+
+def side_by_side(saver: Any, **tasks: Callable[[], str]) -> Any:
+    """Tasks in one step; what each gives is said, in their order."""
+
+    def node(task: Callable[[], str]) -> Any:
+        return lambda state: {"said": [task()]}
+
+    graph = StateGraph(Order)
+    for name, task in tasks.items():
+        graph.add_node(name, node(task))
+        graph.add_edge(START, name)
+    return graph.compile(checkpointer=saver)
+
+
+def two_people(saver: Any) -> Any:
+    """Two tasks that ask at the same time."""
+    return side_by_side(saver, left=lambda: interrupt("left?"), right=lambda: interrupt("right?"))
+
+
+def joining(saver: Any) -> Any:
+    """Three nodes in a row, of which the last waits for two; stops before it."""
+    graph = StateGraph(Order)
+    for name in ("a", "b", "c"):
+        graph.add_node(name, lambda state, name=name: {"said": [name]})
+    graph.add_edge(START, "a")
+    graph.add_edge("a", "b")
+    graph.add_edge(["a", "b"], "c")
+    graph.add_edge("c", END)
+    return graph.compile(checkpointer=saver, interrupt_before=["c"])
+
+
+def doubling(saver: Any) -> Any:
+    graph = StateGraph(Order)
+    graph.add_node("double", lambda state: {"amount": state["amount"] * 2})
+    graph.add_edge(START, "double")
+    graph.add_edge("double", END)
+    return graph.compile(checkpointer=saver)
