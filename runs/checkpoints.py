@@ -20,64 +20,64 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from graphs import payloads
 from graphs.models import Namespace
-from runs import connecting, threads
+from runs import connecting, judging, pruning, threads
+from runs.serialising import opened, storable, strict
 from runs.threads import Kept, Write
 
-BRANCH, START, TASKS = "branch:to:", "__start__", "__pregel_tasks"
+BRANCH, JOIN, START, TASKS = "branch:to:", "join:", "__start__", "__pregel_tasks"
 AT_ONCE = 50
 
 
 class DjangoSaver(BaseCheckpointSaver[str]):
     """Keeps the threads of one namespace, which is made if there is none. `thread_id` becomes the run's id: 1 to 200 printable characters, no slash.
 
-    `serde` is any serialiser of LangGraph's; without one, msgpack that gives back plain data and LangGraph's and LangChain's own types, and of others the
-    bare contents, unless `allowed` names them as (module, name).
+    `serde` is any serialiser; without one, and with one of LangGraph's own that would allow all, msgpack gives back plain data and LangGraph's and
+    LangChain's own types, and of others the bare contents, unless `allowed` names them as (module, name). With encryption, a plain value is refused.
     """
 
     def __init__(self, namespace: str = "default", *, serde: SerializerProtocol | None = None, allowed: Collection[tuple[str, str]] = ()) -> None:
-        super().__init__(serde=serde or JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=list(allowed) or None))
+        super().__init__(serde=strict(serde, allowed))
         self.name = namespace
         self._namespace: Namespace | None = None
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the newest of its thread."""
-        return connecting.called(self._get_tuple, config)
+        return connecting.called(self._key(config), self._get_tuple, config)
 
     def list(
         self, config: RunnableConfig | None, *, filter: dict[str, Any] | None = None, before: RunnableConfig | None = None, limit: int | None = None
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints, newest first, read in batches; `filter` compares members of their metadata."""
         found = self._found(config, filter or {}, before, limit)
-        while batch := connecting.called(self._next, found):
+        while batch := connecting.called(self._key(config), self._next, found):
             yield from batch
 
     def put(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions) -> RunnableConfig:
         """Store a checkpoint. Raises Gone for a thread that was deleted, and Conflict for one that a person cancelled."""
-        return connecting.called(self._put, config, checkpoint, metadata, new_versions)
+        return connecting.called(self._key(config), self._put, config, checkpoint, metadata, new_versions)
 
     def put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """Store what a task wrote on top of a checkpoint. Raises as `put` does."""
-        connecting.called(self._put_writes, config, writes, task_id, task_path)
+        connecting.called(self._key(config), self._put_writes, config, writes, task_id, task_path)
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete the thread with all its traces. Nothing brings it back while its tombstone stands (30 days)."""
-        connecting.called(self._do, threads.delete_thread, thread_id)
+        connecting.called(self._key(thread_id), self._do, pruning.delete_thread, thread_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints that these LangGraph runs made."""
-        connecting.called(self._do, threads.delete_for_runs, run_ids)
+        connecting.called(None, self._do, pruning.delete_for_runs, run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history."""
-        connecting.called(self._do, threads.copy_thread, source_thread_id, target_thread_id)
+        connecting.called(self._key(source_thread_id), self._do, threads.copy_thread, source_thread_id, target_thread_id)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep the newest checkpoint of each checkpoint namespace (`keep_latest`), or none of them (`delete`); the thread itself stays."""
-        connecting.called(self._do, threads.prune, thread_ids, _keeps_latest(strategy))
+        connecting.called(None, self._do, pruning.prune, thread_ids, _keeps_latest(strategy))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """Versions are texts that sort as they grow; the random end tells those of two branches apart."""
@@ -88,14 +88,14 @@ class DjangoSaver(BaseCheckpointSaver[str]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        return await connecting.awaited(self._get_tuple, config)
+        return await connecting.awaited(self._key(config), self._get_tuple, config)
 
     async def alist(
         self, config: RunnableConfig | None, *, filter: dict[str, Any] | None = None, before: RunnableConfig | None = None, limit: int | None = None
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`, read in batches."""
         found = self._found(config, filter or {}, before, limit)
-        while batch := await connecting.awaited(self._next, found):
+        while batch := await connecting.awaited(self._key(config), self._next, found):
             for each in batch:
                 yield each
 
@@ -103,29 +103,34 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> RunnableConfig:  # fmt: skip
         """As `put`."""
-        return await connecting.awaited(self._put, config, checkpoint, metadata, new_versions)
+        return await connecting.awaited(self._key(config), self._put, config, checkpoint, metadata, new_versions)
 
     async def aput_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """As `put_writes`."""
-        await connecting.awaited(self._put_writes, config, writes, task_id, task_path)
+        await connecting.awaited(self._key(config), self._put_writes, config, writes, task_id, task_path)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
-        await connecting.awaited(self._do, threads.delete_thread, thread_id)
+        await connecting.awaited(self._key(thread_id), self._do, pruning.delete_thread, thread_id)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """As `delete_for_runs`."""
-        await connecting.awaited(self._do, threads.delete_for_runs, run_ids)
+        await connecting.awaited(None, self._do, pruning.delete_for_runs, run_ids)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """As `copy_thread`."""
-        await connecting.awaited(self._do, threads.copy_thread, source_thread_id, target_thread_id)
+        await connecting.awaited(self._key(source_thread_id), self._do, threads.copy_thread, source_thread_id, target_thread_id)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """As `prune`."""
-        await connecting.awaited(self._do, threads.prune, thread_ids, _keeps_latest(strategy))
+        await connecting.awaited(None, self._do, pruning.prune, thread_ids, _keeps_latest(strategy))
 
     # --- what runs where the connections are ------------------------------------------------------------------------
+
+    def _key(self, of: RunnableConfig | str | None) -> str | None:
+        """What is done with one thread is done in the order in which it is asked for."""
+        thread_id = of if isinstance(of, str) else (of or {}).get("configurable", {}).get("thread_id")
+        return f"{self.name}/{thread_id}" if thread_id else None
 
     def _get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         place = config["configurable"]
@@ -133,10 +138,10 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         return self._tuple(kept) if kept else None
 
     def _tuple(self, kept: Kept) -> CheckpointTuple:
-        row, body = kept.row, self.serde.loads_typed((kept.row.type, bytes(kept.row.body)))
+        row, body = kept.row, opened(self.serde, kept.row.type, kept.row.body)
         values = {channel: kept.values.get((channel, version)) for channel, version in row.versions.items()}
-        body["channel_values"] = {channel: self.serde.loads_typed(value) for channel, value in values.items() if value and value[0] != "empty"}
-        writes = [(write.task_id, write.channel, self.serde.loads_typed((write.type, bytes(write.body or b"")))) for write in kept.writes]
+        body["channel_values"] = {channel: opened(self.serde, *value) for channel, value in values.items() if value and value[0] != "empty"}
+        writes = [(write.task_id, write.channel, opened(self.serde, write.type, write.body)) for write in kept.writes]
         parent = _config(kept.thread_id, row.ns, row.parent_checkpoint_id) if row.parent_checkpoint_id else None
         return CheckpointTuple(_config(kept.thread_id, row.ns, row.checkpoint_id), body, cast(CheckpointMetadata, row.metadata), parent, writes)
 
@@ -163,7 +168,7 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         }
         body = self.serde.dumps_typed({key: value for key, value in checkpoint.items() if key != "channel_values"})
         versions = {channel: str(version) for channel, version in checkpoint["channel_versions"].items()}
-        said = _storable(get_checkpoint_metadata(config, metadata))
+        said = storable(get_checkpoint_metadata(config, metadata))
         parent = place.get("checkpoint_id") or ""
         threads.put((self._ready(), thread_id), ns, checkpoint["id"], parent, body, said, versions, blobs, _pending(checkpoint))
         return _config(thread_id, ns, checkpoint["id"])
@@ -171,7 +176,7 @@ class DjangoSaver(BaseCheckpointSaver[str]):
     def _put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str) -> None:
         place = config["configurable"]
         rows = [Write(channel, WRITES_IDX_MAP.get(channel, idx), self.serde.dumps_typed(value)) for idx, (channel, value) in enumerate(writes)]
-        error = next((payloads.clean(str(value), 2000) for channel, value in writes if channel == threads.ERROR), "")
+        error = next((payloads.clean(str(value), 2000) for channel, value in writes if channel == judging.ERROR), "")
         thread = (self._ready(), place["thread_id"])
         threads.put_writes(thread, place.get("checkpoint_ns") or "", place["checkpoint_id"], task_id, task_path, rows, error)
 
@@ -199,19 +204,11 @@ def _pending(checkpoint: Checkpoint) -> Sequence[str]:
     """The nodes that run next, by the channels that have a value for them."""
     values: Mapping[str, Any] = checkpoint["channel_values"]
     nodes = [channel.removeprefix(BRANCH) for channel in values if channel.startswith(BRANCH)]
-    return [*nodes, *([START] if START in values else []), *([TASKS] if values.get(TASKS) else [])]
+    joins = [channel.rpartition(":")[2] for channel, value in values.items() if channel.startswith(JOIN) and _all_there(channel, value)]
+    return [*nodes, *joins, *([START] if START in values else []), *([TASKS] if values.get(TASKS) else [])]
 
 
-def _storable(value: Any) -> Any:
-    """Metadata as JSON that both databases keep: no NUL, no lone surrogates, no numbers that are none."""
-    if isinstance(value, str):
-        return payloads.clean(value, len(value))
-    if isinstance(value, dict):
-        return {payloads.clean(str(key), 1000): _storable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_storable(each) for each in value]
-    if isinstance(value, bool | int) or value is None:
-        return value
-    if isinstance(value, float) and value == value and value not in (float("inf"), float("-inf")):
-        return value
-    return payloads.clean(str(value), 1000)
+def _all_there(channel: str, value: Any) -> bool:
+    """Whether all the nodes that `join:a+b:c` names are in its value, the set of those that are done; of a deferred node it is (set, whether it may run)."""
+    done = value[0] if isinstance(value, tuple | list) and value else value
+    return isinstance(done, Collection) and len("+".join(done)) == len(channel.removeprefix(JOIN).rpartition(":")[0])

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from graphs import payloads
 from runs import snapshots, threads
 from runs.models import Checkpoint
 
@@ -57,11 +58,16 @@ def _json(value: Any, depth: int = 0) -> Any:
     if depth > DEEPEST:
         return "…"
     if isinstance(value, dict):
-        return {str(key): _json(each, depth + 1) for key, each in value.items()}
+        return {_text(str(key)): _json(each, depth + 1) for key, each in value.items()}
     if isinstance(value, list | tuple | set):
         return [_json(each, depth + 1) for each in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return f"{len(value):,} bytes"
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return str(value)
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+    return value if isinstance(value, int | float | bool) or value is None else _text(str(value))
+
+
+def _text(text: str) -> str:
+    """What UTF-8 can say; a lone surrogate is nothing of the kind."""
+    return payloads.clean(text, len(text))

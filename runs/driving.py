@@ -15,7 +15,7 @@ from graphs import errors, payloads
 from graphs.access import Caller
 from runs import auditing, ledger, sql, statuses
 from runs.ledger import Ledger
-from runs.models import OUTSIDE, Checkpoint, LogLine, Run, State, ToolResult
+from runs.models import OUTSIDE, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
 from runs.run_state import KEPT_ACTIONS, RunState, RunStatus
 from runs.snapshots import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
 from runs.tally import Tally
@@ -39,6 +39,8 @@ def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
         book = ledger.lock([run.pk]).get(run.pk)
         if book is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
+        if Checkpoint.objects.filter(run=run).exclude(ns=NS).exists() or CheckpointWrite.objects.filter(run=run).exists():
+            raise errors.Conflict("A LangGraph application keeps this thread; its checkpoints say where the run is.", allowed=[])
         _keep(run, state, body)
         _move(run, book, state, caller)
         _store_columns(run, state)
@@ -79,8 +81,6 @@ def _require(run: Run, caller: Caller) -> None:
 def _check(run: Run, state: RunState) -> None:
     if run.graph_id is not None:
         raise errors.Conflict("The run has a graph: the engine alone moves it. Only runs without a graph take reports from outside.", allowed=[])
-    if Checkpoint.objects.filter(run=run).exclude(ns=NS).exists():
-        raise errors.Conflict("A LangGraph application keeps this thread; its checkpoints say where the run is.", allowed=[])
     if state.run_id and state.run_id != run.run_id:
         raise errors.Malformed(f"The document is of the run {state.run_id[:200]!r}, the path names {run.run_id!r}.")
     if len(state.node_states) > MAX_NODES:

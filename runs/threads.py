@@ -12,14 +12,13 @@ from django.db import models, transaction
 from django.db.models import Q
 
 from graphs import errors, names
-from graphs.access import SYSTEM
 from graphs.models import Namespace
-from runs import deleting, ledger, snapshots, sql, statuses
+from runs import deleting, judging, ledger, snapshots, sql, statuses
 from runs.failpoints import failpoint
 from runs.ledger import Ledger
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
 
-ERROR, INTERRUPT, RESUME = "__error__", "__interrupt__", "__resume__"
+DROPPED = "checkpoints_deleted_until"  # in a run's metadata
 BATCH = 100
 LOCK_SECONDS = 20
 Typed = tuple[str, bytes]
@@ -63,7 +62,7 @@ def put(
         if not ns and not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
             book.current_node = (pending[0] if pending else book.current_node)[:200]
             book.current_step = max(0, step) if isinstance(step := metadata.get("step"), int) else book.current_step
-            _judge(book, even_cancelled=True)
+            judging.judge(book, even_cancelled=True)
         ledger.store([book])
         failpoint("checkpoint-put-before-commit")
 
@@ -71,30 +70,31 @@ def put(
 def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_id: str, task_path: str, writes: Sequence[Write], error: str = "") -> None:
     """Store what a task wrote. A plain write that is there already stays; one to a channel of LangGraph's own is written over.
 
-    `error` says in words why the task failed, if it did.
+    `error` says in words why the task failed, if it did. What belongs to a checkpoint that was deleted meanwhile is of no use, and not kept.
     """
     _check(ns, checkpoint_id, task_id, [write.channel for write in writes])
     with transaction.atomic():
         book = _open(thread)
-        cancelled = book.status == statuses.RUN_CANCELLED
-        if cancelled and Checkpoint.objects.filter(run=book.pk, ns=ns, checkpoint_id=checkpoint_id).exists():
+        if not Checkpoint.objects.filter(run=book.pk, ns=ns, checkpoint_id=checkpoint_id).exists():
+            if not ns and checkpoint_id <= dropped_until(book.pk):
+                return
+        elif book.status == statuses.RUN_CANCELLED:
             raise errors.Conflict(f"The run {thread[1]!r} was cancelled; new input would start it again.", allowed=[])
         place = {"run_id": book.pk, "ns": ns, "checkpoint_id": checkpoint_id, "task_id": task_id}
         rows = [CheckpointWrite(**place, task_path=task_path, idx=w.idx, channel=w.channel, type=w.value[0], body=w.value[1]) for w in writes]
         CheckpointWrite.objects.bulk_create([row for row in rows if row.idx >= 0], ignore_conflicts=True)
-        special = {row.idx: row for row in rows if row.idx < 0}
         CheckpointWrite.objects.bulk_create(
-            special.values(), update_conflicts=True, unique_fields=["run", "ns", "checkpoint_id", "task_id", "idx"],
+            {row.idx: row for row in rows if row.idx < 0}.values(), update_conflicts=True, unique_fields=["run", "ns", "checkpoint_id", "task_id", "idx"],
             update_fields=["task_path", "channel", "type", "body"],
         )  # fmt: skip
-        if not ns and special and not cancelled and not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
-            _move(book, _word({row.channel for row in special.values()}, book.status), error)
+        if not ns:
+            judging.heard(book, checkpoint_id, [row.channel for row in rows], error)
         ledger.store([book])
 
 
 def find(namespace: Namespace, thread_id: str, ns: str, checkpoint_id: str = "") -> Kept | None:
     """One checkpoint of a thread, or its newest."""
-    found = _of(namespace).filter(run__run_id=thread_id, ns=ns)
+    found = checkpoints_of(namespace).filter(run__run_id=thread_id, ns=ns)
     row = (found.filter(checkpoint_id=checkpoint_id) if checkpoint_id else found.order_by("-checkpoint_id")).first()
     return whole([row])[0] if row else None
 
@@ -103,7 +103,7 @@ def newest_first(
     namespace: Namespace, thread_id: str | None, ns: str | None, checkpoint_id: str = "", before: str = "", batch_size: int = BATCH
 ) -> Iterator[Kept]:
     """Checkpoints with all that belongs to them, newest first; read in batches, each by statements of its own."""
-    found = _of(namespace)
+    found = checkpoints_of(namespace)
     if thread_id is not None:
         found = found.filter(run__run_id=thread_id)
     if ns is not None:
@@ -119,41 +119,9 @@ def newest_first(
         place = Q(checkpoint_id__lt=last.checkpoint_id) | Q(checkpoint_id=last.checkpoint_id, pk__lt=last.pk)
 
 
-def delete_thread(namespace: Namespace, thread_id: str) -> None:
-    """Delete the thread's run with all its traces; a tombstone stays. None is no error."""
-    if pk := _pk(namespace, thread_id):
-        deleting.delete_runs([pk], SYSTEM, even_active=True)
-
-
-def delete_for_runs(namespace: Namespace, run_ids: Iterable[str]) -> None:
-    """Delete the checkpoints that these LangGraph runs (`run_id` of the metadata) made, with their writes."""
-    rows = _of(namespace).filter(metadata__run_id__in=list(run_ids))
-    for pk in rows.order_by("run_id").values_list("run_id", flat=True).distinct():
-        with transaction.atomic():
-            book = ledger.lock([pk]).get(pk)
-            if book:
-                _drop(book, list(rows.filter(run=pk)))
-
-
-def prune(namespace: Namespace, thread_ids: Iterable[str], keep_latest: bool) -> None:
-    """Keep the newest checkpoint of each namespace of these threads, or none. Raises Conflict for one whose channels are kept as differences."""
-    for thread_id in thread_ids:
-        if not (pk := _pk(namespace, thread_id)):
-            continue
-        with transaction.atomic():
-            book = ledger.lock([pk]).get(pk)
-            if book is None:
-                continue
-            rows = list(_of(namespace).filter(run=pk).order_by("ns", "checkpoint_id"))
-            kept = {row.ns: row for row in rows} if keep_latest else {}
-            if any("counters_since_delta_snapshot" in row.metadata for row in kept.values()):
-                raise errors.Conflict(f"The thread {thread_id!r} keeps channels as differences; older checkpoints hold a part of its newest state.")
-            _drop(book, [row for row in rows if kept.get(row.ns) is not row])
-
-
 def copy_thread(namespace: Namespace, source: str, target: str) -> None:
     """Copy all of a thread under another id; what the target has already stays."""
-    if not (pk := _pk(namespace, source)):
+    if not (pk := run_of(namespace, source)):
         return
     with transaction.atomic():
         ledger.lock([pk])
@@ -164,7 +132,7 @@ def copy_thread(namespace: Namespace, source: str, target: str) -> None:
             for at in range(0, rows.count(), BATCH):
                 copies = [_copied(row, book.pk) for row in rows[at : at + BATCH]]
                 model._default_manager.bulk_create(copies, ignore_conflicts=True)
-        _judge(book)
+        judging.judge(book)
         ledger.store([book])
 
 
@@ -198,56 +166,23 @@ def _open(thread: tuple[Namespace, str]) -> Ledger:
     if made:
         deleting.refuse_dead(namespace.pk, run_id)
         LogLine.objects.create(run=run, message="A LangGraph application keeps this thread")
-    if run.graph_id is not None:
-        raise errors.Conflict(f"The id {run_id!r} belongs to a run of a graph; a thread needs one of its own.")
-    if run.metadata.get("driver") != "langgraph" and Checkpoint.objects.filter(run=run, ns=snapshots.NS).exists():
-        raise errors.Conflict(f"The id {run_id!r} belongs to a run that another program reports; a thread needs one of its own.")
     sql.wait_for_locks(LOCK_SECONDS)
     book = ledger.lock([run.pk]).get(run.pk)
     if book is None:
         raise errors.Gone(f"The run {run_id!r} was deleted at this moment.")
+    if run.graph_id is not None:
+        raise errors.Conflict(f"The id {run_id!r} belongs to a run of a graph; a thread needs one of its own.")
+    if not made and Checkpoint.objects.filter(run=run, ns=snapshots.NS).exists():
+        raise errors.Conflict(f"The id {run_id!r} belongs to a run that another program reports; a thread needs one of its own.")
     book.log_count += made
     return book
 
 
-def _word(special: set[str], now: str) -> str:
-    """The status that follows from writes to LangGraph's own channels."""
-    if ERROR in special:
-        return statuses.FAILED
-    if INTERRUPT in special:
-        return statuses.PAUSED
-    return statuses.RUNNING if RESUME in special else now
-
-
-def _move(book: Ledger, status: str, error: str = "") -> None:
-    if status in statuses.ACTIVE_RUNS and not book.open:  # the thread goes on
-        Run.objects.filter(pk=book.pk).update(archived_at=None)
-    book.status = statuses.PAUSED if book.held and status == statuses.RUNNING else status
-    book.progress = 100 if status == statuses.COMPLETED else min(book.progress, 99)
-    book.error_message = (error or book.error_message or "A task of the thread failed.") if status == statuses.FAILED else ""
-
-
-def _judge(book: Ledger, even_cancelled: bool = False) -> None:
-    """The status as the newest checkpoint tells it; a thread without any is as good as new. A cancelled one stays so until there is new input.
-
-    LangGraph may store what tasks wrote before the checkpoint that they wrote for, and that one after the one before it: what is ahead of the newest counts.
-    """
-    if book.status == statuses.RUN_CANCELLED and not even_cancelled:
-        return
-    newest = Checkpoint.objects.filter(run=book.pk, ns="").order_by("-checkpoint_id").first()
-    if newest is None:
-        _move(book, statuses.RUN_QUEUED)
-        return
-    special = CheckpointWrite.objects.filter(run=book.pk, ns="", checkpoint_id__gte=newest.checkpoint_id, idx__lt=0)
-    base = statuses.RUNNING if newest.pending else statuses.COMPLETED
-    _move(book, _word(set(special.values_list("channel", flat=True)) - {RESUME}, base))
-
-
-def _of(namespace: Namespace) -> models.QuerySet[Checkpoint]:
+def checkpoints_of(namespace: Namespace) -> models.QuerySet[Checkpoint]:
     return Checkpoint.objects.filter(run__namespace=namespace, run__graph=None).exclude(ns=snapshots.NS)
 
 
-def _pk(namespace: Namespace, thread_id: str) -> int | None:
+def run_of(namespace: Namespace, thread_id: str) -> int | None:
     return Run.objects.filter(namespace=namespace, run_id=thread_id, graph=None).values_list("pk", flat=True).first()
 
 
@@ -269,15 +204,7 @@ def whole(rows: Sequence[Checkpoint]) -> list[Kept]:
     ]  # fmt: skip
 
 
-def _drop(book: Ledger, rows: Sequence[Checkpoint]) -> None:
-    """Delete these checkpoints of a run with their writes, and the values that no other refers to."""
-    for row in rows:
-        CheckpointWrite.objects.filter(run=book.pk, ns=row.ns, checkpoint_id=row.checkpoint_id).delete()
-    Checkpoint.objects.filter(pk__in=[row.pk for row in rows]).delete()
-    for ns in {row.ns for row in rows}:
-        left = Checkpoint.objects.filter(run=book.pk, ns=ns).values_list("versions", flat=True)
-        used = {(channel, version) for versions in left for channel, version in versions.items()}
-        unused = [blob.pk for blob in CheckpointBlob.objects.filter(run=book.pk, ns=ns).defer("body") if (blob.channel, blob.version) not in used]
-        CheckpointBlob.objects.filter(pk__in=unused).delete()
-    _judge(book)
-    ledger.store([book])
+def dropped_until(run: int) -> str:
+    """The id of the newest checkpoint of this run that was deleted; ids sort by time, so later ones are new."""
+    found = Run.objects.values_list("metadata", flat=True).get(pk=run).get(DROPPED, "")
+    return found if isinstance(found, str) else ""

@@ -4,19 +4,23 @@ import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 pytest.importorskip("langgraph.checkpoint.base")
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import interrupt
 
 from graphs import errors
 from graphs.access import SYSTEM
 from graphs.models import Namespace
-from runs import connecting, deleting, driving, explaining, snapshots, stopping, threads, verifying
+from runs import connecting, deleting, driving, explaining, judging, ledger, snapshots, stopping, verifying
 from runs.checkpoints import DjangoSaver
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
 from runs.starting import RunOptions, start_outside, start_run
@@ -144,10 +148,12 @@ def test_ids_and_filters_that_attack(saver, publish):
 
 
 class Planted:
-    """What a checkpoint must not bring to life."""
+    """What a checkpoint must not bring to life; an error in it would be taken for a value that can't be rebuilt."""
+
+    called = False
 
     def __init__(self, value=""):
-        raise AssertionError("it was called")
+        Planted.called = True
 
 
 def test_only_harmless_types_come_to_life(saver):
@@ -157,9 +163,48 @@ def test_only_harmless_types_come_to_life(saver):
     put(saver, values={"a": 1})
     CheckpointBlob.objects.update(type="msgpack", body=planted)
     assert saver.get_tuple(place("t")).checkpoint["channel_values"] == {"a": {"x": "rm -rf"}}
+    assert not Planted.called
     CheckpointBlob.objects.update(type="pickle", body=b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(NotImplementedError):
         saver.get_tuple(place("t"))
+
+
+@pytest.mark.parametrize("given", ["alone", "encrypted"])
+def test_a_serialiser_that_would_allow_all_is_made_strict(given):
+    import ormsgpack
+
+    planted = ormsgpack.packb(ormsgpack.Ext(0, ormsgpack.packb((Planted.__module__, "Planted", "rm -rf"))))
+    lax = JsonPlusSerializer(pickle_fallback=True, allowed_msgpack_modules=True)
+    crypt = langgraph_apps.fernet(lax)
+    Planted.called = False
+    saver = DjangoSaver("alpha", serde=lax if given == "alone" else crypt)
+    put(saver, values={"a": 1})
+    name, body = crypt.cipher.encrypt(planted)
+    CheckpointBlob.objects.update(type="msgpack" if given == "alone" else f"msgpack+{name}", body=planted if given == "alone" else body)
+    assert saver.get_tuple(place("t")).checkpoint["channel_values"] == {"a": "rm -rf"}
+    assert not Planted.called
+
+
+def test_a_plain_value_beside_encrypted_ones_is_refused():
+    saver = DjangoSaver("alpha", serde=langgraph_apps.fernet())
+    config = put(saver, values={"a": "mine"})
+    plain = JsonPlusSerializer().dumps_typed("theirs")
+    for model, wrong in ((CheckpointBlob, dict(zip(("type", "body"), plain, strict=True))), (Checkpoint, {"type": "null", "body": b""})):
+        was = model.objects.values("id", "type", "body").get()
+        model.objects.update(**wrong)
+        with pytest.raises(ValueError, match="not encrypted"):
+            saver.get_tuple(config)
+        model.objects.update(**was)
+    assert saver.get_tuple(config).checkpoint["channel_values"] == {"a": "mine"}
+
+
+def test_what_no_text_can_say_is_shown_all_the_same(saver, admin_client, client, make_key):
+    put(saver, values={"a": 1})
+    CheckpointBlob.objects.update(type="json", body=b'{"\\ud800": ["\\udfff", "fine"]}')
+    run, row = Run.objects.get(run_id="t"), Checkpoint.objects.get()
+    shown = client.get(f"/runs/t/checkpoints/{row.checkpoint_id}", headers={"X-API-Key": make_key("read")})
+    assert shown.json()["values"] == {"a": {"?": ["?", "fine"]}}
+    assert "fine" in admin_client.get(f"/admin/run-manager/run/{run.pk}/checkpoints/?checkpoint={row.pk}").content.decode()
 
 
 def test_encrypted_values_are_no_plain_text_in_the_database():
@@ -252,7 +297,7 @@ def test_a_failed_task_fails_the_run_and_going_on_mends_it(saver):
 def test_an_error_that_arrives_before_its_checkpoint_keeps_its_words(saver):
     """LangGraph stores from several threads: what a task wrote may come first, its checkpoint and the one before later."""
     before, its_own = empty_checkpoint(), empty_checkpoint()
-    saver.put_writes(place("t", checkpoint_id=its_own["id"]), [(threads.ERROR, ValueError("not yet"))], "task")
+    saver.put_writes(place("t", checkpoint_id=its_own["id"]), [(judging.ERROR, ValueError("not yet"))], "task")
     for checkpoint in (before, its_own):
         saver.put(place("t"), checkpoint | {"channel_values": {"branch:to:work": None}}, {"source": "loop", "step": 0}, {})
         run = Run.objects.get(run_id="t")
@@ -378,3 +423,101 @@ def test_a_forked_child_has_threads_of_its_own(saver):
             os._exit(0 if DjangoSaver("alpha").get_tuple(place("t")).checkpoint["channel_values"] == {"a": 1} else 1)
     until(lambda: os.waitpid(child, os.WNOHANG) == (child, 0), 20)
     assert saver.get_tuple(place("t")).checkpoint["channel_values"] == {"a": 1}
+
+
+@pytest.mark.parametrize("app", ["two_questions", "answered_in_vain"])
+def test_what_follows_an_answer_is_stored_after_it(saver, app):
+    """LangGraph stores the answer and what the task says next from threads of its own; the run ends as the application did, each time."""
+    expected = {"two_questions": "paused", "answered_in_vain": "failed"}[app]
+    app = getattr(langgraph_apps, app)(saver)
+    for number in range(40):
+        thread = {"configurable": {"thread_id": f"t{number}"}}
+        app.invoke({"said": []}, thread)
+        with suppress(ValueError):
+            app.invoke(langgraph_apps.answer("one"), thread)
+    found = Run.objects.values_list("status", flat=True)
+    assert list(found) == [expected] * 40
+
+
+def test_work_under_one_key_is_done_in_its_order(saver):
+    """However many threads there are for it, and however long the first takes."""
+    done, begun, go = [], threading.Event(), threading.Event()
+
+    def first():
+        begun.set()
+        go.wait(20)
+        done.append(0)
+
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(connecting.called, "a", first)
+        begun.wait(20)
+        others = [connecting._submitted("a", partial(done.append, number)) for number in range(1, 20)]
+        assert connecting.called("b", lambda: "others don't wait") == "others don't wait"
+        assert not done
+        go.set()
+        held.result(20)
+        for each in others:
+            each.result(20)
+    assert done == list(range(20))
+    assert not connecting._queues
+
+
+def test_a_failure_beside_a_question_is_a_failure_with_its_words(saver):
+    """In whatever order the two are told; once the failed task is done, what is asked counts."""
+
+    def fail():
+        raise ValueError("no such order")
+
+    for number, tasks in enumerate(({"a": fail, "b": lambda: interrupt("well?")}, {"a": lambda: interrupt("well?"), "b": fail})):
+        thread = {"configurable": {"thread_id": f"t{number}"}}
+        with pytest.raises(ValueError, match="order"):
+            langgraph_apps.side_by_side(saver, **tasks).invoke({"said": []}, thread)
+        run = Run.objects.get(run_id=f"t{number}")
+        assert (run.status, "no such order" in run.error_message) == ("failed", True)
+        langgraph_apps.side_by_side(saver, **tasks | {name: lambda: "found" for name, task in tasks.items() if task is fail}).invoke(None, thread)
+        run.refresh_from_db()
+        assert (run.status, run.error_message) == ("paused", "")
+
+
+def test_a_node_that_waits_for_two_others_is_still_to_run(saver):
+    app, thread = langgraph_apps.joining(saver), {"configurable": {"thread_id": "t"}}
+    app.invoke({"said": []}, thread)
+    run = Run.objects.get(run_id="t")
+    assert (run.status, run.current_node) == ("running", "c")
+    app.invoke(None, thread)
+    run.refresh_from_db()
+    assert (run.status, app.get_state(thread).values["said"]) == ("completed", ["a", "b", "c"])
+
+
+def test_what_belongs_to_a_deleted_checkpoint_is_not_kept(saver):
+    """A task that is still at it says what it has to say too late: that fails no thread, and leaves no rows that nothing refers to."""
+    kept = put(saver, run_id="one")
+    late = put(saver, parent=kept["configurable"]["checkpoint_id"], run_id="two", values={"branch:to:a": None})
+    saver.delete_for_runs(["two"])
+    saver.put_writes(late, [(judging.ERROR, ValueError("late"))], "task")
+    run = Run.objects.get(run_id="t")
+    assert (run.status, run.error_message) == ("completed", "")
+    assert not CheckpointWrite.objects.exists()
+    after = put(saver, parent=kept["configurable"]["checkpoint_id"], values={"branch:to:a": None})
+    saver.put_writes(after, [("a", 1)], "task")
+    assert CheckpointWrite.objects.count() == 1, "what comes after is kept"
+
+
+def test_a_thread_that_was_taken_meanwhile_is_refused(saver):
+    """Whose run it is, is looked at when nobody else can change it any more."""
+    run = start_outside(Namespace.objects.create(name="alpha"), RunOptions(run_id="both"))
+    document = snapshots.run_state(run)
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        ledger.lock([run.pk])
+        other = pool.submit(put, DjangoSaver("alpha"), "both")
+        until(lambda: connection.vendor == "sqlite" or _lock_is_awaited(), 10)
+        driving.put_run_state(run, document, SYSTEM)
+    with pytest.raises(errors.Conflict, match="another program"):
+        other.result(30)
+    assert not Checkpoint.objects.filter(run=run, ns="").exists()
+
+
+def _lock_is_awaited():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0] > 0
