@@ -13,6 +13,7 @@ from graphs import drafting, editing
 from graphs.access import SYSTEM
 from graphs.models import Graph
 from runs.models import Run
+from tests.browser.keyboard import Keyboard
 from tests.clusters import supervised
 
 pytestmark = [pytest.mark.cluster]
@@ -143,137 +144,84 @@ def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, 
     compared(page, tmp_path)
 
 
-def focused(page: Page, selector: str) -> bool:
-    return page.locator(selector).first.evaluate_all("found => found.length > 0 && found[0] === document.activeElement")
+def uploaded_by_keys(keys: Keyboard, orders: Path) -> None:
+    page = keys.page
+    page.on("filechooser", lambda chooser: chooser.set_files(str(orders)))
+    page.goto(DATASETS)
+    keys.reach("#id_namespace", "shop")
+    keys.reach("#id_name", "shop orders")
+    keys.enter("#id_upload")
+    expect(page.locator("#id_upload")).not_to_have_value("")
+    keys.enter("#fl-upload button")
+    expect(page.locator("h1")).to_contain_text("shop orders")
 
 
-def reached(page: Page, selector: str) -> None:
-    """Tab, as often as it takes, until the element has the focus."""
-    for _ in range(150):
-        page.keyboard.press("Tab")
-        if focused(page, selector):
-            return
-    raise AssertionError(f"Tab does not lead to {selector}")
-
-
-def entered(page: Page, selector: str) -> None:
-    reached(page, selector)
-    page.keyboard.press("Enter")
+def drawn_by_keys(keys: Keyboard) -> None:
+    """The export graph, from an empty draft to one that can run."""
+    page = keys.page
+    keys.reach("#fl-search")
+    keys.add("dataset.read", 1)
+    keys.open("read")
+    keys.fill("table", "orders")
+    for count, (before, kind, node, name, text) in enumerate(
+        (("read", "rows.filter", "filter", "where", WHERE), ("filter", "table.export", "export", "name", "large.csv")), start=2
+    ):
+        keys.to(before)
+        keys.press("n")
+        keys.add(kind, count)
+        keys.open(node)
+        keys.fill(name, text)
+    keys.to("export")
+    keys.press("n")
+    keys.add("zip", 4)
+    for node in ("export", "filter", "read"):
+        keys.press("ArrowLeft")
+        keys.at(node)
+    keys.press("n")
+    keys.add("aggregate", 5)
+    keys.open("aggregate")
+    keys.fill("by-0-0", "customer")
+    keys.reach("#id_in-measures-0-name", "orders")
+    keys.reach("#id_in-measures-0-0", "count")
+    keys.change("Tab", "Tab")
+    keys.to("aggregate")
+    keys.press("n")
+    keys.add("table.export", 6)
+    keys.press("Delete")
+    drawn(page, 5)
+    keys.press("Control+z")
+    drawn(page, 6)
+    keys.to("export_2", "ArrowRight")
+    keys.press("e")
+    expect(page.locator("#fl-end")).to_be_focused()
+    page.keyboard.type("zip")
+    keys.press("Tab", "Enter")
+    expect(page.locator('.fl-edge[data-start="export_2"][data-end="zip"]')).to_have_count(1)
+    keys.to("export_2", "ArrowLeft", "ArrowDown", "ArrowUp")
+    keys.change("Alt+ArrowDown")
+    keys.at("export_2")
+    keys.open("export_2")
+    keys.fill("name", "customers.csv")
+    expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
 
 
 def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
     page = open_as()
-    page.on("filechooser", lambda chooser: chooser.set_files(str(orders)))
-    page.goto(DATASETS)
-    reached(page, "#id_namespace")
-    page.keyboard.type("shop")
-    reached(page, "#id_name")
-    page.keyboard.type("shop orders")
-    reached(page, "#id_upload")
-    page.keyboard.press("Enter")
-    expect(page.locator("#id_upload")).not_to_have_value("")
-    entered(page, "#fl-upload button")
-    expect(page.locator("h1")).to_contain_text("shop orders")
+    keys = Keyboard(page)
+    uploaded_by_keys(keys, orders)
     page.goto(HOME)
-    entered(page, ".rm-start > summary")
-    reached(page, "#id_name")
-    page.keyboard.type("keys")
-    reached(page, "#id_namespace")
-    page.keyboard.type("shop")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
+    keys.enter(".rm-start > summary")
+    keys.reach("#id_name", "keys")
+    keys.reach("#id_namespace", "shop")
+    keys.press("Tab", "Tab", "Enter")
     expect(page.locator("h1")).to_contain_text("keys")
-
-    def added(kind: str, count: int) -> None:
-        """With the focus in the search field: the first node that fits is added, and has the focus."""
-        expect(page.locator("#fl-search")).to_be_focused()
-        page.keyboard.type(kind)
-        page.keyboard.press("Enter")
-        drawn(page, count)
-        expect(page.locator(".fl-graph .fl-chosen")).to_be_focused()
-
-    def typed(name: str, text: str) -> None:
-        reached(page, f"#id_in-{name}")
-        with page.expect_response(lambda answer: answer.url.endswith("/edit")):
-            page.keyboard.type(text)
-            page.keyboard.press("Tab")
-
-    def opened(node: str) -> None:
-        page.keyboard.press("Enter")
-        expect(page.locator("#fl-inspector h2")).to_have_text(node)
-        expect(page.locator("#fl-inspector h2")).to_be_focused()
-
-    def at(node: str) -> None:
-        expect(page.locator(f".fl-graph .rm-node[data-node={node}]")).to_be_focused()
-
-    def to(node: str, *keys: str) -> None:
-        """Tab leads to one node, arrows to the others."""
-        if not page.evaluate("document.activeElement?.matches('.fl-graph .rm-node')"):
-            page.wait_for_function("document.querySelectorAll('.fl-graph .rm-node[tabindex=\"0\"]').length === 1")
-            reached(page, ".fl-graph .rm-node[tabindex='0']")
-        for key in keys:
-            if not focused(page, f".rm-node[data-node={node}]"):
-                page.keyboard.press(key)
-        at(node)
-
-    reached(page, "#fl-search")
-    added("dataset.read", 1)
-    opened("read")
-    typed("table", "orders")
-    for kind, node, name, text in (("rows.filter", "filter", "where", WHERE), ("table.export", "export", "name", "large.csv")):
-        to("read" if node == "filter" else "filter")
-        page.keyboard.press("n")
-        added(kind, 2 if node == "filter" else 3)
-        opened(node)
-        typed(name, text)
-    to("export")
-    page.keyboard.press("n")
-    added("zip", 4)
-    for node in ("export", "filter", "read"):
-        page.keyboard.press("ArrowLeft")
-        at(node)
-    page.keyboard.press("n")
-    added("aggregate", 5)
-    opened("aggregate")
-    typed("by-0-0", "customer")
-    reached(page, "#id_in-measures-0-name")
-    page.keyboard.type("orders")
-    reached(page, "#id_in-measures-0-0")
-    page.keyboard.type("count")
-    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
-        page.keyboard.press("Tab")
-        page.keyboard.press("Tab")
-    to("aggregate")
-    page.keyboard.press("n")
-    added("table.export", 6)
-    page.keyboard.press("Delete")
-    drawn(page, 5)
-    page.keyboard.press("Control+z")
-    drawn(page, 6)
-    to("export_2", "ArrowRight")
-    page.keyboard.press("e")
-    expect(page.locator("#fl-end")).to_be_focused()
-    page.keyboard.type("zip")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    expect(page.locator('.fl-edge[data-start="export_2"][data-end="zip"]')).to_have_count(1)
-    to("export_2", "ArrowLeft", "ArrowDown", "ArrowUp")
-    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
-        page.keyboard.press("Alt+ArrowDown")
-    at("export_2")
-    opened("export_2")
-    typed("name", "customers.csv")
-    expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
-    reached(page, ".fl-main a[href$='/run/']")
-    page.keyboard.press("Enter")
+    drawn_by_keys(keys)
+    keys.enter(".fl-main a[href$='/run/']")
     expect(page.locator("h1")).to_contain_text("Run keys")
-    reached(page, "#id_dataset")
-    page.keyboard.type("shop/shop")
-    reached(page, "button.default")
-    page.keyboard.press("Enter")
+    keys.reach("#id_dataset", "shop/shop")
+    keys.enter("button.default")
     watched(page)
-    compared(page, tmp_path, entered)
+    compared(page, tmp_path, lambda _, selector: keys.enter(selector))
 
 
 def test_nodes_are_copied_and_pasted(open_as: Callable[..., Page]) -> None:
