@@ -1,0 +1,56 @@
+// The inspector's forms: they are saved by themselves, when something in them has changed and the row of it is left.
+import { $, flow, where } from "./drawing.js";
+import { changedByOthers, doing, form as written, looking, post } from "./talking.js";
+
+const SAVED = "#fl-node, #fl-settings, #fl-edge";
+let byKeys = null;  // a list that somebody walks through with arrows
+
+const sent = (form, submitter) => {
+  const values = { op: form.dataset.op, ...Object.fromEntries(new FormData(form, submitter)) };
+  byKeys = null;
+  written.typed = false;
+  if (form.dataset.show || form.querySelector(".fl-bad") || looking(doing)) values.show = "1";
+  delete form.dataset.show;
+  post(values, null, form.dataset.base);
+  delete form.dataset.base;
+};
+flow.addEventListener("submit", (event) => {
+  if (event.target.getAttribute("id") === "fl-tools") {
+    event.preventDefault();
+    post(event.submitter.name === "kind" ? { op: "add", kind: event.submitter.value } : { op: event.submitter.value }, "see");
+  } else if (event.target.hasAttribute("data-send")) {
+    event.preventDefault();
+    sent(event.target, event.submitter);
+  }
+});
+flow.addEventListener("input", (event) => {
+  if (event.target.closest(SAVED)) written.typed = true;
+  if (event.target.closest(SAVED) || event.target.id === "fl-json") written.dirty = true;
+});
+flow.addEventListener("change", (event) => {
+  const form = event.target.closest(SAVED);
+  if (!form) return;
+  if (/^(name-|unites)/.test(event.target.name)) form.dataset.show = "1";
+  written.dirty = true;
+  const row = event.target.closest(".fl-rows-of .fl-input");
+  if (row) row.dataset.changed = "1"; else if (byKeys !== event.target) sent(form);
+});
+flow.addEventListener("pointerdown", () => { byKeys = null; });
+flow.addEventListener("keydown", (event) => {  // what stands there at last counts
+  if (!event.target.matches?.("select") || !event.target.closest(SAVED)) return;
+  if (event.key === "Enter" && byKeys) { event.preventDefault(); sent(event.target.form); } else if (event.key !== "Tab") byKeys = event.target;
+});
+flow.addEventListener("focusout", (event) => {
+  const row = event.target.closest(".fl-rows-of .fl-input");  // before it is left, a row isn't whole
+  if (row?.dataset.changed && !row.contains(event.relatedTarget)) { delete row.dataset.changed; row.closest("form").dataset.show = "1"; sent(row.closest("form")); }
+  else if (byKeys === event.target && written.dirty && !row) sent(byKeys.form);
+});
+$("fl-json")?.form.addEventListener("submit", () => { written.dirty = false; });
+document.addEventListener("htmx:oobBeforeSwap", (event) => {  // who has gone on writing keeps the form; it is shown anew when that is saved
+  const form = event.target.id === "fl-inspector" && written.typed && doing?.values && !looking() && event.target.querySelector(SAVED);
+  if (!form || form.dataset.op !== doing.values.op && form.elements.op?.value !== doing.values.op) return;
+  event.preventDefault();
+  form.dataset.show = "1";
+  if (changedByOthers()) form.dataset.base ??= doing.revision;
+  if (form.elements.node) form.elements.node.value = where("node");
+});
