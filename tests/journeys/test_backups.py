@@ -9,6 +9,7 @@ import sys
 from io import StringIO
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
@@ -96,6 +97,9 @@ def test_a_dump_made_under_load(graph, tmp_path):
     try:
         target = f"{url.rpartition('/')[0]}/{name}"
         subprocess.run([restore, "--no-owner", "-d", target, str(tmp_path / "state.dump")], check=True)
+        with psycopg.connect(target) as copy:
+            [unfinished] = copy.execute("SELECT count(*) FROM runs_run WHERE pending_count > 0").fetchone() or [0]
+        assert unfinished > 0, "it was made in the middle"
         assert Path(tmp_path / "files").exists()
         restored(environment(DATABASE_URL=target, FILES_DIR=str(tmp_path / "files")))
     finally:
