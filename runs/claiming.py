@@ -5,8 +5,10 @@ are *suspects*: one of them may have killed it. Those that lost one are run amon
 kills its process takes no other state to the end with it. An external worker asks for the nodes of its namespace and a number.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from time import monotonic
 from typing import Any
 
 from django.db import transaction
@@ -16,13 +18,15 @@ from runs.work import Claimed, RunFacts
 
 Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
 
-FRESH, ONCE, OFTEN, SUSPECT = "lost = 0", "lost = 1", "lost > 1", "lost > 0"
+FRESH, SUSPECT = "lost = 0", "lost > 0"
+ONCE, OFTEN = f"{SUSPECT} AND lost = 1", f"{SUSPECT} AND lost > 1"  # in the words of the suspects' index
 _READY = "status = 'CREATED' AND worker_namespace_id {whose} AND NOT held AND due_at IS NOT NULL AND due_at <= {now}"
+LOOK_SECONDS = 1.0
 OURS, THEIRS = "IS NULL", "= %s"
 _CLAIM = """
     UPDATE runs_state SET status = 'QUEUED', attempt = attempt + 1, worker = %s, lease_expires_at = {lease}, started_at = {now}, progress = 0
     WHERE id IN ({union}) AND status = 'CREATED'
-    RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count, lost, answer
+    RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count, lost, answer, node, due_at
 """
 _START = """
     UPDATE runs_run SET status = 'running', started_at = {now}, updated_at = {now}, revision = revision + 1 WHERE id IN (
@@ -30,16 +34,56 @@ _START = """
 """
 
 
-def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "FactsCache", which: str = FRESH) -> list[Claimed]:
+class Floors:
+    """Since when states of each node are ready, as a worker's last look at all of them found it; PostgreSQL begins to read there.
+
+    What lies before was taken, and an old snapshot (a dump, a forgotten transaction) keeps it in the index, to be read again by every claim. A state may
+    still come there later, by a transaction that was slow or when a lease ends: so all are looked at every second, and before a worker has nothing to do.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, Any] = {}
+        self._other: Any = None
+        self._latest: Any = None  # that was ever claimed
+        self._looked = -math.inf
+
+    def whole(self) -> bool:
+        """Whether it is time to look at all."""
+        if monotonic() - self._looked <= LOOK_SECONDS:
+            return False
+        self._since, self._other, self._looked = {}, None, monotonic()
+        return True
+
+    def of(self, kind: str) -> Any:
+        return self._since.get(kind, self._other) or "-infinity"
+
+    def found(self, rows: Sequence[sql.Row]) -> None:
+        """Note what was claimed: of each node the oldest that was ready, of the others that there was nothing older than all of it."""
+        least: dict[str, Any] = {}
+        for *_, kind, due in rows:
+            least[kind] = min(due, least.get(kind, due))
+            self._latest = max(due, self._latest or due)
+        self._since |= least
+        self._other = self._other or min(least.values(), default=self._latest)
+
+    def forget(self) -> None:
+        self._looked = -math.inf
+
+
+def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "FactsCache", which: str = FRESH, floors: Floors | None = None) -> list[Claimed]:
     """Up to each group's limit of ready states, oldest first, now held by `worker` for `lease_seconds`. `which` are fresh, or suspects."""
-    groups = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0]
+    groups, floors = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0], floors or Floors()
     if not groups:
         return []
-    statement = _statement(tuple((len(kinds), limit) for kinds, limit in groups), which)
-    params = [*(kind for kinds, _ in groups for kind in kinds), worker, lease_seconds]
-    if not sql.postgres() and not work_is_ready([kind for kinds, _ in groups for kind in kinds], which):
-        return []  # looking takes no lock, and SQLite has only one
-    return _take(statement, params, facts)
+    statement, asked = _statement(tuple((len(kinds), limit) for kinds, limit in groups), which), [kind for kinds, _ in groups for kind in kinds]
+    if not sql.postgres():  # looking takes no lock, and SQLite has only one
+        return _take(statement, [*asked, worker, lease_seconds], facts) if work_is_ready(asked, which) else []
+    while True:
+        whole = floors.whole()
+        states = _take(statement, [*(each for kind in asked for each in (kind, floors.of(kind))), worker, lease_seconds], facts, floors)
+        if states or whole:
+            return states
+        floors.forget()
 
 
 def _start(which: str) -> str:
@@ -53,13 +97,14 @@ def _statement(groups: tuple[tuple[int, int], ...], which: str) -> str:
     The limits are part of the text: a prepared plan for an unknown limit would sort all that is ready.
     """
     ready = f"{_READY.format(whose=OURS, now=sql.now())} AND {which}"
+    ready += " AND node = %s AND due_at >= %s" if sql.postgres() else " AND node = %s"
     named = ", ".join(f"g{at} AS ({_oldest(ready, kinds, limit, str(limit))})" for at, (kinds, limit) in enumerate(groups))
     return _taking(named, " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups))))
 
 
 def _oldest(ready: str, kinds: int, each: int, limit: str) -> str:
     """The oldest ready states of some kinds, each kind read from its own place in the index."""
-    one = f"SELECT id, due_at FROM runs_state WHERE {ready} AND node = %s ORDER BY due_at, id LIMIT {each}{sql.lock('UPDATE', skip=True)}"
+    one = f"SELECT id, due_at FROM runs_state WHERE {ready} ORDER BY due_at, id LIMIT {each}{sql.lock('UPDATE', skip=True)}"
     every = " UNION ALL ".join(f"SELECT id, due_at FROM ({one}) k{at}" for at in range(kinds))
     return f"SELECT id FROM ({every}) oldest ORDER BY due_at, id LIMIT {limit}"
 
@@ -87,13 +132,15 @@ def claim_for_worker(worker: str, namespace: int, kinds: Sequence[str], limit: i
 @cache
 def _worker_statement(kinds: int, each: int) -> str:
     """`each` is a power of two, so that there are few statements to prepare."""
-    ready = _READY.format(whose=THEIRS, now=sql.now())
+    ready = f"{_READY.format(whose=THEIRS, now=sql.now())} AND node = %s"
     return _taking(f"g0 AS ({_oldest(ready, kinds, each, '%s')})", "SELECT id FROM g0")
 
 
-def _take(statement: str, params: Sequence[Any], facts: "FactsCache") -> list[Claimed]:
+def _take(statement: str, params: Sequence[Any], facts: "FactsCache", floors: Floors | None = None) -> list[Claimed]:
     if sql.postgres():  # one statement is one transaction
         rows = sql.run(statement, params)
+        if floors:
+            floors.found(rows)
     else:
         with transaction.atomic():
             rows = sql.run(statement, params)
@@ -103,7 +150,7 @@ def _take(statement: str, params: Sequence[Any], facts: "FactsCache") -> list[Cl
 
 
 def claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
-    state, run, identifier, path, inputs, attempt, parent, retry_count, lost, answer = row
+    state, run, identifier, path, inputs, attempt, parent, retry_count, lost, answer = row[:10]
     return Claimed(sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost, sql.loads(answer))
 
 

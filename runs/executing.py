@@ -31,6 +31,7 @@ FAST_SECONDS = 0.002
 BUSY_SECONDS = 15.0  # so long a drain may go on claiming beside a slow node
 FLUSH_SECONDS = 0.4
 SUSPECTS_SECONDS = 1.0
+REPLAN_SECONDS = 1.0
 SLOW_SECONDS = 2.0
 
 
@@ -40,13 +41,14 @@ class Executor:
     def __init__(self, threads: bool = True, cluster: str = "") -> None:
         self.name = worker_name(cluster or socket.gethostname()[:60], os.getpid())
         self.cluster = cluster
-        self.facts = claiming.FactsCache()
+        self.facts, self.floors = claiming.FactsCache(), claiming.Floors()
         self.speed: dict[str, float] = {}
         self.lanes: list[Lane] = []
         self.pool = ThreadPoolExecutor(settings.NODE_THREADS + 2, thread_name_prefix="lane") if threads else None
         self.reporter = reporting.Reporter(self.name, cluster)
         self.books: dict[int, Ledger] = {}
         self.tainted = False  # a thread was abandoned
+        self._planned = monotonic()
         self._suspected = monotonic() - SUSPECTS_SECONDS / 2  # something else first: one of them may have killed its last worker
 
     # --- the loop --------------------------------------------------------------------------------------------------
@@ -58,8 +60,10 @@ class Executor:
         """
         began, recorded = monotonic(), 0
         self._calmly(self.reporter.alive)
-        if self._suspects_due():
+        if monotonic() - self._planned > REPLAN_SECONDS:
             self._calmly(sql.replan)
+            self._planned = monotonic()
+        if self._suspects_due():
             recorded += self._suspects()
         batch: list[Claimed] = []
         while True:
@@ -157,7 +161,7 @@ class Executor:
         return self.books.get(runs.pop()) if len(runs) == 1 else None
 
     def _claim(self) -> list[Claimed]:
-        states = claiming.claim(self.name, self._groups(), settings.LEASE_SECONDS, self.facts)
+        states = claiming.claim(self.name, self._groups(), settings.LEASE_SECONDS, self.facts, floors=self.floors)
         if states:
             failpoint("after-claim-commit")
         if len(states) >= MAX_SLICE:

@@ -77,7 +77,7 @@ def finish(outcomes: Sequence[Outcome], lease: Lease | None = None, known: Ledge
     return Slice()
 
 
-_HOLDING = "SELECT s.id FROM {v} JOIN runs_state s ON s.id = v.id AND s.status = 'QUEUED' AND (v.attempt IS NULL OR s.attempt = v.attempt)"
+_HOLDING = "SELECT s.id FROM {v} JOIN runs_state s ON s.id = v.id AND s.status {queued} AND (v.attempt IS NULL OR s.attempt = v.attempt)"
 
 
 def _holding(prepared: Sequence[Prepared]) -> set[str]:

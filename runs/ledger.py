@@ -129,7 +129,7 @@ _STORE = f"""
 """
 
 _STORE_KNOWN = f"""{_STORE} AND runs_run.revision = v.revision AND %s = (
-        SELECT count(*) FROM {{h}} JOIN runs_state s ON s.id = h.id AND s.status = 'QUEUED' AND (h.attempt IS NULL OR s.attempt = h.attempt))
+        SELECT count(*) FROM {{h}} JOIN runs_state s ON s.id = h.id AND s.status {{queued}} AND (h.attempt IS NULL OR s.attempt = h.attempt))
     RETURNING runs_run.id
 """
 

@@ -210,6 +210,11 @@ class State(models.Model):
                 name="state_ready",
             ),
             models.Index(
+                fields=["node", "due_at", "id"],
+                condition=Q(status=statuses.CREATED, worker_namespace=None, held=False, due_at__isnull=False, lost__gt=0),
+                name="state_suspect",
+            ),
+            models.Index(
                 fields=["worker_namespace", "node", "due_at", "id"],
                 condition=Q(status=statuses.CREATED, worker_namespace__isnull=False, held=False, due_at__isnull=False),
                 name="state_ready_for_worker",

@@ -25,7 +25,7 @@ Report = tuple[Claimed, list[Line], float | None]  # the state, its new lines, h
 
 _RENEW = """
     UPDATE runs_state SET lease_expires_at = {lease}, progress = coalesce(v.progress, runs_state.progress) FROM {v}
-    WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt) RETURNING runs_state.id
+    WHERE runs_state.id = v.id AND runs_state.status {queued} AND (v.attempt IS NULL OR runs_state.attempt = v.attempt) RETURNING runs_state.id
 """
 
 

@@ -17,6 +17,8 @@ import psycopg
 from django.db import connection, connections
 
 Row = tuple[Any, ...]
+# For `= 'QUEUED'` PostgreSQL takes the index of leased states, which seems small, instead of the states' ids, and reads all that an old snapshot keeps there.
+_QUEUED = "IN ('QUEUED', '')"
 getrandbits = SystemRandom().getrandbits
 
 
@@ -101,12 +103,12 @@ FIRST_MOVED = "EXISTS (SELECT 1 FROM b0)"  # a gate: the first statement of the 
 
 
 def statement(template: str, gate: str = "true", **parts: Any) -> str:
-    """A statement from its template: {now}; {gate}; {v} rows of these columns; {among} (column, type); anything else a time `later`.
+    """A statement from its template: {now}; {gate}; {queued}; {v} rows of these columns; {among} (column, type); anything else a time `later`.
 
     Each template is filled once per process and gate; a template always comes with the same parts.
     """
     if (template, gate) not in _statements:
-        _statements[template, gate] = template.format(now=now(), gate=gate, **{name: _part(name, part) for name, part in parts.items()})
+        _statements[template, gate] = template.format(now=now(), gate=gate, queued=_QUEUED, **{name: _part(name, part) for name, part in parts.items()})
     return _statements[template, gate]
 
 

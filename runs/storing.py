@@ -25,7 +25,7 @@ _RECORD = """
         emitted = v.emitted, waiting_for = v.waiting_for, held = v.held, lost = runs_state.lost + v.lost,
         lease_expires_at = NULL, worker = '', due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {due} END,
         finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {now} END
-    FROM {v} WHERE runs_state.id = v.id AND runs_state.status = 'QUEUED' AND (v.attempt IS NULL OR runs_state.attempt = v.attempt)
+    FROM {v} WHERE runs_state.id = v.id AND runs_state.status {queued} AND (v.attempt IS NULL OR runs_state.attempt = v.attempt)
         AND {gate} AND (v.lost = 0 OR runs_state.lease_expires_at IS NULL OR runs_state.lease_expires_at < {now} OR runs_state.lease_expires_at > {far})
     RETURNING runs_state.id
 """

@@ -1,11 +1,11 @@
 """What the hot path costs, free of noise: statements per slice, transactions per step, and the plans of its statements."""
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from graphs.nodes.base import registry
-from runs import claiming, finishing, rescuing, sql
+from runs import claiming, finishing, rescuing, sql, storing
 from runs.executing import Executor
 from runs.models import State
 from runs.starting import start_run
@@ -82,10 +82,56 @@ def grow(publish):
 
 def test_claim_uses_the_ready_index(publish):
     grow(publish)
-    found = plan(claiming._statement(((2, 100), (1, 1)), claiming.FRESH), ["noop", "log", "http.request", "w", 30.0])
+    found = plan(claiming._statement(((2, 100), (1, 1)), claiming.FRESH), [*_kinds("noop", "log", "http.request"), "w", 30.0])
     assert found.count("state_ready") >= 3
     assert "Seq Scan on runs_state" not in found
     assert "SCAN runs_state" not in found.replace("SCAN runs_state USING INDEX", "")
+
+
+@pytest.mark.parametrize("which", [claiming.ONCE, claiming.OFTEN, claiming.SUSPECT])
+def test_suspects_are_not_looked_for_among_all_that_is_ready(publish, which):
+    grow(publish)
+    found = plan(claiming._statement(((2, 100),), which), [*_kinds("noop", "log"), "w", 30.0])
+    assert found.count("state_suspect") >= 2
+    assert "state_ready" not in found
+
+
+def _kinds(*kinds):
+    """As a claim looks at all that is ready of them."""
+    return [each for kind in kinds for each in ((kind, "-infinity") if connection.vendor == "postgresql" else (kind,))]
+
+
+def test_a_claim_begins_where_the_last_one_found_something(publish):
+    """What was taken before stays in the index while an old snapshot (here: this test's transaction) may see it."""
+    if connection.vendor != "postgresql":
+        return
+    grow(publish)
+    floors, facts = claiming.Floors(), claiming.FactsCache()
+    for count in (1400, 10):
+        assert len(claiming.claim("w", [(["noop"], count)], 30, facts, floors=floors)) == count
+
+    def read(floor):
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claiming._statement(((1, 10),), claiming.FRESH)}"
+        with transaction.atomic():
+            [[[found]]] = sql.run(explain, ["noop", floor, "w", 30.0])
+            transaction.set_rollback(True)
+        return sum(node["Shared Hit Blocks"] for node in within(found["Plan"]) if node.get("Index Name") == "state_ready")
+
+    def within(node):
+        yield node
+        for each in node.get("Plans", ()):
+            yield from within(each)
+
+    assert read(floors.of("noop")) < read("-infinity") / 3
+
+
+def test_recording_goes_by_the_states_ids(publish):
+    """Not by the index of leased states, which seems small and may be full of what is over."""
+    grow(publish)
+    statement = sql.statement(storing._RECORD, due="v.delay", far=str(storing.LONGEST_LEASE_SECONDS), v=storing._COLUMNS)
+    row = ["0" * 32, 1, "SUCCESS", "", "{}", None, "", 0, None, None, False, 0]
+    found = plan(statement, sql.values([row]))
+    assert "state_leased" not in found
 
 
 def test_sweep_uses_the_lease_index(publish):

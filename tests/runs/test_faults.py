@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from graphs.nodes.base import NodeFailed, RunAgain, registry
@@ -13,7 +14,7 @@ from runs import claiming, deleting, finishing, reporting, rescuing, supervising
 from runs.context import NodeContext
 from runs.executing import Executor
 from runs.models import Cluster, Run, State
-from runs.starting import start_run
+from runs.starting import RunOptions, start_run
 from runs.work import Outcome
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
@@ -42,6 +43,32 @@ def test_late_report_changes_nothing(publish):
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
     assert not run.logs.filter(message="late").exists()
     assert_books_agree(run)
+
+
+def test_a_state_that_comes_late_is_found_before_there_is_nothing_to_do(publish, monkeypatch):
+    """One whose transaction was slow is older than what was claimed meanwhile: it is taken when all are looked at, each second and at the end."""
+    graph, floors, now = publish("a"), claiming.Floors(), [0.0]
+    monkeypatch.setattr(claiming, "monotonic", lambda: now[0])
+
+    def claim():
+        return [state.run.run_id for state in claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), floors=floors)]
+
+    def late(name):
+        run = start_run(graph, RunOptions(run_id=name))
+        State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(minutes=5))
+
+    for name in ("a", "b", "c", "d"):
+        start_run(graph, RunOptions(run_id=name))
+    assert claim() == ["a"]
+    late("late")
+    now[0] += claiming.LOOK_SECONDS / 2
+    assert claim() == ["late" if connection.vendor == "sqlite" else "b"]
+    now[0] += claiming.LOOK_SECONDS
+    assert claim() == ["b" if connection.vendor == "sqlite" else "late"]
+    assert claim() + claim() == ["c", "d"]
+    late("last")
+    assert claim() == ["last"]
+    assert claim() == []
 
 
 def test_slice_with_one_late_outcome_records_the_others(publish):
