@@ -80,7 +80,9 @@ def transaction(ctx: Context) -> dict[str, Any]:
 
 
 @node("test.sleep", waits=True)
-def sleep(ctx: Context, seconds: float = 0.2, value: Any = None) -> dict[str, Any]:
+def sleep(ctx: Context, seconds: float = 0.2, value: Any = None, path: str = "") -> dict[str, Any]:
+    if path:
+        _note(ctx, path)
     ctx.log("begun")
     ctx.progress(0.5)
     time.sleep(seconds)
@@ -103,11 +105,21 @@ def _burn(ctx: Context, seconds: float) -> None:
 
 @node("test.count")
 def count(ctx: Context, path: str, seconds: float = 0.0, value: Any = None) -> dict[str, Any]:
-    """Burn processor time, and leave a line for each execution that began."""
-    with open(path, "a") as file:
-        file.write(f"{ctx.idempotency_key}\n")
+    """Burn processor time, and leave a line for each execution that began (read by `tests.chaos.executions`)."""
+    _note(ctx, path)
     _burn(ctx, seconds)
     return {"value": value}
+
+
+@node("test.tick")
+def tick(ctx: Context, path: str, seconds: float = 0.001, value: Any = None) -> dict[str, Any]:
+    """The same, of a kind of its own that workers learn to be fast."""
+    return count(ctx, path, seconds, value)
+
+
+def _note(ctx: Any, path: str) -> None:
+    with open(path, "a") as file:
+        file.write(f"{ctx.state.id} {ctx.attempt} {os.getpid()} {ctx.identifier}\n")
 
 
 @node("test.exit")
@@ -140,8 +152,8 @@ def shapes(ctx: Context) -> dict[str, Any]:
 
 
 @node("test.tool")
-def tool(ctx: Context, path: str, fails: bool = False) -> dict[str, Any]:
-    """A tool call; each real one leaves a line in the file. One that `fails` does so after it, as long as `broken` is set."""
+def tool(ctx: Context, path: str, fails: bool = False, seconds: float = 0.0) -> dict[str, Any]:
+    """A tool call, of which each real one leaves a line in the file, and processor time afterwards. One that `fails` does so after it, as long as `broken` is set."""
 
     def call() -> int:
         with open(path, "a") as file:
@@ -151,6 +163,7 @@ def tool(ctx: Context, path: str, fails: bool = False) -> dict[str, Any]:
     value = ctx.once("tool", {}, call)
     if fails and broken:
         raise ConnectionError("the service is away")
+    _burn(ctx, seconds)
     return {"value": value}
 
 
