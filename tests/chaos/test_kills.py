@@ -17,7 +17,7 @@ from graphs.models import RegisteredNode
 from runs.models import Run, State
 from runs.starting import start_run
 from tests.chaos.executions import little_in_vain
-from tests.chaos.figures import LONGEST_RECOVERY_SECONDS, NOISE_SECONDS, RECOVERY_SECONDS
+from tests.chaos.figures import BACK_SECONDS, LONGEST_RECOVERY_SECONDS, NOISE_SECONDS, RECOVERY_SECONDS
 from tests.chaos.installation import Installation, children
 from tests.clusters import supervised, until
 from tests.invariants import assert_books_agree
@@ -149,6 +149,7 @@ def test_idle_workers_killed(publish, request, lane, record_property):
             until(lambda run=run: Run.objects.get(pk=run.pk).ended, 40)
             waits.append(monotonic() - began)
     assert all(run.status == "completed" for run in Run.objects.all())
+    assert max(waits) <= BACK_SECONDS + NOISE_SECONDS, waits
     record_property(
         "report", f"{lane}: {len(waits)} idle workers killed: the next run was over after {statistics.median(waits):.1f} s (p50), {max(waits):.1f} s at most"
     )
