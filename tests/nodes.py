@@ -153,7 +153,7 @@ def shapes(ctx: Context) -> dict[str, Any]:
 
 @node("test.tool")
 def tool(ctx: Context, path: str, fails: bool = False, seconds: float = 0.0) -> dict[str, Any]:
-    """A tool call, of which each real one leaves a line in the file, and processor time afterwards. One that `fails` does so after it, as long as `broken` is set."""
+    """A tool call, of which each real one leaves a line in the file; then processor time. One that `fails` does so after it, as long as `broken` is set."""
 
     def call() -> int:
         with open(path, "a") as file:

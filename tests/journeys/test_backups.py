@@ -15,21 +15,31 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from runs.models import Run
+from runs.models import Run, State
 from runs.starting import start_run
 from tests import postgres
 from tests.clusters import ROOT, environment, supervised, until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
-RUNS = 12
+RUNS = 24
 
 
 @pytest.fixture
 def graph(publish):
     return publish(
         "start>out>work>slow>file", kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep", "file": "test.emit"},
-        inputs={"out": {"items": [1, 2, 3]}, "work": {"seconds": 0.03}, "slow": {"seconds": 0.2}, "file": {"rows": 3}},
+        inputs={"out": {"items": [1, 2, 3]}, "work": {"seconds": 0.03}, "slow": {"seconds": 0.5}, "file": {"rows": 3}},
     )  # fmt: skip
+
+
+def start_many(graph):
+    """Have work in every stage: runs that are over, states in the hands of workers, and runs that have only begun."""
+    for _ in range(RUNS // 2):
+        start_run(graph)
+    until(lambda: Run.objects.filter(status="completed").exists(), 30)
+    for _ in range(RUNS - RUNS // 2):
+        start_run(graph)
+    until(lambda: State.objects.filter(identifier="slow", status="QUEUED").exists(), 30)
 
 
 def restored(env):
@@ -57,10 +67,7 @@ def test_a_copy_made_under_load(graph, tmp_path):
         return
     shutil.rmtree(settings.FILES, ignore_errors=True)  # what tests before left, whose rows are gone
     with supervised():
-        for _ in range(RUNS):
-            start_run(graph)
-        until(lambda: Run.objects.filter(status="completed").exists(), 30)
-        assert Run.objects.filter(pending_count__gt=0).exists()
+        start_many(graph)
         call_command("backup", tmp_path / "copy", stdout=(said := StringIO()))
     assert f"{RUNS} runs" in said.getvalue()
     assert not list(tmp_path.glob(".copy*")), "nothing half done is left"
@@ -85,9 +92,7 @@ def test_a_dump_made_under_load(graph, tmp_path):
     assert restore
     url = environment()["DATABASE_URL"]
     with supervised():
-        for _ in range(RUNS):
-            start_run(graph)
-        until(lambda: Run.objects.filter(status="completed").exists(), 30)
+        start_many(graph)
         subprocess.run([dump, "-Fc", "-f", str(tmp_path / "state.dump"), url], check=True)
         shutil.copytree(settings.FILES, tmp_path / "files")
     name = "restored_copy"
@@ -97,10 +102,12 @@ def test_a_dump_made_under_load(graph, tmp_path):
     try:
         target = f"{url.rpartition('/')[0]}/{name}"
         subprocess.run([restore, "--no-owner", "-d", target, str(tmp_path / "state.dump")], check=True)
-        with psycopg.connect(target) as copy:
-            [unfinished] = copy.execute("SELECT count(*) FROM runs_run WHERE pending_count > 0").fetchone() or [0]
-        assert unfinished > 0, "it was made in the middle"
         assert Path(tmp_path / "files").exists()
+        with psycopg.connect(target) as copy:
+            [[unfinished]] = copy.execute("SELECT count(*) FROM runs_run WHERE pending_count > 0")
+            [[held]] = copy.execute("SELECT count(*) FROM runs_state WHERE status = 'QUEUED'")
+        assert unfinished > 0, "it was made in the middle"
+        assert held > 0, "with states in the hands of workers that the copy will never hear of"
         restored(environment(DATABASE_URL=target, FILES_DIR=str(tmp_path / "files")))
     finally:
         with connection.cursor() as cursor:
