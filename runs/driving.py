@@ -100,8 +100,10 @@ def _check(run: Run, state: RunState) -> None:
 
 
 def _keep(run: Run, state: RunState, body: str) -> None:
-    """The document as it is, and no more than so many of those before it."""
+    """The document as it is, and no more than so many of those before it. The last one put again (its answer may have been lost) is the same point."""
     before = list(Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").values_list("checkpoint_id", flat=True))
+    if before and Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id=before[0], body=body.encode()).exists():
+        return
     Checkpoint.objects.create(
         run=run, ns=NS, checkpoint_id=sql.dashed(sql.uuid7()), parent_checkpoint_id=before[0] if before else "", type="json", body=body.encode(),
         metadata={"step": state.current_step, "node": state.current_node, "status": state.status.value},

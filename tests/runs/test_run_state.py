@@ -234,6 +234,19 @@ def test_a_run_resumes_from_any_recorded_point(api_client):
 
 
 @pytest.mark.django_db
+def test_a_document_put_again_is_the_same_point():
+    run = outside()
+    driving.mark(run, "a", "started", SYSTEM)
+    first = snapshots.run_state(run)
+    for _ in range(3):
+        assert driving.put_run_state(run, first, SYSTEM) == first
+    assert Checkpoint.objects.filter(run=run).count() == 1
+    driving.mark(run, "a", "completed", SYSTEM)
+    driving.put_run_state(run, first, SYSTEM)
+    assert Checkpoint.objects.filter(run=run).count() == 3, "back to an earlier point is a point of its own"
+
+
+@pytest.mark.django_db
 def test_the_last_points_are_kept():
     run = outside()
     for number in range(driving.KEPT + 5):
