@@ -14,6 +14,7 @@ from django.utils import timezone
 from graphs import errors, payloads
 from graphs.access import Caller
 from runs import auditing, ledger, sql, statuses
+from runs.failpoints import failpoint
 from runs.ledger import Ledger
 from runs.models import OUTSIDE, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
 from runs.run_state import KEPT_ACTIONS, RunState, RunStatus
@@ -29,6 +30,12 @@ def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
 
     Raises Conflict for a run with a graph, which the engine alone moves, and for a run that has ended otherwise, Malformed for another run's document.
     """
+    told = _put(run, state, caller)
+    failpoint("after-run-state-commit")
+    return told
+
+
+def _put(run: Run, state: RunState, caller: Caller) -> RunState:
     _require(run, caller)
     _check(run, state)
     try:
@@ -47,8 +54,8 @@ def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
         book.tally = _store_states(run, state, book.status)
         _store_results(run, state)
         ledger.store([book])
-    run.refresh_from_db()
-    return run_state(run)
+        run.refresh_from_db()
+        return run_state(run)
 
 
 def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, Any] | None = None, error: str = "") -> RunState:
@@ -69,7 +76,9 @@ def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, A
             state.mark_node_failed(node, error)
         else:
             raise errors.Malformed("A node has started, completed or failed.")
-        return put_run_state(run, state, caller)
+        told = _put(run, state, caller)
+    failpoint("after-run-state-commit")
+    return told
 
 
 def _require(run: Run, caller: Caller) -> None:

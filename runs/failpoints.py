@@ -19,12 +19,16 @@ POINTS: Mapping[str, str] = {
     "in-completion-before-commit": "worker",
     "after-completion-commit": "worker",
     "in-heartbeat": "worker",
+    "after-heartbeat-commit": "worker",
     "before-hint": "worker",
     "in-sweep-between-mark-and-hint": "supervisor",
     "run-created-before-response": "caller",
     "cancel-between-flag-and-states": "caller",
+    "after-cancel-commit": "caller",
     "bulk-delete-between-batches": "caller",
     "checkpoint-put-before-commit": "caller",
+    "after-checkpoint-put-commit": "caller",
+    "after-run-state-commit": "caller",
 }
 ACTIONS = ("kill", "stop", "raise")
 

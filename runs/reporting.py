@@ -57,6 +57,7 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
         ledger.store((books[pk] for pk in touched), batch)
         batch.flush()
         failpoint("in-heartbeat")
+    failpoint("after-heartbeat-commit")
     return alive
 
 

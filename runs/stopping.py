@@ -14,10 +14,11 @@ def cancel_run(run: Run, caller: Caller) -> Run:
     """Move the run and all its unfinished states at once. Raises Conflict when it has ended."""
     with transaction.atomic():
         book = _locked(run, "cancel", caller)
+        book.status, book.error_message = statuses.RUN_CANCELLED, f"Cancelled by {caller.label}"
         failpoint("cancel-between-flag-and-states")
         storing.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
-        book.status, book.error_message = statuses.RUN_CANCELLED, f"Cancelled by {caller.label}"
         _close(run, book, "cancel", f"Cancelled by {caller.label}", caller)
+    failpoint("after-cancel-commit")
     return run
 
 

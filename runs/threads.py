@@ -65,6 +65,7 @@ def put(
             judging.judge(book, even_cancelled=True)
         ledger.store([book])
         failpoint("checkpoint-put-before-commit")
+    failpoint("after-checkpoint-put-commit")
 
 
 def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_id: str, task_path: str, writes: Sequence[Write], error: str = "") -> None:

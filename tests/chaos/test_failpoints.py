@@ -13,10 +13,10 @@ from time import monotonic
 
 import pytest
 
-from runs import rescuing, statuses
+from runs import rescuing, statuses, verifying
 from runs.failpoints import ACTIONS, POINTS
 from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
-from runs.starting import RunOptions, start_run
+from runs.starting import RunOptions, start_outside, start_run
 from tests.chaos.executions import executions, little_in_vain
 from tests.clusters import FAST, ROOT, environment, until
 from tests.invariants import assert_books_agree
@@ -26,6 +26,7 @@ RUNS = 3  # before the fault is armed, and as many afterwards
 WORKERS = 2
 STATES = {"start": 1, "out": 3, "many": 60, "work": 3, "slow": 3, "once": 3, "all": 1, "fast": 60}
 FAST_SECONDS = 0.001
+CANCELS = ("cancel-between-flag-and-states", "after-cancel-commit")
 
 
 def pytest_generate_tests(metafunc):
@@ -77,7 +78,7 @@ def published(publish, tmp_path, slow):
 
 
 def test_a_place_of_the_cluster(point, action, publish, tmp_path, lane, record_property):
-    graph = published(publish, tmp_path, slow=1.3 if point == "in-heartbeat" else 0.1)
+    graph = published(publish, tmp_path, slow=1.3 if "heartbeat" in point else 0.1)
     with fault(point, action, tmp_path) as (env, marker):
         marker.touch()  # as if it had been: it is to strike workers with much in hand
         process = supervisor(env)
@@ -158,7 +159,9 @@ def act(env, point, graph):
 
 def test_a_place_of_a_caller(point, action, publish, tmp_path):
     graph = publish("a>b")
-    if point == "cancel-between-flag-and-states":
+    if point == "after-run-state-commit":
+        start_outside(graph.namespace, RunOptions(run_id="asked"))
+    if point in CANCELS:
         start_run(graph, RunOptions(run_id="asked"))
     if point == "bulk-delete-between-batches":
         for _ in range(120):
@@ -186,11 +189,14 @@ def untouched(point):
     """What a transaction had not committed isn't there; what it had, is."""
     if point == "run-created-before-response":
         assert Run.objects.filter(run_id="asked").count() == 1
-    if point == "cancel-between-flag-and-states":
-        assert Run.objects.get(run_id="asked").status == "queued"
-        assert not State.objects.filter(status="CANCELLED").exists()
+    if point in CANCELS:
+        committed = point == "after-cancel-commit"
+        assert Run.objects.get(run_id="asked").status == ("cancelled" if committed else "queued")
+        assert State.objects.filter(status="CANCELLED").exists() == committed
     if point == "checkpoint-put-before-commit":
         assert (Checkpoint.objects.count(), Run.objects.count()) == (0, 0)
+    if point in ("after-checkpoint-put-commit", "after-run-state-commit"):
+        assert (Checkpoint.objects.count(), Run.objects.count()) == (1, 1)
     if point == "bulk-delete-between-batches":
         assert Run.objects.count() in (1, 21)
 
@@ -198,10 +204,13 @@ def untouched(point):
 def done(point):
     if point == "run-created-before-response":
         assert (Run.objects.count(), State.objects.count()) == (1, 1)
-    elif point == "cancel-between-flag-and-states":
-        assert Run.objects.get(run_id="asked").status == "cancelled"
-    elif point == "checkpoint-put-before-commit":
+    elif point in CANCELS:
+        assert (Run.objects.get(run_id="asked").status, LogLine.objects.filter(message__startswith="Cancelled").count()) == ("cancelled", 1)
+    elif point in ("checkpoint-put-before-commit", "after-checkpoint-put-commit"):
         assert (Run.objects.get(run_id="asked").status, Checkpoint.objects.count()) == ("completed", 1)
+    elif point == "after-run-state-commit":
+        assert (Run.objects.get(run_id="asked").status, State.objects.get().status, Checkpoint.objects.count()) == ("running", "QUEUED", 1)
+        assert not list(verifying.verify())
     elif point == "bulk-delete-between-batches":
         assert list(Run.objects.values_list("run_id", flat=True)) == ["stays"]
         assert (State.objects.count(), LogLine.objects.count()) == (1, 1)
