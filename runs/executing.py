@@ -171,12 +171,15 @@ class Executor:
     def _groups(self) -> list[claiming.Group]:
         """What this worker can start now: one of a node that is slow or that it hasn't seen, more of one that has been fast, all waiting that fit."""
         fast = [kind for kind in registry if not registry[kind].waits and self.speed.get(kind, 1) < FAST_SECONDS]
-        waiting = [kind for kind, node in registry.items() if node.waits]
-        other = [kind for kind in registry if kind not in fast and kind not in waiting]
-        running = [current[0] for lane in self.lanes if (current := lane.current)]
-        busy_waiting = sum(1 for state in running if registry[state.node.kind].waits)
-        computing = len(self.lanes) - busy_waiting
-        return [(fast, 0 if computing else MAX_SLICE), (other, 0 if computing else 1), (waiting, settings.NODE_THREADS - busy_waiting)]
+        waiting = [kind for kind, node in registry.items() if node.waits and not node.side_effects]
+        alone = [kind for kind, node in registry.items() if node.waits and node.side_effects]  # of these a worker that dies leaves one to do again
+        other = [kind for kind in registry if kind not in fast and not registry[kind].waits]
+        running = [registry[lane.kind] for lane in self.lanes]
+        waited_for = sum(node.waits and not node.side_effects for node in running)
+        sending = sum(node.waits and node.side_effects for node in running)
+        computing = len(running) > waited_for + sending
+        free = (fast, 0 if computing else MAX_SLICE), (other, 0 if computing else 1)
+        return [*free, (alone, 1 - sending), (waiting, settings.NODE_THREADS - waited_for)]
 
     def _chooser(self) -> Callable[[NewState], bool]:
         """Which successors this worker takes at once: what fits into the next slice, and of slow nodes only the first."""

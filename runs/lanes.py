@@ -76,10 +76,10 @@ def _check_schema(schema: dict[str, Any]) -> None:
 
 
 class Lane:
-    """Some states run one after the other in a thread; `done` grows while it works."""
+    """Some states run one after the other in a thread, all computing or one that waits; `done` grows while it works."""
 
     def __init__(self, states: Sequence[Claimed], until: float) -> None:
-        self.left = deque(states)
+        self.kind, self.left = states[0].node.kind, deque(states)
         self.until = until
         self.done: deque[Outcome] = deque()
         self.current: tuple[Claimed, NodeContext] | None = None

@@ -89,6 +89,22 @@ def sleep(ctx: Context, seconds: float = 0.2, value: Any = None, path: str = "")
     return {"value": value}
 
 
+sending: list[int] = []  # how many were at it whenever one began
+
+
+@node("test.send", waits=True, side_effects=True)
+def send(ctx: Context) -> dict[str, Any]:
+    """What must not be done again by several at once."""
+    sending.append(_at_it.count(True) + 1)
+    _at_it.append(True)
+    time.sleep(0.02)
+    _at_it.remove(True)
+    return {}
+
+
+_at_it: list[bool] = []
+
+
 @node("test.work")
 def work(ctx: Context, seconds: float = 0.05, value: Any = None) -> dict[str, Any]:
     """Burn processor time."""

@@ -16,6 +16,7 @@ from runs.executing import Executor
 from runs.models import Cluster, Run, State
 from runs.starting import RunOptions, start_run
 from runs.work import Outcome
+from tests import nodes
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
 
@@ -248,6 +249,17 @@ def test_side_effects_are_recorded_alone(publish, monkeypatch):
     worker.speed = {"noop": 1e-4}
     worker.drain()
     assert all(kinds == [True] for kinds in slices if True in kinds)
+    assert not Run.objects.exclude(status="completed").exists()
+
+
+def test_a_worker_sends_one_thing_at_a_time(publish):
+    """One that dies leaves one with side effects to be done again, not all that it waited for."""
+    sent, waited = publish("a", name="sent", kinds={"a": "test.send"}), publish("a", name="waited", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 0.05}})
+    for graph in [sent, waited] * 6:
+        start_run(graph)
+    nodes.sending.clear()
+    Executor().drain(budget=10)
+    assert nodes.sending == [1] * 6
     assert not Run.objects.exclude(status="completed").exists()
 
 
