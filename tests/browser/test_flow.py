@@ -156,9 +156,8 @@ def uploaded_by_keys(keys: Keyboard, orders: Path) -> None:
     expect(page.locator("h1")).to_contain_text("shop orders")
 
 
-def drawn_by_keys(keys: Keyboard) -> None:
-    """The export graph, from an empty draft to one that can run."""
-    page = keys.page
+def filtered_by_keys(keys: Keyboard) -> None:
+    """From an empty draft: what is read is filtered, exported and packed."""
     keys.reach("#fl-search")
     keys.add("dataset.read", 1)
     keys.open("read")
@@ -174,6 +173,11 @@ def drawn_by_keys(keys: Keyboard) -> None:
     keys.to("export")
     keys.press("n")
     keys.add("zip", 4)
+
+
+def counted_by_keys(keys: Keyboard) -> None:
+    """From its last node back to the first, and a second branch, which is counted, exported and packed, too."""
+    page = keys.page
     for node in ("export", "filter", "read"):
         keys.press("ArrowLeft")
         keys.at(node)
@@ -202,7 +206,6 @@ def drawn_by_keys(keys: Keyboard) -> None:
     keys.at("export_2")
     keys.open("export_2")
     keys.fill("name", "customers.csv")
-    expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
 
 
 def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
@@ -215,7 +218,9 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     keys.reach("#id_namespace", "shop")
     keys.press("Tab", "Tab", "Enter")
     expect(page.locator("h1")).to_contain_text("keys")
-    drawn_by_keys(keys)
+    filtered_by_keys(keys)
+    counted_by_keys(keys)
+    expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
     keys.enter(".fl-main a[href$='/run/']")
     expect(page.locator("h1")).to_contain_text("Run keys")
     keys.reach("#id_dataset", "shop/shop")
@@ -436,6 +441,11 @@ def test_a_reader_looks_and_is_offered_nothing_else(open_as: Callable[..., Page]
     assert wide["width"] > 500
 
 
+def limited_by_somebody_else(graph: Graph, node: str) -> None:
+    limited = {"data": {"timeout": 60}}
+    drafting.apply(graph, drafting.draft_of(graph).base, lambda was: editing.change(was, node, {**editing.node_of(was, node), **limited}), SYSTEM)
+
+
 def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_as: Callable[..., Page]) -> None:
     page = open_as()
     begun(page, "both")
@@ -447,8 +457,7 @@ def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_
     page.keyboard.press("Tab")
     page.fill("#id_in-seconds", "3")
     page.keyboard.press("Tab")
-    base = drafting.draft_of(graph).base
-    drafting.apply(graph, base, lambda was: editing.change(was, "delay", {**editing.node_of(was, "delay"), "data": {"timeout": 60}}), SYSTEM)
+    limited_by_somebody_else(graph, "delay")
     with page.expect_response(lambda answer: answer.url.endswith("/edit") and "in-seconds=3" in (answer.request.post_data or "")):
         held[0].continue_()
     node = drafting.draft_of(graph).definition["nodes"][0]
@@ -466,8 +475,7 @@ def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Pa
     page.fill("#id_in-by-0-0", "customer")
     page.focus("#id_in-measures-0-name")
     page.keyboard.type("orders")
-    base = drafting.draft_of(graph).base
-    drafting.apply(graph, base, lambda was: editing.change(was, "aggregate", {**editing.node_of(was, "aggregate"), "data": {"timeout": 60}}), SYSTEM)
+    limited_by_somebody_else(graph, "aggregate")
     with page.expect_response(lambda answer: answer.url.endswith("/edit")):
         held[0].continue_()
     expect(page.locator("#fl-live")).to_contain_text("aggregate")
@@ -478,3 +486,29 @@ def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Pa
     expect(page.locator("#id_in-measures-1-name")).to_have_count(1)
     node = drafting.draft_of(graph).definition["nodes"][0]
     assert node["data"] == {"timeout": 60, "inputs": {"by": ["customer"], "measures": {"orders": {"function": "count", "column": ""}}}}
+
+
+def test_what_does_not_fit_yet_stays_while_another_node_is_moved(open_as: Callable[..., Page]) -> None:
+    page = open_as()
+    begun(page, "half")
+    for count, kind in enumerate(("rows.aggregate", "table.export"), start=1):
+        page.click(f".fl-kind:has(strong:text-is('{kind}'))")
+        drawn(page, count)
+    page.click(".fl-graph .rm-node[data-node=aggregate] rect")
+    page.fill("#id_in-measures-0-name", "orders")
+    box = page.locator(".rm-node[data-node=export] rect").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 20, box["y"] + 15)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 20, box["y"] + 120, steps=5)
+    with page.expect_response(lambda answer: answer.url.endswith("/edit") and "op=move" in (answer.request.post_data or "")):
+        page.mouse.up()
+    expect(page.locator("#fl-inspector .fl-bad")).to_have_count(1)
+    expect(page.locator("#id_in-measures-0-name")).to_have_value("orders")
+    expect(page.locator(".fl-graph .fl-chosen")).to_have_attribute("data-node", "aggregate")
+    page.select_option("#id_in-measures-0-0", "count")
+    page.focus("#id_label")
+    expect(page.locator("#id_in-measures-1-name")).to_have_count(1)
+    aggregate, export = drafting.draft_of(Graph.objects.get(name="half")).definition["nodes"]
+    assert aggregate["data"]["inputs"]["measures"] == {"orders": {"function": "count", "column": ""}}
+    assert export["position"]["y"] > 50, "it was moved, too"

@@ -1,6 +1,6 @@
 // The inspector's forms: they are saved by themselves, when something in them has changed and the row of it is left.
 import { $, flow, where } from "./drawing.js";
-import { changedByOthers, doing, form as written, looking, post } from "./talking.js";
+import { changedByOthers, doing, form as written, looking, post, unfit } from "./talking.js";
 
 const SAVED = "#fl-node, #fl-settings, #fl-edge";
 let byKeys = null;  // a list that somebody walks through with arrows
@@ -46,11 +46,15 @@ flow.addEventListener("focusout", (event) => {
   else if (byKeys === event.target && written.dirty && !row) sent(byKeys.form);
 });
 $("fl-json")?.form.addEventListener("submit", () => { written.dirty = false; });
-document.addEventListener("htmx:oobBeforeSwap", (event) => {  // who has gone on writing keeps the form; it is shown anew when that is saved
-  const form = event.target.id === "fl-inspector" && written.typed && doing?.values && !looking() && event.target.querySelector(SAVED);
-  if (!form || form.dataset.op !== doing.values.op && form.elements.op?.value !== doing.values.op) return;
+document.addEventListener("htmx:oobBeforeSwap", (event) => {
+  const form = event.target.id === "fl-inspector" && doing?.values && !looking() && event.target.querySelector(SAVED);
+  if (!form) return;
+  const own = (form.dataset.op ?? form.elements.op.value) === doing.values.op;
+  // Who has gone on writing keeps the form, and so does who does something in the picture while it doesn't fit yet; it is shown anew when it is saved.
+  if (!(own ? written.typed : ["move", "connect"].includes(doing.values.op) && unfit())) return;
   event.preventDefault();
   form.dataset.show = "1";
-  if (changedByOthers()) form.dataset.base ??= doing.revision;
-  if (form.elements.node) form.elements.node.value = where("node");
+  if (changedByOthers() || !own) form.dataset.base ??= doing.revision;
+  if (!own) $("fl-where").querySelector("[name=node]").value = form.elements.node?.value ?? "";
+  else if (form.elements.node) form.elements.node.value = where("node");
 });

@@ -50,7 +50,7 @@ const refocus = (asked) => {
 
 // --- looking at something else ----------------------------------------------------------------------------------------
 export const looking = (also) => [...queue, also].some((each) => each?.verb === "GET");  // a form that is on its way shows what was before
-const unfit = () => form.dirty && flow.querySelector("#fl-inspector .fl-bad");
+export const unfit = () => form.dirty && flow.querySelector("#fl-inspector .fl-bad");
 export const look = (address, focus) => {
   if (unfit() && !confirm("What you wrote doesn't fit and was not saved. Leave it?")) return;
   ask("GET", address, null, focus);
