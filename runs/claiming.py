@@ -38,7 +38,7 @@ class Floors:
     """Since when states of each node are ready, as a worker's last look at all of them found it; PostgreSQL begins to read there.
 
     What lies before was taken, and an old snapshot (a dump, a forgotten transaction) keeps it in the index, to be read again by every claim. A state may
-    still come there later, by a transaction that was slow or when a lease ends: so all are looked at every second, and before a worker has nothing to do.
+    still come there later, by a transaction that was slow or when a lease ends: so all are looked at every second, and whenever a worker is woken.
     """
 
     def __init__(self) -> None:
@@ -47,12 +47,10 @@ class Floors:
         self._latest: Any = None  # that was ever claimed
         self._looked = -math.inf
 
-    def whole(self) -> bool:
-        """Whether it is time to look at all."""
-        if monotonic() - self._looked <= LOOK_SECONDS:
-            return False
-        self._since, self._other, self._looked = {}, None, monotonic()
-        return True
+    def renew(self) -> None:
+        """Before a claim: if it is time, let it look at all."""
+        if monotonic() - self._looked > LOOK_SECONDS:
+            self._since, self._other, self._looked = {}, None, monotonic()
 
     def of(self, kind: str) -> Any:
         return self._since.get(kind, self._other) or "-infinity"
@@ -67,6 +65,7 @@ class Floors:
         self._other = self._other or min(least.values(), default=self._latest)
 
     def forget(self) -> None:
+        """Let the next claim look at all."""
         self._looked = -math.inf
 
 
@@ -78,12 +77,8 @@ def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "Fa
     statement, asked = _statement(tuple((len(kinds), limit) for kinds, limit in groups), which), [kind for kinds, _ in groups for kind in kinds]
     if not sql.postgres():  # looking takes no lock, and SQLite has only one
         return _take(statement, [*asked, worker, lease_seconds], facts) if work_is_ready(asked, which) else []
-    while True:
-        whole = floors.whole()
-        states = _take(statement, [*(each for kind in asked for each in (kind, floors.of(kind))), worker, lease_seconds], facts, floors)
-        if states or whole:
-            return states
-        floors.forget()
+    floors.renew()
+    return _take(statement, [*(each for kind in asked for each in (kind, floors.of(kind))), worker, lease_seconds], facts, floors)
 
 
 def _start(which: str) -> str:

@@ -59,10 +59,8 @@ class Executor:
         What was begun is always finished and recorded, however long it takes; while it takes, free lanes get more.
         """
         began, recorded = monotonic(), 0
+        self.floors.forget()
         self._calmly(self.reporter.alive)
-        if monotonic() - self._planned > REPLAN_SECONDS:
-            self._calmly(sql.replan)
-            self._planned = monotonic()
         if self._suspects_due():
             recorded += self._suspects()
         batch: list[Claimed] = []
@@ -71,6 +69,8 @@ class Executor:
             if not batch and more:
                 batch = self._calmly(self._claim) or []
             if not batch and not self.lanes:
+                if self._replanned() and more:
+                    continue  # what is planned now needn't be when a run is waiting
                 return recorded + (self._suspects() if more or self._suspects_due() else 0)
             outcomes = self._run(batch)
             lease = Lease(self.name, settings.LEASE_SECONDS, self._chooser()) if more else None
@@ -90,6 +90,14 @@ class Executor:
             connection.close()
             return None
 
+    def _replanned(self) -> bool:
+        """Let statements be planned anew, if that is due."""
+        if monotonic() - self._planned <= REPLAN_SECONDS:
+            return False
+        self._calmly(sql.replan)
+        self._planned = monotonic()
+        return True
+
     def _suspects_due(self) -> bool:
         return monotonic() - self._suspected > SUSPECTS_SECONDS
 
@@ -108,6 +116,8 @@ class Executor:
         until, recorded = monotonic() + SUSPECTS_SECONDS, 0
 
         def take() -> list[Claimed]:
+            if not claiming.work_is_ready(registry, claiming.SUSPECT):
+                return []
             return claim(self._groups(), which=claiming.ONCE) or claim([(list(registry), 1)], which=claiming.OFTEN)
 
         while batch := self._calmly(take) or []:
@@ -253,4 +263,6 @@ class Executor:
         return outcomes
 
     def _learn(self, kind: str, seconds: float) -> None:
-        self.speed[kind] = seconds if kind not in self.speed else 0.8 * self.speed[kind] + 0.2 * seconds
+        """One call that took long, because the machine was busy, doesn't make a fast node a slow one."""
+        usual = self.speed.get(kind, seconds)
+        self.speed[kind] = 0.8 * usual + 0.2 * min(seconds, 4 * usual)

@@ -69,6 +69,11 @@ class Server:
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def database(self, name: str) -> str:
+        """The URL of a new, empty database."""
+        self.execute(f'CREATE DATABASE "{name}"')
+        return self.url.rpartition("/")[0] + f"/{name}"
+
     def execute(self, statement: str) -> None:
         import psycopg
 

@@ -35,18 +35,19 @@ ROWS = (
 )
 
 
+def environment(folder: str, url: str | None) -> dict[str, str]:
+    """What a lane runs with: its own files, and the database at `url` or the embedded one."""
+    plain = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {"VAR_DIR": folder, "LOG_LEVEL": "ERROR"}
+    if not url:
+        return plain
+    secrets = {"SECRET_KEY": "benchmark", "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4="}
+    return plain | secrets | {"DATABASE_URL": url, "ALLOWED_HOSTS": "localhost"}
+
+
 def lane(url: str | None) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.benchmarks.lane", *(["--quick"] if "--quick" in sys.argv else [])]
     with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
-        environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {"VAR_DIR": folder, "LOG_LEVEL": "ERROR"}
-        if url:
-            environment |= {
-                "DATABASE_URL": url,
-                "SECRET_KEY": "benchmark",
-                "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
-                "ALLOWED_HOSTS": "localhost",
-            }
-        command = [sys.executable, "-m", "tests.benchmarks.lane", *(["--quick"] if "--quick" in sys.argv else [])]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, env=environment(folder, url), stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -1,6 +1,7 @@
 """One lane of the benchmark: the product on the database that DATABASE_URL names, through a real supervised cluster.
 
-`python -m tests.benchmarks.lane` prints one JSON object; `python -m tests.benchmarks` runs both lanes and makes the table.
+`python -m tests.benchmarks.lane` prints one JSON object; `python -m tests.benchmarks` runs both lanes and makes the table. With `--by-turns` it measures what
+it is told to; so `python -m tests.benchmarks.compare` lets two revisions take turns.
 """
 
 import json
@@ -10,7 +11,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -22,7 +23,9 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
+from django.db.models import Max  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402
+from django.utils import timezone  # noqa: E402
 
 from graphs import datasets, publishing  # noqa: E402
 from graphs.models import Graph, Namespace  # noqa: E402
@@ -36,6 +39,7 @@ ROOT = Path(__file__).parent.parent.parent
 CHAIN = 10
 QUICK = "--quick" in sys.argv
 ROUNDS = 2 if QUICK else 5
+BURSTS = 3
 
 
 def publish(name: str, nodes: list[dict[str, Any]], edges: list[tuple[str, str]]) -> Graph:
@@ -96,16 +100,21 @@ def finished(run: Run, seconds: float = 300, pause: float = 0.002) -> None:
 
 
 def in_flight(graph: Graph, runs: int = 100) -> dict[str, float]:
-    """Submit the runs at once and wait for all; steps a second, and what the database wrote."""
+    """Submit the runs at once and wait for all; steps a second until the end of the last, and what the database wrote."""
     with transaction.atomic():
-        started = [start_run(graph).pk for _ in range(runs)]
+        started = Run.objects.filter(pk__in=[start_run(graph).pk for _ in range(runs)])
     before = written()
-    began = perf_counter()
-    until(lambda: not Run.objects.filter(pk__in=started, pending_count__gt=0).exists(), 300, 0.02)
-    seconds = perf_counter() - began
+    began = timezone.now()
+    until(lambda: not started.filter(pending_count__gt=0).exists(), 300, 0.02)
+    seconds = (started.aggregate(last=Max("finished_at"))["last"] - began).total_seconds()
     steps = runs * CHAIN
     spent = [(end - start) / steps for start, end in zip(before, written(), strict=True)]
     return {"steps_per_s": steps / seconds, "commits_per_step": spent[0], "wal_bytes_per_step": spent[1]}
+
+
+def bursts(graph: Graph) -> dict[str, float]:
+    """Medians of a few times 100 runs in flight, which are over in a fraction of a second."""
+    return medians([in_flight(graph) for _ in range(BURSTS)])
 
 
 def written() -> tuple[float, float]:
@@ -203,24 +212,55 @@ def medians(samples: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
 
 
-def measure() -> dict[str, Any]:
+def speed(raw: Any, graph: Graph) -> dict[str, Any]:
+    """The engine once, on one worker and on two, beside what the database allows."""
+    with cluster(1):
+        found = {"L1": raw.one_by_one(500), "L2": raw.by_hundreds(10_000), "one": bursts(graph), "alone": alone(graph, 30), "fan": fan_rate(fan(1000))}
+    with cluster(2):
+        return found | {"two": bursts(graph)}
+
+
+def prepared() -> tuple[Any, Graph]:
+    """The tables, the bare database beside them, and the chain."""
     call_command("migrate", verbosity=0)
-    raw: Any = baselines.Postgres(os.environ["DATABASE_URL"]) if connection.vendor == "postgresql" else baselines.Sqlite()
-    plain, talking = chain(), logging_chain()
+    return baselines.Postgres(os.environ["DATABASE_URL"]) if connection.vendor == "postgresql" else baselines.Sqlite(), chain()
+
+
+def by_turns() -> None:
+    """For each word of stdin do what it says and print a line of JSON: "1" and "2" give so many workers, "0" none, a figure's name measures it."""
+    raw, graph = prepared()
+    figures: dict[str, Callable[[], float]] = {
+        "L1": lambda: raw.one_by_one(500),
+        "L2": lambda: raw.by_hundreds(10_000),
+        "in flight": lambda: in_flight(graph)["steps_per_s"],
+        "alone": lambda: alone(graph, 10),
+        "fan": lambda: fan_rate(fan(1000)),
+    }
+    print(json.dumps(connection.vendor), flush=True)
+    with ExitStack() as running:
+        for word in map(str.strip, sys.stdin):
+            if word in figures:
+                print(json.dumps(figures[word]()), flush=True)
+                continue
+            running.close()
+            if workers := int(word):
+                running.enter_context(cluster(workers))
+            print(json.dumps(workers), flush=True)
+    raw.close()
+
+
+def measure() -> dict[str, Any]:
+    raw, plain = prepared()
+    talking = logging_chain()
     result: dict[str, Any] = {"database": connection.vendor}
     samples: dict[str, list[Any]] = {name: [] for name in ("L1", "L2", "one", "two", "logged", "alone", "fan", "fan_10000")}
     for _ in range(ROUNDS):
+        for name, sample in speed(raw, plain).items():
+            samples[name].append(sample)
         with cluster(1):
-            samples["L1"].append(raw.one_by_one(500))
-            samples["L2"].append(raw.by_hundreds(10_000))
-            samples["one"].append(in_flight(plain, 100))
-            samples["alone"].append(alone(plain, 30))
-            samples["logged"].append(in_flight(talking, 100))
-            samples["fan"].append(fan_rate(fan(1000)))
+            samples["logged"].append(in_flight(talking))
             samples["fan_10000"].append(fan_rate(fan(10_000)))
             result.setdefault("latency", start_latency(plain, 40 if QUICK else 200))
-        with cluster(2):
-            samples["two"].append(in_flight(plain, 100))
     raw.close()
     for name in ("one", "two", "logged"):
         result[name] = medians(samples[name])
@@ -247,4 +287,4 @@ def fan_rate(graph: Graph) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure()))
+    by_turns() if "--by-turns" in sys.argv else print(json.dumps(measure()))

@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from graphs.nodes.base import registry
 from runs import claiming, finishing, rescuing, sql, storing
-from runs.executing import Executor
+from runs.executing import FAST_SECONDS, REPLAN_SECONDS, Executor
 from runs.models import State
 from runs.starting import start_run
 from runs.work import Outcome
@@ -62,6 +62,28 @@ def test_draining_a_hundred_chains_sends_few_statements(publish):
     found = statements(lambda: worker.drain(budget=20))
     assert not State.objects.filter(status="CREATED").exists()
     assert len(found) <= 0.2 * 500
+
+
+def test_statements_are_planned_anew_when_nothing_waits_for_it(publish):
+    """After the work, and with a claim that finds nothing, so that the next run doesn't wait until its statements are planned."""
+    worker = Executor(threads=False)
+    worker._planned -= REPLAN_SECONDS
+    start_run(publish("a"))
+    found = statements(lambda: worker.drain())
+    if connection.vendor == "postgresql":
+        planned = found.index("DISCARD PLANS")
+        claims = [at for at, statement in enumerate(found) if statement.startswith("WITH g0")]
+        assert [at < planned for at in claims] == [True, True, False]  # one found the state, one nothing, one was planned anew
+
+
+def test_one_slow_call_does_not_make_a_node_slow_and_several_do():
+    worker = Executor(threads=False)
+    worker.speed = {"noop": 1e-4}
+    worker._learn("noop", 1.0)
+    assert worker.speed["noop"] < FAST_SECONDS
+    for _ in range(7):
+        worker._learn("noop", 1.0)
+    assert worker.speed["noop"] > FAST_SECONDS
 
 
 def plan(statement, params):
