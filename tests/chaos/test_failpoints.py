@@ -99,11 +99,11 @@ def test_a_place_of_the_cluster(point, action, publish, tmp_path, lane, record_p
             process.send_signal(signal.SIGTERM)
             process.wait(30)
     all_done_once(runs)
-    more = nearly_nothing_again(tmp_path, len(runs), known, struck_workers, point)
+    more = nearly_nothing_again(tmp_path, len(runs), known, struck_workers, point, action)
     record_property("report", f"{lane}: {action} at {point}: all runs over {took:.1f} s later, {more} more than needed")
 
 
-def nearly_nothing_again(tmp_path, runs, known, struck_workers, point):
+def nearly_nothing_again(tmp_path, runs, known, struck_workers, point, action):
     """What was done more often than needed is within what is promised of each worker that was struck; in words, how much it was."""
     vain = little_in_vain(tmp_path / "executions", {"fast": FAST_SECONDS}, waiting=("slow",))
     assert len(vain) <= struck_workers, "work that nobody took away is recorded"
@@ -111,7 +111,9 @@ def nearly_nothing_again(tmp_path, runs, known, struck_workers, point):
     assert {key: calls[key] for key in known} == known, "a recorded result is never computed again"
     assert len(calls) == runs * STATES["once"], "each state made its call"
     twice = calls.total() - len(calls)
-    assert (point == "mid-node") <= twice <= max(struck_workers, point == "mid-node"), "only a call that was not recorded is made again"
+    mid_call = point == "mid-node"
+    sure = mid_call and action != "stop"  # a process that is stopped while it holds SQLite's lock loses nothing: nobody can take it away
+    assert sure <= twice <= max(struck_workers, mid_call), "only a call that was not recorded is made again"
     return f"{sum(nodes.total() for nodes in vain.values())} executions and {twice} calls"
 
 
