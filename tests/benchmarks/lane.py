@@ -220,18 +220,16 @@ def speed(raw: Any, graph: Graph) -> dict[str, Any]:
         return found | {"two": bursts(graph)}
 
 
-def prepared() -> tuple[Any, Graph]:
-    """The tables, the bare database beside them, and the chain."""
+def prepared() -> Graph:
+    """The tables are there, and the chain."""
     call_command("migrate", verbosity=0)
-    return baselines.Postgres(os.environ["DATABASE_URL"]) if connection.vendor == "postgresql" else baselines.Sqlite(), chain()
+    return chain()
 
 
 def by_turns() -> None:
     """For each word of stdin do what it says and print a line of JSON: "1" and "2" give so many workers, "0" none, a figure's name measures it."""
-    raw, graph = prepared()
+    graph = prepared()
     figures: dict[str, Callable[[], float]] = {
-        "L1": lambda: raw.one_by_one(500),
-        "L2": lambda: raw.by_hundreds(10_000),
         "in flight": lambda: in_flight(graph)["steps_per_s"],
         "alone": lambda: alone(graph, 10),
         "fan": lambda: fan_rate(fan(1000)),
@@ -246,12 +244,11 @@ def by_turns() -> None:
             if workers := int(word):
                 running.enter_context(cluster(workers))
             print(json.dumps(workers), flush=True)
-    raw.close()
 
 
 def measure() -> dict[str, Any]:
-    raw, plain = prepared()
-    talking = logging_chain()
+    plain, talking = prepared(), logging_chain()
+    raw: Any = baselines.Postgres(os.environ["DATABASE_URL"]) if connection.vendor == "postgresql" else baselines.Sqlite()
     result: dict[str, Any] = {"database": connection.vendor}
     samples: dict[str, list[Any]] = {name: [] for name in ("L1", "L2", "one", "two", "logged", "alone", "fan", "fan_10000")}
     for _ in range(ROUNDS):
