@@ -2,12 +2,13 @@
 
 import csv
 import io
+import json
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from graphs import drafting, editing
 from graphs.access import SYSTEM
@@ -229,19 +230,29 @@ def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: N
     compared(page, tmp_path, lambda _, selector: keys.enter(selector))
 
 
-def test_nodes_are_copied_and_pasted(open_as: Callable[..., Page]) -> None:
+@pytest.mark.parametrize("slow", [False, True], ids=["saved", "being-saved"])
+def test_nodes_are_copied_and_pasted(open_as: Callable[..., Page], slow: bool) -> None:
+    """What was written counts, even if the server hasn't answered yet: here, too, and in another window."""
     page = open_as()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     begun(page, "pasted")
     page.click(".fl-kind:has(strong:text-is('log'))")
     drawn(page, 1)
-    filled(page, "log", message="again")
+    held: list[Route] = []
+    if slow:
+        page.route("**/edit", lambda route: held.append(route), times=1)
+        page.fill("#id_in-message", "again")
+    else:
+        filled(page, "log", message="again")
     page.locator(".fl-graph .rm-node").focus()
     page.keyboard.press("Control+c")
     page.keyboard.press("Control+v")
+    for route in held:
+        route.continue_()
     drawn(page, 2)
     expect(page.locator("#fl-inspector h2")).to_have_text("log_2")
     expect(page.locator("#id_in-message")).to_have_value("again")
+    assert json.loads(page.evaluate("navigator.clipboard.readText()"))["nodes"][0]["data"]["inputs"] == {"message": "again"}
 
 
 def test_the_export_graph_without_javascript(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:

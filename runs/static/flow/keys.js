@@ -1,6 +1,6 @@
 // The keys of the picture, which its help lists; copying and pasting of nodes as JSON.
 import { $, chosen, corner, edges, flow, nodeOf, nodes, svg, view } from "./drawing.js";
-import { look, post, select } from "./talking.js";
+import { look, post, select, settled } from "./talking.js";
 
 const step = (node, key) => {  // the node that an arrow leads to
   const name = node.dataset.node, [x, y] = corner(node);
@@ -32,14 +32,19 @@ document.addEventListener("keydown", (event) => {
   else if (key === "Enter" || key === " ") { event.preventDefault(); select(name, "#fl-inspector h2"); }
   else if (key === "Delete" || key === "Backspace") { event.preventDefault(); post({ op: "delete", node: name }, "new"); }
 });
+const copied = { put: "", now: "" };  // what a node was when it was copied, and what it is once its last change is saved
 document.addEventListener("copy", (event) => {
   if (String(getSelection()) || event.target.closest?.("input, textarea") || !$("fl-copied") || !chosen()) return;
   event.preventDefault();
-  event.clipboardData.setData("text/plain", $("fl-copied").textContent);
+  event.clipboardData.setData("text/plain", copied.put = $("fl-copied").textContent);
+  settled(() => {
+    copied.now = $("fl-copied").textContent;
+    if (copied.now !== copied.put) navigator.clipboard?.writeText(copied.now).catch(() => {});
+  });
 });
 document.addEventListener("paste", (event) => {
-  const text = event.clipboardData.getData("text/plain");
+  const text = event.clipboardData.getData("text/plain").replaceAll("\r", "");
   if (event.target.closest?.("input, textarea") || !svg() && !$("fl-picture") || !text.trim().startsWith("{")) return;
   event.preventDefault();
-  post({ op: "paste", json: text }, "new");
+  post({ op: "paste", get json() { return text === copied.put ? copied.now : text; } }, "new");  // read when its turn comes
 });

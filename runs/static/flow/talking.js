@@ -8,12 +8,13 @@ let added = "", alone = false, busy = false, leaving = "";
 export let doing = null;
 
 const ask = (verb, path, values, focus, revision) => { queue.push({ verb, path, values, focus, revision }); next(); };
+export const settled = (run) => { const last = queue.at(-1) ?? doing; if (last) (last.after ??= []).push(run); else run(); };  // when all that was asked is answered
 export const post = (values, focus, revision) => { if ($("fl-tools")) ask("POST", flow.dataset.edit, values, focus, revision); };
 const next = async () => {
   if (busy || !queue.length) return;
   busy = true;
   doing = queue.shift();
-  const { verb, path, values, focus } = doing, revision = doing.revision ??= where("revision");
+  const asked = doing, { verb, path, values, focus } = doing, revision = doing.revision ??= where("revision");
   const all = values && { csrfmiddlewaretoken: $("fl-tools").elements.csrfmiddlewaretoken.value, view, node: where("node"), ...values, revision };
   let answer = null;
   const shown = values ? path : `${path}${path.includes("?") ? "&" : "?"}shown=${where("revision")}`;
@@ -26,6 +27,7 @@ const next = async () => {
   doing = null;
   if (!alone && where("revision") !== revision) queue.forEach((each) => { each.revision ??= revision; });
   if (answer?.successful) answered(verb, path, answer, focus); else { queue.length = 0; leaving = ""; }
+  asked.after?.forEach((run) => run());
   next();
 };
 document.body.addEventListener("flow-changed", (event) => { ({ node: added, alone } = event.detail); });
