@@ -1,8 +1,8 @@
 """The supervisor: starts the cluster in a process group of its own, pulses it, replaces it when it is stuck, sweeps, and stops it.
 
 It depends on no single process of django-q2 being well: an idle worker that is killed can wedge a whole cluster for ever while it
-looks alive, so only an answer through the queue counts as life, and soon after one of its processes went a cluster has to give it. What
-that process held is given back at once: its lease would say later what is known already.
+looks alive, so only an answer through the queue counts as life, and soon after one of its processes went or came a cluster has to give it.
+What a process that went held is given back at once: its lease would say later what is known already.
 """
 
 import ctypes
@@ -52,7 +52,7 @@ class Supervisor:
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self._started = 0.0
-        self._went = -math.inf  # when the last process of the cluster went
+        self._changed = -math.inf  # when a process of the cluster went or came the last time
         self._members: frozenset[int] = frozenset()
         self._due: dict[str, float] = {}
 
@@ -64,7 +64,7 @@ class Supervisor:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "django", "run_cluster"], env=_with_settings(environment), start_new_session=True, preexec_fn=die_with_parent
         )
-        self._started = monotonic()
+        self._started, self._members = monotonic(), frozenset()
         log.info("cluster %s started, process %s", self.name, self.process.pid)
 
     def tick(self) -> None:
@@ -111,12 +111,13 @@ class Supervisor:
             log.warning("%s states of lost workers were given back", rescued)
 
     def _look(self) -> None:
-        """When a process of the cluster went: sweep and pulse at once."""
+        """When a process of the cluster went, or one came (for one that went between two looks, perhaps): sweep and pulse at once."""
         members = frozenset(self._living() or ())
         if gone := self._members - members:
             log.warning("processes of cluster %s went: %s", self.name, sorted(gone))
+        if members != self._members:
             self._due["sweep"] = self._due["pulse"] = 0
-            self._went = monotonic()
+            self._changed = monotonic()
         self._members = members
 
     def _living(self) -> list[int] | None:
@@ -128,9 +129,9 @@ class Supervisor:
     def _stuck(self) -> str:
         """Why the cluster must be replaced; "" while it answers."""
         patience = MISSED_PULSES * settings.PULSE_SECONDS
-        running, went = monotonic() - self._started, monotonic() - self._went
-        if DOUBT_SECONDS < went < patience:
-            patience = went
+        running, unchanged = monotonic() - self._started, monotonic() - self._changed
+        if DOUBT_SECONDS < unchanged < patience:
+            patience = unchanged
         if running < patience or (running < START_SECONDS and not reporting.answered(self.name)):
             return ""  # it may still be starting; one that answered once has no excuse
         return f"no sign of life for {patience:.0f} s" if reporting.silent(self.name, patience) else ""

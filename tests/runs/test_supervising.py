@@ -70,6 +70,28 @@ def test_containers_with_the_same_host_name_and_process_ids_keep_apart(supervise
     assert not reporting.silent(one.name, 60)
 
 
+@pytest.mark.parametrize("later", [[1, 2], [1, 2, 4]], ids=["went", "went-unseen"])
+def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch, later):
+    """Process 3 went; or it came and went between two looks, and only 4, which stands in for it, shows that."""
+    clock, supervisor = [supervising.monotonic()], supervise()
+    monkeypatch.setattr(supervising, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(supervisor, "_living", lambda: [1, 2, 3] if len(later) == 2 else [1, 2])
+    supervisor._look()
+    clock[0] += 60
+    supervisor._look()
+    assert supervisor._due["pulse"] == 0
+    supervisor._due["pulse"] = clock[0] + 4
+    Cluster.objects.update(started_at=ago(seconds=60), seen_at=ago(seconds=1))
+    assert not supervisor._stuck()
+    monkeypatch.setattr(supervisor, "_living", lambda: later)
+    supervisor._look()
+    assert supervisor._due["pulse"] == 0
+    clock[0] += supervising.DOUBT_SECONDS + 0.1
+    assert not supervisor._stuck(), "it has given a sign since"
+    Cluster.objects.update(seen_at=ago(seconds=5))
+    assert "no sign of life for 4 s" in supervisor._stuck()
+
+
 def claim(supervisor):
     """What a worker of its cluster holds, whose process id is the same in every container."""
     [state] = claiming.claim(worker_name(supervisor.name, 7), [(["noop"], 1)], 30, claiming.FactsCache())
