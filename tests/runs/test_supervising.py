@@ -70,20 +70,20 @@ def test_containers_with_the_same_host_name_and_process_ids_keep_apart(supervise
     assert not reporting.silent(one.name, 60)
 
 
-@pytest.mark.parametrize("later", [[1, 2], [1, 2, 4]], ids=["went", "went-unseen"])
-def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch, later):
+@pytest.mark.parametrize(("before", "after"), [([1, 2, 3], [1, 2]), ([1, 2], [1, 2, 4])], ids=["went", "went-unseen"])
+def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch, before, after):
     """Process 3 went; or it came and went between two looks, and only 4, which stands in for it, shows that."""
     clock, supervisor = [supervising.monotonic()], supervise()
     monkeypatch.setattr(supervising, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(supervisor, "_living", lambda: [1, 2, 3] if len(later) == 2 else [1, 2])
+    monkeypatch.setattr(supervisor, "_living", lambda: before)
     supervisor._look()
     clock[0] += 60
-    supervisor._look()
-    assert supervisor._due["pulse"] == 0
     supervisor._due["pulse"] = clock[0] + 4
+    supervisor._look()
+    assert supervisor._due["pulse"] == clock[0] + 4, "nothing changed"
     Cluster.objects.update(started_at=ago(seconds=60), seen_at=ago(seconds=1))
     assert not supervisor._stuck()
-    monkeypatch.setattr(supervisor, "_living", lambda: later)
+    monkeypatch.setattr(supervisor, "_living", lambda: after)
     supervisor._look()
     assert supervisor._due["pulse"] == 0
     clock[0] += supervising.DOUBT_SECONDS + 0.1
