@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from graphs import errors
+from graphs.definition import errors
 from graphs.models import ApiKey, NamespaceMembership
 
 INCLUDES = {"read": {"read"}, "run": {"run", "read"}, "worker": {"worker", "read"}, "admin": {"admin", "run", "worker", "read"}}

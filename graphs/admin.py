@@ -8,8 +8,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 
-from graphs import cron, datasets, errors, keys, names, publishing, secrets
+from graphs import datasets, keys, publishing, secrets
 from graphs.access import caller_of_user
+from graphs.definition import cron, errors, names
 from graphs.models import (
     ApiKey,
     CronTrigger,

@@ -18,7 +18,8 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils.text import get_valid_filename
 
-from graphs import errors, names, tables
+from graphs import tables
+from graphs.definition import errors, names
 from graphs.models import Dataset, DatasetTable, Namespace
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}

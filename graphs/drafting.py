@@ -8,8 +8,9 @@ from typing import Any
 
 from django.db import transaction
 
-from graphs import editing, errors, merging, names, publishing, validation
+from graphs import publishing
 from graphs.access import Caller
+from graphs.definition import edits, errors, merge, names, validation
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
 
@@ -54,7 +55,7 @@ class Conflicting(errors.Conflict):
 
     status = 412
 
-    def __init__(self, theirs: Draft, conflicts: list[merging.Conflict]) -> None:
+    def __init__(self, theirs: Draft, conflicts: list[merge.Conflict]) -> None:
         who = theirs.change.made_by if theirs.change else "somebody"
         places = [conflict.where for conflict in conflicts]
         super().__init__(f"{who} changed the same meanwhile: {', '.join(places[:5])}.", revision=theirs.revision, conflicts=places)
@@ -74,7 +75,7 @@ def version_of(graph: Graph, number: int) -> dict[str, Any]:
     if graph.current and graph.current.number == number:
         return dict(graph.current.definition)
     found = graph.versions.filter(number=number).values_list("definition", flat=True).first()
-    return dict(found) if found else dict(editing.EMPTY)
+    return dict(found) if found else dict(edits.EMPTY)
 
 
 class Outdated(errors.Conflict):
@@ -89,7 +90,7 @@ class Applied:
     """The draft after a change, and the change. `alone`: nobody else changed the draft since the base."""
 
     draft: Draft
-    edit: editing.Edit
+    edit: edits.Edit
     alone: bool
 
 
@@ -103,7 +104,7 @@ def at(graph: Graph, base: Base) -> dict[str, Any]:
     return version_of(graph, base.version)
 
 
-Change = Callable[[dict[str, Any]], editing.Edit]
+Change = Callable[[dict[str, Any]], edits.Edit]
 
 
 @transaction.atomic
@@ -124,21 +125,21 @@ def apply(graph: Graph, base: Base, edit: Change, caller: Caller, choose: str = 
     return Applied(record(graph, now, made, caller), made, alone)
 
 
-def _together(graph: Graph, made: editing.Edit, was: dict[str, Any], now: Draft, base: Base, choose: str) -> editing.Edit:
+def _together(graph: Graph, made: edits.Edit, was: dict[str, Any], now: Draft, base: Base, choose: str) -> edits.Edit:
     """Mine and theirs, piece by piece; what one of them did to a node goes with the name that the other one gave it."""
     theirs = _renamed(graph, now, base)
-    sides = merging.Sides(was, made.definition, now.definition)
+    sides = merge.Sides(was, made.definition, now.definition)
     fought = [conflict for old, new in theirs if (conflict := sides.follow_theirs(old, new, take_mine=choose == "mine"))]
     if made.renamed and (conflict := sides.follow_mine(*made.renamed)) and choose != "mine":
         fought.append(conflict)
     if fought and choose == "theirs":
-        return editing.Edit(now.definition, made.said, made.node)
-    merged, conflicts = merging.merge(sides.was, sides.mine, sides.theirs, prefer_mine=choose == "mine")
+        return edits.Edit(now.definition, made.said, made.node)
+    merged, conflicts = merge.merge(sides.was, sides.mine, sides.theirs, prefer_mine=choose == "mine")
     if (fought or conflicts) and choose not in ("mine", "theirs"):
         raise Conflicting(now, [*fought, *conflicts])
-    node = next((new for old, new in theirs if old == made.node and new in merging.ids(merged)), made.node)
+    node = next((new for old, new in theirs if old == made.node and new in merge.ids(merged)), made.node)
     renamed = (dict(theirs).get(made.renamed[0], made.renamed[0]), made.renamed[1]) if made.renamed else None
-    return editing.Edit(merged, f"{made.said} (merged)", node, renamed=renamed)
+    return edits.Edit(merged, f"{made.said} (merged)", node, renamed=renamed)
 
 
 def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
@@ -148,7 +149,7 @@ def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
     for pair in since.values_list("renamed", flat=True):
         old, new = pair or ("", "")
         names[next((first for first, last in names.items() if last == old), old)] = new
-    there = merging.ids(now.definition)
+    there = merge.ids(now.definition)
     return [(first, last) for first, last in names.items() if last in there and first not in there]
 
 
@@ -163,7 +164,7 @@ def checked(definition: Any) -> dict[str, Any]:
 
 
 @transaction.atomic
-def replace(graph: Graph, base: Base, edit: editing.Edit, caller: Caller) -> Draft:
+def replace(graph: Graph, base: Base, edit: edits.Edit, caller: Caller) -> Draft:
     """Put another definition in place of the draft at `base`. Raises PreconditionFailed when somebody was faster."""
     caller.require("start", graph.namespace_id)
     graph = publishing.locked(graph)
@@ -174,9 +175,9 @@ def replace(graph: Graph, base: Base, edit: editing.Edit, caller: Caller) -> Dra
     return record(graph, now, edit, caller)
 
 
-def record(graph: Graph, now: Draft, made: editing.Edit, caller: Caller, back_to: int | None = None, redo: bool = False) -> Draft:
+def record(graph: Graph, now: Draft, made: edits.Edit, caller: Caller, back_to: int | None = None, redo: bool = False) -> Draft:
     """Store a change of the locked draft; one that changes nothing is none."""
-    if merging.same(made.definition, now.definition):
+    if merge.same(made.definition, now.definition):
         return now
     now = caught_up(graph, now)
     change = DraftChange.objects.create(
@@ -227,7 +228,7 @@ def begin(namespace: Namespace, name: str, caller: Caller, definition: dict[str,
     if not made:
         raise errors.Conflict(f"The namespace {namespace} has a graph {name!r} already.")
     if definition:
-        apply(graph, Base(0, 0), lambda _: editing.Edit(dict(definition), said), caller)
+        apply(graph, Base(0, 0), lambda _: edits.Edit(dict(definition), said), caller)
     return graph
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from graphs import layout as layouts
-from graphs import plan
+from graphs.definition import plan
 from graphs.layout import HEIGHT, WIDTH, Layout, Point
 
 COLOURS = {"done": "#2e7d32", "failed": "#c62828", "running": "#1565c0", "waiting": "#616161"}

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from graphs import retrying
-from graphs.validation import Problem
+from graphs.definition import retry_delay
+from graphs.definition.validation import Problem
 
 Json = dict[str, Any]
 EMPTY: Json = {"nodes": [], "edges": []}
@@ -67,7 +67,7 @@ def template_of(definition: Mapping[str, Any]) -> Json:
     store = settings.get("store") or {}
     return {
         "nodes": [_node(node, followers[node["id"]]) for node in definition["nodes"]],
-        "retry_policy": asdict(retrying.Policy.of(settings.get("retry"))),
+        "retry_policy": asdict(retry_delay.Policy.of(settings.get("retry"))),
         "store_config": {"required_keys": store.get("required_keys") or [], "default_values": store.get("default_values") or {}},
         **({"lease": settings["lease"]} if settings.get("lease") else {}),
     }

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
-from graphs import names
+from graphs.definition import names
 from graphs.models import ApiKey, Namespace
 from graphs.querysets import ApiKeyQuerySet
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from graphs import plan
+from graphs.definition import plan
 
 
 def mermaid(definition: Mapping[str, Any]) -> str:

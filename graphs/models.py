@@ -10,9 +10,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from graphs import cron, plan
+from graphs.definition import cron, plan
+from graphs.definition.errors import InvalidGraph, NotFound
 from graphs.draft_models import DraftChange as DraftChange
-from graphs.errors import InvalidGraph, NotFound
 from graphs.idempotency_models import IdempotencyKey as IdempotencyKey
 from graphs.querysets import ApiKeyQuerySet, DatasetQuerySet, GraphQuerySet, MembershipQuerySet
 
@@ -201,7 +201,7 @@ class Secret(models.Model):
 
 
 class CronTrigger(models.Model):
-    """A schedule on which a graph is started; `graphs.cron` reads the expression, `runs.scheduling` fires it."""
+    """A schedule on which a graph is started; `graphs.definition.cron` reads the expression, `runs.scheduling` fires it."""
 
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="triggers")
     expression = models.CharField(max_length=200, help_text="minute hour day-of-month month day-of-week")

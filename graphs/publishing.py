@@ -8,11 +8,11 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from graphs import errors, names, payloads, references, validation
 from graphs.access import SYSTEM, Caller
+from graphs.definition import errors, names, payloads, references, validation
+from graphs.definition.plan import BUILTIN
+from graphs.definition.validation import Kind, Problem
 from graphs.models import Graph, GraphVersion, Namespace, RegisteredNode
-from graphs.plan import BUILTIN
-from graphs.validation import Kind, Problem
 
 MEMBERS = ("nodes", "edges", "inputs", "settings", "metadata")
 

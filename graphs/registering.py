@@ -7,10 +7,11 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from graphs import cron, errors, graph_template, names, publishing, secrets
+from graphs import graph_template, publishing, secrets
 from graphs.access import Caller
+from graphs.definition import cron, errors, names
+from graphs.definition.plan import BUILTIN
 from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode
-from graphs.plan import BUILTIN
 
 Json = Mapping[str, Any]
 _CHANGES = ("executor", "inputs_schema", "outputs_schema", "secrets", "runtime_name", "updated_at")

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from graphs import errors, names
+from graphs.definition import errors, names
 from graphs.models import Graph, Secret
 
 MASK = "•••"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from graphs import drafting, editing, errors, publishing
+from graphs import drafting, publishing
 from graphs.access import Caller
+from graphs.definition import edits, errors
 from graphs.draft_models import DraftChange
 from graphs.drafting import Draft
 from graphs.models import Graph
@@ -58,5 +59,5 @@ def step(graph: Graph, caller: Caller, redo: bool = False) -> Draft:
     definition = row.definition if row else drafting.version_of(graph, first.version if first else 0)
     done = DraftChange.objects.filter(graph=graph, revision=back[0] if redo else back[0] + 1).values_list("renamed", flat=True).first()
     renamed = (done[0], done[1]) if done and redo else (done[1], done[0]) if done else None
-    made = editing.Edit(dict(definition), f"{'Redo' if redo else 'Undo'}: {back[1]}", renamed=renamed)
+    made = edits.Edit(dict(definition), f"{'Redo' if redo else 'Undo'}: {back[1]}", renamed=renamed)
     return drafting.record(graph, drafting.caught_up(graph, drafting.draft_of(graph)), made, caller, back_to=back[0], redo=redo)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from graphs import payloads, references, retrying
-from graphs.expressions import EvaluationFailed
-from graphs.plan import Plan, PlanNode
-from graphs.references import Reference, Unresolved
-from graphs.topology import ROOT
+from graphs.definition import payloads, references, retry_delay
+from graphs.definition.expressions import EvaluationFailed
+from graphs.definition.plan import Plan, PlanNode
+from graphs.definition.references import Reference, Unresolved
+from graphs.definition.topology import ROOT
 from runs import paths, sql
 from runs.work import NewState, Outcome, RunFacts
 
@@ -161,7 +161,7 @@ def _twin(outcome: Outcome) -> NewState | None:
     state, policy = outcome.state, outcome.state.node.policy
     if state.retry_count >= policy.max_retries:
         return None
-    wait = retrying.delay(policy, state.retry_count + 1) / 1000
+    wait = retry_delay.delay(policy, state.retry_count + 1) / 1000
     twin = NewState(sql.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs), wait)
     twin.retry_count = state.retry_count + 1
     return twin

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from graphs import errors
+from graphs.definition import errors
 
 DATABASE, FILES = "db.sqlite3", "files"
 KEYS = ("secret.key", "secrets.key")

@@ -8,7 +8,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models.functions import Length
 
 from graphs.access import Caller
-from graphs.payloads import when
+from graphs.definition.payloads import when
 from runs import redacting
 from runs.models import AuditEntry, Run
 

@@ -19,8 +19,8 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from graphs import errors
 from graphs.access import Caller, caller_of_command, caller_of_key, caller_of_user
+from graphs.definition import errors
 from graphs.models import ApiKey
 from runs import deleting, exporting, sql
 from runs.failpoints import failpoint

@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from graphs import payloads
+from graphs.definition import payloads
 from graphs.models import Namespace
 from runs import connecting, judging, pruning, threads
 from runs.serialising import opened, storable, strict

@@ -17,7 +17,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import get_valid_filename
 
-from graphs import payloads, tables
+from graphs import tables
+from graphs.definition import payloads
 from graphs.models import DatasetTable
 from graphs.nodes.base import Column, File, NodeFailed, Table, registry
 from graphs.secrets import Mask, mask_of, reveal

@@ -9,10 +9,10 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from graphs import errors, names, payloads
 from graphs.access import Caller
+from graphs.definition import errors, names, payloads
+from graphs.definition.plan import Plan
 from graphs.models import Graph, plan_of
-from graphs.plan import Plan
 from runs import auditing, deleting, ledger, paths, queueing, sql, statuses, storing
 from runs.models import LogLine, Run, State
 from runs.work import NewState, RunFacts

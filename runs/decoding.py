@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from graphs import payloads
+from graphs.definition import payloads
 from runs import snapshots, threads
 from runs.models import Checkpoint
 

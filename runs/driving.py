@@ -11,8 +11,8 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from graphs import errors, payloads
 from graphs.access import Caller
+from graphs.definition import errors, payloads
 from runs import auditing, ledger, sql, statuses
 from runs.failpoints import failpoint
 from runs.ledger import Ledger

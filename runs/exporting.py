@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from graphs.payloads import when
+from graphs.definition.payloads import when
 from runs import statuses
 from runs.models import Run
 

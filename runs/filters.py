@@ -11,7 +11,7 @@ from django.db.models import Lookup, Q, QuerySet
 from django.http import QueryDict
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
 
-from graphs import errors
+from graphs.definition import errors
 from runs import searching, statuses
 from runs.models import Run, State
 

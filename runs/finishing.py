@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from graphs import payloads
+from graphs.definition import payloads
 from runs import advancing, joining, ledger, paths, sql, statuses, storing
 from runs.advancing import Prepared
 from runs.failpoints import failpoint

@@ -4,8 +4,9 @@ import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 
-from graphs import errors, examples, publishing
+from graphs import examples, publishing
 from graphs.access import Caller
+from graphs.definition import errors
 from graphs.models import Graph, Namespace
 from runs.models import Run
 from runs.starting import RunOptions, start_run

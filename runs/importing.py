@@ -16,7 +16,7 @@ from django.db.models import Max, Min
 from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from graphs import errors, names, payloads
+from graphs.definition import errors, names, payloads
 from graphs.models import Graph, Namespace
 from runs import statuses
 from runs.models import Run, State

@@ -1,4 +1,4 @@
-"""When a node that waits for several states fires: see `graphs.topology` for what a join, its dominator and its region are.
+"""When a node that waits for several states fires: see `graphs.definition.topology` for what a join, its dominator and its region are.
 
 Called inside the transaction that records finished states, with their runs locked; so of the workers that finish the last
 two states of a region exactly one sees it quiet.
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from graphs import payloads
-from graphs.plan import PlanNode
-from graphs.references import Unresolved
-from graphs.topology import ROOT
+from graphs.definition import payloads
+from graphs.definition.plan import PlanNode
+from graphs.definition.references import Unresolved
+from graphs.definition.topology import ROOT
 from runs import advancing, paths, sql, statuses
 from runs.advancing import PLACE, THERE, Recorded
 from runs.ledger import Ledger

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from django.db import connections
 
-from graphs import payloads, validation
+from graphs.definition import payloads, validation
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
 from runs.context import NodeContext, taken
 from runs.failpoints import failpoint

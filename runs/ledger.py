@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from graphs.plan import Plan
+from graphs.definition.plan import Plan
 from runs import sql, statuses, tally
 from runs.tally import BAD, DONE, KNOWN, Tally
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
-from graphs import errors
 from graphs.access import Caller
+from graphs.definition import errors
 from runs import sql
 from runs.keeping import kept
 from runs.models import LogLine, Run, State

@@ -6,8 +6,8 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from graphs import errors
 from graphs.access import Caller
+from graphs.definition import errors
 from runs import auditing, ledger, statuses, storing
 from runs.models import LogLine, Run
 

@@ -12,8 +12,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, F, Max, QuerySet, Sum
 from django.http import QueryDict
 
-from graphs import errors
 from graphs.access import SAID, Caller
+from graphs.definition import errors
 from runs import auditing, deleting, filters, marking, queueing, reopening, statuses, stopping
 from runs.models import Artifact, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run
 from runs.rerunning import Again, rerun

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from graphs import drawing, layout, plan
+from graphs import drawing, layout
+from graphs.definition import plan
 from graphs.models import GraphVersion
 from runs.models import Run
 from runs.tally import BAD, DONE, KNOWN

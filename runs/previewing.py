@@ -12,7 +12,8 @@ from typing import IO, Any
 
 from django.core.files.storage import default_storage
 
-from graphs import errors, tables
+from graphs import tables
+from graphs.definition import errors
 
 ROWS = 50
 FURTHEST = 20_000  # pages; each is reached by reading what is before it

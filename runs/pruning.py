@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from django.db import transaction
 
-from graphs import errors
 from graphs.access import SYSTEM
+from graphs.definition import errors
 from graphs.models import Namespace
 from runs import deleting, judging, ledger, threads
 from runs.ledger import Ledger

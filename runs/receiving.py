@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from graphs import errors, payloads, secrets
+from graphs import secrets
+from graphs.definition import errors, payloads
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared, wrong_outputs
 from runs import claiming, sql, statuses

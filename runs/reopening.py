@@ -9,9 +9,9 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from graphs import errors, payloads
 from graphs.access import Caller
-from graphs.references import Unresolved
+from graphs.definition import errors, payloads
+from graphs.definition.references import Unresolved
 from runs import advancing, auditing, claiming, joining, ledger, queueing, sql, statuses, storing
 from runs.advancing import Recorded
 from runs.ledger import Ledger

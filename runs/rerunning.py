@@ -13,8 +13,8 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
-from graphs import errors
 from graphs.access import SYSTEM, Caller
+from graphs.definition import errors
 from graphs.models import GraphVersion
 from runs import auditing, creating, paths, reusing, statuses
 from runs.models import LogLine, Run, State, Tombstone

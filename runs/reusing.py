@@ -12,8 +12,8 @@ from typing import Any
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from graphs import errors, payloads
-from graphs.plan import Plan
+from graphs.definition import errors, payloads
+from graphs.definition.plan import Plan
 from runs import claiming, ledger, paths, queueing, reopening, sql, statuses, storing
 from runs.context import run_folder
 from runs.models import Artifact, Run, State

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from graphs import errors, payloads
+from graphs.definition import errors, payloads
 
 VERSION = 2
 KEPT_ACTIONS = 50

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
-from graphs import cron, errors
+from graphs.definition import cron, errors
 from graphs.models import CronTrigger, Graph
 from runs import sql
 from runs.models import LogLine, Run

@@ -7,7 +7,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from graphs import payloads
+from graphs.definition import payloads
 
 
 def strict(serde: SerializerProtocol | None, allowed: Collection[tuple[str, str]]) -> SerializerProtocol:

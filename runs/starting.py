@@ -7,11 +7,11 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from graphs import errors, names, payloads, references, validation
 from graphs.access import SYSTEM, Caller
+from graphs.definition import errors, names, payloads, references, validation
+from graphs.definition.plan import Plan
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
-from graphs.plan import Plan
 from runs import auditing, deleting, queueing, sql, storing
 from runs.advancing import Recorded, new_state
 from runs.failpoints import failpoint

@@ -2,8 +2,8 @@
 
 from django.db import transaction
 
-from graphs import errors
 from graphs.access import Caller
+from graphs.definition import errors
 from runs import auditing, ledger, queueing, sql, statuses, storing
 from runs.failpoints import failpoint
 from runs.ledger import Ledger

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from graphs import cron
+from graphs.definition import cron
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from graphs.querysets import InNamespaces
 

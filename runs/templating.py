@@ -10,8 +10,8 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
-from graphs import cron, errors, payloads
 from graphs.access import SYSTEM, Caller
+from graphs.definition import cron, errors, payloads
 from runs import auditing, sql, statuses
 from runs.models import Run, RunTemplate, State
 from runs.starting import RunOptions, start_run

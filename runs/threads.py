@@ -11,7 +11,7 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import Q
 
-from graphs import errors, names
+from graphs.definition import errors, names
 from graphs.models import Namespace
 from runs import deleting, judging, ledger, snapshots, sql, statuses
 from runs.failpoints import failpoint

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from graphs.definition.plan import Plan, PlanNode
 from graphs.models import namespace_id, plan_of
-from graphs.plan import Plan, PlanNode
 
 Line = tuple[datetime, str, str]  # when, level, message
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from django.conf import settings
 
-from graphs import errors, secrets
+from graphs import secrets
+from graphs.definition import errors
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared
 from runs import claiming, finishing, queueing, reporting, sql, statuses

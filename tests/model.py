@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphs.plan import Plan
+from graphs.definition.plan import Plan
 
 Key = tuple[str, tuple[tuple[str, int | str], ...], int]
 UNFINISHED, FAILED = ("CREATED", "QUEUED"), ("ERRORED", "TIMEDOUT")

@@ -7,8 +7,9 @@ from django.contrib.auth.models import User
 from django.db.models import F
 from django.utils import timezone
 
-from graphs import datasets, drafting, editing, publishing
+from graphs import datasets, drafting, publishing
 from graphs.access import SYSTEM, caller_of_user
+from graphs.definition import edits
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
 from runs import driving, marking, stopping
@@ -68,9 +69,9 @@ def build(finished: int = 60) -> dict[str, Run]:
         return start_run(graph, RunOptions(name=name, **options), caller=caller)  # type: ignore[arg-type]
 
     exported = drained(start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller))
-    drafting.apply(exported.graph, drafting.Base(1, 0), lambda was: editing.add(was, "no.such.node", after="pack"), caller)
+    drafting.apply(exported.graph, drafting.Base(1, 0), lambda was: edits.add(was, "no.such.node", after="pack"), caller)
     odd = {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}
-    drafting.apply(exported.graph, drafting.Base(1, 1), lambda was: editing.change(was, "node", odd), caller)
+    drafting.apply(exported.graph, drafting.Base(1, 1), lambda was: edits.change(was, "node", odd), caller)
     for number in range(finished):
         drained(start(steps, f"Training of night {number + 1}", labels={"team": "research" if number % 3 else "ops"}))
     failed = drained(start(orders, "Orders of Monday", inputs={"customer": "ACME", "limit": 5}, labels={"team": "sales"}))

@@ -12,13 +12,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import drafting, drawing, editing, errors, mermaid
+from graphs import drafting, drawing, mermaid
 from graphs.api.base import View
 from graphs.api.finding import graph_of
 from graphs.api.shapes import DefinitionShape, GraphShape, ProblemShape, graph_shape
 from graphs.api.views import REFUSALS
+from graphs.definition import edits, errors
+from graphs.definition.payloads import when
 from graphs.models import Graph
-from graphs.payloads import when
 from graphs.problems import PROBLEM
 
 IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="the ETag of the draft that was looked at")
@@ -55,7 +56,7 @@ class DraftView(View):
         asked = DefinitionShape(data=request.data)
         asked.is_valid(raise_exception=True)
         definition = {key: value for key, value in asked.validated_data.items() if value is not None}
-        edit = editing.Edit(definition, "Replace over the API")
+        edit = edits.Edit(definition, "Replace over the API")
         draft = drafting.replace(graph, _base(request, graph), edit, self.caller)
         return _answer(graph, draft)
 

@@ -7,7 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from graphs.errors import StateManagerError
+from graphs.definition.errors import StateManagerError
 from graphs.problems import PROBLEM, problem
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from graphs import errors, names
 from graphs.access import Caller
+from graphs.definition import errors, names
 from graphs.models import Dataset, Graph, Namespace
 
 DEFAULT_NAMESPACE = "default"

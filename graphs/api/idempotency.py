@@ -16,8 +16,8 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import errors
 from graphs.access import Caller
+from graphs.definition import errors
 from graphs.models import IdempotencyKey
 
 MAX_ANSWER = 1_000_000  # characters

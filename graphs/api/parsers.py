@@ -8,7 +8,7 @@ from django.conf import settings
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-from graphs import errors, payloads
+from graphs.definition import errors, payloads
 
 MAX_DEPTH = 100
 

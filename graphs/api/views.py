@@ -8,7 +8,7 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import advising, datasets, errors, publishing, validation
+from graphs import datasets, publishing
 from graphs.api.base import View
 from graphs.api.finding import dataset_of, graph_of, namespace_for, number
 from graphs.api.shapes import (
@@ -24,6 +24,7 @@ from graphs.api.shapes import (
     graph_shape,
 )
 from graphs.datasets import Source
+from graphs.definition import errors, lint, validation
 from graphs.models import Dataset, Graph
 from graphs.problems import PROBLEM
 
@@ -99,7 +100,7 @@ class ValidateView(View):
         graph = graph_of(self.caller, graph_id)
         definition: Any = request.data or (graph.current and graph.current.definition)
         found = publishing.check(graph.namespace.name, definition, self.caller)
-        warnings = [] if validation.shape_problems(definition) else advising.warnings(definition)
+        warnings = [] if validation.shape_problems(definition) else lint.warnings(definition)
         return Response({"valid": not found, "errors": [problem.as_json() for problem in found], "warnings": [problem.as_json() for problem in warnings]})
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from typing_extensions import TypedDict, is_typeddict
 
-from graphs.plan import BUILTIN
+from graphs.definition.plan import BUILTIN
 
 
 class Column(TypedDict):

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from graphs import expressions, tables
+from graphs import tables
+from graphs.definition import expressions
 from graphs.nodes.base import Column, Context, File, NodeFailed, Table, node
 
 Expression = Annotated[

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from graphs.definition.validation import schema_validator
 from graphs.models import RegisteredNode
-from graphs.validation import schema_validator
 
 KNOWN_SECONDS = 1.0
 

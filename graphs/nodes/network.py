@@ -19,7 +19,7 @@ from django.core.mail import EmailMessage
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from graphs import expressions
+from graphs.definition import expressions
 from graphs.nodes.base import Context, NodeFailed, RunAgain, node
 
 MAX_BODY = 1 * 2**20

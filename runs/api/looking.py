@@ -11,12 +11,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import errors
 from graphs.api.base import View
 from graphs.api.finding import number
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
-from graphs.payloads import when
+from graphs.definition import errors
+from graphs.definition.payloads import when
 from runs import bundling, comparing, decoding, doctoring, explaining, picture, redacting, trees
 from runs.api.finding import run_of
 from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of

@@ -9,11 +9,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import errors
 from graphs.api.finding import number
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
-from graphs.payloads import when
+from graphs.definition import errors
+from graphs.definition.payloads import when
 from runs import operations
 from runs.api.manager import AdminView
 from runs.api.views import AFTER, LIMIT, limit_of

@@ -8,13 +8,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import errors
 from graphs.api.base import View
 from graphs.api.finding import namespace_for
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
+from graphs.definition import errors
+from graphs.definition.payloads import when
 from graphs.models import Graph
-from graphs.payloads import when
 from runs import answering, redacting
 from runs.api import shapes
 from runs.api.finding import run_of

@@ -7,7 +7,7 @@ from django.urls import reverse
 from rest_framework import serializers
 
 from graphs.api.shapes import AnyJson
-from graphs.payloads import when
+from graphs.definition.payloads import when
 from runs import statuses
 from runs.models import Artifact, LogLine, Run, State
 from runs.tally import BAD, DONE, KNOWN

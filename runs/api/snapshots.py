@@ -5,10 +5,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import errors
 from graphs.api.base import View
 from graphs.api.shapes import AnyJson
 from graphs.api.views import REFUSALS
+from graphs.definition import errors
 from runs import driving, snapshots
 from runs.api.finding import revision_of, run_of, tagged
 from runs.api.views import NAMESPACE

@@ -11,9 +11,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs import datasets, errors, names
+from graphs import datasets
 from graphs.access import Caller
 from graphs.admin import FilesField
+from graphs.definition import errors, names
 from graphs.models import Dataset, Namespace
 from runs import previewing
 from runs.flow.home import spaces

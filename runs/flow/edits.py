@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graphs import drafting, editing, errors, graph_template, offering
+from graphs import drafting, graph_template
 from graphs.access import Caller
 from graphs.api.finding import number
-from graphs.editing import Edit
+from graphs.definition import edits, errors, input_suggestions
+from graphs.definition.edits import Edit
+from graphs.definition.plan import BUILTIN
 from graphs.models import Graph, RegisteredNode
-from graphs.plan import BUILTIN
 from runs.flow.flow import kinds_of
 from runs.flow.inspector import NodeForm
 from runs.flow.settings_form import SettingsForm
@@ -34,8 +35,8 @@ def asked_for(asked: Asked, graph: Graph, caller: Caller) -> Callable[[Json], Ed
     return lambda definition: OPS[op](definition, asked, graph, caller)
 
 
-def _wire(graph: Graph, caller: Caller) -> editing.Wire:
-    return lambda definition, start, end: offering.wire(definition, start, end, kinds_of(graph, definition, caller))
+def _wire(graph: Graph, caller: Caller) -> edits.Wire:
+    return lambda definition, start, end: input_suggestions.wire(definition, start, end, kinds_of(graph, definition, caller))
 
 
 def _add(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
@@ -44,11 +45,11 @@ def _add(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
     if kind is None or not (own or caller.sees(kind.namespace_id)):
         raise errors.Malformed("That node is not registered any more.")
     after = asked.get("node", "") if any(node["id"] == asked.get("node") for node in definition["nodes"]) else ""
-    return editing.add(definition, kind.name, "" if own else kind.namespace.name, after, _wire(graph, caller))
+    return edits.add(definition, kind.name, "" if own else kind.namespace.name, after, _wire(graph, caller))
 
 
 def _connect(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
-    return editing.connect(definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip(), _wire(graph, caller))
+    return edits.connect(definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip(), _wire(graph, caller))
 
 
 def _move(definition: Json, asked: Asked, *_: Any) -> Edit:
@@ -58,7 +59,7 @@ def _move(definition: Json, asked: Asked, *_: Any) -> Edit:
         raise errors.Malformed("A position is two numbers, x and y.") from None
     if max(map(abs, position.values())) > 1_000_000:
         raise errors.Malformed("That is too far away.")
-    return editing.move(definition, asked.get("node", ""), position)
+    return edits.move(definition, asked.get("node", ""), position)
 
 
 def _change(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
@@ -68,7 +69,7 @@ def _change(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edi
     if form.cleaned_data["id"] != asked.get("node") and any(node["id"] == form.cleaned_data["id"] for node in definition["nodes"]):
         form.add_error("id", "There is a node of this id already.")
         raise Unfit(form)
-    return editing.change(definition, asked.get("node", ""), form.node())
+    return edits.change(definition, asked.get("node", ""), form.node())
 
 
 def _settings(definition: Json, asked: Asked, *_: Any) -> Edit:
@@ -83,18 +84,18 @@ def _replace(definition: Json, asked: Asked, *_: Any) -> Edit:
 
 
 def _paste(definition: Json, asked: Asked, *_: Any) -> Edit:
-    return editing.paste(definition, parsed(asked.get("json", "")))
+    return edits.paste(definition, parsed(asked.get("json", "")))
 
 
 OPS: dict[str, Callable[..., Edit]] = {
     "add": _add,
     "connect": _connect,
-    "disconnect": lambda definition, asked, *_: editing.disconnect(definition, asked.get("start", ""), asked.get("end", "")),
-    "condition": lambda definition, asked, *_: editing.condition(definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip()),
-    "duplicate": lambda definition, asked, *_: editing.duplicate(definition, asked.get("node", "")),
-    "delete": lambda definition, asked, *_: editing.delete(definition, asked.get("node", "")),
+    "disconnect": lambda definition, asked, *_: edits.disconnect(definition, asked.get("start", ""), asked.get("end", "")),
+    "condition": lambda definition, asked, *_: edits.condition(definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip()),
+    "duplicate": lambda definition, asked, *_: edits.duplicate(definition, asked.get("node", "")),
+    "delete": lambda definition, asked, *_: edits.delete(definition, asked.get("node", "")),
     "move": _move,
-    "arrange": lambda definition, *_: editing.arrange(definition),
+    "arrange": lambda definition, *_: edits.arrange(definition),
     "change": _change,
     "settings": _settings,
     "replace": _replace,
@@ -102,7 +103,7 @@ OPS: dict[str, Callable[..., Edit]] = {
 }
 
 
-def parsed(text: str, former: Json = editing.EMPTY) -> Json:
+def parsed(text: str, former: Json = edits.EMPTY) -> Json:
     """A definition from JSON: one of ours, the answer of our API, or a graph template as `/v0` and Exosphere spell it. Raises Malformed."""
     if len(text) > LARGEST:
         raise errors.TooLarge(f"The JSON has {len(text):,} characters; {LARGEST:,} are allowed.")

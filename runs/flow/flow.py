@@ -10,10 +10,11 @@ from typing import Any
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from graphs import advising, drafting, drawing, editing, offering, plan, publishing, undoing, validation
+from graphs import drafting, drawing, publishing, undoing
 from graphs.access import Caller
+from graphs.definition import edits, input_suggestions, lint, plan, validation
+from graphs.definition.validation import Kind, Problem
 from graphs.models import Graph, RegisteredNode
-from graphs.validation import Kind, Problem
 from runs.flow.inspector import NodeForm
 from runs.flow.settings_form import SettingsForm
 
@@ -130,21 +131,21 @@ class Flow:
     @property
     def about(self) -> dict[str, Any]:
         """The chosen node: itself, what it is registered as, what leads to it and what it leads to."""
-        node = editing.node_of(self.definition, self.node)
+        node = edits.node_of(self.definition, self.node)
         edges, kind = self.definition["edges"], self.kinds[self.node]
         registered = RegisteredNode.objects.filter(namespace__name=kind.namespace, name=node["kind"]).values_list("description", flat=True) if kind else ()
         return {
             "description": next(iter(registered), "").partition("\n\n")[0].replace("`", ""), "rest": set(node.get("data") or {}) - {"inputs"},
             "node": node, "kind": kind, "before": [edge for edge in edges if edge["to"] == self.node],
             "after": [edge for edge in edges if edge["from"] == self.node],
-            "outputs": list(offering.outputs_of(self.node, kind)), "json": json.dumps({"nodes": [node], "edges": []}, ensure_ascii=False, indent=2),
+            "outputs": list(input_suggestions.outputs_of(self.node, kind)), "json": json.dumps({"nodes": [node], "edges": []}, ensure_ascii=False, indent=2),
         }  # fmt: skip
 
     @property
     def others(self) -> list[str]:
         """The nodes that may follow the chosen one."""
         taken = {edge["to"] for edge in self.definition["edges"] if edge["from"] == self.node} | {self.node}
-        above = set(editing.before(plan.edges_of(self.definition), self.node))
+        above = set(edits.before(plan.edges_of(self.definition), self.node))
         return [name for name in self.ids if name not in taken and name not in above]
 
     @property
@@ -193,7 +194,7 @@ def found_in(graph: Graph, definition: Any, caller: Caller) -> tuple[list[Proble
     """Errors and warnings of a definition in this graph's namespace, with its secrets."""
     kinds = publishing.Kinds(graph.namespace.name, definition, caller)
     wrong = publishing.judged(definition, kinds, set(graph.secrets.values_list("name", flat=True)))
-    return wrong, [] if validation.shape_problems(definition) else advising.warnings(definition)
+    return wrong, [] if validation.shape_problems(definition) else lint.warnings(definition)
 
 
 def first_sentence(text: str) -> str:

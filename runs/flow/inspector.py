@@ -6,8 +6,8 @@ from typing import Any
 
 from django import forms
 
-from graphs import editing, merging, offering, plan, references, retrying
-from graphs.validation import Kind
+from graphs.definition import edits, input_suggestions, merge, plan, references, retry_delay
+from graphs.definition.validation import Kind
 from runs.flow.kept import KeepingForm, put
 from runs.flow.rows import Rows
 from runs.manager.schema_forms import AREA, JsonField, field_for
@@ -36,18 +36,18 @@ class NodeForm(KeepingForm):
     id = forms.CharField(max_length=200, label="Id", help_text="Other nodes refer to it by this; renaming it here renames it there.")
     label = forms.CharField(max_length=500, required=False, help_text="Shown in pictures instead of the id.")
 
-    def __init__(self, definition: Mapping[str, Any], name: str, kinds: offering.Kinds, data: Any = None) -> None:
-        self.was = editing.node_of(definition, name)
+    def __init__(self, definition: Mapping[str, Any], name: str, kinds: input_suggestions.Kinds, data: Any = None) -> None:
+        self.was = edits.node_of(definition, name)
         self.data_was = self.was.get("data") or {}
         self.kind: Kind | None = kinds.get(name)
         self.inputs = self.data_was.get("inputs") or {}
         self.schema = (self.kind.inputs_schema if self.kind else None) or {}
         super().__init__(data, initial={"id": name, "label": self.was.get("label", "")})
         self.rows: dict[str, Rows] = {}
-        self.offers = offering.offers(definition, name, kinds)
+        self.offers = input_suggestions.offers(definition, name, kinds)
         self.known = list(self.schema.get("properties") or {})
         for each in self.known:
-            self._add_input(each, offering.member(self.schema, each))
+            self._add_input(each, input_suggestions.member(self.schema, each))
         self._add_extra()
         self._add_rest(definition, name)
 
@@ -70,7 +70,7 @@ class NodeForm(KeepingForm):
         self.fields[f"ref-{name}"] = forms.ChoiceField(choices=choices, required=False, label=label, initial="" if adds else referred)
 
     def _choices(self, wanted: Mapping[str, Any], chosen: str) -> list[Any]:
-        fitting = [offer for offer in self.offers if offering.fits(offer.schema, wanted)]
+        fitting = [offer for offer in self.offers if input_suggestions.fits(offer.schema, wanted)]
         groups = (("Fits", fitting), ("Other", [offer for offer in self.offers if offer not in fitting]))
         known = {offer.text for offer in self.offers}
         lost = [(chosen, chosen.strip("${} "))] if chosen and chosen not in known else []
@@ -84,7 +84,7 @@ class NodeForm(KeepingForm):
 
     def _add_rest(self, definition: Mapping[str, Any], name: str) -> None:
         unites, retry, place = self.data_was.get("unites") or {}, self.data_was.get("retry") or {}, self.was.get("position") or {}
-        before = editing.before(plan.edges_of(definition), name)
+        before = edits.before(plan.edges_of(definition), name)
         ids = dict.fromkeys([*before, *([unites["identifier"]] if unites else [])])
         self.fields |= {
             "unites": forms.ChoiceField(
@@ -96,7 +96,7 @@ class NodeForm(KeepingForm):
             ),
             "max_retries": forms.IntegerField(min_value=0, max_value=1000, required=False, label="Retries", initial=retry.get("max_retries")),
             "retry_strategy": forms.ChoiceField(
-                choices=[NONE, *((each, each.replace("_", " ").lower()) for each in sorted(retrying.STRATEGIES))], required=False, label="Retries wait",
+                choices=[NONE, *((each, each.replace("_", " ").lower()) for each in sorted(retry_delay.STRATEGIES))], required=False, label="Retries wait",
                 initial=retry.get("strategy", ""),
             ),
             "backoff_factor": forms.FloatField(min_value=0.001, required=False, label="First wait (ms)", initial=retry.get("backoff_factor")),
@@ -164,14 +164,14 @@ class NodeForm(KeepingForm):
             x, y = (found.get(name) if self.touched(name) else (self.was.get("position") or {}).get(name) for name in ("x", "y"))
             put(node, "position", {**(self.was.get("position") or {}), "x": x, "y": y} if x is not None and y is not None else None)
         data = self._data()
-        if not merging.same(data, self.data_was):
+        if not merge.same(data, self.data_was):
             put(node, "data", data)
         return node
 
     def _data(self) -> dict[str, Any]:
         found, data = self.cleaned_data, dict(self.data_was)
         inputs = self._inputs()
-        if not merging.same(inputs, self.inputs):
+        if not merge.same(inputs, self.inputs):
             put(data, "inputs", inputs)
         if self.touched("unites", "strategy"):
             united = found.get("unites")
@@ -180,7 +180,7 @@ class NodeForm(KeepingForm):
         for field, name in (("max_retries", "max_retries"), ("retry_strategy", "strategy"), ("backoff_factor", "backoff_factor")):
             if self.touched(field):
                 put(retry, name, found[field])
-        if not merging.same(retry, self.data_was.get("retry") or {}):
+        if not merge.same(retry, self.data_was.get("retry") or {}):
             put(data, "retry", retry)
         for name in ("timeout", "side_effects"):
             if self.touched(name):
@@ -209,7 +209,7 @@ class NodeForm(KeepingForm):
         value = self._value(name) if self._written(name) else self.inputs.get(name)
         if not chosen or not self.touched(f"ref-{name}"):
             return value if self._written(name) else None
-        is_list = offering.member(self.schema, name).get("type") == "array"
+        is_list = input_suggestions.member(self.schema, name).get("type") == "array"
         if is_list and (isinstance(value, list) or not self._feeds_list(chosen)):
             kept = value if isinstance(value, list) else []
             return kept if chosen in kept else [*kept, chosen]

@@ -11,9 +11,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs import drafting, editing, errors, undoing
+from graphs import drafting, undoing
 from graphs.access import SAID
 from graphs.api.finding import number
+from graphs.definition import errors
+from graphs.definition.edits import Edit
 from graphs.models import Graph
 from runs.flow import edits
 from runs.flow.flow import VIEWS, Flow
@@ -65,7 +67,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
     try:
         if asked.get("op") in ("undo", "redo"):
             draft = undoing.step(graph, caller, redo=asked["op"] == "redo")
-            back = editing.Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", ""))
+            back = Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", ""))
             return _changed(request, graph, drafting.Applied(draft, back, alone=False))
         base, change = drafting.Base.of(asked.get("revision", "")), edits.asked_for(asked, graph, caller)
         return _changed(request, graph, drafting.apply(graph, base, change, caller, asked.get("choose", ""), number(asked.get("seen", ""))))

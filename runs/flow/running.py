@@ -12,8 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from graphs import drafting, errors
+from graphs import drafting
 from graphs.api.finding import number
+from graphs.definition import errors
 from graphs.models import Dataset, Graph, GraphVersion
 from runs import sql
 from runs.flow.flow import Flow

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from graphs import editing, merging
+from graphs.definition import edits, merge
 from runs.flow.inspector import AnyField
 from runs.flow.kept import KeepingForm, put
 from runs.manager.schema_forms import AREA, JsonField, ObjectField
@@ -110,11 +110,11 @@ class SettingsForm(KeepingForm):
             store = dict(settings.get("store") or {})
             put(store, "default_values", found["store"])
             put(settings, "store", store)
-        if not merging.same(settings, self.was.get("settings") or {}):
+        if not merge.same(settings, self.was.get("settings") or {}):
             put(made, "settings", settings)
         if self.simple and self.touched(*(f"{part}-{at}" for at in range(self.count) for part in PARTS)):
             put(made, "inputs", self._schema())
-            made = editing.rename_inputs(made, self._renamed())
+            made = edits.rename_inputs(made, self._renamed())
         elif self.touched("schema"):
             put(made, "inputs", found["schema"])
         return made

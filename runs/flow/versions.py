@@ -11,8 +11,10 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs import drafting, drawing, editing, errors, graph_template, merging, mermaid, plan, publishing
+from graphs import drafting, drawing, graph_template, mermaid, publishing
 from graphs.api import finding
+from graphs.definition import errors, merge, plan
+from graphs.definition.edits import EMPTY, Edit
 from graphs.models import Graph, GraphVersion
 from runs import comparing
 from runs.flow import edits
@@ -52,7 +54,7 @@ def publish(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _definition(version: GraphVersion | None) -> dict[str, Any]:
-    return version.definition if version else dict(editing.EMPTY)
+    return version.definition if version else dict(EMPTY)
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[comparing.Difference]:
@@ -61,7 +63,7 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[comparin
 
 def _plain(definition: dict[str, Any]) -> dict[str, Any]:
     """By name, and without the namespace that publishing writes out for built-in nodes."""
-    found = merging.named(definition)
+    found = merge.named(definition)
     for node in found["nodes"].values():
         if node.get("namespace") == plan.BUILTIN:
             node.pop("namespace")
@@ -107,7 +109,7 @@ def restore(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     if version is None:
         raise Http404
     try:
-        made = editing.Edit(dict(version.definition), f"Restore version {number}")
+        made = Edit(dict(version.definition), f"Restore version {number}")
         drafting.apply(graph, drafting.draft_of(graph).base, lambda _: made, caller_of(request))
     except errors.StateManagerError as error:
         messages.error(request, told(error))

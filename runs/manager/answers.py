@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
 
-from graphs import errors
+from graphs.definition import errors
 from runs import answering
 from runs.manager import detail
 from runs.manager.access import caller_of, staff_page

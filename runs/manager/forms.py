@@ -1,6 +1,6 @@
 """What the pages' forms share."""
 
-from graphs import errors
+from graphs.definition import errors
 
 
 def labels_of(text: str) -> dict[str, str]:

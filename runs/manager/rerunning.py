@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from graphs import errors
+from graphs.definition import errors
 from runs import comparing, redacting, reusing
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.addresses import back_to

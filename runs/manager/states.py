@@ -10,8 +10,8 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs import errors
 from graphs.access import Caller
+from graphs.definition import errors
 from graphs.models import Graph
 from runs import listing, redacting, statuses
 from runs.keeping import kept

@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
 
-from graphs import errors
 from graphs.access import Caller
+from graphs.definition import errors
 from runs import marking, reopening, stopping
 from runs.manager.access import caller_of, staff_page
 from runs.models import Run

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs import errors
+from graphs.definition import errors
 from runs import templating
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.rerunning import inputs_form

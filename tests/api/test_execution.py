@@ -5,7 +5,8 @@ import json
 import pytest
 from django.test import Client
 
-from graphs import datasets, errors, keys
+from graphs import datasets, keys
+from graphs.definition import errors
 from graphs.models import Graph, Namespace
 from runs.models import Run
 from tests.conftest import definition

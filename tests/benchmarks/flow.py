@@ -62,7 +62,8 @@ def on_the_server(graph: Any) -> dict[str, float]:
     from django.contrib.auth.models import User
     from django.test import Client
 
-    from graphs import drafting, drawing, layout, plan
+    from graphs import drafting, drawing, layout
+    from graphs.definition import plan
 
     drawn = graph.current.definition
     ids, edges = [node["id"] for node in drawn["nodes"]], plan.edges_of(drawn)

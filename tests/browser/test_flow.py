@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from graphs import drafting, editing
+from graphs import drafting
 from graphs.access import SYSTEM
+from graphs.definition import edits
 from graphs.models import Graph
 from runs.models import Run
 from tests.browser.keyboard import Keyboard
@@ -455,7 +456,7 @@ def test_a_reader_looks_and_is_offered_nothing_else(open_as: Callable[..., Page]
 
 def limited_by_somebody_else(graph: Graph, node: str) -> None:
     limited = {"data": {"timeout": 60}}
-    drafting.apply(graph, drafting.draft_of(graph).base, lambda was: editing.change(was, node, {**editing.node_of(was, node), **limited}), SYSTEM)
+    drafting.apply(graph, drafting.draft_of(graph).base, lambda was: edits.change(was, node, {**edits.node_of(was, node), **limited}), SYSTEM)
 
 
 def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_as: Callable[..., Page]) -> None:

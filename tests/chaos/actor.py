@@ -19,7 +19,7 @@ def start(graph_id: str) -> None:
 
 def cancel(graph_id: str) -> None:
     from graphs.access import SYSTEM
-    from graphs.errors import Conflict
+    from graphs.definition.errors import Conflict
     from runs import stopping
     from runs.models import Run
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from graphs import drafting, editing, errors, publishing, undoing
+from graphs import drafting, publishing, undoing
 from graphs.access import SYSTEM
+from graphs.definition import edits, errors
 from graphs.draft_models import DraftChange
 from graphs.models import Graph
 from tests.api.test_manager import Api
@@ -19,7 +20,7 @@ def change(graph, revision, edit, choose="", seen=None):
 
 
 def label(name, text):
-    return lambda was: editing.change(was, name, {**editing.node_of(was, name), "label": text})
+    return lambda was: edits.change(was, name, {**edits.node_of(was, name), "label": text})
 
 
 def labels(graph):
@@ -51,17 +52,17 @@ def test_two_people_who_change_the_same_are_asked(publish):
 
 
 def message(name, text):
-    return lambda was: editing.change(was, name, {**editing.node_of(was, name), "data": {"inputs": {"message": text}}})
+    return lambda was: edits.change(was, name, {**edits.node_of(was, name), "data": {"inputs": {"message": text}}})
 
 
 def renamed(name, new):
-    return lambda was: editing.change(was, name, {**editing.node_of(was, name), "id": new})
+    return lambda was: edits.change(was, name, {**edits.node_of(was, name), "id": new})
 
 
 @pytest.mark.parametrize(("theirs", "mine"), [
-    (message("b", "x"), lambda was: editing.delete(was, "b")), (lambda was: editing.delete(was, "b"), message("b", "x")),
-    (renamed("b", "x"), renamed("b", "y")), (renamed("b", "x"), lambda was: editing.delete(was, "b")),
-    (lambda was: editing.delete(was, "b"), renamed("b", "x")),
+    (message("b", "x"), lambda was: edits.delete(was, "b")), (lambda was: edits.delete(was, "b"), message("b", "x")),
+    (renamed("b", "x"), renamed("b", "y")), (renamed("b", "x"), lambda was: edits.delete(was, "b")),
+    (lambda was: edits.delete(was, "b"), renamed("b", "x")),
 ])  # fmt: skip
 def test_what_one_deletes_and_the_other_changes_is_asked_about(publish, theirs, mine):
     graph = publish("a>b")
@@ -72,8 +73,8 @@ def test_what_one_deletes_and_the_other_changes_is_asked_about(publish, theirs, 
 
 @pytest.mark.parametrize(("theirs", "mine", "choose", "left"), [
     (renamed("b", "x"), renamed("b", "y"), "mine", "a>y>c"), (renamed("b", "x"), renamed("b", "y"), "theirs", "a>x>c"),
-    (renamed("b", "x"), lambda was: editing.delete(was, "b"), "mine", "a c"), (renamed("b", "x"), lambda was: editing.delete(was, "b"), "theirs", "a>x>c"),
-    (lambda was: editing.delete(was, "b"), renamed("b", "x"), "mine", "a>x>c"), (lambda was: editing.delete(was, "b"), renamed("b", "x"), "theirs", "a c"),
+    (renamed("b", "x"), lambda was: edits.delete(was, "b"), "mine", "a c"), (renamed("b", "x"), lambda was: edits.delete(was, "b"), "theirs", "a>x>c"),
+    (lambda was: edits.delete(was, "b"), renamed("b", "x"), "mine", "a>x>c"), (lambda was: edits.delete(was, "b"), renamed("b", "x"), "theirs", "a c"),
 ])  # fmt: skip
 def test_two_names_of_a_node_never_make_two_nodes(publish, theirs, mine, choose, left):
     graph = publish("a>b>c")
@@ -103,7 +104,7 @@ def test_what_is_done_to_a_node_goes_with_its_new_name(publish):
 def test_a_rename_takes_along_what_others_did(publish):
     graph = publish("a>b")
     change(graph, 0, message("b", "x"))
-    change(graph, 1, lambda was: editing.move(was, "b", {"x": 1, "y": 2}))
+    change(graph, 1, lambda was: edits.move(was, "b", {"x": 1, "y": 2}))
     change(graph, 0, renamed("b", "c"))
     nodes = {node["id"]: node for node in drafting.draft_of(graph).definition["nodes"]}
     assert set(nodes) == {"a", "c"}
@@ -114,9 +115,9 @@ def test_a_rename_takes_along_what_others_did(publish):
 def test_two_people_who_add_the_same_kind_add_two_nodes(publish):
     graph = publish("a>b")
     for _ in range(2):
-        change(graph, 0, lambda was: editing.add(was, "delay", after="a"))
+        change(graph, 0, lambda was: edits.add(was, "delay", after="a"))
     for _ in range(2):
-        change(graph, 0, lambda was: editing.duplicate(was, "b"))
+        change(graph, 0, lambda was: edits.duplicate(was, "b"))
     assert list(labels(graph)) == ["a", "b", "delay", "delay_2", "b_2", "b_3"]
 
 
@@ -189,7 +190,7 @@ def test_only_what_was_looked_at_is_published(publish):
     change(graph, 0, label("a", "one"))
     with pytest.raises(errors.Conflict, match="changed the draft meanwhile"):
         drafting.publish(graph, drafting.Base(1, 0), SYSTEM)
-    broken = change(graph, 1, lambda was: editing.add(was, "no.such"))
+    broken = change(graph, 1, lambda was: edits.add(was, "no.such"))
     with pytest.raises(errors.InvalidGraph, match=r"no\.such"):
         drafting.publish(graph, broken.base, SYSTEM)
     assert Graph.objects.get(pk=graph.pk).current_id == graph.current_id
@@ -230,7 +231,7 @@ def test_a_draft_can_be_drawn_or_is_refused(publish):
         },
     ):
         with pytest.raises(errors.Malformed):
-            change(graph, 0, lambda _, wrong=wrong: editing.Edit(wrong, "put"))
+            change(graph, 0, lambda _, wrong=wrong: edits.Edit(wrong, "put"))
     assert not DraftChange.objects.exists()
 
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from graphs.validation import Kind
+from graphs.definition.validation import Kind
 from runs.flow.inspector import NodeForm
 from runs.flow.settings_form import SettingsForm
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from graphs import cron
+from graphs.definition import cron
 
 BERLIN = "Europe/Berlin"
 

@@ -7,8 +7,9 @@ import pytest
 from django.core.files.storage import default_storage
 from django.test import Client
 
-from graphs import datasets, errors
+from graphs import datasets
 from graphs.datasets import Source
+from graphs.definition import errors
 from graphs.models import Dataset
 
 pytestmark = pytest.mark.django_db(transaction=True)

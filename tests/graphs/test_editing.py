@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs import advising, drawing, editing, errors, layout, merging, mermaid, offering, validation
+from graphs import drawing, layout, mermaid
+from graphs.definition import edits, errors, input_suggestions, lint, merge, validation
+from graphs.definition.validation import Kind
 from graphs.undoing import steps
-from graphs.validation import Kind
 
 IDS = ["a", "b", "c", "d"]
 TABLE = {"$defs": {"Table": {"type": "object", "title": "Table", "properties": {"file": {"type": "string"}, "rows": {"type": "integer"}}}}}
@@ -39,23 +40,23 @@ def definitions(draw):
 
 
 def same(one, other):
-    return merging.pieces(one) == merging.pieces(other)
+    return merge.pieces(one) == merge.pieces(other)
 
 
 @given(definitions(), definitions(), definitions())
 @settings(deadline=None)
 def test_merging_keeps_the_laws_of_merging(base, mine, theirs):
-    assert merging.same(merging.whole(merging.pieces(base)), base), "taken apart and put together"
-    merged, conflicts = merging.merge(base, mine, base)
+    assert merge.same(merge.whole(merge.pieces(base)), base), "taken apart and put together"
+    merged, conflicts = merge.merge(base, mine, base)
     assert not conflicts
     assert same(merged, mine), "only I changed it"
-    merged, conflicts = merging.merge(base, base, theirs)
+    merged, conflicts = merge.merge(base, base, theirs)
     assert not conflicts
     assert same(merged, theirs), "only they changed it"
-    merged, conflicts = merging.merge(base, mine, mine)
+    merged, conflicts = merge.merge(base, mine, mine)
     assert not conflicts, "both did the same"
-    one, found = merging.merge(base, mine, theirs)
-    other, also = merging.merge(base, theirs, mine)
+    one, found = merge.merge(base, mine, theirs)
+    other, also = merge.merge(base, theirs, mine)
     assert {conflict.place for conflict in found} == {conflict.place for conflict in also}
     assert found or same(one, other), "without a conflict it doesn't matter who came first"
     assert not validation.shape_problems(one)
@@ -63,12 +64,12 @@ def test_merging_keeps_the_laws_of_merging(base, mine, theirs):
 
 def test_one_deletes_what_the_other_changes():
     base = {"nodes": [node("a", p=1), node("b")], "edges": [edge("a", "b")]}
-    mine, theirs = editing.delete(base, "a").definition, {**base, "nodes": [node("a", p=2), node("b")]}
-    kept, conflicts = merging.merge(base, mine, theirs)
+    mine, theirs = edits.delete(base, "a").definition, {**base, "nodes": [node("a", p=2), node("b")]}
+    kept, conflicts = merge.merge(base, mine, theirs)
     assert [conflict.where for conflict in conflicts] == ["a"]
     assert [each["id"] for each in kept["nodes"]] == ["b", "a"] or [each["id"] for each in kept["nodes"]] == ["a", "b"]
     assert next(each for each in kept["nodes"] if each["id"] == "a")["data"]["inputs"] == {"p": 2}, "theirs is whole"
-    gone, _ = merging.merge(base, mine, theirs, prefer_mine=True)
+    gone, _ = merge.merge(base, mine, theirs, prefer_mine=True)
     assert [each["id"] for each in gone["nodes"]] == ["b"]
 
 
@@ -81,12 +82,12 @@ def test_renaming_takes_all_that_refers_to_it_along():
         "nodes": [node("a"), node("ab"), node("b", t="of ${{a.outputs.v}}, ${{ ab.outputs.a }}, ${{ store.a }}"), uniting],
         "edges": [edge("a", "b"), edge("ab", "c")],
     }
-    now = editing.change(was, "a", {"id": "first", "kind": "noop"}).definition
+    now = edits.change(was, "a", {"id": "first", "kind": "noop"}).definition
     assert now["edges"][0] == edge("first", "b")
     assert now["nodes"][2]["data"]["inputs"]["t"] == "of ${{ first.outputs.v }}, ${{ ab.outputs.a }}, ${{ store.a }}"
     assert now["nodes"][3]["data"] == {"inputs": {"list": ["${{ first.outputs.x.y }}"]}, "unites": {"identifier": "first"}}
     with pytest.raises(errors.Malformed, match="already"):
-        editing.change(was, "a", {"id": "b", "kind": "noop"})
+        edits.change(was, "a", {"id": "b", "kind": "noop"})
 
 
 def test_renaming_inputs_of_the_run_takes_references_along_and_nothing_else():
@@ -95,7 +96,7 @@ def test_renaming_inputs_of_the_run_takes_references_along_and_nothing_else():
         "nodes": [node("day", list=[text, {"deep": "${{ run.inputs.hour }}"}], broken="${{ run.inputs.day", plain="day"), {"id": "b", "kind": "k"}],
         "edges": [],
     }
-    now = editing.rename_inputs(was, {"day": "date", "hour": "day"})
+    now = edits.rename_inputs(was, {"day": "date", "hour": "day"})
     moved = "${{ run.inputs.date }}, ${{ run.inputs.date.of }}, ${{ run.inputs.days }}, ${{ day.outputs.day }}, ${{ store.day }}"
     assert now["nodes"] == [node("day", list=[moved, {"deep": "${{ run.inputs.day }}"}], broken="${{ run.inputs.day", plain="day"), {"id": "b", "kind": "k"}]
 
@@ -103,7 +104,7 @@ def test_renaming_inputs_of_the_run_takes_references_along_and_nothing_else():
 def test_pasting_gives_taken_ids_numbers_and_changes_nothing_that_was_there():
     was = {"nodes": [node("a"), node("a_2")], "edges": []}
     pasted = {"nodes": [node("a"), node("x", v="${{ a.outputs.value }}")], "edges": [edge("a", "x")]}
-    now = editing.paste(was, pasted).definition
+    now = edits.paste(was, pasted).definition
     assert [each["id"] for each in now["nodes"]] == ["a", "a_2", "a_3", "x"]
     assert now["nodes"][3]["data"]["inputs"] == {"v": "${{ a_3.outputs.value }}"}
     assert now["edges"] == [edge("a_3", "x")]
@@ -112,7 +113,7 @@ def test_pasting_gives_taken_ids_numbers_and_changes_nothing_that_was_there():
 def test_what_is_refused():
     was = {"nodes": [node("a"), node("b")], "edges": [edge("a", "b")]}
     for change in (
-        lambda: editing.connect(was, "a", "b"), lambda: editing.connect(was, "a", "a"), lambda: editing.connect(was, "a", "z"), lambda: editing.delete(was, "z")
+        lambda: edits.connect(was, "a", "b"), lambda: edits.connect(was, "a", "a"), lambda: edits.connect(was, "a", "z"), lambda: edits.delete(was, "z")
     ):  # fmt: skip
         with pytest.raises(errors.Malformed):
             change()
@@ -123,13 +124,13 @@ def test_connecting_fills_what_just_one_output_fits():
     was = {"nodes": [node("read"), node("filter"), node("pack")], "edges": []}
 
     def wire(definition, start, end):
-        return offering.wire(definition, start, end, kinds)
+        return input_suggestions.wire(definition, start, end, kinds)
 
-    now = editing.connect(was, "read", "filter", wire=wire).definition
+    now = edits.connect(was, "read", "filter", wire=wire).definition
     assert now["nodes"][1]["data"]["inputs"] == {"table": "${{ read.outputs.table }}"}
-    now = editing.connect(editing.connect(now, "filter", "pack", wire=wire).definition, "read", "pack", wire=wire).definition
+    now = edits.connect(edits.connect(now, "filter", "pack", wire=wire).definition, "read", "pack", wire=wire).definition
     assert now["nodes"][2]["data"]["inputs"] == {"files": ["${{ filter.outputs.table }}", "${{ read.outputs.table }}"]}
-    again = editing.connect(editing.disconnect(now, "read", "filter").definition, "read", "filter", wire=wire).definition
+    again = edits.connect(edits.disconnect(now, "read", "filter").definition, "read", "filter", wire=wire).definition
     assert again["nodes"] == now["nodes"], "what is filled stays"
 
 
@@ -139,10 +140,10 @@ def test_offers_are_outputs_of_nodes_before_and_inputs_of_the_run():
         "nodes": [node("read"), node("filter"), node("late"), node("odd")], "edges": [edge("read", "filter"), edge("filter", "late"), edge("odd", "filter")],
         "inputs": {"properties": {"day": {"type": "string"}}}, "settings": {"store": {"default_values": {"region": "eu"}, "required_keys": ["who"]}},
     }  # fmt: skip
-    offered = [offer.reference for offer in offering.offers(was, "filter", kinds)]
+    offered = [offer.reference for offer in input_suggestions.offers(was, "filter", kinds)]
     assert offered == ["read.outputs.table", "read.outputs.rows", "run.inputs.day", "store.who", "store.region"]
     circle = {**was, "edges": [*was["edges"], edge("late", "read")]}
-    assert "late.outputs.table" in [offer.reference for offer in offering.offers(circle, "filter", kinds)]
+    assert "late.outputs.table" in [offer.reference for offer in input_suggestions.offers(circle, "filter", kinds)]
 
 
 @given(definitions())
@@ -152,7 +153,7 @@ def test_whatever_can_be_drawn_is_drawn(definition):
     picture = drawing.of_definition(definition, "x")
     assert picture.count("<g>") == len(definition["nodes"])
     assert mermaid.mermaid(definition).count("\n") == 1 + len(definition["nodes"]) + len(definition["edges"])
-    advising.warnings(definition)
+    lint.warnings(definition)
 
 
 def test_nodes_stand_where_they_were_put():
@@ -176,7 +177,7 @@ def test_mermaid_text_has_no_syntax_in_its_texts():
 
 
 def test_warnings():
-    found = advising.warnings({
+    found = lint.warnings({
         "nodes": [node("a"), node("b"), node("c")], "edges": [edge("a", "b", data={"when": "true"})],
         "inputs": {"properties": {"day": {}}}, "settings": {"store": {"default_values": {"k": 1}}},
     })  # fmt: skip
@@ -186,7 +187,7 @@ def test_warnings():
 def test_an_id_that_no_reference_can_name_is_warned_of_where_something_follows():
     ids = ["a.b", "a}}${{", " a", "x y", "<b>", "ünd", "run", "alone.too"]
     definition = {"nodes": [node(name) for name in [*ids, "end"]], "edges": [edge(name, "end") for name in ids[:-1]]}
-    assert [each.nodeId for each in advising.warnings(definition) if each.type == "nameless"] == ["a.b", "a}}${{", " a"]
+    assert [each.nodeId for each in lint.warnings(definition) if each.type == "nameless"] == ["a.b", "a}}${{", " a"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_an_id_that_no_reference_can_name_is_warned_of_where_something_follows()
 def test_a_reference_to_an_input_that_the_graph_does_not_declare(inputs, expected):
     definition = {"nodes": [node("a", text="of ${{ run.inputs.typo.part }}", broken="${{")], "edges": [], "inputs": inputs}
     wrong = [each for each in validation.problems(definition, lambda *_: None) if each.type == "unknown_reference"]
-    warned = [each for each in advising.warnings(definition) if each.type == "undeclared_input"]
+    warned = [each for each in lint.warnings(definition) if each.type == "undeclared_input"]
     assert [("error", each.path) for each in wrong] + [("warning", each.path) for each in warned] == (
         [(expected, "/nodes/0/data/inputs/text")] if expected else []
     )

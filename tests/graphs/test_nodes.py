@@ -11,7 +11,8 @@ import pytest
 from django.core import mail
 from django.core.files.storage import default_storage
 
-from graphs import datasets, errors
+from graphs import datasets
+from graphs.definition import errors
 from graphs.nodes.base import NodeFailed, registry
 from graphs.nodes.network import public_address
 from runs.models import ToolResult

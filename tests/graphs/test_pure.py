@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs import drawing, layout, payloads, references, retrying, topology
-from graphs.references import BadReference, Unresolved
+from graphs import drawing, layout
+from graphs.definition import payloads, references, retry_delay, topology
+from graphs.definition.references import BadReference, Unresolved
 from runs import paths, tally
 
 NAMES = [f"n{at}" for at in range(8)]
@@ -102,9 +103,9 @@ def test_missing_parts_are_named():
 
 
 policies = st.builds(
-    retrying.Policy,
+    retry_delay.Policy,
     max_retries=st.integers(0, 10),
-    strategy=st.sampled_from(sorted(retrying.STRATEGIES)),
+    strategy=st.sampled_from(sorted(retry_delay.STRATEGIES)),
     backoff_factor=st.floats(0.001, 1e9),
     exponent=st.floats(0.1, 100),
     max_delay=st.one_of(st.none(), st.floats(0.001, 1e9)),
@@ -113,15 +114,15 @@ policies = st.builds(
 
 @given(policies, st.integers(1, 10_000), st.integers())
 def test_delays_are_bounded_and_follow_their_curve(policy, attempt, seed):
-    wait = retrying.delay(policy, attempt, random.Random(seed))
-    assert 0 <= wait <= min(policy.max_delay or retrying.FOREVER_MS, retrying.FOREVER_MS)
-    if "JITTER" not in policy.strategy and not policy.max_delay and attempt < 5 and wait < retrying.FOREVER_MS:
+    wait = retry_delay.delay(policy, attempt, random.Random(seed))
+    assert 0 <= wait <= min(policy.max_delay or retry_delay.FOREVER_MS, retry_delay.FOREVER_MS)
+    if "JITTER" not in policy.strategy and not policy.max_delay and attempt < 5 and wait < retry_delay.FOREVER_MS:
         curve = {"EXPONENTIAL": policy.exponent ** (attempt - 1), "LINEAR": attempt, "FIXED": 1}[policy.strategy]
         assert wait == pytest.approx(policy.backoff_factor * curve)
 
 
 def test_there_are_nine_strategies():
-    assert len(retrying.STRATEGIES) == 9
+    assert len(retry_delay.STRATEGIES) == 9
 
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 200)), max_size=4), st.lists(st.tuples(st.integers(0, 99), st.integers(0, 200)), max_size=4))

@@ -6,7 +6,8 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 
-from graphs import errors, secrets
+from graphs import secrets
+from graphs.definition import errors
 from graphs.models import Secret
 from graphs.nodes.base import node, registry
 from runs.models import LogLine

@@ -5,8 +5,8 @@ import threading
 import pytest
 from django.db import connections
 
-from graphs import errors
 from graphs.access import SYSTEM
+from graphs.definition import errors
 from runs import claiming, finishing, reporting, rescuing, stopping
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from graphs import errors
 from graphs.access import SYSTEM
+from graphs.definition import errors
 from runs import answering, reopening, stopping
 from runs.models import LogLine, Run, State, ToolResult
 from runs.starting import RunOptions, start_run

@@ -9,8 +9,8 @@ from django.core.files.storage import default_storage
 from django.db import connection, connections
 from django.utils import timezone
 
-from graphs import errors
 from graphs.access import SYSTEM, Caller
+from graphs.definition import errors
 from runs import carrying, deleting, operations, retaining, statuses
 from runs.context import run_folder
 from runs.models import AuditEntry, BulkOperation, BulkResult, LogLine, Run, State, Tombstone

@@ -2,8 +2,8 @@
 
 import pytest
 
-from graphs import errors
 from graphs.access import SYSTEM
+from graphs.definition import errors
 from runs import reopening, stopping
 from runs.models import State
 from runs.starting import start_run

@@ -3,8 +3,8 @@
 import pytest
 from django.core.files.storage import default_storage
 
-from graphs import errors
 from graphs.access import SYSTEM
+from graphs.definition import errors
 from runs import carrying, creating, deleting, operations, reusing, stopping, trees
 from runs.models import Run
 from runs.rerunning import Again, rerun, rerun_failures

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
-from graphs import errors
 from graphs.access import SYSTEM
+from graphs.definition import errors
 from graphs.models import Namespace, NamespaceMembership
 from runs import driving, marking, rescuing, snapshots, sql, statuses, stopping, verifying
 from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State

@@ -17,8 +17,8 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import interrupt
 
-from graphs import errors
 from graphs.access import SYSTEM
+from graphs.definition import errors
 from graphs.models import Namespace
 from runs import connecting, deleting, driving, explaining, judging, ledger, snapshots, stopping, verifying
 from runs.checkpoints import DjangoSaver

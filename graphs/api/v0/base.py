@@ -7,12 +7,13 @@ from django.db.models import QuerySet
 from pydantic import BaseModel, ValidationError
 from rest_framework.request import Request
 
-from graphs import errors, names, secrets
+from graphs import secrets
 from graphs.api.authentication import ApiKeyAuthentication
 from graphs.api.base import View
 from graphs.api.finding import number
 from graphs.api.parsers import AnyTypeJSONParser
 from graphs.api.v0.shapes import Refusal
+from graphs.definition import errors, names
 from graphs.models import Graph, Namespace, known_namespace
 
 Body = TypeVar("Body", bound=BaseModel)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from graphs import cron, retrying, validation
+from graphs.definition import cron, retry_delay, validation
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Stamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -107,7 +107,7 @@ class RetryPolicyShape(BaseModel):
     """When a failed state is tried again; times in milliseconds."""
 
     max_retries: int = Field(default=3, ge=0, le=1000)
-    strategy: Literal[tuple(sorted(retrying.STRATEGIES))] = "EXPONENTIAL"  # type: ignore[valid-type]
+    strategy: Literal[tuple(sorted(retry_delay.STRATEGIES))] = "EXPONENTIAL"  # type: ignore[valid-type]
     backoff_factor: int = Field(default=2000, gt=0, lt=2**53)
     exponent: int = Field(default=2, gt=0, lt=2**53)
     max_delay: int | None = Field(default=None, gt=0, lt=2**53)

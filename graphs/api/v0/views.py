@@ -11,9 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from graphs import errors, publishing, registering
+from graphs import publishing, registering
 from graphs.api.v0 import shapes
 from graphs.api.v0.base import REFUSALS, V0View, whole
+from graphs.definition import errors
 from graphs.graph_template import EMPTY, template_of
 from graphs.models import CronTrigger, Graph, GraphVersion, Namespace, RegisteredNode, Secret
 

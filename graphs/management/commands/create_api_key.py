@@ -3,7 +3,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs import errors, keys
+from graphs import keys
+from graphs.definition import errors
 from graphs.models import ApiKey
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs import datasets, errors, names
+from graphs import datasets
+from graphs.definition import errors, names
 from graphs.models import Namespace
 
 

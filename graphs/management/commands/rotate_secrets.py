@@ -4,7 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from graphs import errors, secrets
+from graphs import secrets
+from graphs.definition import errors
 
 
 class Command(BaseCommand):

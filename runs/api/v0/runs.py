@@ -8,10 +8,10 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import errors
 from graphs.api.v0.base import REFUSALS, V0View, whole
 from graphs.api.v0.shapes import DeletedAnswer
 from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
+from graphs.definition import errors
 from graphs.models import Graph
 from runs import creating, deleting, filters, listing, metrics, redacting, reopening, sql, stopping
 from runs.api.v0 import rows, shapes

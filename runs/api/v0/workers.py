@@ -10,8 +10,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import errors
 from graphs.api.v0.base import REFUSALS, V0View, validated
+from graphs.definition import errors
 from graphs.models import ApiKey
 from runs import reopening, sql, working
 from runs.api.v0 import rows, shapes

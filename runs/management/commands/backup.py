@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
-from graphs.errors import StateManagerError
+from graphs.definition.errors import StateManagerError
 from runs import backups
 
 

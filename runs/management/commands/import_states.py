@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs import errors
+from graphs.definition import errors
 from runs.importing import import_states
 
 

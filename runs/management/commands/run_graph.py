@@ -6,8 +6,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from graphs import datasets, errors
+from graphs import datasets
 from graphs.access import caller_of_command
+from graphs.definition import errors
 from graphs.models import Dataset, Graph
 from runs import answering, statuses
 from runs.executing import Executor

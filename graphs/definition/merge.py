@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphs import editing
+from graphs.definition import edits
 
 Place = tuple[str, ...]
 Pieces = dict[Place, Any]
@@ -51,18 +51,18 @@ class Sides:
         """They renamed a node. The conflict is that I renamed or deleted it; with `take_mine` they have it under its old name again."""
         if old not in ids(self.was):
             return None
-        if editing.can_rename(self.mine, old, new):
-            self.was, self.mine = editing.rename(self.was, old, new), editing.rename(self.mine, old, new)
+        if edits.can_rename(self.mine, old, new):
+            self.was, self.mine = edits.rename(self.was, old, new), edits.rename(self.mine, old, new)
         elif take_mine:
-            self.theirs = editing.rename(self.theirs, new, old)
+            self.theirs = edits.rename(self.theirs, new, old)
         else:
             return self._fought(old, None, {"id": new})
         return None
 
     def follow_mine(self, old: str, new: str) -> Conflict | None:
         """I renamed a node. The conflict is that they haven't got it any more."""
-        if editing.can_rename(self.theirs, old, new):
-            self.was, self.theirs = editing.rename(self.was, old, new), editing.rename(self.theirs, old, new)
+        if edits.can_rename(self.theirs, old, new):
+            self.was, self.theirs = edits.rename(self.was, old, new), edits.rename(self.theirs, old, new)
         elif old in ids(self.was) and not {old, new} & ids(self.theirs):
             return self._fought(old, {"id": new}, None)
         return None

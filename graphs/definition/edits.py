@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphs import errors, references
-from graphs.definition_schema import MAX_NODES
+from graphs.definition import errors, references
+from graphs.definition.schema import MAX_NODES
 
 Definition = Mapping[str, Any]
 EMPTY: dict[str, Any] = {"nodes": [], "edges": []}

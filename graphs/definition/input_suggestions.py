@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphs import editing, plan
-from graphs.validation import Kind
+from graphs.definition import edits, plan
+from graphs.definition.validation import Kind
 
 Schema = Mapping[str, Any]
 Kinds = Mapping[str, Kind | None]  # by the id of the node
@@ -26,7 +26,7 @@ class Offer:
 
 def offers(definition: Mapping[str, Any], node: str, kinds: Kinds) -> list[Offer]:
     """What the inputs of this node may refer to, the nearest nodes first."""
-    found = [offer for each in editing.before(plan.edges_of(definition), node) for offer in outputs_of(each, kinds.get(each))]
+    found = [offer for each in edits.before(plan.edges_of(definition), node) for offer in outputs_of(each, kinds.get(each))]
     inputs = definition.get("inputs")
     declared = inputs.get("properties") if isinstance(inputs, dict) else None
     for name, schema in declared.items() if isinstance(declared, dict) else ():
@@ -75,7 +75,7 @@ def wire(definition: Mapping[str, Any], start: str, end: str, kinds: Kinds) -> d
     """The inputs of `end` that are empty and that just one output of `start` fits; lists of what it gives grow by it."""
     kind = kinds.get(end)
     schema = (kind.inputs_schema if kind else None) or {}
-    inputs = (editing.node_of(definition, end).get("data") or {}).get("inputs") or {}
+    inputs = (edits.node_of(definition, end).get("data") or {}).get("inputs") or {}
     given = list(outputs_of(start, kinds.get(start)))
     found: dict[str, Any] = {}
     for name in schema.get("properties") or {}:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from graphs import expressions, references, retrying, topology
-from graphs.topology import Topology
+from graphs.definition import expressions, references, retry_delay, topology
+from graphs.definition.topology import Topology
 
 BUILTIN = "builtin"
 
@@ -36,7 +36,7 @@ class PlanNode:
     edges: tuple[Edge, ...]
     unites: str
     all_done: bool
-    policy: retrying.Policy
+    policy: retry_delay.Policy
     timeout: float | None
     lease: float | None
     side_effects: bool
@@ -138,7 +138,7 @@ def _node(node: Mapping[str, Any], index: int, shape: Topology, conditions: Mapp
         edges=tuple(edge(to) for to in shape.children[node["id"]]),
         unites=unites.get("identifier", ""),
         all_done=unites.get("strategy") == "ALL_DONE",
-        policy=retrying.Policy.of(settings.get("retry"), data.get("retry")),
+        policy=retry_delay.Policy.of(settings.get("retry"), data.get("retry")),
         timeout=data.get("timeout"),
         lease=data.get("lease") or settings.get("lease"),
         side_effects=bool(data.get("side_effects")),

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from graphs import plan, references, validation
-from graphs.validation import Problem
+from graphs.definition import plan, references, validation
+from graphs.definition.validation import Problem
 
 
 def warnings(definition: Mapping[str, Any]) -> list[Problem]:

@@ -1,8 +1,8 @@
-"""The shape of a definition as JSON Schema; what needs more than one part of it is judged in `graphs.validation`."""
+"""The shape of a definition as JSON Schema; what needs more than one part of it is judged in `graphs.definition.validation`."""
 
 from typing import Any
 
-from graphs import retrying
+from graphs.definition import retry_delay
 
 MAX_NODES = 10_000
 _ID = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"}
@@ -27,7 +27,7 @@ NODE_SCHEMA: dict[str, Any] = {
                     "properties": {"identifier": _ID, "strategy": {"enum": ["ALL_SUCCESS", "ALL_DONE"]}},
                     "additionalProperties": False,
                 },
-                "retry": retrying.SCHEMA,
+                "retry": retry_delay.SCHEMA,
                 "timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": 86400},
                 "lease": _LEASE,
                 "side_effects": {"type": "boolean"},
@@ -78,7 +78,7 @@ GRAPH_SCHEMA: dict[str, Any] = {
                     },
                     "additionalProperties": False,
                 },
-                "retry": retrying.SCHEMA,
+                "retry": retry_delay.SCHEMA,
                 "lease": _LEASE,
                 "store": {
                     "type": "object",

@@ -10,8 +10,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from graphs import expressions, plan, references, topology
-from graphs.definition_schema import EDGE_SCHEMA, GRAPH_SCHEMA, NODE_SCHEMA
+from graphs.definition import expressions, plan, references, topology
+from graphs.definition.schema import EDGE_SCHEMA, GRAPH_SCHEMA, NODE_SCHEMA
 
 
 def _closed(retrieve_nothing: str) -> Any:

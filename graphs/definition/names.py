@@ -1,6 +1,6 @@
 """What may be a name: of a namespace, graph, dataset or run. One rule, because all of them stand in paths."""
 
-from graphs.errors import Malformed
+from graphs.definition.errors import Malformed
 
 LIMITS = {"namespace": 100, "graph": 200, "dataset": 200, "run id": 200, "secret": 200}
 
