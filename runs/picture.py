@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from graphs import drawing, layout
 from graphs.definition import plan
 from graphs.models import GraphVersion
+from graphs.rendering import layout, svg
 from runs.models import Run
 from runs.tally import BAD, DONE, KNOWN
 
@@ -16,7 +16,7 @@ HOPS = 2
 def run_svg(run: Run) -> str:
     """The graph of a run as SVG that looks the same anywhere, each node with its state and counts. The run must have a version."""
     placed, shown = _placed(_version(run).pk, None)
-    return drawing.svg(placed, looks(run, shown), f"{run}: {run.status}")
+    return svg.svg(placed, looks(run, shown), f"{run}: {run.status}")
 
 
 def inline_svg(run: Run, link: str) -> str:
@@ -24,21 +24,21 @@ def inline_svg(run: Run, link: str) -> str:
     order = _version(run).plan.order
     around = None if len(order) <= WHOLE else _neighbourhood(run)
     placed, shown = _placed(_version(run).pk, around)
-    return drawing.inline(placed, looks(run, shown), f"Graph of {run}", link)
+    return svg.inline(placed, looks(run, shown), f"Graph of {run}", link)
 
 
 def marks(run: Run) -> list[tuple[str, str, str]]:
     """(node, state, second line) of every node that has states, for a script to draw."""
-    return [(node, look.state, f"{drawing.MARKS[look.state]} {look.subtitle}") for node, look in looks(run, run.tally).items()]
+    return [(node, look.state, f"{svg.MARKS[look.state]} {look.subtitle}") for node, look in looks(run, run.tally).items()]
 
 
-def looks(run: Run, nodes: Iterable[str]) -> dict[str, drawing.Look]:
+def looks(run: Run, nodes: Iterable[str]) -> dict[str, svg.Look]:
     definition = {node["id"]: node for node in _version(run).definition["nodes"]}
     found = {}
     for node in nodes:
         if (known := definition.get(node)) is not None:
             counts = run.tally.get(node)
-            found[node] = drawing.Look(known.get("label") or node, _subtitle(known["kind"], counts), _state(run, counts))
+            found[node] = svg.Look(known.get("label") or node, _subtitle(known["kind"], counts), _state(run, counts))
     return found
 
 

@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import drafting, drawing, mermaid
+from graphs import drafting
 from graphs.api.base import View
 from graphs.api.finding import graph_of
 from graphs.api.shapes import DefinitionShape, GraphShape, ProblemShape, graph_shape
@@ -21,6 +21,7 @@ from graphs.definition import edits, errors
 from graphs.definition.payloads import when
 from graphs.models import Graph
 from graphs.problems import PROBLEM
+from graphs.rendering import mermaid, svg
 
 IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="the ETag of the draft that was looked at")
 STALE: dict[Any, Any] = {**REFUSALS, (412, PROBLEM): ProblemShape, (428, PROBLEM): ProblemShape}
@@ -90,7 +91,7 @@ class GraphPictureView(View):
     def get(self, request: Request, graph_id: str) -> HttpResponse:
         """The published graph as SVG."""
         graph = graph_of(self.caller, graph_id)
-        return HttpResponse(drawing.of_definition(_published(graph), graph.name), content_type="image/svg+xml")
+        return HttpResponse(svg.of_definition(_published(graph), graph.name), content_type="image/svg+xml")
 
 
 def _published(graph: Graph) -> dict[str, Any]:

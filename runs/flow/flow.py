@@ -10,11 +10,12 @@ from typing import Any
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from graphs import drafting, drawing, publishing, undoing
+from graphs import drafting, publishing, undoing
 from graphs.access import Caller
 from graphs.definition import edits, input_suggestions, lint, plan, validation
 from graphs.definition.validation import Kind, Problem
 from graphs.models import Graph, RegisteredNode
+from graphs.rendering.svg import Look, editable, placed
 from runs.flow.inspector import NodeForm
 from runs.flow.settings_form import SettingsForm
 
@@ -73,15 +74,15 @@ class Flow:
     @property
     def svg(self) -> str:
         conditional = {(edge["from"], edge["to"]) for edge in self.definition["edges"] if (edge.get("data") or {}).get("when")}
-        return drawing.editable(drawing.placed(self.definition), self._looks(), f"Draft of {self.graph.name}", self.address(), self.node, conditional)
+        return editable(placed(self.definition), self._looks(), f"Draft of {self.graph.name}", self.address(), self.node, conditional)
 
-    def _looks(self) -> dict[str, drawing.Look]:
+    def _looks(self) -> dict[str, Look]:
         wrong = {problem.nodeId for problem in self.errors} if "problems" in self.__dict__ else set()
 
         def state(name: str) -> str:
             return "unknown" if self.kinds[name] is None else "wrong" if name in wrong else "waiting"
 
-        return {node["id"]: drawing.Look(node.get("label") or node["id"], node["kind"], state(node["id"])) for node in self.definition["nodes"]}
+        return {node["id"]: Look(node.get("label") or node["id"], node["kind"], state(node["id"])) for node in self.definition["nodes"]}
 
     @cached_property
     def problems(self) -> tuple[list[Problem], list[Problem]]:

@@ -11,11 +11,12 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs import drafting, drawing, graph_template, mermaid, publishing
+from graphs import drafting, graph_template, publishing
 from graphs.api import finding
 from graphs.definition import errors, merge, plan
 from graphs.definition.edits import EMPTY, Edit
 from graphs.models import Graph, GraphVersion
+from graphs.rendering import mermaid, svg
 from runs import comparing
 from runs.flow import edits
 from runs.flow.flow import Flow, found_in
@@ -90,7 +91,7 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
         context |= {
             "changed": _differences(_definition(before), chosen.definition),
             "since": _differences(chosen.definition, flow.definition),
-            "svg": drawing.of_definition(chosen.definition, f"Version {chosen.number}"),
+            "svg": svg.of_definition(chosen.definition, f"Version {chosen.number}"),
         }
     return render(request, "flow/history.html", in_admin(request, "History", **context))
 
@@ -162,7 +163,7 @@ def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
     made = {
         "json": lambda: json.dumps({"name": graph.name, **definition}, ensure_ascii=False, indent=2),
         "mmd": lambda: mermaid.mermaid(definition),
-        "svg": lambda: drawing.of_definition(definition, graph.name),
+        "svg": lambda: svg.of_definition(definition, graph.name),
         "template.json": lambda: json.dumps(graph_template.template_of(definition), ensure_ascii=False, indent=2),
     }[form]()
     kinds = {"mmd": "text/plain; charset=utf-8", "svg": "image/svg+xml"}

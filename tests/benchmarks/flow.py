@@ -62,8 +62,9 @@ def on_the_server(graph: Any) -> dict[str, float]:
     from django.contrib.auth.models import User
     from django.test import Client
 
-    from graphs import drafting, drawing, layout
+    from graphs import drafting
     from graphs.definition import plan
+    from graphs.rendering import layout, svg
 
     drawn = graph.current.definition
     ids, edges = [node["id"] for node in drawn["nodes"]], plan.edges_of(drawn)
@@ -79,7 +80,7 @@ def on_the_server(graph: Any) -> dict[str, float]:
 
     return {
         "layout": median_ms(lambda: layout.place(layout.drawable(ids, edges), edges)),
-        "picture as SVG": median_ms(lambda: drawing.of_definition(drawn, "x")),
+        "picture as SVG": median_ms(lambda: svg.of_definition(drawn, "x")),
         "the page, on the server": median_ms(lambda: client.get(path)),
         "problems, on the server": median_ms(lambda: client.get(f"{path}problems")),
         "a change, on the server": median_ms(moved),

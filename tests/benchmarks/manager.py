@@ -244,14 +244,14 @@ def picture() -> list[float]:
     """Laying out a graph of 1,000 nodes and 1,416 edges, and drawing it (ms)."""
     import random
 
-    from graphs import drawing, layout
+    from graphs.rendering import layout, svg
 
     chance = random.Random(7)
     order = [f"n{at}" for at in range(1000)]
     edges = sorted({(order[chance.randrange(max(0, at - 60), at)], order[at]) for at in range(1, 1000) for _ in range(1 + (chance.random() < 0.43))})
-    looks = {node: drawing.Look(node, "noop") for node in order}
+    looks = {node: svg.Look(node, "noop") for node in order}
     placed = layout.place(order, edges)
-    return [median_ms(lambda: layout.place(order, edges)), median_ms(lambda: drawing.inline(placed, looks, "bench", "/"))]
+    return [median_ms(lambda: layout.place(order, edges)), median_ms(lambda: svg.inline(placed, looks, "bench", "/"))]
 
 
 def prepare() -> None:

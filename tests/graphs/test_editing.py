@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs import drawing, layout, mermaid
 from graphs.definition import edits, errors, input_suggestions, lint, merge, validation
 from graphs.definition.validation import Kind
+from graphs.rendering import layout, mermaid, svg
 from graphs.undoing import steps
 
 IDS = ["a", "b", "c", "d"]
@@ -150,7 +150,7 @@ def test_offers_are_outputs_of_nodes_before_and_inputs_of_the_run():
 @settings(deadline=None)
 def test_whatever_can_be_drawn_is_drawn(definition):
     """Circles, loose ends and references to nothing too."""
-    picture = drawing.of_definition(definition, "x")
+    picture = svg.of_definition(definition, "x")
     assert picture.count("<g>") == len(definition["nodes"])
     assert mermaid.mermaid(definition).count("\n") == 1 + len(definition["nodes"]) + len(definition["edges"])
     lint.warnings(definition)

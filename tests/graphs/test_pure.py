@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs import drawing, layout
 from graphs.definition import payloads, references, retry_delay, topology
 from graphs.definition.references import BadReference, Unresolved
+from graphs.rendering import layout, svg
 from runs import paths, tally
 
 NAMES = [f"n{at}" for at in range(8)]
@@ -169,6 +169,6 @@ def test_layout_keeps_nodes_apart_and_edges_going_right(graph):
     spots = list(placed.nodes.values())
     assert len(set(spots)) == len(nodes)
     assert all(placed.nodes[a][0] < placed.nodes[b][0] for a, b in edges)
-    picture = drawing.svg(placed, {node: drawing.Look(f"<{node}>", "x") for node in nodes}, "a & b")
+    picture = svg.svg(placed, {node: svg.Look(f"<{node}>", "x") for node in nodes}, "a & b")
     assert picture.count("<g>") == len(nodes)
     assert "<n" not in picture

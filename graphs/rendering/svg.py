@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from graphs import layout as layouts
 from graphs.definition import plan
-from graphs.layout import HEIGHT, WIDTH, Layout, Point
+from graphs.rendering import layout as layouts
+from graphs.rendering.layout import HEIGHT, WIDTH, Layout, Point
 
 COLOURS = {"done": "#2e7d32", "failed": "#c62828", "running": "#1565c0", "waiting": "#616161"}
 ARROW = ' marker-end="url(#arrow)"'

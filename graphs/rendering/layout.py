@@ -1,4 +1,4 @@
-"""Where the nodes of a graph stand in its picture. Pure; `graphs.drawing` makes the picture of it.
+"""Where the nodes of a graph stand in its picture. Pure; `graphs.rendering.svg` makes the picture of it.
 
 Layers by longest path, ordered within a layer by a few barycentre sweeps; long edges bend at places of their own in each layer that they
 cross (Sugiyama's method, without his last refinement). Nodes that a person moved stand where they were put.
