@@ -8,8 +8,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 
-from graphs import datasets, keys, publishing, secrets
-from graphs.access import caller_of_user
+from graphs import datasets, publishing, secrets
+from graphs.auth import api_keys
+from graphs.auth.callers import caller_of_user
 from graphs.definition import cron, errors, names
 from graphs.models import (
     ApiKey,
@@ -95,16 +96,16 @@ class ApiKeyAdmin(admin.ModelAdmin):
         """A new key is shown once, in the message after saving."""
         if change:
             super().save_model(request, obj, form, change)
-            keys.forget()
+            api_keys.forget()
             return
-        text = keys.equip(obj)
+        text = api_keys.equip(obj)
         obj.created_by_id = request.user.pk
         super().save_model(request, obj, form, change)
         messages.warning(request, format_html("The key, shown only now: <code>{}</code>", text))
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: Any) -> None:
-        messages.success(request, f"{keys.revoke(queryset)} keys were revoked.")
+        messages.success(request, f"{api_keys.revoke(queryset)} keys were revoked.")
 
 
 @admin.register(RegisteredNode)

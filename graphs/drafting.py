@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from graphs import publishing
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, merge, names, validation
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace

@@ -36,7 +36,7 @@ class Namespace(models.Model):
 
 
 class NamespaceMembership(models.Model):
-    """What a user or a group may do in one namespace, beside what their permissions allow everywhere (`graphs.access.OF_ROLE`)."""
+    """What a user or a group may do in one namespace, beside what their permissions allow everywhere (`graphs.auth.callers.OF_ROLE`)."""
 
     class Role(models.TextChoices):
         VIEWER = "viewer", "Viewer: sees runs, not what is in them"
@@ -66,7 +66,7 @@ class NamespaceMembership(models.Model):
 
 
 class ApiKey(models.Model):
-    """A credential for integrations. Only a hash of its secret is stored; `graphs.keys` makes and checks them."""
+    """A credential for integrations. Only a hash of its secret is stored; `graphs.auth.api_keys` makes and checks them."""
 
     class Scope(models.TextChoices):
         READ = "read"

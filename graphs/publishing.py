@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from graphs.access import SYSTEM, Caller
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors, names, payloads, references, validation
 from graphs.definition.plan import BUILTIN
 from graphs.definition.validation import Kind, Problem

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 if TYPE_CHECKING:
-    from graphs.access import Caller
+    from graphs.auth.callers import Caller
 
 
 class InNamespaces(models.QuerySet[Any]):

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from graphs import graph_template, publishing, secrets
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import cron, errors, names
 from graphs.definition.plan import BUILTIN
 from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode

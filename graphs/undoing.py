@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from graphs import drafting, publishing
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import edits, errors
 from graphs.draft_models import DraftChange
 from graphs.drafting import Draft

@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, validation
 from runs import auditing, ledger, queueing, statuses
 from runs.models import LogLine, Run, State

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from runs.models import AuditEntry, Run
 
 LONGEST_DETAIL = 2000

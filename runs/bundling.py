@@ -7,7 +7,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models.functions import Length
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition.payloads import when
 from runs import redacting
 from runs.models import AuditEntry, Run

@@ -19,7 +19,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from graphs.access import Caller, caller_of_command, caller_of_key, caller_of_user
+from graphs.auth.callers import Caller, caller_of_command, caller_of_key, caller_of_user
 from graphs.definition import errors
 from graphs.models import ApiKey
 from runs import deleting, exporting, sql

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors, names, payloads
 from graphs.definition.plan import Plan
 from graphs.models import Graph, plan_of

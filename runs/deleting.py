@@ -14,7 +14,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import DateTimeField, F, Q, TextField, Value
 from django.utils import timezone
 
-from graphs.access import SYSTEM, Caller
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.idempotency_models import forget_answers
 from graphs.models import Graph

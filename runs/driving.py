@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
 from runs import auditing, ledger, sql, statuses
 from runs.failpoints import failpoint

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from graphs import examples, publishing
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.models import Graph, Namespace
 from runs.models import Run

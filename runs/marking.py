@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs import auditing, ledger, statuses, storing
 from runs.models import LogLine, Run

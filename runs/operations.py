@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, F, Max, QuerySet, Sum
 from django.http import QueryDict
 
-from graphs.access import SAID, Caller
+from graphs.auth.callers import SAID, Caller
 from graphs.definition import errors
 from runs import auditing, deleting, filters, marking, queueing, reopening, statuses, stopping
 from runs.models import Artifact, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run

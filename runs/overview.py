@@ -8,7 +8,7 @@ from django.db.models import Avg, Count, F, Q
 from django.db.models.functions import TruncHour
 from django.utils import timezone
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from runs import listing, queueing, searching, statuses
 from runs.keeping import kept
 from runs.models import Cluster, Run, State

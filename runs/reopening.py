@@ -9,7 +9,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
 from graphs.definition.references import Unresolved
 from runs import advancing, auditing, claiming, joining, ledger, queueing, sql, statuses, storing

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
-from graphs.access import SYSTEM, Caller
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.models import GraphVersion
 from runs import auditing, creating, paths, reusing, statuses

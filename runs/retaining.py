@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from runs import operations, statuses
 from runs.models import BulkOperation, Run
 

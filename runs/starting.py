@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from graphs.access import SYSTEM, Caller
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors, names, payloads, references, validation
 from graphs.definition.plan import Plan
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of

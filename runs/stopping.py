@@ -2,7 +2,7 @@
 
 from django.db import transaction
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs import auditing, ledger, queueing, sql, statuses, storing
 from runs.failpoints import failpoint

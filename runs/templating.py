@@ -10,7 +10,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
-from graphs.access import SYSTEM, Caller
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, payloads
 from runs import auditing, sql, statuses
 from runs.models import Run, RunTemplate, State

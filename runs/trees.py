@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.db.models import Q
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from runs import statuses
 from runs.models import Run
 

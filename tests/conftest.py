@@ -9,7 +9,8 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 
-from graphs import keys, models, publishing
+from graphs import models, publishing
+from graphs.auth import api_keys
 from graphs.models import Graph, Namespace
 from graphs.nodes import declared
 from graphs.nodes.base import registry
@@ -67,7 +68,7 @@ def django_db_setup(django_db_setup: None) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_caches() -> None:
     """Ids start again after a flush, so what was cached by id is forgotten."""
-    for each in (keys, declared, keeping, working, models, picture):
+    for each in (api_keys, declared, keeping, working, models, picture):
         each.forget()
     cache.clear()
 
@@ -154,7 +155,7 @@ def run_graph(publish: Callable[..., Graph], drain: Callable[[], int]) -> Callab
 @pytest.fixture
 def make_key(namespace: Namespace) -> Callable[..., str]:
     def make(scope: str = "run", namespaces: tuple[str, ...] = ("alpha",)) -> str:
-        return keys.create_key(namespaces, scope)[1]
+        return api_keys.create_key(namespaces, scope)[1]
 
     return make
 

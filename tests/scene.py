@@ -8,7 +8,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from graphs import datasets, drafting, publishing
-from graphs.access import SYSTEM, caller_of_user
+from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.definition import edits
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry

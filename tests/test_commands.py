@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from graphs import keys
+from graphs.auth import api_keys
 from graphs.models import ApiKey, Dataset
 from runs.models import Cluster, Run
 from tests.clusters import ROOT, environment, until
@@ -30,13 +30,13 @@ def test_create_api_key_prints_only_the_key(namespace):
     out, err = call("create_api_key", "--namespace", "alpha", "--scope", "read", "--expires", "2099-12-31")
     assert re.fullmatch(r"sm_[0-9a-f]{8}_\S{43}", out)
     assert "alpha" in err
-    key = keys.find_key(out)
+    key = api_keys.find_key(out)
     assert (key.scope, key.all_namespaces, key.expires_at.year) == ("read", False, 2099)
     out, _ = call("create_api_key")
-    assert keys.find_key(out).all_namespaces
+    assert api_keys.find_key(out).all_namespaces
     ApiKey.objects.update(expires_at="2001-01-01T00:00Z")
-    keys.forget()
-    assert keys.find_key(out) is None
+    api_keys.forget()
+    assert api_keys.find_key(out) is None
     for wrong in ("tomorrow", "2001-01-01"):
         with pytest.raises(CommandError, match=re.escape(wrong)):
             call("create_api_key", "--expires", wrong)
@@ -168,7 +168,7 @@ def test_keys_are_listed_limited_and_revoked(namespace):
     assert text.split("_", 2)[2] not in out
     prefix = text.split("_")[1]
     assert call("revoke_api_key", prefix)[0] == "1 revoked."
-    assert keys.find_key(text) is None
+    assert api_keys.find_key(text) is None
     assert prefix not in call("api_keys", "--usable")[0]
     assert prefix in call("api_keys", "--namespace", "alpha")[0]
     with pytest.raises(CommandError, match="no key beef"):

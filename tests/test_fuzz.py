@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from graphs import keys
+from graphs.auth import api_keys
 from runs.starting import start_run
 from tests.clusters import served
 from tests.v0.conftest import Api, node
@@ -23,7 +23,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 @pytest.fixture
 def things(publish: Any) -> str:
     """A key that opens everything, and something of each kind to find."""
-    key = keys.create_key((), "admin")[1]
+    key = api_keys.create_key((), "admin")[1]
     start_run(publish("a>b"))
     api = Api(key)
     api.register("Work")

@@ -5,8 +5,9 @@ import json
 import pytest
 from django.contrib.auth.models import Permission, User
 
-from graphs import keys, publishing
-from graphs.access import SYSTEM, caller_of_user
+from graphs import publishing
+from graphs.auth import api_keys
+from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from runs import comparing, marking
 from runs.models import BulkOperation, Checkpoint, Run, SavedView
@@ -107,13 +108,13 @@ def test_an_untouched_form_changes_no_inputs(admin_client, namespace):
 )
 def test_an_operation_never_takes_more_than_its_filter_says(namespace, filters):
     start_outside(namespace, RunOptions(run_id="one"))
-    api = Api(keys.create_key((), "admin")[1])
+    api = Api(api_keys.create_key((), "admin")[1])
     assert api("POST", f"{LIST}bulk-operations", {"action": "delete", "filter": filters})[0] == 422
     assert not BulkOperation.objects.exists()
 
 
 def test_relative_and_absolute_times_go_together(namespace):
-    api = Api(keys.create_key((), "admin")[1])
+    api = Api(api_keys.create_key((), "admin")[1])
     asked = {"since": "1h", "created_after": "2026-01-01T00:00:00Z"}
     status, made = api("POST", f"{LIST}bulk-operations", {"action": "archive", "filter": asked})
     assert status == 202
@@ -136,7 +137,7 @@ def test_what_matches_by_now_is_shown_before_it_is_deleted(admin_client, namespa
 
 def test_a_key_of_one_namespace_forgets_nobodys_views(namespace):
     view = SavedView.objects.create(owner=User.objects.create_superuser("ann"), name="x", shared=True)
-    assert Api(keys.create_key(("alpha",), "admin")[1])("DELETE", f"{LIST}saved-views/{view.pk}")[0] == 404
+    assert Api(api_keys.create_key(("alpha",), "admin")[1])("DELETE", f"{LIST}saved-views/{view.pk}")[0] == 404
 
 
 def test_who_saw_to_a_failure_by_hand_is_not_overtaken_by_an_automatic_rerun(publish, drain):
@@ -156,7 +157,7 @@ def test_who_saw_to_a_failure_by_hand_is_not_overtaken_by_an_automatic_rerun(pub
 def test_absurd_queries_are_answered(admin_client, namespace, query):
     start_outside(namespace, RunOptions(run_id="one"))
     assert admin_client.get(f"{LIST}?{query}").status_code == 200
-    assert Api(keys.create_key((), "admin")[1])("GET", f"{LIST}runs?{query}")[0] in (200, 422)
+    assert Api(api_keys.create_key((), "admin")[1])("GET", f"{LIST}runs?{query}")[0] in (200, 422)
 
 
 @pytest.mark.parametrize("path", ["?search=%00", "run/{}/states/?node=%00", "run/{}/logs/?q=%00", "run/{}/timeline/?after=%00"])

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.urls import reverse
 
 from graphs import publishing
-from graphs.access import SYSTEM, caller_of_user
+from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Namespace, NamespaceMembership
 from runs import claiming, comparing, deleting, explaining, redacting, rescuing, stopping
 from runs.manager.detail import TABS

@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from graphs import keys
-from graphs.access import SYSTEM
+from graphs.auth import api_keys
+from graphs.auth.callers import SYSTEM
 from runs import deleting, keeping, templating
 from runs.models import AuditEntry, Run, RunTemplate, State
 from runs.starting import RunOptions, start_outside, start_run
@@ -100,7 +100,7 @@ def test_a_template_that_cannot_be_launched_says_so_and_waits_for_its_next_time(
 
 
 def test_templates_over_rest(saved, namespace, make_key, publish):
-    api = Api(keys.create_key(("alpha",), "run")[1])
+    api = Api(api_keys.create_key(("alpha",), "run")[1])
     status, made = api("POST", "/templates", {"name": "From a run", "run_id": "first"})
     assert (status, made["inputs"], made["labels"]) == (201, {"n": 1}, {"team": "x"})
     status, fresh = api("POST", "/templates", {"name": "New", "graph_id": made["graph_id"], "schedule": "0 6 * * *", "inputs": {"n": 5}})
@@ -119,7 +119,7 @@ def test_templates_over_rest(saved, namespace, make_key, publish):
     reader = Api(make_key("read"))
     assert reader("POST", f"/templates/{fresh['id']}/launch")[0] == 403
     assert reader("GET", f"/templates/{fresh['id']}")[0] == 200
-    assert Api(keys.create_key(("beta",), "admin")[1])("GET", f"/templates/{fresh['id']}")[0] == 404
+    assert Api(api_keys.create_key(("beta",), "admin")[1])("GET", f"/templates/{fresh['id']}")[0] == 404
     assert api("DELETE", f"/templates/{fresh['id']}")[0] == 204
 
 

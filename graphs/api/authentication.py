@@ -1,4 +1,4 @@
-"""Who is calling: an API key, a logged-in user, or a user by token. `request.auth` is a `graphs.access.Caller` either way."""
+"""Who is calling: an API key, a logged-in user, or a user by token. `request.auth` is a `graphs.auth.callers.Caller` either way."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication as BaseJWTAuthentication
 from rest_framework_simplejwt.exceptions import TokenError
 
-from graphs import keys
-from graphs.access import Caller, caller_of_key, caller_of_user
+from graphs.auth import api_keys
+from graphs.auth.callers import Caller, caller_of_key, caller_of_user
 
 
 class ApiKeyAuthentication(authentication.BaseAuthentication):
@@ -21,9 +21,9 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
             text = bearer.removeprefix("Bearer ")
         if not text:
             return None
-        if (key := keys.find_key(text)) is None:
+        if (key := api_keys.find_key(text)) is None:
             raise exceptions.AuthenticationFailed("Invalid API key")
-        if wait := keys.admit(key):
+        if wait := api_keys.admit(key):
             raise exceptions.Throttled(wait, f"This key may make {key.per_minute:,} requests a minute.")
         return key, caller_of_key(key)
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from rest_framework.views import APIView
 
-from graphs.access import Caller
 from graphs.api.idempotency import repeatable
 from graphs.api.permissions import Scoped
+from graphs.auth.callers import Caller
 
 
 class View(APIView):

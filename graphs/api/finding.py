@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.models import Dataset, Graph, Namespace
 

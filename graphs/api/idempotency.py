@@ -16,7 +16,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.models import IdempotencyKey
 

@@ -6,7 +6,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from graphs.access import SAID, Caller
+from graphs.auth.callers import SAID, Caller
 
 
 class Denied(BasePermission):

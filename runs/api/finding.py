@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs.models import Run, Tombstone
 from runs.querysets import RunQuerySet

@@ -7,11 +7,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.access import Caller
 from graphs.api.base import View
 from graphs.api.finding import number
 from graphs.api.permissions import AdminOnly
 from graphs.api.views import REFUSALS
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.definition.payloads import when
 from runs import deleting, filters, listing, searching, statuses

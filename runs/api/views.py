@@ -9,10 +9,10 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.access import Caller
 from graphs.api.base import View
 from graphs.api.finding import dataset_of, graph_of, number
 from graphs.api.views import REFUSALS, GraphView
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs import answering, deleting, redacting, reopening, stopping
 from runs.api import shapes

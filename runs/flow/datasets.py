@@ -12,8 +12,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from graphs import datasets
-from graphs.access import Caller
 from graphs.admin import FilesField
+from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.models import Dataset, Namespace
 from runs import previewing

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphs import drafting, graph_template
-from graphs.access import Caller
 from graphs.api.finding import number
+from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, input_suggestions
 from graphs.definition.edits import Edit
 from graphs.definition.plan import BUILTIN

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from graphs import drafting, publishing, undoing
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import edits, input_suggestions, lint, plan, validation
 from graphs.definition.validation import Kind, Problem
 from graphs.models import Graph, RegisteredNode

@@ -12,8 +12,8 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs import drafting, examples
-from graphs.access import Caller
 from graphs.api.finding import number
+from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace

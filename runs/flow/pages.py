@@ -12,8 +12,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs import drafting, undoing
-from graphs.access import SAID
 from graphs.api.finding import number
+from graphs.auth.callers import SAID
 from graphs.definition import errors
 from graphs.definition.edits import Edit
 from graphs.models import Graph

@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
 
-from graphs.access import RIGHTS, SAID, Caller, caller_of_user
+from graphs.auth.callers import RIGHTS, SAID, Caller, caller_of_user
 from runs.keeping import kept
 
 View = Callable[..., HttpResponseBase]

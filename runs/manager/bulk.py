@@ -13,7 +13,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse, QueryD
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs.access import SAID
+from graphs.auth.callers import SAID
 from graphs.definition import errors
 from runs import carrying, exporting, operations, statuses
 from runs.manager.access import caller_of, in_admin, staff_page

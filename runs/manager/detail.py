@@ -15,8 +15,8 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from graphs.access import SAID, Caller
 from graphs.api.errors import not_found
+from graphs.auth.callers import SAID, Caller
 from runs import bundling, decoding, explaining, picture, redacting, statuses, trees
 from runs.manager import schema_forms, timeline
 from runs.manager.access import caller_of, in_admin, may_of, staff_page

@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils.safestring import SafeString
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from runs import listing, searching, statuses
 from runs.filters import ManagerFilter
 from runs.manager import columns

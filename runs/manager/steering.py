@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs import marking, reopening, stopping
 from runs.manager.access import caller_of, staff_page

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs.access import Caller
+from graphs.auth.callers import Caller
 from graphs.models import Graph, Namespace
 from runs import auditing, exporting, listing, statuses
 from runs.keeping import kept

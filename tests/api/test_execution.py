@@ -5,7 +5,8 @@ import json
 import pytest
 from django.test import Client
 
-from graphs import datasets, keys
+from graphs import datasets
+from graphs.auth import api_keys
 from graphs.definition import errors
 from graphs.models import Graph, Namespace
 from runs.models import Run
@@ -106,7 +107,7 @@ def test_polling_an_unchanged_run_is_one_light_query(api, publish, drain, django
     _, started = api("POST", f"/graphs/{graph.pk}/run")
     api("GET", f"/runs/{started['id']}")
     tag = api.response["ETag"]
-    keys.forget()
+    api_keys.forget()
     with django_assert_num_queries(3):  # two for the key, one for the run
         assert api("GET", f"/runs/{started['id']}", **{"If-None-Match": tag})[0] == 304
     drain()

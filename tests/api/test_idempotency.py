@@ -10,7 +10,7 @@ from django.db import connection, connections
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.idempotency_models import forget_old
 from graphs.models import Dataset, Graph, IdempotencyKey, Namespace, NamespaceMembership
 from runs import deleting

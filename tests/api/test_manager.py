@@ -10,7 +10,7 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from graphs import keys
+from graphs.auth import api_keys
 from graphs.models import Namespace
 from runs.models import LogLine, Run, State
 from runs.starting import RunOptions, start_outside, start_run
@@ -34,7 +34,7 @@ class Api:
 
 @pytest.fixture
 def admin(namespace):
-    return Api(keys.create_key((), "admin")[1])
+    return Api(api_keys.create_key((), "admin")[1])
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_only_admins_get_in(stored, make_key):
 
 def test_a_key_of_one_namespace_sees_only_its_runs(stored):
     Namespace.objects.create(name="beta")
-    api = Api(keys.create_key(["beta"], "admin")[1])
+    api = Api(api_keys.create_key(["beta"], "admin")[1])
     assert api("GET", "/admin/run-manager/runs")[1]["total"] == 0
     assert api("DELETE", "/admin/run-manager/runs", {"thread_ids": ["thread_0"]})[1]["missing"] == ["thread_0"]
 
@@ -242,7 +242,7 @@ def test_a_rerun_skips_ids_that_are_taken(admin, namespace):
 
 
 def test_states_that_were_made_directly_are_made_again(admin, namespace):
-    api = Api(keys.create_key(["alpha"], "admin")[1])
+    api = Api(api_keys.create_key(["alpha"], "admin")[1])
     schema = {"type": "object"}
     node = {"name": "Work", "inputs_schema": schema, "outputs_schema": schema, "secrets": []}
     api("PUT", "/v0/namespace/alpha/nodes", {"runtime_name": "r", "nodes": [node]})
@@ -262,7 +262,7 @@ def test_states_that_were_made_directly_are_made_again(admin, namespace):
 @pytest.mark.django_db(transaction=True)
 def test_clicks_at_the_same_moment_make_runs_with_different_numbers(publish):
     start_run(publish("a"), RunOptions(run_id="t"))
-    key = keys.create_key((), "admin")[1]
+    key = api_keys.create_key((), "admin")[1]
     answers: list[Any] = []
 
     def click() -> None:

@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from graphs import keys
-from graphs.access import SYSTEM
+from graphs.auth import api_keys
+from graphs.auth.callers import SYSTEM
 from runs import carrying, deleting, operations
 from runs.context import run_folder
 from runs.models import BulkOperation, Checkpoint, Run, Tombstone
@@ -26,7 +26,7 @@ BULK = "/admin/run-manager/bulk-operations"
 
 @pytest.fixture
 def admin(namespace):
-    return Api(keys.create_key((), "admin")[1])
+    return Api(api_keys.create_key((), "admin")[1])
 
 
 @pytest.fixture

@@ -169,12 +169,12 @@ def measure() -> dict[str, Any]:
     django.setup()
     from django.core.management import call_command
 
-    from graphs import keys
+    from graphs.auth import api_keys
     from tests.benchmarks import lane
     from tests.clusters import served
 
     call_command("migrate", verbosity=0)
-    key = keys.create_key((), "admin")[1]
+    key = api_keys.create_key((), "admin")[1]
     rounds: list[dict[str, float]] = []
     with served(DJANGO_SETTINGS_MODULE="tests.benchmarks.bare_settings", LOG_LEVEL="ERROR") as address:
         for at in range(ROUNDS):

@@ -127,9 +127,9 @@ def measured(runs: int) -> dict[str, dict[str, float]]:
     from django.contrib.auth.models import User
     from django.test import Client
 
-    from graphs import keys
+    from graphs.auth import api_keys
 
-    staff, api = Client(), Client(headers={"X-API-Key": keys.create_key((), "admin")[1]})
+    staff, api = Client(), Client(headers={"X-API-Key": api_keys.create_key((), "admin")[1]})
     staff.force_login(User.objects.get(username="bench"))
     found = {}
     for name, (rows, page, stock) in CASES.items():
@@ -169,7 +169,7 @@ def deleted() -> dict[str, float]:
     from django.db import connection, connections
     from django.test import Client
 
-    from graphs.access import caller_of_command
+    from graphs.auth.callers import caller_of_command
     from runs import carrying, operations
 
     first = LARGE * 10

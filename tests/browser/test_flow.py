@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from graphs import drafting
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.definition import edits
 from graphs.models import Graph
 from runs.models import Run

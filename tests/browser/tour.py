@@ -35,7 +35,7 @@ def shoot(folder: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     from graphs import examples
-    from graphs.access import SYSTEM
+    from graphs.auth.callers import SYSTEM
     from graphs.models import Namespace
     from runs import gallery
     from tests import scene

@@ -18,7 +18,7 @@ def start(graph_id: str) -> None:
 
 
 def cancel(graph_id: str) -> None:
-    from graphs.access import SYSTEM
+    from graphs.auth.callers import SYSTEM
     from graphs.definition.errors import Conflict
     from runs import stopping
     from runs.models import Run
@@ -31,7 +31,7 @@ def cancel(graph_id: str) -> None:
 
 
 def delete(graph_id: str) -> None:
-    from graphs.access import caller_of_command
+    from graphs.auth.callers import caller_of_command
     from runs import carrying, operations
     from runs.models import BulkOperation
 
@@ -52,7 +52,7 @@ def put_checkpoint(graph_id: str) -> None:
 
 
 def put_run_state(graph_id: str) -> None:
-    from graphs.access import SYSTEM
+    from graphs.auth.callers import SYSTEM
     from runs import driving
     from runs.models import Run
     from runs.run_state import NodeState, RunState, RunStatus

@@ -25,7 +25,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from graphs import publishing
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from runs import stopping

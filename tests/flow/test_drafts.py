@@ -3,7 +3,7 @@
 import pytest
 
 from graphs import drafting, publishing, undoing
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.definition import edits, errors
 from graphs.draft_models import DraftChange
 from graphs.models import Graph

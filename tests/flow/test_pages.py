@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from graphs import drafting, graph_template, publishing
-from graphs.access import SYSTEM, caller_of_user
+from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
 from runs import answering, connecting, gallery, templating
 from runs.models import Run, State

@@ -156,7 +156,7 @@ def test_mail_is_sent_once_per_state(run_with):
 
 
 def test_approval_refused_fails(publish, drain):
-    from graphs.access import SYSTEM
+    from graphs.auth.callers import SYSTEM
     from runs import answering
 
     run = start_run(publish("a", kinds={"a": "approval"}, inputs={"a": {"question": "Go?"}}))

@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connections
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from runs import claiming, finishing, reporting, rescuing, stopping
 from runs.models import Run, State

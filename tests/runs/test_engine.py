@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from runs import answering, reopening, stopping
 from runs.models import LogLine, Run, State, ToolResult

@@ -5,7 +5,7 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from graphs import keys
+from graphs.auth import api_keys
 from runs.models import Run, State
 from tests.v0.conftest import Api, node
 
@@ -122,7 +122,7 @@ def test_every_wrong_value_is_said_with_its_line(tmp_path, wrong):
 def test_imported_history_stays_history(tmp_path):
     """No worker reports on it, no states are added, and an error with a NUL is stored without it."""
     imported(tmp_path, [row(0, run_id="r1", error="a\x00b"), row(1, run_id="r1", status="ERRORED")])
-    api = Api(keys.create_key(["alpha"], "admin")[1])
+    api = Api(api_keys.create_key(["alpha"], "admin")[1])
     assert State.objects.get(identifier="n0").error == "ab"
     assert api.post(f"state/{OIDS[0]}/executed", {"outputs": [], "attempt": 1})[0] == 400
     assert api.post("run/r1/retry-failed")[0] == 409

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("langgraph.checkpoint.base")
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.nodes.base import RunAgain
 from runs import answering, connecting, nodes
 from runs.models import State

@@ -8,7 +8,7 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from runs import filters, listing, searching, sql
 from runs.manager.pages import ORDERINGS
 from runs.models import Run

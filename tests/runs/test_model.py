@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from graphs import publishing
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.definition import payloads
 from graphs.models import Namespace
 from graphs.nodes.base import registry

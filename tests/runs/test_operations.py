@@ -9,7 +9,7 @@ from django.core.files.storage import default_storage
 from django.db import connection, connections
 from django.utils import timezone
 
-from graphs.access import SYSTEM, Caller
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from runs import carrying, deleting, operations, retaining, statuses
 from runs.context import run_folder
@@ -64,7 +64,7 @@ def test_what_fails_is_named_with_its_reason_and_can_be_tried_again(namespace, e
 def test_who_may_not_is_refused_or_loses_the_right_meanwhile(ended, django_user_model):
     with pytest.raises(errors.Forbidden, match="nobody may not delete runs"):
         operations.ask("delete", {}, NOBODY)
-    from graphs.access import caller_of_user
+    from graphs.auth.callers import caller_of_user
 
     user = django_user_model.objects.create_superuser("eve")
     operation = operations.ask("delete", {}, caller_of_user(user, "page"))

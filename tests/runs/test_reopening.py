@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from runs import reopening, stopping
 from runs.models import State

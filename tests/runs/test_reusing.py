@@ -3,7 +3,7 @@
 import pytest
 from django.core.files.storage import default_storage
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from runs import carrying, creating, deleting, operations, reusing, stopping, trees
 from runs.models import Run

@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from graphs.access import SYSTEM
+from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from runs import claiming, driving, recounting, stopping, verifying
 from runs.context import run_folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graphs import keys
+from graphs.auth import api_keys
 from runs.models import Run
 from tests.clusters import served
 from tests.conftest import by_node
@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).parent / "program.py"
 def test_a_program_of_this_version_runs_unchanged(version, namespace):
     if (python := provide.environment(version)) is None:
         pytest.skip("exospherehost (no Python 3.12 or newer)")
-    key = keys.create_key(["alpha"], "admin")[1]
+    key = api_keys.create_key(["alpha"], "admin")[1]
     with served() as uri:
         done = subprocess.run([python, str(PROGRAM), version, uri, key, "alpha"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]

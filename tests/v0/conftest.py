@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from graphs import keys
+from graphs.auth import api_keys
 
 
 class Api:
@@ -88,7 +88,7 @@ def node(identifier: str, next_nodes: list[str] | None = None, name: str = "Work
 @pytest.fixture
 def api(namespace: Any) -> Api:
     """With a key that opens everything of namespace alpha, and the node Work registered."""
-    found = Api(keys.create_key(["alpha"], "admin")[1])
+    found = Api(api_keys.create_key(["alpha"], "admin")[1])
     found.register("Work")
     return found
 
@@ -96,6 +96,6 @@ def api(namespace: Any) -> Api:
 @pytest.fixture
 def other(namespace: Any) -> Api:
     """The same of another tenant."""
-    found = Api(keys.create_key(["beta"], "admin")[1], "beta")
+    found = Api(api_keys.create_key(["beta"], "admin")[1], "beta")
     found.register("Work")
     return found

@@ -10,7 +10,8 @@ from django.db import connection, connections
 from django.utils import timezone
 
 import graphs.models
-from graphs import keys, secrets
+from graphs import secrets
+from graphs.auth import api_keys
 from graphs.models import CronTrigger, Graph, Namespace
 from runs import claiming, deleting, finishing, importing, scheduling, storing
 from runs.models import LogLine, Run, State
@@ -43,7 +44,7 @@ def test_no_door_runs_states_on_the_workers_of_another_tenant(api, other):
 
 
 def test_states_of_a_node_without_a_namespace_are_refused(namespace):
-    every = Api(keys.create_key((), "admin")[1])
+    every = Api(api_keys.create_key((), "admin")[1])
     assert every.upsert("g", node("a", namespace="ghost"))["validation_status"] == "INVALID"
     assert every.post("graph/g/states/create", {"run_id": "r", "states": [{"identifier": "a", "inputs": {}}]})[0] == 400
     assert not Run.objects.exists()
@@ -122,7 +123,7 @@ def test_a_process_that_names_itself_reads_its_secrets(api):
     api.trigger("g")
     [state] = api.post("states/enqueue", {"nodes": ["Guarded"], "batch_size": 1, "worker": "process 1"})[1]["states"]
     assert api.get(f"state/{state['state_id']}/secrets")[0] == 200
-    assert Api(keys.create_key(["alpha"], "worker")[1]).get(f"state/{state['state_id']}/secrets")[0] == 409
+    assert Api(api_keys.create_key(["alpha"], "worker")[1]).get(f"state/{state['state_id']}/secrets")[0] == 409
 
 
 SCHEMAS = {
@@ -317,7 +318,7 @@ def test_a_graph_with_very_many_runs_is_deleted(api):
 
 
 def test_a_refused_graph_makes_no_namespace(namespace):
-    every = Api(keys.create_key((), "admin")[1], "fresh")
+    every = Api(api_keys.create_key((), "admin")[1], "fresh")
     every.upsert("g", status=400)
     assert not Namespace.objects.filter(name="fresh").exists()
 

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from graphs import keys
+from graphs.auth import api_keys
 from graphs.models import ApiKey, CronTrigger, Graph, RegisteredNode, Secret
 from runs import rescuing, scheduling, storing
 from runs.models import Run, State
@@ -148,14 +148,14 @@ def test_defect_06_the_oldest_come_first(api):
 
 
 def test_defect_07_keys_open_their_namespaces_and_scopes_only(api, namespace):
-    reader, runner, worker = (Api(keys.create_key(["alpha"], scope)[1]) for scope in ("read", "run", "worker"))
+    reader, runner, worker = (Api(api_keys.create_key(["alpha"], scope)[1]) for scope in ("read", "run", "worker"))
     state = one_state(api)
     assert [each.get("graphs/")[0] for each in (reader, runner, worker)] == [200] * 3
     assert [each.post("graph/g/trigger", {})[0] for each in (reader, runner, worker)] == [403, 200, 403]
     assert [each.post("states/enqueue", {"nodes": [], "batch_size": 1})[0] for each in (reader, runner, worker)] == [403, 403, 200]
     assert [each.get(f"state/{state['state_id']}/secrets")[0] for each in (reader, runner)] == [403, 403]
     assert [each("delete", "graph/g")[0] for each in (reader, runner, worker)] == [403] * 3
-    keys.revoke(ApiKey.objects.filter(scope="read"))
+    api_keys.revoke(ApiKey.objects.filter(scope="read"))
     assert reader.get("graphs/") == (401, {"detail": "Invalid API key"})
     assert api.key.split("_", 2)[2] not in str(ApiKey.objects.values_list())
 
@@ -301,7 +301,7 @@ def test_defect_14_a_join_without_unites_runs_once_with_what_all_its_parents_gav
 
 
 def test_defect_14_a_node_of_another_namespace_is_run_by_its_workers(api, other, namespace):
-    both = Api(keys.create_key(["alpha", "beta"], "admin")[1])
+    both = Api(api_keys.create_key(["alpha", "beta"], "admin")[1])
     assert "opens no namespace 'beta'" in api.upsert("g", node("a", namespace="beta"), status=400)["detail"]
     assert both.upsert("g", node("a", ["b"], namespace="beta"), node("b"))["validation_status"] == "VALID"
     run_id = api.trigger("g")
@@ -363,7 +363,7 @@ def test_defect_17_a_node_reads_the_secrets_that_it_declares_while_it_is_held(ap
     [state] = api.claim("Guarded")
     assert api.get(f"state/{state['state_id']}/secrets") == (200, {"secrets": {"token": "canary-4711"}})
     assert api.last["Cache-Control"] == "no-store"
-    second = Api(keys.create_key(["alpha"], "worker")[1])
+    second = Api(api_keys.create_key(["alpha"], "worker")[1])
     assert second.get(f"state/{state['state_id']}/secrets")[0] == 409
     api.executed(state, {"value": "leaked canary-4711"})
     assert api.get(f"state/{state['state_id']}/secrets")[0] == 409

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from graphs import keys
+from graphs.auth import api_keys
 from runs.models import Run, State
 from statemanager import urls_v0
 from tests.conftest import by_node
@@ -61,7 +61,7 @@ BODIES |= {route.replace("state/", "states/", 1): body for route, body in BODIES
 @pytest.mark.parametrize(("route", "method"), ROUTES)
 @pytest.mark.parametrize("scope", ["read", "run", "worker"])
 def test_a_key_does_what_its_scope_says_and_no_more(things, scope, route, method):
-    weak = Api(keys.create_key(["alpha"], scope)[1])
+    weak = Api(api_keys.create_key(["alpha"], scope)[1])
     status, answer = weak(method.lower(), filled(route, things), {})
     allowed = NEEDS[route, method] in INCLUDED[scope]
     assert (status == 403) == (not allowed), answer
@@ -105,7 +105,7 @@ def test_absurd_bodies_are_refused_with_a_reason(api, things, extreme):
 
 @pytest.mark.parametrize("name", ["%00", "..", "a%2Fb", "😀", "x" * 300, "%ff", "'; DROP TABLE runs_run; --"])
 def test_absurd_names_in_paths_are_refused_or_stored_right(api, name):
-    every = Api(keys.create_key((), "admin")[1])
+    every = Api(api_keys.create_key((), "admin")[1])
     for each in (api, every):
         for path in (f"graph/{name}", f"states/run/{name}", f"run/{name}/metrics", f"state/{name}/secrets"):
             assert each.get(path)[0] in (200, 400, 404, 422), path

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from graphs import keys
+from graphs.auth import api_keys
 from graphs.models import Namespace
 from runs import claiming, rescuing, working
 from runs.models import LogLine, Run, State
@@ -192,10 +192,10 @@ def test_ten_thousand_ready_states_are_claimed_once_each_by_a_hundred_claimers(a
 
 
 def test_a_key_may_be_limited(namespace, monkeypatch):
-    limited = Api(keys.create_key(["alpha"], "admin", per_minute=3)[1])
+    limited = Api(api_keys.create_key(["alpha"], "admin", per_minute=3)[1])
     begun = timezone.now().replace(second=20, microsecond=0)
-    monkeypatch.setattr(keys, "timezone", SimpleNamespace(now=lambda: begun))
+    monkeypatch.setattr(api_keys, "timezone", SimpleNamespace(now=lambda: begun))
     assert [limited.get("nodes/")[0] for _ in range(5)] == [200, 200, 200, 429, 429]
     assert int(limited.last["Retry-After"]) == 41
-    monkeypatch.setattr(keys, "timezone", SimpleNamespace(now=lambda: begun + timedelta(minutes=1)))
+    monkeypatch.setattr(api_keys, "timezone", SimpleNamespace(now=lambda: begun + timedelta(minutes=1)))
     assert [limited.get("nodes/")[0] for _ in range(4)] == [200, 200, 200, 429]

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs import keys
+from graphs.auth import api_keys
 from graphs.definition import errors
 from graphs.models import ApiKey
 
@@ -22,7 +22,7 @@ class Command(BaseCommand):
         if per_minute is not None and not 1 <= per_minute < 2**31:
             raise CommandError("--per-minute takes a number from 1.")
         try:
-            key, text = keys.create_key(namespace, scope, expires_at=_end_of(expires) if expires else None, per_minute=per_minute, name=name)
+            key, text = api_keys.create_key(namespace, scope, expires_at=_end_of(expires) if expires else None, per_minute=per_minute, name=name)
         except errors.Malformed as error:
             raise CommandError(str(error)) from None
         self.stderr.write(f"Key {key.prefix} with scope {scope} for {', '.join(namespace) or 'all namespaces'}; it is shown only now:")

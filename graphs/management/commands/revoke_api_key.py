@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs import keys
+from graphs.auth import api_keys
 from graphs.models import ApiKey
 
 
@@ -19,4 +19,4 @@ class Command(BaseCommand):
         found = ApiKey.objects.filter(prefix__in=wanted)
         if unknown := wanted - set(found.values_list("prefix", flat=True)):
             raise CommandError(f"There is no key {', '.join(sorted(unknown))}; nothing was revoked.")
-        self.stdout.write(f"{keys.revoke(found)} revoked.")
+        self.stdout.write(f"{api_keys.revoke(found)} revoked.")

@@ -4,7 +4,7 @@ from urllib.parse import parse_qs
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs.access import caller_of_command
+from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
 from runs import carrying, operations
 from runs.models import BulkOperation

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import BaseCommand, CommandParser
 
 from graphs import examples, publishing
-from graphs.access import caller_of_command
+from graphs.auth.callers import caller_of_command
 from runs.management.watching import watch
 from runs.models import Run
 from runs.starting import RunOptions, start_run

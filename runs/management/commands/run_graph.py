@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from graphs import datasets
-from graphs.access import caller_of_command
+from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
 from graphs.models import Dataset, Graph
 from runs import answering, statuses
