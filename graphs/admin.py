@@ -8,7 +8,6 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 
-from graphs import datasets, publishing, secrets
 from graphs.auth import api_keys
 from graphs.auth.callers import caller_of_user
 from graphs.definition import cron, errors, names
@@ -25,6 +24,7 @@ from graphs.models import (
     RegisteredNode,
     Secret,
 )
+from graphs.services import datasets, publish, secrets
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -166,7 +166,7 @@ class GraphVersionAdmin(ReadOnly):
             messages.error(request, "Choose one version.")
             return
         version = queryset.get()
-        graph = publishing.roll_back(version.graph, version.number, caller_of_user(request.user))
+        graph = publish.roll_back(version.graph, version.number, caller_of_user(request.user))
         messages.success(request, f"{graph} runs version {version.number} from now on; runs that are under way keep theirs.")
 
 
@@ -273,11 +273,11 @@ class SecretAdmin(admin.ModelAdmin):
         obj.former, obj.token, obj.updated_at = obj.token, secrets.encrypt(form.cleaned_data["value"]), timezone.now()
         obj.by_template = False
         super().save_model(request, obj, form, change)
-        publishing.rejudge(obj.graph)
+        publish.rejudge(obj.graph)
 
     def delete_model(self, request: HttpRequest, obj: Secret) -> None:
         super().delete_model(request, obj)
-        publishing.rejudge(obj.graph)
+        publish.rejudge(obj.graph)
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         for secret in queryset:

@@ -183,7 +183,7 @@ class GraphVersion(models.Model):
 
 
 class Secret(models.Model):
-    """A value that nodes of one graph may ask for, encrypted (`graphs.secrets`). It is shown nowhere."""
+    """A value that nodes of one graph may ask for, encrypted (`graphs.services.secrets`). It is shown nowhere."""
 
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="secrets")
     name = models.CharField(max_length=200)

@@ -6,7 +6,7 @@ class RunsConfig(AppConfig):
     verbose_name = "Runs"
 
     def ready(self) -> None:
-        from graphs import datasets
+        from graphs.services import datasets
         from runs.models import Run
 
         datasets.in_use.append(lambda dataset: Run.objects.active().filter(dataset=dataset).exists())

@@ -17,11 +17,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import get_valid_filename
 
-from graphs import tables
 from graphs.definition import payloads
 from graphs.models import DatasetTable
 from graphs.nodes.base import Column, File, NodeFailed, Table, registry
-from graphs.secrets import Mask, mask_of, reveal
+from graphs.services import tabular
+from graphs.services.secrets import Mask, mask_of, reveal
 from runs.failpoints import failpoint
 from runs.models import ToolResult
 from runs.work import Claimed, Line
@@ -157,15 +157,15 @@ class NodeContext:
 
     def rows(self, table: Table) -> Iterator[dict[str, Any]]:
         with self.open_file(table["file"]) as file:
-            for at, row in enumerate(tables.read_rows(file, table["file"].rpartition("/")[2], table["format"], table["columns"])):
+            for at, row in enumerate(tabular.read_rows(file, table["file"].rpartition("/")[2], table["format"], table["columns"])):
                 if at % 1000 == 0:
                     self.stop_if_cancelled()
                 yield row
 
     def write_table(self, name: str, rows: Iterator[Mapping[str, Any]], columns: list[Column] | None = None) -> Table:
-        seen = tables.TypesSeen()
+        seen = tabular.TypesSeen()
         with self._file(f"{name}.jsonl", "table") as writer:
-            for chunk in tables.write_jsonl(seen.watch_json(rows)):
+            for chunk in tabular.write_jsonl(seen.watch_json(rows)):
                 writer.write(chunk)
         known = columns if columns is not None else [Column(name=each["name"], type=each["type"]) for each in seen.columns]
         return Table(file=writer.file["file"], format="jsonl", columns=known, rows=seen.rows)

@@ -4,10 +4,10 @@ import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 
-from graphs import examples, publishing
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.models import Graph, Namespace
+from graphs.services import examples, publish
 from runs.models import Run
 from runs.starting import RunOptions, start_run
 
@@ -70,7 +70,7 @@ def put(name: str, namespace: Namespace, caller: Caller) -> Graph:
     found = Graph.objects.with_version().filter(namespace=namespace, name=name).first()
     if found is not None and found.current is not None:
         return found
-    return publishing.publish(namespace, name, examples.definition(name), caller, "an example")
+    return publish.publish(namespace, name, examples.definition(name), caller, "an example")
 
 
 def start(name: str, namespace: Namespace, caller: Caller, run_id: str = "") -> Run:

@@ -12,8 +12,8 @@ from typing import IO, Any
 
 from django.core.files.storage import default_storage
 
-from graphs import tables
 from graphs.definition import errors
+from graphs.services import tabular
 
 ROWS = 50
 FURTHEST = 20_000  # pages; each is reached by reading what is before it
@@ -81,7 +81,7 @@ def _shown(file: IO[bytes], name: str, page: int, columns: Sequence[Any]) -> Pre
     if suffix in FORMATS:
         try:
             return _table(file, name, FORMATS[suffix], page, columns)
-        except tables.BrokenTable as error:
+        except tabular.BrokenTable as error:
             return Preview(said=f"It can't be shown as a table: {error}.")
     if suffix not in TEXTS:
         return Preview(said="Files of this kind are not shown here; download it.")
@@ -90,7 +90,7 @@ def _shown(file: IO[bytes], name: str, page: int, columns: Sequence[Any]) -> Pre
 
 
 def _table(file: Any, name: str, format: str, page: int, columns: Sequence[Any]) -> Preview:
-    rows = islice(tables.read_rows(file, name, format, columns), (page - 1) * ROWS, page * ROWS + 1)
+    rows = islice(tabular.read_rows(file, name, format, columns), (page - 1) * ROWS, page * ROWS + 1)
     some = list(rows)
     shown, more = some[:ROWS], len(some) > ROWS
     names = [column["name"] for column in columns] or list(dict.fromkeys(key for row in shown for key in row))

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from graphs import secrets
 from graphs.definition import errors, payloads
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared, wrong_outputs
+from graphs.services import secrets
 from runs import claiming, sql, statuses
 from runs.work import Claimed, Outcome
 

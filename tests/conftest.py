@@ -9,11 +9,12 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 
-from graphs import models, publishing
+from graphs import models
 from graphs.auth import api_keys
 from graphs.models import Graph, Namespace
 from graphs.nodes import declared
 from graphs.nodes.base import registry
+from graphs.services import publish as publish_module
 from runs import keeping, picture, working
 from runs.executing import Executor
 from runs.models import Run
@@ -89,7 +90,7 @@ def publish(namespace: Namespace) -> Callable[..., Graph]:
     """publish("a>b>d a>c>d", kinds={"a": "fan_out"}, inputs={"a": {…}}, …): a graph drawn as text."""
 
     def make(drawing: str, name: str = "graph", **options: Any) -> Graph:
-        return publishing.publish(options.pop("namespace", namespace), name, definition(drawing, **options))
+        return publish_module.publish(options.pop("namespace", namespace), name, definition(drawing, **options))
 
     return make
 

@@ -7,11 +7,11 @@ from django.contrib.auth.models import User
 from django.db.models import F
 from django.utils import timezone
 
-from graphs import datasets, drafting, publishing
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.definition import edits
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
+from graphs.services import datasets, drafts, publish
 from runs import driving, marking, stopping
 from runs.executing import Executor
 from runs.models import Run, State
@@ -54,8 +54,8 @@ def build(finished: int = 60) -> dict[str, Run]:
     ann = User.objects.create_superuser("ann", password="ann")
     ben = User.objects.create_user("ben", password="ben", is_staff=True)
     NamespaceMembership.objects.create(namespace=shop, user=ben, role="reader")
-    orders, steps = publishing.publish(shop, "orders", ORDERS), publishing.publish(lab, "nightly-training", STEPS)
-    approval = publishing.publish(shop, "approval", APPROVAL)
+    orders, steps = publish.publish(shop, "orders", ORDERS), publish.publish(lab, "nightly-training", STEPS)
+    approval = publish.publish(shop, "approval", APPROVAL)
     caller = caller_of_user(ann, "page")
     executor = Executor(threads=False)
 
@@ -69,9 +69,9 @@ def build(finished: int = 60) -> dict[str, Run]:
         return start_run(graph, RunOptions(name=name, **options), caller=caller)  # type: ignore[arg-type]
 
     exported = drained(start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller))
-    drafting.apply(exported.graph, drafting.Base(1, 0), lambda was: edits.add(was, "no.such.node", after="pack"), caller)
+    drafts.apply(exported.graph, drafts.Base(1, 0), lambda was: edits.add(was, "no.such.node", after="pack"), caller)
     odd = {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}
-    drafting.apply(exported.graph, drafting.Base(1, 1), lambda was: edits.change(was, "node", odd), caller)
+    drafts.apply(exported.graph, drafts.Base(1, 1), lambda was: edits.change(was, "node", odd), caller)
     for number in range(finished):
         drained(start(steps, f"Training of night {number + 1}", labels={"team": "research" if number % 3 else "ops"}))
     failed = drained(start(orders, "Orders of Monday", inputs={"customer": "ACME", "limit": 5}, labels={"team": "sales"}))
@@ -107,7 +107,7 @@ def _export(shop: Namespace) -> Graph:
         {"id": "pack", "kind": "zip", "label": "Pack it", "data": {"inputs": {"files": ["${{ export.outputs.file }}"]}}},
     ]
     edges = [{"from": a, "to": b} for a, b in (("read", "large"), ("large", "export"), ("export", "pack"))]
-    return publishing.publish(shop, "export", {"nodes": nodes, "edges": edges})
+    return publish.publish(shop, "export", {"nodes": nodes, "edges": edges})
 
 
 def _spread() -> None:

@@ -4,8 +4,8 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from graphs import secrets
 from graphs.models import ApiKey, CronTrigger, Dataset, Secret
+from graphs.services import secrets
 from runs.models import Run
 from runs.starting import start_run
 

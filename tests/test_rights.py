@@ -5,10 +5,10 @@ import json
 import pytest
 from django.contrib.auth.models import Permission, User
 
-from graphs import publishing
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
+from graphs.services import publish as publish_module
 from runs import comparing, marking
 from runs.models import BulkOperation, Checkpoint, Run, SavedView
 from runs.rerunning import rerun_failures
@@ -38,7 +38,7 @@ def member(namespace, client):
 def test_an_operator_of_one_namespace_changes_nothing_in_another(member, client, publish):
     member("operator")
     beta = Namespace.objects.create(name="beta")
-    theirs = publishing.publish(beta, "theirs", definition("a"))
+    theirs = publish_module.publish(beta, "theirs", definition("a"))
     dataset = Dataset.objects.create(namespace=beta, name="data")
     body = {"name": "theirs", **definition("a>b")}
     assert client.put(f"/graphs/{theirs.pk}", body, content_type="application/json").status_code == 403
@@ -91,7 +91,7 @@ def test_values_named_like_secrets_stay_dots_and_survive_a_rerun(admin_client, r
 
 def test_an_untouched_form_changes_no_inputs(admin_client, namespace):
     schema = {"type": "object", "properties": {"color": {"enum": ["red", "blue"]}, "ok": {"type": "boolean"}, "size": {"type": "integer", "default": 3}}}
-    graph = publishing.publish(namespace, "typed", {**definition("a"), "inputs": schema})
+    graph = publish_module.publish(namespace, "typed", {**definition("a"), "inputs": schema})
     run = start_run(graph, RunOptions(inputs={"color": "red", "ok": True}))
     url = f"{LIST}rerun/{run.pk}/"
     page = admin_client.get(url).content.decode()

@@ -7,9 +7,9 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.urls import reverse
 
-from graphs import publishing
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Namespace, NamespaceMembership
+from graphs.services import publish as publish_module
 from runs import claiming, comparing, deleting, explaining, redacting, rescuing, stopping
 from runs.manager.detail import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
@@ -203,7 +203,7 @@ def test_the_rerun_page_shows_what_would_happen(admin_client, failed):
 
 def test_inputs_with_a_schema_get_fields(admin_client, namespace):
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}, "on": {"type": "boolean"}, "how": {"enum": ["fast", "slow"]}}}
-    graph = publishing.publish(namespace, "typed", {**definition("a"), "inputs": schema})
+    graph = publish_module.publish(namespace, "typed", {**definition("a"), "inputs": schema})
     run = start_run(graph, RunOptions(inputs={"n": 3, "how": "fast"}))
     url = f"{LIST}rerun/{run.pk}/"
     page = text(admin_client.get(url))

@@ -12,7 +12,6 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import drafting
 from graphs.api.base import View
 from graphs.api.finding import graph_of
 from graphs.api.shapes import DefinitionShape, GraphShape, ProblemShape, graph_shape
@@ -22,6 +21,7 @@ from graphs.definition.payloads import when
 from graphs.models import Graph
 from graphs.problems import PROBLEM
 from graphs.rendering import mermaid, svg
+from graphs.services import drafts
 
 IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="the ETag of the draft that was looked at")
 STALE: dict[Any, Any] = {**REFUSALS, (412, PROBLEM): ProblemShape, (428, PROBLEM): ProblemShape}
@@ -48,7 +48,7 @@ class DraftView(View):
     def get(self, request: Request, graph_id: str) -> Response:
         """The draft of a graph. Its ETag is what a change must name."""
         graph = graph_of(self.caller, graph_id)
-        return _answer(graph, drafting.draft_of(graph))
+        return _answer(graph, drafts.draft_of(graph))
 
     @extend_schema(operation_id="graphs_draft_update", parameters=[IF_MATCH], request=DefinitionShape, responses={200: DraftShape, **STALE})
     def put(self, request: Request, graph_id: str) -> Response:
@@ -58,7 +58,7 @@ class DraftView(View):
         asked.is_valid(raise_exception=True)
         definition = {key: value for key, value in asked.validated_data.items() if value is not None}
         edit = edits.Edit(definition, "Replace over the API")
-        draft = drafting.replace(graph, _base(request, graph), edit, self.caller)
+        draft = drafts.replace(graph, _base(request, graph), edit, self.caller)
         return _answer(graph, draft)
 
 
@@ -71,7 +71,7 @@ class PublishDraftView(View):
         graph = graph_of(self.caller, graph_id)
         asked = PublishShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        published = drafting.publish(graph, _base(request, graph), self.caller, asked.validated_data.get("note", ""))
+        published = drafts.publish(graph, _base(request, graph), self.caller, asked.validated_data.get("note", ""))
         return Response(graph_shape(published))
 
 
@@ -100,26 +100,26 @@ def _published(graph: Graph) -> dict[str, Any]:
     return dict(graph.current.definition)
 
 
-def _tag(draft: drafting.Draft) -> str:
+def _tag(draft: drafts.Draft) -> str:
     return f'"{draft.base}"'
 
 
-def _base(request: Request, graph: Graph) -> drafting.Base:
+def _base(request: Request, graph: Graph) -> drafts.Base:
     """The draft that If-Match names, if it is the current one."""
     given = request.headers.get("If-Match", "").removeprefix("W/")
     if not given:
         raise errors.PreconditionRequired("Send the ETag of the draft that you looked at as If-Match.")
-    draft = drafting.draft_of(graph)
+    draft = drafts.draft_of(graph)
     if given not in (_tag(draft), "*"):
         raise errors.PreconditionFailed(f"The draft is at revision {draft.revision} now: {draft.change.said if draft.change else 'a version was published'}.")
     return draft.base
 
 
-def _answer(graph: Graph, draft: drafting.Draft) -> Response:
+def _answer(graph: Graph, draft: drafts.Draft) -> Response:
     change = draft.change
     members = {key: draft.definition.get(key) for key in ("nodes", "edges", "inputs", "settings", "metadata")}
     body = {
-        **members, "revision": draft.revision, "differs": drafting.differs(graph, draft), "said": change.said if change else "",
+        **members, "revision": draft.revision, "differs": drafts.differs(graph, draft), "said": change.said if change else "",
         "changed_by": change.made_by if change else None, "changed_at": when(change.made_at) if change else None,
     }  # fmt: skip
     return Response(body, headers={"ETag": _tag(draft), "Cache-Control": "private, no-cache"})

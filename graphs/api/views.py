@@ -8,7 +8,6 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs import datasets, publishing
 from graphs.api.base import View
 from graphs.api.finding import dataset_of, graph_of, namespace_for, number
 from graphs.api.shapes import (
@@ -23,10 +22,11 @@ from graphs.api.shapes import (
     dataset_shape,
     graph_shape,
 )
-from graphs.datasets import Source
 from graphs.definition import errors, lint, validation
 from graphs.models import Dataset, Graph
 from graphs.problems import PROBLEM
+from graphs.services import datasets, publish
+from graphs.services.datasets import Source
 
 MAX_LIST = 200
 LIMITS = [OpenApiParameter("limit", int, description="1–200, default 50"), OpenApiParameter("offset", int, description="from 0")]
@@ -58,7 +58,7 @@ class GraphsView(View):
         namespace = namespace_for(self.caller, asked.validated_data.get("namespace"))
         if Graph.objects.filter(namespace=namespace, name=asked.validated_data["name"]).exists():
             raise errors.Conflict(f"The namespace {namespace} has a graph {asked.validated_data['name']!r} already; PUT changes it.")
-        graph = publishing.publish(namespace, asked.validated_data["name"], asked.validated_data, self.caller)
+        graph = publish.publish(namespace, asked.validated_data["name"], asked.validated_data, self.caller)
         return Response(graph_shape(graph), 201)
 
 
@@ -80,7 +80,7 @@ class GraphView(View):
         if (name := change.pop("name", graph.name)) != graph.name:
             _rename(graph, name)
         definition = {**(graph.current.definition if graph.current else {"nodes": [], "edges": []}), **change}
-        return Response(graph_shape(publishing.publish(graph.namespace, graph.name, definition, self.caller)))
+        return Response(graph_shape(publish.publish(graph.namespace, graph.name, definition, self.caller)))
 
 
 def _rename(graph: Graph, name: str) -> None:
@@ -99,7 +99,7 @@ class ValidateView(View):
         """Every problem of the definition in the body, or of the graph's current one without a body."""
         graph = graph_of(self.caller, graph_id)
         definition: Any = request.data or (graph.current and graph.current.definition)
-        found = publishing.check(graph.namespace.name, definition, self.caller)
+        found = publish.check(graph.namespace.name, definition, self.caller)
         warnings = [] if validation.shape_problems(definition) else lint.warnings(definition)
         return Response({"valid": not found, "errors": [problem.as_json() for problem in found], "warnings": [problem.as_json() for problem in warnings]})
 

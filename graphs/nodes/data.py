@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from graphs import tables
 from graphs.definition import expressions
 from graphs.nodes.base import Column, Context, File, NodeFailed, Table, node
+from graphs.services import tabular
 
 Expression = Annotated[
     str, Field(description="A CEL expression over `row`", json_schema_extra={"format": "cel"}, min_length=1, max_length=expressions.MAX_LENGTH)
@@ -204,7 +204,7 @@ def export(ctx: Context, table: Table, name: str, format: Literal["csv", "jsonl"
     file_name = name if name.endswith(f".{format}") else f"{name}.{format}"
     rows = _tracked(ctx, table)
     with ctx.artifact(file_name) as file:
-        for chunk in tables.write_csv(rows, columns, guard_formulas) if format == "csv" else tables.write_jsonl(rows):
+        for chunk in tabular.write_csv(rows, columns, guard_formulas) if format == "csv" else tabular.write_jsonl(rows):
             file.write(chunk)
     ctx.emit(table["rows"])
     ctx.log(f"Exported {name}: {table['rows']:,} rows")

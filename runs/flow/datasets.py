@@ -11,11 +11,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs import datasets
 from graphs.admin import FilesField
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.models import Dataset, Namespace
+from graphs.services import datasets
 from runs import previewing
 from runs.flow.home import spaces
 from runs.manager.access import caller_of, in_admin, staff_page

@@ -4,13 +4,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graphs import drafting, graph_template
 from graphs.api.finding import number
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, input_suggestions
 from graphs.definition.edits import Edit
 from graphs.definition.plan import BUILTIN
 from graphs.models import Graph, RegisteredNode
+from graphs.services import drafts, exosphere_template
 from runs.flow.flow import kinds_of
 from runs.flow.inspector import NodeForm
 from runs.flow.settings_form import SettingsForm
@@ -117,12 +117,12 @@ def parsed(text: str, former: Json = edits.EMPTY) -> Json:
     if isinstance(found, dict) and isinstance(found.get("graph_template"), dict):
         found = found["graph_template"]
     if is_template(found):
-        found = graph_template.definition_of(filled(found), former)
+        found = exosphere_template.definition_of(filled(found), former)
     if not isinstance(found, dict):
         raise errors.Malformed("A graph is a JSON object with nodes and edges.")
     if isinstance(found.get("nodes"), list) and "edges" not in found:
         found = {**found, "edges": []}
-    return drafting.checked({key: found[key] for key in ("nodes", "edges", "inputs", "settings", "metadata") if found.get(key) is not None})
+    return drafts.checked({key: found[key] for key in ("nodes", "edges", "inputs", "settings", "metadata") if found.get(key) is not None})
 
 
 def is_template(found: Any) -> bool:

@@ -10,12 +10,12 @@ from typing import Any
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from graphs import drafting, publishing, undoing
 from graphs.auth.callers import Caller
 from graphs.definition import edits, input_suggestions, lint, plan, validation
 from graphs.definition.validation import Kind, Problem
 from graphs.models import Graph, RegisteredNode
 from graphs.rendering.svg import Look, editable, placed
+from graphs.services import drafts, publish, undo
 from runs.flow.inspector import NodeForm
 from runs.flow.settings_form import SettingsForm
 
@@ -39,10 +39,10 @@ class Flow:
     """
 
     def __init__(
-        self, caller: Caller, graph: Graph, asked: Mapping[str, Any], draft: drafting.Draft | None = None, form: Any = None, base: str | None = None
+        self, caller: Caller, graph: Graph, asked: Mapping[str, Any], draft: drafts.Draft | None = None, form: Any = None, base: str | None = None
     ) -> None:
         self.caller, self.graph = caller, graph
-        self.draft = draft or drafting.draft_of(graph)
+        self.draft = draft or drafts.draft_of(graph)
         self.base = base or str(self.draft.base)
         self.definition = self.draft.definition
         self.view = asked.get("view", "picture") if asked.get("view") in VIEWS else "picture"
@@ -166,12 +166,12 @@ class Flow:
         return palette_of(self.graph, self.caller)
 
     @cached_property
-    def steps(self) -> undoing.Steps:
-        return undoing.steps_of(self.graph)
+    def steps(self) -> undo.Steps:
+        return undo.steps_of(self.graph)
 
     @cached_property
     def differs(self) -> bool:
-        return drafting.differs(self.graph, self.draft)
+        return drafts.differs(self.graph, self.draft)
 
     @property
     def next_number(self) -> int:
@@ -187,14 +187,14 @@ class Flow:
 
 def kinds_of(graph: Graph, definition: Mapping[str, Any], caller: Caller) -> dict[str, Kind | None]:
     """What each node of a definition is registered as; None where nothing is."""
-    kinds = publishing.Kinds(graph.namespace.name, definition, caller)
+    kinds = publish.Kinds(graph.namespace.name, definition, caller)
     return {node["id"]: kinds.find(node.get("namespace") or "", node["kind"]) for node in definition["nodes"]}
 
 
 def found_in(graph: Graph, definition: Any, caller: Caller) -> tuple[list[Problem], list[Problem]]:
     """Errors and warnings of a definition in this graph's namespace, with its secrets."""
-    kinds = publishing.Kinds(graph.namespace.name, definition, caller)
-    wrong = publishing.judged(definition, kinds, set(graph.secrets.values_list("name", flat=True)))
+    kinds = publish.Kinds(graph.namespace.name, definition, caller)
+    wrong = publish.judged(definition, kinds, set(graph.secrets.values_list("name", flat=True)))
     return wrong, [] if validation.shape_problems(definition) else lint.warnings(definition)
 
 

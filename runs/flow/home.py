@@ -11,12 +11,12 @@ from django.shortcuts import redirect, render
 from django.utils.html import format_html
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs import drafting, examples
 from graphs.api.finding import number
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
+from graphs.services import drafts, examples
 from runs import gallery, sql
 from runs.flow import edits
 from runs.manager.access import caller_of, in_admin, staff_page
@@ -101,7 +101,7 @@ def new_graph(request: HttpRequest) -> HttpResponse:
     form = NewForm(caller_of(request), request.POST, request.FILES)
     if form.is_valid():
         try:
-            graph = drafting.begin(form.cleaned_data["namespace"], form.cleaned_data["name"], caller_of(request), form.definition, "Import")
+            graph = drafts.begin(form.cleaned_data["namespace"], form.cleaned_data["name"], caller_of(request), form.definition, "Import")
         except errors.StateManagerError as error:
             form.add_error("name", str(error))
         else:

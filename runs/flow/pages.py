@@ -11,12 +11,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs import drafting, undoing
 from graphs.api.finding import number
 from graphs.auth.callers import SAID
 from graphs.definition import errors
 from graphs.definition.edits import Edit
 from graphs.models import Graph
+from graphs.services import drafts, undo
 from runs.flow import edits
 from runs.flow.flow import VIEWS, Flow
 from runs.flow.inspector import NodeForm
@@ -66,20 +66,20 @@ def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
     graph, caller, asked = graph_for(request, pk), caller_of(request), request.POST
     try:
         if asked.get("op") in ("undo", "redo"):
-            draft = undoing.step(graph, caller, redo=asked["op"] == "redo")
+            draft = undo.step(graph, caller, redo=asked["op"] == "redo")
             back = Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", ""))
-            return _changed(request, graph, drafting.Applied(draft, back, alone=False))
-        base, change = drafting.Base.of(asked.get("revision", "")), edits.asked_for(asked, graph, caller)
-        return _changed(request, graph, drafting.apply(graph, base, change, caller, asked.get("choose", ""), number(asked.get("seen", ""))))
+            return _changed(request, graph, drafts.Applied(draft, back, alone=False))
+        base, change = drafts.Base.of(asked.get("revision", "")), edits.asked_for(asked, graph, caller)
+        return _changed(request, graph, drafts.apply(graph, base, change, caller, asked.get("choose", ""), number(asked.get("seen", ""))))
     except edits.Unfit as unfit:
         return _unfit(request, graph, unfit.form)
-    except (drafting.Conflicting, drafting.Outdated) as conflict:
+    except (drafts.Conflicting, drafts.Outdated) as conflict:
         return _conflict(request, graph, conflict)
     except errors.StateManagerError as error:
         return _refused(request, graph, error)
 
 
-def _changed(request: HttpRequest, graph: Graph, applied: drafting.Applied) -> HttpResponse:
+def _changed(request: HttpRequest, graph: Graph, applied: drafts.Applied) -> HttpResponse:
     """The parts that changed. The form that somebody types in is left alone, unless others changed the draft, too: it would send what it shows."""
     draft, made = applied.draft, applied.edit
     node = made.node if any(each["id"] == made.node for each in draft.definition["nodes"]) else ""
@@ -110,12 +110,12 @@ def _unfit(request: HttpRequest, graph: Graph, form: NodeForm | SettingsForm) ->
     return whole(request, flow, 422)
 
 
-def _conflict(request: HttpRequest, graph: Graph, conflict: drafting.Conflicting | drafting.Outdated) -> HttpResponse:
+def _conflict(request: HttpRequest, graph: Graph, conflict: drafts.Conflicting | drafts.Outdated) -> HttpResponse:
     """Ask whose change counts; the form carries what was asked for, so nothing is lost."""
     kept = [(name, value) for name in request.POST for value in request.POST.getlist(name) if name not in ("choose", "seen", "csrfmiddlewaretoken")]
     context = {"graph": graph, "kept": kept, "back": reverse("flow", args=[graph.pk])}
-    if isinstance(conflict, drafting.Outdated):
-        context |= {"now": drafting.draft_of(graph).base, "kept": [(name, value) for name, value in kept if name != "revision"]}
+    if isinstance(conflict, drafts.Outdated):
+        context |= {"now": drafts.draft_of(graph).base, "kept": [(name, value) for name, value in kept if name != "revision"]}
     else:
         context["conflict"] = conflict
     if request.headers.get("HX-Request"):

@@ -12,10 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from graphs import drafting
 from graphs.api.finding import number
 from graphs.definition import errors
 from graphs.models import Dataset, Graph, GraphVersion
+from graphs.services import drafts
 from runs import sql
 from runs.flow.flow import Flow
 from runs.flow.pages import graph_for
@@ -167,7 +167,7 @@ def _started(request: HttpRequest, flow: Flow, subject: Subject, form: RunForm, 
     if request.POST.get("version") != subject.key:
         raise errors.Conflict("What this form was to run isn't there any more. Look at what runs now, then run it.")
     if subject.version is None:
-        graph = drafting.publish(graph, drafting.Base.of(request.POST.get("revision", "")), caller, "published to be run")
+        graph = drafts.publish(graph, drafts.Base.of(request.POST.get("revision", "")), caller, "published to be run")
     unseen = template is not None and not caller.can("payloads", graph.namespace_id)
     options = RunOptions(
         run_id=request.POST.get("run_id", ""), inputs=template.inputs if template and unseen else inputs.value(),

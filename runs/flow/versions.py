@@ -11,12 +11,13 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs import drafting, graph_template, publishing
 from graphs.api import finding
 from graphs.definition import errors, merge, plan
 from graphs.definition.edits import EMPTY, Edit
 from graphs.models import Graph, GraphVersion
 from graphs.rendering import mermaid, svg
+from graphs.services import drafts, exosphere_template
+from graphs.services.publish import free_name
 from runs import comparing
 from runs.flow import edits
 from runs.flow.flow import Flow, found_in
@@ -43,7 +44,7 @@ def publish(request: HttpRequest, pk: int) -> HttpResponse:
     said, code = "", 422 if form.is_bound else 200
     if form.is_bound and form.is_valid():
         try:
-            drafting.publish(graph, drafting.Base.of(request.POST.get("revision", "")), caller, form.cleaned_data["note"])
+            drafts.publish(graph, drafts.Base.of(request.POST.get("revision", "")), caller, form.cleaned_data["note"])
         except errors.StateManagerError as error:
             said, code, graph = str(error), 409 if isinstance(error, errors.Conflict) else code, graph_for(request, pk, "start")
         else:
@@ -111,7 +112,7 @@ def restore(request: HttpRequest, pk: int, number: int) -> HttpResponse:
         raise Http404
     try:
         made = Edit(dict(version.definition), f"Restore version {number}")
-        drafting.apply(graph, drafting.draft_of(graph).base, lambda _: made, caller_of(request))
+        drafts.apply(graph, drafts.draft_of(graph).base, lambda _: made, caller_of(request))
     except errors.StateManagerError as error:
         messages.error(request, told(error))
     else:
@@ -125,10 +126,10 @@ def copy(request: HttpRequest, pk: int) -> HttpResponseBase:
     """A new graph in the same namespace: with what a conflicting form asked for, or with the draft as it is."""
     graph, caller, asked = graph_for(request, pk), caller_of(request), request.POST
     try:
-        definition = drafting.at(graph, drafting.Base.of(asked.get("revision", ""))) if asked.get("op") else drafting.draft_of(graph).definition
+        definition = drafts.at(graph, drafts.Base.of(asked.get("revision", ""))) if asked.get("op") else drafts.draft_of(graph).definition
         if asked.get("op"):
             definition = edits.asked_for(asked, graph, caller)(definition).definition
-        made = drafting.begin(graph.namespace, publishing.free_name(graph.namespace, f"{graph.name}-copy"), caller, definition, f"Copy of {graph.name}")
+        made = drafts.begin(graph.namespace, free_name(graph.namespace, f"{graph.name}-copy"), caller, definition, f"Copy of {graph.name}")
     except edits.Unfit as unfit:
         return whole(request, Flow(caller, graph, asked, form=unfit.form), 422)
     except errors.StateManagerError as error:
@@ -156,15 +157,15 @@ def check(request: HttpRequest, pk: int) -> HttpResponse:
 def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
     """The draft as a file. A template that would say less than the draft is refused with what it would leave out, unless that is known."""
     graph = graph_for(request, pk)
-    definition = drafting.draft_of(graph).definition
-    if form == "template.json" and "anyway" not in request.GET and (listed := list(graph_template.unsaid(definition))):
+    definition = drafts.draft_of(graph).definition
+    if form == "template.json" and "anyway" not in request.GET and (listed := list(exosphere_template.unsaid(definition))):
         said = "A graph template has no words for some of what this draft says:"
         return whole(request, Flow(caller_of(request), graph, {"view": "json"}), 409, said=said, listed=listed, anyway=True)
     made = {
         "json": lambda: json.dumps({"name": graph.name, **definition}, ensure_ascii=False, indent=2),
         "mmd": lambda: mermaid.mermaid(definition),
         "svg": lambda: svg.of_definition(definition, graph.name),
-        "template.json": lambda: json.dumps(graph_template.template_of(definition), ensure_ascii=False, indent=2),
+        "template.json": lambda: json.dumps(exosphere_template.template_of(definition), ensure_ascii=False, indent=2),
     }[form]()
     kinds = {"mmd": "text/plain; charset=utf-8", "svg": "image/svg+xml"}
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in graph.name)[:100]

@@ -5,10 +5,10 @@ import json
 import pytest
 from django.test import Client
 
-from graphs import datasets
 from graphs.auth import api_keys
 from graphs.definition import errors
 from graphs.models import Graph, Namespace
+from graphs.services import datasets
 from runs.models import Run
 from tests.conftest import definition
 

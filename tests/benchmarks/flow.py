@@ -45,9 +45,9 @@ def prepare() -> tuple[Any, Any]:
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
-    from graphs import publishing
     from graphs.models import Namespace
     from graphs.nodes.base import registry
+    from graphs.services import publish
     from runs import picture
     from runs.starting import start_run
 
@@ -55,16 +55,16 @@ def prepare() -> tuple[Any, Any]:
     registry.store()
     User.objects.create_superuser("bench", password="bench")
     namespace = Namespace.objects.create(name="bench")
-    return publishing.publish(namespace, "large", definition()), start_run(publishing.publish(namespace, "whole", definition(picture.WHOLE)))
+    return publish.publish(namespace, "large", definition()), start_run(publish.publish(namespace, "whole", definition(picture.WHOLE)))
 
 
 def on_the_server(graph: Any) -> dict[str, float]:
     from django.contrib.auth.models import User
     from django.test import Client
 
-    from graphs import drafting
     from graphs.definition import plan
     from graphs.rendering import layout, svg
+    from graphs.services import drafts
 
     drawn = graph.current.definition
     ids, edges = [node["id"] for node in drawn["nodes"]], plan.edges_of(drawn)
@@ -73,7 +73,7 @@ def on_the_server(graph: Any) -> dict[str, float]:
     path = f"/admin/graphs/graph/{graph.pk}/flow/"
 
     def moved() -> None:
-        base = drafting.draft_of(graph).base
+        base = drafts.draft_of(graph).base
         form = {"op": "move", "node": ids[0], "x": base.revision, "y": 0, "revision": base, "view": "picture"}
         answer = client.post(f"{path}edit", form, headers={"HX-Request": "true"})
         assert b'id="fl-picture"' in answer.content, "it was refused"

@@ -27,8 +27,9 @@ from django.db.models import Max  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from graphs import datasets, publishing  # noqa: E402
 from graphs.models import Graph, Namespace  # noqa: E402
+from graphs.services import datasets  # noqa: E402
+from graphs.services import publish as publish_module
 from runs import sql  # noqa: E402
 from runs.executing import Executor  # noqa: E402
 from runs.models import Cluster, Run, State  # noqa: E402
@@ -44,7 +45,7 @@ BURSTS = 3
 
 def publish(name: str, nodes: list[dict[str, Any]], edges: list[tuple[str, str]]) -> Graph:
     namespace, _ = Namespace.objects.get_or_create(name="bench")
-    return publishing.publish(namespace, name, {"nodes": nodes, "edges": [{"from": start, "to": end} for start, end in edges]})
+    return publish_module.publish(namespace, name, {"nodes": nodes, "edges": [{"from": start, "to": end} for start, end in edges]})
 
 
 def chain() -> Graph:

@@ -258,14 +258,14 @@ def prepare() -> None:
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
-    from graphs import publishing
     from graphs.models import Namespace
     from graphs.nodes.base import registry
+    from graphs.services import publish
 
     call_command("migrate", verbosity=0)
     registry.store()
     namespace = Namespace.objects.create(name="bench")
-    publishing.publish(namespace, "bench", {"nodes": [{"id": f"n{at}", "kind": "noop"} for at in range(1, 11)], "edges": []})
+    publish.publish(namespace, "bench", {"nodes": [{"id": f"n{at}", "kind": "noop"} for at in range(1, 11)], "edges": []})
     User.objects.create_superuser("bench")
     if vendor() == "postgresql":
         call_command("create_search_indexes", verbosity=0)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from graphs import drafting
 from graphs.auth.callers import SYSTEM
 from graphs.definition import edits
 from graphs.models import Graph
+from graphs.services import drafts
 from runs.models import Run
 from tests.browser.keyboard import Keyboard
 from tests.clusters import supervised, until
@@ -456,7 +456,7 @@ def test_a_reader_looks_and_is_offered_nothing_else(open_as: Callable[..., Page]
 
 def limited_by_somebody_else(graph: Graph, node: str) -> None:
     limited = {"data": {"timeout": 60}}
-    drafting.apply(graph, drafting.draft_of(graph).base, lambda was: edits.change(was, node, {**edits.node_of(was, node), **limited}), SYSTEM)
+    drafts.apply(graph, drafts.draft_of(graph).base, lambda was: edits.change(was, node, {**edits.node_of(was, node), **limited}), SYSTEM)
 
 
 def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_as: Callable[..., Page]) -> None:
@@ -473,7 +473,7 @@ def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_
     limited_by_somebody_else(graph, "delay")
     with page.expect_response(lambda answer: answer.url.endswith("/edit") and "in-seconds=3" in (answer.request.post_data or "")):
         held[0].continue_()
-    node = drafting.draft_of(graph).definition["nodes"][0]
+    node = drafts.draft_of(graph).definition["nodes"][0]
     assert node == {"id": "delay", "kind": "delay", "label": "mine", "data": {"timeout": 60, "inputs": {"seconds": 3}}}
 
 
@@ -497,7 +497,7 @@ def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Pa
     page.select_option("#id_in-measures-0-0", "count")
     page.focus("#id_label")
     expect(page.locator("#id_in-measures-1-name")).to_have_count(1)
-    node = drafting.draft_of(graph).definition["nodes"][0]
+    node = drafts.draft_of(graph).definition["nodes"][0]
     assert node["data"] == {"timeout": 60, "inputs": {"by": ["customer"], "measures": {"orders": {"function": "count", "column": ""}}}}
 
 
@@ -522,6 +522,6 @@ def test_what_does_not_fit_yet_stays_while_another_node_is_moved(open_as: Callab
     page.select_option("#id_in-measures-0-0", "count")
     page.focus("#id_label")
     expect(page.locator("#id_in-measures-1-name")).to_have_count(1)
-    aggregate, export = drafting.draft_of(Graph.objects.get(name="half")).definition["nodes"]
+    aggregate, export = drafts.draft_of(Graph.objects.get(name="half")).definition["nodes"]
     assert aggregate["data"]["inputs"]["measures"] == {"orders": {"function": "count", "column": ""}}
     assert export["position"]["y"] > 50, "it was moved, too"

@@ -34,9 +34,9 @@ def shoot(folder: Path) -> None:
     from django.core.management import call_command
     from playwright.sync_api import sync_playwright
 
-    from graphs import examples
     from graphs.auth.callers import SYSTEM
     from graphs.models import Namespace
+    from graphs.services import examples
     from runs import gallery
     from tests import scene
     from tests.browser.conftest import ARGUMENTS, SIZES, chromium

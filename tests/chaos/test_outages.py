@@ -24,10 +24,10 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from graphs import publishing
 from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
+from graphs.services import publish as publish_module
 from runs import stopping
 from runs.models import Cluster, Run, State
 from runs.starting import start_run
@@ -175,7 +175,7 @@ def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, lane):
     if lane != "postgresql":
         return
     registry.store()
-    run = start_run(publishing.publish(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH))
+    run = start_run(publish_module.publish(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH))
     with supervised(workers=1, CLOCK_SKEW="3600"), supervised(workers=1, CLOCK_SKEW="-3600"):
         graph = run.graph
         until(lambda: Cluster.objects.count() == 2)

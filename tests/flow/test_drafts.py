@@ -2,11 +2,12 @@
 
 import pytest
 
-from graphs import drafting, publishing, undoing
 from graphs.auth.callers import SYSTEM
 from graphs.definition import edits, errors
 from graphs.draft_models import DraftChange
 from graphs.models import Graph
+from graphs.services import drafts, undo
+from graphs.services import publish as publish_module
 from tests.api.test_manager import Api
 from tests.conftest import definition
 from tests.races.test_races import at_once
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 def change(graph, revision, edit, choose="", seen=None):
     """At a revision of version 1."""
-    return drafting.apply(graph, drafting.Base(1, revision), edit, SYSTEM, choose, seen).draft
+    return drafts.apply(graph, drafts.Base(1, revision), edit, SYSTEM, choose, seen).draft
 
 
 def label(name, text):
@@ -24,7 +25,7 @@ def label(name, text):
 
 
 def labels(graph):
-    return {node["id"]: node.get("label") for node in drafting.draft_of(graph).definition["nodes"]}
+    return {node["id"]: node.get("label") for node in drafts.draft_of(graph).definition["nodes"]}
 
 
 def test_two_people_who_change_different_things_lose_nothing(publish):
@@ -38,14 +39,14 @@ def test_two_people_who_change_different_things_lose_nothing(publish):
 def test_two_people_who_change_the_same_are_asked(publish):
     graph = publish("a>b")
     change(graph, 0, label("a", "Ann's"))
-    with pytest.raises(drafting.Conflicting, match="a › label") as raised:
+    with pytest.raises(drafts.Conflicting, match="a › label") as raised:
         change(graph, 0, label("a", "Ben's"))
     assert [(each.base, each.mine, each.theirs) for each in raised.value.conflicts] == [(None, "Ben's", "Ann's")]
     assert labels(graph)["a"] == "Ann's", "nothing was saved"
     change(graph, 0, label("a", "Ben's"), "theirs", 1)
     assert labels(graph)["a"] == "Ann's"
     change(graph, 1, label("a", "Ann's, again"))
-    with pytest.raises(drafting.Conflicting, match="a › label"):
+    with pytest.raises(drafts.Conflicting, match="a › label"):
         change(graph, 0, label("a", "Ben's"), "mine", 1)
     change(graph, 0, label("a", "Ben's"), "mine", 2)
     assert labels(graph)["a"] == "Ben's", "of what was seen"
@@ -67,7 +68,7 @@ def renamed(name, new):
 def test_what_one_deletes_and_the_other_changes_is_asked_about(publish, theirs, mine):
     graph = publish("a>b")
     change(graph, 0, theirs)
-    with pytest.raises(drafting.Conflicting):
+    with pytest.raises(drafts.Conflicting):
         change(graph, 0, mine)
 
 
@@ -80,7 +81,7 @@ def test_two_names_of_a_node_never_make_two_nodes(publish, theirs, mine, choose,
     graph = publish("a>b>c")
     change(graph, 0, theirs)
     change(graph, 0, mine, choose, 1)
-    found, wanted = drafting.draft_of(graph).definition, definition(left)
+    found, wanted = drafts.draft_of(graph).definition, definition(left)
     assert {node["id"] for node in found["nodes"]} == {node["id"] for node in wanted["nodes"]}
     assert {(edge["from"], edge["to"]) for edge in found["edges"]} == {(edge["from"], edge["to"]) for edge in wanted["edges"]}
 
@@ -89,14 +90,14 @@ def test_what_is_done_to_a_node_goes_with_its_new_name(publish):
     graph = publish("a>b>c", inputs={"c": {"value": "${{ b.outputs.value }}"}})
     change(graph, 0, renamed("b", "x"))
     change(graph, 1, renamed("x", "z"))
-    done = drafting.apply(graph, drafting.Base(1, 0), message("b", "said"), SYSTEM)
+    done = drafts.apply(graph, drafts.Base(1, 0), message("b", "said"), SYSTEM)
     assert (done.edit.node, done.alone) == ("z", False)
     nodes = {node["id"]: node for node in done.draft.definition["nodes"]}
     assert set(nodes) == {"a", "z", "c"}
     assert nodes["z"]["data"]["inputs"] == {"message": "said"}
     assert nodes["c"]["data"]["inputs"] == {"value": "${{ z.outputs.value }}"}
-    undoing.step(graph, SYSTEM)
-    undoing.step(graph, SYSTEM)
+    undo.step(graph, SYSTEM)
+    undo.step(graph, SYSTEM)
     change(graph, 3, label("z", "late"))
     assert labels(graph)["x"] == "late", "a rename that was undone is followed back"
 
@@ -106,10 +107,10 @@ def test_a_rename_takes_along_what_others_did(publish):
     change(graph, 0, message("b", "x"))
     change(graph, 1, lambda was: edits.move(was, "b", {"x": 1, "y": 2}))
     change(graph, 0, renamed("b", "c"))
-    nodes = {node["id"]: node for node in drafting.draft_of(graph).definition["nodes"]}
+    nodes = {node["id"]: node for node in drafts.draft_of(graph).definition["nodes"]}
     assert set(nodes) == {"a", "c"}
     assert (nodes["c"]["data"]["inputs"], nodes["c"]["position"]) == ({"message": "x"}, {"x": 1, "y": 2})
-    assert [(edge["from"], edge["to"]) for edge in drafting.draft_of(graph).definition["edges"]] == [("a", "c")]
+    assert [(edge["from"], edge["to"]) for edge in drafts.draft_of(graph).definition["edges"]] == [("a", "c")]
 
 
 def test_two_people_who_add_the_same_kind_add_two_nodes(publish):
@@ -125,22 +126,22 @@ def test_true_is_not_one(publish):
     graph = publish("a")
     change(graph, 0, message("a", 1))
     change(graph, 1, message("a", True))
-    assert drafting.draft_of(graph).definition["nodes"][0]["data"]["inputs"]["message"] is True
+    assert drafts.draft_of(graph).definition["nodes"][0]["data"]["inputs"]["message"] is True
 
 
 def test_versions_that_are_published_by_another_way(publish, namespace):
     graph = publish("a>b")
-    published = publishing.publish(namespace, graph.name, {**definition("a>b"), "metadata": {"by": "the API"}})
+    published = publish_module.publish(namespace, graph.name, {**definition("a>b"), "metadata": {"by": "the API"}})
     change(published, 0, label("a", "mine"))
-    assert drafting.draft_of(published).definition["metadata"] == {"by": "the API"}, "what a page of version 1 changes is put together with version 2"
-    published = drafting.publish(published, drafting.Base(2, 1), SYSTEM)
-    assert drafting.draft_of(published).definition["nodes"][0]["label"] == "mine"
-    published = publishing.publish(namespace, graph.name, definition("a>b>c"))
-    draft = drafting.draft_of(published)
+    assert drafts.draft_of(published).definition["metadata"] == {"by": "the API"}, "what a page of version 1 changes is put together with version 2"
+    published = drafts.publish(published, drafts.Base(2, 1), SYSTEM)
+    assert drafts.draft_of(published).definition["nodes"][0]["label"] == "mine"
+    published = publish_module.publish(namespace, graph.name, definition("a>b>c"))
+    draft = drafts.draft_of(published)
     assert [node["id"] for node in draft.definition["nodes"]] == ["a", "b", "c"], "a draft that was published follows what is published later"
-    assert not drafting.differs(published, draft)
+    assert not drafts.differs(published, draft)
     with pytest.raises(errors.Conflict):
-        drafting.publish(published, drafting.Base(3, 1), SYSTEM)
+        drafts.publish(published, drafts.Base(3, 1), SYSTEM)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -157,31 +158,31 @@ def test_undo_redo_and_what_was_published(publish):
     graph = publish("a>b")
     change(graph, 0, label("a", "one"))
     change(graph, 1, label("a", "two"))
-    undoing.step(graph, SYSTEM)
+    undo.step(graph, SYSTEM)
     assert labels(graph)["a"] == "one"
-    undoing.step(graph, SYSTEM)
+    undo.step(graph, SYSTEM)
     assert labels(graph)["a"] is None
     with pytest.raises(errors.Conflict, match="nothing to undo"):
-        undoing.step(graph, SYSTEM)
-    undoing.step(graph, SYSTEM, redo=True)
-    undoing.step(graph, SYSTEM, redo=True)
+        undo.step(graph, SYSTEM)
+    undo.step(graph, SYSTEM, redo=True)
+    undo.step(graph, SYSTEM, redo=True)
     assert labels(graph)["a"] == "two"
-    assert drafting.differs(graph, drafting.draft_of(graph))
-    graph = drafting.publish(graph, drafting.Base(1, 6), SYSTEM, "labelled")
+    assert drafts.differs(graph, drafts.draft_of(graph))
+    graph = drafts.publish(graph, drafts.Base(1, 6), SYSTEM, "labelled")
     assert (graph.current.number, graph.current.note) == (2, "labelled")
-    assert not drafting.differs(graph, drafting.draft_of(graph))
+    assert not drafts.differs(graph, drafts.draft_of(graph))
 
 
 def test_undo_and_redo_lead_past_a_version_that_came_another_way(publish):
     graph = publish("a")
     change(graph, 0, label("a", "first"))
-    drafting.publish(graph, drafting.Base(1, 1), SYSTEM)
-    graph = publishing.publish(graph.namespace, graph.name, definition("a>b"))
-    assert undoing.steps_of(graph).undo == (1, "Version 3 was published")
+    drafts.publish(graph, drafts.Base(1, 1), SYSTEM)
+    graph = publish_module.publish(graph.namespace, graph.name, definition("a>b"))
+    assert undo.steps_of(graph).undo == (1, "Version 3 was published")
     for back, found in ((False, {"a": "first"}), (False, {"a": None}), (True, {"a": "first"}), (True, {"a": None, "b": None})):
-        undoing.step(graph, SYSTEM, redo=back)
+        undo.step(graph, SYSTEM, redo=back)
         assert labels(graph) == found
-    assert drafting.apply(graph, drafting.draft_of(graph).base, label("b", "last"), SYSTEM).alone
+    assert drafts.apply(graph, drafts.draft_of(graph).base, label("b", "last"), SYSTEM).alone
     assert labels(graph) == {"a": None, "b": "last"}
 
 
@@ -189,30 +190,30 @@ def test_only_what_was_looked_at_is_published(publish):
     graph = publish("a>b")
     change(graph, 0, label("a", "one"))
     with pytest.raises(errors.Conflict, match="changed the draft meanwhile"):
-        drafting.publish(graph, drafting.Base(1, 0), SYSTEM)
+        drafts.publish(graph, drafts.Base(1, 0), SYSTEM)
     broken = change(graph, 1, lambda was: edits.add(was, "no.such"))
     with pytest.raises(errors.InvalidGraph, match=r"no\.such"):
-        drafting.publish(graph, broken.base, SYSTEM)
+        drafts.publish(graph, broken.base, SYSTEM)
     assert Graph.objects.get(pk=graph.pk).current_id == graph.current_id
 
 
 def test_the_last_hundred_changes_are_kept(publish):
     graph = publish("a>b")
-    for at in range(drafting.KEPT + 5):
+    for at in range(drafts.KEPT + 5):
         change(graph, at, label("a", str(at)))
-    assert graph.draft_changes.count() == drafting.KEPT
+    assert graph.draft_changes.count() == drafts.KEPT
     with pytest.raises(errors.Conflict, match="very often"):
         change(graph, 2, label("b", "old page"))
     before, count = labels(graph)["a"], 0
-    while undoing.steps_of(graph).undo:
-        undoing.step(graph, SYSTEM)
+    while undo.steps_of(graph).undo:
+        undo.step(graph, SYSTEM)
         count += 1
-    assert count >= drafting.KEPT // 2 - 1
+    assert count >= drafts.KEPT // 2 - 1
     assert labels(graph)["a"] == str(int(before) - count), "each undo takes back one change"
     for _ in range(count):
-        undoing.step(graph, SYSTEM, redo=True)
+        undo.step(graph, SYSTEM, redo=True)
     assert labels(graph)["a"] == before
-    assert graph.draft_changes.count() == drafting.KEPT
+    assert graph.draft_changes.count() == drafts.KEPT
 
 
 def test_a_draft_can_be_drawn_or_is_refused(publish):
@@ -285,7 +286,7 @@ def test_pictures_text_and_warnings_over_the_api(admin, publish):
 def test_others_drafts_are_not_found(make_key, publish, namespace):
     from graphs.models import Namespace
 
-    other = publishing.publish(Namespace.objects.create(name="beta"), "theirs", definition("a"))
+    other = publish_module.publish(Namespace.objects.create(name="beta"), "theirs", definition("a"))
     reader = Api(make_key("run"))
     for path in ("draft", "graph.mmd", "graph.svg"):
         assert reader("GET", f"/graphs/{other.pk}/{path}")[0] == 404

@@ -13,9 +13,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from graphs import drafting, graph_template, publishing
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
+from graphs.services import drafts, exosphere_template
+from graphs.services import publish as publish_module
 from runs import answering, connecting, gallery, templating
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
@@ -53,12 +54,12 @@ class Flow:
 
     @property
     def revision(self):
-        return drafting.draft_of(Graph.objects.with_version().get(pk=self.graph.pk)).base
+        return drafts.draft_of(Graph.objects.with_version().get(pk=self.graph.pk)).base
 
     @property
     def nodes(self):
         graph = Graph.objects.with_version().get(pk=self.graph.pk)
-        return {node["id"]: node for node in drafting.draft_of(graph).definition["nodes"]}
+        return {node["id"]: node for node in drafts.draft_of(graph).definition["nodes"]}
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_adding_changing_and_deleting_by_forms(flow):
     assert set(flow.nodes) == {"a", "b", "say_2"}
     flow.post(op="undo")
     assert set(flow.nodes) == {"a", "b", "say", "say_2"}
-    edges = drafting.draft_of(flow.graph).definition["edges"]
+    edges = drafts.draft_of(flow.graph).definition["edges"]
     assert {"from": "b", "to": "say", "data": {"when": "outputs.value == 1"}} in edges
 
 
@@ -135,7 +136,7 @@ def settings(*names, **more):
 
 
 def inputs(flow):
-    return drafting.draft_of(Graph.objects.with_version().get(pk=flow.graph.pk)).definition.get("inputs", {}).get("properties", {})
+    return drafts.draft_of(Graph.objects.with_version().get(pk=flow.graph.pk)).definition.get("inputs", {}).get("properties", {})
 
 
 def test_a_second_input_of_one_name_is_refused_beside_it(flow):
@@ -198,7 +199,7 @@ def test_two_people_who_change_the_same_choose(flow):
     copied = flow.client.post(f"{flow.path}copy", {**form, "label": "Ben's", "revision": "1-0"}, follow=True)
     assert f"This is {flow.graph.name}-copy" in copied.content.decode()
     copy = Graph.objects.exclude(pk=flow.graph.pk).get()
-    assert drafting.draft_of(copy).definition["nodes"][0]["label"] == "Ben's"
+    assert drafts.draft_of(copy).definition["nodes"][0]["label"] == "Ben's"
     assert flow.nodes["a"]["label"] == "Ann's"
     flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": "1-0", "choose": "mine", "seen": 1})
     assert flow.nodes["a"]["label"] == "Ben's"
@@ -247,7 +248,7 @@ def test_choosing_a_node_brings_the_picture_when_the_draft_is_another(flow):
 
 @pytest.mark.parametrize("options", [SCRIPT, {}], ids=["script", "plain"])
 def test_a_page_that_is_too_old_gives_back_what_was_written(flow, options, monkeypatch):
-    monkeypatch.setattr(drafting, "KEPT", 3)
+    monkeypatch.setattr(drafts, "KEPT", 3)
     old = {"op": "change", "node": "a", "id": "a", "label": "written long ago", "view": "list", "revision": "1-1"}
     for at in range(6):
         flow.post(op="move", node="b", x=str(at), y="0")
@@ -325,7 +326,7 @@ def test_templates_of_exosphere_are_taken(staff, namespace):
     assert "none: it can run" in answer.content.decode()
     file = SimpleUploadedFile("g.json", json.dumps({"graph_template": template}).encode())
     staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk, "file": file})
-    assert drafting.draft_of(Graph.objects.get(name="again")).definition["edges"] == [{"from": "one", "to": "two"}]
+    assert drafts.draft_of(Graph.objects.get(name="again")).definition["edges"] == [{"from": "one", "to": "two"}]
     taken = staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk})
     assert taken.status_code == 422
     assert "already" in taken.content.decode()
@@ -372,7 +373,7 @@ def test_a_note_is_kept_when_the_draft_was_changed_meanwhile(flow):
     assert "ann changed the draft meanwhile" in page
     assert "mine</textarea>" in page
     assert f'name="revision" value="{flow.revision}"' in page, "the next click publishes what is shown now"
-    publishing.publish(flow.graph.namespace, flow.graph.name, drafting.draft_of(flow.graph).definition)
+    publish_module.publish(flow.graph.namespace, flow.graph.name, drafts.draft_of(flow.graph).definition)
     assert "Your note was: mine" in flow.client.post(f"{flow.path}publish/", {"revision": seen, "note": "mine"}).content.decode()
     assert flow.client.post(f"{flow.path}publish/", {"note": "mine"}).status_code == 422, "a form that says nothing of what it is of"
 
@@ -416,8 +417,8 @@ def test_what_a_template_has_no_words_for():
         "max_steps": None,
     }
     paths = ["/edges/0/data/when", "/nodes/0/data/retry", "/nodes/1/data/timeout", "/nodes/1/data/side_effects", "/inputs"]
-    assert [each.path for each in graph_template.unsaid(drawn)] == [*paths, "/settings/failure_policy", "/settings/max_failures"]
-    assert not list(graph_template.unsaid(definition("a>b") | {"settings": {"failure_policy": "continue"}}))
+    assert [each.path for each in exosphere_template.unsaid(drawn)] == [*paths, "/settings/failure_policy", "/settings/max_failures"]
+    assert not list(exosphere_template.unsaid(definition("a>b") | {"settings": {"failure_policy": "continue"}}))
 
 
 def test_a_double_click_makes_one_run_with_what_the_form_says(flow, namespace, drain):
@@ -524,7 +525,7 @@ def test_what_a_run_is_asked_for_is_what_its_definition_declares(flow, namespace
 
 def test_the_form_is_filled_with_what_the_users_last_run_was_given(flow, namespace):
     declared = {"type": "object", "properties": {"day": {"type": "string", "default": "Monday", "maxLength": 9}, "api_token": {"type": "string"}}}
-    publishing.publish(namespace, flow.graph.name, definition("a", inputs={"a": {"value": "${{ run.inputs.day }}"}}) | {"inputs": declared})
+    publish_module.publish(namespace, flow.graph.name, definition("a", inputs={"a": {"value": "${{ run.inputs.day }}"}}) | {"inputs": declared})
     assert 'value="Monday"' in flow.get("run/").content.decode()
     ann, ben = User.objects.get(), User.objects.create_user("ben", is_staff=True)
     own = start_run(flow.graph, RunOptions(inputs={"day": "Friday", "api_token": "s3cret", "more": 1}), caller=caller_of_user(ann, "page"))
@@ -612,7 +613,7 @@ def test_the_dataset_that_has_the_tables_is_chosen(flow, namespace):
 
 def test_rights(publish, namespace):
     graph = publish("a>b")
-    theirs = publishing.publish(Namespace.objects.create(name="beta"), "theirs", definition("a"))
+    theirs = publish_module.publish(Namespace.objects.create(name="beta"), "theirs", definition("a"))
     user = User.objects.create_user("viewer", is_staff=True)
     member = NamespaceMembership.objects.create(namespace=namespace, user=user, role="reader")
     client = Client()
@@ -636,7 +637,7 @@ def test_rights(publish, namespace):
     assert hidden.get().status_code == 200, "who may view runs everywhere sees graphs everywhere"
     assert hidden.get("run/").status_code == hidden.get("publish/").status_code == 403
     hidden.post(op="duplicate", node="a")
-    assert drafting.draft_of(theirs).revision == 0
+    assert drafts.draft_of(theirs).revision == 0
     assert client.post(f"{HOME}new/", {"name": "x", "namespace": theirs.namespace_id}).status_code == 422
     assert Client().get(flow.path).status_code == 302
 
@@ -809,7 +810,7 @@ def test_datasets_are_uploaded_looked_into_and_deleted(staff, namespace):
 
 
 def test_datasets_and_files_are_for_their_namespace_only(staff, publish, namespace, drain):
-    from graphs import datasets
+    from graphs.services import datasets
 
     dataset = datasets.load(namespace, "d", [datasets.Source("t.csv", io.BytesIO(b"a\n1\n"))])
     run = start_run(publish("read>out", kinds={"read": "dataset.read", "out": "table.export"}, inputs={
@@ -837,7 +838,7 @@ def test_datasets_and_files_are_for_their_namespace_only(staff, publish, namespa
 
 
 def test_files_of_runs_are_looked_into(staff, publish, namespace, drain):
-    from graphs import datasets
+    from graphs.services import datasets
 
     dataset = datasets.load(namespace, "d", [datasets.Source("t.csv", io.BytesIO(b"a,b\n1,x\n2,\n"))])
     graph = publish(

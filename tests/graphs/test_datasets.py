@@ -7,10 +7,10 @@ import pytest
 from django.core.files.storage import default_storage
 from django.test import Client
 
-from graphs import datasets
-from graphs.datasets import Source
 from graphs.definition import errors
 from graphs.models import Dataset
+from graphs.services import datasets
+from graphs.services.datasets import Source
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

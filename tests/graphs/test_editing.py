@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from graphs.definition import edits, errors, input_suggestions, lint, merge, validation
 from graphs.definition.validation import Kind
 from graphs.rendering import layout, mermaid, svg
-from graphs.undoing import steps
+from graphs.services.undo import steps
 
 IDS = ["a", "b", "c", "d"]
 TABLE = {"$defs": {"Table": {"type": "object", "title": "Table", "properties": {"file": {"type": "string"}, "rows": {"type": "integer"}}}}}

@@ -11,10 +11,10 @@ import pytest
 from django.core import mail
 from django.core.files.storage import default_storage
 
-from graphs import datasets
 from graphs.definition import errors
 from graphs.nodes.base import NodeFailed, registry
 from graphs.nodes.network import public_address
+from graphs.services import datasets
 from runs.models import ToolResult
 from runs.starting import start_run
 

@@ -6,10 +6,10 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 
-from graphs import secrets
 from graphs.definition import errors
 from graphs.models import Secret
 from graphs.nodes.base import node, registry
+from graphs.services import secrets
 from runs.models import LogLine
 from runs.starting import start_run
 from tests.conftest import by_node

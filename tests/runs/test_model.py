@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from graphs import publishing
 from graphs.auth.callers import SYSTEM
 from graphs.definition import payloads
 from graphs.models import Namespace
 from graphs.nodes.base import registry
+from graphs.services import publish
 from runs import claiming, finishing, stopping
 from runs.ledger import Ledger
 from runs.models import Run
@@ -46,7 +46,7 @@ def graphs(draw: Any) -> dict[str, Any]:
 
 def loosened(definition: dict[str, Any]) -> dict[str, Any]:
     """Without the `unites` that validation refuses (a node that not every path passes)."""
-    while refused := {problem.nodeId for problem in publishing.check("model", definition)}:
+    while refused := {problem.nodeId for problem in publish.check("model", definition)}:
         for node in definition["nodes"]:
             if node["id"] in refused:
                 node["data"].pop("unites", None)
@@ -56,7 +56,7 @@ def loosened(definition: dict[str, Any]) -> dict[str, Any]:
 class EngineAgainstModel(RuleBasedStateMachine):
     @initialize(definition=graphs())
     def begin(self, definition: dict[str, Any]) -> None:
-        graph = publishing.publish(Namespace.objects.get_or_create(name="model")[0], "model", loosened(definition))
+        graph = publish.publish(Namespace.objects.get_or_create(name="model")[0], "model", loosened(definition))
         conditional = {(edge["from"], edge["to"]) for edge in definition["edges"] if edge.get("data")}
         self.run = start_run(graph)
         self.model = Model(self.run.version.plan, lambda start, end, value: (start, end) not in conditional or value > 1)

@@ -10,9 +10,9 @@ from django.db import connection, connections
 from django.utils import timezone
 
 import graphs.models
-from graphs import secrets
 from graphs.auth import api_keys
 from graphs.models import CronTrigger, Graph, Namespace
+from graphs.services import secrets
 from runs import claiming, deleting, finishing, importing, scheduling, storing
 from runs.models import LogLine, Run, State
 from tests.conftest import by_node

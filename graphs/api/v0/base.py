@@ -7,7 +7,6 @@ from django.db.models import QuerySet
 from pydantic import BaseModel, ValidationError
 from rest_framework.request import Request
 
-from graphs import secrets
 from graphs.api.authentication import ApiKeyAuthentication
 from graphs.api.base import View
 from graphs.api.finding import number
@@ -15,6 +14,7 @@ from graphs.api.parsers import AnyTypeJSONParser
 from graphs.api.v0.shapes import Refusal
 from graphs.definition import errors, names
 from graphs.models import Graph, Namespace, known_namespace
+from graphs.services import secrets
 
 Body = TypeVar("Body", bound=BaseModel)
 REFUSALS: dict[Any, Any] = dict.fromkeys((400, 401, 403, 404, 405, 409, 410, 411, 413, 422, 429, 503), Refusal)

@@ -11,12 +11,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from graphs import publishing, registering
 from graphs.api.v0 import shapes
 from graphs.api.v0.base import REFUSALS, V0View, whole
 from graphs.definition import errors
-from graphs.graph_template import EMPTY, template_of
 from graphs.models import CronTrigger, Graph, GraphVersion, Namespace, RegisteredNode, Secret
+from graphs.services import publish, worker_registration
+from graphs.services.exosphere_template import EMPTY, template_of
 
 LIMIT = OpenApiParameter("limit", int, description="how many at most; 1 to 1000")
 AFTER = OpenApiParameter("after", str, description="the `next` of the page before")
@@ -57,7 +57,7 @@ class NodesView(V0View):
         """Register the nodes of a runtime, or change them; all or none."""
         body = self.body(shapes.RegisterBody)
         nodes = [node.model_dump() for node in body.nodes]
-        registering.register(self.own_namespace, body.runtime_name, nodes)
+        worker_registration.register(self.own_namespace, body.runtime_name, nodes)
         return Response({"runtime_name": body.runtime_name, "registered_nodes": nodes})
 
     @extend_schema(operation_id="v0_nodes_list", parameters=[LIMIT, AFTER], responses={200: shapes.NodesAnswer, **REFUSALS})
@@ -93,7 +93,7 @@ class GraphView(V0View):
         }
         triggers = [(trigger.value.expression, trigger.value.timezone) for trigger in body.triggers or ()]
         with transaction.atomic():  # a graph that is refused makes no namespace
-            stored = registering.put_graph(self.own_namespace, graph, template, body.secrets, triggers, self.caller)
+            stored = worker_registration.put_graph(self.own_namespace, graph, template, body.secrets, triggers, self.caller)
         return Response(graph_answer(_for_answer().get(pk=stored.pk)), 201)
 
 
@@ -144,7 +144,7 @@ class RollbackView(V0View):
     @extend_schema(operation_id="v0_graph_rollback", request=shapes.RollbackBody, responses={200: shapes.GraphAnswer, **REFUSALS})
     def post(self, request: Request, ns: str, graph: str) -> Response:
         """Make a former version the current one; runs that are under way keep theirs."""
-        stored = publishing.roll_back(self.graph(graph), self.body(shapes.RollbackBody).version, self.caller)
+        stored = publish.roll_back(self.graph(graph), self.body(shapes.RollbackBody).version, self.caller)
         return Response(graph_answer(_for_answer().get(pk=stored.pk)))
 
 
@@ -154,12 +154,12 @@ class SecretView(V0View):
     @extend_schema(operation_id="v0_secret_put", request=shapes.SecretBody, responses={200: shapes.SecretNamesAnswer, **REFUSALS})
     def put(self, request: Request, ns: str, graph: str, secret: str) -> Response:
         """Set one secret of a graph. The answer names the graph's secrets; no answer shows their values."""
-        return self._named(registering.set_secret(self.graph(graph), secret, self.body(shapes.SecretBody).value))
+        return self._named(worker_registration.set_secret(self.graph(graph), secret, self.body(shapes.SecretBody).value))
 
     @extend_schema(operation_id="v0_secret_delete", responses={200: shapes.SecretNamesAnswer, **REFUSALS})
     def delete(self, request: Request, ns: str, graph: str, secret: str) -> Response:
         """Take one secret away."""
-        return self._named(registering.set_secret(self.graph(graph), secret, None))
+        return self._named(worker_registration.set_secret(self.graph(graph), secret, None))
 
     @staticmethod
     def _named(graph: Graph) -> Response:

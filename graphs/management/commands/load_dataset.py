@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs import datasets
 from graphs.definition import errors, names
 from graphs.models import Namespace
+from graphs.services import datasets
 
 
 class Command(BaseCommand):

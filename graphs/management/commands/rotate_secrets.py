@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from graphs import secrets
 from graphs.definition import errors
+from graphs.services import secrets
 
 
 class Command(BaseCommand):

@@ -8,8 +8,8 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.core.management.base import BaseCommand, CommandParser
 
-from graphs import examples, publishing
 from graphs.auth.callers import caller_of_command
+from graphs.services import examples, publish
 from runs.management.watching import watch
 from runs.models import Run
 from runs.starting import RunOptions, start_run
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         self.stdout.write("Preparing the database …")
         call_command("migrate", verbosity=0)
         dataset = examples.load_dataset()
-        graph = publishing.publish(dataset.namespace, "flight-delays", examples.definition("flight-delays"))
+        graph = publish.publish(dataset.namespace, "flight-delays", examples.definition("flight-delays"))
         rows = sum(table.rows for table in dataset.tables.all())
         self.stdout.write(f"Loaded {rows:,} rows in {dataset.tables.count()} tables: flights that left New York in January 2013.")
         run = self._run(graph, dataset)

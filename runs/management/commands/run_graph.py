@@ -6,10 +6,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from graphs import datasets
 from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
 from graphs.models import Dataset, Graph
+from graphs.services import datasets
 from runs import answering, statuses
 from runs.executing import Executor
 from runs.management.watching import watch

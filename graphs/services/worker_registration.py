@@ -7,11 +7,11 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from graphs import graph_template, publishing, secrets
 from graphs.auth.callers import Caller
 from graphs.definition import cron, errors, names
 from graphs.definition.plan import BUILTIN
 from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode
+from graphs.services import exosphere_template, publish, secrets
 
 Json = Mapping[str, Any]
 _CHANGES = ("executor", "inputs_schema", "outputs_schema", "secrets", "runtime_name", "updated_at")
@@ -29,8 +29,8 @@ def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Json]) -> 
     ]
     with transaction.atomic():
         RegisteredNode.objects.bulk_create(rows, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=_CHANGES)
-        publishing.reconsider(namespace, values)
-        transaction.on_commit(lambda: publishing.reconsider(namespace, values))  # for graphs that were put while this wasn't to be seen
+        publish.reconsider(namespace, values)
+        transaction.on_commit(lambda: publish.reconsider(namespace, values))  # for graphs that were put while this wasn't to be seen
 
 
 @transaction.atomic
@@ -42,30 +42,30 @@ def put_graph(namespace: Namespace, name: str, template: Json, values: Mapping[s
     """
     name = names.checked("graph", name)
     former = Graph.objects.with_version().filter(namespace=namespace, name=name).first()
-    was = former.current.definition if former and former.current else graph_template.EMPTY
-    definition = graph_template.definition_of(template, was)
-    kinds = publishing.Kinds(namespace.name, definition, caller, every_input=True)
+    was = former.current.definition if former and former.current else exosphere_template.EMPTY
+    definition = exosphere_template.definition_of(template, was)
+    kinds = publish.Kinds(namespace.name, definition, caller, every_input=True)
     others = former.secrets.filter(by_template=False).values_list("name", flat=True) if former else ()
-    found = publishing.judged(definition, kinds, {*values, *others})
-    if wrong := [*(each for each in found if not each.registry), *graph_template.problems(template["nodes"]), *kinds.foreign(definition)]:
-        raise errors.InvalidGraph(publishing.summary(wrong), errors=[problem.as_json() for problem in wrong])
-    graph = publishing.store(namespace, name, kinds.resolved(definition), found, caller, by_template=True)
+    found = publish.judged(definition, kinds, {*values, *others})
+    if wrong := [*(each for each in found if not each.registry), *exosphere_template.problems(template["nodes"]), *kinds.foreign(definition)]:
+        raise errors.InvalidGraph(publish.summary(wrong), errors=[problem.as_json() for problem in wrong])
+    graph = publish.store(namespace, name, kinds.resolved(definition), found, caller, by_template=True)
     secrets.replace(graph, values)
     set_triggers(graph, triggers, timezone.now())
     if found:
-        transaction.on_commit(lambda: publishing.rejudge(graph))  # its nodes may have been registered at this moment
+        transaction.on_commit(lambda: publish.rejudge(graph))  # its nodes may have been registered at this moment
     return graph
 
 
 @transaction.atomic
 def set_secret(graph: Graph, name: str, value: str | None) -> Graph:
     """Set one secret beside the template's, or take it away (None); the graph is judged again. Raises NotFound and Malformed."""
-    graph = publishing.locked(graph)
+    graph = publish.locked(graph)
     if value is None:
         graph.secrets.filter(name=name.replace("\x00", "")).delete()
     else:
         secrets.put(graph, name, value)
-    publishing.rejudge(graph)
+    publish.rejudge(graph)
     return graph
 
 

@@ -1,4 +1,4 @@
-"""The draft of a graph: read, changed, published. One writer at a time; who comes second is merged, or told. `graphs.undoing` goes back."""
+"""The draft of a graph: read, changed, published. One writer at a time; who comes second is merged, or told. `graphs.services.undo` goes back."""
 
 import re
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Any
 
 from django.db import transaction
 
-from graphs import publishing
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, merge, names, validation
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
+from graphs.services import publish as publish_module
 
 KEPT = 100  # changes of a draft that can be undone, merged with and looked up
 _TOKEN = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
@@ -114,7 +114,7 @@ def apply(graph: Graph, base: Base, edit: Change, caller: Caller, choose: str = 
     Raises Conflicting where that can't be, unless `choose` says whose change counts, mine or theirs, of the revision that was `seen`.
     """
     caller.require("start", graph.namespace_id)
-    graph = publishing.locked(graph)
+    graph = publish_module.locked(graph)
     now = draft_of(graph)
     alone = base == now.base
     was = now.definition if alone else at(graph, base)
@@ -155,10 +155,10 @@ def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
 
 def checked(definition: Any) -> dict[str, Any]:
     """The definition, if it can be drawn. Raises Malformed listing why not."""
-    publishing.storable(definition)
+    publish_module.storable(definition)
     found = validation.shape_problems(definition)
     if found:
-        said = publishing.summary(found[:5])
+        said = publish_module.summary(found[:5])
         raise errors.Malformed(f"This is no graph: {said}", errors=[problem.as_json() for problem in found])
     return dict(definition)
 
@@ -167,7 +167,7 @@ def checked(definition: Any) -> dict[str, Any]:
 def replace(graph: Graph, base: Base, edit: edits.Edit, caller: Caller) -> Draft:
     """Put another definition in place of the draft at `base`. Raises PreconditionFailed when somebody was faster."""
     caller.require("start", graph.namespace_id)
-    graph = publishing.locked(graph)
+    graph = publish_module.locked(graph)
     now = draft_of(graph)
     if now.base != base:
         raise errors.PreconditionFailed(f"The draft is at {now.base} now; {base} was looked at.")
@@ -216,8 +216,8 @@ def _author(graph: Graph) -> str:
 
 def differs(graph: Graph, draft: Draft) -> bool:
     """Whether publishing the draft would make a new version."""
-    kinds = publishing.Kinds(graph.namespace.name, draft.definition)
-    return graph.current is None or publishing.checksum_of(kinds.resolved(draft.definition)) != graph.current.checksum
+    kinds = publish_module.Kinds(graph.namespace.name, draft.definition)
+    return graph.current is None or publish_module.checksum_of(kinds.resolved(draft.definition)) != graph.current.checksum
 
 
 @transaction.atomic
@@ -235,12 +235,12 @@ def begin(namespace: Namespace, name: str, caller: Caller, definition: dict[str,
 @transaction.atomic
 def publish(graph: Graph, base: Base, caller: Caller, note: str = "") -> Graph:
     """Make the draft, as it was looked at, a version. Raises Conflict when it was changed since, InvalidGraph with its problems."""
-    graph = publishing.locked(graph)
+    graph = publish_module.locked(graph)
     now = draft_of(graph)
     if now.base != base:
         who = now.change.made_by if now.change and now.revision != base.revision else "Somebody"
         raise errors.Conflict(f"{who} changed the draft meanwhile, or published a version. Look at it again, then publish.")
-    published = publishing.publish(graph.namespace, graph.name, now.definition, caller, note)
+    published = publish_module.publish(graph.namespace, graph.name, now.definition, caller, note)
     assert published.current is not None
     DraftChange.objects.filter(graph=graph, revision=now.revision).update(published=published.current.number)
     return published

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from graphs import datasets
 from graphs.models import Dataset, Namespace
+from graphs.services import datasets
 
 BUNDLED = Path(__file__).parent / "bundled"
 NAMESPACE = "demo"

@@ -18,9 +18,9 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils.text import get_valid_filename
 
-from graphs import tables
 from graphs.definition import errors, names
 from graphs.models import Dataset, DatasetTable, Namespace
+from graphs.services import tabular
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 MAX_ENTRIES = 1000
@@ -101,15 +101,15 @@ def _read(source: Source, encoding: str, stack: ExitStack, problems: list[str]) 
     try:
         size, checksum = _copy(source, encoding, copy)
         copy.seek(0)
-        seen = tables.TypesSeen()
+        seen = tabular.TypesSeen()
         with open(copy.fileno(), "rb", closefd=False) as again:
             if source.format == "csv":
-                rows: Iterable[Any] = seen.watch_csv(tables.read_csv(again, source.name))
+                rows: Iterable[Any] = seen.watch_csv(tabular.read_csv(again, source.name))
             else:
-                rows = seen.watch_json(tables.read_jsonl(again, source.name))
+                rows = seen.watch_json(tabular.read_jsonl(again, source.name))
             for _ in rows:
                 pass
-    except (tables.BrokenTable, zipfile.BadZipFile, LookupError, EOFError) as error:
+    except (tabular.BrokenTable, zipfile.BadZipFile, LookupError, EOFError) as error:
         problems.append(str(error))
         return None
     except UnicodeError as error:

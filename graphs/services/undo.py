@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from graphs import drafting, publishing
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors
 from graphs.draft_models import DraftChange
-from graphs.drafting import Draft
 from graphs.models import Graph
+from graphs.services import drafts, publish
+from graphs.services.drafts import Draft
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ def steps(changes: Iterable[tuple[int, str, int | None, bool]]) -> Steps:
 
 
 def steps_of(graph: Graph) -> Steps:
-    now = drafting.draft_of(graph)
+    now = drafts.draft_of(graph)
     changes = list(DraftChange.objects.filter(graph=graph).order_by("revision").values_list("revision", "said", "back_to", "redo"))
-    return steps([*changes, *([(now.revision + 1, drafting.published_as(now.base.version), None, False)] if drafting.follows(now) else [])])
+    return steps([*changes, *([(now.revision + 1, drafts.published_as(now.base.version), None, False)] if drafts.follows(now) else [])])
 
 
 @transaction.atomic
 def step(graph: Graph, caller: Caller, redo: bool = False) -> Draft:
     """Undo the last change of the draft, whoever made it, or redo what was undone last. Raises Conflict when there is nothing."""
     caller.require("start", graph.namespace_id)
-    graph = publishing.locked(graph)
+    graph = publish.locked(graph)
     found = steps_of(graph)
     back = found.redo if redo else found.undo
     if back is None:
         raise errors.Conflict("There is nothing to redo." if redo else "There is nothing to undo.")
     row = DraftChange.objects.filter(graph=graph, revision=back[0]).first()
     first = DraftChange.objects.filter(graph=graph).order_by("revision").first()
-    definition = row.definition if row else drafting.version_of(graph, first.version if first else 0)
+    definition = row.definition if row else drafts.version_of(graph, first.version if first else 0)
     done = DraftChange.objects.filter(graph=graph, revision=back[0] if redo else back[0] + 1).values_list("renamed", flat=True).first()
     renamed = (done[0], done[1]) if done and redo else (done[1], done[0]) if done else None
     made = edits.Edit(dict(definition), f"{'Redo' if redo else 'Undo'}: {back[1]}", renamed=renamed)
-    return drafting.record(graph, drafting.caught_up(graph, drafting.draft_of(graph)), made, caller, back_to=back[0], redo=redo)
+    return drafts.record(graph, drafts.caught_up(graph, drafts.draft_of(graph)), made, caller, back_to=back[0], redo=redo)
