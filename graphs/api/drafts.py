@@ -13,13 +13,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.finding import graph_of
-from graphs.api.shapes import DefinitionShape, GraphShape, ProblemShape, graph_shape
+from graphs.api.lookups import graph_of
+from graphs.api.problem_details import PROBLEM
+from graphs.api.serializers import DefinitionShape, GraphShape, ProblemShape, graph_shape
 from graphs.api.views import REFUSALS
 from graphs.definition import edits, errors
 from graphs.definition.payloads import when
 from graphs.models import Graph
-from graphs.problems import PROBLEM
 from graphs.rendering import mermaid, svg
 from graphs.services import drafts
 

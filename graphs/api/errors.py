@@ -7,8 +7,8 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from graphs.api.problem_details import PROBLEM, problem
 from graphs.definition.errors import StateManagerError
-from graphs.problems import PROBLEM, problem
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:

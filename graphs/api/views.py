@@ -9,8 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.finding import dataset_of, graph_of, namespace_for, number
-from graphs.api.shapes import (
+from graphs.api.lookups import dataset_of, graph_of, namespace_for, number
+from graphs.api.problem_details import PROBLEM
+from graphs.api.serializers import (
     DatasetShape,
     DefinitionShape,
     GraphChangeShape,
@@ -24,7 +25,6 @@ from graphs.api.shapes import (
 )
 from graphs.definition import errors, lint, validation
 from graphs.models import Dataset, Graph
-from graphs.problems import PROBLEM
 from graphs.services import datasets, publish
 from graphs.services.datasets import Source
 

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.finding import number
+from graphs.api.lookups import number
 from graphs.api.permissions import AdminOnly
 from graphs.api.views import REFUSALS
 from graphs.auth.callers import Caller

@@ -6,7 +6,7 @@ from typing import Any
 from django.urls import reverse
 from rest_framework import serializers
 
-from graphs.api.shapes import AnyJson
+from graphs.api.serializers import AnyJson
 from graphs.definition.payloads import when
 from runs import statuses
 from runs.models import Artifact, LogLine, Run, State

@@ -8,8 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.finding import dataset_of, graph_of, number
-from graphs.api.shapes import AnyJson
+from graphs.api.lookups import dataset_of, graph_of, number
+from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors
 from graphs.definition.payloads import when

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graphs.api.finding import number
+from graphs.api.lookups import number
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, input_suggestions
 from graphs.definition.edits import Edit

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils.html import format_html
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs.api.finding import number
+from graphs.api.lookups import number
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.draft_models import DraftChange

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs.api.finding import number
+from graphs.api.lookups import number
 from graphs.auth.callers import SAID
 from graphs.definition import errors
 from graphs.definition.edits import Edit

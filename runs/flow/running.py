@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from graphs.api.finding import number
+from graphs.api.lookups import number
 from graphs.definition import errors
 from graphs.models import Dataset, Graph, GraphVersion
 from graphs.services import drafts

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs.api import finding
+from graphs.api import lookups
 from graphs.definition import errors, merge, plan
 from graphs.definition.edits import EMPTY, Edit
 from graphs.models import Graph, GraphVersion
@@ -99,7 +99,7 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
 
 def version_of(graph: Graph, number: str) -> GraphVersion | None:
     """The version of this number, if there is one."""
-    return graph.versions.filter(number=finding.number(number) or 0).first()
+    return graph.versions.filter(number=lookups.number(number) or 0).first()
 
 
 @require_POST

@@ -9,9 +9,9 @@ from rest_framework.request import Request
 
 from graphs.api.authentication import ApiKeyAuthentication
 from graphs.api.base import View
-from graphs.api.finding import number
+from graphs.api.lookups import number
 from graphs.api.parsers import AnyTypeJSONParser
-from graphs.api.v0.shapes import Refusal
+from graphs.api.v0.schemas import Refusal
 from graphs.definition import errors, names
 from graphs.models import Graph, Namespace, known_namespace
 from graphs.services import secrets

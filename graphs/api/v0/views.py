@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from graphs.api.v0 import shapes
+from graphs.api.v0 import schemas
 from graphs.api.v0.base import REFUSALS, V0View, whole
 from graphs.definition import errors
 from graphs.models import CronTrigger, Graph, GraphVersion, Namespace, RegisteredNode, Secret
@@ -39,7 +39,7 @@ class HealthView(APIView):
 class NamespacesView(V0View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_namespaces", parameters=[LIMIT, AFTER], responses={200: shapes.NamespacesAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_namespaces", parameters=[LIMIT, AFTER], responses={200: schemas.NamespacesAnswer, **REFUSALS})
     def get(self, request: Request) -> Response:
         """The namespaces that have registered nodes, by name, among those that the caller sees."""
         found = Namespace.objects.filter(nodes__executor=RegisteredNode.Executor.WORKER).distinct()
@@ -52,15 +52,15 @@ class NamespacesView(V0View):
 class NodesView(V0View):
     scopes = {"GET": "read", "PUT": "worker"}
 
-    @extend_schema(operation_id="v0_nodes_register", request=shapes.RegisterBody, responses={200: shapes.RegisteredAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_nodes_register", request=schemas.RegisterBody, responses={200: schemas.RegisteredAnswer, **REFUSALS})
     def put(self, request: Request, ns: str) -> Response:
         """Register the nodes of a runtime, or change them; all or none."""
-        body = self.body(shapes.RegisterBody)
+        body = self.body(schemas.RegisterBody)
         nodes = [node.model_dump() for node in body.nodes]
         worker_registration.register(self.own_namespace, body.runtime_name, nodes)
         return Response({"runtime_name": body.runtime_name, "registered_nodes": nodes})
 
-    @extend_schema(operation_id="v0_nodes_list", parameters=[LIMIT, AFTER], responses={200: shapes.NodesAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_nodes_list", parameters=[LIMIT, AFTER], responses={200: schemas.NodesAnswer, **REFUSALS})
     def get(self, request: Request, ns: str) -> Response:
         """The registered nodes of a namespace, by name."""
         columns = ("id", "name", "runtime_name", "inputs_schema", "outputs_schema", "secrets", "created_at", "updated_at")
@@ -76,19 +76,19 @@ class NodesView(V0View):
 class GraphView(V0View):
     scopes = {"GET": "read", "PUT": "run"}
 
-    @extend_schema(operation_id="v0_graph_read", responses={200: shapes.GraphAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_graph_read", responses={200: schemas.GraphAnswer, **REFUSALS})
     def get(self, request: Request, ns: str, graph: str) -> Response:
         """A graph template as it is stored, with the verdict on it. Secrets are named, never shown."""
         return Response(graph_answer(self.graph(graph, _for_answer())))
 
-    @extend_schema(operation_id="v0_graph_put", request=shapes.GraphBody, responses={201: shapes.GraphAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_graph_put", request=schemas.GraphBody, responses={201: schemas.GraphAnswer, **REFUSALS})
     def put(self, request: Request, ns: str, graph: str) -> Response:
         """Make or change a graph. It is judged at once; the same template again makes no new version."""
-        body = self.body(shapes.GraphBody)
+        body = self.body(schemas.GraphBody)
         template = {
             "nodes": [node.model_dump() for node in body.nodes],
-            "retry_policy": (body.retry_policy or shapes.RetryPolicyShape()).model_dump(),
-            "store_config": (body.store_config or shapes.StoreConfigShape()).model_dump(),
+            "retry_policy": (body.retry_policy or schemas.RetryPolicyShape()).model_dump(),
+            "store_config": (body.store_config or schemas.StoreConfigShape()).model_dump(),
             "lease": body.lease,
         }
         triggers = [(trigger.value.expression, trigger.value.timezone) for trigger in body.triggers or ()]
@@ -100,7 +100,7 @@ class GraphView(V0View):
 class GraphsView(V0View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_graphs_list", parameters=[LIMIT, AFTER], responses={200: shapes.GraphsAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_graphs_list", parameters=[LIMIT, AFTER], responses={200: schemas.GraphsAnswer, **REFUSALS})
     def get(self, request: Request, ns: str) -> Response:
         """The graph templates of a namespace, by name."""
         graphs, following = page(self, _for_answer().filter(namespace=self.namespace).order_by("name"), "name", None, 200)
@@ -111,7 +111,7 @@ class GraphsView(V0View):
 class VersionsView(V0View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_versions_list", parameters=[LIMIT, AFTER], responses={200: shapes.VersionsAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_versions_list", parameters=[LIMIT, AFTER], responses={200: schemas.VersionsAnswer, **REFUSALS})
     def get(self, request: Request, ns: str, graph: str) -> Response:
         """The versions of a graph, newest first. A run keeps the one that it started with."""
         found, limit = self.graph(graph), self.limit(200, 50)
@@ -127,7 +127,7 @@ class VersionsView(V0View):
 class VersionView(V0View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_versions_read", responses={200: shapes.VersionAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_versions_read", responses={200: schemas.VersionAnswer, **REFUSALS})
     def get(self, request: Request, ns: str, graph: str, version: str) -> Response:
         """One version with its template."""
         found = self.graph(graph)
@@ -141,22 +141,22 @@ class VersionView(V0View):
 class RollbackView(V0View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="v0_graph_rollback", request=shapes.RollbackBody, responses={200: shapes.GraphAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_graph_rollback", request=schemas.RollbackBody, responses={200: schemas.GraphAnswer, **REFUSALS})
     def post(self, request: Request, ns: str, graph: str) -> Response:
         """Make a former version the current one; runs that are under way keep theirs."""
-        stored = publish.roll_back(self.graph(graph), self.body(shapes.RollbackBody).version, self.caller)
+        stored = publish.roll_back(self.graph(graph), self.body(schemas.RollbackBody).version, self.caller)
         return Response(graph_answer(_for_answer().get(pk=stored.pk)))
 
 
 class SecretView(V0View):
     scopes = {"PUT": "run", "DELETE": "run"}
 
-    @extend_schema(operation_id="v0_secret_put", request=shapes.SecretBody, responses={200: shapes.SecretNamesAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_secret_put", request=schemas.SecretBody, responses={200: schemas.SecretNamesAnswer, **REFUSALS})
     def put(self, request: Request, ns: str, graph: str, secret: str) -> Response:
         """Set one secret of a graph. The answer names the graph's secrets; no answer shows their values."""
-        return self._named(worker_registration.set_secret(self.graph(graph), secret, self.body(shapes.SecretBody).value))
+        return self._named(worker_registration.set_secret(self.graph(graph), secret, self.body(schemas.SecretBody).value))
 
-    @extend_schema(operation_id="v0_secret_delete", responses={200: shapes.SecretNamesAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_secret_delete", responses={200: schemas.SecretNamesAnswer, **REFUSALS})
     def delete(self, request: Request, ns: str, graph: str, secret: str) -> Response:
         """Take one secret away."""
         return self._named(worker_registration.set_secret(self.graph(graph), secret, None))

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.v0.base import REFUSALS, V0View, whole
-from graphs.api.v0.shapes import DeletedAnswer
+from graphs.api.v0.schemas import DeletedAnswer
 from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
 from graphs.definition import errors
 from graphs.models import Graph

@@ -1,10 +1,10 @@
-"""The bodies of `/v0` for states and runs (contract sections A.2, A.8 and B). See `graphs.api.v0.shapes`."""
+"""The bodies of `/v0` for states and runs (contract sections A.2, A.8 and B). See `graphs.api.v0.schemas`."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from graphs.api.v0.shapes import Name, Stamp
+from graphs.api.v0.schemas import Name, Stamp
 from runs import statuses, storing
 from runs.starting import MAX_DELAY_SECONDS
 
