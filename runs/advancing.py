@@ -14,7 +14,7 @@ from graphs.definition.expressions import EvaluationFailed
 from graphs.definition.plan import Plan, PlanNode
 from graphs.definition.references import Reference, Unresolved
 from graphs.definition.topology import ROOT
-from runs import paths, sql
+from runs.core import paths, sql
 from runs.work import NewState, Outcome, RunFacts
 
 MAX_PATH = 1000

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, validation
-from runs import auditing, ledger, queueing, statuses
+from runs import auditing, ledger, queueing
+from runs.core import statuses
 from runs.models import LogLine, Run, State
 
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)

@@ -22,8 +22,9 @@ from django.utils import timezone
 from graphs.auth.callers import Caller, caller_of_command, caller_of_key, caller_of_user
 from graphs.definition import errors
 from graphs.models import ApiKey
-from runs import deleting, exporting, sql
-from runs.failpoints import failpoint
+from runs import deleting, exporting
+from runs.core import sql
+from runs.core.failpoints import failpoint
 from runs.models import BulkOperation, BulkResult, Run
 from runs.operations import ACTIONS, TO_DO, Action, targets
 

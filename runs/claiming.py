@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import transaction
 
-from runs import sql
+from runs.core import sql
 from runs.work import Claimed, RunFacts
 
 Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most

@@ -7,8 +7,9 @@ from datetime import timedelta
 from itertools import zip_longest
 from typing import Any
 
-from runs import redacting, statuses
+from graphs.definition import redaction
 from runs.context import run_folder
+from runs.core import statuses
 from runs.models import Run, State
 
 MOST_STATES = 5_000
@@ -99,10 +100,10 @@ def compare(a: Run, b: Run, payloads: bool = True) -> Comparison:
     order = dict.fromkeys([*_order(a), *_order(b), *sides[0], *sides[1]])
     pairs = [_pair(node, sides[0].get(node, NodeSide()), sides[1].get(node, NodeSide())) for node in order]
     divergence = next((pair for pair in pairs if not pair.same), None)
-    given = [redacting.shown(run.initial_data, payloads) for run in (a, b)]
+    given = [redaction.shown(run.initial_data, payloads) for run in (a, b)]
     inputs = some_differences(*given)
     other = a.version and b.version and a.version_id != b.version_id
-    definition = some_differences(*(redacting.shown(run.version.definition) for run in (a, b) if run.version)) if other else []
+    definition = some_differences(*(redaction.shown(run.version.definition) for run in (a, b) if run.version)) if other else []
     return Comparison(_summary(a, b, inputs, divergence, payloads), _metadata(a, b), inputs, definition, pairs, divergence)
 
 

@@ -22,7 +22,7 @@ from graphs.models import DatasetTable
 from graphs.nodes.base import Column, File, NodeFailed, Table, registry
 from graphs.services import tabular
 from graphs.services.secrets import Mask, mask_of, reveal
-from runs.failpoints import failpoint
+from runs.core.failpoints import failpoint
 from runs.models import ToolResult
 from runs.work import Claimed, Line
 

@@ -13,7 +13,8 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, names, payloads
 from graphs.definition.plan import Plan
 from graphs.models import Graph, plan_of
-from runs import auditing, deleting, ledger, paths, queueing, sql, statuses, storing
+from runs import auditing, deleting, ledger, queueing, storing
+from runs.core import paths, sql, statuses
 from runs.models import LogLine, Run, State
 from runs.work import NewState, RunFacts
 

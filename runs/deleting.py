@@ -18,8 +18,9 @@ from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.idempotency_models import forget_answers
 from graphs.models import Graph
-from runs import auditing, ledger, sql, statuses
+from runs import auditing, ledger
 from runs.context import run_folder
+from runs.core import sql, statuses
 from runs.models import Artifact, Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, State, Tombstone, ToolResult
 
 TRACES = (State, LogLine, Artifact, ToolResult, CheckpointWrite, CheckpointBlob, Checkpoint)

@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from graphs.models import RegisteredNode
 from graphs.nodes.base import registry
-from runs import inspecting, queueing, recounting, statuses, verifying
+from runs import inspecting, queueing, recounting, verifying
+from runs.core import statuses
 from runs.inspecting import SILENT, Finding, lasting
 from runs.models import BulkOperation, Cluster, Run, State
 

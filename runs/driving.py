@@ -13,13 +13,14 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
-from runs import auditing, ledger, sql, statuses
-from runs.failpoints import failpoint
+from runs import auditing, ledger
+from runs.core import sql, statuses
+from runs.core.failpoints import failpoint
+from runs.core.node_counts import Tally
 from runs.ledger import Ledger
 from runs.models import OUTSIDE, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
 from runs.run_state import KEPT_ACTIONS, RunState, RunStatus
 from runs.snapshots import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
-from runs.tally import Tally
 
 KEPT = 50
 MAX_NAME, MAX_KEY = 200, 1500

@@ -17,8 +17,9 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from graphs.nodes.base import registry
-from runs import claiming, finishing, queueing, reporting, sql
-from runs.failpoints import failpoint
+from runs import claiming, finishing, queueing, reporting
+from runs.core import sql
+from runs.core.failpoints import failpoint
 from runs.finishing import MAX_SLICE
 from runs.lanes import Lane, emptied, has_side_effects
 from runs.ledger import Ledger

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from runs import answering, snapshots, statuses
+from runs import answering, snapshots
+from runs.core import statuses
 from runs.models import AuditEntry, Cluster, Run, State
 
 SILENT = timedelta(seconds=15)

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from graphs.definition.payloads import when
-from runs import statuses
+from runs.core import statuses
 from runs.models import Run
 
 COLUMNS = (

@@ -12,7 +12,8 @@ from django.http import QueryDict
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
 
 from graphs.definition import errors
-from runs import searching, statuses
+from runs import searching
+from runs.core import statuses
 from runs.models import Run, State
 
 MAX_STARS = 5

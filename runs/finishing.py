@@ -15,12 +15,13 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.utils import timezone
 
 from graphs.definition import payloads
-from runs import advancing, joining, ledger, paths, sql, statuses, storing
+from runs import advancing, joining, ledger, storing
 from runs.advancing import Prepared
-from runs.failpoints import failpoint
+from runs.core import paths, sql, statuses
+from runs.core.failpoints import failpoint
+from runs.core.node_counts import KNOWN
 from runs.ledger import Ledger
 from runs.storing import Ended
-from runs.tally import KNOWN
 from runs.work import Claimed, Lease, Line, NewState, Outcome
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 
 from graphs.definition import errors, names, payloads
 from graphs.models import Graph, Namespace
-from runs import statuses
+from runs.core import statuses
 from runs.models import Run, State
 
 BATCH = 500

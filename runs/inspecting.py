@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from runs import sql
+from runs.core import sql
 from runs.models import Cluster
 
 SILENT = timedelta(seconds=30)

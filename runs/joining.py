@@ -12,8 +12,9 @@ from graphs.definition import payloads
 from graphs.definition.plan import PlanNode
 from graphs.definition.references import Unresolved
 from graphs.definition.topology import ROOT
-from runs import advancing, paths, sql, statuses
+from runs import advancing
 from runs.advancing import PLACE, THERE, Recorded
+from runs.core import paths, sql, statuses
 from runs.ledger import Ledger
 from runs.work import NewState, RunFacts
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from django.db.models import QuerySet
 
-from runs import statuses
+from runs.core import statuses
 from runs.ledger import Ledger
 from runs.models import Checkpoint, CheckpointWrite, Run
 

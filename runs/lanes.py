@@ -14,7 +14,7 @@ from django.db import connections
 from graphs.definition import payloads, validation
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
 from runs.context import NodeContext, taken
-from runs.failpoints import failpoint
+from runs.core.failpoints import failpoint
 from runs.work import Claimed, Outcome
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from graphs.definition.plan import Plan
-from runs import sql, statuses, tally
-from runs.tally import BAD, DONE, KNOWN, Tally
+from runs.core import node_counts, sql, statuses
+from runs.core.node_counts import BAD, DONE, KNOWN, Tally
 
 _TYPES = {
     "status": "text", "held": "boolean", "stopping": "boolean", "current_node": "text", "current_step": "int", "progress": "int",
@@ -39,7 +39,7 @@ class Ledger:
     emitted: int
     log_count: int
     error_message: str
-    tally: Tally
+    node_counts: Tally
     revision: int = 0
     max_steps: int | None = None
     version_id: int | None = None
@@ -139,7 +139,7 @@ def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[i
     found = sql.run(sql.statement(_LOCK, among=("id", "bigint")) + sql.lock(), [sql.choices(sorted(set(run_ids)))])
     books = {row[0]: Ledger(*row) for row in found}
     for book in books.values():
-        book.tally, book.held, book.stopping = tally.load(str(book.tally)), bool(book.held), bool(book.stopping)
+        book.tally, book.held, book.stopping = node_counts.load(str(book.tally)), bool(book.held), bool(book.stopping)
         book.plan = (plans or {}).get(book.pk)
     return books
 
@@ -174,4 +174,4 @@ def _row(book: Ledger) -> list[Any]:
 
 
 def _value(book: Ledger, name: str) -> Any:
-    return tally.dump(book.tally) if name == "tally" else getattr(book, name)
+    return node_counts.dump(book.tally) if name == "tally" else getattr(book, name)

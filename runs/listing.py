@@ -10,7 +10,7 @@ from django.db.models import Count, Q, QuerySet
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from runs import sql
+from runs.core import sql
 from runs.keeping import kept
 from runs.models import LogLine, Run, State
 

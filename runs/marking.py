@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from runs import auditing, ledger, statuses, storing
+from runs import auditing, ledger, storing
+from runs.core import statuses
 from runs.models import LogLine, Run
 
 MAX_LABELS, MAX_LABEL = 50, 200

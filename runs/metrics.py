@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import Avg, Count, F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 
-from runs import statuses
+from runs.core import statuses
 from runs.models import Run, State
 
 RUNS_OF_A_GRAPH = 100

@@ -10,17 +10,17 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
-from runs import statuses
 from runs.checkpoint_models import Checkpoint as Checkpoint
 from runs.checkpoint_models import CheckpointBlob as CheckpointBlob
 from runs.checkpoint_models import CheckpointWrite as CheckpointWrite
 from runs.checkpoint_models import ToolResult as ToolResult
+from runs.core import statuses
+from runs.core.node_counts import TallyField
 from runs.operation_models import BulkOperation as BulkOperation
 from runs.operation_models import BulkResult as BulkResult
 from runs.operation_models import ColumnChoice as ColumnChoice
 from runs.operation_models import SavedView as SavedView
 from runs.querysets import LogQuerySet, RunQuerySet, StateQuerySet
-from runs.tally import TallyField
 from runs.template_models import RunTemplate as RunTemplate
 from runs.trace_models import AuditEntry as AuditEntry
 from runs.trace_models import Tombstone as Tombstone
@@ -152,7 +152,7 @@ OUTSIDE = "outside program"  # the node of states that such a program reports; n
 class State(models.Model):
     """One execution of one node template in a run.
 
-    `path` says where below fan-outs it stands (`runs.paths`); `identifier` and the path without its own last part name the
+    `path` says where below fan-outs it stands (`runs.core.paths`); `identifier` and the path without its own last part name the
     step that all attempts and retries share.
     """
 

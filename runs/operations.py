@@ -14,7 +14,8 @@ from django.http import QueryDict
 
 from graphs.auth.callers import SAID, Caller
 from graphs.definition import errors
-from runs import auditing, deleting, filters, marking, queueing, reopening, statuses, stopping
+from runs import auditing, deleting, filters, marking, queueing, reopening, stopping
+from runs.core import statuses
 from runs.models import Artifact, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run
 from runs.rerunning import Again, rerun
 

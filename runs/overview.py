@@ -9,7 +9,8 @@ from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from graphs.auth.callers import Caller
-from runs import listing, queueing, searching, statuses
+from runs import listing, queueing, searching
+from runs.core import statuses
 from runs.keeping import kept
 from runs.models import Cluster, Run, State
 

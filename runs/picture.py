@@ -6,8 +6,8 @@ from functools import lru_cache
 from graphs.definition import plan
 from graphs.models import GraphVersion
 from graphs.rendering import layout, svg
+from runs.core.node_counts import BAD, DONE, KNOWN
 from runs.models import Run
-from runs.tally import BAD, DONE, KNOWN
 
 WHOLE = 400  # nodes up to which a page shows the whole picture; beyond, the neighbourhood of what matters
 HOPS = 2

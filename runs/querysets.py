@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models.functions import RowNumber
 
 from graphs.querysets import InNamespaces
-from runs import paths, statuses
+from runs.core import paths, statuses
 
 
 class RunQuerySet(InNamespaces):

@@ -19,8 +19,8 @@ from django_q.conf import Conf
 from django_q.models import Failure, OrmQ
 from django_q.tasks import async_task
 
-from runs import sql
-from runs.failpoints import failpoint
+from runs.core import sql
+from runs.core.failpoints import failpoint
 
 CHANNEL = "statemanager_hints"
 HINTS_WAITING = 2

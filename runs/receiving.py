@@ -13,7 +13,8 @@ from graphs.definition import errors, payloads
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared, wrong_outputs
 from graphs.services import secrets
-from runs import claiming, sql, statuses
+from runs import claiming
+from runs.core import sql, statuses
 from runs.work import Claimed, Outcome
 
 MAX_OUTPUTS = 20_000

@@ -6,10 +6,11 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Count, Q
 
-from runs import ledger, sql, statuses, tally
+from runs import ledger
+from runs.core import node_counts, sql, statuses
+from runs.core.node_counts import BAD, DONE, KNOWN
 from runs.ledger import Ledger
 from runs.models import LogLine, Run, State
-from runs.tally import BAD, DONE, KNOWN
 
 CHUNK = 2000
 LATELY, SMALL = 100, 1000  # of the newest runs those with so many states and log lines at most
@@ -72,7 +73,7 @@ def _differing(pks: list[int]) -> Iterator[int]:
         cursor.execute(_statement(), [sql.choices(pks)] * 2)
         found = cursor.fetchall()
     for pk, differs, kept, counted in found:
-        if differs or tally.load(kept) != {identifier: counts for identifier, *counts in sql.loads(counted) or ()}:
+        if differs or node_counts.load(kept) != {identifier: counts for identifier, *counts in sql.loads(counted) or ()}:
             yield pk
 
 

@@ -12,11 +12,12 @@ from django.db.models import QuerySet
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
 from graphs.definition.references import Unresolved
-from runs import advancing, auditing, claiming, joining, ledger, queueing, sql, statuses, storing
+from runs import advancing, auditing, claiming, joining, ledger, queueing, storing
 from runs.advancing import Recorded
+from runs.core import sql, statuses
+from runs.core.node_counts import BAD
 from runs.ledger import Ledger
 from runs.models import LogLine, Run, State
-from runs.tally import BAD
 from runs.work import Claimed, NewState
 
 

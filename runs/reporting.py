@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 
-from runs import ledger, sql, storing
-from runs.failpoints import failpoint
-from runs.tally import KNOWN
+from runs import ledger, storing
+from runs.core import sql
+from runs.core.failpoints import failpoint
+from runs.core.node_counts import KNOWN
 from runs.work import Claimed, Line
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from django.db.models import F
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.models import GraphVersion
-from runs import auditing, creating, paths, reusing, statuses
+from runs import auditing, creating, reusing
+from runs.core import paths, statuses
 from runs.models import LogLine, Run, State, Tombstone
 from runs.starting import RunOptions, start_empty, start_outside, start_run
 

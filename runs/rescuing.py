@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 
 from graphs.nodes.base import registry
-from runs import claiming, finishing, queueing, sql, statuses, storing
-from runs.failpoints import failpoint
+from runs import claiming, finishing, queueing, storing
+from runs.core import sql, statuses
+from runs.core.failpoints import failpoint
 from runs.finishing import Slice
 from runs.models import OUTSIDE, Run
 from runs.work import Claimed, Outcome, worker_name

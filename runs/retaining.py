@@ -8,7 +8,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
-from runs import operations, statuses
+from runs import operations
+from runs.core import statuses
 from runs.models import BulkOperation, Run
 
 _DAYS = uuid.UUID("4d1a8c1e-6a0f-4f0e-9a52-5f4b8d1c7e20")  # names the operation of each day, so that many supervisors ask for one

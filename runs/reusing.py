@@ -14,10 +14,11 @@ from django.utils import timezone
 
 from graphs.definition import errors, payloads
 from graphs.definition.plan import Plan
-from runs import claiming, ledger, paths, queueing, reopening, sql, statuses, storing
+from runs import claiming, ledger, queueing, reopening, storing
 from runs.context import run_folder
+from runs.core import paths, sql, statuses
+from runs.core.node_counts import DONE, KNOWN
 from runs.models import Artifact, Run, State
-from runs.tally import DONE, KNOWN
 from runs.work import NewState, RunFacts
 
 MOST = 50_000

@@ -11,7 +11,7 @@ from django.db.models import F
 
 from graphs.definition import cron, errors
 from graphs.models import CronTrigger, Graph
-from runs import sql
+from runs.core import sql
 from runs.models import LogLine, Run
 from runs.starting import RunOptions, start_run
 

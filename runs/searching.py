@@ -16,7 +16,7 @@ from django.db.models.lookups import Exact
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from runs import sql, statuses
+from runs.core import sql, statuses
 from runs.models import Run
 
 _TOKEN = re.compile(r'(-?)(\w+):("[^"]*"|\S+)')

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Max
 
 from graphs.definition import errors
-from runs import paths, statuses
+from runs.core import paths, statuses
 from runs.models import Checkpoint, Run, State
 from runs.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
 

@@ -12,9 +12,10 @@ from graphs.definition import errors, names, payloads, references, validation
 from graphs.definition.plan import Plan
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
-from runs import auditing, deleting, queueing, sql, storing
+from runs import auditing, deleting, queueing, storing
 from runs.advancing import Recorded, new_state
-from runs.failpoints import failpoint
+from runs.core import sql
+from runs.core.failpoints import failpoint
 from runs.models import LogLine, Run
 from runs.work import NewState, RunFacts
 

@@ -4,8 +4,9 @@ from django.db import transaction
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from runs import auditing, ledger, queueing, sql, statuses, storing
-from runs.failpoints import failpoint
+from runs import auditing, ledger, queueing, storing
+from runs.core import sql, statuses
+from runs.core.failpoints import failpoint
 from runs.ledger import Ledger
 from runs.models import LogLine, Run
 

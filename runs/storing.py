@@ -6,8 +6,9 @@ Each takes a batch, so that what changes together travels together; `gate` is a 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from runs import advancing, paths, sql, statuses
+from runs import advancing
 from runs.advancing import Prepared
+from runs.core import paths, sql, statuses
 from runs.ledger import Ledger
 from runs.models import Artifact
 from runs.work import Claimed, Lease, Line, NewState

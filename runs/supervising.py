@@ -23,7 +23,8 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
 from graphs.idempotency_models import forget_old
-from runs import carrying, deleting, queueing, reporting, rerunning, rescuing, retaining, scheduling, sql, templating
+from runs import carrying, deleting, queueing, reporting, rerunning, rescuing, retaining, scheduling, templating
+from runs.core import sql
 from runs.models import Cluster
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,8 @@
 
 import os
 
-from runs import carrying, queueing, sql
+from runs import carrying, queueing
+from runs.core import sql
 from runs.executing import Executor
 
 PULSE_LIVES_SECONDS = 3.0

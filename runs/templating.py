@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, payloads
-from runs import auditing, sql, statuses
+from runs import auditing
+from runs.core import sql, statuses
 from runs.models import Run, RunTemplate, State
 from runs.starting import RunOptions, start_run
 

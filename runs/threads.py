@@ -13,8 +13,9 @@ from django.db.models import Q
 
 from graphs.definition import errors, names
 from graphs.models import Namespace
-from runs import deleting, judging, ledger, snapshots, sql, statuses
-from runs.failpoints import failpoint
+from runs import deleting, judging, ledger, snapshots
+from runs.core import sql, statuses
+from runs.core.failpoints import failpoint
 from runs.ledger import Ledger
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.db.models import Q
 
 from graphs.auth.callers import Caller
-from runs import statuses
+from runs.core import statuses
 from runs.models import Run
 
 MOST = 500

@@ -12,7 +12,8 @@ from graphs.definition import errors
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared
 from graphs.services import secrets
-from runs import claiming, finishing, queueing, reporting, sql, statuses
+from runs import claiming, finishing, queueing, reporting
+from runs.core import sql, statuses
 from runs.ledger import Ledger
 from runs.receiving import WORDS, Answer, Found, Masks, Report, Worker, facts, find, gate, namespace_of, not_in_hand, outcome_of
 from runs.work import Claimed, Lease, Line, NewState, Outcome

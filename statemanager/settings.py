@@ -210,7 +210,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {"RunStatus": "runs.statuses.RUN_STATUSES", "StateStatus": "runs.statuses.STATE_STATUSES"},
+    "ENUM_NAME_OVERRIDES": {"RunStatus": "runs.core.statuses.RUN_STATUSES", "StateStatus": "runs.core.statuses.STATE_STATUSES"},
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "graphs.api.schema.add_idempotency_keys"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

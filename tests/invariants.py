@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from runs import paths, statuses
+from runs.core import paths, statuses
 from runs.models import Run
 
 

@@ -12,7 +12,8 @@ from django.db import connection
 from django.utils import timezone
 
 from graphs.models import RegisteredNode
-from runs import claiming, doctoring, inspecting, queueing, recounting, sql, verifying
+from runs import claiming, doctoring, inspecting, queueing, recounting, verifying
+from runs.core import sql
 from runs.models import BulkOperation, Cluster, LogLine, Run, State
 from runs.starting import start_run
 

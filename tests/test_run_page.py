@@ -8,9 +8,10 @@ from django.contrib.auth.models import Group, Permission, User
 from django.urls import reverse
 
 from graphs.auth.callers import SYSTEM, caller_of_user
+from graphs.definition import redaction
 from graphs.models import Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
-from runs import claiming, comparing, deleting, explaining, redacting, rescuing, stopping
+from runs import claiming, comparing, deleting, explaining, rescuing, stopping
 from runs.manager.detail import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
 from runs.rerunning import Again, rerun
@@ -392,7 +393,7 @@ def test_rights_hold_in_their_namespace_only(client, failed, namespace):
     assert "hidden: you may not see inputs" in text(client.get(page_of(failed, "states")))
     assert client.get(f"{page_of(failed)}lines.log").status_code == 403
     assert client.post(f"{LIST}bulk/delete/", {"run": failed.pk}).status_code == 403
-    assert client.get(f"/runs/{failed.run_id}/states").json()["states"][0]["outputs"] == redacting.HIDDEN
+    assert client.get(f"/runs/{failed.run_id}/states").json()["states"][0]["outputs"] == redaction.HIDDEN
     NamespaceMembership.objects.create(namespace=other, group=group, role="operator")
     client.get(LIST)
     assert "cancel was carried out" in text(client.post(f"{page_of(theirs)}cancel/", follow=True))

@@ -15,9 +15,9 @@ from graphs.api.base import View
 from graphs.api.lookups import number
 from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
-from graphs.definition import errors
+from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
-from runs import bundling, comparing, decoding, doctoring, explaining, picture, redacting, trees
+from runs import bundling, comparing, decoding, doctoring, explaining, picture, trees
 from runs.api.finding import run_of
 from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of
 from runs.models import Checkpoint, Run
@@ -156,7 +156,7 @@ class InsideView(View):
         if row is None:
             raise errors.NotFound(f"The run has no checkpoint {checkpoint_id[:100]!r}.")
         allowed = self.caller.can("payloads", run.namespace_id)
-        inside = {name: redacting.shown(value, allowed) for name, value in decoding.inspected(row).items()}
+        inside = {name: redaction.shown(value, allowed) for name, value in decoding.inspected(row).items()}
         return Response({**_checkpoint(row, allowed), **inside, "pending": row.pending})
 
 
@@ -164,7 +164,7 @@ def _checkpoint(each: Any, allowed: bool) -> dict[str, Any]:
     names = ("checkpoint_id", "ns", "type", "size")
     kept = {name: getattr(each, name) for name in names}
     parent = each.parent_checkpoint_id or None
-    return {**kept, "metadata": redacting.shown(each.metadata, allowed), "parent_checkpoint_id": parent, "created_at": when(each.created_at)}
+    return {**kept, "metadata": redaction.shown(each.metadata, allowed), "parent_checkpoint_id": parent, "created_at": when(each.created_at)}
 
 
 class BundleView(View):

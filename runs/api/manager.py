@@ -14,8 +14,9 @@ from graphs.api.views import REFUSALS
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.definition.payloads import when
-from runs import deleting, filters, listing, searching, statuses
+from runs import deleting, filters, listing, searching
 from runs.api.views import NAMESPACE
+from runs.core import statuses
 from runs.filters import ManagerFilter
 from runs.models import Run
 

@@ -12,17 +12,17 @@ from graphs.api.base import View
 from graphs.api.lookups import namespace_for
 from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
-from graphs.definition import errors
+from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
 from graphs.models import Graph
-from runs import answering, redacting
+from runs import answering
 from runs.api import shapes
 from runs.api.finding import run_of
 from runs.api.views import NAMESPACE
+from runs.core.node_counts import BAD
 from runs.models import LogLine, Run, State
 from runs.rerunning import Again, rerun
 from runs.starting import RunOptions, start_outside, start_run
-from runs.tally import BAD
 
 MAX_LINES = 1000
 
@@ -144,7 +144,7 @@ class MetadataView(View):
     def get(self, request: Request, thread_id: str) -> Response:
         """What a run was started with and what became of it."""
         run = run_of(self.caller, request, thread_id, Run.objects.for_wire().select_related("parent"))
-        redacting.hide([run], self.caller.can("payloads", run.namespace_id))
+        redaction.hide([run], self.caller.can("payloads", run.namespace_id))
         failed = [node for node, counts in run.tally.items() if counts[BAD]]
         return Response(
             {
@@ -179,7 +179,7 @@ class ThreadLogsView(View):
         if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LINES):
             raise errors.Malformed(f"limit is a number from 1 to {MAX_LINES}.")
         lines = LogLine.objects.tails([run.pk], int(text))[run.pk]
-        redacting.hide(lines, self.caller.can("payloads", run.namespace_id))
+        redaction.hide(lines, self.caller.can("payloads", run.namespace_id))
         return Response({"logs": [shapes.log_line_shape(line) for line in lines], "count": run.log_count})
 
 

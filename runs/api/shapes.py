@@ -8,9 +8,9 @@ from rest_framework import serializers
 
 from graphs.api.serializers import AnyJson
 from graphs.definition.payloads import when
-from runs import statuses
+from runs.core import statuses
+from runs.core.node_counts import BAD, DONE, KNOWN
 from runs.models import Artifact, LogLine, Run, State
-from runs.tally import BAD, DONE, KNOWN
 
 TAIL_LINES = 50
 

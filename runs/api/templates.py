@@ -11,9 +11,9 @@ from graphs.api.base import View
 from graphs.api.lookups import dataset_of, graph_of, number
 from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
-from graphs.definition import errors
+from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
-from runs import redacting, templating
+from runs import templating
 from runs.api import shapes
 from runs.api.finding import run_of
 from runs.models import RunTemplate
@@ -93,7 +93,7 @@ class TemplateViewBase(View):
         allowed = self.caller.can("payloads", template.namespace_id)
         return {
             "id": str(template.pk), "namespace": template.namespace.name, "graph_id": str(template.graph_id), "dataset_id": template.dataset_id,
-            "inputs": redacting.shown(template.inputs, allowed), "schedule": template.expression, "next_at": when(template.next_at),
+            "inputs": redaction.shown(template.inputs, allowed), "schedule": template.expression, "next_at": when(template.next_at),
             **{name: getattr(template, name) for name in names}, **{name: getattr(seen, name) for name in counts},
         }  # fmt: skip
 

@@ -13,8 +13,8 @@ from graphs.api.base import View
 from graphs.api.lookups import dataset_of, graph_of, number
 from graphs.api.views import REFUSALS, GraphView
 from graphs.auth.callers import Caller
-from graphs.definition import errors
-from runs import answering, deleting, redacting, reopening, stopping
+from graphs.definition import errors, redaction
+from runs import answering, deleting, reopening, stopping
 from runs.api import shapes
 from runs.api.finding import not_modified, revision_of, run_of, state_id, tagged, unchanged
 from runs.models import LogLine, Run, State
@@ -72,7 +72,7 @@ class RunsOfGraphView(View):
         runs = list(found.for_wire()[:limit])
         tails = LogLine.objects.tails([run.pk for run in runs], shapes.TAIL_LINES)
         for lines in tails.values():
-            redacting.hide(lines, self.caller.can("payloads", graph.namespace_id))
+            redaction.hide(lines, self.caller.can("payloads", graph.namespace_id))
         return tagged([shapes.run_shape(run, tails[run.pk]) for run in runs], tag)
 
 
@@ -141,7 +141,7 @@ class LogsView(View):
         run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
         after = _after_line(request)
         lines = list(LogLine.objects.filter(run=run, pk__gt=after).order_by("pk")[:limit])
-        redacting.hide(lines, self.caller.can("payloads", run.namespace_id))
+        redaction.hide(lines, self.caller.can("payloads", run.namespace_id))
         more = len(lines) == limit or not run.ended
         return Response({"logs": [shapes.log_line_shape(line) for line in lines], "next": str(lines[-1].pk if lines else after) if more else None})
 
@@ -158,7 +158,7 @@ class StatesView(View):
             states = states.filter(pk__gt=state_id(after))
         page = list(states[:limit])
         State.objects.fill_inputs(page)
-        redacting.hide(page, self.caller.can("payloads", run.namespace_id))
+        redaction.hide(page, self.caller.can("payloads", run.namespace_id))
         return Response({"states": [shapes.state_shape(state) for state in page], "next": str(page[-1].pk) if len(page) == limit else None})
 
 
@@ -170,7 +170,7 @@ class AnswerView(View):
         """Answer a state that waits for a person; the body is the answer."""
         run = run_of(self.caller, request, run_id)
         answered = answering.answer_state(run, state_id(state), request.data, self.caller)
-        redacting.hide([answered], self.caller.can("payloads", run.namespace_id))
+        redaction.hide([answered], self.caller.can("payloads", run.namespace_id))
         return Response(shapes.state_shape(answered))
 
 
@@ -200,7 +200,7 @@ class ArtifactView(View):
 
 def _tail(caller: Caller, run: Run) -> list[LogLine]:
     lines = LogLine.objects.tails([run.pk], shapes.TAIL_LINES)[run.pk]
-    redacting.hide(lines, caller.can("payloads", run.namespace_id))
+    redaction.hide(lines, caller.can("payloads", run.namespace_id))
     return lines
 
 

@@ -17,7 +17,8 @@ from graphs.definition import errors, names
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
 from graphs.services import drafts, examples
-from runs import gallery, sql
+from runs import gallery
+from runs.core import sql
 from runs.flow import edits
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.schema_forms import AREA

@@ -16,7 +16,7 @@ from graphs.api.lookups import number
 from graphs.definition import errors
 from graphs.models import Dataset, Graph, GraphVersion
 from graphs.services import drafts
-from runs import sql
+from runs.core import sql
 from runs.flow.flow import Flow
 from runs.flow.pages import graph_for
 from runs.flow.versions import version_of

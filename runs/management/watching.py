@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from time import sleep
 
-from runs import statuses
+from runs.core import statuses
 from runs.models import Run
 
 WIDTH = 30

@@ -7,7 +7,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from runs import statuses
+from runs.core import statuses
 from runs.models import Run
 
 RUN_ICONS = {

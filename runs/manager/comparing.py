@@ -8,7 +8,9 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from runs import comparing, redacting, statuses
+from graphs.definition import redaction
+from runs import comparing
+from runs.core import statuses
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.addresses import back_to
 from runs.models import Run
@@ -56,6 +58,6 @@ def _compared(request: HttpRequest, a: Run, b: Run) -> dict[str, Any]:
     found = comparing.compare(a, b, payloads)
     only = request.GET.get("all") != "1"
     node = next((pair for pair in found.nodes if pair.node == request.GET.get("node")), found.divergence)
-    outputs = comparing.some_differences(*(redacting.shown(side.outputs, payloads) for side in (node.a, node.b))) if node else []
+    outputs = comparing.some_differences(*(redaction.shown(side.outputs, payloads) for side in (node.a, node.b))) if node else []
     shown = [pair for pair in found.nodes if not pair.same] if only else sorted(found.nodes, key=lambda pair: pair.same)
     return {"found": found, "nodes": shown, "only": only, "node": node, "outputs": outputs, "hidden": len(found.nodes) - len(shown)}

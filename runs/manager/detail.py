@@ -17,7 +17,9 @@ from django.views.decorators.http import require_GET
 
 from graphs.api.errors import not_found
 from graphs.auth.callers import SAID, Caller
-from runs import bundling, decoding, explaining, picture, redacting, statuses, trees
+from graphs.definition import redaction
+from runs import bundling, decoding, explaining, picture, trees
+from runs.core import statuses
 from runs.manager import schema_forms, timeline
 from runs.manager.access import caller_of, in_admin, may_of, staff_page
 from runs.manager.logs import log_page
@@ -164,7 +166,7 @@ def _states(request: HttpRequest, run: Run) -> dict[str, Any]:
     State.objects.fill_inputs(found)
     payloads = caller_of(request).can("payloads", run.namespace_id)
     for state in found:
-        state.inputs, state.outputs = redacting.shown(state.inputs, payloads), redacting.shown(state.outputs, payloads)
+        state.inputs, state.outputs = redaction.shown(state.inputs, payloads), redaction.shown(state.outputs, payloads)
     counts = sorted(State.objects.filter(run=run).summary().items())
     return {"counts": counts, "status": status, "node": node, "states": found[:STATES], "next": found[STATES - 1].pk if len(found) > STATES else None}
 
@@ -172,7 +174,7 @@ def _states(request: HttpRequest, run: Run) -> dict[str, Any]:
 def _data(request: HttpRequest, run: Run) -> dict[str, Any]:
     payloads = caller_of(request).can("payloads", run.namespace_id)
     parts = {"Inputs": run.initial_data, "Store": run.store, "Metadata": run.metadata, "Reported from outside": run.data, "Procedure": run.sop}
-    return {"parts": [(name, redacting.shown(value, payloads)) for name, value in parts.items() if value], "artifacts": run.artifacts.all()}
+    return {"parts": [(name, redaction.shown(value, payloads)) for name, value in parts.items() if value], "artifacts": run.artifacts.all()}
 
 
 def _checkpoints(request: HttpRequest, run: Run) -> dict[str, Any]:
@@ -180,7 +182,7 @@ def _checkpoints(request: HttpRequest, run: Run) -> dict[str, Any]:
     found = Checkpoint.objects.filter(run=run).annotate(size=Length("body")).defer("body").order_by("-checkpoint_id")
     chosen = request.GET.get("checkpoint", "")
     row = Checkpoint.objects.filter(run=run, pk=chosen).first() if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else None
-    inside = redacting.shown(decoding.inspected(row), caller_of(request).can("payloads", run.namespace_id)) if row else None
+    inside = redaction.shown(decoding.inspected(row), caller_of(request).can("payloads", run.namespace_id)) if row else None
     page = Paginator(found, ROWS).get_page(request.GET.get("page"))
     return {"page": page, "writes": run.checkpoint_writes.count(), "results": run.tool_results.count(), "chosen": row, "inside": inside}
 

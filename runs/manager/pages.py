@@ -10,7 +10,8 @@ from django.http import QueryDict
 from django.utils.safestring import SafeString
 
 from graphs.auth.callers import Caller
-from runs import listing, searching, statuses
+from runs import listing, searching
+from runs.core import statuses
 from runs.filters import ManagerFilter
 from runs.manager import columns
 from runs.models import Run

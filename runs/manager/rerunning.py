@@ -11,8 +11,8 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from graphs.definition import errors
-from runs import comparing, redacting, reusing
+from graphs.definition import errors, redaction
+from runs import comparing, reusing
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.addresses import back_to
 from runs.manager.schema_forms import AREA, ObjectField, SchemaForm
@@ -27,11 +27,11 @@ class JsonInputs(forms.Form):
     inputs = ObjectField(required=False, widget=forms.Textarea(attrs=AREA), help_text='A JSON object, such as {"name": "Ann"}.')
 
     def __init__(self, data: Any = None, given: dict[str, Any] | None = None) -> None:
-        super().__init__(data, initial={"inputs": redacting.shown(given or {})})
+        super().__init__(data, initial={"inputs": redaction.shown(given or {})})
         self.given = given or {}
 
     def value(self) -> dict[str, Any]:
-        return dict(redacting.restored(self.cleaned_data["inputs"], self.given))
+        return dict(redaction.restored(self.cleaned_data["inputs"], self.given))
 
 
 def inputs_form(schema: Any, given: dict[str, Any], post: Any = None) -> SchemaForm | JsonInputs:
@@ -91,8 +91,8 @@ def _delay(text: str) -> float:
 
 
 def _preview(run: Run, again: Again) -> dict[str, Any]:
-    before = redacting.shown(run.initial_data)
-    after = redacting.shown(dict(again.inputs)) if again.inputs is not None else before
+    before = redaction.shown(run.initial_data)
+    after = redaction.shown(dict(again.inputs)) if again.inputs is not None else before
     return {"parts": reusing.parts(run, again.node) if again.partly else None, "inputs": comparing.some_differences(before, after)}
 
 

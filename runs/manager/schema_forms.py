@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.html import escape
 
-from runs import redacting
+from graphs.definition import redaction
 
 LONGEST = 200_000
 AREA = {"rows": 6, "cols": 60, "spellcheck": "false"}
@@ -51,7 +51,7 @@ class SchemaForm(forms.Form):
     def __init__(self, schema: Mapping[str, Any], data: Any = None, given: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(data, **options)
         self.given = dict(given or {})
-        required, shown = set(schema.get("required") or ()), redacting.shown(self.given)
+        required, shown = set(schema.get("required") or ()), redaction.shown(self.given)
         for name, each in (schema.get("properties") or {}).items():
             self.fields[name] = field_for(name, each if isinstance(each, dict) else {}, name in required, shown.get(name))
 
@@ -62,7 +62,7 @@ class SchemaForm(forms.Form):
         for name in self.changed_data:
             found.pop(name, None)
             if self.cleaned_data[name] not in (None, ""):
-                found[name] = redacting.restored(self.cleaned_data[name], self.given.get(name))
+                found[name] = redaction.restored(self.cleaned_data[name], self.given.get(name))
         return found
 
 

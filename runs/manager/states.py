@@ -11,9 +11,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors
+from graphs.definition import errors, redaction
 from graphs.models import Graph
-from runs import listing, redacting, statuses
+from runs import listing
+from runs.core import statuses
 from runs.keeping import kept
 from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.schema_forms import AREA, ObjectField
@@ -100,5 +101,5 @@ def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
     State.objects.fill_inputs(rows)
     allowed = caller_of(request).can("payloads", run.namespace_id)
     for row in rows:
-        row.inputs, row.outputs = redacting.shown(row.inputs, allowed), redacting.shown(row.outputs, allowed)
+        row.inputs, row.outputs = redaction.shown(row.inputs, allowed), redaction.shown(row.outputs, allowed)
     return {"run": run, "counts": sorted(counts.items()), "status": status, "states": rows, "next": following}

@@ -8,7 +8,7 @@ from html import escape
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
-from runs import statuses
+from runs.core import statuses
 from runs.manager.badges import length
 from runs.models import Run, State
 

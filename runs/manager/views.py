@@ -11,7 +11,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
 from graphs.models import Graph, Namespace
-from runs import auditing, exporting, listing, statuses
+from runs import auditing, exporting, listing
+from runs.core import statuses
 from runs.keeping import kept
 from runs.manager.access import caller_of, in_admin, may_of, staff_page
 from runs.manager.addresses import back_to

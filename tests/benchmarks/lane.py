@@ -30,7 +30,7 @@ from django.utils import timezone  # noqa: E402
 from graphs.models import Graph, Namespace  # noqa: E402
 from graphs.services import datasets  # noqa: E402
 from graphs.services import publish as publish_module
-from runs import sql  # noqa: E402
+from runs.core import sql  # noqa: E402
 from runs.executing import Executor  # noqa: E402
 from runs.models import Cluster, Run, State  # noqa: E402
 from runs.starting import start_run  # noqa: E402

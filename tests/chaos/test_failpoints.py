@@ -1,6 +1,6 @@
 """At each named place a process is killed, stopped past its lease, or loses its database: nothing is lost, nothing recorded twice.
 
-A new place in `runs.failpoints` is tested from itself. `--chaos-rounds N` does every action at every place N times; without it each place has one kill.
+A new place in `runs.core.failpoints` is tested from itself. `--chaos-rounds N` does every action at every place N times; without it each place has one kill.
 """
 
 import os
@@ -13,8 +13,9 @@ from time import monotonic
 
 import pytest
 
-from runs import rescuing, statuses, verifying
-from runs.failpoints import ACTIONS, POINTS
+from runs import rescuing, verifying
+from runs.core import statuses
+from runs.core.failpoints import ACTIONS, POINTS
 from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
 from runs.starting import RunOptions, start_outside, start_run
 from tests.chaos.executions import executions, little_in_vain

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from graphs.definition import payloads, references, retry_delay, topology
 from graphs.definition.references import BadReference, Unresolved
 from graphs.rendering import layout, svg
-from runs import paths, tally
+from runs.core import node_counts, paths
 
 NAMES = [f"n{at}" for at in range(8)]
 
@@ -142,7 +142,7 @@ def test_paths_cover_what_begins_with_them_in_byte_order_too(first, second):
 
 @given(st.dictionaries(st.text(max_size=5), st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 9)).map(list)))
 def test_tally_survives_its_text(counts):
-    assert tally.load(tally.dump(counts)) == counts
+    assert node_counts.load(node_counts.dump(counts)) == counts
 
 
 @given(

@@ -5,7 +5,8 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from graphs.nodes.base import registry
-from runs import claiming, finishing, rescuing, sql, storing
+from runs import claiming, finishing, rescuing, storing
+from runs.core import sql
 from runs.executing import FAST_SECONDS, REPLAN_SECONDS, Executor
 from runs.models import State
 from runs.starting import start_run

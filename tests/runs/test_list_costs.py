@@ -9,7 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
-from runs import filters, listing, searching, sql
+from runs import filters, listing, searching
+from runs.core import sql
 from runs.manager.pages import ORDERINGS
 from runs.models import Run
 

@@ -13,7 +13,8 @@ from rest_framework.test import APIClient
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace, NamespaceMembership
-from runs import driving, marking, rescuing, snapshots, sql, statuses, stopping, verifying
+from runs import driving, marking, rescuing, snapshots, stopping, verifying
+from runs.core import sql, statuses
 from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State
 from runs.rerunning import Again, rerun
 from runs.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runs import statuses
+from runs.core import statuses
 from runs.models import Run, State
 from runs.starting import start_run
 

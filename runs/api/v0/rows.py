@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graphs.api.v0.views import stamp
-from runs import sql, statuses
+from runs.core import sql, statuses
 from runs.listing import StateRow
 from runs.models import Run, State
 from runs.work import Claimed

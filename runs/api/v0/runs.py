@@ -11,10 +11,11 @@ from rest_framework.response import Response
 from graphs.api.v0.base import REFUSALS, V0View, whole
 from graphs.api.v0.schemas import DeletedAnswer
 from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
-from graphs.definition import errors
+from graphs.definition import errors, redaction
 from graphs.models import Graph
-from runs import creating, deleting, filters, listing, metrics, redacting, reopening, sql, stopping
+from runs import creating, deleting, filters, listing, metrics, reopening, stopping
 from runs.api.v0 import rows, shapes
+from runs.core import sql
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
 from runs.work import NewState
@@ -60,7 +61,7 @@ class RunsOfNamespace(V0View):
 
     def hide(self, states: list[listing.StateRow]) -> None:
         """Take the payloads out for who may not see them."""
-        redacting.hide(states, self.namespace is not None and self.caller.can("payloads", self.namespace.pk))
+        redaction.hide(states, self.namespace is not None and self.caller.can("payloads", self.namespace.pk))
 
     def runs(self) -> Any:
         return Run.objects.filter(namespace=self.namespace) if self.namespace else Run.objects.none()

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from graphs.api.v0.schemas import Name, Stamp
-from runs import statuses, storing
+from runs import storing
+from runs.core import statuses
 from runs.starting import MAX_DELAY_SECONDS
 
 Status = Literal[statuses.STATE_STATUSES]  # type: ignore[valid-type]

@@ -13,9 +13,10 @@ from rest_framework.response import Response
 from graphs.api.v0.base import REFUSALS, V0View, validated
 from graphs.definition import errors
 from graphs.models import ApiKey
-from runs import reopening, sql, working
+from runs import reopening, working
 from runs.api.v0 import rows, shapes
 from runs.api.v0.runs import state_key
+from runs.core import sql
 from runs.models import State
 from runs.receiving import Answer, Report, Worker
 from runs.work import Claimed

@@ -10,7 +10,8 @@ from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
 from graphs.models import Dataset, Graph
 from graphs.services import datasets
-from runs import answering, statuses
+from runs import answering
+from runs.core import statuses
 from runs.executing import Executor
 from runs.management.watching import watch
 from runs.models import Cluster, Run, State
