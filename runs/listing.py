@@ -10,8 +10,8 @@ from django.db.models import Count, Q, QuerySet
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
+from graphs.web.ttl_cache import kept
 from runs.core import sql
-from runs.keeping import kept
 from runs.models import LogLine, Run, State
 
 EXACT_COUNT = 10_000  # a total up to this is counted at every call, a larger one once in some seconds

@@ -9,9 +9,9 @@ from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from graphs.auth.callers import Caller
+from graphs.web.ttl_cache import kept
 from runs import listing, queueing, searching
 from runs.core import statuses
-from runs.keeping import kept
 from runs.models import Cluster, Run, State
 
 KEPT_SECONDS = 5.0

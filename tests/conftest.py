@@ -15,7 +15,8 @@ from graphs.models import Graph, Namespace
 from graphs.nodes import declared
 from graphs.nodes.base import registry
 from graphs.services import publish as publish_module
-from runs import keeping, picture, working
+from graphs.web import ttl_cache
+from runs import picture, working
 from runs.executing import Executor
 from runs.models import Run
 from runs.starting import RunOptions, start_run
@@ -69,7 +70,7 @@ def django_db_setup(django_db_setup: None) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_caches() -> None:
     """Ids start again after a flush, so what was cached by id is forgotten."""
-    for each in (api_keys, declared, keeping, working, models, picture):
+    for each in (api_keys, declared, ttl_cache, working, models, picture):
         each.forget()
     cache.clear()
 

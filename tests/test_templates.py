@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM
-from runs import deleting, keeping, templating
+from graphs.web import ttl_cache
+from runs import deleting, templating
 from runs.models import AuditEntry, Run, RunTemplate, State
 from runs.starting import RunOptions, start_outside, start_run
 from tests.api.test_manager import Api
@@ -135,7 +136,7 @@ def test_the_dashboard_counts_what_its_tiles_lead_to(admin_client, run_graph, pu
     assert "What a first day needs" in text(admin_client.get("/admin/"))
     run_graph("a>b", kinds={"b": "test.fail"})
     start_run(publish("a", name="other"), caller=SYSTEM)
-    keeping.forget()
+    ttl_cache.forget()
     page = text(admin_client.get("/admin/"))
     assert "<strong>1</strong> Failed today, not recovered" in page
     assert 'href="/admin/run-manager/?status=queued"><strong>1</strong> Queued' in page

@@ -16,9 +16,9 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.models import Dataset, Namespace
 from graphs.services import datasets
-from runs import previewing
+from graphs.web import file_preview
+from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.flow.home import spaces
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.steering import run_for
 from runs.models import Run, RunTemplate
 
@@ -88,9 +88,9 @@ def dataset_page(request: HttpRequest, pk: int) -> HttpResponse:
     shown = None
     if table:
         try:
-            shown = previewing.preview(table.file, f"{table.name}.{table.format}", previewing.page_of(request.GET.get("page", "")), table.columns)
+            shown = file_preview.preview(table.file, f"{table.name}.{table.format}", file_preview.page_of(request.GET.get("page", "")), table.columns)
         except errors.NotFound as error:
-            shown = previewing.Preview(said=str(error))
+            shown = file_preview.Preview(said=str(error))
     runs = Run.objects.visible_to(caller).filter(dataset=dataset).select_related("graph", "namespace")
     context = {
         "dataset": dataset, "tables": tables, "table": table, "shown": shown, "runs": runs.order_by("-pk")[:USES], "count": runs[:1001].count(),
@@ -125,9 +125,9 @@ def run_file(request: HttpRequest, pk: int, artifact: int) -> HttpResponse:
         raise Http404
     file, entry = get_object_or_404(run.artifacts, pk=artifact), request.GET.get("entry", "")
     try:
-        shown = previewing.preview(file.file, _named(file), previewing.page_of(request.GET.get("page", "")), entry=entry)
+        shown = file_preview.preview(file.file, _named(file), file_preview.page_of(request.GET.get("page", "")), entry=entry)
     except errors.NotFound as error:
-        shown = previewing.Preview(said=str(error))
+        shown = file_preview.Preview(said=str(error))
     context = {
         "run": run,
         "file": file,

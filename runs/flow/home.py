@@ -17,11 +17,11 @@ from graphs.definition import errors, names
 from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
 from graphs.services import drafts, examples
+from graphs.web.page_guard import caller_of, in_admin, staff_page
+from graphs.web.schema_forms import AREA
 from runs import gallery
 from runs.core import sql
 from runs.flow import edits
-from runs.manager.access import caller_of, in_admin, staff_page
-from runs.manager.schema_forms import AREA
 from runs.manager.steering import told
 
 GRAPHS = 50

@@ -17,11 +17,11 @@ from graphs.definition import errors
 from graphs.definition.edits import Edit
 from graphs.models import Graph
 from graphs.services import drafts, undo
+from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.flow import edits
 from runs.flow.flow import VIEWS, Flow
 from runs.flow.inspector import NodeForm
 from runs.flow.settings_form import SettingsForm
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.steering import told
 
 

@@ -16,11 +16,11 @@ from graphs.api.lookups import number
 from graphs.definition import errors
 from graphs.models import Dataset, Graph, GraphVersion
 from graphs.services import drafts
+from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.core import sql
 from runs.flow.flow import Flow
 from runs.flow.pages import graph_for
 from runs.flow.versions import version_of
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.rerunning import inputs_form
 from runs.manager.steering import told
 from runs.models import Run, RunTemplate

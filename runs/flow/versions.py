@@ -18,11 +18,11 @@ from graphs.models import Graph, GraphVersion
 from graphs.rendering import mermaid, svg
 from graphs.services import drafts, exosphere_template
 from graphs.services.publish import free_name
+from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs import comparing
 from runs.flow import edits
 from runs.flow.flow import Flow, found_in
 from runs.flow.pages import graph_for, whole
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.steering import told
 
 VERSIONS = 50

@@ -8,10 +8,10 @@ from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
 
 from graphs.definition import errors
+from graphs.web.page_guard import caller_of, staff_page
+from graphs.web.schema_forms import answer_form
 from runs import answering
 from runs.manager import detail
-from runs.manager.access import caller_of, staff_page
-from runs.manager.schema_forms import answer_form
 from runs.manager.steering import run_for, told
 from runs.models import State
 

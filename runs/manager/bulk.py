@@ -15,9 +15,9 @@ from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import SAID
 from graphs.definition import errors
+from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs import carrying, exporting, operations
 from runs.core import statuses
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.addresses import back_to
 from runs.manager.forms import labels_of
 from runs.manager.pages import RunPage

@@ -9,9 +9,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import redaction
+from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs import comparing
 from runs.core import statuses
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.addresses import back_to
 from runs.models import Run
 

@@ -11,9 +11,9 @@ from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
 
+from graphs.web.page_guard import caller_of, staff_page
 from runs import operations, overview
 from runs.core import statuses
-from runs.manager.access import caller_of, staff_page
 from runs.manager.badges import length
 from runs.models import Run, SavedView
 

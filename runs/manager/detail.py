@@ -18,10 +18,11 @@ from django.views.decorators.http import require_GET
 from graphs.api.errors import not_found
 from graphs.auth.callers import SAID, Caller
 from graphs.definition import redaction
+from graphs.web import schema_forms
+from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from runs import bundling, decoding, explaining, picture, trees
 from runs.core import statuses
-from runs.manager import schema_forms, timeline
-from runs.manager.access import caller_of, in_admin, may_of, staff_page
+from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.steering import run_for, uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, State, Tombstone

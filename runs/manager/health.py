@@ -5,8 +5,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs import doctoring
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.models import Cluster
 
 

@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from graphs.web.page_guard import caller_of, staff_page
 from runs import listing
-from runs.manager.access import caller_of, staff_page
 from runs.manager.steering import run_for, uuid_of
 from runs.models import LogLine, Run
 

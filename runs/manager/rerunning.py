@@ -12,10 +12,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, redaction
+from graphs.web.page_guard import caller_of, in_admin, staff_page
+from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
 from runs import comparing, reusing
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.addresses import back_to
-from runs.manager.schema_forms import AREA, ObjectField, SchemaForm
 from runs.manager.steering import run_for, told
 from runs.models import Run
 from runs.rerunning import Again, rerun

@@ -13,11 +13,11 @@ from django.views.decorators.http import require_GET, require_POST
 from graphs.auth.callers import Caller
 from graphs.definition import errors, redaction
 from graphs.models import Graph
+from graphs.web.page_guard import caller_of, in_admin, staff_page
+from graphs.web.schema_forms import AREA, ObjectField
+from graphs.web.ttl_cache import kept
 from runs import listing
 from runs.core import statuses
-from runs.keeping import kept
-from runs.manager.access import caller_of, in_admin, staff_page
-from runs.manager.schema_forms import AREA, ObjectField
 from runs.models import Run, State
 from runs.starting import RunOptions, start_run
 

@@ -11,8 +11,8 @@ from django.views.decorators.http import require_POST
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
+from graphs.web.page_guard import caller_of, staff_page
 from runs import marking, reopening, stopping
-from runs.manager.access import caller_of, staff_page
 from runs.models import Run
 
 VERBS: dict[str, Callable[[Run, Caller], Any]] = {

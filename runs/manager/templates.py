@@ -10,8 +10,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from graphs.definition import errors
+from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs import templating
-from runs.manager.access import caller_of, in_admin, staff_page
 from runs.manager.rerunning import inputs_form
 from runs.manager.steering import run_for, told
 from runs.models import Run, RunTemplate

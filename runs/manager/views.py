@@ -11,10 +11,10 @@ from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
 from graphs.models import Graph, Namespace
+from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
+from graphs.web.ttl_cache import kept
 from runs import auditing, exporting, listing
 from runs.core import statuses
-from runs.keeping import kept
-from runs.manager.access import caller_of, in_admin, may_of, staff_page
 from runs.manager.addresses import back_to
 from runs.manager.columns import COLUMNS, USUAL
 from runs.manager.pages import RANGES, SIZES, RunPage

@@ -9,8 +9,8 @@ from django.template.loader import render_to_string
 from django.utils.html import escape
 from django.utils.safestring import mark_safe
 
+from graphs.web.page_guard import caller_of
 from runs.manager import badges
-from runs.manager.access import caller_of
 from runs.manager.dashboard import context_for
 
 register = template.Library()

@@ -148,11 +148,12 @@ def counted() -> dict[str, float]:
     """An exact total as the API makes it, beside the bare statement."""
     from django.db import connection
 
-    from runs import keeping, listing
+    from graphs.web import ttl_cache
+    from runs import listing
     from runs.models import Run
 
     def total() -> None:
-        keeping.forget()
+        ttl_cache.forget()
         listing.total(Run.objects.filter(archived_at=None), "bench")
 
     def bare() -> None:

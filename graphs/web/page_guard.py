@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from django.template.loader import render_to_string
 
 from graphs.auth.callers import RIGHTS, SAID, Caller, caller_of_user
-from runs.keeping import kept
+from graphs.web.ttl_cache import kept
 
 View = Callable[..., HttpResponseBase]
 
