@@ -8,8 +8,8 @@ from itertools import zip_longest
 from typing import Any
 
 from graphs.definition import redaction
-from runs.context import run_folder
 from runs.core import statuses
+from runs.engine.node_context import run_folder
 from runs.models import Run, State
 
 MOST_STATES = 5_000

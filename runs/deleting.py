@@ -18,9 +18,10 @@ from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.idempotency_models import forget_answers
 from graphs.models import Graph
-from runs import auditing, ledger
-from runs.context import run_folder
+from runs import auditing
 from runs.core import sql, statuses
+from runs.engine import counters
+from runs.engine.node_context import run_folder
 from runs.models import Artifact, Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, State, Tombstone, ToolResult
 
 TRACES = (State, LogLine, Artifact, ToolResult, CheckpointWrite, CheckpointBlob, Checkpoint)
@@ -53,7 +54,7 @@ def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -
     """Delete these runs in one transaction, and say which were kept. With `even_active` those that still run go, too."""
     with transaction.atomic():
         sql.wait_for_locks(LOCK_SECONDS)
-        books = ledger.lock(pks)
+        books = counters.lock(pks)
         named = {pk: (namespace, run_id) for pk, namespace, run_id in Run.objects.filter(pk__in=books).values_list("pk", "namespace_id", "run_id")}
         kept = [Kept(pk, "gone", "It was deleted already.") for pk in pks if pk not in named]
         for pk, (namespace, _) in named.items():
@@ -88,7 +89,7 @@ def delete_graph(graph: Graph, caller: Caller = SYSTEM) -> int:
     with transaction.atomic():
         list(Graph.objects.select_for_update().filter(pk=graph.pk))  # nobody starts a run of it from here on
         runs = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
-        ledger.lock(runs)
+        counters.lock(runs)
         auditing.note_other(caller, "delete_graph", f"{graph} with {len(runs):,} runs")
         _erase(runs, Q(run__in=Run.objects.filter(graph=graph).values("pk")), Q(graph=graph), caller)
         Graph.objects.filter(pk=graph.pk).update(current=None)

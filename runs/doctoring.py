@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from graphs.models import RegisteredNode
 from graphs.nodes.base import registry
-from runs import inspecting, queueing, recounting, verifying
+from runs import inspecting, recounting, verifying
 from runs.core import statuses
+from runs.engine import wakeup
 from runs.inspecting import SILENT, Finding, lasting
 from runs.models import BulkOperation, Cluster, Run, State
 
@@ -35,7 +36,7 @@ def _queue() -> Iterator[Finding]:
             yield Finding("error", f"Q_CLUSTER's {name} is {queue.get(name)!r}; it has to be {value!r}.", "Take Q_CLUSTER as the project sets it.")
     if not queue["retry"] > queue["timeout"] > settings.NODE_TIMEOUT_SECONDS:
         yield Finding("error", "Q_CLUSTER's retry isn't above its timeout, or that not above NODE_TIMEOUT_SECONDS.", "Take Q_CLUSTER as the project sets it.")
-    if (age := queueing.oldest_hint()) and age > LATE:
+    if (age := wakeup.oldest_hint()) and age > LATE:
         yield Finding("error", f"A wake-up has waited for {lasting(age)} in the queue.", "Look whether manage.py supervise runs, and at its log.")
 
 

@@ -13,11 +13,12 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
-from runs import auditing, ledger
+from runs import auditing
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.core.node_counts import Tally
-from runs.ledger import Ledger
+from runs.engine import counters
+from runs.engine.counters import Ledger
 from runs.models import OUTSIDE, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
 from runs.run_state import KEPT_ACTIONS, RunState, RunStatus
 from runs.snapshots import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
@@ -44,7 +45,7 @@ def _put(run: Run, state: RunState, caller: Caller) -> RunState:
     except payloads.NotJson as error:
         raise errors.Malformed(f"The document can't be stored: {error}.") from None
     with transaction.atomic():
-        book = ledger.lock([run.pk]).get(run.pk)
+        book = counters.lock([run.pk]).get(run.pk)
         if book is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         if Checkpoint.objects.filter(run=run).exclude(ns=NS).exists() or CheckpointWrite.objects.filter(run=run).exists():
@@ -54,7 +55,7 @@ def _put(run: Run, state: RunState, caller: Caller) -> RunState:
         _store_columns(run, state)
         book.tally = _store_states(run, state, book.status)
         _store_results(run, state)
-        ledger.store([book])
+        counters.store([book])
         run.refresh_from_db()
         return run_state(run)
 
@@ -63,7 +64,7 @@ def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, A
     """Report one node of a run that an outside program drives: started, completed (with its output) or failed (with its error)."""
     _require(run, caller)
     with transaction.atomic():
-        book = ledger.lock([run.pk]).get(run.pk)
+        book = counters.lock([run.pk]).get(run.pk)
         if book and run.graph_id is None and book.status in statuses.ENDED_RUNS and book.status != statuses.FAILED:
             raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; none of its nodes is marked any more.", allowed=[])
         run.refresh_from_db(fields=["status"])

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from runs import answering, snapshots
+from runs import snapshots
 from runs.core import statuses
+from runs.engine import answer
 from runs.models import AuditEntry, Cluster, Run, State
 
 SILENT = timedelta(seconds=15)
@@ -84,4 +85,4 @@ def _counted(count: int) -> str:
 
 def waiting_states(run: Run) -> list[State]:
     """The states that wait for a person."""
-    return list(State.objects.filter(answering.WAITS, run=run).order_by("pk")[:20]) if run.waiting_count else []
+    return list(State.objects.filter(answer.WAITS, run=run).order_by("pk")[:20]) if run.waiting_count else []

@@ -8,8 +8,8 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.models import Graph, Namespace
 from graphs.services import examples, publish
+from runs.engine.start import RunOptions, start_run
 from runs.models import Run
-from runs.starting import RunOptions, start_run
 
 
 @dataclass(frozen=True)

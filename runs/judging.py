@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from django.db.models import QuerySet
 
 from runs.core import statuses
-from runs.ledger import Ledger
+from runs.engine.counters import Ledger
 from runs.models import Checkpoint, CheckpointWrite, Run
 
 ERROR, INTERRUPT, RESUME = "__error__", "__interrupt__", "__resume__"

@@ -8,8 +8,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from runs import auditing, ledger, storing
+from runs import auditing
 from runs.core import statuses
+from runs.engine import counters, store
 from runs.models import LogLine, Run
 
 MAX_LABELS, MAX_LABEL = 50, 200
@@ -65,20 +66,20 @@ def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
     if not reason.strip():
         raise errors.Malformed("Setting a status by hand needs a reason.")
     with transaction.atomic():
-        book = ledger.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
+        book = counters.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
         if book is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         if book.status == status:
             raise errors.Conflict(f"The run is {status} already.", allowed=[each for each in statuses.ENDED_RUNS if each != status])
         if book.open:
-            storing.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
+            store.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
         was, book.status, book.held = book.status, status, False
         book.progress = 100 if status == statuses.COMPLETED else min(book.progress, 99)
         book.error_message = "" if status == statuses.COMPLETED else reason
         auditing.note(caller, "set_status", run, f"{was} → {status}: {reason}")
         LogLine.objects.create(run=run, level="warning", message=f"Status set from {was} to {status} by {caller.label}: {reason}"[:2000])
         book.log_count += 1
-        ledger.store([book])
+        counters.store([book])
         Run.objects.filter(pk=run.pk).update(reruns_left=0)  # a person has seen to it
     run.refresh_from_db()
     return run

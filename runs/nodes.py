@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 from typing_extensions import TypedDict
 
 from graphs.nodes.base import NodeFailed, WaitForAnswer, node
-from runs.context import NodeContext
+from runs.engine.node_context import NodeContext
 from runs.models import Checkpoint, CheckpointWrite
 
 

@@ -14,8 +14,10 @@ from django.http import QueryDict
 
 from graphs.auth.callers import SAID, Caller
 from graphs.definition import errors
-from runs import auditing, deleting, filters, marking, queueing, reopening, stopping
+from runs import auditing, deleting, filters, marking
 from runs.core import statuses
+from runs.engine import control, wakeup
+from runs.engine.retry import retry_failed
 from runs.models import Artifact, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run
 from runs.rerunning import Again, rerun
 
@@ -66,10 +68,10 @@ ACTIONS: Mapping[str, Action] = {
     "archive": Action("change", "archived", statuses.ENDED_RUNS, _quietly(marking.archive_run)),
     "unarchive": Action("change", "brought back", statuses.ENDED_RUNS, _quietly(marking.unarchive_run)),
     "rerun": Action("rerun", "run again", statuses.RUN_STATUSES, _rerun),
-    "retry": Action("cancel", "retried", _FAILED, _quietly(reopening.retry_failed)),
-    "cancel": Action("cancel", "cancelled", statuses.ACTIVE_RUNS, _quietly(stopping.cancel_run)),
-    "pause": Action("cancel", "paused", (statuses.RUN_QUEUED, statuses.RUNNING), _quietly(stopping.pause_run)),
-    "resume": Action("cancel", "resumed", (statuses.PAUSED,), _quietly(stopping.resume_run)),
+    "retry": Action("cancel", "retried", _FAILED, _quietly(retry_failed)),
+    "cancel": Action("cancel", "cancelled", statuses.ACTIVE_RUNS, _quietly(control.cancel_run)),
+    "pause": Action("cancel", "paused", (statuses.RUN_QUEUED, statuses.RUNNING), _quietly(control.pause_run)),
+    "resume": Action("cancel", "resumed", (statuses.PAUSED,), _quietly(control.resume_run)),
     "label": Action("change", "labelled", statuses.RUN_STATUSES, _label),
     "set_status": Action("set_status", "set", statuses.RUN_STATUSES, _set_status),
     "export": Action("export", "exported", statuses.RUN_STATUSES, lambda run, caller, params: ""),
@@ -156,7 +158,7 @@ def ask(
         with transaction.atomic():
             operation = BulkOperation.objects.create(asked=asked, **values)
             auditing.note_other(caller.through(caller.via, operation.pk), f"bulk_{action}", f"{seen.total:,} runs; {reason}"[:500])
-            queueing.hint()
+            wakeup.hint()
     except IntegrityError:
         found = BulkOperation.objects.filter(asked=asked, user=caller.user, key=caller.key).first()
         if found is None:
@@ -190,7 +192,7 @@ def stop(operation: BulkOperation, caller: Caller) -> None:
     if not BulkOperation.objects.filter(pk=operation.pk, status__in=TO_DO).update(stop_asked=True):
         raise errors.Conflict("The operation is over.", allowed=[])
     auditing.note_other(caller.through(caller.via, operation.pk), "bulk_stop", str(operation))
-    queueing.hint()
+    wakeup.hint()
 
 
 def seen_by(caller: Caller) -> QuerySet[BulkOperation]:

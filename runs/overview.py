@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.web.ttl_cache import kept
-from runs import listing, queueing, searching
+from runs import listing, searching
 from runs.core import statuses
+from runs.engine import wakeup
 from runs.models import Cluster, Run, State
 
 KEPT_SECONDS = 5.0
@@ -71,7 +72,7 @@ def _look(caller: Caller) -> Overview:
         hours=_hours(day, now),
         graphs=_graphs(day),
         clusters=list(Cluster.objects.filter(seen_at__gt=now - ALIVE).order_by("name")[:20]),
-        hints=queueing.waiting_hints(),
+        hints=wakeup.waiting_hints(),
         at=now,
     )
 

@@ -7,8 +7,9 @@ from django.db import transaction
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import deleting, judging, ledger, threads
-from runs.ledger import Ledger
+from runs import deleting, judging, threads
+from runs.engine import counters
+from runs.engine.counters import Ledger
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run
 
 
@@ -23,7 +24,7 @@ def delete_for_runs(namespace: Namespace, run_ids: Iterable[str]) -> None:
     rows = threads.checkpoints_of(namespace).filter(metadata__run_id__in=list(run_ids))
     for pk in rows.order_by("run_id").values_list("run_id", flat=True).distinct():
         with transaction.atomic():
-            book = ledger.lock([pk]).get(pk)
+            book = counters.lock([pk]).get(pk)
             if book:
                 _drop(book, list(rows.filter(run=pk)))
 
@@ -34,7 +35,7 @@ def prune(namespace: Namespace, thread_ids: Iterable[str], keep_latest: bool) ->
         if not (pk := threads.run_of(namespace, thread_id)):
             continue
         with transaction.atomic():
-            book = ledger.lock([pk]).get(pk)
+            book = counters.lock([pk]).get(pk)
             if book is None:
                 continue
             rows = list(threads.checkpoints_of(namespace).filter(run=pk).order_by("ns", "checkpoint_id"))
@@ -59,4 +60,4 @@ def _drop(book: Ledger, rows: Sequence[Checkpoint]) -> None:
         Run.objects.filter(pk=book.pk).update(metadata=metadata | {threads.DROPPED: max(gone, threads.dropped_until(book.pk))})
         if not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=gone).exists():
             judging.judge(book)
-    ledger.store([book])
+    counters.store([book])

@@ -13,14 +13,14 @@ from graphs.definition import errors, payloads
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared, wrong_outputs
 from graphs.services import secrets
-from runs import claiming
 from runs.core import sql, statuses
-from runs.work import Claimed, Outcome
+from runs.engine import claim
+from runs.engine.types import Claimed, Outcome
 
 MAX_OUTPUTS = 20_000
 MAX_ERROR = 10_000
 
-facts = claiming.FactsCache()
+facts = claim.FactsCache()
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def find(worker: Worker, states: Sequence[str]) -> dict[str, Found]:
     found = {}
     for row in rows:
         if row[1] in runs:
-            state = claiming.claimed(row[:10], runs)
+            state = claim.claimed(row[:10], runs)
             found[state.id] = Found(state, row[10], row[5], sql.moment(row[11]), row[12] is None)
     return found
 

@@ -6,10 +6,10 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Count, Q
 
-from runs import ledger
 from runs.core import node_counts, sql, statuses
 from runs.core.node_counts import BAD, DONE, KNOWN
-from runs.ledger import Ledger
+from runs.engine import counters
+from runs.engine.counters import Ledger
 from runs.models import LogLine, Run, State
 
 CHUNK = 2000
@@ -81,7 +81,7 @@ def recount(pk: int) -> None:
     """Write the books of a run as its rows give them, under its lock. A run that ended with unfinished states goes on; one without any ends."""
     with transaction.atomic():
         run = Run.objects.select_related("version").filter(pk=pk).first()
-        book = ledger.lock([pk], {pk: run.version.plan} if run and run.version else {}).get(pk)
+        book = counters.lock([pk], {pk: run.version.plan} if run and run.version else {}).get(pk)
         if run is None or book is None:
             return
         _count(book)
@@ -90,7 +90,7 @@ def recount(pk: int) -> None:
             Run.objects.filter(pk=pk).update(archived_at=None)
             State.objects.filter(run=pk, status=statuses.CREATED, held=True).update(held=False)
         book.close()
-        ledger.store([book])
+        counters.store([book])
 
 
 def _count(book: Ledger) -> None:

@@ -16,10 +16,11 @@ from django.db.models import F
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.models import GraphVersion
-from runs import auditing, creating, reusing
+from runs import auditing, reusing
 from runs.core import paths, statuses
+from runs.engine import create_states
+from runs.engine.start import RunOptions, start_empty, start_outside, start_run
 from runs.models import LogLine, Run, State, Tombstone
-from runs.starting import RunOptions, start_empty, start_outside, start_run
 
 _ENDING = re.compile(r"\s*\(Rerun #\d+\)$")
 BATCH = 50
@@ -127,7 +128,7 @@ def _partly(run: Run, options: RunOptions, caller: Caller, again: Again) -> tupl
 
 
 def _made_states(run: Run) -> list[list[tuple[str, object]]]:
-    """The states that the run was made of, branch by branch, if it wasn't started at its roots (`runs.creating`)."""
+    """The states that the run was made of, branch by branch, if it wasn't started at its roots (`runs.engine.create_states`)."""
     first = State.objects.filter(run=run, parent=None, joined=False, path__startswith=f"{paths.BRANCH}:", retry_count=0, fanout_id="").order_by("pk")
     branches: dict[str, dict[str, object]] = {}
     for state in first:
@@ -140,7 +141,7 @@ def _create(run: Run, version: GraphVersion, options: RunOptions, made: list[lis
     assert run.graph is not None
     run.graph.current, run.graph.current_id = version, version.pk  # for this call only: nothing is saved
     for branch in made:
-        new, _ = creating.create_states(run.graph, options.run_id, branch, caller, "rerun")
+        new, _ = create_states.create_states(run.graph, options.run_id, branch, caller, "rerun")
     values = {
         "store": dict(options.store),
         "initial_data": dict(options.inputs),

@@ -14,12 +14,12 @@ from django.utils import timezone
 
 from graphs.definition import errors, payloads
 from graphs.definition.plan import Plan
-from runs import claiming, ledger, queueing, reopening, storing
-from runs.context import run_folder
 from runs.core import paths, sql, statuses
 from runs.core.node_counts import DONE, KNOWN
+from runs.engine import claim, counters, retry, store, wakeup
+from runs.engine.node_context import run_folder
+from runs.engine.types import NewState, RunFacts
 from runs.models import Artifact, Run, State
-from runs.work import NewState, RunFacts
 
 MOST = 50_000
 TAKEN = ("identifier", "node", "path", "status", "retry_count", "joined", "watched", "worker_namespace_id", "inputs", "outputs", "chosen", "emitted", "attempt")
@@ -98,15 +98,15 @@ def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None
     twins = [_twin(facts, state, ids, folders, inputs) for state in found.again]
     book = _books(new, facts.plan, found.reused, twins)
     _store(twins)  # before the joins, some of which are among them
-    _store(reopening.missed_joins(new, twins, claiming.FactsCache(), book))
+    _store(retry.missed_joins(new, twins, claim.FactsCache(), book))
     book.progress = min(book.share(), 99)
-    ledger.store([book])
-    queueing.hint()
+    counters.store([book])
+    wakeup.hint()
 
 
 def _store(states: list[NewState]) -> None:
     batch = sql.Batch()
-    storing.insert([storing.new_row(state) for state in states], batch)
+    store.insert([store.new_row(state) for state in states], batch)
     batch.flush()
 
 
@@ -119,7 +119,7 @@ def _twin(facts: RunFacts, state: State, ids: Mapping[Any, str], folders: tuple[
     parent = ids.get(state.parent) if state.parent else None
     twin = NewState(sql.uuid7(), facts, state.identifier, _step(facts.plan, state), parent, value, payloads.dump(value), joined=state.joined)
     if inputs is None and state.joined and state.status == statuses.NEXT_CREATED_ERROR and not state.attempt:
-        reopening.render_again(twin)  # a join whose inputs couldn't be made has none to repeat
+        retry.render_again(twin)  # a join whose inputs couldn't be made has none to repeat
     return twin
 
 
@@ -143,8 +143,8 @@ def _copy_files(old: Run, new: Run, ids: Mapping[Any, str], folders: tuple[str, 
         Artifact.objects.create(run=new, state=sql.dashed(ids[file.state]), file=target, **kept)
 
 
-def _books(new: Run, plan: Plan, reused: Iterable[State], twins: Iterable[NewState]) -> ledger.Ledger:
-    book = ledger.lock([new.pk], {new.pk: plan})[new.pk]
+def _books(new: Run, plan: Plan, reused: Iterable[State], twins: Iterable[NewState]) -> counters.Ledger:
+    book = counters.lock([new.pk], {new.pk: plan})[new.pk]
     for state in reused:
         book.success_count += 1
         book.emitted += state.emitted

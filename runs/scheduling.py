@@ -12,8 +12,8 @@ from django.db.models import F
 from graphs.definition import cron, errors
 from graphs.models import CronTrigger, Graph
 from runs.core import sql
+from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run
-from runs.starting import RunOptions, start_run
 
 log = logging.getLogger(__name__)
 BATCH = 100

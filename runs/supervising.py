@@ -23,8 +23,9 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
 from graphs.idempotency_models import forget_old
-from runs import carrying, deleting, queueing, reporting, rerunning, rescuing, retaining, scheduling, templating
+from runs import carrying, deleting, rerunning, retaining, scheduling, templating
 from runs.core import sql
+from runs.engine import heartbeat, lease_recovery, wakeup
 from runs.models import Cluster
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the cluster; it gets its own process group, so that a Ctrl-C reaches only the supervisor."""
-        reporting.register(self.name, self.host, self.workers)
+        heartbeat.register(self.name, self.host, self.workers)
         environment = {**os.environ, "STATEMANAGER_CLUSTER": self.name, "WORKERS": str(self.workers)}
         connection.close()
         self.process = subprocess.Popen(
@@ -79,9 +80,9 @@ class Supervisor:
             self._every("templates", CHECK_SCHEDULE_SECONDS, templating.launch_due)
             self._every("reruns", settings.SWEEP_SECONDS, rerunning.rerun_failures)
             self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
-            self._every("pulse", settings.PULSE_SECONDS, lambda: queueing.pulse(self.name, sql.clock().timestamp()))
-            self._every("prune", 3600, queueing.prune)
-            self._every("clusters", 3600, lambda: reporting.forget_lost(self.name))
+            self._every("pulse", settings.PULSE_SECONDS, lambda: wakeup.pulse(self.name, sql.clock().timestamp()))
+            self._every("prune", 3600, wakeup.prune)
+            self._every("clusters", 3600, lambda: heartbeat.forget_lost(self.name))
             self._every("traces", 60, deleting.sweep)
             self._every("retention", 3600, retaining.delete_old)
             self._every("answers", 3600, forget_old)
@@ -105,9 +106,9 @@ class Supervisor:
             call()
 
     def _sweep(self) -> None:
-        rescuing.end_leases_of_dead(self.name, self._living)
-        rescued = rescuing.rescue_expired()
-        rescuing.mark_running()
+        lease_recovery.end_leases_of_dead(self.name, self._living)
+        rescued = lease_recovery.rescue_expired()
+        lease_recovery.mark_running()
         if rescued:
             log.warning("%s states of lost workers were given back", rescued)
 
@@ -133,9 +134,9 @@ class Supervisor:
         running, unchanged = monotonic() - self._started, monotonic() - self._changed
         if DOUBT_SECONDS < unchanged < patience:
             patience = unchanged
-        if running < patience or (running < START_SECONDS and not reporting.answered(self.name)):
+        if running < patience or (running < START_SECONDS and not heartbeat.answered(self.name)):
             return ""  # it may still be starting; one that answered once has no excuse
-        return f"no sign of life for {patience:.0f} s" if reporting.silent(self.name, patience) else ""
+        return f"no sign of life for {patience:.0f} s" if heartbeat.silent(self.name, patience) else ""
 
     def _replace(self) -> None:
         self._kill()
@@ -168,7 +169,7 @@ class Supervisor:
         self._kill()
         try:
             close_old_connections()
-            released = rescuing.release_workers(self.name)
+            released = lease_recovery.release_workers(self.name)
             Cluster.objects.filter(name=self.name).delete()
             log.info("cluster %s stopped; %s states were given back", self.name, released)
         except (DatabaseError, InterfaceError) as error:
@@ -176,9 +177,9 @@ class Supervisor:
 
 
 def _hint_what_waits() -> None:
-    rescuing.hint_ready()
+    lease_recovery.hint_ready()
     if carrying.waiting():
-        queueing.hint()
+        wakeup.hint()
 
 
 def _with_settings(environment: dict[str, str]) -> dict[str, str]:

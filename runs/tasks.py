@@ -2,9 +2,10 @@
 
 import os
 
-from runs import carrying, queueing
+from runs import carrying
 from runs.core import sql
-from runs.executing import Executor
+from runs.engine import wakeup
+from runs.engine.executor import Executor
 
 PULSE_LIVES_SECONDS = 3.0
 _executor: tuple[int, Executor] | None = None
@@ -23,9 +24,9 @@ def drain() -> None:
     worker = executor()
     worker.drain()
     if carrying.waiting() and carrying.carry_on():
-        queueing.hint()
+        wakeup.hint()
     if worker.tainted:
-        queueing.hint()
+        wakeup.hint()
         os._exit(1)  # an abandoned thread may run on for ever: let the cluster replace this process
 
 
@@ -35,4 +36,4 @@ def pulse(cluster: str, sent: float) -> None:
     if own == cluster:
         sql.send(f"UPDATE runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster])
     elif sql.clock().timestamp() - sent < PULSE_LIVES_SECONDS:
-        queueing.pulse(cluster, sent)
+        wakeup.pulse(cluster, sent)

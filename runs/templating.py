@@ -14,8 +14,8 @@ from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, payloads
 from runs import auditing
 from runs.core import sql, statuses
+from runs.engine.start import RunOptions, start_run
 from runs.models import Run, RunTemplate, State
-from runs.starting import RunOptions, start_run
 
 log = logging.getLogger(__name__)
 COPIED = ("namespace", "description", "graph", "version", "dataset", "inputs", "store", "labels", "workspace")

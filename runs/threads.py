@@ -13,10 +13,11 @@ from django.db.models import Q
 
 from graphs.definition import errors, names
 from graphs.models import Namespace
-from runs import deleting, judging, ledger, snapshots
+from runs import deleting, judging, snapshots
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
-from runs.ledger import Ledger
+from runs.engine import counters
+from runs.engine.counters import Ledger
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
 
 DROPPED = "checkpoints_deleted_until"  # in a run's metadata
@@ -64,7 +65,7 @@ def put(
             book.current_node = (pending[0] if pending else book.current_node)[:200]
             book.current_step = max(0, step) if isinstance(step := metadata.get("step"), int) else book.current_step
             judging.judge(book, even_cancelled=True)
-        ledger.store([book])
+        counters.store([book])
         failpoint("checkpoint-put-before-commit")
     failpoint("after-checkpoint-put-commit")
 
@@ -91,7 +92,7 @@ def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_
         )  # fmt: skip
         if not ns:
             judging.heard(book, checkpoint_id, [row.channel for row in rows], error)
-        ledger.store([book])
+        counters.store([book])
 
 
 def find(namespace: Namespace, thread_id: str, ns: str, checkpoint_id: str = "") -> Kept | None:
@@ -126,7 +127,7 @@ def copy_thread(namespace: Namespace, source: str, target: str) -> None:
     if not (pk := run_of(namespace, source)):
         return
     with transaction.atomic():
-        ledger.lock([pk])
+        counters.lock([pk])
         book = _open((namespace, target))
         theirs: tuple[type[models.Model], ...] = (Checkpoint, CheckpointBlob, CheckpointWrite)
         for model in theirs:
@@ -135,7 +136,7 @@ def copy_thread(namespace: Namespace, source: str, target: str) -> None:
                 copies = [_copied(row, book.pk) for row in rows[at : at + BATCH]]
                 model._default_manager.bulk_create(copies, ignore_conflicts=True)
         judging.judge(book)
-        ledger.store([book])
+        counters.store([book])
 
 
 def _copied(row: Any, run: int) -> Any:
@@ -169,7 +170,7 @@ def _open(thread: tuple[Namespace, str]) -> Ledger:
         deleting.refuse_dead(namespace.pk, run_id)
         LogLine.objects.create(run=run, message="A LangGraph application keeps this thread")
     sql.wait_for_locks(LOCK_SECONDS)
-    book = ledger.lock([run.pk]).get(run.pk)
+    book = counters.lock([run.pk]).get(run.pk)
     if book is None:
         raise errors.Gone(f"The run {run_id!r} was deleted at this moment.")
     if run.graph_id is not None:

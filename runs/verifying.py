@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from runs import deleting, recounting
-from runs.context import run_folder
+from runs.engine.node_context import run_folder
 from runs.models import Run, Tombstone
 
 SOME = 5

@@ -12,11 +12,13 @@ from graphs.definition import errors
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared
 from graphs.services import secrets
-from runs import claiming, finishing, queueing, reporting
 from runs.core import sql, statuses
-from runs.ledger import Ledger
+from runs.engine import heartbeat as heartbeat_module
+from runs.engine import record, wakeup
+from runs.engine.claim import claim_for_worker
+from runs.engine.counters import Ledger
+from runs.engine.types import Claimed, Lease, Line, NewState, Outcome
 from runs.receiving import WORDS, Answer, Found, Masks, Report, Worker, facts, find, gate, namespace_of, not_in_hand, outcome_of
-from runs.work import Claimed, Lease, Line, NewState, Outcome
 
 MAX_CLAIM = 1000
 KINDS_AT_ONCE = 200  # nodes in one statement
@@ -41,7 +43,7 @@ def claim(worker: Worker, kinds: Iterable[str], limit: int) -> list[Claimed]:
     for at in range(0, len(kinds), KINDS_AT_ONCE):
         if (room := limit - len(states)) > 0:
             part = kinds[at : at + KINDS_AT_ONCE]
-            states += claiming.claim_for_worker(worker.name, worker.namespace, part, room, settings.WORKER_LEASE_SECONDS, facts)
+            states += claim_for_worker(worker.name, worker.namespace, part, room, settings.WORKER_LEASE_SECONDS, facts)
     _hand_out(states)
     return states
 
@@ -53,7 +55,7 @@ def lease_of(state: Claimed) -> float:
 
 def _hand_out(states: Iterable[Claimed]) -> None:
     """Note small states for their reports, and set the leases of nodes and graphs that want another one than the usual."""
-    special: dict[float, list[reporting.Report]] = {}
+    special: dict[float, list[heartbeat_module.Report]] = {}
     if len(_held) > HELD_KEPT:
         _held.clear()
     for state in states:
@@ -62,7 +64,7 @@ def _hand_out(states: Iterable[Claimed]) -> None:
         if state.node.lease:
             special.setdefault(state.node.lease, []).append((state, [], None))
     for seconds, reports in special.items():
-        reporting.report(reports, seconds)
+        heartbeat_module.report(reports, seconds)
 
 
 def report(worker: Worker, reports: Sequence[Report], kinds: Iterable[str] = (), limit: int = 0) -> Reported:
@@ -91,7 +93,7 @@ def heartbeat(worker: Worker, state: str, attempt: int | None, seconds: float | 
     held, lease = replace(found.claimed, attempt=found.attempt), seconds or lease_of(found.claimed)
     mask = Masks().of(held) if lines else secrets.Mask(())
     masked = [(at, level, mask.text(text)) for at, level, text in lines]
-    if not reporting.report([(held, masked, fraction)], lease):
+    if not heartbeat_module.report([(held, masked, fraction)], lease):
         raise errors.Conflict("The state was taken away at this moment.")
     return lease
 
@@ -148,21 +150,21 @@ def _lease(worker: Worker, kinds: Iterable[str], room: int) -> Lease:
     return Lease(worker.name, settings.WORKER_LEASE_SECONDS, wants)
 
 
-def _record(outcomes: Sequence[Outcome], lease: Lease | None) -> finishing.Slice:
-    done = finishing.Slice()
-    for at in range(0, len(outcomes), finishing.MAX_SLICE):
-        part = outcomes[at : at + finishing.MAX_SLICE]
+def _record(outcomes: Sequence[Outcome], lease: Lease | None) -> record.Slice:
+    done = record.Slice()
+    for at in range(0, len(outcomes), record.MAX_SLICE):
+        part = outcomes[at : at + record.MAX_SLICE]
         runs = {outcome.state.run.pk for outcome in part}
-        done.add(finishing.record(part, lease, _books.get(next(iter(runs))) if len(runs) == 1 else None))
+        done.add(record.record(part, lease, _books.get(next(iter(runs))) if len(runs) == 1 else None))
     if len(_books) > BOOKS_KEPT:
         _books.clear()
     _books.update(done.books)
     if done.left_over:
-        queueing.hint()
+        wakeup.hint()
     return done
 
 
-def _answer(report: Report, judged: Outcome | Answer, done: finishing.Slice, late: Mapping[str, Found]) -> Answer:
+def _answer(report: Report, judged: Outcome | Answer, done: record.Slice, late: Mapping[str, Found]) -> Answer:
     if isinstance(judged, Answer):
         return judged
     if (status := done.accepted.get(judged.state.id)) is None:  # another report or a cancel was faster

@@ -7,7 +7,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 
 from graphs.nodes.base import registry
-from runs import claiming, queueing
+from runs.engine import claim, wakeup
 from runs.models import Cluster
 
 SILENT = timedelta(seconds=30)
@@ -23,5 +23,5 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 while a cluster lives; 503 names what is missing."""
     alive = Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).count()
-    body = {"status": "ok" if alive else "no cluster", "clusters": alive, "hints": queueing.waiting_hints(), "work_is_ready": claiming.work_is_ready(registry)}
+    body = {"status": "ok" if alive else "no cluster", "clusters": alive, "hints": wakeup.waiting_hints(), "work_is_ready": claim.work_is_ready(registry)}
     return JsonResponse(body, status=200 if alive else 503)

@@ -154,7 +154,7 @@ LANGGRAPH_APPS = {"example": "runs.langgraph_example.assistant", **env.pairs("LA
 Q_CLUSTER = {
     "name": "statemanager",
     "orm": "default",
-    "broker_class": "runs.queueing.WakingBroker",
+    "broker_class": "runs.engine.wakeup.WakingBroker",
     "workers": WORKERS,
     "queue_limit": WORKERS,
     "bulk": 1,

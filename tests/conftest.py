@@ -17,9 +17,9 @@ from graphs.nodes.base import registry
 from graphs.services import publish as publish_module
 from graphs.web import ttl_cache
 from runs import picture, working
-from runs.executing import Executor
+from runs.engine.executor import Executor
+from runs.engine.start import RunOptions, start_run
 from runs.models import Run
-from runs.starting import RunOptions, start_run
 from tests import nodes
 from tests.settings import LANE, LANES, SKIPPED_LANES
 

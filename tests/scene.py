@@ -12,11 +12,12 @@ from graphs.definition import edits
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
 from graphs.services import datasets, drafts, publish
-from runs import driving, marking, stopping
-from runs.executing import Executor
+from runs import driving, marking
+from runs.engine import control
+from runs.engine.executor import Executor
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import Run, State
 from runs.rerunning import Again, rerun
-from runs.starting import RunOptions, start_outside, start_run
 
 ORDERS = {
     "nodes": [
@@ -76,7 +77,7 @@ def build(finished: int = 60) -> dict[str, Run]:
         drained(start(steps, f"Training of night {number + 1}", labels={"team": "research" if number % 3 else "ops"}))
     failed = drained(start(orders, "Orders of Monday", inputs={"customer": "ACME", "limit": 5}, labels={"team": "sales"}))
     again = drained(rerun(failed, caller, Again(failed=True)))
-    cancelled = stopping.cancel_run(start(orders, "Orders of Tuesday"), caller)
+    cancelled = control.cancel_run(start(orders, "Orders of Tuesday"), caller)
     archived = marking.archive_run(drained(start(steps, "An old training")), caller)
     waiting = drained(start(approval, "Release notes"))
     outside = start_outside(lab, RunOptions(run_id="thread_assistant_7", name="Support assistant", sop="Answer tickets", inputs={"ticket": 4711}), caller)
@@ -84,7 +85,7 @@ def build(finished: int = 60) -> dict[str, Run]:
     driving.mark(outside, "answer", "started", SYSTEM)
     recovered = drained(start(orders, "Orders of Wednesday", inputs={"customer": "Initech"}))
     Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(status="completed", finished_at=timezone.now(), progress=100)
-    paused = stopping.pause_run(start(steps, "Paused by hand"), caller)
+    paused = control.pause_run(start(steps, "Paused by hand"), caller)
     queued = start(orders, "Orders of today", inputs={"customer": "Umbrella"})
     _spread()
     return {

@@ -6,8 +6,8 @@ from django.urls import reverse
 
 from graphs.models import ApiKey, CronTrigger, Dataset, Secret
 from graphs.services import secrets
+from runs.engine.start import start_run
 from runs.models import Run
-from runs.starting import start_run
 
 pytestmark = pytest.mark.django_db
 MODELS = [

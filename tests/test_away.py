@@ -6,9 +6,10 @@ import pytest
 from django.db import OperationalError
 from django.test import Client
 
-from runs import claiming, finishing, queueing, reporting, rescuing
-from runs.executing import Executor
-from runs.starting import start_run
+from runs.engine import claim, heartbeat, lease_recovery, wakeup
+from runs.engine import record as record_module
+from runs.engine.executor import Executor
+from runs.engine.start import start_run
 from runs.supervising import Supervisor
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
@@ -34,7 +35,7 @@ def test_api_and_pages_answer_503(publish, make_key, monkeypatch, admin_client):
 @pytest.mark.django_db(transaction=True)
 def test_outcomes_wait_until_the_database_is_back(publish, monkeypatch):
     run = start_run(publish("a>b"))
-    record, failures = finishing.record, []
+    record, failures = record_module.record, []
 
     def flaky(*args):
         if len(failures) < 2:
@@ -42,7 +43,7 @@ def test_outcomes_wait_until_the_database_is_back(publish, monkeypatch):
             away()
         return record(*args)
 
-    monkeypatch.setattr(finishing, "record", flaky)
+    monkeypatch.setattr(record_module, "record", flaky)
     Executor(threads=False).drain()
     assert len(failures) == 2
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["SUCCESS"]}
@@ -51,7 +52,7 @@ def test_outcomes_wait_until_the_database_is_back(publish, monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_a_claim_that_fails_ends_the_drain_quietly(publish, monkeypatch):
     start_run(publish("a"))
-    monkeypatch.setattr(claiming, "claim", away)
+    monkeypatch.setattr(claim, "claim", away)
     assert Executor(threads=False).drain() == 0
 
 
@@ -59,8 +60,8 @@ def test_a_claim_that_fails_ends_the_drain_quietly(publish, monkeypatch):
 def test_the_supervisor_survives_its_own_rounds(monkeypatch):
     for broken in (away, lambda: 1 / 0):
         supervisor = Supervisor(1)
-        monkeypatch.setattr(rescuing, "rescue_expired", broken)
-        monkeypatch.setattr(queueing, "pulse", lambda *_: None)
+        monkeypatch.setattr(lease_recovery, "rescue_expired", broken)
+        monkeypatch.setattr(wakeup, "pulse", lambda *_: None)
         supervisor.tick()
 
 
@@ -69,7 +70,7 @@ def test_a_node_stops_before_its_lease_is_over_when_the_database_is_silent(publi
     """F8: it fails closed. What came of it doesn't count; the lines that it said meanwhile are not lost."""
     settings.LEASE_SECONDS, settings.HEARTBEAT_SECONDS = 2.0, 0.5
     run = start_run(publish("a", kinds={"a": "test.work"}, inputs={"a": {"seconds": 60}}))
-    monkeypatch.setattr(reporting, "report", lambda *_: away())
+    monkeypatch.setattr(heartbeat, "report", lambda *_: away())
     executor, began = Executor(), monotonic()
     try:
         executor.drain(0.1)

@@ -75,7 +75,7 @@ def test_run_graph_takes_inputs_and_tells_failure(publish):
 def test_render_run(publish, drain):
     with pytest.raises(CommandError, match="no run"):
         call("render_run")
-    from runs.starting import start_run
+    from runs.engine.start import start_run
 
     run = start_run(publish("a>b"))
     drain()

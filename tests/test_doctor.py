@@ -12,10 +12,11 @@ from django.db import connection
 from django.utils import timezone
 
 from graphs.models import RegisteredNode
-from runs import claiming, doctoring, inspecting, queueing, recounting, verifying
+from runs import doctoring, inspecting, recounting, verifying
 from runs.core import sql
+from runs.engine import claim, wakeup
+from runs.engine.start import start_run
 from runs.models import BulkOperation, Cluster, LogLine, Run, State
-from runs.starting import start_run
 
 pytestmark = pytest.mark.django_db
 
@@ -61,7 +62,7 @@ def test_a_restless_cluster(cluster):
 
 def test_leases_that_nobody_takes_back(publish):
     start_run(publish("a"))
-    claiming.claim("gone", [(["noop"], 1)], -600, claiming.FactsCache())
+    claim.claim("gone", [(["noop"], 1)], -600, claim.FactsCache())
     assert any("1 states are held by workers whose lease is over" in each for each in said())
 
 
@@ -133,7 +134,7 @@ def test_the_queue(settings):
 
 def test_a_wake_up_that_nobody_takes(publish):
     start_run(publish("a"))
-    queueing.OrmQ.objects.update(lock=timezone.now() - timedelta(minutes=3))
+    wakeup.OrmQ.objects.update(lock=timezone.now() - timedelta(minutes=3))
     assert any("A wake-up has waited for 3 min" in each for each in said())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from graphs.auth import api_keys
-from runs.starting import start_run
+from runs.engine.start import start_run
 from tests.clusters import served
 from tests.v0.conftest import Api, node
 

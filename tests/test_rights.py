@@ -10,9 +10,9 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
 from runs import comparing, marking
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import BulkOperation, Checkpoint, Run, SavedView
 from runs.rerunning import rerun_failures
-from runs.starting import RunOptions, start_outside, start_run
 from tests.api.test_manager import Api
 from tests.conftest import definition
 

@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, Run
-from runs.starting import RunOptions, start_outside, start_run
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/run-manager/"

@@ -11,11 +11,12 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.definition import redaction
 from graphs.models import Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
-from runs import claiming, comparing, deleting, explaining, rescuing, stopping
+from runs import comparing, deleting, explaining
+from runs.engine import claim, control, lease_recovery
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.manager.detail import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
 from runs.rerunning import Again, rerun
-from runs.starting import RunOptions, start_outside, start_run
 from tests.conftest import definition
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +86,7 @@ def test_why_a_run_waits_is_a_sentence(publish, drain, namespace):
     Run.objects.filter(pk=fresh.pk).update(created_at="2026-01-01T00:00Z")
     fresh.states.update(due_at="2026-01-01T00:00Z")
     assert explaining.why_waiting(fresh) == ["1 state is ready, but no cluster is running: start one with `manage.py up` or `manage.py supervise`."]
-    stopping.pause_run(fresh, SYSTEM)
+    control.pause_run(fresh, SYSTEM)
     assert explaining.why_waiting(fresh)[0].startswith("It was paused by system at")
     retried = start_run(publish("a", name="r", kinds={"a": "test.fail"}, data={"a": {"retry": {"max_retries": 2, "backoff_factor": 60_000}}}))
     asks = start_run(publish("a", name="q", kinds={"a": "test.ask"}))
@@ -95,7 +96,7 @@ def test_why_a_run_waits_is_a_sentence(publish, drain, namespace):
     assert re.match(r"a is tried again \(after 1 failed tries\) at \d\d:\d\d:\d\d UTC", explaining.why_waiting(retried)[0])
     assert explaining.why_waiting(asks) == ["a waits for an answer: How many?"]
     assert "outside program" in explaining.why_waiting(start_outside(namespace, RunOptions(run_id="t")))[0]
-    stopping.cancel_run(asks, SYSTEM)
+    control.cancel_run(asks, SYSTEM)
     assert explaining.why_waiting(asks) == []
 
 
@@ -424,9 +425,9 @@ def test_a_double_click_reruns_once(admin_client, failed):
 def test_the_timeline_tells_the_attempts_that_lost_their_worker(admin_client, publish):
     run = start_run(publish("a"))
     for lost in range(2):
-        claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache(), which=f"lost = {lost}")
-        rescuing.rescue_expired()
-    assert len(claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), which=claiming.SUSPECT)) == 1
+        claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache(), which=f"lost = {lost}")
+        lease_recovery.rescue_expired()
+    assert len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), which=claim.SUSPECT)) == 1
     page = text(admin_client.get(page_of(run, "timeline")))
     assert page.count('class="rm-ran rm-lost"') == 2
     assert page.count("a: attempt 2 lost its worker") == 1, "its own bar"

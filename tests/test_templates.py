@@ -10,8 +10,8 @@ from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM
 from graphs.web import ttl_cache
 from runs import deleting, templating
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
-from runs.starting import RunOptions, start_outside, start_run
 from tests.api.test_manager import Api
 
 pytestmark = pytest.mark.django_db

@@ -15,14 +15,14 @@ from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
 from graphs.models import Graph
-from runs import answering
 from runs.api import shapes
 from runs.api.finding import run_of
 from runs.api.views import NAMESPACE
 from runs.core.node_counts import BAD
+from runs.engine.answer import WAITS, answer_state
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import LogLine, Run, State
 from runs.rerunning import Again, rerun
-from runs.starting import RunOptions, start_outside, start_run
 
 MAX_LINES = 1000
 
@@ -190,9 +190,9 @@ class ApproveView(View):
     def post(self, request: Request, thread_id: str) -> Response:
         """Answer the state that the run waits for; the body, if there is one, is the answer."""
         run = run_of(self.caller, request, thread_id)
-        waiting = list(State.objects.filter(answering.WAITS, run=run).order_by("pk")[:2])
+        waiting = list(State.objects.filter(WAITS, run=run).order_by("pk")[:2])
         if len(waiting) != 1:
             said = "waits for no answer" if not waiting else "waits for several answers; answer its states one by one"
             raise errors.Conflict(f"The run {said}.", allowed=[] if not waiting else ["answer"])
-        answering.answer_state(run, waiting[0].pk, request.data if request.data not in (None, {}) else True, self.caller)
+        answer_state(run, waiting[0].pk, request.data if request.data not in (None, {}) else True, self.caller)
         return Response({"status": "resumed"})

@@ -14,11 +14,12 @@ from graphs.api.lookups import dataset_of, graph_of, number
 from graphs.api.views import REFUSALS, GraphView
 from graphs.auth.callers import Caller
 from graphs.definition import errors, redaction
-from runs import answering, deleting, reopening, stopping
+from runs import deleting
 from runs.api import shapes
 from runs.api.finding import not_modified, revision_of, run_of, state_id, tagged, unchanged
+from runs.engine import answer, control, retry
+from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run, State
-from runs.starting import RunOptions, start_run
 
 MAX_PAGE = 1000
 NAMESPACE = OpenApiParameter("namespace", str, description="chooses when several namespaces have a run of this id")
@@ -111,15 +112,15 @@ class SteerView(View):
 
 
 class CancelView(SteerView):
-    verb = staticmethod(stopping.cancel_run)
+    verb = staticmethod(control.cancel_run)
 
 
 class PauseView(SteerView):
-    verb = staticmethod(stopping.pause_run)
+    verb = staticmethod(control.pause_run)
 
 
 class ResumeView(SteerView):
-    verb = staticmethod(stopping.resume_run)
+    verb = staticmethod(control.resume_run)
 
 
 class RetryView(SteerView):
@@ -127,7 +128,7 @@ class RetryView(SteerView):
 
     @staticmethod
     def verb(run: Run, caller: Caller) -> Run:
-        reopening.retry_failed(run, caller)
+        retry.retry_failed(run, caller)
         run.refresh_from_db()
         return run
 
@@ -169,7 +170,7 @@ class AnswerView(View):
     def post(self, request: Request, run_id: str, state: str) -> Response:
         """Answer a state that waits for a person; the body is the answer."""
         run = run_of(self.caller, request, run_id)
-        answered = answering.answer_state(run, state_id(state), request.data, self.caller)
+        answered = answer.answer_state(run, state_id(state), request.data, self.caller)
         redaction.hide([answered], self.caller.can("payloads", run.namespace_id))
         return Response(shapes.state_shape(answered))
 

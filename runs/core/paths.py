@@ -7,7 +7,7 @@ fan-out leaves its state at "2:-". A node with a single output adds no part. Whi
 from collections.abc import Collection
 
 EMPTY = "-"
-BRANCH = "r"  # in the place of a node's index: a branch of the run itself (`runs.creating`)
+BRANCH = "r"  # in the place of a node's index: a branch of the run itself (`runs.engine.create_states`)
 
 
 def below(path: str, index: int | str, item: int | str) -> str:

@@ -1,7 +1,7 @@
 """The few SQL words in which PostgreSQL and SQLite differ, so that each hot statement is written once.
 
 Statements use `%s` parameters. `rows()` turns many values into a table within one statement; `run()` executes a statement, on
-PostgreSQL prepared on the server. `runs.claiming`, `runs.finishing` and `runs.advancing` are the ones to use it.
+PostgreSQL prepared on the server. `runs.engine.claim`, `runs.engine.record` and `runs.engine.advance` are the ones to use it.
 """
 
 import json

@@ -46,7 +46,7 @@ RUN_STATUSES = (RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CAN
 ACTIVE_RUNS = (RUN_QUEUED, RUNNING, PAUSED)
 ENDED_RUNS = (COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
 
-# Retries by hand (`runs.reopening`) lead back from an end; they write the run's books, not just its status.
+# Retries by hand (`runs.engine.retry`) lead back from an end; they write the run's books, not just its status.
 RUN_MOVES: Mapping[str, frozenset[str]] = {
     RUN_QUEUED: frozenset(),
     RUNNING: frozenset({RUN_QUEUED, PAUSED}),

@@ -18,13 +18,13 @@ from graphs.models import Dataset, Graph, GraphVersion
 from graphs.services import drafts
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.core import sql
+from runs.engine.start import RunOptions, start_run
 from runs.flow.flow import Flow
 from runs.flow.pages import graph_for
 from runs.flow.versions import version_of
 from runs.manager.rerunning import inputs_form
 from runs.manager.steering import told
 from runs.models import Run, RunTemplate
-from runs.starting import RunOptions, start_run
 
 MOST_CHOICES = 200
 RECENT = 1000  # runs of a graph among which the user's last one is looked for

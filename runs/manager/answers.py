@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 from graphs.definition import errors
 from graphs.web.page_guard import caller_of, staff_page
 from graphs.web.schema_forms import answer_form
-from runs import answering
+from runs.engine.answer import answer_state
 from runs.manager import detail
 from runs.manager.steering import run_for, told
 from runs.models import State
@@ -26,7 +26,7 @@ def answer(request: HttpRequest, pk: int, state: uuid.UUID) -> HttpResponse:
     if not form.is_valid():
         return detail.whole(request, run, code=422)
     try:
-        answering.answer_state(run, state, form.value(), caller_of(request))
+        answer_state(run, state, form.value(), caller_of(request))
     except errors.StateManagerError as error:
         messages.error(request, told(error))
     else:

@@ -18,8 +18,8 @@ from graphs.web.schema_forms import AREA, ObjectField
 from graphs.web.ttl_cache import kept
 from runs import listing
 from runs.core import statuses
+from runs.engine.start import RunOptions, start_run
 from runs.models import Run, State
-from runs.starting import RunOptions, start_run
 
 CARDS, STATES = 24, 100
 

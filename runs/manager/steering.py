@@ -12,14 +12,15 @@ from django.views.decorators.http import require_POST
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.web.page_guard import caller_of, staff_page
-from runs import marking, reopening, stopping
+from runs import marking
+from runs.engine import control, retry
 from runs.models import Run
 
 VERBS: dict[str, Callable[[Run, Caller], Any]] = {
-    "cancel": stopping.cancel_run,
-    "pause": stopping.pause_run,
-    "resume": stopping.resume_run,
-    "retry": reopening.retry_failed,
+    "cancel": control.cancel_run,
+    "pause": control.pause_run,
+    "resume": control.resume_run,
+    "retry": retry.retry_failed,
     "archive": marking.archive_run,
     "unarchive": marking.unarchive_run,
 }

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import Namespace
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import LogLine, Run, State
-from runs.starting import RunOptions, start_outside, start_run
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
 

@@ -14,10 +14,10 @@ from django.utils import timezone
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM
 from runs import carrying, deleting, operations
-from runs.context import run_folder
+from runs.engine.node_context import run_folder
+from runs.engine.start import RunOptions, start_outside
 from runs.models import BulkOperation, Checkpoint, Run, Tombstone
 from runs.rerunning import rerun
-from runs.starting import RunOptions, start_outside
 from tests.api.test_manager import Api
 
 pytestmark = pytest.mark.django_db

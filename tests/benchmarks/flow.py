@@ -49,7 +49,7 @@ def prepare() -> tuple[Any, Any]:
     from graphs.nodes.base import registry
     from graphs.services import publish
     from runs import picture
-    from runs.starting import start_run
+    from runs.engine.start import start_run
 
     call_command("migrate", verbosity=0)
     registry.store()

@@ -31,9 +31,9 @@ from graphs.models import Graph, Namespace  # noqa: E402
 from graphs.services import datasets  # noqa: E402
 from graphs.services import publish as publish_module
 from runs.core import sql  # noqa: E402
-from runs.executing import Executor  # noqa: E402
+from runs.engine.executor import Executor  # noqa: E402
+from runs.engine.start import start_run  # noqa: E402
 from runs.models import Cluster, Run, State  # noqa: E402
-from runs.starting import start_run  # noqa: E402
 from tests.benchmarks import baselines  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent

@@ -35,17 +35,17 @@ def rate(runs: int, at_once: bool) -> float:
 
 
 def main() -> None:
-    from runs import executing
+    from runs.engine import executor
 
     call_command("migrate", verbosity=0)
     print("| | 100 in flight (steps/s) | one at a time (steps/s) |\n|---|---|---|")
     for name, change in CASES.items():
-        kept = {key: getattr(executing.Executor if key.startswith("_") else executing, key) for key in change}
+        kept = {key: getattr(executor.Executor if key.startswith("_") else executor, key) for key in change}
         for key, value in change.items():
-            setattr(executing.Executor if key.startswith("_") else executing, key, value)
+            setattr(executor.Executor if key.startswith("_") else executor, key, value)
         print(f"| {name} | {rate(100, True):,.0f} | {rate(30, False):,.0f} |")
         for key, value in kept.items():
-            setattr(executing.Executor if key.startswith("_") else executing, key, value)
+            setattr(executor.Executor if key.startswith("_") else executor, key, value)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.db import connections
 from playwright.sync_api import Page, expect
 
-from runs.executing import Executor
+from runs.engine.executor import Executor
+from runs.engine.start import RunOptions, start_run
 from runs.models import BulkOperation, Run, State
-from runs.starting import RunOptions, start_run
 
 pytestmark = [pytest.mark.cluster]
 LIST = "/admin/run-manager/"

@@ -12,7 +12,7 @@ CHECKPOINT_ID = "1f0e0000-0000-6000-8000-000000000001"
 
 def start(graph_id: str) -> None:
     from graphs.models import Graph
-    from runs.starting import RunOptions, start_run
+    from runs.engine.start import RunOptions, start_run
 
     start_run(Graph.objects.get(pk=graph_id), RunOptions(run_id="asked"))
 
@@ -20,12 +20,12 @@ def start(graph_id: str) -> None:
 def cancel(graph_id: str) -> None:
     from graphs.auth.callers import SYSTEM
     from graphs.definition.errors import Conflict
-    from runs import stopping
+    from runs.engine import control
     from runs.models import Run
 
     run = Run.objects.get(run_id="asked")
     try:
-        stopping.cancel_run(run, SYSTEM)
+        control.cancel_run(run, SYSTEM)
     except Conflict:  # so it was done the first time
         assert run.status == "cancelled"
 

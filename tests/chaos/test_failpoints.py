@@ -13,11 +13,12 @@ from time import monotonic
 
 import pytest
 
-from runs import rescuing, verifying
+from runs import verifying
 from runs.core import statuses
 from runs.core.failpoints import ACTIONS, POINTS
+from runs.engine import lease_recovery
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
-from runs.starting import RunOptions, start_outside, start_run
 from tests.chaos.executions import executions, little_in_vain
 from tests.clusters import FAST, ROOT, environment, until
 from tests.invariants import assert_books_agree
@@ -185,7 +186,7 @@ def test_a_place_of_a_caller(point, action, publish, tmp_path):
     done(point)
     for run in Run.objects.filter(graph=graph):
         assert_books_agree(run)
-    assert rescuing.rescue_expired() == 0
+    assert lease_recovery.rescue_expired() == 0
 
 
 def untouched(point):

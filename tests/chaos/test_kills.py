@@ -14,8 +14,8 @@ import pytest
 from django.utils import timezone
 
 from graphs.models import RegisteredNode
+from runs.engine.start import start_run
 from runs.models import Run, State
-from runs.starting import start_run
 from tests.chaos.executions import little_in_vain
 from tests.chaos.figures import BACK_SECONDS, LONGEST_RECOVERY_SECONDS, NOISE_SECONDS, RECOVERY_SECONDS
 from tests.chaos.installation import Installation, children

@@ -28,9 +28,9 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from graphs.services import publish as publish_module
-from runs import stopping
+from runs.engine import control
+from runs.engine.start import start_run
 from runs.models import Cluster, Run, State
-from runs.starting import start_run
 from runs.supervising import MISSED_PULSES
 from tests import postgres
 from tests.chaos.figures import BACK_SECONDS, GRACE_SECONDS, NOISE_SECONDS
@@ -365,7 +365,7 @@ def test_stops_under_load(publish, lane, request, record_property):
         assert not State.objects.filter(status="QUEUED").exists(), "a stop gives back what it holds"
         assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and _is_ours(pid, process.pid)]
         for run in late:
-            stopping.cancel_run(run, SYSTEM)
+            control.cancel_run(run, SYSTEM)
     with supervised():
         until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 60, 0.2)
     assert not State.objects.filter(lost__gt=0).exists()

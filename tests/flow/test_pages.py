@@ -17,9 +17,10 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
 from graphs.services import drafts, exosphere_template
 from graphs.services import publish as publish_module
-from runs import answering, connecting, gallery, templating
+from runs import connecting, gallery, templating
+from runs.engine.answer import answer_state
+from runs.engine.start import RunOptions, start_run
 from runs.models import Run, State
-from runs.starting import RunOptions, start_run
 from tests.clusters import until
 from tests.conftest import by_node, definition
 from tests.races.test_races import at_once
@@ -684,7 +685,7 @@ def test_the_langgraph_example_asks_on_the_runs_page_and_its_thread_is_a_run(sta
     assert "Send this reply?" in waiting.waiting_for["question"]
     thread = Run.objects.get(run_id__startswith="one-assistant-")
     assert (thread.status, thread.graph) == ("paused", None)
-    answering.answer_state(run, waiting.pk, {"send": True, "text": "On its way"}, SYSTEM)
+    answer_state(run, waiting.pk, {"send": True, "text": "On its way"}, SYSTEM)
     drain()
     run.refresh_from_db()
     thread.refresh_from_db()

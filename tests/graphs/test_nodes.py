@@ -15,8 +15,8 @@ from graphs.definition import errors
 from graphs.nodes.base import NodeFailed, registry
 from graphs.nodes.network import public_address
 from graphs.services import datasets
+from runs.engine.start import start_run
 from runs.models import ToolResult
-from runs.starting import start_run
 
 pytestmark = pytest.mark.django_db
 FLIGHTS = "id,carrier,delay,note\n1,AA,10,=SUM(A1)\n2,AA,,fine\n3,UA,-5,fine\n4,UA,95.5,late\n5,B6,70,\n"
@@ -157,11 +157,11 @@ def test_mail_is_sent_once_per_state(run_with):
 
 def test_approval_refused_fails(publish, drain):
     from graphs.auth.callers import SYSTEM
-    from runs import answering
+    from runs.engine import answer
 
     run = start_run(publish("a", kinds={"a": "approval"}, inputs={"a": {"question": "Go?"}}))
     drain()
-    answering.answer_state(run, run.states.get().pk, {"approved": False, "comment": "no"}, SYSTEM)
+    answer.answer_state(run, run.states.get().pk, {"approved": False, "comment": "no"}, SYSTEM)
     drain()
     run.refresh_from_db()
     assert (run.status, run.error_message) == ("failed", "a: refused by system: no")

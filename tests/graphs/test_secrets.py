@@ -10,8 +10,8 @@ from graphs.definition import errors
 from graphs.models import Secret
 from graphs.nodes.base import node, registry
 from graphs.services import secrets
+from runs.engine.start import start_run
 from runs.models import LogLine
-from runs.starting import start_run
 from tests.conftest import by_node
 
 pytestmark = pytest.mark.django_db

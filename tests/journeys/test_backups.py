@@ -15,8 +15,8 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from runs.engine.start import start_run
 from runs.models import Run, State
-from runs.starting import start_run
 from tests import postgres
 from tests.clusters import ROOT, environment, supervised, until
 

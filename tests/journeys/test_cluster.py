@@ -10,8 +10,8 @@ from django.utils import timezone
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
+from runs.engine.start import start_run
 from runs.models import Cluster, LogLine, Run, State
-from runs.starting import start_run
 from tests.clusters import group_of, supervised, until
 from tests.conftest import by_node
 

@@ -5,18 +5,18 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from graphs.nodes.base import registry
-from runs import claiming, finishing, rescuing, storing
 from runs.core import sql
-from runs.executing import FAST_SECONDS, REPLAN_SECONDS, Executor
+from runs.engine import claim, lease_recovery, record, store
+from runs.engine.executor import FAST_SECONDS, REPLAN_SECONDS, Executor
+from runs.engine.start import start_run
+from runs.engine.types import Outcome
 from runs.models import State
-from runs.starting import start_run
-from runs.work import Outcome
 
 pytestmark = pytest.mark.django_db
 
 
 def claimed(count):
-    return claiming.claim("w", [(["noop"], count)], 30, claiming.FactsCache())
+    return claim.claim("w", [(["noop"], count)], 30, claim.FactsCache())
 
 
 def statements(call):
@@ -35,7 +35,7 @@ def test_a_slice_costs_the_same_for_one_state_and_for_fifty(publish, drawing):
         states = claimed(count)
         assert len(states) == count
         outcomes = [Outcome(state, "done", ['{"value": 1}'], [{"value": 1}]) for state in states]
-        costs.append(len(statements(lambda outcomes=outcomes: finishing.finish(outcomes))))
+        costs.append(len(statements(lambda outcomes=outcomes: record.finish(outcomes))))
         State.objects.all().delete()
     assert costs[0] == costs[1]
     assert costs[0] <= (8 if connection.vendor == "sqlite" else 6)
@@ -45,10 +45,10 @@ def test_claiming_costs_one_statement(publish):
     graph = publish("a")
     for _ in range(20):
         start_run(graph)
-    facts = claiming.FactsCache()
+    facts = claim.FactsCache()
     kinds = list(registry)
-    claiming.claim("w", [(kinds, 1)], 30, facts)
-    found = statements(lambda: claiming.claim("w", [(kinds, 100)], 30, facts))
+    claim.claim("w", [(kinds, 1)], 30, facts)
+    found = statements(lambda: claim.claim("w", [(kinds, 100)], 30, facts))
     assert len(found) <= (4 if connection.vendor == "sqlite" else 2)  # and one that reads the runs' unchanging facts
 
 
@@ -105,16 +105,16 @@ def grow(publish):
 
 def test_claim_uses_the_ready_index(publish):
     grow(publish)
-    found = plan(claiming._statement(((2, 100), (1, 1)), claiming.FRESH), [*_kinds("noop", "log", "http.request"), "w", 30.0])
+    found = plan(claim._statement(((2, 100), (1, 1)), claim.FRESH), [*_kinds("noop", "log", "http.request"), "w", 30.0])
     assert found.count("state_ready") >= 3
     assert "Seq Scan on runs_state" not in found
     assert "SCAN runs_state" not in found.replace("SCAN runs_state USING INDEX", "")
 
 
-@pytest.mark.parametrize("which", [claiming.ONCE, claiming.OFTEN, claiming.SUSPECT])
+@pytest.mark.parametrize("which", [claim.ONCE, claim.OFTEN, claim.SUSPECT])
 def test_suspects_are_not_looked_for_among_all_that_is_ready(publish, which):
     grow(publish)
-    found = plan(claiming._statement(((2, 100),), which), [*_kinds("noop", "log"), "w", 30.0])
+    found = plan(claim._statement(((2, 100),), which), [*_kinds("noop", "log"), "w", 30.0])
     assert found.count("state_suspect") >= 2
     assert "state_ready" not in found
 
@@ -129,12 +129,12 @@ def test_a_claim_begins_where_the_last_one_found_something(publish):
     if connection.vendor != "postgresql":
         return
     grow(publish)
-    floors, facts = claiming.Floors(), claiming.FactsCache()
+    floors, facts = claim.Floors(), claim.FactsCache()
     for count in (1400, 10):
-        assert len(claiming.claim("w", [(["noop"], count)], 30, facts, floors=floors)) == count
+        assert len(claim.claim("w", [(["noop"], count)], 30, facts, floors=floors)) == count
 
     def read(floor):
-        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claiming._statement(((1, 10),), claiming.FRESH)}"
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim._statement(((1, 10),), claim.FRESH)}"
         with transaction.atomic():
             [[[found]]] = sql.run(explain, ["noop", floor, "w", 30.0])
             transaction.set_rollback(True)
@@ -151,7 +151,7 @@ def test_a_claim_begins_where_the_last_one_found_something(publish):
 def test_recording_goes_by_the_states_ids(publish):
     """Not by the index of leased states, which seems small and may be full of what is over."""
     grow(publish)
-    statement = sql.statement(storing._RECORD, due="v.delay", far=str(storing.LONGEST_LEASE_SECONDS), v=storing._COLUMNS)
+    statement = sql.statement(store._RECORD, due="v.delay", far=str(store.LONGEST_LEASE_SECONDS), v=store._COLUMNS)
     row = ["0" * 32, 1, "SUCCESS", "", "{}", None, "", 0, None, None, False, 0]
     found = plan(statement, sql.values([row]))
     assert "state_leased" not in found
@@ -159,14 +159,14 @@ def test_recording_goes_by_the_states_ids(publish):
 
 def test_sweep_uses_the_lease_index(publish):
     grow(publish)
-    condition = rescuing._OVER.format(now=sql.now(), far=sql.later("604800"))
-    found = plan(claiming._HELD.format(condition=condition), [100])
+    condition = lease_recovery._OVER.format(now=sql.now(), far=sql.later("604800"))
+    found = plan(claim._HELD.format(condition=condition), [100])
     assert "state_leased" in found or "MULTI-INDEX" in found
 
 
 def test_join_asks_the_unfinished_index(publish):
     run = grow(publish)
-    from runs.advancing import PLACE, THERE
+    from runs.engine.advance import PLACE, THERE
 
     unfinished = "s.status IN ('CREATED', 'QUEUED') AND s.watched"
     asked = f"SELECT DISTINCT v.ord FROM {sql.rows('v', **PLACE)} WHERE EXISTS (SELECT 1 FROM runs_state s WHERE {THERE} AND {unfinished})"

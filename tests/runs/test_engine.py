@@ -7,9 +7,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
-from runs import answering, reopening, stopping
+from runs.engine import answer, control, retry
+from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run, State, ToolResult
-from runs.starting import RunOptions, start_run
 from tests import nodes
 from tests.conftest import by_node
 
@@ -197,12 +197,12 @@ def test_wait_for_answer_pauses_and_the_answer_goes_on(publish, drain):
     state = run.states.get()
     assert (run.status, state.status, state.due_at) == ("paused", "CREATED", None)
     with pytest.raises(errors.Malformed, match="doesn't fit"):
-        answering.answer_state(run, state.pk, "many", SYSTEM)
+        answer.answer_state(run, state.pk, "many", SYSTEM)
     with pytest.raises(errors.Conflict):
-        stopping.resume_run(run, SYSTEM)
-    answering.answer_state(run, state.pk, 12, SYSTEM)
+        control.resume_run(run, SYSTEM)
+    answer.answer_state(run, state.pk, 12, SYSTEM)
     with pytest.raises(errors.Conflict):
-        answering.answer_state(run, state.pk, 13, SYSTEM)
+        answer.answer_state(run, state.pk, 13, SYSTEM)
     drain()
     run.refresh_from_db()
     assert run.status == "completed"
@@ -212,20 +212,20 @@ def test_wait_for_answer_pauses_and_the_answer_goes_on(publish, drain):
 
 def test_cancel_moves_everything_at_once(publish, drain):
     run = start_run(publish("a>b"))
-    stopping.cancel_run(run, SYSTEM)
+    control.cancel_run(run, SYSTEM)
     assert (run.status, run.pending_count, by_node(run)) == ("cancelled", 0, {"a": ["CANCELLED"]})
     assert drain() == 0
     with pytest.raises(errors.Conflict) as refused:
-        stopping.cancel_run(run, SYSTEM)
+        control.cancel_run(run, SYSTEM)
     assert refused.value.extra["allowed"] == ["retry"]
 
 
 def test_pause_holds_and_resume_goes_on(publish, drain):
     run = start_run(publish("a>b"))
-    stopping.pause_run(run, SYSTEM)
+    control.pause_run(run, SYSTEM)
     assert run.status == "paused"
     assert drain() == 0
-    stopping.resume_run(run, SYSTEM)
+    control.resume_run(run, SYSTEM)
     drain()
     run.refresh_from_db()
     assert run.status == "completed"
@@ -266,7 +266,7 @@ def test_once_is_not_computed_again_by_a_retry(run_graph, drain, tmp_path, monke
     run = run_graph("a", kinds={"a": "test.tool"}, inputs={"a": {"path": str(path), "fails": True}})
     assert run.status == "failed"
     monkeypatch.setattr(nodes, "broken", False)
-    reopening.retry_failed(run, SYSTEM)
+    retry.retry_failed(run, SYSTEM)
     drain()
     run.refresh_from_db()
     assert (run.status, by_node(run), outputs(run, "a")) == ("completed", {"a": ["RETRY_CREATED", "SUCCESS"]}, [{"value": 1}])
@@ -277,10 +277,10 @@ def test_once_is_not_computed_again_by_a_retry(run_graph, drain, tmp_path, monke
 def test_once_is_not_computed_again_after_a_pause(run_graph, drain, tmp_path):
     path = tmp_path / "calls"
     run = run_graph("a", kinds={"a": "test.once"}, inputs={"a": {"path": str(path), "seconds": 3600}})
-    stopping.pause_run(run, SYSTEM)
+    control.pause_run(run, SYSTEM)
     State.objects.filter(run=run).update(due_at=timezone.now())
     assert drain() == 0
-    stopping.resume_run(run, SYSTEM)
+    control.resume_run(run, SYSTEM)
     drain()
     run.refresh_from_db()
     assert (run.status, run.states.get().attempt, path.read_text()) == ("completed", 2, "called\n")

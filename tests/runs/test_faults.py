@@ -10,12 +10,15 @@ from django.db import connection
 from django.utils import timezone
 
 from graphs.nodes.base import NodeFailed, RunAgain, registry
-from runs import claiming, deleting, finishing, reporting, rescuing, supervising
-from runs.context import NodeContext
-from runs.executing import Executor
+from runs import deleting, supervising
+from runs.engine import claim as claim_module
+from runs.engine import heartbeat, lease_recovery
+from runs.engine import record as record_module
+from runs.engine.executor import Executor
+from runs.engine.node_context import NodeContext
+from runs.engine.start import RunOptions, start_run
+from runs.engine.types import Outcome
 from runs.models import Cluster, Run, State
-from runs.starting import RunOptions, start_run
-from runs.work import Outcome
 from tests import nodes
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.django_db
 
 
 def claimed(kinds=("noop",), seconds=30.0):
-    return claiming.claim("w", [(list(kinds), 100)], seconds, claiming.FactsCache())
+    return claim_module.claim("w", [(list(kinds), 100)], seconds, claim_module.FactsCache())
 
 
 def done(state, value=1):
@@ -34,13 +37,13 @@ def done(state, value=1):
 def test_late_report_changes_nothing(publish):
     run = start_run(publish("a>b"))
     [first] = claimed(seconds=-1)
-    assert rescuing.rescue_expired() == 1
-    [second] = claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), which=claiming.SUSPECT)
+    assert lease_recovery.rescue_expired() == 1
+    [second] = claim_module.claim("w", [(["noop"], 1)], 30, claim_module.FactsCache(), which=claim_module.SUSPECT)
     assert (second.attempt, second.lost) == (2, 1)
-    assert not finishing.finish([done(first)]).accepted
-    assert not reporting.report([(first, [(timezone.now(), "info", "late")], 0.5)], 30)
-    assert finishing.finish([done(second)]).accepted
-    assert not finishing.finish([done(second)]).accepted
+    assert not record_module.finish([done(first)]).accepted
+    assert not heartbeat.report([(first, [(timezone.now(), "info", "late")], 0.5)], 30)
+    assert record_module.finish([done(second)]).accepted
+    assert not record_module.finish([done(second)]).accepted
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
     assert not run.logs.filter(message="late").exists()
     assert_books_agree(run)
@@ -48,11 +51,11 @@ def test_late_report_changes_nothing(publish):
 
 def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_woken(publish, monkeypatch):
     """One whose transaction was slow is older than what was claimed meanwhile: it is taken when all are looked at."""
-    graph, floors, now = publish("a"), claiming.Floors(), [0.0]
-    monkeypatch.setattr(claiming, "monotonic", lambda: now[0])
+    graph, floors, now = publish("a"), claim_module.Floors(), [0.0]
+    monkeypatch.setattr(claim_module, "monotonic", lambda: now[0])
 
     def claim():
-        return [state.run.run_id for state in claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache(), floors=floors)]
+        return [state.run.run_id for state in claim_module.claim("w", [(["noop"], 1)], 30, claim_module.FactsCache(), floors=floors)]
 
     def late(name):
         run = start_run(graph, RunOptions(run_id=name))
@@ -62,9 +65,9 @@ def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_w
         start_run(graph, RunOptions(run_id=name))
     assert claim() == ["a"]
     late("late")
-    now[0] += claiming.LOOK_SECONDS / 2
+    now[0] += claim_module.LOOK_SECONDS / 2
     assert claim() == ["late" if connection.vendor == "sqlite" else "b"]
-    now[0] += claiming.LOOK_SECONDS
+    now[0] += claim_module.LOOK_SECONDS
     assert claim() == ["b" if connection.vendor == "sqlite" else "late"]
     assert claim() + claim() == ["c", "d"]
     late("last")
@@ -78,8 +81,8 @@ def test_slice_with_one_late_outcome_records_the_others(publish):
     graph = publish("a>b")
     runs = [start_run(graph) for _ in range(3)]
     states = claimed()
-    finishing.finish([done(states[1])])
-    assert set(finishing.finish([done(state) for state in states]).accepted) == {states[0].id, states[2].id}
+    record_module.finish([done(states[1])])
+    assert set(record_module.finish([done(state) for state in states]).accepted) == {states[0].id, states[2].id}
     for run in runs:
         assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
         assert_books_agree(run)
@@ -88,8 +91,8 @@ def test_slice_with_one_late_outcome_records_the_others(publish):
 def test_third_lost_lease_times_out(publish):
     run = start_run(publish("a"))
     for lost in range(3):
-        assert len(claiming.claim("w", [(["noop"], 1)], -1, claiming.FactsCache(), which=f"lost = {lost}")) == 1
-        rescuing.rescue_expired()
+        assert len(claim_module.claim("w", [(["noop"], 1)], -1, claim_module.FactsCache(), which=f"lost = {lost}")) == 1
+        lease_recovery.rescue_expired()
     run.refresh_from_db()
     assert (run.status, by_node(run)) == ("failed", {"a": ["TIMEDOUT"]})
     assert "worker lost" in run.error_message
@@ -102,25 +105,25 @@ def test_absurd_leases_are_taken_back(publish):
     claimed()
     State.objects.filter(run=runs[0]).update(lease_expires_at=None)
     State.objects.filter(run=runs[1]).update(lease_expires_at=timezone.now() + timedelta(days=30))
-    assert rescuing.rescue_expired() == 2
+    assert lease_recovery.rescue_expired() == 2
 
 
 def test_only_what_the_dead_of_a_cluster_held_is_taken_back_before_its_lease(publish):
     graph = publish("a")
     for worker in ("host:1:10", "host:1:11", "host:1:110", "host:11:10", "host_1:10"):
         start_run(graph)
-        assert len(claiming.claim(worker, [(["noop"], 1)], 300, claiming.FactsCache())) == 1
-    rescuing.end_leases_of_dead("host:1", lambda: None)
-    assert rescuing.rescue_expired() == 0, "where processes can't be seen, leases are all that there is"
-    rescuing.end_leases_of_dead("host:1", lambda: [11, 110])
-    assert rescuing.rescue_expired() == 1
+        assert len(claim_module.claim(worker, [(["noop"], 1)], 300, claim_module.FactsCache())) == 1
+    lease_recovery.end_leases_of_dead("host:1", lambda: None)
+    assert lease_recovery.rescue_expired() == 0, "where processes can't be seen, leases are all that there is"
+    lease_recovery.end_leases_of_dead("host:1", lambda: [11, 110])
+    assert lease_recovery.rescue_expired() == 1
     assert {(each.worker, each.status, each.lost) for each in State.objects.filter(status="CREATED")} == {("", "CREATED", 1)}
     assert sorted(State.objects.filter(status="QUEUED").values_list("worker", flat=True)) == ["host:11:10", "host:1:11", "host:1:110", "host_1:10"]
-    assert rescuing.release_workers("host:1") == 2
+    assert lease_recovery.release_workers("host:1") == 2
 
 
 def test_suspects_run_among_themselves_and_after_a_second_loss_alone(publish, executor, monkeypatch):
-    graph, taken, claim = publish("a", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 0}}), [], claiming.claim
+    graph, taken, claim = publish("a", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 0}}), [], claim_module.claim
     states = [start_run(graph).states.get().pk for _ in range(6)]
     State.objects.filter(pk__in=states[:3]).update(lost=1)
     State.objects.filter(pk__in=states[3:5]).update(lost=2)
@@ -130,7 +133,7 @@ def test_suspects_run_among_themselves_and_after_a_second_loss_alone(publish, ex
         taken.extend([sorted(state.lost for state in found)] if found else [])
         return found
 
-    monkeypatch.setattr(claiming, "claim", noted)
+    monkeypatch.setattr(claim_module, "claim", noted)
     while executor.drain():
         pass
     assert sorted(taken) == [[0], [1, 1, 1], [2], [2]]
@@ -140,14 +143,14 @@ def test_suspects_run_among_themselves_and_after_a_second_loss_alone(publish, ex
 def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch):
     run = start_run(publish("a"))
     [state] = claimed(seconds=-1)
-    record = finishing.record
+    record = record_module.record
 
     def slow(outcomes, lease=None):
-        assert reporting.report([(state, [], 0.5)], 30) == {state.id}
+        assert heartbeat.report([(state, [], 0.5)], 30) == {state.id}
         return record(outcomes, lease)
 
-    monkeypatch.setattr(finishing, "record", slow)
-    assert rescuing.rescue_expired() == 0
+    monkeypatch.setattr(record_module, "record", slow)
+    assert lease_recovery.rescue_expired() == 0
     assert [(each.status, each.lost) for each in run.states.all()] == [("QUEUED", 0)]
 
 
@@ -157,7 +160,7 @@ def test_result_that_can_not_be_recorded_fails_its_own_state_only(publish, monke
     states = claimed()
     outcomes = [done(state) for state in states]
     next(each for each in outcomes if each.state.run.pk == bad.pk).emitted = -5  # refused by the database
-    finishing.record(outcomes)
+    record_module.record(outcomes)
     bad.refresh_from_db()
     assert (bad.status, by_node(bad)) == ("failed", {"a": ["ERRORED"]})
     assert "can't be recorded" in bad.error_message
@@ -205,7 +208,7 @@ def test_run_again_takes_any_number_without_losing_the_state(publish, drain, sec
 
 def test_delay_survives_a_release(publish, drain):
     run = start_run(publish("d", kinds={"d": "delay"}, inputs={"d": {"seconds": 3600}}))
-    finishing.finish([Outcome(claimed(["delay"])[0], "release")])
+    record_module.finish([Outcome(claimed(["delay"])[0], "release")])
     drain()
     state = run.states.get()
     assert (state.status, state.due_at > timezone.now() + timedelta(minutes=50)) == ("CREATED", True)
@@ -240,13 +243,13 @@ def test_side_effects_are_recorded_alone(publish, monkeypatch):
     for graph in (plain, effect, plain, effect):
         start_run(graph)
     slices = []
-    record = finishing.record
+    record = record_module.record
 
     def noted(outcomes, *others):
         slices.append([each.state.node.side_effects for each in outcomes if each.kind != "release"])
         return record(outcomes, *others)
 
-    monkeypatch.setattr(finishing, "record", noted)
+    monkeypatch.setattr(record_module, "record", noted)
     worker = Executor(threads=False)
     worker.speed = {"noop": 1e-4}
     worker.drain()
@@ -267,7 +270,7 @@ def test_a_worker_sends_one_thing_at_a_time(publish):
 
 def test_the_hosts_clock_does_not_make_a_cluster_look_dead(db, monkeypatch):
     supervisor = supervising.Supervisor(1)
-    reporting.register(supervisor.name, "here", 1)
+    heartbeat.register(supervisor.name, "here", 1)
     supervisor._started -= 100
     assert supervisor._stuck() == ""
     Cluster.objects.update(seen_at=timezone.now() - timedelta(minutes=1))
@@ -278,7 +281,7 @@ def test_deleted_run_drops_what_its_worker_still_reports(publish):
     run = start_run(publish("a"))
     [state] = claimed()
     deleting.delete_graph(run.graph)
-    assert not finishing.finish([done(state)]).accepted
+    assert not record_module.finish([done(state)]).accepted
     assert not State.objects.exists()
 
 
@@ -300,18 +303,22 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
     number = 10_000 if request.config.getoption("--chaos-rounds") else 1_000
     run = start_run(publish("out>work", kinds={"out": "test.each", "work": "test.work"}, inputs={"out": {"items": list(range(number))}}))
     [first] = claimed(["test.each"])
-    finishing.finish([Outcome(first, "done", [json.dumps({"value": at}) for at in range(number)], [{"value": at} for at in range(number)], fanned=True)])
+    record_module.finish([Outcome(first, "done", [json.dumps({"value": at}) for at in range(number)], [{"value": at} for at in range(number)], fanned=True)])
     lost = [state for _ in range(number // 100) for state in claimed(["test.work"], -1)]
     assert len(lost) == number
-    assert rescuing.rescue_expired() == number
-    again = [state for _ in range(number // 100) for state in claiming.claim("w2", [(["test.work"], 100)], 600, claiming.FactsCache(), which=claiming.SUSPECT)]
+    assert lease_recovery.rescue_expired() == number
+    again = [
+        state
+        for _ in range(number // 100)
+        for state in claim_module.claim("w2", [(["test.work"], 100)], 600, claim_module.FactsCache(), which=claim_module.SUSPECT)
+    ]
     assert {state.attempt for state in again} == {2}
     kinds = ["done", "error", "prune", "again", "wait", "release", "lost"]
     accepted = 0
     for at in range(0, number, 100):
         late = [replace(done(state), kind=kinds[place % len(kinds)], error="late") for place, state in enumerate(lost[at : at + 100])]
-        accepted += len(finishing.record(late).accepted)
-        accepted += len(reporting.report([(state, [(timezone.now(), "info", "late")], 0.9) for state in lost[at : at + 100]], 600))
+        accepted += len(record_module.record(late).accepted)
+        accepted += len(heartbeat.report([(state, [(timezone.now(), "info", "late")], 0.9) for state in lost[at : at + 100]], 600))
     assert accepted == 0
     assert State.objects.filter(run=run, status="QUEUED", attempt=2, worker="w2").count() == number
     assert not run.logs.filter(message="late").exists()

@@ -98,7 +98,7 @@ def test_only_one_namespace(tmp_path):
 
 
 def test_a_run_of_ours_is_never_mixed_with_imported_rows(tmp_path, publish):
-    from runs.starting import RunOptions, start_run
+    from runs.engine.start import RunOptions, start_run
 
     start_run(publish("a", name="old"), RunOptions(run_id="r1"))
     imported(tmp_path, ROWS[:2])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from runs.executing import Executor
-from runs.starting import start_run
+from runs.engine.executor import Executor
+from runs.engine.start import start_run
 from tests.conftest import by_node
 
 pytestmark = pytest.mark.django_db

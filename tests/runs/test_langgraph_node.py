@@ -6,9 +6,10 @@ pytest.importorskip("langgraph.checkpoint.base")
 
 from graphs.auth.callers import SYSTEM
 from graphs.nodes.base import RunAgain
-from runs import answering, connecting, nodes
+from runs import connecting, nodes
+from runs.engine.answer import answer_state
+from runs.engine.start import RunOptions, start_run
 from runs.models import State
-from runs.starting import RunOptions, start_run
 from tests import langgraph_apps
 from tests.conftest import by_node
 
@@ -40,7 +41,7 @@ def asking(publish, drain):
             return state.waiting_for["question"] if state.waiting_for else (state.status, state.outputs["values"]["said"] if state.outputs else state.error)
 
         def answer(value):
-            answering.answer_state(run, State.objects.get(run=run).pk, value, SYSTEM)
+            answer_state(run, State.objects.get(run=run).pk, value, SYSTEM)
             return now()
 
         return now(), answer

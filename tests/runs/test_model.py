@@ -14,11 +14,13 @@ from graphs.definition import payloads
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from graphs.services import publish
-from runs import claiming, finishing, stopping
-from runs.ledger import Ledger
+from runs.engine import claim as claim_module
+from runs.engine import control
+from runs.engine.counters import Ledger
+from runs.engine.record import finish
+from runs.engine.start import start_run
+from runs.engine.types import Claimed, Lease, Outcome
 from runs.models import Run
-from runs.starting import start_run
-from runs.work import Claimed, Lease, Outcome
 from tests.invariants import assert_books_agree
 from tests.model import Model
 from tests.settings import LANE
@@ -61,7 +63,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         self.run = start_run(graph)
         self.model = Model(self.run.version.plan, lambda start, end, value: (start, end) not in conditional or value > 1)
         self.model.start()
-        self.facts = claiming.FactsCache()
+        self.facts = claim_module.FactsCache()
         self.hands: list[Claimed] = []
         self.books: dict[int, Ledger] = {}
         self.late: list[Claimed] = []
@@ -82,7 +84,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
     @rule(suspects=st.booleans())
     def claim(self, suspects: bool) -> None:
         """Take all that is ready (which of several equally old ones comes first is chance, and chance can't be replayed)."""
-        self.took(claiming.claim("model", [(["noop"], 1000)], 30, self.facts, claiming.SUSPECT if suspects else claiming.FRESH))
+        self.took(claim_module.claim("model", [(["noop"], 1000)], 30, self.facts, claim_module.SUSPECT if suspects else claim_module.FRESH))
         left = [key for key, word in self.model.states.items() if word == "CREATED" and (self.model.lost.get(key, 0) > 0) == suspects]
         assert not left or self.model.held, left
 
@@ -102,7 +104,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         expired = [state.id for state, (_, kind, _) in zip(chosen, events, strict=True) if kind == "lose"]
         self.run.states.filter(pk__in=expired).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
         holder = Lease("model", 30, lambda state: True) if lease else None
-        done = finishing.finish(outcomes, holder, self.books.get(self.run.pk) if known else None)
+        done = finish(outcomes, holder, self.books.get(self.run.pk) if known else None)
         self.books = done.books
         assert set(done.accepted) == {state.id for state in chosen}
         self.model.event(events)
@@ -119,23 +121,23 @@ class EngineAgainstModel(RuleBasedStateMachine):
     def report_late(self, data: Any) -> None:
         self.late.sort(key=lambda state: (self.key(state), state.attempt))
         state = data.draw(st.sampled_from(self.late))
-        assert not finishing.finish([self.outcome(state, "done", 1)], None, self.books.get(self.run.pk)).accepted
+        assert not finish([self.outcome(state, "done", 1)], None, self.books.get(self.run.pk)).accepted
 
     @rule()
     def pause_or_resume(self) -> None:
         self.run.refresh_from_db()
         if not self.model.held and self.run.status in ("queued", "running"):
-            stopping.pause_run(self.run, SYSTEM)
+            control.pause_run(self.run, SYSTEM)
             self.model.held = True
         elif self.model.held and self.run.status == "paused":
-            stopping.resume_run(self.run, SYSTEM)
+            control.resume_run(self.run, SYSTEM)
             self.model.held = False
 
     @precondition(lambda self: self.model.states and self.model.status in ("running", "paused"))
     @rule(really=st.integers(0, 9))
     def cancel(self, really: int) -> None:
         if really == 0:
-            stopping.cancel_run(self.run, SYSTEM)
+            control.cancel_run(self.run, SYSTEM)
             self.model.cancel()
             self.late, self.hands = self.late + self.hands, []
 
@@ -156,7 +158,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "run") and not Run.objects.get(pk=self.run.pk).ended:
-            stopping.cancel_run(self.run, SYSTEM)
+            control.cancel_run(self.run, SYSTEM)
 
 
 @pytest.mark.django_db

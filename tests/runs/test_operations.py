@@ -12,10 +12,10 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from runs import carrying, deleting, operations, retaining
-from runs.context import run_folder
 from runs.core import statuses
+from runs.engine.node_context import run_folder
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, BulkResult, LogLine, Run, State, Tombstone
-from runs.starting import RunOptions, start_outside, start_run
 from tests.clusters import supervised, until
 
 pytestmark = pytest.mark.django_db

@@ -5,10 +5,11 @@ from django.core.files.storage import default_storage
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
-from runs import carrying, creating, deleting, operations, reusing, stopping, trees
+from runs import carrying, deleting, operations, reusing, trees
+from runs.engine import control, create_states
+from runs.engine.start import start_run
 from runs.models import Run
 from runs.rerunning import Again, rerun, rerun_failures
-from runs.starting import start_run
 from tests import nodes
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
@@ -129,7 +130,7 @@ def test_what_cannot_be_rerun_in_part_is_refused(run_graph, publish):
 def test_a_cancelled_run_goes_on_where_it_was(publish, drain):
     run = start_run(publish("a>b>c", kinds={"b": "test.ask"}, name="asks"))
     drain()
-    stopping.cancel_run(run, SYSTEM)
+    control.cancel_run(run, SYSTEM)
     parts = reusing.parts(run)
     assert [state.identifier for state in parts.again] == ["b"]
     assert [state.identifier for state in parts.reused] == ["a"]
@@ -173,7 +174,7 @@ def test_joins_that_a_stop_kept_from_firing_fire_in_the_rerun(publish, drain):
 
 def test_a_rerun_of_single_states_makes_those_states_and_no_others(publish, drain):
     graph = publish("a>d b>d")
-    run, _ = creating.create_states(graph, "single", [("a", {"value": 1}), ("b", {"value": 2})], SYSTEM)
+    run, _ = create_states.create_states(graph, "single", [("a", {"value": 1}), ("b", {"value": 2})], SYSTEM)
     drain()
     second = rerun(run, SYSTEM)
     drain()
@@ -187,8 +188,8 @@ def test_a_rerun_of_single_states_makes_those_states_and_no_others(publish, drai
 
 def test_branches_that_were_kept_apart_stay_apart(publish, drain):
     graph = publish("a>d b>d")
-    run, _ = creating.create_states(graph, "apart", [("a", {"value": 1})], SYSTEM)
-    creating.create_states(graph, "apart", [("b", {"value": 2})], SYSTEM)
+    run, _ = create_states.create_states(graph, "apart", [("a", {"value": 1})], SYSTEM)
+    create_states.create_states(graph, "apart", [("b", {"value": 2})], SYSTEM)
     drain()
     made = rerun(run, SYSTEM)
     drain()

@@ -13,12 +13,13 @@ from rest_framework.test import APIClient
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace, NamespaceMembership
-from runs import driving, marking, rescuing, snapshots, stopping, verifying
+from runs import driving, marking, snapshots, verifying
 from runs.core import sql, statuses
+from runs.engine import control, lease_recovery
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State
 from runs.rerunning import Again, rerun
 from runs.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
-from runs.starting import RunOptions, start_outside, start_run
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -189,7 +190,7 @@ def test_an_outside_program_reports_its_run(api_client):
     run.refresh_from_db()
     assert (run.status, run.current_node, run.pending_count, run.success_count, run.progress) == ("running", "act", 1, 1, 5)
     assert {(row.identifier, row.status, row.node) for row in run.states.all()} == {("plan", "SUCCESS", OUTSIDE), ("act", "QUEUED", OUTSIDE)}
-    assert rescuing.rescue_expired() == 0, "nobody but its program gives up what it does"
+    assert lease_recovery.rescue_expired() == 0, "nobody but its program gives up what it does"
     document = api_client.get("/runs/theirs/checkpoint").json()
     document |= {"status": "completed", "completed_nodes": ["plan", "act"], "tool_results_cache": {"theirs:1:search:x": {"found": 3}}}
     document["node_states"]["act"] |= {"status": "completed", "output_data": {"done": True}}
@@ -206,7 +207,7 @@ def test_an_outside_program_reports_its_run(api_client):
 def test_what_a_person_did_meanwhile_stands_in_the_document():
     run = outside()
     driving.mark(run, "a", "started", SYSTEM)
-    stopping.cancel_run(run, SYSTEM)
+    control.cancel_run(run, SYSTEM)
     state = snapshots.run_state(run)
     assert (state.status, state.node_states["a"].status) == ("cancelled", "cancelled")
     with pytest.raises(errors.Conflict, match="The run is cancelled"):
@@ -290,19 +291,19 @@ def test_who_may_not_see_payloads_gets_no_document(api_client, django_user_model
 def test_pausing_ends_nothing(api_client):
     """Between two nodes nothing of the program's run is unfinished; that is no end."""
     run = outside(run_id="r")
-    assert stopping.pause_run(run, SYSTEM).status == "paused"
+    assert control.pause_run(run, SYSTEM).status == "paused"
     assert api_client.put("/runs/r/checkpoint", {"run_id": "r", "status": "running"}, format="json").json()["status"] == "paused", "the program learns of it"
     driving.mark(run, "a", "started", SYSTEM)
     driving.mark(run, "a", "failed", SYSTEM, error="once more")
     run.refresh_from_db()
     assert (run.status, run.held) == ("paused", True)
-    assert stopping.resume_run(run, SYSTEM).status == "running"
+    assert control.resume_run(run, SYSTEM).status == "running"
     assert snapshots.run_state(run).status == "running"
     state = snapshots.run_state(run)
     state.status = RunStatus.PAUSED
     driving.put_run_state(run, state, SYSTEM)
     with pytest.raises(errors.Conflict, match="Its program paused"):
-        stopping.resume_run(run, SYSTEM)
+        control.resume_run(run, SYSTEM)
 
 
 @pytest.mark.django_db

@@ -3,8 +3,8 @@
 import pytest
 
 from runs.core import statuses
+from runs.engine.start import start_run
 from runs.models import Run, State
-from runs.starting import start_run
 
 
 @pytest.mark.parametrize("words", [statuses.RESULT_WORDS, statuses.SEED_RUN_WORDS, statuses.V0_RUN_WORDS, statuses.RUN_MOVES, statuses.RUN_ACTIONS])

@@ -8,10 +8,12 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from runs import claiming, reporting, supervising
+from runs import supervising
+from runs.engine import claim as claim_module
+from runs.engine import heartbeat
+from runs.engine.start import start_run
+from runs.engine.types import worker_name
 from runs.models import Cluster, State
-from runs.starting import start_run
-from runs.work import worker_name
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,7 +25,7 @@ def supervise():
 
     def make():
         supervisor = supervising.Supervisor(1)
-        reporting.register(supervisor.name, supervisor.host, supervisor.workers)
+        heartbeat.register(supervisor.name, supervisor.host, supervisor.workers)
         supervisor.process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True)
         supervisor._started = supervising.monotonic()
         made.append(supervisor)
@@ -67,7 +69,7 @@ def test_containers_with_the_same_host_name_and_process_ids_keep_apart(supervise
     other.stop()
     assert holders() == {held[one]: f"{one.name}:7"}
     assert list(Cluster.objects.values_list("name", "stopping")) == [(one.name, False)]
-    assert not reporting.silent(one.name, 60)
+    assert not heartbeat.silent(one.name, 60)
 
 
 @pytest.mark.parametrize(("before", "after"), [([1, 2, 3], [1, 2]), ([1, 2], [1, 2, 4])], ids=["went", "went-unseen"])
@@ -94,7 +96,7 @@ def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch
 
 def claim(supervisor):
     """What a worker of its cluster holds, whose process id is the same in every container."""
-    [state] = claiming.claim(worker_name(supervisor.name, 7), [(["noop"], 1)], 30, claiming.FactsCache())
+    [state] = claim_module.claim(worker_name(supervisor.name, 7), [(["noop"], 1)], 30, claim_module.FactsCache())
     return state.id
 
 

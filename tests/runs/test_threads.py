@@ -20,10 +20,11 @@ from langgraph.types import interrupt
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import connecting, deleting, driving, explaining, judging, ledger, snapshots, stopping, verifying
+from runs import connecting, deleting, driving, explaining, judging, snapshots, verifying
 from runs.checkpoints import DjangoSaver
+from runs.engine import control, counters
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
-from runs.starting import RunOptions, start_outside, start_run
 from tests import langgraph_apps
 from tests.clusters import until
 
@@ -315,7 +316,7 @@ def test_a_thread_in_the_middle_is_running(saver):
 def test_a_cancelled_thread_stops_its_application(saver):
     app, thread = langgraph_apps.approval(saver), {"configurable": {"thread_id": "t"}}
     app.invoke({"amount": 1}, thread)
-    stopping.cancel_run(Run.objects.get(run_id="t"), SYSTEM)
+    control.cancel_run(Run.objects.get(run_id="t"), SYSTEM)
     with pytest.raises(errors.Conflict, match="cancelled"):
         app.invoke(langgraph_apps.answer("yes"), thread)
     assert Run.objects.get(run_id="t").status == "cancelled"
@@ -378,12 +379,12 @@ def test_a_connection_that_the_server_cut_is_replaced():
 def test_a_cancelled_or_paused_thread_stays_so(saver):
     config = put(saver, values={"branch:to:a": None})
     run = Run.objects.get(run_id="t")
-    assert stopping.pause_run(run, SYSTEM).status == "paused"
+    assert control.pause_run(run, SYSTEM).status == "paused"
     config = put(saver, values={"branch:to:b": None}, parent=config["configurable"]["checkpoint_id"])
     run.refresh_from_db()
     assert (run.status, run.held) == ("paused", True)
-    stopping.resume_run(run, SYSTEM)
-    stopping.cancel_run(run, SYSTEM)
+    control.resume_run(run, SYSTEM)
+    control.cancel_run(run, SYSTEM)
     put(saver, "other")
     for verb in (lambda: saver.prune(["t"]), lambda: saver.copy_thread("other", "t"), lambda: saver.delete_for_runs(["x"])):
         verb()
@@ -508,7 +509,7 @@ def test_a_thread_that_was_taken_meanwhile_is_refused(saver):
     run = start_outside(Namespace.objects.create(name="alpha"), RunOptions(run_id="both"))
     document = snapshots.run_state(run)
     with ThreadPoolExecutor(1) as pool, transaction.atomic():
-        ledger.lock([run.pk])
+        counters.lock([run.pk])
         other = pool.submit(put, DjangoSaver("alpha"), "both")
         until(lambda: connection.vendor == "sqlite" or _lock_is_awaited(), 10)
         driving.put_run_state(run, document, SYSTEM)

@@ -15,11 +15,12 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
-from runs import claiming, driving, recounting, stopping, verifying
-from runs.context import run_folder
+from runs import driving, recounting, verifying
+from runs.engine import claim, control
+from runs.engine.node_context import run_folder
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import LogLine, Run, State
 from runs.rerunning import Again, rerun
-from runs.starting import RunOptions, start_outside, start_run
 from tests.invariants import assert_books_agree
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +38,7 @@ def runs(publish, drain, run_graph):
     made = [start_run(graph), start_run(publish("a>b", name="bad", kinds={"a": "test.fail"})), start_run(publish("q", name="asks", kinds={"q": "test.ask"}))]
     drain()
     made.append(start_run(graph))
-    claiming.claim("w", [(["noop"], 1)], 30, claiming.FactsCache())
+    claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache())
     made.append(rerun(made[0], again=Again(node="all")))
     outside = start_outside(Namespace.objects.get(name="alpha"), RunOptions())
     driving.mark(outside, "n", "started", SYSTEM)
@@ -115,7 +116,7 @@ def test_rows_of_no_run_are_found(runs):
 
 def test_a_paused_run_that_is_mended_is_not_held(runs, drain):
     run = runs[3]
-    stopping.pause_run(run, SYSTEM)
+    control.pause_run(run, SYSTEM)
     Run.objects.filter(pk=run.pk).update(status="cancelled", finished_at=F("created_at"))
     recounting.recount(run.pk)
     assert not State.objects.filter(run=run, held=True).exists()

@@ -13,7 +13,8 @@ import graphs.models
 from graphs.auth import api_keys
 from graphs.models import CronTrigger, Graph, Namespace
 from graphs.services import secrets
-from runs import claiming, deleting, finishing, importing, scheduling, storing
+from runs import deleting, importing, scheduling
+from runs.engine import claim, record, store
 from runs.models import LogLine, Run, State
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
@@ -230,7 +231,7 @@ def test_a_heartbeat_costs_the_same_for_one_line_and_for_a_thousand(api, django_
 
 
 def test_the_log_of_a_run_is_bounded_and_counted_right(api, monkeypatch):
-    monkeypatch.setattr(storing, "LOG_LINES_PER_RUN", 1000)
+    monkeypatch.setattr(store, "LOG_LINES_PER_RUN", 1000)
     api.upsert("g", node("a", ["b"]), node("b"))
     api.trigger("g")
     [state] = api.claim("Work")
@@ -328,11 +329,11 @@ def test_a_lost_state_that_was_reported_in_time_is_not_given_back(api):
     api.upsert("g", node("a"))
     api.trigger("g")
     [state] = api.claim("Work")
-    held = claiming.held("s.id = %s", [state["state_id"].replace("-", "")])
+    held = claim.held("s.id = %s", [state["state_id"].replace("-", "")])
     api.executed(state, {"value": "1"})
-    from runs.rescuing import _lost
+    from runs.engine.lease_recovery import _lost
 
-    assert finishing.finish([_lost(held[0])]).accepted == {}
+    assert record.finish([_lost(held[0])]).accepted == {}
     assert by_node(Run.objects.get()) == {"a": ["SUCCESS"]}
 
 

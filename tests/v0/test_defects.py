@@ -13,7 +13,9 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import ApiKey, CronTrigger, Graph, RegisteredNode, Secret
-from runs import rescuing, scheduling, storing
+from runs import scheduling
+from runs.engine import lease_recovery
+from runs.engine import store as store_module
 from runs.models import Run, State
 from tests.clusters import served
 from tests.conftest import by_node
@@ -54,14 +56,14 @@ def test_defect_01_a_claimed_state_comes_back_when_its_worker_dies(api):
     state = one_state(api)
     for attempt in (2, 3):
         State.objects.filter(status="QUEUED").update(lease_expires_at=timezone.now() - timedelta(seconds=1))
-        assert rescuing.rescue_expired() == 1
+        assert lease_recovery.rescue_expired() == 1
         [again] = api.claim("Work")
         assert (again["state_id"], again["attempt"]) == (state["state_id"], attempt)
     stored = State.objects.get(pk=state["state_id"])
     assert 880 < (stored.lease_expires_at - timezone.now()).total_seconds() <= 900
     assert api.post(f"state/{state['state_id']}/executed", {"outputs": [], "attempt": 1})[0] == 409
     State.objects.filter(status="QUEUED").update(lease_expires_at=timezone.now() - timedelta(seconds=1))
-    rescuing.rescue_expired()
+    lease_recovery.rescue_expired()
     assert State.objects.get(pk=state["state_id"]).status == "TIMEDOUT"
 
 
@@ -71,7 +73,7 @@ def test_defect_02_a_report_and_what_follows_are_one_transaction(api, monkeypatc
     def crash(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storing, "insert", crash)
+    monkeypatch.setattr(store_module, "insert", crash)
     with pytest.raises(KeyboardInterrupt):
         api.post(f"state/{state['state_id']}/executed", {"outputs": [{"value": "1"}]})
     monkeypatch.undo()
@@ -415,7 +417,7 @@ def test_defect_19_a_trigger_that_can_t_be_stored_stores_nothing(api, monkeypatc
     def crash(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storing, "insert_lines", crash)
+    monkeypatch.setattr(store_module, "insert_lines", crash)
     with pytest.raises(KeyboardInterrupt):
         api.post("graph/g/trigger", {})
     assert (Run.objects.count(), State.objects.count()) == (0, 0)

@@ -11,10 +11,11 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import Namespace
-from runs import claiming, rescuing, working
+from runs import working
+from runs.engine import claim, lease_recovery
+from runs.engine.start import start_run
 from runs.models import LogLine, Run, State
 from runs.receiving import Worker
-from runs.starting import start_run
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
 from tests.v0.conftest import Api, node
@@ -42,7 +43,7 @@ def test_who_repeats_a_report_with_its_attempt_gets_its_answer_again(api):
 def test_a_late_attempt_changes_nothing(api):
     state = start(api)
     State.objects.filter(pk=state["state_id"]).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
-    rescuing.rescue_expired()
+    lease_recovery.rescue_expired()
     [again] = api.claim("Work")
     for verb, body in {"executed": {"outputs": []}, "errored": {"error": ""}, "prune": {"data": {}}, "heartbeat": {}, "release": {}}.items():
         status, answer = api.post(f"state/{state['state_id']}/{verb}", {**body, "attempt": 1})
@@ -146,7 +147,7 @@ def test_each_report_of_a_batch_has_an_answer_of_its_own(api, other):
 
 def test_the_claim_reads_the_index_made_for_it(api):
     start(api)
-    statement = claiming._worker_statement(1, 16)
+    statement = claim._worker_statement(1, 16)
     params = [1, "Work", 16, "w", 900]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

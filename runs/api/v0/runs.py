@@ -13,12 +13,13 @@ from graphs.api.v0.schemas import DeletedAnswer
 from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
 from graphs.definition import errors, redaction
 from graphs.models import Graph
-from runs import creating, deleting, filters, listing, metrics, reopening, stopping
+from runs import deleting, filters, listing, metrics
 from runs.api.v0 import rows, shapes
 from runs.core import sql
+from runs.engine import control, create_states, retry
+from runs.engine.start import RunOptions, start_run
+from runs.engine.types import NewState
 from runs.models import Run, State
-from runs.starting import RunOptions, start_run
-from runs.work import NewState
 
 MAX_STATES = 1000
 MAX_NODES = 5000
@@ -91,7 +92,7 @@ class TriggerView(V0View):
         body = self.body(shapes.TriggerBody)
         found = self.graph(graph)
         if body.states is not None:
-            run, states = creating.create_states(found, body.run_id or "", [(state.identifier, state.inputs) for state in body.states], self.caller)
+            run, states = create_states.create_states(found, body.run_id or "", [(state.identifier, state.inputs) for state in body.states], self.caller)
             return Response({"run_id": run.run_id, "status": "CREATED", "states": _made(run, found, states)})
         options = RunOptions(run_id=body.run_id or "", inputs=body.inputs, store=body.store, delay=body.start_delay / 1000)
         return Response({"status": "CREATED", "run_id": start_run(found, options, caller=self.caller).run_id})
@@ -105,7 +106,7 @@ class CreateStatesView(V0View):
         """Make states at any nodes of the graph, with these inputs, in the run of this id."""
         body = self.body(shapes.CreateBody)
         found = self.graph(graph)
-        run, states = creating.create_states(found, body.run_id, [(state.identifier, state.inputs) for state in body.states], self.caller)
+        run, states = create_states.create_states(found, body.run_id, [(state.identifier, state.inputs) for state in body.states], self.caller)
         return Response({"status": "CREATED", "states": _made(run, found, states)})
 
 
@@ -210,15 +211,15 @@ class SteerView(RunsOfNamespace):
 
 
 class CancelView(SteerView):
-    verb = staticmethod(stopping.cancel_run)
+    verb = staticmethod(control.cancel_run)
 
 
 class PauseView(SteerView):
-    verb = staticmethod(stopping.pause_run)
+    verb = staticmethod(control.pause_run)
 
 
 class ResumeView(SteerView):
-    verb = staticmethod(stopping.resume_run)
+    verb = staticmethod(control.resume_run)
 
 
 class RetryFailedView(RunsOfNamespace):
@@ -228,7 +229,7 @@ class RetryFailedView(RunsOfNamespace):
     def post(self, request: Request, ns: str, run_id: str) -> Response:
         """Try again every state of the run that failed for good or was cancelled."""
         run = self.existing_run(run_id)
-        twins = reopening.retry_failed(run, self.caller)
+        twins = retry.retry_failed(run, self.caller)
         run.refresh_from_db()
         return Response({"run_id": run.run_id, "status": run.status, "retried": len(twins)})
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from graphs.api.v0.schemas import Name, Stamp
-from runs import storing
 from runs.core import statuses
-from runs.starting import MAX_DELAY_SECONDS
+from runs.engine.start import MAX_DELAY_SECONDS
+from runs.engine.store import LONGEST_LEASE_SECONDS
 
 Status = Literal[statuses.STATE_STATUSES]  # type: ignore[valid-type]
 Attempt = Annotated[int | None, Field(default=None, ge=1, lt=2**31, description="the attempt that the claim named; without it the status alone decides")]
@@ -117,7 +117,7 @@ class LogShape(BaseModel):
 
 class HeartbeatBody(BaseModel):
     attempt: Attempt
-    lease_seconds: float | None = Field(default=None, ge=1, le=storing.LONGEST_LEASE_SECONDS)
+    lease_seconds: float | None = Field(default=None, ge=1, le=LONGEST_LEASE_SECONDS)
     progress: float | None = Field(default=None, ge=0, le=1)
     logs: list[LogShape] = Field(default_factory=list, max_length=1000)
 

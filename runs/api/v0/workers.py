@@ -13,13 +13,14 @@ from rest_framework.response import Response
 from graphs.api.v0.base import REFUSALS, V0View, validated
 from graphs.definition import errors
 from graphs.models import ApiKey
-from runs import reopening, working
+from runs import working
 from runs.api.v0 import rows, shapes
 from runs.api.v0.runs import state_key
 from runs.core import sql
+from runs.engine import retry
+from runs.engine.types import Claimed
 from runs.models import State
 from runs.receiving import Answer, Report, Worker
-from runs.work import Claimed
 
 IDLE_SECONDS = (1, 3)  # an idle worker is asked to come again after so long
 
@@ -176,4 +177,4 @@ class ManualRetryView(WorkerView):
         found = State.objects.select_related("run__version", "run__namespace").filter(pk=state_key(state), run__namespace=self.namespace).first()
         if self.namespace is None or found is None:
             raise errors.NotFound(f"State not found: {state}")
-        return Response({"id": sql.dashed(reopening.retry_state(found, body.fanout_id, self.caller).id), "status": "CREATED"})
+        return Response({"id": sql.dashed(retry.retry_state(found, body.fanout_id, self.caller).id), "status": "CREATED"})

@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from graphs.auth.callers import caller_of_command
 from graphs.services import examples, publish
+from runs.engine.start import RunOptions, start_run
 from runs.management.watching import watch
 from runs.models import Run
-from runs.starting import RunOptions, start_run
 from runs.supervising import Supervisor
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from runs import queueing
+from runs.engine import wakeup
 from runs.supervising import die_with_parent
 
 
@@ -13,4 +13,4 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         os.register_at_fork(after_in_child=die_with_parent)
-        raise SystemExit(queueing.run_cluster())
+        raise SystemExit(wakeup.run_cluster())

@@ -10,12 +10,12 @@ from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
 from graphs.models import Dataset, Graph
 from graphs.services import datasets
-from runs import answering
 from runs.core import statuses
-from runs.executing import Executor
+from runs.engine import answer
+from runs.engine.executor import Executor
+from runs.engine.start import RunOptions, start_run
 from runs.management.watching import watch
 from runs.models import Cluster, Run, State
-from runs.starting import RunOptions, start_run
 
 SILENT_SECONDS = 15
 
@@ -66,7 +66,7 @@ class Command(BaseCommand):
                 executor = Executor()
             if executor:
                 executor.drain()
-            waiting = State.objects.filter(answering.WAITS, run=run).first() if run.status == statuses.PAUSED else None
+            waiting = State.objects.filter(answer.WAITS, run=run).first() if run.status == statuses.PAUSED else None
             if waiting:
                 question = waiting.waiting_for["question"]
                 raise CommandError(f"{waiting.identifier} waits for an answer: {question}\nPOST it to /runs/{run.run_id}/states/{waiting.pk}/answer")

@@ -17,13 +17,14 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from graphs.nodes.base import registry
-from runs import claiming, finishing, queueing, reporting
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.finishing import MAX_SLICE
-from runs.lanes import Lane, emptied, has_side_effects
-from runs.ledger import Ledger
-from runs.work import Claimed, Lease, NewState, Outcome, worker_name
+from runs.engine import claim as claim_module
+from runs.engine import heartbeat, record, wakeup
+from runs.engine.counters import Ledger
+from runs.engine.node_threads import Lane, emptied, has_side_effects
+from runs.engine.record import MAX_SLICE
+from runs.engine.types import Claimed, Lease, NewState, Outcome, worker_name
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,11 +43,11 @@ class Executor:
     def __init__(self, threads: bool = True, cluster: str = "") -> None:
         self.name = worker_name(cluster or socket.gethostname()[:60], os.getpid())
         self.cluster = cluster
-        self.facts, self.floors = claiming.FactsCache(), claiming.Floors()
+        self.facts, self.floors = claim_module.FactsCache(), claim_module.Floors()
         self.speed: dict[str, float] = {}
         self.lanes: list[Lane] = []
         self.pool = ThreadPoolExecutor(settings.NODE_THREADS + 2, thread_name_prefix="lane") if threads else None
-        self.reporter = reporting.Reporter(self.name, cluster)
+        self.reporter = heartbeat.Reporter(self.name, cluster)
         self.books: dict[int, Ledger] = {}
         self.tainted = False  # a thread was abandoned
         self._planned = monotonic()
@@ -79,7 +80,7 @@ class Executor:
             recorded += len(done.accepted)
             batch = done.leased
             if done.left_over and (not more or len(outcomes) >= MAX_SLICE):
-                self._calmly(queueing.hint)
+                self._calmly(wakeup.hint)
             self._calmly(self.reporter.tick, self.lanes)
 
     def _calmly(self, call: Callable[..., T], *args: Any) -> T | None:
@@ -106,20 +107,20 @@ class Executor:
         """Whether suspects are ready: then nothing else is begun until the lanes are empty and they had their turn; no slow node is waited for."""
         if not self.lanes or not self._suspects_due() or any(lane.current and monotonic() - lane.began > SLOW_SECONDS for lane in self.lanes):
             return False
-        waiting = bool(self._calmly(claiming.work_is_ready, registry, claiming.SUSPECT))
+        waiting = bool(self._calmly(claim_module.work_is_ready, registry, claim_module.SUSPECT))
         if not waiting:
             self._suspected = monotonic()
         return waiting
 
     def _suspects(self) -> int:
         """States that lost their worker before run with nothing else beside them; as many as a moment has room for."""
-        claim = partial(claiming.claim, self.name, lease_seconds=settings.LEASE_SECONDS, facts=self.facts)
+        claim = partial(claim_module.claim, self.name, lease_seconds=settings.LEASE_SECONDS, facts=self.facts)
         until, recorded = monotonic() + SUSPECTS_SECONDS, 0
 
         def take() -> list[Claimed]:
-            if not claiming.work_is_ready(registry, claiming.SUSPECT):
+            if not claim_module.work_is_ready(registry, claim_module.SUSPECT):
                 return []
-            return claim(self._groups(), which=claiming.ONCE) or claim([(list(registry), 1)], which=claiming.OFTEN)
+            return claim(self._groups(), which=claim_module.ONCE) or claim([(list(registry), 1)], which=claim_module.OFTEN)
 
         while batch := self._calmly(take) or []:
             while batch or self.lanes:
@@ -130,12 +131,12 @@ class Executor:
                 break
         self._suspected = monotonic()
         if recorded:
-            self._calmly(queueing.hint)
+            self._calmly(wakeup.hint)
         return recorded
 
-    def _record(self, outcomes: list[Outcome], lease: Lease | None) -> finishing.Slice:
+    def _record(self, outcomes: list[Outcome], lease: Lease | None) -> record.Slice:
         """Record the outcomes in a slice; those of nodes with side effects each alone and first."""
-        done = finishing.Slice()
+        done = record.Slice()
         alone = [outcome for outcome in outcomes if has_side_effects(outcome.state) and outcome.kind != "release"]
         rest = [outcome for outcome in outcomes if outcome not in alone] if alone else outcomes
         for group in [*([outcome] for outcome in alone), rest]:
@@ -146,23 +147,23 @@ class Executor:
                 log.info("dropped a late outcome of %s, attempt %s", outcome.state.id, outcome.state.attempt)
         return done
 
-    def _persistently(self, outcomes: list[Outcome], lease: Lease | None) -> finishing.Slice:
+    def _persistently(self, outcomes: list[Outcome], lease: Lease | None) -> record.Slice:
         """While the database is away try again, as long as the leases may hold."""
         give_up, pause = monotonic() + settings.LEASE_SECONDS, 0.05
         while True:
             try:
                 failpoint("after-effect-before-record")
-                done = finishing.record(outcomes, lease, self._known(outcomes))
+                done = record.record(outcomes, lease, self._known(outcomes))
                 self.books = done.books if len(done.books) == 1 else {}
                 return done
             except (OperationalError, InterfaceError):
                 log.warning("the database is away; %s outcomes wait to be recorded", len(outcomes), exc_info=True)
                 connection.close()
                 if monotonic() > give_up:
-                    return finishing.Slice()
+                    return record.Slice()
             except Exception:
                 log.exception("outcomes of %s can't be recorded; their leases will end", [outcome.state.id for outcome in outcomes])
-                return finishing.Slice()
+                return record.Slice()
             sleep(pause)
             pause = min(2 * pause, 2.0)
 
@@ -172,14 +173,14 @@ class Executor:
         return self.books.get(runs.pop()) if len(runs) == 1 else None
 
     def _claim(self) -> list[Claimed]:
-        states = claiming.claim(self.name, self._groups(), settings.LEASE_SECONDS, self.facts, floors=self.floors)
+        states = claim_module.claim(self.name, self._groups(), settings.LEASE_SECONDS, self.facts, floors=self.floors)
         if states:
             failpoint("after-claim-commit")
         if len(states) >= MAX_SLICE:
-            self._calmly(queueing.hint)
+            self._calmly(wakeup.hint)
         return states
 
-    def _groups(self) -> list[claiming.Group]:
+    def _groups(self) -> list[claim_module.Group]:
         """What this worker can start now: one of a node that is slow or that it hasn't seen, more of one that has been fast, all waiting that fit."""
         fast = [kind for kind in registry if not registry[kind].waits and self.speed.get(kind, 1) < FAST_SECONDS]
         waiting = [kind for kind, node in registry.items() if node.waits and not node.side_effects]

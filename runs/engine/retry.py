@@ -12,13 +12,14 @@ from django.db.models import QuerySet
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
 from graphs.definition.references import Unresolved
-from runs import advancing, auditing, claiming, joining, ledger, queueing, storing
-from runs.advancing import Recorded
+from runs import auditing
 from runs.core import sql, statuses
 from runs.core.node_counts import BAD
-from runs.ledger import Ledger
+from runs.engine import advance, claim, counters, join, store, wakeup
+from runs.engine.advance import Recorded
+from runs.engine.counters import Ledger
+from runs.engine.types import Claimed, NewState
 from runs.models import LogLine, Run, State
-from runs.work import Claimed, NewState
 
 
 def retry_state(state: State, fanout_id: str, caller: Caller) -> NewState:
@@ -46,15 +47,15 @@ def _again(run: Run, asked: QuerySet[State], what: str, caller: Caller) -> list[
     caller.require("cancel", run.namespace_id)
     if run.version is None:
         raise errors.Conflict("The run was not made by this system; it can't be continued here.")
-    book = ledger.lock([run.pk], {run.pk: run.version.plan}).get(run.pk)
+    book = counters.lock([run.pk], {run.pk: run.version.plan}).get(run.pk)
     if book is None:
         raise errors.NotFound(f"There is no run {run.run_id!r}.")
     failed = State.objects.filter(pk__in=asked.filter(status__in=statuses.RETRYABLE).values("pk"))
     states = list(failed.order_by("pk"))
     if not states:
         raise errors.Conflict(f"The run is {book.status} and has no failed states here.", allowed=list(statuses.RUN_ACTIONS[book.status]))
-    facts = claiming.FactsCache()
-    held = {each.id: each for each in claiming.held(sql.among("s.id", "uuid"), [sql.choices([state.pk.hex for state in states])], facts)}
+    facts = claim.FactsCache()
+    held = {each.id: each for each in claim.held(sql.among("s.id", "uuid"), [sql.choices([state.pk.hex for state in states])], facts)}
     twins = [_twin(held[state.pk.hex], state) for state in states]
     failed.move(statuses.RETRY_CREATED)
     Run.objects.filter(pk=run.pk, archived_at__isnull=False).update(archived_at=None)
@@ -63,14 +64,14 @@ def _again(run: Run, asked: QuerySet[State], what: str, caller: Caller) -> list[
         book.appear(twin.identifier, retry=True)
     new = [*twins, *missed_joins(run, twins, facts, book)]
     batch = sql.Batch()
-    storing.insert([storing.new_row(state, book.held) for state in new], batch)
+    store.insert([store.new_row(state, book.held) for state in new], batch)
     batch.flush()
     LogLine.objects.create(run=run, message=f"{len(twins):,} states: {what} is retried by {caller.label}"[:2000])
     auditing.note(caller, "retry", run, f"{what}: {len(twins):,} states")
     book.log_count += 1
     book.close()
-    ledger.store([book])
-    queueing.hint()
+    counters.store([book])
+    wakeup.hint()
     return twins
 
 
@@ -96,20 +97,20 @@ def _twin(state: Claimed, stored: State) -> NewState:
 def render_again(twin: NewState) -> None:
     """A join whose inputs couldn't be made has none to repeat; they are made anew."""
     needs = twin.run.plan.nodes[twin.identifier].needs
-    places = {advancing.place_of(twin.run, twin.identifier, twin.path, need.node) for need in needs if need.source == "node"}
+    places = {advance.place_of(twin.run, twin.identifier, twin.path, need.node) for need in needs if need.source == "node"}
     try:
-        fresh = advancing.new_state(twin.run, twin.identifier, twin.path, twin.parent, Recorded(places))
+        fresh = advance.new_state(twin.run, twin.identifier, twin.path, twin.parent, Recorded(places))
     except (Unresolved, payloads.NotJson) as error:
         raise errors.Conflict(f"The inputs of {twin.identifier} still can't be made: {error}.") from None
     twin.inputs, twin.inputs_json = fresh.inputs, fresh.inputs_json
 
 
-def missed_joins(run: Run, twins: list[NewState], facts: claiming.FactsCache, book: Ledger) -> list[NewState]:
+def missed_joins(run: Run, twins: list[NewState], facts: claim.FactsCache, book: Ledger) -> list[NewState]:
     """The joins that the run's end kept from firing, although all that they wait for is there."""
     known: Any = facts.get([run.pk])
     done = State.objects.filter(run=run, watched=True, status__in=(statuses.SUCCESS, statuses.PRUNED)).values_list("identifier", "path")
-    asked = {each for identifier, path in done for each in joining.candidates(known[run.pk], identifier, path)}
-    fired = joining.fire(asked, known, {run.pk: book}, list(twins))
+    asked = {each for identifier, path in done for each in join.candidates(known[run.pk], identifier, path)}
+    fired = join.fire(asked, known, {run.pk: book}, list(twins))
     for state in fired:
         book.appear(state.identifier)
         if state.status != statuses.CREATED:

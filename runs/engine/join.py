@@ -12,11 +12,11 @@ from graphs.definition import payloads
 from graphs.definition.plan import PlanNode
 from graphs.definition.references import Unresolved
 from graphs.definition.topology import ROOT
-from runs import advancing
-from runs.advancing import PLACE, THERE, Recorded
 from runs.core import paths, sql, statuses
-from runs.ledger import Ledger
-from runs.work import NewState, RunFacts
+from runs.engine import advance
+from runs.engine.advance import PLACE, THERE, Recorded
+from runs.engine.counters import Ledger
+from runs.engine.types import NewState, RunFacts
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def candidates(run: RunFacts, identifier: str, path: str) -> Iterator[Candidate]
     """The joins that a state which just ended may have been the last to hold up."""
     plan = run.plan
     for join in plan.shape.watchers[identifier]:
-        prefix = paths.trim(path, advancing.indexes(plan, plan.shape.dominator[join]))
+        prefix = paths.trim(path, advance.indexes(plan, plan.shape.dominator[join]))
         if not paths.is_empty(prefix):
             yield Candidate(run.pk, join, prefix)
 
@@ -154,12 +154,12 @@ def _node(each: Candidate, runs: dict[int, RunFacts]) -> PlanNode:
 
 def _places(each: Candidate, runs: dict[int, RunFacts]) -> Iterable[Any]:
     run = runs[each.run]
-    return (advancing.place_of(run, each.join, each.prefix, need.node) for need in _node(each, runs).needs if need.source == "node")
+    return (advance.place_of(run, each.join, each.prefix, need.node) for need in _node(each, runs).needs if need.source == "node")
 
 
 def _make(each: Candidate, run: RunFacts, view: _View, recorded: Recorded) -> NewState:
     try:
-        return advancing.new_state(run, each.join, each.prefix, view.parent, recorded, joined=True)
+        return advance.new_state(run, each.join, each.prefix, view.parent, recorded, joined=True)
     except (Unresolved, payloads.NotJson) as error:
         state = NewState(sql.uuid7(), run, each.join, each.prefix, view.parent, {}, "{}", None, joined=True)
         state.status, state.error = statuses.NEXT_CREATED_ERROR, f"the inputs of {each.join} can't be made: {error}"

@@ -23,8 +23,8 @@ from graphs.nodes.base import Column, File, NodeFailed, Table, registry
 from graphs.services import tabular
 from graphs.services.secrets import Mask, mask_of, reveal
 from runs.core.failpoints import failpoint
+from runs.engine.types import Claimed, Line
 from runs.models import ToolResult
-from runs.work import Claimed, Line
 
 LINES_KEPT = 1000
 LEVELS = ("debug", "info", "warning", "error")

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable
 
 from graphs.nodes.base import registry
-from runs import claiming, finishing, queueing, storing
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
-from runs.finishing import Slice
+from runs.engine import claim, record, store, wakeup
+from runs.engine.record import Slice
+from runs.engine.types import Claimed, Outcome, worker_name
 from runs.models import OUTSIDE, Run
-from runs.work import Claimed, Outcome, worker_name
 
 BATCH = 100
 _OVER = f"""
@@ -21,20 +21,20 @@ def rescue_expired() -> int:
     """Give back the states whose lease is over (or absurd); after the third lost lease they end TIMEDOUT."""
     rescued = 0
     while True:
-        condition = _OVER.format(now=sql.now(), far=sql.later(str(storing.LONGEST_LEASE_SECONDS)))
-        states = claiming.held(condition, [BATCH])
-        done = finishing.record([_lost(state) for state in states]) if states else Slice()
+        condition = _OVER.format(now=sql.now(), far=sql.later(str(store.LONGEST_LEASE_SECONDS)))
+        states = claim.held(condition, [BATCH])
+        done = record.record([_lost(state) for state in states]) if states else Slice()
         rescued += len(done.accepted)
         if len(states) < BATCH or not done.accepted:
             break
     if rescued:
         failpoint("in-sweep-between-mark-and-hint")
-        queueing.hint()
+        wakeup.hint()
     return rescued
 
 
 def _lost(state: Claimed) -> Outcome:
-    gone = state.lost + 1 >= finishing.LOST_LEASES
+    gone = state.lost + 1 >= record.LOST_LEASES
     return Outcome(state, "lost", error=f"worker lost: attempt {state.attempt} never reported back" if gone else "")
 
 
@@ -53,8 +53,8 @@ def end_leases_of_dead(cluster: str, living: Callable[[], Iterable[int] | None])
 
 def release_workers(cluster: str) -> int:
     """Give back at once what the processes of a cluster held; for a stop that was asked for, so nothing counts as lost."""
-    states = claiming.held(*_held_by(cluster))
-    return len(finishing.finish([Outcome(state, "release") for state in states]).accepted) if states else 0
+    states = claim.held(*_held_by(cluster))
+    return len(record.finish([Outcome(state, "release") for state in states]).accepted) if states else 0
 
 
 def _held_by(cluster: str) -> tuple[str, list[str]]:
@@ -65,8 +65,8 @@ def _held_by(cluster: str) -> tuple[str, list[str]]:
 
 def hint_ready() -> None:
     """Hint when something is ready: due retries, delayed starts, and what a lost hint left."""
-    if claiming.work_is_ready(registry):
-        queueing.hint()
+    if claim.work_is_ready(registry):
+        wakeup.hint()
 
 
 def mark_running() -> int:

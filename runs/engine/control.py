@@ -4,10 +4,11 @@ from django.db import transaction
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from runs import auditing, ledger, queueing, storing
+from runs import auditing
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
-from runs.ledger import Ledger
+from runs.engine import counters, store, wakeup
+from runs.engine.counters import Ledger
 from runs.models import LogLine, Run
 
 
@@ -17,7 +18,7 @@ def cancel_run(run: Run, caller: Caller) -> Run:
         book = _locked(run, "cancel", caller)
         book.status, book.error_message = statuses.RUN_CANCELLED, f"Cancelled by {caller.label}"
         failpoint("cancel-between-flag-and-states")
-        storing.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
+        store.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
         _close(run, book, "cancel", f"Cancelled by {caller.label}", caller)
     failpoint("after-cancel-commit")
     return run
@@ -44,14 +45,14 @@ def resume_run(run: Run, caller: Caller) -> Run:
         book.held = False
         sql.send("UPDATE runs_state SET held = false WHERE run_id = %s AND status = 'CREATED'", [run.pk])
         _close(run, book, "resume", f"Resumed by {caller.label}", caller)
-        queueing.hint()
+        wakeup.hint()
     return run
 
 
 def _locked(run: Run, action: str, caller: Caller) -> Ledger:
     caller.require("cancel", run.namespace_id)
     plans = {run.pk: run.version.plan} if run.version else {}
-    book = ledger.lock([run.pk], plans).get(run.pk)
+    book = counters.lock([run.pk], plans).get(run.pk)
     if book is None:
         raise errors.NotFound(f"There is no run {run.run_id!r}.")
     if action not in (allowed := statuses.RUN_ACTIONS[book.status]):
@@ -64,5 +65,5 @@ def _close(run: Run, book: Ledger, action: str, message: str, caller: Caller) ->
     LogLine.objects.create(run=run, message=message)
     book.log_count += 1
     book.close()
-    ledger.store([book])
+    counters.store([book])
     run.refresh_from_db()

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import transaction
 
 from runs.core import sql
-from runs.work import Claimed, RunFacts
+from runs.engine.types import Claimed, RunFacts
 
 Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
 

@@ -1,4 +1,4 @@
-"""The statements that write states, log lines and files. What they write is decided in `runs.finishing`.
+"""The statements that write states, log lines and files. What they write is decided in `runs.engine.record`.
 
 Each takes a batch, so that what changes together travels together; `gate` is a condition under which the statement does anything.
 """
@@ -6,12 +6,12 @@ Each takes a batch, so that what changes together travels together; `gate` is a 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from runs import advancing
-from runs.advancing import Prepared
 from runs.core import paths, sql, statuses
-from runs.ledger import Ledger
+from runs.engine import advance
+from runs.engine.advance import Prepared
+from runs.engine.counters import Ledger
+from runs.engine.types import Claimed, Lease, Line, NewState
 from runs.models import Artifact
-from runs.work import Claimed, Lease, Line, NewState
 
 LONGEST_LEASE_SECONDS = 7 * 24 * 3600  # a lease that ends later is absurd and counts as over
 LOG_LINES_PER_RUN = 20_000
@@ -51,7 +51,7 @@ def _row(each: Prepared, status: str, book: Ledger) -> list[Any]:
         status,
         path,
         (outcome.outputs[0] if outcome.outputs else "{}") if outcome.kind in ("done", "prune") else None,
-        advancing.chosen_json(each) if status == statuses.SUCCESS else None,
+        advance.chosen_json(each) if status == statuses.SUCCESS else None,
         each.failed or outcome.error,
         outcome.emitted if status == statuses.SUCCESS else 0,
         outcome.delay if comes_back and outcome.kind != "wait" else None,

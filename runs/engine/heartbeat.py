@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 
-from runs import ledger, storing
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.core.node_counts import KNOWN
-from runs.work import Claimed, Line
+from runs.engine import counters, store
+from runs.engine.types import Claimed, Line
 
 if TYPE_CHECKING:
-    from runs.context import NodeContext
-    from runs.lanes import Lane
+    from runs.engine.node_context import NodeContext
+    from runs.engine.node_threads import Lane
 
 FLUSH_SECONDS = 0.4
 ALIVE_SECONDS = 1.0
@@ -34,14 +34,14 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
     """Renew the leases and store what the nodes said; the answer holds the ids that are still the caller's."""
     runs = {state.run.pk: state.run for state, _, _ in reports}
     with transaction.atomic():
-        books = ledger.lock(runs, {pk: run.plan for pk, run in runs.items()})
+        books = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
         table = [[state.id, state.attempt, fraction] for state, _, fraction in reports]
         statement = sql.statement(_RENEW, lease="%s", v={"id": "uuid", "attempt": "int", "progress": "float8"})
         alive = {sql.key(row[0]) for row in sql.run(statement, [lease_seconds, *sql.values(table)])}
         mine = [each for each in reports if each[0].id in alive and each[0].run.pk in books]
         batch = sql.Batch()
         said = [(state, line) for state, lines, _ in mine for line in lines]
-        storing.insert_lines(storing.line_rows(said), batch)
+        store.insert_lines(store.line_rows(said), batch)
         for state, _ in said:
             books[state.run.pk].log_count += 1
         touched = {state.run.pk for state, _, _ in mine}
@@ -54,8 +54,8 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
             book.progress = max(book.progress, min(book.share(fraction / known), 99))
         for pk in touched:
             books[pk].close()
-            storing.drop_oldest_lines(books[pk], batch)
-        ledger.store((books[pk] for pk in touched), batch)
+            store.drop_oldest_lines(books[pk], batch)
+        counters.store((books[pk] for pk in touched), batch)
         batch.flush()
         failpoint("in-heartbeat")
     failpoint("after-heartbeat-commit")

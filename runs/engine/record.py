@@ -15,14 +15,14 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.utils import timezone
 
 from graphs.definition import payloads
-from runs import advancing, joining, ledger, storing
-from runs.advancing import Prepared
 from runs.core import paths, sql, statuses
 from runs.core.failpoints import failpoint
 from runs.core.node_counts import KNOWN
-from runs.ledger import Ledger
-from runs.storing import Ended
-from runs.work import Claimed, Lease, Line, NewState, Outcome
+from runs.engine import advance, counters, join, store
+from runs.engine.advance import Prepared
+from runs.engine.counters import Ledger
+from runs.engine.store import Ended
+from runs.engine.types import Claimed, Lease, Line, NewState, Outcome
 
 log = logging.getLogger(__name__)
 LOST_LEASES = 3
@@ -58,7 +58,7 @@ def finish(outcomes: Sequence[Outcome], lease: Lease | None = None, known: Ledge
     The slice is planned as if every fence held. If one doesn't, it is rolled back and planned again without that outcome.
     `known` are the books of the outcomes' only run, as the caller's last slice left them.
     """
-    prepared = advancing.prepare(outcomes)
+    prepared = advance.prepare(outcomes)
     if known is not None and prepared and (done := _swift(prepared, lease, known)):
         failpoint("after-completion-commit")
         return done
@@ -106,31 +106,31 @@ def record(outcomes: Sequence[Outcome], lease: Lease | None = None, known: Ledge
 
 def _slice(prepared: Sequence[Prepared], lease: Lease | None) -> Slice:
     runs = {each.outcome.state.run.pk: each.outcome.state.run for each in prepared}
-    books = ledger.lock(runs, {pk: run.plan for pk, run in runs.items()})
+    books = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
     if len(books) < len(runs):
         raise _FenceMovedError({each.outcome.state.id for each in prepared if each.outcome.state.run.pk in books})
     batch, done = sql.Batch(), Slice(books=books)
     ended, new, lines = _accounted(prepared, books, done)
-    storing.record(ended, books, batch)
+    store.record(ended, books, batch)
     if asked := set(_asked(ended)):
         siblings = [state for state in new if state.status == statuses.SUCCESS]  # a join must see all outputs
-        storing.insert(_rows(siblings, books, None, done), batch)
+        store.insert(_rows(siblings, books, None, done), batch)
         new = [state for state in new if state.status != statuses.SUCCESS]
         _check(batch, ended)
-        for state in joining.fire(asked, runs, books, new):
+        for state in join.fire(asked, runs, books, new):
             _enter(state, books[state.run.pk])
             new.append(state)
     _bound(books)
-    storing.insert(_rows(new, books, lease, done), batch)
+    store.insert(_rows(new, books, lease, done), batch)
     if any(book.stopping for book in books.values()):
         _check(batch, ended)
-        storing.cancel_unstarted(books)
-    storing.keep_files(ended)
-    storing.insert_lines(storing.line_rows(lines), batch)
+        store.cancel_unstarted(books)
+    store.keep_files(ended)
+    store.insert_lines(store.line_rows(lines), batch)
     for book in books.values():
         book.close()
-        storing.drop_oldest_lines(book, batch)
-    ledger.store(books.values(), batch)
+        store.drop_oldest_lines(book, batch)
+    counters.store(books.values(), batch)
     _check(batch, ended)
     failpoint("in-completion-before-commit")
     return done
@@ -151,14 +151,14 @@ def _swift(prepared: Sequence[Prepared], lease: Lease | None, known: Ledger) -> 
     book, batch, done = books[known.pk], sql.Batch(), Slice(books=books)
     ended, new, lines = _accounted(prepared, books, done)
     _bound(books)
-    if book.stopping or book.log_count > storing.LOG_LINES_PER_RUN or any(True for _ in _asked(ended)):
+    if book.stopping or book.log_count > store.LOG_LINES_PER_RUN or any(True for _ in _asked(ended)):
         return None
     rows = _rows(new, books, lease, done)
     book.close()
-    ledger.store_known(book, [[each.outcome.state.id, each.outcome.state.attempt] for each in prepared], batch)
-    storing.record(ended, books, batch, sql.FIRST_MOVED)
-    storing.insert(rows, batch, sql.FIRST_MOVED)
-    storing.insert_lines(storing.line_rows(lines), batch, sql.FIRST_MOVED)
+    counters.store_known(book, [[each.outcome.state.id, each.outcome.state.attempt] for each in prepared], batch)
+    store.record(ended, books, batch, sql.FIRST_MOVED)
+    store.insert(rows, batch, sql.FIRST_MOVED)
+    store.insert_lines(store.line_rows(lines), batch, sql.FIRST_MOVED)
     if not batch.flush():
         return None
     return done
@@ -243,20 +243,20 @@ def _enter(state: NewState, book: Ledger) -> None:
         book.error_message = book.error_message or f"{state.identifier}: {state.error}"[:2000]
 
 
-def _asked(ended: Iterable[Ended]) -> Iterator[joining.Candidate]:
+def _asked(ended: Iterable[Ended]) -> Iterator[join.Candidate]:
     """The joins that these states may have been the last to hold up."""
     for each, status in ended:
         if status in statuses.FINAL_STATES and status != statuses.RETRY_CREATED:
             yield from _candidates(each, status)
 
 
-def _candidates(each: Prepared, status: str) -> Iterable[joining.Candidate]:
+def _candidates(each: Prepared, status: str) -> Iterable[join.Candidate]:
     state = each.outcome.state
     at = each.paths if status == statuses.SUCCESS and each.paths else [state.path]
     if status == statuses.SUCCESS and each.outcome.fanned and not each.paths:
         at = [paths.below(state.path, state.node.index, paths.EMPTY)]
     for path in at:
-        yield from joining.candidates(state.run, state.identifier, path)
+        yield from join.candidates(state.run, state.identifier, path)
 
 
 def _bound(books: dict[int, Ledger]) -> None:
@@ -283,5 +283,5 @@ def _rows(new: Sequence[NewState], books: dict[int, Ledger], lease: Lease | None
         if mine:
             done.leased.append(state.claimed())
         done.left_over = done.left_over or (free and not mine and not state.run.plan.nodes[state.identifier].worker_namespace)
-        table.append(storing.new_row(state, book.held, mine))
+        table.append(store.new_row(state, book.held, mine))
     return table

@@ -13,9 +13,9 @@ from django.db import connections
 
 from graphs.definition import payloads, validation
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
-from runs.context import NodeContext, taken
 from runs.core.failpoints import failpoint
-from runs.work import Claimed, Outcome
+from runs.engine.node_context import NodeContext, taken
+from runs.engine.types import Claimed, Outcome
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

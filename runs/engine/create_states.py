@@ -13,10 +13,11 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, names, payloads
 from graphs.definition.plan import Plan
 from graphs.models import Graph, plan_of
-from runs import auditing, deleting, ledger, queueing, storing
+from runs import auditing, deleting
 from runs.core import paths, sql, statuses
+from runs.engine import counters, store, wakeup
+from runs.engine.types import NewState, RunFacts
 from runs.models import LogLine, Run, State
-from runs.work import NewState, RunFacts
 
 Asked = tuple[str, Any]  # identifier, inputs as they are
 
@@ -64,7 +65,7 @@ def _add(run: Run, asked: Sequence[Asked]) -> list[NewState]:
         raise errors.Conflict(f"The run {run.run_id!r} was not made by this system; it can't be continued here.")
     facts = RunFacts(run.pk, run.run_id, run.namespace_id, run.namespace.name, run.version_id, None, run.initial_data, run.store)
     _known(facts.plan, asked)
-    book = ledger.lock([run.pk], {run.pk: facts.plan}).get(run.pk)
+    book = counters.lock([run.pk], {run.pk: facts.plan}).get(run.pk)
     if book is None:
         raise errors.Conflict(f"The run {run.run_id!r} was deleted at this moment.")
     if not book.open:
@@ -77,15 +78,15 @@ def _add(run: Run, asked: Sequence[Asked]) -> list[NewState]:
         made.append(NewState(sql.uuid7(), facts, identifier, path, None, inputs, _dumped(identifier, inputs)))
         book.appear(identifier)
     batch = sql.Batch()
-    storing.insert([storing.new_row(state, book.held) for state in made], batch)
+    store.insert([store.new_row(state, book.held) for state in made], batch)
     batch.flush()
     LogLine.objects.create(run=run, message=f"{len(made)} states were made: {', '.join(dict(asked))}"[:2000])
     book.log_count += 1
     if book.status != statuses.RUN_QUEUED:
         book.close()
-    ledger.store([book])
+    counters.store([book])
     if any(not facts.plan.nodes[identifier].worker_namespace for identifier, _ in asked):
-        queueing.hint()
+        wakeup.hint()
     return made
 
 

@@ -1,4 +1,4 @@
-"""What follows from finished states: their siblings, next states and retries; `runs.joining` knows when a join fires.
+"""What follows from finished states: their siblings, next states and retries; `runs.engine.join` knows when a join fires.
 
 `prepare` does all that needs only the outcomes and what is already recorded, before a transaction is open: it evaluates edge
 conditions and renders and serialises inputs. Its one statement reads the ancestors that inputs refer to.
@@ -15,7 +15,7 @@ from graphs.definition.plan import Plan, PlanNode
 from graphs.definition.references import Reference, Unresolved
 from graphs.definition.topology import ROOT
 from runs.core import paths, sql
-from runs.work import NewState, Outcome, RunFacts
+from runs.engine.types import NewState, Outcome, RunFacts
 
 MAX_PATH = 1000
 Place = tuple[int, str, str, bool]  # run, identifier, path, exactly there (or below, too)

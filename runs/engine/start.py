@@ -12,12 +12,14 @@ from graphs.definition import errors, names, payloads, references, validation
 from graphs.definition.plan import Plan
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
-from runs import auditing, deleting, queueing, storing
-from runs.advancing import Recorded, new_state
+from runs import auditing, deleting
 from runs.core import sql
 from runs.core.failpoints import failpoint
+from runs.engine import wakeup
+from runs.engine.advance import Recorded, new_state
+from runs.engine.store import insert, insert_lines, new_row
+from runs.engine.types import NewState, RunFacts
 from runs.models import LogLine, Run
-from runs.work import NewState, RunFacts
 
 MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
 
@@ -86,12 +88,12 @@ def start_run(
             _note(run, options, caller)
             facts.pk = run.pk
             batch = sql.Batch()
-            storing.insert([storing.new_row(root) for root in roots], batch)
+            insert([new_row(root) for root in roots], batch)
             first_line = f"Starting graph execution with {len(plan.order)} nodes"
-            storing.insert_lines([[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], batch)
+            insert_lines([[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], batch)
             batch.flush()
             if not options.delay:
-                queueing.hint()
+                wakeup.hint()
     except IntegrityError:
         return _made_before(run, fingerprint)
     failpoint("run-created-before-response")

@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, validation
-from runs import auditing, ledger, queueing
+from runs import auditing
 from runs.core import statuses
+from runs.engine import counters, wakeup
 from runs.models import LogLine, Run, State
 
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)
@@ -23,7 +24,7 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
     """
     caller.require("cancel", run.namespace_id)
     with transaction.atomic():
-        book = ledger.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
+        book = counters.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
         state = State.objects.filter(run=run, pk=state_id).first()
         if book is None or state is None:
             raise errors.NotFound(f"The run has no state {state_id}.")
@@ -37,8 +38,8 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
         book.waiting_count -= 1
         book.log_count += 1
         book.close()
-        ledger.store([book])
-        queueing.hint()
+        counters.store([book])
+        wakeup.hint()
     state.refresh_from_db()
     return state
 
