@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import Namespace
-from runs import working
 from runs.engine import claim, lease_recovery
 from runs.engine.start import start_run
 from runs.models import LogLine, Run, State
-from runs.receiving import Worker
+from runs.worker_api import claims
+from runs.worker_api.reports import Worker
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
 from tests.v0.conftest import Api, node
@@ -175,7 +175,7 @@ def test_ten_thousand_ready_states_are_claimed_once_each_by_a_hundred_claimers(a
         worker = Worker(namespace, f"w{at}")
         while True:
             with room:
-                states = working.claim(worker, ["Work"], 16)
+                states = claims.claim(worker, ["Work"], 16)
                 connections.close_all()
             if not states:
                 return

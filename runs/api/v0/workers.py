@@ -13,14 +13,14 @@ from rest_framework.response import Response
 from graphs.api.v0.base import REFUSALS, V0View, validated
 from graphs.definition import errors
 from graphs.models import ApiKey
-from runs import working
 from runs.api.v0 import rows, shapes
 from runs.api.v0.runs import state_key
 from runs.core import sql
 from runs.engine import retry
 from runs.engine.types import Claimed
 from runs.models import State
-from runs.receiving import Answer, Report, Worker
+from runs.worker_api import claims
+from runs.worker_api.reports import Answer, Report, Worker
 
 IDLE_SECONDS = (1, 3)  # an idle worker is asked to come again after so long
 
@@ -36,13 +36,13 @@ class WorkerView(V0View):
 
     def report_on(self, report: Report) -> Answer:
         """Record one report. Raises what it is refused with."""
-        [answer] = working.report(self.worker(), [report]).answers
+        [answer] = claims.report(self.worker(), [report]).answers
         if answer.refused:
             raise answer.refused
         return answer
 
     def claim_answer(self, claimed: Sequence[Claimed], asked: bool = True, **more: Any) -> Response:
-        states = [rows.claimed(state, working.lease_of(state)) for state in claimed]
+        states = [rows.claimed(state, claims.lease_of(state)) for state in claimed]
         headers = {"Retry-After": str(random.randint(*IDLE_SECONDS))} if asked and not states else {}
         return Response({"count": len(states), "namespace": self.name, "status": "QUEUED", "states": states, **more}, headers=headers)
 
@@ -52,7 +52,7 @@ class EnqueueView(WorkerView):
     def post(self, request: Request, ns: str) -> Response:
         """Claim up to `batch_size` (at most 1,000) ready states of these nodes, oldest first. An empty answer carries Retry-After."""
         body = self.body(shapes.EnqueueBody)
-        return self.claim_answer(working.claim(self.worker(body.worker), body.nodes, body.batch_size))
+        return self.claim_answer(claims.claim(self.worker(body.worker), body.nodes, body.batch_size))
 
 
 class ReportView(WorkerView):
@@ -61,7 +61,7 @@ class ReportView(WorkerView):
         """Report on several states and claim more, in one request. Successors of what is reported come first, then the oldest."""
         body = self.body(shapes.ReportBody)
         reports = [_report(each, at) for at, each in enumerate(body.reports)]
-        done = working.report(self.worker(body.worker), reports, body.nodes, body.batch_size)
+        done = claims.report(self.worker(body.worker), reports, body.nodes, body.batch_size)
         answers = [_reported(each.state_id, answer) for each, answer in zip(body.reports, done.answers, strict=True)]
         return self.claim_answer(done.claimed, body.batch_size > 0, reports=answers)
 
@@ -153,7 +153,7 @@ class HeartbeatView(WorkerView):
         """Extend the lease of a claimed state, and say how far it is. 409: it is not this worker's any more, so stop."""
         body = self.body(shapes.HeartbeatBody)
         lines = [(timezone.now(), line.level, line.message) for line in body.logs]
-        lease = working.heartbeat(self.worker(), state_key(state), body.attempt, body.lease_seconds, lines, body.progress)
+        lease = claims.heartbeat(self.worker(), state_key(state), body.attempt, body.lease_seconds, lines, body.progress)
         return Response({"status": "QUEUED", "lease_seconds": lease})
 
 
@@ -163,7 +163,7 @@ class SecretsView(WorkerView):
     @extend_schema(operation_id="v0_state_secrets", responses={200: shapes.SecretsAnswer, **REFUSALS})
     def get(self, request: Request, ns: str, state: str) -> Response:
         """The secrets that the state's node declares; only for the worker that holds the state."""
-        found = working.readable_secrets(self.worker(), state_key(state))
+        found = claims.readable_secrets(self.worker(), state_key(state))
         return Response({"secrets": found}, headers={"Cache-Control": "no-store"})
 
 

@@ -1,6 +1,6 @@
 """External workers: they claim states over REST, show signs of life, and report what came of them.
 
-What a report is worth is judged in `runs.receiving`.
+What a report is worth is judged in `runs.worker_api.reports`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from runs.engine import record, wakeup
 from runs.engine.claim import claim_for_worker
 from runs.engine.counters import Ledger
 from runs.engine.types import Claimed, Lease, Line, NewState, Outcome
-from runs.receiving import WORDS, Answer, Found, Masks, Report, Worker, facts, find, gate, namespace_of, not_in_hand, outcome_of
+from runs.worker_api.reports import WORDS, Answer, Found, Masks, Report, Worker, facts, find, gate, namespace_of, not_in_hand, outcome_of
 
 MAX_CLAIM = 1000
 KINDS_AT_ONCE = 200  # nodes in one statement
