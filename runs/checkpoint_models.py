@@ -27,7 +27,7 @@ class ToolResult(models.Model):
 class Checkpoint(models.Model):
     """A checkpoint of a thread, in LangGraph's shape; `ns` is the checkpoint namespace, ids sort by time.
 
-    Those in the namespace `:run-state` are documents of `runs.snapshots`.
+    Those in the namespace `:run-state` are documents of `runs.external.documents`.
     """
 
     run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="checkpoints", db_index=False)

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from graphs.definition import payloads
-from runs import snapshots, threads
+from runs import threads
+from runs.external import documents
 from runs.models import Checkpoint
 
 DEEPEST = 100
@@ -13,7 +14,7 @@ MISSING = "its values are msgpack; install requirements-langgraph.txt to read th
 
 def inspected(row: Checkpoint) -> dict[str, Any]:
     """A checkpoint as JSON: its channels' values (of a `run-state` document: its members), and what its tasks wrote."""
-    if row.ns == snapshots.NS:
+    if row.ns == documents.NS:
         return {"values": readable(row.type, bytes(row.body)), "writes": []}
     [kept] = threads.whole([row])
     values = {channel: kept.values.get((channel, version)) for channel, version in row.versions.items()}

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from runs import snapshots
 from runs.core import statuses
 from runs.engine import answer
+from runs.external import documents
 from runs.models import AuditEntry, Cluster, Run, State
 
 SILENT = timedelta(seconds=15)
@@ -23,7 +23,7 @@ def why_waiting(run: Run, now: datetime | None = None) -> list[str]:
         return []
     now = now or timezone.now()
     if run.version_id is None:
-        if run.status == statuses.PAUSED and not run.held and run.checkpoints.exclude(ns=snapshots.NS).exists():
+        if run.status == statuses.PAUSED and not run.held and run.checkpoints.exclude(ns=documents.NS).exists():
             return [f"An interrupt{f' in {run.current_node}' if run.current_node else ''} waits for an answer; the application resumes the thread with it."]
         return ["An outside program drives this run; it goes on when that program reports."]
     states = list(State.objects.filter(run=run, status__in=statuses.UNFINISHED).order_by("pk").defer("inputs", "outputs")[:MOST])

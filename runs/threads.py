@@ -13,11 +13,12 @@ from django.db.models import Q
 
 from graphs.definition import errors, names
 from graphs.models import Namespace
-from runs import deleting, judging, snapshots
+from runs import deleting, judging
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters
 from runs.engine.counters import Ledger
+from runs.external import documents
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
 
 DROPPED = "checkpoints_deleted_until"  # in a run's metadata
@@ -131,7 +132,7 @@ def copy_thread(namespace: Namespace, source: str, target: str) -> None:
         book = _open((namespace, target))
         theirs: tuple[type[models.Model], ...] = (Checkpoint, CheckpointBlob, CheckpointWrite)
         for model in theirs:
-            rows = model._default_manager.filter(run=pk).exclude(ns=snapshots.NS).order_by("pk")
+            rows = model._default_manager.filter(run=pk).exclude(ns=documents.NS).order_by("pk")
             for at in range(0, rows.count(), BATCH):
                 copies = [_copied(row, book.pk) for row in rows[at : at + BATCH]]
                 model._default_manager.bulk_create(copies, ignore_conflicts=True)
@@ -146,7 +147,7 @@ def _copied(row: Any, run: int) -> Any:
 
 def _check(ns: str, checkpoint_id: str, task_id: str = "", channels: Iterable[str] = (), versions: Iterable[str] = ()) -> None:
     """Raises Malformed for names that are too long for an index, and for the namespace that isn't LangGraph's."""
-    if ns == snapshots.NS:
+    if ns == documents.NS:
         raise errors.Malformed(f"The checkpoint namespace {ns!r} is taken.")
     limits = {"checkpoint namespace": (1500, [ns]), "checkpoint id": (100, [checkpoint_id]), "task id": (200, [task_id])}
     limits |= {"channel": (500, [*channels]), "version": (200, [*versions])}
@@ -175,14 +176,14 @@ def _open(thread: tuple[Namespace, str]) -> Ledger:
         raise errors.Gone(f"The run {run_id!r} was deleted at this moment.")
     if run.graph_id is not None:
         raise errors.Conflict(f"The id {run_id!r} belongs to a run of a graph; a thread needs one of its own.")
-    if not made and Checkpoint.objects.filter(run=run, ns=snapshots.NS).exists():
+    if not made and Checkpoint.objects.filter(run=run, ns=documents.NS).exists():
         raise errors.Conflict(f"The id {run_id!r} belongs to a run that another program reports; a thread needs one of its own.")
     book.log_count += made
     return book
 
 
 def checkpoints_of(namespace: Namespace) -> models.QuerySet[Checkpoint]:
-    return Checkpoint.objects.filter(run__namespace=namespace, run__graph=None).exclude(ns=snapshots.NS)
+    return Checkpoint.objects.filter(run__namespace=namespace, run__graph=None).exclude(ns=documents.NS)
 
 
 def run_of(namespace: Namespace, thread_id: str) -> int | None:

@@ -12,10 +12,11 @@ from graphs.definition import edits
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
 from graphs.services import datasets, drafts, publish
-from runs import driving, marking
+from runs import marking
 from runs.engine import control
 from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_outside, start_run
+from runs.external import updates
 from runs.models import Run, State
 from runs.rerunning import Again, rerun
 
@@ -81,8 +82,8 @@ def build(finished: int = 60) -> dict[str, Run]:
     archived = marking.archive_run(drained(start(steps, "An old training")), caller)
     waiting = drained(start(approval, "Release notes"))
     outside = start_outside(lab, RunOptions(run_id="thread_assistant_7", name="Support assistant", sop="Answer tickets", inputs={"ticket": 4711}), caller)
-    driving.mark(outside, "search", "completed", SYSTEM, {"found": 3, "<b>bold</b>": "\u202eright to left"})
-    driving.mark(outside, "answer", "started", SYSTEM)
+    updates.mark(outside, "search", "completed", SYSTEM, {"found": 3, "<b>bold</b>": "\u202eright to left"})
+    updates.mark(outside, "answer", "started", SYSTEM)
     recovered = drained(start(orders, "Orders of Wednesday", inputs={"customer": "Initech"}))
     Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(status="completed", finished_at=timezone.now(), progress=100)
     paused = control.pause_run(start(steps, "Paused by hand"), caller)

@@ -9,10 +9,10 @@ from graphs.api.base import View
 from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors
-from runs import driving, snapshots
 from runs.api.finding import revision_of, run_of, tagged
 from runs.api.views import NAMESPACE
-from runs.run_state import KEPT_ACTIONS, VERSION, RunState, RunStatus
+from runs.external import documents, updates
+from runs.external.run_state import KEPT_ACTIONS, VERSION, RunState, RunStatus
 
 AT = OpenApiParameter("at", str, description="the id of one of the run's checkpoints in `:run-state`; without it, as the run is now")
 
@@ -58,7 +58,7 @@ class RunStateShape(serializers.Serializer):
 
 
 class MarkShape(serializers.Serializer):
-    node = serializers.CharField(max_length=driving.MAX_NAME, trim_whitespace=False)
+    node = serializers.CharField(max_length=updates.MAX_NAME, trim_whitespace=False)
     event = serializers.ChoiceField(("started", "completed", "failed"))
     output = serializers.DictField(default=dict)
     error = serializers.CharField(default="", allow_blank=True)
@@ -72,7 +72,7 @@ class CheckpointView(View):
         """The run as one document, for every run; it holds payloads, so it needs the right to see them."""
         run = run_of(self.caller, request, run_id)
         self.caller.require("payloads", run.namespace_id)
-        return tagged(snapshots.run_state(run, request.query_params.get("at", "")).to_dict(), revision_of([(run.pk, run.revision)]))
+        return tagged(documents.run_state(run, request.query_params.get("at", "")).to_dict(), revision_of([(run.pk, run.revision)]))
 
     @extend_schema(operation_id="runs_checkpoint_put", parameters=[NAMESPACE], request=RunStateShape, responses={200: RunStateShape, **REFUSALS})
     def put(self, request: Request, run_id: str) -> Response:
@@ -80,7 +80,7 @@ class CheckpointView(View):
         run = run_of(self.caller, request, run_id)
         if not isinstance(request.data, dict):
             raise errors.Malformed("The document is an object.")
-        return Response(driving.put_run_state(run, RunState.from_dict(request.data), self.caller).to_dict())
+        return Response(updates.put_run_state(run, RunState.from_dict(request.data), self.caller).to_dict())
 
 
 class MarkView(View):
@@ -92,4 +92,4 @@ class MarkView(View):
         asked = MarkShape(data=request.data)
         asked.is_valid(raise_exception=True)
         run = run_of(self.caller, request, run_id)
-        return Response(driving.mark(run, caller=self.caller, **asked.validated_data).to_dict())
+        return Response(updates.mark(run, caller=self.caller, **asked.validated_data).to_dict())

@@ -53,13 +53,13 @@ def put_checkpoint(graph_id: str) -> None:
 
 def put_run_state(graph_id: str) -> None:
     from graphs.auth.callers import SYSTEM
-    from runs import driving
+    from runs.external import updates
+    from runs.external.run_state import NodeState, RunState, RunStatus
     from runs.models import Run
-    from runs.run_state import NodeState, RunState, RunStatus
 
     nodes = {"search": NodeState("search", status="running", attempts=1, idempotency_key="search of asked")}
     state = RunState("asked", status=RunStatus.RUNNING, current_node="search", node_states=nodes, started_at=1.0, updated_at=1.0)
-    driving.put_run_state(Run.objects.get(run_id="asked"), state, SYSTEM)
+    updates.put_run_state(Run.objects.get(run_id="asked"), state, SYSTEM)
 
 
 ACTS = {

@@ -13,13 +13,14 @@ from rest_framework.test import APIClient
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace, NamespaceMembership
-from runs import driving, marking, snapshots, verifying
+from runs import marking, verifying
 from runs.core import sql, statuses
 from runs.engine import control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
+from runs.external import documents, updates
+from runs.external.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
 from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State
 from runs.rerunning import Again, rerun
-from runs.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -62,8 +63,8 @@ def test_a_document_comes_back_exactly_from_the_database(state):
     run = outside()
     state.run_id = run.run_id
     document = state.to_dict()
-    driving.put_run_state(run, RunState.from_dict(document), SYSTEM)
-    assert snapshots.run_state(Run.objects.get(pk=run.pk)).to_dict() == document
+    updates.put_run_state(run, RunState.from_dict(document), SYSTEM)
+    assert documents.run_state(Run.objects.get(pk=run.pk)).to_dict() == document
     assert_rows_agree(run, state)
 
 
@@ -140,7 +141,7 @@ def test_every_run_has_a_document(publish, drain, tmp_path):
     run = start_run(graph, RunOptions(store={"a": 1}, purpose="why", session_id="s", metadata={"m": 1}))
     drain()
     run.refresh_from_db()
-    document = snapshots.run_state(run).to_dict()
+    document = documents.run_state(run).to_dict()
     assert RunState.from_dict(document).to_dict() == document
     assert (document["status"], document["purpose"], document["session_id"], document["data"], document["metadata"]) == (
         "completed",
@@ -165,7 +166,7 @@ def test_retries_are_attempts_of_one_node(publish, drain):
     run = start_run(publish("a", kinds={"a": "test.fail"}, data={"a": {"retry": {"max_retries": 2, "backoff_factor": 0.001}}}))
     while drain():
         State.objects.filter(run=run, status="CREATED").update(due_at=timezone.now())
-    document = snapshots.run_state(Run.objects.get(pk=run.pk)).to_dict()
+    document = documents.run_state(Run.objects.get(pk=run.pk)).to_dict()
     assert (document["status"], document["node_states"]["a"]["status"]) == ("failed", "failed")
     assert document["node_states"]["a"]["attempts"] == run.states.count() == 3
     assert "broken" in document["node_states"]["a"]["error"]
@@ -174,7 +175,7 @@ def test_retries_are_attempts_of_one_node(publish, drain):
 @pytest.mark.django_db
 def test_the_engine_alone_writes_runs_with_a_graph(publish):
     run = start_run(publish("a"))
-    for write in (lambda: driving.put_run_state(run, RunState(run_id=run.run_id), SYSTEM), lambda: driving.mark(run, "a", "started", SYSTEM)):
+    for write in (lambda: updates.put_run_state(run, RunState(run_id=run.run_id), SYSTEM), lambda: updates.mark(run, "a", "started", SYSTEM)):
         with pytest.raises(errors.Conflict, match="the engine alone"):
             write()
     assert not Checkpoint.objects.exists()
@@ -206,24 +207,24 @@ def test_an_outside_program_reports_its_run(api_client):
 @pytest.mark.django_db
 def test_what_a_person_did_meanwhile_stands_in_the_document():
     run = outside()
-    driving.mark(run, "a", "started", SYSTEM)
+    updates.mark(run, "a", "started", SYSTEM)
     control.cancel_run(run, SYSTEM)
-    state = snapshots.run_state(run)
+    state = documents.run_state(run)
     assert (state.status, state.node_states["a"].status) == ("cancelled", "cancelled")
     with pytest.raises(errors.Conflict, match="The run is cancelled"):
-        driving.mark(run, "a", "completed", SYSTEM)
+        updates.mark(run, "a", "completed", SYSTEM)
     other = outside()
-    driving.mark(other, "a", "started", SYSTEM)
+    updates.mark(other, "a", "started", SYSTEM)
     marking.set_status(other, SYSTEM, "failed", "It hangs.")
-    assert snapshots.run_state(other).status == "failed"
+    assert documents.run_state(other).status == "failed"
 
 
 @pytest.mark.django_db
 def test_a_run_resumes_from_any_recorded_point(api_client):
     run = outside(run_id="long")
     for node in ("a", "b", "c"):
-        driving.mark(run, node, "started", SYSTEM)
-        driving.mark(run, node, "completed", SYSTEM, {"of": node})
+        updates.mark(run, node, "started", SYSTEM)
+        updates.mark(run, node, "completed", SYSTEM, {"of": node})
     points = api_client.get("/runs/long/checkpoints").json()["checkpoints"]
     second = next(point for point in points if point["metadata"]["node"] == "b")
     then = api_client.get(f"/runs/long/checkpoint?at={second['checkpoint_id']}").json()
@@ -232,31 +233,31 @@ def test_a_run_resumes_from_any_recorded_point(api_client):
     assert set(State.objects.filter(run=run).values_list("identifier", flat=True)) == {"a", "b"}, "c is to be done again"
     assert api_client.get("/runs/long/checkpoint?at=nonsense").status_code == 404
     again = rerun(run, SYSTEM, Again())
-    assert (again.graph, snapshots.run_state(again).node_states) == (None, {})
+    assert (again.graph, documents.run_state(again).node_states) == (None, {})
 
 
 @pytest.mark.django_db
 def test_a_document_put_again_is_the_same_point():
     run = outside()
-    driving.mark(run, "a", "started", SYSTEM)
-    first = snapshots.run_state(run)
+    updates.mark(run, "a", "started", SYSTEM)
+    first = documents.run_state(run)
     for _ in range(3):
-        assert driving.put_run_state(run, first, SYSTEM) == first
+        assert updates.put_run_state(run, first, SYSTEM) == first
     assert Checkpoint.objects.filter(run=run).count() == 1
-    driving.mark(run, "a", "completed", SYSTEM)
-    driving.put_run_state(run, first, SYSTEM)
+    updates.mark(run, "a", "completed", SYSTEM)
+    updates.put_run_state(run, first, SYSTEM)
     assert Checkpoint.objects.filter(run=run).count() == 3, "back to an earlier point is a point of its own"
 
 
 @pytest.mark.django_db
 def test_the_last_points_are_kept():
     run = outside()
-    for number in range(driving.KEPT + 5):
-        driving.mark(run, f"n{number}", "started", SYSTEM)
+    for number in range(updates.KEPT + 5):
+        updates.mark(run, f"n{number}", "started", SYSTEM)
     kept = list(Checkpoint.objects.filter(run=run).order_by("pk"))
-    assert len(kept) == driving.KEPT
+    assert len(kept) == updates.KEPT
     assert kept[-1].parent_checkpoint_id == kept[-2].checkpoint_id
-    assert kept[-1].metadata["node"] == f"n{driving.KEPT + 4}"
+    assert kept[-1].metadata["node"] == f"n{updates.KEPT + 4}"
 
 
 @pytest.mark.django_db
@@ -293,15 +294,15 @@ def test_pausing_ends_nothing(api_client):
     run = outside(run_id="r")
     assert control.pause_run(run, SYSTEM).status == "paused"
     assert api_client.put("/runs/r/checkpoint", {"run_id": "r", "status": "running"}, format="json").json()["status"] == "paused", "the program learns of it"
-    driving.mark(run, "a", "started", SYSTEM)
-    driving.mark(run, "a", "failed", SYSTEM, error="once more")
+    updates.mark(run, "a", "started", SYSTEM)
+    updates.mark(run, "a", "failed", SYSTEM, error="once more")
     run.refresh_from_db()
     assert (run.status, run.held) == ("paused", True)
     assert control.resume_run(run, SYSTEM).status == "running"
-    assert snapshots.run_state(run).status == "running"
-    state = snapshots.run_state(run)
+    assert documents.run_state(run).status == "running"
+    state = documents.run_state(run)
     state.status = RunStatus.PAUSED
-    driving.put_run_state(run, state, SYSTEM)
+    updates.put_run_state(run, state, SYSTEM)
     with pytest.raises(errors.Conflict, match="Its program paused"):
         control.resume_run(run, SYSTEM)
 
@@ -309,11 +310,11 @@ def test_pausing_ends_nothing(api_client):
 @pytest.mark.django_db
 def test_a_clock_that_goes_back_loses_no_report(monkeypatch):
     run = outside()
-    driving.mark(run, "a", "started", SYSTEM)
+    updates.mark(run, "a", "started", SYSTEM)
     real = sql.time_ns
     monkeypatch.setattr(sql, "time_ns", lambda: real() - 3_000_000_000)
-    driving.mark(run, "a", "completed", SYSTEM, {"x": 1})
-    state = driving.mark(run, "b", "started", SYSTEM)
+    updates.mark(run, "a", "completed", SYSTEM, {"x": 1})
+    state = updates.mark(run, "b", "started", SYSTEM)
     assert {name: node.status for name, node in state.node_states.items()} == {"a": "completed", "b": "running"}
     assert run.states.get(identifier="a").outputs == {"x": 1}
 
@@ -322,7 +323,7 @@ def test_a_clock_that_goes_back_loses_no_report(monkeypatch):
 def test_a_failed_run_resumes_from_an_earlier_point(api_client):
     run = outside(run_id="r")
     api_client.put("/runs/r/checkpoint", {"run_id": "r"}, format="json")
-    driving.mark(run, "a", "started", SYSTEM)
+    updates.mark(run, "a", "started", SYSTEM)
     first = api_client.get("/runs/r/checkpoints").json()["checkpoints"][0]["checkpoint_id"]
     point = api_client.get(f"/runs/r/checkpoint?at={first}").json()
     assert point["status"] == "pending"
@@ -330,7 +331,7 @@ def test_a_failed_run_resumes_from_an_earlier_point(api_client):
     api_client.put("/runs/r/checkpoint", {**point, "status": "failed"}, format="json")
     run.refresh_from_db()
     assert run.ended
-    assert driving.mark(run, "a", "started", SYSTEM).status == "running"
+    assert updates.mark(run, "a", "started", SYSTEM).status == "running"
     assert api_client.get("/runs/r/checkpoint?at=%00").status_code == 404
 
 
@@ -341,7 +342,7 @@ def test_many_results_do_not_choke_the_run(api_client):
         document = {"run_id": "r", "status": "running", "tool_results_cache": {f"k{number}": "x" * 700_000}}
         assert api_client.put("/runs/r/checkpoint", document, format="json").status_code == 200
     for _ in range(30):
-        driving.mark(run, "a", "failed", SYSTEM, error="e" * 100_000)
+        updates.mark(run, "a", "failed", SYSTEM, error="e" * 100_000)
     assert len(api_client.get("/runs/r/checkpoint").json()["tool_results_cache"]) == 4
     assert api_client.put("/runs/r/checkpoint", {"run_id": "r", "tool_results_cache": {"k" * 1501: 1}}, format="json").status_code == 422
 

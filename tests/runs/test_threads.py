@@ -20,10 +20,11 @@ from langgraph.types import interrupt
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import connecting, deleting, driving, explaining, judging, snapshots, verifying
+from runs import connecting, deleting, explaining, judging, verifying
 from runs.checkpoints import DjangoSaver
 from runs.engine import control, counters
 from runs.engine.start import RunOptions, start_outside, start_run
+from runs.external import documents, updates
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
 from tests import langgraph_apps
 from tests.clusters import until
@@ -272,9 +273,9 @@ def test_an_application_with_an_interrupt(saver, admin_client, client, make_key)
     assert len(listed) == run.checkpoints.count()
     whole = client.get(f"/runs/order-1/checkpoints/{newest.checkpoint_id}", headers=headers).json()
     assert whole["values"]["said"] == ["asked", "approved: yes"]
-    assert snapshots.run_state(run).memory_snapshots == [{"checkpoint_ns": "", "checkpoint_id": newest.checkpoint_id}]
+    assert documents.run_state(run).memory_snapshots == [{"checkpoint_ns": "", "checkpoint_id": newest.checkpoint_id}]
     with pytest.raises(errors.Conflict, match="LangGraph"):
-        driving.put_run_state(run, snapshots.run_state(run), SYSTEM)
+        updates.put_run_state(run, documents.run_state(run), SYSTEM)
     deleting.delete_run(run)
     assert not [found for found in verifying.verify() if "folders" not in found.said], "folders are left by tests whose database is emptied"
     assert not CheckpointWrite.objects.exists()
@@ -398,7 +399,7 @@ def test_names_that_do_not_fit_are_refused_on_every_database(saver):
         lambda: saver.put(place("t", checkpoint_ns="n" * 1501), empty_checkpoint(), {}, {}),
         lambda: put(saver, values={"c" * 501: 1}),
         lambda: saver.put_writes(config, [("a", 1)], "t" * 201),
-        lambda: saver.put(place("t", checkpoint_ns=snapshots.NS), empty_checkpoint(), {}, {}),
+        lambda: saver.put(place("t", checkpoint_ns=documents.NS), empty_checkpoint(), {}, {}),
     ]
     for each in long:
         with pytest.raises(errors.Malformed):
@@ -410,7 +411,7 @@ def test_names_that_do_not_fit_are_refused_on_every_database(saver):
 
 def test_a_thread_takes_no_run_of_another_program(saver):
     run = start_outside(Namespace.objects.create(name="alpha"), RunOptions(run_id="theirs"))
-    driving.mark(run, "a", "started", SYSTEM)
+    updates.mark(run, "a", "started", SYSTEM)
     with pytest.raises(errors.Conflict, match="another program"):
         put(saver, "theirs")
 
@@ -507,12 +508,12 @@ def test_what_belongs_to_a_deleted_checkpoint_is_not_kept(saver):
 def test_a_thread_that_was_taken_meanwhile_is_refused(saver):
     """Whose run it is, is looked at when nobody else can change it any more."""
     run = start_outside(Namespace.objects.create(name="alpha"), RunOptions(run_id="both"))
-    document = snapshots.run_state(run)
+    document = documents.run_state(run)
     with ThreadPoolExecutor(1) as pool, transaction.atomic():
         counters.lock([run.pk])
         other = pool.submit(put, DjangoSaver("alpha"), "both")
         until(lambda: connection.vendor == "sqlite" or _lock_is_awaited(), 10)
-        driving.put_run_state(run, document, SYSTEM)
+        updates.put_run_state(run, document, SYSTEM)
     with pytest.raises(errors.Conflict, match="another program"):
         other.result(30)
     assert not Checkpoint.objects.filter(run=run, ns="").exists()

@@ -15,10 +15,11 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
-from runs import driving, recounting, verifying
+from runs import recounting, verifying
 from runs.engine import claim, control
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside, start_run
+from runs.external import updates
 from runs.models import LogLine, Run, State
 from runs.rerunning import Again, rerun
 from tests.invariants import assert_books_agree
@@ -41,7 +42,7 @@ def runs(publish, drain, run_graph):
     claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache())
     made.append(rerun(made[0], again=Again(node="all")))
     outside = start_outside(Namespace.objects.get(name="alpha"), RunOptions())
-    driving.mark(outside, "n", "started", SYSTEM)
+    updates.mark(outside, "n", "started", SYSTEM)
     return made
 
 

@@ -19,9 +19,9 @@ from runs.core.failpoints import failpoint
 from runs.core.node_counts import Tally
 from runs.engine import counters
 from runs.engine.counters import Ledger
+from runs.external.documents import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
+from runs.external.run_state import KEPT_ACTIONS, RunState, RunStatus
 from runs.models import OUTSIDE, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
-from runs.run_state import KEPT_ACTIONS, RunState, RunStatus
-from runs.snapshots import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
 
 KEPT = 50
 MAX_NAME, MAX_KEY = 200, 1500

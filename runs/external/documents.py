@@ -1,4 +1,4 @@
-"""Runs as `RunState` documents: a view of the rows for every run. What an outside program reports of its own is written by `runs.driving`."""
+"""Runs as `RunState` documents: a view of the rows for every run. What an outside program reports of its own is written by `runs.external.updates`."""
 
 import hashlib
 import json
@@ -10,8 +10,8 @@ from django.db.models import Max
 
 from graphs.definition import errors
 from runs.core import paths, statuses
+from runs.external.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
 from runs.models import Checkpoint, Run, State
-from runs.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
 
 NS = ":run-state"  # the checkpoints that are documents; no node of LangGraph's may have such a name
 MAX_NODES = 10_000
