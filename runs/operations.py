@@ -14,11 +14,12 @@ from django.http import QueryDict
 
 from graphs.auth.callers import SAID, Caller
 from graphs.definition import errors
-from runs import auditing, deleting, filters, marking
+from runs import auditing, deleting, marking
 from runs.core import statuses
 from runs.engine import control, wakeup
 from runs.engine.retry import retry_failed
 from runs.models import Artifact, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run
+from runs.queries import filters
 from runs.rerunning import Again, rerun
 
 MAX_CHOSEN = 1000

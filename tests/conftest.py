@@ -16,10 +16,10 @@ from graphs.nodes import declared
 from graphs.nodes.base import registry
 from graphs.services import publish as publish_module
 from graphs.web import ttl_cache
-from runs import picture
 from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_run
 from runs.models import Run
+from runs.queries import diagram
 from runs.worker_api import claims
 from tests import nodes
 from tests.settings import LANE, LANES, SKIPPED_LANES
@@ -71,7 +71,7 @@ def django_db_setup(django_db_setup: None) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_caches() -> None:
     """Ids start again after a flush, so what was cached by id is forgotten."""
-    for each in (api_keys, declared, ttl_cache, claims, models, picture):
+    for each in (api_keys, declared, ttl_cache, claims, models, diagram):
         each.forget()
     cache.clear()
 

@@ -9,9 +9,10 @@ from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
-from runs import comparing, marking
+from runs import marking
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import BulkOperation, Checkpoint, Run, SavedView
+from runs.queries import compare
 from runs.rerunning import rerun_failures
 from tests.api.test_manager import Api
 from tests.conftest import definition
@@ -73,7 +74,7 @@ def test_a_viewer_sees_no_payload_by_any_way(member, client, run_graph, namespac
         assert b"SECRET" not in answer.content, path
     assert client.get(f"/runs/{thread}/artifacts/{artifact.pk}").status_code == 403
     assert b"SECRET" not in client.get(f"{LIST}run/{run.pk}/bundle.json").getvalue()
-    found = comparing.compare(run, other, payloads=False)
+    found = compare.compare(run, other, payloads=False)
     assert "You may not see the inputs." in found.summary
     assert all(pair.same_outputs for pair in found.nodes), "whether outputs are equal is not told either"
 

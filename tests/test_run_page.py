@@ -11,11 +11,12 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.definition import redaction
 from graphs.models import Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
-from runs import comparing, deleting, explaining
+from runs import deleting
 from runs.engine import claim, control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.manager.detail import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
+from runs.queries import compare, wait_reasons
 from runs.rerunning import Again, rerun
 from tests.conftest import definition
 
@@ -85,19 +86,19 @@ def test_why_a_run_waits_is_a_sentence(publish, drain, namespace):
     fresh = start_run(publish("a"))
     Run.objects.filter(pk=fresh.pk).update(created_at="2026-01-01T00:00Z")
     fresh.states.update(due_at="2026-01-01T00:00Z")
-    assert explaining.why_waiting(fresh) == ["1 state is ready, but no cluster is running: start one with `manage.py up` or `manage.py supervise`."]
+    assert wait_reasons.why_waiting(fresh) == ["1 state is ready, but no cluster is running: start one with `manage.py up` or `manage.py supervise`."]
     control.pause_run(fresh, SYSTEM)
-    assert explaining.why_waiting(fresh)[0].startswith("It was paused by system at")
+    assert wait_reasons.why_waiting(fresh)[0].startswith("It was paused by system at")
     retried = start_run(publish("a", name="r", kinds={"a": "test.fail"}, data={"a": {"retry": {"max_retries": 2, "backoff_factor": 60_000}}}))
     asks = start_run(publish("a", name="q", kinds={"a": "test.ask"}))
     drain()
     for run in (retried, asks):
         run.refresh_from_db()
-    assert re.match(r"a is tried again \(after 1 failed tries\) at \d\d:\d\d:\d\d UTC", explaining.why_waiting(retried)[0])
-    assert explaining.why_waiting(asks) == ["a waits for an answer: How many?"]
-    assert "outside program" in explaining.why_waiting(start_outside(namespace, RunOptions(run_id="t")))[0]
+    assert re.match(r"a is tried again \(after 1 failed tries\) at \d\d:\d\d:\d\d UTC", wait_reasons.why_waiting(retried)[0])
+    assert wait_reasons.why_waiting(asks) == ["a waits for an answer: How many?"]
+    assert "outside program" in wait_reasons.why_waiting(start_outside(namespace, RunOptions(run_id="t")))[0]
     control.cancel_run(asks, SYSTEM)
-    assert explaining.why_waiting(asks) == []
+    assert wait_reasons.why_waiting(asks) == []
 
 
 def test_a_waiting_state_is_answered_by_a_form(admin_client, publish, drain):
@@ -219,7 +220,7 @@ def test_two_runs_are_compared_in_words(admin_client, failed, drain):
     made = rerun(failed, SYSTEM, Again(inputs={"n": 2}))
     drain()
     made.refresh_from_db()
-    found = comparing.compare(failed, made)
+    found = compare.compare(failed, made)
     assert found.summary[:2] == ["Same graph, version 1.", "2 inputs differ."]
     page = text(admin_client.get(f"{LIST}compare/?a={failed.pk}&b={made.run_id}"))
     assert "2 inputs differ." in page
@@ -233,7 +234,7 @@ def test_two_runs_are_compared_in_words(admin_client, failed, drain):
 def test_the_first_divergence_is_named(run_graph):
     a = run_graph("a>b>c", inputs={"b": {"value": 1}})
     b = run_graph("a>b>c", kinds={"b": "test.fail"})
-    found = comparing.compare(a, b)
+    found = compare.compare(a, b)
     assert "Same graph, version 1 → 2." in found.summary
     assert "They part at b: completed vs failed (ValueError: broken)." in found.summary
     assert [pair.node for pair in found.nodes if not pair.same] == ["b", "c"]
@@ -251,7 +252,7 @@ def test_the_first_divergence_is_named(run_graph):
     ],
 )
 def test_differences(a, b, expected):
-    assert [(each.path, each.sign) for each in comparing.differences(a, b)] == expected
+    assert [(each.path, each.sign) for each in compare.differences(a, b)] == expected
 
 
 # --- views, columns, search ----------------------------------------------------------------------------------------------

@@ -17,10 +17,11 @@ from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
-from runs import bundling, comparing, decoding, doctoring, explaining, picture, trees
+from runs import decoding, doctoring
 from runs.api.finding import run_of
 from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of
 from runs.models import Checkpoint, Run
+from runs.queries import bundle, compare, diagram, lineage, wait_reasons
 
 NS = OpenApiParameter("ns", str, description="the checkpoint namespace, where several have a checkpoint of this id")
 
@@ -121,7 +122,7 @@ class PictureView(View):
         run = run_of(self.caller, request, run_id)
         if run.version is None:
             raise errors.NotFound("The run has no graph; there is no picture of it.")
-        return HttpResponse(picture.run_svg(run), content_type="image/svg+xml")
+        return HttpResponse(diagram.run_svg(run), content_type="image/svg+xml")
 
 
 class CheckpointsView(View):
@@ -175,7 +176,7 @@ class BundleView(View):
         """The run with its states, lines, files, checkpoints and audit as one JSON document."""
         run = run_of(self.caller, request, run_id, Run.objects.for_wire().select_related("parent"))
         self.caller.require("export", run.namespace_id)
-        return StreamingHttpResponse(bundling.bundle(run, self.caller), content_type="application/json")
+        return StreamingHttpResponse(bundle.bundle(run, self.caller), content_type="application/json")
 
 
 class CompareView(View):
@@ -190,7 +191,7 @@ class CompareView(View):
             raise errors.Malformed("`with` names the run to compare with.")
         runs = Run.objects.select_related("graph__namespace", "version", "dataset__namespace", "namespace")
         a, b = run_of(self.caller, request, run_id, runs), run_of(self.caller, request, other, runs)
-        found = comparing.compare(a, b, all(self.caller.can("payloads", run.namespace_id) for run in (a, b)))
+        found = compare.compare(a, b, all(self.caller.can("payloads", run.namespace_id) for run in (a, b)))
         pairs = [{"node": pair.node, "a": pair.a.verdict, "b": pair.b.verdict, "same_outputs": pair.same_outputs, "same": pair.same} for pair in found.nodes]
         return Response(
             {
@@ -209,9 +210,9 @@ class LineageView(View):
         run = run_of(self.caller, request, run_id)
         rows = [
             {"run_id": each.run.run_id, "status": each.run.status, "depth": each.depth, "how": (each.run.origin or {}).get("how")}
-            for each in trees.tree_of(run, self.caller)
+            for each in lineage.tree_of(run, self.caller)
         ]
-        recovered = trees.recovered_by(run)
+        recovered = lineage.recovered_by(run)
         return Response({"runs": rows, "recovered_by": recovered.run_id if recovered else None})
 
 
@@ -221,4 +222,4 @@ class WhyView(View):
     @extend_schema(operation_id="runs_why", parameters=[NAMESPACE], responses={200: WhyShape, **REFUSALS})
     def get(self, request: Request, run_id: str) -> Response:
         """What an active run waits for, in sentences; none for one that has ended."""
-        return Response({"why": explaining.why_waiting(run_of(self.caller, request, run_id))})
+        return Response({"why": wait_reasons.why_waiting(run_of(self.caller, request, run_id))})

@@ -14,11 +14,12 @@ from graphs.api.views import REFUSALS
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.definition.payloads import when
-from runs import deleting, filters, listing, searching
+from runs import deleting
 from runs.api.views import NAMESPACE
 from runs.core import statuses
-from runs.filters import ManagerFilter
 from runs.models import Run
+from runs.queries import filters, lists, search
+from runs.queries.filters import ManagerFilter
 
 MAX_SIZE, MAX_IDS = 200, 200
 COLUMNS = ("run_id", "name", "status", "created_at", "username", "workspace")
@@ -90,14 +91,14 @@ class ManagerRunsView(AdminView):
         if unknown := request.query_params.keys() - ManagerFilter.base_filters.keys() - {"page", "page_size", "count"}:
             raise errors.Malformed([{"loc": ["query", name], "msg": "There is no such filter.", "type": "value_error"} for name in sorted(unknown)])
         runs = filters.found(request.query_params, self.runs())
-        rows = listing.run_page(runs, (page - 1) * size, size).values_list(*COLUMNS)
+        rows = lists.run_page(runs, (page - 1) * size, size).values_list(*COLUMNS)
         total = None if request.query_params.get("count") == "none" else self._total(runs, request)
-        notices = searching.parse(request.query_params.get("search", "")).notices
+        notices = search.parse(request.query_params.get("search", "")).notices
         return Response({"runs": [_row(*row) for row in rows], "total": total, "page": page, "page_size": size, "notices": notices})
 
     def _total(self, runs: Any, request: Request) -> int:
         asked = sorted(each for each in request.query_params.lists() if each[0] not in ("page", "page_size", "count"))
-        return listing.total(runs, f"manager {self.caller.namespaces} {asked}")
+        return lists.total(runs, f"manager {self.caller.namespaces} {asked}")
 
     @extend_schema(operation_id="run_manager_delete", parameters=[NAMESPACE], request=IdsShape, responses={200: DeletedShape, **REFUSALS})
     def delete(self, request: Request) -> Response:
@@ -153,11 +154,11 @@ class UsernamesView(AdminView):
     @extend_schema(operation_id="run_manager_usernames", responses={200: UsernamesShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """The users that have runs, sorted."""
-        return Response({"usernames": listing.distinct(self.caller, "username")})
+        return Response({"usernames": lists.distinct(self.caller, "username")})
 
 
 class WorkspacesView(AdminView):
     @extend_schema(operation_id="run_manager_workspaces", responses={200: WorkspacesShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """The workspaces that have runs, sorted."""
-        return Response({"workspaces": listing.distinct(self.caller, "workspace")})
+        return Response({"workspaces": lists.distinct(self.caller, "workspace")})

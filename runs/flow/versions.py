@@ -19,11 +19,11 @@ from graphs.rendering import mermaid, svg
 from graphs.services import drafts, exosphere_template
 from graphs.services.publish import free_name
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs import comparing
 from runs.flow import edits
 from runs.flow.flow import Flow, found_in
 from runs.flow.pages import graph_for, whole
 from runs.manager.steering import told
+from runs.queries import compare
 
 VERSIONS = 50
 EXPORTS = ("json", "mmd", "svg", "template.json")
@@ -59,8 +59,8 @@ def _definition(version: GraphVersion | None) -> dict[str, Any]:
     return version.definition if version else dict(EMPTY)
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[comparing.Difference]:
-    return comparing.some_differences(_plain(before), _plain(after))
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[compare.Difference]:
+    return compare.some_differences(_plain(before), _plain(after))
 
 
 def _plain(definition: dict[str, Any]) -> dict[str, Any]:

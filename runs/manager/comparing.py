@@ -10,10 +10,10 @@ from django.views.decorators.http import require_http_methods
 
 from graphs.definition import redaction
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs import comparing
 from runs.core import statuses
 from runs.manager.addresses import back_to
 from runs.models import Run
+from runs.queries import compare as compare_module
 
 
 @require_http_methods(["GET", "POST"])
@@ -55,9 +55,9 @@ def _suggested(request: HttpRequest, run: Run | None) -> list[Run]:
 def _compared(request: HttpRequest, a: Run, b: Run) -> dict[str, Any]:
     caller = caller_of(request)
     payloads = all(caller.can("payloads", run.namespace_id) for run in (a, b))
-    found = comparing.compare(a, b, payloads)
+    found = compare_module.compare(a, b, payloads)
     only = request.GET.get("all") != "1"
     node = next((pair for pair in found.nodes if pair.node == request.GET.get("node")), found.divergence)
-    outputs = comparing.some_differences(*(redaction.shown(side.outputs, payloads) for side in (node.a, node.b))) if node else []
+    outputs = compare_module.some_differences(*(redaction.shown(side.outputs, payloads) for side in (node.a, node.b))) if node else []
     shown = [pair for pair in found.nodes if not pair.same] if only else sorted(found.nodes, key=lambda pair: pair.same)
     return {"found": found, "nodes": shown, "only": only, "node": node, "outputs": outputs, "hidden": len(found.nodes) - len(shown)}

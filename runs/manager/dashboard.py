@@ -12,10 +12,11 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
 
 from graphs.web.page_guard import caller_of, staff_page
-from runs import operations, overview
+from runs import operations
 from runs.core import statuses
 from runs.manager.badges import length
 from runs.models import Run, SavedView
+from runs.queries import dashboard as dashboard_module
 
 WIDTH, HEIGHT, GAP = 28, 120, 4
 STACK = (statuses.COMPLETED, statuses.RUNNING, statuses.RUN_QUEUED, statuses.PAUSED, statuses.RUN_CANCELLED, statuses.PARTIAL, statuses.FAILED)
@@ -31,7 +32,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 def context_for(request: HttpRequest) -> dict[str, Any]:
     """What the block shows."""
     caller, url = caller_of(request), reverse("run_manager")
-    seen = overview.overview(caller)
+    seen = dashboard_module.overview(caller)
 
     def count(*words: str) -> int:
         return sum(seen.counts.get(word, 0) for word in words)

@@ -20,12 +20,14 @@ from graphs.auth.callers import SAID, Caller
 from graphs.definition import redaction
 from graphs.web import schema_forms
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
-from runs import bundling, decoding, explaining, picture, trees
+from runs import decoding
 from runs.core import statuses
 from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.steering import run_for, uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, State, Tombstone
+from runs.queries import bundle as bundle_module
+from runs.queries import diagram, lineage, wait_reasons
 
 TABS = {
     "overview": "Overview", "timeline": "Timeline", "states": "States", "logs": "Logs", "data": "Data", "checkpoints": "Checkpoints",
@@ -121,21 +123,21 @@ def _gone(request: HttpRequest, gone: Tombstone) -> HttpResponse:
 
 def _header(run: Run, caller: Caller) -> dict[str, Any]:
     payloads = caller.can("payloads", run.namespace_id)
-    return {"offers": offers(run, caller), "payloads": payloads, "recovered_by": trees.recovered_by(run), "here": reverse("run_page", args=[run.pk])}
+    return {"offers": offers(run, caller), "payloads": payloads, "recovered_by": lineage.recovered_by(run), "here": reverse("run_page", args=[run.pk])}
 
 
 def _overview(request: HttpRequest, run: Run) -> dict[str, Any]:
     caller = caller_of(request)
     link = f"{reverse('run_tab', args=[run.pk, 'states'])}?node="
     may_answer = caller.can("cancel", run.namespace_id)
-    waiting = [(state, schema_forms.answer_form(state, request.POST if str(state.pk) in request.path else None)) for state in explaining.waiting_states(run)]
+    waiting = [(state, schema_forms.answer_form(state, request.POST if str(state.pk) in request.path else None)) for state in wait_reasons.waiting_states(run)]
     return {
         "failed": _failures(run),
         "at": int(time()),
-        "why": explaining.why_waiting(run),
+        "why": wait_reasons.why_waiting(run),
         "waiting": waiting if may_answer else [],
-        "svg": picture.inline_svg(run, link) if run.version else "",
-        "marks": json.dumps(picture.marks(run)) if run.version else "[]",
+        "svg": diagram.inline_svg(run, link) if run.version else "",
+        "marks": json.dumps(diagram.marks(run)) if run.version else "[]",
         "lines": LogLine.objects.tails([run.pk], 5)[run.pk],
         "artifacts": run.artifacts.filter(kind="file"),
         "nodes": [(node, *run.tally.get(node, (0, 0, 0))) for node in run.version.plan.order][:ROWS] if run.version else [],
@@ -189,7 +191,7 @@ def _checkpoints(request: HttpRequest, run: Run) -> dict[str, Any]:
 
 
 def _lineage(request: HttpRequest, run: Run) -> dict[str, Any]:
-    return {"tree": trees.tree_of(run, caller_of(request))}
+    return {"tree": lineage.tree_of(run, caller_of(request))}
 
 
 def _history(request: HttpRequest, run: Run) -> dict[str, Any]:
@@ -210,7 +212,7 @@ def bundle(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     run, caller = run_for(request, pk), caller_of(request)
     caller.require("export", run.namespace_id)
     headers = {"Content-Disposition": f'attachment; filename="run-{run.pk}.json"'}
-    return StreamingHttpResponse(bundling.bundle(run, caller), content_type="application/json", headers=headers)
+    return StreamingHttpResponse(bundle_module.bundle(run, caller), content_type="application/json", headers=headers)
 
 
 def find_for_people(request: HttpRequest) -> HttpResponseBase:

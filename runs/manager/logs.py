@@ -10,9 +10,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from graphs.web.page_guard import caller_of, staff_page
-from runs import listing
 from runs.manager.steering import run_for, uuid_of
 from runs.models import LogLine, Run
+from runs.queries import lists
 
 LINES = 500
 LEVELS = ("debug", "info", "warning", "error")
@@ -46,7 +46,7 @@ def log_page(request: HttpRequest, run: Run) -> dict[str, Any]:
     narrowed = any(query.get(name) for name in ("q", "level", "node", "state"))
     return {
         "lines": lines, "more": more, "after": after, "last": lines[-1].pk if lines else after, "levels": LEVELS, "query": query,
-        "link": query.urlencode(), "hits": listing.lines_up_to(found) if narrowed else run.log_count, "narrowed": narrowed,
+        "link": query.urlencode(), "hits": lists.lines_up_to(found) if narrowed else run.log_count, "narrowed": narrowed,
         "nodes": sorted(run.tally),
     }  # fmt: skip
 

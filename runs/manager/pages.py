@@ -10,11 +10,11 @@ from django.http import QueryDict
 from django.utils.safestring import SafeString
 
 from graphs.auth.callers import Caller
-from runs import listing, searching
 from runs.core import statuses
-from runs.filters import ManagerFilter
 from runs.manager import columns
 from runs.models import Run
+from runs.queries import lists, search
+from runs.queries.filters import ManagerFilter
 
 SIZES = (25, 50, 100, 200)
 RANGES = {"15m": "last 15 minutes", "1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days", "90d": "last 90 days"}
@@ -51,7 +51,7 @@ class RunPage:
         self.size = self._whole("page_size", 1, 200, 50)
         self.ordering = self._among("ordering", ORDERINGS, "-time")
         self.columns = self._columns()
-        self.notices += searching.parse(self.query.get("search", "")).notices
+        self.notices += search.parse(self.query.get("search", "")).notices
         for name in self.query.keys() - ManagerFilter.base_filters.keys() - set(OWN):
             self.notices.append(f"There is no filter {name[:40]!r}; it was left out.")
 
@@ -99,11 +99,11 @@ class RunPage:
 
     @cached_property
     def total(self) -> int:
-        return listing.total(self.filtered, f"page {self.caller.namespaces} {sorted(self.filters.items())}")
+        return lists.total(self.filtered, f"page {self.caller.namespaces} {sorted(self.filters.items())}")
 
     @cached_property
     def runs(self) -> list[Run]:
-        return self.drawn(listing.run_page(self.filtered, (self.number - 1) * self.size, self.size, ORDERINGS[self.ordering]))
+        return self.drawn(lists.run_page(self.filtered, (self.number - 1) * self.size, self.size, ORDERINGS[self.ordering]))
 
     def drawn(self, runs: QuerySet[Run]) -> list[Run]:
         """The runs with what their cells need, and no more."""
@@ -133,7 +133,7 @@ class RunPage:
     @cached_property
     def tabs(self) -> list[tuple[str, str, str, bool]]:
         """(name, link, how many runs, whether it is the one that is shown), whatever else is filtered."""
-        counts = listing.by_status(self.all, f"tabs {self.caller.namespaces}")
+        counts = lists.by_status(self.all, f"tabs {self.caller.namespaces}")
         shown = {name: self.query.get(name, "") for name in ("status", "recovered", "archived")}
         found = []
         for name, asked in TABS.items():
@@ -145,8 +145,8 @@ class RunPage:
         """Exact up to a bound where an index must be walked."""
         if "recovered" in asked or "archived" in asked:
             archived = Run.objects.visible_to(self.caller).filter(archived_at__isnull=False)
-            runs = archived if "archived" in asked else self.all.filter(searching.recovered_or_not("no"))
-            number = listing.total_up_to(runs, COUNTED, f"tab {sorted(asked.items())} {self.caller.namespaces}")
+            runs = archived if "archived" in asked else self.all.filter(search.recovered_or_not("no"))
+            number = lists.total_up_to(runs, COUNTED, f"tab {sorted(asked.items())} {self.caller.namespaces}")
             return f"{number:,}" if number < COUNTED else f"{COUNTED:,}+"
         words = asked.get("status", "").split(",")
         return f"{sum(number for status, number in counts.items() if words == [''] or status in words):,}"

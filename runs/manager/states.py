@@ -16,10 +16,10 @@ from graphs.models import Graph
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField
 from graphs.web.ttl_cache import kept
-from runs import listing
 from runs.core import statuses
 from runs.engine.start import RunOptions, start_run
 from runs.models import Run, State
+from runs.queries import lists
 
 CARDS, STATES = 24, 100
 
@@ -83,7 +83,7 @@ def _totals(visible: Any, caller: Caller) -> dict[str, int]:
         found = visible.aggregate(states=Sum(every), runs=Count("pk"), completed=Sum("success_count"))
         return {name: number or 0 for name, number in found.items()}
 
-    return kept(("totals", caller.namespaces), count, lambda found: found["runs"] > listing.EXACT_COUNT)
+    return kept(("totals", caller.namespaces), count, lambda found: found["runs"] > lists.EXACT_COUNT)
 
 
 def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
@@ -95,9 +95,9 @@ def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
     counts, status = State.objects.filter(run=run).summary(), request.GET.get("status", "")
     states = State.objects.filter(status=status) if status in statuses.STATE_STATUSES else State.objects.all()
     try:
-        rows, following = listing.states_of_run(run, states, request.GET.get("after", ""), STATES)
+        rows, following = lists.states_of_run(run, states, request.GET.get("after", ""), STATES)
     except errors.Malformed:
-        rows, following = listing.states_of_run(run, states, "", STATES)
+        rows, following = lists.states_of_run(run, states, "", STATES)
     State.objects.fill_inputs(rows)
     allowed = caller_of(request).can("payloads", run.namespace_id)
     for row in rows:

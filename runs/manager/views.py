@@ -13,12 +13,13 @@ from graphs.auth.callers import Caller
 from graphs.models import Graph, Namespace
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from graphs.web.ttl_cache import kept
-from runs import auditing, exporting, listing
+from runs import auditing, exporting
 from runs.core import statuses
 from runs.manager.addresses import back_to
 from runs.manager.columns import COLUMNS, USUAL
 from runs.manager.pages import RANGES, SIZES, RunPage
 from runs.models import ColumnChoice, Run, SavedView
+from runs.queries import lists
 
 MAX_GRAPHS = 200
 FEW = 20  # so many names in a menu are read anew for every page
@@ -60,8 +61,8 @@ def _choices(request: HttpRequest) -> dict[str, Any]:
 def _names(caller: Caller) -> dict[str, list[str]]:
     graphs: Any = Graph.objects.visible_to(caller).select_related("namespace")
     return {
-        "usernames": listing.distinct(caller, "username"),
-        "workspaces": listing.distinct(caller, "workspace"),
+        "usernames": lists.distinct(caller, "username"),
+        "workspaces": lists.distinct(caller, "workspace"),
         "graphs": [str(graph) for graph in graphs[:MAX_GRAPHS]],
         "namespaces": [space.name for space in Namespace.objects.all() if caller.sees(space.pk)][:MAX_GRAPHS],
     }
@@ -77,7 +78,7 @@ def live_rows(request: HttpRequest) -> HttpResponse:
     caller = caller_of(request)
     known = {int(pk): int(revision) for pk, revision in _PAIR.findall(request.GET.get("runs", ""))[:200]}
     newest, first = (_whole(request.GET.get(name, "")) for name in ("newest", "first"))
-    last, found = listing.revisions(caller, known)
+    last, found = lists.revisions(caller, known)
     if found == known and last <= newest:
         return HttpResponse(status=304)
     visible = Run.objects.visible_to(caller)

@@ -48,14 +48,14 @@ def prepare() -> tuple[Any, Any]:
     from graphs.models import Namespace
     from graphs.nodes.base import registry
     from graphs.services import publish
-    from runs import picture
     from runs.engine.start import start_run
+    from runs.queries import diagram
 
     call_command("migrate", verbosity=0)
     registry.store()
     User.objects.create_superuser("bench", password="bench")
     namespace = Namespace.objects.create(name="bench")
-    return publish.publish(namespace, "large", definition()), start_run(publish.publish(namespace, "whole", definition(picture.WHOLE)))
+    return publish.publish(namespace, "large", definition()), start_run(publish.publish(namespace, "whole", definition(diagram.WHOLE)))
 
 
 def on_the_server(graph: Any) -> dict[str, float]:

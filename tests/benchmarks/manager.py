@@ -149,12 +149,12 @@ def counted() -> dict[str, float]:
     from django.db import connection
 
     from graphs.web import ttl_cache
-    from runs import listing
     from runs.models import Run
+    from runs.queries import lists
 
     def total() -> None:
         ttl_cache.forget()
-        listing.total(Run.objects.filter(archived_at=None), "bench")
+        lists.total(Run.objects.filter(archived_at=None), "bench")
 
     def bare() -> None:
         with connection.cursor() as cursor:

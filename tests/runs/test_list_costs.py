@@ -9,10 +9,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
-from runs import filters, listing, searching
 from runs.core import sql
 from runs.manager.pages import ORDERINGS
 from runs.models import Run
+from runs.queries import filters, lists, search
 
 pytestmark = pytest.mark.django_db
 RUNS = 5000
@@ -40,7 +40,7 @@ def plan_of(queryset):
 
 def page(query, first=0, ordering="-time"):
     found = filters.found(QueryDict(query), Run.objects.all())
-    return listing.run_page(found, first, 50, ORDERINGS[ordering]).values_list("run_id", "status")
+    return lists.run_page(found, first, 50, ORDERINGS[ordering]).values_list("run_id", "status")
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_pages_walk_an_index(many, query, first, ordering, index):
 def test_the_tabs_read_indexes(many):
     found = plan_of(Run.objects.filter(archived_at=None).order_by().values_list("status").distinct())
     assert "run_by_status" in found or "run_newest" in found or connection.vendor == "postgresql"
-    recovered = plan_of(Run.objects.filter(searching.recovered_or_not("no"), archived_at=None))
+    recovered = plan_of(Run.objects.filter(search.recovered_or_not("no"), archived_at=None))
     assert "run_by_status" in recovered or connection.vendor == "sqlite"  # which knows averages only, and may read all rows
     assert "run_of_tree" in recovered or "MULTI-INDEX" in recovered
 
 
 def test_names_of_menus_enter_the_index_once_a_value(many):
     prefix = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
-    found = "\n".join(" ".join(map(str, row)) for row in sql.run(prefix + listing._DISTINCT["username"].format(seen="true")))
+    found = "\n".join(" ".join(map(str, row)) for row in sql.run(prefix + lists._DISTINCT["username"].format(seen="true")))
     assert "run_of_user" in found, found
-    assert listing.distinct(SYSTEM, "username")[:3] == ["user0", "user1", "user10"]
-    assert len(listing.distinct(SYSTEM, "workspace")) == 50
+    assert lists.distinct(SYSTEM, "username")[:3] == ["user0", "user1", "user10"]
+    assert len(lists.distinct(SYSTEM, "workspace")) == 50
 
 
 def test_a_page_costs_the_same_number_of_statements_for_5_and_for_200_runs(many, admin_client):

@@ -5,10 +5,11 @@ from django.core.files.storage import default_storage
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
-from runs import carrying, deleting, operations, reusing, trees
+from runs import carrying, deleting, operations, reusing
 from runs.engine import control, create_states
 from runs.engine.start import start_run
 from runs.models import Run
+from runs.queries import lineage
 from runs.rerunning import Again, rerun, rerun_failures
 from tests import nodes
 from tests.conftest import by_node
@@ -51,7 +52,7 @@ def test_what_failed_is_run_again_and_the_rest_is_taken_over(run_graph, drain):
     assert (made.parent_id, made.root) == (run.pk, run.pk)
     run.refresh_from_db()
     assert run.status == "partial", "the original stays as it was"
-    assert trees.recovered_by(run) == made
+    assert lineage.recovered_by(run) == made
 
 
 def test_below_a_fan_out_only_the_failed_branches_are_run_again(run_graph, drain):

@@ -20,12 +20,13 @@ from langgraph.types import interrupt
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import connecting, deleting, explaining, judging, verifying
+from runs import connecting, deleting, judging, verifying
 from runs.checkpoints import DjangoSaver
 from runs.engine import control, counters
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import documents, updates
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
+from runs.queries import wait_reasons
 from tests import langgraph_apps
 from tests.clusters import until
 
@@ -258,7 +259,7 @@ def test_an_application_with_an_interrupt(saver, admin_client, client, make_key)
     app.invoke({"amount": 120}, thread)
     run = Run.objects.get(run_id="order-1")
     assert (run.status, run.current_node) == ("paused", "approve")
-    assert "interrupt" in explaining.why_waiting(run)[0]
+    assert "interrupt" in wait_reasons.why_waiting(run)[0]
     app.invoke(langgraph_apps.answer("yes"), thread)
     run.refresh_from_db()
     assert (run.status, run.progress, app.get_state(thread).values["said"]) == ("completed", 100, ["asked", "approved: yes"])

@@ -6,8 +6,8 @@ from typing import Any
 from graphs.api.v0.views import stamp
 from runs.core import sql, statuses
 from runs.engine.types import Claimed
-from runs.listing import StateRow
 from runs.models import Run, State
+from runs.queries.lists import StateRow
 
 MAX_PARENTS = 100_000  # that the items of one answer name in all
 SUMMARY = ("CREATED", "QUEUED", "EXECUTED", "NEXT_CREATED_ERROR", "SUCCESS", "ERRORED", "RETRY_CREATED", "PRUNED", "CANCELLED", "TIMEDOUT")

@@ -13,13 +13,14 @@ from graphs.api.v0.schemas import DeletedAnswer
 from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
 from graphs.definition import errors, redaction
 from graphs.models import Graph
-from runs import deleting, filters, listing, metrics
+from runs import deleting
 from runs.api.v0 import rows, shapes
 from runs.core import sql
 from runs.engine import control, create_states, retry
 from runs.engine.start import RunOptions, start_run
 from runs.engine.types import NewState
 from runs.models import Run, State
+from runs.queries import filters, lists, metrics
 
 MAX_STATES = 1000
 MAX_NODES = 5000
@@ -60,7 +61,7 @@ class RunsOfNamespace(V0View):
             raise errors.NotFound(f"There is no run {run_id[:200]!r} in namespace {self.name[:100]!r}.")
         return run
 
-    def hide(self, states: list[listing.StateRow]) -> None:
+    def hide(self, states: list[lists.StateRow]) -> None:
         """Take the payloads out for who may not see them."""
         redaction.hide(states, self.namespace is not None and self.caller.can("payloads", self.namespace.pk))
 
@@ -122,16 +123,16 @@ class StatesView(RunsOfNamespace):
         """The states of a namespace, those of the newest run first. `next` leads on."""
         runs, states = filtered(filters.OfRunFilter, request, self.runs()), filtered(filters.StateFilter, request, State.objects.all())
         narrow = any(request.query_params.get(name) for name in filters.StateFilter.base_filters)
-        found, following = listing.states_of_runs(runs, states, narrow, request.query_params.get("after", ""), self.limit(MAX_STATES))
+        found, following = lists.states_of_runs(runs, states, narrow, request.query_params.get("after", ""), self.limit(MAX_STATES))
         self.hide(found)
         shown, following = _shown(found, following, self.name)
         run_ids = list(dict.fromkeys(item["run_id"] for item in shown))
         return Response({"namespace": self.name, "count": len(shown), "states": shown, "run_ids": run_ids, "next": following})
 
 
-def _shown(states: list[listing.StateRow], following: str | None, namespace: str) -> tuple[list[dict[str, Any]], str | None]:
+def _shown(states: list[lists.StateRow], following: str | None, namespace: str) -> tuple[list[dict[str, Any]], str | None]:
     shown = rows.items(states, namespace)
-    return shown, following if len(shown) == len(states) else listing.cursor_after(states[len(shown) - 1])
+    return shown, following if len(shown) == len(states) else lists.cursor_after(states[len(shown) - 1])
 
 
 class RunStatesView(RunsOfNamespace):
@@ -142,7 +143,7 @@ class RunStatesView(RunsOfNamespace):
         """The states of one run in the order in which they were made; none for an unknown run."""
         run, limit, after = self.run(run_id), self.limit(MAX_STATES), request.query_params.get("after", "")
         states = filtered(filters.StateFilter, request, State.objects.all())
-        found, following = listing.states_of_run(run, states, after, limit) if run else ([], None)
+        found, following = lists.states_of_run(run, states, after, limit) if run else ([], None)
         self.hide(found)
         shown, following = _shown(found, following, self.name)
         return Response({"namespace": self.name, "run_id": run_id, "count": len(shown), "states": shown, "next": following})
@@ -156,9 +157,9 @@ class RunsView(RunsOfNamespace):
         """The runs of a namespace, newest first, with the counts that are kept of their states."""
         number, length = whole(page, "page", 1, 10**9, "path"), whole(size, "size", 1, MAX_RUNS, "path")
         found = filtered(filters.RunFilter, request, self.runs())
-        shown = listing.run_page(found, (number - 1) * length, length).values_list(*rows.RUN_COLUMNS)
+        shown = lists.run_page(found, (number - 1) * length, length).values_list(*rows.RUN_COLUMNS)
         key = f"{self.namespace and self.namespace.pk} {sorted(request.query_params.lists())}"
-        counted = {"total": listing.total(found, key), "page": number, "size": length}
+        counted = {"total": lists.total(found, key), "page": number, "size": length}
         return Response({"namespace": self.name, **counted, "runs": [rows.run_row(row) for row in shown]})
 
 
@@ -169,7 +170,7 @@ class RunGraphView(RunsOfNamespace):
     def get(self, request: Request, ns: str, run_id: str) -> Response:
         """The states of a run as nodes and edges from the state that made each; empty for an unknown run."""
         run, limit, after = self.run(run_id), self.limit(MAX_NODES), request.query_params.get("after", "")
-        found, following = listing.states_of_run(run, State.objects.all(), after, limit, listing.LIGHT) if run else ([], None)
+        found, following = lists.states_of_run(run, State.objects.all(), after, limit, lists.LIGHT) if run else ([], None)
         return Response(rows.run_graph(run, found, following))
 
 
@@ -181,7 +182,7 @@ class NodeView(RunsOfNamespace):
         """One state of a run of this graph."""
         pk = state_key(state, errors.StateManagerError)
         found = State.objects.filter(pk=pk, run__namespace=self.namespace, run__run_id=run_id.replace("\x00", ""), run__graph__name=graph.replace("\x00", ""))
-        read = listing.rows_of(found) if self.namespace else []
+        read = lists.rows_of(found) if self.namespace else []
         if not read:
             raise errors.NotFound(f"Node not found: {state}")
         self.hide(read)

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.models import Run
-from runs.picture import run_svg
+from runs.queries.diagram import run_svg
 
 
 class Command(BaseCommand):

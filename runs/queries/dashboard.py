@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.web.ttl_cache import kept
-from runs import listing, searching
 from runs.core import statuses
 from runs.engine import wakeup
 from runs.models import Cluster, Run, State
+from runs.queries import lists, search
 
 KEPT_SECONDS = 5.0
 HOURS = 24
@@ -64,8 +64,8 @@ def _look(caller: Caller) -> Overview:
     queued = runs.filter(status=statuses.RUN_QUEUED, version__isnull=False).order_by("id").values_list("created_at", flat=True).first()
     leased = State.objects.filter(status=statuses.QUEUED, lease_expires_at__lt=now - STUCK)
     return Overview(
-        counts=listing.by_status(runs, f"tabs {caller.namespaces}"),
-        unrecovered=listing.total_up_to(day.filter(searching.recovered_or_not("no")), 10_000, f"unrecovered {caller.namespaces}"),
+        counts=lists.by_status(runs, f"tabs {caller.namespaces}"),
+        unrecovered=lists.total_up_to(day.filter(search.recovered_or_not("no")), 10_000, f"unrecovered {caller.namespaces}"),
         oldest_queued=queued,
         waiting=runs.filter(status=statuses.PAUSED, waiting_count__gt=0).count(),
         stuck=leased.count() if caller.namespaces is None else leased.filter(run__namespace__in=caller.namespaces).count(),

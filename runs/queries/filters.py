@@ -12,9 +12,9 @@ from django.http import QueryDict
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
 
 from graphs.definition import errors
-from runs import searching
 from runs.core import statuses
 from runs.models import Run, State
+from runs.queries import search as search_module
 
 MAX_STARS = 5
 
@@ -121,7 +121,7 @@ class RunFilter(OfRunFilter):
 
 
 class TextFilter(CharFilter):
-    """A value that a function of `runs.searching` reads; several values must all hold."""
+    """A value that a function of `runs.queries.search` reads; several values must all hold."""
 
     def __init__(self, *args: Any, read: Callable[[str], Q], **options: Any) -> None:
         def check(text: str) -> None:
@@ -145,13 +145,13 @@ class ManagerFilter(django_filters.FilterSet):
     workspace = CharFilter(help_text="its workspace")
     status = WordsFilter(words=statuses.RUN_STATUSES, field_name="status", lookup_expr="in")
     namespace = CharFilter(field_name="namespace__name", help_text="its namespace")
-    graph = TextFilter(read=searching.graph_named, help_text="the name of its graph, or namespace/name")
+    graph = TextFilter(read=search_module.graph_named, help_text="the name of its graph, or namespace/name")
     trigger = WordsFilter(words=Run.Trigger.values, field_name="trigger", lookup_expr="in")
-    label = TextFilter(read=searching.labelled, help_text="a label as key=value, or its key")
-    since = TextFilter(read=lambda text: Q(created_at__gte=searching.since(text)), help_text="not older than this, such as 15m, 24h or 7d")
+    label = TextFilter(read=search_module.labelled, help_text="a label as key=value, or its key")
+    since = TextFilter(read=lambda text: Q(created_at__gte=search_module.since(text)), help_text="not older than this, such as 15m, 24h or 7d")
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
-    recovered = TextFilter(read=searching.recovered_or_not, help_text="yes or no: failed runs with or without a later rerun that completed")
+    recovered = TextFilter(read=search_module.recovered_or_not, help_text="yes or no: failed runs with or without a later rerun that completed")
     archived = WordsFilter(words=("yes", "no"), method="with_archived")
 
     class Meta:
@@ -164,7 +164,7 @@ class ManagerFilter(django_filters.FilterSet):
         super().__init__(data, queryset=queryset)
 
     def with_text(self, queryset: QuerySet[Run], name: str, text: str) -> QuerySet[Run]:
-        return queryset.filter(searching.parse(text).condition)
+        return queryset.filter(search_module.parse(text).condition)
 
     def with_archived(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
         return queryset
@@ -190,5 +190,5 @@ def frozen(query: QueryDict) -> dict[str, list[str]]:
     if since := kept.pop("since", None):
         asked = ManagerFilter(query, queryset=Run.objects.none())
         after = asked.form.cleaned_data.get("created_after") if asked.is_valid() else None
-        kept["created_after"] = [max(filter(None, [searching.since(since[-1]), after])).isoformat()]
+        kept["created_after"] = [max(filter(None, [search_module.since(since[-1]), after])).isoformat()]
     return kept
