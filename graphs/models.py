@@ -201,7 +201,7 @@ class Secret(models.Model):
 
 
 class CronTrigger(models.Model):
-    """A schedule on which a graph is started; `graphs.definition.cron` reads the expression, `runs.scheduling` fires it."""
+    """A schedule on which a graph is started; `graphs.definition.cron` reads the expression, `runs.actions.schedules` fires it."""
 
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="triggers")
     expression = models.CharField(max_length=200, help_text="minute hour day-of-month month day-of-week")

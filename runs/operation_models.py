@@ -17,7 +17,7 @@ def _json() -> Any:
 
 
 class BulkOperation(models.Model):
-    """One action on all runs that a query found when it was asked for; `runs.carrying` carries it out.
+    """One action on all runs that a query found when it was asked for; `runs.actions.bulk_runner` carries it out.
 
     `query` holds the list's filters, or {"pk": […]} for runs that were ticked, or {"failed_of": id} for those that another operation left.
     Runs are taken from `bound` downwards; those at and above `cursor` are done. A worker holds the operation by `token` until its lease ends.

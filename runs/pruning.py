@@ -7,7 +7,8 @@ from django.db import transaction
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import deleting, judging, threads
+from runs import judging, threads
+from runs.actions import delete
 from runs.engine import counters
 from runs.engine.counters import Ledger
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run
@@ -16,7 +17,7 @@ from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run
 def delete_thread(namespace: Namespace, thread_id: str) -> None:
     """Delete the thread's run with all its traces; a tombstone stays. None is no error."""
     if pk := threads.run_of(namespace, thread_id):
-        deleting.delete_runs([pk], SYSTEM, even_active=True)
+        delete.delete_runs([pk], SYSTEM, even_active=True)
 
 
 def delete_for_runs(namespace: Namespace, run_ids: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
 from graphs.idempotency_models import forget_old
-from runs import carrying, deleting, rerunning, retaining, scheduling, templating
+from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
 from runs.core import sql
 from runs.engine import heartbeat, lease_recovery, wakeup
 from runs.models import Cluster
@@ -76,17 +76,17 @@ class Supervisor:
             close_old_connections()
             self._every("members", CHECK_MEMBERS_SECONDS, self._look)
             self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
-            self._every("schedule", CHECK_SCHEDULE_SECONDS, scheduling.fire_due)
-            self._every("templates", CHECK_SCHEDULE_SECONDS, templating.launch_due)
-            self._every("reruns", settings.SWEEP_SECONDS, rerunning.rerun_failures)
+            self._every("schedule", CHECK_SCHEDULE_SECONDS, schedules.fire_due)
+            self._every("templates", CHECK_SCHEDULE_SECONDS, run_templates.launch_due)
+            self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
             self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
             self._every("pulse", settings.PULSE_SECONDS, lambda: wakeup.pulse(self.name, sql.clock().timestamp()))
             self._every("prune", 3600, wakeup.prune)
             self._every("clusters", 3600, lambda: heartbeat.forget_lost(self.name))
-            self._every("traces", 60, deleting.sweep)
-            self._every("retention", 3600, retaining.delete_old)
+            self._every("traces", 60, delete.sweep)
+            self._every("retention", 3600, retention.delete_old)
             self._every("answers", 3600, forget_old)
-            self._every("exports", 3600, carrying.forget_files)
+            self._every("exports", 3600, bulk_runner.forget_files)
             stuck = self._stuck()
         except (OperationalError, InterfaceError) as error:
             log.warning("the database is away: %s", error)
@@ -178,7 +178,7 @@ class Supervisor:
 
 def _hint_what_waits() -> None:
     lease_recovery.hint_ready()
-    if carrying.waiting():
+    if bulk_runner.waiting():
         wakeup.hint()
 
 

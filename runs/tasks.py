@@ -2,7 +2,7 @@
 
 import os
 
-from runs import carrying
+from runs.actions import bulk_runner
 from runs.core import sql
 from runs.engine import wakeup
 from runs.engine.executor import Executor
@@ -23,7 +23,7 @@ def drain() -> None:
     """Run what is ready and carry on with bulk operations, for some seconds; hints again if work is left."""
     worker = executor()
     worker.drain()
-    if carrying.waiting() and carrying.carry_on():
+    if bulk_runner.waiting() and bulk_runner.carry_on():
         wakeup.hint()
     if worker.tainted:
         wakeup.hint()

@@ -13,7 +13,8 @@ from django.db.models import Q
 
 from graphs.definition import errors, names
 from graphs.models import Namespace
-from runs import deleting, judging
+from runs import judging
+from runs.actions import delete
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters
@@ -168,7 +169,7 @@ def _open(thread: tuple[Namespace, str]) -> Ledger:
     values = {"workspace": namespace.name, "metadata": {"driver": "langgraph"}, "max_steps": None}
     run, made = Run.objects.get_or_create(namespace=namespace, run_id=run_id, defaults=values)
     if made:
-        deleting.refuse_dead(namespace.pk, run_id)
+        delete.refuse_dead(namespace.pk, run_id)
         LogLine.objects.create(run=run, message="A LangGraph application keeps this thread")
     sql.wait_for_locks(LOCK_SECONDS)
     book = counters.lock([run.pk]).get(run.pk)

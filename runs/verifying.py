@@ -12,7 +12,8 @@ from django.core.files.storage import default_storage
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from runs import deleting, recounting
+from runs import recounting
+from runs.actions import delete
 from runs.engine.node_context import run_folder
 from runs.models import Run, Tombstone
 
@@ -39,7 +40,7 @@ def verify(fix: bool = False) -> Iterator[Finding]:
 
 
 def _orphans(fix: bool) -> Iterator[Finding]:
-    for model in deleting.TRACES:
+    for model in delete.TRACES:
         lost = model.objects.filter(~Exists(Run.objects.filter(pk=OuterRef("run_id"))))
         if count := lost.count():
             yield Finding(f"{model._meta.verbose_name_plural} of no run", count, [str(pk) for pk in lost.values_list("pk", flat=True)[:SOME]])
@@ -49,7 +50,7 @@ def _orphans(fix: bool) -> Iterator[Finding]:
 
 def glance() -> Iterator[Finding]:
     """Rows of no run among the oldest and the newest of each table; what it costs doesn't grow with them. (A deletion leaves old ones, a race new ones.)"""
-    for model in deleting.TRACES:
+    for model in delete.TRACES:
         lost: set[Any] = set()
         for order in ("pk", "-pk"):
             end: Any = model.objects.order_by(order).values("pk")[:GLANCE]
@@ -64,7 +65,7 @@ def _folders(fix: bool) -> Iterator[Finding]:
     if lost:
         yield Finding("folders of no run", len(lost), [run_folder(pk) for pk in lost[:SOME]])
         if fix:
-            deleting.remove_files(lost)
+            delete.remove_files(lost)
 
 
 def _is_old(folder: str) -> bool:

@@ -12,13 +12,13 @@ from graphs.definition import edits
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
 from graphs.services import datasets, drafts, publish
-from runs import marking
+from runs.actions import annotate
+from runs.actions.rerun import Again, rerun
 from runs.engine import control
 from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import updates
 from runs.models import Run, State
-from runs.rerunning import Again, rerun
 
 ORDERS = {
     "nodes": [
@@ -79,7 +79,7 @@ def build(finished: int = 60) -> dict[str, Run]:
     failed = drained(start(orders, "Orders of Monday", inputs={"customer": "ACME", "limit": 5}, labels={"team": "sales"}))
     again = drained(rerun(failed, caller, Again(failed=True)))
     cancelled = control.cancel_run(start(orders, "Orders of Tuesday"), caller)
-    archived = marking.archive_run(drained(start(steps, "An old training")), caller)
+    archived = annotate.archive_run(drained(start(steps, "An old training")), caller)
     waiting = drained(start(approval, "Release notes"))
     outside = start_outside(lab, RunOptions(run_id="thread_assistant_7", name="Support assistant", sop="Answer tickets", inputs={"ticket": 4711}), caller)
     updates.mark(outside, "search", "completed", SYSTEM, {"found": 3, "<b>bold</b>": "\u202eright to left"})

@@ -9,11 +9,11 @@ from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
-from runs import marking
+from runs.actions import annotate
+from runs.actions.rerun import rerun_failures
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import BulkOperation, Checkpoint, Run, SavedView
 from runs.queries import compare
-from runs.rerunning import rerun_failures
 from tests.api.test_manager import Api
 from tests.conftest import definition
 
@@ -143,7 +143,7 @@ def test_a_key_of_one_namespace_forgets_nobodys_views(namespace):
 
 def test_who_saw_to_a_failure_by_hand_is_not_overtaken_by_an_automatic_rerun(publish, drain):
     run = start_run(publish("a>b", kinds={"b": "test.fail"}, settings={"rerun_on_failure": {"times": 2}}))
-    marking.set_status(run, SYSTEM, "failed", "the input was wrong")
+    annotate.set_status(run, SYSTEM, "failed", "the input was wrong")
     assert rerun_failures() == 0
 
 
@@ -172,7 +172,7 @@ def test_a_label_is_seen_by_who_polls(namespace, make_key, client):
     key = {"X-API-Key": make_key("read")}
     tag = client.get("/runs/one", headers=key)["ETag"]
     assert client.get("/runs/one", headers={**key, "If-None-Match": tag}).status_code == 304
-    marking.label_run(run, SYSTEM, {"team": "x"})
+    annotate.label_run(run, SYSTEM, {"team": "x"})
     assert client.get("/runs/one", headers={**key, "If-None-Match": tag}).status_code == 200
 
 

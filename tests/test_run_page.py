@@ -11,13 +11,13 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.definition import redaction
 from graphs.models import Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
-from runs import deleting
+from runs.actions import delete
+from runs.actions.rerun import Again, rerun
 from runs.engine import claim, control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.manager.detail import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
 from runs.queries import compare, wait_reasons
-from runs.rerunning import Again, rerun
 from tests.conftest import definition
 
 pytestmark = pytest.mark.django_db
@@ -73,7 +73,7 @@ def test_a_page_that_is_open_gets_304_until_something_changes(admin_client, publ
 
 
 def test_a_deleted_run_says_who_deleted_it(admin_client, failed):
-    deleting.delete_run(failed, caller_of_user(User.objects.get(username="admin"), "page"))
+    delete.delete_run(failed, caller_of_user(User.objects.get(username="admin"), "page"))
     gone = admin_client.get(page_of(failed))
     assert gone.status_code == 410
     assert "was deleted" in text(gone)
@@ -442,7 +442,7 @@ def test_an_open_list_drops_the_rows_of_runs_that_somebody_else_deleted(admin_cl
     page = text(admin_client.get(LIST))
     poll = re.search(r'id="rm-live" hx-get="([^"]+)"', page)[1].replace("&amp;", "&")
     assert admin_client.get(poll, headers=HX).status_code == 304
-    deleting.delete_runs([gone.pk], SYSTEM, even_active=True)
+    delete.delete_runs([gone.pk], SYSTEM, even_active=True)
     answer = text(admin_client.get(poll, headers=HX))
     assert f'<tr id="run-{gone.pk}" hx-swap-oob="delete">' in answer
     assert f'id="run-{kept.pk}" hx-swap-oob="delete"' not in answer

@@ -9,7 +9,7 @@ from django.utils import timezone
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM
 from graphs.web import ttl_cache
-from runs import deleting, templating
+from runs.actions import delete, run_templates
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
 from tests.api.test_manager import Api
@@ -25,7 +25,7 @@ def text(response):
 @pytest.fixture
 def saved(run_graph):
     run = run_graph("a>b", RunOptions(run_id="first", inputs={"n": 1}, labels={"team": "x"}), kinds={"b": "test.fail"})
-    return templating.from_run(run, "Nightly", SYSTEM)
+    return run_templates.from_run(run, "Nightly", SYSTEM)
 
 
 def test_a_run_is_saved_launched_cloned_and_scheduled_on_pages(admin_client, run_graph, drain):
@@ -60,28 +60,28 @@ def test_a_run_is_saved_launched_cloned_and_scheduled_on_pages(admin_client, run
 
 
 def test_progress_is_what_its_runs_did(saved, drain):
-    assert templating.progress_of([saved])[saved.pk].percent_complete == 0
-    templating.launch(saved, SYSTEM)
+    assert run_templates.progress_of([saved])[saved.pk].percent_complete == 0
+    run_templates.launch(saved, SYSTEM)
     drain()
-    seen = templating.progress_of([saved])[saved.pk]
+    seen = run_templates.progress_of([saved])[saved.pk]
     assert (seen.runs, seen.failed, seen.percent_complete, seen.completed_nodes) == (1, 1, 50, ["a"])
 
 
 def test_progress_costs_two_statements(saved, django_assert_max_num_queries):
-    others = [templating.clone(saved, f"t{at}", SYSTEM) for at in range(5)]
+    others = [run_templates.clone(saved, f"t{at}", SYSTEM) for at in range(5)]
     for template in others:
-        templating.launch(template, SYSTEM)
+        run_templates.launch(template, SYSTEM)
     with django_assert_max_num_queries(2):
-        templating.progress_of(others)
+        run_templates.progress_of(others)
 
 
 def test_a_schedule_launches_once_whoever_looks(saved):
     saved.expression = "*/5 * * * *"
-    templating.save(saved, SYSTEM)
-    assert templating.launch_due() == 0
+    run_templates.save(saved, SYSTEM)
+    assert run_templates.launch_due() == 0
     later = timezone.now() + timedelta(minutes=6)
-    assert templating.launch_due(later) == 1
-    assert templating.launch_due(later) == 0
+    assert run_templates.launch_due(later) == 1
+    assert run_templates.launch_due(later) == 0
     made = Run.objects.latest("pk")
     assert (made.template, made.trigger) == (saved, "schedule")
     saved.refresh_from_db()
@@ -94,7 +94,7 @@ def test_a_template_that_cannot_be_launched_says_so_and_waits_for_its_next_time(
     from graphs.models import GraphVersion
 
     GraphVersion.objects.filter(pk=saved.graph.current_id).update(problems=[{"message": "node gone"}])
-    assert templating.launch_due() == 0
+    assert run_templates.launch_due() == 0
     saved.refresh_from_db()
     assert "node gone" in saved.error
     assert saved.next_at > timezone.now()
@@ -125,7 +125,7 @@ def test_templates_over_rest(saved, namespace, make_key, publish):
 
 
 def test_deleting_a_graph_takes_its_templates(saved):
-    deleting.delete_graph(saved.graph)
+    delete.delete_graph(saved.graph)
     assert not RunTemplate.objects.exists()
 
 

@@ -14,7 +14,7 @@ from graphs.api.views import REFUSALS
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.definition.payloads import when
-from runs import deleting
+from runs.actions.delete import delete_run
 from runs.api.views import NAMESPACE
 from runs.core import statuses
 from runs.models import Run
@@ -132,7 +132,7 @@ def deleted(caller: Caller, thread_ids: list[str], namespace: str = "") -> dict[
                 spaces = ", ".join(sorted(run.namespace.name for run in named))
                 raise errors.Conflict(f"Several namespaces have a run of this id: {spaces}. Add ?namespace= with one of them.")
             for run in named:
-                deleting.delete_run(run, caller)
+                delete_run(run, caller)
                 count += 1
         except errors.StateManagerError as error:
             failed.append({"thread_id": thread, "error": str(error)})

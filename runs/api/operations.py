@@ -14,7 +14,7 @@ from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors
 from graphs.definition.payloads import when
-from runs import operations
+from runs.actions import bulk
 from runs.api.manager import AdminView
 from runs.api.views import AFTER, LIMIT, limit_of
 from runs.models import BulkOperation, SavedView
@@ -26,8 +26,8 @@ class AskShape(serializers.Serializer):
     """`ids` are run ids, of `namespace` if several have them; or `filter` holds the list's filters. `params` are the action's: `version` and `from` of
     rerun, `add` and `remove` of label, `status` of set_status, `format` of export, `active: delete` of delete. `asked` makes a repeated call harmless."""
 
-    action = serializers.ChoiceField(tuple(operations.ACTIONS))
-    ids = serializers.ListField(child=serializers.CharField(max_length=200), min_length=1, max_length=operations.MAX_CHOSEN, required=False)
+    action = serializers.ChoiceField(tuple(bulk.ACTIONS))
+    ids = serializers.ListField(child=serializers.CharField(max_length=200), min_length=1, max_length=bulk.MAX_CHOSEN, required=False)
     namespace = serializers.CharField(max_length=100, required=False)
     filter = serializers.DictField(child=serializers.CharField(max_length=1000), required=False)
     params = serializers.DictField(child=AnyJson(), required=False)
@@ -61,7 +61,7 @@ class OperationShape(serializers.Serializer):
 
 
 class OperationsShape(serializers.Serializer):
-    operations = OperationShape(many=True)
+    bulk = OperationShape(many=True)
 
 
 class ResultShape(serializers.Serializer):
@@ -102,7 +102,7 @@ class OperationsView(AdminView):
     @extend_schema(operation_id="bulk_operations_list", responses={200: OperationsShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """One's own operations, newest first."""
-        return Response({"operations": [_shape(each) for each in operations.seen_by(self.caller).order_by("-pk")[:NEWEST]]})
+        return Response({"operations": [_shape(each) for each in bulk.seen_by(self.caller).order_by("-pk")[:NEWEST]]})
 
     @extend_schema(operation_id="bulk_operations_ask", request=AskShape, responses={200: PreviewShape, 202: OperationShape, **REFUSALS})
     def post(self, request: Request) -> Response:
@@ -116,11 +116,11 @@ class OperationsView(AdminView):
         if "ids" in asked:
             query, missing = self._chosen(asked["ids"], asked.get("namespace", ""))
         else:
-            query, missing = dict(operations.filter_query(asked["filter"]).lists()), []
+            query, missing = dict(bulk.filter_query(asked["filter"]).lists()), []
         if asked["dry_run"]:
-            seen = operations.preview(asked["action"], query, self.caller)
+            seen = bulk.preview(asked["action"], query, self.caller)
             return Response({"total": seen.total, "by_status": seen.by_status, "unfit": seen.unfit, "traces": seen.traces, "missing": missing})
-        operation = operations.ask(asked["action"], query, self.caller, asked.get("params"), asked["reason"], asked.get("asked"))
+        operation = bulk.ask(asked["action"], query, self.caller, asked.get("params"), asked["reason"], asked.get("asked"))
         return Response(_shape(operation, missing), status=202, headers={"Location": f"/admin/run-manager/bulk-operations/{operation.pk}"})
 
     def _chosen(self, ids: list[str], namespace: str) -> tuple[dict[str, Any], list[str]]:
@@ -139,7 +139,7 @@ class OneOperationView(AdminView):
     scopes = {"GET": "read", "POST": "read"}
 
     def operation(self, text: str) -> BulkOperation:
-        found = operations.seen_by(self.caller).filter(pk=number(text) or 0).first()
+        found = bulk.seen_by(self.caller).filter(pk=number(text) or 0).first()
         if found is None:
             raise errors.NotFound(f"There is no operation {text[:50]!r}.")
         return found
@@ -157,7 +157,7 @@ class StopOperationView(OneOperationView):
     def post(self, request: Request, operation: str) -> Response:
         """Leave the runs alone that it has not reached yet."""
         found = self.operation(operation)
-        operations.stop(found, self.caller)
+        bulk.stop(found, self.caller)
         return Response(_shape(found))
 
 
@@ -165,7 +165,7 @@ class RetryOperationView(OneOperationView):
     @extend_schema(operation_id="bulk_operations_retry", request=None, responses={202: OperationShape, **REFUSALS})
     def post(self, request: Request, operation: str) -> Response:
         """A new operation on the runs that failed."""
-        return Response(_shape(operations.retry(self.operation(operation), self.caller)), status=202)
+        return Response(_shape(bulk.retry(self.operation(operation), self.caller)), status=202)
 
 
 class ResultsView(OneOperationView):

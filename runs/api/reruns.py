@@ -15,6 +15,7 @@ from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
 from graphs.models import Graph
+from runs.actions.rerun import Again, rerun
 from runs.api import shapes
 from runs.api.finding import run_of
 from runs.api.views import NAMESPACE
@@ -22,7 +23,6 @@ from runs.core.node_counts import BAD
 from runs.engine.answer import WAITS, answer_state
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import LogLine, Run, State
-from runs.rerunning import Again, rerun
 
 MAX_LINES = 1000
 

@@ -13,7 +13,7 @@ from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
-from runs import templating
+from runs.actions import run_templates
 from runs.api import shapes
 from runs.api.finding import run_of
 from runs.models import RunTemplate
@@ -86,8 +86,8 @@ class TemplateViewBase(View):
             raise errors.NotFound(f"There is no template {text[:50]!r}.")
         return found
 
-    def shape(self, template: RunTemplate, progress: templating.Progress | None = None) -> dict[str, Any]:
-        seen = progress or templating.progress_of([template])[template.pk]
+    def shape(self, template: RunTemplate, progress: run_templates.Progress | None = None) -> dict[str, Any]:
+        seen = progress or run_templates.progress_of([template])[template.pk]
         names = ("name", "description", "labels", "workspace", "time_zone")
         counts = ("runs", "completed", "failed", "active", "percent_complete", "completed_nodes")
         allowed = self.caller.can("payloads", template.namespace_id)
@@ -105,7 +105,7 @@ class TemplatesView(TemplateViewBase):
     def get(self, request: Request) -> Response:
         """The templates with what their runs came to."""
         found = list(self.visible().order_by("namespace__name", "name")[:1000])
-        progress = templating.progress_of(found)
+        progress = run_templates.progress_of(found)
         return Response({"templates": [self.shape(each, progress[each.pk]) for each in found]})
 
     @extend_schema(operation_id="templates_save", request=TemplateBody, responses={201: TemplateShape, **REFUSALS})
@@ -118,9 +118,9 @@ class TemplatesView(TemplateViewBase):
             raise errors.Malformed("Give either the run_id or the graph_id.")
         if "run_id" in asked:
             run = run_of(self.caller, request, asked["run_id"])
-            made = templating.from_run(run, asked["name"], self.caller, asked.get("description", ""))
+            made = run_templates.from_run(run, asked["name"], self.caller, asked.get("description", ""))
         else:
-            made = templating.save(self._new(asked), self.caller)
+            made = run_templates.save(self._new(asked), self.caller)
         return Response(self.shape(made), status=201)
 
     def _new(self, asked: dict[str, Any]) -> RunTemplate:
@@ -142,7 +142,7 @@ class TemplateView(TemplateViewBase):
     @extend_schema(operation_id="templates_delete", responses={204: None, **REFUSALS})
     def delete(self, request: Request, template: str) -> Response:
         """Forget a template; its runs stay."""
-        templating.remove(self.template(template), self.caller)
+        run_templates.remove(self.template(template), self.caller)
         return Response(status=204)
 
 
@@ -154,7 +154,7 @@ class LaunchView(TemplateViewBase):
         """Start a run of the template; the same run_id with the same inputs again gives the same run."""
         body = LaunchBody(data=request.data or {})
         body.is_valid(raise_exception=True)
-        run = templating.launch(self.template(template), self.caller, body.validated_data.get("run_id", ""), body.validated_data.get("inputs"))
+        run = run_templates.launch(self.template(template), self.caller, body.validated_data.get("run_id", ""), body.validated_data.get("inputs"))
         return Response(shapes.started_shape(run))
 
 
@@ -167,4 +167,4 @@ class CloneView(TemplateViewBase):
         body = CloneBody(data=request.data)
         body.is_valid(raise_exception=True)
         changes = dict(body.validated_data)
-        return Response(self.shape(templating.clone(self.template(template), changes.pop("name"), self.caller, **changes)), status=201)
+        return Response(self.shape(run_templates.clone(self.template(template), changes.pop("name"), self.caller, **changes)), status=201)

@@ -14,7 +14,7 @@ from graphs.api.lookups import dataset_of, graph_of, number
 from graphs.api.views import REFUSALS, GraphView
 from graphs.auth.callers import Caller
 from graphs.definition import errors, redaction
-from runs import deleting
+from runs.actions.delete import delete_graph, delete_run
 from runs.api import shapes
 from runs.api.finding import not_modified, revision_of, run_of, state_id, tagged, unchanged
 from runs.engine import answer, control, retry
@@ -31,7 +31,7 @@ class GraphWithRunsView(GraphView):
     @extend_schema(operation_id="graphs_delete", responses={204: None, **REFUSALS})
     def delete(self, request: Request, graph_id: str) -> Response:
         """Delete a graph with its versions and all its runs."""
-        deleting.delete_graph(graph_of(self.caller, graph_id), self.caller)
+        delete_graph(graph_of(self.caller, graph_id), self.caller)
         return Response(status=204)
 
 
@@ -94,7 +94,7 @@ class RunView(View):
     @extend_schema(operation_id="runs_delete", parameters=[NAMESPACE], responses={204: None, **REFUSALS})
     def delete(self, request: Request, run_id: str) -> Response:
         """Delete a run that has ended, with its states, logs and files."""
-        deleting.delete_run(run_of(self.caller, request, run_id), self.caller)
+        delete_run(run_of(self.caller, request, run_id), self.caller)
         return Response(status=204)
 
 

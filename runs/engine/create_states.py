@@ -13,7 +13,8 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, names, payloads
 from graphs.definition.plan import Plan
 from graphs.models import Graph, plan_of
-from runs import auditing, deleting
+from runs import auditing
+from runs.actions import delete
 from runs.core import paths, sql, statuses
 from runs.engine import counters, store, wakeup
 from runs.engine.types import NewState, RunFacts
@@ -36,7 +37,7 @@ def create_states(graph: Graph, run_id: str, asked: Sequence[Asked], caller: Cal
         with transaction.atomic():
             run, new = Run.objects.get_or_create(namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller))
             if new:
-                deleting.refuse_dead(run.namespace_id, run_id)
+                delete.refuse_dead(run.namespace_id, run_id)
                 auditing.note(caller, "start", run)
             if run.graph_id != graph.pk:
                 raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")

@@ -12,7 +12,8 @@ from graphs.definition import errors, names, payloads, references, validation
 from graphs.definition.plan import Plan
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
-from runs import auditing, deleting
+from runs import auditing
+from runs.actions import delete
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.engine import wakeup
@@ -119,7 +120,7 @@ def start_outside(namespace: Namespace, options: RunOptions, caller: Caller = SY
 
 
 def start_empty(original: Run, options: RunOptions, caller: Caller) -> Run:
-    """A rerun's row without states, to be filled in the same transaction (`runs.reusing`)."""
+    """A rerun's row without states, to be filled in the same transaction (`runs.actions.partial_rerun`)."""
     caller.require("rerun", original.namespace_id)
     run = _row(original.namespace, options, caller, Run.Trigger.RERUN, _checked(options, original.graph, original.dataset))
     run.graph, run.version, run.dataset = original.graph, original.version, original.dataset
@@ -136,7 +137,7 @@ def _descend(run: Run, parent: Run | None) -> None:
 def _note(run: Run, options: RunOptions, caller: Caller) -> None:
     """What follows the insertion of a run's row: an id that the caller chose must not be a deleted run's."""
     if options.run_id:
-        deleting.refuse_dead(run.namespace_id, run.run_id)
+        delete.refuse_dead(run.namespace_id, run.run_id)
     if caller.via != "system":
         auditing.note(caller, "start", run)
 

@@ -19,7 +19,7 @@ from graphs.models import Graph, Namespace
 from graphs.services import drafts, examples
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA
-from runs import gallery
+from runs.actions.examples import EXAMPLES, lacking, put, start
 from runs.core import sql
 from runs.flow import edits
 from runs.manager.steering import told
@@ -88,8 +88,8 @@ def _page(request: HttpRequest, form: NewForm, code: int = 200) -> HttpResponse:
     page = Paginator(found.defer("current__definition"), GRAPHS).get_page(request.GET.get("page"))
     own = spaces(caller)
     context = {
-        "page": page, "search": search, "form": form, "examples": [(example, sql.dashed(sql.uuid7())) for example in gallery.EXAMPLES.values()],
-        "spaces": own, "lacking": gallery.lacking(),
+        "page": page, "search": search, "form": form, "examples": [(example, sql.dashed(sql.uuid7())) for example in EXAMPLES.values()],
+        "spaces": own, "lacking": lacking(),
         "may_start": {space.pk for space in own}, "usual": examples.NAMESPACE,
     }  # fmt: skip
     return render(request, "flow/home.html", in_admin(request, "Graphs", **context), status=code)
@@ -120,8 +120,8 @@ def start_example(request: HttpRequest, name: str) -> HttpResponse:
         if namespace is None:
             raise errors.Forbidden("Choose a namespace in which you may start runs.")
         if "open" in request.POST:
-            return redirect("flow", gallery.put(name, namespace, caller).pk)
-        run = gallery.start(name, namespace, caller, request.POST.get("run_id", ""))
+            return redirect("flow", put(name, namespace, caller).pk)
+        run = start(name, namespace, caller, request.POST.get("run_id", ""))
     except errors.StateManagerError as error:
         messages.error(request, told(error))
         return redirect("flow_home")

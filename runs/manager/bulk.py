@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from graphs.auth.callers import SAID
 from graphs.definition import errors
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs import carrying, exporting, operations
+from runs.actions import bulk, bulk_runner, export
 from runs.core import statuses
 from runs.manager.addresses import back_to
 from runs.manager.forms import labels_of
@@ -42,9 +42,9 @@ def ask(request: HttpRequest, action: str) -> HttpResponse:
         messages.warning(request, "Choose at least one run.")
         return redirect(back)
     try:
-        seen = operations.preview(action, query, caller)
+        seen = bulk.preview(action, query, caller)
     except errors.Forbidden:
-        return HttpResponse(f"You may not {SAID[operations.ACTIONS[action].right]}.", status=403)
+        return HttpResponse(f"You may not {SAID[bulk.ACTIONS[action].right]}.", status=403)
     except errors.StateManagerError as error:
         messages.error(request, f"{error}")
         return redirect(back)
@@ -62,10 +62,10 @@ def _query(request: HttpRequest, back: str) -> dict[str, Any]:
     if "all" in request.POST:
         return RunPage(caller_of(request), QueryDict(back.partition("?")[2])).filters
     ticked = [int(text) for text in request.POST.getlist("run") if text.isascii() and text.isdigit() and len(text) < 19]
-    return {"pk": ticked[: operations.MAX_CHOSEN]}
+    return {"pk": ticked[: bulk.MAX_CHOSEN]}
 
 
-def _objection(request: HttpRequest, action: str, seen: operations.Preview) -> str:
+def _objection(request: HttpRequest, action: str, seen: bulk.Preview) -> str:
     total = seen.total
     if "all" in request.POST and request.POST.get("shown") != f"{total}-{seen.bound}":
         return f"Meanwhile other runs match than those that you were shown; now there are {total:,}. Look again."
@@ -78,8 +78,8 @@ def _objection(request: HttpRequest, action: str, seen: operations.Preview) -> s
     return ""
 
 
-def _question(request: HttpRequest, action: str, query: dict[str, Any], seen: operations.Preview, back: str, said: str) -> HttpResponse:
-    some = operations.targets(query, caller_of(request)).order_by("-pk")[:SHOWN]
+def _question(request: HttpRequest, action: str, query: dict[str, Any], seen: bulk.Preview, back: str, said: str) -> HttpResponse:
+    some = bulk.targets(query, caller_of(request)).order_by("-pk")[:SHOWN]
     context = {
         "action": action, "seen": seen, "some": some, "more": max(0, seen.total - SHOWN), "back": back, "said": said, "everything": "all" in request.POST,
         "ticked": query.get("pk", []), "fits": seen.total - seen.unfit, "ends": statuses.ENDED_RUNS, "typed": action == "delete" and seen.total > TYPED,
@@ -95,14 +95,14 @@ def _begin(request: HttpRequest, action: str, query: dict[str, Any], back: str) 
     try:
         if action == "label":
             params |= {"add": labels_of(post.get("add", "")), "remove": post.get("remove", "").split()}
-        operation = operations.ask(action, query, caller_of(request), params, post.get("reason", "").strip(), _uuid(post.get("asked", "")))
+        operation = bulk.ask(action, query, caller_of(request), params, post.get("reason", "").strip(), _uuid(post.get("asked", "")))
     except errors.StateManagerError as error:
         messages.error(request, str(error))
         return redirect(back)
-    carrying.carry_out(operation)
+    bulk_runner.carry_out(operation)
     if operation.over and not operation.failed and action != "export":
         plural = "s were" if operation.done != 1 else " was"
-        messages.success(request, f"{operation.done} run{plural} {operations.ACTIONS[action].done}.")
+        messages.success(request, f"{operation.done} run{plural} {bulk.ACTIONS[action].done}.")
         return redirect(back)
     return redirect("run_manager_operation", operation.pk)
 
@@ -115,7 +115,7 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 
 def _visible(request: HttpRequest) -> QuerySet[BulkOperation]:
-    return operations.seen_by(caller_of(request))
+    return bulk.seen_by(caller_of(request))
 
 
 @require_GET
@@ -132,7 +132,7 @@ def operation(request: HttpRequest, pk: int) -> HttpResponse:
     """How far an operation is, and what it could not do; for htmx the part that changes, 286 once it is over."""
     found = get_object_or_404(_visible(request), pk=pk)
     results = Paginator(found.results.order_by("done", "pk"), RESULTS).get_page(request.GET.get("page"))
-    context = {"operation": found, "done_word": operations.ACTIONS[found.action].done, "results": results, "title_word": TITLES[found.action]}
+    context = {"operation": found, "done_word": bulk.ACTIONS[found.action].done, "results": results, "title_word": TITLES[found.action]}
     context["left"] = max(0, found.total - found.done - found.failed)
     if request.headers.get("HX-Request"):
         return render(request, "run_manager/_operation.html", context, status=286 if found.over else 200)
@@ -146,9 +146,9 @@ def steer_operation(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     found = get_object_or_404(_visible(request), pk=pk)
     try:
         if verb == "stop":
-            operations.stop(found, caller_of(request))
+            bulk.stop(found, caller_of(request))
         else:
-            found = carrying.carry_out(operations.retry(found, caller_of(request)))
+            found = bulk_runner.carry_out(bulk.retry(found, caller_of(request)))
     except errors.StateManagerError as error:
         messages.error(request, str(error))
     return redirect("run_manager_operation", found.pk)
@@ -164,11 +164,11 @@ def report(request: HttpRequest, pk: int) -> StreamingHttpResponse:
 
 
 def _report(found: BulkOperation) -> Iterator[str]:
-    writer = csv.writer(exporting.Echo())
+    writer = csv.writer(export.Echo())
     columns = ("run_id", "name", "done", "code", "reason", "made")
     yield writer.writerow(columns)
     for row in found.results.order_by("pk").values_list(*columns).iterator(chunk_size=1000):
-        yield writer.writerow([exporting.harmless(value) for value in row])
+        yield writer.writerow([export.harmless(value) for value in row])
 
 
 @require_GET

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
 
 from graphs.web.page_guard import caller_of, staff_page
-from runs import operations
+from runs.actions import bulk
 from runs.core import statuses
 from runs.manager.badges import length
 from runs.models import Run, SavedView
@@ -48,7 +48,7 @@ def context_for(request: HttpRequest) -> dict[str, Any]:
     ]
     mine = Run.objects.visible_to(caller).filter(username=caller.label).order_by("-created_at", "-id").only("pk", "run_id", "name", "status", "created_at")
     return {
-        "seen": seen, "tiles": tiles, "chart": _chart(seen.hours), "mine": mine[:5], "operations": operations.seen_by(caller).order_by("-pk")[:3],
+        "seen": seen, "tiles": tiles, "chart": _chart(seen.hours), "mine": mine[:5], "operations": bulk.seen_by(caller).order_by("-pk")[:3],
         "views": SavedView.objects.filter(owner=request.user.pk)[:5], "empty": not seen.counts,
     }  # fmt: skip
 

@@ -14,12 +14,12 @@ from django.views.decorators.http import require_http_methods
 from graphs.definition import errors, redaction
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
-from runs import reusing
+from runs.actions import partial_rerun
+from runs.actions.rerun import Again, rerun
 from runs.manager.addresses import back_to
 from runs.manager.steering import run_for, told
 from runs.models import Run
 from runs.queries import compare
-from runs.rerunning import Again, rerun
 
 
 class JsonInputs(forms.Form):
@@ -94,7 +94,7 @@ def _delay(text: str) -> float:
 def _preview(run: Run, again: Again) -> dict[str, Any]:
     before = redaction.shown(run.initial_data)
     after = redaction.shown(dict(again.inputs)) if again.inputs is not None else before
-    return {"parts": reusing.parts(run, again.node) if again.partly else None, "inputs": compare.some_differences(before, after)}
+    return {"parts": partial_rerun.parts(run, again.node) if again.partly else None, "inputs": compare.some_differences(before, after)}
 
 
 def _page(request: HttpRequest, run: Run, form: Any, said: str = "", preview: Any = None, code: int = 200) -> HttpResponse:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.web.page_guard import caller_of, staff_page
-from runs import marking
+from runs.actions import annotate
 from runs.engine import control, retry
 from runs.models import Run
 
@@ -21,8 +21,8 @@ VERBS: dict[str, Callable[[Run, Caller], Any]] = {
     "pause": control.pause_run,
     "resume": control.resume_run,
     "retry": retry.retry_failed,
-    "archive": marking.archive_run,
-    "unarchive": marking.unarchive_run,
+    "archive": annotate.archive_run,
+    "unarchive": annotate.unarchive_run,
 }
 
 

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from graphs.definition import errors
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs import templating
+from runs.actions import run_templates
 from runs.manager.rerunning import inputs_form
 from runs.manager.steering import run_for, told
 from runs.models import Run, RunTemplate
@@ -43,7 +43,7 @@ def _visible(request: HttpRequest) -> Any:
 def template_list(request: HttpRequest) -> HttpResponse:
     """The templates, each with what its runs came to."""
     page = Paginator(_visible(request).order_by("namespace__name", "name"), RUNS).get_page(request.GET.get("page"))
-    progress = templating.progress_of(page.object_list)
+    progress = run_templates.progress_of(page.object_list)
     rows = [(template, progress[template.pk]) for template in page.object_list]
     return render(request, "run_manager/templates.html", in_admin(request, "Run templates", page=page, rows=rows))
 
@@ -56,7 +56,7 @@ def new_template(request: HttpRequest, pk: int) -> HttpResponse:
     form = NameForm(request.POST if request.method == "POST" else None, initial={"name": str(run)[:200]})
     if form.is_bound and form.is_valid():
         try:
-            made = templating.from_run(run, form.cleaned_data["name"], caller_of(request), form.cleaned_data["description"])
+            made = run_templates.from_run(run, form.cleaned_data["name"], caller_of(request), form.cleaned_data["description"])
         except errors.StateManagerError as error:
             form.add_error(None, told(error))
         else:
@@ -77,7 +77,7 @@ def _page(request: HttpRequest, template: RunTemplate, form: Any = None, code: i
     runs = Run.objects.filter(template=template).select_related("version").order_by("-pk")
     schema = template.runs_version.plan.inputs_schema if template.runs_version else None
     context = {
-        "template": template, "progress": templating.progress_of([template])[template.pk], "form": form or inputs_form(schema, template.inputs),
+        "template": template, "progress": run_templates.progress_of([template])[template.pk], "form": form or inputs_form(schema, template.inputs),
         "schedule": ScheduleForm(initial={"expression": template.expression, "time_zone": template.time_zone}),
         "page": Paginator(runs, RUNS).get_page(request.GET.get("page")), "payloads": caller_of(request).can("payloads", template.namespace_id),
         "may_start": caller_of(request).can("start", template.namespace_id),
@@ -96,7 +96,7 @@ def launch_template(request: HttpRequest, pk: int) -> HttpResponse:
     if form.is_bound and not form.is_valid():
         return _page(request, template, form, 422)
     try:
-        run = templating.launch(template, caller_of(request), inputs=form.value() if form.is_bound and (form.has_changed() or not template.inputs) else None)
+        run = run_templates.launch(template, caller_of(request), inputs=form.value() if form.is_bound and (form.has_changed() or not template.inputs) else None)
     except errors.StateManagerError as error:
         messages.error(request, told(error))
         return redirect("run_template", pk)
@@ -111,17 +111,17 @@ def change_template(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     template, caller = get_object_or_404(_visible(request), pk=pk), caller_of(request)
     try:
         if verb == "delete":
-            templating.remove(template, caller)
+            run_templates.remove(template, caller)
             messages.success(request, f"The template {template} was deleted; its runs stay.")
             return redirect("run_templates")
         if verb == "clone":
-            template = templating.clone(template, request.POST.get("name", "").strip() or f"{template.name} (copy)", caller)
+            template = run_templates.clone(template, request.POST.get("name", "").strip() or f"{template.name} (copy)", caller)
         else:
             form = ScheduleForm(request.POST)
             if not form.is_valid():
                 raise errors.Malformed("; ".join(f"{name}: {wrong[0]}" for name, wrong in form.errors.items()))
             template.expression, template.time_zone = form.cleaned_data["expression"].strip(), form.cleaned_data["time_zone"].strip()
-            templating.save(template, caller)
+            run_templates.save(template, caller)
     except errors.StateManagerError as error:
         messages.error(request, told(error))
         return redirect("run_template", pk)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from runs import exporting, operations
+from runs.actions import export
+from runs.actions.bulk import ACTIONS
 from runs.manager import answers, bulk, comparing, dashboard, detail, health, logs, rerunning, steering, templates, views
 
 
@@ -14,9 +15,9 @@ def _words(name: str, words: Iterable[str]) -> None:
     register_converter(type(name, (StringConverter,), {"regex": "|".join(words)}), name)
 
 
-_words("export", exporting.FORMATS)
+_words("export", export.FORMATS)
 _words("verb", steering.VERBS)
-_words("action", operations.ACTIONS)
+_words("action", ACTIONS)
 _words("tab", detail.TABS)
 _words("lines", ("log", "ndjson"))
 _words("template_verb", ("clone", "schedule", "delete"))

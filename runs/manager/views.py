@@ -13,7 +13,8 @@ from graphs.auth.callers import Caller
 from graphs.models import Graph, Namespace
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from graphs.web.ttl_cache import kept
-from runs import auditing, exporting
+from runs import auditing
+from runs.actions import export
 from runs.core import statuses
 from runs.manager.addresses import back_to
 from runs.manager.columns import COLUMNS, USUAL
@@ -105,7 +106,7 @@ def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
     """All runs that match the list's filters, as a file."""
     caller = caller_of(request)
     runs, allowed = RunPage(caller, request.GET).filtered, caller.where("export")
-    lines, kind = exporting.exported(runs.filter(allowed) if allowed else runs, form)
+    lines, kind = export.exported(runs.filter(allowed) if allowed else runs, form)
     auditing.note_other(caller, "export", f"{form}: {request.GET.urlencode()[:500] or 'everything'}")
     return StreamingHttpResponse(lines, content_type=kind, headers={"Content-Disposition": f'attachment; filename="runs.{form}"'})
 

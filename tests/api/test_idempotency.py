@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 from graphs.auth.callers import SYSTEM
 from graphs.idempotency_models import forget_old
 from graphs.models import Dataset, Graph, IdempotencyKey, Namespace, NamespaceMembership
-from runs import deleting
+from runs.actions import delete
 from runs.api import views
 from runs.models import Run, RunTemplate
 from tests.conftest import definition
@@ -203,7 +203,7 @@ def test_an_answer_is_nobodys_whose_rights_have_changed(publish, django_user_mod
 def test_an_answer_goes_with_its_run(client, publish):
     graph = publish("a")
     run_id = start(client, graph, "k").json()["id"]
-    deleting.delete_runs([Run.objects.get(run_id=run_id).pk], SYSTEM, even_active=True)
+    delete.delete_runs([Run.objects.get(run_id=run_id).pk], SYSTEM, even_active=True)
     assert run_id not in IdempotencyKey.objects.get(key="k").answer
     assert start(client, graph, "k").status_code == 409
     assert not Run.objects.exists()

@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM
-from runs import carrying, deleting, operations
+from runs.actions import bulk, bulk_runner, delete
+from runs.actions.rerun import rerun
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside
 from runs.models import BulkOperation, Checkpoint, Run, Tombstone
-from runs.rerunning import rerun
 from tests.api.test_manager import Api
 
 pytestmark = pytest.mark.django_db
@@ -45,7 +45,7 @@ def test_an_operation_is_previewed_asked_for_and_looked_at(admin, ended):
     assert admin.response["Location"] == f"{BULK}/{made['id']}"
     again = admin("POST", BULK, {"action": "delete", "filter": {"status": "completed"}, "asked": "6f1f1c9e-0c1f-4a57-8a53-0d7d8f0c9a11"})[1]
     assert again["id"] == made["id"]
-    carrying.carry_on(60)
+    bulk_runner.carry_on(60)
     assert admin("GET", f"{BULK}/{made['id']}")[1]["done"] == 5
     results = admin("GET", f"{BULK}/{made['id']}/results?limit=3")[1]
     assert [row["id"] for row in results["results"]] == ["thread_4", "thread_3", "thread_2"]
@@ -76,7 +76,7 @@ def test_operations_are_for_admins_and_one_s_own(ended, client, make_key):
     assert Api()("GET", BULK)[0] == 401
     assert Api(make_key("run"))("GET", BULK)[0] == 403
     limited = Api(make_key("admin"))
-    operation = operations.ask("archive", {}, SYSTEM.through("command"))
+    operation = bulk.ask("archive", {}, SYSTEM.through("command"))
     assert limited("GET", f"{BULK}/{operation.pk}")[0] == 404
     assert limited("GET", BULK)[1] == {"operations": []}
     viewer = User.objects.create_user("viewer", password="pw", is_staff=True)
@@ -165,7 +165,7 @@ def test_verify_finds_what_was_left_and_removes_it(run_graph, namespace, django_
     run = run_graph("a", kinds={"a": "test.emit"})
     assert "Nothing is wrong" in said("verify")
     with django_capture_on_commit_callbacks(execute=True):
-        deleting.delete_run(run)
+        delete.delete_run(run)
     assert "Nothing is wrong" in said("verify"), "deleting leaves nothing"
     default_storage.save(f"{run_folder(run.pk)}/left.txt", ContentFile(b"x"))
     start_outside(namespace, RunOptions(run_id="alive"))

@@ -171,7 +171,7 @@ def deleted() -> dict[str, float]:
     from django.test import Client
 
     from graphs.auth.callers import caller_of_command
-    from runs import carrying, operations
+    from runs.actions import bulk, bulk_runner
 
     first = LARGE * 10
     fill(first, first + DELETED - 1, STATES_EACH, "doomed")
@@ -195,8 +195,8 @@ def deleted() -> dict[str, float]:
     thread = threading.Thread(target=look)
     thread.start()
     began = perf_counter()
-    operation = operations.ask("delete", {"label": ["batch=doomed"]}, caller_of_command(), {"active": "delete"})
-    while carrying.carry_on(10):
+    operation = bulk.ask("delete", {"label": ["batch=doomed"]}, caller_of_command(), {"active": "delete"})
+    while bulk_runner.carry_on(10):
         pass
     seconds = perf_counter() - began
     over.set()

@@ -167,7 +167,7 @@ def test_a_log_is_followed(open_as, world):
 
 
 def test_many_runs_go_in_the_background_and_the_page_shows_how_far(open_as):
-    from runs import carrying, operations
+    from runs.actions import bulk, bulk_runner
 
     page = open_as()
     page.goto(LIST)
@@ -179,12 +179,12 @@ def test_many_runs_go_in_the_background_and_the_page_shows_how_far(open_as):
     operation = BulkOperation.objects.get()
     assert operation.over
     expect(page.locator("#operation")).to_contain_text("cancel it first")
-    slow = operations.ask("archive", {}, carrying.caller_of(operation))
+    slow = bulk.ask("archive", {}, bulk_runner.caller_of(operation))
     page.goto(f"/admin/run-manager/operations/{slow.pk}/")
     expect(page.locator("#operation")).to_contain_text("it waits for a cluster")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#operation")).to_contain_text("stopping")
-    threading.Thread(target=lambda: (carrying.carry_on(5), connections.close_all())).start()
+    threading.Thread(target=lambda: (bulk_runner.carry_on(5), connections.close_all())).start()
     expect(page.locator("#operation")).to_contain_text("left alone")
 
 

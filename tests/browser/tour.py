@@ -37,7 +37,7 @@ def shoot(folder: Path) -> None:
     from graphs.auth.callers import SYSTEM
     from graphs.models import Namespace
     from graphs.services import examples
-    from runs import gallery
+    from runs.actions.examples import put
     from tests import scene
     from tests.browser.conftest import ARGUMENTS, SIZES, chromium
     from tests.clusters import served
@@ -45,7 +45,7 @@ def shoot(folder: Path) -> None:
     call_command("migrate", verbosity=0)
     runs = {name: run.pk for name, run in scene.build(finished=24).items()}
     namespace = Namespace.objects.get(name="shop")
-    runs |= {"flow": gallery.put("flight-delays", namespace, SYSTEM).pk, "dataset": examples.load_dataset(namespace).pk}
+    runs |= {"flow": put("flight-delays", namespace, SYSTEM).pk, "dataset": examples.load_dataset(namespace).pk}
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         for name, (path, kind) in SHOTS.items():

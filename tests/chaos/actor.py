@@ -32,12 +32,12 @@ def cancel(graph_id: str) -> None:
 
 def delete(graph_id: str) -> None:
     from graphs.auth.callers import caller_of_command
-    from runs import carrying, operations
+    from runs.actions import bulk, bulk_runner
     from runs.models import BulkOperation
 
     if not BulkOperation.objects.exists():
-        operations.ask("delete", {"label": ["doomed=yes"]}, caller_of_command(), {"active": "delete"})
-    while carrying.carry_on(5):
+        bulk.ask("delete", {"label": ["doomed=yes"]}, caller_of_command(), {"active": "delete"})
+    while bulk_runner.carry_on(5):
         pass
 
 

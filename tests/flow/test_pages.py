@@ -17,7 +17,8 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
 from graphs.services import drafts, exosphere_template
 from graphs.services import publish as publish_module
-from runs import connecting, gallery, templating
+from runs import connecting
+from runs.actions import examples, run_templates
 from runs.engine.answer import answer_state
 from runs.engine.start import RunOptions, start_run
 from runs.models import Run, State
@@ -457,7 +458,7 @@ def test_two_clicks_at_the_same_moment_make_one_run(flow):
 
 def test_a_template_fills_the_form(flow, drain):
     run = start_run(flow.graph)
-    template = templating.from_run(run, "nightly", SYSTEM)
+    template = run_templates.from_run(run, "nightly", SYSTEM)
     assert f'<option value="{template.pk}" selected>nightly</option>' in flow.get(f"run/?template={template.pk}").content.decode()
     flow.client.post(f"{flow.path}run/", {"run_id": "from-template", "version": "1", "template": template.pk, "inputs": "{}"})
     assert Run.objects.get(run_id="from-template").template == template
@@ -541,7 +542,7 @@ def test_the_form_is_filled_with_what_the_users_last_run_was_given(flow, namespa
     assert Run.objects.latest("pk").initial_data == {"day": "Friday", "api_token": "s3cret"}, "the secret of the run that the form was filled with"
     flow.client.post(f"{flow.path}run/", {**sent, "run_id": "cleared", "input-day": "", "input-api_token": ""})
     assert Run.objects.latest("pk").initial_data == {"day": "Monday"}
-    template = templating.from_run(own, "friday", SYSTEM)
+    template = run_templates.from_run(own, "friday", SYSTEM)
     template.inputs = {"day": "Saturday"}
     template.save()
     assert 'value="Saturday"' in flow.get(f"run/?template={template.pk}").content.decode()
@@ -663,7 +664,7 @@ def test_the_polling_example_asks_until_it_is_ready(staff, namespace, drain, set
     server = HTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        graph = gallery.put("api-polling", namespace, SYSTEM)
+        graph = examples.put("api-polling", namespace, SYSTEM)
         run = start_run(graph, RunOptions(inputs={"url": f"http://127.0.0.1:{server.server_port}/", "until": 'body.state == "ready"'}))
         for _ in range(5):
             State.objects.filter(run=run, status="CREATED").update(due_at=timezone.now() - timedelta(minutes=1))
@@ -704,7 +705,7 @@ def test_descriptions_of_inputs_are_text(flow):
 
 def test_a_templates_inputs_are_not_for_everybody(publish, namespace):
     graph = publish("a", inputs={"a": {"value": "${{ run.inputs.word }}"}})
-    template = templating.from_run(start_run(graph, RunOptions(inputs={"word": "SECRET-WORD"})), "t", SYSTEM)
+    template = run_templates.from_run(start_run(graph, RunOptions(inputs={"word": "SECRET-WORD"})), "t", SYSTEM)
     user = User.objects.create_user("starter", is_staff=True)
     user.user_permissions.add(*Permission.objects.filter(codename__in=["view_run", "add_run"]))
     client = Client()
@@ -785,7 +786,7 @@ def test_examples_run(name, staff, namespace, drain):
     staff.post(f"{HOME}examples/{name}/", {"namespace": namespace.pk, "open": "1"})
     assert Graph.objects.count() == 1
     assert staff.post(f"{HOME}examples/nonsense/", {"namespace": namespace.pk}, follow=True).status_code == 200
-    assert set(gallery.EXAMPLES) >= {name}
+    assert set(examples.EXAMPLES) >= {name}
 
 
 def test_datasets_are_uploaded_looked_into_and_deleted(staff, namespace):

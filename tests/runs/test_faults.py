@@ -10,7 +10,8 @@ from django.db import connection
 from django.utils import timezone
 
 from graphs.nodes.base import NodeFailed, RunAgain, registry
-from runs import deleting, supervising
+from runs import supervising
+from runs.actions import delete
 from runs.engine import claim as claim_module
 from runs.engine import heartbeat, lease_recovery
 from runs.engine import record as record_module
@@ -280,7 +281,7 @@ def test_the_hosts_clock_does_not_make_a_cluster_look_dead(db, monkeypatch):
 def test_deleted_run_drops_what_its_worker_still_reports(publish):
     run = start_run(publish("a"))
     [state] = claimed()
-    deleting.delete_graph(run.graph)
+    delete.delete_graph(run.graph)
     assert not record_module.finish([done(state)]).accepted
     assert not State.objects.exists()
 

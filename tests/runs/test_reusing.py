@@ -5,12 +5,12 @@ from django.core.files.storage import default_storage
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
-from runs import carrying, deleting, operations, reusing
+from runs.actions import bulk, bulk_runner, delete, partial_rerun
+from runs.actions.rerun import Again, rerun, rerun_failures
 from runs.engine import control, create_states
 from runs.engine.start import start_run
 from runs.models import Run
 from runs.queries import lineage
-from runs.rerunning import Again, rerun, rerun_failures
 from tests import nodes
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
@@ -106,7 +106,7 @@ def test_other_inputs_for_one_state(run_graph, drain):
 def test_files_come_along_so_that_the_original_may_go(run_graph, drain):
     run = run_graph("a>b", kinds={"a": "test.emit", "b": "test.outage"})
     made = again_and_drained(run, FAILED, drain)
-    deleting.delete_run(run)
+    delete.delete_run(run)
     file = made.artifacts.get()
     with default_storage.open(file.file) as content:
         assert content.read() == b"hello"
@@ -132,7 +132,7 @@ def test_a_cancelled_run_goes_on_where_it_was(publish, drain):
     run = start_run(publish("a>b>c", kinds={"b": "test.ask"}, name="asks"))
     drain()
     control.cancel_run(run, SYSTEM)
-    parts = reusing.parts(run)
+    parts = partial_rerun.parts(run)
     assert [state.identifier for state in parts.again] == ["b"]
     assert [state.identifier for state in parts.reused] == ["a"]
 
@@ -200,11 +200,11 @@ def test_branches_that_were_kept_apart_stay_apart(publish, drain):
 
 def test_retrying_an_operation_twice_makes_one(run_graph):
     run = run_graph("a")
-    operation = operations.ask("resume", {"pk": [run.pk]}, SYSTEM.through("command"))
-    carrying.carry_on(10)
+    operation = bulk.ask("resume", {"pk": [run.pk]}, SYSTEM.through("command"))
+    bulk_runner.carry_on(10)
     operation.refresh_from_db()
     assert operation.failed == 1
-    assert operations.retry(operation, SYSTEM.through("command")).pk == operations.retry(operation, SYSTEM.through("command")).pk
+    assert bulk.retry(operation, SYSTEM.through("command")).pk == bulk.retry(operation, SYSTEM.through("command")).pk
 
 
 def test_a_join_that_failed_is_made_once(run_graph, drain):

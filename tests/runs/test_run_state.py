@@ -13,14 +13,15 @@ from rest_framework.test import APIClient
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace, NamespaceMembership
-from runs import marking, verifying
+from runs import verifying
+from runs.actions import annotate
+from runs.actions.rerun import Again, rerun
 from runs.core import sql, statuses
 from runs.engine import control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import documents, updates
 from runs.external.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
 from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State
-from runs.rerunning import Again, rerun
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -215,7 +216,7 @@ def test_what_a_person_did_meanwhile_stands_in_the_document():
         updates.mark(run, "a", "completed", SYSTEM)
     other = outside()
     updates.mark(other, "a", "started", SYSTEM)
-    marking.set_status(other, SYSTEM, "failed", "It hangs.")
+    annotate.set_status(other, SYSTEM, "failed", "It hangs.")
     assert documents.run_state(other).status == "failed"
 
 

@@ -20,7 +20,8 @@ from langgraph.types import interrupt
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import connecting, deleting, judging, verifying
+from runs import connecting, judging, verifying
+from runs.actions import delete
 from runs.checkpoints import DjangoSaver
 from runs.engine import control, counters
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -277,7 +278,7 @@ def test_an_application_with_an_interrupt(saver, admin_client, client, make_key)
     assert documents.run_state(run).memory_snapshots == [{"checkpoint_ns": "", "checkpoint_id": newest.checkpoint_id}]
     with pytest.raises(errors.Conflict, match="LangGraph"):
         updates.put_run_state(run, documents.run_state(run), SYSTEM)
-    deleting.delete_run(run)
+    delete.delete_run(run)
     assert not [found for found in verifying.verify() if "folders" not in found.said], "folders are left by tests whose database is emptied"
     assert not CheckpointWrite.objects.exists()
 

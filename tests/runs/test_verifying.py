@@ -16,12 +16,12 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from runs import recounting, verifying
+from runs.actions.rerun import Again, rerun
 from runs.engine import claim, control
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import updates
 from runs.models import LogLine, Run, State
-from runs.rerunning import Again, rerun
 from tests.invariants import assert_books_agree
 
 pytestmark = pytest.mark.django_db

@@ -13,7 +13,8 @@ import graphs.models
 from graphs.auth import api_keys
 from graphs.models import CronTrigger, Graph, Namespace
 from graphs.services import secrets
-from runs import deleting, importing, scheduling
+from runs import importing
+from runs.actions import delete, schedules
 from runs.engine import claim, record, store
 from runs.models import LogLine, Run, State
 from tests.conftest import by_node
@@ -56,7 +57,7 @@ def test_a_trigger_that_breaks_does_not_keep_others_from_firing(api, monkeypatch
         api.upsert(name, node("a"), triggers=[{"type": "CRON", "value": {"expression": "* * * * *"}}])
     CronTrigger.objects.filter(graph__name="bad").update(next_at=timezone.now() - timedelta(minutes=9), time_zone="Gone/Away")
     CronTrigger.objects.filter(graph__name="good").update(next_at=timezone.now() - timedelta(seconds=9))
-    assert scheduling.fire_due() == 1
+    assert schedules.fire_due() == 1
     bad = CronTrigger.objects.get(graph__name="bad")
     assert "Gone/Away" in bad.error
     assert bad.next_at > timezone.now()
@@ -311,7 +312,7 @@ def test_a_graph_with_very_many_runs_is_deleted(api):
         connection.ensure_connection()
         connection.connection.setlimit(9, 999)  # SQLITE_LIMIT_VARIABLE_NUMBER of plain builds
     try:
-        assert deleting.delete_graph(run.graph) == 2001
+        assert delete.delete_graph(run.graph) == 2001
     finally:
         if connection.vendor == "sqlite":
             connection.connection.setlimit(9, 250_000)

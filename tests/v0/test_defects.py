@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import ApiKey, CronTrigger, Graph, RegisteredNode, Secret
-from runs import scheduling
+from runs.actions import schedules
 from runs.engine import lease_recovery
 from runs.engine import store as store_module
 from runs.models import Run, State
@@ -272,11 +272,11 @@ def test_defect_13_each_due_time_fires_once_and_nothing_is_caught_up(api):
     due = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
     CronTrigger.objects.update(next_at=due)
     now = due + timedelta(minutes=62)
-    assert sum(at_once([lambda: scheduling.fire_due(now) for _ in range(8)])) == 1
+    assert sum(at_once([lambda: schedules.fire_due(now) for _ in range(8)])) == 1
     trigger, run = CronTrigger.objects.get(), Run.objects.get()
     assert (trigger.next_at, trigger.missed, run.trigger) == (due + timedelta(minutes=65), 12, "schedule")
     assert "12 earlier due times" in run.logs.last().message
-    assert scheduling.fire_due(now) == 0
+    assert schedules.fire_due(now) == 0
     assert_books_agree(run)
 
 
@@ -285,7 +285,7 @@ def test_defect_13_a_graph_that_can_t_start_says_so_and_the_chain_goes_on(api):
     api.upsert("g", node("a"), store_config=config, triggers=[{"type": "CRON", "value": {"expression": "* * * * *"}}])
     for _ in range(2):
         CronTrigger.objects.update(next_at=timezone.now() - timedelta(seconds=1))
-        assert scheduling.fire_due() == 0
+        assert schedules.fire_due() == 0
         trigger = CronTrigger.objects.get()
         assert "store keys k" in trigger.error
         assert trigger.next_at > timezone.now()

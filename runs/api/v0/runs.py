@@ -13,7 +13,7 @@ from graphs.api.v0.schemas import DeletedAnswer
 from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
 from graphs.definition import errors, redaction
 from graphs.models import Graph
-from runs import deleting
+from runs.actions.delete import delete_graph
 from runs.api.v0 import rows, shapes
 from runs.core import sql
 from runs.engine import control, create_states, retry
@@ -261,4 +261,4 @@ class GraphWithRunsView(GraphView):
     @extend_schema(operation_id="v0_graph_delete", responses={200: DeletedAnswer, **REFUSALS})
     def delete(self, request: Request, ns: str, graph: str) -> Response:
         """Delete a graph with its versions, secrets and triggers, its runs and whatever of them is pending."""
-        return Response({"status": "DELETED", "runs": deleting.delete_graph(self.graph(graph), self.caller)})
+        return Response({"status": "DELETED", "runs": delete_graph(self.graph(graph), self.caller)})

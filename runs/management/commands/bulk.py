@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
-from runs import carrying, operations
+from runs.actions import bulk, bulk_runner
 from runs.models import BulkOperation
 
 
@@ -14,7 +14,7 @@ class Command(BaseCommand):
     help = "Do one thing to all runs that match, here and now: delete, archive, rerun, cancel, pause, resume, retry, label, set_status, export."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("action", choices=list(operations.ACTIONS))
+        parser.add_argument("action", choices=list(bulk.ACTIONS))
         parser.add_argument("--filter", default="", metavar="QUERY", help="the list's query string, such as 'status=failed&since=30d'")
         parser.add_argument(
             "--param", action="append", default=[], metavar="KEY=VALUE", help="of the action: version, from, status, format, active; add=key=value"
@@ -29,8 +29,8 @@ class Command(BaseCommand):
         except ValueError:
             raise CommandError("--filter is a query string, such as 'status=failed&since=30d'.") from None
         try:
-            operations.filter_query(query)
-            seen = operations.preview(action, query, caller)
+            bulk.filter_query(query)
+            seen = bulk.preview(action, query, caller)
             self.stdout.write(f"{action}: {seen.total:,} runs ({', '.join(f'{count:,} {status}' for status, count in seen.by_status.items()) or 'none'})")
             for name, count in seen.traces.items():
                 self.stdout.write(f"  with {count:,} {name}")
@@ -38,7 +38,7 @@ class Command(BaseCommand):
                 return
             if not options["yes"] and input("Go on? [y/N] ").lower() != "y":
                 raise CommandError("Nothing was done.")
-            operation = operations.ask(action, query, caller, _params(options["param"]), options["reason"])
+            operation = bulk.ask(action, query, caller, _params(options["param"]), options["reason"])
         except errors.StateManagerError as error:
             raise CommandError(str(error)) from None
         self._carry_out(operation)
@@ -46,11 +46,11 @@ class Command(BaseCommand):
     def _carry_out(self, operation: BulkOperation) -> None:
         """Work on it here, together with whatever cluster takes it up first."""
         while not operation.over:
-            if not carrying.carry_on(1.0):
+            if not bulk_runner.carry_on(1.0):
                 sleep(0.2)
             operation.refresh_from_db()
             self.stderr.write(f"{operation.done + operation.failed:,} of {operation.total:,}")
-        self.stdout.write(f"{operation.done:,} {operations.ACTIONS[operation.action].done}, {operation.failed:,} failed")
+        self.stdout.write(f"{operation.done:,} {bulk.ACTIONS[operation.action].done}, {operation.failed:,} failed")
         for result in operation.results.filter(done=False).order_by("pk")[:20]:
             self.stdout.write(f"  {result.run_id}: {result.reason}")
         if operation.file:

@@ -1,4 +1,4 @@
-"""Doing one thing to many runs: what can be done, what it would touch, and asking for it. `runs.carrying` does it.
+"""Doing one thing to many runs: what can be done, what it would touch, and asking for it. `runs.actions.bulk_runner` does it.
 
 An operation is stored with its query, not with ids; runs that match only after it was asked for are left alone (`bound`).
 """
@@ -14,13 +14,14 @@ from django.http import QueryDict
 
 from graphs.auth.callers import SAID, Caller
 from graphs.definition import errors
-from runs import auditing, deleting, marking
+from runs import auditing
+from runs.actions import annotate, delete
+from runs.actions.rerun import Again, rerun
 from runs.core import statuses
 from runs.engine import control, wakeup
 from runs.engine.retry import retry_failed
 from runs.models import Artifact, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run
 from runs.queries import filters
-from runs.rerunning import Again, rerun
 
 MAX_CHOSEN = 1000
 TO_DO = (BulkOperation.Status.QUEUED, BulkOperation.Status.RUNNING)
@@ -49,25 +50,25 @@ def _rerun(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
 
 
 def _label(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    marking.label_run(run, caller, params.get("add") or {}, params.get("remove") or ())
+    annotate.label_run(run, caller, params.get("add") or {}, params.get("remove") or ())
     return ""
 
 
 def _set_status(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    marking.set_status(run, caller, str(params.get("status")), str(params.get("reason")))
+    annotate.set_status(run, caller, str(params.get("status")), str(params.get("reason")))
     return ""
 
 
 def _delete(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    deleting.delete_run(run, caller)
+    delete.delete_run(run, caller)
     return ""
 
 
 _FAILED = (statuses.PARTIAL, statuses.FAILED, statuses.RUN_CANCELLED)
 ACTIONS: Mapping[str, Action] = {
     "delete": Action("delete", "deleted", statuses.ENDED_RUNS, _delete),
-    "archive": Action("change", "archived", statuses.ENDED_RUNS, _quietly(marking.archive_run)),
-    "unarchive": Action("change", "brought back", statuses.ENDED_RUNS, _quietly(marking.unarchive_run)),
+    "archive": Action("change", "archived", statuses.ENDED_RUNS, _quietly(annotate.archive_run)),
+    "unarchive": Action("change", "brought back", statuses.ENDED_RUNS, _quietly(annotate.unarchive_run)),
     "rerun": Action("rerun", "run again", statuses.RUN_STATUSES, _rerun),
     "retry": Action("cancel", "retried", _FAILED, _quietly(retry_failed)),
     "cancel": Action("cancel", "cancelled", statuses.ACTIVE_RUNS, _quietly(control.cancel_run)),

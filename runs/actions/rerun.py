@@ -16,7 +16,8 @@ from django.db.models import F
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.models import GraphVersion
-from runs import auditing, reusing
+from runs import auditing
+from runs.actions import partial_rerun
 from runs.core import paths, statuses
 from runs.engine import create_states
 from runs.engine.start import RunOptions, start_empty, start_outside, start_run
@@ -117,11 +118,11 @@ def _whole(run: Run, options: RunOptions, caller: Caller, again: Again) -> tuple
 
 def _partly(run: Run, options: RunOptions, caller: Caller, again: Again) -> tuple[Run, str]:
     """A part of the run, and how that is said."""
-    found = reusing.parts(run, again.node)
+    found = partial_rerun.parts(run, again.node)
     if again.inputs is not None and (len(found.again) != 1 or not again.node):
         raise errors.Conflict(f"Other inputs are for a single state of one node; here {len(found.again):,} states are run again.")
     made = start_empty(run, options, caller)
-    reusing.take_over(run, made, found, again.inputs)
+    partial_rerun.take_over(run, made, found, again.inputs)
     nodes = ", ".join(dict.fromkeys(state.identifier for state in found.again))
     changed = " with other inputs" if again.inputs is not None else ""
     return made, f"from {nodes[:200]}{changed}; {len(found.reused):,} states are taken over"

@@ -22,11 +22,11 @@ from django.utils import timezone
 from graphs.auth.callers import Caller, caller_of_command, caller_of_key, caller_of_user
 from graphs.definition import errors
 from graphs.models import ApiKey
-from runs import deleting, exporting
+from runs.actions import delete, export
+from runs.actions.bulk import ACTIONS, TO_DO, Action, targets
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.models import BulkOperation, BulkResult, Run
-from runs.operations import ACTIONS, TO_DO, Action, targets
 
 log = logging.getLogger(__name__)
 INLINE = 100  # so many are done while the page waits
@@ -135,18 +135,18 @@ def _delete_batch(operation: BulkOperation, batch: Sequence[Run], caller: Caller
     even_active = operation.params.get("active") == "delete"
     try:
         with transaction.atomic():
-            kept = deleting.delete_runs([run.pk for run in batch], caller, even_active)
+            kept = delete.delete_runs([run.pk for run in batch], caller, even_active)
             _record(operation, _results(operation, batch, kept), batch[-1].pk)
     except OperationalError as error:
         if not sql.is_lock_timeout(error):
             raise
         for run in batch:
             with transaction.atomic():
-                kept = deleting.try_one_by_one([run.pk], caller, even_active)
+                kept = delete.try_one_by_one([run.pk], caller, even_active)
                 _record(operation, _results(operation, [run], kept), run.pk)
 
 
-def _results(operation: BulkOperation, batch: Sequence[Run], kept: Sequence[deleting.Kept]) -> list[BulkResult]:
+def _results(operation: BulkOperation, batch: Sequence[Run], kept: Sequence[delete.Kept]) -> list[BulkResult]:
     """What is gone already counts as done."""
     why = {each.pk: each for each in kept if each.code != "gone"}
     return [
@@ -163,7 +163,7 @@ def _export(operation: BulkOperation, caller: Caller) -> None:
     form = "jsonl" if operation.params.get("format") == "jsonl" else "csv"
     allowed = caller.where("export")
     runs = targets(operation.query, caller).filter(*([allowed] if allowed else []), pk__lte=operation.bound)
-    lines, _ = exporting.exported(runs, form)
+    lines, _ = export.exported(runs, form)
     count = 0
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="") as file:
         for count, line in enumerate(lines, start=int(form == "jsonl")):

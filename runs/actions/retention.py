@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
-from runs import operations
+from runs.actions import bulk
 from runs.core import statuses
 from runs.models import BulkOperation, Run
 
@@ -25,4 +25,4 @@ def delete_old(now: datetime | None = None) -> BulkOperation | None:
         return None
     query = {"status": [",".join(statuses.ENDED_RUNS)], "created_before": [before.isoformat()], "archived": ["yes,no"]}
     caller = replace(SYSTEM, label="retention", via="command")
-    return operations.ask("delete", query, caller, reason=f"older than {settings.RETENTION_DAYS} days", asked=uuid.uuid5(_DAYS, now.date().isoformat()))
+    return bulk.ask("delete", query, caller, reason=f"older than {settings.RETENTION_DAYS} days", asked=uuid.uuid5(_DAYS, now.date().isoformat()))
