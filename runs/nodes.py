@@ -24,7 +24,7 @@ def run_application(ctx: NodeContext, app: str, input: dict[str, Any] = {}, thre
     """Run a LangGraph application of LANGGRAPH_APPS on a thread of its own. What it asks is asked here; an attempt that died goes on where it was."""
     from langgraph.types import Command
 
-    from runs.checkpoints import DjangoSaver
+    from runs.langgraph.saver import DjangoSaver
 
     if app not in settings.LANGGRAPH_APPS:
         raise NodeFailed(f"there is no application {app!r} in LANGGRAPH_APPS; there are {', '.join(settings.LANGGRAPH_APPS) or 'none'}")

@@ -148,7 +148,7 @@ NODE_THREADS = env.integer("NODE_THREADS", 16, 1, 256)
 MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 2 * 2**20, 1024, 2**28)
 WORKERS = env.integer("WORKERS", min(os.cpu_count() or 2, 4), 1, 64)
 ALLOW_PRIVATE_ADDRESSES = env.flag("ALLOW_PRIVATE_ADDRESSES", False)
-LANGGRAPH_APPS = {"example": "runs.langgraph_example.assistant", **env.pairs("LANGGRAPH_APPS")}  # what `langgraph.run` may run
+LANGGRAPH_APPS = {"example": "runs.langgraph.example.assistant", **env.pairs("LANGGRAPH_APPS")}  # what `langgraph.run` may run
 
 # django-q2 carries wake-up hints only; docs/architecture.md tells why each value is what it is.
 Q_CLUSTER = {

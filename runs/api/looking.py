@@ -17,9 +17,10 @@ from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
-from runs import decoding, doctoring
+from runs import doctoring
 from runs.api.finding import run_of
 from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of
+from runs.langgraph import viewer
 from runs.models import Checkpoint, Run
 from runs.queries import bundle, compare, diagram, lineage, wait_reasons
 
@@ -157,7 +158,7 @@ class InsideView(View):
         if row is None:
             raise errors.NotFound(f"The run has no checkpoint {checkpoint_id[:100]!r}.")
         allowed = self.caller.can("payloads", run.namespace_id)
-        inside = {name: redaction.shown(value, allowed) for name, value in decoding.inspected(row).items()}
+        inside = {name: redaction.shown(value, allowed) for name, value in viewer.inspected(row).items()}
         return Response({**_checkpoint(row, allowed), **inside, "pending": row.pending})
 
 

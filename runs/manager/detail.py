@@ -20,8 +20,8 @@ from graphs.auth.callers import SAID, Caller
 from graphs.definition import redaction
 from graphs.web import schema_forms
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
-from runs import decoding
 from runs.core import statuses
+from runs.langgraph import viewer
 from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.steering import run_for, uuid_of
@@ -185,7 +185,7 @@ def _checkpoints(request: HttpRequest, run: Run) -> dict[str, Any]:
     found = Checkpoint.objects.filter(run=run).annotate(size=Length("body")).defer("body").order_by("-checkpoint_id")
     chosen = request.GET.get("checkpoint", "")
     row = Checkpoint.objects.filter(run=run, pk=chosen).first() if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else None
-    inside = redaction.shown(decoding.inspected(row), caller_of(request).can("payloads", run.namespace_id)) if row else None
+    inside = redaction.shown(viewer.inspected(row), caller_of(request).can("payloads", run.namespace_id)) if row else None
     page = Paginator(found, ROWS).get_page(request.GET.get("page"))
     return {"page": page, "writes": run.checkpoint_writes.count(), "results": run.tool_results.count(), "chosen": row, "inside": inside}
 

@@ -44,7 +44,7 @@ def delete(graph_id: str) -> None:
 def put_checkpoint(graph_id: str) -> None:
     from langgraph.checkpoint.base import empty_checkpoint
 
-    from runs.checkpoints import DjangoSaver
+    from runs.langgraph.saver import DjangoSaver
 
     saver, checkpoint = DjangoSaver("alpha"), empty_checkpoint() | {"id": CHECKPOINT_ID}
     checkpoint["channel_values"], checkpoint["channel_versions"] = {"a": 1}, {"a": "1"}

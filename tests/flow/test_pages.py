@@ -17,10 +17,10 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
 from graphs.services import drafts, exosphere_template
 from graphs.services import publish as publish_module
-from runs import connecting
 from runs.actions import examples, run_templates
 from runs.engine.answer import answer_state
 from runs.engine.start import RunOptions, start_run
+from runs.langgraph import db_executor
 from runs.models import Run, State
 from tests.clusters import until
 from tests.conftest import by_node, definition
@@ -34,7 +34,7 @@ HOME = "/admin/flow/"
 def _closed():
     """The saver's connections, so that the test database can be dropped."""
     yield
-    connecting.close()
+    db_executor.close()
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ pytest.importorskip("langgraph.checkpoint.base")
 
 from graphs.auth.callers import SYSTEM
 from graphs.nodes.base import RunAgain
-from runs import connecting, nodes
+from runs import nodes
 from runs.engine.answer import answer_state
 from runs.engine.start import RunOptions, start_run
+from runs.langgraph import db_executor
 from runs.models import State
 from tests import langgraph_apps
 from tests.conftest import by_node
@@ -20,7 +21,7 @@ APPS = ("doubling", "two_questions", "two_people")
 @pytest.fixture(autouse=True, scope="module")
 def _closed():
     yield
-    connecting.close()
+    db_executor.close()
 
 
 @pytest.fixture(autouse=True)

@@ -20,12 +20,13 @@ from langgraph.types import interrupt
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import connecting, judging, verifying
+from runs import verifying
 from runs.actions import delete
-from runs.checkpoints import DjangoSaver
 from runs.engine import control, counters
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import documents, updates
+from runs.langgraph import db_executor, status
+from runs.langgraph.saver import DjangoSaver
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
 from runs.queries import wait_reasons
 from tests import langgraph_apps
@@ -56,7 +57,7 @@ def put(saver, thread="t", values=None, parent="", **metadata):
 @pytest.fixture(autouse=True, scope="module")
 def _closed():
     yield
-    connecting.close()
+    db_executor.close()
 
 
 @pytest.fixture
@@ -301,7 +302,7 @@ def test_a_failed_task_fails_the_run_and_going_on_mends_it(saver):
 def test_an_error_that_arrives_before_its_checkpoint_keeps_its_words(saver):
     """LangGraph stores from several threads: what a task wrote may come first, its checkpoint and the one before later."""
     before, its_own = empty_checkpoint(), empty_checkpoint()
-    saver.put_writes(place("t", checkpoint_id=its_own["id"]), [(judging.ERROR, ValueError("not yet"))], "task")
+    saver.put_writes(place("t", checkpoint_id=its_own["id"]), [(status.ERROR, ValueError("not yet"))], "task")
     for checkpoint in (before, its_own):
         saver.put(place("t"), checkpoint | {"channel_values": {"branch:to:work": None}}, {"source": "loop", "step": 0}, {})
         run = Run.objects.get(run_id="t")
@@ -420,7 +421,7 @@ def test_a_thread_takes_no_run_of_another_program(saver):
 
 def test_a_forked_child_has_threads_of_its_own(saver):
     put(saver, values={"a": 1})
-    with connecting._lock:  # somebody in the parent is at it
+    with db_executor._lock:  # somebody in the parent is at it
         child = os.fork()
         if not child:
             connections.close_all()
@@ -453,17 +454,17 @@ def test_work_under_one_key_is_done_in_its_order(saver):
         done.append(0)
 
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(connecting.called, "a", first)
+        held = pool.submit(db_executor.called, "a", first)
         begun.wait(20)
-        others = [connecting._submitted("a", partial(done.append, number)) for number in range(1, 20)]
-        assert connecting.called("b", lambda: "others don't wait") == "others don't wait"
+        others = [db_executor._submitted("a", partial(done.append, number)) for number in range(1, 20)]
+        assert db_executor.called("b", lambda: "others don't wait") == "others don't wait"
         assert not done
         go.set()
         held.result(20)
         for each in others:
             each.result(20)
     assert done == list(range(20))
-    assert not connecting._queues
+    assert not db_executor._queues
 
 
 def test_a_failure_beside_a_question_is_a_failure_with_its_words(saver):
@@ -498,7 +499,7 @@ def test_what_belongs_to_a_deleted_checkpoint_is_not_kept(saver):
     kept = put(saver, run_id="one")
     late = put(saver, parent=kept["configurable"]["checkpoint_id"], run_id="two", values={"branch:to:a": None})
     saver.delete_for_runs(["two"])
-    saver.put_writes(late, [(judging.ERROR, ValueError("late"))], "task")
+    saver.put_writes(late, [(status.ERROR, ValueError("late"))], "task")
     run = Run.objects.get(run_id="t")
     assert (run.status, run.error_message) == ("completed", "")
     assert not CheckpointWrite.objects.exists()

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from graphs.definition import payloads
-from runs import threads
 from runs.external import documents
+from runs.langgraph import threads
 from runs.models import Checkpoint
 
 DEEPEST = 100

@@ -1,6 +1,6 @@
 """LangGraph threads in our tables: storing, reading, copying, pruning their checkpoints, as bytes. A thread is a run without a graph.
 
-Values come and go as (type, bytes): what serialises them is not known here (`runs.checkpoints`). Every write takes the run's lock first, so that it
+Values come and go as (type, bytes): what serialises them is not known here (`runs.langgraph.saver`). Every write takes the run's lock first, so that it
 never races the deletion of the thread; a deleted thread's id is refused for as long as its tombstone stands.
 """
 
@@ -13,13 +13,13 @@ from django.db.models import Q
 
 from graphs.definition import errors, names
 from graphs.models import Namespace
-from runs import judging
 from runs.actions import delete
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters
 from runs.engine.counters import Ledger
 from runs.external import documents
+from runs.langgraph import status
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
 
 DROPPED = "checkpoints_deleted_until"  # in a run's metadata
@@ -66,7 +66,7 @@ def put(
         if not ns and not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
             book.current_node = (pending[0] if pending else book.current_node)[:200]
             book.current_step = max(0, step) if isinstance(step := metadata.get("step"), int) else book.current_step
-            judging.judge(book, even_cancelled=True)
+            status.judge(book, even_cancelled=True)
         counters.store([book])
         failpoint("checkpoint-put-before-commit")
     failpoint("after-checkpoint-put-commit")
@@ -93,7 +93,7 @@ def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_
             update_fields=["task_path", "channel", "type", "body"],
         )  # fmt: skip
         if not ns:
-            judging.heard(book, checkpoint_id, [row.channel for row in rows], error)
+            status.heard(book, checkpoint_id, [row.channel for row in rows], error)
         counters.store([book])
 
 
@@ -137,7 +137,7 @@ def copy_thread(namespace: Namespace, source: str, target: str) -> None:
             for at in range(0, rows.count(), BATCH):
                 copies = [_copied(row, book.pk) for row in rows[at : at + BATCH]]
                 model._default_manager.bulk_create(copies, ignore_conflicts=True)
-        judging.judge(book)
+        status.judge(book)
         counters.store([book])
 
 

@@ -23,9 +23,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from graphs.definition import payloads
 from graphs.models import Namespace
-from runs import connecting, judging, pruning, threads
-from runs.serialising import opened, storable, strict
-from runs.threads import Kept, Write
+from runs.langgraph import db_executor, status, threads
+from runs.langgraph import prune as prune_module
+from runs.langgraph.serde import opened, storable, strict
+from runs.langgraph.threads import Kept, Write
 
 BRANCH, JOIN, START, TASKS = "branch:to:", "join:", "__start__", "__pregel_tasks"
 AT_ONCE = 50
@@ -45,39 +46,39 @@ class DjangoSaver(BaseCheckpointSaver[str]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the newest of its thread."""
-        return connecting.called(self._key(config), self._get_tuple, config)
+        return db_executor.called(self._key(config), self._get_tuple, config)
 
     def list(
         self, config: RunnableConfig | None, *, filter: dict[str, Any] | None = None, before: RunnableConfig | None = None, limit: int | None = None
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints, newest first, read in batches; `filter` compares members of their metadata."""
         found = self._found(config, filter or {}, before, limit)
-        while batch := connecting.called(self._key(config), self._next, found):
+        while batch := db_executor.called(self._key(config), self._next, found):
             yield from batch
 
     def put(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions) -> RunnableConfig:
         """Store a checkpoint. Raises Gone for a thread that was deleted, and Conflict for one that a person cancelled."""
-        return connecting.called(self._key(config), self._put, config, checkpoint, metadata, new_versions)
+        return db_executor.called(self._key(config), self._put, config, checkpoint, metadata, new_versions)
 
     def put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """Store what a task wrote on top of a checkpoint. Raises as `put` does."""
-        connecting.called(self._key(config), self._put_writes, config, writes, task_id, task_path)
+        db_executor.called(self._key(config), self._put_writes, config, writes, task_id, task_path)
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete the thread with all its traces. Nothing brings it back while its tombstone stands (30 days)."""
-        connecting.called(self._key(thread_id), self._do, pruning.delete_thread, thread_id)
+        db_executor.called(self._key(thread_id), self._do, prune_module.delete_thread, thread_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints that these LangGraph runs made."""
-        connecting.called(None, self._do, pruning.delete_for_runs, run_ids)
+        db_executor.called(None, self._do, prune_module.delete_for_runs, run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history."""
-        connecting.called(self._key(source_thread_id), self._do, threads.copy_thread, source_thread_id, target_thread_id)
+        db_executor.called(self._key(source_thread_id), self._do, threads.copy_thread, source_thread_id, target_thread_id)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep the newest checkpoint of each checkpoint namespace (`keep_latest`), or none of them (`delete`); the thread itself stays."""
-        connecting.called(None, self._do, pruning.prune, thread_ids, _keeps_latest(strategy))
+        db_executor.called(None, self._do, prune_module.prune, thread_ids, _keeps_latest(strategy))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """Versions are texts that sort as they grow; the random end tells those of two branches apart."""
@@ -88,14 +89,14 @@ class DjangoSaver(BaseCheckpointSaver[str]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        return await connecting.awaited(self._key(config), self._get_tuple, config)
+        return await db_executor.awaited(self._key(config), self._get_tuple, config)
 
     async def alist(
         self, config: RunnableConfig | None, *, filter: dict[str, Any] | None = None, before: RunnableConfig | None = None, limit: int | None = None
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`, read in batches."""
         found = self._found(config, filter or {}, before, limit)
-        while batch := await connecting.awaited(self._key(config), self._next, found):
+        while batch := await db_executor.awaited(self._key(config), self._next, found):
             for each in batch:
                 yield each
 
@@ -103,27 +104,27 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> RunnableConfig:  # fmt: skip
         """As `put`."""
-        return await connecting.awaited(self._key(config), self._put, config, checkpoint, metadata, new_versions)
+        return await db_executor.awaited(self._key(config), self._put, config, checkpoint, metadata, new_versions)
 
     async def aput_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """As `put_writes`."""
-        await connecting.awaited(self._key(config), self._put_writes, config, writes, task_id, task_path)
+        await db_executor.awaited(self._key(config), self._put_writes, config, writes, task_id, task_path)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
-        await connecting.awaited(self._key(thread_id), self._do, pruning.delete_thread, thread_id)
+        await db_executor.awaited(self._key(thread_id), self._do, prune_module.delete_thread, thread_id)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """As `delete_for_runs`."""
-        await connecting.awaited(None, self._do, pruning.delete_for_runs, run_ids)
+        await db_executor.awaited(None, self._do, prune_module.delete_for_runs, run_ids)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """As `copy_thread`."""
-        await connecting.awaited(self._key(source_thread_id), self._do, threads.copy_thread, source_thread_id, target_thread_id)
+        await db_executor.awaited(self._key(source_thread_id), self._do, threads.copy_thread, source_thread_id, target_thread_id)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """As `prune`."""
-        await connecting.awaited(None, self._do, pruning.prune, thread_ids, _keeps_latest(strategy))
+        await db_executor.awaited(None, self._do, prune_module.prune, thread_ids, _keeps_latest(strategy))
 
     # --- what runs where the connections are ------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class DjangoSaver(BaseCheckpointSaver[str]):
     def _put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str) -> None:
         place = config["configurable"]
         rows = [Write(channel, WRITES_IDX_MAP.get(channel, idx), self.serde.dumps_typed(value)) for idx, (channel, value) in enumerate(writes)]
-        error = next((payloads.clean(str(value), 2000) for channel, value in writes if channel == judging.ERROR), "")
+        error = next((payloads.clean(str(value), 2000) for channel, value in writes if channel == status.ERROR), "")
         thread = (self._ready(), place["thread_id"])
         threads.put_writes(thread, place.get("checkpoint_ns") or "", place["checkpoint_id"], task_id, task_path, rows, error)
 

@@ -7,10 +7,10 @@ from django.db import transaction
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import judging, threads
 from runs.actions import delete
 from runs.engine import counters
 from runs.engine.counters import Ledger
+from runs.langgraph import status, threads
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run
 
 
@@ -60,5 +60,5 @@ def _drop(book: Ledger, rows: Sequence[Checkpoint]) -> None:
         metadata = Run.objects.values_list("metadata", flat=True).get(pk=book.pk)
         Run.objects.filter(pk=book.pk).update(metadata=metadata | {threads.DROPPED: max(gone, threads.dropped_until(book.pk))})
         if not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=gone).exists():
-            judging.judge(book)
+            status.judge(book)
     counters.store([book])
