@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.db import connection
 
-from runs.inspecting import LEAST
+from runs.health.probes import LEAST
 
 
 @register("database")

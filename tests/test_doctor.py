@@ -12,10 +12,10 @@ from django.db import connection
 from django.utils import timezone
 
 from graphs.models import RegisteredNode
-from runs import doctoring, inspecting, recounting, verifying
 from runs.core import sql
 from runs.engine import claim, wakeup
 from runs.engine.start import start_run
+from runs.health import doctor, probes, recount, verify
 from runs.models import BulkOperation, Cluster, LogLine, Run, State
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +27,7 @@ def cluster():
 
 
 def said():
-    return [f"{finding.level}: {finding.said} {finding.fix}" for finding in doctoring.examine()]
+    return [f"{finding.level}: {finding.said} {finding.fix}" for finding in doctor.examine()]
 
 
 def test_a_sound_installation(admin_client, client, make_key):
@@ -91,11 +91,11 @@ def test_counts_that_drifted(run_graph, monkeypatch):
     Run.objects.filter(pk=runs[0].pk).update(started_count=7)
     expected = f"Of the newest 100 runs 1 have counts that aren't those of their states: {runs[0].run_id}. Run manage.py verify --fix; it counts all runs."
     assert said() == [f"error: {expected}"]
-    monkeypatch.setattr(recounting, "LATELY", 1)
+    monkeypatch.setattr(recount, "LATELY", 1)
     assert said() == [], "only so many of the newest are counted"
     Run.objects.update(tally={})
     assert runs[1].run_id in said()[0]
-    monkeypatch.setattr(recounting, "SMALL", 1)
+    monkeypatch.setattr(recount, "SMALL", 1)
     assert said() == [], "and none that is big"
     call_command("verify", "--fix", stdout=StringIO())
     monkeypatch.undo()
@@ -106,7 +106,7 @@ def test_rows_of_no_run(publish, monkeypatch):
     """The first and the last rows of a table are looked at, however many there are."""
     if connection.vendor != "sqlite":
         return  # PostgreSQL lets nobody write such a row
-    monkeypatch.setattr(verifying, "GLANCE", 2)
+    monkeypatch.setattr(verify, "GLANCE", 2)
     connection.disable_constraint_checking()
     try:
         run = start_run(publish("a"))
@@ -140,20 +140,20 @@ def test_a_wake_up_that_nobody_takes(publish):
 
 def test_clock_disk_and_settings(monkeypatch, settings):
     settings.DEBUG = True
-    monkeypatch.setattr(inspecting, "FREE_BYTES", 2**63)
-    monkeypatch.setattr(inspecting.timezone, "now", lambda: timezone.datetime.now(tz=timezone.get_default_timezone()) - timedelta(seconds=20))
+    monkeypatch.setattr(probes, "FREE_BYTES", 2**63)
+    monkeypatch.setattr(probes.timezone, "now", lambda: timezone.datetime.now(tz=timezone.get_default_timezone()) - timedelta(seconds=20))
     words = " ".join(said())
     assert all(part in words for part in ("20 s behind", "DEBUG is on", "MB are free"))
 
 
 def test_migrations_that_wait(monkeypatch):
-    monkeypatch.setattr(inspecting.MigrationExecutor, "migration_plan", lambda *_: [("runs.0001_initial", False)])
+    monkeypatch.setattr(probes.MigrationExecutor, "migration_plan", lambda *_: [("runs.0001_initial", False)])
     assert said() == ["error: 1 migrations are not applied; the first is runs.0001_initial. Run manage.py migrate."]
 
 
 def test_versions_that_are_too_old(monkeypatch):
     names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-    monkeypatch.setattr(inspecting, "LEAST", dict.fromkeys(inspecting.LEAST, (99, 1)))
+    monkeypatch.setattr(probes, "LEAST", dict.fromkeys(probes.LEAST, (99, 1)))
     found = said()
     assert [each.split()[1] for each in found] == ["Python", "Django", "django-q2", names[connection.vendor]]
     assert f"error: Django {django.get_version()} is too old: 99.1 or newer is needed. Install requirements.txt as it is." in found
@@ -161,7 +161,7 @@ def test_versions_that_are_too_old(monkeypatch):
 
 
 def test_versions_that_nobody_tried(monkeypatch):
-    monkeypatch.setattr(inspecting, "TESTED", dict.fromkeys(inspecting.TESTED, (1, 1)))
+    monkeypatch.setattr(probes, "TESTED", dict.fromkeys(probes.TESTED, (1, 1)))
     assert ["the project is tested with 1.1. Install requirements.txt as it is." in each for each in said()] == [True, True]
 
 
@@ -170,8 +170,8 @@ def test_the_requirements_are_new_enough():
     locked = dict(re.findall(r"^([\w-]+)==([\w.]+)", (Path(__file__).parent.parent / "requirements.txt").read_text(), re.MULTILINE))
     for name in ("Django", "django-q2"):
         version = tuple(map(int, locked[name.lower()].split(".")))
-        assert inspecting.LEAST[name] <= version
-        assert version[:2] == inspecting.TESTED[name]
+        assert probes.LEAST[name] <= version
+        assert version[:2] == probes.TESTED[name]
 
 
 def test_clusters_that_share_a_file():
@@ -187,7 +187,7 @@ def test_connections(monkeypatch):
     Cluster.objects.create(name="two", host="there", pid=2, workers=10)
     Cluster.objects.create(name="gone", host="there", pid=3, workers=5000, seen_at=timezone.now() - timedelta(hours=1))
     [(most,)] = sql.run("SELECT current_setting('max_connections')::int")
-    monkeypatch.setattr(inspecting, "FULL", 0.0)
+    monkeypatch.setattr(probes, "FULL", 0.0)
     [found] = said()
     assert f"of {most} connections are in use. The living clusters need 20 (their workers and 4 each)" in found
     assert "Raise max_connections in postgresql.conf, which takes a restart of PostgreSQL, or lower WORKERS." in found

@@ -17,9 +17,9 @@ from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
-from runs import doctoring
 from runs.api.finding import run_of
 from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of
+from runs.health import doctor
 from runs.langgraph import viewer
 from runs.models import Checkpoint, Run
 from runs.queries import bundle, compare, diagram, lineage, wait_reasons
@@ -111,7 +111,7 @@ class DoctorView(View):
     @extend_schema(operation_id="doctor", responses={200: DoctorShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """What is wrong with the installation, and what to do about it."""
-        return Response({"findings": [asdict(finding) for finding in doctoring.examine()]})
+        return Response({"findings": [asdict(finding) for finding in doctor.examine()]})
 
 
 class PictureView(View):

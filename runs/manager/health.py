@@ -6,7 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs import doctoring
+from runs.health import doctor
 from runs.models import Cluster
 
 
@@ -16,5 +16,5 @@ def health(request: HttpRequest) -> HttpResponse:
     """The clusters, and what is wrong."""
     if "admin" not in caller_of(request).scopes:
         raise PermissionDenied("Only administrators see how the installation is.")
-    context = in_admin(request, "Health", findings=doctoring.examine(), clusters=Cluster.objects.order_by("-seen_at")[:50])
+    context = in_admin(request, "Health", findings=doctor.examine(), clusters=Cluster.objects.order_by("-seen_at")[:50])
     return render(request, "run_manager/health.html", context)

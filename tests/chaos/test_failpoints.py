@@ -13,11 +13,11 @@ from time import monotonic
 
 import pytest
 
-from runs import verifying
 from runs.core import statuses
 from runs.core.failpoints import ACTIONS, POINTS
 from runs.engine import lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
+from runs.health import verify
 from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
 from tests.chaos.executions import executions, little_in_vain
 from tests.clusters import FAST, ROOT, environment, until
@@ -214,7 +214,7 @@ def done(point):
         assert (Run.objects.get(run_id="asked").status, Checkpoint.objects.count()) == ("completed", 1)
     elif point == "after-run-state-commit":
         assert (Run.objects.get(run_id="asked").status, State.objects.get().status, Checkpoint.objects.count()) == ("running", "QUEUED", 1)
-        assert not list(verifying.verify())
+        assert not list(verify.verify())
     elif point == "bulk-delete-between-batches":
         assert list(Run.objects.values_list("run_id", flat=True)) == ["stays"]
         assert (State.objects.count(), LogLine.objects.count()) == (1, 1)

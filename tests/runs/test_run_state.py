@@ -13,7 +13,6 @@ from rest_framework.test import APIClient
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace, NamespaceMembership
-from runs import verifying
 from runs.actions import annotate
 from runs.actions.rerun import Again, rerun
 from runs.core import sql, statuses
@@ -21,6 +20,7 @@ from runs.engine import control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import documents, updates
 from runs.external.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
+from runs.health import verify
 from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
@@ -202,7 +202,7 @@ def test_an_outside_program_reports_its_run(api_client):
     assert run.tool_results.get().result == {"found": 3}
     late = api_client.put("/runs/theirs/checkpoint", document | {"status": "running"}, format="json")
     assert (late.status_code, late.json()["allowed"]) == (409, [])
-    assert not list(verifying.verify())
+    assert not list(verify.verify())
 
 
 @pytest.mark.django_db

@@ -20,11 +20,11 @@ from langgraph.types import interrupt
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace
-from runs import verifying
 from runs.actions import delete
 from runs.engine import control, counters
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import documents, updates
+from runs.health import verify
 from runs.langgraph import db_executor, status
 from runs.langgraph.saver import DjangoSaver
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
@@ -280,7 +280,7 @@ def test_an_application_with_an_interrupt(saver, admin_client, client, make_key)
     with pytest.raises(errors.Conflict, match="LangGraph"):
         updates.put_run_state(run, documents.run_state(run), SYSTEM)
     delete.delete_run(run)
-    assert not [found for found in verifying.verify() if "folders" not in found.said], "folders are left by tests whose database is emptied"
+    assert not [found for found in verify.verify() if "folders" not in found.said], "folders are left by tests whose database is emptied"
     assert not CheckpointWrite.objects.exists()
 
 

@@ -15,12 +15,12 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
-from runs import recounting, verifying
 from runs.actions.rerun import Again, rerun
 from runs.engine import claim, control
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import updates
+from runs.health import recount, verify
 from runs.models import LogLine, Run, State
 from tests.invariants import assert_books_agree
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 
 def drift():
-    return [found for found in verifying.verify() if "counts" in found.said]
+    return [found for found in verify.verify() if "counts" in found.said]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_each_count_is_looked_at_and_mended(runs, change):
 def test_a_run_that_hangs_with_nothing_left_ends(runs):
     run = runs[0]
     Run.objects.filter(pk=run.pk).update(status="running", finished_at=None, progress=10)
-    recounting.recount(run.pk)
+    recount.recount(run.pk)
     run.refresh_from_db()
     assert (run.status, run.progress, run.finished_at is not None) == ("completed", 100, True)
     assert_books_agree(run)
@@ -91,7 +91,7 @@ def test_a_run_that_ended_too_early_goes_on(runs, drain):
     run = runs[3]
     Run.objects.filter(pk=run.pk).update(status="completed", finished_at=F("created_at"))
     assert [found.some for found in drift()] == [[run.run_id]]
-    recounting.recount(run.pk)
+    recount.recount(run.pk)
     State.objects.filter(run=run, status="QUEUED").update(status="CREATED", lost=0)
     drain()
     run.refresh_from_db()
@@ -108,9 +108,9 @@ def test_rows_of_no_run_are_found(runs):
     try:
         LogLine.objects.create(run_id=10**9, message="of nobody")
         State.objects.create(id=uuid.uuid4(), run_id=10**9, identifier="x", node="noop")
-        found = {each.said: each.count for each in verifying.verify(fix=True) if "of no run" in each.said}
+        found = {each.said: each.count for each in verify.verify(fix=True) if "of no run" in each.said}
         assert (found["log lines of no run"], found["states of no run"]) == (1, 1)
-        assert not [each for each in verifying.verify() if each.said in found and "folders" not in each.said]
+        assert not [each for each in verify.verify() if each.said in found and "folders" not in each.said]
     finally:
         connection.enable_constraint_checking()
 
@@ -119,16 +119,16 @@ def test_a_paused_run_that_is_mended_is_not_held(runs, drain):
     run = runs[3]
     control.pause_run(run, SYSTEM)
     Run.objects.filter(pk=run.pk).update(status="cancelled", finished_at=F("created_at"))
-    recounting.recount(run.pk)
+    recount.recount(run.pk)
     assert not State.objects.filter(run=run, held=True).exists()
 
 
 def test_files_of_a_rerun_that_is_not_committed_are_spared(runs):
     folder = run_folder(10**6)
     name = default_storage.save(f"{folder}/x/file.txt", ContentFile(b"x"))
-    assert not [found for found in verifying.verify(fix=True) if folder in found.some]
+    assert not [found for found in verify.verify(fix=True) if folder in found.some]
     assert default_storage.exists(name)
-    old = (timezone.now() - verifying.YOUNG - timedelta(minutes=1)).timestamp()
+    old = (timezone.now() - verify.YOUNG - timedelta(minutes=1)).timestamp()
     os.utime(default_storage.path(folder), (old, old))
-    assert [found for found in verifying.verify(fix=True) if folder in found.some]
+    assert [found for found in verify.verify(fix=True) if folder in found.some]
     assert not default_storage.exists(name)

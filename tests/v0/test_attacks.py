@@ -13,9 +13,9 @@ import graphs.models
 from graphs.auth import api_keys
 from graphs.models import CronTrigger, Graph, Namespace
 from graphs.services import secrets
-from runs import importing
 from runs.actions import delete, schedules
 from runs.engine import claim, record, store
+from runs.health import import_exosphere
 from runs.models import LogLine, Run, State
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
@@ -262,7 +262,7 @@ def test_imported_parents_in_a_circle_end(api):
     ids = [f"{'0' * 23}{at}" for at in range(2)]
     base = {"namespace_name": "alpha", "graph_name": "old", "identifier": "n", "node_name": "N", "status": "SUCCESS", "run_id": "r"}
     rows = [{**base, "_id": ids[at], "parents": {"n": ids[1 - at]}} for at in range(2)]
-    importing.import_states([json.dumps(row) for row in rows])
+    import_exosphere.import_states([json.dumps(row) for row in rows])
     assert api.get("states/run/r")[1]["count"] == 2
 
 

@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from graphs.definition.errors import StateManagerError
-from runs import backups
+from runs.health import backup
 
 
 class Command(BaseCommand):
@@ -16,7 +16,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, folder: Path, **options: Any) -> None:
         try:
-            copy = backups.backup(folder.absolute())
+            copy = backup.backup(folder.absolute())
         except (StateManagerError, OSError) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{copy.runs:,} runs and {copy.files:,} files, {filesizeformat(copy.size)}, are in {copy.folder}.")

@@ -2,14 +2,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from runs import doctoring
+from runs.health import doctor
 
 
 class Command(BaseCommand):
     help = "Say what is wrong with this installation and what to do about it; exit code 1 when something stands still or is in danger."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = doctoring.examine()
+        found = doctor.examine()
         for each in found:
             self.stdout.write(f"{each.level}: {each.said}\n    {each.fix}")
         if any(each.level == "error" for each in found):

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.definition import errors
-from runs.importing import import_states
+from runs.health.import_exosphere import import_states
 
 
 class Command(BaseCommand):

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runs import verifying
+from runs.health import verify
 
 
 class Command(BaseCommand):
@@ -12,7 +12,7 @@ class Command(BaseCommand):
         parser.add_argument("--fix", action="store_true", help="remove what is left over, and count anew what drifted")
 
     def handle(self, *args: Any, fix: bool, **options: Any) -> None:
-        found = list(verifying.verify(fix))
+        found = list(verify.verify(fix))
         for each in found:
             more = " …" if each.count > len(each.some) else ""
             self.stdout.write(f"{each.count:,} {each.said}: {', '.join(each.some)}{more}")

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from graphs.models import RegisteredNode
 from graphs.nodes.base import registry
-from runs import inspecting, recounting, verifying
 from runs.core import statuses
 from runs.engine import wakeup
-from runs.inspecting import SILENT, Finding, lasting
+from runs.health import probes, recount, verify
+from runs.health.probes import SILENT, Finding, lasting
 from runs.models import BulkOperation, Cluster, Run, State
 
 LATE, STUCK = timedelta(minutes=1), timedelta(minutes=5)
@@ -21,7 +21,7 @@ LATE, STUCK = timedelta(minutes=1), timedelta(minutes=5)
 
 def examine() -> list[Finding]:
     """Everything that is wrong now, errors first. Nothing is changed."""
-    found = [*inspecting.versions(), *inspecting.migrations()]
+    found = [*probes.versions(), *probes.migrations()]
     if not any("migrations" in finding.said for finding in found):  # the rest needs the tables
         found += [finding for check in CHECKS for finding in check()]
     return sorted(found, key=lambda finding: finding.level != "error")
@@ -92,16 +92,16 @@ def _runs() -> Iterator[Finding]:
 
 
 def _orphans() -> Iterator[Finding]:
-    for found in verifying.glance():
-        said = f"Of the oldest and the newest {verifying.GLANCE:,} rows of their table {found.count:,} are {found.said}."
+    for found in verify.glance():
+        said = f"Of the oldest and the newest {verify.GLANCE:,} rows of their table {found.count:,} are {found.said}."
         yield Finding("warning", said, "Run manage.py verify --fix; it looks at all rows.")
 
 
 def _drift() -> Iterator[Finding]:
-    if wrong := list(recounting.drifted_lately()):
-        named = ", ".join(Run.objects.filter(pk__in=wrong[: verifying.SOME]).order_by("pk").values_list("run_id", flat=True))
-        said = f"Of the newest {recounting.LATELY} runs {len(wrong)} have counts that aren't those of their states: {named}."
+    if wrong := list(recount.drifted_lately()):
+        named = ", ".join(Run.objects.filter(pk__in=wrong[: verify.SOME]).order_by("pk").values_list("run_id", flat=True))
+        said = f"Of the newest {recount.LATELY} runs {len(wrong)} have counts that aren't those of their states: {named}."
         yield Finding("error", said, "Run manage.py verify --fix; it counts all runs.")
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_queue, _clusters, _leases, _ready, _runs, _orphans, _drift, *inspecting.CHECKS)
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_queue, _clusters, _leases, _ready, _runs, _orphans, _drift, *probes.CHECKS)

@@ -12,9 +12,9 @@ from django.core.files.storage import default_storage
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from runs import recounting
 from runs.actions import delete
 from runs.engine.node_context import run_folder
+from runs.health import recount
 from runs.models import Run, Tombstone
 
 SOME = 5
@@ -96,8 +96,8 @@ def _undead(fix: bool) -> Iterator[Finding]:
 
 def _drift(fix: bool) -> Iterator[Finding]:
     """Runs whose counts or status are not what their states give."""
-    if wrong := list(recounting.drifted()):
+    if wrong := list(recount.drifted()):
         named = Run.objects.filter(pk__in=wrong[:SOME]).order_by("pk").values_list("run_id", flat=True)
         yield Finding("runs whose counts aren't those of their states", len(wrong), list(named))
         for pk in wrong if fix else ():
-            recounting.recount(pk)
+            recount.recount(pk)

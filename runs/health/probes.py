@@ -1,4 +1,4 @@
-"""What an installation stands on: versions, the database and its clock, the disk, the settings. `runs.doctoring` asks for it."""
+"""What an installation stands on: versions, the database and its clock, the disk, the settings. `runs.health.doctor` asks for it."""
 
 import shutil
 import sqlite3
