@@ -6,11 +6,11 @@ import pytest
 from django.db import OperationalError
 from django.test import Client
 
+from runs.cluster.supervisor import Supervisor
 from runs.engine import claim, heartbeat, lease_recovery, wakeup
 from runs.engine import record as record_module
 from runs.engine.executor import Executor
 from runs.engine.start import start_run
-from runs.supervising import Supervisor
 from tests.conftest import by_node
 from tests.invariants import assert_books_agree
 

@@ -31,12 +31,12 @@ WAIT_SECONDS = 1.0
 def hint() -> None:
     """Wake the cluster once this transaction commits, unless enough hints wait undelivered already."""
     failpoint("before-hint")
-    _enqueue("runs.tasks.drain")
+    _enqueue("runs.cluster.tasks.drain")
 
 
 def pulse(cluster: str, sent: float) -> None:
     """A hint addressed to one cluster (`sent` in Unix seconds); its workers answer by setting the cluster's `seen_at`."""
-    _enqueue("runs.tasks.pulse", cluster, sent)
+    _enqueue("runs.cluster.tasks.pulse", cluster, sent)
 
 
 def _enqueue(function: str, *args: Any) -> None:

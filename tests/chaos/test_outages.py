@@ -28,10 +28,10 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from graphs.services import publish as publish_module
+from runs.cluster.supervisor import MISSED_PULSES
 from runs.engine import control
 from runs.engine.start import start_run
 from runs.models import Cluster, Run, State
-from runs.supervising import MISSED_PULSES
 from tests import postgres
 from tests.chaos.figures import BACK_SECONDS, GRACE_SECONDS, NOISE_SECONDS
 from tests.chaos.installation import Installation

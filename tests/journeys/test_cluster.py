@@ -137,7 +137,7 @@ def test_what_a_dead_worker_held_does_not_wait_for_its_lease(publish):
 
 def test_poisoned_hints_do_not_stop_the_work(publish):
     """F14: messages that no worker can read or run are passed by; a broken signature, an unknown function, a class that is gone."""
-    gone = SignedPackage.dumps({"id": "1", "name": "x", "func": "runs.tasks.no_such_function", "args": (), "kwargs": {}, "started": timezone.now()})
+    gone = SignedPackage.dumps({"id": "1", "name": "x", "func": "runs.cluster.tasks.no_such_function", "args": (), "kwargs": {}, "started": timezone.now()})
     for payload in ("not a message", "", gone, signing.dumps("text", salt="statemanager")):
         OrmQ.objects.create(key="statemanager", payload=payload, lock=timezone.now())
     with supervised(workers=1):

@@ -10,8 +10,8 @@ from django.db import connection
 from django.utils import timezone
 
 from graphs.nodes.base import NodeFailed, RunAgain, registry
-from runs import supervising
 from runs.actions import delete
+from runs.cluster.supervisor import Supervisor
 from runs.engine import claim as claim_module
 from runs.engine import heartbeat, lease_recovery
 from runs.engine import record as record_module
@@ -270,7 +270,7 @@ def test_a_worker_sends_one_thing_at_a_time(publish):
 
 
 def test_the_hosts_clock_does_not_make_a_cluster_look_dead(db, monkeypatch):
-    supervisor = supervising.Supervisor(1)
+    supervisor = Supervisor(1)
     heartbeat.register(supervisor.name, "here", 1)
     supervisor._started -= 100
     assert supervisor._stuck() == ""

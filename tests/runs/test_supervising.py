@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from runs import supervising
+from runs.cluster import supervisor as supervisor_module
 from runs.engine import claim as claim_module
 from runs.engine import heartbeat
 from runs.engine.start import start_run
@@ -24,10 +24,10 @@ def supervise():
     made = []
 
     def make():
-        supervisor = supervising.Supervisor(1)
+        supervisor = supervisor_module.Supervisor(1)
         heartbeat.register(supervisor.name, supervisor.host, supervisor.workers)
         supervisor.process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True)
-        supervisor._started = supervising.monotonic()
+        supervisor._started = supervisor_module.monotonic()
         made.append(supervisor)
         return supervisor
 
@@ -75,8 +75,8 @@ def test_containers_with_the_same_host_name_and_process_ids_keep_apart(supervise
 @pytest.mark.parametrize(("before", "after"), [([1, 2, 3], [1, 2]), ([1, 2], [1, 2, 4])], ids=["went", "went-unseen"])
 def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch, before, after):
     """Process 3 went; or it came and went between two looks, and only 4, which stands in for it, shows that."""
-    clock, supervisor = [supervising.monotonic()], supervise()
-    monkeypatch.setattr(supervising, "monotonic", lambda: clock[0])
+    clock, supervisor = [supervisor_module.monotonic()], supervise()
+    monkeypatch.setattr(supervisor_module, "monotonic", lambda: clock[0])
     monkeypatch.setattr(supervisor, "_living", lambda: before)
     supervisor._look()
     clock[0] += 60
@@ -88,7 +88,7 @@ def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch
     monkeypatch.setattr(supervisor, "_living", lambda: after)
     supervisor._look()
     assert supervisor._due["pulse"] == 0
-    clock[0] += supervising.DOUBT_SECONDS + 0.1
+    clock[0] += supervisor_module.DOUBT_SECONDS + 0.1
     assert not supervisor._stuck(), "it has given a sign since"
     Cluster.objects.update(seen_at=ago(seconds=5))
     assert "no sign of life for 4 s" in supervisor._stuck()

@@ -10,10 +10,10 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from graphs.auth.callers import caller_of_command
 from graphs.services import examples, publish
+from runs.cluster.supervisor import Supervisor
 from runs.engine.start import RunOptions, start_run
 from runs.management.watching import watch
 from runs.models import Run
-from runs.supervising import Supervisor
 
 
 class Command(BaseCommand):

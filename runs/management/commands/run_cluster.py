@@ -3,8 +3,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from runs.cluster.supervisor import die_with_parent
 from runs.engine import wakeup
-from runs.supervising import die_with_parent
 
 
 class Command(BaseCommand):

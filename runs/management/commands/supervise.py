@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from runs.supervising import Supervisor
+from runs.cluster.supervisor import Supervisor
 
 
 class Command(BaseCommand):

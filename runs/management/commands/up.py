@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runs.supervising import Supervisor, die_with_parent
+from runs.cluster.supervisor import Supervisor, die_with_parent
 
 
 class Command(BaseCommand):
