@@ -90,7 +90,7 @@ urlpatterns = [
     path("admin/run-manager/saved-views", operations.SavedViewsView.as_view()),
     path("admin/run-manager/saved-views/<str:view>", operations.SavedViewView.as_view()),
     path("admin/run-manager/", include("runs.manager.urls")),
-    path("admin/", include("runs.flow.urls")),
+    path("admin/", include("graphs.editor.urls")),
     path("admin/run-states/", states.run_states, name="run_states"),
     path("admin/run-states/start/", states.start, name="run_states_start"),
     path("admin/", admin.site.urls),

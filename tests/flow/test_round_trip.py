@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from graphs.definition.validation import Kind
-from runs.flow.inspector import NodeForm
-from runs.flow.settings_form import SettingsForm
+from graphs.editor.inspector import NodeForm
+from graphs.editor.settings_form import SettingsForm
 
 SCHEMA = {
     "type": "object",

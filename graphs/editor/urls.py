@@ -3,7 +3,8 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from runs.flow import datasets, home, pages, running, versions
+from graphs.editor import datasets, home, pages, versions
+from runs.manager import start_from_graph
 
 
 class Export(StringConverter):
@@ -29,5 +30,5 @@ urlpatterns = [
     path(f"{GRAPH}history/<int:number>/restore", versions.restore, name="flow_restore"),
     path(f"{GRAPH}copy", versions.copy, name="flow_copy"),
     path(f"{GRAPH}graph.<flow_export:form>", versions.export, name="flow_export"),
-    path(f"{GRAPH}run/", running.run_graph, name="flow_run"),
+    path(f"{GRAPH}run/", start_from_graph.run_graph, name="flow_run"),
 ]

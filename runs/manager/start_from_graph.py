@@ -14,14 +14,14 @@ from django.views.decorators.http import require_http_methods
 
 from graphs.api.lookups import number
 from graphs.definition import errors
+from graphs.editor.flow import Flow
+from graphs.editor.pages import graph_for
+from graphs.editor.versions import version_of
 from graphs.models import Dataset, Graph, GraphVersion
 from graphs.services import drafts
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.core import sql
 from runs.engine.start import RunOptions, start_run
-from runs.flow.flow import Flow
-from runs.flow.pages import graph_for
-from runs.flow.versions import version_of
 from runs.manager.rerunning import inputs_form
 from runs.manager.steering import told
 from runs.models import Run, RunTemplate

@@ -15,13 +15,13 @@ from graphs.api.lookups import number
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.draft_models import DraftChange
+from graphs.editor import edit_forms
 from graphs.models import Graph, Namespace
 from graphs.services import drafts, examples
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA
 from runs.actions.examples import EXAMPLES, lacking, put, start
 from runs.core import sql
-from runs.flow import edits
 from runs.manager.steering import told
 
 GRAPHS = 50
@@ -53,8 +53,8 @@ class NewForm(forms.Form):
         file, self.definition = cleaned.get("file"), None
         field = "file" if file else "json"
         try:
-            text = file.read(edits.LARGEST + 1).decode() if file else cleaned.get("json")
-            self.definition = edits.parsed(text) if text else None
+            text = file.read(edit_forms.LARGEST + 1).decode() if file else cleaned.get("json")
+            self.definition = edit_forms.parsed(text) if text else None
         except UnicodeDecodeError:
             self.add_error(field, "The file is no UTF-8 text.")
         except errors.StateManagerError as error:

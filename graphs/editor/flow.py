@@ -13,11 +13,11 @@ from django.utils.http import urlencode
 from graphs.auth.callers import Caller
 from graphs.definition import edits, input_suggestions, lint, plan, validation
 from graphs.definition.validation import Kind, Problem
+from graphs.editor.inspector import NodeForm
+from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph, RegisteredNode
 from graphs.rendering.svg import Look, editable, placed
 from graphs.services import drafts, publish, undo
-from runs.flow.inspector import NodeForm
-from runs.flow.settings_form import SettingsForm
 
 VIEWS = {"picture": "Picture", "list": "List", "json": "JSON"}
 LINES = 200  # problems that the panel lists

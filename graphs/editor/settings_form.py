@@ -7,9 +7,9 @@ from typing import Any
 from django import forms
 
 from graphs.definition import edits, merge
+from graphs.editor.inspector import AnyField
+from graphs.editor.merged_form import KeepingForm, put
 from graphs.web.schema_forms import AREA, JsonField, ObjectField
-from runs.flow.inspector import AnyField
-from runs.flow.kept import KeepingForm, put
 
 TYPES = [
     ("string", "text"),

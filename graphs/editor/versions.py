@@ -14,14 +14,14 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from graphs.api import lookups
 from graphs.definition import errors, merge, plan
 from graphs.definition.edits import EMPTY, Edit
+from graphs.editor import edit_forms
+from graphs.editor.flow import Flow, found_in
+from graphs.editor.pages import graph_for, whole
 from graphs.models import Graph, GraphVersion
 from graphs.rendering import mermaid, svg
 from graphs.services import drafts, exosphere_template
 from graphs.services.publish import free_name
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.flow import edits
-from runs.flow.flow import Flow, found_in
-from runs.flow.pages import graph_for, whole
 from runs.manager.steering import told
 from runs.queries import compare
 
@@ -128,9 +128,9 @@ def copy(request: HttpRequest, pk: int) -> HttpResponseBase:
     try:
         definition = drafts.at(graph, drafts.Base.of(asked.get("revision", ""))) if asked.get("op") else drafts.draft_of(graph).definition
         if asked.get("op"):
-            definition = edits.asked_for(asked, graph, caller)(definition).definition
+            definition = edit_forms.asked_for(asked, graph, caller)(definition).definition
         made = drafts.begin(graph.namespace, free_name(graph.namespace, f"{graph.name}-copy"), caller, definition, f"Copy of {graph.name}")
-    except edits.Unfit as unfit:
+    except edit_forms.Unfit as unfit:
         return whole(request, Flow(caller, graph, asked, form=unfit.form), 422)
     except errors.StateManagerError as error:
         messages.error(request, told(error))
@@ -146,7 +146,7 @@ def check(request: HttpRequest, pk: int) -> HttpResponse:
     graph, caller = graph_for(request, pk), caller_of(request)
     flow, text = Flow(caller, graph, {"view": "json"}), request.POST.get("json", "")
     try:
-        wrong, warnings = found_in(graph, edits.parsed(text, flow.definition), caller)
+        wrong, warnings = found_in(graph, edit_forms.parsed(text, flow.definition), caller)
     except errors.StateManagerError as error:
         return whole(request, flow, 422, text=text, said=str(error), listed=error.extra.get("errors", []))
     return whole(request, flow, text=text, checked={"wrong": wrong, "warnings": warnings})

@@ -9,11 +9,11 @@ from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, input_suggestions
 from graphs.definition.edits import Edit
 from graphs.definition.plan import BUILTIN
+from graphs.editor.flow import kinds_of
+from graphs.editor.inspector import NodeForm
+from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph, RegisteredNode
 from graphs.services import drafts, exosphere_template
-from runs.flow.flow import kinds_of
-from runs.flow.inspector import NodeForm
-from runs.flow.settings_form import SettingsForm
 
 Json = dict[str, Any]
 Asked = Mapping[str, Any]

@@ -15,13 +15,13 @@ from graphs.api.lookups import number
 from graphs.auth.callers import SAID
 from graphs.definition import errors
 from graphs.definition.edits import Edit
+from graphs.editor import edit_forms
+from graphs.editor.flow import VIEWS, Flow
+from graphs.editor.inspector import NodeForm
+from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph
 from graphs.services import drafts, undo
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.flow import edits
-from runs.flow.flow import VIEWS, Flow
-from runs.flow.inspector import NodeForm
-from runs.flow.settings_form import SettingsForm
 from runs.manager.steering import told
 
 
@@ -69,9 +69,9 @@ def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
             draft = undo.step(graph, caller, redo=asked["op"] == "redo")
             back = Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", ""))
             return _changed(request, graph, drafts.Applied(draft, back, alone=False))
-        base, change = drafts.Base.of(asked.get("revision", "")), edits.asked_for(asked, graph, caller)
+        base, change = drafts.Base.of(asked.get("revision", "")), edit_forms.asked_for(asked, graph, caller)
         return _changed(request, graph, drafts.apply(graph, base, change, caller, asked.get("choose", ""), number(asked.get("seen", ""))))
-    except edits.Unfit as unfit:
+    except edit_forms.Unfit as unfit:
         return _unfit(request, graph, unfit.form)
     except (drafts.Conflicting, drafts.Outdated) as conflict:
         return _conflict(request, graph, conflict)

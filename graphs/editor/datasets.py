@@ -14,11 +14,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from graphs.admin import FilesField
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
+from graphs.editor.home import spaces
 from graphs.models import Dataset, Namespace
 from graphs.services import datasets
 from graphs.web import file_preview
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.flow.home import spaces
 from runs.manager.steering import run_for
 from runs.models import Run, RunTemplate
 

@@ -8,9 +8,9 @@ from django import forms
 
 from graphs.definition import edits, input_suggestions, merge, plan, references, retry_delay
 from graphs.definition.validation import Kind
+from graphs.editor.merged_form import KeepingForm, put
+from graphs.editor.row_fields import Rows
 from graphs.web.schema_forms import AREA, JsonField, field_for
-from runs.flow.kept import KeepingForm, put
-from runs.flow.rows import Rows
 
 NONE = ("", "–")
 LITTLE = {"rows": 2, "cols": 40, "spellcheck": "false"}
