@@ -14,7 +14,7 @@ from graphs.api import drafts, errors, tokens, views
 from graphs.api.v0 import views as v0
 from runs.api import looking, manager, operations, reruns, snapshots, templates
 from runs.api import views as runs
-from runs.manager import detail, states
+from runs.manager import run_page, run_states
 from statemanager import health, urls_v0
 from statemanager.middleware import is_api
 
@@ -43,7 +43,7 @@ urlpatterns = [
     path("graphs/<str:graph_id>/runs", runs.RunsOfGraphView.as_view()),
     path("datasets", views.DatasetsView.as_view()),
     path("datasets/<str:dataset_id>", views.DatasetView.as_view()),
-    path("runs", detail.find_for_people),
+    path("runs", run_page.find_for_people),
     path("runs/<str:run_id>", runs.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/cancel", runs.CancelView.as_view()),
     path("runs/<str:run_id>/pause", runs.PauseView.as_view()),
@@ -91,8 +91,8 @@ urlpatterns = [
     path("admin/run-manager/saved-views/<str:view>", operations.SavedViewView.as_view()),
     path("admin/run-manager/", include("runs.manager.urls")),
     path("admin/", include("graphs.editor.urls")),
-    path("admin/run-states/", states.run_states, name="run_states"),
-    path("admin/run-states/start/", states.start, name="run_states_start"),
+    path("admin/run-states/", run_states.run_states, name="run_states"),
+    path("admin/run-states/start/", run_states.start, name="run_states_start"),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

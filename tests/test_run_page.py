@@ -15,7 +15,7 @@ from runs.actions import delete
 from runs.actions.rerun import Again, rerun
 from runs.engine import claim, control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
-from runs.manager.detail import TABS
+from runs.manager.run_page import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
 from runs.queries import compare, wait_reasons
 from tests.conftest import definition

@@ -19,7 +19,7 @@ from graphs.models import Dataset, Namespace
 from graphs.services import datasets
 from graphs.web import file_preview
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.manager.steering import run_for
+from runs.manager.run_actions import run_for
 from runs.models import Run, RunTemplate
 
 DATASETS, USES = 50, 10

@@ -22,7 +22,7 @@ from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA
 from runs.actions.examples import EXAMPLES, lacking, put, start
 from runs.core import sql
-from runs.manager.steering import told
+from runs.manager.run_actions import told
 
 GRAPHS = 50
 

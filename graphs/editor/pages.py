@@ -22,7 +22,7 @@ from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph
 from graphs.services import drafts, undo
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.manager.steering import told
+from runs.manager.run_actions import told
 
 
 def graph_for(request: HttpRequest, pk: int, right: str = "view") -> Graph:

@@ -22,7 +22,7 @@ from graphs.rendering import mermaid, svg
 from graphs.services import drafts, exosphere_template
 from graphs.services.publish import free_name
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.manager.steering import told
+from runs.manager.run_actions import told
 from runs.queries import compare
 
 VERSIONS = 50

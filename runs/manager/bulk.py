@@ -15,12 +15,12 @@ from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import SAID
 from graphs.definition import errors
+from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.actions import bulk, bulk_runner, export
 from runs.core import statuses
-from runs.manager.addresses import back_to
 from runs.manager.forms import labels_of
-from runs.manager.pages import RunPage
+from runs.manager.run_list import RunPage
 from runs.models import BulkOperation
 
 SHOWN = 20

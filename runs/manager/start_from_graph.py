@@ -22,8 +22,8 @@ from graphs.services import drafts
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.core import sql
 from runs.engine.start import RunOptions, start_run
-from runs.manager.rerunning import inputs_form
-from runs.manager.steering import told
+from runs.manager.rerun import inputs_form
+from runs.manager.run_actions import told
 from runs.models import Run, RunTemplate
 
 MOST_CHOICES = 200

@@ -7,7 +7,7 @@ from django.urls.converters import StringConverter
 
 from runs.actions import export
 from runs.actions.bulk import ACTIONS
-from runs.manager import answers, bulk, comparing, dashboard, detail, health, logs, rerunning, steering, templates, views
+from runs.manager import answer, bulk, compare, dashboard, health, list_page, logs, rerun, run_actions, run_page, run_templates
 
 
 def _words(name: str, words: Iterable[str]) -> None:
@@ -16,40 +16,40 @@ def _words(name: str, words: Iterable[str]) -> None:
 
 
 _words("export", export.FORMATS)
-_words("verb", steering.VERBS)
+_words("verb", run_actions.VERBS)
 _words("action", ACTIONS)
-_words("tab", detail.TABS)
+_words("tab", run_page.TABS)
 _words("lines", ("log", "ndjson"))
 _words("template_verb", ("clone", "schedule", "delete"))
 _words("operation_verb", ("stop", "retry"))
 urlpatterns = [
-    path("", views.run_list, name="run_manager"),
-    path("live", views.live_rows, name="run_manager_live"),
-    path("export.<export:form>", views.export_runs, name="run_manager_export"),
-    path("columns/", views.choose_columns, name="run_manager_columns"),
-    path("views/", views.save_view, name="run_manager_view"),
-    path("views/<int:pk>/delete/", views.delete_view, name="run_manager_view_delete"),
+    path("", list_page.run_list, name="run_manager"),
+    path("live", list_page.live_rows, name="run_manager_live"),
+    path("export.<export:form>", list_page.export_runs, name="run_manager_export"),
+    path("columns/", list_page.choose_columns, name="run_manager_columns"),
+    path("views/", list_page.save_view, name="run_manager_view"),
+    path("views/<int:pk>/delete/", list_page.delete_view, name="run_manager_view_delete"),
     path("bulk/<action:action>/", bulk.ask, name="run_manager_bulk"),
     path("operations/", bulk.operation_list, name="run_manager_operations"),
     path("operations/<int:pk>/", bulk.operation, name="run_manager_operation"),
     path("operations/<int:pk>/<operation_verb:verb>/", bulk.steer_operation, name="run_manager_operation_steer"),
     path("operations/<int:pk>/report.csv", bulk.report, name="run_manager_report"),
     path("operations/<int:pk>/file", bulk.exported_file, name="run_manager_file"),
-    path("run/<int:pk>/<verb:verb>/", steering.steer_run, name="run_manager_steer"),
-    path("find/", detail.by_thread, name="run_find"),
-    path("run/<int:pk>/", detail.run_page, name="run_page"),
-    path("run/<int:pk>/<tab:tab>/", detail.run_page, name="run_tab"),
-    path("run/<int:pk>/bundle.json", detail.bundle, name="run_bundle"),
+    path("run/<int:pk>/<verb:verb>/", run_actions.steer_run, name="run_manager_steer"),
+    path("find/", run_page.by_thread, name="run_find"),
+    path("run/<int:pk>/", run_page.run_page, name="run_page"),
+    path("run/<int:pk>/<tab:tab>/", run_page.run_page, name="run_tab"),
+    path("run/<int:pk>/bundle.json", run_page.bundle, name="run_bundle"),
     path("run/<int:pk>/logs/more", logs.more_lines, name="run_logs_more"),
     path("run/<int:pk>/lines.<lines:form>", logs.download_logs, name="run_logs_file"),
-    path("run/<int:pk>/states/<uuid:state>/answer/", answers.answer, name="run_answer"),
-    path("rerun/<int:pk>/", rerunning.rerun_run, name="run_manager_rerun"),
-    path("run/<int:pk>/template/", templates.new_template, name="run_template_new"),
-    path("templates/", templates.template_list, name="run_templates"),
-    path("templates/<int:pk>/", templates.template_page, name="run_template"),
-    path("templates/<int:pk>/launch/", templates.launch_template, name="run_template_launch"),
-    path("templates/<int:pk>/<template_verb:verb>/", templates.change_template, name="run_template_change"),
+    path("run/<int:pk>/states/<uuid:state>/answer/", answer.answer, name="run_answer"),
+    path("rerun/<int:pk>/", rerun.rerun_run, name="run_manager_rerun"),
+    path("run/<int:pk>/template/", run_templates.new_template, name="run_template_new"),
+    path("templates/", run_templates.template_list, name="run_templates"),
+    path("templates/<int:pk>/", run_templates.template_page, name="run_template"),
+    path("templates/<int:pk>/launch/", run_templates.launch_template, name="run_template_launch"),
+    path("templates/<int:pk>/<template_verb:verb>/", run_templates.change_template, name="run_template_change"),
     path("health/", health.health, name="run_health"),
     path("dashboard", dashboard.dashboard, name="run_dashboard"),
-    path("compare/", comparing.compare, name="run_manager_compare"),
+    path("compare/", compare.compare, name="run_manager_compare"),
 ]

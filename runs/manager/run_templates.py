@@ -12,8 +12,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from graphs.definition import errors
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.actions import run_templates
-from runs.manager.rerunning import inputs_form
-from runs.manager.steering import run_for, told
+from runs.manager.rerun import inputs_form
+from runs.manager.run_actions import run_for, told
 from runs.models import Run, RunTemplate
 
 RUNS = 50

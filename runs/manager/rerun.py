@@ -12,12 +12,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, redaction
+from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
 from runs.actions import partial_rerun
 from runs.actions.rerun import Again, rerun
-from runs.manager.addresses import back_to
-from runs.manager.steering import run_for, told
+from runs.manager.run_actions import run_for, told
 from runs.models import Run
 from runs.queries import compare
 

@@ -9,9 +9,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import redaction
+from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.core import statuses
-from runs.manager.addresses import back_to
 from runs.models import Run
 from runs.queries import compare as compare_module
 

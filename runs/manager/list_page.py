@@ -11,14 +11,14 @@ from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
 from graphs.models import Graph, Namespace
+from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from graphs.web.ttl_cache import kept
 from runs import auditing
 from runs.actions import export
 from runs.core import statuses
-from runs.manager.addresses import back_to
 from runs.manager.columns import COLUMNS, USUAL
-from runs.manager.pages import RANGES, SIZES, RunPage
+from runs.manager.run_list import RANGES, SIZES, RunPage
 from runs.models import ColumnChoice, Run, SavedView
 from runs.queries import lists
 

@@ -11,8 +11,8 @@ from graphs.definition import errors
 from graphs.web.page_guard import caller_of, staff_page
 from graphs.web.schema_forms import answer_form
 from runs.engine.answer import answer_state
-from runs.manager import detail
-from runs.manager.steering import run_for, told
+from runs.manager import run_page
+from runs.manager.run_actions import run_for, told
 from runs.models import State
 
 
@@ -24,7 +24,7 @@ def answer(request: HttpRequest, pk: int, state: uuid.UUID) -> HttpResponse:
     waiting = get_object_or_404(State, run=run, pk=state)
     form = answer_form(waiting, request.POST)
     if not form.is_valid():
-        return detail.whole(request, run, code=422)
+        return run_page.whole(request, run, code=422)
     try:
         answer_state(run, state, form.value(), caller_of(request))
     except errors.StateManagerError as error:
