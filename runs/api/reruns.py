@@ -16,9 +16,9 @@ from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
 from graphs.models import Graph
 from runs.actions.rerun import Again, rerun
-from runs.api import shapes
-from runs.api.finding import run_of
-from runs.api.views import NAMESPACE
+from runs.api.lookups import run_of
+from runs.api.runs import NAMESPACE
+from runs.api.serializers import LogLineShape, log_line_shape
 from runs.core.node_counts import BAD
 from runs.engine.answer import WAITS, answer_state
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -87,7 +87,7 @@ class MetadataShape(serializers.Serializer):
 
 
 class ThreadLogsShape(serializers.Serializer):
-    logs = shapes.LogLineShape(many=True)
+    logs = LogLineShape(many=True)
     count = serializers.IntegerField()
 
 
@@ -180,7 +180,7 @@ class ThreadLogsView(View):
             raise errors.Malformed(f"limit is a number from 1 to {MAX_LINES}.")
         lines = LogLine.objects.tails([run.pk], int(text))[run.pk]
         redaction.hide(lines, self.caller.can("payloads", run.namespace_id))
-        return Response({"logs": [shapes.log_line_shape(line) for line in lines], "count": run.log_count})
+        return Response({"logs": [log_line_shape(line) for line in lines], "count": run.log_count})
 
 
 class ApproveView(View):

@@ -14,7 +14,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.idempotency_models import forget_old
 from graphs.models import Dataset, Graph, IdempotencyKey, Namespace, NamespaceMembership
 from runs.actions import delete
-from runs.api import views
+from runs.api import runs
 from runs.models import Run, RunTemplate
 from tests.conftest import definition
 
@@ -100,7 +100,7 @@ def test_old_answers_are_forgotten(client, publish):
 def test_a_process_that_dies_leaves_both_or_neither(client, publish, monkeypatch):
     """F5: killed when the run was made and before the answer was sent."""
     graph = publish("a")
-    whole = views.shapes.started_shape
+    whole = runs.shapes.started_shape
 
     class Killed(BaseException):
         pass
@@ -108,11 +108,11 @@ def test_a_process_that_dies_leaves_both_or_neither(client, publish, monkeypatch
     def die(run):
         raise Killed
 
-    monkeypatch.setattr(views.shapes, "started_shape", die)
+    monkeypatch.setattr(runs.shapes, "started_shape", die)
     with pytest.raises(Killed):
         start(client, graph, "k")
     assert not Run.objects.exists(), "the run went with the answer"
-    monkeypatch.setattr(views.shapes, "started_shape", whole)
+    monkeypatch.setattr(runs.shapes, "started_shape", whole)
     first = start(client, graph, "k")
     assert first.status_code == 200
     assert start(client, graph, "k").json() == first.json()
@@ -123,7 +123,7 @@ def test_a_process_that_dies_leaves_both_or_neither(client, publish, monkeypatch
 @pytest.mark.django_db(transaction=True)
 def test_a_repeat_while_the_first_is_at_work(client, publish, monkeypatch):
     """On PostgreSQL it is told to come again; on SQLite, which has one writer, it waits and then gets the answer."""
-    graph, whole = publish("a"), views.shapes.started_shape
+    graph, whole = publish("a"), runs.shapes.started_shape
     at_work, go_on = threading.Event(), threading.Event()
 
     def slow(run):
@@ -137,7 +137,7 @@ def test_a_repeat_while_the_first_is_at_work(client, publish, monkeypatch):
         finally:
             connections.close_all()
 
-    monkeypatch.setattr(views.shapes, "started_shape", slow)
+    monkeypatch.setattr(runs.shapes, "started_shape", slow)
     with ThreadPoolExecutor(2) as threads:
         try:
             first = threads.submit(post)

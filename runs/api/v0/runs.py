@@ -14,7 +14,7 @@ from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
 from graphs.definition import errors, redaction
 from graphs.models import Graph
 from runs.actions.delete import delete_graph
-from runs.api.v0 import rows, shapes
+from runs.api.v0 import rows, schemas
 from runs.core import sql
 from runs.engine import control, create_states, retry
 from runs.engine.start import RunOptions, start_run
@@ -87,10 +87,10 @@ def _made(run: Run, graph: Graph, states: Sequence[NewState]) -> list[dict[str, 
 class TriggerView(V0View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="v0_trigger", request=shapes.TriggerBody, responses={200: shapes.TriggerAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_trigger", request=schemas.TriggerBody, responses={200: schemas.TriggerAnswer, **REFUSALS})
     def post(self, request: Request, ns: str, graph: str) -> Response:
         """Start a run of the graph's current version and return at once; or, in the older form, make the given states in a new run."""
-        body = self.body(shapes.TriggerBody)
+        body = self.body(schemas.TriggerBody)
         found = self.graph(graph)
         if body.states is not None:
             run, states = create_states.create_states(found, body.run_id or "", [(state.identifier, state.inputs) for state in body.states], self.caller)
@@ -102,10 +102,10 @@ class TriggerView(V0View):
 class CreateStatesView(V0View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="v0_states_create", request=shapes.CreateBody, responses={200: shapes.CreateAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_states_create", request=schemas.CreateBody, responses={200: schemas.CreateAnswer, **REFUSALS})
     def post(self, request: Request, ns: str, graph: str) -> Response:
         """Make states at any nodes of the graph, with these inputs, in the run of this id."""
-        body = self.body(shapes.CreateBody)
+        body = self.body(schemas.CreateBody)
         found = self.graph(graph)
         run, states = create_states.create_states(found, body.run_id, [(state.identifier, state.inputs) for state in body.states], self.caller)
         return Response({"status": "CREATED", "states": _made(run, found, states)})
@@ -117,7 +117,7 @@ class StatesView(RunsOfNamespace):
     @extend_schema(
         operation_id="v0_states_list",
         parameters=[LIMIT, AFTER, *query_of(filters.StateFilter, filters.OfRunFilter)],
-        responses={200: shapes.StatesAnswer, **REFUSALS},
+        responses={200: schemas.StatesAnswer, **REFUSALS},
     )
     def get(self, request: Request, ns: str) -> Response:
         """The states of a namespace, those of the newest run first. `next` leads on."""
@@ -138,7 +138,9 @@ def _shown(states: list[lists.StateRow], following: str | None, namespace: str) 
 class RunStatesView(RunsOfNamespace):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_run_states", parameters=[LIMIT, AFTER, *query_of(filters.StateFilter)], responses={200: shapes.RunStatesAnswer, **REFUSALS})
+    @extend_schema(
+        operation_id="v0_run_states", parameters=[LIMIT, AFTER, *query_of(filters.StateFilter)], responses={200: schemas.RunStatesAnswer, **REFUSALS}
+    )
     def get(self, request: Request, ns: str, run_id: str) -> Response:
         """The states of one run in the order in which they were made; none for an unknown run."""
         run, limit, after = self.run(run_id), self.limit(MAX_STATES), request.query_params.get("after", "")
@@ -152,7 +154,7 @@ class RunStatesView(RunsOfNamespace):
 class RunsView(RunsOfNamespace):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_runs_list", parameters=query_of(filters.RunFilter), responses={200: shapes.RunsAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_runs_list", parameters=query_of(filters.RunFilter), responses={200: schemas.RunsAnswer, **REFUSALS})
     def get(self, request: Request, ns: str, page: str, size: str) -> Response:
         """The runs of a namespace, newest first, with the counts that are kept of their states."""
         number, length = whole(page, "page", 1, 10**9, "path"), whole(size, "size", 1, MAX_RUNS, "path")
@@ -166,7 +168,7 @@ class RunsView(RunsOfNamespace):
 class RunGraphView(RunsOfNamespace):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_run_graph", parameters=[LIMIT, AFTER], responses={200: shapes.RunGraphAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_run_graph", parameters=[LIMIT, AFTER], responses={200: schemas.RunGraphAnswer, **REFUSALS})
     def get(self, request: Request, ns: str, run_id: str) -> Response:
         """The states of a run as nodes and edges from the state that made each; empty for an unknown run."""
         run, limit, after = self.run(run_id), self.limit(MAX_NODES), request.query_params.get("after", "")
@@ -177,7 +179,7 @@ class RunGraphView(RunsOfNamespace):
 class NodeView(RunsOfNamespace):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_node", responses={200: shapes.NodeDetails, **REFUSALS})
+    @extend_schema(operation_id="v0_node", responses={200: schemas.NodeDetails, **REFUSALS})
     def get(self, request: Request, ns: str, graph: str, run_id: str, state: str) -> Response:
         """One state of a run of this graph."""
         pk = state_key(state, errors.StateManagerError)
@@ -204,7 +206,7 @@ class SteerView(RunsOfNamespace):
     scopes = {"POST": "run"}
     verb: Any = None
 
-    @extend_schema(request=None, responses={200: shapes.SteeredAnswer, **REFUSALS})
+    @extend_schema(request=None, responses={200: schemas.SteeredAnswer, **REFUSALS})
     def post(self, request: Request, ns: str, run_id: str) -> Response:
         """Move the run; 409 names what is allowed."""
         run = self.verb(self.existing_run(run_id), self.caller)
@@ -226,7 +228,7 @@ class ResumeView(SteerView):
 class RetryFailedView(RunsOfNamespace):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="v0_run_retry_failed", request=None, responses={200: shapes.SteeredAnswer, **REFUSALS})
+    @extend_schema(operation_id="v0_run_retry_failed", request=None, responses={200: schemas.SteeredAnswer, **REFUSALS})
     def post(self, request: Request, ns: str, run_id: str) -> Response:
         """Try again every state of the run that failed for good or was cancelled."""
         run = self.existing_run(run_id)
@@ -238,7 +240,7 @@ class RetryFailedView(RunsOfNamespace):
 class RunMetricsView(RunsOfNamespace):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_run_metrics", responses={200: shapes.RunMetrics, **REFUSALS})
+    @extend_schema(operation_id="v0_run_metrics", responses={200: schemas.RunMetrics, **REFUSALS})
     def get(self, request: Request, ns: str, run_id: str) -> Response:
         """How long the run and each of its nodes took and how often they failed."""
         run = self.existing_run(run_id)
@@ -248,7 +250,7 @@ class RunMetricsView(RunsOfNamespace):
 class GraphMetricsView(V0View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_graph_metrics", responses={200: shapes.GraphMetrics, **REFUSALS})
+    @extend_schema(operation_id="v0_graph_metrics", responses={200: schemas.GraphMetrics, **REFUSALS})
     def get(self, request: Request, ns: str, graph: str) -> Response:
         """The same over the newest runs of a graph."""
         found = self.graph(graph)

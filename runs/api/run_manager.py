@@ -15,7 +15,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.definition.payloads import when
 from runs.actions.delete import delete_run
-from runs.api.views import NAMESPACE
+from runs.api.runs import NAMESPACE
 from runs.core import statuses
 from runs.models import Run
 from runs.queries import filters, lists, search

@@ -17,8 +17,8 @@ from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
-from runs.api.finding import run_of
-from runs.api.views import AFTER, LIMIT, NAMESPACE, limit_of
+from runs.api.lookups import run_of
+from runs.api.runs import AFTER, LIMIT, NAMESPACE, limit_of
 from runs.health import doctor
 from runs.langgraph import viewer
 from runs.models import Checkpoint, Run

@@ -14,8 +14,8 @@ from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
 from runs.actions import run_templates
-from runs.api import shapes
-from runs.api.finding import run_of
+from runs.api.lookups import run_of
+from runs.api.serializers import StartedShape, started_shape
 from runs.models import RunTemplate
 
 
@@ -149,13 +149,13 @@ class TemplateView(TemplateViewBase):
 class LaunchView(TemplateViewBase):
     scopes = {"POST": "start"}
 
-    @extend_schema(operation_id="templates_launch", request=LaunchBody, responses={200: shapes.StartedShape, **REFUSALS})
+    @extend_schema(operation_id="templates_launch", request=LaunchBody, responses={200: StartedShape, **REFUSALS})
     def post(self, request: Request, template: str) -> Response:
         """Start a run of the template; the same run_id with the same inputs again gives the same run."""
         body = LaunchBody(data=request.data or {})
         body.is_valid(raise_exception=True)
         run = run_templates.launch(self.template(template), self.caller, body.validated_data.get("run_id", ""), body.validated_data.get("inputs"))
-        return Response(shapes.started_shape(run))
+        return Response(started_shape(run))
 
 
 class CloneView(TemplateViewBase):

@@ -15,8 +15,8 @@ from graphs.api.views import REFUSALS, GraphView
 from graphs.auth.callers import Caller
 from graphs.definition import errors, redaction
 from runs.actions.delete import delete_graph, delete_run
-from runs.api import shapes
-from runs.api.finding import not_modified, revision_of, run_of, state_id, tagged, unchanged
+from runs.api import serializers
+from runs.api.lookups import not_modified, revision_of, run_of, state_id, tagged, unchanged
 from runs.engine import answer, control, retry
 from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run, State
@@ -41,13 +41,13 @@ class RunGraphView(View):
     @extend_schema(
         operation_id="graphs_run",
         parameters=[OpenApiParameter("dataset_id", int)],
-        request=shapes.StartShape,
-        responses={200: shapes.StartedShape, **REFUSALS},
+        request=serializers.StartShape,
+        responses={200: serializers.StartedShape, **REFUSALS},
     )
     def post(self, request: Request, graph_id: str) -> Response:
         """Queue a run and return at once. The same run_id with the same body again gives the same run."""
         graph = graph_of(self.caller, graph_id)
-        asked = shapes.StartShape(data=request.data)
+        asked = serializers.StartShape(data=request.data)
         asked.is_valid(raise_exception=True)
         wanted = request.query_params.get("dataset_id")
         dataset = dataset_of(self.caller, wanted) if wanted else None
@@ -55,13 +55,13 @@ class RunGraphView(View):
             raise errors.NotFound(f"The namespace {graph.namespace} has no dataset {wanted!r}.")
         values = dict(asked.validated_data)
         options = RunOptions(delay=values.pop("start_delay", 0) / 1000, **values)
-        return Response(shapes.started_shape(start_run(graph, options, dataset, self.caller)))
+        return Response(serializers.started_shape(start_run(graph, options, dataset, self.caller)))
 
 
 class RunsOfGraphView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="graphs_runs", parameters=[LIMIT], responses={200: shapes.RunShape(many=True), 304: None, **REFUSALS})
+    @extend_schema(operation_id="graphs_runs", parameters=[LIMIT], responses={200: serializers.RunShape(many=True), 304: None, **REFUSALS})
     def get(self, request: Request, graph_id: str) -> Response:
         """The newest runs of a graph, newest first; 304 while none of them has changed."""
         graph = graph_of(self.caller, graph_id)
@@ -71,16 +71,16 @@ class RunsOfGraphView(View):
         if unchanged(request, tag):
             return not_modified(tag)
         runs = list(found.for_wire()[:limit])
-        tails = LogLine.objects.tails([run.pk for run in runs], shapes.TAIL_LINES)
+        tails = LogLine.objects.tails([run.pk for run in runs], serializers.TAIL_LINES)
         for lines in tails.values():
             redaction.hide(lines, self.caller.can("payloads", graph.namespace_id))
-        return tagged([shapes.run_shape(run, tails[run.pk]) for run in runs], tag)
+        return tagged([serializers.run_shape(run, tails[run.pk]) for run in runs], tag)
 
 
 class RunView(View):
     scopes = {"GET": "read", "DELETE": "delete"}
 
-    @extend_schema(operation_id="runs_read", parameters=[NAMESPACE], responses={200: shapes.RunShape, 304: None, **REFUSALS})
+    @extend_schema(operation_id="runs_read", parameters=[NAMESPACE], responses={200: serializers.RunShape, 304: None, **REFUSALS})
     def get(self, request: Request, run_id: str) -> Response:
         """One run; 304 while it has not changed."""
         if request.headers.get("If-None-Match"):
@@ -89,7 +89,7 @@ class RunView(View):
                 return not_modified(tag)
         run = run_of(self.caller, request, run_id)
         tail = _tail(self.caller, run)
-        return tagged(shapes.run_shape(run, tail), revision_of([(run.pk, run.revision)]))
+        return tagged(serializers.run_shape(run, tail), revision_of([(run.pk, run.revision)]))
 
     @extend_schema(operation_id="runs_delete", parameters=[NAMESPACE], responses={204: None, **REFUSALS})
     def delete(self, request: Request, run_id: str) -> Response:
@@ -104,11 +104,11 @@ class SteerView(View):
     scopes = {"POST": "run"}
     verb: Any = None
 
-    @extend_schema(parameters=[NAMESPACE], request=None, responses={200: shapes.RunShape, **REFUSALS})
+    @extend_schema(parameters=[NAMESPACE], request=None, responses={200: serializers.RunShape, **REFUSALS})
     def post(self, request: Request, run_id: str) -> Response:
         """Move the run; 409 names what is allowed."""
         run = self.verb(run_of(self.caller, request, run_id), self.caller)
-        return Response(shapes.run_shape(run, _tail(self.caller, run)))
+        return Response(serializers.run_shape(run, _tail(self.caller, run)))
 
 
 class CancelView(SteerView):
@@ -136,7 +136,7 @@ class RetryView(SteerView):
 class LogsView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_logs", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: shapes.LogPageShape, **REFUSALS})
+    @extend_schema(operation_id="runs_logs", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: serializers.LogPageShape, **REFUSALS})
     def get(self, request: Request, run_id: str) -> Response:
         """All lines of a run, oldest first. `next` leads on, also to lines that don't exist yet."""
         run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
@@ -144,13 +144,13 @@ class LogsView(View):
         lines = list(LogLine.objects.filter(run=run, pk__gt=after).order_by("pk")[:limit])
         redaction.hide(lines, self.caller.can("payloads", run.namespace_id))
         more = len(lines) == limit or not run.ended
-        return Response({"logs": [shapes.log_line_shape(line) for line in lines], "next": str(lines[-1].pk if lines else after) if more else None})
+        return Response({"logs": [serializers.log_line_shape(line) for line in lines], "next": str(lines[-1].pk if lines else after) if more else None})
 
 
 class StatesView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_states", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: shapes.StatePageShape, **REFUSALS})
+    @extend_schema(operation_id="runs_states", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: serializers.StatePageShape, **REFUSALS})
     def get(self, request: Request, run_id: str) -> Response:
         """The states of a run in the order in which they were made."""
         run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
@@ -160,29 +160,29 @@ class StatesView(View):
         page = list(states[:limit])
         State.objects.fill_inputs(page)
         redaction.hide(page, self.caller.can("payloads", run.namespace_id))
-        return Response({"states": [shapes.state_shape(state) for state in page], "next": str(page[-1].pk) if len(page) == limit else None})
+        return Response({"states": [serializers.state_shape(state) for state in page], "next": str(page[-1].pk) if len(page) == limit else None})
 
 
 class AnswerView(View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="runs_answer", parameters=[NAMESPACE], request=OpenApiTypes.ANY, responses={200: shapes.StateShape, **REFUSALS})
+    @extend_schema(operation_id="runs_answer", parameters=[NAMESPACE], request=OpenApiTypes.ANY, responses={200: serializers.StateShape, **REFUSALS})
     def post(self, request: Request, run_id: str, state: str) -> Response:
         """Answer a state that waits for a person; the body is the answer."""
         run = run_of(self.caller, request, run_id)
         answered = answer.answer_state(run, state_id(state), request.data, self.caller)
         redaction.hide([answered], self.caller.can("payloads", run.namespace_id))
-        return Response(shapes.state_shape(answered))
+        return Response(serializers.state_shape(answered))
 
 
 class ArtifactsView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_artifacts", parameters=[NAMESPACE], responses={200: shapes.ArtifactsShape, **REFUSALS})
+    @extend_schema(operation_id="runs_artifacts", parameters=[NAMESPACE], responses={200: serializers.ArtifactsShape, **REFUSALS})
     def get(self, request: Request, run_id: str) -> Response:
         """The files that a run made."""
         run = run_of(self.caller, request, run_id)
-        return Response({"artifacts": [shapes.artifact_shape(run, artifact) for artifact in run.artifacts.all()]})
+        return Response({"artifacts": [serializers.artifact_shape(run, artifact) for artifact in run.artifacts.all()]})
 
 
 class ArtifactView(View):
@@ -200,7 +200,7 @@ class ArtifactView(View):
 
 
 def _tail(caller: Caller, run: Run) -> list[LogLine]:
-    lines = LogLine.objects.tails([run.pk], shapes.TAIL_LINES)[run.pk]
+    lines = LogLine.objects.tails([run.pk], serializers.TAIL_LINES)[run.pk]
     redaction.hide(lines, caller.can("payloads", run.namespace_id))
     return lines
 

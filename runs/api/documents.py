@@ -9,8 +9,8 @@ from graphs.api.base import View
 from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors
-from runs.api.finding import revision_of, run_of, tagged
-from runs.api.views import NAMESPACE
+from runs.api.lookups import revision_of, run_of, tagged
+from runs.api.runs import NAMESPACE
 from runs.external import documents, updates
 from runs.external.run_state import KEPT_ACTIONS, VERSION, RunState, RunStatus
 

@@ -15,8 +15,8 @@ from graphs.api.views import REFUSALS
 from graphs.definition import errors
 from graphs.definition.payloads import when
 from runs.actions import bulk
-from runs.api.manager import AdminView
-from runs.api.views import AFTER, LIMIT, limit_of
+from runs.api.run_manager import AdminView
+from runs.api.runs import AFTER, LIMIT, limit_of
 from runs.models import BulkOperation, SavedView
 
 NEWEST = 100
