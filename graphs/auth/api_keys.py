@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from graphs.definition import names
 from graphs.models import ApiKey, Namespace
-from graphs.querysets import ApiKeyQuerySet
+from graphs.models.querysets import ApiKeyQuerySet
 
 USED_EVERY = timedelta(minutes=1)
 KNOWN_SECONDS = 1.0  # so long a process may go on taking a key that was revoked elsewhere

@@ -14,9 +14,9 @@ from django.views.decorators.http import require_GET, require_POST
 from graphs.api.lookups import number
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
-from graphs.draft_models import DraftChange
 from graphs.editor import edit_forms
 from graphs.models import Graph, Namespace
+from graphs.models.draft import DraftChange
 from graphs.services import drafts, examples
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA

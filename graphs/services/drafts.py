@@ -10,8 +10,8 @@ from django.db import transaction
 
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, merge, names, validation
-from graphs.draft_models import DraftChange
 from graphs.models import Graph, Namespace
+from graphs.models.draft import DraftChange
 from graphs.services import publish as publish_module
 
 KEPT = 100  # changes of a draft that can be undone, merged with and looked up

@@ -7,8 +7,8 @@ from django.db import transaction
 
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors
-from graphs.draft_models import DraftChange
 from graphs.models import Graph
+from graphs.models.draft import DraftChange
 from graphs.services import drafts, publish
 from graphs.services.drafts import Draft
 

@@ -8,10 +8,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from runs import auditing
 from runs.core import statuses
 from runs.engine import counters, store
-from runs.models import LogLine, Run
+from runs.models import AuditEntry, LogLine, Run
 
 MAX_LABELS, MAX_LABEL = 50, 200
 
@@ -26,7 +25,7 @@ def archive_run(run: Run, caller: Caller, archived: bool = True) -> Run:
             if not run.ended:
                 raise errors.Conflict(f"The run is {run.status}; only runs that have ended are archived.", allowed=list(statuses.RUN_ACTIONS[run.status]))
             return run
-        auditing.note(caller, "archive" if archived else "unarchive", run)
+        AuditEntry.objects.record(caller, "archive" if archived else "unarchive", run)
     run.refresh_from_db()
     return run
 
@@ -50,7 +49,7 @@ def label_run(run: Run, caller: Caller, add: Mapping[str, str], remove: Sequence
             raise errors.Malformed(f"A run has at most {MAX_LABELS} labels.")
         Run.objects.filter(pk=run.pk).update(labels=labels, revision=F("revision") + 1, updated_at=timezone.now())
         said = [*(f"{key}={value}" for key, value in add.items()), *(f"-{key}" for key in remove)]
-        auditing.note(caller, "label", run, " ".join(said))
+        AuditEntry.objects.record(caller, "label", run, " ".join(said))
     run.labels = labels
     return run
 
@@ -76,7 +75,7 @@ def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
         was, book.status, book.held = book.status, status, False
         book.progress = 100 if status == statuses.COMPLETED else min(book.progress, 99)
         book.error_message = "" if status == statuses.COMPLETED else reason
-        auditing.note(caller, "set_status", run, f"{was} → {status}: {reason}")
+        AuditEntry.objects.record(caller, "set_status", run, f"{was} → {status}: {reason}")
         LogLine.objects.create(run=run, level="warning", message=f"Status set from {was} to {status} by {caller.label}: {reason}"[:2000])
         book.log_count += 1
         counters.store([book])

@@ -14,13 +14,12 @@ from django.http import QueryDict
 
 from graphs.auth.callers import SAID, Caller
 from graphs.definition import errors
-from runs import auditing
 from runs.actions import annotate, delete
 from runs.actions.rerun import Again, rerun
 from runs.core import statuses
 from runs.engine import control, wakeup
 from runs.engine.retry import retry_failed
-from runs.models import Artifact, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run
+from runs.models import Artifact, AuditEntry, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run
 from runs.queries import filters
 
 MAX_CHOSEN = 1000
@@ -159,7 +158,7 @@ def ask(
     try:
         with transaction.atomic():
             operation = BulkOperation.objects.create(asked=asked, **values)
-            auditing.note_other(caller.through(caller.via, operation.pk), f"bulk_{action}", f"{seen.total:,} runs; {reason}"[:500])
+            AuditEntry.objects.record_global(caller.through(caller.via, operation.pk), f"bulk_{action}", f"{seen.total:,} runs; {reason}"[:500])
             wakeup.hint()
     except IntegrityError:
         found = BulkOperation.objects.filter(asked=asked, user=caller.user, key=caller.key).first()
@@ -193,7 +192,7 @@ def stop(operation: BulkOperation, caller: Caller) -> None:
     """Leave the runs alone that it has not reached yet. Raises Conflict when it is over."""
     if not BulkOperation.objects.filter(pk=operation.pk, status__in=TO_DO).update(stop_asked=True):
         raise errors.Conflict("The operation is over.", allowed=[])
-    auditing.note_other(caller.through(caller.via, operation.pk), "bulk_stop", str(operation))
+    AuditEntry.objects.record_global(caller.through(caller.via, operation.pk), "bulk_stop", str(operation))
     wakeup.hint()
 
 

@@ -16,13 +16,12 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
-from graphs.idempotency_models import forget_answers
 from graphs.models import Graph
-from runs import auditing
+from graphs.models.idempotency import forget_answers
 from runs.core import sql, statuses
 from runs.engine import counters
 from runs.engine.node_context import run_folder
-from runs.models import Artifact, Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, State, Tombstone, ToolResult
+from runs.models import Artifact, AuditEntry, Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, State, Tombstone, ToolResult
 
 TRACES = (State, LogLine, Artifact, ToolResult, CheckpointWrite, CheckpointBlob, Checkpoint)
 TOMBSTONES_STAND = timedelta(days=30)
@@ -65,7 +64,7 @@ def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -
         spared = {each.pk for each in kept}
         gone = [pk for pk in named if pk not in spared]
         if gone:
-            auditing.note_many(caller, "delete", [(named[pk][0], pk, named[pk][1]) for pk in gone])
+            AuditEntry.objects.record_many(caller, "delete", [(named[pk][0], pk, named[pk][1]) for pk in gone])
             _erase(gone, Q(run__in=gone), Q(pk__in=gone), caller)
     return kept
 
@@ -90,7 +89,7 @@ def delete_graph(graph: Graph, caller: Caller = SYSTEM) -> int:
         list(Graph.objects.select_for_update().filter(pk=graph.pk))  # nobody starts a run of it from here on
         runs = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
         counters.lock(runs)
-        auditing.note_other(caller, "delete_graph", f"{graph} with {len(runs):,} runs")
+        AuditEntry.objects.record_global(caller, "delete_graph", f"{graph} with {len(runs):,} runs")
         _erase(runs, Q(run__in=Run.objects.filter(graph=graph).values("pk")), Q(graph=graph), caller)
         Graph.objects.filter(pk=graph.pk).update(current=None)
         graph.versions.all().delete()
@@ -120,12 +119,6 @@ def _bury(runs: Any, caller: Caller) -> None:
             "ON CONFLICT (namespace_id, run_id) DO UPDATE SET run = excluded.run, at = excluded.at, actor = excluded.actor, files = excluded.files",
             params,
         )
-
-
-def refuse_dead(namespace: int, run_id: str) -> None:
-    """Raises Gone for the id of a deleted run. To be called after the run's row was inserted, in the same transaction."""
-    if found := Tombstone.objects.filter(namespace=namespace, run_id=run_id).first():
-        raise errors.Gone(f"The run {run_id!r} was deleted {found.at:%Y-%m-%d %H:%M} UTC by {found.actor}; choose another id.")
 
 
 def sweep(now: Any = None) -> int:

@@ -16,12 +16,11 @@ from django.db.models import F
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.models import GraphVersion
-from runs import auditing
 from runs.actions import partial_rerun
 from runs.core import paths, statuses
 from runs.engine import create_states
 from runs.engine.start import RunOptions, start_empty, start_outside, start_run
-from runs.models import LogLine, Run, State, Tombstone
+from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 
 _ENDING = re.compile(r"\s*\(Rerun #\d+\)$")
 BATCH = 50
@@ -74,7 +73,7 @@ def rerun(run: Run, caller: Caller = SYSTEM, again: Again | None = None) -> Run:
         Run.objects.filter(pk=made.pk).update(
             log_count=F("log_count") + 1, origin={"how": how, **({"asked": again.asked} if again.asked else {})}, revision=F("revision") + 1
         )
-        auditing.note(caller, "rerun", original, f"{run_id}: {how}")
+        AuditEntry.objects.record(caller, "rerun", original, f"{run_id}: {how}")
     made.refresh_from_db()
     return made
 
@@ -84,7 +83,8 @@ def _next(run: Run) -> tuple[int, str]:
     while True:
         number += 1
         run_id = f"{run.run_id[:180]}_rerun_{number}"
-        if not any(model.objects.filter(namespace=run.namespace_id, run_id=run_id).exists() for model in (Run, Tombstone)):
+        taken = Run.objects.filter(namespace=run.namespace_id, run_id=run_id).exists()
+        if not taken and not Tombstone.objects.of(run_id).filter(namespace=run.namespace_id).exists():
             return number, run_id
 
 

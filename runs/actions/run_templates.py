@@ -12,10 +12,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, payloads
-from runs import auditing
 from runs.core import sql, statuses
 from runs.engine.start import RunOptions, start_run
-from runs.models import Run, RunTemplate, State
+from runs.models import AuditEntry, Run, RunTemplate, State
 
 log = logging.getLogger(__name__)
 COPIED = ("namespace", "description", "graph", "version", "dataset", "inputs", "store", "labels", "workspace")
@@ -41,7 +40,7 @@ def save(template: RunTemplate, caller: Caller) -> RunTemplate:
     try:
         with transaction.atomic():
             template.save()
-            auditing.note_other(caller, action, f"{template.namespace.name}/{template.name}")
+            AuditEntry.objects.record_global(caller, action, f"{template.namespace.name}/{template.name}")
     except IntegrityError:
         raise errors.Conflict(f"There is a template {template.name!r} in this namespace already.") from None
     return template
@@ -94,7 +93,7 @@ def launch(template: RunTemplate, caller: Caller, run_id: str = "", inputs: Mapp
 def remove(template: RunTemplate, caller: Caller) -> None:
     """Forget a template; its runs stay."""
     caller.require("start", template.namespace_id)
-    auditing.note_other(caller, "delete_template", f"{template.namespace.name}/{template.name}")
+    AuditEntry.objects.record_global(caller, "delete_template", f"{template.namespace.name}/{template.name}")
     template.delete()
 
 

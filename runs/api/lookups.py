@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs.models import Run, Tombstone
-from runs.querysets import RunQuerySet
+from runs.models.querysets import RunQuerySet
 
 
 def run_of(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | None = None) -> Run:
@@ -27,10 +27,8 @@ def run_of(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | No
 
 def _gone(caller: Caller, run_id: str) -> None:
     """Raises Gone for the id of a run that was deleted lately, in a namespace that the caller sees."""
-    buried = Tombstone.objects.filter(run_id=run_id.replace("\x00", ""))
-    found = (buried if caller.namespaces is None else buried.filter(namespace__in=caller.namespaces)).first()
-    if found:
-        raise errors.Gone(f"The run {run_id[:200]!r} was deleted {found.at:%Y-%m-%d %H:%M} UTC by {found.actor}.")
+    if tombstone := Tombstone.objects.of(run_id).visible_to(caller).first():
+        raise errors.Gone(tombstone.sentence)
 
 
 def named(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | None = None) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
-from graphs.idempotency_models import forget_old
+from graphs.models.idempotency import forget_old
 from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
 from runs.core import sql
 from runs.engine import heartbeat, lease_recovery, wakeup

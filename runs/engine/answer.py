@@ -9,10 +9,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, validation
-from runs import auditing
 from runs.core import statuses
 from runs.engine import counters, wakeup
-from runs.models import LogLine, Run, State
+from runs.models import AuditEntry, LogLine, Run, State
 
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)
 
@@ -34,7 +33,7 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
         record = {"value": answer, "by": caller.label, "at": timezone.now().isoformat()}
         State.objects.filter(WAITS, pk=state.pk).move(statuses.CREATED, answer=record, due_at=Now(), waiting_for=None)
         LogLine.objects.create(run=run, state=state.pk, identifier=state.identifier, message=f"{state.identifier} was answered by {caller.label}")
-        auditing.note(caller, "answer", run, state.identifier)
+        AuditEntry.objects.record(caller, "answer", run, state.identifier)
         book.waiting_count -= 1
         book.log_count += 1
         book.close()

@@ -4,12 +4,11 @@ from django.db import transaction
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from runs import auditing
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters, store, wakeup
 from runs.engine.counters import Ledger
-from runs.models import LogLine, Run
+from runs.models import AuditEntry, LogLine, Run
 
 
 def cancel_run(run: Run, caller: Caller) -> Run:
@@ -61,7 +60,7 @@ def _locked(run: Run, action: str, caller: Caller) -> Ledger:
 
 
 def _close(run: Run, book: Ledger, action: str, message: str, caller: Caller) -> None:
-    auditing.note(caller, action, run)
+    AuditEntry.objects.record(caller, action, run)
     LogLine.objects.create(run=run, message=message)
     book.log_count += 1
     book.close()

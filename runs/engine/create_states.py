@@ -13,12 +13,10 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, names, payloads
 from graphs.definition.plan import Plan
 from graphs.models import Graph, plan_of
-from runs import auditing
-from runs.actions import delete
 from runs.core import paths, sql, statuses
 from runs.engine import counters, store, wakeup
 from runs.engine.types import NewState, RunFacts
-from runs.models import LogLine, Run, State
+from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 
 Asked = tuple[str, Any]  # identifier, inputs as they are
 
@@ -37,8 +35,8 @@ def create_states(graph: Graph, run_id: str, asked: Sequence[Asked], caller: Cal
         with transaction.atomic():
             run, new = Run.objects.get_or_create(namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller))
             if new:
-                delete.refuse_dead(run.namespace_id, run_id)
-                auditing.note(caller, "start", run)
+                Tombstone.objects.refuse(run.namespace_id, run_id)
+                AuditEntry.objects.record(caller, "start", run)
             if run.graph_id != graph.pk:
                 raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
             return run, _add(run, asked)

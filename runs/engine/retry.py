@@ -12,14 +12,13 @@ from django.db.models import QuerySet
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
 from graphs.definition.references import Unresolved
-from runs import auditing
 from runs.core import sql, statuses
 from runs.core.node_counts import BAD
 from runs.engine import advance, claim, counters, join, store, wakeup
 from runs.engine.advance import Recorded
 from runs.engine.counters import Ledger
 from runs.engine.types import Claimed, NewState
-from runs.models import LogLine, Run, State
+from runs.models import AuditEntry, LogLine, Run, State
 
 
 def retry_state(state: State, fanout_id: str, caller: Caller) -> NewState:
@@ -67,7 +66,7 @@ def _again(run: Run, asked: QuerySet[State], what: str, caller: Caller) -> list[
     store.insert([store.new_row(state, book.held) for state in new], batch)
     batch.flush()
     LogLine.objects.create(run=run, message=f"{len(twins):,} states: {what} is retried by {caller.label}"[:2000])
-    auditing.note(caller, "retry", run, f"{what}: {len(twins):,} states")
+    AuditEntry.objects.record(caller, "retry", run, f"{what}: {len(twins):,} states")
     book.log_count += 1
     book.close()
     counters.store([book])

@@ -12,15 +12,13 @@ from graphs.definition import errors, names, payloads, references, validation
 from graphs.definition.plan import Plan
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
-from runs import auditing
-from runs.actions import delete
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.engine import wakeup
 from runs.engine.advance import Recorded, new_state
 from runs.engine.store import insert, insert_lines, new_row
 from runs.engine.types import NewState, RunFacts
-from runs.models import LogLine, Run
+from runs.models import AuditEntry, LogLine, Run, Tombstone
 
 MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
 
@@ -137,9 +135,9 @@ def _descend(run: Run, parent: Run | None) -> None:
 def _note(run: Run, options: RunOptions, caller: Caller) -> None:
     """What follows the insertion of a run's row: an id that the caller chose must not be a deleted run's."""
     if options.run_id:
-        delete.refuse_dead(run.namespace_id, run.run_id)
+        Tombstone.objects.refuse(run.namespace_id, run.run_id)
     if caller.via != "system":
-        auditing.note(caller, "start", run)
+        AuditEntry.objects.record(caller, "start", run)
 
 
 def _with_defaults(options: RunOptions, version: GraphVersion | None) -> RunOptions:

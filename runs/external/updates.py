@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
-from runs import auditing
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.core.node_counts import Tally
@@ -21,7 +20,7 @@ from runs.engine import counters
 from runs.engine.counters import Ledger
 from runs.external.documents import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
 from runs.external.run_state import KEPT_ACTIONS, RunState, RunStatus
-from runs.models import OUTSIDE, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
+from runs.models import OUTSIDE, AuditEntry, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
 
 KEPT = 50
 MAX_NAME, MAX_KEY = 200, 1500
@@ -142,7 +141,7 @@ def _move(run: Run, book: Ledger, state: RunState, caller: Caller) -> None:
             caller.require("cancel", run.namespace_id)
         if resumed:
             Run.objects.filter(pk=run.pk).update(archived_at=None)
-        auditing.note(caller, "report", run, state.status.value)
+        AuditEntry.objects.record(caller, "report", run, state.status.value)
         LogLine.objects.create(run=run, message=f"The outside program reports: {state.status.value}")
         book.log_count += 1
     book.status, book.current_node, book.current_step = to, state.current_node, state.current_step

@@ -13,14 +13,13 @@ from django.db.models import Q
 
 from graphs.definition import errors, names
 from graphs.models import Namespace
-from runs.actions import delete
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters
 from runs.engine.counters import Ledger
 from runs.external import documents
 from runs.langgraph import status
-from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run
+from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, Tombstone
 
 DROPPED = "checkpoints_deleted_until"  # in a run's metadata
 BATCH = 100
@@ -169,7 +168,7 @@ def _open(thread: tuple[Namespace, str]) -> Ledger:
     values = {"workspace": namespace.name, "metadata": {"driver": "langgraph"}, "max_steps": None}
     run, made = Run.objects.get_or_create(namespace=namespace, run_id=run_id, defaults=values)
     if made:
-        delete.refuse_dead(namespace.pk, run_id)
+        Tombstone.objects.refuse(namespace.pk, run_id)
         LogLine.objects.create(run=run, message="A LangGraph application keeps this thread")
     sql.wait_for_locks(LOCK_SECONDS)
     book = counters.lock([run.pk]).get(run.pk)

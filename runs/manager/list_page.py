@@ -14,12 +14,11 @@ from graphs.models import Graph, Namespace
 from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from graphs.web.ttl_cache import kept
-from runs import auditing
 from runs.actions import export
 from runs.core import statuses
 from runs.manager.columns import COLUMNS, USUAL
 from runs.manager.run_list import RANGES, SIZES, RunPage
-from runs.models import ColumnChoice, Run, SavedView
+from runs.models import AuditEntry, ColumnChoice, Run, SavedView
 from runs.queries import lists
 
 MAX_GRAPHS = 200
@@ -107,7 +106,7 @@ def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
     caller = caller_of(request)
     runs, allowed = RunPage(caller, request.GET).filtered, caller.where("export")
     lines, kind = export.exported(runs.filter(allowed) if allowed else runs, form)
-    auditing.note_other(caller, "export", f"{form}: {request.GET.urlencode()[:500] or 'everything'}")
+    AuditEntry.objects.record_global(caller, "export", f"{form}: {request.GET.urlencode()[:500] or 'everything'}")
     return StreamingHttpResponse(lines, content_type=kind, headers={"Content-Disposition": f'attachment; filename="runs.{form}"'})
 
 

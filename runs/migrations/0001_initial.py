@@ -3,7 +3,7 @@
 import django.core.serializers.json
 import django.db.models.deletion
 import django.utils.timezone
-import runs.tally
+import runs.core.node_counts
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
                 ('log_count', models.PositiveIntegerField(default=0)),
                 ('progress', models.PositiveSmallIntegerField(default=0)),
                 ('current_node', models.CharField(blank=True, max_length=200)),
-                ('tally', runs.tally.TallyField(blank=True, default=dict)),
+                ('tally', runs.core.node_counts.TallyField(blank=True, default=dict)),
                 ('dataset', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='runs', to='graphs.dataset')),
                 ('graph', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='graphs.graph')),
                 ('namespace', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='graphs.namespace')),

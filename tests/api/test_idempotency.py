@@ -11,8 +11,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from graphs.auth.callers import SYSTEM
-from graphs.idempotency_models import forget_old
 from graphs.models import Dataset, Graph, IdempotencyKey, Namespace, NamespaceMembership
+from graphs.models.idempotency import forget_old
 from runs.actions import delete
 from runs.api import runs
 from runs.models import Run, RunTemplate

@@ -29,7 +29,7 @@ from django.utils import timezone  # noqa: E402
 
 from graphs.models import Graph, Namespace  # noqa: E402
 from graphs.services import datasets  # noqa: E402
-from graphs.services import publish as publish_module
+from graphs.services import publish as publish_module  # noqa: E402
 from runs.core import sql  # noqa: E402
 from runs.engine.executor import Executor  # noqa: E402
 from runs.engine.start import start_run  # noqa: E402

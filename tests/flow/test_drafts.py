@@ -4,8 +4,8 @@ import pytest
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import edits, errors
-from graphs.draft_models import DraftChange
 from graphs.models import Graph
+from graphs.models.draft import DraftChange
 from graphs.services import drafts, undo
 from graphs.services import publish as publish_module
 from tests.api.test_manager import Api

@@ -1,19 +1,15 @@
-"""What people keep in the Run Manager: what they do to many runs at once, and the views that they saved."""
+"""Bulk operations and their results."""
 
 import uuid
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.conf import settings
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from graphs.models import ApiKey
-
-
-def _json() -> Any:
-    return models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+from runs.models.fields import json_field
 
 
 class BulkOperation(models.Model):
@@ -43,8 +39,8 @@ class BulkOperation(models.Model):
         STOPPED = "stopped"
 
     action = models.CharField(max_length=10, choices=Action.choices)
-    params = _json()
-    query = _json()
+    params = json_field()
+    query = json_field()
     reason = models.CharField(max_length=500, blank=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
@@ -97,33 +93,3 @@ class BulkResult(models.Model):
 
     def __str__(self) -> str:
         return self.run_id
-
-
-class SavedView(models.Model):
-    """A query of the list with a name: its owner's own, or everybody's."""
-
-    name = models.CharField(max_length=100)
-    query = models.CharField(max_length=4000, blank=True, help_text="The query string of the list.")
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    shared = models.BooleanField(default=False)
-    created_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        ordering = ["name", "id"]
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["owner", "name"], name="view_once_per_owner"),
-            models.CheckConstraint(condition=~Q(name=""), name="view_named"),
-        ]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class ColumnChoice(models.Model):
-    """The columns of the list that a user wants to see, in order."""
-
-    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    columns = models.JSONField(default=list)
-
-    def __str__(self) -> str:
-        return ", ".join(self.columns)

@@ -1,21 +1,17 @@
-"""A run's configuration with a name, to be launched again and again."""
+"""Run templates."""
 
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from graphs.definition import cron
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
-from graphs.querysets import InNamespaces
-
-
-def _json() -> Any:
-    return models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+from graphs.models.querysets import InNamespaces
+from runs.models.fields import json_field
 
 
 class RunTemplate(models.Model):
@@ -27,9 +23,9 @@ class RunTemplate(models.Model):
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="templates")
     version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
     dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
-    inputs = _json()
-    store = _json()
-    labels = _json()
+    inputs = json_field()
+    store = json_field()
+    labels = json_field()
     workspace = models.CharField(max_length=200, blank=True)
     expression = models.CharField("schedule", max_length=200, blank=True, help_text="minute hour day-of-month month day-of-week; empty: never by itself")
     time_zone = models.CharField(max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin.")

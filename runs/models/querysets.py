@@ -6,7 +6,7 @@ from typing import Any, Self
 from django.db import models
 from django.db.models.functions import RowNumber
 
-from graphs.querysets import InNamespaces
+from graphs.models.querysets import InNamespaces
 from runs.core import paths, statuses
 
 

@@ -1,0 +1,37 @@
+"""What could run and who may run it: namespaces, keys, nodes, graphs, datasets."""
+
+from graphs.models import namespace
+from graphs.models.api_key import ApiKey
+from graphs.models.cron_trigger import CronTrigger
+from graphs.models.dataset import Dataset, DatasetTable
+from graphs.models.draft import DraftChange
+from graphs.models.graph import Graph, GraphVersion, plan_of
+from graphs.models.idempotency import IdempotencyKey
+from graphs.models.namespace import Namespace, NamespaceMembership, known_namespace, namespace_id
+from graphs.models.node import RegisteredNode
+from graphs.models.secret import Secret
+
+__all__ = [
+    "ApiKey",
+    "CronTrigger",
+    "Dataset",
+    "DatasetTable",
+    "DraftChange",
+    "Graph",
+    "GraphVersion",
+    "IdempotencyKey",
+    "Namespace",
+    "NamespaceMembership",
+    "RegisteredNode",
+    "Secret",
+    "forget",
+    "known_namespace",
+    "namespace_id",
+    "plan_of",
+]
+
+
+def forget() -> None:
+    """Drop what this process knows of versions and namespaces (tests reuse row ids)."""
+    plan_of.cache_clear()
+    namespace.forget()

@@ -1,0 +1,77 @@
+"""Graphs and their immutable versions."""
+
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from graphs.definition import plan
+from graphs.definition.errors import NotFound
+from graphs.models.constraints import not_empty
+from graphs.models.namespace import Namespace
+from graphs.models.querysets import GraphQuerySet
+
+
+class Graph(models.Model):
+    """A named graph; what it consists of is in its versions, of which `current` runs next."""
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="graphs")
+    name = models.CharField(max_length=200)
+    current = models.ForeignKey("GraphVersion", null=True, editable=False, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = GraphQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["namespace__name", "name"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="graph_once_per_namespace"), not_empty("name", "graph_named")]
+
+    def __str__(self) -> str:
+        return f"{self.namespace.name}/{self.name}"
+
+
+class GraphVersion(models.Model):
+    """One immutable definition of a graph. A run pins the version that it started with."""
+
+    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    definition = models.JSONField()
+    checksum = models.CharField(max_length=64)
+    note = models.CharField(max_length=500, blank=True)
+    problems = models.JSONField(default=list, blank=True, help_text="Why it can't run: what the registered nodes and the secrets lack.")
+    by_template = models.BooleanField(default=False, help_text="Put as a graph template: nodes of workers need all inputs of their schema.")
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+
+    class Meta:
+        ordering = ["graph_id", "-number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["graph", "number"], name="version_number_once"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="version_number_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.graph} version {self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise ValidationError("A graph version can't be changed; publish a new one.")
+        super().save(*args, **kwargs)
+
+    @property
+    def plan(self) -> "plan.Plan":
+        return plan_of(self.pk)
+
+
+@lru_cache(maxsize=512)
+def plan_of(version_id: int) -> plan.Plan:
+    """The compiled plan of a version; versions never change, so a process compiles each once. Raises NotFound once its graph is deleted."""
+    definition = GraphVersion.objects.values_list("definition", flat=True).filter(pk=version_id).first()
+    if definition is None:
+        raise NotFound("The graph was deleted at this moment.")
+    return plan.compile_plan(definition)

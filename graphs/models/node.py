@@ -1,0 +1,41 @@
+"""Nodes that graphs may use."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from graphs.models.constraints import not_empty
+from graphs.models.namespace import Namespace
+
+
+class RegisteredNode(models.Model):
+    """Something that can be executed: `builtin` nodes live in our code, `worker` nodes in external processes."""
+
+    class Executor(models.TextChoices):
+        BUILTIN = "builtin"
+        WORKER = "worker"
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="nodes")
+    name = models.CharField(max_length=200)
+    executor = models.CharField(max_length=10, choices=Executor.choices)
+    description = models.TextField(blank=True)
+    inputs_schema = models.JSONField(default=dict)
+    outputs_schema = models.JSONField(default=dict)
+    secrets = models.JSONField(default=list)
+    runtime_name = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "registered node"
+        ordering = ["namespace__name", "name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "name"], name="node_once_per_namespace"),
+            models.CheckConstraint(condition=Q(executor__in=["builtin", "worker"]), name="node_executor_known"),
+            not_empty("name", "node_named"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.namespace.name}/{self.name}"

@@ -1,1 +1,0 @@
-"""FlowView: the pages on which people draw graphs, check, publish and run them."""

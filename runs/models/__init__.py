@@ -1,0 +1,33 @@
+"""What is running and what ran: runs, states and all that belongs to them."""
+
+from runs.models.artifact import Artifact
+from runs.models.audit import AuditEntry
+from runs.models.bulk import BulkOperation, BulkResult
+from runs.models.checkpoint import Checkpoint, CheckpointBlob, CheckpointWrite, ToolResult
+from runs.models.cluster import Cluster
+from runs.models.log_line import LogLine
+from runs.models.run import Run
+from runs.models.run_template import RunTemplate
+from runs.models.saved_view import ColumnChoice, SavedView
+from runs.models.state import OUTSIDE, State
+from runs.models.tombstone import Tombstone
+
+__all__ = [
+    "OUTSIDE",
+    "Artifact",
+    "AuditEntry",
+    "BulkOperation",
+    "BulkResult",
+    "Checkpoint",
+    "CheckpointBlob",
+    "CheckpointWrite",
+    "Cluster",
+    "ColumnChoice",
+    "LogLine",
+    "Run",
+    "RunTemplate",
+    "SavedView",
+    "State",
+    "Tombstone",
+    "ToolResult",
+]

@@ -1,0 +1,93 @@
+"""States: executions of nodes."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from graphs.models import Namespace
+from runs.core import statuses
+from runs.models.fields import json_field
+from runs.models.querysets import StateQuerySet
+from runs.models.run import Run
+
+OUTSIDE = "outside program"  # the node of states that such a program reports; no registered node is called so
+
+
+class State(models.Model):
+    """One execution of one node template in a run.
+
+    `path` says where below fan-outs it stands (`runs.core.paths`); `identifier` and the path without its own last part name the
+    step that all attempts and retries share.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="states", db_index=False)
+    parent = models.UUIDField(null=True, help_text="The state whose outputs made this one; none for roots.")
+    worker_namespace = models.ForeignKey(Namespace, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
+    created_at = models.DateTimeField(default=timezone.now)
+    retry_count = models.PositiveIntegerField(default=0)
+    joined = models.BooleanField(default=False)
+    reused = models.UUIDField(null=True, help_text="The state of another run whose outcome it took over.")
+    fanout_id = models.CharField(max_length=200, blank=True, default="", db_default="", help_text="Of a manual retry: what its caller named it.")
+    watched = models.BooleanField(default=False, help_text="A join waits for states of this node.")
+    identifier = models.CharField(max_length=200, db_collation=None)
+    node = models.CharField(max_length=200)
+    path = models.CharField(max_length=1000, blank=True)
+    inputs = json_field(null=True, help_text="None: those of the first sibling of its fan-out.")
+
+    status = models.CharField(max_length=18, default=statuses.CREATED, choices=[(word, word) for word in statuses.STATE_STATUSES])
+    attempt = models.PositiveIntegerField(default=0, help_text="The fence: raised by each claim.")
+    lost = models.PositiveSmallIntegerField(default=0, help_text="Leases lost so far.")
+    held = models.BooleanField(default=False)
+    due_at = models.DateTimeField(null=True, default=timezone.now)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=100, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    progress = models.FloatField(default=0)
+    emitted = models.PositiveBigIntegerField(default=0)
+    outputs = json_field(None, null=True)
+    chosen = json_field(None, null=True)
+    error = models.TextField(blank=True)
+    waiting_for = json_field(None, null=True)
+    answer = json_field(None, null=True)
+
+    objects = StateQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=statuses.STATE_STATUSES), name="state_status_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=statuses.FINAL_STATES, finished_at__isnull=False) | Q(status__in=statuses.UNFINISHED, finished_at=None),
+                name="state_finished_when_final",
+            ),
+            models.CheckConstraint(condition=Q(progress__gte=0, progress__lte=1), name="state_progress_share"),
+            models.UniqueConstraint(fields=["run", "identifier", "path"], condition=Q(joined=True), name="join_once"),
+            models.UniqueConstraint(fields=["run", "identifier", "fanout_id"], condition=~Q(fanout_id=""), name="manual_retry_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["run", "identifier", "path"], name="state_of_run"),
+            models.Index(fields=["run", "identifier", "path"], condition=Q(status__in=statuses.UNFINISHED, watched=True), name="state_unfinished"),
+            models.Index(
+                fields=["node", "due_at", "id"],
+                condition=Q(status=statuses.CREATED, worker_namespace=None, held=False, due_at__isnull=False),
+                name="state_ready",
+            ),
+            models.Index(
+                fields=["node", "due_at", "id"],
+                condition=Q(status=statuses.CREATED, worker_namespace=None, held=False, due_at__isnull=False, lost__gt=0),
+                name="state_suspect",
+            ),
+            models.Index(
+                fields=["worker_namespace", "node", "due_at", "id"],
+                condition=Q(status=statuses.CREATED, worker_namespace__isnull=False, held=False, due_at__isnull=False),
+                name="state_ready_for_worker",
+            ),
+            models.Index(fields=["lease_expires_at"], condition=Q(status=statuses.QUEUED), name="state_leased"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.identifier} {self.status}"
