@@ -25,6 +25,7 @@ from graphs.models import (
     Secret,
 )
 from graphs.services import datasets, publish, secrets
+from graphs.web.fields import FilesField
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -168,20 +169,6 @@ class GraphVersionAdmin(ReadOnly):
         version = queryset.get()
         graph = publish.roll_back(version.graph, version.number, caller_of_user(request.user))
         messages.success(request, f"{graph} runs version {version.number} from now on; runs that are under way keep theirs.")
-
-
-class ManyFiles(forms.ClearableFileInput):
-    allow_multiple_selected = True
-
-
-class FilesField(forms.FileField):
-    """One or several uploaded files."""
-
-    widget = ManyFiles
-
-    def clean(self, data: Any, initial: Any = None) -> list[Any]:
-        files = data if isinstance(data, list) else [data] if data else []
-        return [super(FilesField, self).clean(file, initial) for file in files]
 
 
 class DatasetForm(forms.ModelForm):

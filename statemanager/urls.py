@@ -13,7 +13,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from graphs.api import drafts, errors, tokens, views
 from graphs.api.v0 import views as v0
 from runs.api import bulk_operations, documents, inspection, reruns, run_manager, run_templates, runs
-from runs.manager import run_page, run_states
+from runs.manager import run_page, run_states, start_example, start_from_graph
 from statemanager import health, urls_v0
 from statemanager.middleware import is_api
 
@@ -90,6 +90,8 @@ urlpatterns = [
     path("admin/run-manager/saved-views/<str:view>", bulk_operations.SavedViewView.as_view()),
     path("admin/run-manager/", include("runs.manager.urls")),
     path("admin/", include("graphs.editor.urls")),
+    path("admin/flow/examples/<slug:name>/", start_example.start_example, name="flow_example"),
+    path("admin/graphs/graph/<int:pk>/flow/run/", start_from_graph.run_graph, name="flow_run"),
     path("admin/run-states/", run_states.run_states, name="run_states"),
     path("admin/run-states/start/", run_states.start, name="run_states_start"),
     path("admin/", admin.site.urls),

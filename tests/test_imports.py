@@ -1,71 +1,87 @@
-"""Imports go one way: statemanager → runs → graphs, and inside runs from doors over verbs to nouns and words."""
+"""The order of packages. A package imports only from itself and from packages further down."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
-FORBIDDEN = {"graphs": {"runs", "statemanager", "tests"}, "runs": {"statemanager", "tests"}, "statemanager": {"tests"}}
-LAYERS = [
-    {"statuses", "paths", "sql", "tally", "redacting", "previewing", "keeping", "run_state", "connecting", "failpoints"},
-    {"querysets", "models", "trace_models", "checkpoint_models", "operation_models", "template_models", "work", "ledger", "auditing"},
-    {"advancing", "joining", "queueing", "context", "lanes", "claiming", "storing", "finishing", "reporting", "executing"},
-    {
-        "starting",
-        "stopping",
-        "answering",
-        "rescuing",
-        "deleting",
-        "reopening",
-        "creating",
-        "rerunning",
-        "reusing",
-        "scheduling",
-        "marking",
-        "trees",
-        "explaining",
-        "bundling",
-        "snapshots",
-        "driving",
-        "threads",
-        "recounting",
-    },
-    {"searching", "filters", "listing", "exporting"},
-    {"operations"},
-    {"carrying", "comparing", "verifying", "overview", "retaining", "inspecting"},
-    {"tasks", "gallery", "supervising", "picture", "checkpoints", "decoding", "doctoring", "backups"},
-    {"nodes", "langgraph_example", "api", "manager", "flow", "admin", "management"},
+ORDER = [
+    "statemanager",
+    "runs.admin",
+    "runs.management",
+    "runs.templatetags",
+    "runs.api",
+    "runs.manager",
+    "runs.apps",
+    "runs.nodes",
+    "runs.cluster",
+    "runs.health",
+    "runs.langgraph",
+    "runs.actions",
+    "runs.queries",
+    "runs.external",
+    "runs.worker_api",
+    "runs.engine",
+    "runs.models",
+    "runs.core",
+    "graphs.admin",
+    "graphs.management",
+    "graphs.templatetags",
+    "graphs.api",
+    "graphs.editor",
+    "graphs.web",
+    "graphs.apps",
+    "graphs.nodes",
+    "graphs.services",
+    "graphs.auth",
+    "graphs.models",
+    "graphs.rendering",
+    "graphs.definition",
 ]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+OURS = ("statemanager", "runs", "graphs")
+MODULES = [
+    path
+    for app in OURS
+    for path in sorted((ROOT / app).rglob("*.py"))
+    if "migrations" not in path.parts and path != ROOT / app / "__init__.py"
+]
 
 
-def imports(path: Path) -> set[tuple[str, ...]]:
-    """What a module imports, in parts; names imported from a package count as its modules."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def package_of(module: str) -> str | None:
+    """The package in ORDER that a module belongs to."""
+    return next((name for name in ORDER if f"{module}.".startswith(f"{name}.")), None)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports, but not what only the type checker sees."""
+    tree = ast.parse(path.read_text())
+    for branch in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+        if ast.unparse(branch.test) == "TYPE_CHECKING":
+            branch.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {tuple(alias.name.split(".")) for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {(*node.module.split("."), alias.name) for alias in node.names}
-    return found
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_apps_import_one_way():
-    for app, forbidden in FORBIDDEN.items():
-        for path in (ROOT / app).rglob("*.py"):
-            wrong = {name for name in imports(path) if name[0] in forbidden}
-            assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_rooms_of_runs_import_downwards():
-    for path in (ROOT / "runs").rglob("*.py"):
-        room = path.relative_to(ROOT / "runs").parts[0].removesuffix(".py")
-        for name in imports(path):
-            if room in LEVEL and name[0] == "runs" and len(name) > 1 and name[1] in LEVEL:
-                assert LEVEL[name[1]] <= LEVEL[room], f"{path.relative_to(ROOT)} imports {'.'.join(name)}"
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_imports_from_its_own_package_or_further_down(path):
+    own = package_of(name_of(path))
+    assert own, f"{name_of(path)} is in no package of ORDER"
+    for imported in imports(path):
+        if imported.partition(".")[0] in OURS:
+            package = package_of(imported)
+            assert package, f"{name_of(path)} imports {imported}, which is in no package"
+            assert ORDER.index(package) >= ORDER.index(own), f"{name_of(path)} imports {imported}"
 
 
-def test_only_queueing_imports_django_q():
-    for app in FORBIDDEN:
-        for path in (ROOT / app).rglob("*.py"):
-            uses = any(name[0] == "django_q" for name in imports(path))
-            assert not uses or path == ROOT / "runs" / "queueing.py", path.relative_to(ROOT)
+def test_only_the_wakeup_module_imports_django_q():
+    users = [name_of(path) for path in MODULES if any(f"{name}.".startswith("django_q.") for name in imports(path))]
+    assert users == ["runs.engine.wakeup"]

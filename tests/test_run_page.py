@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.definition import redaction
+from graphs.definition.differences import differences
 from graphs.models import Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
 from runs.actions import delete
@@ -252,7 +253,7 @@ def test_the_first_divergence_is_named(run_graph):
     ],
 )
 def test_differences(a, b, expected):
-    assert [(each.path, each.sign) for each in compare.differences(a, b)] == expected
+    assert [(each.path, each.sign) for each in differences(a, b)] == expected
 
 
 # --- views, columns, search ----------------------------------------------------------------------------------------------

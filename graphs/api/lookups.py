@@ -1,29 +1,22 @@
 """Finding what a path or a body names, among what the caller may see: anything else is not found."""
 
-from typing import Any
-
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
+from graphs.definition.names import parse_id
 from graphs.models import Dataset, Graph, Namespace
 
 DEFAULT_NAMESPACE = "default"
-MAX_ID = 2**63 - 1
-
-
-def number(text: Any) -> int | None:
-    """A row id from a path or query; None for anything that can't be one."""
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and int(text[:20]) <= MAX_ID and len(text) < 20 else None
 
 
 def graph_of(caller: Caller, graph_id: str) -> Graph:
-    found = Graph.objects.visible_to(caller).with_version().filter(pk=number(graph_id)).first() if number(graph_id) else None
+    found = Graph.objects.visible_to(caller).with_version().filter(pk=parse_id(graph_id)).first() if parse_id(graph_id) else None
     if found is None:
         raise errors.NotFound(f"There is no graph {graph_id[:50]!r}.")
     return found
 
 
 def dataset_of(caller: Caller, dataset_id: str) -> Dataset:
-    found = Dataset.objects.visible_to(caller).with_tables().filter(pk=number(dataset_id)).first() if number(dataset_id) else None
+    found = Dataset.objects.visible_to(caller).with_tables().filter(pk=parse_id(dataset_id)).first() if parse_id(dataset_id) else None
     if found is None:
         raise errors.NotFound(f"There is no dataset {dataset_id[:50]!r}.")
     return found

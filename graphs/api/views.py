@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.lookups import dataset_of, graph_of, namespace_for, number
+from graphs.api.lookups import dataset_of, graph_of, namespace_for
 from graphs.api.problem_details import PROBLEM
 from graphs.api.serializers import (
     DatasetShape,
@@ -24,6 +24,7 @@ from graphs.api.serializers import (
     graph_shape,
 )
 from graphs.definition import errors, lint, validation
+from graphs.definition.names import parse_id
 from graphs.models import Dataset, Graph
 from graphs.services import datasets, publish
 from graphs.services.datasets import Source
@@ -35,7 +36,7 @@ REFUSALS: dict[Any, Any] = dict.fromkeys(((code, PROBLEM) for code in (400, 401,
 
 def window(request: Request) -> slice:
     """`limit` and `offset` as a slice. Raises Malformed when out of range."""
-    limit, offset = number(request.query_params.get("limit", "50")), number(request.query_params.get("offset", "0"))
+    limit, offset = parse_id(request.query_params.get("limit", "50")), parse_id(request.query_params.get("offset", "0"))
     if limit is None or offset is None or not 1 <= limit <= MAX_LIST:
         raise errors.Malformed(f"limit is a number from 1 to {MAX_LIST}, offset one from 0.")
     return slice(offset, offset + limit)

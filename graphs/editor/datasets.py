@@ -1,4 +1,4 @@
-"""Datasets on pages: uploading, looking into their tables, seeing where they are used; and the files that runs made."""
+"""Datasets on pages: uploading, looking into their tables, seeing where they are used."""
 
 from typing import Any
 
@@ -8,19 +8,16 @@ from django.core.paginator import Paginator
 from django.db.models import Count, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs.admin import FilesField
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.editor.home import spaces
 from graphs.models import Dataset, Namespace
 from graphs.services import datasets
 from graphs.web import file_preview
+from graphs.web.fields import FilesField
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.manager.run_actions import run_for
-from runs.models import Run, RunTemplate
 
 DATASETS, USES = 50, 10
 
@@ -91,10 +88,10 @@ def dataset_page(request: HttpRequest, pk: int) -> HttpResponse:
             shown = file_preview.preview(table.file, f"{table.name}.{table.format}", file_preview.page_of(request.GET.get("page", "")), table.columns)
         except errors.NotFound as error:
             shown = file_preview.Preview(said=str(error))
-    runs = Run.objects.visible_to(caller).filter(dataset=dataset).select_related("graph", "namespace")
+    runs = dataset.runs.visible_to(caller).select_related("graph", "namespace")
     context = {
         "dataset": dataset, "tables": tables, "table": table, "shown": shown, "runs": runs.order_by("-pk")[:USES], "count": runs[:1001].count(),
-        "templates": RunTemplate.objects.filter(dataset=dataset)[:USES], "may_change": caller.can("start", dataset.namespace_id),
+        "templates": dataset.templates.all()[:USES], "may_change": caller.can("start", dataset.namespace_id),
         "here": f"?table={table.name}" if table else "",
     }  # fmt: skip
     return render(request, "flow/dataset.html", in_admin(request, dataset.name, **context))
@@ -114,31 +111,3 @@ def delete_dataset(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect("flow_dataset", pk)
     messages.success(request, f"{dataset.name} was deleted; runs that used it stay.")
     return redirect("flow_datasets")
-
-
-@require_GET
-@staff_page("payloads")
-def run_file(request: HttpRequest, pk: int, artifact: int) -> HttpResponse:
-    """A file that a run made, shown as table, text, or list of what is in it."""
-    run = run_for(request, pk)
-    if not caller_of(request).can("payloads", run.namespace_id):
-        raise Http404
-    file, entry = get_object_or_404(run.artifacts, pk=artifact), request.GET.get("entry", "")
-    try:
-        shown = file_preview.preview(file.file, _named(file), file_preview.page_of(request.GET.get("page", "")), entry=entry)
-    except errors.NotFound as error:
-        shown = file_preview.Preview(said=str(error))
-    context = {
-        "run": run,
-        "file": file,
-        "shown": shown,
-        "entry": entry,
-        "download": reverse("artifact", args=[run.run_id, file.pk]),
-        "here": f"?entry={entry}" if entry else "?",
-    }
-    return render(request, "flow/file.html", in_admin(request, entry or file.name, **context))
-
-
-def _named(file: Any) -> str:
-    """The file's name with its suffix; a table between nodes has it in the storage only."""
-    return str(file.name) if "." in file.name else f"{file.name}.{file.file.rpartition('.')[2]}"

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graphs.api.lookups import number
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, input_suggestions
 from graphs.definition.edits import Edit
+from graphs.definition.names import parse_id
 from graphs.definition.plan import BUILTIN
 from graphs.editor.flow import kinds_of
 from graphs.editor.inspector import NodeForm
@@ -40,7 +40,7 @@ def _wire(graph: Graph, caller: Caller) -> edits.Wire:
 
 
 def _add(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
-    kind = RegisteredNode.objects.select_related("namespace").filter(pk=number(asked.get("kind", "")) or 0).first()
+    kind = RegisteredNode.objects.select_related("namespace").filter(pk=parse_id(asked.get("kind", "")) or 0).first()
     own = kind is not None and kind.namespace.name in (graph.namespace.name, BUILTIN)
     if kind is None or not (own or caller.sees(kind.namespace_id)):
         raise errors.Malformed("That node is not registered any more.")

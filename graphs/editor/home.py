@@ -3,26 +3,20 @@
 from typing import Any
 
 from django import forms
-from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.html import format_html
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs.api.lookups import number
 from graphs.auth.callers import Caller
-from graphs.definition import errors, names
+from graphs.definition import errors, names, uuids
 from graphs.editor import edit_forms
 from graphs.models import Graph, Namespace
 from graphs.models.draft import DraftChange
 from graphs.services import drafts, examples
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA
-from runs.actions.examples import EXAMPLES, lacking, put, start
-from runs.core import sql
-from runs.manager.run_actions import told
 
 GRAPHS = 50
 
@@ -88,8 +82,8 @@ def _page(request: HttpRequest, form: NewForm, code: int = 200) -> HttpResponse:
     page = Paginator(found.defer("current__definition"), GRAPHS).get_page(request.GET.get("page"))
     own = spaces(caller)
     context = {
-        "page": page, "search": search, "form": form, "examples": [(example, sql.dashed(sql.uuid7())) for example in EXAMPLES.values()],
-        "spaces": own, "lacking": lacking(),
+        "page": page, "search": search, "form": form, "examples": [(example, uuids.dashed(uuids.uuid7())) for example in examples.EXAMPLES.values()],
+        "spaces": own, "lacking": examples.missing_packages(),
         "may_start": {space.pk for space in own}, "usual": examples.NAMESPACE,
     }  # fmt: skip
     return render(request, "flow/home.html", in_admin(request, "Graphs", **context), status=code)
@@ -108,22 +102,3 @@ def new_graph(request: HttpRequest) -> HttpResponse:
         else:
             return redirect("flow", graph.pk)
     return _page(request, form, 422)
-
-
-@require_POST
-@staff_page("start")
-def start_example(request: HttpRequest, name: str) -> HttpResponse:
-    """Put the example among one's graphs, and run it, unless it shall only be looked at."""
-    caller, asked = caller_of(request), request.POST.get("namespace", "")
-    try:
-        namespace = spaces(caller).filter(pk=number(asked) or 0).first()
-        if namespace is None:
-            raise errors.Forbidden("Choose a namespace in which you may start runs.")
-        if "open" in request.POST:
-            return redirect("flow", put(name, namespace, caller).pk)
-        run = start(name, namespace, caller, request.POST.get("run_id", ""))
-    except errors.StateManagerError as error:
-        messages.error(request, told(error))
-        return redirect("flow_home")
-    messages.success(request, format_html("{} was started.", run))
-    return redirect("run_page", run.pk)

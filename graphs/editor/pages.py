@@ -11,18 +11,18 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs.api.lookups import number
 from graphs.auth.callers import SAID
 from graphs.definition import errors
 from graphs.definition.edits import Edit
+from graphs.definition.names import parse_id
 from graphs.editor import edit_forms
 from graphs.editor.flow import VIEWS, Flow
 from graphs.editor.inspector import NodeForm
 from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph
 from graphs.services import drafts, undo
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.manager.run_actions import told
 
 
 def graph_for(request: HttpRequest, pk: int, right: str = "view") -> Graph:
@@ -70,7 +70,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
             back = Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", ""))
             return _changed(request, graph, drafts.Applied(draft, back, alone=False))
         base, change = drafts.Base.of(asked.get("revision", "")), edit_forms.asked_for(asked, graph, caller)
-        return _changed(request, graph, drafts.apply(graph, base, change, caller, asked.get("choose", ""), number(asked.get("seen", ""))))
+        return _changed(request, graph, drafts.apply(graph, base, change, caller, asked.get("choose", ""), parse_id(asked.get("seen", ""))))
     except edit_forms.Unfit as unfit:
         return _unfit(request, graph, unfit.form)
     except (drafts.Conflicting, drafts.Outdated) as conflict:
@@ -128,8 +128,8 @@ def _conflict(request: HttpRequest, graph: Graph, conflict: drafts.Conflicting |
 def _refused(request: HttpRequest, graph: Graph, error: errors.StateManagerError) -> HttpResponse:
     flow = Flow(caller_of(request), graph, request.POST, base=request.POST.get("revision"))
     if request.headers.get("HX-Request"):
-        return render(request, "flow/_parts.html", {"flow": flow, "parts": ("bar",), "swapped": True, "wrong": told(error)})
+        return render(request, "flow/_parts.html", {"flow": flow, "parts": ("bar",), "swapped": True, "wrong": message_of(error)})
     if request.POST.get("view") == "json":
         return whole(request, flow, 422, text=request.POST.get("json", ""), said=str(error), listed=error.extra.get("errors", []))
-    messages.error(request, told(error))
+    messages.error(request, message_of(error))
     return redirect(flow.address(**({"node": flow.node} if flow.node else {})))

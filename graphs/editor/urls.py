@@ -4,7 +4,6 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
 from graphs.editor import datasets, home, pages, versions
-from runs.manager import start_from_graph
 
 
 class Export(StringConverter):
@@ -16,11 +15,9 @@ GRAPH = "graphs/graph/<int:pk>/flow/"
 urlpatterns = [
     path("flow/", home.home, name="flow_home"),
     path("flow/new/", home.new_graph, name="flow_new"),
-    path("flow/examples/<slug:name>/", home.start_example, name="flow_example"),
     path("flow/datasets/", datasets.dataset_list, name="flow_datasets"),
     path("flow/datasets/<int:pk>/", datasets.dataset_page, name="flow_dataset"),
     path("flow/datasets/<int:pk>/delete", datasets.delete_dataset, name="flow_dataset_delete"),
-    path("run-manager/run/<int:pk>/files/<int:artifact>/", datasets.run_file, name="run_file"),
     path(GRAPH, pages.flow_page, name="flow"),
     path(f"{GRAPH}edit", pages.edit, name="flow_edit"),
     path(f"{GRAPH}problems", pages.problems, name="flow_problems"),
@@ -30,5 +27,4 @@ urlpatterns = [
     path(f"{GRAPH}history/<int:number>/restore", versions.restore, name="flow_restore"),
     path(f"{GRAPH}copy", versions.copy, name="flow_copy"),
     path(f"{GRAPH}graph.<flow_export:form>", versions.export, name="flow_export"),
-    path(f"{GRAPH}run/", start_from_graph.run_graph, name="flow_run"),
 ]

@@ -11,9 +11,10 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from graphs.api import lookups
 from graphs.definition import errors, merge, plan
+from graphs.definition.differences import Difference, some_differences
 from graphs.definition.edits import EMPTY, Edit
+from graphs.definition.names import parse_id
 from graphs.editor import edit_forms
 from graphs.editor.flow import Flow, found_in
 from graphs.editor.pages import graph_for, whole
@@ -21,9 +22,8 @@ from graphs.models import Graph, GraphVersion
 from graphs.rendering import mermaid, svg
 from graphs.services import drafts, exosphere_template
 from graphs.services.publish import free_name
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.manager.run_actions import told
-from runs.queries import compare
 
 VERSIONS = 50
 EXPORTS = ("json", "mmd", "svg", "template.json")
@@ -59,8 +59,8 @@ def _definition(version: GraphVersion | None) -> dict[str, Any]:
     return version.definition if version else dict(EMPTY)
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[compare.Difference]:
-    return compare.some_differences(_plain(before), _plain(after))
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[Difference]:
+    return some_differences(_plain(before), _plain(after))
 
 
 def _plain(definition: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
 
 def version_of(graph: Graph, number: str) -> GraphVersion | None:
     """The version of this number, if there is one."""
-    return graph.versions.filter(number=lookups.number(number) or 0).first()
+    return graph.versions.filter(number=parse_id(number) or 0).first()
 
 
 @require_POST
@@ -114,7 +114,7 @@ def restore(request: HttpRequest, pk: int, number: int) -> HttpResponse:
         made = Edit(dict(version.definition), f"Restore version {number}")
         drafts.apply(graph, drafts.draft_of(graph).base, lambda _: made, caller_of(request))
     except errors.StateManagerError as error:
-        messages.error(request, told(error))
+        messages.error(request, message_of(error))
     else:
         messages.success(request, f"The draft is version {number} now; nothing was published.")
     return redirect("flow", pk)
@@ -133,7 +133,7 @@ def copy(request: HttpRequest, pk: int) -> HttpResponseBase:
     except edit_forms.Unfit as unfit:
         return whole(request, Flow(caller, graph, asked, form=unfit.form), 422)
     except errors.StateManagerError as error:
-        messages.error(request, told(error))
+        messages.error(request, message_of(error))
         return redirect("flow", pk)
     messages.success(request, f"This is {made.name}, a copy of {graph.name}.")
     return redirect("flow", made.pk)

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from graphs.definition import errors, payloads
+from graphs.definition import errors, payloads, uuids
 from graphs.definition.plan import Plan
 from runs.core import paths, sql, statuses
 from runs.core.node_counts import DONE, KNOWN
@@ -81,12 +81,12 @@ class _Below:
 
 def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None = None) -> None:
     """Fill a new, empty run: the taken states with their files, the new ones, and its books. To be called in the transaction that made it."""
-    ids = {state.pk: sql.uuid7() for state in found.reused}
+    ids = {state.pk: uuids.uuid7() for state in found.reused}
     folders = (f"{run_folder(old.pk)}/", f"{run_folder(new.pk)}/")
     now = timezone.now()
     State.objects.bulk_create(
         (
-            State(id=sql.dashed(ids[state.pk]), run=new, parent=_new_id(ids, state.parent), reused=state.pk, created_at=now, finished_at=now, due_at=None,
+            State(id=uuids.dashed(ids[state.pk]), run=new, parent=_new_id(ids, state.parent), reused=state.pk, created_at=now, finished_at=now, due_at=None,
                   **{name: _moved(getattr(state, name), folders) for name in TAKEN})
             for state in found.reused
         ),
@@ -111,13 +111,13 @@ def _store(states: list[NewState]) -> None:
 
 
 def _new_id(ids: Mapping[Any, str], old: Any) -> str | None:
-    return sql.dashed(ids[old]) if old in ids else None
+    return uuids.dashed(ids[old]) if old in ids else None
 
 
 def _twin(facts: RunFacts, state: State, ids: Mapping[Any, str], folders: tuple[str, str], inputs: Mapping[str, Any] | None) -> NewState:
     value = _moved(state.inputs if inputs is None else dict(inputs), folders)
     parent = ids.get(state.parent) if state.parent else None
-    twin = NewState(sql.uuid7(), facts, state.identifier, _step(facts.plan, state), parent, value, payloads.dump(value), joined=state.joined)
+    twin = NewState(uuids.uuid7(), facts, state.identifier, _step(facts.plan, state), parent, value, payloads.dump(value), joined=state.joined)
     if inputs is None and state.joined and state.status == statuses.NEXT_CREATED_ERROR and not state.attempt:
         retry.render_again(twin)  # a join whose inputs couldn't be made has none to repeat
     return twin
@@ -140,7 +140,7 @@ def _copy_files(old: Run, new: Run, ids: Mapping[Any, str], folders: tuple[str, 
             with default_storage.open(file.file, "rb") as content:
                 target = default_storage.save(target, content)
         kept = {name: getattr(file, name) for name in ("identifier", "kind", "name", "size", "checksum")}
-        Artifact.objects.create(run=new, state=sql.dashed(ids[file.state]), file=target, **kept)
+        Artifact.objects.create(run=new, state=uuids.dashed(ids[file.state]), file=target, **kept)
 
 
 def _books(new: Run, plan: Plan, reused: Iterable[State], twins: Iterable[NewState]) -> counters.Ledger:

@@ -9,10 +9,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.api.lookups import number
 from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors
+from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from runs.actions import bulk
 from runs.api.run_manager import AdminView
@@ -139,7 +139,7 @@ class OneOperationView(AdminView):
     scopes = {"GET": "read", "POST": "read"}
 
     def operation(self, text: str) -> BulkOperation:
-        found = bulk.seen_by(self.caller).filter(pk=number(text) or 0).first()
+        found = bulk.seen_by(self.caller).filter(pk=parse_id(text) or 0).first()
         if found is None:
             raise errors.NotFound(f"There is no operation {text[:50]!r}.")
         return found
@@ -176,7 +176,7 @@ class ResultsView(OneOperationView):
     )
     def get(self, request: Request, operation: str) -> Response:
         """What became of each run."""
-        limit, after = limit_of(request, 100), number(request.query_params.get("after", "0"))
+        limit, after = limit_of(request, 100), parse_id(request.query_params.get("after", "0"))
         if after is None:
             raise errors.Malformed("after is the `next` of a former page.")
         found = self.operation(operation).results.filter(pk__gt=after).order_by("pk")
@@ -219,7 +219,7 @@ class SavedViewView(AdminView):
     def delete(self, request: Request, view: str) -> Response:
         """Forget a view of one's own; who may do everything may forget any."""
         own = Q() if self.caller.may("admin") and self.caller.namespaces is None else Q(owner=self.caller.user)
-        if not SavedView.objects.filter(own, pk=number(view) or 0).delete()[0]:
+        if not SavedView.objects.filter(own, pk=parse_id(view) or 0).delete()[0]:
             raise errors.NotFound(f"There is no view {view[:50]!r}.")
         return Response(status=204)
 

@@ -12,10 +12,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.lookups import number
 from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
+from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from runs.api.lookups import run_of
 from runs.api.runs import AFTER, LIMIT, NAMESPACE, limit_of
@@ -133,7 +133,7 @@ class CheckpointsView(View):
     def get(self, request: Request, run_id: str) -> Response:
         """The checkpoints of a thread in the order in which they were put."""
         run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
-        after = number(request.query_params.get("after", "0"))
+        after = parse_id(request.query_params.get("after", "0"))
         if after is None:
             raise errors.Malformed("after is the `next` of a former page.")
         found = list(Checkpoint.objects.filter(run=run, pk__gt=after).annotate(size=Length("body")).defer("body").order_by("pk")[:limit])

@@ -8,11 +8,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.lookups import number
 from graphs.api.permissions import AdminOnly
 from graphs.api.views import REFUSALS
 from graphs.auth.callers import Caller
 from graphs.definition import errors
+from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from runs.actions.delete import delete_run
 from runs.api.runs import NAMESPACE
@@ -85,7 +85,7 @@ class ManagerRunsView(AdminView):
     @extend_schema(operation_id="run_manager_list", parameters=[*PAGES, *FILTERS], responses={200: RowsShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """All runs that the caller may see, newest first."""
-        page, size = number(request.query_params.get("page", "1")), number(request.query_params.get("page_size", "50"))
+        page, size = parse_id(request.query_params.get("page", "1")), parse_id(request.query_params.get("page_size", "50"))
         if page is None or not 1 <= page <= 10**9 or size is None or not 1 <= size <= MAX_SIZE:
             raise errors.Malformed(f"page is a number from 1, page_size one from 1 to {MAX_SIZE}.")
         if unknown := request.query_params.keys() - ManagerFilter.base_filters.keys() - {"page", "page_size", "count"}:

@@ -8,10 +8,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.lookups import dataset_of, graph_of, number
+from graphs.api.lookups import dataset_of, graph_of
 from graphs.api.serializers import AnyJson
 from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
+from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from runs.actions import run_templates
 from runs.api.lookups import run_of
@@ -81,7 +82,7 @@ class TemplateViewBase(View):
         return found.select_related("namespace", "graph__namespace", "graph__current", "version", "dataset")
 
     def template(self, text: str) -> RunTemplate:
-        found: RunTemplate | None = self.visible().filter(pk=number(text) or 0).first()
+        found: RunTemplate | None = self.visible().filter(pk=parse_id(text) or 0).first()
         if found is None:
             raise errors.NotFound(f"There is no template {text[:50]!r}.")
         return found

@@ -10,10 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.base import View
-from graphs.api.lookups import dataset_of, graph_of, number
+from graphs.api.lookups import dataset_of, graph_of
 from graphs.api.views import REFUSALS, GraphView
 from graphs.auth.callers import Caller
 from graphs.definition import errors, redaction
+from graphs.definition.names import parse_id
 from runs.actions.delete import delete_graph, delete_run
 from runs.api import serializers
 from runs.api.lookups import not_modified, revision_of, run_of, state_id, tagged, unchanged
@@ -193,7 +194,7 @@ class ArtifactView(View):
         """Download one file."""
         run = run_of(self.caller, request, run_id)
         self.caller.require("payloads", run.namespace_id)
-        found = run.artifacts.filter(pk=number(artifact) or 0).first()
+        found = run.artifacts.filter(pk=parse_id(artifact) or 0).first()
         if found is None or not default_storage.exists(found.file):
             raise errors.NotFound(f"The run has no artifact {artifact[:50]!r}.")
         return FileResponse(default_storage.open(found.file, "rb"), as_attachment=True, filename=found.name, content_type="application/octet-stream")
@@ -206,14 +207,14 @@ def _tail(caller: Caller, run: Run) -> list[LogLine]:
 
 
 def limit_of(request: Request, default: int, most: int = MAX_PAGE) -> int:
-    limit = number(request.query_params.get("limit", str(default)))
+    limit = parse_id(request.query_params.get("limit", str(default)))
     if limit is None or not 1 <= limit <= most:
         raise errors.Malformed(f"limit is a number from 1 to {most}.")
     return limit
 
 
 def _after_line(request: Request) -> int:
-    after = number(request.query_params.get("after", "0"))
+    after = parse_id(request.query_params.get("after", "0"))
     if after is None:
         raise errors.Malformed("after is the `next` of a former page.")
     return after

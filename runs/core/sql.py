@@ -5,12 +5,9 @@ PostgreSQL prepared on the server. `runs.engine.claim`, `runs.engine.record` and
 """
 
 import json
-import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from random import SystemRandom
-from time import time_ns
 from typing import Any
 
 import psycopg
@@ -19,7 +16,6 @@ from django.db import connection, connections
 Row = tuple[Any, ...]
 # For `= 'QUEUED'` PostgreSQL takes the index of leased states, which seems small, instead of the states' ids, and reads all that an old snapshot keeps there.
 _QUEUED = "IN ('QUEUED', '')"
-getrandbits = SystemRandom().getrandbits
 
 
 @cache
@@ -218,20 +214,3 @@ def loads(value: Any) -> Any:
 def key(value: Any) -> str:
     """A UUID as the 32 digits by which the hot statements pass it."""
     return value if isinstance(value, str) else value.hex
-
-
-def uuid7() -> str:
-    """A new time-ordered UUID (RFC 9562, version 7) as 32 hex digits; its 12 bits below the millisecond are time, too (method 3)."""
-    millis, nanos = divmod(time_ns(), 1_000_000)
-    number = (millis & (2**48 - 1)) << 80 | 0x7 << 76 | (nanos * 4096 // 1_000_000) << 64 | 0b10 << 62 | getrandbits(62)
-    return f"{number:032x}"
-
-
-def made_at(key: str) -> datetime:
-    """The time within a UUID of version 7."""
-    return datetime.fromtimestamp(int(key[:12], 16) / 1000, UTC)
-
-
-def dashed(key: str) -> str:
-    """32 hex digits as a UUID is usually written."""
-    return str(uuid.UUID(key))

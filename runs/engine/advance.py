@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from graphs.definition import payloads, references, retry_delay
+from graphs.definition import payloads, references, retry_delay, uuids
 from graphs.definition.expressions import EvaluationFailed
 from graphs.definition.plan import Plan, PlanNode
 from graphs.definition.references import Reference, Unresolved
@@ -85,7 +85,7 @@ def _next(each: Prepared) -> Iterable[tuple[tuple[str, str], int]]:
 
 def _make_states(each: Prepared, recorded: "Recorded") -> None:
     outcome, state = each.outcome, each.outcome.state
-    ids = [state.id, *(sql.uuid7() for _ in each.paths[1:])]
+    ids = [state.id, *(uuids.uuid7() for _ in each.paths[1:])]
     try:
         for (child, path), at in _next(each):
             own = (state.identifier, outcome.values[at])
@@ -113,7 +113,7 @@ def new_state(
     """A state of this node template with its inputs rendered. Raises Unresolved and NotJson."""
     node = run.plan.nodes[identifier]
     inputs = node.render(lambda reference: _value(reference, run, identifier, path, recorded, own))
-    return NewState(sql.uuid7(), run, identifier, path, parent, inputs, payloads.dump(inputs), **values)
+    return NewState(uuids.uuid7(), run, identifier, path, parent, inputs, payloads.dump(inputs), **values)
 
 
 def _value(reference: Reference, run: RunFacts, identifier: str, path: str, recorded: "Recorded", own: tuple[str, Any] | None) -> Any:
@@ -162,7 +162,7 @@ def _twin(outcome: Outcome) -> NewState | None:
     if state.retry_count >= policy.max_retries:
         return None
     wait = retry_delay.delay(policy, state.retry_count + 1) / 1000
-    twin = NewState(sql.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs), wait)
+    twin = NewState(uuids.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs), wait)
     twin.retry_count = state.retry_count + 1
     return twin
 

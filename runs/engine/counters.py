@@ -39,7 +39,7 @@ class Ledger:
     emitted: int
     log_count: int
     error_message: str
-    node_counts: Tally
+    tally: Tally
     revision: int = 0
     max_steps: int | None = None
     version_id: int | None = None

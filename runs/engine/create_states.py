@@ -10,7 +10,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, names, payloads
+from graphs.definition import errors, names, payloads, uuids
 from graphs.definition.plan import Plan
 from graphs.models import Graph, plan_of
 from runs.core import paths, sql, statuses
@@ -27,7 +27,7 @@ def create_states(graph: Graph, run_id: str, asked: Sequence[Asked], caller: Cal
     Raises NotFound for an identifier that the graph doesn't have, and Conflict when the run is another graph's or has ended.
     """
     caller.require(right, graph.namespace_id)
-    run_id = names.checked("run id", run_id) if run_id else sql.dashed(sql.uuid7())
+    run_id = names.checked("run id", run_id) if run_id else uuids.dashed(uuids.uuid7())
     if graph.current_id is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
     _known(plan_of(graph.current_id), asked)
@@ -74,7 +74,7 @@ def _add(run: Run, asked: Sequence[Asked]) -> list[NewState]:
     made: list[NewState] = []
     for (identifier, inputs), number in zip(asked, _branches(facts.plan, [identifier for identifier, _ in asked]), strict=True):
         path = paths.below("", paths.BRANCH, branch + number)
-        made.append(NewState(sql.uuid7(), facts, identifier, path, None, inputs, _dumped(identifier, inputs)))
+        made.append(NewState(uuids.uuid7(), facts, identifier, path, None, inputs, _dumped(identifier, inputs)))
         book.appear(identifier)
     batch = sql.Batch()
     store.insert([store.new_row(state, book.held) for state in made], batch)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from graphs.definition import payloads
+from graphs.definition import payloads, uuids
 from graphs.definition.plan import PlanNode
 from graphs.definition.references import Unresolved
 from graphs.definition.topology import ROOT
@@ -161,6 +161,6 @@ def _make(each: Candidate, run: RunFacts, view: _View, recorded: Recorded) -> Ne
     try:
         return advance.new_state(run, each.join, each.prefix, view.parent, recorded, joined=True)
     except (Unresolved, payloads.NotJson) as error:
-        state = NewState(sql.uuid7(), run, each.join, each.prefix, view.parent, {}, "{}", None, joined=True)
+        state = NewState(uuids.uuid7(), run, each.join, each.prefix, view.parent, {}, "{}", None, joined=True)
         state.status, state.error = statuses.NEXT_CREATED_ERROR, f"the inputs of {each.join} can't be made: {error}"
         return state

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, payloads
+from graphs.definition import errors, payloads, uuids
 from graphs.definition.references import Unresolved
 from runs.core import sql, statuses
 from runs.core.node_counts import BAD
@@ -87,7 +87,7 @@ def _move_back(book: Ledger, states: Sequence[State]) -> None:
 
 
 def _twin(state: Claimed, stored: State) -> NewState:
-    twin = NewState(sql.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs))
+    twin = NewState(uuids.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs))
     if stored.joined and stored.status == statuses.NEXT_CREATED_ERROR and not stored.attempt:
         render_again(twin)
     return twin

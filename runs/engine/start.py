@@ -8,7 +8,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import errors, names, payloads, references, validation
+from graphs.definition import errors, names, payloads, references, uuids, validation
 from graphs.definition.plan import Plan
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
@@ -178,7 +178,7 @@ def _checked(options: RunOptions, graph: Graph | None, dataset: Dataset | None) 
 def _row(namespace: Namespace, options: RunOptions, caller: Caller, trigger: str, fingerprint: str) -> Run:
     return Run(
         namespace=namespace,
-        run_id=options.run_id or sql.dashed(sql.uuid7()),
+        run_id=options.run_id or uuids.dashed(uuids.uuid7()),
         name=options.name,
         user=caller.user,
         username=caller.label if caller.user else "",

@@ -12,8 +12,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, payloads
-from runs.core import sql, statuses
+from graphs.definition import errors, payloads, uuids
+from runs.core import statuses
 from runs.core.failpoints import failpoint
 from runs.core.node_counts import Tally
 from runs.engine import counters
@@ -115,7 +115,7 @@ def _keep(run: Run, state: RunState, body: str) -> None:
     if before and Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id=before[0], body=body.encode()).exists():
         return
     Checkpoint.objects.create(
-        run=run, ns=NS, checkpoint_id=sql.dashed(sql.uuid7()), parent_checkpoint_id=before[0] if before else "", type="json", body=body.encode(),
+        run=run, ns=NS, checkpoint_id=uuids.dashed(uuids.uuid7()), parent_checkpoint_id=before[0] if before else "", type="json", body=body.encode(),
         metadata={"step": state.current_step, "node": state.current_node, "status": state.status.value},
     )  # fmt: skip
     Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id__in=before[KEPT - 1 :]).delete()
@@ -180,7 +180,7 @@ def _store_states(run: Run, state: RunState, to: str) -> Tally:
         }  # fmt: skip
         row = there.pop(key, None)
         if row is None:
-            new.append(State(id=sql.uuid7(), run=run, identifier=key, finished_at=(_moment(node.finished_at) or now) if ended else None, **values))
+            new.append(State(id=uuids.uuid7(), run=run, identifier=key, finished_at=(_moment(node.finished_at) or now) if ended else None, **values))
         elif any(getattr(row, name) != value for name, value in values.items()):
             finished = (_moment(node.finished_at) or row.finished_at or now) if ended else None
             State.objects.filter(pk=row.pk).update(finished_at=finished, **values)

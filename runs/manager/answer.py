@@ -8,11 +8,12 @@ from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
 
 from graphs.definition import errors
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, staff_page
 from graphs.web.schema_forms import answer_form
 from runs.engine.answer import answer_state
 from runs.manager import run_page
-from runs.manager.run_actions import run_for, told
+from runs.manager.lookups import run_for
 from runs.models import State
 
 
@@ -28,7 +29,7 @@ def answer(request: HttpRequest, pk: int, state: uuid.UUID) -> HttpResponse:
     try:
         answer_state(run, state, form.value(), caller_of(request))
     except errors.StateManagerError as error:
-        messages.error(request, told(error))
+        messages.error(request, message_of(error))
     else:
         messages.success(request, f"{waiting.identifier} was answered.")
     return redirect("run_page", pk)

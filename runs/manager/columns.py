@@ -14,6 +14,7 @@ from django.urls import get_script_prefix, reverse
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from graphs.web import formats
 from runs.manager import badges
 from runs.models import Run
 
@@ -65,8 +66,8 @@ COLUMNS: dict[str, Column] = {
     "name": Column("Name", _name, ["run_id", "name", "error_message"]),
     "status": Column("Status", lambda run: badges.run_badge(run.status), ["status"], sort="status"),
     "progress": Column("Progress", lambda run: badges.progress(run), ["progress"]),
-    "time": Column("Time", lambda run: badges.moment(run.created_at), ["created_at"], sort="time"),
-    "duration": Column("Duration", lambda run: badges.length(badges.took(run)), ["started_at", "finished_at"], low=True),
+    "time": Column("Time", lambda run: formats.moment(run.created_at), ["created_at"], sort="time"),
+    "duration": Column("Duration", lambda run: formats.length(formats.took(run)), ["started_at", "finished_at"], low=True),
     "username": Column("Username", _text("username"), ["username"]),
     "workspace": Column("Workspace", _text("workspace"), ["workspace"]),
     "graph": Column("Graph", _graph, ["graph__name", "version__number"], low=True),
@@ -75,7 +76,7 @@ COLUMNS: dict[str, Column] = {
     "reruns": Column("Reruns", lambda run: f"↻ {run.rerun_count}" if run.rerun_count else "–", ["rerun_count"], low=True),
     "trigger": Column("Trigger", _text("trigger"), ["trigger"], low=True),
     "labels": Column("Labels", _labels, ["labels"], low=True),
-    "finished": Column("Finished", lambda run: badges.moment(run.finished_at), ["finished_at"], low=True),
+    "finished": Column("Finished", lambda run: formats.moment(run.finished_at), ["finished_at"], low=True),
     "session": Column("Session", _text("session_id"), ["session_id"], low=True),
     "dataset": Column("Dataset", lambda run: escape(run.dataset.name) if run.dataset else "–", ["dataset__name"], low=True),
 }

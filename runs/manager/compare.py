@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import redaction
+from graphs.definition.differences import some_differences
 from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.core import statuses
@@ -58,6 +59,6 @@ def _compared(request: HttpRequest, a: Run, b: Run) -> dict[str, Any]:
     found = compare_module.compare(a, b, payloads)
     only = request.GET.get("all") != "1"
     node = next((pair for pair in found.nodes if pair.node == request.GET.get("node")), found.divergence)
-    outputs = compare_module.some_differences(*(redaction.shown(side.outputs, payloads) for side in (node.a, node.b))) if node else []
+    outputs = some_differences(*(redaction.shown(side.outputs, payloads) for side in (node.a, node.b))) if node else []
     shown = [pair for pair in found.nodes if not pair.same] if only else sorted(found.nodes, key=lambda pair: pair.same)
     return {"found": found, "nodes": shown, "only": only, "node": node, "outputs": outputs, "hidden": len(found.nodes) - len(shown)}

@@ -11,10 +11,10 @@ from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
 
+from graphs.web.formats import length
 from graphs.web.page_guard import caller_of, staff_page
 from runs.actions import bulk
 from runs.core import statuses
-from runs.manager.badges import length
 from runs.models import Run, SavedView
 from runs.queries import dashboard as dashboard_module
 

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from graphs.web.page_guard import caller_of, staff_page
-from runs.manager.run_actions import run_for, uuid_of
+from runs.manager.lookups import run_for, uuid_of
 from runs.models import LogLine, Run
 from runs.queries import lists
 

@@ -12,14 +12,15 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, redaction
+from graphs.definition.differences import some_differences
 from graphs.web.links import back_to
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
 from runs.actions import partial_rerun
 from runs.actions.rerun import Again, rerun
-from runs.manager.run_actions import run_for, told
+from runs.manager.lookups import run_for
 from runs.models import Run
-from runs.queries import compare
 
 
 class JsonInputs(forms.Form):
@@ -59,7 +60,7 @@ def rerun_run(request: HttpRequest, pk: int) -> HttpResponse:
             return _page(request, run, form, preview=_preview(run, again))
         made = rerun(run, caller, again)
     except errors.StateManagerError as error:
-        return _page(request, run, form, said=told(error), code=422)
+        return _page(request, run, form, said=message_of(error), code=422)
     messages.success(request, f"{made} was started.")
     return redirect("run_page", made.pk)
 
@@ -94,7 +95,7 @@ def _delay(text: str) -> float:
 def _preview(run: Run, again: Again) -> dict[str, Any]:
     before = redaction.shown(run.initial_data)
     after = redaction.shown(dict(again.inputs)) if again.inputs is not None else before
-    return {"parts": partial_rerun.parts(run, again.node) if again.partly else None, "inputs": compare.some_differences(before, after)}
+    return {"parts": partial_rerun.parts(run, again.node) if again.partly else None, "inputs": some_differences(before, after)}
 
 
 def _page(request: HttpRequest, run: Run, form: Any, said: str = "", preview: Any = None, code: int = 200) -> HttpResponse:

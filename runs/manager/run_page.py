@@ -24,7 +24,7 @@ from runs.core import statuses
 from runs.langgraph import viewer
 from runs.manager import timeline
 from runs.manager.logs import log_page
-from runs.manager.run_actions import run_for, uuid_of
+from runs.manager.lookups import run_for, uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, State, Tombstone
 from runs.queries import bundle as bundle_module
 from runs.queries import diagram, lineage, wait_reasons

@@ -10,10 +10,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from graphs.definition import errors
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.actions import run_templates
+from runs.manager.lookups import run_for
 from runs.manager.rerun import inputs_form
-from runs.manager.run_actions import run_for, told
 from runs.models import Run, RunTemplate
 
 RUNS = 50
@@ -58,7 +59,7 @@ def new_template(request: HttpRequest, pk: int) -> HttpResponse:
         try:
             made = run_templates.from_run(run, form.cleaned_data["name"], caller_of(request), form.cleaned_data["description"])
         except errors.StateManagerError as error:
-            form.add_error(None, told(error))
+            form.add_error(None, message_of(error))
         else:
             messages.success(request, f"The template {made} was saved.")
             return redirect("run_template", made.pk)
@@ -98,7 +99,7 @@ def launch_template(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         run = run_templates.launch(template, caller_of(request), inputs=form.value() if form.is_bound and (form.has_changed() or not template.inputs) else None)
     except errors.StateManagerError as error:
-        messages.error(request, told(error))
+        messages.error(request, message_of(error))
         return redirect("run_template", pk)
     messages.success(request, f"{run} was started.")
     return redirect("run_page", run.pk)
@@ -123,7 +124,7 @@ def change_template(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
             template.expression, template.time_zone = form.cleaned_data["expression"].strip(), form.cleaned_data["time_zone"].strip()
             run_templates.save(template, caller)
     except errors.StateManagerError as error:
-        messages.error(request, told(error))
+        messages.error(request, message_of(error))
         return redirect("run_template", pk)
     messages.success(request, f"The template {template} was saved.")
     return redirect("run_template", template.pk)

@@ -12,18 +12,17 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from graphs.api.lookups import number
-from graphs.definition import errors
+from graphs.definition import errors, uuids
+from graphs.definition.names import parse_id
 from graphs.editor.flow import Flow
 from graphs.editor.pages import graph_for
 from graphs.editor.versions import version_of
 from graphs.models import Dataset, Graph, GraphVersion
 from graphs.services import drafts
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.core import sql
 from runs.engine.start import RunOptions, start_run
 from runs.manager.rerun import inputs_form
-from runs.manager.run_actions import told
 from runs.models import Run, RunTemplate
 
 MOST_CHOICES = 200
@@ -100,7 +99,7 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
         except errors.StateManagerError as error:
             if made := Run.objects.filter(graph=graph, run_id=asked.get("run_id") or None).first():
                 return redirect("run_page", made.pk)  # the first of two clicks was faster
-            said = told(error) if not isinstance(error, errors.InvalidGraph) else str(error)
+            said = message_of(error) if not isinstance(error, errors.InvalidGraph) else str(error)
             code = 409 if isinstance(error, errors.Conflict) else code
         else:
             messages.success(request, f"{run} was started.")
@@ -108,7 +107,7 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
     templates = RunTemplate.objects.filter(graph=graph).order_by("name")[:MOST_CHOICES]
     context = {
         "flow": flow, "subject": subject, "form": form, "inputs": inputs, "needed": needed, "template": template, "templates": templates, "last": last,
-        "said": said, "run_id": asked.get("run_id") or sql.dashed(sql.uuid7()),
+        "said": said, "run_id": asked.get("run_id") or uuids.dashed(uuids.uuid7()),
         "stuck": flow.errors and (subject.version is None or (subject.version == graph.current and not flow.differs)),
     }  # fmt: skip
     return render(request, "flow/run.html", in_admin(request, f"Run {graph.name}", **context), status=code)
@@ -116,14 +115,14 @@ def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _template(request: HttpRequest, graph: Graph) -> RunTemplate | None:
     asked = request.POST.get("template") or request.GET.get("template", "")
-    return RunTemplate.objects.filter(graph=graph, pk=number(asked) or 0).select_related("dataset").first()
+    return RunTemplate.objects.filter(graph=graph, pk=parse_id(asked) or 0).select_related("dataset").first()
 
 
 def _last(request: HttpRequest, graph: Graph) -> Run | None:
     """The user's newest run of the graph, if it is not too long ago; of a form that was sent the run that it was filled in from."""
     runs = Run.objects.filter(graph=graph)
     if request.method == "POST":
-        return runs.filter(user=request.user.pk, pk=number(request.POST.get("last", "")) or 0).first()
+        return runs.filter(user=request.user.pk, pk=parse_id(request.POST.get("last", "")) or 0).first()
     recent = runs.order_by("-pk").values("pk")[:RECENT]
     return Run.objects.filter(pk__in=recent, user=request.user.pk).order_by("-pk").first()
 

@@ -8,8 +8,8 @@ from html import escape
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
+from graphs.web.formats import length
 from runs.core import statuses
-from runs.manager.badges import length
 from runs.models import Run, State
 
 ROWS = 200

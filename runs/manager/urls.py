@@ -7,7 +7,7 @@ from django.urls.converters import StringConverter
 
 from runs.actions import export
 from runs.actions.bulk import ACTIONS
-from runs.manager import answer, bulk, compare, dashboard, health, list_page, logs, rerun, run_actions, run_page, run_templates
+from runs.manager import answer, bulk, compare, dashboard, files, health, list_page, logs, rerun, run_actions, run_page, run_templates
 
 
 def _words(name: str, words: Iterable[str]) -> None:
@@ -39,6 +39,7 @@ urlpatterns = [
     path("find/", run_page.by_thread, name="run_find"),
     path("run/<int:pk>/", run_page.run_page, name="run_page"),
     path("run/<int:pk>/<tab:tab>/", run_page.run_page, name="run_tab"),
+    path("run/<int:pk>/files/<int:artifact>/", files.run_file, name="run_file"),
     path("run/<int:pk>/bundle.json", run_page.bundle, name="run_bundle"),
     path("run/<int:pk>/logs/more", logs.more_lines, name="run_logs_more"),
     path("run/<int:pk>/lines.<lines:form>", logs.download_logs, name="run_logs_file"),

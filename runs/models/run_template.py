@@ -22,7 +22,7 @@ class RunTemplate(models.Model):
     description = models.TextField(blank=True)
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="templates")
     version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
-    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="templates")
     inputs = json_field()
     store = json_field()
     labels = json_field()

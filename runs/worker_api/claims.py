@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from django.conf import settings
 
-from graphs.definition import errors
+from graphs.definition import errors, uuids
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared
 from graphs.services import secrets
@@ -87,7 +87,7 @@ def heartbeat(worker: Worker, state: str, attempt: int | None, seconds: float | 
     """Extend the lease of a state and store what its worker says; gives the lease in seconds. Raises NotFound and Conflict."""
     found = find(worker, [state]).get(state)
     if found is None:
-        raise errors.NotFound(f"State not found: {sql.dashed(state)}")
+        raise errors.NotFound(f"State not found: {uuids.dashed(state)}")
     if refused := not_in_hand(found, attempt):
         raise errors.Conflict(str(refused), state_status=found.status)
     held, lease = replace(found.claimed, attempt=found.attempt), seconds or lease_of(found.claimed)
@@ -125,7 +125,7 @@ def readable_secrets(worker: Worker, state: str) -> dict[str, str]:
     """
     found = find(worker, [state]).get(state)
     if found is None or found.ours:
-        raise errors.NotFound(f"State not found: {sql.dashed(state)}")
+        raise errors.NotFound(f"State not found: {uuids.dashed(state)}")
     holder = sql.run("SELECT worker FROM runs_state WHERE id = %s AND status = 'QUEUED'", [state])
     if not holder or not f"{holder[0][0]} ".startswith(f"{worker.name} "):  # the key, and maybe the name of one of its processes
         raise errors.Conflict("Only the worker that holds the state reads its secrets.", state_status=found.status)

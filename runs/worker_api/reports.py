@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from graphs.definition import errors, payloads
+from graphs.definition import errors, payloads, uuids
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared, wrong_outputs
 from graphs.services import secrets
@@ -86,7 +86,7 @@ def find(worker: Worker, states: Sequence[str]) -> dict[str, Found]:
 def gate(report: Report, found: Found | None, masks: "Masks") -> Outcome | Answer:
     """The outcome to record, or the answer of a report that is not recorded."""
     if found is None:
-        return Answer(refused=errors.NotFound(f"State not found: {sql.dashed(report.state)}"))
+        return Answer(refused=errors.NotFound(f"State not found: {uuids.dashed(report.state)}"))
     if refused := not_in_hand(found, report.attempt):
         return _repeated(report, found) or Answer(refused=refused)
     return outcome_of(report, replace(found.claimed, attempt=report.attempt), masks)

@@ -9,10 +9,10 @@ from rest_framework.request import Request
 
 from graphs.api.authentication import ApiKeyAuthentication
 from graphs.api.base import View
-from graphs.api.lookups import number
 from graphs.api.parsers import AnyTypeJSONParser
 from graphs.api.v0.schemas import Refusal
 from graphs.definition import errors, names
+from graphs.definition.names import parse_id
 from graphs.models import Graph, Namespace, known_namespace
 from graphs.services import secrets
 
@@ -89,7 +89,7 @@ def _shown(place: Sequence[Any], value: Any) -> Any:
 
 def whole(text: str, name: str, least: int, most: int, place: str = "query") -> int:
     """A whole number from a path or a query. Raises Malformed."""
-    value = number(text)
+    value = parse_id(text)
     if value is None or not least <= value <= most:
         raise errors.Malformed(
             [

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graphs.api.v0.views import stamp
+from graphs.definition import uuids
 from runs.core import sql, statuses
 from runs.engine.types import Claimed
 from runs.models import Run, State
@@ -77,18 +78,18 @@ class _Lineage:
         at = state.parent and state.parent.hex
         while at and at in self._rows and len(chain) < len(self._rows):  # imported rows might run in a circle
             parent, identifier = self._rows[at]
-            chain.append((identifier, sql.dashed(at)))
+            chain.append((identifier, uuids.dashed(at)))
             at = parent
         return dict(reversed(chain))
 
 
 def claimed(state: Claimed, seconds: float) -> dict[str, Any]:
     return {
-        "state_id": sql.dashed(state.id),
+        "state_id": uuids.dashed(state.id),
         "node_name": state.node.kind,
         "identifier": state.identifier,
         "inputs": state.inputs,
-        "created_at": stamp(sql.made_at(state.id)),
+        "created_at": stamp(uuids.made_at(state.id)),
         "run_id": state.run.run_id,
         "attempt": state.attempt,
         "lease_seconds": seconds,

@@ -11,11 +11,10 @@ from rest_framework.response import Response
 from graphs.api.v0.base import REFUSALS, V0View, whole
 from graphs.api.v0.schemas import DeletedAnswer
 from graphs.api.v0.views import AFTER, LIMIT, GraphView, stamp
-from graphs.definition import errors, redaction
+from graphs.definition import errors, redaction, uuids
 from graphs.models import Graph
 from runs.actions.delete import delete_graph
 from runs.api.v0 import rows, schemas
-from runs.core import sql
 from runs.engine import control, create_states, retry
 from runs.engine.start import RunOptions, start_run
 from runs.engine.types import NewState
@@ -72,13 +71,13 @@ class RunsOfNamespace(V0View):
 def _made(run: Run, graph: Graph, states: Sequence[NewState]) -> list[dict[str, Any]]:
     return [
         {
-            "state_id": sql.dashed(state.id),
+            "state_id": uuids.dashed(state.id),
             "node_name": state.run.plan.nodes[state.identifier].kind,
             "identifier": state.identifier,
             "graph_name": graph.name,
             "run_id": run.run_id,
             "inputs": state.inputs,
-            "created_at": stamp(sql.made_at(state.id)),
+            "created_at": stamp(uuids.made_at(state.id)),
         }
         for state in states
     ]

@@ -11,11 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.v0.base import REFUSALS, V0View, validated
-from graphs.definition import errors
+from graphs.definition import errors, uuids
 from graphs.models import ApiKey
 from runs.api.v0 import rows, schemas
 from runs.api.v0.runs import state_key
-from runs.core import sql
 from runs.engine import retry
 from runs.engine.types import Claimed
 from runs.models import State
@@ -177,4 +176,4 @@ class ManualRetryView(WorkerView):
         found = State.objects.select_related("run__version", "run__namespace").filter(pk=state_key(state), run__namespace=self.namespace).first()
         if self.namespace is None or found is None:
             raise errors.NotFound(f"State not found: {state}")
-        return Response({"id": sql.dashed(retry.retry_state(found, body.fanout_id, self.caller).id), "status": "CREATED"})
+        return Response({"id": uuids.dashed(retry.retry_state(found, body.fanout_id, self.caller).id), "status": "CREATED"})

@@ -1,0 +1,34 @@
+"""Starting a run of an example from the page of graphs."""
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.html import format_html
+from django.views.decorators.http import require_POST
+
+from graphs.definition import errors
+from graphs.definition.names import parse_id
+from graphs.editor.home import spaces
+from graphs.services import examples
+from graphs.web.messages import message_of
+from graphs.web.page_guard import caller_of, staff_page
+from runs.actions.examples import start
+
+
+@require_POST
+@staff_page("start")
+def start_example(request: HttpRequest, name: str) -> HttpResponse:
+    """Put the example among one's graphs, and run it, unless it shall only be looked at."""
+    caller, asked = caller_of(request), request.POST.get("namespace", "")
+    try:
+        namespace = spaces(caller).filter(pk=parse_id(asked) or 0).first()
+        if namespace is None:
+            raise errors.Forbidden("Choose a namespace in which you may start runs.")
+        if "open" in request.POST:
+            return redirect("flow", examples.put(name, namespace, caller).pk)
+        run = start(name, namespace, caller, request.POST.get("run_id", ""))
+    except errors.StateManagerError as error:
+        messages.error(request, message_of(error))
+        return redirect("flow_home")
+    messages.success(request, format_html("{} was started.", run))
+    return redirect("run_page", run.pk)
