@@ -159,7 +159,7 @@ class GraphVersionAdmin(ReadOnly):
         return not version.problems
 
     def has_publish_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("graphs.change_graph"))
+        return bool(request.user.has_perm("statemanager_graphs.change_graph"))
 
     @admin.action(description="Make the selected version the current one", permissions=["publish"])
     def make_current(self, request: HttpRequest, queryset: Any) -> None:

@@ -5,6 +5,7 @@ from django.utils.module_loading import autodiscover_modules
 
 class GraphsConfig(AppConfig):
     name = "graphs"
+    label = "statemanager_graphs"  # and so the tables, which share a database with the host's
     verbose_name = "Graphs"
 
     def ready(self) -> None:

@@ -3,6 +3,7 @@ from django.apps import AppConfig
 
 class RunsConfig(AppConfig):
     name = "runs"
+    label = "statemanager_runs"
     verbose_name = "Runs"
 
     def ready(self) -> None:

@@ -18,7 +18,7 @@ from django.db import connection
 from tests.conftest import database_url
 
 ROOT = Path(__file__).parent.parent
-FAST = {"LEASE_SECONDS": "4", "HEARTBEAT_SECONDS": "1", "SWEEP_SECONDS": "1", "PULSE_SECONDS": "2", "GRACE_SECONDS": "5"}
+FAST = {"LEASE_SECONDS": "4", "HEARTBEAT_SECONDS": "1", "SWEEP_SECONDS": "1", "PROBE_SECONDS": "2", "GRACE_SECONDS": "5"}
 
 
 def environment(**values: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from runs.models import Run
 from runs.queries import diagram
 from runs.worker_api import claims
 from tests import nodes
-from tests.settings import LANE, LANES, SKIPPED_LANES
+from tests.settings import SKIPPED_DATABASES, TEST_DATABASE, TEST_DATABASES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,8 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if SKIPPED_LANES:
-            item.add_marker(pytest.mark.skip(reason=SKIPPED_LANES[0]))
+        if SKIPPED_DATABASES:
+            item.add_marker(pytest.mark.skip(reason=SKIPPED_DATABASES[0]))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -77,8 +77,8 @@ def _fresh_caches() -> None:
 
 
 @pytest.fixture
-def lane() -> str:
-    return LANE
+def database() -> str:
+    return TEST_DATABASE
 
 
 @pytest.fixture
@@ -179,4 +179,4 @@ def database_url() -> str:
     return f"postgresql://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
 
 
-__all__ = ["LANES", "by_node", "database_url", "definition", "nodes"]
+__all__ = ["TEST_DATABASES", "by_node", "database_url", "definition", "nodes"]

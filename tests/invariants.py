@@ -1,4 +1,4 @@
-"""What must hold of every run's rows, whatever happened to it: books that agree with states, and nothing twice."""
+"""What must hold of every run's rows, whatever happened to it: counters that agree with states, and nothing twice."""
 
 from collections import Counter
 
@@ -30,7 +30,7 @@ def assert_books_agree(run: Run) -> None:
         mine = [state for state in states if state.identifier == node and state.status != "RETRY_CREATED"]
         done = sum(state.status in ("SUCCESS", "PRUNED") for state in mine)
         bad = sum(state.status in statuses.FAILED_STATES for state in mine)
-        known = run.tally.get(node, [0, 0, 0])
+        known = run.node_counts.get(node, [0, 0, 0])
         assert known == [len(mine), done, bad], (run.run_id, node, known, [len(mine), done, bad])
     assert (run.status in statuses.ENDED_RUNS) == (run.pending_count == 0), (run.run_id, run.status, run.pending_count)
     assert run.log_count == run.logs.count()

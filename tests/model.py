@@ -21,7 +21,7 @@ class Model:
     states: dict[Key, str] = field(default_factory=dict)
     value: dict[Key, int] = field(default_factory=dict)
     lost: dict[Key, int] = field(default_factory=dict)
-    held = stopping = cancelled = False
+    paused = stopping = cancelled = False
 
     def start(self) -> None:
         for node in self.plan.shape.roots:
@@ -112,7 +112,7 @@ class Model:
         if self.cancelled:
             return "cancelled"
         if any(word in UNFINISHED for word in words):
-            return "paused" if self.held else "running"
+            return "paused" if self.paused else "running"
         failed, succeeded = any(word in FAILED for word in words), any(word in ("SUCCESS", "PRUNED") for word in words)
         if not failed and not self.stopping:
             return "completed"

@@ -13,7 +13,7 @@ from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
 from graphs.services import datasets, drafts, publish
 from runs.actions import annotate
-from runs.actions.rerun import Again, rerun
+from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import control
 from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -77,7 +77,7 @@ def build(finished: int = 60) -> dict[str, Run]:
     for number in range(finished):
         drained(start(steps, f"Training of night {number + 1}", labels={"team": "research" if number % 3 else "ops"}))
     failed = drained(start(orders, "Orders of Monday", inputs={"customer": "ACME", "limit": 5}, labels={"team": "sales"}))
-    again = drained(rerun(failed, caller, Again(failed=True)))
+    again = drained(rerun(failed, caller, RerunOptions(failed=True)))
     cancelled = control.cancel_run(start(orders, "Orders of Tuesday"), caller)
     archived = annotate.archive_run(drained(start(steps, "An old training")), caller)
     waiting = drained(start(approval, "Release notes"))

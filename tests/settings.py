@@ -1,6 +1,6 @@
-"""The settings of the tests: the project's own, on the database of this process's lane.
+"""The settings of the tests: the project's own, on the database of this process's database.
 
-pytest-xdist runs every test in each of two processes (`--dist each`): gw0 is the lane "sqlite", gw1 the lane "postgresql".
+pytest-xdist runs every test in each of two processes (`--dist each`): gw0 is the database "sqlite", gw1 the database "postgresql".
 """
 
 import atexit
@@ -10,15 +10,15 @@ import tempfile
 
 from tests import postgres
 
-LANES = {"gw0": "sqlite", "gw1": "postgresql"}
-LANE = os.environ.get("STATEMANAGER_LANE") or LANES.get(os.environ.get("PYTEST_XDIST_WORKER", "gw0"), "sqlite")
-SKIPPED_LANES: list[str] = []
+TEST_DATABASES = {"gw0": "sqlite", "gw1": "postgresql"}
+TEST_DATABASE = os.environ.get("STATEMANAGER_TEST_DATABASE") or TEST_DATABASES.get(os.environ.get("PYTEST_XDIST_WORKER", "gw0"), "sqlite")
+SKIPPED_DATABASES: list[str] = []
 
-if "STATEMANAGER_LANE" not in os.environ:
+if "STATEMANAGER_TEST_DATABASE" not in os.environ:
     os.environ.pop("STATEMANAGER_CLUSTER", None)
     os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="statemanager-tests-")
     atexit.register(shutil.rmtree, os.environ["VAR_DIR"], ignore_errors=True)
-    if LANE == "sqlite":
+    if TEST_DATABASE == "sqlite":
         os.environ.pop("DATABASE_URL", None)
     elif "PYTEST_XDIST_WORKER" in os.environ and not os.environ.get("DATABASE_URL"):
         if postgres.binaries():
@@ -26,9 +26,9 @@ if "STATEMANAGER_LANE" not in os.environ:
             atexit.register(server.close)
             os.environ["DATABASE_URL"] = server.url
         else:
-            SKIPPED_LANES.append("postgresql (no server binaries; install postgresql)")
-    if "PYTEST_XDIST_WORKER" in os.environ:  # for child processes; the controller's own would reach both lanes
-        os.environ["STATEMANAGER_LANE"] = LANE
+            SKIPPED_DATABASES.append("postgresql (no server binaries; install postgresql)")
+    if "PYTEST_XDIST_WORKER" in os.environ:  # for child processes; the controller's own would reach both databases
+        os.environ["STATEMANAGER_TEST_DATABASE"] = TEST_DATABASE
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")
 os.environ.setdefault("ALLOWED_HOSTS", "localhost,127.0.0.1,testserver")
@@ -39,5 +39,5 @@ from statemanager.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
-if LANE == "sqlite":  # a file, so that threads and processes share it
+if TEST_DATABASE == "sqlite":  # a file, so that threads and processes share it
     DATABASES["default"]["TEST"] = {"NAME": str(VAR / "test.sqlite3")}  # noqa: F405

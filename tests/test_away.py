@@ -29,13 +29,13 @@ def test_api_and_pages_answer_503(publish, make_key, monkeypatch, admin_client):
     assert answer.status_code == 503, answer.content
     assert (answer.status_code, answer["Retry-After"], answer.json()["status"]) == (503, "5", 503)
     monkeypatch.setattr("django.contrib.admin.views.main.ChangeList.get_results", away)
-    assert admin_client.get("/admin/runs/run/").status_code == 503
+    assert admin_client.get("/admin/statemanager_runs/run/").status_code == 503
 
 
 @pytest.mark.django_db(transaction=True)
 def test_outcomes_wait_until_the_database_is_back(publish, monkeypatch):
     run = start_run(publish("a>b"))
-    record, failures = record_module.record, []
+    record, failures = record_module.record_outcomes, []
 
     def flaky(*args):
         if len(failures) < 2:
@@ -61,7 +61,7 @@ def test_the_supervisor_survives_its_own_rounds(monkeypatch):
     for broken in (away, lambda: 1 / 0):
         supervisor = Supervisor(1)
         monkeypatch.setattr(lease_recovery, "rescue_expired", broken)
-        monkeypatch.setattr(wakeup, "pulse", lambda *_: None)
+        monkeypatch.setattr(wakeup, "probe", lambda *_: None)
         supervisor.tick()
 
 
@@ -78,7 +78,7 @@ def test_a_node_stops_before_its_lease_is_over_when_the_database_is_silent(publi
         executor.pool.shutdown()
     assert 1.0 < monotonic() - began < 10, "it was told to stop"
     [state] = run.states.all()
-    assert (state.status, state.attempt, state.outputs, state.lost) == ("CREATED", 1, None, 0)
+    assert (state.status, state.attempt, state.outputs, state.lost_leases) == ("CREATED", 1, None, 0)
     assert run.logs.filter(message="begun").count() == 1
     run.refresh_from_db()
     assert_books_agree(run)

@@ -85,7 +85,7 @@ def test_render_run(publish, drain):
 
 
 def test_up_serves_and_stops_without_orphans(publish, tmp_path):
-    port = "18765" if os.environ["STATEMANAGER_LANE"] == "sqlite" else "18766"
+    port = "18765" if os.environ["STATEMANAGER_TEST_DATABASE"] == "sqlite" else "18766"
     command = [sys.executable, "-m", "django", "up", "--port", port, "--workers", "1"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(ADMIN_PASSWORD="x"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
@@ -150,7 +150,7 @@ def test_a_taken_port_and_an_unmigrated_database_are_said_in_a_sentence(tmp_path
     values = {**environment(), "DJANGO_SETTINGS_MODULE": "statemanager.settings", "VAR_DIR": str(tmp_path)}
     del values["DATABASE_URL"]
     done = subprocess.run([sys.executable, "manage.py", "create_api_key"], cwd=ROOT, env=values, capture_output=True, text=True)
-    assert done.stderr.strip() == "The database can't be used: no such table: graphs_apikey. Run `manage.py migrate` first."
+    assert done.stderr.strip() == "The database can't be used: no such table: statemanager_graphs_apikey. Run `manage.py migrate` first."
 
 
 def test_waiting_for_a_run_that_waits_for_a_person_says_so(publish):

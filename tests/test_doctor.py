@@ -93,7 +93,7 @@ def test_counts_that_drifted(run_graph, monkeypatch):
     assert said() == [f"error: {expected}"]
     monkeypatch.setattr(recount, "LATELY", 1)
     assert said() == [], "only so many of the newest are counted"
-    Run.objects.update(tally={})
+    Run.objects.update(node_counts={})
     assert runs[1].run_id in said()[0]
     monkeypatch.setattr(recount, "SMALL", 1)
     assert said() == [], "and none that is big"

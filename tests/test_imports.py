@@ -41,12 +41,7 @@ ORDER = [
     "graphs.definition",
 ]
 OURS = ("statemanager", "runs", "graphs")
-MODULES = [
-    path
-    for app in OURS
-    for path in sorted((ROOT / app).rglob("*.py"))
-    if "migrations" not in path.parts and path != ROOT / app / "__init__.py"
-]
+MODULES = [path for app in OURS for path in sorted((ROOT / app).rglob("*.py")) if "migrations" not in path.parts and path != ROOT / app / "__init__.py"]
 
 
 def package_of(module: str) -> str | None:

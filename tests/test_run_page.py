@@ -13,7 +13,7 @@ from graphs.definition.differences import differences
 from graphs.models import Namespace, NamespaceMembership
 from graphs.services import publish as publish_module
 from runs.actions import delete
-from runs.actions.rerun import Again, rerun
+from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import claim, control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.manager.run_page import TABS
@@ -218,7 +218,7 @@ def test_inputs_with_a_schema_get_fields(admin_client, namespace):
 
 
 def test_two_runs_are_compared_in_words(admin_client, failed, drain):
-    made = rerun(failed, SYSTEM, Again(inputs={"n": 2}))
+    made = rerun(failed, SYSTEM, RerunOptions(inputs={"n": 2}))
     drain()
     made.refresh_from_db()
     found = compare.compare(failed, made)
@@ -411,7 +411,7 @@ def test_history_tells_who_did_what_through_which_door(admin_client, failed, mak
     page = text(admin_client.get(page_of(failed, "history")))
     rows = re.findall(r'data-label="Who">([^<]+)</th><td data-label="Through">(\w+)</td><td data-label="What">(\w+)', page)
     assert [(via, what) for _, via, what in rows] == [("api", "cancel"), ("page", "retry")]
-    assert reverse("admin:runs_auditentry_changelist")
+    assert reverse("admin:statemanager_runs_auditentry_changelist")
 
 
 def test_a_double_click_reruns_once(admin_client, failed):
@@ -427,9 +427,9 @@ def test_a_double_click_reruns_once(admin_client, failed):
 def test_the_timeline_tells_the_attempts_that_lost_their_worker(admin_client, publish):
     run = start_run(publish("a"))
     for lost in range(2):
-        claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache(), which=f"lost = {lost}")
+        claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache(), which=f"lost_leases = {lost}")
         lease_recovery.rescue_expired()
-    assert len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), which=claim.SUSPECT)) == 1
+    assert len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), which=claim.QUARANTINED)) == 1
     page = text(admin_client.get(page_of(run, "timeline")))
     assert page.count('class="rm-ran rm-lost"') == 2
     assert page.count("a: attempt 2 lost its worker") == 1, "its own bar"

@@ -111,7 +111,9 @@ def _base(request: Request, graph: Graph) -> drafts.Base:
         raise errors.PreconditionRequired("Send the ETag of the draft that you looked at as If-Match.")
     draft = drafts.draft_of(graph)
     if given not in (_tag(draft), "*"):
-        raise errors.PreconditionFailed(f"The draft is at revision {draft.revision} now: {draft.change.said if draft.change else 'a version was published'}.")
+        raise errors.PreconditionFailed(
+            f"The draft is at revision {draft.revision} now: {draft.change.message if draft.change else 'a version was published'}."
+        )
     return draft.base
 
 
@@ -119,7 +121,7 @@ def _answer(graph: Graph, draft: drafts.Draft) -> Response:
     change = draft.change
     members = {key: draft.definition.get(key) for key in ("nodes", "edges", "inputs", "settings", "metadata")}
     body = {
-        **members, "revision": draft.revision, "differs": drafts.differs(graph, draft), "said": change.said if change else "",
+        **members, "revision": draft.revision, "differs": drafts.differs(graph, draft), "said": change.message if change else "",
         "changed_by": change.made_by if change else None, "changed_at": when(change.made_at) if change else None,
     }  # fmt: skip
     return Response(body, headers={"ETag": _tag(draft), "Cache-Control": "private, no-cache"})

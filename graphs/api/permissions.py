@@ -6,7 +6,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from graphs.auth.callers import SAID, Caller
+from graphs.auth.callers import RIGHT_LABELS, Caller
 
 
 class Denied(BasePermission):
@@ -42,6 +42,6 @@ class AdminOnly(Scoped):
 
 
 def _needs(word: str, caller: Caller) -> str:
-    if word in SAID:
-        return f"{caller.label} may not {SAID[word]}."
+    if word in RIGHT_LABELS:
+        return f"{caller.label} may not {RIGHT_LABELS[word]}."
     return f"This needs the scope {word!r}; yours are {', '.join(sorted(caller.scopes)) or 'none'}."

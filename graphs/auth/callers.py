@@ -14,17 +14,17 @@ INCLUDES = {"read": {"read"}, "run": {"run", "read"}, "worker": {"worker", "read
 
 # What can be done with runs: the right, Django's permission that gives it everywhere, and how a refusal says it.
 PERMISSIONS = {
-    "view": "runs.view_run",
-    "payloads": "runs.view_payload",
-    "start": "runs.add_run",
-    "rerun": "runs.rerun_run",
-    "cancel": "runs.cancel_run",
-    "change": "runs.change_run",
-    "set_status": "runs.set_status_run",
-    "delete": "runs.delete_run",
-    "export": "runs.export_run",
+    "view": "statemanager_runs.view_run",
+    "payloads": "statemanager_runs.view_payload",
+    "start": "statemanager_runs.add_run",
+    "rerun": "statemanager_runs.rerun_run",
+    "cancel": "statemanager_runs.cancel_run",
+    "change": "statemanager_runs.change_run",
+    "set_status": "statemanager_runs.set_status_run",
+    "delete": "statemanager_runs.delete_run",
+    "export": "statemanager_runs.export_run",
 }
-SAID = {
+RIGHT_LABELS = {
     "view": "view runs",
     "payloads": "see inputs, outputs and logs of runs",
     "start": "start runs, or store graphs and datasets",
@@ -74,7 +74,7 @@ class Caller:
     def require(self, right: str, namespace_id: int) -> None:
         """Raises Forbidden without the right."""
         if not self.can(right, namespace_id):
-            raise errors.Forbidden(f"{self.label} may not {SAID[right]} in this namespace.")
+            raise errors.Forbidden(f"{self.label} may not {RIGHT_LABELS[right]} in this namespace.")
 
     def where(self, right: str) -> Q | None:
         """The condition on `namespace` under which the caller has the right; None where it has it in all."""

@@ -24,7 +24,7 @@ class Edit:
     """
 
     definition: dict[str, Any]
-    said: str
+    message: str
     node: str = ""
     adds: bool = False
     renamed: tuple[str, str] | None = None

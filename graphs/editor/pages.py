@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs.auth.callers import SAID
+from graphs.auth.callers import RIGHT_LABELS
 from graphs.definition import errors
 from graphs.definition.edits import Edit
 from graphs.definition.names import parse_id
@@ -29,7 +29,7 @@ def graph_for(request: HttpRequest, pk: int, right: str = "view") -> Graph:
     """The graph, if the user may see it. Raises PermissionDenied without the right in its namespace."""
     graph = get_object_or_404(Graph.objects.visible_to(caller_of(request)).with_version(), pk=pk)
     if not caller_of(request).can(right, graph.namespace_id):
-        raise PermissionDenied(f"You may not {SAID[right]} in this namespace.")
+        raise PermissionDenied(f"You may not {RIGHT_LABELS[right]} in this namespace.")
     return graph
 
 
@@ -67,7 +67,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponseBase:
     try:
         if asked.get("op") in ("undo", "redo"):
             draft = undo.step(graph, caller, redo=asked["op"] == "redo")
-            back = Edit(draft.definition, draft.change.said if draft.change else "", asked.get("node", ""))
+            back = Edit(draft.definition, draft.change.message if draft.change else "", asked.get("node", ""))
             return _changed(request, graph, drafts.Applied(draft, back, alone=False))
         base, change = drafts.Base.of(asked.get("revision", "")), edit_forms.asked_for(asked, graph, caller)
         return _changed(request, graph, drafts.apply(graph, base, change, caller, asked.get("choose", ""), parse_id(asked.get("seen", ""))))
@@ -95,7 +95,7 @@ def _changed(request: HttpRequest, graph: Graph, applied: drafts.Applied) -> Htt
     if same and node:
         same = not NodeForm(flow.definition, node, flow.kinds, asked).moved
     parts = ("bar", flow.drawn, *(() if same else ("inspector",)))
-    answer = render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True, "said": made.said})
+    answer = render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True, "said": made.message})
     answer["HX-Trigger"] = json.dumps({"flow-changed": {"node": node, "alone": applied.alone}})
     answer["HX-Replace-Url"] = address
     return answer

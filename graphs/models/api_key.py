@@ -39,7 +39,7 @@ class ApiKey(models.Model):
 
     class Meta:
         verbose_name = "API key"
-        constraints: ClassVar = [models.CheckConstraint(condition=Q(scope__in=["read", "run", "worker", "admin"]), name="apikey_scope_known")]
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(scope__in=["read", "run", "worker", "admin"]), name="sm_apikey_scope_known")]
 
     def __str__(self) -> str:
         return f"{self.name or 'unnamed'} ({self.prefix}…)"

@@ -28,8 +28,8 @@ class CronTrigger(models.Model):
     class Meta:
         verbose_name = "cron trigger"
         ordering = ["graph_id", "expression"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["graph", "expression", "time_zone"], name="trigger_once_per_graph")]
-        indexes: ClassVar = [models.Index(fields=["next_at"], condition=Q(enabled=True, next_at__isnull=False), name="trigger_due")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["graph", "expression", "time_zone"], name="sm_trigger_once_per_graph")]
+        indexes: ClassVar = [models.Index(fields=["next_at"], condition=Q(enabled=True, next_at__isnull=False), name="sm_trigger_due")]
 
     def __str__(self) -> str:
         return f"{self.expression} ({self.time_zone})"

@@ -23,7 +23,10 @@ class Dataset(models.Model):
 
     class Meta:
         ordering = ["namespace__name", "name"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="dataset_once_per_namespace"), not_empty("name", "dataset_named")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "name"], name="sm_dataset_once_per_namespace"),
+            not_empty("name", "sm_dataset_named"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.namespace.name}/{self.name}"
@@ -48,10 +51,10 @@ class DatasetTable(models.Model):
     class Meta:
         ordering = ["dataset_id", "name"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["dataset", "name"], name="table_once_per_dataset"),
-            models.CheckConstraint(condition=Q(format__in=["csv", "jsonl"]), name="table_format_known"),
-            models.CheckConstraint(condition=Q(rows__gte=0, size__gte=0), name="table_counts_positive"),
-            not_empty("name", "table_named"),
+            models.UniqueConstraint(fields=["dataset", "name"], name="sm_table_once_per_dataset"),
+            models.CheckConstraint(condition=Q(format__in=["csv", "jsonl"]), name="sm_table_format_known"),
+            models.CheckConstraint(condition=Q(rows__gte=0, size__gte=0), name="sm_table_counts_positive"),
+            not_empty("name", "sm_table_named"),
         ]
 
     def __str__(self) -> str:

@@ -29,7 +29,7 @@ class Graph(models.Model):
 
     class Meta:
         ordering = ["namespace__name", "name"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="graph_once_per_namespace"), not_empty("name", "graph_named")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="sm_graph_once_per_namespace"), not_empty("name", "sm_graph_named")]
 
     def __str__(self) -> str:
         return f"{self.namespace.name}/{self.name}"
@@ -51,8 +51,8 @@ class GraphVersion(models.Model):
     class Meta:
         ordering = ["graph_id", "-number"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["graph", "number"], name="version_number_once"),
-            models.CheckConstraint(condition=Q(number__gte=1), name="version_number_positive"),
+            models.UniqueConstraint(fields=["graph", "number"], name="sm_version_number_once"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="sm_version_number_positive"),
         ]
 
     def __str__(self) -> str:

@@ -24,10 +24,10 @@ class IdempotencyKey(models.Model):
 
     class Meta:
         verbose_name = "idempotency key"
-        constraints: ClassVar = [models.UniqueConstraint(fields=["caller", "key"], name="idempotency_key_once")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["caller", "key"], name="sm_idempotency_key_once")]
         indexes: ClassVar = [
-            models.Index(fields=["created_at"], name="idempotency_key_by_age"),
-            models.Index(fields=["run_id"], condition=~models.Q(run_id=""), name="idempotency_key_of_run"),
+            models.Index(fields=["created_at"], name="sm_idempotency_key_by_age"),
+            models.Index(fields=["run_id"], condition=~models.Q(run_id=""), name="sm_idempotency_key_of_run"),
         ]
 
     def __str__(self) -> str:

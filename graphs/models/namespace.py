@@ -22,7 +22,7 @@ class Namespace(models.Model):
 
     class Meta:
         ordering = ["name"]
-        constraints: ClassVar = [not_empty("name", "namespace_named")]
+        constraints: ClassVar = [not_empty("name", "sm_namespace_named")]
 
     def __str__(self) -> str:
         return self.name
@@ -48,10 +48,10 @@ class NamespaceMembership(models.Model):
         verbose_name = "membership"
         ordering = ["namespace__name", "id"]
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(user=None) ^ Q(group=None), name="membership_of_user_or_group"),
-            models.CheckConstraint(condition=Q(role__in=["viewer", "reader", "operator", "manager"]), name="membership_role_known"),
-            models.UniqueConstraint(fields=["namespace", "user"], condition=Q(group=None), name="membership_once_per_user"),
-            models.UniqueConstraint(fields=["namespace", "group"], condition=Q(user=None), name="membership_once_per_group"),
+            models.CheckConstraint(condition=Q(user=None) ^ Q(group=None), name="sm_membership_of_user_or_group"),
+            models.CheckConstraint(condition=Q(role__in=["viewer", "reader", "operator", "manager"]), name="sm_membership_role_known"),
+            models.UniqueConstraint(fields=["namespace", "user"], condition=Q(group=None), name="sm_membership_once_per_user"),
+            models.UniqueConstraint(fields=["namespace", "group"], condition=Q(user=None), name="sm_membership_once_per_group"),
         ]
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ class Secret(models.Model):
 
     class Meta:
         ordering = ["graph_id", "name"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["graph", "name"], name="secret_once_per_graph"), not_empty("name", "secret_named")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["graph", "name"], name="sm_secret_once_per_graph"), not_empty("name", "sm_secret_named")]
 
     def __str__(self) -> str:
         return self.name

@@ -133,13 +133,13 @@ def _together(graph: Graph, made: edits.Edit, was: dict[str, Any], now: Draft, b
     if made.renamed and (conflict := sides.follow_mine(*made.renamed)) and choose != "mine":
         fought.append(conflict)
     if fought and choose == "theirs":
-        return edits.Edit(now.definition, made.said, made.node)
+        return edits.Edit(now.definition, made.message, made.node)
     merged, conflicts = merge.merge(sides.was, sides.mine, sides.theirs, prefer_mine=choose == "mine")
     if (fought or conflicts) and choose not in ("mine", "theirs"):
         raise Conflicting(now, [*fought, *conflicts])
     node = next((new for old, new in theirs if old == made.node and new in merge.ids(merged)), made.node)
     renamed = (dict(theirs).get(made.renamed[0], made.renamed[0]), made.renamed[1]) if made.renamed else None
-    return edits.Edit(merged, f"{made.said} (merged)", node, renamed=renamed)
+    return edits.Edit(merged, f"{made.message} (merged)", node, renamed=renamed)
 
 
 def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
@@ -158,8 +158,8 @@ def checked(definition: Any) -> dict[str, Any]:
     publish_module.storable(definition)
     found = validation.shape_problems(definition)
     if found:
-        said = publish_module.summary(found[:5])
-        raise errors.Malformed(f"This is no graph: {said}", errors=[problem.as_json() for problem in found])
+        message = publish_module.summary(found[:5])
+        raise errors.Malformed(f"This is no graph: {message}", errors=[problem.as_json() for problem in found])
     return dict(definition)
 
 
@@ -181,7 +181,7 @@ def record(graph: Graph, now: Draft, made: edits.Edit, caller: Caller, back_to: 
         return now
     now = caught_up(graph, now)
     change = DraftChange.objects.create(
-        graph=graph, revision=now.revision + 1, definition=made.definition, said=made.said[:300], back_to=back_to, redo=redo,
+        graph=graph, revision=now.revision + 1, definition=made.definition, message=made.message[:300], back_to=back_to, redo=redo,
         version=now.base.version, made_by=caller.label[:200], renamed=made.renamed,
     )  # fmt: skip
     DraftChange.objects.filter(graph=graph, revision__lte=change.revision - KEPT).delete()
@@ -194,7 +194,7 @@ def caught_up(graph: Graph, now: Draft) -> Draft:
         return now
     number = now.base.version
     change = DraftChange.objects.create(
-        graph=graph, revision=now.revision + 1, definition=now.definition, said=published_as(number), version=number, published=number,
+        graph=graph, revision=now.revision + 1, definition=now.definition, message=published_as(number), version=number, published=number,
         made_by=_author(graph),
     )  # fmt: skip
     return Draft(Base(number, change.revision), now.definition, change)
@@ -221,14 +221,14 @@ def differs(graph: Graph, draft: Draft) -> bool:
 
 
 @transaction.atomic
-def begin(namespace: Namespace, name: str, caller: Caller, definition: dict[str, Any] | None = None, said: str = "Begin") -> Graph:
+def begin(namespace: Namespace, name: str, caller: Caller, definition: dict[str, Any] | None = None, message: str = "Begin") -> Graph:
     """A new graph that has only a draft. Raises Conflict for a taken name."""
     caller.require("start", namespace.pk)
     graph, made = Graph.objects.get_or_create(namespace=namespace, name=names.checked("graph", name))
     if not made:
         raise errors.Conflict(f"The namespace {namespace} has a graph {name!r} already.")
     if definition:
-        apply(graph, Base(0, 0), lambda _: edits.Edit(dict(definition), said), caller)
+        apply(graph, Base(0, 0), lambda _: edits.Edit(dict(definition), message), caller)
     return graph
 
 

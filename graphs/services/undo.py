@@ -22,18 +22,18 @@ class Steps:
 
 
 def steps(changes: Iterable[tuple[int, str, int | None, bool]]) -> Steps:
-    """From (revision, said, back_to, redo) of the changes that are kept, oldest first: a change forgets what was undone, as everywhere. Pure."""
+    """From (revision, message, back_to, redo) of the changes that are kept, oldest first: a change forgets what was undone, as everywhere. Pure."""
     done: dict[int, str] = {}  # the revisions whose change holds, and what it was
     undone: dict[int, str] = {}
     known = {0}
-    for revision, said, back_to, redo in changes:
+    for revision, message, back_to, redo in changes:
         known.add(revision)
         if back_to is None:
-            done[revision], undone = said, {}
+            done[revision], undone = message, {}
         elif redo:
-            done[back_to] = undone.pop(back_to, said)
+            done[back_to] = undone.pop(back_to, message)
         else:
-            undone[back_to + 1] = done.pop(back_to + 1, said)
+            undone[back_to + 1] = done.pop(back_to + 1, message)
     last, next_ = next(reversed(done), None), next(reversed(undone), None)
     back = (last - 1, done[last]) if last is not None and last - 1 in known else None
     return Steps(back, (next_, undone[next_]) if next_ is not None and next_ in known else None)
@@ -41,7 +41,7 @@ def steps(changes: Iterable[tuple[int, str, int | None, bool]]) -> Steps:
 
 def steps_of(graph: Graph) -> Steps:
     now = drafts.draft_of(graph)
-    changes = list(DraftChange.objects.filter(graph=graph).order_by("revision").values_list("revision", "said", "back_to", "redo"))
+    changes = list(DraftChange.objects.filter(graph=graph).order_by("revision").values_list("revision", "message", "back_to", "redo"))
     return steps([*changes, *([(now.revision + 1, drafts.published_as(now.base.version), None, False)] if drafts.follows(now) else [])])
 
 

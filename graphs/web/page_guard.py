@@ -13,8 +13,8 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
 
-from graphs.auth.callers import RIGHTS, SAID, Caller, caller_of_user
-from graphs.web.ttl_cache import kept
+from graphs.auth.callers import RIGHT_LABELS, RIGHTS, Caller, caller_of_user
+from graphs.web.ttl_cache import cached
 
 View = Callable[..., HttpResponseBase]
 
@@ -36,7 +36,7 @@ def staff_page(right: str = "view") -> Callable[[View], View]:
             if not caller.may("view"):
                 return redirect("/")
             if not caller.may(right):
-                raise PermissionDenied(f"You may not {SAID[right]}.")
+                raise PermissionDenied(f"You may not {RIGHT_LABELS[right]}.")
             return view(request, *args, **kwargs)
 
         return guarded
@@ -75,7 +75,7 @@ def may_of(request: HttpRequest) -> set[str]:
 
 def in_admin(request: HttpRequest, title: str, **context: Any) -> dict[str, Any]:
     """What every page needs: the admin's own context, its menu, and what the user may do (`may`)."""
-    return {**kept(("admin", request.user.pk), lambda: _shared(request)), "title": title, "may": may_of(request), **context}
+    return {**cached(("admin", request.user.pk), lambda: _shared(request)), "title": title, "may": may_of(request), **context}
 
 
 def _shared(request: HttpRequest) -> dict[str, Any]:

@@ -65,20 +65,20 @@ def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
     if not reason.strip():
         raise errors.Malformed("Setting a status by hand needs a reason.")
     with transaction.atomic():
-        book = counters.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
-        if book is None:
+        run_counters = counters.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
+        if run_counters is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        if book.status == status:
+        if run_counters.status == status:
             raise errors.Conflict(f"The run is {status} already.", allowed=[each for each in statuses.ENDED_RUNS if each != status])
-        if book.open:
-            store.cancel_unstarted({run.pk: book}, "'CREATED', 'QUEUED'", every=True)
-        was, book.status, book.held = book.status, status, False
-        book.progress = 100 if status == statuses.COMPLETED else min(book.progress, 99)
-        book.error_message = "" if status == statuses.COMPLETED else reason
+        if run_counters.open:
+            store.cancel_unstarted({run.pk: run_counters}, "'CREATED', 'QUEUED'", every=True)
+        was, run_counters.status, run_counters.paused = run_counters.status, status, False
+        run_counters.progress = 100 if status == statuses.COMPLETED else min(run_counters.progress, 99)
+        run_counters.error_message = "" if status == statuses.COMPLETED else reason
         AuditEntry.objects.record(caller, "set_status", run, f"{was} → {status}: {reason}")
         LogLine.objects.create(run=run, level="warning", message=f"Status set from {was} to {status} by {caller.label}: {reason}"[:2000])
-        book.log_count += 1
-        counters.store([book])
+        run_counters.log_count += 1
+        counters.store([run_counters])
         Run.objects.filter(pk=run.pk).update(reruns_left=0)  # a person has seen to it
     run.refresh_from_db()
     return run

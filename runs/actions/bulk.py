@@ -12,10 +12,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, F, Max, QuerySet, Sum
 from django.http import QueryDict
 
-from graphs.auth.callers import SAID, Caller
+from graphs.auth.callers import RIGHT_LABELS, Caller
 from graphs.definition import errors
 from runs.actions import annotate, delete
-from runs.actions.rerun import Again, rerun
+from runs.actions.rerun import RerunOptions, rerun
 from runs.core import statuses
 from runs.engine import control, wakeup
 from runs.engine.retry import retry_failed
@@ -45,7 +45,7 @@ def _quietly(verb: Callable[[Run, Caller], Any]) -> Callable[[Run, Caller, Mappi
 
 
 def _rerun(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    return rerun(run, caller, Again(newest=params.get("version") == "newest", failed=params.get("from") == "failed")).run_id
+    return rerun(run, caller, RerunOptions(newest=params.get("version") == "newest", failed=params.get("from") == "failed")).run_id
 
 
 def _label(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
@@ -117,7 +117,7 @@ def preview(action: str, query: Mapping[str, Any], caller: Caller) -> Preview:
     """A dry run: nothing is changed. Raises Forbidden without the action's right, and Malformed for a query that can't be read."""
     kind = ACTIONS[action]
     if not caller.may(kind.right):
-        raise errors.Forbidden(f"{caller.label} may not {SAID[kind.right]}.")
+        raise errors.Forbidden(f"{caller.label} may not {RIGHT_LABELS[kind.right]}.")
     runs = targets(query, caller).order_by()
     counts = dict(runs.values_list("status").annotate(Count("pk")))
     unfit = sum(count for status, count in counts.items() if status not in kind.statuses)
@@ -143,9 +143,9 @@ def ask(
     caller: Caller,
     params: Mapping[str, Any] | None = None,
     reason: str = "",
-    asked: uuid.UUID | None = None,
+    idempotency_key: uuid.UUID | None = None,
 ) -> BulkOperation:
-    """Store an operation, to be carried out in the background. The same `asked` again gives the first one. Raises what `preview` raises."""
+    """Store an operation, to be carried out in the background. The same key again gives the first operation. Raises what `preview` raises."""
     _check(action, params or {}, reason)
     seen = preview(action, query, caller)
     if not {"pk", "failed_of"} & query.keys():
@@ -154,14 +154,14 @@ def ask(
         "action": action, "params": {**(params or {}), **({"reason": reason} if reason else {})}, "query": dict(query), "reason": reason[:500],
         "user": caller.user, "key_id": caller.key, "actor": caller.label[:150], "via": caller.via, "total": seen.total, "bound": seen.bound,
     }  # fmt: skip
-    asked = asked or uuid.uuid4()
+    idempotency_key = idempotency_key or uuid.uuid4()
     try:
         with transaction.atomic():
-            operation = BulkOperation.objects.create(asked=asked, **values)
+            operation = BulkOperation.objects.create(idempotency_key=idempotency_key, **values)
             AuditEntry.objects.record_global(caller.through(caller.via, operation.pk), f"bulk_{action}", f"{seen.total:,} runs; {reason}"[:500])
             wakeup.hint()
     except IntegrityError:
-        found = BulkOperation.objects.filter(asked=asked, user=caller.user, key=caller.key).first()
+        found = BulkOperation.objects.filter(idempotency_key=idempotency_key, user=caller.user, key=caller.key).first()
         if found is None:
             raise errors.Conflict("This `asked` was used by somebody else; make a new one.") from None
         return found
@@ -184,8 +184,8 @@ def retry(operation: BulkOperation, caller: Caller) -> BulkOperation:
     """A new operation on what this one could not do. Raises Conflict while it goes on, or when nothing failed."""
     if not operation.over or not operation.failed:
         raise errors.Conflict("The operation is not over yet." if not operation.over else "Nothing of it failed.", allowed=[])
-    asked = uuid.uuid5(operation.asked, "retry")  # a second click finds the first one
-    return ask(operation.action, {"failed_of": operation.pk}, caller, operation.params, operation.reason, asked)
+    key = uuid.uuid5(operation.idempotency_key, "retry")  # a second click finds the first one
+    return ask(operation.action, {"failed_of": operation.pk}, caller, operation.params, operation.reason, key)
 
 
 def stop(operation: BulkOperation, caller: Caller) -> None:

@@ -31,7 +31,7 @@ from runs.models import BulkOperation, BulkResult, Run
 log = logging.getLogger(__name__)
 INLINE = 100  # so many are done while the page waits
 INLINE_SECONDS = 5.0
-SLICE_SECONDS = 2.0
+TURN_SECONDS = 2.0
 LEASE = timedelta(seconds=30)
 BATCH = 100
 EXPORT_PIECE = 5000
@@ -42,7 +42,7 @@ class _Lost(Exception):
     """Another worker holds the operation now."""
 
 
-def carry_on(seconds: float = SLICE_SECONDS) -> bool:
+def carry_on(seconds: float = TURN_SECONDS) -> bool:
     """Take up operations for so many seconds; whether some are left."""
     until = monotonic() + seconds
     while monotonic() < until:
@@ -120,7 +120,7 @@ def _each(operation: BulkOperation, batch: Sequence[Run], caller: Caller, kind: 
         with transaction.atomic():
             try:
                 with transaction.atomic():
-                    result.made = kind.call(run, caller, operation.params)
+                    result.created_run_id = kind.call(run, caller, operation.params)
             except errors.StateManagerError as error:
                 result.done, result.code, result.reason = False, type(error).__name__.lower(), str(error)
             except (OperationalError, InterfaceError):

@@ -23,7 +23,7 @@ from runs.engine import counters
 from runs.engine.node_context import run_folder
 from runs.models import Artifact, AuditEntry, Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, State, Tombstone, ToolResult
 
-TRACES = (State, LogLine, Artifact, ToolResult, CheckpointWrite, CheckpointBlob, Checkpoint)
+RUN_CHILDREN = (State, LogLine, Artifact, ToolResult, CheckpointWrite, CheckpointBlob, Checkpoint)
 TOMBSTONES_STAND = timedelta(days=30)
 FILES_WAIT = timedelta(minutes=1)
 LOCK_SECONDS = 3
@@ -53,14 +53,14 @@ def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -
     """Delete these runs in one transaction, and say which were kept. With `even_active` those that still run go, too."""
     with transaction.atomic():
         sql.wait_for_locks(LOCK_SECONDS)
-        books = counters.lock(pks)
-        named = {pk: (namespace, run_id) for pk, namespace, run_id in Run.objects.filter(pk__in=books).values_list("pk", "namespace_id", "run_id")}
+        counters_by_run = counters.lock(pks)
+        named = {pk: (namespace, run_id) for pk, namespace, run_id in Run.objects.filter(pk__in=counters_by_run).values_list("pk", "namespace_id", "run_id")}
         kept = [Kept(pk, "gone", "It was deleted already.") for pk in pks if pk not in named]
         for pk, (namespace, _) in named.items():
             if not caller.can("delete", namespace):
                 kept.append(Kept(pk, "permission", f"{caller.label} may not delete runs of its namespace."))
-            elif books[pk].open and not even_active:
-                kept.append(Kept(pk, "active", f"The run is {books[pk].status}; cancel it first."))
+            elif counters_by_run[pk].open and not even_active:
+                kept.append(Kept(pk, "active", f"The run is {counters_by_run[pk].status}; cancel it first."))
         spared = {each.pk for each in kept}
         gone = [pk for pk in named if pk not in spared]
         if gone:
@@ -101,7 +101,7 @@ def _erase(runs: list[int], traces: Q, rows: Q, caller: Caller) -> None:
     """Delete these runs, which the two conditions name as well: of what they left, and of themselves."""
     _bury(Run.objects.filter(rows), caller)
     forget_answers(Run.objects.filter(rows).values("run_id"))
-    for model in TRACES:
+    for model in RUN_CHILDREN:
         model.objects.filter(traces)._raw_delete(model.objects.db)
     Run.objects.filter(parent__in=Run.objects.filter(rows).values("pk")).update(parent=None)
     Run.objects.filter(rows)._raw_delete(Run.objects.db)
@@ -115,7 +115,7 @@ def _bury(runs: Any, caller: Caller) -> None:
     select, params = chosen.query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO runs_tombstone (namespace_id, run_id, run, at, actor, files) {select} "
+            f"INSERT INTO statemanager_runs_tombstone (namespace_id, run_id, run, at, actor, files) {select} "
             "ON CONFLICT (namespace_id, run_id) DO UPDATE SET run = excluded.run, at = excluded.at, actor = excluded.actor, files = excluded.files",
             params,
         )

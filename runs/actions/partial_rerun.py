@@ -80,7 +80,7 @@ class _Below:
 
 
 def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None = None) -> None:
-    """Fill a new, empty run: the taken states with their files, the new ones, and its books. To be called in the transaction that made it."""
+    """Fill a new, empty run: the taken states with their files, the new ones, and its counters. To be called in the transaction that made it."""
     ids = {state.pk: uuids.uuid7() for state in found.reused}
     folders = (f"{run_folder(old.pk)}/", f"{run_folder(new.pk)}/")
     now = timezone.now()
@@ -95,32 +95,32 @@ def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None
     _copy_files(old, new, ids, folders)
     facts = RunFacts(new.pk, new.run_id, new.namespace_id, new.namespace.name, new.version_id or 0, new.dataset_id, new.initial_data, new.store)
     State.objects.fill_inputs(found.again)
-    twins = [_twin(facts, state, ids, folders, inputs) for state in found.again]
-    book = _books(new, facts.plan, found.reused, twins)
-    _store(twins)  # before the joins, some of which are among them
-    _store(retry.missed_joins(new, twins, claim.FactsCache(), book))
-    book.progress = min(book.share(), 99)
-    counters.store([book])
+    repeats = [_repeat_of(facts, state, ids, folders, inputs) for state in found.again]
+    run_counters = _counters(new, facts.plan, found.reused, repeats)
+    _store(repeats)  # before the joins, some of which are among them
+    _store(retry.missed_joins(new, repeats, claim.FactsCache(), run_counters))
+    run_counters.progress = min(run_counters.share(), 99)
+    counters.store([run_counters])
     wakeup.hint()
 
 
 def _store(states: list[NewState]) -> None:
-    batch = sql.Batch()
-    store.insert([store.new_row(state) for state in states], batch)
-    batch.flush()
+    statements = sql.Statements()
+    store.insert([store.new_row(state) for state in states], statements)
+    statements.flush()
 
 
 def _new_id(ids: Mapping[Any, str], old: Any) -> str | None:
     return uuids.dashed(ids[old]) if old in ids else None
 
 
-def _twin(facts: RunFacts, state: State, ids: Mapping[Any, str], folders: tuple[str, str], inputs: Mapping[str, Any] | None) -> NewState:
+def _repeat_of(facts: RunFacts, state: State, ids: Mapping[Any, str], folders: tuple[str, str], inputs: Mapping[str, Any] | None) -> NewState:
     value = _moved(state.inputs if inputs is None else dict(inputs), folders)
     parent = ids.get(state.parent) if state.parent else None
-    twin = NewState(uuids.uuid7(), facts, state.identifier, _step(facts.plan, state), parent, value, payloads.dump(value), joined=state.joined)
+    repeat = NewState(uuids.uuid7(), facts, state.identifier, _step(facts.plan, state), parent, value, payloads.dump(value), joined=state.joined)
     if inputs is None and state.joined and state.status == statuses.NEXT_CREATED_ERROR and not state.attempt:
-        retry.render_again(twin)  # a join whose inputs couldn't be made has none to repeat
-    return twin
+        retry.render_again(repeat)  # a join whose inputs couldn't be made has none to repeat
+    return repeat
 
 
 def _moved(value: Any, folders: tuple[str, str]) -> Any:
@@ -143,14 +143,14 @@ def _copy_files(old: Run, new: Run, ids: Mapping[Any, str], folders: tuple[str, 
         Artifact.objects.create(run=new, state=uuids.dashed(ids[file.state]), file=target, **kept)
 
 
-def _books(new: Run, plan: Plan, reused: Iterable[State], twins: Iterable[NewState]) -> counters.Ledger:
-    book = counters.lock([new.pk], {new.pk: plan})[new.pk]
+def _counters(new: Run, plan: Plan, reused: Iterable[State], repeats: Iterable[NewState]) -> counters.RunCounters:
+    run_counters = counters.lock([new.pk], {new.pk: plan})[new.pk]
     for state in reused:
-        book.success_count += 1
-        book.emitted += state.emitted
-        book.count(state.identifier, KNOWN)
-        book.count(state.identifier, DONE)
-    for twin in twins:
-        book.appear(twin.identifier)
-    book.current_step = book.success_count
-    return book
+        run_counters.success_count += 1
+        run_counters.emitted += state.emitted
+        run_counters.count(state.identifier, KNOWN)
+        run_counters.count(state.identifier, DONE)
+    for repeat in repeats:
+        run_counters.appear(repeat.identifier)
+    run_counters.current_step = run_counters.success_count
+    return run_counters

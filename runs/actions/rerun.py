@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Again:
+class RerunOptions:
     """How a run is to be run again.
 
     `newest`: on the graph's newest version instead of the one that it had. `inputs`: instead of those that it had; with `node`, those of that node's
@@ -48,30 +48,30 @@ class Again:
         return self.failed or bool(self.node)
 
 
-def rerun(run: Run, caller: Caller = SYSTEM, again: Again | None = None) -> Run:
-    """A new run of the same graph with the same inputs, or as `again` says.
+def rerun(run: Run, caller: Caller = SYSTEM, options: RerunOptions | None = None) -> Run:
+    """A new run of the same graph with the same inputs, or as `options` say.
 
     Raises Conflict for a run whose version isn't here, that has no inputs to change or of which no part can be run again, and what starting raises.
     """
-    again = again or Again()
+    options = options or RerunOptions()
     caller.require("rerun", run.namespace_id)
-    if again.partly and (again.newest or again.delay):
+    if options.partly and (options.newest or options.delay):
         raise errors.Malformed("A part of a run is run again at once, on the version that the run had.")
     with transaction.atomic():
         locked = Run.objects.select_for_update(of=("self",)).select_related("namespace", "graph__current", "graph__namespace", "version", "dataset")
         original = locked.filter(pk=run.pk).first()
         if original is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        if again.asked and (made := Run.objects.filter(parent=original, origin__asked=again.asked).first()):
+        if options.asked and (made := Run.objects.filter(parent=original, origin__asked=options.asked).first()):
             return made
         number, run_id = _next(original)
         base = _ENDING.sub("", original.name or original.run_id)
-        options = replace(_options(original), run_id=run_id, name=f"{base[:480]} (Rerun #{number})", delay=again.delay)
-        made, how = _partly(original, options, caller, again) if again.partly else _whole(original, options, caller, again)
+        start = replace(_start_options(original), run_id=run_id, name=f"{base[:480]} (Rerun #{number})", delay=options.delay)
+        made, how = _partly(original, start, caller, options) if options.partly else _whole(original, start, caller, options)
         Run.objects.filter(pk=original.pk).update(rerun_count=number, reruns_left=0)  # who reruns it by hand has seen to it
         LogLine.objects.create(run=made, message=f"Rerun #{number} of {original.run_id}, {how}, asked for by {caller.label}"[:2000])
         Run.objects.filter(pk=made.pk).update(
-            log_count=F("log_count") + 1, origin={"how": how, **({"asked": again.asked} if again.asked else {})}, revision=F("revision") + 1
+            log_count=F("log_count") + 1, origin={"how": how, **({"asked": options.asked} if options.asked else {})}, revision=F("revision") + 1
         )
         AuditEntry.objects.record(caller, "rerun", original, f"{run_id}: {how}")
     made.refresh_from_db()
@@ -88,43 +88,43 @@ def _next(run: Run) -> tuple[int, str]:
             return number, run_id
 
 
-def _options(run: Run) -> RunOptions:
+def _start_options(run: Run) -> RunOptions:
     return RunOptions(
         inputs=run.initial_data, store=run.store, labels=run.labels, metadata=run.metadata, workspace=run.workspace, session_id=run.session_id,
         purpose=run.purpose, sop=run.sop, max_steps=run.max_steps,
     )  # fmt: skip
 
 
-def _whole(run: Run, options: RunOptions, caller: Caller, again: Again) -> tuple[Run, str]:
+def _whole(run: Run, start: RunOptions, caller: Caller, options: RerunOptions) -> tuple[Run, str]:
     """The run from its beginning, and how that is said."""
     how = ["from the start"]
-    if again.inputs is not None:
-        options = replace(options, inputs=dict(again.inputs))
+    if options.inputs is not None:
+        start = replace(start, inputs=dict(options.inputs))
         how += ["with other inputs"] if options.inputs != run.initial_data else []
     if run.graph is None:
-        return start_outside(run.namespace, options, caller, Run.Trigger.RERUN, run), ", ".join(how)
-    version: GraphVersion | None = run.graph.current if again.newest else run.version
+        return start_outside(run.namespace, start, caller, Run.Trigger.RERUN, run), ", ".join(how)
+    version: GraphVersion | None = run.graph.current if options.newest else run.version
     if version is None:
         raise errors.Conflict("The run was not made by this system; its graph has no version to run again.")
     how += [f"on version {version.number} instead of {run.version.number}"] if run.version and version.pk != run.version_id else []
     if made := _made_states(run):
-        if again.inputs is not None:
+        if options.inputs is not None:
             raise errors.Conflict("The run was made of single states, which have inputs of their own; the run has none to change.")
-        if again.delay:
+        if options.delay:
             raise errors.Conflict("The run was made of single states; it can only be run again at once.")
-        return _create(run, version, options, made, caller), ", ".join(how)
-    return start_run(run.graph, options, run.dataset, caller, Run.Trigger.RERUN, version, run), ", ".join(how)
+        return _create(run, version, start, made, caller), ", ".join(how)
+    return start_run(run.graph, start, run.dataset, caller, Run.Trigger.RERUN, version, run), ", ".join(how)
 
 
-def _partly(run: Run, options: RunOptions, caller: Caller, again: Again) -> tuple[Run, str]:
+def _partly(run: Run, start: RunOptions, caller: Caller, options: RerunOptions) -> tuple[Run, str]:
     """A part of the run, and how that is said."""
-    found = partial_rerun.parts(run, again.node)
-    if again.inputs is not None and (len(found.again) != 1 or not again.node):
+    found = partial_rerun.parts(run, options.node)
+    if options.inputs is not None and (len(found.again) != 1 or not options.node):
         raise errors.Conflict(f"Other inputs are for a single state of one node; here {len(found.again):,} states are run again.")
-    made = start_empty(run, options, caller)
-    partial_rerun.take_over(run, made, found, again.inputs)
+    made = start_empty(run, start, caller)
+    partial_rerun.take_over(run, made, found, options.inputs)
     nodes = ", ".join(dict.fromkeys(state.identifier for state in found.again))
-    changed = " with other inputs" if again.inputs is not None else ""
+    changed = " with other inputs" if options.inputs is not None else ""
     return made, f"from {nodes[:200]}{changed}; {len(found.reused):,} states are taken over"
 
 
@@ -138,25 +138,25 @@ def _made_states(run: Run) -> list[list[tuple[str, object]]]:
     return [list(branch.items()) for branch in branches.values()]
 
 
-def _create(run: Run, version: GraphVersion, options: RunOptions, made: list[list[tuple[str, object]]], caller: Caller) -> Run:
+def _create(run: Run, version: GraphVersion, start: RunOptions, made: list[list[tuple[str, object]]], caller: Caller) -> Run:
     assert run.graph is not None
     run.graph.current, run.graph.current_id = version, version.pk  # for this call only: nothing is saved
     for branch in made:
-        new, _ = create_states.create_states(run.graph, options.run_id, branch, caller, "rerun")
+        new, _ = create_states.create_states(run.graph, start.run_id, branch, caller, "rerun")
     values = {
-        "store": dict(options.store),
-        "initial_data": dict(options.inputs),
-        "session_id": options.session_id,
-        "purpose": options.purpose,
-        "sop": options.sop,
-        "max_steps": options.max_steps,
-        "name": options.name,
+        "store": dict(start.store),
+        "initial_data": dict(start.inputs),
+        "session_id": start.session_id,
+        "purpose": start.purpose,
+        "sop": start.sop,
+        "max_steps": start.max_steps,
+        "name": start.name,
         "parent": run,
         "root": run.root or run.pk,
         "trigger": Run.Trigger.RERUN,
-        "labels": options.labels,
-        "metadata": options.metadata,
-        "workspace": options.workspace,
+        "labels": start.labels,
+        "metadata": start.metadata,
+        "workspace": start.workspace,
     }
     Run.objects.filter(pk=new.pk).update(**values)
     new.refresh_from_db()
@@ -178,7 +178,7 @@ def _automatic(run: Run) -> bool:
         try:
             with transaction.atomic():
                 whole = settings.get("from") == "start"
-                made = rerun(run, SYSTEM, Again(delay=settings.get("delay", 0)) if whole else Again(failed=True))
+                made = rerun(run, SYSTEM, RerunOptions(delay=settings.get("delay", 0)) if whole else RerunOptions(failed=True))
         except errors.StateManagerError as error:
             LogLine.objects.create(run=run, level="warning", message=f"It could not be rerun automatically: {error}"[:2000])
             Run.objects.filter(pk=run.pk).update(log_count=F("log_count") + 1)

@@ -25,4 +25,4 @@ def delete_old(now: datetime | None = None) -> BulkOperation | None:
         return None
     query = {"status": [",".join(statuses.ENDED_RUNS)], "created_before": [before.isoformat()], "archived": ["yes,no"]}
     caller = replace(SYSTEM, label="retention", via="command")
-    return bulk.ask("delete", query, caller, reason=f"older than {settings.RETENTION_DAYS} days", asked=uuid.uuid5(_DAYS, now.date().isoformat()))
+    return bulk.ask("delete", query, caller, reason=f"older than {settings.RETENTION_DAYS} days", idempotency_key=uuid.uuid5(_DAYS, now.date().isoformat()))

@@ -183,7 +183,7 @@ class ResultsView(OneOperationView):
         if request.query_params.get("failed", "").lower() in ("1", "true", "yes"):
             found = found.filter(done=False)
         page = list(found[:limit])
-        rows = [{"id": row.run_id, "done": row.done, "code": row.code, "reason": row.reason, "made": row.made or None} for row in page]
+        rows = [{"id": row.run_id, "done": row.done, "code": row.code, "reason": row.reason, "made": row.created_run_id or None} for row in page]
         return Response({"results": rows, "next": str(page[-1].pk) if len(page) == limit else None})
 
 

@@ -15,7 +15,7 @@ from graphs.api.views import REFUSALS
 from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
 from graphs.models import Graph
-from runs.actions.rerun import Again, rerun
+from runs.actions.rerun import RerunOptions, rerun
 from runs.api.lookups import run_of
 from runs.api.runs import NAMESPACE
 from runs.api.serializers import LogLineShape, log_line_shape
@@ -63,12 +63,12 @@ class RerunAskedShape(serializers.Serializer):
     def get_fields(self) -> Any:
         return {**super().get_fields(), "from": serializers.ChoiceField(("start", "failed", "node"), required=False, default="start")}
 
-    def again(self) -> Again:
+    def again(self) -> RerunOptions:
         """Raises Malformed for a node without `from: node`, and the other way round."""
         asked = self.validated_data
         if (asked["from"] == "node") != bool(asked.get("node")):
             raise errors.Malformed("`from: node` names its `node`, and nothing else does.")
-        return Again(asked["version"] == "newest", asked.get("inputs"), asked["from"] == "failed", asked.get("node", ""), asked["start_delay"] / 1000)
+        return RerunOptions(asked["version"] == "newest", asked.get("inputs"), asked["from"] == "failed", asked.get("node", ""), asked["start_delay"] / 1000)
 
 
 class MetadataShape(serializers.Serializer):
@@ -145,7 +145,7 @@ class MetadataView(View):
         """What a run was started with and what became of it."""
         run = run_of(self.caller, request, thread_id, Run.objects.for_wire().select_related("parent"))
         redaction.hide([run], self.caller.can("payloads", run.namespace_id))
-        failed = [node for node, counts in run.tally.items() if counts[BAD]]
+        failed = [node for node, counts in run.node_counts.items() if counts[BAD]]
         return Response(
             {
                 "thread_id": run.run_id,

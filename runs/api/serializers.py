@@ -147,17 +147,17 @@ def context(run: Run) -> dict[str, Any]:
     """Seed 004's context: the plan and what became of it; empty while the run is queued."""
     if run.version is None or run.status == statuses.RUN_QUEUED:
         return {}
-    plan, tally = run.version.plan, run.tally
-    failed = [node for node in plan.order if node in tally and tally[node][BAD]]
+    plan, node_counts = run.version.plan, run.node_counts
+    failed = [node for node in plan.order if node in node_counts and node_counts[node][BAD]]
     broken = set(failed)
     context: dict[str, Any] = {
         "dataset_id": run.dataset_id,
         "graph_id": str(run.graph_id),
         "plan": list(plan.order),
         "total_steps": len(plan.order),
-        "executed_nodes": [node for node in plan.order if node in tally and node not in broken and tally[node][DONE] == tally[node][KNOWN]],
+        "executed_nodes": [node for node in plan.order if node in node_counts and node not in broken and node_counts[node][DONE] == node_counts[node][KNOWN]],
         "failed_nodes": failed,
-        "skipped_nodes": [node for node in plan.order if node not in tally and plan.shape.ancestors[node] & broken],
+        "skipped_nodes": [node for node in plan.order if node not in node_counts and plan.shape.ancestors[node] & broken],
     }
     if run.ended:
         context["total_emitted"] = run.emitted

@@ -1,4 +1,4 @@
-"""The supervisor: starts the cluster in a process group of its own, pulses it, replaces it when it is stuck, sweeps, and stops it.
+"""The supervisor: starts the cluster in a process group of its own, probes it, replaces it when it is stuck, sweeps, and stops it.
 
 It depends on no single process of django-q2 being well: an idle worker that is killed can wedge a whole cluster for ever while it
 looks alive, so only an answer through the queue counts as life, and soon after one of its processes went or came a cluster has to give it.
@@ -70,7 +70,7 @@ class Supervisor:
         log.info("cluster %s started, process %s", self.name, self.process.pid)
 
     def tick(self) -> None:
-        """Sweep, hint, pulse and judge, each when it is due; a database that is away is waited for."""
+        """Sweep, hint, probe and judge, each when it is due; a database that is away is waited for."""
         stuck = ""
         try:
             close_old_connections()
@@ -80,7 +80,7 @@ class Supervisor:
             self._every("templates", CHECK_SCHEDULE_SECONDS, run_templates.launch_due)
             self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
             self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
-            self._every("pulse", settings.PULSE_SECONDS, lambda: wakeup.pulse(self.name, sql.clock().timestamp()))
+            self._every("probe", settings.PROBE_SECONDS, lambda: wakeup.probe(self.name, sql.clock().timestamp()))
             self._every("prune", 3600, wakeup.prune)
             self._every("clusters", 3600, lambda: heartbeat.forget_lost(self.name))
             self._every("traces", 60, delete.sweep)
@@ -113,12 +113,12 @@ class Supervisor:
             log.warning("%s states of lost workers were given back", rescued)
 
     def _look(self) -> None:
-        """When a process of the cluster went, or one came (for one that went between two looks, perhaps): sweep and pulse at once."""
+        """When a process of the cluster went, or one came (for one that went between two looks, perhaps): sweep and probe at once."""
         members = frozenset(self._living() or ())
         if gone := self._members - members:
             log.warning("processes of cluster %s went: %s", self.name, sorted(gone))
         if members != self._members:
-            self._due["sweep"] = self._due["pulse"] = 0
+            self._due["sweep"] = self._due["probe"] = 0
             self._changed = monotonic()
         self._members = members
 
@@ -130,7 +130,7 @@ class Supervisor:
 
     def _stuck(self) -> str:
         """Why the cluster must be replaced; "" while it answers."""
-        patience = MISSED_PULSES * settings.PULSE_SECONDS
+        patience = MISSED_PULSES * settings.PROBE_SECONDS
         running, unchanged = monotonic() - self._started, monotonic() - self._changed
         if DOUBT_SECONDS < unchanged < patience:
             patience = unchanged

@@ -30,10 +30,10 @@ def drain() -> None:
         os._exit(1)  # an abandoned thread may run on for ever: let the cluster replace this process
 
 
-def pulse(cluster: str, sent: float) -> None:
-    """Answer for the addressed cluster; hand the pulse on if it reached another one."""
+def probe(cluster: str, sent: float) -> None:
+    """Answer for the addressed cluster; hand the probe on if it reached another one."""
     own = os.environ.get("STATEMANAGER_CLUSTER", "")
     if own == cluster:
-        sql.send(f"UPDATE runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster])
+        sql.send(f"UPDATE statemanager_runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster])
     elif sql.clock().timestamp() - sent < PULSE_LIVES_SECONDS:
-        wakeup.pulse(cluster, sent)
+        wakeup.probe(cluster, sent)

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 from django.db import models
 
-Tally = dict[str, list[int]]
+NodeCounts = dict[str, list[int]]
 KNOWN, DONE, BAD = 0, 1, 2
 
 
-def dump(tally: Tally) -> str:
-    return "{" + ",".join(f"{json.dumps(node)}:{_short(counts)}" for node, counts in tally.items()) + "}"
+def dump(node_counts: NodeCounts) -> str:
+    return "{" + ",".join(f"{json.dumps(node)}:{_short(counts)}" for node, counts in node_counts.items()) + "}"
 
 
 def _short(counts: list[int]) -> str:
@@ -21,14 +21,14 @@ def _short(counts: list[int]) -> str:
     return str(known) if known == done and not bad else f"[{known},{done},{bad}]"
 
 
-def load(text: str) -> Tally:
+def load(text: str) -> NodeCounts:
     return {node: counts if isinstance(counts, list) else [counts, counts, 0] for node, counts in json.loads(text or "{}").items()}
 
 
-class TallyField(models.TextField):
-    """A `Tally` in Python, compact JSON text in the database."""
+class NodeCountsField(models.TextField):
+    """A `NodeCounts` in Python, compact JSON text in the database."""
 
-    def from_db_value(self, value: str, expression: Any, connection: Any) -> Tally:
+    def from_db_value(self, value: str, expression: Any, connection: Any) -> NodeCounts:
         return load(value)
 
     def to_python(self, value: Any) -> Any:
@@ -38,4 +38,4 @@ class TallyField(models.TextField):
         return dump(value) if isinstance(value, dict) else value
 
     def value_to_string(self, obj: models.Model) -> str:
-        return dump(cast(Tally, self.value_from_object(obj)))
+        return dump(cast(NodeCounts, self.value_from_object(obj)))

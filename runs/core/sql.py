@@ -151,7 +151,7 @@ def replan() -> None:
         send("DISCARD PLANS")
 
 
-class Batch:
+class Statements:
     """Statements that touch different rows; PostgreSQL gets them as one, in one round trip. The first one may return rows."""
 
     def __init__(self) -> None:

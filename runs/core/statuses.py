@@ -5,11 +5,11 @@ State::
                  claim                     done
     CREATED ───────────────▶ QUEUED ───────────────▶ SUCCESS
        ▲                      │ │ │ └─ prune ──────▶ PRUNED
-       │ lease lost, released,│ │ └─── error ──────▶ RETRY_CREATED (and a new CREATED twin) | ERRORED
+       │ lease lost, released,│ │ └─── error ──────▶ RETRY_CREATED (and a new CREATED retry) | ERRORED
        │ run again, waits     │ │      next states ▶ NEXT_CREATED_ERROR
        └──────────────────────┘ └───── third lost ─▶ TIMEDOUT
     CREATED, QUEUED ── cancel or stop ─────────────▶ CANCELLED
-    ERRORED, NEXT_CREATED_ERROR, TIMEDOUT, CANCELLED ── retried by hand ──▶ RETRY_CREATED (and a new CREATED twin)
+    ERRORED, NEXT_CREATED_ERROR, TIMEDOUT, CANCELLED ── retried by hand ──▶ RETRY_CREATED (and a new CREATED retry)
 
 Run::
 
@@ -46,7 +46,7 @@ RUN_STATUSES = (RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CAN
 ACTIVE_RUNS = (RUN_QUEUED, RUNNING, PAUSED)
 ENDED_RUNS = (COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
 
-# Retries by hand (`runs.engine.retry`) lead back from an end; they write the run's books, not just its status.
+# Retries by hand (`runs.engine.retry`) lead back from an end; they write the run's counters, not just its status.
 RUN_MOVES: Mapping[str, frozenset[str]] = {
     RUN_QUEUED: frozenset(),
     RUNNING: frozenset({RUN_QUEUED, PAUSED}),

@@ -31,7 +31,7 @@ class Prepared:
     chosen: list[tuple[str, ...]] = field(default_factory=list)  # next nodes of each output
     siblings: list[NewState] = field(default_factory=list)
     children: list[NewState] = field(default_factory=list)
-    twin: NewState | None = None
+    retry: NewState | None = None
     failed: str = ""
 
 
@@ -48,7 +48,7 @@ def prepare(outcomes: Iterable[Outcome]) -> list[Prepared]:
         if each.outcome.kind == "done" and not each.failed:
             _make_states(each, recorded)
         elif each.outcome.kind == "error":
-            each.twin = _twin(each.outcome)
+            each.retry = _retry_of(each.outcome)
     return prepared
 
 
@@ -156,15 +156,15 @@ def indexes(plan: Plan, node: str) -> frozenset[str]:
     return frozenset({paths.BRANCH, *(str(plan.nodes[name].index) for name in above)})
 
 
-def _twin(outcome: Outcome) -> NewState | None:
+def _retry_of(outcome: Outcome) -> NewState | None:
     """The state that tries again after a reported error, if the policy allows one more."""
     state, policy = outcome.state, outcome.state.node.policy
     if state.retry_count >= policy.max_retries:
         return None
     wait = retry_delay.delay(policy, state.retry_count + 1) / 1000
-    twin = NewState(uuids.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs), wait)
-    twin.retry_count = state.retry_count + 1
-    return twin
+    retry = NewState(uuids.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs), wait)
+    retry.retry_count = state.retry_count + 1
+    return retry
 
 
 class Recorded:
@@ -187,4 +187,4 @@ class Recorded:
 
 PLACE = {"ord": "int", "run": "bigint", "identifier": "text", "first": "text", "last": "text"}
 THERE = "s.run_id = v.run AND s.identifier = v.identifier AND s.path >= v.first AND s.path <= v.last"
-_OUTPUTS = f"SELECT v.ord, s.id, s.path, s.outputs FROM {{v}} JOIN runs_state s ON {THERE} AND s.status = 'SUCCESS'"
+_OUTPUTS = f"SELECT v.ord, s.id, s.path, s.outputs FROM {{v}} JOIN statemanager_runs_state s ON {THERE} AND s.status = 'SUCCESS'"

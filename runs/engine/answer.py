@@ -23,9 +23,9 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
     """
     caller.require("cancel", run.namespace_id)
     with transaction.atomic():
-        book = counters.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
+        run_counters = counters.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
         state = State.objects.filter(run=run, pk=state_id).first()
-        if book is None or state is None:
+        if run_counters is None or state is None:
             raise errors.NotFound(f"The run has no state {state_id}.")
         if state.status != statuses.CREATED or state.due_at is not None or not state.waiting_for:
             raise errors.Conflict(f"The state {state.identifier} doesn't wait for an answer; it is {state.status}.", allowed=[])
@@ -34,10 +34,10 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
         State.objects.filter(WAITS, pk=state.pk).move(statuses.CREATED, answer=record, due_at=Now(), waiting_for=None)
         LogLine.objects.create(run=run, state=state.pk, identifier=state.identifier, message=f"{state.identifier} was answered by {caller.label}")
         AuditEntry.objects.record(caller, "answer", run, state.identifier)
-        book.waiting_count -= 1
-        book.log_count += 1
-        book.close()
-        counters.store([book])
+        run_counters.waiting_count -= 1
+        run_counters.log_count += 1
+        run_counters.close()
+        counters.store([run_counters])
         wakeup.hint()
     state.refresh_from_db()
     return state

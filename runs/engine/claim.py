@@ -1,7 +1,7 @@
 """Taking ready states: one statement that raises the fence and sets the lease by the database's clock.
 
 A worker of ours asks for groups of node kinds, each with its own limit, so that it takes only what it can start. States that lost a worker
-are *suspects*: one of them may have killed it. Those that lost one are run among themselves; those that lost two each alone, so that a node which
+are *quarantined*: one of them may have killed it. Those that lost one are run among themselves; those that lost two each alone, so that a node which
 kills its process takes no other state to the end with it. An external worker asks for the nodes of its namespace and a number.
 """
 
@@ -18,23 +18,23 @@ from runs.engine.types import Claimed, RunFacts
 
 Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
 
-FRESH, SUSPECT = "lost = 0", "lost > 0"
-ONCE, OFTEN = f"{SUSPECT} AND lost = 1", f"{SUSPECT} AND lost > 1"  # in the words of the suspects' index
-_READY = "status = 'CREATED' AND worker_namespace_id {whose} AND NOT held AND due_at IS NOT NULL AND due_at <= {now}"
+FRESH, QUARANTINED = "lost_leases = 0", "lost_leases > 0"
+ONCE, OFTEN = f"{QUARANTINED} AND lost_leases = 1", f"{QUARANTINED} AND lost_leases > 1"  # in the words of the index sm_state_quarantined
+_READY = "status = 'CREATED' AND worker_namespace_id {whose} AND NOT paused AND due_at IS NOT NULL AND due_at <= {now}"
 LOOK_SECONDS = 1.0
 OURS, THEIRS = "IS NULL", "= %s"
 _CLAIM = """
-    UPDATE runs_state SET status = 'QUEUED', attempt = attempt + 1, worker = %s, lease_expires_at = {lease}, started_at = {now}, progress = 0
+    UPDATE statemanager_runs_state SET status = 'QUEUED', attempt = attempt + 1, worker = %s, lease_expires_at = {lease}, started_at = {now}, progress = 0
     WHERE id IN ({union}) AND status = 'CREATED'
-    RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count, lost, answer, node, due_at
+    RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count, lost_leases, answer, node, due_at
 """
 _START = """
-    UPDATE runs_run SET status = 'running', started_at = {now}, updated_at = {now}, revision = revision + 1 WHERE id IN (
-        SELECT id FROM runs_run WHERE {which} AND status = 'queued' ORDER BY id{lock})
+    UPDATE statemanager_runs_run SET status = 'running', started_at = {now}, updated_at = {now}, revision = revision + 1 WHERE id IN (
+        SELECT id FROM statemanager_runs_run WHERE {which} AND status = 'queued' ORDER BY id{lock})
 """
 
 
-class Floors:
+class ScanFloors:
     """Since when states of each node are ready, as a worker's last look at all of them found it; PostgreSQL begins to read there.
 
     What lies before was taken, and an old snapshot (a dump, a forgotten transaction) keeps it in the index, to be read again by every claim. A state may
@@ -69,16 +69,18 @@ class Floors:
         self._looked = -math.inf
 
 
-def claim(worker: str, groups: Iterable[Group], lease_seconds: float, facts: "FactsCache", which: str = FRESH, floors: Floors | None = None) -> list[Claimed]:
-    """Up to each group's limit of ready states, oldest first, now held by `worker` for `lease_seconds`. `which` are fresh, or suspects."""
-    groups, floors = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0], floors or Floors()
+def claim(
+    worker: str, groups: Iterable[Group], lease_seconds: float, facts: "FactsCache", which: str = FRESH, scan_floors: ScanFloors | None = None
+) -> list[Claimed]:
+    """Up to each group's limit of ready states, oldest first, now held by `worker` for `lease_seconds`. `which` are fresh, or quarantined."""
+    groups, scan_floors = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0], scan_floors or ScanFloors()
     if not groups:
         return []
     statement, asked = _statement(tuple((len(kinds), limit) for kinds, limit in groups), which), [kind for kinds, _ in groups for kind in kinds]
     if not sql.postgres():  # looking takes no lock, and SQLite has only one
         return _take(statement, [*asked, worker, lease_seconds], facts) if work_is_ready(asked, which) else []
-    floors.renew()
-    return _take(statement, [*(each for kind in asked for each in (kind, floors.of(kind))), worker, lease_seconds], facts, floors)
+    scan_floors.renew()
+    return _take(statement, [*(each for kind in asked for each in (kind, scan_floors.of(kind))), worker, lease_seconds], facts, scan_floors)
 
 
 def _start(which: str) -> str:
@@ -99,7 +101,7 @@ def _statement(groups: tuple[tuple[int, int], ...], which: str) -> str:
 
 def _oldest(ready: str, kinds: int, each: int, limit: str) -> str:
     """The oldest ready states of some kinds, each kind read from its own place in the index."""
-    one = f"SELECT id, due_at FROM runs_state WHERE {ready} ORDER BY due_at, id LIMIT {each}{sql.lock('UPDATE', skip=True)}"
+    one = f"SELECT id, due_at FROM statemanager_runs_state WHERE {ready} ORDER BY due_at, id LIMIT {each}{sql.lock('UPDATE', skip=True)}"
     every = " UNION ALL ".join(f"SELECT id, due_at FROM ({one}) k{at}" for at in range(kinds))
     return f"SELECT id FROM ({every}) oldest ORDER BY due_at, id LIMIT {limit}"
 
@@ -118,7 +120,7 @@ def claim_for_worker(worker: str, namespace: int, kinds: Sequence[str], limit: i
     params = [each for kind in kinds for each in (namespace, kind)]
     statement = _worker_statement(len(kinds), 1 << (limit - 1).bit_length())
     if not sql.postgres():
-        ready = " UNION ALL ".join([f"SELECT 1 FROM runs_state WHERE {_READY.format(whose=THEIRS, now=sql.now())} AND node = %s"] * len(kinds))
+        ready = " UNION ALL ".join([f"SELECT 1 FROM statemanager_runs_state WHERE {_READY.format(whose=THEIRS, now=sql.now())} AND node = %s"] * len(kinds))
         if not sql.run(f"SELECT * FROM ({ready}) r LIMIT 1", params):
             return []  # looking takes no lock
     return _take(statement, [*params, limit, worker, lease_seconds], facts)
@@ -131,11 +133,11 @@ def _worker_statement(kinds: int, each: int) -> str:
     return _taking(f"g0 AS ({_oldest(ready, kinds, each, '%s')})", "SELECT id FROM g0")
 
 
-def _take(statement: str, params: Sequence[Any], facts: "FactsCache", floors: Floors | None = None) -> list[Claimed]:
+def _take(statement: str, params: Sequence[Any], facts: "FactsCache", scan_floors: ScanFloors | None = None) -> list[Claimed]:
     if sql.postgres():  # one statement is one transaction
         rows = sql.run(statement, params)
-        if floors:
-            floors.found(rows)
+        if scan_floors:
+            scan_floors.found(rows)
     else:
         with transaction.atomic():
             rows = sql.run(statement, params)
@@ -145,19 +147,21 @@ def _take(statement: str, params: Sequence[Any], facts: "FactsCache", floors: Fl
 
 
 def claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
-    state, run, identifier, path, inputs, attempt, parent, retry_count, lost, answer = row[:10]
-    return Claimed(sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost, sql.loads(answer))
+    state, run, identifier, path, inputs, attempt, parent, retry_count, lost_leases, answer = row[:10]
+    return Claimed(
+        sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost_leases, sql.loads(answer)
+    )
 
 
 def work_is_ready(kinds: Iterable[str], which: str = "true") -> bool:
-    """Whether a state of one of these nodes could be claimed now, fresh or suspect."""
-    statement = f"SELECT 1 FROM runs_state WHERE {_READY.format(whose=OURS, now=sql.now())} AND {which} AND {sql.among('node', 'text')} LIMIT 1"
+    """Whether a state of one of these nodes could be claimed now, fresh or quarantined."""
+    statement = f"SELECT 1 FROM statemanager_runs_state WHERE {_READY.format(whose=OURS, now=sql.now())} AND {which} AND {sql.among('node', 'text')} LIMIT 1"
     return bool(sql.run(statement, [sql.choices(kinds)]))
 
 
 _FACTS = """
     SELECT r.id, r.run_id, r.namespace_id, n.name, r.version_id, r.dataset_id, r.initial_data, r.store
-    FROM runs_run r JOIN graphs_namespace n ON n.id = r.namespace_id WHERE {among}
+    FROM statemanager_runs_run r JOIN statemanager_graphs_namespace n ON n.id = r.namespace_id WHERE {among}
 """
 
 
@@ -182,13 +186,13 @@ class FactsCache:
         self._known = {}
 
 
-_HELD = """
-    SELECT s.id, s.run_id, s.identifier, s.path, s.inputs, s.attempt, s.parent, s.retry_count, s.lost, s.answer FROM runs_state s WHERE {condition}
+_LEASED = """
+    SELECT s.id, s.run_id, s.identifier, s.path, s.inputs, s.attempt, s.parent, s.retry_count, s.lost_leases, s.answer FROM statemanager_runs_state s WHERE {condition}
 """
 
 
-def held(condition: str, params: Sequence[Any], facts: FactsCache | None = None) -> list[Claimed]:
+def leased_states(condition: str, params: Sequence[Any], facts: FactsCache | None = None) -> list[Claimed]:
     """States as their holders see them, whoever that is; for reports by id and for the sweeper."""
-    rows = sql.run(_HELD.format(condition=condition), params)
+    rows = sql.run(_LEASED.format(condition=condition), params)
     runs = (facts or FactsCache()).get({row[1] for row in rows})
     return [claimed(row, runs) for row in rows if row[1] in runs]

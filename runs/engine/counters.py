@@ -1,4 +1,4 @@
-"""The books of a run: its counts and status, read under its lock and written once at the end of the same transaction.
+"""The counters of a run: its counts and status, read under its lock and written once at the end of the same transaction.
 
 Whoever changes states of a run locks it first; runs are locked in the order of their ids.
 """
@@ -9,22 +9,22 @@ from typing import Any
 
 from graphs.definition.plan import Plan
 from runs.core import node_counts, sql, statuses
-from runs.core.node_counts import BAD, DONE, KNOWN, Tally
+from runs.core.node_counts import BAD, DONE, KNOWN, NodeCounts
 
 _TYPES = {
-    "status": "text", "held": "boolean", "stopping": "boolean", "current_node": "text", "current_step": "int", "progress": "int",
+    "status": "text", "paused": "boolean", "stopping": "boolean", "current_node": "text", "current_step": "int", "progress": "int",
     "started_count": "int", "pending_count": "int", "waiting_count": "int", "success_count": "int", "errored_count": "int",
-    "retried_count": "int", "cancelled_count": "int", "emitted": "bigint", "log_count": "int", "error_message": "text", "tally": "text",
+    "retried_count": "int", "cancelled_count": "int", "emitted": "bigint", "log_count": "int", "error_message": "text", "node_counts": "text",
 }  # fmt: skip
 
 
 @dataclass(slots=True)
-class Ledger:
+class RunCounters:
     """The changing columns of one locked run."""
 
     pk: int
     status: str
-    held: bool
+    paused: bool
     stopping: bool
     current_node: str
     current_step: int
@@ -39,7 +39,7 @@ class Ledger:
     emitted: int
     log_count: int
     error_message: str
-    tally: Tally
+    node_counts: NodeCounts
     revision: int = 0
     max_steps: int | None = None
     version_id: int | None = None
@@ -77,18 +77,18 @@ class Ledger:
             self.count(identifier, BAD)
 
     def count(self, identifier: str, what: int, by: int = 1) -> None:
-        self.tally.setdefault(identifier, [0, 0, 0])[what] += by
+        self.node_counts.setdefault(identifier, [0, 0, 0])[what] += by
 
     def close(self) -> None:
         """The status and progress that follow from the counts."""
         if not self.open:
             return
         if self.version_id is None:  # its program says where it is; a person may pause it
-            self.status = statuses.PAUSED if self.held else statuses.RUNNING if self.status == statuses.PAUSED else self.status
+            self.status = statuses.PAUSED if self.paused else statuses.RUNNING if self.status == statuses.PAUSED else self.status
             return
         self.current_step = self.success_count
         if self.pending_count:
-            waits = self.held or self.waiting_count == self.pending_count
+            waits = self.paused or self.waiting_count == self.pending_count
             self.status = statuses.PAUSED if waits else statuses.RUNNING
         else:
             self.status = self._verdict()
@@ -106,72 +106,76 @@ class Ledger:
             return 0
         ended = self.pending_count == 0
         skipped = set(self.skipped()) if ended else set()
-        done = sum(counts[DONE] / counts[KNOWN] for counts in self.tally.values() if counts[KNOWN])
+        done = sum(counts[DONE] / counts[KNOWN] for counts in self.node_counts.values() if counts[KNOWN])
         return int(100 * (done + running + len(skipped)) / len(self.plan.order))
 
     def skipped(self) -> list[str]:
         """Nodes that never ran, because something before them failed or their branch wasn't taken."""
-        return [node for node in self.plan.order if node not in self.tally] if self.plan else []
+        return [node for node in self.plan.order if node not in self.node_counts] if self.plan else []
 
     def stop(self, reason: str) -> None:
         if not self.stopping:
             self.stopping, self.error_message = True, f"Execution stopped: {reason}"
 
 
-_READ = [each.name for each in fields(Ledger) if each.name != "plan"]
-_LOCK = f"SELECT {', '.join({'pk': 'id'}.get(name, name) for name in _READ)} FROM runs_run WHERE {{among}} ORDER BY id"
+_READ = [each.name for each in fields(RunCounters) if each.name != "plan"]
+_LOCK = f"SELECT {', '.join({'pk': 'id'}.get(name, name) for name in _READ)} FROM statemanager_runs_run WHERE {{among}} ORDER BY id"
 _SETS = ", ".join(f"{name} = v.{name}" for name in _TYPES)
 _STORE = f"""
-    UPDATE runs_run SET {_SETS}, revision = runs_run.revision + 1, updated_at = {{now}},
-        started_at = CASE WHEN v.status = 'queued' THEN runs_run.started_at ELSE coalesce(runs_run.started_at, {{now}}) END,
-        finished_at = CASE WHEN v.status IN ('queued', 'running', 'paused') THEN NULL ELSE coalesce(runs_run.finished_at, {{now}}) END
-    FROM {{v}} WHERE runs_run.id = v.id
+    UPDATE statemanager_runs_run SET {_SETS}, revision = statemanager_runs_run.revision + 1, updated_at = {{now}},
+        started_at = CASE WHEN v.status = 'queued' THEN statemanager_runs_run.started_at ELSE coalesce(statemanager_runs_run.started_at, {{now}}) END,
+        finished_at = CASE WHEN v.status IN ('queued', 'running', 'paused') THEN NULL ELSE coalesce(statemanager_runs_run.finished_at, {{now}}) END
+    FROM {{v}} WHERE statemanager_runs_run.id = v.id
 """
 
-_STORE_KNOWN = f"""{_STORE} AND runs_run.revision = v.revision AND %s = (
-        SELECT count(*) FROM {{h}} JOIN runs_state s ON s.id = h.id AND s.status {{queued}} AND (h.attempt IS NULL OR s.attempt = h.attempt))
-    RETURNING runs_run.id
+_STORE_KNOWN = f"""{_STORE} AND statemanager_runs_run.revision = v.revision AND %s = (
+        SELECT count(*) FROM {{h}} JOIN statemanager_runs_state s ON s.id = h.id AND s.status {{queued}} AND (h.attempt IS NULL OR s.attempt = h.attempt))
+    RETURNING statemanager_runs_run.id
 """
 
 
-def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[int, Ledger]:
-    """Lock these runs and read their books; runs that are gone are missing from the answer."""
+def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[int, RunCounters]:
+    """Lock these runs and read their counters; runs that are gone are missing from the answer."""
     found = sql.run(sql.statement(_LOCK, among=("id", "bigint")) + sql.lock(), [sql.choices(sorted(set(run_ids)))])
-    books = {row[0]: Ledger(*row) for row in found}
-    for book in books.values():
-        book.tally, book.held, book.stopping = node_counts.load(str(book.tally)), bool(book.held), bool(book.stopping)
-        book.plan = (plans or {}).get(book.pk)
-    return books
+    counters_by_run = {row[0]: RunCounters(*row) for row in found}
+    for run_counters in counters_by_run.values():
+        run_counters.node_counts, run_counters.paused, run_counters.stopping = (
+            node_counts.load(str(run_counters.node_counts)),
+            bool(run_counters.paused),
+            bool(run_counters.stopping),
+        )
+        run_counters.plan = (plans or {}).get(run_counters.pk)
+    return counters_by_run
 
 
-def store_known(book: Ledger, fences: Sequence[Sequence[Any]], batch: sql.Batch) -> None:
-    """Write books that were not locked, if they still have the known revision and all these (state, attempt) fences hold.
+def store_known(run_counters: RunCounters, fences: Sequence[Sequence[Any]], statements: sql.Statements) -> None:
+    """Write counters that were not locked, if they still have the known revision and all these (state, attempt) fences hold.
 
     Then the batch answers with a row. Who moves a fence raises the revision in the same transaction, so seeing both at once is enough.
     """
     statement = sql.statement(_STORE_KNOWN, v={"id": "bigint", **_TYPES, "revision": "bigint"}, h={"id": "uuid", "attempt": "int"})
-    batch.add(statement, [*sql.values([[*_row(book), book.revision]]), len(fences), *sql.values(fences)], answers=True)
-    book.revision += 1
+    statements.add(statement, [*sql.values([[*_row(run_counters), run_counters.revision]]), len(fences), *sql.values(fences)], answers=True)
+    run_counters.revision += 1
 
 
-def store(books: Iterable[Ledger], batch: sql.Batch | None = None) -> None:
-    """Write the books back, with the batch if one is given; the revision rises by one."""
-    books = list(books)
-    if not books:
+def store(counters_by_run: Iterable[RunCounters], statements: sql.Statements | None = None) -> None:
+    """Write the counters back, with the batch if one is given; the revision rises by one."""
+    counters_by_run = list(counters_by_run)
+    if not counters_by_run:
         return
-    table = [_row(book) for book in books]
-    for book in books:
-        book.revision += 1
+    table = [_row(run_counters) for run_counters in counters_by_run]
+    for run_counters in counters_by_run:
+        run_counters.revision += 1
     statement, params = sql.statement(_STORE, v={"id": "bigint", **_TYPES}), sql.values(table)
-    if batch is None:
+    if statements is None:
         sql.send(statement, params)
     else:
-        batch.add(statement, params)
+        statements.add(statement, params)
 
 
-def _row(book: Ledger) -> list[Any]:
-    return [book.pk, *(_value(book, name) for name in _TYPES)]
+def _row(run_counters: RunCounters) -> list[Any]:
+    return [run_counters.pk, *(_value(run_counters, name) for name in _TYPES)]
 
 
-def _value(book: Ledger, name: str) -> Any:
-    return node_counts.dump(book.tally) if name == "tally" else getattr(book, name)
+def _value(run_counters: RunCounters, name: str) -> Any:
+    return node_counts.dump(run_counters.node_counts) if name == "node_counts" else getattr(run_counters, name)

@@ -64,26 +64,26 @@ def _add(run: Run, asked: Sequence[Asked]) -> list[NewState]:
         raise errors.Conflict(f"The run {run.run_id!r} was not made by this system; it can't be continued here.")
     facts = RunFacts(run.pk, run.run_id, run.namespace_id, run.namespace.name, run.version_id, None, run.initial_data, run.store)
     _known(facts.plan, asked)
-    book = counters.lock([run.pk], {run.pk: facts.plan}).get(run.pk)
-    if book is None:
+    run_counters = counters.lock([run.pk], {run.pk: facts.plan}).get(run.pk)
+    if run_counters is None:
         raise errors.Conflict(f"The run {run.run_id!r} was deleted at this moment.")
-    if not book.open:
-        raise errors.Conflict(f"The run {run.run_id!r} has ended: it is {book.status}.", allowed=["retry-failed"])
+    if not run_counters.open:
+        raise errors.Conflict(f"The run {run.run_id!r} has ended: it is {run_counters.status}.", allowed=["retry-failed"])
     branch = State.objects.filter(run=run, parent=None).count()
     _apart(run, facts.plan, branch)
     made: list[NewState] = []
     for (identifier, inputs), number in zip(asked, _branches(facts.plan, [identifier for identifier, _ in asked]), strict=True):
         path = paths.below("", paths.BRANCH, branch + number)
         made.append(NewState(uuids.uuid7(), facts, identifier, path, None, inputs, _dumped(identifier, inputs)))
-        book.appear(identifier)
-    batch = sql.Batch()
-    store.insert([store.new_row(state, book.held) for state in made], batch)
-    batch.flush()
+        run_counters.appear(identifier)
+    statements = sql.Statements()
+    store.insert([store.new_row(state, run_counters.paused) for state in made], statements)
+    statements.flush()
     LogLine.objects.create(run=run, message=f"{len(made)} states were made: {', '.join(dict(asked))}"[:2000])
-    book.log_count += 1
-    if book.status != statuses.RUN_QUEUED:
-        book.close()
-    counters.store([book])
+    run_counters.log_count += 1
+    if run_counters.status != statuses.RUN_QUEUED:
+        run_counters.close()
+    counters.store([run_counters])
     if any(not facts.plan.nodes[identifier].worker_namespace for identifier, _ in asked):
         wakeup.hint()
     return made

@@ -16,7 +16,7 @@ from runs.engine.types import Claimed, Line
 
 if TYPE_CHECKING:
     from runs.engine.node_context import NodeContext
-    from runs.engine.node_threads import Lane
+    from runs.engine.node_threads import NodeThread
 
 FLUSH_SECONDS = 0.4
 ALIVE_SECONDS = 1.0
@@ -25,8 +25,8 @@ SAFE_SHARE = 0.8  # of a lease: so long a node goes on without a sign from the d
 Report = tuple[Claimed, list[Line], float | None]  # the state, its new lines, how far it is, if that is known
 
 _RENEW = """
-    UPDATE runs_state SET lease_expires_at = {lease}, progress = coalesce(v.progress, runs_state.progress) FROM {v}
-    WHERE runs_state.id = v.id AND runs_state.status {queued} AND (v.attempt IS NULL OR runs_state.attempt = v.attempt) RETURNING runs_state.id
+    UPDATE statemanager_runs_state SET lease_expires_at = {lease}, progress = coalesce(v.progress, statemanager_runs_state.progress) FROM {v}
+    WHERE statemanager_runs_state.id = v.id AND statemanager_runs_state.status {queued} AND (v.attempt IS NULL OR statemanager_runs_state.attempt = v.attempt) RETURNING statemanager_runs_state.id
 """
 
 
@@ -34,29 +34,29 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
     """Renew the leases and store what the nodes said; the answer holds the ids that are still the caller's."""
     runs = {state.run.pk: state.run for state, _, _ in reports}
     with transaction.atomic():
-        books = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
+        counters_by_run = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
         table = [[state.id, state.attempt, fraction] for state, _, fraction in reports]
         statement = sql.statement(_RENEW, lease="%s", v={"id": "uuid", "attempt": "int", "progress": "float8"})
         alive = {sql.key(row[0]) for row in sql.run(statement, [lease_seconds, *sql.values(table)])}
-        mine = [each for each in reports if each[0].id in alive and each[0].run.pk in books]
-        batch = sql.Batch()
+        mine = [each for each in reports if each[0].id in alive and each[0].run.pk in counters_by_run]
+        statements = sql.Statements()
         said = [(state, line) for state, lines, _ in mine for line in lines]
-        store.insert_lines(store.line_rows(said), batch)
+        store.insert_lines(store.line_rows(said), statements)
         for state, _ in said:
-            books[state.run.pk].log_count += 1
+            counters_by_run[state.run.pk].log_count += 1
         touched = {state.run.pk for state, _, _ in mine}
         for state, _, fraction in mine:
-            book = books[state.run.pk]
-            book.current_node = state.identifier
+            run_counters = counters_by_run[state.run.pk]
+            run_counters.current_node = state.identifier
             if fraction is None:
                 continue
-            known = book.tally.get(state.identifier, [1])[KNOWN] or 1
-            book.progress = max(book.progress, min(book.share(fraction / known), 99))
+            known = run_counters.node_counts.get(state.identifier, [1])[KNOWN] or 1
+            run_counters.progress = max(run_counters.progress, min(run_counters.share(fraction / known), 99))
         for pk in touched:
-            books[pk].close()
-            store.drop_oldest_lines(books[pk], batch)
-        counters.store((books[pk] for pk in touched), batch)
-        batch.flush()
+            counters_by_run[pk].close()
+            store.drop_oldest_lines(counters_by_run[pk], statements)
+        counters.store((counters_by_run[pk] for pk in touched), statements)
+        statements.flush()
         failpoint("in-heartbeat")
     failpoint("after-heartbeat-commit")
     return alive
@@ -75,16 +75,16 @@ class Reporter:
         if not self.cluster or monotonic() - self._seen < ALIVE_SECONDS:
             return
         self._seen = monotonic()
-        rows = sql.run(f"UPDATE runs_cluster SET seen_at = {sql.now()} WHERE name = %s RETURNING stopping", [self.cluster])
+        rows = sql.run(f"UPDATE statemanager_runs_cluster SET seen_at = {sql.now()} WHERE name = %s RETURNING stopping", [self.cluster])
         self.stopping = bool(rows and rows[0][0])
 
-    def tick(self, lanes: Iterable["Lane"]) -> None:
+    def tick(self, threads: Iterable["NodeThread"]) -> None:
         """Report the states that are being run, when it is time to."""
         now = monotonic()
         if now - self._flushed < FLUSH_SECONDS:
             return
         self._flushed = now
-        running = [current for lane in lanes if (current := lane.current)]
+        running = [current for thread in threads if (current := thread.current)]
         renew = now - self._renewed >= settings.HEARTBEAT_SECONDS
         news: list[Report] = []
         for state, context in running:
@@ -118,12 +118,12 @@ class Reporter:
 
 def silent(name: str, seconds: float) -> bool:
     """Whether a cluster showed no sign of life for so long, by the database's clock."""
-    return not sql.run(f"SELECT 1 FROM runs_cluster WHERE name = %s AND seen_at > {sql.later('%s')}", [name, -seconds])
+    return not sql.run(f"SELECT 1 FROM statemanager_runs_cluster WHERE name = %s AND seen_at > {sql.later('%s')}", [name, -seconds])
 
 
 def answered(name: str) -> bool:
-    """Whether a cluster answered a pulse since it was started."""
-    return bool(sql.run("SELECT 1 FROM runs_cluster WHERE name = %s AND seen_at > started_at", [name]))
+    """Whether a cluster answered a probe since it was started."""
+    return bool(sql.run("SELECT 1 FROM statemanager_runs_cluster WHERE name = %s AND seen_at > started_at", [name]))
 
 
 def register(name: str, host: str, workers: int) -> None:
@@ -137,4 +137,4 @@ def register(name: str, host: str, workers: int) -> None:
 
 def forget_lost(own: str) -> None:
     """Remove clusters that were silent for a day: their supervisors were killed. Never one's `own`, which may only have been away."""
-    sql.send(f"DELETE FROM runs_cluster WHERE name <> %s AND seen_at < {sql.later(str(-LOST_SECONDS))}", [own])
+    sql.send(f"DELETE FROM statemanager_runs_cluster WHERE name <> %s AND seen_at < {sql.later(str(-LOST_SECONDS))}", [own])

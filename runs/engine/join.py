@@ -15,7 +15,7 @@ from graphs.definition.topology import ROOT
 from runs.core import paths, sql, statuses
 from runs.engine import advance
 from runs.engine.advance import PLACE, THERE, Recorded
-from runs.engine.counters import Ledger
+from runs.engine.counters import RunCounters
 from runs.engine.types import NewState, RunFacts
 
 
@@ -37,18 +37,18 @@ def candidates(run: RunFacts, identifier: str, path: str) -> Iterator[Candidate]
             yield Candidate(run.pk, join, prefix)
 
 
-def fire(asked: Iterable[Candidate], runs: dict[int, RunFacts], books: dict[int, Ledger], new: list[NewState]) -> list[NewState]:
+def fire(asked: Iterable[Candidate], runs: dict[int, RunFacts], counters_by_run: dict[int, RunCounters], new: list[NewState]) -> list[NewState]:
     """The join states that these candidates make. `new` holds the states that the same slice makes."""
     fired: list[NewState] = []
     waiting, broken = _Places(each for each in new if each.status in statuses.UNFINISHED), _Places()
-    left = {each for each in asked if not books[each.run].stopping}
+    left = {each for each in asked if not counters_by_run[each.run].stopping}
     settled: set[Candidate] = set()
     while left := left - settled:
         open_ = [each for each in left if not waiting.within(each, runs[each.run].plan.shape.region[each.join])]
         blocked = _exists(open_, runs, "AND s.status IN ('CREATED', 'QUEUED') AND s.watched")
         ready = sorted((each for at, each in enumerate(open_) if at not in blocked), key=lambda each: (each.run, _node(each, runs).index, each.prefix))
         left = set()
-        views = _look(ready, runs, books)
+        views = _look(ready, runs, counters_by_run)
         recorded = Recorded({place for each in ready for place in _places(each, runs)})
         for each, view in zip(ready, views, strict=True):
             shape = runs[each.run].plan.shape
@@ -97,9 +97,9 @@ class _View:
         return self.arrived and not self.failed
 
 
-def _look(ready: list[Candidate], runs: dict[int, RunFacts], books: dict[int, Ledger]) -> list[_View]:
+def _look(ready: list[Candidate], runs: dict[int, RunFacts], counters_by_run: dict[int, RunCounters]) -> list[_View]:
     views = [_View(_node(each, runs), None) for each in ready]
-    table = [(at, each.run, *asked) for at, each in enumerate(ready) for asked in _questions(each, runs[each.run], books[each.run])]
+    table = [(at, each.run, *asked) for at, each in enumerate(ready) for asked in _questions(each, runs[each.run], counters_by_run[each.run])]
     if not table:
         return views
     for at, role, state, chosen in sql.run(sql.statement(_LOOK, v={**PLACE, "role": "text"}), sql.values(table)):
@@ -117,7 +117,7 @@ def _look(ready: list[Candidate], runs: dict[int, RunFacts], books: dict[int, Le
     return views
 
 
-def _questions(each: Candidate, run: RunFacts, book: Ledger) -> Iterator[tuple[str, str, str, str]]:
+def _questions(each: Candidate, run: RunFacts, run_counters: RunCounters) -> Iterator[tuple[str, str, str, str]]:
     """(identifier, first path, last path, what an answer means)"""
     shape, last = run.plan.shape, paths.last(each.prefix)
     yield each.join, each.prefix, last, "made"
@@ -125,13 +125,13 @@ def _questions(each: Candidate, run: RunFacts, book: Ledger) -> Iterator[tuple[s
         yield shape.dominator[each.join], each.prefix, each.prefix, "dominator"
     for parent in shape.parents[each.join]:
         yield parent, each.prefix, last, "arrival"
-    if book.errored_count:
+    if run_counters.errored_count:
         for node in shape.failing[each.join]:
             yield node, each.prefix, last, "failed"
 
 
 _LOOK = f"""
-    SELECT v.ord, v.role, s.id, s.chosen FROM {{v}} JOIN runs_state s ON {THERE} AND (
+    SELECT v.ord, v.role, s.id, s.chosen FROM {{v}} JOIN statemanager_runs_state s ON {THERE} AND (
         v.role IN ('made', 'dominator') OR v.role = 'arrival' AND s.status = 'SUCCESS'
         OR v.role = 'failed' AND s.status IN ('ERRORED', 'NEXT_CREATED_ERROR', 'TIMEDOUT'))
 """
@@ -144,7 +144,7 @@ def _exists(asked: list[Candidate], runs: dict[int, RunFacts], condition: str) -
     ]
     if not table:
         return set()
-    statement = f"SELECT DISTINCT v.ord FROM {sql.rows('v', **PLACE)} WHERE EXISTS (SELECT 1 FROM runs_state s WHERE {THERE} {condition})"
+    statement = f"SELECT DISTINCT v.ord FROM {sql.rows('v', **PLACE)} WHERE EXISTS (SELECT 1 FROM statemanager_runs_state s WHERE {THERE} {condition})"
     return {row[0] for row in sql.run(statement, sql.values(table))}
 
 

@@ -6,7 +6,7 @@ from graphs.nodes.base import registry
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import claim, record, store, wakeup
-from runs.engine.record import Slice
+from runs.engine.record import RecordedBatch
 from runs.engine.types import Claimed, Outcome, worker_name
 from runs.models import OUTSIDE, Run
 
@@ -22,8 +22,8 @@ def rescue_expired() -> int:
     rescued = 0
     while True:
         condition = _OVER.format(now=sql.now(), far=sql.later(str(store.LONGEST_LEASE_SECONDS)))
-        states = claim.held(condition, [BATCH])
-        done = record.record([_lost(state) for state in states]) if states else Slice()
+        states = claim.leased_states(condition, [BATCH])
+        done = record.record_outcomes([_lost(state) for state in states]) if states else RecordedBatch()
         rescued += len(done.accepted)
         if len(states) < BATCH or not done.accepted:
             break
@@ -34,7 +34,7 @@ def rescue_expired() -> int:
 
 
 def _lost(state: Claimed) -> Outcome:
-    gone = state.lost + 1 >= record.LOST_LEASES
+    gone = state.lost_leases + 1 >= record.LOST_LEASES
     return Outcome(state, "lost", error=f"worker lost: attempt {state.attempt} never reported back" if gone else "")
 
 
@@ -43,21 +43,23 @@ def end_leases_of_dead(cluster: str, living: Callable[[], Iterable[int] | None])
 
     Who lives is asked after who holds: a process that was born meanwhile isn't taken for dead. None means that nobody knows.
     """
-    condition, params = _held_by(cluster)
-    holders = {row[0] for row in sql.run(f"SELECT DISTINCT s.worker FROM runs_state s WHERE {condition}", params)}
+    condition, params = _leased_by(cluster)
+    holders = {row[0] for row in sql.run(f"SELECT DISTINCT s.worker FROM statemanager_runs_state s WHERE {condition}", params)}
     pids = living() if holders else None
     if pids is not None and (dead := holders - {worker_name(cluster, pid) for pid in pids}):
-        theirs = f"SELECT s.id FROM runs_state s WHERE {condition} AND {sql.among('s.worker', 'text')} ORDER BY s.id{sql.lock('UPDATE', skip=True)}"
-        sql.send(f"UPDATE runs_state SET lease_expires_at = {sql.later('-1')} WHERE id IN ({theirs})", [*params, sql.choices(dead)])
+        theirs = (
+            f"SELECT s.id FROM statemanager_runs_state s WHERE {condition} AND {sql.among('s.worker', 'text')} ORDER BY s.id{sql.lock('UPDATE', skip=True)}"
+        )
+        sql.send(f"UPDATE statemanager_runs_state SET lease_expires_at = {sql.later('-1')} WHERE id IN ({theirs})", [*params, sql.choices(dead)])
 
 
 def release_workers(cluster: str) -> int:
     """Give back at once what the processes of a cluster held; for a stop that was asked for, so nothing counts as lost."""
-    states = claim.held(*_held_by(cluster))
-    return len(record.finish([Outcome(state, "release") for state in states]).accepted) if states else 0
+    states = claim.leased_states(*_leased_by(cluster))
+    return len(record.record_batch([Outcome(state, "release") for state in states]).accepted) if states else 0
 
 
-def _held_by(cluster: str) -> tuple[str, list[str]]:
+def _leased_by(cluster: str) -> tuple[str, list[str]]:
     """A condition and its parameters; the names of external workers are their own and may be anything."""
     prefix = worker_name(cluster, "")
     return f"s.status = 'QUEUED' AND s.worker_namespace_id IS NULL AND substr(s.worker, 1, {len(prefix)}) = %s", [prefix]

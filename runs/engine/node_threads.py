@@ -1,4 +1,4 @@
-"""Where nodes run: a lane calls some states' functions one after the other and keeps what came of each."""
+"""Where nodes run: a thread calls some states' functions one after the other and keeps what came of each."""
 
 import logging
 import math
@@ -75,7 +75,7 @@ def _check_schema(schema: dict[str, Any]) -> None:
         raise NodeFailed(f"the answer's schema is no JSON Schema: {error}") from None
 
 
-class Lane:
+class NodeThread:
     """Some states run one after the other in a thread, all computing or one that waits; `done` grows while it works."""
 
     def __init__(self, states: Sequence[Claimed], until: float) -> None:

@@ -80,17 +80,17 @@ def start_run(
     run.pending_count = run.started_count = len(roots)
     run.log_count = 1
     run.reruns_left = plan.reruns if parent is None else 0
-    run.tally = {root.identifier: [1, 0, 0] for root in roots}
+    run.node_counts = {root.identifier: [1, 0, 0] for root in roots}
     try:
         with transaction.atomic():
             run.save(force_insert=True)
             _note(run, options, caller)
             facts.pk = run.pk
-            batch = sql.Batch()
-            insert([new_row(root) for root in roots], batch)
+            statements = sql.Statements()
+            insert([new_row(root) for root in roots], statements)
             first_line = f"Starting graph execution with {len(plan.order)} nodes"
-            insert_lines([[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], batch)
-            batch.flush()
+            insert_lines([[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], statements)
+            statements.flush()
             if not options.delay:
                 wakeup.hint()
     except IntegrityError:

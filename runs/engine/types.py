@@ -45,7 +45,7 @@ class Claimed:
     attempt: int | None
     parent: str | None = None
     retry_count: int = 0
-    lost: int = 0
+    lost_leases: int = 0
     answer: Any = None
 
     @property

@@ -34,9 +34,9 @@ def hint() -> None:
     _enqueue("runs.cluster.tasks.drain")
 
 
-def pulse(cluster: str, sent: float) -> None:
+def probe(cluster: str, sent: float) -> None:
     """A hint addressed to one cluster (`sent` in Unix seconds); its workers answer by setting the cluster's `seen_at`."""
-    _enqueue("runs.cluster.tasks.pulse", cluster, sent)
+    _enqueue("runs.cluster.tasks.probe", cluster, sent)
 
 
 def _enqueue(function: str, *args: Any) -> None:

@@ -15,9 +15,9 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, uuids
 from runs.core import statuses
 from runs.core.failpoints import failpoint
-from runs.core.node_counts import Tally
+from runs.core.node_counts import NodeCounts
 from runs.engine import counters
-from runs.engine.counters import Ledger
+from runs.engine.counters import RunCounters
 from runs.external.documents import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
 from runs.external.run_state import KEPT_ACTIONS, RunState, RunStatus
 from runs.models import OUTSIDE, AuditEntry, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
@@ -44,17 +44,17 @@ def _put(run: Run, state: RunState, caller: Caller) -> RunState:
     except payloads.NotJson as error:
         raise errors.Malformed(f"The document can't be stored: {error}.") from None
     with transaction.atomic():
-        book = counters.lock([run.pk]).get(run.pk)
-        if book is None:
+        run_counters = counters.lock([run.pk]).get(run.pk)
+        if run_counters is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         if Checkpoint.objects.filter(run=run).exclude(ns=NS).exists() or CheckpointWrite.objects.filter(run=run).exists():
             raise errors.Conflict("A LangGraph application keeps this thread; its checkpoints say where the run is.", allowed=[])
         _keep(run, state, body)
-        _move(run, book, state, caller)
+        _move(run, run_counters, state, caller)
         _store_columns(run, state)
-        book.tally = _store_states(run, state, book.status)
+        run_counters.node_counts = _store_states(run, state, run_counters.status)
         _store_results(run, state)
-        counters.store([book])
+        counters.store([run_counters])
         run.refresh_from_db()
         return run_state(run)
 
@@ -63,9 +63,9 @@ def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, A
     """Report one node of a run that an outside program drives: started, completed (with its output) or failed (with its error)."""
     _require(run, caller)
     with transaction.atomic():
-        book = counters.lock([run.pk]).get(run.pk)
-        if book and run.graph_id is None and book.status in statuses.ENDED_RUNS and book.status != statuses.FAILED:
-            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; none of its nodes is marked any more.", allowed=[])
+        run_counters = counters.lock([run.pk]).get(run.pk)
+        if run_counters and run.graph_id is None and run_counters.status in statuses.ENDED_RUNS and run_counters.status != statuses.FAILED:
+            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; none of its nodes is marked any more.", allowed=[])
         run.refresh_from_db(fields=["status"])
         state = (put_last(run) or of_rows(run)) if run.graph_id is None else RunState(run_id=run.run_id)
         state.status = RunStatus.RUNNING if state.status in (RunStatus.PENDING, RunStatus.FAILED) else state.status
@@ -121,58 +121,58 @@ def _keep(run: Run, state: RunState, body: str) -> None:
     Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id__in=before[KEPT - 1 :]).delete()
 
 
-def _target(book: Ledger, state: RunState) -> str:
+def _target(run_counters: RunCounters, state: RunState) -> str:
     """Where the document takes the run: one that was not begun in it is under way by now, and one that a person paused stays paused."""
     to = statuses.OF_SEED_RUN[state.status.value]
-    if to == statuses.RUN_QUEUED and book.status != statuses.RUN_QUEUED:
+    if to == statuses.RUN_QUEUED and run_counters.status != statuses.RUN_QUEUED:
         to = statuses.RUNNING
-    return statuses.PAUSED if book.held and to == statuses.RUNNING else to
+    return statuses.PAUSED if run_counters.paused and to == statuses.RUNNING else to
 
 
-def _move(run: Run, book: Ledger, state: RunState, caller: Caller) -> None:
+def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) -> None:
     """Take the run to the document's status, if there is a way; the log and the audit say so. A failed run may be resumed from an earlier point."""
-    to = _target(book, state)
-    if to != book.status:
-        resumed = book.status == statuses.FAILED and to == statuses.RUNNING
-        if book.status not in statuses.RUN_MOVES[to] and not resumed and not (book.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS):
-            ways = sorted({statuses.SEED_RUN_WORDS[word] for word, came in statuses.RUN_MOVES.items() if book.status in came})
-            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[book.status]}; it can't become {state.status.value}.", allowed=ways)
+    to = _target(run_counters, state)
+    if to != run_counters.status:
+        resumed = run_counters.status == statuses.FAILED and to == statuses.RUNNING
+        if run_counters.status not in statuses.RUN_MOVES[to] and not resumed and not (run_counters.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS):
+            ways = sorted({statuses.SEED_RUN_WORDS[word] for word, came in statuses.RUN_MOVES.items() if run_counters.status in came})
+            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; it can't become {state.status.value}.", allowed=ways)
         if to == statuses.RUN_CANCELLED:
             caller.require("cancel", run.namespace_id)
         if resumed:
             Run.objects.filter(pk=run.pk).update(archived_at=None)
         AuditEntry.objects.record(caller, "report", run, state.status.value)
         LogLine.objects.create(run=run, message=f"The outside program reports: {state.status.value}")
-        book.log_count += 1
-    book.status, book.current_node, book.current_step = to, state.current_node, state.current_step
+        run_counters.log_count += 1
+    run_counters.status, run_counters.current_node, run_counters.current_step = to, state.current_node, state.current_step
     words = [word_of(node, to) for node in state.node_states.values()]
-    book.started_count = len(words)
-    book.pending_count = sum(word in statuses.UNFINISHED for word in words)
-    book.success_count = sum(word in (statuses.SUCCESS, statuses.PRUNED) for word in words)
-    book.errored_count = sum(word in statuses.FAILED_STATES for word in words)
-    book.cancelled_count = words.count(statuses.CANCELLED)
-    share = int(100 * book.success_count / max(state.max_steps, len(words), 1))  # how many nodes there will be is the program's secret
-    book.progress = 100 if to == statuses.COMPLETED else max(book.progress, min(share, 99))
+    run_counters.started_count = len(words)
+    run_counters.pending_count = sum(word in statuses.UNFINISHED for word in words)
+    run_counters.success_count = sum(word in (statuses.SUCCESS, statuses.PRUNED) for word in words)
+    run_counters.errored_count = sum(word in statuses.FAILED_STATES for word in words)
+    run_counters.cancelled_count = words.count(statuses.CANCELLED)
+    share = int(100 * run_counters.success_count / max(state.max_steps, len(words), 1))  # how many nodes there will be is the program's secret
+    run_counters.progress = 100 if to == statuses.COMPLETED else max(run_counters.progress, min(share, 99))
     failed = [f"{node.node_id}: {node.error}" for node in state.node_states.values() if node.error and node.status == "failed"]
-    book.error_message = "" if to == statuses.COMPLETED else payloads.clean(failed[-1], 2000) if failed else book.error_message
+    run_counters.error_message = "" if to == statuses.COMPLETED else payloads.clean(failed[-1], 2000) if failed else run_counters.error_message
 
 
 def _store_columns(run: Run, state: RunState) -> None:
     Run.objects.filter(pk=run.pk).update(
         session_id=state.session_id, purpose=state.purpose, max_steps=state.max_steps, data=state.data, metadata=state.metadata,
-        action_history=state.action_history[-KEPT_ACTIONS:], seed_version=state.version,
+        action_history=state.action_history[-KEPT_ACTIONS:], document_version=state.version,
         heuristic_count_at_checkpoint=state.heuristic_count_at_checkpoint, experience_count_at_checkpoint=state.experience_count_at_checkpoint,
     )  # fmt: skip
 
 
-def _store_states(run: Run, state: RunState, to: str) -> Tally:
+def _store_states(run: Run, state: RunState, to: str) -> NodeCounts:
     """A row for each node: new ones are made, changed ones written, those that are no longer in the document go."""
-    now, tally = timezone.now(), Tally()
+    now, node_counts = timezone.now(), NodeCounts()
     there = {row.identifier: row for row in run.states.all()}
     new = []
     for key, node in state.node_states.items():
         word = word_of(node, to)
-        tally[key] = [1, int(word in (statuses.SUCCESS, statuses.PRUNED)), int(word in statuses.FAILED_STATES)]
+        node_counts[key] = [1, int(word in (statuses.SUCCESS, statuses.PRUNED)), int(word in statuses.FAILED_STATES)]
         ended = word in statuses.FINAL_STATES
         values = {
             "status": word, "node": OUTSIDE, "inputs": node.input_data, "outputs": node.output_data, "attempt": max(0, min(node.attempts, 2**31 - 1)),
@@ -186,7 +186,7 @@ def _store_states(run: Run, state: RunState, to: str) -> Tally:
             State.objects.filter(pk=row.pk).update(finished_at=finished, **values)
     State.objects.bulk_create(new)
     State.objects.filter(pk__in=[row.pk for row in there.values()]).delete()
-    return tally
+    return node_counts
 
 
 def _moment(seconds: float) -> datetime | None:

@@ -16,7 +16,7 @@ from graphs.definition import errors
 DATABASE, FILES = "db.sqlite3", "files"
 KEYS = ("secret.key", "secrets.key")
 TRIES = 5
-_NAMED = "SELECT file FROM runs_artifact UNION SELECT file FROM graphs_datasettable"
+_NAMED = "SELECT file FROM statemanager_runs_artifact UNION SELECT file FROM statemanager_graphs_datasettable"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def backup(target: Path) -> Copy:
         else:
             raise errors.Conflict(f"Files are deleted faster than they are copied; {missing} were missing at last.")
         with closing(sqlite3.connect(work / DATABASE)) as copy:
-            [[runs]] = copy.execute("SELECT count(*) FROM runs_run")
+            [[runs]] = copy.execute("SELECT count(*) FROM statemanager_runs_run")
         found = [path for path in work.rglob("*") if path.is_file()]
         work.rename(target)
     except BaseException:

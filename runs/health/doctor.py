@@ -68,7 +68,7 @@ def _leases() -> Iterator[Finding]:
 
 def _ready() -> Iterator[Finding]:
     """Work that nobody comes for."""
-    waiting = State.objects.filter(status=statuses.CREATED, held=False, due_at__lt=timezone.now() - STUCK)
+    waiting = State.objects.filter(status=statuses.CREATED, paused=False, due_at__lt=timezone.now() - STUCK)
     ours: Any = waiting.filter(worker_namespace=None).order_by("due_at").first()
     if ours and ours.node not in registry:
         yield Finding("error", f"States of node {ours.node!r} are ready, which no installed app has.", "Put the app back into APPS, or cancel their runs.")

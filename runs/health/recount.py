@@ -9,7 +9,7 @@ from django.db.models import Count, Q
 from runs.core import node_counts, sql, statuses
 from runs.core.node_counts import BAD, DONE, KNOWN
 from runs.engine import counters
-from runs.engine.counters import Ledger
+from runs.engine.counters import RunCounters
 from runs.models import LogLine, Run, State
 
 CHUNK = 2000
@@ -31,7 +31,7 @@ _TALLIED = {
 
 
 def _statement() -> str:
-    """The runs of the engine among some: whether their counts differ from those of their states, the kept tally and the counted one.
+    """The runs of the engine among some: whether their counts differ from those of their states, the kept node_counts and the counted one.
 
     One statement, so one moment.
     """
@@ -42,17 +42,17 @@ def _statement() -> str:
     ended = ", ".join(map(repr, statuses.ENDED_RUNS))
     rows = "json_agg(json_build_array({0}))" if sql.postgres() else "json_group_array(json_array({0}))"
     return f"""
-        WITH c AS (SELECT s.run_id, s.identifier, {counted} FROM runs_state s WHERE {sql.among("s.run_id", "bigint")} GROUP BY s.run_id, s.identifier)
+        WITH c AS (SELECT s.run_id, s.identifier, {counted} FROM statemanager_runs_state s WHERE {sql.among("s.run_id", "bigint")} GROUP BY s.run_id, s.identifier)
         SELECT r.id, {differ} OR (r.status IN ({ended})) <> (coalesce(sum(c.pending_count), 0) = 0)
-            OR r.log_count <> (SELECT count(*) FROM runs_logline l WHERE l.run_id = r.id),
-            r.tally, {rows.format("c.identifier, c.known, c.done, c.bad")} FILTER (WHERE c.known > 0)
-        FROM runs_run r LEFT JOIN c ON c.run_id = r.id
+            OR r.log_count <> (SELECT count(*) FROM statemanager_runs_logline l WHERE l.run_id = r.id),
+            r.node_counts, {rows.format("c.identifier, c.known, c.done, c.bad")} FILTER (WHERE c.known > 0)
+        FROM statemanager_runs_run r LEFT JOIN c ON c.run_id = r.id
         WHERE r.version_id IS NOT NULL AND {sql.among("r.id", "bigint")} GROUP BY r.id ORDER BY r.id
     """
 
 
 def drifted() -> Iterator[int]:
-    """The runs whose books don't agree with their rows."""
+    """The runs whose counters don't agree with their rows."""
     last = 0
     while pks := list(Run.objects.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
         yield from _differing(pks)
@@ -62,9 +62,10 @@ def drifted() -> Iterator[int]:
 def drifted_lately() -> Iterator[int]:
     """Those of the newest runs, without the big ones: what it costs doesn't grow with the tables."""
     small = " AND ".join(
-        f"(SELECT count(*) FROM (SELECT 1 FROM {table} t WHERE t.run_id = r.id LIMIT {SMALL + 1}) few) <= {SMALL}" for table in ("runs_state", "runs_logline")
+        f"(SELECT count(*) FROM (SELECT 1 FROM {table} t WHERE t.run_id = r.id LIMIT {SMALL + 1}) few) <= {SMALL}"
+        for table in ("statemanager_runs_state", "statemanager_runs_logline")
     )
-    newest = f"(SELECT id FROM runs_run ORDER BY id DESC LIMIT {LATELY})"
+    newest = f"(SELECT id FROM statemanager_runs_run ORDER BY id DESC LIMIT {LATELY})"
     return _differing([row[0] for row in sql.run(f"SELECT r.id FROM {newest} r WHERE {small}")])
 
 
@@ -78,34 +79,34 @@ def _differing(pks: list[int]) -> Iterator[int]:
 
 
 def recount(pk: int) -> None:
-    """Write the books of a run as its rows give them, under its lock. A run that ended with unfinished states goes on; one without any ends."""
+    """Write the counters of a run as its rows give them, under its lock. A run that ended with unfinished states goes on; one without any ends."""
     with transaction.atomic():
         run = Run.objects.select_related("version").filter(pk=pk).first()
-        book = counters.lock([pk], {pk: run.version.plan} if run and run.version else {}).get(pk)
-        if run is None or book is None:
+        run_counters = counters.lock([pk], {pk: run.version.plan} if run and run.version else {}).get(pk)
+        if run is None or run_counters is None:
             return
-        _count(book)
-        if not book.open and book.pending_count:
-            book.status, book.held, book.stopping = statuses.RUNNING, False, False
+        _count(run_counters)
+        if not run_counters.open and run_counters.pending_count:
+            run_counters.status, run_counters.paused, run_counters.stopping = statuses.RUNNING, False, False
             Run.objects.filter(pk=pk).update(archived_at=None)
-            State.objects.filter(run=pk, status=statuses.CREATED, held=True).update(held=False)
-        book.close()
-        counters.store([book])
+            State.objects.filter(run=pk, status=statuses.CREATED, paused=True).update(paused=False)
+        run_counters.close()
+        counters.store([run_counters])
 
 
-def _count(book: Ledger) -> None:
-    book.tally, found = {}, dict.fromkeys(_WORDS, 0)
-    rows: Any = State.objects.filter(run=book.pk).values_list("identifier", "status").annotate(count=Count("pk")).order_by("identifier")
+def _count(run_counters: RunCounters) -> None:
+    run_counters.node_counts, found = {}, dict.fromkeys(_WORDS, 0)
+    rows: Any = State.objects.filter(run=run_counters.pk).values_list("identifier", "status").annotate(count=Count("pk")).order_by("identifier")
     for identifier, status, count in rows:
         for name, words in _WORDS.items():
             found[name] += count if status in words else 0
         if status != statuses.RETRY_CREATED:
-            book.count(identifier, KNOWN, count)
-            book.count(identifier, DONE, count if status in _WORDS["success_count"] else 0)
-            book.count(identifier, BAD, count if status in statuses.FAILED_STATES else 0)
+            run_counters.count(identifier, KNOWN, count)
+            run_counters.count(identifier, DONE, count if status in _WORDS["success_count"] else 0)
+            run_counters.count(identifier, BAD, count if status in statuses.FAILED_STATES else 0)
     for name, count in found.items():
-        setattr(book, name, count)
+        setattr(run_counters, name, count)
     waiting = Q(status=statuses.CREATED, waiting_for__isnull=False, due_at=None)
-    book.waiting_count = State.objects.filter(waiting, run=book.pk).count()
-    book.started_count = State.objects.filter(~Q(status=statuses.SUCCESS) | Q(attempt__gt=0), run=book.pk, reused=None).count()
-    book.log_count = LogLine.objects.filter(run=book.pk).count()
+    run_counters.waiting_count = State.objects.filter(waiting, run=run_counters.pk).count()
+    run_counters.started_count = State.objects.filter(~Q(status=statuses.SUCCESS) | Q(attempt__gt=0), run=run_counters.pk, reused=None).count()
+    run_counters.log_count = LogLine.objects.filter(run=run_counters.pk).count()

@@ -1,6 +1,6 @@
 """What should not be: rows and files that belong to no run, ids that are dead and alive at once, and counts that aren't those of the rows.
 
-Finding nothing proves that deleting removes all, and that the engine's books are right.
+Finding nothing proves that deleting removes all, and that the engine's counters are right.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def verify(fix: bool = False) -> Iterator[Finding]:
 
 
 def _orphans(fix: bool) -> Iterator[Finding]:
-    for model in delete.TRACES:
+    for model in delete.RUN_CHILDREN:
         lost = model.objects.filter(~Exists(Run.objects.filter(pk=OuterRef("run_id"))))
         if count := lost.count():
             yield Finding(f"{model._meta.verbose_name_plural} of no run", count, [str(pk) for pk in lost.values_list("pk", flat=True)[:SOME]])
@@ -50,7 +50,7 @@ def _orphans(fix: bool) -> Iterator[Finding]:
 
 def glance() -> Iterator[Finding]:
     """Rows of no run among the oldest and the newest of each table; what it costs doesn't grow with them. (A deletion leaves old ones, a race new ones.)"""
-    for model in delete.TRACES:
+    for model in delete.RUN_CHILDREN:
         lost: set[Any] = set()
         for order in ("pk", "-pk"):
             end: Any = model.objects.order_by(order).values("pk")[:GLANCE]

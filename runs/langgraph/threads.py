@@ -16,7 +16,7 @@ from graphs.models import Namespace
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters
-from runs.engine.counters import Ledger
+from runs.engine.counters import RunCounters
 from runs.external import documents
 from runs.langgraph import status
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, Tombstone
@@ -53,20 +53,20 @@ def put(
     """Store a checkpoint, the versions of its channels, the new values by (channel, version), and which nodes run next. Raises Gone and Conflict."""
     _check(ns, checkpoint_id, channels=versions, versions=versions.values())
     with transaction.atomic():
-        book = _open(thread)
-        if book.status == statuses.RUN_CANCELLED and metadata.get("source") != "input":
+        run_counters = _open(thread)
+        if run_counters.status == statuses.RUN_CANCELLED and metadata.get("source") != "input":
             raise errors.Conflict(f"The run {thread[1]!r} was cancelled; new input would start it again.", allowed=[])
         type_, data = body
         values = {"parent_checkpoint_id": parent, "type": type_, "body": data, "metadata": metadata}
         values |= {"versions": dict(versions), "pending": ",".join(pending)[:500]}
-        Checkpoint.objects.update_or_create(run_id=book.pk, ns=ns, checkpoint_id=checkpoint_id, defaults=values)
-        stored = [CheckpointBlob(run_id=book.pk, ns=ns, channel=at[0], version=at[1], type=value[0], body=value[1]) for at, value in blobs.items()]
+        Checkpoint.objects.update_or_create(run_id=run_counters.pk, ns=ns, checkpoint_id=checkpoint_id, defaults=values)
+        stored = [CheckpointBlob(run_id=run_counters.pk, ns=ns, channel=at[0], version=at[1], type=value[0], body=value[1]) for at, value in blobs.items()]
         CheckpointBlob.objects.bulk_create(stored, ignore_conflicts=True)
-        if not ns and not Checkpoint.objects.filter(run=book.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
-            book.current_node = (pending[0] if pending else book.current_node)[:200]
-            book.current_step = max(0, step) if isinstance(step := metadata.get("step"), int) else book.current_step
-            status.judge(book, even_cancelled=True)
-        counters.store([book])
+        if not ns and not Checkpoint.objects.filter(run=run_counters.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
+            run_counters.current_node = (pending[0] if pending else run_counters.current_node)[:200]
+            run_counters.current_step = max(0, step) if isinstance(step := metadata.get("step"), int) else run_counters.current_step
+            status.judge(run_counters, even_cancelled=True)
+        counters.store([run_counters])
         failpoint("checkpoint-put-before-commit")
     failpoint("after-checkpoint-put-commit")
 
@@ -78,13 +78,13 @@ def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_
     """
     _check(ns, checkpoint_id, task_id, [write.channel for write in writes])
     with transaction.atomic():
-        book = _open(thread)
-        if not Checkpoint.objects.filter(run=book.pk, ns=ns, checkpoint_id=checkpoint_id).exists():
-            if not ns and checkpoint_id <= dropped_until(book.pk):
+        run_counters = _open(thread)
+        if not Checkpoint.objects.filter(run=run_counters.pk, ns=ns, checkpoint_id=checkpoint_id).exists():
+            if not ns and checkpoint_id <= dropped_until(run_counters.pk):
                 return
-        elif book.status == statuses.RUN_CANCELLED:
+        elif run_counters.status == statuses.RUN_CANCELLED:
             raise errors.Conflict(f"The run {thread[1]!r} was cancelled; new input would start it again.", allowed=[])
-        place = {"run_id": book.pk, "ns": ns, "checkpoint_id": checkpoint_id, "task_id": task_id}
+        place = {"run_id": run_counters.pk, "ns": ns, "checkpoint_id": checkpoint_id, "task_id": task_id}
         rows = [CheckpointWrite(**place, task_path=task_path, idx=w.idx, channel=w.channel, type=w.value[0], body=w.value[1]) for w in writes]
         CheckpointWrite.objects.bulk_create([row for row in rows if row.idx >= 0], ignore_conflicts=True)
         CheckpointWrite.objects.bulk_create(
@@ -92,8 +92,8 @@ def put_writes(thread: tuple[Namespace, str], ns: str, checkpoint_id: str, task_
             update_fields=["task_path", "channel", "type", "body"],
         )  # fmt: skip
         if not ns:
-            status.heard(book, checkpoint_id, [row.channel for row in rows], error)
-        counters.store([book])
+            status.heard(run_counters, checkpoint_id, [row.channel for row in rows], error)
+        counters.store([run_counters])
 
 
 def find(namespace: Namespace, thread_id: str, ns: str, checkpoint_id: str = "") -> Kept | None:
@@ -129,15 +129,15 @@ def copy_thread(namespace: Namespace, source: str, target: str) -> None:
         return
     with transaction.atomic():
         counters.lock([pk])
-        book = _open((namespace, target))
+        run_counters = _open((namespace, target))
         theirs: tuple[type[models.Model], ...] = (Checkpoint, CheckpointBlob, CheckpointWrite)
         for model in theirs:
             rows = model._default_manager.filter(run=pk).exclude(ns=documents.NS).order_by("pk")
             for at in range(0, rows.count(), BATCH):
-                copies = [_copied(row, book.pk) for row in rows[at : at + BATCH]]
+                copies = [_copied(row, run_counters.pk) for row in rows[at : at + BATCH]]
                 model._default_manager.bulk_create(copies, ignore_conflicts=True)
-        status.judge(book)
-        counters.store([book])
+        status.judge(run_counters)
+        counters.store([run_counters])
 
 
 def _copied(row: Any, run: int) -> Any:
@@ -159,8 +159,8 @@ def _check(ns: str, checkpoint_id: str, task_id: str = "", channels: Iterable[st
 # --- the run of a thread --------------------------------------------------------------------------------------------
 
 
-def _open(thread: tuple[Namespace, str]) -> Ledger:
-    """The locked books of the thread's run, which is made if there is none. Raises Gone, Conflict, and Malformed for an impossible id."""
+def _open(thread: tuple[Namespace, str]) -> RunCounters:
+    """The locked counters of the thread's run, which is made if there is none. Raises Gone, Conflict, and Malformed for an impossible id."""
     namespace, thread_id = thread
     run_id = names.checked("run id", thread_id)
     if run_id != thread_id:
@@ -171,15 +171,15 @@ def _open(thread: tuple[Namespace, str]) -> Ledger:
         Tombstone.objects.refuse(namespace.pk, run_id)
         LogLine.objects.create(run=run, message="A LangGraph application keeps this thread")
     sql.wait_for_locks(LOCK_SECONDS)
-    book = counters.lock([run.pk]).get(run.pk)
-    if book is None:
+    run_counters = counters.lock([run.pk]).get(run.pk)
+    if run_counters is None:
         raise errors.Gone(f"The run {run_id!r} was deleted at this moment.")
     if run.graph_id is not None:
         raise errors.Conflict(f"The id {run_id!r} belongs to a run of a graph; a thread needs one of its own.")
     if not made and Checkpoint.objects.filter(run=run, ns=documents.NS).exists():
         raise errors.Conflict(f"The id {run_id!r} belongs to a run that another program reports; a thread needs one of its own.")
-    book.log_count += made
-    return book
+    run_counters.log_count += made
+    return run_counters
 
 
 def checkpoints_of(namespace: Namespace) -> models.QuerySet[Checkpoint]:

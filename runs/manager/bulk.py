@@ -13,7 +13,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse, QueryD
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from graphs.auth.callers import SAID
+from graphs.auth.callers import RIGHT_LABELS
 from graphs.definition import errors
 from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, staff_page
@@ -44,7 +44,7 @@ def ask(request: HttpRequest, action: str) -> HttpResponse:
     try:
         seen = bulk.preview(action, query, caller)
     except errors.Forbidden:
-        return HttpResponse(f"You may not {SAID[bulk.ACTIONS[action].right]}.", status=403)
+        return HttpResponse(f"You may not {RIGHT_LABELS[bulk.ACTIONS[action].right]}.", status=403)
     except errors.StateManagerError as error:
         messages.error(request, f"{error}")
         return redirect(back)

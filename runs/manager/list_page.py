@@ -13,7 +13,7 @@ from graphs.auth.callers import Caller
 from graphs.models import Graph, Namespace
 from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
-from graphs.web.ttl_cache import kept
+from graphs.web.ttl_cache import cached
 from runs.actions import export
 from runs.core import statuses
 from runs.manager.columns import COLUMNS, USUAL
@@ -48,7 +48,7 @@ def _page_of(request: HttpRequest) -> RunPage:
 def _choices(request: HttpRequest) -> dict[str, Any]:
     caller = caller_of(request)
     return {
-        **kept(("choices", caller.namespaces), lambda: _names(caller), lambda names: len(names["usernames"]) > FEW),
+        **cached(("choices", caller.namespaces), lambda: _names(caller), lambda names: len(names["usernames"]) > FEW),
         "sizes": SIZES,
         "ranges": RANGES,
         "words": statuses.RESULT_WORDS,

@@ -47,7 +47,7 @@ def log_page(request: HttpRequest, run: Run) -> dict[str, Any]:
     return {
         "lines": lines, "more": more, "after": after, "last": lines[-1].pk if lines else after, "levels": LEVELS, "query": query,
         "link": query.urlencode(), "hits": lists.lines_up_to(found) if narrowed else run.log_count, "narrowed": narrowed,
-        "nodes": sorted(run.tally),
+        "nodes": sorted(run.node_counts),
     }  # fmt: skip
 
 

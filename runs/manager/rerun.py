@@ -18,7 +18,7 @@ from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
 from runs.actions import partial_rerun
-from runs.actions.rerun import Again, rerun
+from runs.actions.rerun import RerunOptions, rerun
 from runs.manager.lookups import run_for
 from runs.models import Run
 
@@ -55,10 +55,10 @@ def rerun_run(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "GET" or (form.is_bound and not form.is_valid()):
         return _page(request, run, form, code=200 if request.method == "GET" else 422)
     try:
-        again = _again(request, run, form)
+        options = _options_of(request, run, form)
         if "preview" in request.POST:
-            return _page(request, run, form, preview=_preview(run, again))
-        made = rerun(run, caller, again)
+            return _page(request, run, form, preview=_preview(run, options))
+        made = rerun(run, caller, options)
     except errors.StateManagerError as error:
         return _page(request, run, form, said=message_of(error), code=422)
     messages.success(request, f"{made} was started.")
@@ -69,13 +69,13 @@ def _has_inputs(request: HttpRequest) -> bool:
     return any(name == "inputs" or name.startswith("input-") for name in request.POST)
 
 
-def _again(request: HttpRequest, run: Run, form: Any) -> Again:
+def _options_of(request: HttpRequest, run: Run, form: Any) -> RerunOptions:
     start, inputs = request.POST.get("from", "start"), form.value() if form.is_bound and form.has_changed() else None
     changed = inputs is not None and inputs != run.initial_data
     if changed and start != "start":
         raise errors.Malformed("Other inputs are for a rerun from the start.")
     at = request.POST.get("at", "")
-    return Again(
+    return RerunOptions(
         newest=request.POST.get("version") == "newest", failed=start == "failed", node=request.POST.get("node", "") if start == "node" else "",
         inputs=inputs if changed else None, delay=_delay(at) if at else 0.0, asked=request.POST.get("asked", "")[:100],
     )  # fmt: skip
@@ -92,10 +92,10 @@ def _delay(text: str) -> float:
     return (moment - timezone.now()).total_seconds()
 
 
-def _preview(run: Run, again: Again) -> dict[str, Any]:
+def _preview(run: Run, options: RerunOptions) -> dict[str, Any]:
     before = redaction.shown(run.initial_data)
-    after = redaction.shown(dict(again.inputs)) if again.inputs is not None else before
-    return {"parts": partial_rerun.parts(run, again.node) if again.partly else None, "inputs": some_differences(before, after)}
+    after = redaction.shown(dict(options.inputs)) if options.inputs is not None else before
+    return {"parts": partial_rerun.parts(run, options.node) if options.partly else None, "inputs": some_differences(before, after)}
 
 
 def _page(request: HttpRequest, run: Run, form: Any, said: str = "", preview: Any = None, code: int = 200) -> HttpResponse:
@@ -103,7 +103,7 @@ def _page(request: HttpRequest, run: Run, form: Any, said: str = "", preview: An
     context = {
         "run": run, "form": form, "said": said, "preview": preview, "back": back_to(request, "run_manager"), "start": asked.get("from", "start"),
         "node": asked.get("node", ""), "version": asked.get("version", ""), "at": asked.get("at", ""), "changed": form.is_bound and form.has_changed(),
-        "nodes": [node for node in run.version.plan.order if node in run.tally] if run.version else [],
+        "nodes": [node for node in run.version.plan.order if node in run.node_counts] if run.version else [],
         "payloads": caller_of(request).can("payloads", run.namespace_id), "asked": request.POST.get("asked") or uuid.uuid4().hex,
     }  # fmt: skip
     return render(request, "run_manager/rerun.html", in_admin(request, "Rerun", **context), status=code)

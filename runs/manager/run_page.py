@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from graphs.api.errors import not_found
-from graphs.auth.callers import SAID, Caller
+from graphs.auth.callers import RIGHT_LABELS, Caller
 from graphs.definition import redaction
 from graphs.web import schema_forms
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
@@ -52,7 +52,7 @@ def offers(run: Run, caller: Caller) -> list[Offer]:
 
     def offer(label: str, right: str, url: str, post: bool = False, reason: str = "") -> Offer:
         allowed = caller.can(right, run.namespace_id)
-        return Offer(label, url, post, reason if allowed else f"You may not {SAID[right]} in this namespace.")
+        return Offer(label, url, post, reason if allowed else f"You may not {RIGHT_LABELS[right]} in this namespace.")
 
     def verb(name: str, right: str = "cancel", label: str = "") -> Offer:
         possible = name in statuses.RUN_ACTIONS[run.status]
@@ -68,7 +68,7 @@ def offers(run: Run, caller: Caller) -> list[Offer]:
         offer("Rerun", "rerun", rerun),
         offer("Rerun what failed", "rerun", f"{rerun}?from=failed", reason="" if run.errored_count or run.cancelled_count else "Nothing of it failed."),
         verb("cancel"),
-        verb("resume") if run.held else verb("pause"),
+        verb("resume") if run.paused else verb("pause"),
         verb("retry", label="Retry in place"),
         Offer("Compare", f"{reverse('run_manager_compare')}?a={run.parent_id or ''}&b={run.pk}", False),
         offer("Export", "export", reverse("run_bundle", args=[run.pk])),
@@ -140,7 +140,7 @@ def _overview(request: HttpRequest, run: Run) -> dict[str, Any]:
         "marks": json.dumps(diagram.marks(run)) if run.version else "[]",
         "lines": LogLine.objects.tails([run.pk], 5)[run.pk],
         "artifacts": run.artifacts.filter(kind="file"),
-        "nodes": [(node, *run.tally.get(node, (0, 0, 0))) for node in run.version.plan.order][:ROWS] if run.version else [],
+        "nodes": [(node, *run.node_counts.get(node, (0, 0, 0))) for node in run.version.plan.order][:ROWS] if run.version else [],
     }
 
 

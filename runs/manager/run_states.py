@@ -15,7 +15,7 @@ from graphs.definition import errors, redaction
 from graphs.models import Graph
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField
-from graphs.web.ttl_cache import kept
+from graphs.web.ttl_cache import cached
 from runs.core import statuses
 from runs.engine.start import RunOptions, start_run
 from runs.models import Run, State
@@ -83,7 +83,7 @@ def _totals(visible: Any, caller: Caller) -> dict[str, int]:
         found = visible.aggregate(states=Sum(every), runs=Count("pk"), completed=Sum("success_count"))
         return {name: number or 0 for name, number in found.items()}
 
-    return kept(("totals", caller.namespaces), count, lambda found: found["runs"] > lists.EXACT_COUNT)
+    return cached(("totals", caller.namespaces), count, lambda found: found["runs"] > lists.EXACT_COUNT)
 
 
 def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:

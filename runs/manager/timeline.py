@@ -62,7 +62,7 @@ def _made(state: State, now: datetime, critical: bool, lost: Sequence[datetime])
 def _lost(run: Run, states: Sequence[State]) -> dict[object, list[datetime]]:
     """When the engine said of each state that it lost a worker."""
     found: dict[object, list[datetime]] = {}
-    if wanted := [state.pk for state in states if state.lost]:
+    if wanted := [state.pk for state in states if state.lost_leases]:
         lines = run.logs.filter(state__in=wanted, level="warning", message__contains=LOST).order_by("pk")
         for state, at in lines.values_list("state", "created_at"):
             found.setdefault(state, []).append(at)

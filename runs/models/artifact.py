@@ -25,8 +25,8 @@ class Artifact(models.Model):
     class Meta:
         ordering = ["id"]
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(size__gte=0), name="artifact_size_positive"),
-            models.CheckConstraint(condition=~Q(name=""), name="artifact_named"),
+            models.CheckConstraint(condition=Q(size__gte=0), name="sm_artifact_size_positive"),
+            models.CheckConstraint(condition=~Q(name=""), name="sm_artifact_named"),
         ]
 
     def __str__(self) -> str:

@@ -66,7 +66,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         verbose_name_plural = "audit entries"
-        indexes: ClassVar = [models.Index(fields=["run", "id"], name="audit_of_run")]
+        indexes: ClassVar = [models.Index(fields=["run", "id"], name="sm_audit_of_run")]
 
     def __str__(self) -> str:
         return f"{self.actor}: {self.action} {self.run_id}"

@@ -10,7 +10,7 @@ from django.utils import timezone
 class ToolResult(models.Model):
     """The recorded result of a tool call. `key` is run_id:step:tool:args_hash; once recorded it is never computed again."""
 
-    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="tool_results")
+    run = models.ForeignKey("statemanager_runs.Run", on_delete=models.CASCADE, related_name="tool_results")
     key = models.CharField(max_length=1500)
     digest = models.CharField(max_length=64)
     result = models.JSONField(default=None, null=True, blank=True, encoder=DjangoJSONEncoder)
@@ -18,7 +18,7 @@ class ToolResult(models.Model):
 
     class Meta:
         verbose_name = "tool result"
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "digest"], name="tool_result_once")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "digest"], name="sm_tool_result_once")]
 
     def __str__(self) -> str:
         return self.key
@@ -30,7 +30,7 @@ class Checkpoint(models.Model):
     Those in the namespace `:run-state` are documents of `runs.external.documents`.
     """
 
-    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="checkpoints", db_index=False)
+    run = models.ForeignKey("statemanager_runs.Run", on_delete=models.CASCADE, related_name="checkpoints", db_index=False)
     ns = models.CharField(max_length=1500, blank=True)
     checkpoint_id = models.CharField(max_length=100)
     parent_checkpoint_id = models.CharField(max_length=100, blank=True)
@@ -42,7 +42,7 @@ class Checkpoint(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "checkpoint_id"], name="checkpoint_once")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "checkpoint_id"], name="sm_checkpoint_once")]
 
     def __str__(self) -> str:
         return self.checkpoint_id
@@ -51,7 +51,7 @@ class Checkpoint(models.Model):
 class CheckpointBlob(models.Model):
     """The value of one channel at one version."""
 
-    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="checkpoint_blobs", db_index=False)
+    run = models.ForeignKey("statemanager_runs.Run", on_delete=models.CASCADE, related_name="checkpoint_blobs", db_index=False)
     ns = models.CharField(max_length=1500, blank=True)
     channel = models.CharField(max_length=500)
     version = models.CharField(max_length=200)
@@ -59,7 +59,7 @@ class CheckpointBlob(models.Model):
     body = models.BinaryField(null=True)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "channel", "version"], name="checkpoint_blob_once")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "channel", "version"], name="sm_checkpoint_blob_once")]
 
     def __str__(self) -> str:
         return f"{self.channel} {self.version}"
@@ -68,7 +68,7 @@ class CheckpointBlob(models.Model):
 class CheckpointWrite(models.Model):
     """A write of one task that belongs to a checkpoint, in LangGraph's order (task_path, task_id, idx)."""
 
-    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="checkpoint_writes", db_index=False)
+    run = models.ForeignKey("statemanager_runs.Run", on_delete=models.CASCADE, related_name="checkpoint_writes", db_index=False)
     ns = models.CharField(max_length=1500, blank=True)
     checkpoint_id = models.CharField(max_length=100)
     task_id = models.CharField(max_length=200)
@@ -79,7 +79,7 @@ class CheckpointWrite(models.Model):
     body = models.BinaryField(null=True)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "checkpoint_id", "task_id", "idx"], name="checkpoint_write_once")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "ns", "checkpoint_id", "task_id", "idx"], name="sm_checkpoint_write_once")]
 
     def __str__(self) -> str:
         return f"{self.channel} of {self.task_id}"

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from runs.core import statuses
-from runs.core.node_counts import TallyField
+from runs.core.node_counts import NodeCountsField
 from runs.models.fields import json_field
 from runs.models.querysets import RunQuerySet
 from runs.models.run_template import RunTemplate
@@ -54,7 +54,7 @@ class Run(models.Model):
     data = json_field()
     action_history = json_field(list)
     fingerprint = models.CharField(max_length=64, blank=True)
-    seed_version = models.PositiveIntegerField(default=1, help_text="`version` of seed 003's RunState.")
+    document_version = models.PositiveIntegerField(default=1, help_text="`version` of seed 003's RunState.")
     heuristic_count_at_checkpoint = models.PositiveIntegerField(default=0)
     experience_count_at_checkpoint = models.PositiveIntegerField(default=0)
     rerun_count = models.PositiveIntegerField(default=0)
@@ -65,7 +65,7 @@ class Run(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     status = models.CharField(max_length=10, default=statuses.RUN_QUEUED, choices=[(word, word) for word in statuses.RUN_STATUSES])
-    held = models.BooleanField(default=False, help_text="A person paused it: nothing of it is claimed.")
+    paused = models.BooleanField(default=False, help_text="A person paused it: nothing of it is claimed.")
     stopping = models.BooleanField(default=False, help_text="Too many failures or steps: what isn't started yet is cancelled.")
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -85,35 +85,35 @@ class Run(models.Model):
     log_count = models.PositiveIntegerField(default=0)
     progress = models.PositiveSmallIntegerField(default=0)
     current_node = models.CharField(max_length=200, blank=True)
-    tally: Any = TallyField(default=dict, blank=True)
+    node_counts: Any = NodeCountsField(default=dict, blank=True)
 
     objects = RunQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["namespace", "run_id"], name="run_id_once_per_namespace"),
-            models.CheckConstraint(condition=~Q(run_id=""), name="run_named"),
-            models.CheckConstraint(condition=Q(status__in=statuses.RUN_STATUSES), name="run_status_known"),
+            models.UniqueConstraint(fields=["namespace", "run_id"], name="sm_run_id_once_per_namespace"),
+            models.CheckConstraint(condition=~Q(run_id=""), name="sm_run_named"),
+            models.CheckConstraint(condition=Q(status__in=statuses.RUN_STATUSES), name="sm_run_status_known"),
             models.CheckConstraint(
                 condition=Q(status__in=statuses.ENDED_RUNS, finished_at__isnull=False) | Q(status__in=statuses.ACTIVE_RUNS, finished_at=None),
-                name="run_finished_when_ended",
+                name="sm_run_finished_when_ended",
             ),
-            models.CheckConstraint(condition=Q(progress__lte=100), name="run_progress_percent"),
-            models.CheckConstraint(condition=Q(archived_at=None) | Q(status__in=statuses.ENDED_RUNS), name="run_archived_when_ended"),
-            models.CheckConstraint(condition=Q(waiting_count__lte=F("pending_count")), name="run_waiting_are_pending"),
+            models.CheckConstraint(condition=Q(progress__lte=100), name="sm_run_progress_percent"),
+            models.CheckConstraint(condition=Q(archived_at=None) | Q(status__in=statuses.ENDED_RUNS), name="sm_run_archived_when_ended"),
+            models.CheckConstraint(condition=Q(waiting_count__lte=F("pending_count")), name="sm_run_waiting_are_pending"),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["run_id"], name="run_by_thread"),
-            models.Index(fields=["-created_at", "-id"], condition=Q(archived_at=None), name="run_newest"),
-            models.Index(fields=["-created_at", "-id"], condition=Q(archived_at__isnull=False), name="run_archived"),
-            models.Index(fields=["namespace", "-created_at", "-id"], name="run_newest_of_namespace"),
-            models.Index(fields=["status", "-created_at", "-id"], condition=Q(archived_at=None), name="run_by_status"),
-            models.Index(fields=["graph", "-id"], name="run_of_graph"),
-            models.Index(fields=["username", "-created_at", "-id"], name="run_of_user"),
-            models.Index(fields=["workspace", "-created_at", "-id"], name="run_of_workspace"),
-            models.Index(fields=["id"], condition=Q(reruns_left__gt=0, status__in=(statuses.FAILED, statuses.PARTIAL)), name="run_to_rerun"),
-            models.Index(fields=["template", "-id"], condition=Q(template__isnull=False), name="run_of_template"),
-            models.Index(fields=["root"], condition=Q(root__isnull=False), name="run_of_tree"),
+            models.Index(fields=["run_id"], name="sm_run_by_thread"),
+            models.Index(fields=["-created_at", "-id"], condition=Q(archived_at=None), name="sm_run_newest"),
+            models.Index(fields=["-created_at", "-id"], condition=Q(archived_at__isnull=False), name="sm_run_archived"),
+            models.Index(fields=["namespace", "-created_at", "-id"], name="sm_run_newest_of_namespace"),
+            models.Index(fields=["status", "-created_at", "-id"], condition=Q(archived_at=None), name="sm_run_by_status"),
+            models.Index(fields=["graph", "-id"], name="sm_run_of_graph"),
+            models.Index(fields=["username", "-created_at", "-id"], name="sm_run_of_user"),
+            models.Index(fields=["workspace", "-created_at", "-id"], name="sm_run_of_workspace"),
+            models.Index(fields=["id"], condition=Q(reruns_left__gt=0, status__in=(statuses.FAILED, statuses.PARTIAL)), name="sm_run_to_rerun"),
+            models.Index(fields=["template", "-id"], condition=Q(template__isnull=False), name="sm_run_of_template"),
+            models.Index(fields=["root"], condition=Q(root__isnull=False), name="sm_run_of_tree"),
         ]
         permissions: ClassVar = [
             ("view_payload", "Can see inputs, outputs and logs of runs"),

@@ -41,10 +41,10 @@ class RunTemplate(models.Model):
         verbose_name = "run template"
         ordering = ["namespace__name", "name"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["namespace", "name"], name="template_once_per_namespace"),
-            models.CheckConstraint(condition=~Q(name=""), name="template_named"),
+            models.UniqueConstraint(fields=["namespace", "name"], name="sm_template_once_per_namespace"),
+            models.CheckConstraint(condition=~Q(name=""), name="sm_template_named"),
         ]
-        indexes: ClassVar = [models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="template_due")]
+        indexes: ClassVar = [models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="sm_template_due")]
 
     def __str__(self) -> str:
         return self.name

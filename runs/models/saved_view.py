@@ -20,8 +20,8 @@ class SavedView(models.Model):
     class Meta:
         ordering = ["name", "id"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["owner", "name"], name="view_once_per_owner"),
-            models.CheckConstraint(condition=~Q(name=""), name="view_named"),
+            models.UniqueConstraint(fields=["owner", "name"], name="sm_view_once_per_owner"),
+            models.CheckConstraint(condition=~Q(name=""), name="sm_view_named"),
         ]
 
     def __str__(self) -> str:

@@ -40,8 +40,8 @@ class State(models.Model):
 
     status = models.CharField(max_length=18, default=statuses.CREATED, choices=[(word, word) for word in statuses.STATE_STATUSES])
     attempt = models.PositiveIntegerField(default=0, help_text="The fence: raised by each claim.")
-    lost = models.PositiveSmallIntegerField(default=0, help_text="Leases lost so far.")
-    held = models.BooleanField(default=False)
+    lost_leases = models.PositiveSmallIntegerField(default=0, help_text="Leases lost so far.")
+    paused = models.BooleanField(default=False)
     due_at = models.DateTimeField(null=True, default=timezone.now)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=100, blank=True)
@@ -59,34 +59,34 @@ class State(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(status__in=statuses.STATE_STATUSES), name="state_status_known"),
+            models.CheckConstraint(condition=Q(status__in=statuses.STATE_STATUSES), name="sm_state_status_known"),
             models.CheckConstraint(
                 condition=Q(status__in=statuses.FINAL_STATES, finished_at__isnull=False) | Q(status__in=statuses.UNFINISHED, finished_at=None),
-                name="state_finished_when_final",
+                name="sm_state_finished_when_final",
             ),
-            models.CheckConstraint(condition=Q(progress__gte=0, progress__lte=1), name="state_progress_share"),
-            models.UniqueConstraint(fields=["run", "identifier", "path"], condition=Q(joined=True), name="join_once"),
-            models.UniqueConstraint(fields=["run", "identifier", "fanout_id"], condition=~Q(fanout_id=""), name="manual_retry_once"),
+            models.CheckConstraint(condition=Q(progress__gte=0, progress__lte=1), name="sm_state_progress_share"),
+            models.UniqueConstraint(fields=["run", "identifier", "path"], condition=Q(joined=True), name="sm_join_once"),
+            models.UniqueConstraint(fields=["run", "identifier", "fanout_id"], condition=~Q(fanout_id=""), name="sm_manual_retry_once"),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["run", "identifier", "path"], name="state_of_run"),
-            models.Index(fields=["run", "identifier", "path"], condition=Q(status__in=statuses.UNFINISHED, watched=True), name="state_unfinished"),
+            models.Index(fields=["run", "identifier", "path"], name="sm_state_of_run"),
+            models.Index(fields=["run", "identifier", "path"], condition=Q(status__in=statuses.UNFINISHED, watched=True), name="sm_state_unfinished"),
             models.Index(
                 fields=["node", "due_at", "id"],
-                condition=Q(status=statuses.CREATED, worker_namespace=None, held=False, due_at__isnull=False),
-                name="state_ready",
+                condition=Q(status=statuses.CREATED, worker_namespace=None, paused=False, due_at__isnull=False),
+                name="sm_state_ready",
             ),
             models.Index(
                 fields=["node", "due_at", "id"],
-                condition=Q(status=statuses.CREATED, worker_namespace=None, held=False, due_at__isnull=False, lost__gt=0),
-                name="state_suspect",
+                condition=Q(status=statuses.CREATED, worker_namespace=None, paused=False, due_at__isnull=False, lost_leases__gt=0),
+                name="sm_state_quarantined",
             ),
             models.Index(
                 fields=["worker_namespace", "node", "due_at", "id"],
-                condition=Q(status=statuses.CREATED, worker_namespace__isnull=False, held=False, due_at__isnull=False),
-                name="state_ready_for_worker",
+                condition=Q(status=statuses.CREATED, worker_namespace__isnull=False, paused=False, due_at__isnull=False),
+                name="sm_state_ready_for_worker",
             ),
-            models.Index(fields=["lease_expires_at"], condition=Q(status=statuses.QUEUED), name="state_leased"),
+            models.Index(fields=["lease_expires_at"], condition=Q(status=statuses.QUEUED), name="sm_state_leased"),
         ]
 
     def __str__(self) -> str:

@@ -38,8 +38,8 @@ class Tombstone(models.Model):
     objects: Any = TombstoneQuerySet.as_manager()
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "run_id"], name="tombstone_once")]
-        indexes: ClassVar = [models.Index(fields=["id"], condition=models.Q(files=True), name="tombstone_with_files")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "run_id"], name="sm_tombstone_once")]
+        indexes: ClassVar = [models.Index(fields=["id"], condition=models.Q(files=True), name="sm_tombstone_with_files")]
 
     def __str__(self) -> str:
         return self.run_id

@@ -14,7 +14,21 @@ from runs.models import AuditEntry, Run
 
 FORMAT = 1
 PIECE = 200
-_RUN = ("run_id", "name", "status", "progress", "trigger", "username", "workspace", "session_id", "purpose", "error_message", "labels", "emitted", "tally")
+_RUN = (
+    "run_id",
+    "name",
+    "status",
+    "progress",
+    "trigger",
+    "username",
+    "workspace",
+    "session_id",
+    "purpose",
+    "error_message",
+    "labels",
+    "emitted",
+    "node_counts",
+)
 _STATE = ("id", "identifier", "node", "status", "path", "parent", "attempt", "retry_count", "error", "emitted")
 _TIMES = ("created_at", "started_at", "finished_at")
 

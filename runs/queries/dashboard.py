@@ -9,7 +9,7 @@ from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from graphs.auth.callers import Caller
-from graphs.web.ttl_cache import kept
+from graphs.web.ttl_cache import cached
 from runs.core import statuses
 from runs.engine import wakeup
 from runs.models import Cluster, Run, State
@@ -54,7 +54,7 @@ class Overview:
 
 def overview(caller: Caller) -> Overview:
     """The overview for what this caller sees, at most some seconds old."""
-    return kept(("overview", caller.namespaces), lambda: _look(caller), seconds=KEPT_SECONDS)
+    return cached(("overview", caller.namespaces), lambda: _look(caller), seconds=KEPT_SECONDS)
 
 
 def _look(caller: Caller) -> Overview:

@@ -29,7 +29,7 @@ def inline_svg(run: Run, link: str) -> str:
 
 def marks(run: Run) -> list[tuple[str, str, str]]:
     """(node, state, second line) of every node that has states, for a script to draw."""
-    return [(node, look.state, f"{svg.MARKS[look.state]} {look.subtitle}") for node, look in looks(run, run.tally).items()]
+    return [(node, look.state, f"{svg.MARKS[look.state]} {look.subtitle}") for node, look in looks(run, run.node_counts).items()]
 
 
 def looks(run: Run, nodes: Iterable[str]) -> dict[str, svg.Look]:
@@ -37,7 +37,7 @@ def looks(run: Run, nodes: Iterable[str]) -> dict[str, svg.Look]:
     found = {}
     for node in nodes:
         if (known := definition.get(node)) is not None:
-            counts = run.tally.get(node)
+            counts = run.node_counts.get(node)
             found[node] = svg.Look(known.get("label") or node, _subtitle(known["kind"], counts), _state(run, counts))
     return found
 
@@ -61,7 +61,7 @@ def _placed(version: int, around: frozenset[str] | None) -> tuple[layout.Layout,
 def _neighbourhood(run: Run) -> frozenset[str]:
     """What is up to two edges away from the current node and the failed ones; else from the first."""
     shape = _version(run).plan.shape
-    centre = {node for node, counts in run.tally.items() if counts[BAD]} | {run.current_node}
+    centre = {node for node, counts in run.node_counts.items() if counts[BAD]} | {run.current_node}
     found = {node for node in list(centre)[:20] if node in shape.children} or {shape.order[0]}
     near = set(found)
     for _ in range(HOPS):

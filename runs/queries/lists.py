@@ -10,7 +10,7 @@ from django.db.models import Count, Q, QuerySet
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from graphs.web.ttl_cache import kept
+from graphs.web.ttl_cache import cached
 from runs.core import sql
 from runs.models import LogLine, Run, State
 
@@ -71,7 +71,7 @@ def page_of(states: QuerySet[State], limit: int, columns: tuple[str, ...] = COLU
 
 def total(runs: QuerySet[Run], key: str) -> int:
     """How many runs there are. A large number is kept for some seconds under its key, because counting reads an entry of the index for each."""
-    return kept(("total", key), runs.count, lambda count: count > EXACT_COUNT)
+    return cached(("total", key), runs.count, lambda count: count > EXACT_COUNT)
 
 
 def lines_up_to(lines: QuerySet[LogLine], most: int = EXACT_COUNT) -> int:
@@ -81,10 +81,10 @@ def lines_up_to(lines: QuerySet[LogLine], most: int = EXACT_COUNT) -> int:
 
 def total_up_to(runs: QuerySet[Run], most: int, key: str) -> int:
     """How many there are, counted no further than `most`; kept for some seconds when they are many."""
-    return kept(("up to", key), lambda: runs.order_by().values("pk")[:most].count(), lambda count: count > EXACT_COUNT // 10)
+    return cached(("up to", key), lambda: runs.order_by().values("pk")[:most].count(), lambda count: count > EXACT_COUNT // 10)
 
 
-_REVISIONS = "SELECT id, revision FROM runs_run WHERE {among} AND {seen} UNION ALL SELECT max(id), -1 FROM runs_run WHERE {seen}"
+_REVISIONS = "SELECT id, revision FROM statemanager_runs_run WHERE {among} AND {seen} UNION ALL SELECT max(id), -1 FROM statemanager_runs_run WHERE {seen}"
 
 
 def revisions(caller: Caller, pks: Iterable[int]) -> tuple[int, dict[int, int]]:
@@ -115,14 +115,14 @@ def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
     def count() -> dict[str, int]:
         return dict(runs.order_by().values_list("status").annotate(Count("pk")))
 
-    return kept(("status", key), count, lambda found: sum(found.values()) > EXACT_COUNT)
+    return cached(("status", key), count, lambda found: sum(found.values()) > EXACT_COUNT)
 
 
 _SKIP = """
     WITH RECURSIVE found (value) AS (
-        SELECT min({column}) FROM runs_run WHERE {column} > '' AND {{seen}}
+        SELECT min({column}) FROM statemanager_runs_run WHERE {column} > '' AND {{seen}}
         UNION ALL
-        SELECT (SELECT min({column}) FROM runs_run WHERE {column} > found.value AND {{seen}}) FROM found WHERE found.value IS NOT NULL
+        SELECT (SELECT min({column}) FROM statemanager_runs_run WHERE {column} > found.value AND {{seen}}) FROM found WHERE found.value IS NOT NULL
     ) SELECT value FROM found WHERE value IS NOT NULL LIMIT {limit}
 """
 _DISTINCT = {column: _SKIP.format(column=column, limit=MAX_CHOICES) for column in ("username", "workspace")}

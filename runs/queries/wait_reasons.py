@@ -23,14 +23,14 @@ def why_waiting(run: Run, now: datetime | None = None) -> list[str]:
         return []
     now = now or timezone.now()
     if run.version_id is None:
-        if run.status == statuses.PAUSED and not run.held and run.checkpoints.exclude(ns=documents.NS).exists():
+        if run.status == statuses.PAUSED and not run.paused and run.checkpoints.exclude(ns=documents.NS).exists():
             return [f"An interrupt{f' in {run.current_node}' if run.current_node else ''} waits for an answer; the application resumes the thread with it."]
         return ["An outside program drives this run; it goes on when that program reports."]
     states = list(State.objects.filter(run=run, status__in=statuses.UNFINISHED).order_by("pk").defer("inputs", "outputs")[:MOST])
-    said = [_held(run)] if run.held else []
+    said = [_paused(run)] if run.paused else []
     said += [f"{state.identifier} waits for an answer: {state.waiting_for.get('question') or 'no question'}" for state in states if _waits(state)][:NAMED]
     said += _running([state for state in states if state.status == statuses.QUEUED], now)
-    created = [(state.due_at, state) for state in states if state.status == statuses.CREATED and state.due_at is not None and not state.held]
+    created = [(state.due_at, state) for state in states if state.status == statuses.CREATED and state.due_at is not None and not state.paused]
     said += _later([(due, state) for due, state in created if due > now], now)
     said += _ready([state for due, state in created if due <= now - PATIENCE], now)
     return said or ["It is being worked on."]
@@ -40,7 +40,7 @@ def _waits(state: State) -> bool:
     return bool(state.status == statuses.CREATED and state.due_at is None and state.waiting_for)
 
 
-def _held(run: Run) -> str:
+def _paused(run: Run) -> str:
     paused = AuditEntry.objects.filter(run=run.pk, action="pause").order_by("-pk").first()
     return f"It was paused by {paused.actor} at {paused.at:%H:%M} UTC; resume lets it go on." if paused else "It is paused; resume lets it go on."
 

@@ -16,7 +16,7 @@ from runs.core import sql, statuses
 from runs.engine import heartbeat as heartbeat_module
 from runs.engine import record, wakeup
 from runs.engine.claim import claim_for_worker
-from runs.engine.counters import Ledger
+from runs.engine.counters import RunCounters
 from runs.engine.types import Claimed, Lease, Line, NewState, Outcome
 from runs.worker_api.reports import WORDS, Answer, Found, Masks, Report, Worker, facts, find, gate, namespace_of, not_in_hand, outcome_of
 
@@ -26,8 +26,8 @@ BOOKS_KEPT = 500
 HELD_KEPT = 5000
 SMALL_INPUTS = 2000  # characters
 
-_books: dict[int, Ledger] = {}  # of runs that this process wrote last; a revision guards each use
-_held: dict[str, Claimed] = {}  # that this process gave out; status and attempt guard each use
+_counters: dict[int, RunCounters] = {}  # of runs that this process wrote last; a revision guards each use
+_leased: dict[str, Claimed] = {}  # that this process gave out; status and attempt guard each use
 
 
 @dataclass
@@ -56,11 +56,11 @@ def lease_of(state: Claimed) -> float:
 def _hand_out(states: Iterable[Claimed]) -> None:
     """Note small states for their reports, and set the leases of nodes and graphs that want another one than the usual."""
     special: dict[float, list[heartbeat_module.Report]] = {}
-    if len(_held) > HELD_KEPT:
-        _held.clear()
+    if len(_leased) > HELD_KEPT:
+        _leased.clear()
     for state in states:
         if len(str(state.inputs)) < SMALL_INPUTS:
-            _held[state.id] = state
+            _leased[state.id] = state
         if state.node.lease:
             special.setdefault(state.node.lease, []).append((state, [], None))
     for seconds, reports in special.items():
@@ -90,10 +90,10 @@ def heartbeat(worker: Worker, state: str, attempt: int | None, seconds: float | 
         raise errors.NotFound(f"State not found: {uuids.dashed(state)}")
     if refused := not_in_hand(found, attempt):
         raise errors.Conflict(str(refused), state_status=found.status)
-    held, lease = replace(found.claimed, attempt=found.attempt), seconds or lease_of(found.claimed)
-    mask = Masks().of(held) if lines else secrets.Mask(())
+    leased, lease = replace(found.claimed, attempt=found.attempt), seconds or lease_of(found.claimed)
+    mask = Masks().of(leased) if lines else secrets.Mask(())
     masked = [(at, level, mask.text(text)) for at, level, text in lines]
-    if not heartbeat_module.report([(held, masked, fraction)], lease):
+    if not heartbeat_module.report([(leased, masked, fraction)], lease):
         raise errors.Conflict("The state was taken away at this moment.")
     return lease
 
@@ -111,11 +111,11 @@ def _at_once(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer
 
     Recording looks at status and attempt anyway; a report that it doesn't accept is judged by what is stored then.
     """
-    held = [_held.pop(each.state, None) for each in reports]
-    if any(state is None or state.attempt != each.attempt or namespace_of(state) != worker.namespace for state, each in zip(held, reports, strict=True)):
+    leased = [_leased.pop(each.state, None) for each in reports]
+    if any(state is None or state.attempt != each.attempt or namespace_of(state) != worker.namespace for state, each in zip(leased, reports, strict=True)):
         return None
     masks = Masks()
-    return [outcome_of(each, replace(state, attempt=each.attempt), masks) for state, each in zip(held, reports, strict=True) if state]
+    return [outcome_of(each, replace(state, attempt=each.attempt), masks) for state, each in zip(leased, reports, strict=True) if state]
 
 
 def readable_secrets(worker: Worker, state: str) -> dict[str, str]:
@@ -126,7 +126,7 @@ def readable_secrets(worker: Worker, state: str) -> dict[str, str]:
     found = find(worker, [state]).get(state)
     if found is None or found.ours:
         raise errors.NotFound(f"State not found: {uuids.dashed(state)}")
-    holder = sql.run("SELECT worker FROM runs_state WHERE id = %s AND status = 'QUEUED'", [state])
+    holder = sql.run("SELECT worker FROM statemanager_runs_state WHERE id = %s AND status = 'QUEUED'", [state])
     if not holder or not f"{holder[0][0]} ".startswith(f"{worker.name} "):  # the key, and maybe the name of one of its processes
         raise errors.Conflict("Only the worker that holds the state reads its secrets.", state_status=found.status)
     return secrets.reveal(found.claimed.run.version_id, declared(namespace_of(found.claimed), found.claimed.node.kind, fresh=True).secrets)
@@ -150,21 +150,21 @@ def _lease(worker: Worker, kinds: Iterable[str], room: int) -> Lease:
     return Lease(worker.name, settings.WORKER_LEASE_SECONDS, wants)
 
 
-def _record(outcomes: Sequence[Outcome], lease: Lease | None) -> record.Slice:
-    done = record.Slice()
-    for at in range(0, len(outcomes), record.MAX_SLICE):
-        part = outcomes[at : at + record.MAX_SLICE]
+def _record(outcomes: Sequence[Outcome], lease: Lease | None) -> record.RecordedBatch:
+    done = record.RecordedBatch()
+    for at in range(0, len(outcomes), record.MAX_BATCH):
+        part = outcomes[at : at + record.MAX_BATCH]
         runs = {outcome.state.run.pk for outcome in part}
-        done.add(record.record(part, lease, _books.get(next(iter(runs))) if len(runs) == 1 else None))
-    if len(_books) > BOOKS_KEPT:
-        _books.clear()
-    _books.update(done.books)
+        done.add(record.record_outcomes(part, lease, _counters.get(next(iter(runs))) if len(runs) == 1 else None))
+    if len(_counters) > BOOKS_KEPT:
+        _counters.clear()
+    _counters.update(done.counters_by_run)
     if done.left_over:
         wakeup.hint()
     return done
 
 
-def _answer(report: Report, judged: Outcome | Answer, done: record.Slice, late: Mapping[str, Found]) -> Answer:
+def _answer(report: Report, judged: Outcome | Answer, done: record.RecordedBatch, late: Mapping[str, Found]) -> Answer:
     if isinstance(judged, Answer):
         return judged
     if (status := done.accepted.get(judged.state.id)) is None:  # another report or a cancel was faster
@@ -179,5 +179,5 @@ def _answer(report: Report, judged: Outcome | Answer, done: record.Slice, late: 
 def forget() -> None:
     """Drop what this process knows of runs (their ids begin anew in tests)."""
     facts.clear()
-    _books.clear()
-    _held.clear()
+    _counters.clear()
+    _leased.clear()

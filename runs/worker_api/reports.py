@@ -65,8 +65,8 @@ class Found:
 
 
 _FIND = """
-    SELECT s.id, s.run_id, s.identifier, s.path, s.inputs, s.attempt, s.parent, s.retry_count, s.lost, s.answer, s.status, s.due_at, s.worker_namespace_id
-    FROM runs_state s JOIN runs_run r ON r.id = s.run_id WHERE {among} AND (s.worker_namespace_id = %s OR r.namespace_id = %s)
+    SELECT s.id, s.run_id, s.identifier, s.path, s.inputs, s.attempt, s.parent, s.retry_count, s.lost_leases, s.answer, s.status, s.due_at, s.worker_namespace_id
+    FROM statemanager_runs_state s JOIN statemanager_runs_run r ON r.id = s.run_id WHERE {among} AND (s.worker_namespace_id = %s OR r.namespace_id = %s)
 """
 
 

@@ -205,7 +205,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
             os.environ |= {"DATABASE_URL": server.url, "VAR_DIR": folder, "SECRET_KEY": "only-for-tests", "ALLOWED_HOSTS": "*", "HTTPS": "0"}
             os.environ |= {"SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=", "DJANGO_SETTINGS_MODULE": "statemanager.settings"}
-            os.environ |= {"LOG_LEVEL": "ERROR", "STATEMANAGER_LANE": "postgresql"}
+            os.environ |= {"LOG_LEVEL": "ERROR", "STATEMANAGER_TEST_DATABASE": "postgresql"}
             result = measure()
     finally:
         server.close()

@@ -133,7 +133,7 @@ def alone(graph: Graph, runs: int) -> float:
     began = perf_counter()
     for _ in range(runs):
         end = start_run(graph).pk
-        until(lambda: not sql.run("SELECT 1 FROM runs_run WHERE id = %s AND pending_count > 0", [end]), 60)  # noqa: B023
+        until(lambda: not sql.run("SELECT 1 FROM statemanager_runs_run WHERE id = %s AND pending_count > 0", [end]), 60)  # noqa: B023
     return runs * CHAIN / (perf_counter() - began)
 
 

@@ -60,7 +60,7 @@ def fill(first: int, last: int, states: int, label: str = "") -> None:
     }  # fmt: skip
     execute(_insert(Run, values, _SERIES[vendor()].format(first=first, last=last)))
     if states:
-        runs = f"SELECT r.id, r.created_at, s.n FROM runs_run r, ({_SERIES[vendor()].format(first=1, last=states)}) s WHERE r.run_id IN (SELECT 'thread-' || n"
+        runs = f"SELECT r.id, r.created_at, s.n FROM statemanager_runs_run r, ({_SERIES[vendor()].format(first=1, last=states)}) s WHERE r.run_id IN (SELECT 'thread-' || n"
         runs += f" FROM ({_SERIES[vendor()].format(first=first, last=last)}) q)"
         execute(_insert(State, {
             "id": _KEY[vendor()], "run_id": "x.id", "identifier": "'n' || x.n", "node": "'noop'", "path": "''", "status": "'SUCCESS'",
@@ -87,7 +87,7 @@ def _default(field: Any) -> str:
 
 
 def analyzed() -> None:
-    execute("ANALYZE" if vendor() == "sqlite" else "VACUUM ANALYZE runs_run")
+    execute("ANALYZE" if vendor() == "sqlite" else "VACUUM ANALYZE statemanager_runs_run")
 
 
 def median_ms(call: Callable[[], Any], calls: int = CALLS) -> float:
@@ -158,7 +158,7 @@ def counted() -> dict[str, float]:
 
     def bare() -> None:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM runs_run")
+            cursor.execute("SELECT count(*) FROM statemanager_runs_run")
             cursor.fetchone()
 
     return {"total": median_ms(total, 5), "count(*)": median_ms(bare, 5)}
@@ -204,12 +204,12 @@ def deleted() -> dict[str, float]:
     operation.refresh_from_db()
     assert operation.done == DELETED, (operation.done, operation.total)
     began = perf_counter()
-    mine = "SELECT id FROM runs_run WHERE run_id IN (SELECT 'thread-' || n FROM ({}) q)"
+    mine = "SELECT id FROM statemanager_runs_run WHERE run_id IN (SELECT 'thread-' || n FROM ({}) q)"
     mine = mine.format(_SERIES[connection.vendor].format(first=first + DELETED, last=first + 2 * DELETED - 1))
     execute(f"CREATE TEMPORARY TABLE doomed AS {mine}")
-    for table in ("runs_state", "runs_logline"):
+    for table in ("statemanager_runs_state", "statemanager_runs_logline"):
         execute(f"DELETE FROM {table} WHERE run_id IN (SELECT id FROM doomed)")
-    execute("DELETE FROM runs_run WHERE id IN (SELECT id FROM doomed)")
+    execute("DELETE FROM statemanager_runs_run WHERE id IN (SELECT id FROM doomed)")
     raw = perf_counter() - began
     rows = DELETED * (STATES_EACH + 1)
     return {

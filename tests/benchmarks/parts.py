@@ -12,7 +12,7 @@ from django.core.management import call_command
 
 from tests.benchmarks import lane
 
-CASES = {"all of it": {}, "successors not leased": {"_chooser": lambda self: lambda state: False}, "one state a slice": {"MAX_SLICE": 1}}
+CASES = {"all of it": {}, "successors not leased": {"_chooser": lambda self: lambda state: False}, "one state a slice": {"MAX_BATCH": 1}}
 
 
 def rate(runs: int, at_once: bool) -> float:

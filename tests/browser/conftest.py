@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from runs.models import Run
 from tests import scene
 from tests.clusters import served
-from tests.settings import LANE
+from tests.settings import TEST_DATABASE
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-dev-shm-usage"]
 SIZES = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1280, 900)}
@@ -23,9 +23,9 @@ def chromium() -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Pages are the same on both databases: the browser looks once, and each lane has its share of that."""
+    """Pages are the same on both databases: the browser looks once, and each database has its share of that."""
     mine = [item for item in items if "tests/browser/" in str(item.path)]
-    others = [item for item in mine if (item.path.name == "test_looks.py") != (LANE == "postgresql")]
+    others = [item for item in mine if (item.path.name == "test_looks.py") != (TEST_DATABASE == "postgresql")]
     if others:
         items[:] = [item for item in items if item not in others]
         config.hook.pytest_deselected(items=others)

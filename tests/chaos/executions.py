@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from runs.models import State
 
-SLICE_STATES, SLICE_SECONDS = 100, 0.020  # as promised; not as the engine has them, or a change there would change the promise
+BATCH_STATES, BATCH_SECONDS = 100, 0.020  # as promised; not as the engine has them, or a change there would change the promise
 
 
 class Execution(NamedTuple):
@@ -42,7 +42,7 @@ def little_in_vain(log: Path, fast: dict[str, float], waiting: tuple[str, ...] =
         assert len(slow) <= 1, f"{process} had more than one state of slow nodes in hand: {slow}"
         assert all(nodes[node] <= 1 for node in alone), f"{process} had more than one state with side effects in hand: {nodes}"
         quick = [fast[node] for node in nodes.elements() if node in fast]
-        assert len(quick) <= SLICE_STATES, f"{process} had {len(quick)} states in hand"
+        assert len(quick) <= BATCH_STATES, f"{process} had {len(quick)} states in hand"
         begun_in_time = sum(quick) - max(quick, default=0)  # the last one may be begun just before the slice is over
-        assert begun_in_time <= SLICE_SECONDS, f"{process} had {len(quick)} states with {sum(quick):.3f} s of work in hand"
+        assert begun_in_time <= BATCH_SECONDS, f"{process} had {len(quick)} states with {sum(quick):.3f} s of work in hand"
     return lost

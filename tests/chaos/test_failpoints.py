@@ -79,7 +79,7 @@ def published(publish, tmp_path, slow):
     )
 
 
-def test_a_place_of_the_cluster(point, action, publish, tmp_path, lane, record_property):
+def test_a_place_of_the_cluster(point, action, publish, tmp_path, database, record_property):
     graph = published(publish, tmp_path, slow=1.3 if "heartbeat" in point else 0.1)
     with fault(point, action, tmp_path) as (env, marker):
         marker.touch()  # as if it had been: it is to strike workers with much in hand
@@ -102,7 +102,7 @@ def test_a_place_of_the_cluster(point, action, publish, tmp_path, lane, record_p
             process.wait(30)
     all_done_once(runs)
     more = nearly_nothing_again(tmp_path, len(runs), known, struck_workers, point, action)
-    record_property("report", f"{lane}: {action} at {point}: all runs over {took:.1f} s later, {more} more than needed")
+    record_property("report", f"{database}: {action} at {point}: all runs over {took:.1f} s later, {more} more than needed")
 
 
 def nearly_nothing_again(tmp_path, runs, known, struck_workers, point, action):
@@ -139,7 +139,7 @@ def all_done_once(runs):
     for run in runs:
         assert_books_agree(run)
         assert run.status == "completed", run.error_message
-        assert {node: counts[1] for node, counts in run.tally.items()} == STATES
+        assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
         assert run.tool_results.count() == STATES["once"]
 
 

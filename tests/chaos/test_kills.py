@@ -59,7 +59,7 @@ def published(publish, namespace, log):
     )
 
 
-def test_random_kills_lose_nothing_and_double_nothing(publish, namespace, make_key, request, lane, record_property, tmp_path):
+def test_random_kills_lose_nothing_and_double_nothing(publish, namespace, make_key, request, database, record_property, tmp_path):
     graph, key = published(publish, namespace, str(tmp_path / "executions")), make_key("admin")
     kills, chance, roles = request.config.getoption("--chaos-kills"), random.Random(20), Counter()
     held, asked, fewest = [], 0, 10**9
@@ -91,7 +91,7 @@ def test_random_kills_lose_nothing_and_double_nothing(publish, namespace, make_k
     waits = recoveries(held)
     assert waits[-1] <= LONGEST_RECOVERY_SECONDS + NOISE_SECONDS, waits
     assert len(waits) < 100 or p95(waits) <= RECOVERY_SECONDS + NOISE_SECONDS, waits  # of fewer, one unlucky would be the p95
-    record_property("report", f"chaos on {lane}: {told(kills, roles, asked, given_up, waits, fewest, vain)}")
+    record_property("report", f"chaos on {database}: {told(kills, roles, asked, given_up, waits, fewest, vain)}")
 
 
 def all_done_once(asked, kills):
@@ -99,7 +99,7 @@ def all_done_once(asked, kills):
     runs = list(Run.objects.select_related("version"))
     assert len(runs) == asked, "an Idempotency-Key is one run, whoever was killed"
     given_up = State.objects.exclude(status="SUCCESS").exclude(status="RETRY_CREATED")
-    assert all(state.status == "TIMEDOUT" and state.lost == 3 for state in given_up), list(given_up.values("status", "lost", "error"))
+    assert all(state.status == "TIMEDOUT" and state.lost_leases == 3 for state in given_up), list(given_up.values("status", "lost_leases", "error"))
     unlucky = set(given_up.values_list("run_id", flat=True))
     assert len(unlucky) * 10 <= len(runs) + kills
     for run in runs:
@@ -107,7 +107,7 @@ def all_done_once(asked, kills):
         assert (run.status == "completed") == (run.pk not in unlucky), (run.status, run.error_message)
         if run.pk in unlucky:
             continue
-        assert {node: counts[1] for node, counts in run.tally.items()} == STATES
+        assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
         assert State.objects.get(run=run, identifier="all").outputs == {"value": [[1, 1], [2, 2], [3, 3]]}
     return len(given_up)
 
@@ -136,10 +136,10 @@ def told(kills, roles, runs, given_up, waits, fewest, vain):
     )
 
 
-def test_idle_workers_killed(publish, request, lane, record_property):
-    """F2: one killed idle worker may wedge a django-q2 cluster that looks alive; the pulse (4 s here, as by default) finds out."""
+def test_idle_workers_killed(publish, request, database, record_property):
+    """F2: one killed idle worker may wedge a django-q2 cluster that looks alive; the probe (4 s here, as by default) finds out."""
     graph, chance, waits = publish("a>b"), random.Random(3), []
-    with supervised(PULSE_SECONDS="4") as supervisor:
+    with supervised(PROBE_SECONDS="4") as supervisor:
         for _ in range(max(2, request.config.getoption("--chaos-kills") // 50)):
             start_run(graph)
             until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 30)
@@ -151,5 +151,6 @@ def test_idle_workers_killed(publish, request, lane, record_property):
     assert all(run.status == "completed" for run in Run.objects.all())
     assert max(waits) <= BACK_SECONDS + NOISE_SECONDS, waits
     record_property(
-        "report", f"{lane}: {len(waits)} idle workers killed: the next run was over after {statistics.median(waits):.1f} s (p50), {max(waits):.1f} s at most"
+        "report",
+        f"{database}: {len(waits)} idle workers killed: the next run was over after {statistics.median(waits):.1f} s (p50), {max(waits):.1f} s at most",
     )

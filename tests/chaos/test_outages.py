@@ -84,13 +84,13 @@ class Site:
             return mine.execute(statement).fetchall()
 
     def unfinished(self):
-        return self.read("SELECT count(*) FROM runs_run WHERE pending_count > 0")[0][0]
+        return self.read("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")[0][0]
 
     def check(self):
-        """All ran, once each; and the books say so."""
+        """All ran, once each; and the counters say so."""
         until(lambda: self.installation.revive() or not self.unfinished(), 90, 0.3)
-        assert self.read("SELECT status, count(*) FROM runs_run GROUP BY 1") == [("completed", self.asked)]
-        found = self.read("SELECT identifier, count(*), count(DISTINCT (run_id, path)) FROM runs_state WHERE status = 'SUCCESS' GROUP BY 1")
+        assert self.read("SELECT status, count(*) FROM statemanager_runs_run GROUP BY 1") == [("completed", self.asked)]
+        found = self.read("SELECT identifier, count(*), count(DISTINCT (run_id, path)) FROM statemanager_runs_state WHERE status = 'SUCCESS' GROUP BY 1")
         assert {(name, count, places) for name, count, places in found} == {(name, each * self.asked, each * self.asked) for name, each in STATES.items()}
         assert "every count is that of the rows" in self.command("verify")
 
@@ -110,9 +110,9 @@ def site(tmp_path, **settings):
         made.close()
 
 
-def test_postgresql_crashes_again_and_again(tmp_path, lane, request, record_property):
+def test_postgresql_crashes_again_and_again(tmp_path, database, request, record_property):
     """F15, as immediate stops and starts."""
-    if lane != "postgresql":
+    if database != "postgresql":
         return
     minutes, chance, backs = request.config.getoption("--outage-minutes"), random.Random(7), []
     with site(tmp_path) as place:
@@ -127,7 +127,12 @@ def test_postgresql_crashes_again_and_again(tmp_path, lane, request, record_prop
             place.server.start()
             began = monotonic()
             moment = place.read("SELECT now()")[0][0].isoformat()
-            until(lambda moment=moment: place.installation.revive() or place.read(f"SELECT count(*) FROM runs_state WHERE finished_at > '{moment}'")[0][0], 60)
+            until(
+                lambda moment=moment: (
+                    place.installation.revive() or place.read(f"SELECT count(*) FROM statemanager_runs_state WHERE finished_at > '{moment}'")[0][0]
+                ),
+                60,
+            )
             backs.append(monotonic() - began)
         place.check()
         assert max(backs) <= BACK_SECONDS + NOISE_SECONDS, backs
@@ -149,9 +154,9 @@ def small_disk(megabytes):
         folder.rmdir()
 
 
-def test_the_disk_of_postgresql_is_full(tmp_path, lane):
+def test_the_disk_of_postgresql_is_full(tmp_path, database):
     """F19: requests get an answer that says so, and the work goes on when there is room again."""
-    if lane != "postgresql":
+    if database != "postgresql":
         return
     with small_disk(400) as disk, site(tmp_path, parent=disk, settings=("max_wal_size=64MB", "min_wal_size=32MB", "wal_recycle=off")) as place:
         place.ask(6)
@@ -165,14 +170,14 @@ def test_the_disk_of_postgresql_is_full(tmp_path, lane):
         assert codes & {503, 507}, "the disk never was full"
         filler.unlink()
         place.server.revive()
-        place.asked = place.read("SELECT count(*) FROM runs_run")[0][0]
+        place.asked = place.read("SELECT count(*) FROM statemanager_runs_run")[0][0]
         place.ask(6)
         place.check()
 
 
-def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, lane):
-    """F20: leases, wake-ups, pulses and schedules go by the database's clock; what a host believes changes nothing."""
-    if lane != "postgresql":
+def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
+    """F20: leases, wake-ups, probes and schedules go by the database's clock; what a host believes changes nothing."""
+    if database != "postgresql":
         return
     registry.store()
     run = start_run(publish_module.publish(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH))
@@ -206,9 +211,9 @@ def _pulses_answered(number):
     return condition
 
 
-def test_connections_are_cut_all_the_time(tmp_path, lane):
+def test_connections_are_cut_all_the_time(tmp_path, database):
     """F16."""
-    if lane != "postgresql":
+    if database != "postgresql":
         return
     cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'statemanager'"
     with site(tmp_path) as place:
@@ -220,9 +225,9 @@ def test_connections_are_cut_all_the_time(tmp_path, lane):
         place.check()
 
 
-def test_no_connection_is_left(tmp_path, lane):
+def test_no_connection_is_left(tmp_path, database):
     """F17: requests get 503, the work goes on when there are some again."""
-    if lane != "postgresql":
+    if database != "postgresql":
         return
     with site(tmp_path, settings=("max_connections=20", "superuser_reserved_connections=3")) as place:
         place.server.execute("CREATE ROLE plain LOGIN; GRANT ALL ON DATABASE statemanager TO plain")
@@ -243,9 +248,9 @@ def test_no_connection_is_left(tmp_path, lane):
         place.check()
 
 
-def test_somebody_holds_a_snapshot(tmp_path, lane, record_property):
+def test_somebody_holds_a_snapshot(tmp_path, database, record_property):
     """F23: a transaction that stays open slows cleaning, not claiming. Rounds with and without one take turns, so that both meet the same machine."""
-    if lane != "postgresql":
+    if database != "postgresql":
         return
     rates, wide = {True: [], False: []}, definition("start>out>each", kinds={"out": "test.each"}, inputs={"out": {"items": [*range(WIDE)]}})
     with site(tmp_path) as place, psycopg.connect(place.server.url) as idle:
@@ -254,7 +259,7 @@ def test_somebody_holds_a_snapshot(tmp_path, lane, record_property):
         for number in range(2 * ROUNDS):
             if held := number % 2 == 1:
                 idle.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                idle.execute("SELECT count(*) FROM runs_run")
+                idle.execute("SELECT count(*) FROM statemanager_runs_run")
             rates[held].append(_rate(place, graph, f"wide {number}"))
             idle.rollback()
         assert "every count is that of the rows" in place.command("verify")
@@ -267,16 +272,16 @@ def _rate(place, graph, key):
     """How many states a second are claimed and recorded, of a run that begins now and has the installation to itself."""
     place.installation.post(f"/graphs/{graph}/run", {}, key)
     until(lambda: not place.unfinished(), 120, 0.2)
-    [(seconds,)] = place.read("SELECT extract(epoch FROM finished_at - started_at) FROM runs_run ORDER BY id DESC LIMIT 1")
+    [(seconds,)] = place.read("SELECT extract(epoch FROM finished_at - started_at) FROM statemanager_runs_run ORDER BY id DESC LIMIT 1")
     return WIDE / float(seconds)
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------
 
 
-def test_sqlite_is_busy(publish, lane, make_key, request):
+def test_sqlite_is_busy(publish, database, make_key, request):
     """F18: another process holds the write lock; requests wait or get 503, workers wait."""
-    if lane != "sqlite":
+    if database != "sqlite":
         return
     graph = publish("start>out>work>slow>all", **_options())
     seconds = 30 if request.config.getoption("--outage-minutes") else 4
@@ -302,9 +307,9 @@ def test_sqlite_is_busy(publish, lane, make_key, request):
     _all_completed(12 + codes.count(200))
 
 
-def test_sqlite_is_full(publish, lane):
+def test_sqlite_is_full(publish, database):
     """F19: the file can't grow; states wait, and go on when it can."""
-    if lane != "sqlite":
+    if database != "sqlite":
         return
     graph = publish("start>out>work>slow>all", **_options())
     runs = [start_run(graph) for _ in range(8)]
@@ -341,13 +346,13 @@ def _all_completed(count):
     assert [run.status for run in runs] == ["completed"] * count, [run.error_message for run in runs]
     for run in runs:
         assert_books_agree(run)
-        assert {node: counts[1] for node, counts in run.tally.items()} == STATES
+        assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
 
 
 # --- stopping -----------------------------------------------------------------------------------------------------------
 
 
-def test_stops_under_load(publish, lane, request, record_property):
+def test_stops_under_load(publish, database, request, record_property):
     """F27: a deploy stops the cluster with SIGTERM while it works; 100 times in the long form. In each third it holds what doesn't end within the grace."""
     graph = publish("start>out>work>slow>all", **_options())
     endless = publish("a", name="endless", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 600}})
@@ -368,12 +373,12 @@ def test_stops_under_load(publish, lane, request, record_property):
             control.cancel_run(run, SYSTEM)
     with supervised():
         until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 60, 0.2)
-    assert not State.objects.filter(lost__gt=0).exists()
+    assert not State.objects.filter(lost_leases__gt=0).exists()
     Run.objects.filter(graph=endless).delete()
     _all_completed(6 * rounds)
     assert max(stops) <= GRACE_SECONDS + NOISE_SECONDS, "what does not end within the grace is ended"
     said = f"{rounds} stops under load: {6 * rounds} runs, nothing lost, no process left"
-    record_property("report", f"{lane}: {said}; the longest took {max(stops):.1f} s (grace {GRACE_SECONDS} s)")
+    record_property("report", f"{database}: {said}; the longest took {max(stops):.1f} s (grace {GRACE_SECONDS} s)")
 
 
 def _is_ours(pid, supervisor):

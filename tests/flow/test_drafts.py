@@ -33,7 +33,7 @@ def test_two_people_who_change_different_things_lose_nothing(publish):
     change(graph, 0, label("a", "Ann's"))
     change(graph, 0, label("b", "Ben's"))
     assert labels(graph) == {"a": "Ann's", "b": "Ben's"}
-    assert graph.draft_changes.first().said.endswith("(merged)")
+    assert graph.draft_changes.first().message.endswith("(merged)")
 
 
 def test_two_people_who_change_the_same_are_asked(publish):

@@ -77,7 +77,7 @@ def test_a_copy_made_under_load(graph, tmp_path):
     assert f"{RUNS} runs" in said.getvalue()
     assert not list(tmp_path.glob(".copy*")), "nothing half done is left"
     with sqlite3.connect(tmp_path / "copy" / "db.sqlite3") as copy:
-        [[unfinished]] = copy.execute("SELECT count(*) FROM runs_run WHERE pending_count > 0")
+        [[unfinished]] = copy.execute("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")
     assert unfinished > 0, "it was made in the middle"
     with pytest.raises(CommandError, match="is there already"):
         call_command("backup", tmp_path / "copy")
@@ -109,8 +109,8 @@ def test_a_dump_made_under_load(graph, tmp_path):
         subprocess.run([restore, "--no-owner", "-d", target, str(tmp_path / "state.dump")], check=True)
         assert Path(tmp_path / "files").exists()
         with psycopg.connect(target) as copy:
-            [[unfinished]] = copy.execute("SELECT count(*) FROM runs_run WHERE pending_count > 0")
-            [[held]] = copy.execute("SELECT count(*) FROM runs_state WHERE status = 'QUEUED'")
+            [[unfinished]] = copy.execute("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")
+            [[held]] = copy.execute("SELECT count(*) FROM statemanager_runs_state WHERE status = 'QUEUED'")
         assert unfinished > 0, "it was made in the middle"
         assert held > 0, "with states in the hands of workers that the copy will never hear of"
         restored(environment(DATABASE_URL=target, FILES_DIR=str(tmp_path / "files")))

@@ -63,7 +63,7 @@ def test_a_node_that_exits_its_process_times_out_and_hurts_no_other_run(publish)
     assert (bad.status, by_node(bad)) == ("failed", {"p": ["TIMEDOUT"]})
     assert "worker lost" in bad.error_message
     assert State.objects.get(run=bad).attempt == 3
-    assert not State.objects.filter(run__in=good, lost__gt=2).exists()
+    assert not State.objects.filter(run__in=good, lost_leases__gt=2).exists()
 
 
 def test_node_past_its_deadline_fails_and_the_worker_goes_on(publish):
@@ -91,7 +91,7 @@ def test_stopping_leaves_no_process_and_loses_nothing(publish, how):
         assert not [pid for session in sessions for pid in group_of(int(session))]
     assert leader == supervisor.pid
     states = State.objects.filter(run__in=runs, node="test.sleep")
-    assert {(state.status, state.lost) for state in states} == {("CREATED", 0)}
+    assert {(state.status, state.lost_leases) for state in states} == {("CREATED", 0)}
     assert not Cluster.objects.exists()
 
 
@@ -115,7 +115,7 @@ def test_killed_supervisor_leaves_no_orphan(publish):
 
 def test_killed_idle_worker_does_not_stop_the_work(publish):
     graph = publish("a>b")
-    with supervised(workers=2, PULSE_SECONDS="1") as supervisor:
+    with supervised(workers=2, PROBE_SECONDS="1") as supervisor:
         ended(start_run(graph))
         for _ in range(3):
             [session] = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _parent(pid) == supervisor.pid]
@@ -132,7 +132,7 @@ def test_what_a_dead_worker_held_does_not_wait_for_its_lease(publish):
         os.kill(int(state.worker.rpartition(":")[2]), signal.SIGKILL)
         assert ended(run, 20).status == "completed"
     state.refresh_from_db()
-    assert (state.attempt, state.lost) == (2, 1)
+    assert (state.attempt, state.lost_leases) == (2, 1)
 
 
 def test_poisoned_hints_do_not_stop_the_work(publish):

@@ -50,12 +50,12 @@ def done(state):
 @pytest.mark.parametrize("round_", range(5))
 def test_the_last_two_states_at_once_fire_the_join_once_and_end_the_run(publish, round_):
     run = start_run(publish("a>b>d a>c>d"))
-    record.finish([done(claim()[0])])
+    record.record_batch([done(claim()[0])])
     first, second = claim(2)
-    at_once(lambda: record.finish([done(first)]), lambda: record.finish([done(second)]))
+    at_once(lambda: record.record_batch([done(first)]), lambda: record.record_batch([done(second)]))
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["SUCCESS"], "c": ["SUCCESS"], "d": ["CREATED"]}
     [last] = claim()
-    record.finish([done(last)])
+    record.record_batch([done(last)])
     run.refresh_from_db()
     assert run.status == "completed"
     assert_books_agree(run)
@@ -65,7 +65,7 @@ def test_the_last_two_states_at_once_fire_the_join_once_and_end_the_run(publish,
 def test_last_states_without_a_join_end_the_run(publish, round_):
     run = start_run(publish("a b c d"))
     states = claim(4)
-    at_once(*(lambda state=state: record.finish([done(state)]) for state in states))
+    at_once(*(lambda state=state: record.record_batch([done(state)]) for state in states))
     run.refresh_from_db()
     assert (run.status, run.pending_count) == ("completed", 0)
     assert_books_agree(run)
@@ -75,7 +75,7 @@ def test_last_states_without_a_join_end_the_run(publish, round_):
 def test_cancel_against_a_slice_has_one_winner(publish, round_):
     run = start_run(publish("a>b"))
     [state] = claim()
-    recorded, cancelled = at_once(lambda: record.finish([done(state)], Lease("w", 30, lambda _: True)), lambda: control.cancel_run(run, SYSTEM))
+    recorded, cancelled = at_once(lambda: record.record_batch([done(state)], Lease("w", 30, lambda _: True)), lambda: control.cancel_run(run, SYSTEM))
     run.refresh_from_db()
     assert not isinstance(cancelled, Exception)
     assert run.status == "cancelled"
@@ -97,17 +97,17 @@ def test_a_thousand_ready_states_are_claimed_once_each(publish):
 def test_report_against_a_lost_lease(publish, round_):
     run = start_run(publish("a>b"))
     [state] = claim_module.claim("w", [(["noop"], 1)], -1, claim_module.FactsCache())
-    at_once(lambda: record.finish([done(state)]), lease_recovery.rescue_expired, lease_recovery.rescue_expired)
+    at_once(lambda: record.record_batch([done(state)]), lease_recovery.rescue_expired, lease_recovery.rescue_expired)
     kept = by_node(run)
     assert kept in ({"a": ["SUCCESS"], "b": ["CREATED"]}, {"a": ["CREATED"]})
-    assert State.objects.get(run=run, identifier="a").lost == (1 if kept == {"a": ["CREATED"]} else 0)
+    assert State.objects.get(run=run, identifier="a").lost_leases == (1 if kept == {"a": ["CREATED"]} else 0)
     assert_books_agree(run)
 
 
 def test_the_same_report_many_times_counts_once(publish):
     run = start_run(publish("a>b"))
     [state] = claim()
-    results = at_once(*(lambda: record.finish([done(state)]) for _ in range(10)))
+    results = at_once(*(lambda: record.record_batch([done(state)]) for _ in range(10)))
     assert sum(bool(each.accepted) for each in results) == 1
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
     assert_books_agree(run)
@@ -118,7 +118,7 @@ def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
     run = start_run(publish("f>a>b", kinds={"f": "fan_out"}, inputs={"f": {"items": list(range(12))}}))
     [root] = claim_module.claim("w", [(["fan_out"], 1)], 30, claim_module.FactsCache())
     outputs = [{"item": at} for at in range(12)]
-    record.finish([Outcome(root, "done", ['{"item": 1}'] * 12, outputs, True)])
+    record.record_batch([Outcome(root, "done", ['{"item": 1}'] * 12, outputs, True)])
     states = claim(12)
 
     def steer():
@@ -126,7 +126,7 @@ def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
             control.pause_run(run, SYSTEM)
             control.resume_run(run, SYSTEM)
 
-    calls = [lambda state=state: record.finish([done(state)]) for state in states]
+    calls = [lambda state=state: record.record_batch([done(state)]) for state in states]
     results = at_once(*calls, steer, *(lambda state=state: heartbeat.report([(state, [], 0.5)], 30) for state in states[:4]))
     assert not [each for each in results if isinstance(each, Exception)]
     assert by_node(run)["b"] == ["CREATED"] * 12

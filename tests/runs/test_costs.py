@@ -35,7 +35,7 @@ def test_a_slice_costs_the_same_for_one_state_and_for_fifty(publish, drawing):
         states = claimed(count)
         assert len(states) == count
         outcomes = [Outcome(state, "done", ['{"value": 1}'], [{"value": 1}]) for state in states]
-        costs.append(len(statements(lambda outcomes=outcomes: record.finish(outcomes))))
+        costs.append(len(statements(lambda outcomes=outcomes: record.record_batch(outcomes))))
         State.objects.all().delete()
     assert costs[0] == costs[1]
     assert costs[0] <= (8 if connection.vendor == "sqlite" else 6)
@@ -99,7 +99,7 @@ def grow(publish):
         State(run=run, identifier="b", node="noop" if at % 2 else "log", path=f"0:{at}", status="CREATED", watched=True) for at in range(3000)
     )
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE runs_state" if connection.vendor == "postgresql" else "ANALYZE")
+        cursor.execute("ANALYZE statemanager_runs_state" if connection.vendor == "postgresql" else "ANALYZE")
     return run
 
 
@@ -107,15 +107,15 @@ def test_claim_uses_the_ready_index(publish):
     grow(publish)
     found = plan(claim._statement(((2, 100), (1, 1)), claim.FRESH), [*_kinds("noop", "log", "http.request"), "w", 30.0])
     assert found.count("state_ready") >= 3
-    assert "Seq Scan on runs_state" not in found
-    assert "SCAN runs_state" not in found.replace("SCAN runs_state USING INDEX", "")
+    assert "Seq Scan on statemanager_runs_state" not in found
+    assert "SCAN statemanager_runs_state" not in found.replace("SCAN statemanager_runs_state USING INDEX", "")
 
 
-@pytest.mark.parametrize("which", [claim.ONCE, claim.OFTEN, claim.SUSPECT])
+@pytest.mark.parametrize("which", [claim.ONCE, claim.OFTEN, claim.QUARANTINED])
 def test_suspects_are_not_looked_for_among_all_that_is_ready(publish, which):
     grow(publish)
     found = plan(claim._statement(((2, 100),), which), [*_kinds("noop", "log"), "w", 30.0])
-    assert found.count("state_suspect") >= 2
+    assert found.count("state_quarantined") >= 2
     assert "state_ready" not in found
 
 
@@ -129,23 +129,23 @@ def test_a_claim_begins_where_the_last_one_found_something(publish):
     if connection.vendor != "postgresql":
         return
     grow(publish)
-    floors, facts = claim.Floors(), claim.FactsCache()
+    scan_floors, facts = claim.ScanFloors(), claim.FactsCache()
     for count in (1400, 10):
-        assert len(claim.claim("w", [(["noop"], count)], 30, facts, floors=floors)) == count
+        assert len(claim.claim("w", [(["noop"], count)], 30, facts, scan_floors=scan_floors)) == count
 
     def read(floor):
         explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim._statement(((1, 10),), claim.FRESH)}"
         with transaction.atomic():
             [[[found]]] = sql.run(explain, ["noop", floor, "w", 30.0])
             transaction.set_rollback(True)
-        return sum(node["Shared Hit Blocks"] for node in within(found["Plan"]) if node.get("Index Name") == "state_ready")
+        return sum(node["Shared Hit Blocks"] for node in within(found["Plan"]) if node.get("Index Name") == "sm_state_ready")
 
     def within(node):
         yield node
         for each in node.get("Plans", ()):
             yield from within(each)
 
-    assert read(floors.of("noop")) < read("-infinity") / 3
+    assert read(scan_floors.of("noop")) < read("-infinity") / 3
 
 
 def test_recording_goes_by_the_states_ids(publish):
@@ -169,7 +169,7 @@ def test_join_asks_the_unfinished_index(publish):
     from runs.engine.advance import PLACE, THERE
 
     unfinished = "s.status IN ('CREATED', 'QUEUED') AND s.watched"
-    asked = f"SELECT DISTINCT v.ord FROM {sql.rows('v', **PLACE)} WHERE EXISTS (SELECT 1 FROM runs_state s WHERE {THERE} AND {unfinished})"
+    asked = f"SELECT DISTINCT v.ord FROM {sql.rows('v', **PLACE)} WHERE EXISTS (SELECT 1 FROM statemanager_runs_state s WHERE {THERE} AND {unfinished})"
     found = plan(asked, sql.values([[0, run.pk, "b", "", "~"]]))
     assert "state_unfinished" in found or "state_of_run" in found
-    assert "Seq Scan on runs_state" not in found
+    assert "Seq Scan on statemanager_runs_state" not in found

@@ -37,7 +37,7 @@ def test_fan_out_and_unite_keep_order(run_graph):
     )
     assert run.status == "completed"
     assert outputs(run, "j") == [{"value": list(range(12))}]
-    assert run.tally == {"r": [1, 1, 0], "f": [12, 12, 0], "b": [12, 12, 0], "j": [1, 1, 0]}
+    assert run.node_counts == {"r": [1, 1, 0], "f": [12, 12, 0], "b": [12, 12, 0], "j": [1, 1, 0]}
 
 
 def test_worked_count_of_the_contract(run_graph):

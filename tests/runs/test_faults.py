@@ -39,12 +39,12 @@ def test_late_report_changes_nothing(publish):
     run = start_run(publish("a>b"))
     [first] = claimed(seconds=-1)
     assert lease_recovery.rescue_expired() == 1
-    [second] = claim_module.claim("w", [(["noop"], 1)], 30, claim_module.FactsCache(), which=claim_module.SUSPECT)
-    assert (second.attempt, second.lost) == (2, 1)
-    assert not record_module.finish([done(first)]).accepted
+    [second] = claim_module.claim("w", [(["noop"], 1)], 30, claim_module.FactsCache(), which=claim_module.QUARANTINED)
+    assert (second.attempt, second.lost_leases) == (2, 1)
+    assert not record_module.record_batch([done(first)]).accepted
     assert not heartbeat.report([(first, [(timezone.now(), "info", "late")], 0.5)], 30)
-    assert record_module.finish([done(second)]).accepted
-    assert not record_module.finish([done(second)]).accepted
+    assert record_module.record_batch([done(second)]).accepted
+    assert not record_module.record_batch([done(second)]).accepted
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
     assert not run.logs.filter(message="late").exists()
     assert_books_agree(run)
@@ -52,11 +52,11 @@ def test_late_report_changes_nothing(publish):
 
 def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_woken(publish, monkeypatch):
     """One whose transaction was slow is older than what was claimed meanwhile: it is taken when all are looked at."""
-    graph, floors, now = publish("a"), claim_module.Floors(), [0.0]
+    graph, scan_floors, now = publish("a"), claim_module.ScanFloors(), [0.0]
     monkeypatch.setattr(claim_module, "monotonic", lambda: now[0])
 
     def claim():
-        return [state.run.run_id for state in claim_module.claim("w", [(["noop"], 1)], 30, claim_module.FactsCache(), floors=floors)]
+        return [state.run.run_id for state in claim_module.claim("w", [(["noop"], 1)], 30, claim_module.FactsCache(), scan_floors=scan_floors)]
 
     def late(name):
         run = start_run(graph, RunOptions(run_id=name))
@@ -73,7 +73,7 @@ def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_w
     assert claim() + claim() == ["c", "d"]
     late("last")
     worker = Executor(threads=False)
-    worker.floors = floors
+    worker.scan_floors = scan_floors
     assert worker.drain() == 1
     assert not State.objects.exclude(status__in=["SUCCESS", "QUEUED"]).exists()
 
@@ -82,8 +82,8 @@ def test_slice_with_one_late_outcome_records_the_others(publish):
     graph = publish("a>b")
     runs = [start_run(graph) for _ in range(3)]
     states = claimed()
-    record_module.finish([done(states[1])])
-    assert set(record_module.finish([done(state) for state in states]).accepted) == {states[0].id, states[2].id}
+    record_module.record_batch([done(states[1])])
+    assert set(record_module.record_batch([done(state) for state in states]).accepted) == {states[0].id, states[2].id}
     for run in runs:
         assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
         assert_books_agree(run)
@@ -92,7 +92,7 @@ def test_slice_with_one_late_outcome_records_the_others(publish):
 def test_third_lost_lease_times_out(publish):
     run = start_run(publish("a"))
     for lost in range(3):
-        assert len(claim_module.claim("w", [(["noop"], 1)], -1, claim_module.FactsCache(), which=f"lost = {lost}")) == 1
+        assert len(claim_module.claim("w", [(["noop"], 1)], -1, claim_module.FactsCache(), which=f"lost_leases = {lost}")) == 1
         lease_recovery.rescue_expired()
     run.refresh_from_db()
     assert (run.status, by_node(run)) == ("failed", {"a": ["TIMEDOUT"]})
@@ -118,7 +118,7 @@ def test_only_what_the_dead_of_a_cluster_held_is_taken_back_before_its_lease(pub
     assert lease_recovery.rescue_expired() == 0, "where processes can't be seen, leases are all that there is"
     lease_recovery.end_leases_of_dead("host:1", lambda: [11, 110])
     assert lease_recovery.rescue_expired() == 1
-    assert {(each.worker, each.status, each.lost) for each in State.objects.filter(status="CREATED")} == {("", "CREATED", 1)}
+    assert {(each.worker, each.status, each.lost_leases) for each in State.objects.filter(status="CREATED")} == {("", "CREATED", 1)}
     assert sorted(State.objects.filter(status="QUEUED").values_list("worker", flat=True)) == ["host:11:10", "host:1:11", "host:1:110", "host_1:10"]
     assert lease_recovery.release_workers("host:1") == 2
 
@@ -126,12 +126,12 @@ def test_only_what_the_dead_of_a_cluster_held_is_taken_back_before_its_lease(pub
 def test_suspects_run_among_themselves_and_after_a_second_loss_alone(publish, executor, monkeypatch):
     graph, taken, claim = publish("a", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 0}}), [], claim_module.claim
     states = [start_run(graph).states.get().pk for _ in range(6)]
-    State.objects.filter(pk__in=states[:3]).update(lost=1)
-    State.objects.filter(pk__in=states[3:5]).update(lost=2)
+    State.objects.filter(pk__in=states[:3]).update(lost_leases=1)
+    State.objects.filter(pk__in=states[3:5]).update(lost_leases=2)
 
     def noted(*args, **options):
         found = claim(*args, **options)
-        taken.extend([sorted(state.lost for state in found)] if found else [])
+        taken.extend([sorted(state.lost_leases for state in found)] if found else [])
         return found
 
     monkeypatch.setattr(claim_module, "claim", noted)
@@ -144,7 +144,7 @@ def test_suspects_run_among_themselves_and_after_a_second_loss_alone(publish, ex
 def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch):
     run = start_run(publish("a"))
     [state] = claimed(seconds=-1)
-    record = record_module.record
+    record = record_module.record_outcomes
 
     def slow(outcomes, lease=None):
         assert heartbeat.report([(state, [], 0.5)], 30) == {state.id}
@@ -152,7 +152,7 @@ def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch)
 
     monkeypatch.setattr(record_module, "record", slow)
     assert lease_recovery.rescue_expired() == 0
-    assert [(each.status, each.lost) for each in run.states.all()] == [("QUEUED", 0)]
+    assert [(each.status, each.lost_leases) for each in run.states.all()] == [("QUEUED", 0)]
 
 
 def test_result_that_can_not_be_recorded_fails_its_own_state_only(publish, monkeypatch):
@@ -161,7 +161,7 @@ def test_result_that_can_not_be_recorded_fails_its_own_state_only(publish, monke
     states = claimed()
     outcomes = [done(state) for state in states]
     next(each for each in outcomes if each.state.run.pk == bad.pk).emitted = -5  # refused by the database
-    record_module.record(outcomes)
+    record_module.record_outcomes(outcomes)
     bad.refresh_from_db()
     assert (bad.status, by_node(bad)) == ("failed", {"a": ["ERRORED"]})
     assert "can't be recorded" in bad.error_message
@@ -209,7 +209,7 @@ def test_run_again_takes_any_number_without_losing_the_state(publish, drain, sec
 
 def test_delay_survives_a_release(publish, drain):
     run = start_run(publish("d", kinds={"d": "delay"}, inputs={"d": {"seconds": 3600}}))
-    record_module.finish([Outcome(claimed(["delay"])[0], "release")])
+    record_module.record_batch([Outcome(claimed(["delay"])[0], "release")])
     drain()
     state = run.states.get()
     assert (state.status, state.due_at > timezone.now() + timedelta(minutes=50)) == ("CREATED", True)
@@ -244,7 +244,7 @@ def test_side_effects_are_recorded_alone(publish, monkeypatch):
     for graph in (plain, effect, plain, effect):
         start_run(graph)
     slices = []
-    record = record_module.record
+    record = record_module.record_outcomes
 
     def noted(outcomes, *others):
         slices.append([each.state.node.side_effects for each in outcomes if each.kind != "release"])
@@ -282,7 +282,7 @@ def test_deleted_run_drops_what_its_worker_still_reports(publish):
     run = start_run(publish("a"))
     [state] = claimed()
     delete.delete_graph(run.graph)
-    assert not record_module.finish([done(state)]).accepted
+    assert not record_module.record_batch([done(state)]).accepted
     assert not State.objects.exists()
 
 
@@ -304,21 +304,23 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
     number = 10_000 if request.config.getoption("--chaos-rounds") else 1_000
     run = start_run(publish("out>work", kinds={"out": "test.each", "work": "test.work"}, inputs={"out": {"items": list(range(number))}}))
     [first] = claimed(["test.each"])
-    record_module.finish([Outcome(first, "done", [json.dumps({"value": at}) for at in range(number)], [{"value": at} for at in range(number)], fanned=True)])
+    record_module.record_batch(
+        [Outcome(first, "done", [json.dumps({"value": at}) for at in range(number)], [{"value": at} for at in range(number)], fanned=True)]
+    )
     lost = [state for _ in range(number // 100) for state in claimed(["test.work"], -1)]
     assert len(lost) == number
     assert lease_recovery.rescue_expired() == number
     again = [
         state
         for _ in range(number // 100)
-        for state in claim_module.claim("w2", [(["test.work"], 100)], 600, claim_module.FactsCache(), which=claim_module.SUSPECT)
+        for state in claim_module.claim("w2", [(["test.work"], 100)], 600, claim_module.FactsCache(), which=claim_module.QUARANTINED)
     ]
     assert {state.attempt for state in again} == {2}
     kinds = ["done", "error", "prune", "again", "wait", "release", "lost"]
     accepted = 0
     for at in range(0, number, 100):
         late = [replace(done(state), kind=kinds[place % len(kinds)], error="late") for place, state in enumerate(lost[at : at + 100])]
-        accepted += len(record_module.record(late).accepted)
+        accepted += len(record_module.record_outcomes(late).accepted)
         accepted += len(heartbeat.report([(state, [(timezone.now(), "info", "late")], 0.9) for state in lost[at : at + 100]], 600))
     assert accepted == 0
     assert State.objects.filter(run=run, status="QUEUED", attempt=2, worker="w2").count() == number

@@ -31,7 +31,7 @@ def many(publish, namespace):
         for at in range(RUNS)
     )  # fmt: skip
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE runs_run" if connection.vendor == "postgresql" else "ANALYZE")
+        cursor.execute("ANALYZE statemanager_runs_run" if connection.vendor == "postgresql" else "ANALYZE")
 
 
 def plan_of(queryset):
@@ -58,8 +58,8 @@ def page(query, first=0, ordering="-time"):
 def test_pages_walk_an_index(many, query, first, ordering, index):
     found = plan_of(page(query, first, ordering))
     assert index in found
-    assert "Seq Scan on runs_run" not in found
-    assert "SCAN runs_run\n" not in f"{found}\n"
+    assert "Seq Scan on statemanager_runs_run" not in found
+    assert "SCAN statemanager_runs_run\n" not in f"{found}\n"
     if ordering != "-status":
         assert "Sort" not in found.split("Nested")[0].split("Semi")[0] or first, found
         assert "TEMP B-TREE" not in found or first

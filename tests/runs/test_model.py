@@ -16,14 +16,14 @@ from graphs.nodes.base import registry
 from graphs.services import publish
 from runs.engine import claim as claim_module
 from runs.engine import control
-from runs.engine.counters import Ledger
-from runs.engine.record import finish
+from runs.engine.counters import RunCounters
+from runs.engine.record import record_batch
 from runs.engine.start import start_run
 from runs.engine.types import Claimed, Lease, Outcome
 from runs.models import Run
 from tests.invariants import assert_books_agree
 from tests.model import Model
-from tests.settings import LANE
+from tests.settings import TEST_DATABASE
 
 
 @st.composite
@@ -65,7 +65,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         self.model.start()
         self.facts = claim_module.FactsCache()
         self.hands: list[Claimed] = []
-        self.books: dict[int, Ledger] = {}
+        self.counters_by_run: dict[int, RunCounters] = {}
         self.late: list[Claimed] = []
 
     def key(self, state: Claimed) -> Any:
@@ -77,16 +77,16 @@ class EngineAgainstModel(RuleBasedStateMachine):
         for state in sorted(states, key=self.key):
             assert state.run.pk == self.run.pk
             assert self.model.states[self.key(state)] == "CREATED"
-            assert not self.model.held
+            assert not self.model.paused
             self.model.states[self.key(state)] = "QUEUED"
             self.hands.append(state)
 
-    @rule(suspects=st.booleans())
-    def claim(self, suspects: bool) -> None:
+    @rule(quarantined=st.booleans())
+    def claim(self, quarantined: bool) -> None:
         """Take all that is ready (which of several equally old ones comes first is chance, and chance can't be replayed)."""
-        self.took(claim_module.claim("model", [(["noop"], 1000)], 30, self.facts, claim_module.SUSPECT if suspects else claim_module.FRESH))
-        left = [key for key, word in self.model.states.items() if word == "CREATED" and (self.model.lost.get(key, 0) > 0) == suspects]
-        assert not left or self.model.held, left
+        self.took(claim_module.claim("model", [(["noop"], 1000)], 30, self.facts, claim_module.QUARANTINED if quarantined else claim_module.FRESH))
+        left = [key for key, word in self.model.states.items() if word == "CREATED" and (self.model.lost.get(key, 0) > 0) == quarantined]
+        assert not left or self.model.paused, left
 
     @precondition(lambda self: self.hands)
     @rule(data=st.data(), lease=st.booleans(), known=st.booleans())
@@ -104,8 +104,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
         expired = [state.id for state, (_, kind, _) in zip(chosen, events, strict=True) if kind == "lose"]
         self.run.states.filter(pk__in=expired).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
         holder = Lease("model", 30, lambda state: True) if lease else None
-        done = finish(outcomes, holder, self.books.get(self.run.pk) if known else None)
-        self.books = done.books
+        done = record_batch(outcomes, holder, self.counters_by_run.get(self.run.pk) if known else None)
+        self.counters_by_run = done.counters_by_run
         assert set(done.accepted) == {state.id for state in chosen}
         self.model.event(events)
         self.took(done.leased)
@@ -121,17 +121,17 @@ class EngineAgainstModel(RuleBasedStateMachine):
     def report_late(self, data: Any) -> None:
         self.late.sort(key=lambda state: (self.key(state), state.attempt))
         state = data.draw(st.sampled_from(self.late))
-        assert not finish([self.outcome(state, "done", 1)], None, self.books.get(self.run.pk)).accepted
+        assert not record_batch([self.outcome(state, "done", 1)], None, self.counters_by_run.get(self.run.pk)).accepted
 
     @rule()
     def pause_or_resume(self) -> None:
         self.run.refresh_from_db()
-        if not self.model.held and self.run.status in ("queued", "running"):
+        if not self.model.paused and self.run.status in ("queued", "running"):
             control.pause_run(self.run, SYSTEM)
-            self.model.held = True
-        elif self.model.held and self.run.status == "paused":
+            self.model.paused = True
+        elif self.model.paused and self.run.status == "paused":
             control.resume_run(self.run, SYSTEM)
-            self.model.held = False
+            self.model.paused = False
 
     @precondition(lambda self: self.model.states and self.model.status in ("running", "paused"))
     @rule(really=st.integers(0, 9))
@@ -164,7 +164,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
 @pytest.mark.django_db
 def test_engine_does_what_the_model_does(request):
     registry.store()
-    examples = request.config.getoption("--model-steps") or (60 if LANE == "postgresql" else 30)
+    examples = request.config.getoption("--model-steps") or (60 if TEST_DATABASE == "postgresql" else 30)
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(
         EngineAgainstModel,

@@ -87,7 +87,7 @@ def test_a_stop_leaves_the_rest_alone(ended):
 
 def test_a_double_click_makes_one_operation(ended):
     asked = uuid.uuid4()
-    first, second = (bulk.ask("archive", {}, COMMAND, asked=asked) for _ in range(2))
+    first, second = (bulk.ask("archive", {}, COMMAND, idempotency_key=asked) for _ in range(2))
     assert first.pk == second.pk
     assert BulkOperation.objects.count() == 1
 
@@ -229,7 +229,7 @@ def test_runs_are_deleted_while_a_cluster_executes_them(publish):
     operation.refresh_from_db()
     assert (operation.total, operation.done, operation.failed) == (500, 500, 0)
     assert list(Run.objects.values_list("pk", flat=True)) == [other.pk]
-    for model in delete.TRACES:
+    for model in delete.RUN_CHILDREN:
         assert not model.objects.exclude(run=other.pk).exists(), model
     assert LogLine.objects.filter(run=other.pk).exists()
     assert Tombstone.objects.count() == 500

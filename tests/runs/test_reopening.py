@@ -22,9 +22,9 @@ def _no_calls():
 def test_a_partial_run_is_completed_by_retrying_what_failed(run_graph, drain):
     run = run_graph("s>a>j s>b>j j>z", kinds={"a": "test.fail"}, inputs={"a": {"times": 1}})
     assert (run.status, by_node(run)) == ("partial", {"s": ["SUCCESS"], "a": ["ERRORED"], "b": ["SUCCESS"]})
-    twins = retry.retry_failed(run, SYSTEM)
+    retries = retry.retry_failed(run, SYSTEM)
     run.refresh_from_db()
-    assert (len(twins), run.status, run.finished_at, run.error_message, run.errored_count) == (1, "running", None, "", 0)
+    assert (len(retries), run.status, run.finished_at, run.error_message, run.errored_count) == (1, "running", None, "", 0)
     drain()
     run.refresh_from_db()
     assert (run.status, run.progress) == ("completed", 100)

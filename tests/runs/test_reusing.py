@@ -6,7 +6,7 @@ from django.core.files.storage import default_storage
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from runs.actions import bulk, bulk_runner, delete, partial_rerun
-from runs.actions.rerun import Again, rerun, rerun_failures
+from runs.actions.rerun import RerunOptions, rerun, rerun_failures
 from runs.engine import control, create_states
 from runs.engine.start import start_run
 from runs.models import Run
@@ -16,7 +16,7 @@ from tests.conftest import by_node
 from tests.invariants import assert_books_agree
 
 pytestmark = pytest.mark.django_db
-FAILED = Again(failed=True)
+FAILED = RerunOptions(failed=True)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_below_a_fan_out_only_the_failed_branches_are_run_again(run_graph, drain
 def test_a_join_that_had_run_is_run_again_when_a_branch_before_it_is(run_graph, drain):
     run = run_graph("a>b>j a>c>j", inputs={"b": {"value": 1}, "c": {"value": 2}, "j": {"value": ["${{ b.outputs.value }}", "${{ c.outputs.value }}"]}})
     assert run.status == "completed"
-    made = again_and_drained(run, Again(node="b"), drain)
+    made = again_and_drained(run, RerunOptions(node="b"), drain)
     assert made.status == "completed"
     assert reused(made) == ["a", "c"]
     assert made.states.get(identifier="j").outputs == {"value": [1, 2]}
@@ -89,18 +89,18 @@ def test_unites_over_reused_and_new_branches_fires_once(run_graph, drain):
 
 def test_from_a_fan_out_all_of_it_is_made_anew(run_graph, drain):
     run = run_graph("a>f>b", kinds={"f": "test.each"}, inputs={"f": {"items": [1, 2, 3]}})
-    made = again_and_drained(run, Again(node="f"), drain)
+    made = again_and_drained(run, RerunOptions(node="f"), drain)
     assert reused(made) == ["a"]
     assert by_node(made) == {"a": ["SUCCESS"], "f": ["SUCCESS"] * 3, "b": ["SUCCESS"] * 3}
 
 
 def test_other_inputs_for_one_state(run_graph, drain):
     run = run_graph("a>b", inputs={"b": {"value": 1}})
-    made = again_and_drained(run, Again(node="b", inputs={"value": 2}), drain)
+    made = again_and_drained(run, RerunOptions(node="b", inputs={"value": 2}), drain)
     assert made.states.get(identifier="b").outputs == {"value": 2}
     wide = run_graph("f>b", kinds={"f": "test.each"}, inputs={"f": {"items": [1, 2]}}, name="wide")
     with pytest.raises(errors.Conflict, match="2 states are run again"):
-        rerun(wide, SYSTEM, Again(node="b", inputs={}))
+        rerun(wide, SYSTEM, RerunOptions(node="b", inputs={}))
 
 
 def test_files_come_along_so_that_the_original_may_go(run_graph, drain):
@@ -120,8 +120,8 @@ def test_what_cannot_be_rerun_in_part_is_refused(run_graph, publish):
     for run, again, said in (
         (done, FAILED, "Nothing of the run failed"),
         (active, FAILED, "once it has ended"),
-        (done, Again(node="x"), "no node 'x'"),
-        (done, Again(node="a", newest=True), "on the version that the run had"),
+        (done, RerunOptions(node="x"), "no node 'x'"),
+        (done, RerunOptions(node="a", newest=True), "on the version that the run had"),
     ):
         with pytest.raises(errors.StateManagerError, match=said):
             rerun(run, SYSTEM, again)
@@ -167,7 +167,7 @@ def test_joins_that_a_stop_kept_from_firing_fire_in_the_rerun(publish, drain):
     assert run.status == "failed"
     run.states.filter(identifier="d").delete()
     run.states.filter(identifier__in=("b", "c")).update(status="SUCCESS", outputs={}, chosen=["d"], watched=True)
-    Run.objects.filter(pk=run.pk).update(tally={"x": [1, 0, 1], "b": [1, 1, 0], "c": [1, 1, 0]}, success_count=2, cancelled_count=0, errored_count=1)
+    Run.objects.filter(pk=run.pk).update(node_counts={"x": [1, 0, 1], "b": [1, 1, 0], "c": [1, 1, 0]}, success_count=2, cancelled_count=0, errored_count=1)
     made = again_and_drained(run, FAILED, drain)
     assert made.status == "completed"
     assert by_node(made)["d"] == ["SUCCESS"]
@@ -184,7 +184,7 @@ def test_a_rerun_of_single_states_makes_those_states_and_no_others(publish, drai
     drain()
     assert {name: len(found) for name, found in by_node(third).items()} == {"a": 1, "b": 1, "d": 1}
     with pytest.raises(errors.Conflict, match="at once"):
-        rerun(run, SYSTEM, Again(delay=60))
+        rerun(run, SYSTEM, RerunOptions(delay=60))
 
 
 def test_branches_that_were_kept_apart_stay_apart(publish, drain):

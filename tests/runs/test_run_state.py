@@ -14,7 +14,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Namespace, NamespaceMembership
 from runs.actions import annotate
-from runs.actions.rerun import Again, rerun
+from runs.actions.rerun import RerunOptions, rerun
 from runs.core import sql, statuses
 from runs.engine import control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -233,7 +233,7 @@ def test_a_run_resumes_from_any_recorded_point(api_client):
     assert api_client.put("/runs/long/checkpoint", then, format="json").json()["completed_nodes"] == ["a"]
     assert set(State.objects.filter(run=run).values_list("identifier", flat=True)) == {"a", "b"}, "c is to be done again"
     assert api_client.get("/runs/long/checkpoint?at=nonsense").status_code == 404
-    again = rerun(run, SYSTEM, Again())
+    again = rerun(run, SYSTEM, RerunOptions())
     assert (again.graph, documents.run_state(again).node_states) == (None, {})
 
 
@@ -298,7 +298,7 @@ def test_pausing_ends_nothing(api_client):
     updates.mark(run, "a", "started", SYSTEM)
     updates.mark(run, "a", "failed", SYSTEM, error="once more")
     run.refresh_from_db()
-    assert (run.status, run.held) == ("paused", True)
+    assert (run.status, run.paused) == ("paused", True)
     assert control.resume_run(run, SYSTEM).status == "running"
     assert documents.run_state(run).status == "running"
     state = documents.run_state(run)

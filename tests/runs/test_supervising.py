@@ -80,14 +80,14 @@ def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch
     monkeypatch.setattr(supervisor, "_living", lambda: before)
     supervisor._look()
     clock[0] += 60
-    supervisor._due["pulse"] = clock[0] + 4
+    supervisor._due["probe"] = clock[0] + 4
     supervisor._look()
-    assert supervisor._due["pulse"] == clock[0] + 4, "nothing changed"
+    assert supervisor._due["probe"] == clock[0] + 4, "nothing changed"
     Cluster.objects.update(started_at=ago(seconds=60), seen_at=ago(seconds=1))
     assert not supervisor._stuck()
     monkeypatch.setattr(supervisor, "_living", lambda: after)
     supervisor._look()
-    assert supervisor._due["pulse"] == 0
+    assert supervisor._due["probe"] == 0
     clock[0] += supervisor_module.DOUBT_SECONDS + 0.1
     assert not supervisor._stuck(), "it has given a sign since"
     Cluster.objects.update(seen_at=ago(seconds=5))

@@ -66,7 +66,7 @@ def saver():
 
 
 def test_the_conformance_suite():
-    """All 81 tests of all eight capabilities, on the database of this lane."""
+    """All 81 tests of all eight capabilities, on the database of this database."""
 
     @checkpointer_test(name="DjangoSaver")
     async def fresh():
@@ -386,7 +386,7 @@ def test_a_cancelled_or_paused_thread_stays_so(saver):
     assert control.pause_run(run, SYSTEM).status == "paused"
     config = put(saver, values={"branch:to:b": None}, parent=config["configurable"]["checkpoint_id"])
     run.refresh_from_db()
-    assert (run.status, run.held) == ("paused", True)
+    assert (run.status, run.paused) == ("paused", True)
     control.resume_run(run, SYSTEM)
     control.cancel_run(run, SYSTEM)
     put(saver, "other")

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
-from runs.actions.rerun import Again, rerun
+from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import claim, control
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -40,7 +40,7 @@ def runs(publish, drain, run_graph):
     drain()
     made.append(start_run(graph))
     claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache())
-    made.append(rerun(made[0], again=Again(node="all")))
+    made.append(rerun(made[0], again=RerunOptions(node="all")))
     outside = start_outside(Namespace.objects.get(name="alpha"), RunOptions())
     updates.mark(outside, "n", "started", SYSTEM)
     return made
@@ -60,9 +60,9 @@ def test_nothing_is_wrong_with_what_the_engine_wrote(runs):
         {"cancelled_count": 2},
         {"log_count": 99},
         {"started_count": 99},
-        {"tally": {}},
-        {"tally": {"start": [1, 1, 0], "out": [2, 2, 0], "work": [2, 2, 0], "all": [1, 0, 0]}},
-        {"tally": {"start": [1, 1, 0], "out": [2, 2, 0], "work": [2, 2, 0], "all": [1, 1, 0], "more": [1, 1, 0]}},
+        {"node_counts": {}},
+        {"node_counts": {"start": [1, 1, 0], "out": [2, 2, 0], "work": [2, 2, 0], "all": [1, 0, 0]}},
+        {"node_counts": {"start": [1, 1, 0], "out": [2, 2, 0], "work": [2, 2, 0], "all": [1, 1, 0], "more": [1, 1, 0]}},
     ],
 )
 def test_each_count_is_looked_at_and_mended(runs, change):
@@ -92,11 +92,11 @@ def test_a_run_that_ended_too_early_goes_on(runs, drain):
     Run.objects.filter(pk=run.pk).update(status="completed", finished_at=F("created_at"))
     assert [found.some for found in drift()] == [[run.run_id]]
     recount.recount(run.pk)
-    State.objects.filter(run=run, status="QUEUED").update(status="CREATED", lost=0)
+    State.objects.filter(run=run, status="QUEUED").update(status="CREATED", lost_leases=0)
     drain()
     run.refresh_from_db()
     assert run.status == "completed"
-    assert run.tally["all"] == [1, 1, 0]
+    assert run.node_counts["all"] == [1, 1, 0]
     assert_books_agree(run)
 
 
@@ -120,7 +120,7 @@ def test_a_paused_run_that_is_mended_is_not_held(runs, drain):
     control.pause_run(run, SYSTEM)
     Run.objects.filter(pk=run.pk).update(status="cancelled", finished_at=F("created_at"))
     recount.recount(run.pk)
-    assert not State.objects.filter(run=run, held=True).exists()
+    assert not State.objects.filter(run=run, paused=True).exists()
 
 
 def test_files_of_a_rerun_that_is_not_committed_are_spared(runs):

@@ -330,11 +330,11 @@ def test_a_lost_state_that_was_reported_in_time_is_not_given_back(api):
     api.upsert("g", node("a"))
     api.trigger("g")
     [state] = api.claim("Work")
-    held = claim.held("s.id = %s", [state["state_id"].replace("-", "")])
+    held = claim.leased_states("s.id = %s", [state["state_id"].replace("-", "")])
     api.executed(state, {"value": "1"})
     from runs.engine.lease_recovery import _lost
 
-    assert record.finish([_lost(held[0])]).accepted == {}
+    assert record.record_batch([_lost(held[0])]).accepted == {}
     assert by_node(Run.objects.get()) == {"a": ["SUCCESS"]}
 
 

@@ -202,11 +202,11 @@ def test_manual_retry(api):
     status, answer = api.post(f"state/{state['state_id']}/manual-retry", {"fanout_id": "one"})
     assert (status, answer["status"]) == (200, "CREATED")
     assert api.post(f"state/{state['state_id']}/manual-retry", {"fanout_id": "one"})[0] == 409
-    [twin] = api.claim("Work")
-    assert twin["state_id"] == answer["id"]
-    api.post(f"state/{twin['state_id']}/errored", {"error": "x"})
-    assert api.post(f"state/{twin['state_id']}/manual-retry", {"fanout_id": "one"})[0] == 409
-    assert api.post(f"state/{twin['state_id']}/manual-retry", {"fanout_id": "two"})[0] == 200
+    [retry] = api.claim("Work")
+    assert retry["state_id"] == answer["id"]
+    api.post(f"state/{retry['state_id']}/errored", {"error": "x"})
+    assert api.post(f"state/{retry['state_id']}/manual-retry", {"fanout_id": "one"})[0] == 409
+    assert api.post(f"state/{retry['state_id']}/manual-retry", {"fanout_id": "two"})[0] == 200
     assert api.work("Work") == 2
     run = Run.objects.get()
     assert (run.status, run.retried_count, run.errored_count) == ("completed", 2, 0)

@@ -70,7 +70,7 @@ def test_a_heartbeat_extends_the_lease_and_brings_lines_and_progress(api):
 def test_a_released_state_is_ready_at_once_and_has_lost_nothing(api):
     state = start(api)
     assert api.post(f"state/{state['state_id']}/release", {"attempt": 1}) == (200, {"status": "CREATED"})
-    assert State.objects.get(pk=state["state_id"]).lost == 0
+    assert State.objects.get(pk=state["state_id"]).lost_leases == 0
     assert api.claim("Work")[0]["attempt"] == 2
 
 

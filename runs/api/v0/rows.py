@@ -18,8 +18,8 @@ RUN_COLUMNS = (
 
 _UP = """
     WITH RECURSIVE up(id, parent, identifier) AS (
-        SELECT id, parent, identifier FROM runs_state WHERE {among}
-        UNION SELECT s.id, s.parent, s.identifier FROM up JOIN runs_state s ON s.id = up.parent)
+        SELECT id, parent, identifier FROM statemanager_runs_state WHERE {among}
+        UNION SELECT s.id, s.parent, s.identifier FROM up JOIN statemanager_runs_state s ON s.id = up.parent)
     SELECT id, parent, identifier FROM up
 """
 

@@ -231,9 +231,9 @@ class RetryFailedView(RunsOfNamespace):
     def post(self, request: Request, ns: str, run_id: str) -> Response:
         """Try again every state of the run that failed for good or was cancelled."""
         run = self.existing_run(run_id)
-        twins = retry.retry_failed(run, self.caller)
+        retries = retry.retry_failed(run, self.caller)
         run.refresh_from_db()
-        return Response({"run_id": run.run_id, "status": run.status, "retried": len(twins)})
+        return Response({"run_id": run.run_id, "status": run.status, "retried": len(retries)})
 
 
 class RunMetricsView(RunsOfNamespace):

@@ -5,8 +5,8 @@ from django.db import ProgrammingError, connection
 from django.db.utils import NotSupportedError, OperationalError
 
 INDEXES = {
-    "run_search": "CREATE INDEX CONCURRENTLY IF NOT EXISTS run_search ON runs_run USING gin (upper(run_id) gin_trgm_ops, upper(name) gin_trgm_ops)",
-    "run_labels": "CREATE INDEX CONCURRENTLY IF NOT EXISTS run_labels ON runs_run USING gin (labels jsonb_path_ops)",
+    "sm_run_search": "CREATE INDEX CONCURRENTLY IF NOT EXISTS sm_run_search ON statemanager_runs_run USING gin (upper(run_id) gin_trgm_ops, upper(name) gin_trgm_ops)",
+    "sm_run_labels": "CREATE INDEX CONCURRENTLY IF NOT EXISTS sm_run_labels ON statemanager_runs_run USING gin (labels jsonb_path_ops)",
 }
 
 
@@ -24,4 +24,4 @@ class Command(BaseCommand):
             for name, statement in INDEXES.items():
                 cursor.execute(statement)
                 self.stdout.write(f"{name} is there")
-            cursor.execute("ANALYZE runs_run")
+            cursor.execute("ANALYZE statemanager_runs_run")
