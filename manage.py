@@ -17,7 +17,11 @@ def main() -> None:
         sys.exit(f"State Manager can't start: {error}")
     except (OperationalError, ProgrammingError) as error:
         missing = "no such table" in str(error) or "does not exist" in str(error)
-        advice = "Run `manage.py migrate` first." if missing else "Is it running, and is DATABASE_URL right?"
+        advice = (
+            "Run `manage.py migrate` first."
+            if missing
+            else "Is it running, and is DATABASE_URL right?"
+        )
         sys.exit(f"The database can't be used: {str(error).strip()}. {advice}")
 
 

@@ -83,14 +83,25 @@ class ApiKeyForm(forms.ModelForm):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):
-    list_display = ("name", "prefix", "scope", "all_namespaces", "created_at", "expires_at", "revoked_at", "last_used_at")
+    list_display = (
+        "name",
+        "prefix",
+        "scope",
+        "all_namespaces",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+        "last_used_at",
+    )
     list_filter = ("scope", "all_namespaces")
     search_fields = ("name", "prefix")
     filter_horizontal = ("namespaces",)
     fields = ("name", "scope", "all_namespaces", "namespaces", "per_minute", "expires_at")
     actions = ("revoke",)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
         return super().get_form(request, obj, change, form=ApiKeyForm, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
@@ -168,13 +179,19 @@ class GraphVersionAdmin(ReadOnly):
             return
         version = queryset.get()
         graph = publish.roll_back(version.graph, version.number, caller_of_user(request.user))
-        messages.success(request, f"{graph} runs version {version.number} from now on; runs that are under way keep theirs.")
+        messages.success(
+            request,
+            f"{graph} runs version {version.number} from now on; runs that are under way keep theirs.",
+        )
 
 
 class DatasetForm(forms.ModelForm):
     """Uploading happens while the form is checked, so that a broken file is said beside its field, with its line."""
 
-    upload = FilesField(required=False, help_text=".csv, .jsonl and .ndjson files, or a .zip of them; they replace the tables that are there.")
+    upload = FilesField(
+        required=False,
+        help_text=".csv, .jsonl and .ndjson files, or a .zip of them; they replace the tables that are there.",
+    )
     encoding = forms.CharField(initial="utf-8", max_length=40)
 
     class Meta:
@@ -192,10 +209,15 @@ class DatasetForm(forms.ModelForm):
         files = self.cleaned_data.get("upload")
         if self.errors or not files:
             return
-        namespace, name = self.cleaned_data.get("namespace", self.instance.namespace), self.cleaned_data.get("name", self.instance.name)
+        namespace, name = (
+            self.cleaned_data.get("namespace", self.instance.namespace),
+            self.cleaned_data.get("name", self.instance.name),
+        )
         try:
             sources = [datasets.Source(file.name, file) for file in files]
-            stored = datasets.load(namespace, name, sources, self.cleaned_data["encoding"], "uploaded in the admin")
+            stored = datasets.load(
+                namespace, name, sources, self.cleaned_data["encoding"], "uploaded in the admin"
+            )
             self.instance.pk, self.instance._state.adding = stored.pk, False
         except errors.StateManagerError as error:
             for problem in error.extra.get("errors") or [str(error)]:
@@ -231,7 +253,11 @@ class DatasetAdmin(admin.ModelAdmin):
 class SecretForm(forms.ModelForm):
     """The value is written here and never shown."""
 
-    value = forms.CharField(widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), max_length=100_000, strip=False)
+    value = forms.CharField(
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        max_length=100_000,
+        strip=False,
+    )
 
     class Meta:
         model = Secret
@@ -257,7 +283,11 @@ class SecretAdmin(admin.ModelAdmin):
         return ("graph", "name") if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
-        obj.former, obj.token, obj.updated_at = obj.token, secrets.encrypt(form.cleaned_data["value"]), timezone.now()
+        obj.former, obj.token, obj.updated_at = (
+            obj.token,
+            secrets.encrypt(form.cleaned_data["value"]),
+            timezone.now(),
+        )
         obj.by_template = False
         super().save_model(request, obj, form, change)
         publish.rejudge(obj.graph)
@@ -273,12 +303,30 @@ class SecretAdmin(admin.ModelAdmin):
 
 @admin.register(CronTrigger)
 class CronTriggerAdmin(admin.ModelAdmin):
-    list_display = ("graph", "expression", "time_zone", "enabled", "next_at", "last_fired_at", "missed", "error")
+    list_display = (
+        "graph",
+        "expression",
+        "time_zone",
+        "enabled",
+        "next_at",
+        "last_fired_at",
+        "missed",
+        "error",
+    )
     list_filter = ("enabled", "graph__namespace")
     list_select_related = ("graph__namespace",)
     search_fields = ("graph__name", "expression")
     raw_id_fields = ("graph",)
-    fields = ("graph", "expression", "time_zone", "enabled", "next_at", "last_fired_at", "missed", "error")
+    fields = (
+        "graph",
+        "expression",
+        "time_zone",
+        "enabled",
+        "next_at",
+        "last_fired_at",
+        "missed",
+        "error",
+    )
     readonly_fields = ("next_at", "last_fired_at", "missed", "error")
 
     def save_model(self, request: HttpRequest, obj: CronTrigger, form: Any, change: bool) -> None:

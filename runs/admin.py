@@ -9,12 +9,26 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from graphs.admin import ReadOnly
-from runs.models import Artifact, AuditEntry, Checkpoint, CheckpointBlob, CheckpointWrite, Cluster, LogLine, Run, State, Tombstone, ToolResult
+from runs.models import (
+    Artifact,
+    AuditEntry,
+    Checkpoint,
+    CheckpointBlob,
+    CheckpointWrite,
+    Cluster,
+    LogLine,
+    Run,
+    State,
+    Tombstone,
+    ToolResult,
+)
 
 admin.site.site_header = admin.site.site_title = "State Manager"
 admin.site.index_title = "Overview"
 for model in [model for model in admin.site._registry if model._meta.app_label == "django_q"]:
-    admin.site.unregister(model)  # its pages can run any pickled call again; hints are not for people
+    admin.site.unregister(
+        model
+    )  # its pages can run any pickled call again; hints are not for people
 
 
 class FastList(ReadOnly):
@@ -32,7 +46,9 @@ class RunAdmin(FastList):
     search_fields = ("run_id", "name", "graph__name")
     ordering = ("-id",)
 
-    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> Any:
         """A run has a page of its own."""
         return (
             redirect("run_page", int(object_id))
@@ -42,12 +58,25 @@ class RunAdmin(FastList):
 
     @admin.display(description="run id", ordering="run_id")
     def short_id(self, run: Run) -> str:
-        return format_html('<span title="{}">{}</span>', run.run_id, run.run_id if len(run.run_id) <= 13 else f"{run.run_id[:12]}…")
+        return format_html(
+            '<span title="{}">{}</span>',
+            run.run_id,
+            run.run_id if len(run.run_id) <= 13 else f"{run.run_id[:12]}…",
+        )
 
 
 @admin.register(State)
 class StateAdmin(FastList):
-    list_display = ("id", "identifier", "status", "run", "attempt", "retry_count", "created_at", "finished_at")
+    list_display = (
+        "id",
+        "identifier",
+        "status",
+        "run",
+        "attempt",
+        "retry_count",
+        "created_at",
+        "finished_at",
+    )
     list_filter = ("status", "run__namespace")
     list_select_related = ("run",)
     search_fields = ("=run__run_id", "=identifier")
@@ -73,7 +102,9 @@ class ArtifactAdmin(FastList):
     @admin.display(description="")
     def download(self, artifact: Artifact) -> str:
         url = reverse("artifact", args=[artifact.run.run_id, artifact.pk])
-        return format_html('<a href="{}?namespace={}">Download</a>', url, artifact.run.namespace.name)
+        return format_html(
+            '<a href="{}?namespace={}">Download</a>', url, artifact.run.namespace.name
+        )
 
 
 @admin.register(ToolResult)

@@ -10,4 +10,6 @@ class RunsConfig(AppConfig):
         from graphs.services import datasets
         from runs.models import Run
 
-        datasets.in_use.append(lambda dataset: Run.objects.active().filter(dataset=dataset).exists())
+        datasets.in_use.append(
+            lambda dataset: Run.objects.active().filter(dataset=dataset).exists()
+        )

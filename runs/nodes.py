@@ -20,14 +20,18 @@ class Ran(TypedDict):
     values: Any
 
 
-def run_application(ctx: NodeContext, app: str, input: dict[str, Any] = {}, thread: str = "") -> Ran:  # noqa: B006  (pydantic copies it)
+def run_application(
+    ctx: NodeContext, app: str, input: dict[str, Any] = {}, thread: str = ""
+) -> Ran:  # noqa: B006  (pydantic copies it)
     """Run a LangGraph application of LANGGRAPH_APPS on a thread of its own. What it asks is asked here; an attempt that died goes on where it was."""
     from langgraph.types import Command
 
     from runs.langgraph.saver import DjangoSaver
 
     if app not in settings.LANGGRAPH_APPS:
-        raise NodeFailed(f"there is no application {app!r} in LANGGRAPH_APPS; there are {', '.join(settings.LANGGRAPH_APPS) or 'none'}")
+        raise NodeFailed(
+            f"there is no application {app!r} in LANGGRAPH_APPS; there are {', '.join(settings.LANGGRAPH_APPS) or 'none'}"
+        )
     name = thread or _thread_of(ctx)
     config: Any = {"configurable": {"thread_id": name}}
     compiled = import_string(settings.LANGGRAPH_APPS[app])(DjangoSaver(ctx.namespace))
@@ -67,15 +71,21 @@ def _place(namespace: str, name: str) -> str:
     thread = {"run__namespace__name": namespace, "run__run_id": name}
     newest = Checkpoint.objects.filter(**thread).aggregate(pk=Max("pk"))["pk"]
     found = hashlib.sha256(str(newest).encode())
-    for pk, body in CheckpointWrite.objects.filter(**thread, idx__lt=0).order_by("pk").values_list("pk", "body"):
+    for pk, body in (
+        CheckpointWrite.objects.filter(**thread, idx__lt=0).order_by("pk").values_list("pk", "body")
+    ):
         found.update(f"{pk}:".encode() + hashlib.sha256(bytes(body or b"")).digest())
     return found.hexdigest()
 
 
 def _question(interrupt: Any) -> WaitForAnswer:
-    asked: dict[str, Any] = interrupt.value if isinstance(interrupt.value, dict) else {"question": str(interrupt.value)}
+    asked: dict[str, Any] = (
+        interrupt.value if isinstance(interrupt.value, dict) else {"question": str(interrupt.value)}
+    )
     schema = asked.get("schema")
-    return WaitForAnswer(str(asked.get("question", asked)), schema if isinstance(schema, dict) else None)
+    return WaitForAnswer(
+        str(asked.get("question", asked)), schema if isinstance(schema, dict) else None
+    )
 
 
 if all(importlib.util.find_spec(package) for package in ("langgraph", "langchain_core")):

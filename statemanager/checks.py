@@ -15,7 +15,10 @@ def sqlite_is_new_enough(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= LEAST["SQLite"]:
         return []
     return [
-        Error(f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, LEAST['SQLite']))} or newer is needed for RETURNING.", id="statemanager.E001")
+        Error(
+            f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, LEAST['SQLite']))} or newer is needed for RETURNING.",
+            id="statemanager.E001",
+        )
     ]
 
 
@@ -23,4 +26,9 @@ def sqlite_is_new_enough(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def leases_outlive_heartbeats(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.HEARTBEAT_SECONDS * 2 <= settings.LEASE_SECONDS:
         return []
-    return [Error("HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS, or busy workers lose their states.", id="statemanager.E002")]
+    return [
+        Error(
+            "HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS, or busy workers lose their states.",
+            id="statemanager.E002",
+        )
+    ]

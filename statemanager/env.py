@@ -21,7 +21,9 @@ def text(name: str, default: str = "") -> str:
         try:
             return Path(path).read_text().strip()
         except OSError as error:
-            raise ImproperlyConfigured(f"{name}_FILE names a file that can't be read: {error}.") from error
+            raise ImproperlyConfigured(
+                f"{name}_FILE names a file that can't be read: {error}."
+            ) from error
     return os.environ.get(name, "").strip() or default
 
 
@@ -31,7 +33,9 @@ def flag(name: str, default: bool) -> bool:
     if not value:
         return default
     if value not in _TRUE | _FALSE:
-        raise ImproperlyConfigured(f"{name} must be one of 1, true, yes, on, 0, false, no, off; it is {value!r}.")
+        raise ImproperlyConfigured(
+            f"{name} must be one of 1, true, yes, on, 0, false, no, off; it is {value!r}."
+        )
     return value in _TRUE
 
 
@@ -43,7 +47,9 @@ def number(name: str, default: float, minimum: float, maximum: float) -> float:
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a number; it is {value!r}.") from None
     if not minimum <= result <= maximum:  # not a number is in no range
-        raise ImproperlyConfigured(f"{name} must be between {minimum:g} and {maximum:g}; it is {value}.")
+        raise ImproperlyConfigured(
+            f"{name} must be between {minimum:g} and {maximum:g}; it is {value}."
+        )
     return result
 
 
@@ -82,7 +88,9 @@ def pairs(name: str) -> dict[str, str]:
     """name=value pairs, separated by commas."""
     found = [word.partition("=") for word in words(name)]
     if wrong := [key for key, equals, value in found if not (key and equals and value)]:
-        raise ImproperlyConfigured(f"{name} holds name=value pairs, separated by commas; {wrong[0]!r} is none.")
+        raise ImproperlyConfigured(
+            f"{name} holds name=value pairs, separated by commas; {wrong[0]!r} is none."
+        )
     return {key.strip(): value.strip() for key, _, value in found}
 
 
@@ -92,7 +100,9 @@ def fernet_keys(name: str) -> list[str]:
         try:
             Fernet(key)
         except ValueError:
-            raise ImproperlyConfigured(f"{name}: key {at} is not 32 bytes in URL-safe base64 (openssl rand -base64 32 | tr '+/' '-_').") from None
+            raise ImproperlyConfigured(
+                f"{name}: key {at} is not 32 bytes in URL-safe base64 (openssl rand -base64 32 | tr '+/' '-_')."
+            ) from None
     return words(name)
 
 
@@ -102,7 +112,9 @@ def database(name: str) -> dict[str, Any] | None:
     if not url:
         return None
     if url.split(":", 1)[0] not in {"postgres", "postgresql", "sqlite"}:
-        raise ImproperlyConfigured(f"{name} must start with postgresql:// or sqlite:///; it starts with {url.split(':', 1)[0]!r}.")
+        raise ImproperlyConfigured(
+            f"{name} must start with postgresql:// or sqlite:///; it starts with {url.split(':', 1)[0]!r}."
+        )
     try:
         return dict(environ.Env.db_url_config(url))
     except Exception as error:

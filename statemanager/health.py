@@ -23,5 +23,10 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 while a cluster lives; 503 names what is missing."""
     alive = Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).count()
-    body = {"status": "ok" if alive else "no cluster", "clusters": alive, "hints": wakeup.waiting_hints(), "work_is_ready": claim.work_is_ready(registry)}
+    body = {
+        "status": "ok" if alive else "no cluster",
+        "clusters": alive,
+        "hints": wakeup.waiting_hints(),
+        "work_is_ready": claim.work_is_ready(registry),
+    }
     return JsonResponse(body, status=200 if alive else 503)

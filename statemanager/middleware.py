@@ -32,7 +32,14 @@ class RequestId:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = next((found for name in self.headers if (found := _valid_uuid(request.headers.get(name, "")))), None)
+        given = next(
+            (
+                found
+                for name in self.headers
+                if (found := _valid_uuid(request.headers.get(name, "")))
+            ),
+            None,
+        )
         request.id = given or str(uuid.uuid4())  # type: ignore[attr-defined]
         response = self.get_response(request)
         for name in self.headers:
@@ -40,20 +47,40 @@ class RequestId:
         return response
 
 
-API_PREFIXES = ("/graphs", "/runs", "/templates", "/datasets", "/schema", "/healthz", "/readyz", "/health", "/v0", "/start", "/rerun", "/approve", "/token")
-ADMIN_API = re.compile(r"/admin/(runs/[^/]+/(metadata|logs)|run-manager/(runs|runs/bulk-delete|usernames|workspaces|(bulk-operations|saved-views)(/.*)?))/?$")
+API_PREFIXES = (
+    "/graphs",
+    "/runs",
+    "/templates",
+    "/datasets",
+    "/schema",
+    "/healthz",
+    "/readyz",
+    "/health",
+    "/v0",
+    "/start",
+    "/rerun",
+    "/approve",
+    "/token",
+)
+ADMIN_API = re.compile(
+    r"/admin/(runs/[^/]+/(metadata|logs)|run-manager/(runs|runs/bulk-delete|usernames|workspaces|(bulk-operations|saved-views)(/.*)?))/?$"
+)
 
 
 def is_api(path: str) -> bool:
     """Whether a path belongs to the REST API, whose answers are always JSON."""
-    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in API_PREFIXES) or bool(ADMIN_API.match(path))
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in API_PREFIXES) or bool(
+        ADMIN_API.match(path)
+    )
 
 
 class CompressedPages(GZipMiddleware):
     """Pages and pictures are sent compressed: that of a large graph is a tenth of its size. Files and API answers are sent as they are."""
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
-        plain = response.streaming or not response.get("Content-Type", "").startswith(("text/html", "image/svg+xml"))
+        plain = response.streaming or not response.get("Content-Type", "").startswith(
+            ("text/html", "image/svg+xml")
+        )
         return response if plain else super().process_response(request, response)
 
 
@@ -78,8 +105,15 @@ class LengthRequired:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if "chunked" in request.headers.get("Transfer-Encoding", "") and not request.headers.get("Content-Length"):
-            return refusal(request, 411, "Send the body with a Content-Length; chunked bodies are not taken.", {"Connection": "close"})
+        if "chunked" in request.headers.get("Transfer-Encoding", "") and not request.headers.get(
+            "Content-Length"
+        ):
+            return refusal(
+                request,
+                411,
+                "Send the body with a Content-Length; chunked bodies are not taken.",
+                {"Connection": "close"},
+            )
         return self.get_response(request)
 
 
@@ -96,4 +130,6 @@ class DatabaseAway:
         if not isinstance(error, OperationalError | InterfaceError):
             return None
         log.error("database away: %s", error)
-        return refusal(request, 503, "The database can't be reached. Try again shortly.", {"Retry-After": "5"})
+        return refusal(
+            request, 503, "The database can't be reached. Try again shortly.", {"Retry-After": "5"}
+        )

@@ -38,15 +38,27 @@ def _embedded_secret(name: str, made: str) -> str:
 _database = env.database("DATABASE_URL")
 EMBEDDED = _database is None or _database["ENGINE"] == "django.db.backends.sqlite3"
 DEBUG = env.flag("DEBUG", False)
-SECRET_KEY = env.text("SECRET_KEY") or (_embedded_secret("secret.key", secrets.token_urlsafe(64)) if EMBEDDED else "")
+SECRET_KEY = env.text("SECRET_KEY") or (
+    _embedded_secret("secret.key", secrets.token_urlsafe(64)) if EMBEDDED else ""
+)
 if not SECRET_KEY:
-    raise ImproperlyConfigured("SECRET_KEY must be set when DATABASE_URL names a PostgreSQL server.")
-SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS") or ([_embedded_secret("secrets.key", Fernet.generate_key().decode())] if EMBEDDED else [])
+    raise ImproperlyConfigured(
+        "SECRET_KEY must be set when DATABASE_URL names a PostgreSQL server."
+    )
+SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS") or (
+    [_embedded_secret("secrets.key", Fernet.generate_key().decode())] if EMBEDDED else []
+)
 if not SECRETS_KEYS:
-    raise ImproperlyConfigured("SECRETS_KEYS must be set when DATABASE_URL names a PostgreSQL server: openssl rand -base64 32 | tr '+/' '-_'")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or (["localhost", "127.0.0.1", "[::1]"] if EMBEDDED else [])
+    raise ImproperlyConfigured(
+        "SECRETS_KEYS must be set when DATABASE_URL names a PostgreSQL server: openssl rand -base64 32 | tr '+/' '-_'"
+    )
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or (
+    ["localhost", "127.0.0.1", "[::1]"] if EMBEDDED else []
+)
 if not ALLOWED_HOSTS:
-    raise ImproperlyConfigured("ALLOWED_HOSTS must list the host names of the site, separated by commas.")
+    raise ImproperlyConfigured(
+        "ALLOWED_HOSTS must list the host names of the site, separated by commas."
+    )
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
@@ -119,12 +131,25 @@ if EMBEDDED:
     }
 else:
     # The hot statements are prepared once per connection; planning them anew would cost more than running them.
-    _session = {"options": "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1", "prepare_threshold": 1_000_000}
-    DATABASES = {"default": {**(_database or {}), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "OPTIONS": _session}}
+    _session = {
+        "options": "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1",
+        "prepare_threshold": 1_000_000,
+    }
+    DATABASES = {
+        "default": {
+            **(_database or {}),
+            "CONN_MAX_AGE": 60,
+            "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": _session,
+        }
+    }
 FILES = Path(env.text("FILES_DIR", str(VAR / "files")))
 env.folder("FILES_DIR", FILES)
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(FILES)}},
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(FILES)},
+    },
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 STATIC_URL = "static/"
@@ -148,7 +173,10 @@ NODE_THREADS = env.integer("NODE_THREADS", 16, 1, 256)
 MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 2 * 2**20, 1024, 2**28)
 WORKERS = env.integer("WORKERS", min(os.cpu_count() or 2, 4), 1, 64)
 ALLOW_PRIVATE_ADDRESSES = env.flag("ALLOW_PRIVATE_ADDRESSES", False)
-LANGGRAPH_APPS = {"example": "runs.langgraph.example.assistant", **env.pairs("LANGGRAPH_APPS")}  # what `langgraph.run` may run
+LANGGRAPH_APPS = {
+    "example": "runs.langgraph.example.assistant",
+    **env.pairs("LANGGRAPH_APPS"),
+}  # what `langgraph.run` may run
 
 # django-q2 carries wake-up hints only; docs/architecture.md tells why each value is what it is.
 Q_CLUSTER = {
@@ -210,8 +238,14 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {"RunStatus": "runs.core.statuses.RUN_STATUSES", "StateStatus": "runs.core.statuses.STATE_STATUSES"},
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "graphs.api.schema.add_idempotency_keys"],
+    "ENUM_NAME_OVERRIDES": {
+        "RunStatus": "runs.core.statuses.RUN_STATUSES",
+        "StateStatus": "runs.core.statuses.STATE_STATUSES",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "graphs.api.schema.add_idempotency_keys",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
@@ -239,6 +273,12 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))},
-    "loggers": {"django.request": {"level": "ERROR"}, "django-q": {"level": "WARNING", "propagate": True}},
+    "root": {
+        "handlers": ["console"],
+        "level": env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+    },
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "django-q": {"level": "WARNING", "propagate": True},
+    },
 }

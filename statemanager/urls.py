@@ -12,7 +12,15 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from graphs.api import drafts, errors, tokens, views
 from graphs.api.v0 import views as v0
-from runs.api import bulk_operations, documents, inspection, reruns, run_manager, run_templates, runs
+from runs.api import (
+    bulk_operations,
+    documents,
+    inspection,
+    reruns,
+    run_manager,
+    run_templates,
+    runs,
+)
 from runs.manager import run_page, run_states, start_example, start_from_graph
 from statemanager import health, urls_v0
 from statemanager.middleware import is_api
@@ -29,8 +37,16 @@ class DocsView(SpectacularSwaggerSplitView):
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
-    path("schema", SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]), name="schema"),
-    path("docs/", csp_update({"style-src": ["'self'", "'unsafe-inline'"]})(DocsView.as_view()), name="docs"),
+    path(
+        "schema",
+        SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),
+        name="schema",
+    ),
+    path(
+        "docs/",
+        csp_update({"style-src": ["'self'", "'unsafe-inline'"]})(DocsView.as_view()),
+        name="docs",
+    ),
     path("graphs", views.GraphsView.as_view()),
     path("graphs/<str:graph_id>", runs.GraphWithRunsView.as_view()),
     path("graphs/<str:graph_id>/validate", views.ValidateView.as_view()),
@@ -52,7 +68,9 @@ urlpatterns = [
     path("runs/<str:run_id>/states", runs.StatesView.as_view()),
     path("runs/<str:run_id>/states/<str:state>/answer", runs.AnswerView.as_view()),
     path("runs/<str:run_id>/artifacts", runs.ArtifactsView.as_view()),
-    path("runs/<str:run_id>/artifacts/<str:artifact>", runs.ArtifactView.as_view(), name="artifact"),
+    path(
+        "runs/<str:run_id>/artifacts/<str:artifact>", runs.ArtifactView.as_view(), name="artifact"
+    ),
     path("runs/<str:run_id>/graph.svg", inspection.PictureView.as_view()),
     path("runs/<str:run_id>/checkpoints", inspection.CheckpointsView.as_view()),
     path("runs/<str:run_id>/checkpoint", documents.CheckpointView.as_view()),
@@ -82,10 +100,21 @@ urlpatterns = [
     path("admin/run-manager/usernames", run_manager.UsernamesView.as_view()),
     path("admin/run-manager/workspaces", run_manager.WorkspacesView.as_view()),
     path("admin/run-manager/bulk-operations", bulk_operations.OperationsView.as_view()),
-    path("admin/run-manager/bulk-operations/<str:operation>", bulk_operations.OperationView.as_view()),
-    path("admin/run-manager/bulk-operations/<str:operation>/stop", bulk_operations.StopOperationView.as_view()),
-    path("admin/run-manager/bulk-operations/<str:operation>/retry", bulk_operations.RetryOperationView.as_view()),
-    path("admin/run-manager/bulk-operations/<str:operation>/results", bulk_operations.ResultsView.as_view()),
+    path(
+        "admin/run-manager/bulk-operations/<str:operation>", bulk_operations.OperationView.as_view()
+    ),
+    path(
+        "admin/run-manager/bulk-operations/<str:operation>/stop",
+        bulk_operations.StopOperationView.as_view(),
+    ),
+    path(
+        "admin/run-manager/bulk-operations/<str:operation>/retry",
+        bulk_operations.RetryOperationView.as_view(),
+    ),
+    path(
+        "admin/run-manager/bulk-operations/<str:operation>/results",
+        bulk_operations.ResultsView.as_view(),
+    ),
     path("admin/run-manager/saved-views", bulk_operations.SavedViewsView.as_view()),
     path("admin/run-manager/saved-views/<str:view>", bulk_operations.SavedViewView.as_view()),
     path("admin/run-manager/", include("runs.manager.urls")),
@@ -100,7 +129,11 @@ urlpatterns = [
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return errors.not_found(request) if is_api(request.path) else defaults.page_not_found(request, exception)
+    return (
+        errors.not_found(request)
+        if is_api(request.path)
+        else defaults.page_not_found(request, exception)
+    )
 
 
 def handler500(request: HttpRequest) -> HttpResponse:

@@ -24,7 +24,9 @@ def older(verb: str) -> Any:
     """The view at its older path, which the schema shows as such."""
     view = REPORTS[verb]
     note = extend_schema(operation_id=f"v0_states_{verb.replace('-', '_')}", deprecated=True)
-    return extend_schema_view(**{method.lower(): note for method in view.scopes})(type(f"Older{view.__name__}", (view,), {}))
+    return extend_schema_view(**{method.lower(): note for method in view.scopes})(
+        type(f"Older{view.__name__}", (view,), {})
+    )
 
 
 urlpatterns = [

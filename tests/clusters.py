@@ -18,7 +18,13 @@ from django.db import connection
 from tests.conftest import database_url
 
 ROOT = Path(__file__).parent.parent
-FAST = {"LEASE_SECONDS": "4", "HEARTBEAT_SECONDS": "1", "SWEEP_SECONDS": "1", "PROBE_SECONDS": "2", "GRACE_SECONDS": "5"}
+FAST = {
+    "LEASE_SECONDS": "4",
+    "HEARTBEAT_SECONDS": "1",
+    "SWEEP_SECONDS": "1",
+    "PROBE_SECONDS": "2",
+    "GRACE_SECONDS": "5",
+}
 
 
 def environment(**values: str) -> dict[str, str]:
@@ -62,8 +68,27 @@ def served(**values: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
-    command += ["--blocking-threads", "4", "--no-access-log", "--log-level", "error", "statemanager.wsgi:application"]
+    command = [
+        sys.executable,
+        "-m",
+        "granian",
+        "--interface",
+        "wsgi",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "2",
+    ]
+    command += [
+        "--blocking-threads",
+        "4",
+        "--no-access-log",
+        "--log-level",
+        "error",
+        "statemanager.wsgi:application",
+    ]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(**values), start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -104,7 +129,9 @@ def group_of(leader: int) -> dict[int, str]:
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) == leader and fields[0] != "Z":
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[int(entry.name)] = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                )
         except OSError:
             continue
     return found

@@ -26,12 +26,31 @@ from tests.settings import SKIPPED_DATABASES, TEST_DATABASE, TEST_DATABASES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--chaos-kills", type=int, default=20, help="random kills per database in the chaos tests")
+    parser.addoption(
+        "--chaos-kills", type=int, default=20, help="random kills per database in the chaos tests"
+    )
     parser.addoption("--chaos-busy-only", action="store_true", help="kill nothing but busy workers")
-    parser.addoption("--chaos-rounds", type=int, default=0, help="every action at every failpoint so often; 0: one kill at each")
-    parser.addoption("--outage-minutes", type=float, default=0, help="for so long PostgreSQL crashes every 5 to 40 s; 0: twice")
-    parser.addoption("--fuzz-examples", type=int, default=5, help="examples of each API operation in the fuzz test")
-    parser.addoption("--model-steps", type=int, default=0, help="examples of the model test (0: a short run)")
+    parser.addoption(
+        "--chaos-rounds",
+        type=int,
+        default=0,
+        help="every action at every failpoint so often; 0: one kill at each",
+    )
+    parser.addoption(
+        "--outage-minutes",
+        type=float,
+        default=0,
+        help="for so long PostgreSQL crashes every 5 to 40 s; 0: twice",
+    )
+    parser.addoption(
+        "--fuzz-examples",
+        type=int,
+        default=5,
+        help="examples of each API operation in the fuzz test",
+    )
+    parser.addoption(
+        "--model-steps", type=int, default=0, help="examples of the model test (0: a short run)"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,7 +64,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for name, text in report.user_properties:
             if name == "report":
                 terminalreporter.write_line(text)
-    reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped") if isinstance(report.longrepr, tuple)}
+    reasons = {
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.getreports("skipped")
+        if isinstance(report.longrepr, tuple)
+    }
     terminalreporter.config.stash[SKIPPED] = sorted(reasons)
 
 
@@ -92,7 +115,9 @@ def publish(namespace: Namespace) -> Callable[..., Graph]:
     """publish("a>b>d a>c>d", kinds={"a": "fan_out"}, inputs={"a": {…}}, …): a graph drawn as text."""
 
     def make(drawing: str, name: str = "graph", **options: Any) -> Graph:
-        return publish_module.publish(options.pop("namespace", namespace), name, definition(drawing, **options))
+        return publish_module.publish(
+            options.pop("namespace", namespace), name, definition(drawing, **options)
+        )
 
     return make
 
@@ -115,9 +140,18 @@ def definition(
         ids = list(dict.fromkeys([*ids, *names]))
         for pair in pairwise(names):
             if not any((edge["from"], edge["to"]) == pair for edge in edges):
-                condition = {"data": {"when": when[">".join(pair)]}} if ">".join(pair) in when else {}
+                condition = (
+                    {"data": {"when": when[">".join(pair)]}} if ">".join(pair) in when else {}
+                )
                 edges.append({"from": pair[0], "to": pair[1], **condition})
-    made = [{"id": name, "kind": kinds.get(name, "noop"), "data": {"inputs": inputs.get(name, {}), **data.get(name, {})}} for name in ids]
+    made = [
+        {
+            "id": name,
+            "kind": kinds.get(name, "noop"),
+            "data": {"inputs": inputs.get(name, {}), **data.get(name, {})},
+        }
+        for name in ids
+    ]
     for node in made:
         if node["id"] in (namespaces or {}):
             node["namespace"] = (namespaces or {})[node["id"]]
@@ -176,7 +210,9 @@ def database_url() -> str:
     settings = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{settings['NAME']}"
-    return f"postgresql://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
+    return (
+        f"postgresql://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
+    )
 
 
 __all__ = ["TEST_DATABASES", "by_node", "database_url", "definition", "nodes"]

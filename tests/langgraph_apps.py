@@ -83,7 +83,9 @@ def spread(saver: Any) -> Any:
     inner.add_edge("double", END)
     graph = StateGraph(Spread)
     graph.add_node("one", inner.compile())
-    graph.add_conditional_edges(START, lambda state: [Send("one", {"item": item}) for item in state["items"]], ["one"])
+    graph.add_conditional_edges(
+        START, lambda state: [Send("one", {"item": item}) for item in state["items"]], ["one"]
+    )
     graph.add_edge("one", END)
     return graph.compile(checkpointer=saver)
 

@@ -37,7 +37,10 @@ class Model:
         if failed > self.plan.failures_allowed(known):
             self.stopping = True
         if self.stopping:
-            self.states = {key: "CANCELLED" if status == "CREATED" else status for key, status in self.states.items()}
+            self.states = {
+                key: "CANCELLED" if status == "CREATED" else status
+                for key, status in self.states.items()
+            }
 
     def done(self, key: Key, values: list[int] | int) -> None:
         node, path, retry = key
@@ -73,7 +76,9 @@ class Model:
     def fire_joins(self) -> None:
         """Fire, in topological order, every join that nothing unfinished can reach any more, until none is left."""
         for join in self.plan.order:
-            if self.plan.shape.is_join(join) and any(self.fires(join, place) for place in self.places(join)):
+            if self.plan.shape.is_join(join) and any(
+                self.fires(join, place) for place in self.places(join)
+            ):
                 return self.fire_joins()
         return None
 
@@ -82,21 +87,33 @@ class Model:
         dominator = self.plan.shape.dominator[join]
         if dominator == "":
             return [()]
-        return [path for (node, path, _), status in self.states.items() if node == dominator and status == "SUCCESS" and (dominator, "-") not in path[-1:]]
+        return [
+            path
+            for (node, path, _), status in self.states.items()
+            if node == dominator and status == "SUCCESS" and (dominator, "-") not in path[-1:]
+        ]
 
     def fires(self, join: str, place: tuple[tuple[str, int | str], ...]) -> bool:
         shape, node = self.plan.shape, self.plan.nodes[join]
-        below = {key: status for key, status in self.states.items() if key[0] in shape.region[join] and key[1][: len(place)] == place}
+        below = {
+            key: status
+            for key, status in self.states.items()
+            if key[0] in shape.region[join] and key[1][: len(place)] == place
+        }
         made = any(key[0] == join and key[1][: len(place)] == place for key in self.states)
         if made or any(status in UNFINISHED for status in below.values()):
             return False
         arrived = any(
-            self.states[key] == "SUCCESS" and (key[0], "-") not in key[1][-1:] and self.takes(key[0], join, self.value[key])
+            self.states[key] == "SUCCESS"
+            and (key[0], "-") not in key[1][-1:]
+            and self.takes(key[0], join, self.value[key])
             for parent in shape.parents[join]
             for key in self.states
             if key[0] == parent and key[1][: len(place)] == place
         )
-        failed = any(status in FAILED for key, status in below.items() if key[0] in shape.failing[join])
+        failed = any(
+            status in FAILED for key, status in below.items() if key[0] in shape.failing[join]
+        )
         if (below or arrived) if node.all_done else (arrived and not failed):
             self.states[join, place, 0] = "CREATED"
             return True
@@ -104,7 +121,10 @@ class Model:
 
     def cancel(self) -> None:
         self.cancelled = True
-        self.states = {key: "CANCELLED" if status in UNFINISHED else status for key, status in self.states.items()}
+        self.states = {
+            key: "CANCELLED" if status in UNFINISHED else status
+            for key, status in self.states.items()
+        }
 
     @property
     def status(self) -> str:
@@ -113,7 +133,10 @@ class Model:
             return "cancelled"
         if any(word in UNFINISHED for word in words):
             return "paused" if self.paused else "running"
-        failed, succeeded = any(word in FAILED for word in words), any(word in ("SUCCESS", "PRUNED") for word in words)
+        failed, succeeded = (
+            any(word in FAILED for word in words),
+            any(word in ("SUCCESS", "PRUNED") for word in words),
+        )
         if not failed and not self.stopping:
             return "completed"
         return "failed" if not succeeded or (failed and self.plan.stop_at_failure) else "partial"

@@ -64,7 +64,14 @@ def give(ctx: Context, what: str) -> Any:
     deep: Any = {}
     for _ in range(100_000):
         deep = {"d": deep}
-    return {"nan": {"x": float("nan")}, "nul": {"x": "a\x00b"}, "surrogate": {"x": "\ud800"}, "object": {"x": object()}, "number": 7, "deep": deep}[what]
+    return {
+        "nan": {"x": float("nan")},
+        "nul": {"x": "a\x00b"},
+        "surrogate": {"x": "\ud800"},
+        "object": {"x": object()},
+        "number": 7,
+        "deep": deep,
+    }[what]
 
 
 @node("test.flood")

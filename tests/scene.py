@@ -37,8 +37,20 @@ ORDERS = {
     "inputs": {"type": "object", "properties": {"customer": {"type": "string", "title": "Customer"}, "limit": {"type": "integer", "minimum": 1}}},
 }  # fmt: skip
 STEPS = {
-    "nodes": [{"id": name, "kind": "log", "data": {"inputs": {"message": f"{name} is done"}}} for name in ("load", "clean", "join", "train", "publish")],
-    "edges": [{"from": a, "to": b} for a, b in (("load", "clean"), ("load", "join"), ("clean", "train"), ("join", "train"), ("train", "publish"))],
+    "nodes": [
+        {"id": name, "kind": "log", "data": {"inputs": {"message": f"{name} is done"}}}
+        for name in ("load", "clean", "join", "train", "publish")
+    ],
+    "edges": [
+        {"from": a, "to": b}
+        for a, b in (
+            ("load", "clean"),
+            ("load", "join"),
+            ("clean", "train"),
+            ("join", "train"),
+            ("train", "publish"),
+        )
+    ],
 }
 APPROVAL = {
     "nodes": [
@@ -56,7 +68,10 @@ def build(finished: int = 60) -> dict[str, Run]:
     ann = User.objects.create_superuser("ann", password="ann")
     ben = User.objects.create_user("ben", password="ben", is_staff=True)
     NamespaceMembership.objects.create(namespace=shop, user=ben, role="reader")
-    orders, steps = publish.publish(shop, "orders", ORDERS), publish.publish(lab, "nightly-training", STEPS)
+    orders, steps = (
+        publish.publish(shop, "orders", ORDERS),
+        publish.publish(lab, "nightly-training", STEPS),
+    )
     approval = publish.publish(shop, "approval", APPROVAL)
     caller = caller_of_user(ann, "page")
     executor = Executor(threads=False)
@@ -70,22 +85,57 @@ def build(finished: int = 60) -> dict[str, Run]:
     def start(graph: Graph, name: str, **options: object) -> Run:
         return start_run(graph, RunOptions(name=name, **options), caller=caller)  # type: ignore[arg-type]
 
-    exported = drained(start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller))
-    drafts.apply(exported.graph, drafts.Base(1, 0), lambda was: edits.add(was, "no.such.node", after="pack"), caller)
+    exported = drained(
+        start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller)
+    )
+    drafts.apply(
+        exported.graph,
+        drafts.Base(1, 0),
+        lambda was: edits.add(was, "no.such.node", after="pack"),
+        caller,
+    )
     odd = {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}
-    drafts.apply(exported.graph, drafts.Base(1, 1), lambda was: edits.change(was, "node", odd), caller)
+    drafts.apply(
+        exported.graph, drafts.Base(1, 1), lambda was: edits.change(was, "node", odd), caller
+    )
     for number in range(finished):
-        drained(start(steps, f"Training of night {number + 1}", labels={"team": "research" if number % 3 else "ops"}))
-    failed = drained(start(orders, "Orders of Monday", inputs={"customer": "ACME", "limit": 5}, labels={"team": "sales"}))
+        drained(
+            start(
+                steps,
+                f"Training of night {number + 1}",
+                labels={"team": "research" if number % 3 else "ops"},
+            )
+        )
+    failed = drained(
+        start(
+            orders,
+            "Orders of Monday",
+            inputs={"customer": "ACME", "limit": 5},
+            labels={"team": "sales"},
+        )
+    )
     again = drained(rerun(failed, caller, RerunOptions(failed=True)))
     cancelled = control.cancel_run(start(orders, "Orders of Tuesday"), caller)
     archived = annotate.archive_run(drained(start(steps, "An old training")), caller)
     waiting = drained(start(approval, "Release notes"))
-    outside = start_outside(lab, RunOptions(run_id="thread_assistant_7", name="Support assistant", sop="Answer tickets", inputs={"ticket": 4711}), caller)
-    updates.mark(outside, "search", "completed", SYSTEM, {"found": 3, "<b>bold</b>": "\u202eright to left"})
+    outside = start_outside(
+        lab,
+        RunOptions(
+            run_id="thread_assistant_7",
+            name="Support assistant",
+            sop="Answer tickets",
+            inputs={"ticket": 4711},
+        ),
+        caller,
+    )
+    updates.mark(
+        outside, "search", "completed", SYSTEM, {"found": 3, "<b>bold</b>": "\u202eright to left"}
+    )
     updates.mark(outside, "answer", "started", SYSTEM)
     recovered = drained(start(orders, "Orders of Wednesday", inputs={"customer": "Initech"}))
-    Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(status="completed", finished_at=timezone.now(), progress=100)
+    Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(
+        status="completed", finished_at=timezone.now(), progress=100
+    )
     paused = control.pause_run(start(steps, "Paused by hand"), caller)
     queued = start(orders, "Orders of today", inputs={"customer": "Umbrella"})
     _spread()
@@ -97,24 +147,56 @@ def build(finished: int = 60) -> dict[str, Run]:
 
 
 def _dataset(shop: Namespace) -> Dataset:
-    rows = "".join(f"{number},customer {number % 7},{number * 3 % 100},{number / 4}\n" for number in range(1, 121))
-    return datasets.load(shop, "orders of November", [datasets.Source("orders.csv", io.BytesIO(f"order,customer,items,total\n{rows}".encode()))])
+    rows = "".join(
+        f"{number},customer {number % 7},{number * 3 % 100},{number / 4}\n"
+        for number in range(1, 121)
+    )
+    return datasets.load(
+        shop,
+        "orders of November",
+        [datasets.Source("orders.csv", io.BytesIO(f"order,customer,items,total\n{rows}".encode()))],
+    )
 
 
 def _export(shop: Namespace) -> Graph:
     nodes = [
-        {"id": "read", "kind": "dataset.read", "label": "Read the orders", "data": {"inputs": {"table": "orders"}}},
-        {"id": "large", "kind": "rows.filter", "label": "Large orders", "data": {"inputs": {"table": "${{ read.outputs.table }}", "where": "row.items > 50"}}},
-        {"id": "export", "kind": "table.export", "label": "large.csv", "data": {"inputs": {"table": "${{ large.outputs.table }}", "name": "large.csv"}}},
-        {"id": "pack", "kind": "zip", "label": "Pack it", "data": {"inputs": {"files": ["${{ export.outputs.file }}"]}}},
+        {
+            "id": "read",
+            "kind": "dataset.read",
+            "label": "Read the orders",
+            "data": {"inputs": {"table": "orders"}},
+        },
+        {
+            "id": "large",
+            "kind": "rows.filter",
+            "label": "Large orders",
+            "data": {"inputs": {"table": "${{ read.outputs.table }}", "where": "row.items > 50"}},
+        },
+        {
+            "id": "export",
+            "kind": "table.export",
+            "label": "large.csv",
+            "data": {"inputs": {"table": "${{ large.outputs.table }}", "name": "large.csv"}},
+        },
+        {
+            "id": "pack",
+            "kind": "zip",
+            "label": "Pack it",
+            "data": {"inputs": {"files": ["${{ export.outputs.file }}"]}},
+        },
     ]
-    edges = [{"from": a, "to": b} for a, b in (("read", "large"), ("large", "export"), ("export", "pack"))]
+    edges = [
+        {"from": a, "to": b}
+        for a, b in (("read", "large"), ("large", "export"), ("export", "pack"))
+    ]
     return publish.publish(shop, "export", {"nodes": nodes, "edges": edges})
 
 
 def _spread() -> None:
     """As if the runs had been started one after the other, some minutes apart."""
-    State.objects.filter(status="CREATED", due_at__isnull=False).update(due_at=timezone.now() - timedelta(minutes=1))
+    State.objects.filter(status="CREATED", due_at__isnull=False).update(
+        due_at=timezone.now() - timedelta(minutes=1)
+    )
     runs = list(Run.objects.order_by("-pk").values_list("pk", flat=True))
     for at, pk in enumerate(runs):
         back = timedelta(minutes=17 * at)

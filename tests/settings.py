@@ -11,7 +11,9 @@ import tempfile
 from tests import postgres
 
 TEST_DATABASES = {"gw0": "sqlite", "gw1": "postgresql"}
-TEST_DATABASE = os.environ.get("STATEMANAGER_TEST_DATABASE") or TEST_DATABASES.get(os.environ.get("PYTEST_XDIST_WORKER", "gw0"), "sqlite")
+TEST_DATABASE = os.environ.get("STATEMANAGER_TEST_DATABASE") or TEST_DATABASES.get(
+    os.environ.get("PYTEST_XDIST_WORKER", "gw0"), "sqlite"
+)
 SKIPPED_DATABASES: list[str] = []
 
 if "STATEMANAGER_TEST_DATABASE" not in os.environ:
@@ -27,7 +29,9 @@ if "STATEMANAGER_TEST_DATABASE" not in os.environ:
             os.environ["DATABASE_URL"] = server.url
         else:
             SKIPPED_DATABASES.append("postgresql (no server binaries; install postgresql)")
-    if "PYTEST_XDIST_WORKER" in os.environ:  # for child processes; the controller's own would reach both databases
+    if (
+        "PYTEST_XDIST_WORKER" in os.environ
+    ):  # for child processes; the controller's own would reach both databases
         os.environ["STATEMANAGER_TEST_DATABASE"] = TEST_DATABASE
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")

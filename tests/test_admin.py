@@ -34,10 +34,17 @@ def test_run_page_shows_the_run_and_changes_nothing(admin_client, publish):
     assert admin_client.get(reverse("admin:statemanager_runs_run_add")).status_code == 403
     state = run.states.get()
     other = start_run(publish("b", name="other"))
-    page = admin_client.get(reverse("admin:statemanager_runs_state_changelist") + f"?run__id__exact={run.pk}").content.decode()
+    page = admin_client.get(
+        reverse("admin:statemanager_runs_state_changelist") + f"?run__id__exact={run.pk}"
+    ).content.decode()
     assert str(state.pk) in page
     assert str(other.states.get().pk) not in page
-    assert admin_client.get(reverse("admin:statemanager_runs_state_change", args=[state.pk])).status_code == 200
+    assert (
+        admin_client.get(
+            reverse("admin:statemanager_runs_state_change", args=[state.pk])
+        ).status_code
+        == 200
+    )
 
 
 def test_upload_replaces_tables_or_says_what_is_wrong(admin_client, namespace):
@@ -56,14 +63,27 @@ def test_upload_replaces_tables_or_says_what_is_wrong(admin_client, namespace):
 
 
 def test_key_is_shown_once_and_only_its_hash_is_kept(admin_client, namespace):
-    page = admin_client.post(reverse("admin:statemanager_graphs_apikey_add"), {"name": "ci", "scope": "read"}, follow=True)
+    page = admin_client.post(
+        reverse("admin:statemanager_graphs_apikey_add"),
+        {"name": "ci", "scope": "read"},
+        follow=True,
+    )
     assert "Choose at least one namespace" in page.content.decode()
-    page = admin_client.post(reverse("admin:statemanager_graphs_apikey_add"), {"name": "ci", "scope": "read", "namespaces": [namespace.pk]}, follow=True)
+    page = admin_client.post(
+        reverse("admin:statemanager_graphs_apikey_add"),
+        {"name": "ci", "scope": "read", "namespaces": [namespace.pk]},
+        follow=True,
+    )
     text = page.content.decode().split("<code>")[1].split("</code>")[0]
     key = ApiKey.objects.get()
     assert text.startswith(f"sm_{key.prefix}_")
     assert text.split("_", 2)[2] not in str(vars(key))
-    assert text not in admin_client.get(reverse("admin:statemanager_graphs_apikey_changelist")).content.decode()
+    assert (
+        text
+        not in admin_client.get(
+            reverse("admin:statemanager_graphs_apikey_changelist")
+        ).content.decode()
+    )
 
 
 def test_background_hints_have_no_pages(admin_client):
@@ -73,24 +93,48 @@ def test_background_hints_have_no_pages(admin_client):
 def test_a_secret_is_written_and_never_shown(admin_client, publish):
     graph = publish("a")
     form = {"graph": graph.pk, "name": "token", "value": "canary-4711"}
-    assert admin_client.post(reverse("admin:statemanager_graphs_secret_add"), form).status_code == 302
+    assert (
+        admin_client.post(reverse("admin:statemanager_graphs_secret_add"), form).status_code == 302
+    )
     secret = Secret.objects.get()
     url = reverse("admin:statemanager_graphs_secret_change", args=[secret.pk])
-    for page in (url, reverse("admin:statemanager_graphs_secret_changelist"), reverse("admin:statemanager_graphs_secret_history", args=[secret.pk])):
+    for page in (
+        url,
+        reverse("admin:statemanager_graphs_secret_changelist"),
+        reverse("admin:statemanager_graphs_secret_history", args=[secret.pk]),
+    ):
         text = admin_client.get(page).content.decode()
         assert "canary" not in text
         assert secret.token not in text
     assert admin_client.post(url, {"value": "another"}).status_code == 302
     assert secrets.reveal(graph.current_id, ["token"]) == {"token": "another"}
-    assert admin_client.post(reverse("admin:statemanager_graphs_secret_add"), {**form, "name": "a/b"}).status_code == 200
+    assert (
+        admin_client.post(
+            reverse("admin:statemanager_graphs_secret_add"), {**form, "name": "a/b"}
+        ).status_code
+        == 200
+    )
     assert Secret.objects.count() == 1
 
 
 def test_a_schedule_is_judged_when_it_is_saved(admin_client, publish):
     graph, url = publish("a"), reverse("admin:statemanager_graphs_crontrigger_add")
-    wrong = admin_client.post(url, {"graph": graph.pk, "expression": "61 * * * *", "time_zone": "UTC", "enabled": "on"})
+    wrong = admin_client.post(
+        url, {"graph": graph.pk, "expression": "61 * * * *", "time_zone": "UTC", "enabled": "on"}
+    )
     assert "no cron expression" in wrong.content.decode()
-    assert admin_client.post(url, {"graph": graph.pk, "expression": "0 9 * * *", "time_zone": "Europe/Berlin", "enabled": "on"}).status_code == 302
+    assert (
+        admin_client.post(
+            url,
+            {
+                "graph": graph.pk,
+                "expression": "0 9 * * *",
+                "time_zone": "Europe/Berlin",
+                "enabled": "on",
+            },
+        ).status_code
+        == 302
+    )
     assert CronTrigger.objects.get().next_at is not None
 
 

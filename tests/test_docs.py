@@ -16,10 +16,16 @@ def test_what_a_page_names_is_there(page):
     text = page.read_text()
     for name in set(re.findall(r"`(test_\w+)`", text)):
         assert f"def {name}(" in SOURCES, name
-    for path in set(re.findall(r"(?<![\w/])((?:tests|runs|graphs|statemanager|templates)/[\w/]+(?:\.\w+)?)", text)):
+    for path in set(
+        re.findall(
+            r"(?<![\w/])((?:tests|runs|graphs|statemanager|templates)/[\w/]+(?:\.\w+)?)", text
+        )
+    ):
         assert (ROOT / path).exists(), path
     for module in set(re.findall(r"python -m (tests\.[\w.]+)", text)):
-        assert (ROOT / module.replace(".", "/")).is_dir() or (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+        assert (ROOT / module.replace(".", "/")).is_dir() or (
+            ROOT / f"{module.replace('.', '/')}.py"
+        ).exists(), module
     for link in set(re.findall(r"\]\((?!https?:|#)([^)#]+)", text)):
         assert (page.parent / link).exists(), link
 

@@ -14,7 +14,7 @@ import pytest
 from graphs.auth import api_keys
 from runs.engine.start import start_run
 from tests.clusters import served
-from tests.v0.conftest import Api, node
+from tests.runs.api.v0.conftest import Api, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
@@ -27,7 +27,13 @@ def things(publish: Any) -> str:
     start_run(publish("a>b"))
     api = Api(key)
     api.register("Work")
-    api.upsert("g", node("a", ["b"]), node("b"), secrets={"s": "v"}, triggers=[{"type": "CRON", "value": {"expression": "0 9 * * *"}}])
+    api.upsert(
+        "g",
+        node("a", ["b"]),
+        node("b"),
+        secrets={"s": "v"},
+        triggers=[{"type": "CRON", "value": {"expression": "0 9 * * *"}}],
+    )
     for _ in range(3):
         api.trigger("g")
     api.claim("Work")
@@ -35,9 +41,18 @@ def things(publish: Any) -> str:
 
 
 # Its transports are imported first: deep in a generated case the import could hit the limit of recursion (CPython gh-106905).
-TOOL = "import schemathesis.transport.asgi; from schemathesis.cli import schemathesis; schemathesis()"
+TOOL = (
+    "import schemathesis.transport.asgi; from schemathesis.cli import schemathesis; schemathesis()"
+)
 ANYWHERE = ["--phases", "examples,coverage,fuzzing,stateful"]
-THERE = ["--phases", "fuzzing,stateful", "--exclude-method", "DELETE", "--include-path-regex", "^/v0/namespace/"]
+THERE = [
+    "--phases",
+    "fuzzing,stateful",
+    "--exclude-method",
+    "DELETE",
+    "--include-path-regex",
+    "^/v0/namespace/",
+]
 FOUND = """
 [parameters]
 ns = "alpha"
@@ -46,14 +61,41 @@ graph = "g"
 
 
 @pytest.mark.parametrize("mode", ["anywhere", "there"])
-def test_no_request_is_answered_with_what_the_schema_does_not_say(mode: str, things: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_no_request_is_answered_with_what_the_schema_does_not_say(
+    mode: str, things: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """Anywhere: with any names. There: in a namespace and a graph that exist, so that chains of operations lead somewhere."""
     examples = request.config.getoption("--fuzz-examples")
     (tmp_path / "schemathesis.toml").write_text(FOUND if mode == "there" else "")
     with served() as address:
-        command = [sys.executable, "-c", TOOL, "run", f"{address}/schema", "--header", f"X-API-Key: {things}"]
-        command += ["--checks", CHECKS, "--max-examples", str(examples), "--warnings", "off", *(THERE if mode == "there" else ANYWHERE)]
-        command += ["--suppress-health-check", "all", "--workers", "2", "--generation-database", "none", "--request-timeout", "20"]
+        command = [
+            sys.executable,
+            "-c",
+            TOOL,
+            "run",
+            f"{address}/schema",
+            "--header",
+            f"X-API-Key: {things}",
+        ]
+        command += [
+            "--checks",
+            CHECKS,
+            "--max-examples",
+            str(examples),
+            "--warnings",
+            "off",
+            *(THERE if mode == "there" else ANYWHERE),
+        ]
+        command += [
+            "--suppress-health-check",
+            "all",
+            "--workers",
+            "2",
+            "--generation-database",
+            "none",
+            "--request-timeout",
+            "20",
+        ]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     print(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-20_000:]

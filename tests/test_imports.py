@@ -41,7 +41,12 @@ ORDER = [
     "graphs.definition",
 ]
 OURS = ("statemanager", "runs", "graphs")
-MODULES = [path for app in OURS for path in sorted((ROOT / app).rglob("*.py")) if "migrations" not in path.parts and path != ROOT / app / "__init__.py"]
+MODULES = [
+    path
+    for app in OURS
+    for path in sorted((ROOT / app).rglob("*.py"))
+    if "migrations" not in path.parts and path != ROOT / app / "__init__.py"
+]
 
 
 def package_of(module: str) -> str | None:
@@ -78,5 +83,9 @@ def test_a_module_imports_from_its_own_package_or_further_down(path):
 
 
 def test_only_the_wakeup_module_imports_django_q():
-    users = [name_of(path) for path in MODULES if any(f"{name}.".startswith("django_q.") for name in imports(path))]
+    users = [
+        name_of(path)
+        for path in MODULES
+        if any(f"{name}.".startswith("django_q.") for name in imports(path))
+    ]
     assert users == ["runs.engine.wakeup"]

@@ -17,14 +17,18 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Any, Caller] | None:
         text = request.headers.get("X-API-Key", "")
-        if not text and (bearer := request.headers.get("Authorization", "")).startswith("Bearer sm_"):
+        if not text and (bearer := request.headers.get("Authorization", "")).startswith(
+            "Bearer sm_"
+        ):
             text = bearer.removeprefix("Bearer ")
         if not text:
             return None
         if (key := api_keys.find_key(text)) is None:
             raise exceptions.AuthenticationFailed("Invalid API key")
         if wait := api_keys.admit(key):
-            raise exceptions.Throttled(wait, f"This key may make {key.per_minute:,} requests a minute.")
+            raise exceptions.Throttled(
+                wait, f"This key may make {key.per_minute:,} requests a minute."
+            )
         return key, caller_of_key(key)
 
     def authenticate_header(self, request: Request) -> str:
@@ -64,7 +68,9 @@ class JWTAuthentication(BaseJWTAuthentication):
         try:
             found = super().authenticate(request)
         except (TokenError, exceptions.AuthenticationFailed):
-            raise exceptions.AuthenticationFailed("The token is not valid, or not any more.") from None
+            raise exceptions.AuthenticationFailed(
+                "The token is not valid, or not any more."
+            ) from None
         return (found[0], caller_of_user(found[0])) if found else None
 
 

@@ -23,7 +23,9 @@ from graphs.models import Graph
 from graphs.rendering import mermaid, svg
 from graphs.services import drafts
 
-IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="the ETag of the draft that was looked at")
+IF_MATCH = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, description="the ETag of the draft that was looked at"
+)
 STALE: dict[Any, Any] = {**REFUSALS, (412, PROBLEM): ProblemShape, (428, PROBLEM): ProblemShape}
 
 
@@ -50,13 +52,20 @@ class DraftView(View):
         graph = graph_of(self.caller, graph_id)
         return _answer(graph, drafts.draft_of(graph))
 
-    @extend_schema(operation_id="graphs_draft_update", parameters=[IF_MATCH], request=DefinitionShape, responses={200: DraftShape, **STALE})
+    @extend_schema(
+        operation_id="graphs_draft_update",
+        parameters=[IF_MATCH],
+        request=DefinitionShape,
+        responses={200: DraftShape, **STALE},
+    )
     def put(self, request: Request, graph_id: str) -> Response:
         """Replace the draft. What can't run may be stored, what can't be drawn may not. 412 when it was changed since, 428 without If-Match."""
         graph = graph_of(self.caller, graph_id)
         asked = DefinitionShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        definition = {key: value for key, value in asked.validated_data.items() if value is not None}
+        definition = {
+            key: value for key, value in asked.validated_data.items() if value is not None
+        }
         edit = edits.Edit(definition, "Replace over the API")
         draft = drafts.replace(graph, _base(request, graph), edit, self.caller)
         return _answer(graph, draft)
@@ -65,33 +74,50 @@ class DraftView(View):
 class PublishDraftView(View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="graphs_draft_publish", parameters=[IF_MATCH], request=PublishShape, responses={200: GraphShape, **STALE})
+    @extend_schema(
+        operation_id="graphs_draft_publish",
+        parameters=[IF_MATCH],
+        request=PublishShape,
+        responses={200: GraphShape, **STALE},
+    )
     def post(self, request: Request, graph_id: str) -> Response:
         """Make the draft the graph's next version. 400 with all problems when it can't run."""
         graph = graph_of(self.caller, graph_id)
         asked = PublishShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        published = drafts.publish(graph, _base(request, graph), self.caller, asked.validated_data.get("note", ""))
+        published = drafts.publish(
+            graph, _base(request, graph), self.caller, asked.validated_data.get("note", "")
+        )
         return Response(graph_shape(published))
 
 
 class MermaidView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="graphs_mermaid", responses={(200, "text/plain"): OpenApiTypes.STR, **REFUSALS})
+    @extend_schema(
+        operation_id="graphs_mermaid", responses={(200, "text/plain"): OpenApiTypes.STR, **REFUSALS}
+    )
     def get(self, request: Request, graph_id: str) -> HttpResponse:
         """The published graph as Mermaid text."""
-        return HttpResponse(mermaid.mermaid(_published(graph_of(self.caller, graph_id))), content_type="text/plain; charset=utf-8")
+        return HttpResponse(
+            mermaid.mermaid(_published(graph_of(self.caller, graph_id))),
+            content_type="text/plain; charset=utf-8",
+        )
 
 
 class GraphPictureView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="graphs_picture", responses={(200, "image/svg+xml"): OpenApiTypes.STR, **REFUSALS})
+    @extend_schema(
+        operation_id="graphs_picture",
+        responses={(200, "image/svg+xml"): OpenApiTypes.STR, **REFUSALS},
+    )
     def get(self, request: Request, graph_id: str) -> HttpResponse:
         """The published graph as SVG."""
         graph = graph_of(self.caller, graph_id)
-        return HttpResponse(svg.of_definition(_published(graph), graph.name), content_type="image/svg+xml")
+        return HttpResponse(
+            svg.of_definition(_published(graph), graph.name), content_type="image/svg+xml"
+        )
 
 
 def _published(graph: Graph) -> dict[str, Any]:
@@ -108,7 +134,9 @@ def _base(request: Request, graph: Graph) -> drafts.Base:
     """The draft that If-Match names, if it is the current one."""
     given = request.headers.get("If-Match", "").removeprefix("W/")
     if not given:
-        raise errors.PreconditionRequired("Send the ETag of the draft that you looked at as If-Match.")
+        raise errors.PreconditionRequired(
+            "Send the ETag of the draft that you looked at as If-Match."
+        )
     draft = drafts.draft_of(graph)
     if given not in (_tag(draft), "*"):
         raise errors.PreconditionFailed(
@@ -119,7 +147,10 @@ def _base(request: Request, graph: Graph) -> drafts.Base:
 
 def _answer(graph: Graph, draft: drafts.Draft) -> Response:
     change = draft.change
-    members = {key: draft.definition.get(key) for key in ("nodes", "edges", "inputs", "settings", "metadata")}
+    members = {
+        key: draft.definition.get(key)
+        for key in ("nodes", "edges", "inputs", "settings", "metadata")
+    }
     body = {
         **members, "revision": draft.revision, "differs": drafts.differs(graph, draft), "said": change.message if change else "",
         "changed_by": change.made_by if change else None, "changed_at": when(change.made_at) if change else None,

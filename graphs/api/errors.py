@@ -43,7 +43,17 @@ def _plain(error: Exception, body: dict[str, Any]) -> dict[str, Any]:
         return {"detail": body["detail"], **error.extra}
     if isinstance(error, exceptions.ParseError):
         offset, reason = getattr(error, "offset", 0), getattr(error, "reason", str(error.detail))
-        return {"detail": [{"type": "json_invalid", "loc": ["body", offset], "msg": "JSON decode error", "input": {}, "ctx": {"error": reason}}]}
+        return {
+            "detail": [
+                {
+                    "type": "json_invalid",
+                    "loc": ["body", offset],
+                    "msg": "JSON decode error",
+                    "input": {},
+                    "ctx": {"error": reason},
+                }
+            ]
+        }
     if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
         return {"detail": "Invalid API key"}
     if isinstance(error, exceptions.MethodNotAllowed):
@@ -52,7 +62,9 @@ def _plain(error: Exception, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _headers(error: exceptions.APIException) -> dict[str, str]:
-    headers = {"WWW-Authenticate": header} if (header := getattr(error, "auth_header", None)) else {}
+    headers = (
+        {"WWW-Authenticate": header} if (header := getattr(error, "auth_header", None)) else {}
+    )
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(int(wait) + 1)
     return headers
@@ -70,11 +82,19 @@ def _fields(detail: Any, place: list[str | int]) -> Any:
         yield {"loc": place, "msg": str(detail), "type": getattr(detail, "code", "invalid")}
 
 
-def refusal(request: HttpRequest, status: int, detail: str, headers: dict[str, str] | None = None, **extra: Any) -> HttpResponse:
+def refusal(
+    request: HttpRequest,
+    status: int,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    **extra: Any,
+) -> HttpResponse:
     """A refusal from outside the views, in the form of the path's API."""
     if request.path.startswith("/v0"):
         return JsonResponse({"detail": detail, **extra}, status=status, headers=headers)
-    return JsonResponse(problem(status, detail, **extra), status=status, headers=headers, content_type=PROBLEM)
+    return JsonResponse(
+        problem(status, detail, **extra), status=status, headers=headers, content_type=PROBLEM
+    )
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

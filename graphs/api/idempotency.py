@@ -33,24 +33,35 @@ def repeatable(handler: Handler) -> Handler:
             return handler(view, request, *args, **kwargs)
         if not (0 < len(key) < 256 and key.isascii() and key.isprintable()):
             raise errors.Malformed("An Idempotency-Key has 1 to 255 printable ASCII characters.")
-        return _answered(view.caller, key, _digest(request), lambda: handler(view, request, *args, **kwargs))
+        return _answered(
+            view.caller, key, _digest(request), lambda: handler(view, request, *args, **kwargs)
+        )
 
     return once
 
 
 def _answered(caller: Caller, key: str, digest: str, work: Callable[[], Response]) -> Response:
     mine = {"caller": _name(caller), "key": key}
-    IdempotencyKey.objects.bulk_create([IdempotencyKey(**mine, digest=digest)], ignore_conflicts=True)
+    IdempotencyKey.objects.bulk_create(
+        [IdempotencyKey(**mine, digest=digest)], ignore_conflicts=True
+    )
     with transaction.atomic():
         row = IdempotencyKey.objects.select_for_update(skip_locked=True).filter(**mine).first()
         if row is None:
-            raise errors.Busy("A request with this Idempotency-Key is still being answered; repeat it in a moment.")
+            raise errors.Busy(
+                "A request with this Idempotency-Key is still being answered; repeat it in a moment."
+            )
         if row.status is not None:
             return _again(row, digest, _rights(caller))
         answer = work()
         if answer.status_code < 400:
             text = JSONRenderer().render(answer.data).decode() or "null"
-            row.digest, row.rights, row.status, row.answer = digest, _rights(caller), answer.status_code, text if len(text) <= MAX_ANSWER else ""
+            row.digest, row.rights, row.status, row.answer = (
+                digest,
+                _rights(caller),
+                answer.status_code,
+                text if len(text) <= MAX_ANSWER else "",
+            )
             row.run_id = _run_of(answer.data)
             row.location = str(answer.headers.get("Location", ""))[:500]
             row.save()
@@ -59,18 +70,31 @@ def _answered(caller: Caller, key: str, digest: str, work: Callable[[], Response
 
 def _again(row: IdempotencyKey, digest: str, rights: str) -> Response:
     if row.digest != digest:
-        raise errors.Malformed("This Idempotency-Key was used with another request; a new request needs a new key.")
+        raise errors.Malformed(
+            "This Idempotency-Key was used with another request; a new request needs a new key."
+        )
     if row.rights != rights:
-        raise errors.Forbidden("What you may do has changed since this request was answered; ask for the result itself.")
+        raise errors.Forbidden(
+            "What you may do has changed since this request was answered; ask for the result itself."
+        )
     if not row.answer:
-        raise errors.Conflict("The request with this Idempotency-Key was done; its answer was too large to be kept, or its run was deleted.")
-    headers = {"Idempotency-Replayed": "true", **({"Location": row.location} if row.location else {})}
+        raise errors.Conflict(
+            "The request with this Idempotency-Key was done; its answer was too large to be kept, or its run was deleted."
+        )
+    headers = {
+        "Idempotency-Replayed": "true",
+        **({"Location": row.location} if row.location else {}),
+    }
     return Response(json.loads(row.answer), row.status, headers=headers)
 
 
 def _run_of(answer: Any) -> str:
     """The id of the run that an answer tells of, under the names that the APIs have for it."""
-    found = [answer.get(name) for name in ("run_id", "thread_id", "id")] if isinstance(answer, dict) else []
+    found = (
+        [answer.get(name) for name in ("run_id", "thread_id", "id")]
+        if isinstance(answer, dict)
+        else []
+    )
     return next((each[:200] for each in found if isinstance(each, str) and each), "")
 
 
@@ -81,7 +105,9 @@ def _name(caller: Caller) -> str:
 def _rights(caller: Caller) -> str:
     seen = None if caller.namespaces is None else sorted(caller.namespaces)
     within = sorted((namespace, sorted(rights)) for namespace, rights in caller.within.items())
-    return hashlib.sha256(repr((sorted(caller.scopes), seen, sorted(caller.rights), within)).encode()).hexdigest()
+    return hashlib.sha256(
+        repr((sorted(caller.scopes), seen, sorted(caller.rights), within)).encode()
+    ).hexdigest()
 
 
 def _digest(request: Request) -> str:

@@ -9,14 +9,22 @@ DEFAULT_NAMESPACE = "default"
 
 
 def graph_of(caller: Caller, graph_id: str) -> Graph:
-    found = Graph.objects.visible_to(caller).with_version().filter(pk=parse_id(graph_id)).first() if parse_id(graph_id) else None
+    found = (
+        Graph.objects.visible_to(caller).with_version().filter(pk=parse_id(graph_id)).first()
+        if parse_id(graph_id)
+        else None
+    )
     if found is None:
         raise errors.NotFound(f"There is no graph {graph_id[:50]!r}.")
     return found
 
 
 def dataset_of(caller: Caller, dataset_id: str) -> Dataset:
-    found = Dataset.objects.visible_to(caller).with_tables().filter(pk=parse_id(dataset_id)).first() if parse_id(dataset_id) else None
+    found = (
+        Dataset.objects.visible_to(caller).with_tables().filter(pk=parse_id(dataset_id)).first()
+        if parse_id(dataset_id)
+        else None
+    )
     if found is None:
         raise errors.NotFound(f"There is no dataset {dataset_id[:50]!r}.")
     return found

@@ -26,12 +26,21 @@ class StrictJSONParser(BaseParser):
 
     media_type = "application/json"
 
-    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
         data = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
         if len(data) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            raise errors.TooLarge(f"The body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
+            raise errors.TooLarge(
+                f"The body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes."
+            )
         try:
-            value = json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
+            value = json.loads(
+                data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite
+            )
         except UnicodeDecodeError:
             raise ParseError("The body is not UTF-8.") from None
         except RecursionError:
@@ -69,7 +78,12 @@ def _finite(text: str) -> float:
 def _depth(value: Any) -> int:
     """How deeply lists and objects are nested; counted level by level, so that no depth can break it."""
     depth, level = 0, [value]
-    while level := [item for each in level if isinstance(each, dict | list) for item in (each.values() if isinstance(each, dict) else each)]:
+    while level := [
+        item
+        for each in level
+        if isinstance(each, dict | list)
+        for item in (each.values() if isinstance(each, dict) else each)
+    ]:
         depth += 1
         if depth > MAX_DEPTH:
             break

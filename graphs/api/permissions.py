@@ -38,7 +38,9 @@ class AdminOnly(Scoped):
             return False
         self.message = "This is for admins only."
         caller = request.auth
-        return isinstance(caller, Caller) and (caller.may("admin") or bool(caller.user and caller.user.is_staff))
+        return isinstance(caller, Caller) and (
+            caller.may("admin") or bool(caller.user and caller.user.is_staff)
+        )
 
 
 def _needs(word: str, caller: Caller) -> str:

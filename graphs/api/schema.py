@@ -14,11 +14,15 @@ RETRY_AFTER = {
 }
 
 
-def add_idempotency_keys(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+def add_idempotency_keys(
+    result: dict[str, Any], generator: Any, request: Any, public: bool
+) -> dict[str, Any]:
     """Every POST but those that issue tokens takes an `Idempotency-Key`, and may be told to repeat it later."""
     result["components"].setdefault("headers", {})["RetryAfter"] = RETRY_AFTER
     for path, operations in result["paths"].items():
         if "post" in operations and not path.startswith("/token"):
             operations["post"].setdefault("parameters", []).append(HEADER)
-            operations["post"]["responses"]["409"]["headers"] = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
+            operations["post"]["responses"]["409"]["headers"] = {
+                "Retry-After": {"$ref": "#/components/headers/RetryAfter"}
+            }
     return result

@@ -110,4 +110,9 @@ def graph_shape(graph: Graph) -> dict[str, Any]:
 
 def dataset_shape(dataset: Dataset) -> dict[str, Any]:
     tables = [TableShape(table).data for table in dataset.tables.all()]
-    return {"id": dataset.pk, "name": dataset.name, "namespace": dataset.namespace.name, "tables": tables}
+    return {
+        "id": dataset.pk,
+        "name": dataset.name,
+        "namespace": dataset.namespace.name,
+        "tables": tables,
+    }

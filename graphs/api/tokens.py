@@ -12,14 +12,18 @@ from graphs.api.views import REFUSALS
 
 
 class TokenView(TokenObtainPairView):
-    @extend_schema(operation_id="token", responses={200: TokenObtainPairSerializer, **REFUSALS}, auth=[])
+    @extend_schema(
+        operation_id="token", responses={200: TokenObtainPairSerializer, **REFUSALS}, auth=[]
+    )
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """An access token (15 minutes) and a refresh token (a day) for a username and a password."""
         return super().post(request, *args, **kwargs)
 
 
 class RefreshView(TokenRefreshView):
-    @extend_schema(operation_id="token_refresh", responses={200: TokenRefreshSerializer, **REFUSALS}, auth=[])
+    @extend_schema(
+        operation_id="token_refresh", responses={200: TokenRefreshSerializer, **REFUSALS}, auth=[]
+    )
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """A new access token for a refresh token."""
         return super().post(request, *args, **kwargs)

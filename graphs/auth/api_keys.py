@@ -22,9 +22,14 @@ _known: dict[str, tuple[float, ApiKey]] = {}
 
 
 @transaction.atomic
-def create_key(namespaces: Iterable[str] = (), scope: str = "run", **values: Any) -> tuple[ApiKey, str]:
+def create_key(
+    namespaces: Iterable[str] = (), scope: str = "run", **values: Any
+) -> tuple[ApiKey, str]:
     """The stored key and, this once, its text. No namespaces means all of them; unknown ones are made. `values` are columns of ApiKey."""
-    opened = [Namespace.objects.get_or_create(name=names.checked("namespace", namespace))[0] for namespace in namespaces]
+    opened = [
+        Namespace.objects.get_or_create(name=names.checked("namespace", namespace))[0]
+        for namespace in namespaces
+    ]
     key = ApiKey(scope=scope, all_namespaces=not opened, **values)
     text = equip(key)
     key.save()
@@ -71,7 +76,9 @@ def admit(key: ApiKey) -> int:
     minute = now.replace(second=0, microsecond=0)
     free = ~Q(minute=minute) | Q(minute=None) | Q(minute_count__lt=key.per_minute)
     count = Case(When(minute=minute, then=F("minute_count") + 1), default=Value(1))
-    admitted = key.per_minute and ApiKey.objects.filter(free, pk=key.pk).update(minute=minute, minute_count=count)
+    admitted = key.per_minute and ApiKey.objects.filter(free, pk=key.pk).update(
+        minute=minute, minute_count=count
+    )
     return 0 if admitted else 60 - now.second
 
 

@@ -10,7 +10,12 @@ from django.db.models import Q
 from graphs.definition import errors
 from graphs.models import ApiKey, NamespaceMembership
 
-INCLUDES = {"read": {"read"}, "run": {"run", "read"}, "worker": {"worker", "read"}, "admin": {"admin", "run", "worker", "read"}}
+INCLUDES = {
+    "read": {"read"},
+    "run": {"run", "read"},
+    "worker": {"worker", "read"},
+    "admin": {"admin", "run", "worker", "read"},
+}
 
 # What can be done with runs: the right, Django's permission that gives it everywhere, and how a refusal says it.
 PERMISSIONS = {
@@ -62,14 +67,20 @@ class Caller:
 
     def may(self, word: str) -> bool:
         """Whether the caller has this scope, or this right somewhere."""
-        return word in self.scopes or word in self.rights or any(word in rights for rights in self.within.values())
+        return (
+            word in self.scopes
+            or word in self.rights
+            or any(word in rights for rights in self.within.values())
+        )
 
     def sees(self, namespace_id: int) -> bool:
         return self.namespaces is None or namespace_id in self.namespaces
 
     def can(self, right: str, namespace_id: int) -> bool:
         """Whether the caller has the right in this namespace."""
-        return self.sees(namespace_id) and (right in self.rights or right in self.within.get(namespace_id, NOTHING))
+        return self.sees(namespace_id) and (
+            right in self.rights or right in self.within.get(namespace_id, NOTHING)
+        )
 
     def require(self, right: str, namespace_id: int) -> None:
         """Raises Forbidden without the right."""
@@ -87,8 +98,18 @@ class Caller:
 
 
 def caller_of_key(key: ApiKey) -> Caller:
-    namespaces = None if key.all_namespaces else frozenset(namespace.pk for namespace in key.namespaces.all())
-    return Caller(f"key {key.name or key.prefix}", frozenset(INCLUDES[key.scope]), namespaces, rights=OF_SCOPE[key.scope], key=key.pk)
+    namespaces = (
+        None
+        if key.all_namespaces
+        else frozenset(namespace.pk for namespace in key.namespaces.all())
+    )
+    return Caller(
+        f"key {key.name or key.prefix}",
+        frozenset(INCLUDES[key.scope]),
+        namespaces,
+        rights=OF_SCOPE[key.scope],
+        key=key.pk,
+    )
 
 
 def caller_of_user(user: Any, via: str = "api") -> Caller:
@@ -97,14 +118,32 @@ def caller_of_user(user: Any, via: str = "api") -> Caller:
         return Caller(user.get_username(), NOTHING, frozenset(), user, NOTHING, via=via)
     if user.is_superuser:
         return Caller(user.get_username(), frozenset(INCLUDES["admin"]), None, user, via=via)
-    rights = frozenset(right for right, permission in PERMISSIONS.items() if user.has_perm(permission))
+    rights = frozenset(
+        right for right, permission in PERMISSIONS.items() if user.has_perm(permission)
+    )
     within: dict[int, frozenset[str]] = {}
     for namespace, role in NamespaceMembership.objects.of(user).values_list("namespace", "role"):
         within[namespace] = within.get(namespace, NOTHING) | OF_ROLE[role]
     everywhere = "view" in rights
-    caller = Caller(user.get_username(), NOTHING, None if everywhere else frozenset(within), user, rights if everywhere else NOTHING, within, via)
-    reads, runs = caller.may("view"), any(caller.may(right) for right in ("start", "rerun", "cancel"))
-    return replace(caller, scopes=frozenset((INCLUDES["read"] if reads else set()) | (INCLUDES["run"] if runs else set())))
+    caller = Caller(
+        user.get_username(),
+        NOTHING,
+        None if everywhere else frozenset(within),
+        user,
+        rights if everywhere else NOTHING,
+        within,
+        via,
+    )
+    reads, runs = (
+        caller.may("view"),
+        any(caller.may(right) for right in ("start", "rerun", "cancel")),
+    )
+    return replace(
+        caller,
+        scopes=frozenset(
+            (INCLUDES["read"] if reads else set()) | (INCLUDES["run"] if runs else set())
+        ),
+    )
 
 
 def caller_of_command() -> Caller:

@@ -13,7 +13,9 @@ from zoneinfo import ZoneInfo, available_timezones
 from croniter import CroniterError, croniter
 
 LONGEST = 200
-_ONE_LONG = re.compile(r"\b(\w+)-\1\b(/\d+)?")  # croniter takes n-n for the whole circle; crontab(5) means n
+_ONE_LONG = re.compile(
+    r"\b(\w+)-\1\b(/\d+)?"
+)  # croniter takes n-n for the whole circle; crontab(5) means n
 
 
 @lru_cache(maxsize=1)
@@ -26,9 +28,13 @@ def check(expression: str, zone: str) -> None:
     if zone not in _zones():
         raise ValueError(f"{zone!r:.80} is no time zone; they are named like Europe/Berlin")
     if len(expression) > LONGEST or len(expression.split()) != 5:
-        raise ValueError(f"{expression!r:.80} is no cron expression: it needs five fields (minute hour day-of-month month day-of-week)")
+        raise ValueError(
+            f"{expression!r:.80} is no cron expression: it needs five fields (minute hour day-of-month month day-of-week)"
+        )
     if any(field[:1].upper() in ("R", "H") for field in expression.split()):
-        raise ValueError(f"{expression!r:.80} is no cron expression: random and hashed fields are not taken")
+        raise ValueError(
+            f"{expression!r:.80} is no cron expression: random and hashed fields are not taken"
+        )
     try:
         _times(expression, datetime(2024, 1, 1)).get_next(datetime)
     except (CroniterError, ValueError, KeyError, OverflowError) as error:

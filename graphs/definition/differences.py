@@ -23,7 +23,9 @@ def differences(a: Any, b: Any, path: str = "") -> Iterator[Difference]:
     """Where two JSON values differ, in the order of the first. Numbers are equal by value; true is not 1."""
     if isinstance(a, dict) and isinstance(b, dict):
         for key in dict.fromkeys([*a, *b]):
-            yield from differences(a.get(key, MISSING), b.get(key, MISSING), f"{path}.{key}" if path else str(key))
+            yield from differences(
+                a.get(key, MISSING), b.get(key, MISSING), f"{path}.{key}" if path else str(key)
+            )
     elif isinstance(a, list) and isinstance(b, list):
         for at, (one, other) in enumerate(zip_longest(a, b, fillvalue=MISSING)):
             yield from differences(one, other, f"{path}[{at}]")

@@ -13,7 +13,9 @@ from graphs.definition.schema import MAX_NODES
 
 Definition = Mapping[str, Any]
 EMPTY: dict[str, Any] = {"nodes": [], "edges": []}
-Wire = Callable[[Definition, str, str], Mapping[str, Any]]  # the inputs that an edge from one node to another suggests
+Wire = Callable[
+    [Definition, str, str], Mapping[str, Any]
+]  # the inputs that an edge from one node to another suggests
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,19 @@ def node_of(definition: Definition, name: str) -> dict[str, Any]:
     """Raises Malformed when it isn't there."""
     found = next((node for node in definition["nodes"] if node["id"] == name), None)
     if found is None:
-        raise errors.Malformed(f"There is no node {name[:80]!r} in the draft; perhaps somebody deleted it.")
+        raise errors.Malformed(
+            f"There is no node {name[:80]!r} in the draft; perhaps somebody deleted it."
+        )
     return dict(found)
 
 
-def add(definition: Definition, kind: str, namespace: str = "", after: str = "", wire: Wire | None = None) -> Edit:
+def add(
+    definition: Definition,
+    kind: str,
+    namespace: str = "",
+    after: str = "",
+    wire: Wire | None = None,
+) -> Edit:
     """A new node, behind another if one is named."""
     if len(definition["nodes"]) >= MAX_NODES:
         raise errors.Malformed(f"A graph has at most {MAX_NODES:,} nodes.")
@@ -50,7 +60,9 @@ def add(definition: Definition, kind: str, namespace: str = "", after: str = "",
     return Edit(found, f"Add {name}", name, adds=True)
 
 
-def connect(definition: Definition, start: str, end: str, when: str = "", wire: Wire | None = None) -> Edit:
+def connect(
+    definition: Definition, start: str, end: str, when: str = "", wire: Wire | None = None
+) -> Edit:
     """An edge; inputs of its end that are still empty take what `wire` suggests."""
     node_of(definition, start), node_of(definition, end)
     if start == end:
@@ -62,7 +74,14 @@ def connect(definition: Definition, start: str, end: str, when: str = "", wire: 
     suggested = wire(found, start, end) if wire else {}
     if suggested:
         data = node_of(found, end).get("data") or {}
-        found = _with_node(found, end, {**node_of(found, end), "data": {**data, "inputs": {**(data.get("inputs") or {}), **suggested}}})
+        found = _with_node(
+            found,
+            end,
+            {
+                **node_of(found, end),
+                "data": {**data, "inputs": {**(data.get("inputs") or {}), **suggested}},
+            },
+        )
     return Edit(found, f"Connect {start} → {end}", end, adds=True)
 
 
@@ -91,27 +110,62 @@ def delete(definition: Definition, name: str) -> Edit:
     nodes = [node for node in definition["nodes"] if node["id"] != name]
     edges = [edge for edge in definition["edges"] if name not in (edge["from"], edge["to"])]
     before = [edge["from"] for edge in definition["edges"] if edge["to"] == name]
-    return Edit({**definition, "nodes": nodes, "edges": edges}, f"Delete {name}", before[0] if before else "")
+    return Edit(
+        {**definition, "nodes": nodes, "edges": edges},
+        f"Delete {name}",
+        before[0] if before else "",
+    )
 
 
 def duplicate(definition: Definition, name: str) -> Edit:
     """The same node again, with the same inputs and what leads to it, beside it."""
     node, new = node_of(definition, name), free_id(definition, name)
     place = node.get("position")
-    copy = {**node, "id": new, **({"position": {**place, "x": place["x"] + 24, "y": place["y"] + 72}} if place and {"x", "y"} <= place.keys() else {})}
-    edges = [{**{key: value for key, value in edge.items() if key != "id"}, "to": new} for edge in definition["edges"] if edge["to"] == name]
-    return Edit({**definition, "nodes": [*definition["nodes"], copy], "edges": [*definition["edges"], *edges]}, f"Duplicate {name}", new, adds=True)
+    copy = {
+        **node,
+        "id": new,
+        **(
+            {"position": {**place, "x": place["x"] + 24, "y": place["y"] + 72}}
+            if place and {"x", "y"} <= place.keys()
+            else {}
+        ),
+    }
+    edges = [
+        {**{key: value for key, value in edge.items() if key != "id"}, "to": new}
+        for edge in definition["edges"]
+        if edge["to"] == name
+    ]
+    return Edit(
+        {
+            **definition,
+            "nodes": [*definition["nodes"], copy],
+            "edges": [*definition["edges"], *edges],
+        },
+        f"Duplicate {name}",
+        new,
+        adds=True,
+    )
 
 
 def move(definition: Definition, name: str, position: Mapping[str, float] | None) -> Edit:
     """Where the node stands; None lets the layout say."""
     node = {key: value for key, value in node_of(definition, name).items() if key != "position"}
-    return Edit(_with_node(definition, name, {**node, **({"position": dict(position)} if position else {})}), f"Move {name}", name, adds=True)
+    return Edit(
+        _with_node(
+            definition, name, {**node, **({"position": dict(position)} if position else {})}
+        ),
+        f"Move {name}",
+        name,
+        adds=True,
+    )
 
 
 def arrange(definition: Definition) -> Edit:
     """Let the layout place every node."""
-    nodes = [{key: value for key, value in node.items() if key != "position"} for node in definition["nodes"]]
+    nodes = [
+        {key: value for key, value in node.items() if key != "position"}
+        for node in definition["nodes"]
+    ]
     return Edit({**definition, "nodes": nodes}, "Arrange", adds=True)
 
 
@@ -125,7 +179,12 @@ def change(definition: Definition, name: str, node: Mapping[str, Any]) -> Edit:
         found = rename(definition, name, new)
         node = _referring(node, {name: new})
     renamed = (name, new) if new != name else None
-    return Edit(_with_node(found, new, node), f"Rename {name} to {new}" if renamed else f"Change {new}", new, renamed=renamed)
+    return Edit(
+        _with_node(found, new, node),
+        f"Rename {name} to {new}" if renamed else f"Change {new}",
+        new,
+        renamed=renamed,
+    )
 
 
 def can_rename(definition: Definition, old: str, new: str) -> bool:
@@ -144,14 +203,19 @@ def rename_inputs(definition: Definition, names: Mapping[str, str]) -> dict[str,
     for node in definition["nodes"]:
         data = node.get("data") or {}
         moved = references.renamed(data.get("inputs"), names, source="run")
-        nodes.append({**node, "data": {**data, "inputs": moved}} if moved != data.get("inputs") else node)
+        nodes.append(
+            {**node, "data": {**data, "inputs": moved}} if moved != data.get("inputs") else node
+        )
     return {**definition, "nodes": nodes}
 
 
 def paste(definition: Definition, pasted: Definition) -> Edit:
     """Add the nodes and edges of another definition; ids that are taken get a number, with all that refers to them."""
     found, moved = dict(definition), {}
-    own, taken = {node["id"] for node in definition["nodes"]}, {node["id"] for each in (definition, pasted) for node in each["nodes"]}
+    own, taken = (
+        {node["id"] for node in definition["nodes"]},
+        {node["id"] for each in (definition, pasted) for node in each["nodes"]},
+    )
     for node in pasted["nodes"]:
         if node["id"] in own:
             moved[node["id"]] = _free(taken, node["id"])
@@ -162,7 +226,12 @@ def paste(definition: Definition, pasted: Definition) -> Edit:
     if len(found["nodes"]) > MAX_NODES:
         raise errors.Malformed(f"A graph has at most {MAX_NODES:,} nodes.")
     count = len(new["nodes"])
-    return Edit(found, f"Paste {count} node{'' if count == 1 else 's'}", new["nodes"][0]["id"] if count else "", adds=True)
+    return Edit(
+        found,
+        f"Paste {count} node{'' if count == 1 else 's'}",
+        new["nodes"][0]["id"] if count else "",
+        adds=True,
+    )
 
 
 def free_id(definition: Definition, wanted: str) -> str:
@@ -174,16 +243,31 @@ def _free(taken: Collection[str], wanted: str) -> str:
     if wanted not in taken and wanted not in ("store", "run"):
         return wanted
     stem = re.sub(r"_\d{1,6}$", "", wanted)[:190]
-    return next(name for number in range(2, len(taken) + 4) if (name := f"{stem}_{number}") not in taken)
+    return next(
+        name for number in range(2, len(taken) + 4) if (name := f"{stem}_{number}") not in taken
+    )
 
 
 def _with_node(definition: Definition, name: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    return {**definition, "nodes": [dict(node) if each["id"] == name else each for each in definition["nodes"]]}
+    return {
+        **definition,
+        "nodes": [dict(node) if each["id"] == name else each for each in definition["nodes"]],
+    }
 
 
 def _renamed(definition: Definition, names: Mapping[str, str]) -> dict[str, Any]:
-    edges = [{**edge, "from": names.get(edge["from"], edge["from"]), "to": names.get(edge["to"], edge["to"])} for edge in definition["edges"]]
-    nodes = [_referring({**node, "id": names.get(node["id"], node["id"])}, names) for node in definition["nodes"]]
+    edges = [
+        {
+            **edge,
+            "from": names.get(edge["from"], edge["from"]),
+            "to": names.get(edge["to"], edge["to"]),
+        }
+        for edge in definition["edges"]
+    ]
+    nodes = [
+        _referring({**node, "id": names.get(node["id"], node["id"])}, names)
+        for node in definition["nodes"]
+    ]
     return {**definition, "nodes": nodes, "edges": edges}
 
 

@@ -36,9 +36,19 @@ class Expression:
     def __init__(self, text: str) -> None:
         self.text = text
         if len(text) > MAX_LENGTH:
-            raise BadExpression(f"an expression may have {MAX_LENGTH} characters; this one has {len(text)}")
-        if sum(text.count(f".{macro}(") for macro in ("map", "filter", "all", "exists", "exists_one")) > MAX_NESTED_LOOPS:
-            raise BadExpression(f"an expression may hold {MAX_NESTED_LOOPS} loops (map, filter, all, exists)")
+            raise BadExpression(
+                f"an expression may have {MAX_LENGTH} characters; this one has {len(text)}"
+            )
+        if (
+            sum(
+                text.count(f".{macro}(")
+                for macro in ("map", "filter", "all", "exists", "exists_one")
+            )
+            > MAX_NESTED_LOOPS
+        ):
+            raise BadExpression(
+                f"an expression may hold {MAX_NESTED_LOOPS} loops (map, filter, all, exists)"
+            )
         try:
             self._program = cel.compile(text)
         except ValueError as error:
@@ -52,7 +62,9 @@ class Expression:
         try:
             return self._program.execute(variables)
         except KeyError as error:
-            raise EvaluationFailed(f"{self.text!r}: no field {error} here; has(…) asks whether a field exists") from None
+            raise EvaluationFailed(
+                f"{self.text!r}: no field {error} here; has(…) asks whether a field exists"
+            ) from None
         except (ValueError, TypeError, RuntimeError, ArithmeticError, OverflowError) as error:
             raise EvaluationFailed(f"{self.text!r}: {_first_line(error)}") from None
 

@@ -26,13 +26,22 @@ class Offer:
 
 def offers(definition: Mapping[str, Any], node: str, kinds: Kinds) -> list[Offer]:
     """What the inputs of this node may refer to, the nearest nodes first."""
-    found = [offer for each in edits.before(plan.edges_of(definition), node) for offer in outputs_of(each, kinds.get(each))]
+    found = [
+        offer
+        for each in edits.before(plan.edges_of(definition), node)
+        for offer in outputs_of(each, kinds.get(each))
+    ]
     inputs = definition.get("inputs")
     declared = inputs.get("properties") if isinstance(inputs, dict) else None
     for name, schema in declared.items() if isinstance(declared, dict) else ():
         found.append(Offer(f"run.inputs.{name}", schema if isinstance(schema, dict) else {}))
     store = (definition.get("settings") or {}).get("store") or {}
-    return found + [Offer(f"store.{name}", {"type": "string"}) for name in dict.fromkeys([*store.get("required_keys", ()), *store.get("default_values", ())])]
+    return found + [
+        Offer(f"store.{name}", {"type": "string"})
+        for name in dict.fromkeys(
+            [*store.get("required_keys", ()), *store.get("default_values", ())]
+        )
+    ]
 
 
 def outputs_of(node: str, kind: Kind | None) -> Iterable[Offer]:
@@ -52,14 +61,27 @@ def resolved(schema: Schema, whole: Schema, items: bool = True) -> dict[str, Any
     for _ in range(10):
         if isinstance(schema.get("$ref"), str):
             target = (whole.get("$defs") or {}).get(schema["$ref"].rpartition("/")[2])
-            schema = {**(target if isinstance(target, dict) else {}), **{key: value for key, value in schema.items() if key != "$ref"}}
+            schema = {
+                **(target if isinstance(target, dict) else {}),
+                **{key: value for key, value in schema.items() if key != "$ref"},
+            }
         choices = schema.get("anyOf")
-        some = [each for each in choices if isinstance(each, dict) and each.get("type") != "null"] if isinstance(choices, list) else []
+        some = (
+            [each for each in choices if isinstance(each, dict) and each.get("type") != "null"]
+            if isinstance(choices, list)
+            else []
+        )
         if len(some) != 1:
             break
         schema = {**some[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
     inner = {key: schema[key] for key in ("items", "additionalProperties") if key in schema}
-    return {**schema, **{key: resolved(each, whole, items=False) if items and isinstance(each, dict) else {} for key, each in inner.items()}}
+    return {
+        **schema,
+        **{
+            key: resolved(each, whole, items=False) if items and isinstance(each, dict) else {}
+            for key, each in inner.items()
+        },
+    }
 
 
 def fits(given: Schema, wanted: Schema) -> bool:
@@ -81,10 +103,18 @@ def wire(definition: Mapping[str, Any], start: str, end: str, kinds: Kinds) -> d
     for name in schema.get("properties") or {}:
         wanted = member(schema, name)
         if name not in inputs and name in (schema.get("required") or ()):
-            fitting = [offer.text for offer in given if fits(offer.schema, wanted) and offer.text not in found.values()]
+            fitting = [
+                offer.text
+                for offer in given
+                if fits(offer.schema, wanted) and offer.text not in found.values()
+            ]
             if len(fitting) == 1:
                 return {name: fitting[0]}
-        if wanted.get("type") == "array" and isinstance(inputs.get(name, []), list) and wanted.get("items", {}).get("type") == "object":
+        if (
+            wanted.get("type") == "array"
+            and isinstance(inputs.get(name, []), list)
+            and wanted.get("items", {}).get("type") == "object"
+        ):
             fitting = [offer.text for offer in given if fits(offer.schema, wanted["items"])]
             if len(fitting) == 1 and fitting[0] not in inputs.get(name, []):
                 found[name] = [*inputs.get(name, []), fitting[0]]

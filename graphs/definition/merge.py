@@ -29,14 +29,20 @@ class Conflict:
     @property
     def where(self) -> str:
         """The place in words."""
-        return " › ".join(part for part in (self.place[1:] if self.place[0] in ("nodes", "edges") else self.place) if part != "data")
+        return " › ".join(
+            part
+            for part in (self.place[1:] if self.place[0] in ("nodes", "edges") else self.place)
+            if part != "data"
+        )
 
 
 def same(one: Any, other: Any) -> bool:
     """Whether two JSON values are the same: true is not 1 here, and 1.0 is not 1."""
     if one is GONE or other is GONE:
         return one is other
-    return one is other or (one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
+    return one is other or (
+        one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    )
 
 
 @dataclass
@@ -52,7 +58,10 @@ class Sides:
         if old not in ids(self.was):
             return None
         if edits.can_rename(self.mine, old, new):
-            self.was, self.mine = edits.rename(self.was, old, new), edits.rename(self.mine, old, new)
+            self.was, self.mine = (
+                edits.rename(self.was, old, new),
+                edits.rename(self.mine, old, new),
+            )
         elif take_mine:
             self.theirs = edits.rename(self.theirs, new, old)
         else:
@@ -62,7 +71,10 @@ class Sides:
     def follow_mine(self, old: str, new: str) -> Conflict | None:
         """I renamed a node. The conflict is that they haven't got it any more."""
         if edits.can_rename(self.theirs, old, new):
-            self.was, self.theirs = edits.rename(self.was, old, new), edits.rename(self.theirs, old, new)
+            self.was, self.theirs = (
+                edits.rename(self.was, old, new),
+                edits.rename(self.theirs, old, new),
+            )
         elif old in ids(self.was) and not {old, new} & ids(self.theirs):
             return self._fought(old, {"id": new}, None)
         return None
@@ -75,7 +87,12 @@ def ids(definition: Mapping[str, Any]) -> set[str]:
     return {node["id"] for node in definition["nodes"]}
 
 
-def merge(base: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any], prefer_mine: bool = False) -> tuple[dict[str, Any], list[Conflict]]:
+def merge(
+    base: Mapping[str, Any],
+    mine: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    prefer_mine: bool = False,
+) -> tuple[dict[str, Any], list[Conflict]]:
     """Both changes of `base` together, and the pieces where they disagree: there it is theirs, or mine if that is preferred."""
     was, ours, other = pieces(base), pieces(mine), pieces(theirs)
     fought = list(_fought_over(was, ours, other))
@@ -88,7 +105,9 @@ def merge(base: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str,
         before, here, there = (each.get(place, GONE) for each in (was, ours, other))
         value = there if same(here, before) else here
         if not (same(here, before) or same(there, before) or same(here, there)):
-            conflicts.append(Conflict(place, *(None if each is GONE else each for each in (before, here, there))))
+            conflicts.append(
+                Conflict(place, *(None if each is GONE else each for each in (before, here, there)))
+            )
             value = here if prefer_mine else there
         if value is not GONE:
             found[place] = value
@@ -99,14 +118,24 @@ def merge(base: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str,
 
 def _fought_over(was: Pieces, ours: Pieces, other: Pieces) -> Iterator[Conflict]:
     """The nodes that one of them took away while the other changed them."""
-    for top in [place for place in was if place[0] == "nodes" and len(place) == 2 and (place in ours) != (place in other)]:
+    for top in [
+        place
+        for place in was
+        if place[0] == "nodes" and len(place) == 2 and (place in ours) != (place in other)
+    ]:
         left = other if top in other else ours
         if not same(_below(left, top), _below(was, top)):
-            yield Conflict(top, *(_below(each, top) if top in each else None for each in (was, ours, other)))
+            yield Conflict(
+                top, *(_below(each, top) if top in each else None for each in (was, ours, other))
+            )
 
 
 def _below(found: Pieces, top: Place) -> dict[str, Any]:
-    return {".".join(place[2:]): value for place, value in found.items() if place[:2] == top and len(place) > 2}
+    return {
+        ".".join(place[2:]): value
+        for place, value in found.items()
+        if place[:2] == top and len(place) > 2
+    }
 
 
 def pieces(definition: Mapping[str, Any]) -> Pieces:
@@ -118,10 +147,16 @@ def pieces(definition: Mapping[str, Any]) -> Pieces:
         found |= {(*top, key): value for key, value in node.items() if key not in ("id", "data")}
         if "data" in node:
             data = node["data"] or {}
-            found |= _members((*top, "data"), {key: value for key, value in data.items() if key != "inputs"} or (None if data.get("inputs") else node["data"]))
+            found |= _members(
+                (*top, "data"),
+                {key: value for key, value in data.items() if key != "inputs"}
+                or (None if data.get("inputs") else node["data"]),
+            )
             found |= _members((*top, "data", "inputs"), data["inputs"]) if "inputs" in data else {}
     for edge in definition["edges"]:
-        found["edges", edge["from"], edge["to"]] = {key: value for key, value in edge.items() if key not in ("from", "to")}
+        found["edges", edge["from"], edge["to"]] = {
+            key: value for key, value in edge.items() if key not in ("from", "to")
+        }
     for member in ("settings", "metadata"):
         if member in definition:
             found |= _members((member,), definition[member])
@@ -137,7 +172,9 @@ def _members(top: Place, value: Any) -> Pieces:
 
 def whole(found: Pieces) -> dict[str, Any]:
     """The definition that pieces make. Pieces of a node that is gone are left out."""
-    nodes: dict[str, Any] = {place[1]: {"id": place[1]} for place in found if place[0] == "nodes" and len(place) == 2}
+    nodes: dict[str, Any] = {
+        place[1]: {"id": place[1]} for place in found if place[0] == "nodes" and len(place) == 2
+    }
     made: dict[str, Any] = {"nodes": list(nodes.values()), "edges": []}
     for place, value in found.items():
         if place[0] == "nodes" and len(place) > 2 and place[1] in nodes:
@@ -162,6 +199,22 @@ def _put(target: dict[str, Any], path: Place, value: Any) -> None:
 
 def named(definition: Mapping[str, Any]) -> dict[str, Any]:
     """A definition with its nodes and edges by name instead of by number, so that two can be compared."""
-    nodes = {node["id"]: {key: value for key, value in node.items() if key not in ("id", "text")} for node in definition["nodes"]}
-    edges = {f"{edge['from']} → {edge['to']}": {key: value for key, value in edge.items() if key not in ("from", "to", "id")} for edge in definition["edges"]}
-    return {"nodes": nodes, "edges": edges, **{key: definition[key] for key in ("inputs", "settings", "metadata") if definition.get(key)}}
+    nodes = {
+        node["id"]: {key: value for key, value in node.items() if key not in ("id", "text")}
+        for node in definition["nodes"]
+    }
+    edges = {
+        f"{edge['from']} → {edge['to']}": {
+            key: value for key, value in edge.items() if key not in ("from", "to", "id")
+        }
+        for edge in definition["edges"]
+    }
+    return {
+        "nodes": nodes,
+        "edges": edges,
+        **{
+            key: definition[key]
+            for key in ("inputs", "settings", "metadata")
+            if definition.get(key)
+        },
+    }

@@ -12,9 +12,13 @@ def checked(kind: str, name: str) -> str:
     """The name, stripped of blanks around it. Raises Malformed saying what is wrong with it."""
     name = name.strip()
     if not name or len(name) > LIMITS[kind]:
-        raise Malformed(f"A {kind} has 1 to {LIMITS[kind]} characters; {f'this one has {len(name)}' if name else 'this one is empty'}.")
+        raise Malformed(
+            f"A {kind} has 1 to {LIMITS[kind]} characters; {f'this one has {len(name)}' if name else 'this one is empty'}."
+        )
     if name in (".", "..") or "/" in name or not name.isprintable():
-        raise Malformed(f"A {kind} can't be '.' or '..' and holds no slash and no control characters; {name!r:.80} does.")
+        raise Malformed(
+            f"A {kind} can't be '.' or '..' and holds no slash and no control characters; {name!r:.80} does."
+        )
     return name
 
 

@@ -46,4 +46,8 @@ def clean(text: str, limit: int) -> str:
 
 def when(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC with Z, always with microseconds, so that the texts sort as the times do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if moment else None
+    return (
+        moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        if moment
+        else None
+    )

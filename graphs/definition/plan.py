@@ -64,7 +64,11 @@ class Plan:
     def input_defaults(self) -> Mapping[str, Any]:
         """What the run's inputs are where nobody gives them."""
         properties = (self.inputs_schema or {}).get("properties") or {}
-        return {name: each["default"] for name, each in properties.items() if isinstance(each, dict) and "default" in each}
+        return {
+            name: each["default"]
+            for name, each in properties.items()
+            if isinstance(each, dict) and "default" in each
+        }
 
     @property
     def reruns(self) -> int:
@@ -90,21 +94,42 @@ def edges_of(definition: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The (from, to) pairs, plus X → J for a J that unites X and has no edge leading to it."""
     pairs = [(edge["from"], edge["to"]) for edge in definition["edges"]]
     reached = {end for _, end in pairs}
-    return pairs + [(united, node) for node, united in unites_of(definition).items() if node not in reached]
+    return pairs + [
+        (united, node) for node, united in unites_of(definition).items() if node not in reached
+    ]
 
 
 def unites_of(definition: Mapping[str, Any]) -> dict[str, str]:
-    return {node["id"]: united["identifier"] for node in definition["nodes"] if (united := (node.get("data") or {}).get("unites"))}
+    return {
+        node["id"]: united["identifier"]
+        for node in definition["nodes"]
+        if (united := (node.get("data") or {}).get("unites"))
+    }
 
 
 def compile_plan(definition: Mapping[str, Any]) -> Plan:
     """The plan of a definition that validation accepted."""
     settings = definition.get("settings") or {}
-    all_done = {node["id"] for node in definition["nodes"] if ((node.get("data") or {}).get("unites") or {}).get("strategy") == "ALL_DONE"}
-    shape = topology.build([node["id"] for node in definition["nodes"]], edges_of(definition), unites_of(definition), all_done)
-    conditions = {(edge["from"], edge["to"]): (edge.get("data") or {}).get("when") for edge in definition["edges"]}
+    all_done = {
+        node["id"]
+        for node in definition["nodes"]
+        if ((node.get("data") or {}).get("unites") or {}).get("strategy") == "ALL_DONE"
+    }
+    shape = topology.build(
+        [node["id"] for node in definition["nodes"]],
+        edges_of(definition),
+        unites_of(definition),
+        all_done,
+    )
+    conditions = {
+        (edge["from"], edge["to"]): (edge.get("data") or {}).get("when")
+        for edge in definition["edges"]
+    }
     by_id = {node["id"]: node for node in definition["nodes"]}
-    nodes = {name: _node(by_id[name], index, shape, conditions, settings) for index, name in enumerate(shape.order)}
+    nodes = {
+        name: _node(by_id[name], index, shape, conditions, settings)
+        for index, name in enumerate(shape.order)
+    }
     store = settings.get("store") or {}
     return Plan(
         nodes=nodes,
@@ -119,7 +144,13 @@ def compile_plan(definition: Mapping[str, Any]) -> Plan:
     )
 
 
-def _node(node: Mapping[str, Any], index: int, shape: Topology, conditions: Mapping[tuple[str, str], str | None], settings: Mapping[str, Any]) -> PlanNode:
+def _node(
+    node: Mapping[str, Any],
+    index: int,
+    shape: Topology,
+    conditions: Mapping[tuple[str, str], str | None],
+    settings: Mapping[str, Any],
+) -> PlanNode:
     data = node.get("data") or {}
     inputs = data.get("inputs") or {}
     unites = data.get("unites") or {}

@@ -4,8 +4,21 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|api[_-]?key|authorization|credential|private[_-]?key|cookie", re.IGNORECASE)
-PAYLOADS = ("inputs", "outputs", "answer", "message", "initial_data", "store", "metadata", "data", "sop")
+SECRET = re.compile(
+    r"passw(or)?d|passphrase|secret|token|api[_-]?key|authorization|credential|private[_-]?key|cookie",
+    re.IGNORECASE,
+)
+PAYLOADS = (
+    "inputs",
+    "outputs",
+    "answer",
+    "message",
+    "initial_data",
+    "store",
+    "metadata",
+    "data",
+    "sop",
+)
 DOTS = "•••"
 HIDDEN = "hidden: you may not see inputs, outputs and logs of this run"
 
@@ -22,9 +35,15 @@ def restored(value: Any, former: Any) -> Any:
     if value == DOTS:
         return former
     if isinstance(value, dict) and isinstance(former, dict):
-        return {key: restored(each, former.get(key)) if key in former else each for key, each in value.items()}
+        return {
+            key: restored(each, former.get(key)) if key in former else each
+            for key, each in value.items()
+        }
     if isinstance(value, list) and isinstance(former, list):
-        return [restored(each, former[at]) if at < len(former) else each for at, each in enumerate(value)]
+        return [
+            restored(each, former[at]) if at < len(former) else each
+            for at, each in enumerate(value)
+        ]
     return value
 
 
@@ -38,11 +57,18 @@ def hide(rows: Iterable[Any], allowed: bool) -> None:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: DOTS if _is_secret(key, each) else _without_secrets(each) for key, each in value.items()}
+        return {
+            key: DOTS if _is_secret(key, each) else _without_secrets(each)
+            for key, each in value.items()
+        }
     if isinstance(value, list):
         return [_without_secrets(each) for each in value]
     return value
 
 
 def _is_secret(key: str, value: Any) -> bool:
-    return bool(SECRET.search(str(key))) and value not in (None, "", [], {}) and not isinstance(value, bool | int | float)
+    return (
+        bool(SECRET.search(str(key)))
+        and value not in (None, "", [], {})
+        and not isinstance(value, bool | int | float)
+    )

@@ -99,27 +99,41 @@ def _renamed(text: str, names: Mapping[str, str], source: str) -> str:
         pieces = parse(text)
     except BadReference:
         return text
-    moved = [_moved(piece, names) if isinstance(piece, Reference) and piece.source == source else piece for piece in pieces]
-    return text if moved == pieces else "".join(piece if isinstance(piece, str) else f"${{{{ {piece} }}}}" for piece in moved)
+    moved = [
+        _moved(piece, names) if isinstance(piece, Reference) and piece.source == source else piece
+        for piece in pieces
+    ]
+    return (
+        text
+        if moved == pieces
+        else "".join(piece if isinstance(piece, str) else f"${{{{ {piece} }}}}" for piece in moved)
+    )
 
 
 def _moved(reference: Reference, names: Mapping[str, str]) -> Reference:
     if reference.source == "node":
         return replace(reference, node=names.get(reference.node, reference.node))
-    return replace(reference, path=(names.get(reference.path[0], reference.path[0]), *reference.path[1:]))
+    return replace(
+        reference, path=(names.get(reference.path[0], reference.path[0]), *reference.path[1:])
+    )
 
 
 def compiled(value: Any, text: Collection[str] = ()) -> Callable[[Resolve], Any]:
     """A function that renders the value again and again without parsing it again; members named in `text` become text."""
     if text and isinstance(value, dict):
-        each = {key: _as_text_from(compiled(item)) if key in text else compiled(item) for key, item in value.items()}
+        each = {
+            key: _as_text_from(compiled(item)) if key in text else compiled(item)
+            for key, item in value.items()
+        }
         return lambda resolve: {key: render(resolve) for key, render in each.items()}
     if isinstance(value, str) and _OPEN in value:
         pieces = parse(value)
         if len(pieces) == 1 and isinstance(pieces[0], Reference):
             only = pieces[0]
             return lambda resolve: resolve(only)
-        return lambda resolve: "".join(piece if isinstance(piece, str) else as_text(resolve(piece)) for piece in pieces)
+        return lambda resolve: "".join(
+            piece if isinstance(piece, str) else as_text(resolve(piece)) for piece in pieces
+        )
     if isinstance(value, dict) and any(True for _ in find(value)):
         members = {key: compiled(item) for key, item in value.items()}
         return lambda resolve: {key: render(resolve) for key, render in members.items()}
@@ -152,5 +166,9 @@ def dig(value: Any, path: tuple[str, ...], label: object) -> Any:
 
 def _shape(value: Any) -> str:
     if isinstance(value, dict):
-        return f"an object with {', '.join(map(repr, list(value)[:8]))}" if value else "an empty object"
+        return (
+            f"an object with {', '.join(map(repr, list(value)[:8]))}"
+            if value
+            else "an empty object"
+        )
     return f"a list of {len(value)}" if isinstance(value, list) else f"{value!r:.40}"

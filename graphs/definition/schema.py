@@ -5,8 +5,17 @@ from typing import Any
 from graphs.definition import retry_delay
 
 MAX_NODES = 10_000
-_ID = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"}
-_LEASE = {"type": ["number", "null"], "minimum": 1, "maximum": 7 * 24 * 3600}  # seconds that an external worker may hold a state
+_ID = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 200,
+    "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$",
+}
+_LEASE = {
+    "type": ["number", "null"],
+    "minimum": 1,
+    "maximum": 7 * 24 * 3600,
+}  # seconds that an external worker may hold a state
 _PLACE = {"type": "number", "minimum": -1_000_000, "maximum": 1_000_000}
 NODE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -24,7 +33,10 @@ NODE_SCHEMA: dict[str, Any] = {
                 "unites": {
                     "type": ["object", "null"],
                     "required": ["identifier"],
-                    "properties": {"identifier": _ID, "strategy": {"enum": ["ALL_SUCCESS", "ALL_DONE"]}},
+                    "properties": {
+                        "identifier": _ID,
+                        "strategy": {"enum": ["ALL_SUCCESS", "ALL_DONE"]},
+                    },
                     "additionalProperties": False,
                 },
                 "retry": retry_delay.SCHEMA,
@@ -57,7 +69,10 @@ GRAPH_SCHEMA: dict[str, Any] = {
         "inputs": {
             "type": ["object", "null"],
             "properties": {
-                "properties": {"type": "object", "additionalProperties": {"type": ["object", "boolean"]}},
+                "properties": {
+                    "type": "object",
+                    "additionalProperties": {"type": ["object", "boolean"]},
+                },
                 "required": {"type": "array", "items": {"type": "string"}},
             },
         },
@@ -66,7 +81,9 @@ GRAPH_SCHEMA: dict[str, Any] = {
             "type": ["object", "null"],
             "properties": {
                 "failure_policy": {"enum": ["continue", "stop"]},
-                "max_failures": {"anyOf": [{"type": "integer", "minimum": 0}, _PERCENT, {"type": "null"}]},
+                "max_failures": {
+                    "anyOf": [{"type": "integer", "minimum": 0}, _PERCENT, {"type": "null"}]
+                },
                 "max_steps": {"type": ["integer", "null"], "minimum": 1},
                 "rerun_on_failure": {
                     "type": ["object", "null"],
@@ -82,7 +99,10 @@ GRAPH_SCHEMA: dict[str, Any] = {
                 "lease": _LEASE,
                 "store": {
                     "type": "object",
-                    "properties": {"required_keys": {"type": "array", "items": _ID, "uniqueItems": True}, "default_values": {"type": "object"}},
+                    "properties": {
+                        "required_keys": {"type": "array", "items": _ID, "uniqueItems": True},
+                        "default_values": {"type": "object"},
+                    },
                     "additionalProperties": False,
                 },
             },

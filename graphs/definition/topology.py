@@ -38,13 +38,20 @@ class Topology:
 
     @property
     def roots(self) -> tuple[str, ...]:
-        return tuple(node for node in self.order if not self.parents[node] and node not in self.region)
+        return tuple(
+            node for node in self.order if not self.parents[node] and node not in self.region
+        )
 
     def is_join(self, node: str) -> bool:
         return node in self.region
 
 
-def build(nodes: Iterable[str], edges: Iterable[tuple[str, str]], unites: Mapping[str, str], all_done: Collection[str] = ()) -> Topology:
+def build(
+    nodes: Iterable[str],
+    edges: Iterable[tuple[str, str]],
+    unites: Mapping[str, str],
+    all_done: Collection[str] = (),
+) -> Topology:
     """The topology of distinct nodes, (from, to) edges between them, {node: the node it unites} and those that unite ALL_DONE.
 
     Raises Cycle.
@@ -61,15 +68,37 @@ def build(nodes: Iterable[str], edges: Iterable[tuple[str, str]], unites: Mappin
     descendants = _closure(list(reversed(order)), children)
     dominator = _dominators(order, parents, unites)
     joins = [node for node in order if node in unites or len(parents[node]) > 1]
-    narrow = {node: _region(node, parents, unites, dominator, ancestors, descendants) for node in joins}
+    narrow = {
+        node: _region(node, parents, unites, dominator, ancestors, descendants) for node in joins
+    }
     region = {node: _waits(node, narrow, unites, descendants) for node in joins}
-    failing = {node: narrow[node] if node in unites else _failing(node, narrow[node], parents, all_done) for node in joins}
-    watchers = {node: tuple(join for join in order if join in region and (dominator[join] == node or node in region[join])) for node in [ROOT, *order]}
-    frozen = {node: tuple(parents[node]) for node in order}, {node: tuple(children[node]) for node in order}
-    return Topology(tuple(order), *frozen, ancestors, descendants, dominator, region, failing, watchers)
+    failing = {
+        node: narrow[node] if node in unites else _failing(node, narrow[node], parents, all_done)
+        for node in joins
+    }
+    watchers = {
+        node: tuple(
+            join
+            for join in order
+            if join in region and (dominator[join] == node or node in region[join])
+        )
+        for node in [ROOT, *order]
+    }
+    frozen = (
+        {node: tuple(parents[node]) for node in order},
+        {node: tuple(children[node]) for node in order},
+    )
+    return Topology(
+        tuple(order), *frozen, ancestors, descendants, dominator, region, failing, watchers
+    )
 
 
-def _sorted(nodes: list[str], parents: Mapping[str, list[str]], children: Mapping[str, list[str]], unites: Mapping[str, str]) -> list[str]:
+def _sorted(
+    nodes: list[str],
+    parents: Mapping[str, list[str]],
+    children: Mapping[str, list[str]],
+    unites: Mapping[str, str],
+) -> list[str]:
     """Breadth first by layers, in the order given within a layer; X comes before what unites it."""
     waits = {node: {*parents[node], *([unites[node]] if node in unites else [])} for node in nodes}
     try:
@@ -98,7 +127,9 @@ def _closure(order: list[str], links: Mapping[str, list[str]]) -> dict[str, froz
     return reached
 
 
-def _dominators(order: list[str], parents: Mapping[str, list[str]], unites: Mapping[str, str]) -> dict[str, str]:
+def _dominators(
+    order: list[str], parents: Mapping[str, list[str]], unites: Mapping[str, str]
+) -> dict[str, str]:
     """The node once per whose state each node runs; the nearest common ancestor in the tree built so far."""
     above: dict[str, str] = {}
     depth = {ROOT: 0}
@@ -125,7 +156,11 @@ def _region(
     if node in unites:
         below = descendants[unites[node]] - descendants[node] - {node}
         return frozenset(each for each in below if _passes(each, unites[node], dominator))
-    below = ancestors[node] if dominator[node] == ROOT else ancestors[node] & descendants[dominator[node]]
+    below = (
+        ancestors[node]
+        if dominator[node] == ROOT
+        else ancestors[node] & descendants[dominator[node]]
+    )
     return below - {dominator[node]}
 
 
@@ -136,7 +171,12 @@ def _passes(node: str, above: str, dominator: Mapping[str, str]) -> bool:
     return node == above
 
 
-def _waits(node: str, region: Mapping[str, frozenset[str]], unites: Mapping[str, str], descendants: Mapping[str, frozenset[str]]) -> frozenset[str]:
+def _waits(
+    node: str,
+    region: Mapping[str, frozenset[str]],
+    unites: Mapping[str, str],
+    descendants: Mapping[str, frozenset[str]],
+) -> frozenset[str]:
     """The region, and all that the uniting nodes in it wait for themselves."""
     found, todo = set(region[node]), [each for each in region[node] if each in unites]
     while todo:
@@ -146,7 +186,9 @@ def _waits(node: str, region: Mapping[str, frozenset[str]], unites: Mapping[str,
     return frozenset(found)
 
 
-def _failing(node: str, region: frozenset[str], parents: Mapping[str, list[str]], all_done: Collection[str]) -> frozenset[str]:
+def _failing(
+    node: str, region: frozenset[str], parents: Mapping[str, list[str]], all_done: Collection[str]
+) -> frozenset[str]:
     found: set[str] = set()
     todo = list(parents[node])
     while todo:

@@ -11,7 +11,13 @@ getrandbits = SystemRandom().getrandbits
 def uuid7() -> str:
     """A new time-ordered UUID (RFC 9562, version 7) as 32 hex digits; its 12 bits below the millisecond are time, too (method 3)."""
     millis, nanos = divmod(time_ns(), 1_000_000)
-    number = (millis & (2**48 - 1)) << 80 | 0x7 << 76 | (nanos * 4096 // 1_000_000) << 64 | 0b10 << 62 | getrandbits(62)
+    number = (
+        (millis & (2**48 - 1)) << 80
+        | 0x7 << 76
+        | (nanos * 4096 // 1_000_000) << 64
+        | 0b10 << 62
+        | getrandbits(62)
+    )
     return f"{number:032x}"
 
 

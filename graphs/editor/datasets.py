@@ -27,8 +27,13 @@ class UploadForm(forms.Form):
 
     namespace = forms.ModelChoiceField(queryset=Namespace.objects.none(), empty_label=None)
     name = forms.CharField(max_length=200)
-    upload = FilesField(label="Files", help_text=".csv, .jsonl and .ndjson files, or a .zip of them. Each becomes a table.")
-    encoding = forms.CharField(initial="utf-8", max_length=40, help_text="Of the files, such as utf-8 or latin-1.")
+    upload = FilesField(
+        label="Files",
+        help_text=".csv, .jsonl and .ndjson files, or a .zip of them. Each becomes a table.",
+    )
+    encoding = forms.CharField(
+        initial="utf-8", max_length=40, help_text="Of the files, such as utf-8 or latin-1."
+    )
 
     def __init__(self, caller: Caller, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -49,10 +54,22 @@ def dataset_list(request: HttpRequest) -> HttpResponse:
     form = UploadForm(caller, *((request.POST, request.FILES) if request.method == "POST" else ()))
     if form.is_bound and form.is_valid() and (made := _uploaded(request, form, caller)):
         answer = redirect("flow_dataset", made.pk)
-        return HttpResponse(headers={"HX-Redirect": answer["Location"]}) if request.headers.get("HX-Request") else answer
-    found = Dataset.objects.visible_to(caller).select_related("namespace").annotate(count=Count("tables"), total=Sum("tables__size"), lines=Sum("tables__rows"))
-    page = Paginator(found.order_by("namespace__name", "name"), DATASETS).get_page(request.GET.get("page"))
-    context = in_admin(request, "Datasets", page=page, form=form, may_upload=spaces(caller).exists())
+        return (
+            HttpResponse(headers={"HX-Redirect": answer["Location"]})
+            if request.headers.get("HX-Request")
+            else answer
+        )
+    found = (
+        Dataset.objects.visible_to(caller)
+        .select_related("namespace")
+        .annotate(count=Count("tables"), total=Sum("tables__size"), lines=Sum("tables__rows"))
+    )
+    page = Paginator(found.order_by("namespace__name", "name"), DATASETS).get_page(
+        request.GET.get("page")
+    )
+    context = in_admin(
+        request, "Datasets", page=page, form=form, may_upload=spaces(caller).exists()
+    )
     if request.headers.get("HX-Request"):
         return render(request, "flow/_upload.html", context)
     return render(request, "flow/datasets.html", context, status=422 if form.is_bound else 200)
@@ -63,7 +80,13 @@ def _uploaded(request: HttpRequest, form: UploadForm, caller: Caller) -> Dataset
     try:
         caller.require("start", asked["namespace"].pk)
         sources = [datasets.Source(file.name, file) for file in asked["upload"]]
-        made = datasets.load(asked["namespace"], asked["name"], sources, asked["encoding"], f"uploaded by {caller.label}")
+        made = datasets.load(
+            asked["namespace"],
+            asked["name"],
+            sources,
+            asked["encoding"],
+            f"uploaded by {caller.label}",
+        )
     except errors.StateManagerError as error:
         for problem in error.extra.get("errors") or [str(error)]:
             form.add_error("upload" if error.extra.get("errors") else None, problem)
@@ -81,11 +104,19 @@ def dataset_page(request: HttpRequest, pk: int) -> HttpResponse:
     if not caller.can("payloads", dataset.namespace_id):
         raise Http404
     tables = list(dataset.tables.all())
-    table = next((each for each in tables if each.name == request.GET.get("table")), tables[0] if tables else None)
+    table = next(
+        (each for each in tables if each.name == request.GET.get("table")),
+        tables[0] if tables else None,
+    )
     shown = None
     if table:
         try:
-            shown = file_preview.preview(table.file, f"{table.name}.{table.format}", file_preview.page_of(request.GET.get("page", "")), table.columns)
+            shown = file_preview.preview(
+                table.file,
+                f"{table.name}.{table.format}",
+                file_preview.page_of(request.GET.get("page", "")),
+                table.columns,
+            )
         except errors.NotFound as error:
             shown = file_preview.Preview(said=str(error))
     runs = dataset.runs.visible_to(caller).select_related("graph", "namespace")

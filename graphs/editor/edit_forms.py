@@ -36,20 +36,38 @@ def asked_for(asked: Asked, graph: Graph, caller: Caller) -> Callable[[Json], Ed
 
 
 def _wire(graph: Graph, caller: Caller) -> edits.Wire:
-    return lambda definition, start, end: input_suggestions.wire(definition, start, end, kinds_of(graph, definition, caller))
+    return lambda definition, start, end: input_suggestions.wire(
+        definition, start, end, kinds_of(graph, definition, caller)
+    )
 
 
 def _add(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
-    kind = RegisteredNode.objects.select_related("namespace").filter(pk=parse_id(asked.get("kind", "")) or 0).first()
+    kind = (
+        RegisteredNode.objects.select_related("namespace")
+        .filter(pk=parse_id(asked.get("kind", "")) or 0)
+        .first()
+    )
     own = kind is not None and kind.namespace.name in (graph.namespace.name, BUILTIN)
     if kind is None or not (own or caller.sees(kind.namespace_id)):
         raise errors.Malformed("That node is not registered any more.")
-    after = asked.get("node", "") if any(node["id"] == asked.get("node") for node in definition["nodes"]) else ""
-    return edits.add(definition, kind.name, "" if own else kind.namespace.name, after, _wire(graph, caller))
+    after = (
+        asked.get("node", "")
+        if any(node["id"] == asked.get("node") for node in definition["nodes"])
+        else ""
+    )
+    return edits.add(
+        definition, kind.name, "" if own else kind.namespace.name, after, _wire(graph, caller)
+    )
 
 
 def _connect(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
-    return edits.connect(definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip(), _wire(graph, caller))
+    return edits.connect(
+        definition,
+        asked.get("start", ""),
+        asked.get("end", ""),
+        asked.get("when", "").strip(),
+        _wire(graph, caller),
+    )
 
 
 def _move(definition: Json, asked: Asked, *_: Any) -> Edit:
@@ -66,7 +84,9 @@ def _change(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edi
     form = NodeForm(definition, asked.get("node", ""), kinds_of(graph, definition, caller), asked)
     if not form.is_valid():
         raise Unfit(form)
-    if form.cleaned_data["id"] != asked.get("node") and any(node["id"] == form.cleaned_data["id"] for node in definition["nodes"]):
+    if form.cleaned_data["id"] != asked.get("node") and any(
+        node["id"] == form.cleaned_data["id"] for node in definition["nodes"]
+    ):
         form.add_error("id", "There is a node of this id already.")
         raise Unfit(form)
     return edits.change(definition, asked.get("node", ""), form.node())
@@ -90,8 +110,12 @@ def _paste(definition: Json, asked: Asked, *_: Any) -> Edit:
 OPS: dict[str, Callable[..., Edit]] = {
     "add": _add,
     "connect": _connect,
-    "disconnect": lambda definition, asked, *_: edits.disconnect(definition, asked.get("start", ""), asked.get("end", "")),
-    "condition": lambda definition, asked, *_: edits.condition(definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip()),
+    "disconnect": lambda definition, asked, *_: edits.disconnect(
+        definition, asked.get("start", ""), asked.get("end", "")
+    ),
+    "condition": lambda definition, asked, *_: edits.condition(
+        definition, asked.get("start", ""), asked.get("end", ""), asked.get("when", "").strip()
+    ),
     "duplicate": lambda definition, asked, *_: edits.duplicate(definition, asked.get("node", "")),
     "delete": lambda definition, asked, *_: edits.delete(definition, asked.get("node", "")),
     "move": _move,
@@ -111,7 +135,9 @@ def parsed(text: str, former: Json = edits.EMPTY) -> Json:
         found = json.loads(text)
     except json.JSONDecodeError as error:
         line = next(iter(text.splitlines()[error.lineno - 1 : error.lineno]), "").strip()
-        raise errors.Malformed(f"This is no JSON: something is wrong in line {error.lineno}, “{line[:80]}”: {error.msg.lower()}.") from None
+        raise errors.Malformed(
+            f"This is no JSON: something is wrong in line {error.lineno}, “{line[:80]}”: {error.msg.lower()}."
+        ) from None
     except (ValueError, RecursionError) as error:
         raise errors.Malformed(f"This is no JSON: {error}") from None
     if isinstance(found, dict) and isinstance(found.get("graph_template"), dict):
@@ -122,12 +148,22 @@ def parsed(text: str, former: Json = edits.EMPTY) -> Json:
         raise errors.Malformed("A graph is a JSON object with nodes and edges.")
     if isinstance(found.get("nodes"), list) and "edges" not in found:
         found = {**found, "edges": []}
-    return drafts.checked({key: found[key] for key in ("nodes", "edges", "inputs", "settings", "metadata") if found.get(key) is not None})
+    return drafts.checked(
+        {
+            key: found[key]
+            for key in ("nodes", "edges", "inputs", "settings", "metadata")
+            if found.get(key) is not None
+        }
+    )
 
 
 def is_template(found: Any) -> bool:
     nodes = found.get("nodes") if isinstance(found, dict) else None
-    return isinstance(nodes, list) and bool(nodes) and all(isinstance(node, dict) and "node_name" in node for node in nodes)
+    return (
+        isinstance(nodes, list)
+        and bool(nodes)
+        and all(isinstance(node, dict) and "node_name" in node for node in nodes)
+    )
 
 
 def filled(template: Json) -> Json:
@@ -136,9 +172,24 @@ def filled(template: Json) -> Json:
     for at, node in enumerate(template["nodes"]):
         name = node.get("identifier") or node["node_name"]
         follows = node.get("next_nodes") or []
-        texts = isinstance(follows, list) and all(isinstance(each, str) for each in [name, node["node_name"], node.get("namespace") or "", *follows])
+        texts = isinstance(follows, list) and all(
+            isinstance(each, str)
+            for each in [name, node["node_name"], node.get("namespace") or "", *follows]
+        )
         if not texts:
-            raise errors.Malformed(f"Node {at} of the template: node_name, identifier and namespace are texts, next_nodes is a list of texts.")
-        said = {"identifier": name, "namespace": node.get("namespace") or "", "inputs": node.get("inputs") or {}, "next_nodes": follows}
+            raise errors.Malformed(
+                f"Node {at} of the template: node_name, identifier and namespace are texts, next_nodes is a list of texts."
+            )
+        said = {
+            "identifier": name,
+            "namespace": node.get("namespace") or "",
+            "inputs": node.get("inputs") or {},
+            "next_nodes": follows,
+        }
         nodes.append({**node, **said})
-    return {**template, "nodes": nodes, "retry_policy": template.get("retry_policy") or {}, "store_config": template.get("store_config") or {}}
+    return {
+        **template,
+        "nodes": nodes,
+        "retry_policy": template.get("retry_policy") or {},
+        "store_config": template.get("store_config") or {},
+    }

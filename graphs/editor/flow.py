@@ -39,7 +39,13 @@ class Flow:
     """
 
     def __init__(
-        self, caller: Caller, graph: Graph, asked: Mapping[str, Any], draft: drafts.Draft | None = None, form: Any = None, base: str | None = None
+        self,
+        caller: Caller,
+        graph: Graph,
+        asked: Mapping[str, Any],
+        draft: drafts.Draft | None = None,
+        form: Any = None,
+        base: str | None = None,
     ) -> None:
         self.caller, self.graph = caller, graph
         self.draft = draft or drafts.draft_of(graph)
@@ -47,7 +53,14 @@ class Flow:
         self.definition = self.draft.definition
         self.view = asked.get("view", "picture") if asked.get("view") in VIEWS else "picture"
         self.node = asked.get("node", "") if asked.get("node") in self.ids else ""
-        self.edge = next((edge for edge in self.definition["edges"] if (edge["from"], edge["to"]) == (asked.get("start"), asked.get("end"))), None)
+        self.edge = next(
+            (
+                edge
+                for edge in self.definition["edges"]
+                if (edge["from"], edge["to"]) == (asked.get("start"), asked.get("end"))
+            ),
+            None,
+        )
         self._form = form
 
     @property
@@ -73,16 +86,34 @@ class Flow:
 
     @property
     def svg(self) -> str:
-        conditional = {(edge["from"], edge["to"]) for edge in self.definition["edges"] if (edge.get("data") or {}).get("when")}
-        return editable(placed(self.definition), self._looks(), f"Draft of {self.graph.name}", self.address(), self.node, conditional)
+        conditional = {
+            (edge["from"], edge["to"])
+            for edge in self.definition["edges"]
+            if (edge.get("data") or {}).get("when")
+        }
+        return editable(
+            placed(self.definition),
+            self._looks(),
+            f"Draft of {self.graph.name}",
+            self.address(),
+            self.node,
+            conditional,
+        )
 
     def _looks(self) -> dict[str, Look]:
-        wrong = {problem.nodeId for problem in self.errors} if "problems" in self.__dict__ else set()
+        wrong = (
+            {problem.nodeId for problem in self.errors} if "problems" in self.__dict__ else set()
+        )
 
         def state(name: str) -> str:
-            return "unknown" if self.kinds[name] is None else "wrong" if name in wrong else "waiting"
+            return (
+                "unknown" if self.kinds[name] is None else "wrong" if name in wrong else "waiting"
+            )
 
-        return {node["id"]: Look(node.get("label") or node["id"], node["kind"], state(node["id"])) for node in self.definition["nodes"]}
+        return {
+            node["id"]: Look(node.get("label") or node["id"], node["kind"], state(node["id"]))
+            for node in self.definition["nodes"]
+        }
 
     @cached_property
     def problems(self) -> tuple[list[Problem], list[Problem]]:
@@ -96,15 +127,24 @@ class Flow:
     @property
     def some_problems(self) -> list[tuple[str, Problem, str]]:
         """(severity, problem, where to mend it) of the first."""
-        rows = [("error", each) for each in self.problems[0]] + [("warning", each) for each in self.problems[1]]
+        rows = [("error", each) for each in self.problems[0]] + [
+            ("warning", each) for each in self.problems[1]
+        ]
         return [(severity, each, self.place_of(each)) for severity, each in rows[:LINES]]
 
     def place_of(self, problem: Problem) -> str:
         parts = problem.path.strip("/").split("/")
-        if parts[0] == "edges" and len(parts) > 1 and parts[1].isdigit() and int(parts[1]) < len(self.definition["edges"]):
+        if (
+            parts[0] == "edges"
+            and len(parts) > 1
+            and parts[1].isdigit()
+            and int(parts[1]) < len(self.definition["edges"])
+        ):
             edge = self.definition["edges"][int(parts[1])]
             return self.address(start=edge["from"], end=edge["to"]) + "#fl-inspector"
-        return self.address(**({"node": problem.nodeId} if problem.nodeId else {})) + "#fl-inspector"
+        return (
+            self.address(**({"node": problem.nodeId} if problem.nodeId else {})) + "#fl-inspector"
+        )
 
     @property
     def wrong(self) -> list[str]:
@@ -119,7 +159,10 @@ class Flow:
     @property
     def json(self) -> str:
         """The draft for people to change, without what publishing works out."""
-        nodes = [{key: value for key, value in node.items() if key != "text"} for node in self.definition["nodes"]]
+        nodes = [
+            {key: value for key, value in node.items() if key != "text"}
+            for node in self.definition["nodes"]
+        ]
         return json.dumps({**self.definition, "nodes": nodes}, ensure_ascii=False, indent=2)
 
     @cached_property
@@ -127,14 +170,24 @@ class Flow:
         """The node's form, or that of the graph's settings."""
         if self._form is not None:
             return self._form
-        return NodeForm(self.definition, self.node, self.kinds) if self.node else SettingsForm(self.definition)
+        return (
+            NodeForm(self.definition, self.node, self.kinds)
+            if self.node
+            else SettingsForm(self.definition)
+        )
 
     @property
     def about(self) -> dict[str, Any]:
         """The chosen node: itself, what it is registered as, what leads to it and what it leads to."""
         node = edits.node_of(self.definition, self.node)
         edges, kind = self.definition["edges"], self.kinds[self.node]
-        registered = RegisteredNode.objects.filter(namespace__name=kind.namespace, name=node["kind"]).values_list("description", flat=True) if kind else ()
+        registered = (
+            RegisteredNode.objects.filter(
+                namespace__name=kind.namespace, name=node["kind"]
+            ).values_list("description", flat=True)
+            if kind
+            else ()
+        )
         return {
             "description": next(iter(registered), "").partition("\n\n")[0].replace("`", ""), "rest": set(node.get("data") or {}) - {"inputs"},
             "node": node, "kind": kind, "before": [edge for edge in edges if edge["to"] == self.node],
@@ -145,7 +198,9 @@ class Flow:
     @property
     def others(self) -> list[str]:
         """The nodes that may follow the chosen one."""
-        taken = {edge["to"] for edge in self.definition["edges"] if edge["from"] == self.node} | {self.node}
+        taken = {edge["to"] for edge in self.definition["edges"] if edge["from"] == self.node} | {
+            self.node
+        }
         above = set(edits.before(plan.edges_of(self.definition), self.node))
         return [name for name in self.ids if name not in taken and name not in above]
 
@@ -155,9 +210,16 @@ class Flow:
         before: dict[str, list[str]] = {}
         for edge in self.definition["edges"]:
             before.setdefault(edge["to"], []).append(edge["from"])
-        counts = {name: sum(problem.nodeId == name for problem in self.errors) for name in self.wrong}
+        counts = {
+            name: sum(problem.nodeId == name for problem in self.errors) for name in self.wrong
+        }
         return [
-            {**node, "after": before.get(node["id"], []), "wrong": counts.get(node["id"], 0), "known": self.kinds[node["id"]]}
+            {
+                **node,
+                "after": before.get(node["id"], []),
+                "wrong": counts.get(node["id"], 0),
+                "known": self.kinds[node["id"]],
+            }
             for node in self.definition["nodes"]
         ]
 
@@ -176,19 +238,29 @@ class Flow:
     @property
     def next_number(self) -> int:
         """The number of the version that publishing would make."""
-        return (self.graph.versions.order_by("-number").values_list("number", flat=True).first() or 0) + 1
+        return (
+            self.graph.versions.order_by("-number").values_list("number", flat=True).first() or 0
+        ) + 1
 
     @property
     def outdated(self) -> bool:
         """Whether a version was published by another way after the draft was begun."""
         change = self.draft.change
-        return bool(change and self.graph.current and change.version < self.graph.current.number and self.differs)
+        return bool(
+            change
+            and self.graph.current
+            and change.version < self.graph.current.number
+            and self.differs
+        )
 
 
 def kinds_of(graph: Graph, definition: Mapping[str, Any], caller: Caller) -> dict[str, Kind | None]:
     """What each node of a definition is registered as; None where nothing is."""
     kinds = publish.Kinds(graph.namespace.name, definition, caller)
-    return {node["id"]: kinds.find(node.get("namespace") or "", node["kind"]) for node in definition["nodes"]}
+    return {
+        node["id"]: kinds.find(node.get("namespace") or "", node["kind"])
+        for node in definition["nodes"]
+    }
 
 
 def found_in(graph: Graph, definition: Any, caller: Caller) -> tuple[list[Problem], list[Problem]]:
@@ -205,12 +277,18 @@ def first_sentence(text: str) -> str:
 def palette_of(graph: Graph, caller: Caller) -> dict[str, list[Entry]]:
     """The registered nodes that may be added, in groups by the first part of their name, or by the namespace that they come from."""
     groups: dict[str, list[Entry]] = {}
-    found = RegisteredNode.objects.select_related("namespace").defer("inputs_schema", "outputs_schema").order_by("name")
+    found = (
+        RegisteredNode.objects.select_related("namespace")
+        .defer("inputs_schema", "outputs_schema")
+        .order_by("name")
+    )
     for node in found:
         space = node.namespace.name
         if space not in (graph.namespace.name, plan.BUILTIN) and not caller.sees(node.namespace_id):
             continue
         head, dot, _ = node.name.partition(".")
         group = space if space not in (plan.BUILTIN,) else head if dot else "steps"
-        groups.setdefault(group, []).append(Entry(node.pk, node.name, first_sentence(node.description)))
+        groups.setdefault(group, []).append(
+            Entry(node.pk, node.name, first_sentence(node.description))
+        )
     return dict(sorted(groups.items()))

@@ -27,7 +27,10 @@ class NewForm(forms.Form):
     name = forms.CharField(max_length=200)
     namespace = forms.ModelChoiceField(queryset=Namespace.objects.none(), empty_label=None)
     json = forms.CharField(
-        required=False, label="JSON", widget=forms.Textarea(attrs=AREA), help_text="A graph, or a graph template of Exosphere; empty: nothing is drawn yet."
+        required=False,
+        label="JSON",
+        widget=forms.Textarea(attrs=AREA),
+        help_text="A graph, or a graph template of Exosphere; empty: nothing is drawn yet.",
     )
     file = forms.FileField(required=False, label="… or a JSON file")
 
@@ -60,7 +63,13 @@ class NewForm(forms.Form):
 
 def spaces(caller: Caller) -> Any:
     """The namespaces in which the caller may store graphs."""
-    return Namespace.objects.filter(pk__in=[space.pk for space in Namespace.objects.exclude(name="builtin") if caller.can("start", space.pk)]).order_by("name")
+    return Namespace.objects.filter(
+        pk__in=[
+            space.pk
+            for space in Namespace.objects.exclude(name="builtin")
+            if caller.can("start", space.pk)
+        ]
+    ).order_by("name")
 
 
 @require_GET
@@ -96,7 +105,13 @@ def new_graph(request: HttpRequest) -> HttpResponse:
     form = NewForm(caller_of(request), request.POST, request.FILES)
     if form.is_valid():
         try:
-            graph = drafts.begin(form.cleaned_data["namespace"], form.cleaned_data["name"], caller_of(request), form.definition, "Import")
+            graph = drafts.begin(
+                form.cleaned_data["namespace"],
+                form.cleaned_data["name"],
+                caller_of(request),
+                form.definition,
+                "Import",
+            )
         except errors.StateManagerError as error:
             form.add_error("name", str(error))
         else:

@@ -27,16 +27,34 @@ class AnyField(JsonField):
 
     def prepare_value(self, value: Any) -> Any:
         """Text as it is, but for text that would come back as something else."""
-        return value if isinstance(value, str) and _is_no_json(value) else json.dumps(value, ensure_ascii=False, indent=2) if value is not None else ""
+        return (
+            value
+            if isinstance(value, str) and _is_no_json(value)
+            else json.dumps(value, ensure_ascii=False, indent=2)
+            if value is not None
+            else ""
+        )
 
 
 class NodeForm(KeepingForm):
     """`node()` is the node that the form makes. Inputs that its schema doesn't know are kept, as JSON."""
 
-    id = forms.CharField(max_length=200, label="Id", help_text="Other nodes refer to it by this; renaming it here renames it there.")
-    label = forms.CharField(max_length=500, required=False, help_text="Shown in pictures instead of the id.")
+    id = forms.CharField(
+        max_length=200,
+        label="Id",
+        help_text="Other nodes refer to it by this; renaming it here renames it there.",
+    )
+    label = forms.CharField(
+        max_length=500, required=False, help_text="Shown in pictures instead of the id."
+    )
 
-    def __init__(self, definition: Mapping[str, Any], name: str, kinds: input_suggestions.Kinds, data: Any = None) -> None:
+    def __init__(
+        self,
+        definition: Mapping[str, Any],
+        name: str,
+        kinds: input_suggestions.Kinds,
+        data: Any = None,
+    ) -> None:
         self.was = edits.node_of(definition, name)
         self.data_was = self.was.get("data") or {}
         self.kind: Kind | None = kinds.get(name)
@@ -55,35 +73,68 @@ class NodeForm(KeepingForm):
         given, referred = self.inputs.get(name), _whole_reference(self.inputs.get(name))
         needed = name in (self.schema.get("required") or ())
         label = schema.get("title") or name.replace("_", " ").capitalize()
-        if rows := Rows.of(f"in-{name}", f"{label}{' *' if needed else ''}", schema, None if referred else given):
+        if rows := Rows.of(
+            f"in-{name}", f"{label}{' *' if needed else ''}", schema, None if referred else given
+        ):
             self.rows[name] = rows
             self.fields |= rows.fields(self.data if self.is_bound else None)
-        elif schema.get("type") != "object" or schema.get("additionalProperties") or (given is not None and not referred):
+        elif (
+            schema.get("type") != "object"
+            or schema.get("additionalProperties")
+            or (given is not None and not referred)
+        ):
             field = _literal(name, schema, None if referred else given)
             field.label = f"{field.label}{' *' if needed else ''}"
             self.fields[f"in-{name}"] = field
         if not self.offers and not referred and (rows or f"in-{name}" in self.fields):
             return
         adds = schema.get("type") == "array" and isinstance(given, list)
-        choices = self._choices(schema.get("items", {}) if schema.get("type") == "array" else schema, "" if adds else referred)
+        choices = self._choices(
+            schema.get("items", {}) if schema.get("type") == "array" else schema,
+            "" if adds else referred,
+        )
         label = f"{label}{' *' if needed else ''} {'– add' if adds else 'from'}"
-        self.fields[f"ref-{name}"] = forms.ChoiceField(choices=choices, required=False, label=label, initial="" if adds else referred)
+        self.fields[f"ref-{name}"] = forms.ChoiceField(
+            choices=choices, required=False, label=label, initial="" if adds else referred
+        )
 
     def _choices(self, wanted: Mapping[str, Any], chosen: str) -> list[Any]:
         fitting = [offer for offer in self.offers if input_suggestions.fits(offer.schema, wanted)]
-        groups = (("Fits", fitting), ("Other", [offer for offer in self.offers if offer not in fitting]))
+        groups = (
+            ("Fits", fitting),
+            ("Other", [offer for offer in self.offers if offer not in fitting]),
+        )
         known = {offer.text for offer in self.offers}
         lost = [(chosen, chosen.strip("${} "))] if chosen and chosen not in known else []
-        return [NONE, *lost, *((title, [(offer.text, offer.reference) for offer in some]) for title, some in groups if some)]
+        return [
+            NONE,
+            *lost,
+            *(
+                (title, [(offer.text, offer.reference) for offer in some])
+                for title, some in groups
+                if some
+            ),
+        ]
 
     def _add_extra(self) -> None:
         extra = {key: value for key, value in self.inputs.items() if key not in self.known}
         if extra or not self.known:
-            label = "Inputs (JSON)" if not self.known else "Inputs that its schema doesn't know (JSON)"
-            self.fields["extra"] = JsonField(required=False, label=label, initial=extra or None, widget=forms.Textarea(attrs=AREA))
+            label = (
+                "Inputs (JSON)" if not self.known else "Inputs that its schema doesn't know (JSON)"
+            )
+            self.fields["extra"] = JsonField(
+                required=False,
+                label=label,
+                initial=extra or None,
+                widget=forms.Textarea(attrs=AREA),
+            )
 
     def _add_rest(self, definition: Mapping[str, Any], name: str) -> None:
-        unites, retry, place = self.data_was.get("unites") or {}, self.data_was.get("retry") or {}, self.was.get("position") or {}
+        unites, retry, place = (
+            self.data_was.get("unites") or {},
+            self.data_was.get("retry") or {},
+            self.was.get("position") or {},
+        )
         before = edits.before(plan.edges_of(definition), name)
         ids = dict.fromkeys([*before, *([unites["identifier"]] if unites else [])])
         self.fields |= {
@@ -125,7 +176,18 @@ class NodeForm(KeepingForm):
 
     @property
     def running_fields(self) -> Sequence[Any]:
-        return [self[name] for name in ("unites", "strategy", "max_retries", "retry_strategy", "backoff_factor", "timeout", "side_effects")]
+        return [
+            self[name]
+            for name in (
+                "unites",
+                "strategy",
+                "max_retries",
+                "retry_strategy",
+                "backoff_factor",
+                "timeout",
+                "side_effects",
+            )
+        ]
 
     @property
     def running_wrong(self) -> bool:
@@ -146,7 +208,9 @@ class NodeForm(KeepingForm):
         """An id that was there before stays, even one that nothing can refer to."""
         name: str = self.cleaned_data["id"]
         if self.touched("id") and not references.can_name(name):
-            raise forms.ValidationError("Other nodes couldn't refer to it: an id has no dot and no { or } in it.")
+            raise forms.ValidationError(
+                "Other nodes couldn't refer to it: an id has no dot and no { or } in it."
+            )
         return name
 
     def clean_extra(self) -> Any:
@@ -156,13 +220,27 @@ class NodeForm(KeepingForm):
 
     def node(self) -> dict[str, Any]:
         """The node with what was changed; all else is as it was. What was emptied is left out."""
-        found, node = self.cleaned_data, {key: value for key, value in self.was.items() if key != "text"}
+        found, node = (
+            self.cleaned_data,
+            {key: value for key, value in self.was.items() if key != "text"},
+        )
         for name in ("id", "label"):
             if self.touched(name):
                 put(node, name, found[name])
         if self.touched("x", "y"):
-            x, y = (found.get(name) if self.touched(name) else (self.was.get("position") or {}).get(name) for name in ("x", "y"))
-            put(node, "position", {**(self.was.get("position") or {}), "x": x, "y": y} if x is not None and y is not None else None)
+            x, y = (
+                found.get(name)
+                if self.touched(name)
+                else (self.was.get("position") or {}).get(name)
+                for name in ("x", "y")
+            )
+            put(
+                node,
+                "position",
+                {**(self.was.get("position") or {}), "x": x, "y": y}
+                if x is not None and y is not None
+                else None,
+            )
         data = self._data()
         if not merge.same(data, self.data_was):
             put(node, "data", data)
@@ -175,9 +253,19 @@ class NodeForm(KeepingForm):
             put(data, "inputs", inputs)
         if self.touched("unites", "strategy"):
             united = found.get("unites")
-            put(data, "unites", {"identifier": united, "strategy": found.get("strategy") or "ALL_SUCCESS"} if united else None)
+            put(
+                data,
+                "unites",
+                {"identifier": united, "strategy": found.get("strategy") or "ALL_SUCCESS"}
+                if united
+                else None,
+            )
         retry = dict(self.data_was.get("retry") or {})
-        for field, name in (("max_retries", "max_retries"), ("retry_strategy", "strategy"), ("backoff_factor", "backoff_factor")):
+        for field, name in (
+            ("max_retries", "max_retries"),
+            ("retry_strategy", "strategy"),
+            ("backoff_factor", "backoff_factor"),
+        ):
             if self.touched(field):
                 put(retry, name, found[field])
         if not merge.same(retry, self.data_was.get("retry") or {}):
@@ -193,7 +281,9 @@ class NodeForm(KeepingForm):
             if self._written(name) or self.touched(f"ref-{name}"):
                 put(inputs, name, self._input(name))
         if self.touched("extra"):
-            inputs = {name: value for name, value in inputs.items() if name in self.known} | (self.cleaned_data["extra"] or {})
+            inputs = {name: value for name, value in inputs.items() if name in self.known} | (
+                self.cleaned_data["extra"] or {}
+            )
         return inputs
 
     def _written(self, name: str) -> bool:
@@ -201,7 +291,11 @@ class NodeForm(KeepingForm):
         return self.touched(*(self.rows[name].names if name in self.rows else [f"in-{name}"]))
 
     def _value(self, name: str) -> Any:
-        return self.rows[name].value(self.cleaned_data) if name in self.rows else self.cleaned_data.get(f"in-{name}")
+        return (
+            self.rows[name].value(self.cleaned_data)
+            if name in self.rows
+            else self.cleaned_data.get(f"in-{name}")
+        )
 
     def _input(self, name: str) -> Any:
         """The value written, or the reference chosen; a reference chosen beside a list is added to it, unless it is a list itself."""
@@ -237,13 +331,23 @@ def _whole_reference(value: Any) -> str:
         pieces = references.parse(value)
     except references.BadReference:
         return ""
-    return f"${{{{ {pieces[0]} }}}}" if len(pieces) == 1 and isinstance(pieces[0], references.Reference) else ""
+    return (
+        f"${{{{ {pieces[0]} }}}}"
+        if len(pieces) == 1 and isinstance(pieces[0], references.Reference)
+        else ""
+    )
 
 
 def _literal(name: str, schema: Mapping[str, Any], given: Any) -> forms.Field:
     """A field for a value written here; a value that the schema doesn't expect gets one that takes anything."""
-    plain = {key: value for key, value in schema.items() if key not in ("default", "description", "enum")}
-    usual = f"Usually {json.dumps(schema['default'], ensure_ascii=False)}." if schema.get("default") is not None else ""
+    plain = {
+        key: value for key, value in schema.items() if key not in ("default", "description", "enum")
+    }
+    usual = (
+        f"Usually {json.dumps(schema['default'], ensure_ascii=False)}."
+        if schema.get("default") is not None
+        else ""
+    )
     kind = schema.get("type")
     if isinstance(schema.get("enum"), list) and schema["enum"]:
         others = [] if given is None or given in schema["enum"] else [given]
@@ -251,9 +355,16 @@ def _literal(name: str, schema: Mapping[str, Any], given: Any) -> forms.Field:
     elif kind in _TYPES and (given is None or type(given) in _TYPES[kind]):
         field = field_for(name, plain, False, given)
     elif kind == "string" and (given is None or isinstance(given, str)):
-        field = forms.CharField(required=False, strip=False, initial=given, widget=forms.Textarea(attrs=LITTLE) if _long(given, name) else forms.TextInput)
+        field = forms.CharField(
+            required=False,
+            strip=False,
+            initial=given,
+            widget=forms.Textarea(attrs=LITTLE) if _long(given, name) else forms.TextInput,
+        )
     elif kind in ("array", "object") and not isinstance(given, str):
-        field = JsonField(required=False, initial=given, widget=forms.Textarea(attrs={**LITTLE, "rows": 4}))
+        field = JsonField(
+            required=False, initial=given, widget=forms.Textarea(attrs={**LITTLE, "rows": 4})
+        )
     else:
         field = AnyField(required=False, initial=given, widget=forms.Textarea(attrs=LITTLE))
     suffix = " (JSON)" if type(field) is JsonField else ""
@@ -262,8 +373,14 @@ def _literal(name: str, schema: Mapping[str, Any], given: Any) -> forms.Field:
     return field
 
 
-_TYPES: dict[Any, tuple[type, ...]] = {"boolean": (bool,), "integer": (int,), "number": (int, float)}
+_TYPES: dict[Any, tuple[type, ...]] = {
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+}
 
 
 def _long(given: Any, name: str) -> bool:
-    return name in ("message", "body", "where", "question", "until") or (isinstance(given, str) and (len(given) > 40 or "\n" in given))
+    return name in ("message", "body", "where", "question", "until") or (
+        isinstance(given, str) and (len(given) > 40 or "\n" in given)
+    )

@@ -30,11 +30,17 @@ class KeepingForm(forms.Form):
         if isinstance(field, forms.ChoiceField):
             values = [str(each) for each, _ in _flat(field.choices)]
             return str(value) if str(value) in values else values[0]
-        return _one_kind_of_newline(str(field.widget.format_value(value) or "") if value is not None else "")
+        return _one_kind_of_newline(
+            str(field.widget.format_value(value) or "") if value is not None else ""
+        )
 
 
 def _flat(choices: Any) -> list[tuple[Any, Any]]:
-    return [pair for value, label in choices for pair in (label if isinstance(label, list | tuple) else [(value, label)])]
+    return [
+        pair
+        for value, label in choices
+        for pair in (label if isinstance(label, list | tuple) else [(value, label)])
+    ]
 
 
 def _one_kind_of_newline(text: str) -> str:

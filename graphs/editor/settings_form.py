@@ -39,7 +39,10 @@ class SettingsForm(KeepingForm):
             self._add_rows()
         else:
             self.fields["schema"] = ObjectField(
-                required=False, label="Inputs of a run (JSON Schema)", initial=self.schema, widget=forms.Textarea(attrs={**AREA, "rows": 10})
+                required=False,
+                label="Inputs of a run (JSON Schema)",
+                initial=self.schema,
+                widget=forms.Textarea(attrs={**AREA, "rows": 10}),
             )
         self.fields |= {
             "failure_policy": forms.ChoiceField(
@@ -61,25 +64,47 @@ class SettingsForm(KeepingForm):
 
     def _add_rows(self) -> None:
         needed = self.schema.get("required") or ()
-        rows = [(name, each, name in needed) for name, each in self._properties().items()] + [("", {"type": "string"}, False)] * BLANK
+        rows = [(name, each, name in needed) for name, each in self._properties().items()] + [
+            ("", {"type": "string"}, False)
+        ] * BLANK
         if self.is_bound:
-            rows += [("", {"type": "string"}, False)] * (sum(1 for key in self.data if key.startswith("name-")) - len(rows))
+            rows += [("", {"type": "string"}, False)] * (
+                sum(1 for key in self.data if key.startswith("name-")) - len(rows)
+            )
         self.count = len(rows)
         for at, (name, each, required) in enumerate(rows):
-            self.fields[f"name-{at}"] = forms.RegexField(NAME, required=False, max_length=100, label="Name", initial=name)
-            self.fields[f"type-{at}"] = forms.ChoiceField(choices=TYPES, required=False, label="Type", initial=each.get("type", ""))
-            self.fields[f"title-{at}"] = forms.CharField(required=False, max_length=200, label="Title", initial=each.get("title", ""))
-            self.fields[f"default-{at}"] = _Default(required=False, label="Default", initial=each.get("default"))
-            self.fields[f"needed-{at}"] = forms.BooleanField(required=False, label="Required", initial=required)
+            self.fields[f"name-{at}"] = forms.RegexField(
+                NAME, required=False, max_length=100, label="Name", initial=name
+            )
+            self.fields[f"type-{at}"] = forms.ChoiceField(
+                choices=TYPES, required=False, label="Type", initial=each.get("type", "")
+            )
+            self.fields[f"title-{at}"] = forms.CharField(
+                required=False, max_length=200, label="Title", initial=each.get("title", "")
+            )
+            self.fields[f"default-{at}"] = _Default(
+                required=False, label="Default", initial=each.get("default")
+            )
+            self.fields[f"needed-{at}"] = forms.BooleanField(
+                required=False, label="Required", initial=required
+            )
 
     @property
     def rows(self) -> list[list[Any]]:
         """The fields of each input."""
-        return [[self[f"{part}-{at}"] for part in PARTS] for at in range(self.count)] if self.simple else []
+        return (
+            [[self[f"{part}-{at}"] for part in PARTS] for at in range(self.count)]
+            if self.simple
+            else []
+        )
 
     @property
     def rest(self) -> list[Any]:
-        return [self[name] for name in ("schema", "failure_policy", "max_failures", "store") if name in self.fields]
+        return [
+            self[name]
+            for name in ("schema", "failure_policy", "max_failures", "store")
+            if name in self.fields
+        ]
 
     def clean(self) -> dict[str, Any]:
         """Of two inputs of one name the one that was given it now is wrong."""
@@ -112,7 +137,9 @@ class SettingsForm(KeepingForm):
             put(settings, "store", store)
         if not merge.same(settings, self.was.get("settings") or {}):
             put(made, "settings", settings)
-        if self.simple and self.touched(*(f"{part}-{at}" for at in range(self.count) for part in PARTS)):
+        if self.simple and self.touched(
+            *(f"{part}-{at}" for at in range(self.count) for part in PARTS)
+        ):
             put(made, "inputs", self._schema())
             made = edits.rename_inputs(made, self._renamed())
         elif self.touched("schema"):
@@ -123,7 +150,11 @@ class SettingsForm(KeepingForm):
         """Inputs that have another name in the same row; one that also stands in another row was not renamed."""
         found = [self.cleaned_data.get(f"name-{at}", "") for at in range(self.count)]
         was = self._properties()
-        return {old: new for old, new in zip(was, found, strict=False) if new and old not in found and new not in was}
+        return {
+            old: new
+            for old, new in zip(was, found, strict=False)
+            if new and old not in found and new not in was
+        }
 
     def _schema(self) -> dict[str, Any]:
         found, properties, required = self.cleaned_data, {}, []
@@ -138,21 +169,40 @@ class SettingsForm(KeepingForm):
                     put(each, part, found[f"{part}-{at}"])
             properties[name] = {key: value for key, value in each.items() if key != "type" or value}
             required += [name] if found[f"needed-{at}"] else []
-        schema = {**{key: value for key, value in self.schema.items() if key not in ("properties", "required")}, "type": "object", "properties": properties}
+        schema = {
+            **{
+                key: value
+                for key, value in self.schema.items()
+                if key not in ("properties", "required")
+            },
+            "type": "object",
+            "properties": properties,
+        }
         return {**schema, **({"required": required} if required else {})} if properties else {}
 
 
 def _is_simple(schema: Any) -> bool:
     """Whether a schema is nothing but names with types, titles and defaults, so that rows can show all of it."""
     properties = schema.get("properties") or {} if isinstance(schema, dict) else None
-    if not isinstance(properties, dict) or not set(schema) <= {"type", "properties", "required", "title"} or schema.get("type", "object") != "object":
+    if (
+        not isinstance(properties, dict)
+        or not set(schema) <= {"type", "properties", "required", "title"}
+        or schema.get("type", "object") != "object"
+    ):
         return False
     known = {value for value, _ in TYPES}
     plain = all(
-        isinstance(each, dict) and set(each) <= {"type", "title", "default"} and isinstance(each.get("type", ""), str) and each.get("type", "") in known
+        isinstance(each, dict)
+        and set(each) <= {"type", "title", "default"}
+        and isinstance(each.get("type", ""), str)
+        and each.get("type", "") in known
         for each in properties.values()
     )
-    return plain and all(NAME.match(name) for name in properties) and set(schema.get("required") or ()) <= set(properties)
+    return (
+        plain
+        and all(NAME.match(name) for name in properties)
+        and set(schema.get("required") or ()) <= set(properties)
+    )
 
 
 class _Default(AnyField):

@@ -32,7 +32,12 @@ EXPORTS = ("json", "mmd", "svg", "template.json")
 class NoteForm(forms.Form):
     """What a version is for."""
 
-    note = forms.CharField(required=False, max_length=500, label="What changed, and why", widget=forms.Textarea(attrs={"rows": 2, "cols": 60}))
+    note = forms.CharField(
+        required=False,
+        max_length=500,
+        label="What changed, and why",
+        widget=forms.Textarea(attrs={"rows": 2, "cols": 60}),
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -44,15 +49,34 @@ def publish(request: HttpRequest, pk: int) -> HttpResponse:
     said, code = "", 422 if form.is_bound else 200
     if form.is_bound and form.is_valid():
         try:
-            drafts.publish(graph, drafts.Base.of(request.POST.get("revision", "")), caller, form.cleaned_data["note"])
+            drafts.publish(
+                graph,
+                drafts.Base.of(request.POST.get("revision", "")),
+                caller,
+                form.cleaned_data["note"],
+            )
         except errors.StateManagerError as error:
-            said, code, graph = str(error), 409 if isinstance(error, errors.Conflict) else code, graph_for(request, pk, "start")
+            said, code, graph = (
+                str(error),
+                409 if isinstance(error, errors.Conflict) else code,
+                graph_for(request, pk, "start"),
+            )
         else:
-            messages.success(request, f"{graph.name} was published as version {graph_for(request, pk).current.number}.")  # type: ignore[union-attr]
+            messages.success(
+                request,
+                f"{graph.name} was published as version {graph_for(request, pk).current.number}.",
+            )  # type: ignore[union-attr]
             return redirect("flow", pk)
     flow = Flow(caller, graph, request.GET)
-    context = {"flow": flow, "form": form, "said": said, "differences": _differences(_definition(graph.current), flow.definition)}
-    return render(request, "flow/publish.html", in_admin(request, "Publish", **context), status=code)
+    context = {
+        "flow": flow,
+        "form": form,
+        "said": said,
+        "differences": _differences(_definition(graph.current), flow.definition),
+    }
+    return render(
+        request, "flow/publish.html", in_admin(request, "Publish", **context), status=code
+    )
 
 
 def _definition(version: GraphVersion | None) -> dict[str, Any]:
@@ -78,7 +102,10 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
     """The versions and the last changes of the draft; with ?version= what that version changed, or what differs from it now."""
     graph, caller = graph_for(request, pk), caller_of(request)
     flow = Flow(caller, graph, request.GET)
-    page = Paginator(graph.versions.select_related("created_by").defer("definition").order_by("-number"), VERSIONS).get_page(request.GET.get("page"))
+    page = Paginator(
+        graph.versions.select_related("created_by").defer("definition").order_by("-number"),
+        VERSIONS,
+    ).get_page(request.GET.get("page"))
     chosen = version_of(graph, request.GET.get("version", ""))
     context: dict[str, Any] = {
         "flow": flow,
@@ -126,10 +153,20 @@ def copy(request: HttpRequest, pk: int) -> HttpResponseBase:
     """A new graph in the same namespace: with what a conflicting form asked for, or with the draft as it is."""
     graph, caller, asked = graph_for(request, pk), caller_of(request), request.POST
     try:
-        definition = drafts.at(graph, drafts.Base.of(asked.get("revision", ""))) if asked.get("op") else drafts.draft_of(graph).definition
+        definition = (
+            drafts.at(graph, drafts.Base.of(asked.get("revision", "")))
+            if asked.get("op")
+            else drafts.draft_of(graph).definition
+        )
         if asked.get("op"):
             definition = edit_forms.asked_for(asked, graph, caller)(definition).definition
-        made = drafts.begin(graph.namespace, free_name(graph.namespace, f"{graph.name}-copy"), caller, definition, f"Copy of {graph.name}")
+        made = drafts.begin(
+            graph.namespace,
+            free_name(graph.namespace, f"{graph.name}-copy"),
+            caller,
+            definition,
+            f"Copy of {graph.name}",
+        )
     except edit_forms.Unfit as unfit:
         return whole(request, Flow(caller, graph, asked, form=unfit.form), 422)
     except errors.StateManagerError as error:
@@ -148,7 +185,9 @@ def check(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         wrong, warnings = found_in(graph, edit_forms.parsed(text, flow.definition), caller)
     except errors.StateManagerError as error:
-        return whole(request, flow, 422, text=text, said=str(error), listed=error.extra.get("errors", []))
+        return whole(
+            request, flow, 422, text=text, said=str(error), listed=error.extra.get("errors", [])
+        )
     return whole(request, flow, text=text, checked={"wrong": wrong, "warnings": warnings})
 
 
@@ -158,15 +197,36 @@ def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
     """The draft as a file. A template that would say less than the draft is refused with what it would leave out, unless that is known."""
     graph = graph_for(request, pk)
     definition = drafts.draft_of(graph).definition
-    if form == "template.json" and "anyway" not in request.GET and (listed := list(exosphere_template.unsaid(definition))):
+    if (
+        form == "template.json"
+        and "anyway" not in request.GET
+        and (listed := list(exosphere_template.unsaid(definition)))
+    ):
         said = "A graph template has no words for some of what this draft says:"
-        return whole(request, Flow(caller_of(request), graph, {"view": "json"}), 409, said=said, listed=listed, anyway=True)
+        return whole(
+            request,
+            Flow(caller_of(request), graph, {"view": "json"}),
+            409,
+            said=said,
+            listed=listed,
+            anyway=True,
+        )
     made = {
-        "json": lambda: json.dumps({"name": graph.name, **definition}, ensure_ascii=False, indent=2),
+        "json": lambda: json.dumps(
+            {"name": graph.name, **definition}, ensure_ascii=False, indent=2
+        ),
         "mmd": lambda: mermaid.mermaid(definition),
         "svg": lambda: svg.of_definition(definition, graph.name),
-        "template.json": lambda: json.dumps(exosphere_template.template_of(definition), ensure_ascii=False, indent=2),
+        "template.json": lambda: json.dumps(
+            exosphere_template.template_of(definition), ensure_ascii=False, indent=2
+        ),
     }[form]()
     kinds = {"mmd": "text/plain; charset=utf-8", "svg": "image/svg+xml"}
-    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in graph.name)[:100]
-    return HttpResponse(made, content_type=kinds.get(form, "application/json"), headers={"Content-Disposition": f'attachment; filename="{name}.{form}"'})
+    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in graph.name)[
+        :100
+    ]
+    return HttpResponse(
+        made,
+        content_type=kinds.get(form, "application/json"),
+        headers={"Content-Disposition": f'attachment; filename="{name}.{form}"'},
+    )

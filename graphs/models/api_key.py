@@ -24,13 +24,24 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=16, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
     scope = models.CharField(max_length=10, choices=Scope.choices, default=Scope.RUN)
-    namespaces = models.ManyToManyField(Namespace, blank=True, help_text="What it opens, unless it opens all.")
-    all_namespaces = models.BooleanField(default=False, help_text="Opens every namespace, those made later too.")
+    namespaces = models.ManyToManyField(
+        Namespace, blank=True, help_text="What it opens, unless it opens all."
+    )
+    all_namespaces = models.BooleanField(
+        default=False, help_text="Opens every namespace, those made later too."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, editable=False
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
-    per_minute = models.PositiveIntegerField("requests a minute", null=True, blank=True, help_text="How many it may make; empty: any number.")
+    per_minute = models.PositiveIntegerField(
+        "requests a minute",
+        null=True,
+        blank=True,
+        help_text="How many it may make; empty: any number.",
+    )
     minute = models.DateTimeField(null=True, editable=False)
     minute_count = models.PositiveIntegerField(default=0, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -39,7 +50,12 @@ class ApiKey(models.Model):
 
     class Meta:
         verbose_name = "API key"
-        constraints: ClassVar = [models.CheckConstraint(condition=Q(scope__in=["read", "run", "worker", "admin"]), name="sm_apikey_scope_known")]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(scope__in=["read", "run", "worker", "admin"]),
+                name="sm_apikey_scope_known",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.name or 'unnamed'} ({self.prefix}…)"

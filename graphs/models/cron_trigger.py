@@ -15,21 +15,43 @@ class CronTrigger(models.Model):
     """A schedule on which a graph is started; `graphs.definition.cron` reads the expression, `runs.actions.schedules` fires it."""
 
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="triggers")
-    expression = models.CharField(max_length=200, help_text="minute hour day-of-month month day-of-week")
-    time_zone = models.CharField(max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin.")
+    expression = models.CharField(
+        max_length=200, help_text="minute hour day-of-month month day-of-week"
+    )
+    time_zone = models.CharField(
+        max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin."
+    )
     enabled = models.BooleanField(default=True)
-    by_template = models.BooleanField(default=False, editable=False, help_text="A program put it with its graph template; its next one may leave it out.")
+    by_template = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="A program put it with its graph template; its next one may leave it out.",
+    )
     next_at = models.DateTimeField(null=True, editable=False)
     last_fired_at = models.DateTimeField(null=True, editable=False)
-    missed = models.PositiveIntegerField(default=0, editable=False, help_text="Due times that passed while nothing was there to fire them.")
+    missed = models.PositiveIntegerField(
+        default=0,
+        editable=False,
+        help_text="Due times that passed while nothing was there to fire them.",
+    )
     error = models.TextField(blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         verbose_name = "cron trigger"
         ordering = ["graph_id", "expression"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["graph", "expression", "time_zone"], name="sm_trigger_once_per_graph")]
-        indexes: ClassVar = [models.Index(fields=["next_at"], condition=Q(enabled=True, next_at__isnull=False), name="sm_trigger_due")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["graph", "expression", "time_zone"], name="sm_trigger_once_per_graph"
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["next_at"],
+                condition=Q(enabled=True, next_at__isnull=False),
+                name="sm_trigger_due",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.expression} ({self.time_zone})"

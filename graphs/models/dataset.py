@@ -24,7 +24,9 @@ class Dataset(models.Model):
     class Meta:
         ordering = ["namespace__name", "name"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["namespace", "name"], name="sm_dataset_once_per_namespace"),
+            models.UniqueConstraint(
+                fields=["namespace", "name"], name="sm_dataset_once_per_namespace"
+            ),
             not_empty("name", "sm_dataset_named"),
         ]
 
@@ -52,8 +54,12 @@ class DatasetTable(models.Model):
         ordering = ["dataset_id", "name"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["dataset", "name"], name="sm_table_once_per_dataset"),
-            models.CheckConstraint(condition=Q(format__in=["csv", "jsonl"]), name="sm_table_format_known"),
-            models.CheckConstraint(condition=Q(rows__gte=0, size__gte=0), name="sm_table_counts_positive"),
+            models.CheckConstraint(
+                condition=Q(format__in=["csv", "jsonl"]), name="sm_table_format_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(rows__gte=0, size__gte=0), name="sm_table_counts_positive"
+            ),
             not_empty("name", "sm_table_named"),
         ]
 

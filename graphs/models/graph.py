@@ -21,7 +21,9 @@ class Graph(models.Model):
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="graphs")
     name = models.CharField(max_length=200)
-    current = models.ForeignKey("GraphVersion", null=True, editable=False, on_delete=models.SET_NULL, related_name="+")
+    current = models.ForeignKey(
+        "GraphVersion", null=True, editable=False, on_delete=models.SET_NULL, related_name="+"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -29,7 +31,12 @@ class Graph(models.Model):
 
     class Meta:
         ordering = ["namespace__name", "name"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="sm_graph_once_per_namespace"), not_empty("name", "sm_graph_named")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["namespace", "name"], name="sm_graph_once_per_namespace"
+            ),
+            not_empty("name", "sm_graph_named"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.namespace.name}/{self.name}"
@@ -43,8 +50,15 @@ class GraphVersion(models.Model):
     definition = models.JSONField()
     checksum = models.CharField(max_length=64)
     note = models.CharField(max_length=500, blank=True)
-    problems = models.JSONField(default=list, blank=True, help_text="Why it can't run: what the registered nodes and the secrets lack.")
-    by_template = models.BooleanField(default=False, help_text="Put as a graph template: nodes of workers need all inputs of their schema.")
+    problems = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Why it can't run: what the registered nodes and the secrets lack.",
+    )
+    by_template = models.BooleanField(
+        default=False,
+        help_text="Put as a graph template: nodes of workers need all inputs of their schema.",
+    )
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
 
@@ -71,7 +85,9 @@ class GraphVersion(models.Model):
 @lru_cache(maxsize=512)
 def plan_of(version_id: int) -> plan.Plan:
     """The compiled plan of a version; versions never change, so a process compiles each once. Raises NotFound once its graph is deleted."""
-    definition = GraphVersion.objects.values_list("definition", flat=True).filter(pk=version_id).first()
+    definition = (
+        GraphVersion.objects.values_list("definition", flat=True).filter(pk=version_id).first()
+    )
     if definition is None:
         raise NotFound("The graph was deleted at this moment.")
     return plan.compile_plan(definition)

@@ -38,8 +38,12 @@ class NamespaceMembership(models.Model):
         MANAGER = "manager", "Manager: deletes and sets statuses, too"
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="memberships")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
-    group = models.ForeignKey("auth.Group", null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
+    group = models.ForeignKey(
+        "auth.Group", null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
 
     objects = MembershipQuerySet.as_manager()
@@ -48,10 +52,23 @@ class NamespaceMembership(models.Model):
         verbose_name = "membership"
         ordering = ["namespace__name", "id"]
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(user=None) ^ Q(group=None), name="sm_membership_of_user_or_group"),
-            models.CheckConstraint(condition=Q(role__in=["viewer", "reader", "operator", "manager"]), name="sm_membership_role_known"),
-            models.UniqueConstraint(fields=["namespace", "user"], condition=Q(group=None), name="sm_membership_once_per_user"),
-            models.UniqueConstraint(fields=["namespace", "group"], condition=Q(user=None), name="sm_membership_once_per_group"),
+            models.CheckConstraint(
+                condition=Q(user=None) ^ Q(group=None), name="sm_membership_of_user_or_group"
+            ),
+            models.CheckConstraint(
+                condition=Q(role__in=["viewer", "reader", "operator", "manager"]),
+                name="sm_membership_role_known",
+            ),
+            models.UniqueConstraint(
+                fields=["namespace", "user"],
+                condition=Q(group=None),
+                name="sm_membership_once_per_user",
+            ),
+            models.UniqueConstraint(
+                fields=["namespace", "group"],
+                condition=Q(user=None),
+                name="sm_membership_once_per_group",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -32,8 +32,12 @@ class RegisteredNode(models.Model):
         verbose_name = "registered node"
         ordering = ["namespace__name", "name"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["namespace", "name"], name="sm_node_once_per_namespace"),
-            models.CheckConstraint(condition=Q(executor__in=["builtin", "worker"]), name="sm_node_executor_known"),
+            models.UniqueConstraint(
+                fields=["namespace", "name"], name="sm_node_once_per_namespace"
+            ),
+            models.CheckConstraint(
+                condition=Q(executor__in=["builtin", "worker"]), name="sm_node_executor_known"
+            ),
             not_empty("name", "sm_node_named"),
         ]
 

@@ -86,7 +86,9 @@ class Context(Protocol):
     def rows(self, table: Table) -> Iterator[dict[str, Any]]:
         """The rows of a table, streamed."""
 
-    def write_table(self, name: str, rows: Iterator[Mapping[str, Any]], columns: list[Column] | None = None) -> Table:
+    def write_table(
+        self, name: str, rows: Iterator[Mapping[str, Any]], columns: list[Column] | None = None
+    ) -> Table:
         """A new table of the run, streamed to the storage."""
 
     def open_file(self, file: str) -> AbstractContextManager[BinaryIO]:
@@ -149,7 +151,9 @@ class BuiltinNode:
         try:
             model = self.inputs.model_validate(inputs)
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+            wrong = "; ".join(
+                f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+            )
             raise NodeFailed(f"inputs don't fit: {wrong}") from None
         return {name: getattr(model, name) for name in self.inputs.model_fields}
 
@@ -170,7 +174,9 @@ class Registry(dict[str, BuiltinNode]):
                 "outputs_schema": node.outputs_schema,
                 "secrets": list(node.secrets),
             }
-            stored, made = RegisteredNode.objects.get_or_create(namespace=namespace, name=node.name, defaults=values)
+            stored, made = RegisteredNode.objects.get_or_create(
+                namespace=namespace, name=node.name, defaults=values
+            )
             if not made and any(getattr(stored, key) != value for key, value in values.items()):
                 RegisteredNode.objects.filter(pk=stored.pk).update(**values)
 
@@ -178,7 +184,9 @@ class Registry(dict[str, BuiltinNode]):
 registry = Registry()
 
 
-def node(name: str, *, waits: bool = False, side_effects: bool = False, secrets: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def node(
+    name: str, *, waits: bool = False, side_effects: bool = False, secrets: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as a node. `side_effects`: it is recorded alone and at once after it ran.
 
     `secrets` names those of its graph that it may read.
@@ -186,9 +194,20 @@ def node(name: str, *, waits: bool = False, side_effects: bool = False, secrets:
 
     def register(call: Callable[..., Any]) -> Callable[..., Any]:
         if name in registry and registry[name].call.__module__ != call.__module__:
-            raise ValueError(f"two nodes are named {name!r}: in {registry[name].call.__module__} and {call.__module__}")
+            raise ValueError(
+                f"two nodes are named {name!r}: in {registry[name].call.__module__} and {call.__module__}"
+            )
         description = inspect.cleandoc(call.__doc__ or "")
-        registry[name] = BuiltinNode(name, call, _inputs_model(name, call), _outputs_schema(call), description, waits, side_effects, tuple(secrets))
+        registry[name] = BuiltinNode(
+            name,
+            call,
+            _inputs_model(name, call),
+            _outputs_schema(call),
+            description,
+            waits,
+            side_effects,
+            tuple(secrets),
+        )
         return call
 
     return register
@@ -205,7 +224,9 @@ def _inputs_model(name: str, call: Callable[..., Any]) -> type[BaseModel]:
 
 def _outputs_schema(call: Callable[..., Any]) -> dict[str, Any]:
     returned = typing.get_type_hints(call).get("return", dict)
-    if typing.get_origin(returned) in (list, Iterator) or getattr(typing.get_origin(returned), "__name__", "") in ("Iterator", "Generator"):
+    if typing.get_origin(returned) in (list, Iterator) or getattr(
+        typing.get_origin(returned), "__name__", ""
+    ) in ("Iterator", "Generator"):
         returned = typing.get_args(returned)[0]
     try:
         schema = TypeAdapter(returned).json_schema()

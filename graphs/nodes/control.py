@@ -31,7 +31,10 @@ APPROVAL_SCHEMA: dict[str, Any] = {
     "properties": {
         "approved": {"type": "boolean", "title": "Approved"},
         "comment": {"type": "string", "title": "Comment", "maxLength": 2000},
-        "data": {"title": "Edited data", "description": 'Empty: the data stays as it is. Otherwise JSON, such as {"text": "…"}.'},
+        "data": {
+            "title": "Edited data",
+            "description": 'Empty: the data stays as it is. Otherwise JSON, such as {"text": "…"}.',
+        },
     },
     "additionalProperties": False,
 }
@@ -44,7 +47,9 @@ def noop(ctx: Context, value: Any = None) -> Passed:
 
 
 @node("log")
-def log(ctx: Context, message: str, level: Literal["debug", "info", "warning", "error"] = "info") -> Passed:
+def log(
+    ctx: Context, message: str, level: Literal["debug", "info", "warning", "error"] = "info"
+) -> Passed:
     """Write a line to the run's log and hand it on."""
     ctx.log(message, level)
     return Passed(value=message)
@@ -60,7 +65,9 @@ def delay(ctx: Context, seconds: Annotated[float, Field(ge=0, le=366 * 86400)]) 
 
 
 @node("approval")
-def approval(ctx: Context, question: str, data: Any = None, fail_if_refused: bool = True) -> Approved:
+def approval(
+    ctx: Context, question: str, data: Any = None, fail_if_refused: bool = True
+) -> Approved:
     """Wait for a person to approve or refuse; `data` is shown and may come back edited."""
     if ctx.answer is None:
         shown = question if data is None else f"{question}\n{data}"
@@ -68,7 +75,12 @@ def approval(ctx: Context, question: str, data: Any = None, fail_if_refused: boo
     value = ctx.answer["value"]
     if not value["approved"] and fail_if_refused:
         raise NodeFailed(f"refused by {ctx.answer['by']}: {value.get('comment') or 'no comment'}")
-    return Approved(approved=value["approved"], comment=value.get("comment", ""), by=ctx.answer["by"], data=value.get("data", data))
+    return Approved(
+        approved=value["approved"],
+        comment=value.get("comment", ""),
+        by=ctx.answer["by"],
+        data=value.get("data", data),
+    )
 
 
 @node("fan_out")

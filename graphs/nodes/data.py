@@ -12,7 +12,13 @@ from graphs.nodes.base import Column, Context, File, NodeFailed, Table, node
 from graphs.services import tabular
 
 Expression = Annotated[
-    str, Field(description="A CEL expression over `row`", json_schema_extra={"format": "cel"}, min_length=1, max_length=expressions.MAX_LENGTH)
+    str,
+    Field(
+        description="A CEL expression over `row`",
+        json_schema_extra={"format": "cel"},
+        min_length=1,
+        max_length=expressions.MAX_LENGTH,
+    ),
 ]
 MAX_GROUPS = 200_000
 MAX_JOIN_ROWS = 500_000
@@ -52,7 +58,9 @@ def _compiled(text: str, where: str) -> expressions.Expression:
         raise NodeFailed(f"{where}: {error}") from None
 
 
-def _evaluated(expression: expressions.Expression, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Any]]:
+def _evaluated(
+    expression: expressions.Expression, rows: Iterable[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], Any]]:
     for at, row in enumerate(rows, start=1):
         try:
             yield row, expression.evaluate_with({"row": row})
@@ -84,20 +92,29 @@ def filter_rows(ctx: Context, table: Table, where: Expression) -> TableOutput:
 
 
 @node("rows.map")
-def map_rows(ctx: Context, table: Table, columns: dict[str, Expression], keep: bool = False) -> TableOutput:
+def map_rows(
+    ctx: Context, table: Table, columns: dict[str, Expression], keep: bool = False
+) -> TableOutput:
     """Compute columns, each by an expression over `row`; with `keep` beside the columns that are there."""
     computed = {name: _compiled(text, f"columns.{name}") for name, text in columns.items()}
 
     def mapped() -> Iterator[dict[str, Any]]:
         for at, row in enumerate(_tracked(ctx, table), start=1):
             try:
-                new = {name: expression.evaluate_with({"row": row}) for name, expression in computed.items()}
+                new = {
+                    name: expression.evaluate_with({"row": row})
+                    for name, expression in computed.items()
+                }
             except expressions.EvaluationFailed as error:
                 raise NodeFailed(f"row {at}: {error}") from None
             yield {**row, **new} if keep else new
 
     kept = [column for column in table["columns"] if keep and column["name"] not in computed]
-    return _output(ctx.write_table("mapped", mapped(), [*kept, *(Column(name=name, type="any") for name in computed)]))
+    return _output(
+        ctx.write_table(
+            "mapped", mapped(), [*kept, *(Column(name=name, type="any") for name in computed)]
+        )
+    )
 
 
 class Measure(TypedDict):
@@ -140,7 +157,12 @@ class _Group:
 
 @node("rows.aggregate")
 def aggregate(
-    ctx: Context, table: Table, by: list[str], measures: dict[str, Measure], order_by: str = "", limit: Annotated[int, Field(ge=0)] = 0
+    ctx: Context,
+    table: Table,
+    by: list[str],
+    measures: dict[str, Measure],
+    order_by: str = "",
+    limit: Annotated[int, Field(ge=0)] = 0,
 ) -> TableOutput:
     """Group by columns and measure each group. `order_by` sorts by a result column ("-name" descending), `limit` keeps the first."""
     groups: dict[tuple[Any, ...], _Group] = {}
@@ -156,11 +178,21 @@ def aggregate(
             group.add(row, columns)
         except TypeError as error:
             raise NodeFailed(f"row {at}: a measure needs numbers: {error}") from None
-    results = [dict(zip(by, key, strict=True)) | {name: group.result(measure) for name, measure in measures.items()} for key, group in groups.items()]
+    results = [
+        dict(zip(by, key, strict=True))
+        | {name: group.result(measure) for name, measure in measures.items()}
+        for key, group in groups.items()
+    ]
     if order_by:
         results = _sorted(results, order_by)
     names = [*by, *measures]
-    return _output(ctx.write_table("aggregated", iter(results[:limit] if limit else results), [Column(name=name, type="any") for name in names]))
+    return _output(
+        ctx.write_table(
+            "aggregated",
+            iter(results[:limit] if limit else results),
+            [Column(name=name, type="any") for name in names],
+        )
+    )
 
 
 def _sorted(rows: list[dict[str, Any]], order_by: str) -> list[dict[str, Any]]:
@@ -168,24 +200,43 @@ def _sorted(rows: list[dict[str, Any]], order_by: str) -> list[dict[str, Any]]:
     name = order_by.removeprefix("-")
     if rows and name not in rows[0]:
         raise NodeFailed(f"order_by: there is no column {name!r}; there are {', '.join(rows[0])}")
-    filled = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=order_by.startswith("-"))
+    filled = sorted(
+        (row for row in rows if row[name] is not None),
+        key=lambda row: row[name],
+        reverse=order_by.startswith("-"),
+    )
     return filled + [row for row in rows if row[name] is None]
 
 
 @node("rows.join")
-def join(ctx: Context, left: Table, right: Table, on: dict[str, str], how: Literal["inner", "left"] = "inner", prefix: str = "") -> TableOutput:
+def join(
+    ctx: Context,
+    left: Table,
+    right: Table,
+    on: dict[str, str],
+    how: Literal["inner", "left"] = "inner",
+    prefix: str = "",
+) -> TableOutput:
     """Join two tables where the left columns equal the right ones. `on` is {left column: right column}.
 
     Right columns whose name the left table has are left out, unless `prefix` renames the right columns.
     """
     if right["rows"] > MAX_JOIN_ROWS:
-        raise NodeFailed(f"the right table has {right['rows']:,} rows; {MAX_JOIN_ROWS:,} fit. Put the larger table on the left")
+        raise NodeFailed(
+            f"the right table has {right['rows']:,} rows; {MAX_JOIN_ROWS:,} fit. Put the larger table on the left"
+        )
     by_key: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     taken = {column["name"] for column in left["columns"]}
-    names = {column["name"]: f"{prefix}{column['name']}" for column in right["columns"] if column["name"] not in on.values()}
+    names = {
+        column["name"]: f"{prefix}{column['name']}"
+        for column in right["columns"]
+        if column["name"] not in on.values()
+    }
     names = {name: new for name, new in names.items() if new not in taken}
     for row in ctx.rows(right):
-        by_key.setdefault(tuple(row.get(column) for column in on.values()), []).append({new: row.get(name) for name, new in names.items()})
+        by_key.setdefault(tuple(row.get(column) for column in on.values()), []).append(
+            {new: row.get(name) for name, new in names.items()}
+        )
     nothing = [dict.fromkeys(names.values())] if how == "left" else []
 
     def joined() -> Iterator[dict[str, Any]]:
@@ -193,18 +244,35 @@ def join(ctx: Context, left: Table, right: Table, on: dict[str, str], how: Liter
             for other in by_key.get(tuple(row.get(column) for column in on), nothing):
                 yield {**row, **other}
 
-    columns = [*left["columns"], *(Column(name=names[column["name"]], type=column["type"]) for column in right["columns"] if column["name"] in names)]
+    columns = [
+        *left["columns"],
+        *(
+            Column(name=names[column["name"]], type=column["type"])
+            for column in right["columns"]
+            if column["name"] in names
+        ),
+    ]
     return _output(ctx.write_table("joined", joined(), columns))
 
 
 @node("table.export")
-def export(ctx: Context, table: Table, name: str, format: Literal["csv", "jsonl"] = "csv", guard_formulas: bool = True) -> FileOutput:
+def export(
+    ctx: Context,
+    table: Table,
+    name: str,
+    format: Literal["csv", "jsonl"] = "csv",
+    guard_formulas: bool = True,
+) -> FileOutput:
     """Write a table as a file of the run. The guard keeps spreadsheets from running cells that start with = + - or @."""
     columns = [column["name"] for column in table["columns"]]
     file_name = name if name.endswith(f".{format}") else f"{name}.{format}"
     rows = _tracked(ctx, table)
     with ctx.artifact(file_name) as file:
-        for chunk in tabular.write_csv(rows, columns, guard_formulas) if format == "csv" else tabular.write_jsonl(rows):
+        for chunk in (
+            tabular.write_csv(rows, columns, guard_formulas)
+            if format == "csv"
+            else tabular.write_jsonl(rows)
+        ):
             file.write(chunk)
     ctx.emit(table["rows"])
     ctx.log(f"Exported {name}: {table['rows']:,} rows")
@@ -215,10 +283,16 @@ def export(ctx: Context, table: Table, name: str, format: Literal["csv", "jsonl"
 def zip_files(ctx: Context, files: list[File | None], name: str = "export.zip") -> ZipOutput:
     """Put files of the run into one zip; what a branch that didn't run would have made is left out."""
     present = [file for file in files if file]
-    with ctx.artifact(name) as target, zipfile.ZipFile(cast(Any, _Stream(target)), "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        ctx.artifact(name) as target,
+        zipfile.ZipFile(cast(Any, _Stream(target)), "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for at, each in enumerate(present):
             ctx.progress(at / max(len(present), 1))
-            with ctx.open_file(each["file"]) as source, archive.open(each["name"], "w", force_zip64=True) as entry:
+            with (
+                ctx.open_file(each["file"]) as source,
+                archive.open(each["name"], "w", force_zip64=True) as entry,
+            ):
                 while chunk := source.read(2**18):
                     entry.write(chunk)
     ctx.log(f"Packed {len(present)} file{'' if len(present) == 1 else 's'} into {name}")

@@ -39,7 +39,14 @@ def wrong_outputs(namespace: int, name: str, outputs: Sequence[Any]) -> str:
     """Why these outputs don't fit the node's registered schema; "" when they do."""
     for fresh in (False, True):
         check = declared(namespace, name, fresh).check
-        wrong = next((f"output {at}: {found}" for at, value in enumerate(outputs) if (found := check(value))), "")
+        wrong = next(
+            (
+                f"output {at}: {found}"
+                for at, value in enumerate(outputs)
+                if (found := check(value))
+            ),
+            "",
+        )
         if not wrong:
             return ""
     return wrong
@@ -50,13 +57,21 @@ def forget() -> None:
 
 
 def _read(namespace: int, name: str) -> Declared:
-    node = RegisteredNode.objects.filter(namespace=namespace, name=name).only("outputs_schema", "secrets").first()
+    node = (
+        RegisteredNode.objects.filter(namespace=namespace, name=name)
+        .only("outputs_schema", "secrets")
+        .first()
+    )
     if node is None:
         return Declared((), lambda value: "")
     validator = schema_validator(node.outputs_schema)
 
     def check(value: Any) -> str:
         error = next(validator.iter_errors(value), None)
-        return f"{'/'.join(map(str, error.instance_path)) or 'it'}: {error.message}"[:500] if error else ""
+        return (
+            f"{'/'.join(map(str, error.instance_path)) or 'it'}: {error.message}"[:500]
+            if error
+            else ""
+        )
 
     return Declared(tuple(node.secrets), check)

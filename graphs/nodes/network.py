@@ -25,7 +25,12 @@ from graphs.nodes.base import Context, NodeFailed, RunAgain, node
 MAX_BODY = 1 * 2**20
 MAX_REDIRECTS = 5
 Condition = Annotated[
-    str, Field(description="A CEL expression over `status`, `headers` and `body`", json_schema_extra={"format": "cel"}, max_length=expressions.MAX_LENGTH)
+    str,
+    Field(
+        description="A CEL expression over `status`, `headers` and `body`",
+        json_schema_extra={"format": "cel"},
+        max_length=expressions.MAX_LENGTH,
+    ),
 ]
 
 
@@ -42,14 +47,20 @@ class MailOutput(TypedDict):
 def public_address(host: str, port: int) -> str:
     """The first address of the host, if all of them are public. Raises NodeFailed."""
     try:
-        found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        found = [
+            str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        ]
     except (OSError, UnicodeError) as error:
         raise NodeFailed(f"the host {host!r} can't be resolved: {error}") from None
     for text in found:
         address = ipaddress.ip_address(text.partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-        if not settings.ALLOW_PRIVATE_ADDRESSES and not ((mapped or address).is_global and not address.is_multicast):
-            raise NodeFailed(f"{host!r} is at {text}, a private address; such addresses are blocked (ALLOW_PRIVATE_ADDRESSES)")
+        if not settings.ALLOW_PRIVATE_ADDRESSES and not (
+            (mapped or address).is_global and not address.is_multicast
+        ):
+            raise NodeFailed(
+                f"{host!r} is at {text}, a private address; such addresses are blocked (ALLOW_PRIVATE_ADDRESSES)"
+            )
     return found[0]
 
 
@@ -63,23 +74,33 @@ class _Pinned(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            self.sock = ssl.create_default_context().wrap_socket(
+                self.sock, server_hostname=self.host
+            )
 
 
-def _exchange(method: str, url: str, headers: dict[str, str], body: bytes | None, timeout: float) -> tuple[int, dict[str, str], bytes]:
+def _exchange(
+    method: str, url: str, headers: dict[str, str], body: bytes | None, timeout: float
+) -> tuple[int, dict[str, str], bytes]:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
         raise NodeFailed(f"{url!r} is no http or https URL without credentials")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     address = public_address(parts.hostname, port)
-    with closing(_Pinned(parts.hostname, port, address, parts.scheme == "https", timeout)) as connection:
+    with closing(
+        _Pinned(parts.hostname, port, address, parts.scheme == "https", timeout)
+    ) as connection:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, body, headers)
         response = connection.getresponse()
         content = response.read(MAX_BODY + 1)
         if len(content) > MAX_BODY:
             raise NodeFailed(f"the answer has more than {MAX_BODY:,} bytes")
-        return response.status, {key.lower(): value for key, value in response.getheaders()}, content
+        return (
+            response.status,
+            {key.lower(): value for key, value in response.getheaders()},
+            content,
+        )
 
 
 @node("http.request", waits=True)
@@ -110,14 +131,32 @@ def http_request(
 
 def _holds(until: str, answer: HttpOutput) -> bool:
     try:
-        return expressions.compiled(until).is_true(status=answer["status"], headers=answer["headers"], body=answer["body"])
+        return expressions.compiled(until).is_true(
+            status=answer["status"], headers=answer["headers"], body=answer["body"]
+        )
     except (expressions.BadExpression, expressions.EvaluationFailed) as error:
         raise NodeFailed(f"until: {error}") from None
 
 
-def _request(ctx: Context, url: str, method: str, headers: dict[str, str], body: Any, timeout: float, fail_on_error: bool) -> HttpOutput:
-    content = None if body is None else (body.encode() if isinstance(body, str) else json.dumps(body).encode())
-    sent = {"User-Agent": "StateManager", "Accept": "application/json, */*", "Idempotency-Key": ctx.idempotency_key.encode("ascii", "replace").decode()}
+def _request(
+    ctx: Context,
+    url: str,
+    method: str,
+    headers: dict[str, str],
+    body: Any,
+    timeout: float,
+    fail_on_error: bool,
+) -> HttpOutput:
+    content = (
+        None
+        if body is None
+        else (body.encode() if isinstance(body, str) else json.dumps(body).encode())
+    )
+    sent = {
+        "User-Agent": "StateManager",
+        "Accept": "application/json, */*",
+        "Idempotency-Key": ctx.idempotency_key.encode("ascii", "replace").decode(),
+    }
     sent |= {} if body is None or isinstance(body, str) else {"Content-Type": "application/json"}
     sent |= headers
     try:
@@ -134,7 +173,9 @@ def _request(ctx: Context, url: str, method: str, headers: dict[str, str], body:
         raise NodeFailed(f"{method} {url} failed: {type(error).__name__}: {error}") from None
     ctx.log(f"{method} {url}: {status}")
     if fail_on_error and status >= 400:
-        raise NodeFailed(f"{method} {url} answered {status}: {data[:200].decode('utf-8', 'replace')}")
+        raise NodeFailed(
+            f"{method} {url} answered {status}: {data[:200].decode('utf-8', 'replace')}"
+        )
     return HttpOutput(status=status, headers=answered, body=_body(answered, data))
 
 

@@ -61,10 +61,16 @@ def drawable(nodes: Sequence[str], edges: Sequence[Pair]) -> list[str]:
 def positions(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Point]:
     """Where a definition's nodes were put by hand."""
     placed = ((node["id"], node.get("position") or {}) for node in nodes)
-    return {name: (at["x"], at["y"]) for name, at in placed if all(isinstance(at.get(key), int | float) and abs(at[key]) <= FARTHEST for key in "xy")}
+    return {
+        name: (at["x"], at["y"])
+        for name, at in placed
+        if all(isinstance(at.get(key), int | float) and abs(at[key]) <= FARTHEST for key in "xy")
+    }
 
 
-def place(order: Sequence[str], edges: Sequence[Pair], fixed: Mapping[str, Point] | None = None) -> Layout:
+def place(
+    order: Sequence[str], edges: Sequence[Pair], fixed: Mapping[str, Point] | None = None
+) -> Layout:
     """Lay out nodes given in topological order; layers run from left to right. Edges against the order are drawn straight."""
     rank = {node: at for at, node in enumerate(order)}
     forward = [edge for edge in edges if rank[edge[0]] < rank[edge[1]]]
@@ -87,7 +93,9 @@ def place(order: Sequence[str], edges: Sequence[Pair], fixed: Mapping[str, Point
         paths[start, end] = [start, *bends, end]
         links += pairwise(paths[start, end])
     _order(columns, links)
-    return _positions(columns, {pair: paths.get(pair, pair) for pair in edges}, set(order), fixed or {})
+    return _positions(
+        columns, {pair: paths.get(pair, pair) for pair in edges}, set(order), fixed or {}
+    )
 
 
 def _order(columns: list[list[str]], links: Sequence[tuple[str, str]]) -> None:
@@ -98,10 +106,15 @@ def _order(columns: list[list[str]], links: Sequence[tuple[str, str]]) -> None:
         after.setdefault(start, []).append(end)
     for sweep in range(SWEEPS):
         forward = sweep % 2 == 0
-        neighbours, walk = (before, columns[1:]) if forward else (after, list(reversed(columns[:-1])))
+        neighbours, walk = (
+            (before, columns[1:]) if forward else (after, list(reversed(columns[:-1])))
+        )
         at = {node: row for column in columns for row, node in enumerate(column)}
         for column in walk:
-            centre = {node: _mean([at[each] for each in neighbours.get(node, [])], at[node]) for node in column}
+            centre = {
+                node: _mean([at[each] for each in neighbours.get(node, [])], at[node])
+                for node in column
+            }
             column.sort(key=centre.__getitem__)
             at.update({node: row for row, node in enumerate(column)})
 
@@ -110,7 +123,12 @@ def _mean(values: Sequence[float], default: float) -> float:
     return sum(values) / len(values) if values else default
 
 
-def _positions(columns: list[list[str]], paths: Mapping[Pair, Sequence[str]], nodes: set[str], fixed: Mapping[str, Point]) -> Layout:
+def _positions(
+    columns: list[list[str]],
+    paths: Mapping[Pair, Sequence[str]],
+    nodes: set[str],
+    fixed: Mapping[str, Point],
+) -> Layout:
     tallest = max(map(len, columns), default=1)
     spot: dict[str, Point] = {}
     for at, column in enumerate(columns):
@@ -121,7 +139,14 @@ def _positions(columns: list[list[str]], paths: Mapping[Pair, Sequence[str]], no
     edges = {}
     for pair, path in paths.items():
         inner = path[1:-1] if pair[0] not in fixed and pair[1] not in fixed else ()
-        bends = [point for node in inner for point in ((spot[node][0], spot[node][1] + HEIGHT / 2), (spot[node][0] + WIDTH, spot[node][1] + HEIGHT / 2))]
+        bends = [
+            point
+            for node in inner
+            for point in (
+                (spot[node][0], spot[node][1] + HEIGHT / 2),
+                (spot[node][0] + WIDTH, spot[node][1] + HEIGHT / 2),
+            )
+        ]
         (x1, y1), (x2, y2) = spot[pair[0]], spot[pair[1]]
         edges[pair] = [(x1 + WIDTH, y1 + HEIGHT / 2), *bends, (x2, y2 + HEIGHT / 2)]
     return Layout({node: spot[node] for node in nodes}, edges, _box(list(spot.values())))
@@ -131,4 +156,9 @@ def _box(corners: Sequence[Point]) -> tuple[float, float, float, float]:
     if not corners:
         return 0, 0, 2 * MARGIN, 2 * MARGIN
     left, top = min(0, *(x - MARGIN for x, _ in corners)), min(0, *(y - MARGIN for _, y in corners))
-    return left, top, max(x for x, _ in corners) + WIDTH + MARGIN - left, max(y for _, y in corners) + HEIGHT + MARGIN - top
+    return (
+        left,
+        top,
+        max(x for x, _ in corners) + WIDTH + MARGIN - left,
+        max(y for _, y in corners) + HEIGHT + MARGIN - top,
+    )

@@ -12,12 +12,16 @@ def mermaid(definition: Mapping[str, Any]) -> str:
     lines = ["flowchart LR"]
     for node in definition["nodes"]:
         title = node.get("label") or node["id"]
-        lines.append(f'    {numbers[node["id"]]}["{_text(title)}<br><small>{_text(node["kind"])}</small>"]')
+        lines.append(
+            f'    {numbers[node["id"]]}["{_text(title)}<br><small>{_text(node["kind"])}</small>"]'
+        )
     drawn = set()
     for edge in definition["edges"]:
         if edge["from"] in numbers and edge["to"] in numbers:
             when = (edge.get("data") or {}).get("when")
-            lines.append(f"    {numbers[edge['from']]} -->{f'|{chr(34)}{_text(when)}{chr(34)}|' if when else ''} {numbers[edge['to']]}")
+            lines.append(
+                f"    {numbers[edge['from']]} -->{f'|{chr(34)}{_text(when)}{chr(34)}|' if when else ''} {numbers[edge['to']]}"
+            )
             drawn.add((edge["from"], edge["to"]))
     for name, united in plan.unites_of(definition).items():
         if united in numbers and (united, name) not in drawn:

@@ -34,14 +34,20 @@ def svg(layout: Layout, looks: Mapping[str, Look], title: str) -> str:
         f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="#ffffff"/>',
     ]
     parts.append(_arrow(' fill="#9e9e9e"'))
-    parts += [f'<path d="{curve(points)}" fill="none" stroke="#9e9e9e" stroke-width="1.5"{ARROW}/>' for points in layout.edges.values()]
+    parts += [
+        f'<path d="{curve(points)}" fill="none" stroke="#9e9e9e" stroke-width="1.5"{ARROW}/>'
+        for points in layout.edges.values()
+    ]
     parts += [_box(layout.nodes[node], look) for node, look in looks.items()]
     return "\n".join([*parts, "</svg>\n"])
 
 
 def of_definition(definition: Mapping[str, Any], title: str) -> str:
     """The picture of a definition by itself, circles and loose ends included."""
-    looks = {node["id"]: Look(node.get("label") or node["id"], node["kind"]) for node in definition["nodes"]}
+    looks = {
+        node["id"]: Look(node.get("label") or node["id"], node["kind"])
+        for node in definition["nodes"]
+    }
     return svg(placed(definition), looks, title)
 
 
@@ -49,23 +55,45 @@ def placed(definition: Mapping[str, Any]) -> Layout:
     """Where a definition's nodes stand, those that were moved by hand where they were put."""
     ids = [node["id"] for node in definition["nodes"]]
     known = set(ids)
-    edges = list(dict.fromkeys(edge for edge in plan.edges_of(definition) if edge[0] in known and edge[1] in known and edge[0] != edge[1]))
-    return layouts.place(layouts.drawable(ids, edges), edges, layouts.positions(definition["nodes"]))
+    edges = list(
+        dict.fromkeys(
+            edge
+            for edge in plan.edges_of(definition)
+            if edge[0] in known and edge[1] in known and edge[0] != edge[1]
+        )
+    )
+    return layouts.place(
+        layouts.drawable(ids, edges), edges, layouts.positions(definition["nodes"])
+    )
 
 
 def inline(layout: Layout, looks: Mapping[str, Look], title: str, link: str) -> str:
     """The picture for a page of ours, whose style sheet colours it. Each node leads to `link` with its id; a script may set its class and its second line."""
     parts = [_opened(layout, "rm-graph", title)]
     parts += [f'<path d="{curve(points)}"{ARROW}/>' for points in layout.edges.values()]
-    parts += [f"{_link(node, look, link)}{_inside(layout.nodes[node], look)}</a>" for node, look in looks.items() if node in layout.nodes]
+    parts += [
+        f"{_link(node, look, link)}{_inside(layout.nodes[node], look)}</a>"
+        for node, look in looks.items()
+        if node in layout.nodes
+    ]
     return "".join([*parts, "</svg>"])
 
 
-def editable(layout: Layout, looks: Mapping[str, Look], title: str, link: str, chosen: str = "", conditions: Collection[tuple[str, str]] = ()) -> str:
+def editable(
+    layout: Layout,
+    looks: Mapping[str, Look],
+    title: str,
+    link: str,
+    chosen: str = "",
+    conditions: Collection[tuple[str, str]] = (),
+) -> str:
     """The same to edit: edges lead to their form, nodes carry a port from which a script draws new edges. `link` is a query that wants its last value."""
     parts = [_opened(layout, "rm-graph fl-graph", title)]
     for (start, end), points in layout.edges.items():
-        d, words = curve(points), f"{start} leads to {end}" + (" on a condition" if (start, end) in conditions else "")
+        d, words = (
+            curve(points),
+            f"{start} leads to {end}" + (" on a condition" if (start, end) in conditions else ""),
+        )
         dashed = " fl-conditional" if (start, end) in conditions else ""
         parts.append(
             f'<a href="{escape(link)}&amp;{escape(urlencode({"start": start, "end": end}))}" class="fl-edge{dashed}"'

@@ -27,7 +27,9 @@ MAX_ENTRIES = 1000
 MAX_UNPACKED = 20 * 2**30
 
 
-in_use: list[Callable[[Dataset], bool]] = []  # whoever uses datasets adds a question here; a used one can't be changed
+in_use: list[
+    Callable[[Dataset], bool]
+] = []  # whoever uses datasets adds a question here; a used one can't be changed
 
 
 @dataclass
@@ -51,12 +53,22 @@ def sources_at(path: Path) -> Iterator[list[Source]]:
     """The files of a folder, or the file itself. Raises Malformed when there is nothing to load."""
     if not path.exists():
         raise errors.NotFound(f"There is no file or folder {str(path)!r}.")
-    files = sorted(each for each in path.iterdir() if each.suffix.lower() in (*FORMATS, ".zip")) if path.is_dir() else [path]
+    files = (
+        sorted(each for each in path.iterdir() if each.suffix.lower() in (*FORMATS, ".zip"))
+        if path.is_dir()
+        else [path]
+    )
     with ExitStack() as stack:
         yield [Source(each.name, stack.enter_context(each.open("rb"))) for each in files]
 
 
-def load(namespace: Namespace, name: str, sources: Iterable[Source], encoding: str = "utf-8", origin: str = "") -> Dataset:
+def load(
+    namespace: Namespace,
+    name: str,
+    sources: Iterable[Source],
+    encoding: str = "utf-8",
+    origin: str = "",
+) -> Dataset:
     """Make the dataset, or replace its tables, from these files; zips are unpacked.
 
     Raises Malformed with every problem, and Conflict while unfinished runs use the dataset.
@@ -67,11 +79,16 @@ def load(namespace: Namespace, name: str, sources: Iterable[Source], encoding: s
         files = [each for source in sources for each in _unpacked(source, stack, problems)]
         read = [found for each in files if (found := _read(each, encoding, stack, problems))]
         made = [found["name"] for found in read]
-        problems += [f"two files make a table {table!r}" for table in {each for each in made if made.count(each) > 1}]
+        problems += [
+            f"two files make a table {table!r}"
+            for table in {each for each in made if made.count(each) > 1}
+        ]
         if not files and not problems:
             problems.append("there is no .csv, .jsonl, .ndjson or .zip file in it")
         if problems:
-            raise errors.Malformed(f"Nothing was loaded: {'; '.join(problems[:20])}.", errors=problems)
+            raise errors.Malformed(
+                f"Nothing was loaded: {'; '.join(problems[:20])}.", errors=problems
+            )
         return _store(namespace, name, origin, read)
 
 
@@ -83,19 +100,30 @@ def _unpacked(source: Source, stack: ExitStack, problems: list[str]) -> list[Sou
         return [source]
     try:
         archive = stack.enter_context(zipfile.ZipFile(source.file))
-        entries = [entry for entry in archive.infolist() if not entry.is_dir() and PurePosixPath(entry.filename).suffix.lower() in FORMATS]
+        entries = [
+            entry
+            for entry in archive.infolist()
+            if not entry.is_dir() and PurePosixPath(entry.filename).suffix.lower() in FORMATS
+        ]
         if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_UNPACKED:
-            problems.append(f"{source.name}: more than {MAX_ENTRIES} tables or {MAX_UNPACKED:,} bytes unpacked")
+            problems.append(
+                f"{source.name}: more than {MAX_ENTRIES} tables or {MAX_UNPACKED:,} bytes unpacked"
+            )
             return []
         if not entries:
             problems.append(f"{source.name}: no .csv, .jsonl or .ndjson file in it")
-        return [Source(PurePosixPath(entry.filename).name, stack.enter_context(archive.open(entry))) for entry in entries]  # type: ignore[arg-type]
+        return [
+            Source(PurePosixPath(entry.filename).name, stack.enter_context(archive.open(entry)))
+            for entry in entries
+        ]  # type: ignore[arg-type]
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         problems.append(f"{source.name}: no zip that can be read ({error})")
         return []
 
 
-def _read(source: Source, encoding: str, stack: ExitStack, problems: list[str]) -> dict[str, Any] | None:
+def _read(
+    source: Source, encoding: str, stack: ExitStack, problems: list[str]
+) -> dict[str, Any] | None:
     """Copy one file, as UTF-8, to a temporary place while checking it and learning its columns."""
     copy: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
     try:
@@ -133,7 +161,9 @@ def _copy(source: Source, encoding: str, target: IO[bytes]) -> tuple[int, str]:
     codec = codecs.lookup(encoding)
     if not codec._is_text_encoding:
         raise LookupError(f"{encoding} is no encoding of text")
-    decode = codec.incrementaldecoder() if codec.name != "utf-8" and codec.incrementaldecoder else None
+    decode = (
+        codec.incrementaldecoder() if codec.name != "utf-8" and codec.incrementaldecoder else None
+    )
     digest, size = hashlib.sha256(), 0
     while chunk := source.file.read(2**18):
         data = decode.decode(chunk).encode() if decode else chunk
@@ -167,7 +197,9 @@ def _store(namespace: Namespace, name: str, origin: str, read: list[dict[str, An
 
 def _unused(dataset: Dataset) -> None:
     if any(uses(dataset) for uses in in_use):
-        raise errors.Conflict(f"The dataset {dataset} is used by runs that have not ended; wait for them, cancel them, or choose another name.")
+        raise errors.Conflict(
+            f"The dataset {dataset} is used by runs that have not ended; wait for them, cancel them, or choose another name."
+        )
 
 
 def _forget(files: Iterable[str]) -> None:

@@ -30,7 +30,9 @@ class Base:
         """Raises Malformed."""
         found = _TOKEN.fullmatch(text)
         if found is None:
-            raise errors.Malformed("The form doesn't say what it is a change of. Open the page again.")
+            raise errors.Malformed(
+                "The form doesn't say what it is a change of. Open the page again."
+            )
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
@@ -58,7 +60,11 @@ class Conflicting(errors.Conflict):
     def __init__(self, theirs: Draft, conflicts: list[merge.Conflict]) -> None:
         who = theirs.change.made_by if theirs.change else "somebody"
         places = [conflict.where for conflict in conflicts]
-        super().__init__(f"{who} changed the same meanwhile: {', '.join(places[:5])}.", revision=theirs.revision, conflicts=places)
+        super().__init__(
+            f"{who} changed the same meanwhile: {', '.join(places[:5])}.",
+            revision=theirs.revision,
+            conflicts=places,
+        )
         self.theirs, self.conflicts = theirs, conflicts
 
 
@@ -82,7 +88,9 @@ class Outdated(errors.Conflict):
     """The draft was changed so often since somebody looked at it that what was looked at is not known any more."""
 
     def __init__(self) -> None:
-        super().__init__("The draft was changed very often since this page was opened. Open it again.")
+        super().__init__(
+            "The draft was changed very often since this page was opened. Open it again."
+        )
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,14 @@ Change = Callable[[dict[str, Any]], edits.Edit]
 
 
 @transaction.atomic
-def apply(graph: Graph, base: Base, edit: Change, caller: Caller, choose: str = "", seen: int | None = None) -> Applied:
+def apply(
+    graph: Graph,
+    base: Base,
+    edit: Change,
+    caller: Caller,
+    choose: str = "",
+    seen: int | None = None,
+) -> Applied:
     """Change the draft as it was at `base`, and put that together with what came since.
 
     Raises Conflicting where that can't be, unless `choose` says whose change counts, mine or theirs, of the revision that was `seen`.
@@ -120,31 +135,53 @@ def apply(graph: Graph, base: Base, edit: Change, caller: Caller, choose: str = 
     was = now.definition if alone else at(graph, base)
     made = edit(was)
     if not alone:
-        made = edit(now.definition) if made.adds else _together(graph, made, was, now, base, choose if seen == now.revision else "")
+        made = (
+            edit(now.definition)
+            if made.adds
+            else _together(graph, made, was, now, base, choose if seen == now.revision else "")
+        )
     checked(made.definition)
     return Applied(record(graph, now, made, caller), made, alone)
 
 
-def _together(graph: Graph, made: edits.Edit, was: dict[str, Any], now: Draft, base: Base, choose: str) -> edits.Edit:
+def _together(
+    graph: Graph, made: edits.Edit, was: dict[str, Any], now: Draft, base: Base, choose: str
+) -> edits.Edit:
     """Mine and theirs, piece by piece; what one of them did to a node goes with the name that the other one gave it."""
     theirs = _renamed(graph, now, base)
     sides = merge.Sides(was, made.definition, now.definition)
-    fought = [conflict for old, new in theirs if (conflict := sides.follow_theirs(old, new, take_mine=choose == "mine"))]
+    fought = [
+        conflict
+        for old, new in theirs
+        if (conflict := sides.follow_theirs(old, new, take_mine=choose == "mine"))
+    ]
     if made.renamed and (conflict := sides.follow_mine(*made.renamed)) and choose != "mine":
         fought.append(conflict)
     if fought and choose == "theirs":
         return edits.Edit(now.definition, made.message, made.node)
-    merged, conflicts = merge.merge(sides.was, sides.mine, sides.theirs, prefer_mine=choose == "mine")
+    merged, conflicts = merge.merge(
+        sides.was, sides.mine, sides.theirs, prefer_mine=choose == "mine"
+    )
     if (fought or conflicts) and choose not in ("mine", "theirs"):
         raise Conflicting(now, [*fought, *conflicts])
-    node = next((new for old, new in theirs if old == made.node and new in merge.ids(merged)), made.node)
-    renamed = (dict(theirs).get(made.renamed[0], made.renamed[0]), made.renamed[1]) if made.renamed else None
+    node = next(
+        (new for old, new in theirs if old == made.node and new in merge.ids(merged)), made.node
+    )
+    renamed = (
+        (dict(theirs).get(made.renamed[0], made.renamed[0]), made.renamed[1])
+        if made.renamed
+        else None
+    )
     return edits.Edit(merged, f"{made.message} (merged)", node, renamed=renamed)
 
 
 def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
     """The nodes that were renamed since, each with the id that it had then and the one that it has now."""
-    since = DraftChange.objects.filter(graph=graph, revision__gt=base.revision).exclude(renamed=None).order_by("revision")
+    since = (
+        DraftChange.objects.filter(graph=graph, revision__gt=base.revision)
+        .exclude(renamed=None)
+        .order_by("revision")
+    )
     names: dict[str, str] = {}
     for pair in since.values_list("renamed", flat=True):
         old, new = pair or ("", "")
@@ -159,7 +196,9 @@ def checked(definition: Any) -> dict[str, Any]:
     found = validation.shape_problems(definition)
     if found:
         message = publish_module.summary(found[:5])
-        raise errors.Malformed(f"This is no graph: {message}", errors=[problem.as_json() for problem in found])
+        raise errors.Malformed(
+            f"This is no graph: {message}", errors=[problem.as_json() for problem in found]
+        )
     return dict(definition)
 
 
@@ -175,7 +214,14 @@ def replace(graph: Graph, base: Base, edit: edits.Edit, caller: Caller) -> Draft
     return record(graph, now, edit, caller)
 
 
-def record(graph: Graph, now: Draft, made: edits.Edit, caller: Caller, back_to: int | None = None, redo: bool = False) -> Draft:
+def record(
+    graph: Graph,
+    now: Draft,
+    made: edits.Edit,
+    caller: Caller,
+    back_to: int | None = None,
+    redo: bool = False,
+) -> Draft:
     """Store a change of the locked draft; one that changes nothing is none."""
     if merge.same(made.definition, now.definition):
         return now
@@ -202,7 +248,11 @@ def caught_up(graph: Graph, now: Draft) -> Draft:
 
 def follows(draft: Draft) -> bool:
     """Whether the draft was published and another version came after it: then the draft is that version."""
-    return draft.change is not None and draft.change.published is not None and draft.change.published != draft.base.version
+    return (
+        draft.change is not None
+        and draft.change.published is not None
+        and draft.change.published != draft.base.version
+    )
 
 
 def published_as(number: int) -> str:
@@ -217,14 +267,25 @@ def _author(graph: Graph) -> str:
 def differs(graph: Graph, draft: Draft) -> bool:
     """Whether publishing the draft would make a new version."""
     kinds = publish_module.Kinds(graph.namespace.name, draft.definition)
-    return graph.current is None or publish_module.checksum_of(kinds.resolved(draft.definition)) != graph.current.checksum
+    return (
+        graph.current is None
+        or publish_module.checksum_of(kinds.resolved(draft.definition)) != graph.current.checksum
+    )
 
 
 @transaction.atomic
-def begin(namespace: Namespace, name: str, caller: Caller, definition: dict[str, Any] | None = None, message: str = "Begin") -> Graph:
+def begin(
+    namespace: Namespace,
+    name: str,
+    caller: Caller,
+    definition: dict[str, Any] | None = None,
+    message: str = "Begin",
+) -> Graph:
     """A new graph that has only a draft. Raises Conflict for a taken name."""
     caller.require("start", namespace.pk)
-    graph, made = Graph.objects.get_or_create(namespace=namespace, name=names.checked("graph", name))
+    graph, made = Graph.objects.get_or_create(
+        namespace=namespace, name=names.checked("graph", name)
+    )
     if not made:
         raise errors.Conflict(f"The namespace {namespace} has a graph {name!r} already.")
     if definition:
@@ -239,8 +300,12 @@ def publish(graph: Graph, base: Base, caller: Caller, note: str = "") -> Graph:
     now = draft_of(graph)
     if now.base != base:
         who = now.change.made_by if now.change and now.revision != base.revision else "Somebody"
-        raise errors.Conflict(f"{who} changed the draft meanwhile, or published a version. Look at it again, then publish.")
+        raise errors.Conflict(
+            f"{who} changed the draft meanwhile, or published a version. Look at it again, then publish."
+        )
     published = publish_module.publish(graph.namespace, graph.name, now.definition, caller, note)
     assert published.current is not None
-    DraftChange.objects.filter(graph=graph, revision=now.revision).update(published=published.current.number)
+    DraftChange.objects.filter(graph=graph, revision=now.revision).update(
+        published=published.current.number
+    )
     return published

@@ -13,7 +13,7 @@ from graphs.models import Dataset, Graph, Namespace
 from graphs.services import datasets
 from graphs.services.publish import publish
 
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parent.parent / "bundled"
 NAMESPACE = "demo"
 DATASET = "flights-2013-01"
 
@@ -43,8 +43,16 @@ EXAMPLES = {
             "Poll an API until it is ready",
             "Asks an address again and again until the answer says that it is ready; network errors are retried. It needs the internet.",
         ),
-        Example("approval", "Wait for a person", "Drafts something, waits until somebody approves it, and goes on either way."),
-        Example("fan-out", "One branch for each item", "Makes a branch for each item of a list, works on all at once, and unites the results."),
+        Example(
+            "approval",
+            "Wait for a person",
+            "Drafts something, waits until somebody approves it, and goes on either way.",
+        ),
+        Example(
+            "fan-out",
+            "One branch for each item",
+            "Makes a branch for each item of a list, works on all at once, and unites the results.",
+        ),
         Example(
             "langgraph-thread",
             "A LangGraph application",
@@ -58,14 +66,20 @@ EXAMPLES = {
 @lru_cache(maxsize=1)
 def missing_packages() -> frozenset[str]:
     """The packages that examples need and that are not installed."""
-    return frozenset(each.needs for each in EXAMPLES.values() if each.needs and importlib.util.find_spec(each.needs) is None)
+    return frozenset(
+        each.needs
+        for each in EXAMPLES.values()
+        if each.needs and importlib.util.find_spec(each.needs) is None
+    )
 
 
 def example_named(name: str) -> Example:
     if name not in EXAMPLES:
         raise errors.NotFound(f"There is no example {name[:50]!r}.")
     if EXAMPLES[name].needs in missing_packages():
-        raise errors.Conflict(f"This example needs {EXAMPLES[name].needs}: pip install -r requirements-langgraph.txt langgraph")
+        raise errors.Conflict(
+            f"This example needs {EXAMPLES[name].needs}: pip install -r requirements-langgraph.txt langgraph"
+        )
     return EXAMPLES[name]
 
 

@@ -23,17 +23,38 @@ def definition_of(template: Mapping[str, Any], former: Mapping[str, Any] = EMPTY
     made, edges = [], []
     for node in template["nodes"]:
         old = was.get((node["identifier"], node["node_name"]), {})
-        kept = {key: value for key, value in (old.get("data") or {}).items() if key not in ("inputs", "unites")}
+        kept = {
+            key: value
+            for key, value in (old.get("data") or {}).items()
+            if key not in ("inputs", "unites")
+        }
         said = {key: node[key] for key in ("unites", "lease") if node.get(key)}
         data = {**kept, "inputs": node["inputs"], **said}
         plain = {key: old[key] for key in ("label", "position") if key in old}
-        made.append({"id": node["identifier"], "kind": node["node_name"], "namespace": node["namespace"], **plain, "data": data})
+        made.append(
+            {
+                "id": node["identifier"],
+                "kind": node["node_name"],
+                "namespace": node["namespace"],
+                **plain,
+                "data": data,
+            }
+        )
         for name in node["next_nodes"]:
             pair = (node["identifier"], name)
             edges.append(conditions.get(pair) or {"from": pair[0], "to": pair[1]})
-    own = {"retry": template["retry_policy"], "store": template["store_config"], **({"lease": template["lease"]} if template.get("lease") else {})}
+    own = {
+        "retry": template["retry_policy"],
+        "store": template["store_config"],
+        **({"lease": template["lease"]} if template.get("lease") else {}),
+    }
     settings = {**(former.get("settings") or {}), **own}
-    return {**{key: former[key] for key in ("inputs", "metadata") if key in former}, "nodes": made, "edges": edges, "settings": settings}
+    return {
+        **{key: former[key] for key in ("inputs", "metadata") if key in former},
+        "nodes": made,
+        "edges": edges,
+        "settings": settings,
+    }
 
 
 def problems(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
@@ -41,9 +62,17 @@ def problems(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
     nodes = list(nodes)
     followers = {node["identifier"]: node["next_nodes"] for node in nodes}
     reached_by = Counter(name for names in followers.values() for name in names)
-    roots = [node["identifier"] for node in nodes if not reached_by[node["identifier"]] and not node["unites"]]
+    roots = [
+        node["identifier"]
+        for node in nodes
+        if not reached_by[node["identifier"]] and not node["unites"]
+    ]
     if len(roots) != 1:
-        yield Problem("invalid_config", f"a graph has exactly one root node; this one has {', '.join(map(repr, roots)) or 'none'}", "/nodes")
+        yield Problem(
+            "invalid_config",
+            f"a graph has exactly one root node; this one has {', '.join(map(repr, roots)) or 'none'}",
+            "/nodes",
+        )
         return
     seen, todo = set(roots), list(roots)
     while todo:
@@ -68,7 +97,10 @@ def template_of(definition: Mapping[str, Any]) -> Json:
     return {
         "nodes": [_node(node, followers[node["id"]]) for node in definition["nodes"]],
         "retry_policy": asdict(retry_delay.Policy.of(settings.get("retry"))),
-        "store_config": {"required_keys": store.get("required_keys") or [], "default_values": store.get("default_values") or {}},
+        "store_config": {
+            "required_keys": store.get("required_keys") or [],
+            "default_values": store.get("default_values") or {},
+        },
         **({"lease": settings["lease"]} if settings.get("lease") else {}),
     }
 
@@ -77,11 +109,19 @@ def unsaid(definition: Mapping[str, Any]) -> Iterator[Problem]:
     """What a template has no words for and a run of it would be without; labels and positions are looks only."""
     for at, edge in enumerate(definition["edges"]):
         if when := (edge.get("data") or {}).get("when"):
-            yield Problem("unsaid", f"the condition of {edge['from']} → {edge['to']}: {when}", f"/edges/{at}/data/when", edge["from"], edge.get("id"))
+            yield Problem(
+                "unsaid",
+                f"the condition of {edge['from']} → {edge['to']}: {when}",
+                f"/edges/{at}/data/when",
+                edge["from"],
+                edge.get("id"),
+            )
     for at, node in enumerate(definition["nodes"]):
         for key in ("retry", "timeout", "side_effects"):
             if (node.get("data") or {}).get(key):
-                yield Problem("unsaid", f"{key} of {node['id']}", f"/nodes/{at}/data/{key}", node["id"])
+                yield Problem(
+                    "unsaid", f"{key} of {node['id']}", f"/nodes/{at}/data/{key}", node["id"]
+                )
     if definition.get("inputs"):
         yield Problem("unsaid", "the inputs of a run, with their types and defaults", "/inputs")
     settings = definition.get("settings") or {}
@@ -99,6 +139,11 @@ def _node(node: Mapping[str, Any], followers: list[str]) -> Json:
         "identifier": node["id"],
         "inputs": data.get("inputs") or {},
         "next_nodes": followers,
-        "unites": {"identifier": unites["identifier"], "strategy": unites.get("strategy") or "ALL_SUCCESS"} if unites else None,
+        "unites": {
+            "identifier": unites["identifier"],
+            "strategy": unites.get("strategy") or "ALL_SUCCESS",
+        }
+        if unites
+        else None,
         **({"lease": data["lease"]} if data.get("lease") else {}),
     }

@@ -22,16 +22,27 @@ def check(namespace: str, definition: Any, caller: Caller = SYSTEM) -> list[Prob
     return validation.problems(definition, Kinds(namespace, definition, caller).find)
 
 
-def publish(namespace: Namespace, name: str, definition: Mapping[str, Any], caller: Caller = SYSTEM, note: str = "") -> Graph:
+def publish(
+    namespace: Namespace,
+    name: str,
+    definition: Mapping[str, Any],
+    caller: Caller = SYSTEM,
+    note: str = "",
+) -> Graph:
     """Make this the graph's current version. Raises InvalidGraph with every problem; the former version then stays."""
     kinds = Kinds(namespace.name, definition, caller)
     found = judged(definition, kinds, None)
     if found:
-        raise errors.InvalidGraph(f"Graph validation failed: {summary(found)}", errors=[problem.as_json() for problem in found])
+        raise errors.InvalidGraph(
+            f"Graph validation failed: {summary(found)}",
+            errors=[problem.as_json() for problem in found],
+        )
     return store(namespace, name, kinds.resolved(definition), [], caller, note)
 
 
-def judged(definition: Mapping[str, Any], kinds: "Kinds", secrets: Collection[str] | None) -> list[Problem]:
+def judged(
+    definition: Mapping[str, Any], kinds: "Kinds", secrets: Collection[str] | None
+) -> list[Problem]:
     """The problems of a definition. Raises Malformed when it isn't storable JSON."""
     storable(definition)
     return validation.problems(definition, kinds.find, secrets)
@@ -47,12 +58,20 @@ def storable(definition: Any) -> None:
 
 def checksum_of(resolved: Mapping[str, Any]) -> str:
     """The same for the same content, in whatever order its members stand."""
-    return hashlib.sha256(json.dumps(resolved, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(resolved, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 @transaction.atomic
 def store(
-    namespace: Namespace, name: str, resolved: Mapping[str, Any], problems: Iterable[Problem], caller: Caller, note: str = "", by_template: bool = False
+    namespace: Namespace,
+    name: str,
+    resolved: Mapping[str, Any],
+    problems: Iterable[Problem],
+    caller: Caller,
+    note: str = "",
+    by_template: bool = False,
 ) -> Graph:
     """Make a resolved definition the graph's current version. One with problems is kept, too, but no run starts with it."""
     caller.require("start", namespace.pk)
@@ -68,14 +87,28 @@ def locked(graph: Graph) -> Graph:
     return found
 
 
-def _add_version(graph: Graph, resolved: Mapping[str, Any], problems: Iterable[Problem], caller: Caller, note: str, by_template: bool) -> Graph:
+def _add_version(
+    graph: Graph,
+    resolved: Mapping[str, Any],
+    problems: Iterable[Problem],
+    caller: Caller,
+    note: str,
+    by_template: bool,
+) -> Graph:
     checksum = checksum_of(resolved)
     wrong = [problem.as_json() for problem in problems]
     if graph.current and graph.current.checksum == checksum:
         _judge(graph.current, wrong)
         return graph
     last = graph.versions.order_by("-number").values_list("number", flat=True).first() or 0
-    made = {"definition": resolved, "checksum": checksum, "problems": wrong, "created_by": caller.user, "note": note, "by_template": by_template}
+    made = {
+        "definition": resolved,
+        "checksum": checksum,
+        "problems": wrong,
+        "created_by": caller.user,
+        "note": note,
+        "by_template": by_template,
+    }
     graph.current = GraphVersion.objects.create(graph=graph, number=last + 1, **made)
     graph.updated_at = timezone.now()
     Graph.objects.filter(pk=graph.pk).update(current=graph.current, updated_at=graph.updated_at)
@@ -91,8 +124,20 @@ def _judge(version: GraphVersion, problems: list[dict[str, Any]]) -> None:
 
 def free_name(namespace: Namespace, wanted: str) -> str:
     """The wanted name of a graph, or the first with a number behind it that is free."""
-    taken = set(Graph.objects.filter(namespace=namespace, name__startswith=wanted[:190]).values_list("name", flat=True))
-    return wanted if wanted not in taken else next(name for number in range(2, len(taken) + 3) if (name := f"{wanted[:190]}-{number}") not in taken)
+    taken = set(
+        Graph.objects.filter(namespace=namespace, name__startswith=wanted[:190]).values_list(
+            "name", flat=True
+        )
+    )
+    return (
+        wanted
+        if wanted not in taken
+        else next(
+            name
+            for number in range(2, len(taken) + 3)
+            if (name := f"{wanted[:190]}-{number}") not in taken
+        )
+    )
 
 
 @transaction.atomic
@@ -125,13 +170,20 @@ def reconsider(namespace: Namespace, names: Iterable[str]) -> int:
     """Judge the graphs again that lacked these nodes of a namespace; how many are valid now is the answer."""
     asked = {(namespace.name, name) for name in names}
     waiting = Graph.objects.with_version().exclude(current=None).exclude(current__problems=[])
-    lacking = [graph for graph in waiting if asked & {(node["namespace"], node["kind"]) for node in graph.current.definition["nodes"]}]
+    lacking = [
+        graph
+        for graph in waiting
+        if asked & {(node["namespace"], node["kind"]) for node in graph.current.definition["nodes"]}
+    ]
     return sum(rejudge(graph) for graph in lacking)
 
 
 def summary(problems: Iterable[Problem]) -> str:
     """The problems in one line, for people."""
-    return "; ".join(f"{f'{problem.nodeId}: ' if problem.nodeId else ''}{problem.message}" for problem in problems)
+    return "; ".join(
+        f"{f'{problem.nodeId}: ' if problem.nodeId else ''}{problem.message}"
+        for problem in problems
+    )
 
 
 class Kinds:
@@ -140,14 +192,32 @@ class Kinds:
     With `every_input` a node of a worker needs all inputs of its schema, whether it has defaults for them or not (the rule of `/v0`).
     """
 
-    def __init__(self, namespace: str, definition: Any, caller: Caller = SYSTEM, every_input: bool = False) -> None:
+    def __init__(
+        self, namespace: str, definition: Any, caller: Caller = SYSTEM, every_input: bool = False
+    ) -> None:
         nodes = definition.get("nodes") if isinstance(definition, dict) else None
-        named = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
-        names = {node["kind"] for node in named if isinstance(node.get("kind"), str) and "\x00" not in node["kind"]}
-        wanted = {namespace, BUILTIN} | {node["namespace"] for node in named if isinstance(node.get("namespace"), str) and "\x00" not in node["namespace"]}
+        named = (
+            [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
+        )
+        names = {
+            node["kind"]
+            for node in named
+            if isinstance(node.get("kind"), str) and "\x00" not in node["kind"]
+        }
+        wanted = {namespace, BUILTIN} | {
+            node["namespace"]
+            for node in named
+            if isinstance(node.get("namespace"), str) and "\x00" not in node["namespace"]
+        }
         self.own, self.every_input = namespace, every_input
-        found = RegisteredNode.objects.filter(name__in=names, namespace__name__in=wanted).select_related("namespace")
-        seen = (node for node in found if node.namespace.name == BUILTIN or caller.sees(node.namespace_id))
+        found = RegisteredNode.objects.filter(
+            name__in=names, namespace__name__in=wanted
+        ).select_related("namespace")
+        seen = (
+            node
+            for node in found
+            if node.namespace.name == BUILTIN or caller.sees(node.namespace_id)
+        )
         self.known = {(node.namespace.name, node.name): node for node in seen}
         self._caller = caller
 
@@ -155,9 +225,27 @@ class Kinds:
         """The nodes of namespaces that the caller doesn't see. Such a definition is never stored: others who judge it again might see them."""
         if self._caller.namespaces is None:
             return []
-        own = {self.own, BUILTIN, *Namespace.objects.filter(pk__in=self._caller.namespaces).values_list("name", flat=True)}
-        hidden = ((at, node) for at, node in enumerate(definition["nodes"]) if (node.get("namespace") or self.own) not in own)
-        return [Problem("unknown_node", f"this key opens no namespace {node['namespace']!r}", f"/nodes/{at}/namespace", node["id"]) for at, node in hidden]
+        own = {
+            self.own,
+            BUILTIN,
+            *Namespace.objects.filter(pk__in=self._caller.namespaces).values_list(
+                "name", flat=True
+            ),
+        }
+        hidden = (
+            (at, node)
+            for at, node in enumerate(definition["nodes"])
+            if (node.get("namespace") or self.own) not in own
+        )
+        return [
+            Problem(
+                "unknown_node",
+                f"this key opens no namespace {node['namespace']!r}",
+                f"/nodes/{at}/namespace",
+                node["id"],
+            )
+            for at, node in hidden
+        ]
 
     def _where(self, namespace: str, name: str) -> str | None:
         places = [namespace] if namespace else [self.own, BUILTIN]
@@ -180,10 +268,17 @@ class Kinds:
 
     def _resolved(self, node: Mapping[str, Any]) -> dict[str, Any]:
         place = self._where(node.get("namespace") or "", node["kind"])
-        plain = {**{key: value for key, value in node.items() if key != "text"}, "namespace": place or node.get("namespace") or self.own}
+        plain = {
+            **{key: value for key, value in node.items() if key != "text"},
+            "namespace": place or node.get("namespace") or self.own,
+        }
         schema = self.known[place, node["kind"]].inputs_schema if place else {}
         inputs = (node.get("data") or {}).get("inputs") or {}
-        text = [key for key, value in inputs.items() if _wants_text(schema, key) and _is_placeholder(value)]
+        text = [
+            key
+            for key, value in inputs.items()
+            if _wants_text(schema, key) and _is_placeholder(value)
+        ]
         return {**plain, "text": text} if text else plain
 
 

@@ -47,14 +47,24 @@ def put(graph: Graph, name: str, value: str, by_template: bool = False) -> None:
     if not value:
         raise errors.Malformed(f"The secret {name!r} is empty.")
     name = names.checked("secret", name)
-    former = Secret.objects.filter(graph=graph, name=name).values_list("token", flat=True).first() or ""
-    found = {"token": encrypt(value), "former": former, "updated_at": timezone.now(), "by_template": by_template}
+    former = (
+        Secret.objects.filter(graph=graph, name=name).values_list("token", flat=True).first() or ""
+    )
+    found = {
+        "token": encrypt(value),
+        "former": former,
+        "updated_at": timezone.now(),
+        "by_template": by_template,
+    }
     Secret.objects.update_or_create(graph=graph, name=name, defaults=found)
 
 
 def reveal(version_id: int, wanted: Iterable[str]) -> dict[str, str]:
     """The values of these secrets of a version's graph, as far as they are set. Raises Conflict when none of the keys opens one."""
-    return {secret.name: _open(secret) for secret in Secret.objects.filter(graph__versions=version_id, name__in=list(wanted))}
+    return {
+        secret.name: _open(secret)
+        for secret in Secret.objects.filter(graph__versions=version_id, name__in=list(wanted))
+    }
 
 
 def _open(secret: Secret) -> str:
@@ -65,7 +75,9 @@ def _decrypt(token: str, name: str) -> str:
     try:
         return _cipher().decrypt(token.encode()).decode()
     except InvalidToken:
-        raise errors.Conflict(f"The secret {name!r} was encrypted with a key that is not among SECRETS_KEYS.") from None
+        raise errors.Conflict(
+            f"The secret {name!r} was encrypted with a key that is not among SECRETS_KEYS."
+        ) from None
 
 
 def _holds(secret: Secret, value: str) -> bool:
@@ -84,7 +96,9 @@ def rotate() -> int:
             for secret in batch:
                 _open(secret)  # names the one that can't be opened
                 token = cipher.rotate(secret.token.encode()).decode()
-                done += Secret.objects.filter(pk=secret.pk, token=secret.token).update(token=token, former="")
+                done += Secret.objects.filter(pk=secret.pk, token=secret.token).update(
+                    token=token, former=""
+                )
         last = batch[-1].pk
     return done
 
@@ -95,7 +109,15 @@ class Mask:
     def __init__(self, values: Iterable[str]) -> None:
         long = {value for value in values if len(value) >= SHORTEST_MASKED}
         quoted = {
-            form for value in long for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1], quote(value))
+            form
+            for value in long
+            for form in (
+                value,
+                json.dumps(value)[1:-1],
+                json.dumps(value, ensure_ascii=False)[1:-1],
+                repr(value)[1:-1],
+                quote(value),
+            )
         }
         self._values = sorted(quoted, key=len, reverse=True)
 
@@ -129,4 +151,9 @@ class Mask:
 def mask_of(version_id: int, names: Iterable[str]) -> Mask:
     """The mask for these secrets of a version's graph, as they are and as they were before their last change."""
     found = Secret.objects.filter(graph__versions=version_id, name__in=list(names))
-    return Mask(_decrypt(token, secret.name) for secret in found for token in (secret.token, secret.former) if token)
+    return Mask(
+        _decrypt(token, secret.name)
+        for secret in found
+        for token in (secret.token, secret.former)
+        if token
+    )

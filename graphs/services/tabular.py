@@ -28,7 +28,9 @@ class _Lines:
                 line = raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 byte = error.object[error.start]
-                raise BrokenTable(f"{self._name}, line {self.number}: not UTF-8 (byte 0x{byte:02x}); give its encoding or convert it") from None
+                raise BrokenTable(
+                    f"{self._name}, line {self.number}: not UTF-8 (byte 0x{byte:02x}); give its encoding or convert it"
+                ) from None
             if "\x00" in line:
                 raise BrokenTable(f"{self._name}, line {self.number}: a NUL character")
             yield line
@@ -43,13 +45,17 @@ def read_csv(file: BinaryIO, name: str) -> Iterator[dict[str, str]]:
         if not header or not all(header):
             raise BrokenTable(f"{name}, line 1: every column needs a name in the header")
         if doubled := {column for column in header if header.count(column) > 1}:
-            raise BrokenTable(f"{name}, line 1: the column {doubled.pop()!r} stands twice in the header")
+            raise BrokenTable(
+                f"{name}, line 1: the column {doubled.pop()!r} stands twice in the header"
+            )
         width = len(header)
         for row in rows:
             if len(row) != width:
                 if not row:
                     continue
-                raise BrokenTable(f"{name}, line {lines.number}: {len(row)} values for {width} columns")
+                raise BrokenTable(
+                    f"{name}, line {lines.number}: {len(row)} values for {width} columns"
+                )
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise BrokenTable(f"{name}, line {lines.number}: {error}") from None
@@ -66,7 +72,9 @@ def read_jsonl(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
             if "\\u" in line:
                 json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise BrokenTable(f"{name}, line {lines.number}: a lone surrogate, which is no valid text") from None
+            raise BrokenTable(
+                f"{name}, line {lines.number}: a lone surrogate, which is no valid text"
+            ) from None
         except (ValueError, RecursionError) as error:
             raise BrokenTable(f"{name}, line {lines.number}: {error}") from None
         if not isinstance(row, dict):
@@ -84,12 +92,18 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def read_rows(file: BinaryIO, name: str, format: str, columns: Iterable[Any]) -> Iterator[dict[str, Any]]:
+def read_rows(
+    file: BinaryIO, name: str, format: str, columns: Iterable[Any]
+) -> Iterator[dict[str, Any]]:
     """The rows of a table with their types: an empty CSV cell is None, numbers are numbers."""
     if format == "jsonl":
         yield from read_jsonl(file, name)
         return
-    convert = {column["name"]: int if column["type"] == "integer" else float for column in columns if column["type"] != "text"}
+    convert = {
+        column["name"]: int if column["type"] == "integer" else float
+        for column in columns
+        if column["type"] != "text"
+    }
     for row in read_csv(file, name):
         typed: dict[str, Any] = {key: value if value != "" else None for key, value in row.items()}
         for key, to in convert.items():
@@ -136,7 +150,12 @@ def _narrowest(value: str, kind: str) -> str:
         number = float(value)
     except ValueError:
         return "text"
-    plain = value.strip("+-0123456789.eE") == "" and "_" not in value and number == number and abs(number) != float("inf")
+    plain = (
+        value.strip("+-0123456789.eE") == ""
+        and "_" not in value
+        and number == number
+        and abs(number) != float("inf")
+    )
     leading_zero = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
     return "number" if plain and not leading_zero else "text"
 
@@ -153,7 +172,9 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         yield ("\n".join(chunk) + "\n").encode()
 
 
-def write_csv(rows: Iterable[Mapping[str, Any]], columns: list[str], guard_formulas: bool = True) -> Iterator[bytes]:
+def write_csv(
+    rows: Iterable[Mapping[str, Any]], columns: list[str], guard_formulas: bool = True
+) -> Iterator[bytes]:
     """The rows as CSV with a header. With the guard, text cells that a spreadsheet would run get a leading apostrophe."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -169,5 +190,9 @@ def write_csv(rows: Iterable[Mapping[str, Any]], columns: list[str], guard_formu
 
 def _cell(value: Any, guard_formulas: bool) -> Any:
     if isinstance(value, str):
-        return f"'{value}" if guard_formulas and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+        return (
+            f"'{value}"
+            if guard_formulas and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+            else value
+        )
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | bool) else value

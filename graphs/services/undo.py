@@ -41,8 +41,21 @@ def steps(changes: Iterable[tuple[int, str, int | None, bool]]) -> Steps:
 
 def steps_of(graph: Graph) -> Steps:
     now = drafts.draft_of(graph)
-    changes = list(DraftChange.objects.filter(graph=graph).order_by("revision").values_list("revision", "message", "back_to", "redo"))
-    return steps([*changes, *([(now.revision + 1, drafts.published_as(now.base.version), None, False)] if drafts.follows(now) else [])])
+    changes = list(
+        DraftChange.objects.filter(graph=graph)
+        .order_by("revision")
+        .values_list("revision", "message", "back_to", "redo")
+    )
+    return steps(
+        [
+            *changes,
+            *(
+                [(now.revision + 1, drafts.published_as(now.base.version), None, False)]
+                if drafts.follows(now)
+                else []
+            ),
+        ]
+    )
 
 
 @transaction.atomic
@@ -57,7 +70,18 @@ def step(graph: Graph, caller: Caller, redo: bool = False) -> Draft:
     row = DraftChange.objects.filter(graph=graph, revision=back[0]).first()
     first = DraftChange.objects.filter(graph=graph).order_by("revision").first()
     definition = row.definition if row else drafts.version_of(graph, first.version if first else 0)
-    done = DraftChange.objects.filter(graph=graph, revision=back[0] if redo else back[0] + 1).values_list("renamed", flat=True).first()
+    done = (
+        DraftChange.objects.filter(graph=graph, revision=back[0] if redo else back[0] + 1)
+        .values_list("renamed", flat=True)
+        .first()
+    )
     renamed = (done[0], done[1]) if done and redo else (done[1], done[0]) if done else None
     made = edits.Edit(dict(definition), f"{'Redo' if redo else 'Undo'}: {back[1]}", renamed=renamed)
-    return drafts.record(graph, drafts.caught_up(graph, drafts.draft_of(graph)), made, caller, back_to=back[0], redo=redo)
+    return drafts.record(
+        graph,
+        drafts.caught_up(graph, drafts.draft_of(graph)),
+        made,
+        caller,
+        back_to=back[0],
+        redo=redo,
+    )

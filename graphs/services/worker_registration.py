@@ -20,21 +20,41 @@ _CHANGES = ("executor", "inputs_schema", "outputs_schema", "secrets", "runtime_n
 def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Json]) -> None:
     """Make or change these nodes of a worker, all or none; graphs that waited for them become valid."""
     if namespace.name == BUILTIN:
-        raise errors.Conflict(f"The namespace {BUILTIN!r} is that of the nodes which run in our own processes.")
+        raise errors.Conflict(
+            f"The namespace {BUILTIN!r} is that of the nodes which run in our own processes."
+        )
     now = timezone.now()
     values = {node["name"]: node for node in nodes}
     rows = [
-        RegisteredNode(namespace=namespace, executor=RegisteredNode.Executor.WORKER, runtime_name=runtime_name, created_at=now, updated_at=now, **values[name])
+        RegisteredNode(
+            namespace=namespace,
+            executor=RegisteredNode.Executor.WORKER,
+            runtime_name=runtime_name,
+            created_at=now,
+            updated_at=now,
+            **values[name],
+        )
         for name in sorted(values)  # in one order, so that two programs never wait for each other
     ]
     with transaction.atomic():
-        RegisteredNode.objects.bulk_create(rows, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=_CHANGES)
+        RegisteredNode.objects.bulk_create(
+            rows, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=_CHANGES
+        )
         publish.reconsider(namespace, values)
-        transaction.on_commit(lambda: publish.reconsider(namespace, values))  # for graphs that were put while this wasn't to be seen
+        transaction.on_commit(
+            lambda: publish.reconsider(namespace, values)
+        )  # for graphs that were put while this wasn't to be seen
 
 
 @transaction.atomic
-def put_graph(namespace: Namespace, name: str, template: Json, values: Mapping[str, str], triggers: Sequence[tuple[str, str]], caller: Caller) -> Graph:
+def put_graph(
+    namespace: Namespace,
+    name: str,
+    template: Json,
+    values: Mapping[str, str],
+    triggers: Sequence[tuple[str, str]],
+    caller: Caller,
+) -> Graph:
     """Make a template the graph's current version, with these secrets and cron triggers instead of those that it has.
 
     Raises InvalidGraph with all mistakes of its structure, and nothing is stored. What doesn't fit the registered nodes or the secrets is kept
@@ -45,15 +65,27 @@ def put_graph(namespace: Namespace, name: str, template: Json, values: Mapping[s
     was = former.current.definition if former and former.current else exosphere_template.EMPTY
     definition = exosphere_template.definition_of(template, was)
     kinds = publish.Kinds(namespace.name, definition, caller, every_input=True)
-    others = former.secrets.filter(by_template=False).values_list("name", flat=True) if former else ()
+    others = (
+        former.secrets.filter(by_template=False).values_list("name", flat=True) if former else ()
+    )
     found = publish.judged(definition, kinds, {*values, *others})
-    if wrong := [*(each for each in found if not each.registry), *exosphere_template.problems(template["nodes"]), *kinds.foreign(definition)]:
-        raise errors.InvalidGraph(publish.summary(wrong), errors=[problem.as_json() for problem in wrong])
-    graph = publish.store(namespace, name, kinds.resolved(definition), found, caller, by_template=True)
+    if wrong := [
+        *(each for each in found if not each.registry),
+        *exosphere_template.problems(template["nodes"]),
+        *kinds.foreign(definition),
+    ]:
+        raise errors.InvalidGraph(
+            publish.summary(wrong), errors=[problem.as_json() for problem in wrong]
+        )
+    graph = publish.store(
+        namespace, name, kinds.resolved(definition), found, caller, by_template=True
+    )
     secrets.replace(graph, values)
     set_triggers(graph, triggers, timezone.now())
     if found:
-        transaction.on_commit(lambda: publish.rejudge(graph))  # its nodes may have been registered at this moment
+        transaction.on_commit(
+            lambda: publish.rejudge(graph)
+        )  # its nodes may have been registered at this moment
     return graph
 
 
@@ -82,5 +114,9 @@ def set_triggers(graph: Graph, wanted: Iterable[tuple[str, str]], now: datetime)
             trigger.delete()
     made = {pair: cron.next_time(*pair, now) for pair in sorted(pairs)}
     CronTrigger.objects.bulk_create(
-        (CronTrigger(graph=graph, expression=text, time_zone=zone, by_template=True, next_at=at) for (text, zone), at in made.items()), ignore_conflicts=True
+        (
+            CronTrigger(graph=graph, expression=text, time_zone=zone, by_template=True, next_at=at)
+            for (text, zone), at in made.items()
+        ),
+        ignore_conflicts=True,
     )

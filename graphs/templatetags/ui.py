@@ -35,15 +35,24 @@ def of(mapping: Mapping[str, Any], key: str) -> Any:
 @register.simple_tag
 def options(names: Iterable[Any], chosen: Any = "") -> str:
     """The options of a menu. Drawn here: a template takes several times as long for the hundreds that a list's filters may have."""
-    drawn = [f"<option{' selected' if name == chosen else ''}>{escape(name)}</option>" for name in names]
+    drawn = [
+        f"<option{' selected' if name == chosen else ''}>{escape(name)}</option>" for name in names
+    ]
     return mark_safe("".join(drawn))  # noqa: S308 – escaped above
 
 
 @register.filter
 def visible(text: str) -> str:
     """A line without control characters, cut when it is very long."""
-    cleaned = "".join(letter if letter.isprintable() or letter in "\t\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return cleaned if len(cleaned) <= LONGEST_LINE else f"{cleaned[:LONGEST_LINE]}… {len(cleaned) - LONGEST_LINE:,} more characters are in the download"
+    cleaned = "".join(
+        letter if letter.isprintable() or letter in "\t\n" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
+    return (
+        cleaned
+        if len(cleaned) <= LONGEST_LINE
+        else f"{cleaned[:LONGEST_LINE]}… {len(cleaned) - LONGEST_LINE:,} more characters are in the download"
+    )
 
 
 @register.filter
@@ -72,4 +81,8 @@ def short(text: str, length: int = 13) -> str:
 def pretty(value: Any) -> str:
     """JSON for people, cut when it is long."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… {len(text) - LONGEST:,} more characters"
+    return (
+        text
+        if len(text) <= LONGEST
+        else f"{text[:LONGEST]}\n… {len(text) - LONGEST:,} more characters"
+    )

@@ -45,10 +45,16 @@ class Preview:
 
 def page_of(text: str) -> int:
     """A page number from a query; 1 for what is none."""
-    return min(max(int(text), 1), FURTHEST) if text.isascii() and text.isdigit() and len(text) < 9 else 1
+    return (
+        min(max(int(text), 1), FURTHEST)
+        if text.isascii() and text.isdigit() and len(text) < 9
+        else 1
+    )
 
 
-def preview(stored: str, name: str, page: int = 1, columns: Sequence[Any] = (), entry: str = "") -> Preview:
+def preview(
+    stored: str, name: str, page: int = 1, columns: Sequence[Any] = (), entry: str = ""
+) -> Preview:
     """A stored file, or with `entry` a file in the zip that it is. Raises NotFound when it isn't there."""
     if not default_storage.exists(stored):
         raise errors.NotFound(f"The file of {name!r} is not in the storage any more.")
@@ -58,9 +64,23 @@ def preview(stored: str, name: str, page: int = 1, columns: Sequence[Any] = (), 
         try:
             with _opened(file, entry) as found:
                 if isinstance(found, zipfile.ZipFile):
-                    return Preview(entries=[(each.filename, each.file_size) for each in found.infolist() if not each.is_dir()][:MOST_ENTRIES])
+                    return Preview(
+                        entries=[
+                            (each.filename, each.file_size)
+                            for each in found.infolist()
+                            if not each.is_dir()
+                        ][:MOST_ENTRIES]
+                    )
                 return _shown(found, entry, page, ())
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        except (
+            zipfile.BadZipFile,
+            RuntimeError,
+            NotImplementedError,
+            OSError,
+            EOFError,
+            zlib.error,
+            lzma.LZMAError,
+        ) as error:
             return Preview(said=f"It is no zip that can be read: {error}.")
 
 
@@ -86,18 +106,36 @@ def _shown(file: IO[bytes], name: str, page: int, columns: Sequence[Any]) -> Pre
     if suffix not in TEXTS:
         return Preview(said="Files of this kind are not shown here; download it.")
     data = file.read(TEXT_BYTES + 1)
-    return Preview(text=data[:TEXT_BYTES].decode("utf-8", "replace").replace("\x00", "\N{REPLACEMENT CHARACTER}"), cut=len(data) > TEXT_BYTES)
+    return Preview(
+        text=data[:TEXT_BYTES]
+        .decode("utf-8", "replace")
+        .replace("\x00", "\N{REPLACEMENT CHARACTER}"),
+        cut=len(data) > TEXT_BYTES,
+    )
 
 
 def _table(file: Any, name: str, format: str, page: int, columns: Sequence[Any]) -> Preview:
-    rows = islice(tabular.read_rows(file, name, format, columns), (page - 1) * ROWS, page * ROWS + 1)
+    rows = islice(
+        tabular.read_rows(file, name, format, columns), (page - 1) * ROWS, page * ROWS + 1
+    )
     some = list(rows)
     shown, more = some[:ROWS], len(some) > ROWS
-    names = [column["name"] for column in columns] or list(dict.fromkeys(key for row in shown for key in row))
+    names = [column["name"] for column in columns] or list(
+        dict.fromkeys(key for row in shown for key in row)
+    )
     types = {column["name"]: column["type"] for column in columns}
     heads = [{"name": each, "type": types.get(each, "")} for each in names]
-    return Preview(heads, [[_cell(row.get(each)) for each in names] for row in shown], page, more and page < FURTHEST)
+    return Preview(
+        heads,
+        [[_cell(row.get(each)) for each in names] for row in shown],
+        page,
+        more and page < FURTHEST,
+    )
 
 
 def _cell(value: Any) -> Any:
-    return f"{value[:LONGEST_CELL]}…" if isinstance(value, str) and len(value) > LONGEST_CELL else value
+    return (
+        f"{value[:LONGEST_CELL]}…"
+        if isinstance(value, str) and len(value) > LONGEST_CELL
+        else value
+    )

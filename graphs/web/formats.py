@@ -26,7 +26,11 @@ def length(span: timedelta | None) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for unit, part, sign, small in ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
+    for unit, part, sign, small in (
+        (86400, 3600, "d", "h"),
+        (3600, 60, "h", "min"),
+        (60, 1, "min", "s"),
+    ):
         if whole >= unit:
             return f"{whole // unit} {sign} {whole % unit // part:02d} {small}"
     return f"{whole} s"

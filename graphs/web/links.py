@@ -10,5 +10,7 @@ def back_to(request: HttpRequest, otherwise: str) -> str:
     asked = request.POST.get("back") or request.GET.get("back", "")
     if asked.startswith("?"):
         return f"{reverse(otherwise)}{asked}"
-    ours = asked.startswith("/admin/") and url_has_allowed_host_and_scheme(asked, allowed_hosts=None)
+    ours = asked.startswith("/admin/") and url_has_allowed_host_and_scheme(
+        asked, allowed_hosts=None
+    )
     return asked if ours else reverse(otherwise)

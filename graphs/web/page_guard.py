@@ -50,13 +50,21 @@ def _to_login(request: HttpRequest) -> HttpResponseBase:
         return redirect_to_login(request.get_full_path())
     answer = HttpResponse("You are logged out.", status=401)
     if request.method == "GET":
-        answer["HX-Redirect"] = redirect_to_login(urlsplit(request.headers.get("HX-Current-URL", "/admin/")).path).url
+        answer["HX-Redirect"] = redirect_to_login(
+            urlsplit(request.headers.get("HX-Current-URL", "/admin/")).path
+        ).url
     return answer
 
 
 def _holds_nul(request: HttpRequest) -> bool:
     """PostgreSQL has no text with a NUL in it, and nobody means one."""
-    return any("\x00" in text for query in (request.GET, request.POST) for values in (query.values(),) for text in values if isinstance(text, str))
+    return any(
+        "\x00" in text
+        for query in (request.GET, request.POST)
+        for values in (query.values(),)
+        for text in values
+        if isinstance(text, str)
+    )
 
 
 def caller_of(request: Any) -> Caller:
@@ -75,7 +83,12 @@ def may_of(request: HttpRequest) -> set[str]:
 
 def in_admin(request: HttpRequest, title: str, **context: Any) -> dict[str, Any]:
     """What every page needs: the admin's own context, its menu, and what the user may do (`may`)."""
-    return {**cached(("admin", request.user.pk), lambda: _shared(request)), "title": title, "may": may_of(request), **context}
+    return {
+        **cached(("admin", request.user.pk), lambda: _shared(request)),
+        "title": title,
+        "may": may_of(request),
+        **context,
+    }
 
 
 def _shared(request: HttpRequest) -> dict[str, Any]:

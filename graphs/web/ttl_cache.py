@@ -10,7 +10,12 @@ MOST = 1000
 _cached: dict[Hashable, tuple[float, Any]] = {}
 
 
-def cached(key: Hashable, make: Callable[[], T], worth: Callable[[T], bool] = lambda value: True, seconds: float = SECONDS) -> T:
+def cached(
+    key: Hashable,
+    make: Callable[[], T],
+    worth: Callable[[T], bool] = lambda value: True,
+    seconds: float = SECONDS,
+) -> T:
     """The answer under this key, made anew when it is older than so many seconds, or was not worth keeping."""
     since, value = _cached.get(key, (0.0, None))
     if since and monotonic() - since < seconds:

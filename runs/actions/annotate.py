@@ -19,11 +19,21 @@ def archive_run(run: Run, caller: Caller, archived: bool = True) -> Run:
     """Take an ended run out of the lists, or bring it back. Raises Conflict while it is active."""
     caller.require("change", run.namespace_id)
     with transaction.atomic():
-        found = Run.objects.filter(pk=run.pk, status__in=statuses.ENDED_RUNS, archived_at__isnull=archived)
-        if not found.update(archived_at=timezone.now() if archived else None, reruns_left=0, revision=F("revision") + 1, updated_at=timezone.now()):
+        found = Run.objects.filter(
+            pk=run.pk, status__in=statuses.ENDED_RUNS, archived_at__isnull=archived
+        )
+        if not found.update(
+            archived_at=timezone.now() if archived else None,
+            reruns_left=0,
+            revision=F("revision") + 1,
+            updated_at=timezone.now(),
+        ):
             run.refresh_from_db()
             if not run.ended:
-                raise errors.Conflict(f"The run is {run.status}; only runs that have ended are archived.", allowed=list(statuses.RUN_ACTIONS[run.status]))
+                raise errors.Conflict(
+                    f"The run is {run.status}; only runs that have ended are archived.",
+                    allowed=list(statuses.RUN_ACTIONS[run.status]),
+                )
             return run
         AuditEntry.objects.record(caller, "archive" if archived else "unarchive", run)
     run.refresh_from_db()
@@ -38,16 +48,27 @@ def unarchive_run(run: Run, caller: Caller) -> Run:
 def label_run(run: Run, caller: Caller, add: Mapping[str, str], remove: Sequence[str] = ()) -> Run:
     """Set and remove labels. Raises Malformed for labels that are too long or too many."""
     caller.require("change", run.namespace_id)
-    if any(not key or len(key) > MAX_LABEL or len(str(value)) > MAX_LABEL for key, value in add.items()):
-        raise errors.Malformed(f"Keys and values of labels are from 1 to {MAX_LABEL} characters long.")
+    if any(
+        not key or len(key) > MAX_LABEL or len(str(value)) > MAX_LABEL for key, value in add.items()
+    ):
+        raise errors.Malformed(
+            f"Keys and values of labels are from 1 to {MAX_LABEL} characters long."
+        )
     with transaction.atomic():
-        locked = Run.objects.select_for_update(no_key=True).filter(pk=run.pk).values_list("labels", flat=True).first()
+        locked = (
+            Run.objects.select_for_update(no_key=True)
+            .filter(pk=run.pk)
+            .values_list("labels", flat=True)
+            .first()
+        )
         if locked is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         labels = {key: value for key, value in locked.items() if key not in remove} | dict(add)
         if len(labels) > MAX_LABELS:
             raise errors.Malformed(f"A run has at most {MAX_LABELS} labels.")
-        Run.objects.filter(pk=run.pk).update(labels=labels, revision=F("revision") + 1, updated_at=timezone.now())
+        Run.objects.filter(pk=run.pk).update(
+            labels=labels, revision=F("revision") + 1, updated_at=timezone.now()
+        )
         said = [*(f"{key}={value}" for key, value in add.items()), *(f"-{key}" for key in remove)]
         AuditEntry.objects.record(caller, "label", run, " ".join(said))
     run.labels = labels
@@ -65,18 +86,29 @@ def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
     if not reason.strip():
         raise errors.Malformed("Setting a status by hand needs a reason.")
     with transaction.atomic():
-        run_counters = counters.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
+        run_counters = counters.lock(
+            [run.pk], {run.pk: run.version.plan} if run.version else {}
+        ).get(run.pk)
         if run_counters is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         if run_counters.status == status:
-            raise errors.Conflict(f"The run is {status} already.", allowed=[each for each in statuses.ENDED_RUNS if each != status])
+            raise errors.Conflict(
+                f"The run is {status} already.",
+                allowed=[each for each in statuses.ENDED_RUNS if each != status],
+            )
         if run_counters.open:
             store.cancel_unstarted({run.pk: run_counters}, "'CREATED', 'QUEUED'", every=True)
         was, run_counters.status, run_counters.paused = run_counters.status, status, False
-        run_counters.progress = 100 if status == statuses.COMPLETED else min(run_counters.progress, 99)
+        run_counters.progress = (
+            100 if status == statuses.COMPLETED else min(run_counters.progress, 99)
+        )
         run_counters.error_message = "" if status == statuses.COMPLETED else reason
         AuditEntry.objects.record(caller, "set_status", run, f"{was} → {status}: {reason}")
-        LogLine.objects.create(run=run, level="warning", message=f"Status set from {was} to {status} by {caller.label}: {reason}"[:2000])
+        LogLine.objects.create(
+            run=run,
+            level="warning",
+            message=f"Status set from {was} to {status} by {caller.label}: {reason}"[:2000],
+        )
         run_counters.log_count += 1
         counters.store([run_counters])
         Run.objects.filter(pk=run.pk).update(reruns_left=0)  # a person has seen to it

@@ -19,7 +19,15 @@ from runs.actions.rerun import RerunOptions, rerun
 from runs.core import statuses
 from runs.engine import control, wakeup
 from runs.engine.retry import retry_failed
-from runs.models import Artifact, AuditEntry, BulkOperation, BulkResult, Checkpoint, CheckpointWrite, Run
+from runs.models import (
+    Artifact,
+    AuditEntry,
+    BulkOperation,
+    BulkResult,
+    Checkpoint,
+    CheckpointWrite,
+    Run,
+)
 from runs.queries import filters
 
 MAX_CHOSEN = 1000
@@ -45,7 +53,13 @@ def _quietly(verb: Callable[[Run, Caller], Any]) -> Callable[[Run, Caller, Mappi
 
 
 def _rerun(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    return rerun(run, caller, RerunOptions(newest=params.get("version") == "newest", failed=params.get("from") == "failed")).run_id
+    return rerun(
+        run,
+        caller,
+        RerunOptions(
+            newest=params.get("version") == "newest", failed=params.get("from") == "failed"
+        ),
+    ).run_id
 
 
 def _label(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
@@ -67,11 +81,15 @@ _FAILED = (statuses.PARTIAL, statuses.FAILED, statuses.RUN_CANCELLED)
 ACTIONS: Mapping[str, Action] = {
     "delete": Action("delete", "deleted", statuses.ENDED_RUNS, _delete),
     "archive": Action("change", "archived", statuses.ENDED_RUNS, _quietly(annotate.archive_run)),
-    "unarchive": Action("change", "brought back", statuses.ENDED_RUNS, _quietly(annotate.unarchive_run)),
+    "unarchive": Action(
+        "change", "brought back", statuses.ENDED_RUNS, _quietly(annotate.unarchive_run)
+    ),
     "rerun": Action("rerun", "run again", statuses.RUN_STATUSES, _rerun),
     "retry": Action("cancel", "retried", _FAILED, _quietly(retry_failed)),
     "cancel": Action("cancel", "cancelled", statuses.ACTIVE_RUNS, _quietly(control.cancel_run)),
-    "pause": Action("cancel", "paused", (statuses.RUN_QUEUED, statuses.RUNNING), _quietly(control.pause_run)),
+    "pause": Action(
+        "cancel", "paused", (statuses.RUN_QUEUED, statuses.RUNNING), _quietly(control.pause_run)
+    ),
     "resume": Action("cancel", "resumed", (statuses.PAUSED,), _quietly(control.resume_run)),
     "label": Action("change", "labelled", statuses.RUN_STATUSES, _label),
     "set_status": Action("set_status", "set", statuses.RUN_STATUSES, _set_status),
@@ -88,7 +106,9 @@ def targets(query: Mapping[str, Any], caller: Caller) -> QuerySet[Run]:
     if "pk" in query:
         return visible.filter(pk__in=query["pk"])
     if "failed_of" in query:
-        return visible.filter(pk__in=BulkResult.objects.filter(operation=query["failed_of"], done=False).values("run"))
+        return visible.filter(
+            pk__in=BulkResult.objects.filter(operation=query["failed_of"], done=False).values("run")
+        )
     return filters.found(filter_query(query), visible)
 
 
@@ -98,7 +118,9 @@ def filter_query(query: Mapping[str, Any]) -> QueryDict:
         raise errors.Malformed(f"There is no filter {', '.join(sorted(map(repr, unknown)))[:200]}.")
     asked = QueryDict(mutable=True)
     for name, values in query.items():
-        asked.setlist(name, [str(value) for value in values] if isinstance(values, list) else [str(values)])
+        asked.setlist(
+            name, [str(value) for value in values] if isinstance(values, list) else [str(values)]
+        )
     return asked
 
 
@@ -122,15 +144,33 @@ def preview(action: str, query: Mapping[str, Any], caller: Caller) -> Preview:
     counts = dict(runs.values_list("status").annotate(Count("pk")))
     unfit = sum(count for status, count in counts.items() if status not in kind.statuses)
     bound = runs.aggregate(most=Max("pk"))["most"] or 0
-    return Preview(sum(counts.values()), counts, unfit, bound, _traces(runs) if action == "delete" else {})
+    return Preview(
+        sum(counts.values()), counts, unfit, bound, _traces(runs) if action == "delete" else {}
+    )
 
 
 def _traces(runs: QuerySet[Run]) -> dict[str, int]:
-    every = F("pending_count") + F("success_count") + F("errored_count") + F("retried_count") + F("cancelled_count")
+    every = (
+        F("pending_count")
+        + F("success_count")
+        + F("errored_count")
+        + F("retried_count")
+        + F("cancelled_count")
+    )
     kept = runs.aggregate(states=Sum(every), lines=Sum("log_count"))
-    files = Artifact.objects.filter(run__in=runs.values("pk")).aggregate(count=Count("pk"), size=Sum("size"))
-    found = {"states": kept["states"], "log lines": kept["lines"], "files": files["count"], "bytes": files["size"]}
-    found |= {name: model.objects.filter(run__in=runs.values("pk")).count() for name, model in _CHECKPOINTS.items()}  # type: ignore[attr-defined]
+    files = Artifact.objects.filter(run__in=runs.values("pk")).aggregate(
+        count=Count("pk"), size=Sum("size")
+    )
+    found = {
+        "states": kept["states"],
+        "log lines": kept["lines"],
+        "files": files["count"],
+        "bytes": files["size"],
+    }
+    found |= {
+        name: model.objects.filter(run__in=runs.values("pk")).count()
+        for name, model in _CHECKPOINTS.items()
+    }  # type: ignore[attr-defined]
     return {name: number or 0 for name, number in found.items()}
 
 
@@ -158,12 +198,20 @@ def ask(
     try:
         with transaction.atomic():
             operation = BulkOperation.objects.create(idempotency_key=idempotency_key, **values)
-            AuditEntry.objects.record_global(caller.through(caller.via, operation.pk), f"bulk_{action}", f"{seen.total:,} runs; {reason}"[:500])
+            AuditEntry.objects.record_global(
+                caller.through(caller.via, operation.pk),
+                f"bulk_{action}",
+                f"{seen.total:,} runs; {reason}"[:500],
+            )
             wakeup.hint()
     except IntegrityError:
-        found = BulkOperation.objects.filter(idempotency_key=idempotency_key, user=caller.user, key=caller.key).first()
+        found = BulkOperation.objects.filter(
+            idempotency_key=idempotency_key, user=caller.user, key=caller.key
+        ).first()
         if found is None:
-            raise errors.Conflict("This `asked` was used by somebody else; make a new one.") from None
+            raise errors.Conflict(
+                "This `asked` was used by somebody else; make a new one."
+            ) from None
         return found
     return operation
 
@@ -171,10 +219,18 @@ def ask(
 def _check(action: str, params: Mapping[str, Any], reason: str) -> None:
     if action not in ACTIONS:
         raise errors.Malformed(f"The action is one of {', '.join(ACTIONS)}.")
-    if action == "set_status" and (params.get("status") not in statuses.ENDED_RUNS or not reason.strip()):
-        raise errors.Malformed(f"Setting a status needs one of {', '.join(statuses.ENDED_RUNS)} and a reason.")
+    if action == "set_status" and (
+        params.get("status") not in statuses.ENDED_RUNS or not reason.strip()
+    ):
+        raise errors.Malformed(
+            f"Setting a status needs one of {', '.join(statuses.ENDED_RUNS)} and a reason."
+        )
     add, remove = params.get("add") or {}, params.get("remove") or []
-    if not (isinstance(add, dict) and isinstance(remove, list) and all(isinstance(word, str) for word in (*add.values(), *remove))):
+    if not (
+        isinstance(add, dict)
+        and isinstance(remove, list)
+        and all(isinstance(word, str) for word in (*add.values(), *remove))
+    ):
         raise errors.Malformed("`add` maps labels to texts, `remove` is a list of labels.")
     if action == "label" and not (add or remove):
         raise errors.Malformed("Say which labels to add or to remove.")
@@ -183,16 +239,28 @@ def _check(action: str, params: Mapping[str, Any], reason: str) -> None:
 def retry(operation: BulkOperation, caller: Caller) -> BulkOperation:
     """A new operation on what this one could not do. Raises Conflict while it goes on, or when nothing failed."""
     if not operation.over or not operation.failed:
-        raise errors.Conflict("The operation is not over yet." if not operation.over else "Nothing of it failed.", allowed=[])
+        raise errors.Conflict(
+            "The operation is not over yet." if not operation.over else "Nothing of it failed.",
+            allowed=[],
+        )
     key = uuid.uuid5(operation.idempotency_key, "retry")  # a second click finds the first one
-    return ask(operation.action, {"failed_of": operation.pk}, caller, operation.params, operation.reason, key)
+    return ask(
+        operation.action,
+        {"failed_of": operation.pk},
+        caller,
+        operation.params,
+        operation.reason,
+        key,
+    )
 
 
 def stop(operation: BulkOperation, caller: Caller) -> None:
     """Leave the runs alone that it has not reached yet. Raises Conflict when it is over."""
     if not BulkOperation.objects.filter(pk=operation.pk, status__in=TO_DO).update(stop_asked=True):
         raise errors.Conflict("The operation is over.", allowed=[])
-    AuditEntry.objects.record_global(caller.through(caller.via, operation.pk), "bulk_stop", str(operation))
+    AuditEntry.objects.record_global(
+        caller.through(caller.via, operation.pk), "bulk_stop", str(operation)
+    )
     wakeup.hint()
 
 

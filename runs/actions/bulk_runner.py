@@ -46,7 +46,11 @@ def carry_on(seconds: float = TURN_SECONDS) -> bool:
     """Take up operations for so many seconds; whether some are left."""
     until = monotonic() + seconds
     while monotonic() < until:
-        operation = _take(BulkOperation.objects.filter(Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now()), status__in=TO_DO).order_by("id"))
+        operation = _take(
+            BulkOperation.objects.filter(
+                Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now()), status__in=TO_DO
+            ).order_by("id")
+        )
         if operation is None:
             return False
         work(operation, until)
@@ -55,7 +59,11 @@ def carry_on(seconds: float = TURN_SECONDS) -> bool:
 
 def carry_out(operation: BulkOperation, seconds: float = INLINE_SECONDS) -> BulkOperation:
     """Work on this one while the caller waits, unless somebody does already."""
-    if operation.total <= INLINE and (taken := _take(BulkOperation.objects.filter(pk=operation.pk, lease_expires_at=None, status__in=TO_DO))):
+    if operation.total <= INLINE and (
+        taken := _take(
+            BulkOperation.objects.filter(pk=operation.pk, lease_expires_at=None, status__in=TO_DO)
+        )
+    ):
         work(taken, monotonic() + seconds)
     operation.refresh_from_db()
     return operation
@@ -63,14 +71,20 @@ def carry_out(operation: BulkOperation, seconds: float = INLINE_SECONDS) -> Bulk
 
 def waiting() -> bool:
     """Whether an operation waits for somebody to take it up."""
-    return BulkOperation.objects.filter(Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now()), status__in=TO_DO).exists()
+    return BulkOperation.objects.filter(
+        Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now()), status__in=TO_DO
+    ).exists()
 
 
 def _take(operations: QuerySet[BulkOperation]) -> BulkOperation | None:
     for operation in operations[:5]:
         token = uuid.uuid4().hex
-        mine = BulkOperation.objects.filter(pk=operation.pk, token=operation.token, status__in=TO_DO)
-        if mine.update(status=BulkOperation.Status.RUNNING, token=token, lease_expires_at=sql.clock() + LEASE):
+        mine = BulkOperation.objects.filter(
+            pk=operation.pk, token=operation.token, status__in=TO_DO
+        )
+        if mine.update(
+            status=BulkOperation.Status.RUNNING, token=token, lease_expires_at=sql.clock() + LEASE
+        ):
             operation.refresh_from_db()
             return operation
     return None
@@ -93,12 +107,16 @@ def work(operation: BulkOperation, until: float) -> None:
                 failpoint("bulk-delete-between-batches")
             else:
                 _each(operation, batch, caller, kind, until)
-        BulkOperation.objects.filter(pk=operation.pk, token=operation.token).update(lease_expires_at=None)
+        BulkOperation.objects.filter(pk=operation.pk, token=operation.token).update(
+            lease_expires_at=None
+        )
     except _Lost:
         return
     except (OperationalError, InterfaceError):
         raise
-    except Exception as error:  # it would break again and again, and hold up the operations behind it
+    except (
+        Exception
+    ) as error:  # it would break again and again, and hold up the operations behind it
         log.exception("operation %s could not go on", operation.pk)
         _end(operation, f"{type(error).__name__}: {error}")
 
@@ -108,26 +126,44 @@ def _batch(operation: BulkOperation, caller: Caller) -> list[Run]:
     if operation.cursor is not None:
         runs = runs.filter(pk__lt=operation.cursor)
     lean = operation.action == "delete"
-    found = runs.only("pk", "run_id", "name", "namespace_id") if lean else runs.select_related("namespace", "graph__current", "version")
+    found = (
+        runs.only("pk", "run_id", "name", "namespace_id")
+        if lean
+        else runs.select_related("namespace", "graph__current", "version")
+    )
     return list(found.order_by("-pk")[:BATCH])
 
 
-def _each(operation: BulkOperation, batch: Sequence[Run], caller: Caller, kind: Action, until: float) -> None:
+def _each(
+    operation: BulkOperation, batch: Sequence[Run], caller: Caller, kind: Action, until: float
+) -> None:
     for run in batch:
         if monotonic() >= until:
             return
-        result = BulkResult(operation=operation, run=run.pk, run_id=run.run_id, name=run.name, done=True)
+        result = BulkResult(
+            operation=operation, run=run.pk, run_id=run.run_id, name=run.name, done=True
+        )
         with transaction.atomic():
             try:
                 with transaction.atomic():
                     result.created_run_id = kind.call(run, caller, operation.params)
             except errors.StateManagerError as error:
-                result.done, result.code, result.reason = False, type(error).__name__.lower(), str(error)
+                result.done, result.code, result.reason = (
+                    False,
+                    type(error).__name__.lower(),
+                    str(error),
+                )
             except (OperationalError, InterfaceError):
                 raise
-            except Exception as error:  # one run that breaks must not stop the others, again and again
+            except (
+                Exception
+            ) as error:  # one run that breaks must not stop the others, again and again
                 log.exception("%s of run %s failed", operation.action, run.run_id)
-                result.done, result.code, result.reason = False, "error", f"{type(error).__name__}: {error}"
+                result.done, result.code, result.reason = (
+                    False,
+                    "error",
+                    f"{type(error).__name__}: {error}",
+                )
             _record(operation, [result], run.pk)
 
 
@@ -146,7 +182,9 @@ def _delete_batch(operation: BulkOperation, batch: Sequence[Run], caller: Caller
                 _record(operation, _results(operation, [run], kept), run.pk)
 
 
-def _results(operation: BulkOperation, batch: Sequence[Run], kept: Sequence[delete.Kept]) -> list[BulkResult]:
+def _results(
+    operation: BulkOperation, batch: Sequence[Run], kept: Sequence[delete.Kept]
+) -> list[BulkResult]:
     """What is gone already counts as done."""
     why = {each.pk: each for each in kept if each.code != "gone"}
     return [
@@ -162,7 +200,9 @@ def _export(operation: BulkOperation, caller: Caller) -> None:
     """Write the file in one go; whoever takes over begins anew. A line is a row, and JSON Lines have no heading."""
     form = "jsonl" if operation.params.get("format") == "jsonl" else "csv"
     allowed = caller.where("export")
-    runs = targets(operation.query, caller).filter(*([allowed] if allowed else []), pk__lte=operation.bound)
+    runs = targets(operation.query, caller).filter(
+        *([allowed] if allowed else []), pk__lte=operation.bound
+    )
     lines, _ = export.exported(runs, form)
     count = 0
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="") as file:
@@ -178,7 +218,9 @@ def _export(operation: BulkOperation, caller: Caller) -> None:
 
 def _hold(operation: BulkOperation, **values: Any) -> None:
     """Renew the lease and note these values. Raises _Lost when somebody else holds the operation."""
-    mine = BulkOperation.objects.filter(pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING)
+    mine = BulkOperation.objects.filter(
+        pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING
+    )
     if not mine.update(lease_expires_at=sql.clock() + LEASE, **values):
         raise _Lost
     operation.cursor = values.get("cursor", operation.cursor)
@@ -200,8 +242,12 @@ def _record(operation: BulkOperation, results: Sequence[BulkResult], cursor: int
 
 
 def _end(operation: BulkOperation, error: str = "") -> None:
-    status = BulkOperation.Status.STOPPED if operation.stop_asked or error else BulkOperation.Status.DONE
-    mine = BulkOperation.objects.filter(pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING)
+    status = (
+        BulkOperation.Status.STOPPED if operation.stop_asked or error else BulkOperation.Status.DONE
+    )
+    mine = BulkOperation.objects.filter(
+        pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING
+    )
     mine.update(status=status, error=error, finished_at=timezone.now(), lease_expires_at=None)
 
 
@@ -211,7 +257,9 @@ def caller_of(operation: BulkOperation) -> Caller:
         caller = caller_of_command()
     elif operation.user:
         caller = caller_of_user(operation.user)
-    elif operation.key and ApiKey.objects.usable(timezone.now()).filter(pk=operation.key.pk).exists():
+    elif (
+        operation.key and ApiKey.objects.usable(timezone.now()).filter(pk=operation.key.pk).exists()
+    ):
         caller = caller_of_key(operation.key)
     else:
         caller = Caller(operation.actor, frozenset(), frozenset(), rights=frozenset())

@@ -21,7 +21,18 @@ from graphs.models.idempotency import forget_answers
 from runs.core import sql, statuses
 from runs.engine import counters
 from runs.engine.node_context import run_folder
-from runs.models import Artifact, AuditEntry, Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, State, Tombstone, ToolResult
+from runs.models import (
+    Artifact,
+    AuditEntry,
+    Checkpoint,
+    CheckpointBlob,
+    CheckpointWrite,
+    LogLine,
+    Run,
+    State,
+    Tombstone,
+    ToolResult,
+)
 
 RUN_CHILDREN = (State, LogLine, Artifact, ToolResult, CheckpointWrite, CheckpointBlob, Checkpoint)
 TOMBSTONES_STAND = timedelta(days=30)
@@ -45,7 +56,9 @@ def delete_run(run: Run, caller: Caller = SYSTEM) -> None:
     if kept := try_one_by_one([run.pk], caller):
         if kept[0].code == "gone":
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        allowed = {"allowed": list(statuses.RUN_ACTIONS[run.status])} if kept[0].code == "active" else {}
+        allowed = (
+            {"allowed": list(statuses.RUN_ACTIONS[run.status])} if kept[0].code == "active" else {}
+        )
         raise errors.Conflict(kept[0].reason, **allowed)
 
 
@@ -54,17 +67,28 @@ def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -
     with transaction.atomic():
         sql.wait_for_locks(LOCK_SECONDS)
         counters_by_run = counters.lock(pks)
-        named = {pk: (namespace, run_id) for pk, namespace, run_id in Run.objects.filter(pk__in=counters_by_run).values_list("pk", "namespace_id", "run_id")}
+        named = {
+            pk: (namespace, run_id)
+            for pk, namespace, run_id in Run.objects.filter(pk__in=counters_by_run).values_list(
+                "pk", "namespace_id", "run_id"
+            )
+        }
         kept = [Kept(pk, "gone", "It was deleted already.") for pk in pks if pk not in named]
         for pk, (namespace, _) in named.items():
             if not caller.can("delete", namespace):
-                kept.append(Kept(pk, "permission", f"{caller.label} may not delete runs of its namespace."))
+                kept.append(
+                    Kept(pk, "permission", f"{caller.label} may not delete runs of its namespace.")
+                )
             elif counters_by_run[pk].open and not even_active:
-                kept.append(Kept(pk, "active", f"The run is {counters_by_run[pk].status}; cancel it first."))
+                kept.append(
+                    Kept(pk, "active", f"The run is {counters_by_run[pk].status}; cancel it first.")
+                )
         spared = {each.pk for each in kept}
         gone = [pk for pk in named if pk not in spared]
         if gone:
-            AuditEntry.objects.record_many(caller, "delete", [(named[pk][0], pk, named[pk][1]) for pk in gone])
+            AuditEntry.objects.record_many(
+                caller, "delete", [(named[pk][0], pk, named[pk][1]) for pk in gone]
+            )
             _erase(gone, Q(run__in=gone), Q(pk__in=gone), caller)
     return kept
 
@@ -78,7 +102,9 @@ def try_one_by_one(pks: Iterable[int], caller: Caller, even_active: bool = False
         except OperationalError as error:
             if not sql.is_lock_timeout(error):
                 raise
-            kept.append(Kept(pk, "locked", f"Something else held it for more than {LOCK_SECONDS} s."))
+            kept.append(
+                Kept(pk, "locked", f"Something else held it for more than {LOCK_SECONDS} s.")
+            )
     return kept
 
 
@@ -86,11 +112,15 @@ def delete_graph(graph: Graph, caller: Caller = SYSTEM) -> int:
     """Delete a graph with its versions and runs, active ones included: what they still hold is dropped. Says how many runs there were."""
     caller.require("delete", graph.namespace_id)
     with transaction.atomic():
-        list(Graph.objects.select_for_update().filter(pk=graph.pk))  # nobody starts a run of it from here on
+        list(
+            Graph.objects.select_for_update().filter(pk=graph.pk)
+        )  # nobody starts a run of it from here on
         runs = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
         counters.lock(runs)
         AuditEntry.objects.record_global(caller, "delete_graph", f"{graph} with {len(runs):,} runs")
-        _erase(runs, Q(run__in=Run.objects.filter(graph=graph).values("pk")), Q(graph=graph), caller)
+        _erase(
+            runs, Q(run__in=Run.objects.filter(graph=graph).values("pk")), Q(graph=graph), caller
+        )
         Graph.objects.filter(pk=graph.pk).update(current=None)
         graph.versions.all().delete()
         graph.delete()
@@ -110,8 +140,16 @@ def _erase(runs: list[int], traces: Q, rows: Q, caller: Caller) -> None:
 
 def _bury(runs: Any, caller: Caller) -> None:
     """A tombstone for each of these runs, in one statement."""
-    values = {"at_": Value(timezone.now(), DateTimeField()), "actor_": Value(caller.label[:150], TextField()), "files_": Value(True)}
-    chosen = runs.annotate(pk_=F("pk"), **values).values_list("namespace_id", "run_id", "pk_", "at_", "actor_", "files_").order_by()
+    values = {
+        "at_": Value(timezone.now(), DateTimeField()),
+        "actor_": Value(caller.label[:150], TextField()),
+        "files_": Value(True),
+    }
+    chosen = (
+        runs.annotate(pk_=F("pk"), **values)
+        .values_list("namespace_id", "run_id", "pk_", "at_", "actor_", "files_")
+        .order_by()
+    )
     select, params = chosen.query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -124,7 +162,11 @@ def _bury(runs: Any, caller: Caller) -> None:
 def sweep(now: Any = None) -> int:
     """Remove the files that a killed deletion left, and tombstones that have stood long enough; how many folders were looked at."""
     now = now or timezone.now()
-    left = list(Tombstone.objects.filter(files=True, at__lt=now - FILES_WAIT).order_by("id").values_list("run", flat=True)[:FOLDERS])
+    left = list(
+        Tombstone.objects.filter(files=True, at__lt=now - FILES_WAIT)
+        .order_by("id")
+        .values_list("run", flat=True)[:FOLDERS]
+    )
     remove_files(left)
     Tombstone.objects.filter(files=False, at__lt=now - TOMBSTONES_STAND).delete()
     return len(left)

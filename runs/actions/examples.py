@@ -11,4 +11,6 @@ def start(name: str, namespace: Namespace, caller: Caller, run_id: str = "") -> 
     """Start a run of the example, with the bundled dataset if it reads tables."""
     example, graph = examples.example_named(name), examples.put(name, namespace, caller)
     dataset = examples.load_dataset(namespace) if example.dataset else None
-    return start_run(graph, RunOptions(run_id=run_id, name=example.title), dataset, caller, Run.Trigger.ADMIN)
+    return start_run(
+        graph, RunOptions(run_id=run_id, name=example.title), dataset, caller, Run.Trigger.ADMIN
+    )

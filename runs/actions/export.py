@@ -30,7 +30,9 @@ class Echo:
 
 def rows(runs: QuerySet[Run]) -> Iterator[dict[str, Any]]:
     """The runs, newest first, as plain values."""
-    for values in runs.order_by("-created_at", "-id").values_list(*COLUMNS).iterator(chunk_size=PIECE):
+    for values in (
+        runs.order_by("-created_at", "-id").values_list(*COLUMNS).iterator(chunk_size=PIECE)
+    ):
         row = dict(zip(NAMES, values, strict=True))
         row |= {name: when(row[name]) for name in TIMES}
         yield {**row, "result": statuses.RESULT_WORDS[row["status"]]}

@@ -22,7 +22,21 @@ from runs.engine.types import NewState, RunFacts
 from runs.models import Artifact, Run, State
 
 MOST = 50_000
-TAKEN = ("identifier", "node", "path", "status", "retry_count", "joined", "watched", "worker_namespace_id", "inputs", "outputs", "chosen", "emitted", "attempt")
+TAKEN = (
+    "identifier",
+    "node",
+    "path",
+    "status",
+    "retry_count",
+    "joined",
+    "watched",
+    "worker_namespace_id",
+    "inputs",
+    "outputs",
+    "chosen",
+    "emitted",
+    "attempt",
+)
 
 
 @dataclass(frozen=True)
@@ -36,22 +50,43 @@ class Parts:
 def parts(run: Run, node: str = "") -> Parts:
     """What a rerun from this node, or from what failed, would do. Raises Conflict when there is nothing to do, or while the run is active."""
     if not run.ended:
-        raise errors.Conflict(f"The run is {run.status}; a part of it can be run again once it has ended.", allowed=["cancel"])
+        raise errors.Conflict(
+            f"The run is {run.status}; a part of it can be run again once it has ended.",
+            allowed=["cancel"],
+        )
     if run.version is None:
-        raise errors.Conflict("The run was not made by this system; it can only be run again as a whole.")
+        raise errors.Conflict(
+            "The run was not made by this system; it can only be run again as a whole."
+        )
     plan = run.version.plan
     if node and node not in plan.nodes:
         raise errors.NotFound(f"The graph has no node {node[:100]!r}.")
-    states = list(State.objects.filter(run=run).exclude(status=statuses.RETRY_CREATED).order_by("pk")[: MOST + 1])
+    states = list(
+        State.objects.filter(run=run)
+        .exclude(status=statuses.RETRY_CREATED)
+        .order_by("pk")[: MOST + 1]
+    )
     if len(states) > MOST:
         raise errors.Conflict(f"The run has more than {MOST:,} states; run it again as a whole.")
-    chosen = [state for state in states if state.status not in (statuses.SUCCESS, statuses.PRUNED) or state.identifier == node]
+    chosen = [
+        state
+        for state in states
+        if state.status not in (statuses.SUCCESS, statuses.PRUNED) or state.identifier == node
+    ]
     if not chosen:
-        raise errors.Conflict("Nothing of the run failed; choose a node, or run it again as a whole.")
+        raise errors.Conflict(
+            "Nothing of the run failed; choose a node, or run it again as a whole."
+        )
     if node and all(state.identifier != node for state in chosen):
-        raise errors.Conflict(f"The node {node!r} was not reached in this run; rerun what failed before it.")
+        raise errors.Conflict(
+            f"The node {node!r} was not reached in this run; rerun what failed before it."
+        )
     below = _Below(plan, chosen)
-    again = {(state.identifier, _step(plan, state)): state for state in reversed(chosen) if not below.has(state)}
+    again = {
+        (state.identifier, _step(plan, state)): state
+        for state in reversed(chosen)
+        if not below.has(state)
+    }
     left_out = {state.pk for state in chosen}
     reused = [state for state in states if state.pk not in left_out and not below.has(state)]
     return Parts(list(reversed(again.values())), reused)
@@ -70,12 +105,17 @@ class _Below:
         for state in chosen:
             path = _step(plan, state)
             nodes = frozenset(part.partition(":")[0] for part in path.split(".") if part)
-            self._places.setdefault(state.identifier, {}).setdefault(nodes, set()).update(paths.prefixes(path))
+            self._places.setdefault(state.identifier, {}).setdefault(nodes, set()).update(
+                paths.prefixes(path)
+            )
 
     def has(self, state: State) -> bool:
         above = self._plan.shape.ancestors[state.identifier]
         return any(
-            paths.trim(state.path, nodes) in places for identifier, groups in self._places.items() if identifier in above for nodes, places in groups.items()
+            paths.trim(state.path, nodes) in places
+            for identifier, groups in self._places.items()
+            if identifier in above
+            for nodes, places in groups.items()
         )
 
 
@@ -93,7 +133,16 @@ def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None
         batch_size=500,
     )  # fmt: skip
     _copy_files(old, new, ids, folders)
-    facts = RunFacts(new.pk, new.run_id, new.namespace_id, new.namespace.name, new.version_id or 0, new.dataset_id, new.initial_data, new.store)
+    facts = RunFacts(
+        new.pk,
+        new.run_id,
+        new.namespace_id,
+        new.namespace.name,
+        new.version_id or 0,
+        new.dataset_id,
+        new.initial_data,
+        new.store,
+    )
     State.objects.fill_inputs(found.again)
     repeats = [_repeat_of(facts, state, ids, folders, inputs) for state in found.again]
     run_counters = _counters(new, facts.plan, found.reused, repeats)
@@ -114,11 +163,31 @@ def _new_id(ids: Mapping[Any, str], old: Any) -> str | None:
     return uuids.dashed(ids[old]) if old in ids else None
 
 
-def _repeat_of(facts: RunFacts, state: State, ids: Mapping[Any, str], folders: tuple[str, str], inputs: Mapping[str, Any] | None) -> NewState:
+def _repeat_of(
+    facts: RunFacts,
+    state: State,
+    ids: Mapping[Any, str],
+    folders: tuple[str, str],
+    inputs: Mapping[str, Any] | None,
+) -> NewState:
     value = _moved(state.inputs if inputs is None else dict(inputs), folders)
     parent = ids.get(state.parent) if state.parent else None
-    repeat = NewState(uuids.uuid7(), facts, state.identifier, _step(facts.plan, state), parent, value, payloads.dump(value), joined=state.joined)
-    if inputs is None and state.joined and state.status == statuses.NEXT_CREATED_ERROR and not state.attempt:
+    repeat = NewState(
+        uuids.uuid7(),
+        facts,
+        state.identifier,
+        _step(facts.plan, state),
+        parent,
+        value,
+        payloads.dump(value),
+        joined=state.joined,
+    )
+    if (
+        inputs is None
+        and state.joined
+        and state.status == statuses.NEXT_CREATED_ERROR
+        and not state.attempt
+    ):
         retry.render_again(repeat)  # a join whose inputs couldn't be made has none to repeat
     return repeat
 
@@ -126,7 +195,9 @@ def _repeat_of(facts: RunFacts, state: State, ids: Mapping[Any, str], folders: t
 def _moved(value: Any, folders: tuple[str, str]) -> Any:
     """The value with the names of files in the old run's folder as they are in the new one's."""
     if isinstance(value, str):
-        return folders[1] + value.removeprefix(folders[0]) if value.startswith(folders[0]) else value
+        return (
+            folders[1] + value.removeprefix(folders[0]) if value.startswith(folders[0]) else value
+        )
     if isinstance(value, dict):
         return {key: _moved(each, folders) for key, each in value.items()}
     return [_moved(each, folders) for each in value] if isinstance(value, list) else value
@@ -139,11 +210,15 @@ def _copy_files(old: Run, new: Run, ids: Mapping[Any, str], folders: tuple[str, 
         if default_storage.exists(file.file):
             with default_storage.open(file.file, "rb") as content:
                 target = default_storage.save(target, content)
-        kept = {name: getattr(file, name) for name in ("identifier", "kind", "name", "size", "checksum")}
+        kept = {
+            name: getattr(file, name) for name in ("identifier", "kind", "name", "size", "checksum")
+        }
         Artifact.objects.create(run=new, state=uuids.dashed(ids[file.state]), file=target, **kept)
 
 
-def _counters(new: Run, plan: Plan, reused: Iterable[State], repeats: Iterable[NewState]) -> counters.RunCounters:
+def _counters(
+    new: Run, plan: Plan, reused: Iterable[State], repeats: Iterable[NewState]
+) -> counters.RunCounters:
     run_counters = counters.lock([new.pk], {new.pk: plan})[new.pk]
     for state in reused:
         run_counters.success_count += 1

@@ -12,7 +12,9 @@ from runs.actions import bulk
 from runs.core import statuses
 from runs.models import BulkOperation, Run
 
-_DAYS = uuid.UUID("4d1a8c1e-6a0f-4f0e-9a52-5f4b8d1c7e20")  # names the operation of each day, so that many supervisors ask for one
+_DAYS = uuid.UUID(
+    "4d1a8c1e-6a0f-4f0e-9a52-5f4b8d1c7e20"
+)  # names the operation of each day, so that many supervisors ask for one
 
 
 def delete_old(now: datetime | None = None) -> BulkOperation | None:
@@ -20,9 +22,21 @@ def delete_old(now: datetime | None = None) -> BulkOperation | None:
     now = now or timezone.now()
     if not settings.RETENTION_DAYS:
         return None
-    before = (now - timedelta(days=settings.RETENTION_DAYS)).replace(minute=0, second=0, microsecond=0)
+    before = (now - timedelta(days=settings.RETENTION_DAYS)).replace(
+        minute=0, second=0, microsecond=0
+    )
     if not Run.objects.filter(created_at__lt=before, status__in=statuses.ENDED_RUNS).exists():
         return None
-    query = {"status": [",".join(statuses.ENDED_RUNS)], "created_before": [before.isoformat()], "archived": ["yes,no"]}
+    query = {
+        "status": [",".join(statuses.ENDED_RUNS)],
+        "created_before": [before.isoformat()],
+        "archived": ["yes,no"],
+    }
     caller = replace(SYSTEM, label="retention", via="command")
-    return bulk.ask("delete", query, caller, reason=f"older than {settings.RETENTION_DAYS} days", idempotency_key=uuid.uuid5(_DAYS, now.date().isoformat()))
+    return bulk.ask(
+        "delete",
+        query,
+        caller,
+        reason=f"older than {settings.RETENTION_DAYS} days",
+        idempotency_key=uuid.uuid5(_DAYS, now.date().isoformat()),
+    )

@@ -17,7 +17,17 @@ from runs.engine.start import RunOptions, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
 
 log = logging.getLogger(__name__)
-COPIED = ("namespace", "description", "graph", "version", "dataset", "inputs", "store", "labels", "workspace")
+COPIED = (
+    "namespace",
+    "description",
+    "graph",
+    "version",
+    "dataset",
+    "inputs",
+    "store",
+    "labels",
+    "workspace",
+)
 BATCH = 100
 LONGEST_NAME = 200
 
@@ -40,9 +50,13 @@ def save(template: RunTemplate, caller: Caller) -> RunTemplate:
     try:
         with transaction.atomic():
             template.save()
-            AuditEntry.objects.record_global(caller, action, f"{template.namespace.name}/{template.name}")
+            AuditEntry.objects.record_global(
+                caller, action, f"{template.namespace.name}/{template.name}"
+            )
     except IntegrityError:
-        raise errors.Conflict(f"There is a template {template.name!r} in this namespace already.") from None
+        raise errors.Conflict(
+            f"There is a template {template.name!r} in this namespace already."
+        ) from None
     return template
 
 
@@ -75,7 +89,13 @@ def clone(template: RunTemplate, name: str, caller: Caller, **changes: Any) -> R
     return save(RunTemplate(name=name, created_by=caller.user, **values), caller)
 
 
-def launch(template: RunTemplate, caller: Caller, run_id: str = "", inputs: Mapping[str, Any] | None = None, trigger: str = Run.Trigger.TEMPLATE) -> Run:
+def launch(
+    template: RunTemplate,
+    caller: Caller,
+    run_id: str = "",
+    inputs: Mapping[str, Any] | None = None,
+    trigger: str = Run.Trigger.TEMPLATE,
+) -> Run:
     """A run of the template, with these inputs instead if they are given."""
     options = RunOptions(
         run_id=run_id, inputs=template.inputs if inputs is None else inputs, store=template.store, labels=template.labels, workspace=template.workspace,
@@ -84,7 +104,9 @@ def launch(template: RunTemplate, caller: Caller, run_id: str = "", inputs: Mapp
     if run_id:
         options = replace(options, name=template.name)  # the same again for a repeated call
     with transaction.atomic():
-        run = start_run(template.graph, options, template.dataset, caller, trigger, template.version)
+        run = start_run(
+            template.graph, options, template.dataset, caller, trigger, template.version
+        )
         Run.objects.filter(pk=run.pk).update(template=template)
     run.template = template
     return run
@@ -93,7 +115,9 @@ def launch(template: RunTemplate, caller: Caller, run_id: str = "", inputs: Mapp
 def remove(template: RunTemplate, caller: Caller) -> None:
     """Forget a template; its runs stay."""
     caller.require("start", template.namespace_id)
-    AuditEntry.objects.record_global(caller, "delete_template", f"{template.namespace.name}/{template.name}")
+    AuditEntry.objects.record_global(
+        caller, "delete_template", f"{template.namespace.name}/{template.name}"
+    )
     template.delete()
 
 
@@ -125,10 +149,15 @@ def progress_of(templates: Iterable[RunTemplate]) -> dict[int, Progress]:
     )  # fmt: skip
     counts = {row["template"]: row for row in counted}
     done: dict[int, list[str]] = {}
-    succeeded = State.objects.filter(run__template__in=known, status=statuses.SUCCESS).order_by("identifier")
+    succeeded = State.objects.filter(run__template__in=known, status=statuses.SUCCESS).order_by(
+        "identifier"
+    )
     for template, identifier in succeeded.values_list("run__template", "identifier").distinct():
         done.setdefault(template or 0, []).append(identifier)
-    return {pk: _progress(template, counts.get(pk, {}), done.get(pk, [])) for pk, template in known.items()}
+    return {
+        pk: _progress(template, counts.get(pk, {}), done.get(pk, []))
+        for pk, template in known.items()
+    }
 
 
 def _progress(template: RunTemplate, row: Mapping[str, Any], done: list[str]) -> Progress:
@@ -145,7 +174,9 @@ def _progress(template: RunTemplate, row: Mapping[str, Any], done: list[str]) ->
 def launch_due(now: datetime | None = None) -> int:
     """Launch the templates whose time has come; how many runs that made. Each due time launches once, however many hosts look."""
     now = now or sql.clock()
-    due = RunTemplate.objects.filter(next_at__lte=now).select_related("namespace", "graph__namespace", "graph__current", "version", "dataset")
+    due = RunTemplate.objects.filter(next_at__lte=now).select_related(
+        "namespace", "graph__namespace", "graph__current", "version", "dataset"
+    )
     return sum(_launch(template, now) for template in due.order_by("next_at")[:BATCH])
 
 

@@ -23,7 +23,11 @@ PAUSE = timedelta(hours=1)  # before a trigger that broke is looked at again
 def fire_due(now: datetime | None = None) -> int:
     """Start the graphs whose time has come; how many runs that made."""
     now = now or sql.clock()
-    due = CronTrigger.objects.filter(enabled=True, next_at__lte=now).order_by("next_at").select_related("graph__namespace", "graph__current")
+    due = (
+        CronTrigger.objects.filter(enabled=True, next_at__lte=now)
+        .order_by("next_at")
+        .select_related("graph__namespace", "graph__current")
+    )
     return sum(_alone(trigger, now) for trigger in due[:BATCH])
 
 
@@ -45,19 +49,27 @@ def _fire(trigger: CronTrigger, now: datetime) -> bool:
     assert trigger.next_at is not None
     missed, following = cron.passed(trigger.expression, trigger.time_zone, trigger.next_at, now)
     with transaction.atomic():
-        list(Graph.objects.select_for_update(no_key=True).filter(pk=trigger.graph_id))  # before its trigger, as who deletes the graph does
+        list(
+            Graph.objects.select_for_update(no_key=True).filter(pk=trigger.graph_id)
+        )  # before its trigger, as who deletes the graph does
         mine = CronTrigger.objects.filter(pk=trigger.pk, enabled=True, next_at=trigger.next_at)
-        if not mine.update(next_at=following, last_fired_at=now, missed=F("missed") + missed, error=""):
+        if not mine.update(
+            next_at=following, last_fired_at=now, missed=F("missed") + missed, error=""
+        ):
             return False
         try:
             with transaction.atomic():
-                run = start_run(trigger.graph, RunOptions(metadata=_why(trigger, missed)), trigger="schedule")
+                run = start_run(
+                    trigger.graph, RunOptions(metadata=_why(trigger, missed)), trigger="schedule"
+                )
         except errors.StateManagerError as error:
             log.warning("trigger %s of %s could not start a run: %s", trigger, trigger.graph, error)
             CronTrigger.objects.filter(pk=trigger.pk).update(error=str(error)[:2000])
             return False
         if missed:
-            message = f"{missed:,} earlier due times of {trigger} were missed; they are not caught up"
+            message = (
+                f"{missed:,} earlier due times of {trigger} were missed; they are not caught up"
+            )
             LogLine.objects.create(run=run, level="warning", message=message)
             Run.objects.filter(pk=run.pk).update(log_count=F("log_count") + 1)
     return True

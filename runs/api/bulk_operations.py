@@ -27,7 +27,12 @@ class AskShape(serializers.Serializer):
     rerun, `add` and `remove` of label, `status` of set_status, `format` of export, `active: delete` of delete. `asked` makes a repeated call harmless."""
 
     action = serializers.ChoiceField(tuple(bulk.ACTIONS))
-    ids = serializers.ListField(child=serializers.CharField(max_length=200), min_length=1, max_length=bulk.MAX_CHOSEN, required=False)
+    ids = serializers.ListField(
+        child=serializers.CharField(max_length=200),
+        min_length=1,
+        max_length=bulk.MAX_CHOSEN,
+        required=False,
+    )
     namespace = serializers.CharField(max_length=100, required=False)
     filter = serializers.DictField(child=serializers.CharField(max_length=1000), required=False)
     params = serializers.DictField(child=AnyJson(), required=False)
@@ -93,18 +98,35 @@ class ViewsShape(serializers.Serializer):
 def _shape(operation: BulkOperation, missing: list[str] | None = None) -> dict[str, Any]:
     names = ("action", "status", "total", "done", "failed", "reason", "actor")
     times = {name: when(getattr(operation, name)) for name in ("created_at", "finished_at")}
-    return {"id": operation.pk, **{name: getattr(operation, name) for name in names}, **times, "missing": missing or []}
+    return {
+        "id": operation.pk,
+        **{name: getattr(operation, name) for name in names},
+        **times,
+        "missing": missing or [],
+    }
 
 
 class OperationsView(AdminView):
     scopes = {"GET": "read", "POST": "read"}  # what the action needs is for the operation to say
 
-    @extend_schema(operation_id="bulk_operations_list", responses={200: OperationsShape, **REFUSALS})
+    @extend_schema(
+        operation_id="bulk_operations_list", responses={200: OperationsShape, **REFUSALS}
+    )
     def get(self, request: Request) -> Response:
         """One's own operations, newest first."""
-        return Response({"operations": [_shape(each) for each in bulk.seen_by(self.caller).order_by("-pk")[:NEWEST]]})
+        return Response(
+            {
+                "operations": [
+                    _shape(each) for each in bulk.seen_by(self.caller).order_by("-pk")[:NEWEST]
+                ]
+            }
+        )
 
-    @extend_schema(operation_id="bulk_operations_ask", request=AskShape, responses={200: PreviewShape, 202: OperationShape, **REFUSALS})
+    @extend_schema(
+        operation_id="bulk_operations_ask",
+        request=AskShape,
+        responses={200: PreviewShape, 202: OperationShape, **REFUSALS},
+    )
     def post(self, request: Request) -> Response:
         """Do one thing to many runs, in the background; or, with `dry_run`, say what it would touch."""
         shape = AskShape(data=request.data)
@@ -119,18 +141,43 @@ class OperationsView(AdminView):
             query, missing = dict(bulk.filter_query(asked["filter"]).lists()), []
         if asked["dry_run"]:
             seen = bulk.preview(asked["action"], query, self.caller)
-            return Response({"total": seen.total, "by_status": seen.by_status, "unfit": seen.unfit, "traces": seen.traces, "missing": missing})
-        operation = bulk.ask(asked["action"], query, self.caller, asked.get("params"), asked["reason"], asked.get("asked"))
-        return Response(_shape(operation, missing), status=202, headers={"Location": f"/admin/run-manager/bulk-operations/{operation.pk}"})
+            return Response(
+                {
+                    "total": seen.total,
+                    "by_status": seen.by_status,
+                    "unfit": seen.unfit,
+                    "traces": seen.traces,
+                    "missing": missing,
+                }
+            )
+        operation = bulk.ask(
+            asked["action"],
+            query,
+            self.caller,
+            asked.get("params"),
+            asked["reason"],
+            asked.get("asked"),
+        )
+        return Response(
+            _shape(operation, missing),
+            status=202,
+            headers={"Location": f"/admin/run-manager/bulk-operations/{operation.pk}"},
+        )
 
     def _chosen(self, ids: list[str], namespace: str) -> tuple[dict[str, Any], list[str]]:
         found: dict[str, list[int]] = {run_id: [] for run_id in ids}
         runs = self.runs().filter(run_id__in=[run_id.replace("\x00", "") for run_id in ids])
-        for pk, run_id in (runs.filter(namespace__name=namespace) if namespace else runs).values_list("pk", "run_id"):
+        for pk, run_id in (
+            runs.filter(namespace__name=namespace) if namespace else runs
+        ).values_list("pk", "run_id"):
             found.setdefault(run_id, []).append(pk)
         if several := [run_id for run_id, pks in found.items() if len(pks) > 1]:
-            raise errors.Conflict(f"Several namespaces have a run {several[0]!r}; add the namespace.")
-        return {"pk": [pk for pks in found.values() for pk in pks]}, [run_id for run_id, pks in found.items() if not pks]
+            raise errors.Conflict(
+                f"Several namespaces have a run {several[0]!r}; add the namespace."
+            )
+        return {"pk": [pk for pks in found.values() for pk in pks]}, [
+            run_id for run_id, pks in found.items() if not pks
+        ]
 
 
 class OneOperationView(AdminView):
@@ -153,7 +200,11 @@ class OperationView(OneOperationView):
 
 
 class StopOperationView(OneOperationView):
-    @extend_schema(operation_id="bulk_operations_stop", request=None, responses={200: OperationShape, **REFUSALS})
+    @extend_schema(
+        operation_id="bulk_operations_stop",
+        request=None,
+        responses={200: OperationShape, **REFUSALS},
+    )
     def post(self, request: Request, operation: str) -> Response:
         """Leave the runs alone that it has not reached yet."""
         found = self.operation(operation)
@@ -162,7 +213,11 @@ class StopOperationView(OneOperationView):
 
 
 class RetryOperationView(OneOperationView):
-    @extend_schema(operation_id="bulk_operations_retry", request=None, responses={202: OperationShape, **REFUSALS})
+    @extend_schema(
+        operation_id="bulk_operations_retry",
+        request=None,
+        responses={202: OperationShape, **REFUSALS},
+    )
     def post(self, request: Request, operation: str) -> Response:
         """A new operation on the runs that failed."""
         return Response(_shape(bulk.retry(self.operation(operation), self.caller)), status=202)
@@ -171,7 +226,11 @@ class RetryOperationView(OneOperationView):
 class ResultsView(OneOperationView):
     @extend_schema(
         operation_id="bulk_operations_results",
-        parameters=[LIMIT, AFTER, OpenApiParameter("failed", bool, description="only those that failed")],
+        parameters=[
+            LIMIT,
+            AFTER,
+            OpenApiParameter("failed", bool, description="only those that failed"),
+        ],
         responses={200: ResultsShape, **REFUSALS},
     )
     def get(self, request: Request, operation: str) -> Response:
@@ -183,7 +242,16 @@ class ResultsView(OneOperationView):
         if request.query_params.get("failed", "").lower() in ("1", "true", "yes"):
             found = found.filter(done=False)
         page = list(found[:limit])
-        rows = [{"id": row.run_id, "done": row.done, "code": row.code, "reason": row.reason, "made": row.created_run_id or None} for row in page]
+        rows = [
+            {
+                "id": row.run_id,
+                "done": row.done,
+                "code": row.code,
+                "reason": row.reason,
+                "made": row.created_run_id or None,
+            }
+            for row in page
+        ]
         return Response({"results": rows, "next": str(page[-1].pk) if len(page) == limit else None})
 
 
@@ -193,10 +261,14 @@ class SavedViewsView(AdminView):
     @extend_schema(operation_id="saved_views_list", responses={200: ViewsShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """One's own views and those that are shared."""
-        found = SavedView.objects.filter(Q(shared=True) | Q(owner=self.caller.user) if self.caller.user else Q(shared=True))
+        found = SavedView.objects.filter(
+            Q(shared=True) | Q(owner=self.caller.user) if self.caller.user else Q(shared=True)
+        )
         return Response({"views": [_view(each) for each in found]})
 
-    @extend_schema(operation_id="saved_views_save", request=ViewShape, responses={200: ViewShape, **REFUSALS})
+    @extend_schema(
+        operation_id="saved_views_save", request=ViewShape, responses={200: ViewShape, **REFUSALS}
+    )
     def post(self, request: Request) -> Response:
         """Keep a query under a name; the same name again replaces it. Views belong to users: an API key has none."""
         shape = ViewShape(data=request.data)
@@ -206,7 +278,9 @@ class SavedViewsView(AdminView):
         asked = shape.validated_data
         values = {"query": asked["query"].lstrip("?"), "shared": asked["shared"]}
         try:
-            view, _ = SavedView.objects.update_or_create(owner=self.caller.user, name=asked["name"], defaults=values)
+            view, _ = SavedView.objects.update_or_create(
+                owner=self.caller.user, name=asked["name"], defaults=values
+            )
         except IntegrityError:
             raise errors.Conflict("The view was saved at this moment.") from None
         return Response(_view(view))
@@ -218,7 +292,11 @@ class SavedViewView(AdminView):
     @extend_schema(operation_id="saved_views_delete", responses={204: None, **REFUSALS})
     def delete(self, request: Request, view: str) -> Response:
         """Forget a view of one's own; who may do everything may forget any."""
-        own = Q() if self.caller.may("admin") and self.caller.namespaces is None else Q(owner=self.caller.user)
+        own = (
+            Q()
+            if self.caller.may("admin") and self.caller.namespaces is None
+            else Q(owner=self.caller.user)
+        )
         if not SavedView.objects.filter(own, pk=parse_id(view) or 0).delete()[0]:
             raise errors.NotFound(f"There is no view {view[:50]!r}.")
         return Response(status=204)

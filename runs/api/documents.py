@@ -14,7 +14,11 @@ from runs.api.runs import NAMESPACE
 from runs.external import documents, updates
 from runs.external.run_state import KEPT_ACTIONS, VERSION, RunState, RunStatus
 
-AT = OpenApiParameter("at", str, description="the id of one of the run's checkpoints in `:run-state`; without it, as the run is now")
+AT = OpenApiParameter(
+    "at",
+    str,
+    description="the id of one of the run's checkpoints in `:run-state`; without it, as the run is now",
+)
 
 
 class NodeStateShape(serializers.Serializer):
@@ -44,7 +48,9 @@ class RunStateShape(serializers.Serializer):
     data = serializers.DictField(default=dict)  # type: ignore[assignment]
     node_states = serializers.DictField(child=NodeStateShape(), default=dict)
     completed_nodes = serializers.ListField(child=serializers.CharField(), default=list)
-    action_history = serializers.ListField(child=serializers.DictField(), default=list, help_text=f"the last {KEPT_ACTIONS}")
+    action_history = serializers.ListField(
+        child=serializers.DictField(), default=list, help_text=f"the last {KEPT_ACTIONS}"
+    )
     started_at = serializers.FloatField(default=0)
     updated_at = serializers.FloatField(default=0)
     finished_at = serializers.FloatField(default=0)
@@ -67,26 +73,45 @@ class MarkShape(serializers.Serializer):
 class CheckpointView(View):
     scopes = {"GET": "read", "PUT": "run"}
 
-    @extend_schema(operation_id="runs_checkpoint", parameters=[NAMESPACE, AT], responses={200: RunStateShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_checkpoint",
+        parameters=[NAMESPACE, AT],
+        responses={200: RunStateShape, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> Response:
         """The run as one document, for every run; it holds payloads, so it needs the right to see them."""
         run = run_of(self.caller, request, run_id)
         self.caller.require("payloads", run.namespace_id)
-        return tagged(documents.run_state(run, request.query_params.get("at", "")).to_dict(), revision_of([(run.pk, run.revision)]))
+        return tagged(
+            documents.run_state(run, request.query_params.get("at", "")).to_dict(),
+            revision_of([(run.pk, run.revision)]),
+        )
 
-    @extend_schema(operation_id="runs_checkpoint_put", parameters=[NAMESPACE], request=RunStateShape, responses={200: RunStateShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_checkpoint_put",
+        parameters=[NAMESPACE],
+        request=RunStateShape,
+        responses={200: RunStateShape, **REFUSALS},
+    )
     def put(self, request: Request, run_id: str) -> Response:
         """Note where an outside program is with its run; 409 for a run with a graph. The document comes back as it is stored."""
         run = run_of(self.caller, request, run_id)
         if not isinstance(request.data, dict):
             raise errors.Malformed("The document is an object.")
-        return Response(updates.put_run_state(run, RunState.from_dict(request.data), self.caller).to_dict())
+        return Response(
+            updates.put_run_state(run, RunState.from_dict(request.data), self.caller).to_dict()
+        )
 
 
 class MarkView(View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="runs_mark", parameters=[NAMESPACE], request=MarkShape, responses={200: RunStateShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_mark",
+        parameters=[NAMESPACE],
+        request=MarkShape,
+        responses={200: RunStateShape, **REFUSALS},
+    )
     def post(self, request: Request, run_id: str) -> Response:
         """Report one node of a run that an outside program drives."""
         asked = MarkShape(data=request.data)

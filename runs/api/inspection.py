@@ -24,7 +24,9 @@ from runs.langgraph import viewer
 from runs.models import Checkpoint, Run
 from runs.queries import bundle, compare, diagram, lineage, wait_reasons
 
-NS = OpenApiParameter("ns", str, description="the checkpoint namespace, where several have a checkpoint of this id")
+NS = OpenApiParameter(
+    "ns", str, description="the checkpoint namespace, where several have a checkpoint of this id"
+)
 
 
 class CheckpointShape(serializers.Serializer):
@@ -117,7 +119,11 @@ class DoctorView(View):
 class PictureView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_picture", parameters=[NAMESPACE], responses={(200, "image/svg+xml"): OpenApiTypes.STR, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_picture",
+        parameters=[NAMESPACE],
+        responses={(200, "image/svg+xml"): OpenApiTypes.STR, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> HttpResponse:
         """The graph of a run as SVG, each node with its state and counts."""
         run = run_of(self.caller, request, run_id)
@@ -129,17 +135,29 @@ class PictureView(View):
 class CheckpointsView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_checkpoints", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: CheckpointsShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_checkpoints",
+        parameters=[NAMESPACE, LIMIT, AFTER],
+        responses={200: CheckpointsShape, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> Response:
         """The checkpoints of a thread in the order in which they were put."""
         run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
         after = parse_id(request.query_params.get("after", "0"))
         if after is None:
             raise errors.Malformed("after is the `next` of a former page.")
-        found = list(Checkpoint.objects.filter(run=run, pk__gt=after).annotate(size=Length("body")).defer("body").order_by("pk")[:limit])
+        found = list(
+            Checkpoint.objects.filter(run=run, pk__gt=after)
+            .annotate(size=Length("body"))
+            .defer("body")
+            .order_by("pk")[:limit]
+        )
         return Response(
             {
-                "checkpoints": [_checkpoint(each, self.caller.can("payloads", run.namespace_id)) for each in found],
+                "checkpoints": [
+                    _checkpoint(each, self.caller.can("payloads", run.namespace_id))
+                    for each in found
+                ],
                 "next": str(found[-1].pk) if len(found) == limit else None,
             }
         )
@@ -148,17 +166,29 @@ class CheckpointsView(View):
 class InsideView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_checkpoint_inside", parameters=[NAMESPACE, NS], responses={200: InsideShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_checkpoint_inside",
+        parameters=[NAMESPACE, NS],
+        responses={200: InsideShape, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str, checkpoint_id: str) -> Response:
         """What a checkpoint holds."""
         run = run_of(self.caller, request, run_id)
-        found = Checkpoint.objects.filter(run=run, checkpoint_id=checkpoint_id.replace("\x00", "")).annotate(size=Length("body"))
+        found = Checkpoint.objects.filter(
+            run=run, checkpoint_id=checkpoint_id.replace("\x00", "")
+        ).annotate(size=Length("body"))
         ns = request.query_params.get("ns")
-        row = (found if ns is None else found.filter(ns=ns.replace("\x00", ""))).order_by("ns").first()
+        row = (
+            (found if ns is None else found.filter(ns=ns.replace("\x00", "")))
+            .order_by("ns")
+            .first()
+        )
         if row is None:
             raise errors.NotFound(f"The run has no checkpoint {checkpoint_id[:100]!r}.")
         allowed = self.caller.can("payloads", run.namespace_id)
-        inside = {name: redaction.shown(value, allowed) for name, value in viewer.inspected(row).items()}
+        inside = {
+            name: redaction.shown(value, allowed) for name, value in viewer.inspected(row).items()
+        }
         return Response({**_checkpoint(row, allowed), **inside, "pending": row.pending})
 
 
@@ -166,34 +196,60 @@ def _checkpoint(each: Any, allowed: bool) -> dict[str, Any]:
     names = ("checkpoint_id", "ns", "type", "size")
     kept = {name: getattr(each, name) for name in names}
     parent = each.parent_checkpoint_id or None
-    return {**kept, "metadata": redaction.shown(each.metadata, allowed), "parent_checkpoint_id": parent, "created_at": when(each.created_at)}
+    return {
+        **kept,
+        "metadata": redaction.shown(each.metadata, allowed),
+        "parent_checkpoint_id": parent,
+        "created_at": when(each.created_at),
+    }
 
 
 class BundleView(View):
     scopes = {"GET": "export"}
 
-    @extend_schema(operation_id="runs_bundle", parameters=[NAMESPACE], responses={200: OpenApiTypes.OBJECT, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_bundle",
+        parameters=[NAMESPACE],
+        responses={200: OpenApiTypes.OBJECT, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> StreamingHttpResponse:
         """The run with its states, lines, files, checkpoints and audit as one JSON document."""
         run = run_of(self.caller, request, run_id, Run.objects.for_wire().select_related("parent"))
         self.caller.require("export", run.namespace_id)
-        return StreamingHttpResponse(bundle.bundle(run, self.caller), content_type="application/json")
+        return StreamingHttpResponse(
+            bundle.bundle(run, self.caller), content_type="application/json"
+        )
 
 
 class CompareView(View):
     scopes = {"GET": "read"}
 
     @extend_schema(
-        operation_id="runs_compare", parameters=[NAMESPACE, OpenApiParameter("with", str, required=True)], responses={200: ComparisonShape, **REFUSALS}
+        operation_id="runs_compare",
+        parameters=[NAMESPACE, OpenApiParameter("with", str, required=True)],
+        responses={200: ComparisonShape, **REFUSALS},
     )
     def get(self, request: Request, run_id: str) -> Response:
         """Two runs side by side: what they were given, what each node did, and where they part."""
         if not (other := request.query_params.get("with")):
             raise errors.Malformed("`with` names the run to compare with.")
-        runs = Run.objects.select_related("graph__namespace", "version", "dataset__namespace", "namespace")
+        runs = Run.objects.select_related(
+            "graph__namespace", "version", "dataset__namespace", "namespace"
+        )
         a, b = run_of(self.caller, request, run_id, runs), run_of(self.caller, request, other, runs)
-        found = compare.compare(a, b, all(self.caller.can("payloads", run.namespace_id) for run in (a, b)))
-        pairs = [{"node": pair.node, "a": pair.a.verdict, "b": pair.b.verdict, "same_outputs": pair.same_outputs, "same": pair.same} for pair in found.nodes]
+        found = compare.compare(
+            a, b, all(self.caller.can("payloads", run.namespace_id) for run in (a, b))
+        )
+        pairs = [
+            {
+                "node": pair.node,
+                "a": pair.a.verdict,
+                "b": pair.b.verdict,
+                "same_outputs": pair.same_outputs,
+                "same": pair.same,
+            }
+            for pair in found.nodes
+        ]
         return Response(
             {
                 "summary": found.summary, "inputs": [vars(each) for each in found.inputs], "definition": [vars(each) for each in found.definition],
@@ -205,12 +261,21 @@ class CompareView(View):
 class LineageView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_lineage", parameters=[NAMESPACE], responses={200: LineageShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_lineage",
+        parameters=[NAMESPACE],
+        responses={200: LineageShape, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> Response:
         """The tree of reruns that the run belongs to, parents before their reruns."""
         run = run_of(self.caller, request, run_id)
         rows = [
-            {"run_id": each.run.run_id, "status": each.run.status, "depth": each.depth, "how": (each.run.origin or {}).get("how")}
+            {
+                "run_id": each.run.run_id,
+                "status": each.run.status,
+                "depth": each.depth,
+                "how": (each.run.origin or {}).get("how"),
+            }
             for each in lineage.tree_of(run, self.caller)
         ]
         recovered = lineage.recovered_by(run)
@@ -220,7 +285,9 @@ class LineageView(View):
 class WhyView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_why", parameters=[NAMESPACE], responses={200: WhyShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_why", parameters=[NAMESPACE], responses={200: WhyShape, **REFUSALS}
+    )
     def get(self, request: Request, run_id: str) -> Response:
         """What an active run waits for, in sentences; none for one that has ended."""
         return Response({"why": wait_reasons.why_waiting(run_of(self.caller, request, run_id))})

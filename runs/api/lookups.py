@@ -20,8 +20,16 @@ def run_of(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | No
         _gone(caller, run_id)
         raise errors.NotFound(f"There is no run {run_id[:200]!r}.")
     if len(found) > 1:
-        names = Run.objects.visible_to(caller).filter(run_id=run_id).order_by("namespace__name").values_list("namespace__name", flat=True)
-        raise errors.Conflict(f"Several namespaces have a run {run_id!r}; add ?namespace= with one of them.", allowed=list(names))
+        names = (
+            Run.objects.visible_to(caller)
+            .filter(run_id=run_id)
+            .order_by("namespace__name")
+            .values_list("namespace__name", flat=True)
+        )
+        raise errors.Conflict(
+            f"Several namespaces have a run {run_id!r}; add ?namespace= with one of them.",
+            allowed=list(names),
+        )
     return found[0]
 
 
@@ -32,7 +40,11 @@ def _gone(caller: Caller, run_id: str) -> None:
 
 
 def named(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | None = None) -> Any:
-    found = (runs if runs is not None else Run.objects.for_wire()).visible_to(caller).filter(run_id=run_id.replace("\x00", ""))
+    found = (
+        (runs if runs is not None else Run.objects.for_wire())
+        .visible_to(caller)
+        .filter(run_id=run_id.replace("\x00", ""))
+    )
     namespace = request.query_params.get("namespace")
     return found.filter(namespace__name=namespace.replace("\x00", "")) if namespace else found
 
@@ -43,7 +55,10 @@ def revision_of(rows: Iterable[tuple[int, int]]) -> str:
 
 
 def unchanged(request: Request, tag: str) -> bool:
-    known = [each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")]
+    known = [
+        each.strip().removeprefix("W/")
+        for each in request.headers.get("If-None-Match", "").split(",")
+    ]
     return tag.removeprefix("W/") in known
 
 

@@ -58,17 +58,30 @@ class RerunAskedShape(serializers.Serializer):
     inputs = serializers.DictField(child=AnyJson(), required=False)
     version = serializers.ChoiceField(("original", "newest"), required=False, default="original")
     node = serializers.CharField(max_length=200, required=False)
-    start_delay = serializers.IntegerField(min_value=0, max_value=315_360_000_000, required=False, default=0)
+    start_delay = serializers.IntegerField(
+        min_value=0, max_value=315_360_000_000, required=False, default=0
+    )
 
     def get_fields(self) -> Any:
-        return {**super().get_fields(), "from": serializers.ChoiceField(("start", "failed", "node"), required=False, default="start")}
+        return {
+            **super().get_fields(),
+            "from": serializers.ChoiceField(
+                ("start", "failed", "node"), required=False, default="start"
+            ),
+        }
 
     def again(self) -> RerunOptions:
         """Raises Malformed for a node without `from: node`, and the other way round."""
         asked = self.validated_data
         if (asked["from"] == "node") != bool(asked.get("node")):
             raise errors.Malformed("`from: node` names its `node`, and nothing else does.")
-        return RerunOptions(asked["version"] == "newest", asked.get("inputs"), asked["from"] == "failed", asked.get("node", ""), asked["start_delay"] / 1000)
+        return RerunOptions(
+            asked["version"] == "newest",
+            asked.get("inputs"),
+            asked["from"] == "failed",
+            asked.get("node", ""),
+            asked["start_delay"] / 1000,
+        )
 
 
 class MetadataShape(serializers.Serializer):
@@ -98,7 +111,11 @@ class ApprovedShape(serializers.Serializer):
 class StartView(View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="start", request=StartThreadShape, responses={200: StartedThreadShape, **REFUSALS})
+    @extend_schema(
+        operation_id="start",
+        request=StartThreadShape,
+        responses={200: StartedThreadShape, **REFUSALS},
+    )
     def post(self, request: Request) -> Response:
         """Start a run by thread id. The same id with the same body again gives the same run; with another body 409."""
         asked = StartThreadShape(data=request.data)
@@ -111,21 +128,34 @@ class StartView(View):
             run_id=values.get("thread_id", ""), name=values.get("run_name", ""), sop=values["sop"], inputs=values["initial_data"],
             workspace=values.get("workspace", ""), metadata=values.get("metadata", {}),
         )  # fmt: skip
-        run = start_run(self._graph(namespace, name), options, caller=self.caller) if graph else start_outside(namespace, options, self.caller)
-        return Response({"status": "started", "thread_id": run.run_id, "run_name": run.name or run.run_id})
+        run = (
+            start_run(self._graph(namespace, name), options, caller=self.caller)
+            if graph
+            else start_outside(namespace, options, self.caller)
+        )
+        return Response(
+            {"status": "started", "thread_id": run.run_id, "run_name": run.name or run.run_id}
+        )
 
     @staticmethod
     def _graph(namespace: Any, name: str) -> Graph:
         found = Graph.objects.with_version().filter(namespace=namespace, name=name).first()
         if found is None:
-            raise errors.NotFound(f"There is no graph {name[:100]!r} in namespace {namespace.name!r}.")
+            raise errors.NotFound(
+                f"There is no graph {name[:100]!r} in namespace {namespace.name!r}."
+            )
         return found
 
 
 class RerunView(View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="rerun", parameters=[NAMESPACE], request=RerunAskedShape, responses={200: RerunShape, **REFUSALS})
+    @extend_schema(
+        operation_id="rerun",
+        parameters=[NAMESPACE],
+        request=RerunAskedShape,
+        responses={200: RerunShape, **REFUSALS},
+    )
     def post(self, request: Request, thread_id: str) -> Response:
         """Run a run again, with the same inputs unless the body says otherwise."""
         asked = RerunAskedShape(data=request.data or {})
@@ -133,17 +163,29 @@ class RerunView(View):
         original = run_of(self.caller, request, thread_id)
         made = rerun(original, self.caller, asked.again())
         number = int(made.run_id.rpartition("_")[2])
-        answer = {"status": "started", "thread_id": made.run_id, "run_name": made.name, "parent_thread_id": original.run_id, "rerun_count": number}
+        answer = {
+            "status": "started",
+            "thread_id": made.run_id,
+            "run_name": made.name,
+            "parent_thread_id": original.run_id,
+            "rerun_count": number,
+        }
         return Response(answer)
 
 
 class MetadataView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="run_metadata", parameters=[NAMESPACE], responses={200: MetadataShape, **REFUSALS})
+    @extend_schema(
+        operation_id="run_metadata",
+        parameters=[NAMESPACE],
+        responses={200: MetadataShape, **REFUSALS},
+    )
     def get(self, request: Request, thread_id: str) -> Response:
         """What a run was started with and what became of it."""
-        run = run_of(self.caller, request, thread_id, Run.objects.for_wire().select_related("parent"))
+        run = run_of(
+            self.caller, request, thread_id, Run.objects.for_wire().select_related("parent")
+        )
         redaction.hide([run], self.caller.can("payloads", run.namespace_id))
         failed = [node for node, counts in run.node_counts.items() if counts[BAD]]
         return Response(
@@ -169,14 +211,19 @@ class ThreadLogsView(View):
 
     @extend_schema(
         operation_id="run_thread_logs",
-        parameters=[NAMESPACE, OpenApiParameter("limit", int, description=f"1–{MAX_LINES}, default 100")],
+        parameters=[
+            NAMESPACE,
+            OpenApiParameter("limit", int, description=f"1–{MAX_LINES}, default 100"),
+        ],
         responses={200: ThreadLogsShape, **REFUSALS},
     )
     def get(self, request: Request, thread_id: str) -> Response:
         """The last lines of a run, oldest first, and how many it has."""
         run = run_of(self.caller, request, thread_id)
         text = request.query_params.get("limit", "100")
-        if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LINES):
+        if not (
+            text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LINES
+        ):
             raise errors.Malformed(f"limit is a number from 1 to {MAX_LINES}.")
         lines = LogLine.objects.tails([run.pk], int(text))[run.pk]
         redaction.hide(lines, self.caller.can("payloads", run.namespace_id))
@@ -186,13 +233,27 @@ class ThreadLogsView(View):
 class ApproveView(View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="approve", parameters=[NAMESPACE], request=OpenApiTypes.ANY, responses={200: ApprovedShape, **REFUSALS})
+    @extend_schema(
+        operation_id="approve",
+        parameters=[NAMESPACE],
+        request=OpenApiTypes.ANY,
+        responses={200: ApprovedShape, **REFUSALS},
+    )
     def post(self, request: Request, thread_id: str) -> Response:
         """Answer the state that the run waits for; the body, if there is one, is the answer."""
         run = run_of(self.caller, request, thread_id)
         waiting = list(State.objects.filter(WAITS, run=run).order_by("pk")[:2])
         if len(waiting) != 1:
-            said = "waits for no answer" if not waiting else "waits for several answers; answer its states one by one"
+            said = (
+                "waits for no answer"
+                if not waiting
+                else "waits for several answers; answer its states one by one"
+            )
             raise errors.Conflict(f"The run {said}.", allowed=[] if not waiting else ["answer"])
-        answer_state(run, waiting[0].pk, request.data if request.data not in (None, {}) else True, self.caller)
+        answer_state(
+            run,
+            waiting[0].pk,
+            request.data if request.data not in (None, {}) else True,
+            self.caller,
+        )
         return Response({"status": "resumed"})

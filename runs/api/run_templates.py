@@ -30,7 +30,9 @@ class TemplateBody(serializers.Serializer):
     dataset_id = serializers.CharField(max_length=20, required=False)
     inputs = serializers.DictField(child=AnyJson(), required=False)
     store = serializers.DictField(child=AnyJson(), required=False)
-    labels = serializers.DictField(child=serializers.CharField(max_length=500, allow_blank=True), required=False)
+    labels = serializers.DictField(
+        child=serializers.CharField(max_length=500, allow_blank=True), required=False
+    )
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
     schedule = serializers.CharField(max_length=200, required=False, allow_blank=True)
     time_zone = serializers.CharField(max_length=60, required=False)
@@ -39,7 +41,9 @@ class TemplateBody(serializers.Serializer):
 class CloneBody(serializers.Serializer):
     name = serializers.CharField(max_length=200)
     inputs = serializers.DictField(child=AnyJson(), required=False)
-    labels = serializers.DictField(child=serializers.CharField(max_length=500, allow_blank=True), required=False)
+    labels = serializers.DictField(
+        child=serializers.CharField(max_length=500, allow_blank=True), required=False
+    )
 
 
 class LaunchBody(serializers.Serializer):
@@ -79,7 +83,9 @@ class TemplateViewBase(View):
 
     def visible(self) -> Any:
         found = RunTemplate.objects.visible_to(self.caller)
-        return found.select_related("namespace", "graph__namespace", "graph__current", "version", "dataset")
+        return found.select_related(
+            "namespace", "graph__namespace", "graph__current", "version", "dataset"
+        )
 
     def template(self, text: str) -> RunTemplate:
         found: RunTemplate | None = self.visible().filter(pk=parse_id(text) or 0).first()
@@ -87,7 +93,9 @@ class TemplateViewBase(View):
             raise errors.NotFound(f"There is no template {text[:50]!r}.")
         return found
 
-    def shape(self, template: RunTemplate, progress: run_templates.Progress | None = None) -> dict[str, Any]:
+    def shape(
+        self, template: RunTemplate, progress: run_templates.Progress | None = None
+    ) -> dict[str, Any]:
         seen = progress or run_templates.progress_of([template])[template.pk]
         names = ("name", "description", "labels", "workspace", "time_zone")
         counts = ("runs", "completed", "failed", "active", "percent_complete", "completed_nodes")
@@ -109,7 +117,11 @@ class TemplatesView(TemplateViewBase):
         progress = run_templates.progress_of(found)
         return Response({"templates": [self.shape(each, progress[each.pk]) for each in found]})
 
-    @extend_schema(operation_id="templates_save", request=TemplateBody, responses={201: TemplateShape, **REFUSALS})
+    @extend_schema(
+        operation_id="templates_save",
+        request=TemplateBody,
+        responses={201: TemplateShape, **REFUSALS},
+    )
     def post(self, request: Request) -> Response:
         """Save the configuration of a run, or a new one, under a name."""
         body = TemplateBody(data=request.data)
@@ -119,7 +131,9 @@ class TemplatesView(TemplateViewBase):
             raise errors.Malformed("Give either the run_id or the graph_id.")
         if "run_id" in asked:
             run = run_of(self.caller, request, asked["run_id"])
-            made = run_templates.from_run(run, asked["name"], self.caller, asked.get("description", ""))
+            made = run_templates.from_run(
+                run, asked["name"], self.caller, asked.get("description", "")
+            )
         else:
             made = run_templates.save(self._new(asked), self.caller)
         return Response(self.shape(made), status=201)
@@ -127,9 +141,20 @@ class TemplatesView(TemplateViewBase):
     def _new(self, asked: dict[str, Any]) -> RunTemplate:
         graph = graph_of(self.caller, asked["graph_id"])
         dataset = dataset_of(self.caller, asked["dataset_id"]) if asked.get("dataset_id") else None
-        kept = {name: asked[name] for name in ("description", "inputs", "store", "labels", "workspace", "time_zone") if name in asked}
-        values = {"namespace": graph.namespace, "graph": graph, "dataset": dataset, "created_by": self.caller.user}
-        return RunTemplate(name=asked["name"], expression=asked.get("schedule", ""), **values, **kept)
+        kept = {
+            name: asked[name]
+            for name in ("description", "inputs", "store", "labels", "workspace", "time_zone")
+            if name in asked
+        }
+        values = {
+            "namespace": graph.namespace,
+            "graph": graph,
+            "dataset": dataset,
+            "created_by": self.caller.user,
+        }
+        return RunTemplate(
+            name=asked["name"], expression=asked.get("schedule", ""), **values, **kept
+        )
 
 
 class TemplateView(TemplateViewBase):
@@ -150,22 +175,42 @@ class TemplateView(TemplateViewBase):
 class LaunchView(TemplateViewBase):
     scopes = {"POST": "start"}
 
-    @extend_schema(operation_id="templates_launch", request=LaunchBody, responses={200: StartedShape, **REFUSALS})
+    @extend_schema(
+        operation_id="templates_launch",
+        request=LaunchBody,
+        responses={200: StartedShape, **REFUSALS},
+    )
     def post(self, request: Request, template: str) -> Response:
         """Start a run of the template; the same run_id with the same inputs again gives the same run."""
         body = LaunchBody(data=request.data or {})
         body.is_valid(raise_exception=True)
-        run = run_templates.launch(self.template(template), self.caller, body.validated_data.get("run_id", ""), body.validated_data.get("inputs"))
+        run = run_templates.launch(
+            self.template(template),
+            self.caller,
+            body.validated_data.get("run_id", ""),
+            body.validated_data.get("inputs"),
+        )
         return Response(started_shape(run))
 
 
 class CloneView(TemplateViewBase):
     scopes = {"POST": "start"}
 
-    @extend_schema(operation_id="templates_clone", request=CloneBody, responses={201: TemplateShape, **REFUSALS})
+    @extend_schema(
+        operation_id="templates_clone",
+        request=CloneBody,
+        responses={201: TemplateShape, **REFUSALS},
+    )
     def post(self, request: Request, template: str) -> Response:
         """The same under another name, with these values instead."""
         body = CloneBody(data=request.data)
         body.is_valid(raise_exception=True)
         changes = dict(body.validated_data)
-        return Response(self.shape(run_templates.clone(self.template(template), changes.pop("name"), self.caller, **changes)), status=201)
+        return Response(
+            self.shape(
+                run_templates.clone(
+                    self.template(template), changes.pop("name"), self.caller, **changes
+                )
+            ),
+            status=201,
+        )

@@ -23,7 +23,9 @@ from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run, State
 
 MAX_PAGE = 1000
-NAMESPACE = OpenApiParameter("namespace", str, description="chooses when several namespaces have a run of this id")
+NAMESPACE = OpenApiParameter(
+    "namespace", str, description="chooses when several namespaces have a run of this id"
+)
 LIMIT = OpenApiParameter("limit", int, description=f"1–{MAX_PAGE}, default 100")
 AFTER = OpenApiParameter("after", str, description="the `next` of the page before")
 
@@ -62,7 +64,11 @@ class RunGraphView(View):
 class RunsOfGraphView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="graphs_runs", parameters=[LIMIT], responses={200: serializers.RunShape(many=True), 304: None, **REFUSALS})
+    @extend_schema(
+        operation_id="graphs_runs",
+        parameters=[LIMIT],
+        responses={200: serializers.RunShape(many=True), 304: None, **REFUSALS},
+    )
     def get(self, request: Request, graph_id: str) -> Response:
         """The newest runs of a graph, newest first; 304 while none of them has changed."""
         graph = graph_of(self.caller, graph_id)
@@ -81,7 +87,11 @@ class RunsOfGraphView(View):
 class RunView(View):
     scopes = {"GET": "read", "DELETE": "delete"}
 
-    @extend_schema(operation_id="runs_read", parameters=[NAMESPACE], responses={200: serializers.RunShape, 304: None, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_read",
+        parameters=[NAMESPACE],
+        responses={200: serializers.RunShape, 304: None, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> Response:
         """One run; 304 while it has not changed."""
         if request.headers.get("If-None-Match"):
@@ -92,7 +102,9 @@ class RunView(View):
         tail = _tail(self.caller, run)
         return tagged(serializers.run_shape(run, tail), revision_of([(run.pk, run.revision)]))
 
-    @extend_schema(operation_id="runs_delete", parameters=[NAMESPACE], responses={204: None, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_delete", parameters=[NAMESPACE], responses={204: None, **REFUSALS}
+    )
     def delete(self, request: Request, run_id: str) -> Response:
         """Delete a run that has ended, with its states, logs and files."""
         delete_run(run_of(self.caller, request, run_id), self.caller)
@@ -105,7 +117,9 @@ class SteerView(View):
     scopes = {"POST": "run"}
     verb: Any = None
 
-    @extend_schema(parameters=[NAMESPACE], request=None, responses={200: serializers.RunShape, **REFUSALS})
+    @extend_schema(
+        parameters=[NAMESPACE], request=None, responses={200: serializers.RunShape, **REFUSALS}
+    )
     def post(self, request: Request, run_id: str) -> Response:
         """Move the run; 409 names what is allowed."""
         run = self.verb(run_of(self.caller, request, run_id), self.caller)
@@ -137,7 +151,11 @@ class RetryView(SteerView):
 class LogsView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_logs", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: serializers.LogPageShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_logs",
+        parameters=[NAMESPACE, LIMIT, AFTER],
+        responses={200: serializers.LogPageShape, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> Response:
         """All lines of a run, oldest first. `next` leads on, also to lines that don't exist yet."""
         run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
@@ -145,13 +163,22 @@ class LogsView(View):
         lines = list(LogLine.objects.filter(run=run, pk__gt=after).order_by("pk")[:limit])
         redaction.hide(lines, self.caller.can("payloads", run.namespace_id))
         more = len(lines) == limit or not run.ended
-        return Response({"logs": [serializers.log_line_shape(line) for line in lines], "next": str(lines[-1].pk if lines else after) if more else None})
+        return Response(
+            {
+                "logs": [serializers.log_line_shape(line) for line in lines],
+                "next": str(lines[-1].pk if lines else after) if more else None,
+            }
+        )
 
 
 class StatesView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_states", parameters=[NAMESPACE, LIMIT, AFTER], responses={200: serializers.StatePageShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_states",
+        parameters=[NAMESPACE, LIMIT, AFTER],
+        responses={200: serializers.StatePageShape, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> Response:
         """The states of a run in the order in which they were made."""
         run, limit = run_of(self.caller, request, run_id), limit_of(request, 100)
@@ -161,13 +188,23 @@ class StatesView(View):
         page = list(states[:limit])
         State.objects.fill_inputs(page)
         redaction.hide(page, self.caller.can("payloads", run.namespace_id))
-        return Response({"states": [serializers.state_shape(state) for state in page], "next": str(page[-1].pk) if len(page) == limit else None})
+        return Response(
+            {
+                "states": [serializers.state_shape(state) for state in page],
+                "next": str(page[-1].pk) if len(page) == limit else None,
+            }
+        )
 
 
 class AnswerView(View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="runs_answer", parameters=[NAMESPACE], request=OpenApiTypes.ANY, responses={200: serializers.StateShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_answer",
+        parameters=[NAMESPACE],
+        request=OpenApiTypes.ANY,
+        responses={200: serializers.StateShape, **REFUSALS},
+    )
     def post(self, request: Request, run_id: str, state: str) -> Response:
         """Answer a state that waits for a person; the body is the answer."""
         run = run_of(self.caller, request, run_id)
@@ -179,17 +216,31 @@ class AnswerView(View):
 class ArtifactsView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_artifacts", parameters=[NAMESPACE], responses={200: serializers.ArtifactsShape, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_artifacts",
+        parameters=[NAMESPACE],
+        responses={200: serializers.ArtifactsShape, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str) -> Response:
         """The files that a run made."""
         run = run_of(self.caller, request, run_id)
-        return Response({"artifacts": [serializers.artifact_shape(run, artifact) for artifact in run.artifacts.all()]})
+        return Response(
+            {
+                "artifacts": [
+                    serializers.artifact_shape(run, artifact) for artifact in run.artifacts.all()
+                ]
+            }
+        )
 
 
 class ArtifactView(View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="runs_artifact", parameters=[NAMESPACE], responses={(200, "application/octet-stream"): bytes, **REFUSALS})
+    @extend_schema(
+        operation_id="runs_artifact",
+        parameters=[NAMESPACE],
+        responses={(200, "application/octet-stream"): bytes, **REFUSALS},
+    )
     def get(self, request: Request, run_id: str, artifact: str) -> Any:
         """Download one file."""
         run = run_of(self.caller, request, run_id)
@@ -197,7 +248,12 @@ class ArtifactView(View):
         found = run.artifacts.filter(pk=parse_id(artifact) or 0).first()
         if found is None or not default_storage.exists(found.file):
             raise errors.NotFound(f"The run has no artifact {artifact[:50]!r}.")
-        return FileResponse(default_storage.open(found.file, "rb"), as_attachment=True, filename=found.name, content_type="application/octet-stream")
+        return FileResponse(
+            default_storage.open(found.file, "rb"),
+            as_attachment=True,
+            filename=found.name,
+            content_type="application/octet-stream",
+        )
 
 
 def _tail(caller: Caller, run: Run) -> list[LogLine]:

@@ -21,7 +21,9 @@ class StartShape(serializers.Serializer):
     run_id = serializers.CharField(max_length=200, required=False, allow_blank=False)
     inputs = serializers.DictField(child=AnyJson(), required=False)
     store = serializers.DictField(child=AnyJson(), required=False)
-    labels = serializers.DictField(child=serializers.CharField(max_length=500, allow_blank=True), required=False)
+    labels = serializers.DictField(
+        child=serializers.CharField(max_length=500, allow_blank=True), required=False
+    )
     metadata = serializers.DictField(child=AnyJson(), required=False)
     name = serializers.CharField(max_length=500, required=False, allow_blank=True)
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
@@ -117,7 +119,11 @@ class ArtifactsShape(serializers.Serializer):
 
 
 def started_shape(run: Run) -> dict[str, Any]:
-    return {"id": run.run_id, "status": run.status, "message": f"Graph execution queued with task ID: {run.run_id}"}
+    return {
+        "id": run.run_id,
+        "status": run.status,
+        "message": f"Graph execution queued with task ID: {run.run_id}",
+    }
 
 
 def run_shape(run: Run, tail: Iterable[LogLine]) -> dict[str, Any]:
@@ -155,9 +161,19 @@ def context(run: Run) -> dict[str, Any]:
         "graph_id": str(run.graph_id),
         "plan": list(plan.order),
         "total_steps": len(plan.order),
-        "executed_nodes": [node for node in plan.order if node in node_counts and node not in broken and node_counts[node][DONE] == node_counts[node][KNOWN]],
+        "executed_nodes": [
+            node
+            for node in plan.order
+            if node in node_counts
+            and node not in broken
+            and node_counts[node][DONE] == node_counts[node][KNOWN]
+        ],
         "failed_nodes": failed,
-        "skipped_nodes": [node for node in plan.order if node not in node_counts and plan.shape.ancestors[node] & broken],
+        "skipped_nodes": [
+            node
+            for node in plan.order
+            if node not in node_counts and plan.shape.ancestors[node] & broken
+        ],
     }
     if run.ended:
         context["total_emitted"] = run.emitted
@@ -168,9 +184,17 @@ def context(run: Run) -> dict[str, Any]:
 
 def stats(run: Run) -> dict[str, Any]:
     """Counts of states, and seconds from the start to the end."""
-    seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at and run.started_at else 0.0
+    seconds = (
+        (run.finished_at - run.started_at).total_seconds()
+        if run.finished_at and run.started_at
+        else 0.0
+    )
     return {
-        "states": run.pending_count + run.success_count + run.errored_count + run.retried_count + run.cancelled_count,
+        "states": run.pending_count
+        + run.success_count
+        + run.errored_count
+        + run.retried_count
+        + run.cancelled_count,
         "succeeded": run.success_count,
         "failed": run.errored_count,
         "retried": run.retried_count,
@@ -186,7 +210,13 @@ def line_shape(line: LogLine) -> dict[str, Any]:
 
 def log_line_shape(line: LogLine) -> dict[str, Any]:
     state = str(line.state) if line.state else None
-    return {**line_shape(line), "id": line.pk, "node": line.identifier or None, "state_id": state, "attempt": line.attempt}
+    return {
+        **line_shape(line),
+        "id": line.pk,
+        "node": line.identifier or None,
+        "state_id": state,
+        "attempt": line.attempt,
+    }
 
 
 def state_shape(state: State) -> dict[str, Any]:

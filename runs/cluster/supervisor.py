@@ -20,7 +20,13 @@ from time import monotonic
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connection,
+)
 
 from graphs.models.idempotency import forget_old
 from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
@@ -61,10 +67,17 @@ class Supervisor:
     def start(self) -> None:
         """Start the cluster; it gets its own process group, so that a Ctrl-C reaches only the supervisor."""
         heartbeat.register(self.name, self.host, self.workers)
-        environment = {**os.environ, "STATEMANAGER_CLUSTER": self.name, "WORKERS": str(self.workers)}
+        environment = {
+            **os.environ,
+            "STATEMANAGER_CLUSTER": self.name,
+            "WORKERS": str(self.workers),
+        }
         connection.close()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "django", "run_cluster"], env=_with_settings(environment), start_new_session=True, preexec_fn=die_with_parent
+            [sys.executable, "-m", "django", "run_cluster"],
+            env=_with_settings(environment),
+            start_new_session=True,
+            preexec_fn=die_with_parent,
         )
         self._started, self._members = monotonic(), frozenset()
         log.info("cluster %s started, process %s", self.name, self.process.pid)
@@ -80,7 +93,11 @@ class Supervisor:
             self._every("templates", CHECK_SCHEDULE_SECONDS, run_templates.launch_due)
             self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
             self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
-            self._every("probe", settings.PROBE_SECONDS, lambda: wakeup.probe(self.name, sql.clock().timestamp()))
+            self._every(
+                "probe",
+                settings.PROBE_SECONDS,
+                lambda: wakeup.probe(self.name, sql.clock().timestamp()),
+            )
             self._every("prune", 3600, wakeup.prune)
             self._every("clusters", 3600, lambda: heartbeat.forget_lost(self.name))
             self._every("traces", 60, delete.sweep)
@@ -136,7 +153,9 @@ class Supervisor:
             patience = unchanged
         if running < patience or (running < START_SECONDS and not heartbeat.answered(self.name)):
             return ""  # it may still be starting; one that answered once has no excuse
-        return f"no sign of life for {patience:.0f} s" if heartbeat.silent(self.name, patience) else ""
+        return (
+            f"no sign of life for {patience:.0f} s" if heartbeat.silent(self.name, patience) else ""
+        )
 
     def _replace(self) -> None:
         self._kill()
@@ -183,8 +202,14 @@ def _hint_what_waits() -> None:
 
 
 def _with_settings(environment: dict[str, str]) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(settings.BASE_DIR), environment.get("PYTHONPATH", "")]))
-    return {**environment, "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "statemanager.settings"), "PYTHONPATH": path}
+    path = os.pathsep.join(
+        filter(None, [str(settings.BASE_DIR), environment.get("PYTHONPATH", "")])
+    )
+    return {
+        **environment,
+        "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "statemanager.settings"),
+        "PYTHONPATH": path,
+    }
 
 
 def _group(leader: int) -> list[int]:

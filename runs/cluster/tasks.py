@@ -34,6 +34,8 @@ def probe(cluster: str, sent: float) -> None:
     """Answer for the addressed cluster; hand the probe on if it reached another one."""
     own = os.environ.get("STATEMANAGER_CLUSTER", "")
     if own == cluster:
-        sql.send(f"UPDATE statemanager_runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster])
+        sql.send(
+            f"UPDATE statemanager_runs_cluster SET seen_at = {sql.now()} WHERE name = %s", [cluster]
+        )
     elif sql.clock().timestamp() - sent < PULSE_LIVES_SECONDS:
         wakeup.probe(cluster, sent)

@@ -32,9 +32,13 @@ POINTS: Mapping[str, str] = {
 }
 ACTIONS = ("kill", "stop", "raise")
 
-_name, _action, _marker = [*os.environ.get("STATEMANAGER_FAILPOINT", "").split(":", 2), "", "", ""][:3]
+_name, _action, _marker = [*os.environ.get("STATEMANAGER_FAILPOINT", "").split(":", 2), "", "", ""][
+    :3
+]
 if _name and (_name not in POINTS or _action not in ACTIONS or not _marker):
-    raise ValueError(f"STATEMANAGER_FAILPOINT is name:action:marker with a name of {', '.join(POINTS)} and an action of {', '.join(ACTIONS)}")
+    raise ValueError(
+        f"STATEMANAGER_FAILPOINT is name:action:marker with a name of {', '.join(POINTS)} and an action of {', '.join(ACTIONS)}"
+    )
 
 
 def failpoint(name: str) -> None:

@@ -13,7 +13,11 @@ KNOWN, DONE, BAD = 0, 1, 2
 
 
 def dump(node_counts: NodeCounts) -> str:
-    return "{" + ",".join(f"{json.dumps(node)}:{_short(counts)}" for node, counts in node_counts.items()) + "}"
+    return (
+        "{"
+        + ",".join(f"{json.dumps(node)}:{_short(counts)}" for node, counts in node_counts.items())
+        + "}"
+    )
 
 
 def _short(counts: list[int]) -> str:
@@ -22,7 +26,10 @@ def _short(counts: list[int]) -> str:
 
 
 def load(text: str) -> NodeCounts:
-    return {node: counts if isinstance(counts, list) else [counts, counts, 0] for node, counts in json.loads(text or "{}").items()}
+    return {
+        node: counts if isinstance(counts, list) else [counts, counts, 0]
+        for node, counts in json.loads(text or "{}").items()
+    }
 
 
 class NodeCountsField(models.TextField):

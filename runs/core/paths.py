@@ -7,7 +7,9 @@ fan-out leaves its state at "2:-". A node with a single output adds no part. Whi
 from collections.abc import Collection
 
 EMPTY = "-"
-BRANCH = "r"  # in the place of a node's index: a branch of the run itself (`runs.engine.create_states`)
+BRANCH = (
+    "r"  # in the place of a node's index: a branch of the run itself (`runs.engine.create_states`)
+)
 
 
 def below(path: str, index: int | str, item: int | str) -> str:
@@ -46,7 +48,13 @@ def is_empty(path: str) -> bool:
 
 def order(path: str) -> tuple[int, ...]:
     """A sort key: fan-out order."""
-    return tuple(-1 if part.endswith(EMPTY) else int(part.partition(":")[2]) for part in path.split(".")) if path else ()
+    return (
+        tuple(
+            -1 if part.endswith(EMPTY) else int(part.partition(":")[2]) for part in path.split(".")
+        )
+        if path
+        else ()
+    )
 
 
 def last(prefix: str) -> str:

@@ -44,9 +44,13 @@ def rows(alias: str, **columns: str) -> str:
         arrays = ", ".join(f"%s::{kind.replace('jsonb', 'text')}[]" for kind in columns.values())
         if "jsonb" not in columns.values():
             return f"unnest({arrays}) AS {alias}({names})"
-        cast = ", ".join(f"{name}::jsonb" if kind == "jsonb" else name for name, kind in columns.items())
+        cast = ", ".join(
+            f"{name}::jsonb" if kind == "jsonb" else name for name, kind in columns.items()
+        )
         return f"(SELECT {cast} FROM unnest({arrays}) AS u({names})) AS {alias}({names})"
-    picked = ", ".join(f"json_extract(value, '$[{at}]') AS {name}" for at, name in enumerate(columns))
+    picked = ", ".join(
+        f"json_extract(value, '$[{at}]') AS {name}" for at, name in enumerate(columns)
+    )
     return f"(SELECT {picked} FROM json_each(%s)) AS {alias}"
 
 
@@ -73,7 +77,11 @@ def _element(value: Any) -> str:
 @cache
 def among(column: str, kind: str) -> str:
     """`column` is one of a list of values; the parameter comes from `choices()`."""
-    return f"{column} = ANY(%s::{kind}[])" if postgres() else f"{column} IN (SELECT value FROM json_each(%s))"
+    return (
+        f"{column} = ANY(%s::{kind}[])"
+        if postgres()
+        else f"{column} IN (SELECT value FROM json_each(%s))"
+    )
 
 
 def choices(items: Iterable[Any]) -> Any:
@@ -82,7 +90,11 @@ def choices(items: Iterable[Any]) -> Any:
 
 def lock(strength: str = "NO KEY UPDATE", of: str = "", skip: bool = False) -> str:
     """A row lock; SQLite's writers are alone anyway (BEGIN IMMEDIATE)."""
-    return f" FOR {strength}{f' OF {of}' if of else ''}{' SKIP LOCKED' if skip else ''}" if postgres() else ""
+    return (
+        f" FOR {strength}{f' OF {of}' if of else ''}{' SKIP LOCKED' if skip else ''}"
+        if postgres()
+        else ""
+    )
 
 
 def wait_for_locks(seconds: int) -> None:
@@ -104,7 +116,12 @@ def statement(template: str, gate: str = "true", **parts: Any) -> str:
     Each template is filled once per process and gate; a template always comes with the same parts.
     """
     if (template, gate) not in _statements:
-        _statements[template, gate] = template.format(now=now(), gate=gate, queued=_QUEUED, **{name: _part(name, part) for name, part in parts.items()})
+        _statements[template, gate] = template.format(
+            now=now(),
+            gate=gate,
+            queued=_QUEUED,
+            **{name: _part(name, part) for name, part in parts.items()},
+        )
     return _statements[template, gate]
 
 
@@ -183,7 +200,11 @@ class Statements:
 @cache
 def _merged(statements: tuple[str, ...], answers: bool) -> str:
     named = [f"b{at} AS ({statement})" for at, statement in enumerate(statements)]
-    return f"WITH {', '.join(named)} SELECT * FROM b0" if answers else f"WITH {', '.join(named[:-1])} {statements[-1]}"
+    return (
+        f"WITH {', '.join(named)} SELECT * FROM b0"
+        if answers
+        else f"WITH {', '.join(named[:-1])} {statements[-1]}"
+    )
 
 
 def stamp(value: datetime) -> str:

@@ -20,9 +20,30 @@ Run::
 
 from collections.abc import Mapping
 
-CREATED, QUEUED, SUCCESS, ERRORED, RETRY_CREATED = "CREATED", "QUEUED", "SUCCESS", "ERRORED", "RETRY_CREATED"
-NEXT_CREATED_ERROR, PRUNED, CANCELLED, TIMEDOUT = "NEXT_CREATED_ERROR", "PRUNED", "CANCELLED", "TIMEDOUT"
-STATE_STATUSES = (CREATED, QUEUED, SUCCESS, ERRORED, RETRY_CREATED, NEXT_CREATED_ERROR, PRUNED, CANCELLED, TIMEDOUT)
+CREATED, QUEUED, SUCCESS, ERRORED, RETRY_CREATED = (
+    "CREATED",
+    "QUEUED",
+    "SUCCESS",
+    "ERRORED",
+    "RETRY_CREATED",
+)
+NEXT_CREATED_ERROR, PRUNED, CANCELLED, TIMEDOUT = (
+    "NEXT_CREATED_ERROR",
+    "PRUNED",
+    "CANCELLED",
+    "TIMEDOUT",
+)
+STATE_STATUSES = (
+    CREATED,
+    QUEUED,
+    SUCCESS,
+    ERRORED,
+    RETRY_CREATED,
+    NEXT_CREATED_ERROR,
+    PRUNED,
+    CANCELLED,
+    TIMEDOUT,
+)
 UNFINISHED = (CREATED, QUEUED)
 FAILED_STATES = (ERRORED, NEXT_CREATED_ERROR, TIMEDOUT)
 RETRYABLE = (*FAILED_STATES, CANCELLED)
@@ -41,7 +62,15 @@ STATE_MOVES: Mapping[str, frozenset[str]] = {
     CANCELLED: frozenset(UNFINISHED),
 }
 
-RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CANCELLED = "queued", "running", "paused", "completed", "partial", "failed", "cancelled"
+RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CANCELLED = (
+    "queued",
+    "running",
+    "paused",
+    "completed",
+    "partial",
+    "failed",
+    "cancelled",
+)
 RUN_STATUSES = (RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
 ACTIVE_RUNS = (RUN_QUEUED, RUNNING, PAUSED)
 ENDED_RUNS = (COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
@@ -80,6 +109,26 @@ SEED_NODE_WORDS = {
     TIMEDOUT: "failed",
     CANCELLED: "cancelled",
 }
-OF_SEED_RUN = {"pending": RUN_QUEUED, "running": RUNNING, "paused": PAUSED, "completed": COMPLETED, "failed": FAILED, "cancelled": RUN_CANCELLED}
-OF_SEED_NODE = {"pending": CREATED, "running": QUEUED, "completed": SUCCESS, "failed": ERRORED, "cancelled": CANCELLED, "skipped": PRUNED}
-V0_RUN_WORDS = {**dict.fromkeys(RUN_STATUSES, "PENDING"), COMPLETED: "SUCCESS", FAILED: "FAILED", PARTIAL: "FAILED", RUN_CANCELLED: "FAILED"}
+OF_SEED_RUN = {
+    "pending": RUN_QUEUED,
+    "running": RUNNING,
+    "paused": PAUSED,
+    "completed": COMPLETED,
+    "failed": FAILED,
+    "cancelled": RUN_CANCELLED,
+}
+OF_SEED_NODE = {
+    "pending": CREATED,
+    "running": QUEUED,
+    "completed": SUCCESS,
+    "failed": ERRORED,
+    "cancelled": CANCELLED,
+    "skipped": PRUNED,
+}
+V0_RUN_WORDS = {
+    **dict.fromkeys(RUN_STATUSES, "PENDING"),
+    COMPLETED: "SUCCESS",
+    FAILED: "FAILED",
+    PARTIAL: "FAILED",
+    RUN_CANCELLED: "FAILED",
+}

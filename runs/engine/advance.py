@@ -42,7 +42,13 @@ def prepare(outcomes: Iterable[Outcome]) -> list[Prepared]:
     for each in prepared:
         if each.outcome.kind == "done":
             _branch(each)
-            wanted |= {place for child, _ in _next(each) for place in _places(each.outcome.state.run, each.outcome.state.identifier, child[0], child[1])}
+            wanted |= {
+                place
+                for child, _ in _next(each)
+                for place in _places(
+                    each.outcome.state.run, each.outcome.state.identifier, child[0], child[1]
+                )
+            }
     recorded = Recorded(wanted)
     for each in prepared:
         if each.outcome.kind == "done" and not each.failed:
@@ -56,7 +62,9 @@ def _branch(each: Prepared) -> None:
     """Where each output stands and which edges it takes."""
     state, node = each.outcome.state, each.outcome.state.node
     if each.outcome.fanned:
-        each.paths = [paths.below(state.path, node.index, item) for item in range(len(each.outcome.outputs))]
+        each.paths = [
+            paths.below(state.path, node.index, item) for item in range(len(each.outcome.outputs))
+        ]
     else:
         each.paths = [state.path]
     if any(len(path) > MAX_PATH for path in each.paths):
@@ -71,7 +79,11 @@ def _branch(each: Prepared) -> None:
 def _chosen(node: PlanNode, outputs: Any) -> tuple[str, ...]:
     if not node.conditional:
         return tuple(edge.to for edge in node.edges)
-    return tuple(edge.to for edge in node.edges if edge.condition is None or edge.condition.is_true(outputs=outputs))
+    return tuple(
+        edge.to
+        for edge in node.edges
+        if edge.condition is None or edge.condition.is_true(outputs=outputs)
+    )
 
 
 def _next(each: Prepared) -> Iterable[tuple[tuple[str, str], int]]:
@@ -94,8 +106,14 @@ def _make_states(each: Prepared, recorded: "Recorded") -> None:
         each.failed, each.children = f"the inputs of {child} can't be made: {error}", []
         return
     for at in range(1, len(ids)):
-        sibling = NewState(ids[at], state.run, state.identifier, each.paths[at], state.parent, None, None)
-        sibling.status, sibling.outputs_json, sibling.retry_count = "SUCCESS", outcome.outputs[at], state.retry_count
+        sibling = NewState(
+            ids[at], state.run, state.identifier, each.paths[at], state.parent, None, None
+        )
+        sibling.status, sibling.outputs_json, sibling.retry_count = (
+            "SUCCESS",
+            outcome.outputs[at],
+            state.retry_count,
+        )
         sibling.chosen_json = chosen_json(each, at)
         each.siblings.append(sibling)
 
@@ -108,15 +126,30 @@ def chosen_json(each: Prepared, at: int = 0) -> str | None:
 
 
 def new_state(
-    run: RunFacts, identifier: str, path: str, parent: str | None, recorded: "Recorded", own: tuple[str, Any] | None = None, **values: Any
+    run: RunFacts,
+    identifier: str,
+    path: str,
+    parent: str | None,
+    recorded: "Recorded",
+    own: tuple[str, Any] | None = None,
+    **values: Any,
 ) -> NewState:
     """A state of this node template with its inputs rendered. Raises Unresolved and NotJson."""
     node = run.plan.nodes[identifier]
     inputs = node.render(lambda reference: _value(reference, run, identifier, path, recorded, own))
-    return NewState(uuids.uuid7(), run, identifier, path, parent, inputs, payloads.dump(inputs), **values)
+    return NewState(
+        uuids.uuid7(), run, identifier, path, parent, inputs, payloads.dump(inputs), **values
+    )
 
 
-def _value(reference: Reference, run: RunFacts, identifier: str, path: str, recorded: "Recorded", own: tuple[str, Any] | None) -> Any:
+def _value(
+    reference: Reference,
+    run: RunFacts,
+    identifier: str,
+    path: str,
+    recorded: "Recorded",
+    own: tuple[str, Any] | None,
+) -> Any:
     if reference.source == "run":
         return references.dig(run.inputs, reference.path, reference)
     if reference.source == "store":
@@ -127,7 +160,9 @@ def _value(reference: Reference, run: RunFacts, identifier: str, path: str, reco
     found = [entry for entry in recorded.at(place) if not paths.is_empty(entry[1])]
     fanned = any(entry[1] != place[2] for entry in recorded.at(place))
     if not place[3] and fanned:
-        return [references.dig(sql.loads(outputs), reference.path, reference) for _, _, outputs in found]
+        return [
+            references.dig(sql.loads(outputs), reference.path, reference) for _, _, outputs in found
+        ]
     return references.dig(sql.loads(found[0][2]), reference.path, reference) if found else None
 
 
@@ -162,7 +197,16 @@ def _retry_of(outcome: Outcome) -> NewState | None:
     if state.retry_count >= policy.max_retries:
         return None
     wait = retry_delay.delay(policy, state.retry_count + 1) / 1000
-    retry = NewState(uuids.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs), wait)
+    retry = NewState(
+        uuids.uuid7(),
+        state.run,
+        state.identifier,
+        state.path,
+        state.parent,
+        state.inputs,
+        payloads.dump(state.inputs),
+        wait,
+    )
     retry.retry_count = state.retry_count + 1
     return retry
 
@@ -175,8 +219,13 @@ class Recorded:
         if not self._found:
             return
         asked = list(self._found)
-        table = [(at, run, identifier, path, path if exact else paths.last(path)) for at, (run, identifier, path, exact) in enumerate(asked)]
-        for at, state, path, outputs in sql.run(sql.statement(_OUTPUTS, v=PLACE), sql.values(table)):
+        table = [
+            (at, run, identifier, path, path if exact else paths.last(path))
+            for at, (run, identifier, path, exact) in enumerate(asked)
+        ]
+        for at, state, path, outputs in sql.run(
+            sql.statement(_OUTPUTS, v=PLACE), sql.values(table)
+        ):
             self._found[asked[at]].append((sql.key(state), path, outputs))
         for entries in self._found.values():
             entries.sort(key=lambda entry: paths.order(entry[1]))
@@ -186,5 +235,7 @@ class Recorded:
 
 
 PLACE = {"ord": "int", "run": "bigint", "identifier": "text", "first": "text", "last": "text"}
-THERE = "s.run_id = v.run AND s.identifier = v.identifier AND s.path >= v.first AND s.path <= v.last"
+THERE = (
+    "s.run_id = v.run AND s.identifier = v.identifier AND s.path >= v.first AND s.path <= v.last"
+)
 _OUTPUTS = f"SELECT v.ord, s.id, s.path, s.outputs FROM {{v}} JOIN statemanager_runs_state s ON {THERE} AND s.status = 'SUCCESS'"

@@ -23,16 +23,28 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
     """
     caller.require("cancel", run.namespace_id)
     with transaction.atomic():
-        run_counters = counters.lock([run.pk], {run.pk: run.version.plan} if run.version else {}).get(run.pk)
+        run_counters = counters.lock(
+            [run.pk], {run.pk: run.version.plan} if run.version else {}
+        ).get(run.pk)
         state = State.objects.filter(run=run, pk=state_id).first()
         if run_counters is None or state is None:
             raise errors.NotFound(f"The run has no state {state_id}.")
         if state.status != statuses.CREATED or state.due_at is not None or not state.waiting_for:
-            raise errors.Conflict(f"The state {state.identifier} doesn't wait for an answer; it is {state.status}.", allowed=[])
+            raise errors.Conflict(
+                f"The state {state.identifier} doesn't wait for an answer; it is {state.status}.",
+                allowed=[],
+            )
         _fits(state, answer)
         record = {"value": answer, "by": caller.label, "at": timezone.now().isoformat()}
-        State.objects.filter(WAITS, pk=state.pk).move(statuses.CREATED, answer=record, due_at=Now(), waiting_for=None)
-        LogLine.objects.create(run=run, state=state.pk, identifier=state.identifier, message=f"{state.identifier} was answered by {caller.label}")
+        State.objects.filter(WAITS, pk=state.pk).move(
+            statuses.CREATED, answer=record, due_at=Now(), waiting_for=None
+        )
+        LogLine.objects.create(
+            run=run,
+            state=state.pk,
+            identifier=state.identifier,
+            message=f"{state.identifier} was answered by {caller.label}",
+        )
         AuditEntry.objects.record(caller, "answer", run, state.identifier)
         run_counters.waiting_count -= 1
         run_counters.log_count += 1
@@ -49,6 +61,9 @@ def _fits(state: State, answer: Any) -> None:
     except payloads.NotJson as error:
         raise errors.Malformed(f"The answer can't be stored: {error}.") from None
     schema = state.waiting_for.get("schema") or {}
-    wrong = [f"{'/'.join(map(str, each.instance_path)) or 'answer'}: {each.message}" for each in validation.schema_validator(schema).iter_errors(answer)]
+    wrong = [
+        f"{'/'.join(map(str, each.instance_path)) or 'answer'}: {each.message}"
+        for each in validation.schema_validator(schema).iter_errors(answer)
+    ]
     if wrong:
         raise errors.Malformed("The answer doesn't fit what was asked.", errors=wrong)

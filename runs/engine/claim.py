@@ -19,7 +19,10 @@ from runs.engine.types import Claimed, RunFacts
 Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
 
 FRESH, QUARANTINED = "lost_leases = 0", "lost_leases > 0"
-ONCE, OFTEN = f"{QUARANTINED} AND lost_leases = 1", f"{QUARANTINED} AND lost_leases > 1"  # in the words of the index sm_state_quarantined
+ONCE, OFTEN = (
+    f"{QUARANTINED} AND lost_leases = 1",
+    f"{QUARANTINED} AND lost_leases > 1",
+)  # in the words of the index sm_state_quarantined
 _READY = "status = 'CREATED' AND worker_namespace_id {whose} AND NOT paused AND due_at IS NOT NULL AND due_at <= {now}"
 LOOK_SECONDS = 1.0
 OURS, THEIRS = "IS NULL", "= %s"
@@ -70,17 +73,37 @@ class ScanFloors:
 
 
 def claim(
-    worker: str, groups: Iterable[Group], lease_seconds: float, facts: "FactsCache", which: str = FRESH, scan_floors: ScanFloors | None = None
+    worker: str,
+    groups: Iterable[Group],
+    lease_seconds: float,
+    facts: "FactsCache",
+    which: str = FRESH,
+    scan_floors: ScanFloors | None = None,
 ) -> list[Claimed]:
     """Up to each group's limit of ready states, oldest first, now held by `worker` for `lease_seconds`. `which` are fresh, or quarantined."""
-    groups, scan_floors = [(kinds, limit) for kinds, limit in groups if kinds and limit > 0], scan_floors or ScanFloors()
+    groups, scan_floors = (
+        [(kinds, limit) for kinds, limit in groups if kinds and limit > 0],
+        scan_floors or ScanFloors(),
+    )
     if not groups:
         return []
-    statement, asked = _statement(tuple((len(kinds), limit) for kinds, limit in groups), which), [kind for kinds, _ in groups for kind in kinds]
+    statement, asked = (
+        _statement(tuple((len(kinds), limit) for kinds, limit in groups), which),
+        [kind for kinds, _ in groups for kind in kinds],
+    )
     if not sql.postgres():  # looking takes no lock, and SQLite has only one
-        return _take(statement, [*asked, worker, lease_seconds], facts) if work_is_ready(asked, which) else []
+        return (
+            _take(statement, [*asked, worker, lease_seconds], facts)
+            if work_is_ready(asked, which)
+            else []
+        )
     scan_floors.renew()
-    return _take(statement, [*(each for kind in asked for each in (kind, scan_floors.of(kind))), worker, lease_seconds], facts, scan_floors)
+    return _take(
+        statement,
+        [*(each for kind in asked for each in (kind, scan_floors.of(kind))), worker, lease_seconds],
+        facts,
+        scan_floors,
+    )
 
 
 def _start(which: str) -> str:
@@ -95,7 +118,10 @@ def _statement(groups: tuple[tuple[int, int], ...], which: str) -> str:
     """
     ready = f"{_READY.format(whose=OURS, now=sql.now())} AND {which}"
     ready += " AND node = %s AND due_at >= %s" if sql.postgres() else " AND node = %s"
-    named = ", ".join(f"g{at} AS ({_oldest(ready, kinds, limit, str(limit))})" for at, (kinds, limit) in enumerate(groups))
+    named = ", ".join(
+        f"g{at} AS ({_oldest(ready, kinds, limit, str(limit))})"
+        for at, (kinds, limit) in enumerate(groups)
+    )
     return _taking(named, " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups))))
 
 
@@ -115,12 +141,24 @@ def _taking(named: str, union: str) -> str:
     return f"WITH {named} {take}"
 
 
-def claim_for_worker(worker: str, namespace: int, kinds: Sequence[str], limit: int, lease_seconds: float, facts: "FactsCache") -> list[Claimed]:
+def claim_for_worker(
+    worker: str,
+    namespace: int,
+    kinds: Sequence[str],
+    limit: int,
+    lease_seconds: float,
+    facts: "FactsCache",
+) -> list[Claimed]:
     """Up to `limit` ready states of these nodes of a namespace, oldest first, now held by an external worker."""
     params = [each for kind in kinds for each in (namespace, kind)]
     statement = _worker_statement(len(kinds), 1 << (limit - 1).bit_length())
     if not sql.postgres():
-        ready = " UNION ALL ".join([f"SELECT 1 FROM statemanager_runs_state WHERE {_READY.format(whose=THEIRS, now=sql.now())} AND node = %s"] * len(kinds))
+        ready = " UNION ALL ".join(
+            [
+                f"SELECT 1 FROM statemanager_runs_state WHERE {_READY.format(whose=THEIRS, now=sql.now())} AND node = %s"
+            ]
+            * len(kinds)
+        )
         if not sql.run(f"SELECT * FROM ({ready}) r LIMIT 1", params):
             return []  # looking takes no lock
     return _take(statement, [*params, limit, worker, lease_seconds], facts)
@@ -133,7 +171,12 @@ def _worker_statement(kinds: int, each: int) -> str:
     return _taking(f"g0 AS ({_oldest(ready, kinds, each, '%s')})", "SELECT id FROM g0")
 
 
-def _take(statement: str, params: Sequence[Any], facts: "FactsCache", scan_floors: ScanFloors | None = None) -> list[Claimed]:
+def _take(
+    statement: str,
+    params: Sequence[Any],
+    facts: "FactsCache",
+    scan_floors: ScanFloors | None = None,
+) -> list[Claimed]:
     if sql.postgres():  # one statement is one transaction
         rows = sql.run(statement, params)
         if scan_floors:
@@ -143,13 +186,26 @@ def _take(statement: str, params: Sequence[Any], facts: "FactsCache", scan_floor
             rows = sql.run(statement, params)
             sql.send(_start(sql.among("id", "bigint")), [sql.choices({row[1] for row in rows})])
     runs = facts.get({row[1] for row in rows})
-    return sorted((claimed(row, runs) for row in rows if row[1] in runs), key=lambda state: state.id)
+    return sorted(
+        (claimed(row, runs) for row in rows if row[1] in runs), key=lambda state: state.id
+    )
 
 
 def claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
-    state, run, identifier, path, inputs, attempt, parent, retry_count, lost_leases, answer = row[:10]
+    state, run, identifier, path, inputs, attempt, parent, retry_count, lost_leases, answer = row[
+        :10
+    ]
     return Claimed(
-        sql.key(state), runs[run], identifier, path, sql.loads(inputs), attempt, parent and sql.key(parent), retry_count, lost_leases, sql.loads(answer)
+        sql.key(state),
+        runs[run],
+        identifier,
+        path,
+        sql.loads(inputs),
+        attempt,
+        parent and sql.key(parent),
+        retry_count,
+        lost_leases,
+        sql.loads(answer),
     )
 
 
@@ -178,8 +234,19 @@ class FactsCache:
         if missing := wanted - found.keys():
             if len(known) + len(missing) > self._limit:
                 known = self._known = dict(found)
-            for row in sql.run(sql.statement(_FACTS, among=("r.id", "bigint")), [sql.choices(missing)]):
-                found[row[0]] = known[row[0]] = RunFacts(row[0], row[1], row[2], row[3], row[4] or 0, row[5], sql.loads(row[6]), sql.loads(row[7]))
+            for row in sql.run(
+                sql.statement(_FACTS, among=("r.id", "bigint")), [sql.choices(missing)]
+            ):
+                found[row[0]] = known[row[0]] = RunFacts(
+                    row[0],
+                    row[1],
+                    row[2],
+                    row[3],
+                    row[4] or 0,
+                    row[5],
+                    sql.loads(row[6]),
+                    sql.loads(row[7]),
+                )
         return found
 
     def clear(self) -> None:
@@ -191,7 +258,9 @@ _LEASED = """
 """
 
 
-def leased_states(condition: str, params: Sequence[Any], facts: FactsCache | None = None) -> list[Claimed]:
+def leased_states(
+    condition: str, params: Sequence[Any], facts: FactsCache | None = None
+) -> list[Claimed]:
     """States as their holders see them, whoever that is; for reports by id and for the sweeper."""
     rows = sql.run(_LEASED.format(condition=condition), params)
     runs = (facts or FactsCache()).get({row[1] for row in rows})

@@ -15,7 +15,10 @@ def cancel_run(run: Run, caller: Caller) -> Run:
     """Move the run and all its unfinished states at once. Raises Conflict when it has ended."""
     with transaction.atomic():
         run_counters = _locked(run, "cancel", caller)
-        run_counters.status, run_counters.error_message = statuses.RUN_CANCELLED, f"Cancelled by {caller.label}"
+        run_counters.status, run_counters.error_message = (
+            statuses.RUN_CANCELLED,
+            f"Cancelled by {caller.label}",
+        )
         failpoint("cancel-between-flag-and-states")
         store.cancel_unstarted({run.pk: run_counters}, "'CREATED', 'QUEUED'", every=True)
         _close(run, run_counters, "cancel", f"Cancelled by {caller.label}", caller)
@@ -28,7 +31,10 @@ def pause_run(run: Run, caller: Caller) -> Run:
     with transaction.atomic():
         run_counters = _locked(run, "pause", caller)
         run_counters.paused = True
-        sql.send("UPDATE statemanager_runs_state SET paused = true WHERE run_id = %s AND status = 'CREATED'", [run.pk])
+        sql.send(
+            "UPDATE statemanager_runs_state SET paused = true WHERE run_id = %s AND status = 'CREATED'",
+            [run.pk],
+        )
         _close(run, run_counters, "pause", f"Paused by {caller.label}", caller)
     return run
 
@@ -38,11 +44,19 @@ def resume_run(run: Run, caller: Caller) -> Run:
     with transaction.atomic():
         run_counters = _locked(run, "resume", caller)
         if not run_counters.paused and run.version_id is None:
-            raise errors.Conflict("Its program paused the run; the program lets it go on.", allowed=["cancel"])
+            raise errors.Conflict(
+                "Its program paused the run; the program lets it go on.", allowed=["cancel"]
+            )
         if not run_counters.paused:
-            raise errors.Conflict("The run waits for an answer; answering its waiting state lets it go on.", allowed=["answer", "cancel"])
+            raise errors.Conflict(
+                "The run waits for an answer; answering its waiting state lets it go on.",
+                allowed=["answer", "cancel"],
+            )
         run_counters.paused = False
-        sql.send("UPDATE statemanager_runs_state SET paused = false WHERE run_id = %s AND status = 'CREATED'", [run.pk])
+        sql.send(
+            "UPDATE statemanager_runs_state SET paused = false WHERE run_id = %s AND status = 'CREATED'",
+            [run.pk],
+        )
         _close(run, run_counters, "resume", f"Resumed by {caller.label}", caller)
         wakeup.hint()
     return run
@@ -55,7 +69,10 @@ def _locked(run: Run, action: str, caller: Caller) -> RunCounters:
     if run_counters is None:
         raise errors.NotFound(f"There is no run {run.run_id!r}.")
     if action not in (allowed := statuses.RUN_ACTIONS[run_counters.status]):
-        raise errors.Conflict(f"A run that is {run_counters.status} can't be asked to {action}.", allowed=list(allowed))
+        raise errors.Conflict(
+            f"A run that is {run_counters.status} can't be asked to {action}.",
+            allowed=list(allowed),
+        )
     return run_counters
 
 

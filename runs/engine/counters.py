@@ -84,7 +84,13 @@ class RunCounters:
         if not self.open:
             return
         if self.version_id is None:  # its program says where it is; a person may pause it
-            self.status = statuses.PAUSED if self.paused else statuses.RUNNING if self.status == statuses.PAUSED else self.status
+            self.status = (
+                statuses.PAUSED
+                if self.paused
+                else statuses.RUNNING
+                if self.status == statuses.PAUSED
+                else self.status
+            )
             return
         self.current_step = self.success_count
         if self.pending_count:
@@ -92,7 +98,9 @@ class RunCounters:
             self.status = statuses.PAUSED if waits else statuses.RUNNING
         else:
             self.status = self._verdict()
-        self.progress = 100 if self.status == statuses.COMPLETED else max(self.progress, min(self.share(), 99))
+        self.progress = (
+            100 if self.status == statuses.COMPLETED else max(self.progress, min(self.share(), 99))
+        )
 
     def _verdict(self) -> str:
         if not self.errored_count and not self.stopping:
@@ -106,12 +114,16 @@ class RunCounters:
             return 0
         ended = self.pending_count == 0
         skipped = set(self.skipped()) if ended else set()
-        done = sum(counts[DONE] / counts[KNOWN] for counts in self.node_counts.values() if counts[KNOWN])
+        done = sum(
+            counts[DONE] / counts[KNOWN] for counts in self.node_counts.values() if counts[KNOWN]
+        )
         return int(100 * (done + running + len(skipped)) / len(self.plan.order))
 
     def skipped(self) -> list[str]:
         """Nodes that never ran, because something before them failed or their branch wasn't taken."""
-        return [node for node in self.plan.order if node not in self.node_counts] if self.plan else []
+        return (
+            [node for node in self.plan.order if node not in self.node_counts] if self.plan else []
+        )
 
     def stop(self, reason: str) -> None:
         if not self.stopping:
@@ -136,7 +148,10 @@ _STORE_KNOWN = f"""{_STORE} AND statemanager_runs_run.revision = v.revision AND 
 
 def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[int, RunCounters]:
     """Lock these runs and read their counters; runs that are gone are missing from the answer."""
-    found = sql.run(sql.statement(_LOCK, among=("id", "bigint")) + sql.lock(), [sql.choices(sorted(set(run_ids)))])
+    found = sql.run(
+        sql.statement(_LOCK, among=("id", "bigint")) + sql.lock(),
+        [sql.choices(sorted(set(run_ids)))],
+    )
     counters_by_run = {row[0]: RunCounters(*row) for row in found}
     for run_counters in counters_by_run.values():
         run_counters.node_counts, run_counters.paused, run_counters.stopping = (
@@ -148,13 +163,27 @@ def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[i
     return counters_by_run
 
 
-def store_known(run_counters: RunCounters, fences: Sequence[Sequence[Any]], statements: sql.Statements) -> None:
+def store_known(
+    run_counters: RunCounters, fences: Sequence[Sequence[Any]], statements: sql.Statements
+) -> None:
     """Write counters that were not locked, if they still have the known revision and all these (state, attempt) fences hold.
 
     Then the batch answers with a row. Who moves a fence raises the revision in the same transaction, so seeing both at once is enough.
     """
-    statement = sql.statement(_STORE_KNOWN, v={"id": "bigint", **_TYPES, "revision": "bigint"}, h={"id": "uuid", "attempt": "int"})
-    statements.add(statement, [*sql.values([[*_row(run_counters), run_counters.revision]]), len(fences), *sql.values(fences)], answers=True)
+    statement = sql.statement(
+        _STORE_KNOWN,
+        v={"id": "bigint", **_TYPES, "revision": "bigint"},
+        h={"id": "uuid", "attempt": "int"},
+    )
+    statements.add(
+        statement,
+        [
+            *sql.values([[*_row(run_counters), run_counters.revision]]),
+            len(fences),
+            *sql.values(fences),
+        ],
+        answers=True,
+    )
     run_counters.revision += 1
 
 
@@ -178,4 +207,8 @@ def _row(run_counters: RunCounters) -> list[Any]:
 
 
 def _value(run_counters: RunCounters, name: str) -> Any:
-    return node_counts.dump(run_counters.node_counts) if name == "node_counts" else getattr(run_counters, name)
+    return (
+        node_counts.dump(run_counters.node_counts)
+        if name == "node_counts"
+        else getattr(run_counters, name)
+    )

@@ -21,7 +21,9 @@ from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 Asked = tuple[str, Any]  # identifier, inputs as they are
 
 
-def create_states(graph: Graph, run_id: str, asked: Sequence[Asked], caller: Caller, right: str = "start") -> tuple[Run, list[NewState]]:
+def create_states(
+    graph: Graph, run_id: str, asked: Sequence[Asked], caller: Caller, right: str = "start"
+) -> tuple[Run, list[NewState]]:
     """Make these states, in a new run or one that has not ended. All or none.
 
     Raises NotFound for an identifier that the graph doesn't have, and Conflict when the run is another graph's or has ended.
@@ -33,7 +35,9 @@ def create_states(graph: Graph, run_id: str, asked: Sequence[Asked], caller: Cal
     _known(plan_of(graph.current_id), asked)
     try:
         with transaction.atomic():
-            run, new = Run.objects.get_or_create(namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller))
+            run, new = Run.objects.get_or_create(
+                namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller)
+            )
             if new:
                 Tombstone.objects.refuse(run.namespace_id, run_id)
                 AuditEntry.objects.record(caller, "start", run)
@@ -56,30 +60,54 @@ def _columns(graph: Graph, caller: Caller) -> dict[str, Any]:
 
 def _known(plan: Plan, asked: Iterable[Asked]) -> None:
     if unknown := sorted({identifier for identifier, _ in asked} - plan.nodes.keys()):
-        raise errors.NotFound(f"The graph has no node {', '.join(map(repr, unknown))}; no state was made.")
+        raise errors.NotFound(
+            f"The graph has no node {', '.join(map(repr, unknown))}; no state was made."
+        )
 
 
 def _add(run: Run, asked: Sequence[Asked]) -> list[NewState]:
     if run.version_id is None:
-        raise errors.Conflict(f"The run {run.run_id!r} was not made by this system; it can't be continued here.")
-    facts = RunFacts(run.pk, run.run_id, run.namespace_id, run.namespace.name, run.version_id, None, run.initial_data, run.store)
+        raise errors.Conflict(
+            f"The run {run.run_id!r} was not made by this system; it can't be continued here."
+        )
+    facts = RunFacts(
+        run.pk,
+        run.run_id,
+        run.namespace_id,
+        run.namespace.name,
+        run.version_id,
+        None,
+        run.initial_data,
+        run.store,
+    )
     _known(facts.plan, asked)
     run_counters = counters.lock([run.pk], {run.pk: facts.plan}).get(run.pk)
     if run_counters is None:
         raise errors.Conflict(f"The run {run.run_id!r} was deleted at this moment.")
     if not run_counters.open:
-        raise errors.Conflict(f"The run {run.run_id!r} has ended: it is {run_counters.status}.", allowed=["retry-failed"])
+        raise errors.Conflict(
+            f"The run {run.run_id!r} has ended: it is {run_counters.status}.",
+            allowed=["retry-failed"],
+        )
     branch = State.objects.filter(run=run, parent=None).count()
     _apart(run, facts.plan, branch)
     made: list[NewState] = []
-    for (identifier, inputs), number in zip(asked, _branches(facts.plan, [identifier for identifier, _ in asked]), strict=True):
+    for (identifier, inputs), number in zip(
+        asked, _branches(facts.plan, [identifier for identifier, _ in asked]), strict=True
+    ):
         path = paths.below("", paths.BRANCH, branch + number)
-        made.append(NewState(uuids.uuid7(), facts, identifier, path, None, inputs, _dumped(identifier, inputs)))
+        made.append(
+            NewState(
+                uuids.uuid7(), facts, identifier, path, None, inputs, _dumped(identifier, inputs)
+            )
+        )
         run_counters.appear(identifier)
     statements = sql.Statements()
     store.insert([store.new_row(state, run_counters.paused) for state in made], statements)
     statements.flush()
-    LogLine.objects.create(run=run, message=f"{len(made)} states were made: {', '.join(dict(asked))}"[:2000])
+    LogLine.objects.create(
+        run=run, message=f"{len(made)} states were made: {', '.join(dict(asked))}"[:2000]
+    )
     run_counters.log_count += 1
     if run_counters.status != statuses.RUN_QUEUED:
         run_counters.close()
@@ -94,7 +122,11 @@ def _branches(plan: Plan, asked: Sequence[str]) -> list[int]:
     taken: list[set[str]] = []
     numbers = []
     for identifier in asked:
-        related = {identifier, *plan.shape.ancestors[identifier], *plan.shape.descendants[identifier]}
+        related = {
+            identifier,
+            *plan.shape.ancestors[identifier],
+            *plan.shape.descendants[identifier],
+        }
         number = next((at for at, branch in enumerate(taken) if not branch & related), len(taken))
         if number == len(taken):
             taken.append(set())
@@ -105,8 +137,16 @@ def _branches(plan: Plan, asked: Sequence[str]) -> list[int]:
 
 def _apart(run: Run, plan: Plan, states: int) -> None:
     """A run that was started at its roots has no branches to keep apart; its joins would mistake new states for its own."""
-    if states and plan.shape.region and State.objects.filter(run=run, parent=None).exclude(path__startswith=f"{paths.BRANCH}:").exists():
-        raise errors.Conflict("The run was started as a whole and its graph unites branches; make the states in a run of their own.")
+    if (
+        states
+        and plan.shape.region
+        and State.objects.filter(run=run, parent=None)
+        .exclude(path__startswith=f"{paths.BRANCH}:")
+        .exists()
+    ):
+        raise errors.Conflict(
+            "The run was started as a whole and its graph unites branches; make the states in a run of their own."
+        )
 
 
 def _dumped(identifier: str, inputs: Any) -> str:

@@ -46,12 +46,18 @@ class Executor:
         self.facts, self.scan_floors = claim_module.FactsCache(), claim_module.ScanFloors()
         self.speed: dict[str, float] = {}
         self.threads: list[NodeThread] = []
-        self.pool = ThreadPoolExecutor(settings.NODE_THREADS + 2, thread_name_prefix="thread") if threads else None
+        self.pool = (
+            ThreadPoolExecutor(settings.NODE_THREADS + 2, thread_name_prefix="thread")
+            if threads
+            else None
+        )
         self.reporter = heartbeat.Reporter(self.name, cluster)
         self.counters_by_run: dict[int, RunCounters] = {}
         self.tainted = False  # a thread was abandoned
         self._planned = monotonic()
-        self._quarantine_tried = monotonic() - QUARANTINE_SECONDS / 2  # something else first: one of them may have killed its last worker
+        self._quarantine_tried = (
+            monotonic() - QUARANTINE_SECONDS / 2
+        )  # something else first: one of them may have killed its last worker
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -67,7 +73,11 @@ class Executor:
             recorded += self._run_quarantined()
         batch: list[Claimed] = []
         while True:
-            more = monotonic() - began < (max(budget, BUSY_SECONDS) if self.threads else budget) and not self.reporter.stopping and not self._quarantine_waits()
+            more = (
+                monotonic() - began < (max(budget, BUSY_SECONDS) if self.threads else budget)
+                and not self.reporter.stopping
+                and not self._quarantine_waits()
+            )
             if not batch and more:
                 batch = self._calmly(self._claim) or []
             if not batch and not self.threads:
@@ -105,7 +115,14 @@ class Executor:
 
     def _quarantine_waits(self) -> bool:
         """Whether quarantined are ready: then nothing else is begun until the threads are empty and they had their turn; no slow node is waited for."""
-        if not self.threads or not self._quarantine_due() or any(thread.current and monotonic() - thread.began > SLOW_SECONDS for thread in self.threads):
+        if (
+            not self.threads
+            or not self._quarantine_due()
+            or any(
+                thread.current and monotonic() - thread.began > SLOW_SECONDS
+                for thread in self.threads
+            )
+        ):
             return False
         waiting = bool(self._calmly(claim_module.work_is_ready, registry, claim_module.QUARANTINED))
         if not waiting:
@@ -114,13 +131,17 @@ class Executor:
 
     def _run_quarantined(self) -> int:
         """States that lost their worker before run with nothing else beside them; as many as a moment has room for."""
-        claim = partial(claim_module.claim, self.name, lease_seconds=settings.LEASE_SECONDS, facts=self.facts)
+        claim = partial(
+            claim_module.claim, self.name, lease_seconds=settings.LEASE_SECONDS, facts=self.facts
+        )
         until, recorded = monotonic() + QUARANTINE_SECONDS, 0
 
         def take() -> list[Claimed]:
             if not claim_module.work_is_ready(registry, claim_module.QUARANTINED):
                 return []
-            return claim(self._groups(), which=claim_module.ONCE) or claim([(list(registry), 1)], which=claim_module.OFTEN)
+            return claim(self._groups(), which=claim_module.ONCE) or claim(
+                [(list(registry), 1)], which=claim_module.OFTEN
+            )
 
         while batch := self._calmly(take) or []:
             while batch or self.threads:
@@ -137,14 +158,22 @@ class Executor:
     def _record(self, outcomes: list[Outcome], lease: Lease | None) -> record.RecordedBatch:
         """Record the outcomes in a slice; those of nodes with side effects each alone and first."""
         done = record.RecordedBatch()
-        alone = [outcome for outcome in outcomes if has_side_effects(outcome.state) and outcome.kind != "release"]
+        alone = [
+            outcome
+            for outcome in outcomes
+            if has_side_effects(outcome.state) and outcome.kind != "release"
+        ]
         rest = [outcome for outcome in outcomes if outcome not in alone] if alone else outcomes
         for group in [*([outcome] for outcome in alone), rest]:
             if group:
                 done.add(self._persistently(group, lease))
         for outcome in outcomes:
             if outcome.state.id not in done.accepted and outcome.kind != "release":
-                log.info("dropped a late outcome of %s, attempt %s", outcome.state.id, outcome.state.attempt)
+                log.info(
+                    "dropped a late outcome of %s, attempt %s",
+                    outcome.state.id,
+                    outcome.state.attempt,
+                )
         return done
 
     def _persistently(self, outcomes: list[Outcome], lease: Lease | None) -> record.RecordedBatch:
@@ -154,15 +183,24 @@ class Executor:
             try:
                 failpoint("after-effect-before-record")
                 done = record.record_outcomes(outcomes, lease, self._known(outcomes))
-                self.counters_by_run = done.counters_by_run if len(done.counters_by_run) == 1 else {}
+                self.counters_by_run = (
+                    done.counters_by_run if len(done.counters_by_run) == 1 else {}
+                )
                 return done
             except (OperationalError, InterfaceError):
-                log.warning("the database is away; %s outcomes wait to be recorded", len(outcomes), exc_info=True)
+                log.warning(
+                    "the database is away; %s outcomes wait to be recorded",
+                    len(outcomes),
+                    exc_info=True,
+                )
                 connection.close()
                 if monotonic() > give_up:
                     return record.RecordedBatch()
             except Exception:
-                log.exception("outcomes of %s can't be recorded; their leases will end", [outcome.state.id for outcome in outcomes])
+                log.exception(
+                    "outcomes of %s can't be recorded; their leases will end",
+                    [outcome.state.id for outcome in outcomes],
+                )
                 return record.RecordedBatch()
             sleep(pause)
             pause = min(2 * pause, 2.0)
@@ -173,7 +211,13 @@ class Executor:
         return self.counters_by_run.get(runs.pop()) if len(runs) == 1 else None
 
     def _claim(self) -> list[Claimed]:
-        states = claim_module.claim(self.name, self._groups(), settings.LEASE_SECONDS, self.facts, scan_floors=self.scan_floors)
+        states = claim_module.claim(
+            self.name,
+            self._groups(),
+            settings.LEASE_SECONDS,
+            self.facts,
+            scan_floors=self.scan_floors,
+        )
         if states:
             failpoint("after-claim-commit")
         if len(states) >= MAX_BATCH:
@@ -182,9 +226,15 @@ class Executor:
 
     def _groups(self) -> list[claim_module.Group]:
         """What this worker can start now: one of a node that is slow or that it hasn't seen, more of one that has been fast, all waiting that fit."""
-        fast = [kind for kind in registry if not registry[kind].waits and self.speed.get(kind, 1) < FAST_SECONDS]
+        fast = [
+            kind
+            for kind in registry
+            if not registry[kind].waits and self.speed.get(kind, 1) < FAST_SECONDS
+        ]
         waiting = [kind for kind, node in registry.items() if node.waits and not node.side_effects]
-        alone = [kind for kind, node in registry.items() if node.waits and node.side_effects]  # of these a worker that dies leaves one to do again
+        alone = [
+            kind for kind, node in registry.items() if node.waits and node.side_effects
+        ]  # of these a worker that dies leaves one to do again
         other = [kind for kind in registry if kind not in fast and not registry[kind].waits]
         running = [registry[thread.kind] for thread in self.threads]
         waited_for = sum(node.waits and not node.side_effects for node in running)
@@ -200,7 +250,11 @@ class Executor:
         def wants(state: NewState) -> bool:
             nonlocal room, count, slow
             node = state.run.plan.nodes[state.identifier]
-            if node.worker_namespace or node.kind not in registry or any(thread.current for thread in self.threads):
+            if (
+                node.worker_namespace
+                or node.kind not in registry
+                or any(thread.current for thread in self.threads)
+            ):
                 return False
             cost = 1.0 if registry[node.kind].waits else self.speed.get(node.kind, 1.0)
             if cost >= FAST_SECONDS:
@@ -231,7 +285,11 @@ class Executor:
             return self._collect(threads)
         self.threads += [self._begin(thread) for thread in threads]
         futures = [thread.future for thread in self.threads if thread.future]
-        wait(futures, timeout=BATCH_SECONDS if batch else FLUSH_SECONDS / 2, return_when=FIRST_COMPLETED)
+        wait(
+            futures,
+            timeout=BATCH_SECONDS if batch else FLUSH_SECONDS / 2,
+            return_when=FIRST_COMPLETED,
+        )
         outcomes = self._collect(self.threads) + self._overdue()
         self.threads = [thread for thread in self.threads if not thread.empty]
         return outcomes
@@ -256,10 +314,20 @@ class Executor:
         outcomes = []
         for thread in list(self.threads):
             current = thread.current
-            limit = min((current and current[0].node.timeout) or settings.NODE_TIMEOUT_SECONDS, settings.NODE_TIMEOUT_SECONDS)
+            limit = min(
+                (current and current[0].node.timeout) or settings.NODE_TIMEOUT_SECONDS,
+                settings.NODE_TIMEOUT_SECONDS,
+            )
             if current and monotonic() - thread.began > limit:
                 current[1].cancel()
-                outcomes.append(Outcome(current[0], "error", error=f"timed out: it ran longer than {limit:g} s", lines=current[1].take_lines()))
+                outcomes.append(
+                    Outcome(
+                        current[0],
+                        "error",
+                        error=f"timed out: it ran longer than {limit:g} s",
+                        lines=current[1].take_lines(),
+                    )
+                )
                 self.threads.remove(thread)
                 self.tainted = True
         return outcomes

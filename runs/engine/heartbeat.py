@@ -22,7 +22,9 @@ FLUSH_SECONDS = 0.4
 ALIVE_SECONDS = 1.0
 LOST_SECONDS = 24 * 3600
 SAFE_SHARE = 0.8  # of a lease: so long a node goes on without a sign from the database
-Report = tuple[Claimed, list[Line], float | None]  # the state, its new lines, how far it is, if that is known
+Report = tuple[
+    Claimed, list[Line], float | None
+]  # the state, its new lines, how far it is, if that is known
 
 _RENEW = """
     UPDATE statemanager_runs_state SET lease_expires_at = {lease}, progress = coalesce(v.progress, statemanager_runs_state.progress) FROM {v}
@@ -36,9 +38,13 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
     with transaction.atomic():
         counters_by_run = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
         table = [[state.id, state.attempt, fraction] for state, _, fraction in reports]
-        statement = sql.statement(_RENEW, lease="%s", v={"id": "uuid", "attempt": "int", "progress": "float8"})
+        statement = sql.statement(
+            _RENEW, lease="%s", v={"id": "uuid", "attempt": "int", "progress": "float8"}
+        )
         alive = {sql.key(row[0]) for row in sql.run(statement, [lease_seconds, *sql.values(table)])}
-        mine = [each for each in reports if each[0].id in alive and each[0].run.pk in counters_by_run]
+        mine = [
+            each for each in reports if each[0].id in alive and each[0].run.pk in counters_by_run
+        ]
         statements = sql.Statements()
         said = [(state, line) for state, lines, _ in mine for line in lines]
         store.insert_lines(store.line_rows(said), statements)
@@ -51,7 +57,9 @@ def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
             if fraction is None:
                 continue
             known = run_counters.node_counts.get(state.identifier, [1])[KNOWN] or 1
-            run_counters.progress = max(run_counters.progress, min(run_counters.share(fraction / known), 99))
+            run_counters.progress = max(
+                run_counters.progress, min(run_counters.share(fraction / known), 99)
+            )
         for pk in touched:
             counters_by_run[pk].close()
             store.drop_oldest_lines(counters_by_run[pk], statements)
@@ -75,7 +83,10 @@ class Reporter:
         if not self.cluster or monotonic() - self._seen < ALIVE_SECONDS:
             return
         self._seen = monotonic()
-        rows = sql.run(f"UPDATE statemanager_runs_cluster SET seen_at = {sql.now()} WHERE name = %s RETURNING stopping", [self.cluster])
+        rows = sql.run(
+            f"UPDATE statemanager_runs_cluster SET seen_at = {sql.now()} WHERE name = %s RETURNING stopping",
+            [self.cluster],
+        )
         self.stopping = bool(rows and rows[0][0])
 
     def tick(self, threads: Iterable["NodeThread"]) -> None:
@@ -98,7 +109,9 @@ class Reporter:
             self._renewed = now
         self.alive()
 
-    def _report(self, news: Sequence[Report], contexts: "dict[str, NodeContext]", now: float) -> None:
+    def _report(
+        self, news: Sequence[Report], contexts: "dict[str, NodeContext]", now: float
+    ) -> None:
         """Report; while that fails the lines are kept, and a node whose lease may be over soon is told to stop: somebody else may have its state."""
         try:
             mine = report(news, settings.LEASE_SECONDS)
@@ -118,12 +131,20 @@ class Reporter:
 
 def silent(name: str, seconds: float) -> bool:
     """Whether a cluster showed no sign of life for so long, by the database's clock."""
-    return not sql.run(f"SELECT 1 FROM statemanager_runs_cluster WHERE name = %s AND seen_at > {sql.later('%s')}", [name, -seconds])
+    return not sql.run(
+        f"SELECT 1 FROM statemanager_runs_cluster WHERE name = %s AND seen_at > {sql.later('%s')}",
+        [name, -seconds],
+    )
 
 
 def answered(name: str) -> bool:
     """Whether a cluster answered a probe since it was started."""
-    return bool(sql.run("SELECT 1 FROM statemanager_runs_cluster WHERE name = %s AND seen_at > started_at", [name]))
+    return bool(
+        sql.run(
+            "SELECT 1 FROM statemanager_runs_cluster WHERE name = %s AND seen_at > started_at",
+            [name],
+        )
+    )
 
 
 def register(name: str, host: str, workers: int) -> None:
@@ -131,10 +152,20 @@ def register(name: str, host: str, workers: int) -> None:
     from runs.models import Cluster
 
     now = sql.clock()
-    values = {"host": host, "pid": os.getpid(), "workers": workers, "started_at": now, "seen_at": now, "stopping": False}
+    values = {
+        "host": host,
+        "pid": os.getpid(),
+        "workers": workers,
+        "started_at": now,
+        "seen_at": now,
+        "stopping": False,
+    }
     Cluster.objects.update_or_create(name=name, defaults=values)
 
 
 def forget_lost(own: str) -> None:
     """Remove clusters that were silent for a day: their supervisors were killed. Never one's `own`, which may only have been away."""
-    sql.send(f"DELETE FROM statemanager_runs_cluster WHERE name <> %s AND seen_at < {sql.later(str(-LOST_SECONDS))}", [own])
+    sql.send(
+        f"DELETE FROM statemanager_runs_cluster WHERE name <> %s AND seen_at < {sql.later(str(-LOST_SECONDS))}",
+        [own],
+    )

@@ -37,16 +37,28 @@ def candidates(run: RunFacts, identifier: str, path: str) -> Iterator[Candidate]
             yield Candidate(run.pk, join, prefix)
 
 
-def fire(asked: Iterable[Candidate], runs: dict[int, RunFacts], counters_by_run: dict[int, RunCounters], new: list[NewState]) -> list[NewState]:
+def fire(
+    asked: Iterable[Candidate],
+    runs: dict[int, RunFacts],
+    counters_by_run: dict[int, RunCounters],
+    new: list[NewState],
+) -> list[NewState]:
     """The join states that these candidates make. `new` holds the states that the same slice makes."""
     fired: list[NewState] = []
     waiting, broken = _Places(each for each in new if each.status in statuses.UNFINISHED), _Places()
     left = {each for each in asked if not counters_by_run[each.run].stopping}
     settled: set[Candidate] = set()
     while left := left - settled:
-        open_ = [each for each in left if not waiting.within(each, runs[each.run].plan.shape.region[each.join])]
+        open_ = [
+            each
+            for each in left
+            if not waiting.within(each, runs[each.run].plan.shape.region[each.join])
+        ]
         blocked = _exists(open_, runs, "AND s.status IN ('CREATED', 'QUEUED') AND s.watched")
-        ready = sorted((each for at, each in enumerate(open_) if at not in blocked), key=lambda each: (each.run, _node(each, runs).index, each.prefix))
+        ready = sorted(
+            (each for at, each in enumerate(open_) if at not in blocked),
+            key=lambda each: (each.run, _node(each, runs).index, each.prefix),
+        )
         left = set()
         views = _look(ready, runs, counters_by_run)
         recorded = Recorded({place for each in ready for place in _places(each, runs)})
@@ -73,10 +85,14 @@ class _Places:
             self.add(state)
 
     def add(self, state: NewState) -> None:
-        self._below |= {(state.run.pk, state.identifier, prefix) for prefix in paths.prefixes(state.path)}
+        self._below |= {
+            (state.run.pk, state.identifier, prefix) for prefix in paths.prefixes(state.path)
+        }
 
     def within(self, each: Candidate, nodes: Iterable[str]) -> bool:
-        return bool(self._below) and any((each.run, node, each.prefix) in self._below for node in nodes)
+        return bool(self._below) and any(
+            (each.run, node, each.prefix) in self._below for node in nodes
+        )
 
 
 @dataclass
@@ -97,12 +113,20 @@ class _View:
         return self.arrived and not self.failed
 
 
-def _look(ready: list[Candidate], runs: dict[int, RunFacts], counters_by_run: dict[int, RunCounters]) -> list[_View]:
+def _look(
+    ready: list[Candidate], runs: dict[int, RunFacts], counters_by_run: dict[int, RunCounters]
+) -> list[_View]:
     views = [_View(_node(each, runs), None) for each in ready]
-    table = [(at, each.run, *asked) for at, each in enumerate(ready) for asked in _questions(each, runs[each.run], counters_by_run[each.run])]
+    table = [
+        (at, each.run, *asked)
+        for at, each in enumerate(ready)
+        for asked in _questions(each, runs[each.run], counters_by_run[each.run])
+    ]
     if not table:
         return views
-    for at, role, state, chosen in sql.run(sql.statement(_LOOK, v={**PLACE, "role": "text"}), sql.values(table)):
+    for at, role, state, chosen in sql.run(
+        sql.statement(_LOOK, v={**PLACE, "role": "text"}), sql.values(table)
+    ):
         view = views[at]
         if role == "dominator":
             view.parent = sql.key(state)
@@ -117,7 +141,9 @@ def _look(ready: list[Candidate], runs: dict[int, RunFacts], counters_by_run: di
     return views
 
 
-def _questions(each: Candidate, run: RunFacts, run_counters: RunCounters) -> Iterator[tuple[str, str, str, str]]:
+def _questions(
+    each: Candidate, run: RunFacts, run_counters: RunCounters
+) -> Iterator[tuple[str, str, str, str]]:
     """(identifier, first path, last path, what an answer means)"""
     shape, last = run.plan.shape, paths.last(each.prefix)
     yield each.join, each.prefix, last, "made"
@@ -140,7 +166,9 @@ _LOOK = f"""
 def _exists(asked: list[Candidate], runs: dict[int, RunFacts], condition: str) -> set[int]:
     """Which of the candidates have a state in their region that meets the condition."""
     table = [
-        (at, each.run, node, each.prefix, paths.last(each.prefix)) for at, each in enumerate(asked) for node in runs[each.run].plan.shape.region[each.join]
+        (at, each.run, node, each.prefix, paths.last(each.prefix))
+        for at, each in enumerate(asked)
+        for node in runs[each.run].plan.shape.region[each.join]
     ]
     if not table:
         return set()
@@ -154,13 +182,22 @@ def _node(each: Candidate, runs: dict[int, RunFacts]) -> PlanNode:
 
 def _places(each: Candidate, runs: dict[int, RunFacts]) -> Iterable[Any]:
     run = runs[each.run]
-    return (advance.place_of(run, each.join, each.prefix, need.node) for need in _node(each, runs).needs if need.source == "node")
+    return (
+        advance.place_of(run, each.join, each.prefix, need.node)
+        for need in _node(each, runs).needs
+        if need.source == "node"
+    )
 
 
 def _make(each: Candidate, run: RunFacts, view: _View, recorded: Recorded) -> NewState:
     try:
         return advance.new_state(run, each.join, each.prefix, view.parent, recorded, joined=True)
     except (Unresolved, payloads.NotJson) as error:
-        state = NewState(uuids.uuid7(), run, each.join, each.prefix, view.parent, {}, "{}", None, joined=True)
-        state.status, state.error = statuses.NEXT_CREATED_ERROR, f"the inputs of {each.join} can't be made: {error}"
+        state = NewState(
+            uuids.uuid7(), run, each.join, each.prefix, view.parent, {}, "{}", None, joined=True
+        )
+        state.status, state.error = (
+            statuses.NEXT_CREATED_ERROR,
+            f"the inputs of {each.join} can't be made: {error}",
+        )
         return state

@@ -23,7 +23,11 @@ def rescue_expired() -> int:
     while True:
         condition = _OVER.format(now=sql.now(), far=sql.later(str(store.LONGEST_LEASE_SECONDS)))
         states = claim.leased_states(condition, [BATCH])
-        done = record.record_outcomes([_lost(state) for state in states]) if states else RecordedBatch()
+        done = (
+            record.record_outcomes([_lost(state) for state in states])
+            if states
+            else RecordedBatch()
+        )
         rescued += len(done.accepted)
         if len(states) < BATCH or not done.accepted:
             break
@@ -35,7 +39,11 @@ def rescue_expired() -> int:
 
 def _lost(state: Claimed) -> Outcome:
     gone = state.lost_leases + 1 >= record.LOST_LEASES
-    return Outcome(state, "lost", error=f"worker lost: attempt {state.attempt} never reported back" if gone else "")
+    return Outcome(
+        state,
+        "lost",
+        error=f"worker lost: attempt {state.attempt} never reported back" if gone else "",
+    )
 
 
 def end_leases_of_dead(cluster: str, living: Callable[[], Iterable[int] | None]) -> None:
@@ -44,25 +52,38 @@ def end_leases_of_dead(cluster: str, living: Callable[[], Iterable[int] | None])
     Who lives is asked after who holds: a process that was born meanwhile isn't taken for dead. None means that nobody knows.
     """
     condition, params = _leased_by(cluster)
-    holders = {row[0] for row in sql.run(f"SELECT DISTINCT s.worker FROM statemanager_runs_state s WHERE {condition}", params)}
+    holders = {
+        row[0]
+        for row in sql.run(
+            f"SELECT DISTINCT s.worker FROM statemanager_runs_state s WHERE {condition}", params
+        )
+    }
     pids = living() if holders else None
     if pids is not None and (dead := holders - {worker_name(cluster, pid) for pid in pids}):
-        theirs = (
-            f"SELECT s.id FROM statemanager_runs_state s WHERE {condition} AND {sql.among('s.worker', 'text')} ORDER BY s.id{sql.lock('UPDATE', skip=True)}"
+        theirs = f"SELECT s.id FROM statemanager_runs_state s WHERE {condition} AND {sql.among('s.worker', 'text')} ORDER BY s.id{sql.lock('UPDATE', skip=True)}"
+        sql.send(
+            f"UPDATE statemanager_runs_state SET lease_expires_at = {sql.later('-1')} WHERE id IN ({theirs})",
+            [*params, sql.choices(dead)],
         )
-        sql.send(f"UPDATE statemanager_runs_state SET lease_expires_at = {sql.later('-1')} WHERE id IN ({theirs})", [*params, sql.choices(dead)])
 
 
 def release_workers(cluster: str) -> int:
     """Give back at once what the processes of a cluster held; for a stop that was asked for, so nothing counts as lost."""
     states = claim.leased_states(*_leased_by(cluster))
-    return len(record.record_batch([Outcome(state, "release") for state in states]).accepted) if states else 0
+    return (
+        len(record.record_batch([Outcome(state, "release") for state in states]).accepted)
+        if states
+        else 0
+    )
 
 
 def _leased_by(cluster: str) -> tuple[str, list[str]]:
     """A condition and its parameters; the names of external workers are their own and may be anything."""
     prefix = worker_name(cluster, "")
-    return f"s.status = 'QUEUED' AND s.worker_namespace_id IS NULL AND substr(s.worker, 1, {len(prefix)}) = %s", [prefix]
+    return (
+        f"s.status = 'QUEUED' AND s.worker_namespace_id IS NULL AND substr(s.worker, 1, {len(prefix)}) = %s",
+        [prefix],
+    )
 
 
 def hint_ready() -> None:
@@ -73,4 +94,9 @@ def hint_ready() -> None:
 
 def mark_running() -> int:
     """Runs whose first state was claimed while their row was locked still say queued."""
-    return Run.objects.filter(status=statuses.RUN_QUEUED, archived_at=None, version__isnull=False, states__status=statuses.QUEUED).move(statuses.RUNNING)
+    return Run.objects.filter(
+        status=statuses.RUN_QUEUED,
+        archived_at=None,
+        version__isnull=False,
+        states__status=statuses.QUEUED,
+    ).move(statuses.RUNNING)

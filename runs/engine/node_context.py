@@ -36,7 +36,11 @@ class NodeContext:
 
     def __init__(self, state: Claimed) -> None:
         self.state = state
-        self.run_id, self.namespace, self.dataset_id = state.run.run_id, state.run.namespace, state.run.dataset_id
+        self.run_id, self.namespace, self.dataset_id = (
+            state.run.run_id,
+            state.run.namespace,
+            state.run.dataset_id,
+        )
         self.identifier, self.attempt, self.answer = state.identifier, state.attempt, state.answer
         self.idempotency_key = f"{state.run.run_id}:{state.step}"
         self.emitted = 0
@@ -75,10 +79,14 @@ class NodeContext:
 
     def log(self, message: str, level: str = "info") -> None:
         if level not in LEVELS:
-            raise ValueError(f"the level of a log line is one of {', '.join(LEVELS)}; not {level!r}")
+            raise ValueError(
+                f"the level of a log line is one of {', '.join(LEVELS)}; not {level!r}"
+            )
         if len(self._lines) == LINES_KEPT:
             self._dropped += 1
-        self._lines.append((timezone.now(), level, payloads.clean(self.mask.text(str(message)), MAX_LINE)))
+        self._lines.append(
+            (timezone.now(), level, payloads.clean(self.mask.text(str(message)), MAX_LINE))
+        )
 
     def take_lines(self) -> list[Line]:
         """The lines since the last call; a flood leaves its newest lines and one that says how many were dropped."""
@@ -87,7 +95,14 @@ class NodeContext:
             while True:
                 lines.append(self._lines.popleft())
         if self._dropped:
-            lines.insert(0, (timezone.now(), "warning", f"{self.identifier} said too much at once: {self._dropped:,} older lines were dropped"))
+            lines.insert(
+                0,
+                (
+                    timezone.now(),
+                    "warning",
+                    f"{self.identifier} said too much at once: {self._dropped:,} older lines were dropped",
+                ),
+            )
             self._dropped = 0
         return lines
 
@@ -115,8 +130,13 @@ class NodeContext:
             result = call()
             failpoint("mid-node")
             payloads.dump(result)
-            with suppress(IntegrityError), transaction.atomic():  # another attempt may be faster: its result is the recorded one
-                ToolResult.objects.create(run_id=self.state.run.pk, key=key[:1500], digest=digest, result=result)
+            with (
+                suppress(IntegrityError),
+                transaction.atomic(),
+            ):  # another attempt may be faster: its result is the recorded one
+                ToolResult.objects.create(
+                    run_id=self.state.run.pk, key=key[:1500], digest=digest, result=result
+                )
             recorded = mine.get()  # as every later attempt reads it
         return recorded.result
 
@@ -143,31 +163,47 @@ class NodeContext:
             writer.discard()
             raise
         stored = writer.store(path)
-        writer.file = File(name=name, file=stored, size=writer.size, checksum=writer.checksum.hexdigest())
+        writer.file = File(
+            name=name, file=stored, size=writer.size, checksum=writer.checksum.hexdigest()
+        )
         self.files.append({"kind": kind, **writer.file})
 
     def dataset_table(self, name: str) -> Table:
         if self.dataset_id is None:
             raise NodeFailed("this run has no dataset; start it with one")
-        found = {table.name: table for table in DatasetTable.objects.filter(dataset_id=self.dataset_id)}
+        found = {
+            table.name: table for table in DatasetTable.objects.filter(dataset_id=self.dataset_id)
+        }
         if name not in found:
-            raise NodeFailed(f"the dataset has no table {name!r}; it has {', '.join(sorted(found)) or 'none'}")
+            raise NodeFailed(
+                f"the dataset has no table {name!r}; it has {', '.join(sorted(found)) or 'none'}"
+            )
         table = found[name]
         return Table(file=table.file, format=table.format, columns=table.columns, rows=table.rows)
 
     def rows(self, table: Table) -> Iterator[dict[str, Any]]:
         with self.open_file(table["file"]) as file:
-            for at, row in enumerate(tabular.read_rows(file, table["file"].rpartition("/")[2], table["format"], table["columns"])):
+            for at, row in enumerate(
+                tabular.read_rows(
+                    file, table["file"].rpartition("/")[2], table["format"], table["columns"]
+                )
+            ):
                 if at % 1000 == 0:
                     self.stop_if_cancelled()
                 yield row
 
-    def write_table(self, name: str, rows: Iterator[Mapping[str, Any]], columns: list[Column] | None = None) -> Table:
+    def write_table(
+        self, name: str, rows: Iterator[Mapping[str, Any]], columns: list[Column] | None = None
+    ) -> Table:
         seen = tabular.TypesSeen()
         with self._file(f"{name}.jsonl", "table") as writer:
             for chunk in tabular.write_jsonl(seen.watch_json(rows)):
                 writer.write(chunk)
-        known = columns if columns is not None else [Column(name=each["name"], type=each["type"]) for each in seen.columns]
+        known = (
+            columns
+            if columns is not None
+            else [Column(name=each["name"], type=each["type"]) for each in seen.columns]
+        )
         return Table(file=writer.file["file"], format="jsonl", columns=known, rows=seen.rows)
 
     @contextmanager

@@ -36,13 +36,22 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
         log.info("node %s of run %s failed", state.identifier, state.run.run_id, exc_info=True)
         outcome = Outcome(state, "error", error=f"{type(error).__name__}: {error}")
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        if (
+            isinstance(error, KeyboardInterrupt)
+            and threading.current_thread() is threading.main_thread()
+        ):
             raise  # Ctrl-C on a command that runs nodes itself
-        outcome = Outcome(state, "error", error=f"the node tried to leave with {type(error).__name__}: {error}")
+        outcome = Outcome(
+            state, "error", error=f"the node tried to leave with {type(error).__name__}: {error}"
+        )
     if context.given_up:
         outcome = Outcome(state, "release")
     outcome.error = payloads.clean(context.mask.text(outcome.error), 10_000)
-    outcome.lines, outcome.emitted, outcome.files = context.take_lines(), context.emitted, context.files
+    outcome.lines, outcome.emitted, outcome.files = (
+        context.take_lines(),
+        context.emitted,
+        context.files,
+    )
     return outcome
 
 
@@ -53,19 +62,31 @@ def _call(state: Claimed, context: NodeContext) -> Outcome:
         if isinstance(returned, Iterator):
             returned = taken(returned, MAX_FAN_OUT)
     except Prune as signal:
-        return Outcome(state, "prune", outputs=[payloads.dump(context.mask.value(signal.data or {}))])
+        return Outcome(
+            state, "prune", outputs=[payloads.dump(context.mask.value(signal.data or {}))]
+        )
     except RunAgain as signal:
         if not math.isfinite(signal.after):
             raise NodeFailed(f"RunAgain takes seconds; not {signal.after}") from None
         return Outcome(state, "again", delay=min(max(0.0, signal.after), LONGEST_DELAY_SECONDS))
     except WaitForAnswer as signal:
         _check_schema(signal.schema)
-        return Outcome(state, "wait", waiting_for=payloads.dump({"question": signal.question, "schema": signal.schema}))
+        return Outcome(
+            state,
+            "wait",
+            waiting_for=payloads.dump({"question": signal.question, "schema": signal.schema}),
+        )
     values = returned if isinstance(returned, list) else [{} if returned is None else returned]
     if wrong := next((value for value in values if not isinstance(value, dict)), None):
         raise NodeFailed(f"the node returned {type(wrong).__name__}; an output is an object (dict)")
     values = [context.mask.value(value) for value in values]
-    return Outcome(state, "done", [payloads.dump(value) for value in values], values, isinstance(returned, list))
+    return Outcome(
+        state,
+        "done",
+        [payloads.dump(value) for value in values],
+        values,
+        isinstance(returned, list),
+    )
 
 
 def _check_schema(schema: dict[str, Any]) -> None:

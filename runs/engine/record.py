@@ -52,7 +52,9 @@ class _FenceMovedError(Exception):
         self.holding = holding
 
 
-def record_batch(outcomes: Sequence[Outcome], lease: Lease | None = None, known: RunCounters | None = None) -> RecordedBatch:
+def record_batch(
+    outcomes: Sequence[Outcome], lease: Lease | None = None, known: RunCounters | None = None
+) -> RecordedBatch:
     """Record these outcomes and everything that follows from them.
 
     The slice is planned as if every fence held. If one doesn't, it is rolled back and planned again without that outcome.
@@ -70,7 +72,9 @@ def record_batch(outcomes: Sequence[Outcome], lease: Lease | None = None, known:
             return done
         except _FenceMovedError as moved:
             holding = moved.holding
-        except IntegrityError:  # the counters refuse a state that ends twice before its fence is looked at
+        except (
+            IntegrityError
+        ):  # the counters refuse a state that ends twice before its fence is looked at
             holding = _holding(prepared)
             if len(holding) == len(prepared):
                 raise
@@ -84,10 +88,17 @@ _HOLDING = "SELECT s.id FROM {v} JOIN statemanager_runs_state s ON s.id = v.id A
 def _holding(prepared: Sequence[Prepared]) -> set[str]:
     """The states whose fence holds at this moment."""
     table = [[each.outcome.state.id, each.outcome.state.attempt] for each in prepared]
-    return {sql.key(row[0]) for row in sql.run(sql.statement(_HOLDING, v={"id": "uuid", "attempt": "int"}), sql.values(table))}
+    return {
+        sql.key(row[0])
+        for row in sql.run(
+            sql.statement(_HOLDING, v={"id": "uuid", "attempt": "int"}), sql.values(table)
+        )
+    }
 
 
-def record_outcomes(outcomes: Sequence[Outcome], lease: Lease | None = None, known: RunCounters | None = None) -> RecordedBatch:
+def record_outcomes(
+    outcomes: Sequence[Outcome], lease: Lease | None = None, known: RunCounters | None = None
+) -> RecordedBatch:
     """As `record_batch`; but an outcome that can't be stored fails its own state, not the slice that it is in."""
     try:
         return record_batch(outcomes, lease, known)
@@ -96,7 +107,9 @@ def record_outcomes(outcomes: Sequence[Outcome], lease: Lease | None = None, kno
     except Exception as error:
         log.exception("a slice of %s outcomes can't be recorded", len(outcomes))
         if len(outcomes) == 1:
-            reason = payloads.clean(f"its result can't be recorded: {type(error).__name__}: {error}", 2000)
+            reason = payloads.clean(
+                f"its result can't be recorded: {type(error).__name__}: {error}", 2000
+            )
             return record_batch([Outcome(outcomes[0].state, "error", error=reason)])
     done = RecordedBatch()
     for outcome in outcomes:
@@ -108,12 +121,20 @@ def _record_batch(prepared: Sequence[Prepared], lease: Lease | None) -> Recorded
     runs = {each.outcome.state.run.pk: each.outcome.state.run for each in prepared}
     counters_by_run = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
     if len(counters_by_run) < len(runs):
-        raise _FenceMovedError({each.outcome.state.id for each in prepared if each.outcome.state.run.pk in counters_by_run})
+        raise _FenceMovedError(
+            {
+                each.outcome.state.id
+                for each in prepared
+                if each.outcome.state.run.pk in counters_by_run
+            }
+        )
     statements, done = sql.Statements(), RecordedBatch(counters_by_run=counters_by_run)
     ended, new, lines = _accounted(prepared, counters_by_run, done)
     store.store_outcomes(ended, counters_by_run, statements)
     if asked := set(_asked(ended)):
-        siblings = [state for state in new if state.status == statuses.SUCCESS]  # a join must see all outputs
+        siblings = [
+            state for state in new if state.status == statuses.SUCCESS
+        ]  # a join must see all outputs
         store.insert(_rows(siblings, counters_by_run, None, done), statements)
         new = [state for state in new if state.status != statuses.SUCCESS]
         _check(statements, ended)
@@ -143,19 +164,41 @@ def _check(statements: sql.Statements, ended: Sequence[Ended]) -> None:
         raise _FenceMovedError({sql.key(row[0]) for row in moved})
 
 
-def _record_optimistically(prepared: Sequence[Prepared], lease: Lease | None, known: RunCounters) -> RecordedBatch | None:
+def _record_optimistically(
+    prepared: Sequence[Prepared], lease: Lease | None, known: RunCounters
+) -> RecordedBatch | None:
     """The slice of one run in a single statement, if nobody wrote its counters since; None, and nothing done, when it can't be so simple."""
-    if not sql.postgres() or not known.open or any(each.outcome.state.run.pk != known.pk or each.outcome.files for each in prepared):
+    if (
+        not sql.postgres()
+        or not known.open
+        or any(each.outcome.state.run.pk != known.pk or each.outcome.files for each in prepared)
+    ):
         return None
-    counters_by_run = {known.pk: replace(known, node_counts={node: list(counts) for node, counts in known.node_counts.items()})}
-    run_counters, statements, done = counters_by_run[known.pk], sql.Statements(), RecordedBatch(counters_by_run=counters_by_run)
+    counters_by_run = {
+        known.pk: replace(
+            known, node_counts={node: list(counts) for node, counts in known.node_counts.items()}
+        )
+    }
+    run_counters, statements, done = (
+        counters_by_run[known.pk],
+        sql.Statements(),
+        RecordedBatch(counters_by_run=counters_by_run),
+    )
     ended, new, lines = _accounted(prepared, counters_by_run, done)
     _bound(counters_by_run)
-    if run_counters.stopping or run_counters.log_count > store.LOG_LINES_PER_RUN or any(True for _ in _asked(ended)):
+    if (
+        run_counters.stopping
+        or run_counters.log_count > store.LOG_LINES_PER_RUN
+        or any(True for _ in _asked(ended))
+    ):
         return None
     rows = _rows(new, counters_by_run, lease, done)
     run_counters.close()
-    counters.store_known(run_counters, [[each.outcome.state.id, each.outcome.state.attempt] for each in prepared], statements)
+    counters.store_known(
+        run_counters,
+        [[each.outcome.state.id, each.outcome.state.attempt] for each in prepared],
+        statements,
+    )
     store.store_outcomes(ended, counters_by_run, statements, sql.FIRST_MOVED)
     store.insert(rows, statements, sql.FIRST_MOVED)
     store.insert_lines(store.line_rows(lines), statements, sql.FIRST_MOVED)
@@ -173,7 +216,9 @@ def _status(each: Prepared, run_counters: RunCounters) -> str:
     if kind == "done":
         return statuses.NEXT_CREATED_ERROR if each.failed else statuses.SUCCESS
     if kind == "error":
-        return statuses.RETRY_CREATED if each.retry and not run_counters.stopping else statuses.ERRORED
+        return (
+            statuses.RETRY_CREATED if each.retry and not run_counters.stopping else statuses.ERRORED
+        )
     if kind == "prune":
         return statuses.PRUNED
     if kind == "lost" and each.outcome.state.lost_leases + 1 >= LOST_LEASES:
@@ -189,7 +234,10 @@ def _accounted(
     new: list[NewState] = []
     lines: list[tuple[Claimed, Line]] = []
     for each in prepared:
-        run_counters, status = counters_by_run[each.outcome.state.run.pk], _status(each, counters_by_run[each.outcome.state.run.pk])
+        run_counters, status = (
+            counters_by_run[each.outcome.state.run.pk],
+            _status(each, counters_by_run[each.outcome.state.run.pk]),
+        )
         ended.append((each, status))
         done.accepted[each.outcome.state.id] = status
         said = [(each.outcome.state, line) for line in (*each.outcome.lines, *_said(each, status))]
@@ -214,7 +262,10 @@ def _account(each: Prepared, status: str, run_counters: RunCounters) -> list[New
     elif status == statuses.RETRY_CREATED and each.retry:
         new = [each.retry]
     elif status in statuses.FAILED_STATES:
-        run_counters.error_message = run_counters.error_message or f"{state.identifier}: {each.failed or each.outcome.error}"[:2000]
+        run_counters.error_message = (
+            run_counters.error_message
+            or f"{state.identifier}: {each.failed or each.outcome.error}"[:2000]
+        )
     for made in new:
         _enter(made, run_counters)
     return new
@@ -229,7 +280,11 @@ def _said(each: Prepared, status: str) -> Iterator[Line]:
         left = f"retry {each.retry.retry_count} of {outcome.state.node.policy.max_retries} in {each.retry.delay:.1f} s"
         yield timezone.now(), "warning", f"{name} failed, {left}: {outcome.error}"
     elif outcome.kind == "lost" and status == statuses.CREATED:
-        yield timezone.now(), "warning", f"{name} lost its worker in attempt {outcome.state.attempt}; it is ready again"
+        yield (
+            timezone.now(),
+            "warning",
+            f"{name} lost its worker in attempt {outcome.state.attempt}; it is ready again",
+        )
     elif status in statuses.FAILED_STATES:
         yield timezone.now(), "error", f"{name} failed: {each.failed or outcome.error}"
 
@@ -242,7 +297,9 @@ def _enter(state: NewState, run_counters: RunCounters) -> None:
     else:
         run_counters.appear(state.identifier)
         run_counters.finish(state.identifier, state.status)
-        run_counters.error_message = run_counters.error_message or f"{state.identifier}: {state.error}"[:2000]
+        run_counters.error_message = (
+            run_counters.error_message or f"{state.identifier}: {state.error}"[:2000]
+        )
 
 
 def _asked(ended: Iterable[Ended]) -> Iterator[join.Candidate]:
@@ -269,21 +326,35 @@ def _bound(counters_by_run: dict[int, RunCounters]) -> None:
             continue
         known = sum(counts[KNOWN] for counts in run_counters.node_counts.values())
         if run_counters.errored_count > plan.failures_allowed(known):
-            run_counters.stop(f"too many failures ({run_counters.errored_count}/{max(len(plan.order), known)} failed)")
+            run_counters.stop(
+                f"too many failures ({run_counters.errored_count}/{max(len(plan.order), known)} failed)"
+            )
         limit = run_counters.max_steps or plan.max_steps
         if limit and run_counters.started_count > limit:
             run_counters.stop(f"max_steps reached ({limit} states may be started)")
 
 
-def _rows(new: Sequence[NewState], counters_by_run: dict[int, RunCounters], lease: Lease | None, done: RecordedBatch) -> list[list[object]]:
+def _rows(
+    new: Sequence[NewState],
+    counters_by_run: dict[int, RunCounters],
+    lease: Lease | None,
+    done: RecordedBatch,
+) -> list[list[object]]:
     """The new states as rows; those that the caller runs next are its own at once."""
     table = []
     for state in new:
         run_counters = counters_by_run[state.run.pk]
-        free = state.status == statuses.CREATED and state.delay == 0 and not run_counters.paused and not run_counters.stopping
+        free = (
+            state.status == statuses.CREATED
+            and state.delay == 0
+            and not run_counters.paused
+            and not run_counters.stopping
+        )
         mine = lease if lease and free and lease.wants(state) else None
         if mine:
             done.leased.append(state.claimed())
-        done.left_over = done.left_over or (free and not mine and not state.run.plan.nodes[state.identifier].worker_namespace)
+        done.left_over = done.left_over or (
+            free and not mine and not state.run.plan.nodes[state.identifier].worker_namespace
+        )
         table.append(store.new_row(state, run_counters.paused, mine))
     return table

@@ -24,16 +24,26 @@ from runs.models import AuditEntry, LogLine, Run, State
 def retry_state(state: State, fanout_id: str, caller: Caller) -> NewState:
     """A new retry of a state that failed for good or was cancelled. Raises Conflict for others, and when the fanout id was used before."""
     if state.status not in statuses.RETRYABLE:
-        raise errors.Conflict(f"A state that is {state.status} can't be retried.", allowed=list(statuses.RETRYABLE))
-    if State.objects.filter(run=state.run_id, identifier=state.identifier, fanout_id=fanout_id).exists():
-        raise errors.Conflict(f"The fanout id {fanout_id!r} was used for {state.identifier!r} in this run already.")
+        raise errors.Conflict(
+            f"A state that is {state.status} can't be retried.", allowed=list(statuses.RETRYABLE)
+        )
+    if State.objects.filter(
+        run=state.run_id, identifier=state.identifier, fanout_id=fanout_id
+    ).exists():
+        raise errors.Conflict(
+            f"The fanout id {fanout_id!r} was used for {state.identifier!r} in this run already."
+        )
     try:
         with transaction.atomic():
-            [retry] = _retry_states(state.run, State.objects.filter(pk=state.pk), state.identifier, caller)
+            [retry] = _retry_states(
+                state.run, State.objects.filter(pk=state.pk), state.identifier, caller
+            )
             State.objects.filter(pk=retry.id).update(fanout_id=fanout_id)
             return retry
     except IntegrityError:
-        raise errors.Conflict(f"The fanout id {fanout_id!r} was used for {state.identifier!r} at this moment.") from None
+        raise errors.Conflict(
+            f"The fanout id {fanout_id!r} was used for {state.identifier!r} at this moment."
+        ) from None
 
 
 def retry_failed(run: Run, caller: Caller) -> list[NewState]:
@@ -52,9 +62,17 @@ def _retry_states(run: Run, asked: QuerySet[State], what: str, caller: Caller) -
     failed = State.objects.filter(pk__in=asked.filter(status__in=statuses.RETRYABLE).values("pk"))
     states = list(failed.order_by("pk"))
     if not states:
-        raise errors.Conflict(f"The run is {run_counters.status} and has no failed states here.", allowed=list(statuses.RUN_ACTIONS[run_counters.status]))
+        raise errors.Conflict(
+            f"The run is {run_counters.status} and has no failed states here.",
+            allowed=list(statuses.RUN_ACTIONS[run_counters.status]),
+        )
     facts = claim.FactsCache()
-    leased = {each.id: each for each in claim.leased_states(sql.among("s.id", "uuid"), [sql.choices([state.pk.hex for state in states])], facts)}
+    leased = {
+        each.id: each
+        for each in claim.leased_states(
+            sql.among("s.id", "uuid"), [sql.choices([state.pk.hex for state in states])], facts
+        )
+    }
     retries = [_retry_of(leased[state.pk.hex], state) for state in states]
     failed.move(statuses.RETRY_CREATED)
     Run.objects.filter(pk=run.pk, archived_at__isnull=False).update(archived_at=None)
@@ -65,7 +83,9 @@ def _retry_states(run: Run, asked: QuerySet[State], what: str, caller: Caller) -
     statements = sql.Statements()
     store.insert([store.new_row(state, run_counters.paused) for state in new], statements)
     statements.flush()
-    LogLine.objects.create(run=run, message=f"{len(retries):,} states: {what} is retried by {caller.label}"[:2000])
+    LogLine.objects.create(
+        run=run, message=f"{len(retries):,} states: {what} is retried by {caller.label}"[:2000]
+    )
     AuditEntry.objects.record(caller, "retry", run, f"{what}: {len(retries):,} states")
     run_counters.log_count += 1
     run_counters.close()
@@ -82,12 +102,24 @@ def _move_back(run_counters: RunCounters, states: Sequence[State]) -> None:
             run_counters.errored_count -= 1
             run_counters.count(state.identifier, BAD, -1)
         run_counters.retried_count += 1
-    run_counters.status, run_counters.paused, run_counters.stopping = statuses.RUNNING, run_counters.paused and run_counters.open, False
+    run_counters.status, run_counters.paused, run_counters.stopping = (
+        statuses.RUNNING,
+        run_counters.paused and run_counters.open,
+        False,
+    )
     run_counters.error_message = run_counters.error_message if run_counters.errored_count else ""
 
 
 def _retry_of(state: Claimed, stored: State) -> NewState:
-    retry = NewState(uuids.uuid7(), state.run, state.identifier, state.path, state.parent, state.inputs, payloads.dump(state.inputs))
+    retry = NewState(
+        uuids.uuid7(),
+        state.run,
+        state.identifier,
+        state.path,
+        state.parent,
+        state.inputs,
+        payloads.dump(state.inputs),
+    )
     if stored.joined and stored.status == statuses.NEXT_CREATED_ERROR and not stored.attempt:
         render_again(retry)
     return retry
@@ -96,19 +128,35 @@ def _retry_of(state: Claimed, stored: State) -> NewState:
 def render_again(retry: NewState) -> None:
     """A join whose inputs couldn't be made has none to repeat; they are made anew."""
     needs = retry.run.plan.nodes[retry.identifier].needs
-    places = {advance.place_of(retry.run, retry.identifier, retry.path, need.node) for need in needs if need.source == "node"}
+    places = {
+        advance.place_of(retry.run, retry.identifier, retry.path, need.node)
+        for need in needs
+        if need.source == "node"
+    }
     try:
-        fresh = advance.new_state(retry.run, retry.identifier, retry.path, retry.parent, Recorded(places))
+        fresh = advance.new_state(
+            retry.run, retry.identifier, retry.path, retry.parent, Recorded(places)
+        )
     except (Unresolved, payloads.NotJson) as error:
-        raise errors.Conflict(f"The inputs of {retry.identifier} still can't be made: {error}.") from None
+        raise errors.Conflict(
+            f"The inputs of {retry.identifier} still can't be made: {error}."
+        ) from None
     retry.inputs, retry.inputs_json = fresh.inputs, fresh.inputs_json
 
 
-def missed_joins(run: Run, retries: list[NewState], facts: claim.FactsCache, run_counters: RunCounters) -> list[NewState]:
+def missed_joins(
+    run: Run, retries: list[NewState], facts: claim.FactsCache, run_counters: RunCounters
+) -> list[NewState]:
     """The joins that the run's end kept from firing, although all that they wait for is there."""
     known: Any = facts.get([run.pk])
-    done = State.objects.filter(run=run, watched=True, status__in=(statuses.SUCCESS, statuses.PRUNED)).values_list("identifier", "path")
-    asked = {each for identifier, path in done for each in join.candidates(known[run.pk], identifier, path)}
+    done = State.objects.filter(
+        run=run, watched=True, status__in=(statuses.SUCCESS, statuses.PRUNED)
+    ).values_list("identifier", "path")
+    asked = {
+        each
+        for identifier, path in done
+        for each in join.candidates(known[run.pk], identifier, path)
+    }
     fired = join.fire(asked, known, {run.pk: run_counters}, list(retries))
     for state in fired:
         run_counters.appear(state.identifier)

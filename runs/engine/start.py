@@ -70,7 +70,16 @@ def start_run(
     run = _row(graph.namespace, options, caller, trigger, fingerprint)
     run.graph, run.version, run.dataset = graph, version, dataset
     _descend(run, parent)
-    facts = RunFacts(0, run.run_id, graph.namespace_id, graph.namespace.name, run.version_id or 0, run.dataset_id, options.inputs, options.store)
+    facts = RunFacts(
+        0,
+        run.run_id,
+        graph.namespace_id,
+        graph.namespace.name,
+        run.version_id or 0,
+        run.dataset_id,
+        options.inputs,
+        options.store,
+    )
     try:
         roots = [_root(facts, name) for name in plan.shape.roots]
     except (references.Unresolved, payloads.NotJson) as error:
@@ -89,7 +98,9 @@ def start_run(
             statements = sql.Statements()
             insert([new_row(root) for root in roots], statements)
             first_line = f"Starting graph execution with {len(plan.order)} nodes"
-            insert_lines([[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], statements)
+            insert_lines(
+                [[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], statements
+            )
             statements.flush()
             if not options.delay:
                 wakeup.hint()
@@ -99,7 +110,13 @@ def start_run(
     return run
 
 
-def start_outside(namespace: Namespace, options: RunOptions, caller: Caller = SYSTEM, trigger: str = "api", parent: Run | None = None) -> Run:
+def start_outside(
+    namespace: Namespace,
+    options: RunOptions,
+    caller: Caller = SYSTEM,
+    trigger: str = "api",
+    parent: Run | None = None,
+) -> Run:
     """Note a run without a graph: an outside program drives it and reports; nothing of it is executed here. Repeats like `start_run`."""
     caller.require("rerun" if parent else "start", namespace.pk)
     if options.run_id:
@@ -111,7 +128,9 @@ def start_outside(namespace: Namespace, options: RunOptions, caller: Caller = SY
         with transaction.atomic():
             run.save(force_insert=True)
             _note(run, options, caller)
-            LogLine.objects.create(run=run, message="The run was noted; an outside program drives it")
+            LogLine.objects.create(
+                run=run, message="The run was noted; an outside program drives it"
+            )
     except IntegrityError:
         return _made_before(run, run.fingerprint)
     return run
@@ -120,7 +139,13 @@ def start_outside(namespace: Namespace, options: RunOptions, caller: Caller = SY
 def start_empty(original: Run, options: RunOptions, caller: Caller) -> Run:
     """A rerun's row without states, to be filled in the same transaction (`runs.actions.partial_rerun`)."""
     caller.require("rerun", original.namespace_id)
-    run = _row(original.namespace, options, caller, Run.Trigger.RERUN, _checked(options, original.graph, original.dataset))
+    run = _row(
+        original.namespace,
+        options,
+        caller,
+        Run.Trigger.RERUN,
+        _checked(options, original.graph, original.dataset),
+    )
     run.graph, run.version, run.dataset = original.graph, original.version, original.dataset
     _descend(run, original)
     run.save(force_insert=True)
@@ -152,19 +177,30 @@ def _startable(graph: Graph, version: GraphVersion | None, options: RunOptions) 
     if version is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
     if version.problems:
-        raise errors.InvalidGraph(f"The graph {graph} can't run: {'; '.join(each['message'] for each in version.problems)}")
+        raise errors.InvalidGraph(
+            f"The graph {graph} can't run: {'; '.join(each['message'] for each in version.problems)}"
+        )
     plan = plan_of(version.pk)
     if plan.inputs_schema is not None:
-        wrong = [f"{'/'.join(map(str, error.instance_path)) or 'inputs'}: {error.message}" for error in _input_errors(plan, options)]
+        wrong = [
+            f"{'/'.join(map(str, error.instance_path)) or 'inputs'}: {error.message}"
+            for error in _input_errors(plan, options)
+        ]
         if wrong:
             raise errors.Malformed("The inputs don't fit the graph's schema.", errors=wrong)
-    if missing := [key for key in plan.store_required if key not in options.store and key not in plan.store_defaults]:
+    if missing := [
+        key
+        for key in plan.store_required
+        if key not in options.store and key not in plan.store_defaults
+    ]:
         raise errors.StateManagerError(f"The store keys {', '.join(missing)} are required.")
     return plan
 
 
 def _input_errors(plan: Plan, options: RunOptions) -> list[Any]:
-    return list(validation.schema_validator(plan.inputs_schema or {}).iter_errors(dict(options.inputs)))
+    return list(
+        validation.schema_validator(plan.inputs_schema or {}).iter_errors(dict(options.inputs))
+    )
 
 
 def _checked(options: RunOptions, graph: Graph | None, dataset: Dataset | None) -> str:
@@ -175,7 +211,9 @@ def _checked(options: RunOptions, graph: Graph | None, dataset: Dataset | None) 
         raise errors.Malformed(f"The request can't be stored: {error}.") from None
 
 
-def _row(namespace: Namespace, options: RunOptions, caller: Caller, trigger: str, fingerprint: str) -> Run:
+def _row(
+    namespace: Namespace, options: RunOptions, caller: Caller, trigger: str, fingerprint: str
+) -> Run:
     return Run(
         namespace=namespace,
         run_id=options.run_id or uuids.dashed(uuids.uuid7()),
@@ -201,7 +239,10 @@ def _root(run: RunFacts, identifier: str) -> NewState:
     state = new_state(run, identifier, "", None, Recorded(()))
     kind = registry.get(run.plan.nodes[identifier].kind)
     declared = set(state.inputs) | (set(kind.inputs.model_fields) if kind else set())
-    state.inputs = {**state.inputs, **{key: value for key, value in run.inputs.items() if key in declared}}
+    state.inputs = {
+        **state.inputs,
+        **{key: value for key, value in run.inputs.items() if key in declared},
+    }
     state.inputs_json = payloads.dump(state.inputs)
     return state
 
@@ -211,5 +252,9 @@ def _made_before(run: Run, fingerprint: str) -> Run:
     if found and found.fingerprint == fingerprint:
         return found
     if found is None:
-        raise errors.NotFound(f"The graph {run.graph or ''} or what it needs was deleted at this moment.")
-    raise errors.Conflict(f"The run id {run.run_id!r} is taken in namespace {run.namespace.name!r} by a run with another graph or other inputs.")
+        raise errors.NotFound(
+            f"The graph {run.graph or ''} or what it needs was deleted at this moment."
+        )
+    raise errors.Conflict(
+        f"The run id {run.run_id!r} is taken in namespace {run.namespace.name!r} by a run with another graph or other inputs."
+    )

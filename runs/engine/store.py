@@ -32,10 +32,19 @@ _RECORD = """
 """
 
 
-def store_outcomes(ended: Sequence[Ended], counters_by_run: dict[int, RunCounters], statements: sql.Statements, gate: str = "true") -> None:
+def store_outcomes(
+    ended: Sequence[Ended],
+    counters_by_run: dict[int, RunCounters],
+    statements: sql.Statements,
+    gate: str = "true",
+) -> None:
     """Move the states to their new statuses, where their fence holds; the batch answers with the ids that moved."""
-    table = [_row(each, status, counters_by_run[each.outcome.state.run.pk]) for each, status in ended]
-    statement = sql.statement(_RECORD, gate, due="v.delay", far=str(LONGEST_LEASE_SECONDS), v=_COLUMNS)
+    table = [
+        _row(each, status, counters_by_run[each.outcome.state.run.pk]) for each, status in ended
+    ]
+    statement = sql.statement(
+        _RECORD, gate, due="v.delay", far=str(LONGEST_LEASE_SECONDS), v=_COLUMNS
+    )
     statements.add(statement, sql.values(table), answers=True)
 
 
@@ -44,13 +53,17 @@ def _row(each: Prepared, status: str, run_counters: RunCounters) -> list[Any]:
     comes_back = status == statuses.CREATED
     path = state.path
     if outcome.kind == "done" and outcome.fanned and not each.failed:
-        path = each.paths[0] if each.paths else paths.below(state.path, state.node.index, paths.EMPTY)
+        path = (
+            each.paths[0] if each.paths else paths.below(state.path, state.node.index, paths.EMPTY)
+        )
     return [
         state.id,
         state.attempt,
         status,
         path,
-        (outcome.outputs[0] if outcome.outputs else "{}") if outcome.kind in ("done", "prune") else None,
+        (outcome.outputs[0] if outcome.outputs else "{}")
+        if outcome.kind in ("done", "prune")
+        else None,
         advance.chosen_json(each) if status == statuses.SUCCESS else None,
         each.failed or outcome.error,
         outcome.emitted if status == statuses.SUCCESS else 0,
@@ -80,12 +93,17 @@ _INSERT = """
 def insert(table: Sequence[Sequence[Any]], statements: sql.Statements, gate: str = "true") -> None:
     """Store new states, given as `new_row`s."""
     if table:
-        statements.add(sql.statement(_INSERT, gate, due="v.delay", lease="v.lease", v=_NEW), sql.values(table))
+        statements.add(
+            sql.statement(_INSERT, gate, due="v.delay", lease="v.lease", v=_NEW), sql.values(table)
+        )
 
 
 def new_row(state: NewState, paused: bool = False, lease: Lease | None = None) -> list[Any]:
     """A new state as `insert` takes it; with a lease it is that worker's at once."""
-    node, waits = state.run.plan.nodes[state.identifier], state.status == statuses.CREATED and lease is None
+    node, waits = (
+        state.run.plan.nodes[state.identifier],
+        state.status == statuses.CREATED and lease is None,
+    )
     return [
         state.id, state.run.pk, state.parent, state.run.worker_namespace(node.worker_namespace), state.retry_count,
         state.joined, bool(state.run.plan.shape.watchers[state.identifier]),
@@ -101,9 +119,13 @@ _CANCEL = """
 """
 
 
-def cancel_unstarted(counters_by_run: dict[int, RunCounters], words: str = "'CREATED'", every: bool = False) -> None:
+def cancel_unstarted(
+    counters_by_run: dict[int, RunCounters], words: str = "'CREATED'", every: bool = False
+) -> None:
     """Cancel the CREATED states of the runs that stop (or, on cancel, all unfinished ones of these runs)."""
-    stopping = [pk for pk, run_counters in counters_by_run.items() if every or run_counters.stopping]
+    stopping = [
+        pk for pk, run_counters in counters_by_run.items() if every or run_counters.stopping
+    ]
     if not stopping:
         return
     statement = _CANCEL.format(now=sql.now(), among=sql.among("run_id", "bigint"), statuses=words)
@@ -113,7 +135,15 @@ def cancel_unstarted(counters_by_run: dict[int, RunCounters], words: str = "'CRE
         counters_by_run[pk].waiting_count = 0
 
 
-_LINES = {"run": "bigint", "state": "uuid", "attempt": "int", "identifier": "text", "level": "text", "message": "text", "at": "timestamptz"}
+_LINES = {
+    "run": "bigint",
+    "state": "uuid",
+    "attempt": "int",
+    "identifier": "text",
+    "level": "text",
+    "message": "text",
+    "at": "timestamptz",
+}
 _LOG = """
     INSERT INTO statemanager_runs_logline (run_id, state, attempt, identifier, level, message, created_at)
     SELECT v.run, v.state, v.attempt, v.identifier, v.level, v.message, v.at FROM {v} WHERE {gate}
@@ -121,10 +151,15 @@ _LOG = """
 
 
 def line_rows(lines: Iterable[tuple[Claimed, Line]]) -> list[list[Any]]:
-    return [[state.run.pk, state.id, state.attempt or 0, state.identifier, level, text, sql.stamp(at)] for state, (at, level, text) in lines]
+    return [
+        [state.run.pk, state.id, state.attempt or 0, state.identifier, level, text, sql.stamp(at)]
+        for state, (at, level, text) in lines
+    ]
 
 
-def insert_lines(table: Sequence[Sequence[Any]], statements: sql.Statements, gate: str = "true") -> None:
+def insert_lines(
+    table: Sequence[Sequence[Any]], statements: sql.Statements, gate: str = "true"
+) -> None:
     """Store log lines: (run, state, attempt, identifier, level, message, time)."""
     if table:
         statements.add(sql.statement(_LOG, gate, v=_LINES), sql.values(table))
@@ -143,6 +178,14 @@ def drop_oldest_lines(run_counters: RunCounters, statements: sql.Statements) -> 
 
 def keep_files(ended: Iterable[Ended]) -> None:
     """Note the files of recorded attempts."""
-    files = [(each.outcome.state, file) for each, status in ended if status == statuses.SUCCESS for file in each.outcome.files]
+    files = [
+        (each.outcome.state, file)
+        for each, status in ended
+        if status == statuses.SUCCESS
+        for file in each.outcome.files
+    ]
     if files:
-        Artifact.objects.bulk_create(Artifact(run_id=state.run.pk, state=state.id, identifier=state.identifier, **file) for state, file in files)
+        Artifact.objects.bulk_create(
+            Artifact(run_id=state.run.pk, state=state.id, identifier=state.identifier, **file)
+            for state, file in files
+        )

@@ -99,7 +99,16 @@ class NewState:
     error: str = ""
 
     def claimed(self) -> Claimed:
-        return Claimed(self.id, self.run, self.identifier, self.path, self.inputs, 1, self.parent, self.retry_count)
+        return Claimed(
+            self.id,
+            self.run,
+            self.identifier,
+            self.path,
+            self.inputs,
+            1,
+            self.parent,
+            self.retry_count,
+        )
 
 
 @dataclass(slots=True)

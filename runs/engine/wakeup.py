@@ -68,7 +68,9 @@ class WakingBroker(ORM):
 
     def enqueue(self, task: str) -> int | None:
         """Store the hint and, on PostgreSQL, notify: in one statement, which does nothing while enough hints wait."""
-        found = sql.run(_enqueue_statement(), [self.list_key or Conf.CLUSTER_NAME, task, HINTS_WAITING])
+        found = sql.run(
+            _enqueue_statement(), [self.list_key or Conf.CLUSTER_NAME, task, HINTS_WAITING]
+        )
         return found[0][0] if found else None
 
     def dequeue(self) -> list[tuple[int, Any]]:
@@ -93,7 +95,11 @@ def _enqueue_statement() -> str:
         INSERT INTO django_q_ormq (key, payload, lock) SELECT {kinds}, {sql.now()}
         WHERE (SELECT count(*) FROM (SELECT 1 FROM django_q_ormq WHERE lock <= {sql.now()} LIMIT 10) waiting) < %s RETURNING id
     """
-    return f"WITH made AS ({insert}) SELECT id, pg_notify('{CHANNEL}', '')::text FROM made" if sql.postgres() else insert
+    return (
+        f"WITH made AS ({insert}) SELECT id, pg_notify('{CHANNEL}', '')::text FROM made"
+        if sql.postgres()
+        else insert
+    )
 
 
 @cache
@@ -152,7 +158,9 @@ def run_cluster() -> int:
             cluster.stop_event.set()
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which then says SIGTERM
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the supervisor, which then says SIGTERM
     cluster.start()
     while cluster.sentinel.is_alive():
         cluster.sentinel.join(0.5)

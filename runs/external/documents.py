@@ -15,13 +15,20 @@ from runs.models import Checkpoint, Run, State
 
 NS = ":run-state"  # the checkpoints that are documents; no node of LangGraph's may have such a name
 MAX_NODES = 10_000
-_ACTIONS = {statuses.SUCCESS: "completed", statuses.PRUNED: "pruned", statuses.CANCELLED: "cancelled", statuses.RETRY_CREATED: "failed"}
+_ACTIONS = {
+    statuses.SUCCESS: "completed",
+    statuses.PRUNED: "pruned",
+    statuses.CANCELLED: "cancelled",
+    statuses.RETRY_CREATED: "failed",
+}
 
 
 def run_state(run: Run, at: str = "") -> RunState:
     """The run as a document: as it is, or as the checkpoint with the id `at` has it. Raises NotFound for an unknown checkpoint."""
     if at:
-        kept = Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id=at.replace("\x00", "")).first()
+        kept = Checkpoint.objects.filter(
+            run=run, ns=NS, checkpoint_id=at.replace("\x00", "")
+        ).first()
         if kept is None:
             raise errors.NotFound(f"The run has no such checkpoint {at[:100]!r}.")
         return RunState.from_dict(json.loads(bytes(kept.body)))
@@ -30,18 +37,27 @@ def run_state(run: Run, at: str = "") -> RunState:
 
 
 def _newest(run: Run) -> Checkpoint | None:
-    return Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").first() if run.graph_id is None else None
+    return (
+        Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").first()
+        if run.graph_id is None
+        else None
+    )
 
 
 def of_rows(run: Run) -> RunState:
     rows = list(run.states.order_by("pk")[: MAX_NODES + 1])
     if len(rows) > MAX_NODES:
-        raise errors.TooLarge(f"The run has more than {MAX_NODES:,} states; read them in pages at /runs/{run.run_id}/states.")
+        raise errors.TooLarge(
+            f"The run has more than {MAX_NODES:,} states; read them in pages at /runs/{run.run_id}/states."
+        )
     State.objects.fill_inputs(rows)
     tries: dict[str, list[State]] = {}
     for row in rows:  # a retry is the same node once more
         tries.setdefault(_key(row), []).append(row)
-    done = sorted((row for row in rows if row.status == statuses.SUCCESS), key=lambda row: (row.finished_at, row.pk))
+    done = sorted(
+        (row for row in rows if row.status == statuses.SUCCESS),
+        key=lambda row: (row.finished_at, row.pk),
+    )
     plan = run.version.plan if run.version else None
     return RunState(
         run_id=run.run_id, session_id=run.session_id, status=RunStatus(statuses.SEED_RUN_WORDS[run.status]), purpose=run.purpose,
@@ -59,7 +75,13 @@ def of_rows(run: Run) -> RunState:
 
 def _snapshots(run: Run) -> list[Any]:
     """Where a LangGraph application keeps the run's memory: the newest checkpoint of each of its namespaces."""
-    newest = Checkpoint.objects.filter(run=run).exclude(ns=NS).order_by("ns").values("ns").annotate(newest=Max("checkpoint_id"))
+    newest = (
+        Checkpoint.objects.filter(run=run)
+        .exclude(ns=NS)
+        .order_by("ns")
+        .values("ns")
+        .annotate(newest=Max("checkpoint_id"))
+    )
     return [{"checkpoint_ns": row["ns"], "checkpoint_id": row["newest"]} for row in newest]
 
 
@@ -97,7 +119,12 @@ def _actions(rows: list[State]) -> list[dict[str, Any]]:
                 yield {"action": "started", **said, "at": _seconds(row.started_at)}
             if row.finished_at:
                 error = {"error": row.error} if row.error else {}
-                yield {"action": _ACTIONS.get(row.status, "failed"), **said, "at": _seconds(row.finished_at), **error}
+                yield {
+                    "action": _ACTIONS.get(row.status, "failed"),
+                    **said,
+                    "at": _seconds(row.finished_at),
+                    **error,
+                }
 
     return sorted(each(), key=lambda action: action["at"])[-KEPT_ACTIONS:]
 
@@ -134,7 +161,11 @@ def _with_results(run: Run, state: RunState) -> RunState:
 def word_of(node: NodeState, run_status: str) -> str:
     """Our word for the node's; an unknown one counts as not begun, and what a run left unfinished when it ended as cancelled."""
     word = statuses.OF_SEED_NODE.get(node.status, statuses.CREATED)
-    return statuses.CANCELLED if word in statuses.UNFINISHED and run_status in statuses.ENDED_RUNS else word
+    return (
+        statuses.CANCELLED
+        if word in statuses.UNFINISHED and run_status in statuses.ENDED_RUNS
+        else word
+    )
 
 
 def digest_of(key: str) -> str:

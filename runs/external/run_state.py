@@ -83,7 +83,12 @@ class RunState:
     def mark_node_started(self, node_id: str) -> None:
         """An attempt of the node begins."""
         node = self._node(node_id)
-        node.status, node.started_at, node.finished_at, node.error = "running", time.time(), 0.0, None
+        node.status, node.started_at, node.finished_at, node.error = (
+            "running",
+            time.time(),
+            0.0,
+            None,
+        )
         node.attempts += 1
         self.current_node = node_id
         self._did("started", node)
@@ -120,7 +125,11 @@ class RunState:
 
     def to_dict(self) -> Json:
         """The document: JSON of the current version, with the last 50 actions."""
-        return {**asdict(self), "status": self.status.value, "action_history": self.action_history[-KEPT_ACTIONS:]}
+        return {
+            **asdict(self),
+            "status": self.status.value,
+            "action_history": self.action_history[-KEPT_ACTIONS:],
+        }
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
@@ -128,9 +137,13 @@ class RunState:
         try:
             found = _ADAPTER.validate_json(payloads.dump(upgraded(dict(document))))
         except payloads.NotJson as error:
-            raise errors.Malformed(f"The document is no JSON that can be stored: {error}.") from None
+            raise errors.Malformed(
+                f"The document is no JSON that can be stored: {error}."
+            ) from None
         except ValidationError as error:
-            raise errors.Malformed(error.errors(include_url=False, include_context=False, include_input=False)) from None
+            raise errors.Malformed(
+                error.errors(include_url=False, include_context=False, include_input=False)
+            ) from None
         return cls(**{name: getattr(found, name) for name in cls.__dataclass_fields__})
 
     def _node(self, node_id: str) -> NodeState:
@@ -138,7 +151,15 @@ class RunState:
 
     def _did(self, action: str, node: NodeState, **more: Any) -> None:
         self.updated_at = time.time()
-        self.action_history.append({"action": action, "node": node.node_id, "attempt": node.attempts, "at": self.updated_at, **more})
+        self.action_history.append(
+            {
+                "action": action,
+                "node": node.node_id,
+                "attempt": node.attempts,
+                "at": self.updated_at,
+                **more,
+            }
+        )
         del self.action_history[:-KEPT_ACTIONS]
 
 
@@ -152,7 +173,9 @@ def upgraded(document: Json) -> Json:
     """The document as the current version writes it. Raises Malformed for a version that is newer, or none."""
     version = document.get("version", 1)
     if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= VERSION:
-        raise errors.Malformed(f"version is a whole number from 1 to {VERSION}; this document says {version!r}. Newer documents need a newer State Manager.")
+        raise errors.Malformed(
+            f"version is a whole number from 1 to {VERSION}; this document says {version!r}. Newer documents need a newer State Manager."
+        )
     for step in range(version, VERSION):
         document = _UPGRADES[step](document)
     return {**document, "version": VERSION}
@@ -160,10 +183,19 @@ def upgraded(document: Json) -> Json:
 
 def _from_1(document: Json) -> Json:
     """What version 1 left out got these values when it was read."""
-    missing = {"run_id": "", "started_at": 0.0, "updated_at": 0.0, "pending_actions": [], "memory_snapshots": []}
+    missing = {
+        "run_id": "",
+        "started_at": 0.0,
+        "updated_at": 0.0,
+        "pending_actions": [],
+        "memory_snapshots": [],
+    }
     nodes = document.get("node_states")
     if isinstance(nodes, dict):
-        nodes = {key: {"node_id": key, "idempotency_key": "", **node} if isinstance(node, dict) else node for key, node in nodes.items()}
+        nodes = {
+            key: {"node_id": key, "idempotency_key": "", **node} if isinstance(node, dict) else node
+            for key, node in nodes.items()
+        }
         document = {**document, "node_states": nodes}
     return missing | document
 

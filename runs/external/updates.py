@@ -20,7 +20,16 @@ from runs.engine import counters
 from runs.engine.counters import RunCounters
 from runs.external.documents import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
 from runs.external.run_state import KEPT_ACTIONS, RunState, RunStatus
-from runs.models import OUTSIDE, AuditEntry, Checkpoint, CheckpointWrite, LogLine, Run, State, ToolResult
+from runs.models import (
+    OUTSIDE,
+    AuditEntry,
+    Checkpoint,
+    CheckpointWrite,
+    LogLine,
+    Run,
+    State,
+    ToolResult,
+)
 
 KEPT = 50
 MAX_NAME, MAX_KEY = 200, 1500
@@ -47,8 +56,14 @@ def _put(run: Run, state: RunState, caller: Caller) -> RunState:
         run_counters = counters.lock([run.pk]).get(run.pk)
         if run_counters is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        if Checkpoint.objects.filter(run=run).exclude(ns=NS).exists() or CheckpointWrite.objects.filter(run=run).exists():
-            raise errors.Conflict("A LangGraph application keeps this thread; its checkpoints say where the run is.", allowed=[])
+        if (
+            Checkpoint.objects.filter(run=run).exclude(ns=NS).exists()
+            or CheckpointWrite.objects.filter(run=run).exists()
+        ):
+            raise errors.Conflict(
+                "A LangGraph application keeps this thread; its checkpoints say where the run is.",
+                allowed=[],
+            )
         _keep(run, state, body)
         _move(run, run_counters, state, caller)
         _store_columns(run, state)
@@ -59,16 +74,37 @@ def _put(run: Run, state: RunState, caller: Caller) -> RunState:
         return run_state(run)
 
 
-def mark(run: Run, node: str, event: str, caller: Caller, output: Mapping[str, Any] | None = None, error: str = "") -> RunState:
+def mark(
+    run: Run,
+    node: str,
+    event: str,
+    caller: Caller,
+    output: Mapping[str, Any] | None = None,
+    error: str = "",
+) -> RunState:
     """Report one node of a run that an outside program drives: started, completed (with its output) or failed (with its error)."""
     _require(run, caller)
     with transaction.atomic():
         run_counters = counters.lock([run.pk]).get(run.pk)
-        if run_counters and run.graph_id is None and run_counters.status in statuses.ENDED_RUNS and run_counters.status != statuses.FAILED:
-            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; none of its nodes is marked any more.", allowed=[])
+        if (
+            run_counters
+            and run.graph_id is None
+            and run_counters.status in statuses.ENDED_RUNS
+            and run_counters.status != statuses.FAILED
+        ):
+            raise errors.Conflict(
+                f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; none of its nodes is marked any more.",
+                allowed=[],
+            )
         run.refresh_from_db(fields=["status"])
-        state = (put_last(run) or of_rows(run)) if run.graph_id is None else RunState(run_id=run.run_id)
-        state.status = RunStatus.RUNNING if state.status in (RunStatus.PENDING, RunStatus.FAILED) else state.status
+        state = (
+            (put_last(run) or of_rows(run)) if run.graph_id is None else RunState(run_id=run.run_id)
+        )
+        state.status = (
+            RunStatus.RUNNING
+            if state.status in (RunStatus.PENDING, RunStatus.FAILED)
+            else state.status
+        )
         if event == "started":
             state.mark_node_started(node)
         elif event == "completed":
@@ -90,29 +126,61 @@ def _require(run: Run, caller: Caller) -> None:
 
 def _check(run: Run, state: RunState) -> None:
     if run.graph_id is not None:
-        raise errors.Conflict("The run has a graph: the engine alone moves it. Only runs without a graph take reports from outside.", allowed=[])
+        raise errors.Conflict(
+            "The run has a graph: the engine alone moves it. Only runs without a graph take reports from outside.",
+            allowed=[],
+        )
     if state.run_id and state.run_id != run.run_id:
-        raise errors.Malformed(f"The document is of the run {state.run_id[:200]!r}, the path names {run.run_id!r}.")
+        raise errors.Malformed(
+            f"The document is of the run {state.run_id[:200]!r}, the path names {run.run_id!r}."
+        )
     if len(state.node_states) > MAX_NODES:
         raise errors.TooLarge(f"A document holds at most {MAX_NODES:,} nodes.")
     if wrong := [key for key in (*state.node_states, state.current_node) if len(key) > MAX_NAME]:
-        raise errors.Malformed(f"The name of a node has at most {MAX_NAME} characters; {wrong[0][:50]!r}… has {len(wrong[0]):,}.")
+        raise errors.Malformed(
+            f"The name of a node has at most {MAX_NAME} characters; {wrong[0][:50]!r}… has {len(wrong[0]):,}."
+        )
     if any(len(key) > MAX_KEY for key in state.tool_results_cache):
         raise errors.Malformed(f"The key of a tool result has at most {MAX_KEY:,} characters.")
     if (
         len(state.session_id) > MAX_NAME
-        or min(state.max_steps, state.current_step, state.heuristic_count_at_checkpoint, state.experience_count_at_checkpoint) < 0
+        or min(
+            state.max_steps,
+            state.current_step,
+            state.heuristic_count_at_checkpoint,
+            state.experience_count_at_checkpoint,
+        )
+        < 0
     ):
-        raise errors.Malformed(f"session_id has at most {MAX_NAME} characters, and nothing is counted below 0.")
-    if max(state.max_steps, state.current_step, state.heuristic_count_at_checkpoint, state.experience_count_at_checkpoint) >= 2**31:
+        raise errors.Malformed(
+            f"session_id has at most {MAX_NAME} characters, and nothing is counted below 0."
+        )
+    if (
+        max(
+            state.max_steps,
+            state.current_step,
+            state.heuristic_count_at_checkpoint,
+            state.experience_count_at_checkpoint,
+        )
+        >= 2**31
+    ):
         raise errors.Malformed("Nothing is counted beyond 2,147,483,647.")
     state.run_id = run.run_id
 
 
 def _keep(run: Run, state: RunState, body: str) -> None:
     """The document as it is, and no more than so many of those before it. The last one put again (its answer may have been lost) is the same point."""
-    before = list(Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").values_list("checkpoint_id", flat=True))
-    if before and Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id=before[0], body=body.encode()).exists():
+    before = list(
+        Checkpoint.objects.filter(run=run, ns=NS)
+        .order_by("-pk")
+        .values_list("checkpoint_id", flat=True)
+    )
+    if (
+        before
+        and Checkpoint.objects.filter(
+            run=run, ns=NS, checkpoint_id=before[0], body=body.encode()
+        ).exists()
+    ):
         return
     Checkpoint.objects.create(
         run=run, ns=NS, checkpoint_id=uuids.dashed(uuids.uuid7()), parent_checkpoint_id=before[0] if before else "", type="json", body=body.encode(),
@@ -134,27 +202,60 @@ def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) 
     to = _target(run_counters, state)
     if to != run_counters.status:
         resumed = run_counters.status == statuses.FAILED and to == statuses.RUNNING
-        if run_counters.status not in statuses.RUN_MOVES[to] and not resumed and not (run_counters.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS):
-            ways = sorted({statuses.SEED_RUN_WORDS[word] for word, came in statuses.RUN_MOVES.items() if run_counters.status in came})
-            raise errors.Conflict(f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; it can't become {state.status.value}.", allowed=ways)
+        if (
+            run_counters.status not in statuses.RUN_MOVES[to]
+            and not resumed
+            and not (run_counters.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS)
+        ):
+            ways = sorted(
+                {
+                    statuses.SEED_RUN_WORDS[word]
+                    for word, came in statuses.RUN_MOVES.items()
+                    if run_counters.status in came
+                }
+            )
+            raise errors.Conflict(
+                f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; it can't become {state.status.value}.",
+                allowed=ways,
+            )
         if to == statuses.RUN_CANCELLED:
             caller.require("cancel", run.namespace_id)
         if resumed:
             Run.objects.filter(pk=run.pk).update(archived_at=None)
         AuditEntry.objects.record(caller, "report", run, state.status.value)
-        LogLine.objects.create(run=run, message=f"The outside program reports: {state.status.value}")
+        LogLine.objects.create(
+            run=run, message=f"The outside program reports: {state.status.value}"
+        )
         run_counters.log_count += 1
-    run_counters.status, run_counters.current_node, run_counters.current_step = to, state.current_node, state.current_step
+    run_counters.status, run_counters.current_node, run_counters.current_step = (
+        to,
+        state.current_node,
+        state.current_step,
+    )
     words = [word_of(node, to) for node in state.node_states.values()]
     run_counters.started_count = len(words)
     run_counters.pending_count = sum(word in statuses.UNFINISHED for word in words)
     run_counters.success_count = sum(word in (statuses.SUCCESS, statuses.PRUNED) for word in words)
     run_counters.errored_count = sum(word in statuses.FAILED_STATES for word in words)
     run_counters.cancelled_count = words.count(statuses.CANCELLED)
-    share = int(100 * run_counters.success_count / max(state.max_steps, len(words), 1))  # how many nodes there will be is the program's secret
-    run_counters.progress = 100 if to == statuses.COMPLETED else max(run_counters.progress, min(share, 99))
-    failed = [f"{node.node_id}: {node.error}" for node in state.node_states.values() if node.error and node.status == "failed"]
-    run_counters.error_message = "" if to == statuses.COMPLETED else payloads.clean(failed[-1], 2000) if failed else run_counters.error_message
+    share = int(
+        100 * run_counters.success_count / max(state.max_steps, len(words), 1)
+    )  # how many nodes there will be is the program's secret
+    run_counters.progress = (
+        100 if to == statuses.COMPLETED else max(run_counters.progress, min(share, 99))
+    )
+    failed = [
+        f"{node.node_id}: {node.error}"
+        for node in state.node_states.values()
+        if node.error and node.status == "failed"
+    ]
+    run_counters.error_message = (
+        ""
+        if to == statuses.COMPLETED
+        else payloads.clean(failed[-1], 2000)
+        if failed
+        else run_counters.error_message
+    )
 
 
 def _store_columns(run: Run, state: RunState) -> None:
@@ -172,7 +273,11 @@ def _store_states(run: Run, state: RunState, to: str) -> NodeCounts:
     new = []
     for key, node in state.node_states.items():
         word = word_of(node, to)
-        node_counts[key] = [1, int(word in (statuses.SUCCESS, statuses.PRUNED)), int(word in statuses.FAILED_STATES)]
+        node_counts[key] = [
+            1,
+            int(word in (statuses.SUCCESS, statuses.PRUNED)),
+            int(word in statuses.FAILED_STATES),
+        ]
         ended = word in statuses.FINAL_STATES
         values = {
             "status": word, "node": OUTSIDE, "inputs": node.input_data, "outputs": node.output_data, "attempt": max(0, min(node.attempts, 2**31 - 1)),
@@ -180,7 +285,15 @@ def _store_states(run: Run, state: RunState, to: str) -> NodeCounts:
         }  # fmt: skip
         row = there.pop(key, None)
         if row is None:
-            new.append(State(id=uuids.uuid7(), run=run, identifier=key, finished_at=(_moment(node.finished_at) or now) if ended else None, **values))
+            new.append(
+                State(
+                    id=uuids.uuid7(),
+                    run=run,
+                    identifier=key,
+                    finished_at=(_moment(node.finished_at) or now) if ended else None,
+                    **values,
+                )
+            )
         elif any(getattr(row, name) != value for name, value in values.items()):
             finished = (_moment(node.finished_at) or row.finished_at or now) if ended else None
             State.objects.filter(pk=row.pk).update(finished_at=finished, **values)
@@ -198,5 +311,8 @@ def _moment(seconds: float) -> datetime | None:
 
 def _store_results(run: Run, state: RunState) -> None:
     """Results are recorded once; one that is there already stays."""
-    found = [ToolResult(run=run, key=key, digest=digest_of(key), result=result) for key, result in state.tool_results_cache.items()]
+    found = [
+        ToolResult(run=run, key=key, digest=digest_of(key), result=result)
+        for key, result in state.tool_results_cache.items()
+    ]
     ToolResult.objects.bulk_create(found, ignore_conflicts=True)

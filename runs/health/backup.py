@@ -36,7 +36,9 @@ def backup(target: Path) -> Copy:
     anew. Raises Conflict for a folder that is there, and Malformed on another database.
     """
     if connection.vendor != "sqlite":
-        raise errors.Malformed("This copies SQLite installations. For PostgreSQL use pg_dump, as docs/operations.md says.")
+        raise errors.Malformed(
+            "This copies SQLite installations. For PostgreSQL use pg_dump, as docs/operations.md says."
+        )
     if target.exists():
         raise errors.Conflict(f"{target} is there already; name a new folder.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +48,9 @@ def backup(target: Path) -> Copy:
             if not (missing := _copied(work)):
                 break
         else:
-            raise errors.Conflict(f"Files are deleted faster than they are copied; {missing} were missing at last.")
+            raise errors.Conflict(
+                f"Files are deleted faster than they are copied; {missing} were missing at last."
+            )
         with closing(sqlite3.connect(work / DATABASE)) as copy:
             [[runs]] = copy.execute("SELECT count(*) FROM statemanager_runs_run")
         found = [path for path in work.rglob("*") if path.is_file()]
@@ -55,7 +59,10 @@ def backup(target: Path) -> Copy:
         shutil.rmtree(work, ignore_errors=True)
         raise
     return Copy(
-        target, runs, sum(FILES in path.relative_to(work).parts for path in found), sum((target / path.relative_to(work)).stat().st_size for path in found)
+        target,
+        runs,
+        sum(FILES in path.relative_to(work).parts for path in found),
+        sum((target / path.relative_to(work)).stat().st_size for path in found),
     )
 
 

@@ -14,7 +14,16 @@ from typing import Annotated, Any, Literal
 from django.db import transaction
 from django.db.models import Max, Min
 from django.utils import timezone
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from graphs.definition import errors, names, payloads
 from graphs.models import Graph, Namespace
@@ -23,7 +32,10 @@ from runs.models import Run, State
 
 BATCH = 500
 MAX_PROBLEMS = 20
-_WORDS = {word: word for word in statuses.STATE_STATUSES} | {"EXECUTED": statuses.SUCCESS, "NEXT_CREATED": statuses.SUCCESS}
+_WORDS = {word: word for word in statuses.STATE_STATUSES} | {
+    "EXECUTED": statuses.SUCCESS,
+    "NEXT_CREATED": statuses.SUCCESS,
+}
 
 
 @dataclass
@@ -93,21 +105,36 @@ class _Importer:
     def _stored_run(self, graph: Graph, run_id: str) -> Run:
         """The run with this id; if that is another graph's, the one whose id names the graph, too."""
         for each in (run_id, f"{run_id} of graph {graph.name}"[:200]):
-            values = {"graph": graph, "trigger": Run.Trigger.IMPORT, "workspace": graph.namespace.name, "status": statuses.RUN_CANCELLED}
-            run, made = Run.objects.get_or_create(namespace=graph.namespace, run_id=each, defaults={**values, "finished_at": timezone.now()})
+            values = {
+                "graph": graph,
+                "trigger": Run.Trigger.IMPORT,
+                "workspace": graph.namespace.name,
+                "status": statuses.RUN_CANCELLED,
+            }
+            run, made = Run.objects.get_or_create(
+                namespace=graph.namespace,
+                run_id=each,
+                defaults={**values, "finished_at": timezone.now()},
+            )
             if run.graph_id == graph.pk and run.trigger == Run.Trigger.IMPORT:
                 self.done.runs += made
                 return run
-        raise errors.Conflict(f"The run id {run_id!r} of namespace {graph.namespace.name!r} is taken by a run that was not imported.")
+        raise errors.Conflict(
+            f"The run id {run_id!r} of namespace {graph.namespace.name!r} is taken by a run that was not imported."
+        )
 
     def _graph(self, namespace: str, name: str) -> Graph:
         if (namespace, name) not in self.graphs:
             found, _ = Namespace.objects.get_or_create(name=namespace)
-            self.graphs[namespace, name], _ = Graph.objects.get_or_create(namespace=found, name=name)
+            self.graphs[namespace, name], _ = Graph.objects.get_or_create(
+                namespace=found, name=name
+            )
         return self.graphs[namespace, name]
 
     def _insert(self, batch: list[State]) -> None:
-        there = set(State.objects.filter(pk__in=[state.pk for state in batch]).values_list("pk", flat=True))
+        there = set(
+            State.objects.filter(pk__in=[state.pk for state in batch]).values_list("pk", flat=True)
+        )
         new = list({state.pk: state for state in batch if state.pk not in there}.values())
         State.objects.bulk_create(new)
         self.done.states += len(new)
@@ -144,7 +171,9 @@ def _problems(lines: Iterable[str]) -> Iterator[str]:
             if line.strip():
                 _Row.model_validate_json(line)
         except ValidationError as error:
-            yield from (f"line {number}: {_said(each)}"[:500] for each in error.errors(include_url=False))
+            yield from (
+                f"line {number}: {_said(each)}"[:500] for each in error.errors(include_url=False)
+            )
 
 
 def _rewind(lines: Any) -> None:
@@ -243,7 +272,10 @@ def _count(run: Run) -> None:
     """Write the run's counts, status and times from its states."""
     states = State.objects.filter(run=run)
     count = Counter(states.summary())
-    good, failed = count[statuses.SUCCESS] + count[statuses.PRUNED], sum(count[word] for word in statuses.FAILED_STATES)
+    good, failed = (
+        count[statuses.SUCCESS] + count[statuses.PRUNED],
+        sum(count[word] for word in statuses.FAILED_STATES),
+    )
     times = states.aggregate(first=Min("created_at"), last=Max("finished_at"))
     bad = failed + count[statuses.CANCELLED]
     status = statuses.COMPLETED if not bad else statuses.PARTIAL if good else statuses.FAILED

@@ -23,7 +23,13 @@ SKEW_SECONDS = 2.0
 FREE_BYTES = 500 * 2**20
 FULL = 0.8
 BESIDE_WORKERS = 4  # connections of a cluster that are not its workers': of its supervisor, and of what takes and hands out hints
-LEAST = {"Python": (3, 11), "Django": (5, 2), "django-q2": (1, 11, 1), "SQLite": (3, 35), "PostgreSQL": (14,)}
+LEAST = {
+    "Python": (3, 11),
+    "Django": (5, 2),
+    "django-q2": (1, 11, 1),
+    "SQLite": (3, 35),
+    "PostgreSQL": (14,),
+}
 TESTED = {"Django": (5, 2), "django-q2": (1, 11)}
 _UPDATE = {
     "Python": "Make the environment anew with a newer Python.",
@@ -46,9 +52,17 @@ def versions() -> Iterator[Finding]:
     for name, found in _found().items():
         fix = _UPDATE.get(name, "Install requirements.txt as it is.")
         if found < LEAST[name]:
-            yield Finding("error", f"{name} {_dotted(found)} is too old: {_dotted(LEAST[name])} or newer is needed.", fix)
+            yield Finding(
+                "error",
+                f"{name} {_dotted(found)} is too old: {_dotted(LEAST[name])} or newer is needed.",
+                fix,
+            )
         elif found[:2] > TESTED.get(name, found):
-            yield Finding("warning", f"{name} is {_dotted(found)}; the project is tested with {_dotted(TESTED[name])}.", fix)
+            yield Finding(
+                "warning",
+                f"{name} is {_dotted(found)}; the project is tested with {_dotted(TESTED[name])}.",
+                fix,
+            )
 
 
 def _found() -> dict[str, tuple[int, ...]]:
@@ -67,7 +81,11 @@ def _dotted(version: tuple[int, ...]) -> str:
 def migrations() -> Iterator[Finding]:
     executor = MigrationExecutor(connection)
     if waiting := executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        yield Finding("error", f"{len(waiting)} migrations are not applied; the first is {waiting[0][0]}.", "Run manage.py migrate.")
+        yield Finding(
+            "error",
+            f"{len(waiting)} migrations are not applied; the first is {waiting[0][0]}.",
+            "Run manage.py migrate.",
+        )
 
 
 def _clock() -> Iterator[Finding]:
@@ -94,12 +112,20 @@ def _connections() -> Iterator[Finding]:
     if connection.vendor != "postgresql":
         return
     used, most, reserved = sql.run(_CONNECTIONS)[0]
-    workers = list(Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).values_list("workers", flat=True))
+    workers = list(
+        Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).values_list(
+            "workers", flat=True
+        )
+    )
     need = sum(workers) + BESIDE_WORKERS * len(workers)
     why = f"The living clusters need {need} (their workers and {BESIDE_WORKERS} each), each thread of a web server one more."
     fix = f"{why} Raise max_connections in postgresql.conf, which takes a restart of PostgreSQL, or lower WORKERS."
     if need > most - reserved:
-        yield Finding("error", f"PostgreSQL gives {most - reserved} connections (max_connections is {most}), too few for the clusters.", fix)
+        yield Finding(
+            "error",
+            f"PostgreSQL gives {most - reserved} connections (max_connections is {most}), too few for the clusters.",
+            fix,
+        )
     elif used > FULL * most:
         yield Finding("warning", f"{used} of {most} connections are in use.", fix)
     elif need > FULL * most:
@@ -110,13 +136,21 @@ def _postgres() -> Iterator[Finding]:
     if connection.vendor != "postgresql":
         return
     old = "SELECT pid, application_name, extract(epoch FROM now() - xact_start)::float8 FROM pg_stat_activity WHERE xact_start < now() - interval '1 minute'"
-    for pid, name, seconds in sql.run(f"{old} AND datname = current_database() ORDER BY xact_start LIMIT 3"):
-        said = (
-            f"A transaction of {name or 'an application'} (pid {pid}) has been open for {lasting(timedelta(seconds=seconds))}; dead rows can't be cleaned up."
+    for pid, name, seconds in sql.run(
+        f"{old} AND datname = current_database() ORDER BY xact_start LIMIT 3"
+    ):
+        said = f"A transaction of {name or 'an application'} (pid {pid}) has been open for {lasting(timedelta(seconds=seconds))}; dead rows can't be cleaned up."
+        yield Finding(
+            "warning",
+            said,
+            f"Find out what it does; SELECT pg_terminate_backend({int(pid)}) ends it.",
         )
-        yield Finding("warning", said, f"Find out what it does; SELECT pg_terminate_backend({int(pid)}) ends it.")
     if sql.run("SELECT current_setting('autovacuum')")[0][0] != "on":
-        yield Finding("error", "autovacuum is off; the tables will grow and slow down.", "Set autovacuum = on.")
+        yield Finding(
+            "error",
+            "autovacuum is off; the tables will grow and slow down.",
+            "Set autovacuum = on.",
+        )
 
 
 def _sqlite() -> Iterator[Finding]:
@@ -124,20 +158,34 @@ def _sqlite() -> Iterator[Finding]:
         return
     for pragma, wanted in {"journal_mode": "wal", "foreign_keys": 1}.items():
         if (found := sql.run(f"PRAGMA {pragma}")[0][0]) != wanted:
-            yield Finding("error", f"SQLite's {pragma} is {found}; it has to be {wanted}.", "Take DATABASES as the project sets it; no network file system.")
+            yield Finding(
+                "error",
+                f"SQLite's {pragma} is {found}; it has to be {wanted}.",
+                "Take DATABASES as the project sets it; no network file system.",
+            )
     if (wait := sql.run("PRAGMA busy_timeout")[0][0]) < 20_000:
-        yield Finding("warning", f"SQLite gives up after {wait / 1000:g} s when another process writes.", "Take DATABASES as the project sets it: 20 s.")
+        yield Finding(
+            "warning",
+            f"SQLite gives up after {wait / 1000:g} s when another process writes.",
+            "Take DATABASES as the project sets it: 20 s.",
+        )
 
 
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(settings.VAR).free
     if free < FREE_BYTES:
-        yield Finding("error", f"{free // 2**20:,} MB are free where files are kept ({settings.VAR}).", "Make room; delete old runs in the Run Manager.")
+        yield Finding(
+            "error",
+            f"{free // 2**20:,} MB are free where files are kept ({settings.VAR}).",
+            "Make room; delete old runs in the Run Manager.",
+        )
 
 
 def _settings() -> Iterator[Finding]:
     if settings.DEBUG:
-        yield Finding("warning", "DEBUG is on: errors show the code, and memory grows.", "Unset DEBUG.")
+        yield Finding(
+            "warning", "DEBUG is on: errors show the code, and memory grows.", "Unset DEBUG."
+        )
 
 
 CHECKS = (_clock, _connections, _postgres, _sqlite, _disk, _settings)
@@ -145,4 +193,10 @@ CHECKS = (_clock, _connections, _postgres, _sqlite, _disk, _settings)
 
 def lasting(age: Any) -> str:
     seconds = int(age.total_seconds())
-    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+    return (
+        f"{seconds} s"
+        if seconds < 120
+        else f"{seconds // 60} min"
+        if seconds < 7200
+        else f"{seconds // 3600} h"
+    )

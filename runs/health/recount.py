@@ -35,12 +35,19 @@ def _statement() -> str:
 
     One statement, so one moment.
     """
-    counts = {name: f"s.status IN ({', '.join(map(repr, words))})" for name, words in _WORDS.items()}
+    counts = {
+        name: f"s.status IN ({', '.join(map(repr, words))})" for name, words in _WORDS.items()
+    }
     counts |= {"waiting_count": _WAITS, "started_count": _STARTED}
-    counted = ", ".join(f"count(*) FILTER (WHERE {condition}) AS {name}" for name, condition in (counts | _TALLIED).items())
+    counted = ", ".join(
+        f"count(*) FILTER (WHERE {condition}) AS {name}"
+        for name, condition in (counts | _TALLIED).items()
+    )
     differ = " OR ".join(f"coalesce(sum(c.{name}), 0) <> r.{name}" for name in counts)
     ended = ", ".join(map(repr, statuses.ENDED_RUNS))
-    rows = "json_agg(json_build_array({0}))" if sql.postgres() else "json_group_array(json_array({0}))"
+    rows = (
+        "json_agg(json_build_array({0}))" if sql.postgres() else "json_group_array(json_array({0}))"
+    )
     return f"""
         WITH c AS (SELECT s.run_id, s.identifier, {counted} FROM statemanager_runs_state s WHERE {sql.among("s.run_id", "bigint")} GROUP BY s.run_id, s.identifier)
         SELECT r.id, {differ} OR (r.status IN ({ended})) <> (coalesce(sum(c.pending_count), 0) = 0)
@@ -54,7 +61,9 @@ def _statement() -> str:
 def drifted() -> Iterator[int]:
     """The runs whose counters don't agree with their rows."""
     last = 0
-    while pks := list(Run.objects.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
+    while pks := list(
+        Run.objects.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]
+    ):
         yield from _differing(pks)
         last = pks[-1]
 
@@ -70,11 +79,15 @@ def drifted_lately() -> Iterator[int]:
 
 
 def _differing(pks: list[int]) -> Iterator[int]:
-    with connection.cursor() as cursor:  # planned for these runs, where `sql.run` would take a plan for any
+    with (
+        connection.cursor() as cursor
+    ):  # planned for these runs, where `sql.run` would take a plan for any
         cursor.execute(_statement(), [sql.choices(pks)] * 2)
         found = cursor.fetchall()
     for pk, differs, kept, counted in found:
-        if differs or node_counts.load(kept) != {identifier: counts for identifier, *counts in sql.loads(counted) or ()}:
+        if differs or node_counts.load(kept) != {
+            identifier: counts for identifier, *counts in sql.loads(counted) or ()
+        }:
             yield pk
 
 
@@ -82,12 +95,18 @@ def recount(pk: int) -> None:
     """Write the counters of a run as its rows give them, under its lock. A run that ended with unfinished states goes on; one without any ends."""
     with transaction.atomic():
         run = Run.objects.select_related("version").filter(pk=pk).first()
-        run_counters = counters.lock([pk], {pk: run.version.plan} if run and run.version else {}).get(pk)
+        run_counters = counters.lock(
+            [pk], {pk: run.version.plan} if run and run.version else {}
+        ).get(pk)
         if run is None or run_counters is None:
             return
         _count(run_counters)
         if not run_counters.open and run_counters.pending_count:
-            run_counters.status, run_counters.paused, run_counters.stopping = statuses.RUNNING, False, False
+            run_counters.status, run_counters.paused, run_counters.stopping = (
+                statuses.RUNNING,
+                False,
+                False,
+            )
             Run.objects.filter(pk=pk).update(archived_at=None)
             State.objects.filter(run=pk, status=statuses.CREATED, paused=True).update(paused=False)
         run_counters.close()
@@ -96,7 +115,12 @@ def recount(pk: int) -> None:
 
 def _count(run_counters: RunCounters) -> None:
     run_counters.node_counts, found = {}, dict.fromkeys(_WORDS, 0)
-    rows: Any = State.objects.filter(run=run_counters.pk).values_list("identifier", "status").annotate(count=Count("pk")).order_by("identifier")
+    rows: Any = (
+        State.objects.filter(run=run_counters.pk)
+        .values_list("identifier", "status")
+        .annotate(count=Count("pk"))
+        .order_by("identifier")
+    )
     for identifier, status, count in rows:
         for name, words in _WORDS.items():
             found[name] += count if status in words else 0
@@ -108,5 +132,7 @@ def _count(run_counters: RunCounters) -> None:
         setattr(run_counters, name, count)
     waiting = Q(status=statuses.CREATED, waiting_for__isnull=False, due_at=None)
     run_counters.waiting_count = State.objects.filter(waiting, run=run_counters.pk).count()
-    run_counters.started_count = State.objects.filter(~Q(status=statuses.SUCCESS) | Q(attempt__gt=0), run=run_counters.pk, reused=None).count()
+    run_counters.started_count = State.objects.filter(
+        ~Q(status=statuses.SUCCESS) | Q(attempt__gt=0), run=run_counters.pk, reused=None
+    ).count()
     run_counters.log_count = LogLine.objects.filter(run=run_counters.pk).count()

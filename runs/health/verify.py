@@ -43,7 +43,11 @@ def _orphans(fix: bool) -> Iterator[Finding]:
     for model in delete.RUN_CHILDREN:
         lost = model.objects.filter(~Exists(Run.objects.filter(pk=OuterRef("run_id"))))
         if count := lost.count():
-            yield Finding(f"{model._meta.verbose_name_plural} of no run", count, [str(pk) for pk in lost.values_list("pk", flat=True)[:SOME]])
+            yield Finding(
+                f"{model._meta.verbose_name_plural} of no run",
+                count,
+                [str(pk) for pk in lost.values_list("pk", flat=True)[:SOME]],
+            )
             if fix:
                 lost._raw_delete(lost.db)
 
@@ -54,14 +58,26 @@ def glance() -> Iterator[Finding]:
         lost: set[Any] = set()
         for order in ("pk", "-pk"):
             end: Any = model.objects.order_by(order).values("pk")[:GLANCE]
-            lost |= set(model.objects.filter(pk__in=end).filter(~Exists(Run.objects.filter(pk=OuterRef("run_id")))).values_list("pk", flat=True))
+            lost |= set(
+                model.objects.filter(pk__in=end)
+                .filter(~Exists(Run.objects.filter(pk=OuterRef("run_id"))))
+                .values_list("pk", flat=True)
+            )
         if lost:
-            yield Finding(f"{model._meta.verbose_name_plural} of no run", len(lost), [str(pk) for pk in sorted(lost)[:SOME]])
+            yield Finding(
+                f"{model._meta.verbose_name_plural} of no run",
+                len(lost),
+                [str(pk) for pk in sorted(lost)[:SOME]],
+            )
 
 
 def _folders(fix: bool) -> Iterator[Finding]:
     """Folders of runs that are gone. A rerun copies files before its row is committed, so a young folder is nobody's to judge."""
-    lost = [pk for pk in _kept_folders() if not Run.objects.filter(pk=pk).exists() and _is_old(run_folder(pk))]
+    lost = [
+        pk
+        for pk in _kept_folders()
+        if not Run.objects.filter(pk=pk).exists() and _is_old(run_folder(pk))
+    ]
     if lost:
         yield Finding("folders of no run", len(lost), [run_folder(pk) for pk in lost[:SOME]])
         if fix:
@@ -87,9 +103,15 @@ def _kept_folders() -> Iterator[int]:
 
 
 def _undead(fix: bool) -> Iterator[Finding]:
-    alive = Tombstone.objects.filter(Exists(Run.objects.filter(namespace=OuterRef("namespace"), run_id=OuterRef("run_id"))))
+    alive = Tombstone.objects.filter(
+        Exists(Run.objects.filter(namespace=OuterRef("namespace"), run_id=OuterRef("run_id")))
+    )
     if count := alive.count():
-        yield Finding("tombstones of runs that are there", count, list(alive.values_list("run_id", flat=True)[:SOME]))
+        yield Finding(
+            "tombstones of runs that are there",
+            count,
+            list(alive.values_list("run_id", flat=True)[:SOME]),
+        )
         if fix:
             alive.delete()
 
@@ -97,7 +119,9 @@ def _undead(fix: bool) -> Iterator[Finding]:
 def _drift(fix: bool) -> Iterator[Finding]:
     """Runs whose counts or status are not what their states give."""
     if wrong := list(recount.drifted()):
-        named = Run.objects.filter(pk__in=wrong[:SOME]).order_by("pk").values_list("run_id", flat=True)
+        named = (
+            Run.objects.filter(pk__in=wrong[:SOME]).order_by("pk").values_list("run_id", flat=True)
+        )
         yield Finding("runs whose counts aren't those of their states", len(wrong), list(named))
         for pk in wrong if fix else ():
             recount.recount(pk)

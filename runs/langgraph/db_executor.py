@@ -20,8 +20,12 @@ T = TypeVar("T")
 THREADS = 4  # and so many connections a process has at most for this
 
 _lock = threading.Lock()
-_pools: dict[int, tuple[ThreadPoolExecutor, list[Any]]] = {}  # by process: threads don't survive a fork; with the connections that they opened
-_queues: dict[str | None, deque[Callable[[], None]]] = {}  # what waits, by key; there is one for each key that is at work
+_pools: dict[
+    int, tuple[ThreadPoolExecutor, list[Any]]
+] = {}  # by process: threads don't survive a fork; with the connections that they opened
+_queues: dict[
+    str | None, deque[Callable[[], None]]
+] = {}  # what waits, by key; there is one for each key that is at work
 
 
 def called(key: str | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -9,7 +9,10 @@ from typing_extensions import TypedDict
 SEND = {
     "type": "object",
     "required": ["send"],
-    "properties": {"send": {"type": "boolean", "title": "Send it"}, "text": {"type": "string", "title": "Better text"}},
+    "properties": {
+        "send": {"type": "boolean", "title": "Send it"},
+        "text": {"type": "string", "title": "Better text"},
+    },
 }
 
 
@@ -20,7 +23,9 @@ class Ticket(TypedDict, total=False):
 
 
 def _draft(state: Ticket) -> Ticket:
-    return {"reply": f"Thank you for writing about “{state.get('ticket', 'nothing')}”. We look into it today."}
+    return {
+        "reply": f"Thank you for writing about “{state.get('ticket', 'nothing')}”. We look into it today."
+    }
 
 
 def _review(state: Ticket) -> Ticket:

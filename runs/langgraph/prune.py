@@ -39,26 +39,42 @@ def prune(namespace: Namespace, thread_ids: Iterable[str], keep_latest: bool) ->
             run_counters = counters.lock([pk]).get(pk)
             if run_counters is None:
                 continue
-            rows = list(threads.checkpoints_of(namespace).filter(run=pk).order_by("ns", "checkpoint_id"))
+            rows = list(
+                threads.checkpoints_of(namespace).filter(run=pk).order_by("ns", "checkpoint_id")
+            )
             kept = {row.ns: row for row in rows} if keep_latest else {}
             if any("counters_since_delta_snapshot" in row.metadata for row in kept.values()):
-                raise errors.Conflict(f"The thread {thread_id!r} keeps channels as differences; older checkpoints hold a part of its newest state.")
+                raise errors.Conflict(
+                    f"The thread {thread_id!r} keeps channels as differences; older checkpoints hold a part of its newest state."
+                )
             _drop(run_counters, [row for row in rows if kept.get(row.ns) is not row])
 
 
 def _drop(run_counters: RunCounters, rows: Sequence[Checkpoint]) -> None:
     """Delete these checkpoints of a run with their writes, and the values that no other refers to; how far they went is noted."""
     for row in rows:
-        CheckpointWrite.objects.filter(run=run_counters.pk, ns=row.ns, checkpoint_id=row.checkpoint_id).delete()
+        CheckpointWrite.objects.filter(
+            run=run_counters.pk, ns=row.ns, checkpoint_id=row.checkpoint_id
+        ).delete()
     Checkpoint.objects.filter(pk__in=[row.pk for row in rows]).delete()
     for ns in {row.ns for row in rows}:
-        left = Checkpoint.objects.filter(run=run_counters.pk, ns=ns).values_list("versions", flat=True)
+        left = Checkpoint.objects.filter(run=run_counters.pk, ns=ns).values_list(
+            "versions", flat=True
+        )
         used = {(channel, version) for versions in left for channel, version in versions.items()}
-        unused = [blob.pk for blob in CheckpointBlob.objects.filter(run=run_counters.pk, ns=ns).defer("body") if (blob.channel, blob.version) not in used]
+        unused = [
+            blob.pk
+            for blob in CheckpointBlob.objects.filter(run=run_counters.pk, ns=ns).defer("body")
+            if (blob.channel, blob.version) not in used
+        ]
         CheckpointBlob.objects.filter(pk__in=unused).delete()
     if gone := max((row.checkpoint_id for row in rows if not row.ns), default=""):
         metadata = Run.objects.values_list("metadata", flat=True).get(pk=run_counters.pk)
-        Run.objects.filter(pk=run_counters.pk).update(metadata=metadata | {threads.DROPPED: max(gone, threads.dropped_until(run_counters.pk))})
-        if not Checkpoint.objects.filter(run=run_counters.pk, ns="", checkpoint_id__gt=gone).exists():
+        Run.objects.filter(pk=run_counters.pk).update(
+            metadata=metadata | {threads.DROPPED: max(gone, threads.dropped_until(run_counters.pk))}
+        )
+        if not Checkpoint.objects.filter(
+            run=run_counters.pk, ns="", checkpoint_id__gt=gone
+        ).exists():
             status.judge(run_counters)
     counters.store([run_counters])

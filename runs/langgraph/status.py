@@ -11,15 +11,21 @@ from runs.models import Checkpoint, CheckpointWrite, Run
 ERROR, INTERRUPT, RESUME = "__error__", "__interrupt__", "__resume__"
 
 
-def heard(run_counters: RunCounters, checkpoint_id: str, channels: Iterable[str], error: str) -> None:
+def heard(
+    run_counters: RunCounters, checkpoint_id: str, channels: Iterable[str], error: str
+) -> None:
     """Move the thread's run after a task's writes were stored, if they are ahead; `error` says in words why the task failed, if it did.
 
     An answer alone takes the thread on, whatever was asked or went wrong before it. Results change only what is said of a thread that stands still.
     """
     own = {ERROR, INTERRUPT, RESUME} & set(channels)
-    if run_counters.status == statuses.RUN_CANCELLED or not (own or run_counters.status in (statuses.FAILED, statuses.PAUSED)):
+    if run_counters.status == statuses.RUN_CANCELLED or not (
+        own or run_counters.status in (statuses.FAILED, statuses.PAUSED)
+    ):
         return
-    if Checkpoint.objects.filter(run=run_counters.pk, ns="", checkpoint_id__gt=checkpoint_id).exists():
+    if Checkpoint.objects.filter(
+        run=run_counters.pk, ns="", checkpoint_id__gt=checkpoint_id
+    ).exists():
         return
     if own == {RESUME}:
         _move(run_counters, statuses.RUNNING)
@@ -34,8 +40,12 @@ def judge(run_counters: RunCounters, even_cancelled: bool = False, error: str = 
     """
     if run_counters.status == statuses.RUN_CANCELLED and not even_cancelled:
         return
-    newest = Checkpoint.objects.filter(run=run_counters.pk, ns="").order_by("-checkpoint_id").first()
-    writes = CheckpointWrite.objects.filter(run=run_counters.pk, ns="", checkpoint_id__gte=newest.checkpoint_id if newest else "")
+    newest = (
+        Checkpoint.objects.filter(run=run_counters.pk, ns="").order_by("-checkpoint_id").first()
+    )
+    writes = CheckpointWrite.objects.filter(
+        run=run_counters.pk, ns="", checkpoint_id__gte=newest.checkpoint_id if newest else ""
+    )
     open_ = _of_open_tasks(writes)
     if ERROR in open_:
         _move(run_counters, statuses.FAILED, error)
@@ -57,6 +67,12 @@ def _of_open_tasks(writes: QuerySet[CheckpointWrite]) -> set[str]:
 def _move(run_counters: RunCounters, status: str, error: str = "") -> None:
     if status in statuses.ACTIVE_RUNS and not run_counters.open:  # the thread goes on
         Run.objects.filter(pk=run_counters.pk).update(archived_at=None)
-    run_counters.status = statuses.PAUSED if run_counters.paused and status == statuses.RUNNING else status
+    run_counters.status = (
+        statuses.PAUSED if run_counters.paused and status == statuses.RUNNING else status
+    )
     run_counters.progress = 100 if status == statuses.COMPLETED else min(run_counters.progress, 99)
-    run_counters.error_message = (error or run_counters.error_message or "A task of the thread failed.") if status == statuses.FAILED else ""
+    run_counters.error_message = (
+        (error or run_counters.error_message or "A task of the thread failed.")
+        if status == statuses.FAILED
+        else ""
+    )

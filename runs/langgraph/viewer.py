@@ -17,9 +17,25 @@ def inspected(row: Checkpoint) -> dict[str, Any]:
     if row.ns == documents.NS:
         return {"values": readable(row.type, bytes(row.body)), "writes": []}
     [kept] = threads.whole([row])
-    values = {channel: kept.values.get((channel, version)) for channel, version in row.versions.items()}
-    writes = [{"task": write.task_id, "channel": write.channel, "value": readable(write.type, bytes(write.body or b""))} for write in kept.writes]
-    return {"values": {channel: readable(*value) for channel, value in sorted(values.items()) if value and value[0] != "empty"}, "writes": writes}
+    values = {
+        channel: kept.values.get((channel, version)) for channel, version in row.versions.items()
+    }
+    writes = [
+        {
+            "task": write.task_id,
+            "channel": write.channel,
+            "value": readable(write.type, bytes(write.body or b"")),
+        }
+        for write in kept.writes
+    ]
+    return {
+        "values": {
+            channel: readable(*value)
+            for channel, value in sorted(values.items())
+            if value and value[0] != "empty"
+        },
+        "writes": writes,
+    }
 
 
 def readable(kind: str, body: bytes) -> Any:
@@ -48,7 +64,12 @@ def readable(kind: str, body: bytes) -> Any:
 def _unpacked(ormsgpack: Any, body: bytes) -> Any:
     def extension(code: int, data: bytes) -> Any:
         inner = ormsgpack.unpackb(data, ext_hook=extension, option=ormsgpack.OPT_NON_STR_KEYS)
-        if isinstance(inner, list | tuple) and len(inner) > 2 and isinstance(inner[0], str) and isinstance(inner[1], str):
+        if (
+            isinstance(inner, list | tuple)
+            and len(inner) > 2
+            and isinstance(inner[0], str)
+            and isinstance(inner[1], str)
+        ):
             return {"type": f"{inner[0]}.{inner[1]}", "value": inner[2]}
         return {"type": f"extension {code}", "value": inner}
 

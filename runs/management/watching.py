@@ -8,7 +8,12 @@ from runs.core import statuses
 from runs.models import Run
 
 WIDTH = 30
-MARKS = {statuses.COMPLETED: "✔", statuses.PARTIAL: "◐", statuses.FAILED: "✘", statuses.RUN_CANCELLED: "✘"}
+MARKS = {
+    statuses.COMPLETED: "✔",
+    statuses.PARTIAL: "◐",
+    statuses.FAILED: "✘",
+    statuses.RUN_CANCELLED: "✘",
+}
 
 
 def watch(run: Run, meanwhile: Callable[[], object] = lambda: None, every: float = 0.1) -> Run:

@@ -27,10 +27,18 @@ STATE_ICONS = {
 
 
 def _badge(kind: str, icon: str, word: str) -> SafeString:
-    return format_html('<span class="rm-badge rm-{}"><span aria-hidden="true">{}</span> {}</span>', kind, icon, word)
+    return format_html(
+        '<span class="rm-badge rm-{}"><span aria-hidden="true">{}</span> {}</span>',
+        kind,
+        icon,
+        word,
+    )
 
 
-_RUN_BADGES = {status: _badge(status, icon, statuses.RESULT_WORDS[status]) for status, icon in RUN_ICONS.items()}
+_RUN_BADGES = {
+    status: _badge(status, icon, statuses.RESULT_WORDS[status])
+    for status, icon in RUN_ICONS.items()
+}
 _UNKNOWN = _badge("unknown", "?", "unknown")
 
 
@@ -45,4 +53,6 @@ def state_badge(status: str) -> SafeString:
 
 def progress(run: Run) -> SafeString:
     share = int(run.progress)
-    return mark_safe(f'<progress max="100" value="{share}" aria-label="Progress">{share} %</progress> {share} %')  # noqa: S308 -- a number
+    return mark_safe(
+        f'<progress max="100" value="{share}" aria-label="Progress">{share} %</progress> {share} %'
+    )  # noqa: S308 -- a number

@@ -9,7 +9,14 @@ from django.contrib import messages
 from django.core.files.storage import default_storage
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    QueryDict,
+    StreamingHttpResponse,
+)
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
@@ -49,7 +56,10 @@ def ask(request: HttpRequest, action: str) -> HttpResponse:
         messages.error(request, f"{error}")
         return redirect(back)
     if not seen.total:
-        messages.warning(request, "The chosen runs are gone already." if "pk" in query else "No run matches any more.")
+        messages.warning(
+            request,
+            "The chosen runs are gone already." if "pk" in query else "No run matches any more.",
+        )
         return redirect(back)
     said = "confirmed" in request.POST and _objection(request, action, seen)
     if "confirmed" in request.POST and not said:
@@ -61,7 +71,11 @@ def _query(request: HttpRequest, back: str) -> dict[str, Any]:
     """The ticked runs, or the filters of the list that the form came from."""
     if "all" in request.POST:
         return RunPage(caller_of(request), QueryDict(back.partition("?")[2])).filters
-    ticked = [int(text) for text in request.POST.getlist("run") if text.isascii() and text.isdigit() and len(text) < 19]
+    ticked = [
+        int(text)
+        for text in request.POST.getlist("run")
+        if text.isascii() and text.isdigit() and len(text) < 19
+    ]
     return {"pk": ticked[: bulk.MAX_CHOSEN]}
 
 
@@ -69,16 +83,29 @@ def _objection(request: HttpRequest, action: str, seen: bulk.Preview) -> str:
     total = seen.total
     if "all" in request.POST and request.POST.get("shown") != f"{total}-{seen.bound}":
         return f"Meanwhile other runs match than those that you were shown; now there are {total:,}. Look again."
-    if action == "delete" and total > TYPED and request.POST.get("typed", "").replace(",", "").strip() != str(total):
+    if (
+        action == "delete"
+        and total > TYPED
+        and request.POST.get("typed", "").replace(",", "").strip() != str(total)
+    ):
         return f"Type {total} to confirm that so many runs are to be deleted."
     if action == "set_status" and not request.POST.get("reason", "").strip():
         return "Setting a status by hand needs a reason."
-    if action == "label" and not any(request.POST.get(name, "").strip() for name in ("add", "remove")):
+    if action == "label" and not any(
+        request.POST.get(name, "").strip() for name in ("add", "remove")
+    ):
         return "Say which labels to add or to remove."
     return ""
 
 
-def _question(request: HttpRequest, action: str, query: dict[str, Any], seen: bulk.Preview, back: str, said: str) -> HttpResponse:
+def _question(
+    request: HttpRequest,
+    action: str,
+    query: dict[str, Any],
+    seen: bulk.Preview,
+    back: str,
+    said: str,
+) -> HttpResponse:
     some = bulk.targets(query, caller_of(request)).order_by("-pk")[:SHOWN]
     context = {
         "action": action, "seen": seen, "some": some, "more": max(0, seen.total - SHOWN), "back": back, "said": said, "everything": "all" in request.POST,
@@ -86,16 +113,33 @@ def _question(request: HttpRequest, action: str, query: dict[str, Any], seen: bu
         "asked": request.POST.get("asked") or uuid.uuid4(), "shown": f"{seen.total}-{seen.bound}", "given": request.POST,
     }  # fmt: skip
     title = f"{TITLES[action]} {seen.total:,} run{'s' if seen.total != 1 else ''}?"
-    return render(request, "run_manager/bulk.html", in_admin(request, title, **context), status=422 if said else 200)
+    return render(
+        request,
+        "run_manager/bulk.html",
+        in_admin(request, title, **context),
+        status=422 if said else 200,
+    )
 
 
 def _begin(request: HttpRequest, action: str, query: dict[str, Any], back: str) -> HttpResponse:
     post = request.POST
-    params: dict[str, Any] = {name: post[name] for name in ("status", "version", "format", "active") if post.get(name)}
+    params: dict[str, Any] = {
+        name: post[name] for name in ("status", "version", "format", "active") if post.get(name)
+    }
     try:
         if action == "label":
-            params |= {"add": labels_of(post.get("add", "")), "remove": post.get("remove", "").split()}
-        operation = bulk.ask(action, query, caller_of(request), params, post.get("reason", "").strip(), _uuid(post.get("asked", "")))
+            params |= {
+                "add": labels_of(post.get("add", "")),
+                "remove": post.get("remove", "").split(),
+            }
+        operation = bulk.ask(
+            action,
+            query,
+            caller_of(request),
+            params,
+            post.get("reason", "").strip(),
+            _uuid(post.get("asked", "")),
+        )
     except errors.StateManagerError as error:
         messages.error(request, str(error))
         return redirect(back)
@@ -123,7 +167,9 @@ def _visible(request: HttpRequest) -> QuerySet[BulkOperation]:
 def operation_list(request: HttpRequest) -> HttpResponse:
     """The operations, newest first."""
     page = Paginator(_visible(request).order_by("-pk"), 50).get_page(request.GET.get("page"))
-    return render(request, "run_manager/operations.html", in_admin(request, "Bulk operations", page=page))
+    return render(
+        request, "run_manager/operations.html", in_admin(request, "Bulk operations", page=page)
+    )
 
 
 @require_GET
@@ -131,12 +177,25 @@ def operation_list(request: HttpRequest) -> HttpResponse:
 def operation(request: HttpRequest, pk: int) -> HttpResponse:
     """How far an operation is, and what it could not do; for htmx the part that changes, 286 once it is over."""
     found = get_object_or_404(_visible(request), pk=pk)
-    results = Paginator(found.results.order_by("done", "pk"), RESULTS).get_page(request.GET.get("page"))
-    context = {"operation": found, "done_word": bulk.ACTIONS[found.action].done, "results": results, "title_word": TITLES[found.action]}
+    results = Paginator(found.results.order_by("done", "pk"), RESULTS).get_page(
+        request.GET.get("page")
+    )
+    context = {
+        "operation": found,
+        "done_word": bulk.ACTIONS[found.action].done,
+        "results": results,
+        "title_word": TITLES[found.action],
+    }
     context["left"] = max(0, found.total - found.done - found.failed)
     if request.headers.get("HX-Request"):
-        return render(request, "run_manager/_operation.html", context, status=286 if found.over else 200)
-    return render(request, "run_manager/operation.html", in_admin(request, f"{TITLES[found.action]} {found.total:,} runs", **context))
+        return render(
+            request, "run_manager/_operation.html", context, status=286 if found.over else 200
+        )
+    return render(
+        request,
+        "run_manager/operation.html",
+        in_admin(request, f"{TITLES[found.action]} {found.total:,} runs", **context),
+    )
 
 
 @require_POST
@@ -160,7 +219,11 @@ def report(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """What became of each run, as CSV."""
     found = get_object_or_404(_visible(request), pk=pk)
     lines = _report(found)
-    return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers={"Content-Disposition": f'attachment; filename="operation-{pk}.csv"'})
+    return StreamingHttpResponse(
+        lines,
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="operation-{pk}.csv"'},
+    )
 
 
 def _report(found: BulkOperation) -> Iterator[str]:
@@ -178,4 +241,8 @@ def exported_file(request: HttpRequest, pk: int) -> FileResponse:
     found = get_object_or_404(_visible(request), pk=pk)
     if not found.file or not default_storage.exists(found.file):
         raise Http404("The file is gone; exports are kept for a day.")
-    return FileResponse(default_storage.open(found.file, "rb"), as_attachment=True, filename=found.file.rpartition("/")[2])
+    return FileResponse(
+        default_storage.open(found.file, "rb"),
+        as_attachment=True,
+        filename=found.file.rpartition("/")[2],
+    )

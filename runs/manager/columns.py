@@ -46,11 +46,21 @@ def _name(run: Run) -> str:
 
 
 def _labels(run: Run) -> str:
-    return " ".join(f'<span class="rm-label">{escape(key)}={escape(value)}</span>' for key, value in run.labels.items()) or "–"
+    return (
+        " ".join(
+            f'<span class="rm-label">{escape(key)}={escape(value)}</span>'
+            for key, value in run.labels.items()
+        )
+        or "–"
+    )
 
 
 def _graph(run: Run) -> str:
-    return escape(f"{run.graph.name}@{run.version.number if run.version else '–'}") if run.graph else "–"
+    return (
+        escape(f"{run.graph.name}@{run.version.number if run.version else '–'}")
+        if run.graph
+        else "–"
+    )
 
 
 def _text(name: str) -> Callable[[Run], str]:
@@ -67,18 +77,37 @@ COLUMNS: dict[str, Column] = {
     "status": Column("Status", lambda run: badges.run_badge(run.status), ["status"], sort="status"),
     "progress": Column("Progress", lambda run: badges.progress(run), ["progress"]),
     "time": Column("Time", lambda run: formats.moment(run.created_at), ["created_at"], sort="time"),
-    "duration": Column("Duration", lambda run: formats.length(formats.took(run)), ["started_at", "finished_at"], low=True),
+    "duration": Column(
+        "Duration",
+        lambda run: formats.length(formats.took(run)),
+        ["started_at", "finished_at"],
+        low=True,
+    ),
     "username": Column("Username", _text("username"), ["username"]),
     "workspace": Column("Workspace", _text("workspace"), ["workspace"]),
     "graph": Column("Graph", _graph, ["graph__name", "version__number"], low=True),
-    "namespace": Column("Namespace", lambda run: escape(run.namespace.name), ["namespace__name"], low=True),
+    "namespace": Column(
+        "Namespace", lambda run: escape(run.namespace.name), ["namespace__name"], low=True
+    ),
     "node": Column("Current node", _text("current_node"), ["current_node"], low=True),
-    "reruns": Column("Reruns", lambda run: f"↻ {run.rerun_count}" if run.rerun_count else "–", ["rerun_count"], low=True),
+    "reruns": Column(
+        "Reruns",
+        lambda run: f"↻ {run.rerun_count}" if run.rerun_count else "–",
+        ["rerun_count"],
+        low=True,
+    ),
     "trigger": Column("Trigger", _text("trigger"), ["trigger"], low=True),
     "labels": Column("Labels", _labels, ["labels"], low=True),
-    "finished": Column("Finished", lambda run: formats.moment(run.finished_at), ["finished_at"], low=True),
+    "finished": Column(
+        "Finished", lambda run: formats.moment(run.finished_at), ["finished_at"], low=True
+    ),
     "session": Column("Session", _text("session_id"), ["session_id"], low=True),
-    "dataset": Column("Dataset", lambda run: escape(run.dataset.name) if run.dataset else "–", ["dataset__name"], low=True),
+    "dataset": Column(
+        "Dataset",
+        lambda run: escape(run.dataset.name) if run.dataset else "–",
+        ["dataset__name"],
+        low=True,
+    ),
 }
 USUAL = ("id", "name", "status", "progress", "time", "duration", "username", "workspace", "graph")
 ALWAYS = ("pk", "run_id", "name", "status", "revision", "rerun_count")
@@ -90,11 +119,15 @@ _HEADS = {
 
 def fields_of(names: Sequence[str]) -> list[str]:
     """The columns of the table that these columns of the page need."""
-    return list(dict.fromkeys([*ALWAYS, *(field for name in names for field in COLUMNS[name].fields)]))
+    return list(
+        dict.fromkeys([*ALWAYS, *(field for name in names for field in COLUMNS[name].fields)])
+    )
 
 
 def related_of(names: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(field.partition("__")[0] for field in fields_of(names) if "__" in field))
+    return list(
+        dict.fromkeys(field.partition("__")[0] for field in fields_of(names) if "__" in field)
+    )
 
 
 @lru_cache(maxsize=8)
@@ -107,7 +140,9 @@ def page_url(run: Run) -> str:
     return f"{_list_url(get_script_prefix())}run/{run.pk}/"
 
 
-def rows(runs: Sequence[Run], names: Sequence[str], rerun: bool, back: str, swapped: bool = False) -> SafeString:
+def rows(
+    runs: Sequence[Run], names: Sequence[str], rerun: bool, back: str, swapped: bool = False
+) -> SafeString:
     """The table's rows; `rerun` adds that link, `back` is the list that it returns to, `swapped` marks rows that replace those on a page."""
     swap, query = ' hx-swap-oob="true"' if swapped else "", quote(back, safe="")
     return mark_safe("\n".join(_row(run, names, query if rerun else None, swap) for run in runs))  # noqa: S308 -- all that comes from a run is escaped
@@ -115,10 +150,17 @@ def rows(runs: Sequence[Run], names: Sequence[str], rerun: bool, back: str, swap
 
 def _row(run: Run, names: Sequence[str], back: str | None, swap: str) -> str:
     name, url = escape(str(run)), page_url(run)
-    cells = "".join(f"{_HEADS[key]}{COLUMNS[key].cell(run)}</{'th' if key == 'name' else 'td'}>" for key in names)
+    cells = "".join(
+        f"{_HEADS[key]}{COLUMNS[key].cell(run)}</{'th' if key == 'name' else 'td'}>"
+        for key in names
+    )
     again = f' <span title="times rerun">↻{run.rerun_count}</span>' if run.rerun_count else ""
     address = f"{_list_url(get_script_prefix())}rerun/{run.pk}/"
-    link = f'<a href="{address}?back={back}" aria-label="Rerun {name}">Rerun{again}</a>' if back is not None else ""
+    link = (
+        f'<a href="{address}?back={back}" aria-label="Rerun {name}">Rerun{again}</a>'
+        if back is not None
+        else ""
+    )
     return (
         f'<tr id="run-{run.pk}" data-href="{url}"{swap}>'
         f'<td class="rm-check"><input type="checkbox" name="run" value="{run.pk}" aria-label="Select {name}"></td>{cells}<td class="rm-rerun">{link}</td></tr>'

@@ -19,7 +19,15 @@ from runs.models import Run, SavedView
 from runs.queries import dashboard as dashboard_module
 
 WIDTH, HEIGHT, GAP = 28, 120, 4
-STACK = (statuses.COMPLETED, statuses.RUNNING, statuses.RUN_QUEUED, statuses.PAUSED, statuses.RUN_CANCELLED, statuses.PARTIAL, statuses.FAILED)
+STACK = (
+    statuses.COMPLETED,
+    statuses.RUNNING,
+    statuses.RUN_QUEUED,
+    statuses.PAUSED,
+    statuses.RUN_CANCELLED,
+    statuses.PARTIAL,
+    statuses.FAILED,
+)
 
 
 @require_GET
@@ -39,14 +47,29 @@ def context_for(request: HttpRequest) -> dict[str, Any]:
 
     oldest = f"oldest {length(timezone.now() - seen.oldest_queued)}" if seen.oldest_queued else ""
     tiles = [
-        ("Active", count(*statuses.ACTIVE_RUNS), f"{url}?status={','.join(statuses.ACTIVE_RUNS)}", ""),
+        (
+            "Active",
+            count(*statuses.ACTIVE_RUNS),
+            f"{url}?status={','.join(statuses.ACTIVE_RUNS)}",
+            "",
+        ),
         ("Queued", count(statuses.RUN_QUEUED), f"{url}?status=queued", oldest),
-        ("Failed today, not recovered", seen.unrecovered, f"{url}?status=failed,partial&recovered=no&since=24h", ""),
+        (
+            "Failed today, not recovered",
+            seen.unrecovered,
+            f"{url}?status=failed,partial&recovered=no&since=24h",
+            "",
+        ),
         ("Waiting for an answer", seen.waiting, f"{url}?status=paused", ""),
         ("Completed", count(statuses.COMPLETED), f"{url}?status=completed", ""),
         ("Leases long over", seen.stuck, f"{url}?status=running", ""),
     ]
-    mine = Run.objects.visible_to(caller).filter(username=caller.label).order_by("-created_at", "-id").only("pk", "run_id", "name", "status", "created_at")
+    mine = (
+        Run.objects.visible_to(caller)
+        .filter(username=caller.label)
+        .order_by("-created_at", "-id")
+        .only("pk", "run_id", "name", "status", "created_at")
+    )
     return {
         "seen": seen, "tiles": tiles, "chart": _chart(seen.hours), "mine": mine[:5], "operations": bulk.seen_by(caller).order_by("-pk")[:3],
         "views": SavedView.objects.filter(owner=request.user.pk)[:5], "empty": not seen.counts,
@@ -60,12 +83,17 @@ def _chart(hours: list[tuple[datetime, dict[str, int]]]) -> SafeString:
         f'<svg class="rm-chart" viewBox="0 0 {len(hours) * WIDTH} {HEIGHT + 18}" role="img" aria-label="Runs of the last 24 hours; the table has the numbers">'
     ]
     for at, (hour, counts) in enumerate(hours):
-        bottom, said = float(HEIGHT), ", ".join(f"{number} {status}" for status, number in counts.items()) or "none"
+        bottom, said = (
+            float(HEIGHT),
+            ", ".join(f"{number} {status}" for status, number in counts.items()) or "none",
+        )
         parts.append(f"<g><title>{escape(f'{hour:%H:%M} UTC: {said}')}</title>")
         for status in STACK:
             if number := counts.get(status, 0):
                 tall = max(HEIGHT * number / most, 1.5)
                 bottom -= tall
-                parts.append(f'<rect class="rm-bar-{status}" x="{at * WIDTH + GAP / 2:g}" y="{bottom:.1f}" width="{WIDTH - GAP}" height="{tall:.1f}"/>')
+                parts.append(
+                    f'<rect class="rm-bar-{status}" x="{at * WIDTH + GAP / 2:g}" y="{bottom:.1f}" width="{WIDTH - GAP}" height="{tall:.1f}"/>'
+                )
         parts.append(f'<text x="{at * WIDTH + WIDTH / 2:g}" y="{HEIGHT + 14}">{hour:%H}</text></g>')
     return mark_safe("".join([*parts, "</svg>"]))  # noqa: S308 -- every text in it is escaped

@@ -22,7 +22,9 @@ def run_file(request: HttpRequest, pk: int, artifact: int) -> HttpResponse:
         raise Http404
     file, entry = get_object_or_404(run.artifacts, pk=artifact), request.GET.get("entry", "")
     try:
-        shown = file_preview.preview(file.file, _named(file), file_preview.page_of(request.GET.get("page", "")), entry=entry)
+        shown = file_preview.preview(
+            file.file, _named(file), file_preview.page_of(request.GET.get("page", "")), entry=entry
+        )
     except errors.NotFound as error:
         shown = file_preview.Preview(said=str(error))
     context = {

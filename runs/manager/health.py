@@ -16,5 +16,10 @@ def health(request: HttpRequest) -> HttpResponse:
     """The clusters, and what is wrong."""
     if "admin" not in caller_of(request).scopes:
         raise PermissionDenied("Only administrators see how the installation is.")
-    context = in_admin(request, "Health", findings=doctor.examine(), clusters=Cluster.objects.order_by("-seen_at")[:50])
+    context = in_admin(
+        request,
+        "Health",
+        findings=doctor.examine(),
+        clusters=Cluster.objects.order_by("-seen_at")[:50],
+    )
     return render(request, "run_manager/health.html", context)

@@ -35,26 +35,38 @@ def run_list(request: HttpRequest) -> HttpResponse:
     if request.headers.get("HX-Request"):
         answer = render(request, "run_manager/_runs.html", context)
     else:
-        answer = render(request, "run_manager/list.html", in_admin(request, "Run Manager", **_choices(request), **context))
+        answer = render(
+            request,
+            "run_manager/list.html",
+            in_admin(request, "Run Manager", **_choices(request), **context),
+        )
     answer["Vary"] = "HX-Request"
     return answer
 
 
 def _page_of(request: HttpRequest) -> RunPage:
-    chosen = ColumnChoice.objects.filter(user=request.user.pk).values_list("columns", flat=True).first()
+    chosen = (
+        ColumnChoice.objects.filter(user=request.user.pk).values_list("columns", flat=True).first()
+    )
     return RunPage(caller_of(request), request.GET, chosen or USUAL)
 
 
 def _choices(request: HttpRequest) -> dict[str, Any]:
     caller = caller_of(request)
     return {
-        **cached(("choices", caller.namespaces), lambda: _names(caller), lambda names: len(names["usernames"]) > FEW),
+        **cached(
+            ("choices", caller.namespaces),
+            lambda: _names(caller),
+            lambda names: len(names["usernames"]) > FEW,
+        ),
         "sizes": SIZES,
         "ranges": RANGES,
         "words": statuses.RESULT_WORDS,
         "triggers": Run.Trigger.values,
         "all_columns": COLUMNS,
-        "views": SavedView.objects.filter(Q(owner=request.user.pk) | Q(shared=True)).select_related("owner"),
+        "views": SavedView.objects.filter(Q(owner=request.user.pk) | Q(shared=True)).select_related(
+            "owner"
+        ),
     }
 
 
@@ -64,7 +76,9 @@ def _names(caller: Caller) -> dict[str, list[str]]:
         "usernames": lists.distinct(caller, "username"),
         "workspaces": lists.distinct(caller, "workspace"),
         "graphs": [str(graph) for graph in graphs[:MAX_GRAPHS]],
-        "namespaces": [space.name for space in Namespace.objects.all() if caller.sees(space.pk)][:MAX_GRAPHS],
+        "namespaces": [space.name for space in Namespace.objects.all() if caller.sees(space.pk)][
+            :MAX_GRAPHS
+        ],
     }
 
 
@@ -76,7 +90,9 @@ def live_rows(request: HttpRequest) -> HttpResponse:
     304 after one query when nothing did.
     """
     caller = caller_of(request)
-    known = {int(pk): int(revision) for pk, revision in _PAIR.findall(request.GET.get("runs", ""))[:200]}
+    known = {
+        int(pk): int(revision) for pk, revision in _PAIR.findall(request.GET.get("runs", ""))[:200]
+    }
     newest, first = (_whole(request.GET.get(name, "")) for name in ("newest", "first"))
     last, found = lists.revisions(caller, known)
     if found == known and last <= newest:
@@ -106,8 +122,14 @@ def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
     caller = caller_of(request)
     runs, allowed = RunPage(caller, request.GET).filtered, caller.where("export")
     lines, kind = export.exported(runs.filter(allowed) if allowed else runs, form)
-    AuditEntry.objects.record_global(caller, "export", f"{form}: {request.GET.urlencode()[:500] or 'everything'}")
-    return StreamingHttpResponse(lines, content_type=kind, headers={"Content-Disposition": f'attachment; filename="runs.{form}"'})
+    AuditEntry.objects.record_global(
+        caller, "export", f"{form}: {request.GET.urlencode()[:500] or 'everything'}"
+    )
+    return StreamingHttpResponse(
+        lines,
+        content_type=kind,
+        headers={"Content-Disposition": f'attachment; filename="runs.{form}"'},
+    )
 
 
 @require_POST
@@ -115,7 +137,9 @@ def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
 def choose_columns(request: HttpRequest) -> HttpResponse:
     """Keep the columns that the user wants; none means the usual ones."""
     chosen = [name for name in request.POST.getlist("column") if name in COLUMNS]
-    ColumnChoice.objects.update_or_create(user_id=int(request.user.pk or 0), defaults={"columns": chosen})
+    ColumnChoice.objects.update_or_create(
+        user_id=int(request.user.pk or 0), defaults={"columns": chosen}
+    )
     return redirect(back_to(request, "run_manager"))
 
 
@@ -123,7 +147,10 @@ def choose_columns(request: HttpRequest) -> HttpResponse:
 @staff_page()
 def save_view(request: HttpRequest) -> HttpResponse:
     """Keep the list's query under a name, for oneself or for everybody; the same name again replaces it."""
-    name, query = request.POST.get("name", "").strip()[:100], request.POST.get("query", "").lstrip("?")[:4000]
+    name, query = (
+        request.POST.get("name", "").strip()[:100],
+        request.POST.get("query", "").lstrip("?")[:4000],
+    )
     if name:
         values = {"query": query, "shared": "shared" in request.POST}
         SavedView.objects.update_or_create(owner_id=request.user.pk, name=name, defaults=values)

@@ -25,7 +25,9 @@ def lines_of(run: Run, query: Any) -> QuerySet[LogLine]:
     found = found.filter(level__in=LEVELS[LEVELS.index(level) :]) if level in LEVELS else found
     found = found.filter(identifier=query["node"]) if query.get("node") else found
     found = found.filter(state=state) if (state := uuid_of(query.get("state", ""))) else found
-    return found.filter(message__icontains=query["q"].replace("\x00", "")) if query.get("q") else found
+    return (
+        found.filter(message__icontains=query["q"].replace("\x00", "")) if query.get("q") else found
+    )
 
 
 def log_page(request: HttpRequest, run: Run) -> dict[str, Any]:
@@ -33,7 +35,11 @@ def log_page(request: HttpRequest, run: Run) -> dict[str, Any]:
     if not caller_of(request).can("payloads", run.namespace_id):
         return {"lines": [], "hidden": True}
     query = request.GET.copy()
-    after = int(text) if (text := query.get("after", "")).isascii() and text.isdigit() and len(text) < 19 else 0
+    after = (
+        int(text)
+        if (text := query.get("after", "")).isascii() and text.isdigit() and len(text) < 19
+        else 0
+    )
     found = lines_of(run, query)
     if query.get("tail"):
         lines = sorted(found.order_by("-pk")[:LINES], key=lambda line: line.pk)
@@ -61,7 +67,12 @@ def more_lines(request: HttpRequest, pk: int) -> HttpResponse:
     over = run.ended and not context["more"]
     if not context["lines"] and not over:
         return HttpResponse(status=304)
-    return render(request, "run_manager/run/_lines.html", {**context, "following": not over}, status=286 if over else 200)
+    return render(
+        request,
+        "run_manager/run/_lines.html",
+        {**context, "following": not over},
+        status=286 if over else 200,
+    )
 
 
 @require_GET
@@ -73,14 +84,27 @@ def download_logs(request: HttpRequest, pk: int, form: str) -> StreamingHttpResp
     lines = lines_of(run, request.GET).order_by("pk").iterator(chunk_size=1000)
     content = _as_text(lines) if form == "log" else _as_json(lines)
     kind = "text/plain; charset=utf-8" if form == "log" else "application/x-ndjson"
-    return StreamingHttpResponse(content, content_type=kind, headers={"Content-Disposition": f'attachment; filename="run-{pk}.{form}"'})
+    return StreamingHttpResponse(
+        content,
+        content_type=kind,
+        headers={"Content-Disposition": f'attachment; filename="run-{pk}.{form}"'},
+    )
 
 
 def _as_text(lines: Iterator[LogLine]) -> Iterator[str]:
-    return (f"{line.created_at:%Y-%m-%dT%H:%M:%S.%fZ} {line.level:<7} {line.identifier or '-'} {line.message}\n" for line in lines)
+    return (
+        f"{line.created_at:%Y-%m-%dT%H:%M:%S.%fZ} {line.level:<7} {line.identifier or '-'} {line.message}\n"
+        for line in lines
+    )
 
 
 def _as_json(lines: Iterator[LogLine]) -> Iterator[str]:
     for line in lines:
-        values = {"at": line.created_at.isoformat(), "level": line.level, "node": line.identifier or None, "attempt": line.attempt, "message": line.message}
+        values = {
+            "at": line.created_at.isoformat(),
+            "level": line.level,
+            "node": line.identifier or None,
+            "attempt": line.attempt,
+            "message": line.message,
+        }
         yield f"{json.dumps(values, ensure_ascii=False)}\n"

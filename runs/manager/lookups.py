@@ -11,7 +11,12 @@ from runs.models import Run
 
 def run_for(request: HttpRequest, pk: int) -> Run:
     """The run that a page is about, if the user may see it."""
-    return get_object_or_404(Run.objects.visible_to(caller_of(request)).select_related("graph__current", "version", "namespace", "dataset", "parent"), pk=pk)
+    return get_object_or_404(
+        Run.objects.visible_to(caller_of(request)).select_related(
+            "graph__current", "version", "namespace", "dataset", "parent"
+        ),
+        pk=pk,
+    )
 
 
 def uuid_of(text: str) -> str:

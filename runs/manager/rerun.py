@@ -26,7 +26,11 @@ from runs.models import Run
 class JsonInputs(forms.Form):
     """The inputs of a run as JSON."""
 
-    inputs = ObjectField(required=False, widget=forms.Textarea(attrs=AREA), help_text='A JSON object, such as {"name": "Ann"}.')
+    inputs = ObjectField(
+        required=False,
+        widget=forms.Textarea(attrs=AREA),
+        help_text='A JSON object, such as {"name": "Ann"}.',
+    )
 
     def __init__(self, data: Any = None, given: dict[str, Any] | None = None) -> None:
         super().__init__(data, initial={"inputs": redaction.shown(given or {})})
@@ -51,7 +55,11 @@ def rerun_run(request: HttpRequest, pk: int) -> HttpResponse:
     run = run_for(request, pk)
     caller, payloads = caller_of(request), caller_of(request).can("payloads", run.namespace_id)
     schema = run.version.plan.inputs_schema if run.version else None
-    form = inputs_form(schema, run.initial_data, request.POST if request.method == "POST" and _has_inputs(request) and payloads else None)
+    form = inputs_form(
+        schema,
+        run.initial_data,
+        request.POST if request.method == "POST" and _has_inputs(request) and payloads else None,
+    )
     if request.method == "GET" or (form.is_bound and not form.is_valid()):
         return _page(request, run, form, code=200 if request.method == "GET" else 422)
     try:
@@ -70,7 +78,10 @@ def _has_inputs(request: HttpRequest) -> bool:
 
 
 def _options_of(request: HttpRequest, run: Run, form: Any) -> RerunOptions:
-    start, inputs = request.POST.get("from", "start"), form.value() if form.is_bound and form.has_changed() else None
+    start, inputs = (
+        request.POST.get("from", "start"),
+        form.value() if form.is_bound and form.has_changed() else None,
+    )
     changed = inputs is not None and inputs != run.initial_data
     if changed and start != "start":
         raise errors.Malformed("Other inputs are for a rerun from the start.")
@@ -95,10 +106,15 @@ def _delay(text: str) -> float:
 def _preview(run: Run, options: RerunOptions) -> dict[str, Any]:
     before = redaction.shown(run.initial_data)
     after = redaction.shown(dict(options.inputs)) if options.inputs is not None else before
-    return {"parts": partial_rerun.parts(run, options.node) if options.partly else None, "inputs": some_differences(before, after)}
+    return {
+        "parts": partial_rerun.parts(run, options.node) if options.partly else None,
+        "inputs": some_differences(before, after),
+    }
 
 
-def _page(request: HttpRequest, run: Run, form: Any, said: str = "", preview: Any = None, code: int = 200) -> HttpResponse:
+def _page(
+    request: HttpRequest, run: Run, form: Any, said: str = "", preview: Any = None, code: int = 200
+) -> HttpResponse:
     asked = request.POST or request.GET
     context = {
         "run": run, "form": form, "said": said, "preview": preview, "back": back_to(request, "run_manager"), "start": asked.get("from", "start"),
@@ -106,4 +122,6 @@ def _page(request: HttpRequest, run: Run, form: Any, said: str = "", preview: An
         "nodes": [node for node in run.version.plan.order if node in run.node_counts] if run.version else [],
         "payloads": caller_of(request).can("payloads", run.namespace_id), "asked": request.POST.get("asked") or uuid.uuid4().hex,
     }  # fmt: skip
-    return render(request, "run_manager/rerun.html", in_admin(request, "Rerun", **context), status=code)
+    return render(
+        request, "run_manager/rerun.html", in_admin(request, "Rerun", **context), status=code
+    )

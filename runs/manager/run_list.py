@@ -17,7 +17,14 @@ from runs.queries import lists, search
 from runs.queries.filters import ManagerFilter
 
 SIZES = (25, 50, 100, 200)
-RANGES = {"15m": "last 15 minutes", "1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days", "90d": "last 90 days"}
+RANGES = {
+    "15m": "last 15 minutes",
+    "1h": "last hour",
+    "24h": "last 24 hours",
+    "7d": "last 7 days",
+    "30d": "last 30 days",
+    "90d": "last 90 days",
+}
 ORDERINGS = {
     "-time": ("-created_at", "-id"),
     "time": ("created_at", "id"),
@@ -59,20 +66,26 @@ class RunPage:
         text = self.query.get(name, "") or str(usual)
         if text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most:
             return int(text)
-        self.notices.append(f"{name} is a number from {least} to {most}; {text[:20]!r} was taken as {usual}.")
+        self.notices.append(
+            f"{name} is a number from {least} to {most}; {text[:20]!r} was taken as {usual}."
+        )
         return usual
 
     def _among(self, name: str, known: Any, usual: str) -> str:
         text = self.query.get(name, "") or usual
         if text in known:
             return text
-        self.notices.append(f"{name} is one of {', '.join(known)}; {text[:20]!r} was taken as {usual}.")
+        self.notices.append(
+            f"{name} is one of {', '.join(known)}; {text[:20]!r} was taken as {usual}."
+        )
         return usual
 
     def _columns(self) -> list[str]:
         asked = [name for name in self.query.get("cols", "").split(",") if name] or list(self.usual)
         if unknown := [name for name in asked if name not in columns.COLUMNS]:
-            self.notices.append(f"There is no column {', '.join(unknown)[:80]!r}; the columns are {', '.join(columns.COLUMNS)}.")
+            self.notices.append(
+                f"There is no column {', '.join(unknown)[:80]!r}; the columns are {', '.join(columns.COLUMNS)}."
+            )
         chosen = [name for name in dict.fromkeys(asked) if name in columns.COLUMNS]
         return chosen if "name" in chosen else ["name", *chosen]
 
@@ -86,7 +99,10 @@ class RunPage:
         asked = ManagerFilter(self.query, queryset=visible)
         if asked.is_valid():
             return asked.qs
-        self.notices += [f"{name}: {' '.join(wrong)} This filter was left out." for name, wrong in asked.errors.items()]
+        self.notices += [
+            f"{name}: {' '.join(wrong)} This filter was left out."
+            for name, wrong in asked.errors.items()
+        ]
         sound = QueryDict(mutable=True)
         for name in self.query.keys() - asked.errors.keys():
             sound.setlist(name, self.query.getlist(name))
@@ -95,19 +111,33 @@ class RunPage:
     @property
     def filters(self) -> dict[str, list[str]]:
         """What is filtered, as bulk operations store it."""
-        return {name: values for name, values in self.query.lists() if name in ManagerFilter.base_filters and any(values)}
+        return {
+            name: values
+            for name, values in self.query.lists()
+            if name in ManagerFilter.base_filters and any(values)
+        }
 
     @cached_property
     def total(self) -> int:
-        return lists.total(self.filtered, f"page {self.caller.namespaces} {sorted(self.filters.items())}")
+        return lists.total(
+            self.filtered, f"page {self.caller.namespaces} {sorted(self.filters.items())}"
+        )
 
     @cached_property
     def runs(self) -> list[Run]:
-        return self.drawn(lists.run_page(self.filtered, (self.number - 1) * self.size, self.size, ORDERINGS[self.ordering]))
+        return self.drawn(
+            lists.run_page(
+                self.filtered, (self.number - 1) * self.size, self.size, ORDERINGS[self.ordering]
+            )
+        )
 
     def drawn(self, runs: QuerySet[Run]) -> list[Run]:
         """The runs with what their cells need, and no more."""
-        return list(runs.select_related(*columns.related_of(self.columns)).only(*columns.fields_of(self.columns)))
+        return list(
+            runs.select_related(*columns.related_of(self.columns)).only(
+                *columns.fields_of(self.columns)
+            )
+        )
 
     @property
     def rows(self) -> SafeString:
@@ -116,7 +146,9 @@ class RunPage:
     @property
     def swapped_rows(self) -> SafeString:
         """The rows as replacements of those that a page has."""
-        return columns.rows(self.runs, self.columns, self.caller.may("rerun"), self.here, swapped=True)
+        return columns.rows(
+            self.runs, self.columns, self.caller.may("rerun"), self.here, swapped=True
+        )
 
     @cached_property
     def headings(self) -> list[tuple[str, columns.Column, str, str]]:
@@ -126,8 +158,19 @@ class RunPage:
             column = columns.COLUMNS[name]
             up = self.ordering == column.sort
             down = self.ordering == f"-{column.sort}"
-            link = self.link(ordering=column.sort if down else f"-{column.sort}", page=1) if column.sort else ""
-            found.append((name, column, link, "ascending" if up else "descending" if down and column.sort else ""))
+            link = (
+                self.link(ordering=column.sort if down else f"-{column.sort}", page=1)
+                if column.sort
+                else ""
+            )
+            found.append(
+                (
+                    name,
+                    column,
+                    link,
+                    "ascending" if up else "descending" if down and column.sort else "",
+                )
+            )
         return found
 
     @cached_property
@@ -138,15 +181,21 @@ class RunPage:
         found = []
         for name, asked in TABS.items():
             wanted = {key: asked.get(key, "") for key in shown}
-            found.append((name, self.link(**wanted, page=1), self._count(asked, counts), shown == wanted))
+            found.append(
+                (name, self.link(**wanted, page=1), self._count(asked, counts), shown == wanted)
+            )
         return found
 
     def _count(self, asked: dict[str, str], counts: dict[str, int]) -> str:
         """Exact up to a bound where an index must be walked."""
         if "recovered" in asked or "archived" in asked:
             archived = Run.objects.visible_to(self.caller).filter(archived_at__isnull=False)
-            runs = archived if "archived" in asked else self.all.filter(search.recovered_or_not("no"))
-            number = lists.total_up_to(runs, COUNTED, f"tab {sorted(asked.items())} {self.caller.namespaces}")
+            runs = (
+                archived if "archived" in asked else self.all.filter(search.recovered_or_not("no"))
+            )
+            number = lists.total_up_to(
+                runs, COUNTED, f"tab {sorted(asked.items())} {self.caller.namespaces}"
+            )
             return f"{number:,}" if number < COUNTED else f"{COUNTED:,}+"
         words = asked.get("status", "").split(",")
         return f"{sum(number for status, number in counts.items() if words == [''] or status in words):,}"
@@ -154,13 +203,18 @@ class RunPage:
     @property
     def live(self) -> str:
         """The runs on this page that may still change, with their revisions, and the newest run; "" when there is none."""
-        moving = [f"{run.pk}-{run.revision}" for run in self.runs if run.status in statuses.ACTIVE_RUNS]
+        moving = [
+            f"{run.pk}-{run.revision}" for run in self.runs if run.status in statuses.ACTIVE_RUNS
+        ]
         return ".".join(moving)
 
     @cached_property
     def newest(self) -> int:
         """The last run there is, whether it is shown or not."""
-        return Run.objects.visible_to(self.caller).order_by("-pk").values_list("pk", flat=True).first() or 0
+        return (
+            Run.objects.visible_to(self.caller).order_by("-pk").values_list("pk", flat=True).first()
+            or 0
+        )
 
     @property
     def archived_link(self) -> str:
@@ -178,7 +232,10 @@ class RunPage:
     def chips(self) -> list[tuple[str, str, str]]:
         """What is filtered: (name, value, link without it)."""
         names = {"created_after": "from", "created_before": "before", "username": "user"}
-        return [(names.get(name, name), ", ".join(values), self.link(**{name: "", "page": 1})) for name, values in sorted(self.filters.items())]
+        return [
+            (names.get(name, name), ", ".join(values), self.link(**{name: "", "page": 1}))
+            for name, values in sorted(self.filters.items())
+        ]
 
     @cached_property
     def archived_matches(self) -> int:
@@ -207,7 +264,10 @@ class RunPage:
         """Where the paging leads."""
         found: dict[str, str] = {}
         if self.number > 1:
-            found |= {"first": self.link(page=1), "previous": self.link(page=min(self.number - 1, self.last))}
+            found |= {
+                "first": self.link(page=1),
+                "previous": self.link(page=min(self.number - 1, self.last)),
+            }
         if self.number < self.last:
             found |= {"next": self.link(page=self.number + 1), "last": self.link(page=self.last)}
         return found

@@ -52,28 +52,57 @@ def offers(run: Run, caller: Caller) -> list[Offer]:
 
     def offer(label: str, right: str, url: str, post: bool = False, reason: str = "") -> Offer:
         allowed = caller.can(right, run.namespace_id)
-        return Offer(label, url, post, reason if allowed else f"You may not {RIGHT_LABELS[right]} in this namespace.")
+        return Offer(
+            label,
+            url,
+            post,
+            reason if allowed else f"You may not {RIGHT_LABELS[right]} in this namespace.",
+        )
 
     def verb(name: str, right: str = "cancel", label: str = "") -> Offer:
         possible = name in statuses.RUN_ACTIONS[run.status]
         why = "" if possible else f"The run is {run.status}."
         if name in ("resume", "pause", "retry") and run.version_id is None:
             why = "An outside program drives this run."
-        return offer(label or name.capitalize(), right, reverse("run_manager_steer", args=[run.pk, name]), True, why)
+        return offer(
+            label or name.capitalize(),
+            right,
+            reverse("run_manager_steer", args=[run.pk, name]),
+            True,
+            why,
+        )
 
     active = "" if run.ended else f"The run is {run.status}; cancel it first."
     rerun = reverse("run_manager_rerun", args=[run.pk])
     archive = "unarchive" if run.archived_at else "archive"
     return [
         offer("Rerun", "rerun", rerun),
-        offer("Rerun what failed", "rerun", f"{rerun}?from=failed", reason="" if run.errored_count or run.cancelled_count else "Nothing of it failed."),
+        offer(
+            "Rerun what failed",
+            "rerun",
+            f"{rerun}?from=failed",
+            reason="" if run.errored_count or run.cancelled_count else "Nothing of it failed.",
+        ),
         verb("cancel"),
         verb("resume") if run.paused else verb("pause"),
         verb("retry", label="Retry in place"),
-        Offer("Compare", f"{reverse('run_manager_compare')}?a={run.parent_id or ''}&b={run.pk}", False),
+        Offer(
+            "Compare", f"{reverse('run_manager_compare')}?a={run.parent_id or ''}&b={run.pk}", False
+        ),
         offer("Export", "export", reverse("run_bundle", args=[run.pk])),
-        offer("Save as template", "start", reverse("run_template_new", args=[run.pk]), reason="" if run.graph_id else "It has no graph."),
-        offer("Bring back" if run.archived_at else "Archive", "change", reverse("run_manager_steer", args=[run.pk, archive]), True, active),
+        offer(
+            "Save as template",
+            "start",
+            reverse("run_template_new", args=[run.pk]),
+            reason="" if run.graph_id else "It has no graph.",
+        ),
+        offer(
+            "Bring back" if run.archived_at else "Archive",
+            "change",
+            reverse("run_manager_steer", args=[run.pk, archive]),
+            True,
+            active,
+        ),
         offer("Delete", "delete", reverse("run_manager_bulk", args=["delete"]), True),
     ]
 
@@ -92,45 +121,92 @@ def run_page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpRespon
         raise
     if request.headers.get("HX-Request"):
         context = {"may": may_of(request), **_context(request, run, tab)}
-        return render(request, "run_manager/run/_live.html", context, status=286 if run.ended else 200)
+        return render(
+            request, "run_manager/run/_live.html", context, status=286 if run.ended else 200
+        )
     return whole(request, run, tab)
 
 
 def _context(request: HttpRequest, run: Run, tab: str) -> dict[str, Any]:
-    return {"run": run, "tab": tab, **_header(run, caller_of(request)), **_CONTENT[tab](request, run)}
+    return {
+        "run": run,
+        "tab": tab,
+        **_header(run, caller_of(request)),
+        **_CONTENT[tab](request, run),
+    }
 
 
-def whole(request: HttpRequest, run: Run, tab: str = "overview", code: int = 200, **more: Any) -> HttpResponse:
+def whole(
+    request: HttpRequest, run: Run, tab: str = "overview", code: int = 200, **more: Any
+) -> HttpResponse:
     """The page as such."""
-    return render(request, f"run_manager/run/{tab}.html", in_admin(request, str(run), tabs=TABS, **_context(request, run, tab), **more), status=code)
+    return render(
+        request,
+        f"run_manager/run/{tab}.html",
+        in_admin(request, str(run), tabs=TABS, **_context(request, run, tab), **more),
+        status=code,
+    )
 
 
 def _unchanged(request: HttpRequest, pk: int) -> bool:
     """Whether what is shown still holds: what a run waits for changes with time as well, so that lasts for some seconds only."""
     since, at = (request.GET.get(name, "") for name in ("since", "at"))
-    if not (since.isascii() and since.isdigit() and at.isascii() and at.isdigit() and len(at) < 15) or time() - int(at) > SHOWN_SECONDS:
+    if (
+        not (since.isascii() and since.isdigit() and at.isascii() and at.isdigit() and len(at) < 15)
+        or time() - int(at) > SHOWN_SECONDS
+    ):
         return False
-    return str(Run.objects.visible_to(caller_of(request)).filter(pk=pk).values_list("revision", flat=True).first()) == since
+    return (
+        str(
+            Run.objects.visible_to(caller_of(request))
+            .filter(pk=pk)
+            .values_list("revision", flat=True)
+            .first()
+        )
+        == since
+    )
 
 
 def _gone(request: HttpRequest, gone: Tombstone) -> HttpResponse:
     caller = caller_of(request)
     if not caller.sees(gone.namespace_id):
         return HttpResponse(status=404)
-    page = "run_manager/run/_gone.html" if request.headers.get("HX-Request") else "run_manager/run/gone.html"
-    return render(request, page, in_admin(request, "Deleted run", gone=gone), status=286 if request.headers.get("HX-Request") else 410)
+    page = (
+        "run_manager/run/_gone.html"
+        if request.headers.get("HX-Request")
+        else "run_manager/run/gone.html"
+    )
+    return render(
+        request,
+        page,
+        in_admin(request, "Deleted run", gone=gone),
+        status=286 if request.headers.get("HX-Request") else 410,
+    )
 
 
 def _header(run: Run, caller: Caller) -> dict[str, Any]:
     payloads = caller.can("payloads", run.namespace_id)
-    return {"offers": offers(run, caller), "payloads": payloads, "recovered_by": lineage.recovered_by(run), "here": reverse("run_page", args=[run.pk])}
+    return {
+        "offers": offers(run, caller),
+        "payloads": payloads,
+        "recovered_by": lineage.recovered_by(run),
+        "here": reverse("run_page", args=[run.pk]),
+    }
 
 
 def _overview(request: HttpRequest, run: Run) -> dict[str, Any]:
     caller = caller_of(request)
     link = f"{reverse('run_tab', args=[run.pk, 'states'])}?node="
     may_answer = caller.can("cancel", run.namespace_id)
-    waiting = [(state, schema_forms.answer_form(state, request.POST if str(state.pk) in request.path else None)) for state in wait_reasons.waiting_states(run)]
+    waiting = [
+        (
+            state,
+            schema_forms.answer_form(
+                state, request.POST if str(state.pk) in request.path else None
+            ),
+        )
+        for state in wait_reasons.waiting_states(run)
+    ]
     return {
         "failed": _failures(run),
         "at": int(time()),
@@ -140,13 +216,21 @@ def _overview(request: HttpRequest, run: Run) -> dict[str, Any]:
         "marks": json.dumps(diagram.marks(run)) if run.version else "[]",
         "lines": LogLine.objects.tails([run.pk], 5)[run.pk],
         "artifacts": run.artifacts.filter(kind="file"),
-        "nodes": [(node, *run.node_counts.get(node, (0, 0, 0))) for node in run.version.plan.order][:ROWS] if run.version else [],
+        "nodes": [(node, *run.node_counts.get(node, (0, 0, 0))) for node in run.version.plan.order][
+            :ROWS
+        ]
+        if run.version
+        else [],
     }
 
 
 def _failures(run: Run) -> list[tuple[State, int]]:
     """The first states that failed, one of each node and error, with how many there are."""
-    failed = run.states.filter(status__in=statuses.FAILED_STATES).order_by("finished_at", "pk").defer("inputs", "outputs")[:MOST_FAILURES]
+    failed = (
+        run.states.filter(status__in=statuses.FAILED_STATES)
+        .order_by("finished_at", "pk")
+        .defer("inputs", "outputs")[:MOST_FAILURES]
+    )
     groups: dict[tuple[str, str], list[State]] = {}
     for state in failed:
         groups.setdefault((state.identifier, state.error), []).append(state)
@@ -159,7 +243,11 @@ def _timeline(request: HttpRequest, run: Run) -> dict[str, Any]:
 
 def _states(request: HttpRequest, run: Run) -> dict[str, Any]:
     """A page of states: of one status, one node, or the one that is named."""
-    status, node, one = request.GET.get("status", ""), request.GET.get("node", ""), uuid_of(request.GET.get("state", ""))
+    status, node, one = (
+        request.GET.get("status", ""),
+        request.GET.get("node", ""),
+        uuid_of(request.GET.get("state", "")),
+    )
     states: QuerySet[State] = run.states.order_by("pk")
     states = states.filter(status=status) if status in statuses.STATE_STATUSES else states
     states = states.filter(identifier=node) if node else states
@@ -169,25 +257,64 @@ def _states(request: HttpRequest, run: Run) -> dict[str, Any]:
     State.objects.fill_inputs(found)
     payloads = caller_of(request).can("payloads", run.namespace_id)
     for state in found:
-        state.inputs, state.outputs = redaction.shown(state.inputs, payloads), redaction.shown(state.outputs, payloads)
+        state.inputs, state.outputs = (
+            redaction.shown(state.inputs, payloads),
+            redaction.shown(state.outputs, payloads),
+        )
     counts = sorted(State.objects.filter(run=run).summary().items())
-    return {"counts": counts, "status": status, "node": node, "states": found[:STATES], "next": found[STATES - 1].pk if len(found) > STATES else None}
+    return {
+        "counts": counts,
+        "status": status,
+        "node": node,
+        "states": found[:STATES],
+        "next": found[STATES - 1].pk if len(found) > STATES else None,
+    }
 
 
 def _data(request: HttpRequest, run: Run) -> dict[str, Any]:
     payloads = caller_of(request).can("payloads", run.namespace_id)
-    parts = {"Inputs": run.initial_data, "Store": run.store, "Metadata": run.metadata, "Reported from outside": run.data, "Procedure": run.sop}
-    return {"parts": [(name, redaction.shown(value, payloads)) for name, value in parts.items() if value], "artifacts": run.artifacts.all()}
+    parts = {
+        "Inputs": run.initial_data,
+        "Store": run.store,
+        "Metadata": run.metadata,
+        "Reported from outside": run.data,
+        "Procedure": run.sop,
+    }
+    return {
+        "parts": [
+            (name, redaction.shown(value, payloads)) for name, value in parts.items() if value
+        ],
+        "artifacts": run.artifacts.all(),
+    }
 
 
 def _checkpoints(request: HttpRequest, run: Run) -> dict[str, Any]:
     """The checkpoints with their sizes, and what the chosen one holds."""
-    found = Checkpoint.objects.filter(run=run).annotate(size=Length("body")).defer("body").order_by("-checkpoint_id")
+    found = (
+        Checkpoint.objects.filter(run=run)
+        .annotate(size=Length("body"))
+        .defer("body")
+        .order_by("-checkpoint_id")
+    )
     chosen = request.GET.get("checkpoint", "")
-    row = Checkpoint.objects.filter(run=run, pk=chosen).first() if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else None
-    inside = redaction.shown(viewer.inspected(row), caller_of(request).can("payloads", run.namespace_id)) if row else None
+    row = (
+        Checkpoint.objects.filter(run=run, pk=chosen).first()
+        if chosen.isascii() and chosen.isdigit() and len(chosen) < 19
+        else None
+    )
+    inside = (
+        redaction.shown(viewer.inspected(row), caller_of(request).can("payloads", run.namespace_id))
+        if row
+        else None
+    )
     page = Paginator(found, ROWS).get_page(request.GET.get("page"))
-    return {"page": page, "writes": run.checkpoint_writes.count(), "results": run.tool_results.count(), "chosen": row, "inside": inside}
+    return {
+        "page": page,
+        "writes": run.checkpoint_writes.count(),
+        "results": run.tool_results.count(),
+        "chosen": row,
+        "inside": inside,
+    }
 
 
 def _lineage(request: HttpRequest, run: Run) -> dict[str, Any]:
@@ -212,12 +339,18 @@ def bundle(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     run, caller = run_for(request, pk), caller_of(request)
     caller.require("export", run.namespace_id)
     headers = {"Content-Disposition": f'attachment; filename="run-{run.pk}.json"'}
-    return StreamingHttpResponse(bundle_module.bundle(run, caller), content_type="application/json", headers=headers)
+    return StreamingHttpResponse(
+        bundle_module.bundle(run, caller), content_type="application/json", headers=headers
+    )
 
 
 def find_for_people(request: HttpRequest) -> HttpResponseBase:
     """`/runs`, which is a page in seed 004 and no path of the API."""
-    return by_thread(request) if "text/html" in request.headers.get("Accept", "") else not_found(request)
+    return (
+        by_thread(request)
+        if "text/html" in request.headers.get("Accept", "")
+        else not_found(request)
+    )
 
 
 @require_GET
@@ -225,7 +358,13 @@ def find_for_people(request: HttpRequest) -> HttpResponseBase:
 def by_thread(request: HttpRequest) -> HttpResponse:
     """`/runs?runId=…` of seed 004, and any id that somebody has at hand: to the run's page, or the list with what matches."""
     thread = request.GET.get("runId", "")
-    found = list(Run.objects.visible_to(caller_of(request)).filter(run_id=thread.replace("\x00", "")).values_list("pk", flat=True)[:2])
+    found = list(
+        Run.objects.visible_to(caller_of(request))
+        .filter(run_id=thread.replace("\x00", ""))
+        .values_list("pk", flat=True)[:2]
+    )
     if len(found) == 1:
         return redirect("run_page", found[0])
-    return redirect(f"{reverse('run_manager')}?search={quote(thread)}" if thread else reverse("run_manager"))
+    return redirect(
+        f"{reverse('run_manager')}?search={quote(thread)}" if thread else reverse("run_manager")
+    )

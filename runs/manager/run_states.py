@@ -28,12 +28,26 @@ class StartForm(forms.Form):
     """A run of one of the graphs that the caller sees."""
 
     graph = forms.ModelChoiceField(queryset=Graph.objects.none())
-    run_id = forms.CharField(required=False, max_length=200, label="Run id", help_text="Made for you when it is left empty.")
-    inputs = ObjectField(required=False, widget=forms.Textarea(attrs=AREA), help_text='A JSON object, such as {"name": "Ann"}.')
+    run_id = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Run id",
+        help_text="Made for you when it is left empty.",
+    )
+    inputs = ObjectField(
+        required=False,
+        widget=forms.Textarea(attrs=AREA),
+        help_text='A JSON object, such as {"name": "Ann"}.',
+    )
 
     def __init__(self, caller: Caller, *args: Any) -> None:
         super().__init__(*args)
-        found: Any = Graph.objects.visible_to(caller).filter(current__problems=[]).select_related("namespace", "current").order_by("namespace__name", "name")
+        found: Any = (
+            Graph.objects.visible_to(caller)
+            .filter(current__problems=[])
+            .select_related("namespace", "current")
+            .order_by("namespace__name", "name")
+        )
         self.fields["graph"].queryset = found  # type: ignore[attr-defined]
 
 
@@ -52,8 +66,12 @@ def start(request: HttpRequest) -> HttpResponse:
     form = StartForm(caller, request.POST)
     if form.is_valid():
         try:
-            options = RunOptions(run_id=form.cleaned_data["run_id"], inputs=form.cleaned_data["inputs"])
-            run = start_run(form.cleaned_data["graph"], options, caller=caller, trigger=Run.Trigger.ADMIN)
+            options = RunOptions(
+                run_id=form.cleaned_data["run_id"], inputs=form.cleaned_data["inputs"]
+            )
+            run = start_run(
+                form.cleaned_data["graph"], options, caller=caller, trigger=Run.Trigger.ADMIN
+            )
         except errors.StateManagerError as error:
             form.add_error(None, "; ".join([str(error), *map(str, error.extra.get("errors", []))]))
         else:
@@ -65,35 +83,59 @@ def start(request: HttpRequest) -> HttpResponse:
 def _page(request: HttpRequest, form: StartForm, code: int = 200) -> HttpResponse:
     caller = caller_of(request)
     visible = Run.objects.visible_to(caller)
-    cards = list(visible.select_related("graph", "namespace").defer("initial_data", "store", "data").order_by("-created_at", "-id")[:CARDS])
+    cards = list(
+        visible.select_related("graph", "namespace")
+        .defer("initial_data", "store", "data")
+        .order_by("-created_at", "-id")[:CARDS]
+    )
     context = {
         "cards": cards,
         "totals": _totals(visible, caller),
         "chosen": _chosen(request, visible),
         "form": form,
     }
-    return render(request, "run_manager/states.html", in_admin(request, "Run States", **context), status=code)
+    return render(
+        request, "run_manager/states.html", in_admin(request, "Run States", **context), status=code
+    )
 
 
 def _totals(visible: Any, caller: Caller) -> dict[str, int]:
     """How many states there are, in how many runs, and how many of them succeeded."""
-    every = F("pending_count") + F("success_count") + F("errored_count") + F("retried_count") + F("cancelled_count")
+    every = (
+        F("pending_count")
+        + F("success_count")
+        + F("errored_count")
+        + F("retried_count")
+        + F("cancelled_count")
+    )
 
     def count() -> dict[str, int]:
-        found = visible.aggregate(states=Sum(every), runs=Count("pk"), completed=Sum("success_count"))
+        found = visible.aggregate(
+            states=Sum(every), runs=Count("pk"), completed=Sum("success_count")
+        )
         return {name: number or 0 for name, number in found.items()}
 
-    return cached(("totals", caller.namespaces), count, lambda found: found["runs"] > lists.EXACT_COUNT)
+    return cached(
+        ("totals", caller.namespaces), count, lambda found: found["runs"] > lists.EXACT_COUNT
+    )
 
 
 def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
     """The chosen run with a page of its states, all of them or those of one status."""
     text = request.GET.get("run", "")
-    run = visible.select_related("graph", "namespace").filter(pk=int(text)).first() if text.isascii() and text.isdigit() and len(text) < 19 else None
+    run = (
+        visible.select_related("graph", "namespace").filter(pk=int(text)).first()
+        if text.isascii() and text.isdigit() and len(text) < 19
+        else None
+    )
     if run is None:
         return {"missing": text} if text else None
     counts, status = State.objects.filter(run=run).summary(), request.GET.get("status", "")
-    states = State.objects.filter(status=status) if status in statuses.STATE_STATUSES else State.objects.all()
+    states = (
+        State.objects.filter(status=status)
+        if status in statuses.STATE_STATUSES
+        else State.objects.all()
+    )
     try:
         rows, following = lists.states_of_run(run, states, request.GET.get("after", ""), STATES)
     except errors.Malformed:
@@ -101,5 +143,14 @@ def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
     State.objects.fill_inputs(rows)
     allowed = caller_of(request).can("payloads", run.namespace_id)
     for row in rows:
-        row.inputs, row.outputs = redaction.shown(row.inputs, allowed), redaction.shown(row.outputs, allowed)
-    return {"run": run, "counts": sorted(counts.items()), "status": status, "states": rows, "next": following}
+        row.inputs, row.outputs = (
+            redaction.shown(row.inputs, allowed),
+            redaction.shown(row.outputs, allowed),
+        )
+    return {
+        "run": run,
+        "counts": sorted(counts.items()),
+        "status": status,
+        "states": rows,
+        "next": following,
+    }

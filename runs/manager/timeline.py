@@ -14,8 +14,26 @@ from runs.models import Run, State
 
 ROWS = 200
 LABEL, WIDTH, ROW, TOP = 220, 760, 22, 24
-CLASSES = {statuses.SUCCESS: "done", statuses.PRUNED: "done", statuses.QUEUED: "running", statuses.CREATED: "waiting", statuses.CANCELLED: "waiting"}
-FIELDS = ("id", "parent", "identifier", "path", "status", "attempt", "lost", "retry_count", "created_at", "started_at", "finished_at")
+CLASSES = {
+    statuses.SUCCESS: "done",
+    statuses.PRUNED: "done",
+    statuses.QUEUED: "running",
+    statuses.CREATED: "waiting",
+    statuses.CANCELLED: "waiting",
+}
+FIELDS = (
+    "id",
+    "parent",
+    "identifier",
+    "path",
+    "status",
+    "attempt",
+    "lost_leases",
+    "retry_count",
+    "created_at",
+    "started_at",
+    "finished_at",
+)
 LOST = "lost its worker in attempt"
 
 
@@ -48,22 +66,38 @@ def timeline_of(run: Run, after: str = "") -> Timeline:
     shown, now = found[:ROWS], timezone.now()
     critical = _critical(shown)
     begins = min([state.created_at for state in shown], default=run.created_at)
-    ends = max([state.finished_at or now for state in shown if state.started_at] or [run.finished_at or now])
+    ends = max(
+        [state.finished_at or now for state in shown if state.started_at]
+        or [run.finished_at or now]
+    )
     lost = _lost(run, shown)
     bars = [_made(state, now, state.pk in critical, lost.get(state.pk, ())) for state in shown]
-    return Timeline(bars, _drawing(bars, begins, max(ends, begins), now), len(found) > ROWS, shown[-1].pk if shown else None)
+    return Timeline(
+        bars,
+        _drawing(bars, begins, max(ends, begins), now),
+        len(found) > ROWS,
+        shown[-1].pk if shown else None,
+    )
 
 
 def _made(state: State, now: datetime, critical: bool, lost: Sequence[datetime]) -> Bar:
     ready = lost[-1] if lost else state.created_at
-    return Bar(state, length((state.started_at or state.finished_at or now) - ready), _ran(state, now), critical, lost)
+    return Bar(
+        state,
+        length((state.started_at or state.finished_at or now) - ready),
+        _ran(state, now),
+        critical,
+        lost,
+    )
 
 
 def _lost(run: Run, states: Sequence[State]) -> dict[object, list[datetime]]:
     """When the engine said of each state that it lost a worker."""
     found: dict[object, list[datetime]] = {}
     if wanted := [state.pk for state in states if state.lost_leases]:
-        lines = run.logs.filter(state__in=wanted, level="warning", message__contains=LOST).order_by("pk")
+        lines = run.logs.filter(state__in=wanted, level="warning", message__contains=LOST).order_by(
+            "pk"
+        )
         for state, at in lines.values_list("state", "created_at"):
             found.setdefault(state, []).append(at)
     return found
@@ -108,7 +142,11 @@ def _bar(bar: Bar, y: float, at: object, now: datetime) -> str:
     assert callable(at)
     state = bar.state
     label = f"{state.identifier}{f' [{state.path}]' if state.path else ''}"
-    made, began, ended = at(state.created_at), at(state.started_at or state.finished_at or now), at(state.finished_at or now)
+    made, began, ended = (
+        at(state.created_at),
+        at(state.started_at or state.finished_at or now),
+        at(state.finished_at or now),
+    )
     tries = ""
     for number, moment in enumerate(bar.lost, 1):
         until = min(at(moment), began)

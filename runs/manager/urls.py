@@ -7,7 +7,20 @@ from django.urls.converters import StringConverter
 
 from runs.actions import export
 from runs.actions.bulk import ACTIONS
-from runs.manager import answer, bulk, compare, dashboard, files, health, list_page, logs, rerun, run_actions, run_page, run_templates
+from runs.manager import (
+    answer,
+    bulk,
+    compare,
+    dashboard,
+    files,
+    health,
+    list_page,
+    logs,
+    rerun,
+    run_actions,
+    run_page,
+    run_templates,
+)
 
 
 def _words(name: str, words: Iterable[str]) -> None:
@@ -32,7 +45,11 @@ urlpatterns = [
     path("bulk/<action:action>/", bulk.ask, name="run_manager_bulk"),
     path("operations/", bulk.operation_list, name="run_manager_operations"),
     path("operations/<int:pk>/", bulk.operation, name="run_manager_operation"),
-    path("operations/<int:pk>/<operation_verb:verb>/", bulk.steer_operation, name="run_manager_operation_steer"),
+    path(
+        "operations/<int:pk>/<operation_verb:verb>/",
+        bulk.steer_operation,
+        name="run_manager_operation_steer",
+    ),
     path("operations/<int:pk>/report.csv", bulk.report, name="run_manager_report"),
     path("operations/<int:pk>/file", bulk.exported_file, name="run_manager_file"),
     path("run/<int:pk>/<verb:verb>/", run_actions.steer_run, name="run_manager_steer"),
@@ -49,7 +66,11 @@ urlpatterns = [
     path("templates/", run_templates.template_list, name="run_templates"),
     path("templates/<int:pk>/", run_templates.template_page, name="run_template"),
     path("templates/<int:pk>/launch/", run_templates.launch_template, name="run_template_launch"),
-    path("templates/<int:pk>/<template_verb:verb>/", run_templates.change_template, name="run_template_change"),
+    path(
+        "templates/<int:pk>/<template_verb:verb>/",
+        run_templates.change_template,
+        name="run_template_change",
+    ),
     path("health/", health.health, name="run_health"),
     path("dashboard", dashboard.dashboard, name="run_dashboard"),
     path("compare/", compare.compare, name="run_manager_compare"),

@@ -15,7 +15,9 @@ class Artifact(models.Model):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="artifacts")
     state = models.UUIDField()
     identifier = models.CharField(max_length=200)
-    kind = models.CharField(max_length=5, choices=[("file", "file"), ("table", "table")], default="file")
+    kind = models.CharField(
+        max_length=5, choices=[("file", "file"), ("table", "table")], default="file"
+    )
     name = models.CharField(max_length=255)
     file = models.CharField(max_length=500, unique=True)
     size = models.BigIntegerField()

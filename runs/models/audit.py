@@ -20,7 +20,9 @@ class AuditQuerySet(InNamespaces):
         """Record that the caller did this to the run."""
         self.create(**_values(caller, action, run.namespace_id, run.pk, run.run_id, detail))
 
-    def record_many(self, caller: Caller, action: str, runs: Iterable[tuple[int, int, str]], detail: str = "") -> None:
+    def record_many(
+        self, caller: Caller, action: str, runs: Iterable[tuple[int, int, str]], detail: str = ""
+    ) -> None:
         """Record the same action on several runs, given as (namespace id, pk, run id)."""
         entries = (self.model(**_values(caller, action, *run, detail)) for run in runs)
         self.bulk_create(entries, batch_size=500)
@@ -30,7 +32,9 @@ class AuditQuerySet(InNamespaces):
         self.create(**_values(caller, action, None, None, "", detail))
 
 
-def _values(caller: Caller, action: str, namespace: int | None, pk: int | None, run_id: str, detail: str) -> dict[str, Any]:
+def _values(
+    caller: Caller, action: str, namespace: int | None, pk: int | None, run_id: str, detail: str
+) -> dict[str, Any]:
     return {
         "actor": caller.label[:150],
         "via": caller.via,
@@ -56,7 +60,9 @@ class AuditEntry(models.Model):
     actor = models.CharField(max_length=150)
     via = models.CharField(max_length=10, choices=Via.choices)
     action = models.CharField(max_length=20)
-    namespace = models.ForeignKey(Namespace, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
+    namespace = models.ForeignKey(
+        Namespace, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     run = models.BigIntegerField(null=True)
     run_id = models.CharField(max_length=200, blank=True)
     detail = models.TextField(blank=True)

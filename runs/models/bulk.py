@@ -42,11 +42,23 @@ class BulkOperation(models.Model):
     params = json_field()
     query = json_field()
     reason = models.CharField(max_length=500, blank=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
-    key = models.ForeignKey(ApiKey, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+    key = models.ForeignKey(
+        ApiKey, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
     actor = models.CharField(max_length=150)
     via = models.CharField(max_length=10)
-    idempotency_key = models.UUIDField(default=uuid.uuid4, unique=True, help_text="Made with the form, so that a double click makes one operation.")
+    idempotency_key = models.UUIDField(
+        default=uuid.uuid4,
+        unique=True,
+        help_text="Made with the form, so that a double click makes one operation.",
+    )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     stop_asked = models.BooleanField(default=False)
     total = models.PositiveIntegerField(default=0)
@@ -62,9 +74,18 @@ class BulkOperation(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["id"], condition=Q(status__in=["queued", "running"]), name="sm_operation_to_do")]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["id"],
+                condition=Q(status__in=["queued", "running"]),
+                name="sm_operation_to_do",
+            )
+        ]
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(status__in=["queued", "running", "done", "stopped"]), name="sm_operation_status_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=["queued", "running", "done", "stopped"]),
+                name="sm_operation_status_known",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -78,18 +99,28 @@ class BulkOperation(models.Model):
 class BulkResult(models.Model):
     """What became of one run of an operation; named by value, because the run may be gone."""
 
-    operation = models.ForeignKey(BulkOperation, on_delete=models.CASCADE, related_name="results", db_index=False)
+    operation = models.ForeignKey(
+        BulkOperation, on_delete=models.CASCADE, related_name="results", db_index=False
+    )
     run = models.BigIntegerField()
     run_id = models.CharField(max_length=200)
     name = models.CharField(max_length=500, blank=True)
     done = models.BooleanField()
     code = models.CharField(max_length=20, blank=True)
     reason = models.TextField(blank=True)
-    created_run_id = models.CharField(max_length=200, blank=True, help_text="The id of the run that it made.")
+    created_run_id = models.CharField(
+        max_length=200, blank=True, help_text="The id of the run that it made."
+    )
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["operation", "run"], name="sm_result_once")]
-        indexes: ClassVar = [models.Index(fields=["operation", "id"], condition=Q(done=False), name="sm_result_failed")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["operation", "run"], name="sm_result_once")
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["operation", "id"], condition=Q(done=False), name="sm_result_failed"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.run_id

@@ -25,7 +25,12 @@ class LogLine(models.Model):
 
     class Meta:
         verbose_name = "log line"
-        constraints: ClassVar = [models.CheckConstraint(condition=Q(level__in=["debug", "info", "warning", "error"]), name="sm_log_level_known")]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(level__in=["debug", "info", "warning", "error"]),
+                name="sm_log_level_known",
+            )
+        ]
         indexes: ClassVar = [models.Index(fields=["run", "id"], name="sm_log_of_run")]
 
     def __str__(self) -> str:

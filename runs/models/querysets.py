@@ -21,7 +21,11 @@ class RunQuerySet(InNamespaces):
     def for_wire(self) -> Self:
         """With everything that the API's run shape shows, whatever the number of rows."""
         return self.select_related("namespace", "graph", "version").prefetch_related(
-            models.Prefetch("artifacts", queryset=_artifacts().filter(kind="file").order_by("id"), to_attr="files")
+            models.Prefetch(
+                "artifacts",
+                queryset=_artifacts().filter(kind="file").order_by("id"),
+                to_attr="files",
+            )
         )
 
 
@@ -36,14 +40,26 @@ class StateQuerySet(models.QuerySet[Any]):
 
     def fill_inputs(self, states: Iterable[Any]) -> None:
         """Give the siblings of fan-outs, which are stored without inputs, those of the first one; one query, if there are any."""
-        bare = {(state.run_id, state.identifier, paths.first_sibling(state.path)): None for state in states if state.inputs is None}
+        bare = {
+            (state.run_id, state.identifier, paths.first_sibling(state.path)): None
+            for state in states
+            if state.inputs is None
+        }
         if not bare:
             return
-        first = self.filter(run_id__in={key[0] for key in bare}, identifier__in={key[1] for key in bare}, path__in={key[2] for key in bare})
-        found = {key[:3]: key[3] for key in first.values_list("run_id", "identifier", "path", "inputs")}
+        first = self.filter(
+            run_id__in={key[0] for key in bare},
+            identifier__in={key[1] for key in bare},
+            path__in={key[2] for key in bare},
+        )
+        found = {
+            key[:3]: key[3] for key in first.values_list("run_id", "identifier", "path", "inputs")
+        }
         for state in states:
             if state.inputs is None:
-                state.inputs = found.get((state.run_id, state.identifier, paths.first_sibling(state.path)))
+                state.inputs = found.get(
+                    (state.run_id, state.identifier, paths.first_sibling(state.path))
+                )
 
 
 class LogQuerySet(models.QuerySet[Any]):
@@ -52,7 +68,12 @@ class LogQuerySet(models.QuerySet[Any]):
         run_ids = list(run_ids)
         newest = models.Window(RowNumber(), partition_by="run_id", order_by=models.F("id").desc())
         found: dict[int, list[Any]] = {run_id: [] for run_id in run_ids}
-        for line in self.filter(run_id__in=run_ids).annotate(age=newest).filter(age__lte=lines).order_by("id"):
+        for line in (
+            self.filter(run_id__in=run_ids)
+            .annotate(age=newest)
+            .filter(age__lte=lines)
+            .order_by("id")
+        ):
             found[line.run_id].append(line)
         return found
 

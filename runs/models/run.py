@@ -31,16 +31,52 @@ class Run(models.Model):
         IMPORT = "import"
         TEMPLATE = "template"
 
-    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs", db_index=False)
+    namespace = models.ForeignKey(
+        Namespace, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
     run_id = models.CharField(max_length=200)
     name = models.CharField(max_length=500, blank=True)
-    graph = models.ForeignKey(Graph, null=True, blank=True, on_delete=models.PROTECT, related_name="runs", db_index=False)
-    version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs", db_index=False)
-    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
-    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="reruns")
-    template = models.ForeignKey(RunTemplate, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
-    root = models.BigIntegerField(null=True, help_text="Of a rerun: the first run of its tree, which may be gone.")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    graph = models.ForeignKey(
+        Graph, null=True, blank=True, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
+    version = models.ForeignKey(
+        GraphVersion,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="runs",
+        db_index=False,
+    )
+    dataset = models.ForeignKey(
+        Dataset,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="runs",
+        db_index=False,
+    )
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="reruns"
+    )
+    template = models.ForeignKey(
+        RunTemplate,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="runs",
+        db_index=False,
+    )
+    root = models.BigIntegerField(
+        null=True, help_text="Of a rerun: the first run of its tree, which may be gone."
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
     username = models.CharField(max_length=150, blank=True)
     workspace = models.CharField(max_length=200, blank=True)
     session_id = models.CharField(max_length=200, blank=True)
@@ -54,19 +90,31 @@ class Run(models.Model):
     data = json_field()
     action_history = json_field(list)
     fingerprint = models.CharField(max_length=64, blank=True)
-    document_version = models.PositiveIntegerField(default=1, help_text="`version` of seed 003's RunState.")
+    document_version = models.PositiveIntegerField(
+        default=1, help_text="`version` of seed 003's RunState."
+    )
     heuristic_count_at_checkpoint = models.PositiveIntegerField(default=0)
     experience_count_at_checkpoint = models.PositiveIntegerField(default=0)
     rerun_count = models.PositiveIntegerField(default=0)
     max_steps = models.PositiveIntegerField(null=True, blank=True)
     origin = json_field(None, null=True)
-    reruns_left = models.PositiveSmallIntegerField(default=0, db_default=0, help_text="How often it is rerun by itself if it fails.")
+    reruns_left = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="How often it is rerun by itself if it fails."
+    )
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
-    status = models.CharField(max_length=10, default=statuses.RUN_QUEUED, choices=[(word, word) for word in statuses.RUN_STATUSES])
-    paused = models.BooleanField(default=False, help_text="A person paused it: nothing of it is claimed.")
-    stopping = models.BooleanField(default=False, help_text="Too many failures or steps: what isn't started yet is cancelled.")
+    status = models.CharField(
+        max_length=10,
+        default=statuses.RUN_QUEUED,
+        choices=[(word, word) for word in statuses.RUN_STATUSES],
+    )
+    paused = models.BooleanField(
+        default=False, help_text="A person paused it: nothing of it is claimed."
+    )
+    stopping = models.BooleanField(
+        default=False, help_text="Too many failures or steps: what isn't started yet is cancelled."
+    )
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     waiting_count = models.PositiveIntegerField(default=0)
@@ -79,7 +127,9 @@ class Run(models.Model):
     updated_at = models.DateTimeField(default=timezone.now)
     revision = models.PositiveBigIntegerField(default=0)
     pending_count = models.PositiveIntegerField(default=0)
-    started_count = models.PositiveIntegerField(default=0, help_text="States made to be started, retries included; bounded by max_steps.")
+    started_count = models.PositiveIntegerField(
+        default=0, help_text="States made to be started, retries included; bounded by max_steps."
+    )
     success_count = models.PositiveIntegerField(default=0, help_text="SUCCESS and PRUNED.")
     current_step = models.PositiveIntegerField(default=0, help_text="States that succeeded.")
     log_count = models.PositiveIntegerField(default=0)
@@ -91,28 +141,59 @@ class Run(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["namespace", "run_id"], name="sm_run_id_once_per_namespace"),
+            models.UniqueConstraint(
+                fields=["namespace", "run_id"], name="sm_run_id_once_per_namespace"
+            ),
             models.CheckConstraint(condition=~Q(run_id=""), name="sm_run_named"),
-            models.CheckConstraint(condition=Q(status__in=statuses.RUN_STATUSES), name="sm_run_status_known"),
             models.CheckConstraint(
-                condition=Q(status__in=statuses.ENDED_RUNS, finished_at__isnull=False) | Q(status__in=statuses.ACTIVE_RUNS, finished_at=None),
+                condition=Q(status__in=statuses.RUN_STATUSES), name="sm_run_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=statuses.ENDED_RUNS, finished_at__isnull=False)
+                | Q(status__in=statuses.ACTIVE_RUNS, finished_at=None),
                 name="sm_run_finished_when_ended",
             ),
             models.CheckConstraint(condition=Q(progress__lte=100), name="sm_run_progress_percent"),
-            models.CheckConstraint(condition=Q(archived_at=None) | Q(status__in=statuses.ENDED_RUNS), name="sm_run_archived_when_ended"),
-            models.CheckConstraint(condition=Q(waiting_count__lte=F("pending_count")), name="sm_run_waiting_are_pending"),
+            models.CheckConstraint(
+                condition=Q(archived_at=None) | Q(status__in=statuses.ENDED_RUNS),
+                name="sm_run_archived_when_ended",
+            ),
+            models.CheckConstraint(
+                condition=Q(waiting_count__lte=F("pending_count")),
+                name="sm_run_waiting_are_pending",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["run_id"], name="sm_run_by_thread"),
-            models.Index(fields=["-created_at", "-id"], condition=Q(archived_at=None), name="sm_run_newest"),
-            models.Index(fields=["-created_at", "-id"], condition=Q(archived_at__isnull=False), name="sm_run_archived"),
-            models.Index(fields=["namespace", "-created_at", "-id"], name="sm_run_newest_of_namespace"),
-            models.Index(fields=["status", "-created_at", "-id"], condition=Q(archived_at=None), name="sm_run_by_status"),
+            models.Index(
+                fields=["-created_at", "-id"], condition=Q(archived_at=None), name="sm_run_newest"
+            ),
+            models.Index(
+                fields=["-created_at", "-id"],
+                condition=Q(archived_at__isnull=False),
+                name="sm_run_archived",
+            ),
+            models.Index(
+                fields=["namespace", "-created_at", "-id"], name="sm_run_newest_of_namespace"
+            ),
+            models.Index(
+                fields=["status", "-created_at", "-id"],
+                condition=Q(archived_at=None),
+                name="sm_run_by_status",
+            ),
             models.Index(fields=["graph", "-id"], name="sm_run_of_graph"),
             models.Index(fields=["username", "-created_at", "-id"], name="sm_run_of_user"),
             models.Index(fields=["workspace", "-created_at", "-id"], name="sm_run_of_workspace"),
-            models.Index(fields=["id"], condition=Q(reruns_left__gt=0, status__in=(statuses.FAILED, statuses.PARTIAL)), name="sm_run_to_rerun"),
-            models.Index(fields=["template", "-id"], condition=Q(template__isnull=False), name="sm_run_of_template"),
+            models.Index(
+                fields=["id"],
+                condition=Q(reruns_left__gt=0, status__in=(statuses.FAILED, statuses.PARTIAL)),
+                name="sm_run_to_rerun",
+            ),
+            models.Index(
+                fields=["template", "-id"],
+                condition=Q(template__isnull=False),
+                name="sm_run_of_template",
+            ),
             models.Index(fields=["root"], condition=Q(root__isnull=False), name="sm_run_of_tree"),
         ]
         permissions: ClassVar = [

@@ -21,18 +21,31 @@ class RunTemplate(models.Model):
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="templates")
-    version = models.ForeignKey(GraphVersion, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
-    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="templates")
+    version = models.ForeignKey(
+        GraphVersion, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
+    dataset = models.ForeignKey(
+        Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="templates"
+    )
     inputs = json_field()
     store = json_field()
     labels = json_field()
     workspace = models.CharField(max_length=200, blank=True)
-    expression = models.CharField("schedule", max_length=200, blank=True, help_text="minute hour day-of-month month day-of-week; empty: never by itself")
-    time_zone = models.CharField(max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin.")
+    expression = models.CharField(
+        "schedule",
+        max_length=200,
+        blank=True,
+        help_text="minute hour day-of-month month day-of-week; empty: never by itself",
+    )
+    time_zone = models.CharField(
+        max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin."
+    )
     next_at = models.DateTimeField(null=True, editable=False)
     last_fired_at = models.DateTimeField(null=True, editable=False)
     error = models.TextField(blank=True, editable=False)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     objects: Any = InNamespaces.as_manager()
@@ -41,10 +54,16 @@ class RunTemplate(models.Model):
         verbose_name = "run template"
         ordering = ["namespace__name", "name"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["namespace", "name"], name="sm_template_once_per_namespace"),
+            models.UniqueConstraint(
+                fields=["namespace", "name"], name="sm_template_once_per_namespace"
+            ),
             models.CheckConstraint(condition=~Q(name=""), name="sm_template_named"),
         ]
-        indexes: ClassVar = [models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="sm_template_due")]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["next_at"], condition=Q(next_at__isnull=False), name="sm_template_due"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -31,7 +31,9 @@ class SavedView(models.Model):
 class ColumnChoice(models.Model):
     """The columns of the list that a user wants to see, in order."""
 
-    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+"
+    )
     columns = models.JSONField(default=list)
 
     def __str__(self) -> str:

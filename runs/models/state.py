@@ -25,20 +25,36 @@ class State(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="states", db_index=False)
-    parent = models.UUIDField(null=True, help_text="The state whose outputs made this one; none for roots.")
-    worker_namespace = models.ForeignKey(Namespace, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
+    parent = models.UUIDField(
+        null=True, help_text="The state whose outputs made this one; none for roots."
+    )
+    worker_namespace = models.ForeignKey(
+        Namespace, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     created_at = models.DateTimeField(default=timezone.now)
     retry_count = models.PositiveIntegerField(default=0)
     joined = models.BooleanField(default=False)
-    reused = models.UUIDField(null=True, help_text="The state of another run whose outcome it took over.")
-    fanout_id = models.CharField(max_length=200, blank=True, default="", db_default="", help_text="Of a manual retry: what its caller named it.")
+    reused = models.UUIDField(
+        null=True, help_text="The state of another run whose outcome it took over."
+    )
+    fanout_id = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Of a manual retry: what its caller named it.",
+    )
     watched = models.BooleanField(default=False, help_text="A join waits for states of this node.")
     identifier = models.CharField(max_length=200, db_collation=None)
     node = models.CharField(max_length=200)
     path = models.CharField(max_length=1000, blank=True)
     inputs = json_field(null=True, help_text="None: those of the first sibling of its fan-out.")
 
-    status = models.CharField(max_length=18, default=statuses.CREATED, choices=[(word, word) for word in statuses.STATE_STATUSES])
+    status = models.CharField(
+        max_length=18,
+        default=statuses.CREATED,
+        choices=[(word, word) for word in statuses.STATE_STATUSES],
+    )
     attempt = models.PositiveIntegerField(default=0, help_text="The fence: raised by each claim.")
     lost_leases = models.PositiveSmallIntegerField(default=0, help_text="Leases lost so far.")
     paused = models.BooleanField(default=False)
@@ -59,34 +75,69 @@ class State(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(status__in=statuses.STATE_STATUSES), name="sm_state_status_known"),
             models.CheckConstraint(
-                condition=Q(status__in=statuses.FINAL_STATES, finished_at__isnull=False) | Q(status__in=statuses.UNFINISHED, finished_at=None),
+                condition=Q(status__in=statuses.STATE_STATUSES), name="sm_state_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=statuses.FINAL_STATES, finished_at__isnull=False)
+                | Q(status__in=statuses.UNFINISHED, finished_at=None),
                 name="sm_state_finished_when_final",
             ),
-            models.CheckConstraint(condition=Q(progress__gte=0, progress__lte=1), name="sm_state_progress_share"),
-            models.UniqueConstraint(fields=["run", "identifier", "path"], condition=Q(joined=True), name="sm_join_once"),
-            models.UniqueConstraint(fields=["run", "identifier", "fanout_id"], condition=~Q(fanout_id=""), name="sm_manual_retry_once"),
+            models.CheckConstraint(
+                condition=Q(progress__gte=0, progress__lte=1), name="sm_state_progress_share"
+            ),
+            models.UniqueConstraint(
+                fields=["run", "identifier", "path"], condition=Q(joined=True), name="sm_join_once"
+            ),
+            models.UniqueConstraint(
+                fields=["run", "identifier", "fanout_id"],
+                condition=~Q(fanout_id=""),
+                name="sm_manual_retry_once",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["run", "identifier", "path"], name="sm_state_of_run"),
-            models.Index(fields=["run", "identifier", "path"], condition=Q(status__in=statuses.UNFINISHED, watched=True), name="sm_state_unfinished"),
+            models.Index(
+                fields=["run", "identifier", "path"],
+                condition=Q(status__in=statuses.UNFINISHED, watched=True),
+                name="sm_state_unfinished",
+            ),
             models.Index(
                 fields=["node", "due_at", "id"],
-                condition=Q(status=statuses.CREATED, worker_namespace=None, paused=False, due_at__isnull=False),
+                condition=Q(
+                    status=statuses.CREATED,
+                    worker_namespace=None,
+                    paused=False,
+                    due_at__isnull=False,
+                ),
                 name="sm_state_ready",
             ),
             models.Index(
                 fields=["node", "due_at", "id"],
-                condition=Q(status=statuses.CREATED, worker_namespace=None, paused=False, due_at__isnull=False, lost_leases__gt=0),
+                condition=Q(
+                    status=statuses.CREATED,
+                    worker_namespace=None,
+                    paused=False,
+                    due_at__isnull=False,
+                    lost_leases__gt=0,
+                ),
                 name="sm_state_quarantined",
             ),
             models.Index(
                 fields=["worker_namespace", "node", "due_at", "id"],
-                condition=Q(status=statuses.CREATED, worker_namespace__isnull=False, paused=False, due_at__isnull=False),
+                condition=Q(
+                    status=statuses.CREATED,
+                    worker_namespace__isnull=False,
+                    paused=False,
+                    due_at__isnull=False,
+                ),
                 name="sm_state_ready_for_worker",
             ),
-            models.Index(fields=["lease_expires_at"], condition=Q(status=statuses.QUEUED), name="sm_state_leased"),
+            models.Index(
+                fields=["lease_expires_at"],
+                condition=Q(status=statuses.QUEUED),
+                name="sm_state_leased",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -28,7 +28,9 @@ class TombstoneQuerySet(InNamespaces):
 class Tombstone(models.Model):
     """A deleted run's id, which nothing may bring back while this stands. `files` says that its folder may still be there."""
 
-    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="+", db_index=False)
+    namespace = models.ForeignKey(
+        Namespace, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
     run_id = models.CharField(max_length=200)
     run = models.BigIntegerField()
     at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -38,8 +40,14 @@ class Tombstone(models.Model):
     objects: Any = TombstoneQuerySet.as_manager()
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "run_id"], name="sm_tombstone_once")]
-        indexes: ClassVar = [models.Index(fields=["id"], condition=models.Q(files=True), name="sm_tombstone_with_files")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "run_id"], name="sm_tombstone_once")
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["id"], condition=models.Q(files=True), name="sm_tombstone_with_files"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.run_id

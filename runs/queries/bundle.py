@@ -29,7 +29,18 @@ _RUN = (
     "emitted",
     "node_counts",
 )
-_STATE = ("id", "identifier", "node", "status", "path", "parent", "attempt", "retry_count", "error", "emitted")
+_STATE = (
+    "id",
+    "identifier",
+    "node",
+    "status",
+    "path",
+    "parent",
+    "attempt",
+    "retry_count",
+    "error",
+    "emitted",
+)
 _TIMES = ("created_at", "started_at", "finished_at")
 
 
@@ -43,9 +54,16 @@ def bundle(run: Run, caller: Caller) -> Iterator[str]:
             **{name: when(getattr(run, name)) for name in _TIMES},
             "namespace": run.namespace.name,
             "parent": run.parent.run_id if run.parent else None,
-            **{name: redaction.shown(getattr(run, name), allowed) for name in ("initial_data", "store", "metadata", "data", "sop")},
+            **{
+                name: redaction.shown(getattr(run, name), allowed)
+                for name in ("initial_data", "store", "metadata", "data", "sop")
+            },
         },
-        "graph": {"name": run.graph.name, "version": run.version.number, "definition": redaction.shown(run.version.definition, allowed)}
+        "graph": {
+            "name": run.graph.name,
+            "version": run.version.number,
+            "definition": redaction.shown(run.version.definition, allowed),
+        }
         if run.graph and run.version
         else None,
     }
@@ -68,13 +86,27 @@ def _dump(value: Any) -> str:
 
 def _states(run: Run, allowed: bool) -> Iterable[dict[str, Any]]:
     payloads = ("inputs", "outputs", "answer")
-    for row in run.states.order_by("pk").values(*_STATE, *_TIMES, *payloads).iterator(chunk_size=PIECE):
-        yield {**row, **{name: when(row[name]) for name in _TIMES}, **{name: redaction.shown(row[name], allowed) for name in payloads}}
+    for row in (
+        run.states.order_by("pk").values(*_STATE, *_TIMES, *payloads).iterator(chunk_size=PIECE)
+    ):
+        yield {
+            **row,
+            **{name: when(row[name]) for name in _TIMES},
+            **{name: redaction.shown(row[name], allowed) for name in payloads},
+        }
 
 
 def _logs(run: Run, allowed: bool) -> Iterable[dict[str, Any]]:
-    for row in run.logs.order_by("pk").values("created_at", "level", "identifier", "state", "attempt", "message").iterator(chunk_size=1000):
-        yield {**row, "created_at": when(row["created_at"]), "message": redaction.shown(row["message"], allowed)}
+    for row in (
+        run.logs.order_by("pk")
+        .values("created_at", "level", "identifier", "state", "attempt", "message")
+        .iterator(chunk_size=1000)
+    ):
+        yield {
+            **row,
+            "created_at": when(row["created_at"]),
+            "message": redaction.shown(row["message"], allowed),
+        }
 
 
 def _artifacts(run: Run) -> Iterable[dict[str, Any]]:
@@ -84,10 +116,17 @@ def _artifacts(run: Run) -> Iterable[dict[str, Any]]:
 
 def _checkpoints(run: Run, allowed: bool) -> Iterable[dict[str, Any]]:
     found = run.checkpoints.order_by("pk").annotate(size=Length("body"))
-    for row in found.values("ns", "checkpoint_id", "parent_checkpoint_id", "type", "metadata", "size").iterator(chunk_size=PIECE):
+    for row in found.values(
+        "ns", "checkpoint_id", "parent_checkpoint_id", "type", "metadata", "size"
+    ).iterator(chunk_size=PIECE):
         yield {**row, "metadata": redaction.shown(row["metadata"], allowed)}
 
 
 def _audit(run: Run) -> Iterable[dict[str, Any]]:
-    for row in AuditEntry.objects.filter(run=run.pk).order_by("pk").values("at", "actor", "via", "action", "detail").iterator(chunk_size=PIECE):
+    for row in (
+        AuditEntry.objects.filter(run=run.pk)
+        .order_by("pk")
+        .values("at", "actor", "via", "action", "detail")
+        .iterator(chunk_size=PIECE)
+    ):
         yield {**row, "at": when(row["at"])}

@@ -46,7 +46,11 @@ class NodePair:
 
     @property
     def same(self) -> bool:
-        return self.same_outputs and self.a.verdict == self.b.verdict and self.a.statuses == self.b.statuses
+        return (
+            self.same_outputs
+            and self.a.verdict == self.b.verdict
+            and self.a.statuses == self.b.statuses
+        )
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,29 @@ def compare(a: Run, b: Run, payloads: bool = True) -> Comparison:
     """Compare two runs; without `payloads` their inputs and outputs are not shown."""
     sides = _nodes(a, payloads), _nodes(b, payloads)
     order = dict.fromkeys([*_order(a), *_order(b), *sides[0], *sides[1]])
-    pairs = [_pair(node, sides[0].get(node, NodeSide()), sides[1].get(node, NodeSide())) for node in order]
+    pairs = [
+        _pair(node, sides[0].get(node, NodeSide()), sides[1].get(node, NodeSide()))
+        for node in order
+    ]
     divergence = next((pair for pair in pairs if not pair.same), None)
     given = [redaction.shown(run.initial_data, payloads) for run in (a, b)]
     inputs = some_differences(*given)
     other = a.version and b.version and a.version_id != b.version_id
-    definition = some_differences(*(redaction.shown(run.version.definition) for run in (a, b) if run.version)) if other else []
-    return Comparison(_summary(a, b, inputs, divergence, payloads), _metadata(a, b), inputs, definition, pairs, divergence)
+    definition = (
+        some_differences(
+            *(redaction.shown(run.version.definition) for run in (a, b) if run.version)
+        )
+        if other
+        else []
+    )
+    return Comparison(
+        _summary(a, b, inputs, divergence, payloads),
+        _metadata(a, b),
+        inputs,
+        definition,
+        pairs,
+        divergence,
+    )
 
 
 def _order(run: Run) -> Sequence[str]:
@@ -81,9 +101,21 @@ def _order(run: Run) -> Sequence[str]:
 def _nodes(run: Run, payloads: bool) -> dict[str, NodeSide]:
     found: dict[str, NodeSide] = {}
     folder = f"{run_folder(run.pk)}/"
-    states = State.objects.filter(run=run).exclude(status=statuses.RETRY_CREATED).order_by("path", "pk")
-    columns = ("identifier", "status", "started_at", "finished_at", "retry_count", "error", "outputs")
-    for identifier, status, started, finished, retried, error, outputs in states.values_list(*columns)[:MOST_STATES].iterator(chunk_size=500):
+    states = (
+        State.objects.filter(run=run).exclude(status=statuses.RETRY_CREATED).order_by("path", "pk")
+    )
+    columns = (
+        "identifier",
+        "status",
+        "started_at",
+        "finished_at",
+        "retry_count",
+        "error",
+        "outputs",
+    )
+    for identifier, status, started, finished, retried, error, outputs in states.values_list(
+        *columns
+    )[:MOST_STATES].iterator(chunk_size=500):
         side = found.setdefault(identifier, NodeSide())
         side.statuses[status] += 1
         side.attempts += retried + 1
@@ -115,7 +147,11 @@ def _metadata(a: Run, b: Run) -> list[tuple[str, Any, Any, bool]]:
     return [
         row("Status", a.status, b.status),
         row("Graph", str(a.graph or "none"), str(b.graph or "none")),
-        row("Version", a.version.number if a.version else None, b.version.number if b.version else None),
+        row(
+            "Version",
+            a.version.number if a.version else None,
+            b.version.number if b.version else None,
+        ),
         row("Dataset", str(a.dataset or "none"), str(b.dataset or "none")),
         row("Namespace", a.namespace.name, b.namespace.name),
         row("Workspace", a.workspace, b.workspace),
@@ -133,10 +169,18 @@ def _labels(run: Run) -> str:
 
 
 def _states(run: Run) -> int:
-    return run.pending_count + run.success_count + run.errored_count + run.retried_count + run.cancelled_count
+    return (
+        run.pending_count
+        + run.success_count
+        + run.errored_count
+        + run.retried_count
+        + run.cancelled_count
+    )
 
 
-def _summary(a: Run, b: Run, inputs: Sequence[Difference], divergence: NodePair | None, payloads: bool) -> list[str]:
+def _summary(
+    a: Run, b: Run, inputs: Sequence[Difference], divergence: NodePair | None, payloads: bool
+) -> list[str]:
     said = [_graphs(a, b)]
     said.append(
         "You may not see the inputs."
@@ -148,12 +192,22 @@ def _summary(a: Run, b: Run, inputs: Sequence[Difference], divergence: NodePair 
     if divergence is None:
         said.append("Every node did the same.")
     else:
-        why = next((f" ({error})" for error in (divergence.b.error, divergence.a.error) if error), "").split("\n")[0][:200]
-        verdicts = f"{divergence.a.verdict} vs {divergence.b.verdict}" if divergence.a.verdict != divergence.b.verdict else "other outputs"
+        why = next(
+            (f" ({error})" for error in (divergence.b.error, divergence.a.error) if error), ""
+        ).split("\n")[0][:200]
+        verdicts = (
+            f"{divergence.a.verdict} vs {divergence.b.verdict}"
+            if divergence.a.verdict != divergence.b.verdict
+            else "other outputs"
+        )
         said.append(f"They part at {divergence.node}: {verdicts}{why}.")
     if a.started_at and a.finished_at and b.started_at and b.finished_at:
         gap = ((b.finished_at - b.started_at) - (a.finished_at - a.started_at)).total_seconds()
-        said.append(f"The second took {abs(gap):.1f} s {'longer' if gap > 0 else 'less'}." if abs(gap) >= 0.05 else "Both took equally long.")
+        said.append(
+            f"The second took {abs(gap):.1f} s {'longer' if gap > 0 else 'less'}."
+            if abs(gap) >= 0.05
+            else "Both took equally long."
+        )
     return said
 
 
@@ -163,4 +217,8 @@ def _graphs(a: Run, b: Run) -> str:
     if a.graph is None or not (a.version and b.version):
         return "Neither has a graph."
     same = a.version_id == b.version_id
-    return f"Same graph, version {a.version.number}." if same else f"Same graph, version {a.version.number} → {b.version.number}."
+    return (
+        f"Same graph, version {a.version.number}."
+        if same
+        else f"Same graph, version {a.version.number} → {b.version.number}."
+    )

@@ -61,14 +61,23 @@ def _look(caller: Caller) -> Overview:
     now = timezone.now()
     runs = Run.objects.visible_to(caller).filter(archived_at=None)
     day = runs.filter(created_at__gte=now - timedelta(hours=HOURS))
-    queued = runs.filter(status=statuses.RUN_QUEUED, version__isnull=False).order_by("id").values_list("created_at", flat=True).first()
+    queued = (
+        runs.filter(status=statuses.RUN_QUEUED, version__isnull=False)
+        .order_by("id")
+        .values_list("created_at", flat=True)
+        .first()
+    )
     leased = State.objects.filter(status=statuses.QUEUED, lease_expires_at__lt=now - STUCK)
     return Overview(
         counts=lists.by_status(runs, f"tabs {caller.namespaces}"),
-        unrecovered=lists.total_up_to(day.filter(search.recovered_or_not("no")), 10_000, f"unrecovered {caller.namespaces}"),
+        unrecovered=lists.total_up_to(
+            day.filter(search.recovered_or_not("no")), 10_000, f"unrecovered {caller.namespaces}"
+        ),
         oldest_queued=queued,
         waiting=runs.filter(status=statuses.PAUSED, waiting_count__gt=0).count(),
-        stuck=leased.count() if caller.namespaces is None else leased.filter(run__namespace__in=caller.namespaces).count(),
+        stuck=leased.count()
+        if caller.namespaces is None
+        else leased.filter(run__namespace__in=caller.namespaces).count(),
         hours=_hours(day, now),
         graphs=_graphs(day),
         clusters=list(Cluster.objects.filter(seen_at__gt=now - ALIVE).order_by("name")[:20]),
@@ -79,17 +88,35 @@ def _look(caller: Caller) -> Overview:
 
 def _hours(day: Any, now: datetime) -> list[tuple[datetime, dict[str, int]]]:
     counted: dict[datetime, dict[str, int]] = {}
-    for hour, status, number in day.order_by().annotate(hour=TruncHour("created_at")).values_list("hour", "status").annotate(Count("pk")):
+    for hour, status, number in (
+        day.order_by()
+        .annotate(hour=TruncHour("created_at"))
+        .values_list("hour", "status")
+        .annotate(Count("pk"))
+    ):
         counted.setdefault(hour, {})[status] = number
     first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
-    return [(hour, counted.get(hour, {})) for hour in (first + timedelta(hours=at) for at in range(HOURS))]
+    return [
+        (hour, counted.get(hour, {}))
+        for hour in (first + timedelta(hours=at) for at in range(HOURS))
+    ]
 
 
 def _graphs(day: Any) -> list[GraphRow]:
     bad = Q(status__in=(statuses.FAILED, statuses.PARTIAL))
     took = Avg(F("finished_at") - F("started_at"), filter=Q(status=statuses.COMPLETED))
-    rows = day.filter(graph__isnull=False).order_by().values("graph__name").annotate(runs=Count("pk"), failed=Count("pk", filter=bad), took=took)
+    rows = (
+        day.filter(graph__isnull=False)
+        .order_by()
+        .values("graph__name")
+        .annotate(runs=Count("pk"), failed=Count("pk", filter=bad), took=took)
+    )
     return [
-        GraphRow(row["graph__name"], row["runs"], row["failed"], row["took"].total_seconds() if row["took"] else None)
+        GraphRow(
+            row["graph__name"],
+            row["runs"],
+            row["failed"],
+            row["took"].total_seconds() if row["took"] else None,
+        )
         for row in rows.order_by("-runs", "graph__name")[:GRAPHS]
     ]

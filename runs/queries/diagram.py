@@ -29,7 +29,10 @@ def inline_svg(run: Run, link: str) -> str:
 
 def marks(run: Run) -> list[tuple[str, str, str]]:
     """(node, state, second line) of every node that has states, for a script to draw."""
-    return [(node, look.state, f"{svg.MARKS[look.state]} {look.subtitle}") for node, look in looks(run, run.node_counts).items()]
+    return [
+        (node, look.state, f"{svg.MARKS[look.state]} {look.subtitle}")
+        for node, look in looks(run, run.node_counts).items()
+    ]
 
 
 def looks(run: Run, nodes: Iterable[str]) -> dict[str, svg.Look]:
@@ -38,7 +41,9 @@ def looks(run: Run, nodes: Iterable[str]) -> dict[str, svg.Look]:
     for node in nodes:
         if (known := definition.get(node)) is not None:
             counts = run.node_counts.get(node)
-            found[node] = svg.Look(known.get("label") or node, _subtitle(known["kind"], counts), _state(run, counts))
+            found[node] = svg.Look(
+                known.get("label") or node, _subtitle(known["kind"], counts), _state(run, counts)
+            )
     return found
 
 
@@ -86,7 +91,11 @@ def _subtitle(kind: str, counts: list[int] | None) -> str:
     if counts is None:
         return kind
     failed = f", {counts[BAD]:,} failed" if counts[BAD] else ""
-    return f"{kind} {counts[DONE]:,}/{counts[KNOWN]:,}{failed}" if counts[KNOWN] > 1 or counts[BAD] else kind
+    return (
+        f"{kind} {counts[DONE]:,}/{counts[KNOWN]:,}{failed}"
+        if counts[KNOWN] > 1 or counts[BAD]
+        else kind
+    )
 
 
 def forget() -> None:

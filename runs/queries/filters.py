@@ -26,7 +26,13 @@ class Like(Lookup):
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         left, params = self.process_lhs(compiler, connection)
-        pattern = str(self.rhs).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+        pattern = (
+            str(self.rhs)
+            .replace("\\", "\\\\")
+            .replace("%", "\\%")
+            .replace("_", "\\_")
+            .replace("*", "%")
+        )
         return f"{left} LIKE %s ESCAPE '\\'", [*params, pattern]
 
 
@@ -101,7 +107,9 @@ class OfRunFilter(django_filters.FilterSet):
     """Runs by graph and run id pattern."""
 
     graph = CharFilter(field_name="graph__name", help_text="the name of the graph")
-    run_id = PatternFilter(field_name="run_id", help_text="a part of the run id, or a pattern with *")
+    run_id = PatternFilter(
+        field_name="run_id", help_text="a part of the run id, or a pattern with *"
+    )
 
     class Meta:
         model = Run
@@ -111,13 +119,20 @@ class OfRunFilter(django_filters.FilterSet):
 class RunFilter(OfRunFilter):
     """Runs by status (our words or those of `/v0` rows) and time of creation, too."""
 
-    status = WordsFilter(words=(*statuses.RUN_STATUSES, "SUCCESS", "FAILED", "PENDING"), method="with_status")
+    status = WordsFilter(
+        words=(*statuses.RUN_STATUSES, "SUCCESS", "FAILED", "PENDING"), method="with_status"
+    )
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     def with_status(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
-        wire = {word: [ours for ours, theirs in statuses.V0_RUN_WORDS.items() if theirs == word] for word in statuses.V0_RUN_WORDS.values()}
-        return queryset.filter(status__in=[ours for word in words for ours in wire.get(word, [word])])
+        wire = {
+            word: [ours for ours, theirs in statuses.V0_RUN_WORDS.items() if theirs == word]
+            for word in statuses.V0_RUN_WORDS.values()
+        }
+        return queryset.filter(
+            status__in=[ours for word in words for ours in wire.get(word, [word])]
+        )
 
 
 class TextFilter(CharFilter):
@@ -140,18 +155,29 @@ class TextFilter(CharFilter):
 class ManagerFilter(django_filters.FilterSet):
     """The Run Manager's filters: those of seed 001, and ours. Archived runs are shown when they are asked for, and then alone."""
 
-    search = CharFilter(method="with_text", help_text="a part of the run id or the name, in any case; tokens such as status:failed or -graph:health")
+    search = CharFilter(
+        method="with_text",
+        help_text="a part of the run id or the name, in any case; tokens such as status:failed or -graph:health",
+    )
     username = CharFilter(help_text="who started it")
     workspace = CharFilter(help_text="its workspace")
     status = WordsFilter(words=statuses.RUN_STATUSES, field_name="status", lookup_expr="in")
     namespace = CharFilter(field_name="namespace__name", help_text="its namespace")
-    graph = TextFilter(read=search_module.graph_named, help_text="the name of its graph, or namespace/name")
+    graph = TextFilter(
+        read=search_module.graph_named, help_text="the name of its graph, or namespace/name"
+    )
     trigger = WordsFilter(words=Run.Trigger.values, field_name="trigger", lookup_expr="in")
     label = TextFilter(read=search_module.labelled, help_text="a label as key=value, or its key")
-    since = TextFilter(read=lambda text: Q(created_at__gte=search_module.since(text)), help_text="not older than this, such as 15m, 24h or 7d")
+    since = TextFilter(
+        read=lambda text: Q(created_at__gte=search_module.since(text)),
+        help_text="not older than this, such as 15m, 24h or 7d",
+    )
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
-    recovered = TextFilter(read=search_module.recovered_or_not, help_text="yes or no: failed runs with or without a later rerun that completed")
+    recovered = TextFilter(
+        read=search_module.recovered_or_not,
+        help_text="yes or no: failed runs with or without a later rerun that completed",
+    )
     archived = WordsFilter(words=("yes", "no"), method="with_archived")
 
     class Meta:
@@ -160,7 +186,9 @@ class ManagerFilter(django_filters.FilterSet):
 
     def __init__(self, data: Mapping[str, Any], queryset: QuerySet[Run]) -> None:
         """Only the filters that are asked for are made: making all of them takes longer than reading a page of runs."""
-        self.__dict__["base_filters"] = {name: each for name, each in type(self).base_filters.items() if name in data}
+        self.__dict__["base_filters"] = {
+            name: each for name, each in type(self).base_filters.items() if name in data
+        }
         super().__init__(data, queryset=queryset)
 
     def with_text(self, queryset: QuerySet[Run], name: str, text: str) -> QuerySet[Run]:
@@ -173,14 +201,23 @@ class ManagerFilter(django_filters.FilterSet):
     def qs(self) -> QuerySet[Run]:
         found = super().qs
         asked = self.form.cleaned_data.get("archived") or ["no"]
-        return found if {"yes", "no"} <= set(asked) else found.filter(archived_at__isnull="no" in asked)
+        return (
+            found
+            if {"yes", "no"} <= set(asked)
+            else found.filter(archived_at__isnull="no" in asked)
+        )
 
 
 def found(query: QueryDict, runs: QuerySet[Run]) -> QuerySet[Run]:
     """The runs that a query finds. Raises Malformed naming each filter that can't be read."""
     asked = ManagerFilter(query, queryset=runs)
     if not asked.is_valid():
-        raise errors.Malformed([{"loc": ["query", name], "msg": " ".join(wrong), "type": "value_error"} for name, wrong in asked.errors.items()])
+        raise errors.Malformed(
+            [
+                {"loc": ["query", name], "msg": " ".join(wrong), "type": "value_error"}
+                for name, wrong in asked.errors.items()
+            ]
+        )
     return asked.qs
 
 
@@ -190,5 +227,7 @@ def frozen(query: QueryDict) -> dict[str, list[str]]:
     if since := kept.pop("since", None):
         asked = ManagerFilter(query, queryset=Run.objects.none())
         after = asked.form.cleaned_data.get("created_after") if asked.is_valid() else None
-        kept["created_after"] = [max(filter(None, [search_module.since(since[-1]), after])).isoformat()]
+        kept["created_after"] = [
+            max(filter(None, [search_module.since(since[-1]), after])).isoformat()
+        ]
     return kept

@@ -27,7 +27,13 @@ def _tree(run: Run) -> Q:
 
 def tree_of(run: Run, caller: Caller) -> list[Branch]:
     """The runs of the tree that the caller sees, parents before their children. Those whose parent is gone stand at the top."""
-    runs = list(Run.objects.visible_to(caller).filter(_tree(run)).select_related("version").defer("store", "data", "action_history").order_by("pk")[:MOST])
+    runs = list(
+        Run.objects.visible_to(caller)
+        .filter(_tree(run))
+        .select_related("version")
+        .defer("store", "data", "action_history")
+        .order_by("pk")[:MOST]
+    )
     known = {each.pk for each in runs}
     children: dict[int | None, list[Run]] = defaultdict(list)
     for each in runs:
@@ -45,4 +51,9 @@ def recovered_by(run: Run) -> Run | None:
     """The first later rerun in the tree that completed, if this run failed."""
     if run.status not in (statuses.FAILED, statuses.PARTIAL):
         return None
-    return Run.objects.filter(_tree(run), pk__gt=run.pk, status=statuses.COMPLETED).order_by("pk").only("pk", "run_id", "name").first()
+    return (
+        Run.objects.filter(_tree(run), pk__gt=run.pk, status=statuses.COMPLETED)
+        .order_by("pk")
+        .only("pk", "run_id", "name")
+        .first()
+    )

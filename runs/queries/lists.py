@@ -14,7 +14,9 @@ from graphs.web.ttl_cache import cached
 from runs.core import sql
 from runs.models import LogLine, Run, State
 
-EXACT_COUNT = 10_000  # a total up to this is counted at every call, a larger one once in some seconds
+EXACT_COUNT = (
+    10_000  # a total up to this is counted at every call, a larger one once in some seconds
+)
 RUNS_AT_ONCE = 1000
 MAX_CHOICES = 10_000
 ROUNDS = 5
@@ -54,7 +56,9 @@ def rows_of(states: QuerySet[State], columns: tuple[str, ...] = COLUMNS) -> list
     return [StateRow(*values) for values in states.values_list(*columns)]
 
 
-def page_of(states: QuerySet[State], limit: int, columns: tuple[str, ...] = COLUMNS) -> tuple[list[StateRow], bool]:
+def page_of(
+    states: QuerySet[State], limit: int, columns: tuple[str, ...] = COLUMNS
+) -> tuple[list[StateRow], bool]:
     """Up to `limit` rows, fewer when their payloads are large, and whether there are more. Long pages are read piece by piece."""
     if limit <= PIECE or columns is LIGHT:
         found = rows_of(states[: limit + 1], columns)
@@ -81,7 +85,11 @@ def lines_up_to(lines: QuerySet[LogLine], most: int = EXACT_COUNT) -> int:
 
 def total_up_to(runs: QuerySet[Run], most: int, key: str) -> int:
     """How many there are, counted no further than `most`; kept for some seconds when they are many."""
-    return cached(("up to", key), lambda: runs.order_by().values("pk")[:most].count(), lambda count: count > EXACT_COUNT // 10)
+    return cached(
+        ("up to", key),
+        lambda: runs.order_by().values("pk")[:most].count(),
+        lambda count: count > EXACT_COUNT // 10,
+    )
 
 
 _REVISIONS = "SELECT id, revision FROM statemanager_runs_run WHERE {among} AND {seen} UNION ALL SELECT max(id), -1 FROM statemanager_runs_run WHERE {seen}"
@@ -102,11 +110,15 @@ def revisions(caller: Caller, pks: Iterable[int]) -> tuple[int, dict[int, int]]:
 NEWEST = ("-created_at", "-id")
 
 
-def run_page(runs: QuerySet[Run], first: int, length: int, ordering: Sequence[str] = NEWEST) -> QuerySet[Run]:
+def run_page(
+    runs: QuerySet[Run], first: int, length: int, ordering: Sequence[str] = NEWEST
+) -> QuerySet[Run]:
     """The runs of a page; what lies before it is skipped within the index."""
     if not first:
         return runs.order_by(*ordering)[:length]
-    return Run.objects.filter(pk__in=runs.order_by(*ordering).values("pk")[first : first + length]).order_by(*ordering)
+    return Run.objects.filter(
+        pk__in=runs.order_by(*ordering).values("pk")[first : first + length]
+    ).order_by(*ordering)
 
 
 def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
@@ -125,7 +137,9 @@ _SKIP = """
         SELECT (SELECT min({column}) FROM statemanager_runs_run WHERE {column} > found.value AND {{seen}}) FROM found WHERE found.value IS NOT NULL
     ) SELECT value FROM found WHERE value IS NOT NULL LIMIT {limit}
 """
-_DISTINCT = {column: _SKIP.format(column=column, limit=MAX_CHOICES) for column in ("username", "workspace")}
+_DISTINCT = {
+    column: _SKIP.format(column=column, limit=MAX_CHOICES) for column in ("username", "workspace")
+}
 
 
 def distinct(caller: Caller, column: str) -> list[str]:
@@ -137,18 +151,27 @@ def distinct(caller: Caller, column: str) -> list[str]:
     if caller.namespaces is None:
         return [row[0] for row in sql.run(statement.format(seen="true"))]
     seen = sql.choices(sorted(caller.namespaces))
-    return [row[0] for row in sql.run(statement.format(seen=sql.among("namespace_id", "bigint")), [seen, seen])]
+    return [
+        row[0]
+        for row in sql.run(statement.format(seen=sql.among("namespace_id", "bigint")), [seen, seen])
+    ]
 
 
-def states_of_runs(runs: QuerySet[Run], states: QuerySet[State], filtered: bool, after: str, limit: int) -> tuple[list[StateRow], str | None]:
+def states_of_runs(
+    runs: QuerySet[Run], states: QuerySet[State], filtered: bool, after: str, limit: int
+) -> tuple[list[StateRow], str | None]:
     """Up to `limit` states, those of the newest run first, each run's in the order in which they were made, and the cursor of the next page.
 
     With `filtered` the runs' kept counts say nothing about how many of their states match; then a page may be short before the end.
     """
     runs = runs.order_by("-created_at", "-id")
     place = _place(after)
-    if not place and not filtered:  # every run has a state, so the newest ones are enough for a page
-        found, more = page_of(_ordered(states.filter(run__in=runs.values("pk")[: limit + 1])), limit)
+    if (
+        not place and not filtered
+    ):  # every run has a state, so the newest ones are enough for a page
+        found, more = page_of(
+            _ordered(states.filter(run__in=runs.values("pk")[: limit + 1])), limit
+        )
         return found, cursor_after(found[-1]) if more else None
     for _ in range(ROUNDS):
         chosen, more = _runs(runs, place, filtered, limit)
@@ -170,11 +193,15 @@ def _ordered(states: QuerySet[State]) -> QuerySet[State]:
     return states.order_by("-run__created_at", "-run_id", "id")
 
 
-def states_of_run(run: Run, states: QuerySet[State], after: str, limit: int, columns: tuple[str, ...] = COLUMNS) -> tuple[list[StateRow], str | None]:
+def states_of_run(
+    run: Run, states: QuerySet[State], after: str, limit: int, columns: tuple[str, ...] = COLUMNS
+) -> tuple[list[StateRow], str | None]:
     """The same for one run."""
     place = _place(after)
     states = states.filter(run=run).order_by("id")
-    found, more = page_of(states.filter(id__gt=place[1]) if place and place[1] else states, limit, columns)
+    found, more = page_of(
+        states.filter(id__gt=place[1]) if place and place[1] else states, limit, columns
+    )
     return found, cursor_after(found[-1]) if more else None
 
 
@@ -186,12 +213,20 @@ def _place(after: str) -> tuple[int, Any] | None:
     run, dot, state = after.partition(".")
     if not after:
         return None
-    if not (dot and run.isascii() and run.isdigit() and len(run) < 19 and (not state or (len(state) == 32 and set(state) <= set("0123456789abcdef")))):
+    if not (
+        dot
+        and run.isascii()
+        and run.isdigit()
+        and len(run) < 19
+        and (not state or (len(state) == 32 and set(state) <= set("0123456789abcdef")))
+    ):
         raise errors.Malformed("after is the `next` of a former page.")
     return int(run), state or None
 
 
-def _runs(runs: QuerySet[Run], place: tuple[int, Any] | None, filtered: bool, limit: int) -> tuple[list[int], bool]:
+def _runs(
+    runs: QuerySet[Run], place: tuple[int, Any] | None, filtered: bool, limit: int
+) -> tuple[list[int], bool]:
     """The runs that may fill a page, and whether there are more of them."""
     if place:
         at = runs.filter(pk=place[0]).values_list("created_at", flat=True).first()

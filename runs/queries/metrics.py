@@ -14,7 +14,11 @@ _TOOK = F("finished_at") - F("started_at")
 
 def of_run(run: Run) -> dict[str, Any]:
     """The run's duration, and for each node its states, failures and durations."""
-    took = (run.finished_at - run.started_at).total_seconds() if run.finished_at and run.started_at else None
+    took = (
+        (run.finished_at - run.started_at).total_seconds()
+        if run.finished_at and run.started_at
+        else None
+    )
     failed = run.errored_count + run.cancelled_count
     ended = run.success_count + failed
     return {
@@ -28,7 +32,11 @@ def of_run(run: Run) -> dict[str, Any]:
 
 def of_graph(runs: QuerySet[Run]) -> dict[str, Any]:
     """The same over the newest runs of a graph."""
-    newest = list(runs.order_by("-created_at", "-id").values_list("pk", "status", "started_at", "finished_at")[:RUNS_OF_A_GRAPH])
+    newest = list(
+        runs.order_by("-created_at", "-id").values_list(
+            "pk", "status", "started_at", "finished_at"
+        )[:RUNS_OF_A_GRAPH]
+    )
     ended = [row for row in newest if row[1] in statuses.ENDED_RUNS]
     failed = [row for row in ended if row[1] != statuses.COMPLETED]
     took = sorted((row[3] - row[2]).total_seconds() for row in ended if row[2] and row[3])
@@ -61,12 +69,22 @@ def of_states(states: QuerySet[State]) -> list[dict[str, Any]]:
         retried=Count("pk", filter=Q(status=statuses.RETRY_CREATED)),
     )
     timed = states.filter(started_at__isnull=False, finished_at__isnull=False)
-    measured: dict[str, Any] = {row["identifier"]: dict(row) for row in timed.values("identifier").annotate(n=Count("pk"), mean=Avg(_TOOK))}
-    durations = _durations(timed, {_rank(row["n"], share) for row in measured.values() for share in (0.5, 0.95)})
-    return [_node(dict(row), measured.get(row["identifier"]), durations) for row in counts.order_by("identifier")]
+    measured: dict[str, Any] = {
+        row["identifier"]: dict(row)
+        for row in timed.values("identifier").annotate(n=Count("pk"), mean=Avg(_TOOK))
+    }
+    durations = _durations(
+        timed, {_rank(row["n"], share) for row in measured.values() for share in (0.5, 0.95)}
+    )
+    return [
+        _node(dict(row), measured.get(row["identifier"]), durations)
+        for row in counts.order_by("identifier")
+    ]
 
 
-def _node(row: dict[str, Any], measured: dict[str, Any] | None, durations: dict[tuple[str, int], float]) -> dict[str, Any]:
+def _node(
+    row: dict[str, Any], measured: dict[str, Any] | None, durations: dict[tuple[str, int], float]
+) -> dict[str, Any]:
     name, n = row["identifier"], measured["n"] if measured else 0
     ended = row["succeeded"] + row["failed"]
     return {
@@ -80,6 +98,9 @@ def _node(row: dict[str, Any], measured: dict[str, Any] | None, durations: dict[
 
 def _durations(timed: QuerySet[State], ranks: set[int]) -> dict[tuple[str, int], float]:
     """The durations at these ranks of each node."""
-    ranked = timed.annotate(took=_TOOK, rank=Window(RowNumber(), partition_by="identifier", order_by=[_TOOK.asc(), F("pk").asc()]))
+    ranked = timed.annotate(
+        took=_TOOK,
+        rank=Window(RowNumber(), partition_by="identifier", order_by=[_TOOK.asc(), F("pk").asc()]),
+    )
     found = ranked.filter(rank__in=ranks).values_list("identifier", "rank", "took")
     return {(name, rank): took.total_seconds() for name, rank, took in found}

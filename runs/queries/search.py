@@ -80,7 +80,12 @@ def _part(column: str) -> Callable[[str], Q]:
 
 
 def _status(value: str) -> Q:
-    words = {"error": statuses.FAILED, "pending": statuses.RUN_QUEUED, "active": statuses.ACTIVE_RUNS, "ended": statuses.ENDED_RUNS}
+    words = {
+        "error": statuses.FAILED,
+        "pending": statuses.RUN_QUEUED,
+        "active": statuses.ACTIVE_RUNS,
+        "ended": statuses.ENDED_RUNS,
+    }
     found: list[str] = []
     for word in value.lower().split(","):
         known = words.get(word, word)
@@ -93,7 +98,11 @@ def _status(value: str) -> Q:
 def graph_named(value: str) -> Q:
     """A graph by its name, or by namespace/name."""
     namespace, slash, name = value.partition("/")
-    return Q(graph__namespace__name=namespace, graph__name=name) if slash else _pattern("graph__name")(value)
+    return (
+        Q(graph__namespace__name=namespace, graph__name=name)
+        if slash
+        else _pattern("graph__name")(value)
+    )
 
 
 def labelled(value: str) -> Q:
@@ -128,7 +137,9 @@ def _when(column: str) -> Callable[[str], Q]:
             return Q(**{f"{column}__gte": begins if value.startswith(">=") else ends})
         if sign == "<":
             return Q(**{f"{column}__lt": begins})
-        return Q(**{f"{column}__gte": begins, f"{column}__lt": max(ends, begins + timedelta(seconds=1))})
+        return Q(
+            **{f"{column}__gte": begins, f"{column}__lt": max(ends, begins + timedelta(seconds=1))}
+        )
 
     return condition
 
@@ -152,7 +163,11 @@ def _duration(value: str) -> Q:
 
 def recovered() -> Exists:
     """A later rerun in the same tree completed."""
-    later = Run.objects.filter(Q(root=OuterRef("root")) | Q(root=OuterRef("pk")), pk__gt=OuterRef("pk"), status=statuses.COMPLETED)
+    later = Run.objects.filter(
+        Q(root=OuterRef("root")) | Q(root=OuterRef("pk")),
+        pk__gt=OuterRef("pk"),
+        status=statuses.COMPLETED,
+    )
     return Exists(later)
 
 

@@ -73,7 +73,10 @@ _FIND = """
 def find(worker: Worker, states: Sequence[str]) -> dict[str, Found]:
     if not states:
         return {}
-    rows = sql.run(sql.statement(_FIND, among=("s.id", "uuid")), [sql.choices(states), worker.namespace, worker.namespace])
+    rows = sql.run(
+        sql.statement(_FIND, among=("s.id", "uuid")),
+        [sql.choices(states), worker.namespace, worker.namespace],
+    )
     runs = facts.get({row[1] for row in rows})
     found = {}
     for row in rows:
@@ -94,11 +97,16 @@ def gate(report: Report, found: Found | None, masks: "Masks") -> Outcome | Answe
 
 def not_in_hand(found: Found, attempt: int | None) -> errors.StateManagerError | None:
     if found.ours and found.status == statuses.QUEUED:
-        return errors.StateManagerError("The state runs in State Manager's own processes; no worker reports on it.")
+        return errors.StateManagerError(
+            "The state runs in State Manager's own processes; no worker reports on it."
+        )
     if found.status != statuses.QUEUED:
         return errors.StateManagerError(f"State is not queued: it is {found.status}.")
     if attempt is not None and attempt != found.attempt:
-        return errors.Conflict(f"Attempt {attempt} is over; the state is in attempt {found.attempt}.", attempt=found.attempt)
+        return errors.Conflict(
+            f"Attempt {attempt} is over; the state is in attempt {found.attempt}.",
+            attempt=found.attempt,
+        )
     return None
 
 
@@ -138,11 +146,22 @@ def outcome_of(report: Report, state: Claimed, masks: "Masks") -> Outcome | Answ
 def _done(state: Claimed, outputs: list[Any]) -> Outcome | Answer:
     """No output is one that is empty (an SDK's None); several are a fan-out."""
     if len(outputs) > MAX_OUTPUTS:
-        return Answer(refused=errors.Malformed(f"A state may have {MAX_OUTPUTS:,} outputs; these are {len(outputs):,}."))
+        return Answer(
+            refused=errors.Malformed(
+                f"A state may have {MAX_OUTPUTS:,} outputs; these are {len(outputs):,}."
+            )
+        )
     if wrong := wrong_outputs(namespace_of(state), state.node.kind, outputs):
-        return Outcome(state, "error", error=f"its outputs don't fit the registered schema of {state.node.kind}: {wrong}", refused=True)
+        return Outcome(
+            state,
+            "error",
+            error=f"its outputs don't fit the registered schema of {state.node.kind}: {wrong}",
+            refused=True,
+        )
     values = outputs or [{}]
-    return Outcome(state, "done", [payloads.dump(value) for value in values], values, fanned=len(values) > 1)
+    return Outcome(
+        state, "done", [payloads.dump(value) for value in values], values, fanned=len(values) > 1
+    )
 
 
 def namespace_of(state: Claimed) -> int:
@@ -159,5 +178,7 @@ class Masks:
         key = state.run.version_id, state.node.worker_namespace, state.node.kind
         if key not in self._made:
             asked = declared(namespace_of(state), state.node.kind).secrets
-            self._made[key] = secrets.mask_of(state.run.version_id, asked) if asked else secrets.Mask(())
+            self._made[key] = (
+                secrets.mask_of(state.run.version_id, asked) if asked else secrets.Mask(())
+            )
         return self._made[key]

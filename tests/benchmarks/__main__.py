@@ -14,7 +14,10 @@ from typing import Any
 from tests.postgres import Server
 
 ROWS = (
-    ("chains of 10, 100 in flight, 1 worker (steps/s)", lambda r: f"{r['one']['steps_per_s']:,.0f}"),
+    (
+        "chains of 10, 100 in flight, 1 worker (steps/s)",
+        lambda r: f"{r['one']['steps_per_s']:,.0f}",
+    ),
     ("the same, 2 workers (steps/s)", lambda r: f"{r['two']['steps_per_s']:,.0f}"),
     ("one run at a time, start call to end (steps/s)", lambda r: f"{r['alone']:,.0f}"),
     ("1 → 1,000 → 1 (states/s)", lambda r: f"{r['fan']:,.0f}"),
@@ -24,11 +27,30 @@ ROWS = (
     ("100 in flight / L2", lambda r: f"{r['ratios']['in flight / L2']:.2f}"),
     ("alone / L1", lambda r: f"{r['ratios']['alone / L1']:.2f}"),
     ("2 workers / 1 worker", lambda r: f"{r['ratios']['2 workers / 1']:.2f}"),
-    ("cost per state, 10,000 / 1,000", lambda r: f"{r['ratios']['cost per state, 10,000 / 1,000']:.2f}"),
-    ("start call to first claim, p50 / p95 (ms)", lambda r: f"{r['latency']['p50_ms']:.1f} / {r['latency']['p95_ms']:.1f}"),
-    ("write commits a step, 100 in flight", lambda r: f"{r['one']['commits_per_step']:.3f}" if r["database"] == "postgresql" else "–"),
-    ("WAL bytes a step", lambda r: f"{r['one']['wal_bytes_per_step']:,.0f}" if r["database"] == "postgresql" else "–"),
-    ("WAL bytes a step with a log line", lambda r: f"{r['logged']['wal_bytes_per_step']:,.0f}" if r["database"] == "postgresql" else "–"),
+    (
+        "cost per state, 10,000 / 1,000",
+        lambda r: f"{r['ratios']['cost per state, 10,000 / 1,000']:.2f}",
+    ),
+    (
+        "start call to first claim, p50 / p95 (ms)",
+        lambda r: f"{r['latency']['p50_ms']:.1f} / {r['latency']['p95_ms']:.1f}",
+    ),
+    (
+        "write commits a step, 100 in flight",
+        lambda r: f"{r['one']['commits_per_step']:.3f}" if r["database"] == "postgresql" else "–",
+    ),
+    (
+        "WAL bytes a step",
+        lambda r: (
+            f"{r['one']['wal_bytes_per_step']:,.0f}" if r["database"] == "postgresql" else "–"
+        ),
+    ),
+    (
+        "WAL bytes a step with a log line",
+        lambda r: (
+            f"{r['logged']['wal_bytes_per_step']:,.0f}" if r["database"] == "postgresql" else "–"
+        ),
+    ),
     ("statements a step, 100 in flight", lambda r: f"{r['queries_per_step']:.3f}"),
     ("rows exported a second", lambda r: f"{r['export']['rows_per_s']:,.0f}"),
     ("largest worker while exporting (MB)", lambda r: f"{r['export']['peak_rss_mb']:.0f}"),
@@ -37,17 +59,30 @@ ROWS = (
 
 def environment(folder: str, url: str | None) -> dict[str, str]:
     """What a lane runs with: its own files, and the database at `url` or the embedded one."""
-    plain = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {"VAR_DIR": folder, "LOG_LEVEL": "ERROR"}
+    plain = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {
+        "VAR_DIR": folder,
+        "LOG_LEVEL": "ERROR",
+    }
     if not url:
         return plain
-    secrets = {"SECRET_KEY": "benchmark", "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4="}
+    secrets = {
+        "SECRET_KEY": "benchmark",
+        "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
+    }
     return plain | secrets | {"DATABASE_URL": url, "ALLOWED_HOSTS": "localhost"}
 
 
 def lane(url: str | None) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.benchmarks.lane", *(["--quick"] if "--quick" in sys.argv else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.one_database",
+        *(["--quick"] if "--quick" in sys.argv else []),
+    ]
     with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
-        done = subprocess.run(command, env=environment(folder, url), stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            command, env=environment(folder, url), stdout=subprocess.PIPE, text=True, check=True
+        )
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -8,7 +8,15 @@ from django.urls import path
 from runs.models import Run
 from statemanager import urls
 
-COLUMNS = ("run_id", "status", "success_count", "pending_count", "errored_count", "retried_count", "created_at")
+COLUMNS = (
+    "run_id",
+    "status",
+    "success_count",
+    "pending_count",
+    "errored_count",
+    "retried_count",
+    "created_at",
+)
 
 
 def bare(request: HttpRequest) -> JsonResponse:

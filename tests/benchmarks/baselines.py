@@ -45,15 +45,21 @@ class Postgres:
     def one_by_one(self, steps: int) -> float:
         """Steps per second of L1."""
         state, run = uuid.uuid4(), 1
-        self.connection.execute("INSERT INTO bench VALUES (%s, 1, 'n', 'QUEUED', 1, now(), NULL)", [state])
+        self.connection.execute(
+            "INSERT INTO bench VALUES (%s, 1, 'n', 'QUEUED', 1, now(), NULL)", [state]
+        )
         began = perf_counter()
         for _ in range(steps):
             following = uuid.uuid4()
             with self.connection.transaction():
                 self.connection.execute(
-                    "UPDATE bench SET status = 'SUCCESS', outputs = %s::jsonb WHERE id = %s AND status = 'QUEUED' AND attempt = %s", ['{"value": 1}', state, 1]
+                    "UPDATE bench SET status = 'SUCCESS', outputs = %s::jsonb WHERE id = %s AND status = 'QUEUED' AND attempt = %s",
+                    ['{"value": 1}', state, 1],
                 )
-                self.connection.execute("INSERT INTO bench VALUES (%s, %s, %s, 'QUEUED', 1, now() + interval '30 seconds', NULL)", [following, run, "n"])
+                self.connection.execute(
+                    "INSERT INTO bench VALUES (%s, %s, %s, 'QUEUED', 1, now() + interval '30 seconds', NULL)",
+                    [following, run, "n"],
+                )
             state = following
         return steps / (perf_counter() - began)
 
@@ -71,7 +77,11 @@ class Postgres:
                 self.connection.execute(
                     "UPDATE bench SET status = 'SUCCESS', outputs = v.outputs::jsonb, lease = NULL FROM unnest(%s::uuid[], %s::int[], %s::text[])"
                     " AS v(id, attempt, outputs) WHERE bench.id = v.id AND bench.status = 'QUEUED' AND bench.attempt = v.attempt",
-                    [[row[0] for row in claimed], [row[1] for row in claimed], ['{"value": 1}'] * len(claimed)],
+                    [
+                        [row[0] for row in claimed],
+                        [row[1] for row in claimed],
+                        ['{"value": 1}'] * len(claimed),
+                    ],
                 )
                 self._insert(_ids(len(claimed)))
         return steps / (perf_counter() - began)
@@ -88,7 +98,9 @@ class Sqlite:
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="statemanager-bench-")
-        self.connection = sqlite3.connect(Path(self.folder.name) / "bench.sqlite3", isolation_level=None)
+        self.connection = sqlite3.connect(
+            Path(self.folder.name) / "bench.sqlite3", isolation_level=None
+        )
         self.connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
         self.connection.execute(f"CREATE TABLE bench ({COLUMNS}, PRIMARY KEY (id))")
         for index in INDEXES:
@@ -100,27 +112,37 @@ class Sqlite:
 
     def one_by_one(self, steps: int) -> float:
         state = uuid.uuid4().hex
-        self.connection.execute("INSERT INTO bench VALUES (?, 1, 'n', 'QUEUED', 1, '', NULL)", [state])
+        self.connection.execute(
+            "INSERT INTO bench VALUES (?, 1, 'n', 'QUEUED', 1, '', NULL)", [state]
+        )
         began = perf_counter()
         for _ in range(steps):
             following = uuid.uuid4().hex
             self.connection.execute("BEGIN IMMEDIATE")
             done = "UPDATE bench SET status = 'SUCCESS', outputs = ? WHERE id = ? AND status = 'QUEUED' AND attempt = ?"
             self.connection.execute(done, ['{"value": 1}', state, 1])
-            self.connection.execute("INSERT INTO bench VALUES (?, 1, 'n', 'QUEUED', 1, '', NULL)", [following])
+            self.connection.execute(
+                "INSERT INTO bench VALUES (?, 1, 'n', 'QUEUED', 1, '', NULL)", [following]
+            )
             self.connection.execute("COMMIT")
             state = following
         return steps / (perf_counter() - began)
 
     def by_hundreds(self, steps: int) -> float:
         self.connection.execute("DELETE FROM bench")
-        insert = "INSERT INTO bench SELECT value, 1, 'n', 'CREATED', 0, NULL, NULL FROM json_each(?)"
+        insert = (
+            "INSERT INTO bench SELECT value, 1, 'n', 'CREATED', 0, NULL, NULL FROM json_each(?)"
+        )
         self.connection.execute(insert, [json.dumps(_ids(100))])
         began = perf_counter()
         for _ in range(steps // 100):
             self.connection.execute("BEGIN IMMEDIATE")
-            claim = "UPDATE bench SET status = 'QUEUED', attempt = attempt + 1, lease = '' WHERE id IN"
-            claimed = self.connection.execute(f"{claim} (SELECT id FROM bench WHERE status = 'CREATED' ORDER BY id LIMIT 100) RETURNING id, attempt").fetchall()
+            claim = (
+                "UPDATE bench SET status = 'QUEUED', attempt = attempt + 1, lease = '' WHERE id IN"
+            )
+            claimed = self.connection.execute(
+                f"{claim} (SELECT id FROM bench WHERE status = 'CREATED' ORDER BY id LIMIT 100) RETURNING id, attempt"
+            ).fetchall()
             self.connection.execute("COMMIT")
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.execute(

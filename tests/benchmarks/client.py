@@ -16,7 +16,10 @@ class Link:
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         data = json.dumps(body).encode() if body is not None else b""
-        self._socket.sendall(f"{method} {path} HTTP/1.1\r\n{self._head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        self._socket.sendall(
+            f"{method} {path} HTTP/1.1\r\n{self._head}Content-Length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += self._more()

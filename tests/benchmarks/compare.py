@@ -1,7 +1,9 @@
 """`python -m tests.benchmarks.compare REVISION [--rounds N]`: the engine's speed at an older revision and now, N times.
 
 The clusters of both wait side by side, and the revisions take turns within a second. Prints medians, and the median of the ratios (now / then) of
-all turns; of a noisy machine only those mean something. Both are measured by this revision's benchmark, with this environment's packages.
+all turns; of a noisy machine only those mean something. Both are measured by this revision's
+benchmark, with this environment's packages; a revision before 0.9.0, whose modules had other names,
+brings its own benchmark.
 """
 
 import json
@@ -32,8 +34,16 @@ class Side:
     """One revision on one database, waiting for its turns."""
 
     def __init__(self, folder: Path, files: str, url: str | None) -> None:
-        command = [sys.executable, "-m", "tests.benchmarks.lane", "--by-turns"]
-        self._process = subprocess.Popen(command, cwd=folder, env=environment(files, url), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        benchmark = "one_database" if _has_todays_layout(folder) else "lane"
+        command = [sys.executable, "-m", f"tests.benchmarks.{benchmark}", "--by-turns"]
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment(files, url),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.database = self._answer()
 
     def do(self, word: str) -> Any:
@@ -52,17 +62,33 @@ class Side:
         self._process.wait(60)
 
 
+def _has_todays_layout(folder: Path) -> bool:
+    return (folder / "tests" / "benchmarks" / "one_database.py").exists()
+
+
 @contextmanager
 def checked_out(revision: str) -> Iterator[Path]:
     """A folder with the revision and this revision's benchmarks."""
     with tempfile.TemporaryDirectory(prefix="statemanager-compare-") as name:
         folder = Path(name) / "then"
-        subprocess.run(["git", "worktree", "add", "--detach", "-f", str(folder), revision], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(
+            ["git", "worktree", "add", "--detach", "-f", str(folder), revision],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
         try:
-            shutil.copytree(ROOT / "tests" / "benchmarks", folder / "tests" / "benchmarks", dirs_exist_ok=True)
+            if _has_todays_layout(folder):
+                ours, theirs = (place / "tests" / "benchmarks" for place in (ROOT, folder))
+                shutil.copytree(ours, theirs, dirs_exist_ok=True)
             yield folder
         finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(folder)], cwd=ROOT, check=True, capture_output=True)
+            subprocess.run(
+                ["git", "worktree", "remove", "--force", str(folder)],
+                cwd=ROOT,
+                check=True,
+                capture_output=True,
+            )
 
 
 def measured(sides: Sequence[Side], rounds: int) -> dict[str, list[tuple[float, float]]]:
@@ -72,7 +98,9 @@ def measured(sides: Sequence[Side], rounds: int) -> dict[str, list[tuple[float, 
         for workers in sorted({workers for workers, _ in FIGURES.values()}):
             for side in sides:
                 side.do(workers)
-            for label, figure in [(label, figure) for label, (wanted, figure) in FIGURES.items() if wanted == workers]:
+            for label, figure in [
+                (label, figure) for label, (wanted, figure) in FIGURES.items() if wanted == workers
+            ]:
                 for turn in range(TURNS):
                     first = (at + turn) % 2
                     pair = {first: sides[first].do(figure), 1 - first: sides[1 - first].do(figure)}
@@ -91,7 +119,10 @@ def compared(revision: str, rounds: int, server: Server | None) -> None:
     print(f"\n{sides[0].database}\n\n| | {revision} | now | now / then |\n|---|---|---|---|")
     for label, pairs in found.items():
         then, now = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"| {label} | {then:,.0f} | {now:,.0f} | {statistics.median(new / old for old, new in pairs):.2f} |", flush=True)
+        print(
+            f"| {label} | {then:,.0f} | {now:,.0f} | {statistics.median(new / old for old, new in pairs):.2f} |",
+            flush=True,
+        )
 
 
 def main() -> None:

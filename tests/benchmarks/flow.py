@@ -37,7 +37,13 @@ def median_ms(call: Callable[[], Any]) -> float:
 def definition(count: int = NODES) -> dict[str, Any]:
     chance = random.Random(7)
     nodes = [{"id": f"n{at}", "kind": "noop", "label": f"Step number {at}"} for at in range(count)]
-    pairs = sorted({(chance.randrange(max(0, at - 60), at), at) for at in range(1, count) for _ in range(1 + (chance.random() < 0.43))})
+    pairs = sorted(
+        {
+            (chance.randrange(max(0, at - 60), at), at)
+            for at in range(1, count)
+            for _ in range(1 + (chance.random() < 0.43))
+        }
+    )
     return {"nodes": nodes, "edges": [{"from": f"n{a}", "to": f"n{b}"} for a, b in pairs]}
 
 
@@ -55,7 +61,9 @@ def prepare() -> tuple[Any, Any]:
     registry.store()
     User.objects.create_superuser("bench", password="bench")
     namespace = Namespace.objects.create(name="bench")
-    return publish.publish(namespace, "large", definition()), start_run(publish.publish(namespace, "whole", definition(diagram.WHOLE)))
+    return publish.publish(namespace, "large", definition()), start_run(
+        publish.publish(namespace, "whole", definition(diagram.WHOLE))
+    )
 
 
 def on_the_server(graph: Any) -> dict[str, float]:
@@ -74,7 +82,14 @@ def on_the_server(graph: Any) -> dict[str, float]:
 
     def moved() -> None:
         base = drafts.draft_of(graph).base
-        form = {"op": "move", "node": ids[0], "x": base.revision, "y": 0, "revision": base, "view": "picture"}
+        form = {
+            "op": "move",
+            "node": ids[0],
+            "x": base.revision,
+            "y": 0,
+            "revision": base,
+            "view": "picture",
+        }
         answer = client.post(f"{path}edit", form, headers={"HX-Request": "true"})
         assert b'id="fl-picture"' in answer.content, "it was refused"
 
@@ -92,7 +107,9 @@ def in_chromium(address: str, graph: Any, run: Any) -> dict[str, float]:
 
     path = f"{address}/admin/graphs/graph/{graph.pk}/flow/"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(f"{address}/admin/login/")
         page.fill("#id_username", "bench")
@@ -101,7 +118,9 @@ def in_chromium(address: str, graph: Any, run: Any) -> dict[str, float]:
 
         def paint() -> float:
             page.goto(path)
-            return float(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+            return float(
+                page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+            )
 
         paints = [paint() for _ in range(CALLS)]
 
@@ -123,7 +142,10 @@ def in_chromium(address: str, graph: Any, run: Any) -> dict[str, float]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="statemanager-flow-") as folder, socket.socket() as probe:
+    with (
+        tempfile.TemporaryDirectory(prefix="statemanager-flow-") as folder,
+        socket.socket() as probe,
+    ):
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "statemanager.settings",
             "VAR_DIR": folder,
@@ -140,8 +162,21 @@ def main() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        command = ["-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--no-access-log", "statemanager.wsgi:application"]
-        server = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            "-m",
+            "granian",
+            "--interface",
+            "wsgi",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--no-access-log",
+            "statemanager.wsgi:application",
+        ]
+        server = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             until = monotonic() + 30
             while socket.socket().connect_ex(("127.0.0.1", port)) and monotonic() < until:

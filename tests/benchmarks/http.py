@@ -63,7 +63,13 @@ def put_chain(link: Any) -> None:
     names = [f"n{at}" for at in range(CHAIN)]
     inputs = [{"value": "1"}, *({"value": f"${{{{ {name}.outputs.value }}}}"} for name in names)]
     nodes = [
-        {"node_name": "Step", "namespace": "bench", "identifier": name, "inputs": inputs[at], "next_nodes": names[at + 1 : at + 2]}
+        {
+            "node_name": "Step",
+            "namespace": "bench",
+            "identifier": name,
+            "inputs": inputs[at],
+            "next_nodes": names[at + 1 : at + 2],
+        }
         for at, name in enumerate(names)
     ]
     link.json("PUT", f"{NS}/graph/chain", {"secrets": {}, "nodes": nodes})
@@ -77,8 +83,14 @@ def trigger(link: Any, runs: int) -> None:
 def step_by_step(link: Any) -> int:
     """Claim one, report it, claim the next: two requests a step."""
     steps = 0
-    while states := link.json("POST", f"{NS}/states/enqueue", {"nodes": ["Step"], "batch_size": 1})["states"]:
-        link.json("POST", f"{NS}/state/{states[0]['state_id']}/executed", {"outputs": [{"value": "1"}], "attempt": states[0]["attempt"]})
+    while states := link.json("POST", f"{NS}/states/enqueue", {"nodes": ["Step"], "batch_size": 1})[
+        "states"
+    ]:
+        link.json(
+            "POST",
+            f"{NS}/state/{states[0]['state_id']}/executed",
+            {"outputs": [{"value": "1"}], "attempt": states[0]["attempt"]},
+        )
         steps += 1
     return steps
 
@@ -94,7 +106,14 @@ def complete_and_claim(size: int) -> Callable[[Any], int]:
             if not states:
                 return steps
             steps += len(states)
-            reports = [{"state_id": state["state_id"], "attempt": state["attempt"], "outputs": [{"value": "1"}]} for state in states]
+            reports = [
+                {
+                    "state_id": state["state_id"],
+                    "attempt": state["attempt"],
+                    "outputs": [{"value": "1"}],
+                }
+                for state in states
+            ]
 
     return work
 
@@ -104,7 +123,9 @@ def workers(address: str, key: str) -> dict[str, float]:
 
     link = Link(address, key)
     put_chain(link)
-    found: dict[str, float] = {"bare view, N=1 (requests/s)": timed(300, lambda: link.call("GET", "/bare"))}
+    found: dict[str, float] = {
+        "bare view, N=1 (requests/s)": timed(300, lambda: link.call("GET", "/bare"))
+    }
     trigger(link, 30)
     found["claim, then report, N=1 (steps/s)"] = at_once(1, step_by_step, address, key)
     trigger(link, 30)
@@ -112,10 +133,15 @@ def workers(address: str, key: str) -> dict[str, float]:
     trigger(link, 150)
     found["claim, then report, N=50 (steps/s)"] = at_once(50, step_by_step, address, key)
     trigger(link, 1000)
-    found["complete and claim, N=50, batches of 20 (steps/s)"] = at_once(50, complete_and_claim(20), address, key)
+    found["complete and claim, N=50, batches of 20 (steps/s)"] = at_once(
+        50, complete_and_claim(20), address, key
+    )
     idle = {"nodes": ["Step"], "batch_size": 16}
     found["idle polls, N=50 (requests/s)"] = at_once(
-        50, lambda each: sum(1 for _ in range(40) if each.json("POST", f"{NS}/states/enqueue", idle)), address, key
+        50,
+        lambda each: sum(1 for _ in range(40) if each.json("POST", f"{NS}/states/enqueue", idle)),
+        address,
+        key,
     )
     link.close()
     return found
@@ -147,7 +173,12 @@ def fill(runs: int) -> None:
 
 def lists(address: str, key: str) -> dict[str, float]:
     def asks(path: str, times: int = 60) -> float:
-        return at_once(8, lambda link: sum(1 for _ in range(times) if link.call("GET", path)[0] == 200), address, key)
+        return at_once(
+            8,
+            lambda link: sum(1 for _ in range(times) if link.call("GET", path)[0] == 200),
+            address,
+            key,
+        )
 
     paths = {
         "bare view, N=8 (requests/s)": "/bare",
@@ -170,41 +201,73 @@ def measure() -> dict[str, Any]:
     from django.core.management import call_command
 
     from graphs.auth import api_keys
-    from tests.benchmarks import lane
+    from tests.benchmarks import one_database
     from tests.clusters import served
 
     call_command("migrate", verbosity=0)
     key = api_keys.create_key((), "admin")[1]
     rounds: list[dict[str, float]] = []
-    with served(DJANGO_SETTINGS_MODULE="tests.benchmarks.bare_settings", LOG_LEVEL="ERROR") as address:
+    with served(
+        DJANGO_SETTINGS_MODULE="tests.benchmarks.bare_settings", LOG_LEVEL="ERROR"
+    ) as address:
         for at in range(ROUNDS):
             found = workers(address, key)
             if at == 0:
                 fill(RUNS_STORED)
-            with lane.cluster(1):
-                found["T1: our own worker, 100 in flight (steps/s)"] = lane.in_flight(lane.chain(), 100)["steps_per_s"]
+            with one_database.cluster(1):
+                found["T1: our own worker, 100 in flight (steps/s)"] = one_database.in_flight(
+                    one_database.chain(), 100
+                )["steps_per_s"]
             rounds.append({**found, **lists(address, key)})
-    return {"rounds": rounds, "medians": {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}, "ratios": ratios(rounds)}
+    return {
+        "rounds": rounds,
+        "medians": {name: statistics.median(each[name] for each in rounds) for name in rounds[0]},
+        "ratios": ratios(rounds),
+    }
 
 
 def ratios(rounds: list[dict[str, float]]) -> dict[str, float]:
     pairs = {
-        "complete and claim / bare view, N=1": ("complete and claim, N=1 (steps/s)", "bare view, N=1 (requests/s)"),
-        "complete and claim, N=50, batches / T1": ("complete and claim, N=50, batches of 20 (steps/s)", "T1: our own worker, 100 in flight (steps/s)"),
-        "runs list, page 1 / bare view": ("runs list, page 1 (requests/s)", "bare view, N=8 (requests/s)"),
-        "runs list, page 1,000 / bare view": ("runs list, page 1,000 (requests/s)", "bare view, N=8 (requests/s)"),
+        "complete and claim / bare view, N=1": (
+            "complete and claim, N=1 (steps/s)",
+            "bare view, N=1 (requests/s)",
+        ),
+        "complete and claim, N=50, batches / T1": (
+            "complete and claim, N=50, batches of 20 (steps/s)",
+            "T1: our own worker, 100 in flight (steps/s)",
+        ),
+        "runs list, page 1 / bare view": (
+            "runs list, page 1 (requests/s)",
+            "bare view, N=8 (requests/s)",
+        ),
+        "runs list, page 1,000 / bare view": (
+            "runs list, page 1,000 (requests/s)",
+            "bare view, N=8 (requests/s)",
+        ),
         "graphs list / bare view": ("graphs list (requests/s)", "bare view, N=8 (requests/s)"),
         "states list / bare view": ("states list (requests/s)", "bare view, N=8 (requests/s)"),
     }
-    return {name: statistics.median(each[ours] / each[theirs] for each in rounds) for name, (ours, theirs) in pairs.items()}
+    return {
+        name: statistics.median(each[ours] / each[theirs] for each in rounds)
+        for name, (ours, theirs) in pairs.items()
+    }
 
 
 def main() -> None:
     server = Server(quick=False)
     try:
         with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
-            os.environ |= {"DATABASE_URL": server.url, "VAR_DIR": folder, "SECRET_KEY": "only-for-tests", "ALLOWED_HOSTS": "*", "HTTPS": "0"}
-            os.environ |= {"SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=", "DJANGO_SETTINGS_MODULE": "statemanager.settings"}
+            os.environ |= {
+                "DATABASE_URL": server.url,
+                "VAR_DIR": folder,
+                "SECRET_KEY": "only-for-tests",
+                "ALLOWED_HOSTS": "*",
+                "HTTPS": "0",
+            }
+            os.environ |= {
+                "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
+                "DJANGO_SETTINGS_MODULE": "statemanager.settings",
+            }
             os.environ |= {"LOG_LEVEL": "ERROR", "STATEMANAGER_TEST_DATABASE": "postgresql"}
             result = measure()
     finally:

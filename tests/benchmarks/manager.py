@@ -27,7 +27,10 @@ _SERIES = {
     "postgresql": "SELECT n FROM generate_series({first}, {last}) AS s(n)",
     "sqlite": "WITH RECURSIVE s(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM s WHERE n < {last}) SELECT n FROM s",
 }
-_TIME = {"postgresql": "now() - make_interval(secs => {last} - n)", "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now', (n - {last}) || ' seconds')"}
+_TIME = {
+    "postgresql": "now() - make_interval(secs => {last} - n)",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now', (n - {last}) || ' seconds')",
+}
 _KEY = {"postgresql": "gen_random_uuid()", "sqlite": "lower(hex(randomblob(16)))"}
 
 
@@ -50,7 +53,9 @@ def fill(first: int, last: int, states: int, label: str = "") -> None:
     from runs.models import Run, State
 
     graph = Graph.objects.get(name="bench")
-    status = "CASE WHEN n % 100 = 7 THEN 'failed' WHEN n % 1000 = 3 THEN 'running' ELSE 'completed' END"
+    status = (
+        "CASE WHEN n % 100 = 7 THEN 'failed' WHEN n % 1000 = 3 THEN 'running' ELSE 'completed' END"
+    )
     at = _TIME[vendor()].format(last=last)
     values = {
         "namespace_id": graph.namespace_id, "run_id": "'thread-' || n", "name": "'Order processing ' || n", "graph_id": graph.pk,
@@ -70,7 +75,11 @@ def fill(first: int, last: int, states: int, label: str = "") -> None:
 
 def _insert(model: Any, values: dict[str, Any], rows: str, alias: str = "x") -> str:
     """An INSERT … SELECT with the column's default where no value is given."""
-    columns = {field.column: _default(field) for field in model._meta.concrete_fields if not getattr(field, "primary_key", False) or field.column in values}
+    columns = {
+        field.column: _default(field)
+        for field in model._meta.concrete_fields
+        if not getattr(field, "primary_key", False) or field.column in values
+    }
     columns |= values
     return f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(str(value) for value in columns.values())} FROM ({rows}) {alias}"
 
@@ -115,7 +124,11 @@ CASES = {
     "page 1": ("", "", ""),
     "status, 1 % match": ("status=failed", "status=failed", "status__exact=failed"),
     "user, 2 % match": ("username=user7", "username=user7", "username=user7"),
-    "workspace, 5 % match": ("workspace=workspace3", "workspace=workspace3", "workspace=workspace3"),
+    "workspace, 5 % match": (
+        "workspace=workspace3",
+        "workspace=workspace3",
+        "workspace=workspace3",
+    ),
     "page 1000": ("page=1000", "page=1000", "p=1000"),
     "substring, 1 % match": ("search=ssing%2077", "search=ssing%2077", "q=ssing+77"),
     "substring, some match": ("search=sing%207777", "search=sing%207777", "q=sing+7777"),
@@ -195,7 +208,9 @@ def deleted() -> dict[str, float]:
     thread = threading.Thread(target=look)
     thread.start()
     began = perf_counter()
-    operation = bulk.ask("delete", {"label": ["batch=doomed"]}, caller_of_command(), {"active": "delete"})
+    operation = bulk.ask(
+        "delete", {"label": ["batch=doomed"]}, caller_of_command(), {"active": "delete"}
+    )
     while bulk_runner.carry_on(10):
         pass
     seconds = perf_counter() - began
@@ -204,8 +219,12 @@ def deleted() -> dict[str, float]:
     operation.refresh_from_db()
     assert operation.done == DELETED, (operation.done, operation.total)
     began = perf_counter()
-    mine = "SELECT id FROM statemanager_runs_run WHERE run_id IN (SELECT 'thread-' || n FROM ({}) q)"
-    mine = mine.format(_SERIES[connection.vendor].format(first=first + DELETED, last=first + 2 * DELETED - 1))
+    mine = (
+        "SELECT id FROM statemanager_runs_run WHERE run_id IN (SELECT 'thread-' || n FROM ({}) q)"
+    )
+    mine = mine.format(
+        _SERIES[connection.vendor].format(first=first + DELETED, last=first + 2 * DELETED - 1)
+    )
     execute(f"CREATE TEMPORARY TABLE doomed AS {mine}")
     for table in ("statemanager_runs_state", "statemanager_runs_logline"):
         execute(f"DELETE FROM {table} WHERE run_id IN (SELECT id FROM doomed)")
@@ -249,10 +268,19 @@ def picture() -> list[float]:
 
     chance = random.Random(7)
     order = [f"n{at}" for at in range(1000)]
-    edges = sorted({(order[chance.randrange(max(0, at - 60), at)], order[at]) for at in range(1, 1000) for _ in range(1 + (chance.random() < 0.43))})
+    edges = sorted(
+        {
+            (order[chance.randrange(max(0, at - 60), at)], order[at])
+            for at in range(1, 1000)
+            for _ in range(1 + (chance.random() < 0.43))
+        }
+    )
     looks = {node: svg.Look(node, "noop") for node in order}
     placed = layout.place(order, edges)
-    return [median_ms(lambda: layout.place(order, edges)), median_ms(lambda: svg.inline(placed, looks, "bench", "/"))]
+    return [
+        median_ms(lambda: layout.place(order, edges)),
+        median_ms(lambda: svg.inline(placed, looks, "bench", "/")),
+    ]
 
 
 def prepare() -> None:
@@ -266,7 +294,11 @@ def prepare() -> None:
     call_command("migrate", verbosity=0)
     registry.store()
     namespace = Namespace.objects.create(name="bench")
-    publish.publish(namespace, "bench", {"nodes": [{"id": f"n{at}", "kind": "noop"} for at in range(1, 11)], "edges": []})
+    publish.publish(
+        namespace,
+        "bench",
+        {"nodes": [{"id": f"n{at}", "kind": "noop"} for at in range(1, 11)], "edges": []},
+    )
     User.objects.create_superuser("bench")
     if vendor() == "postgresql":
         call_command("create_search_indexes", verbosity=0)
@@ -276,7 +308,12 @@ def lane() -> dict[str, Any]:
     prepare()
     fill(1, SMALL, STATES)
     analyzed()
-    found: dict[str, Any] = {"database": vendor(), "runs": [SMALL], "small": measured(SMALL), "count small": counted()}
+    found: dict[str, Any] = {
+        "database": vendor(),
+        "runs": [SMALL],
+        "small": measured(SMALL),
+        "count small": counted(),
+    }
     if not SQLITE:
         fill(SMALL + 1, LARGE, STATES)
         analyzed()
@@ -285,20 +322,35 @@ def lane() -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    sizes = [(name, f"{size:,}") for name, size in zip(("small", "large"), found["runs"], strict=False)]
-    print(f"\n{found['database']}\n\n| p50, ms | " + " | ".join(f"JSON, {size} | page, {size} | stock, {size} | stock / page" for _, size in sizes) + " |")
+    sizes = [
+        (name, f"{size:,}") for name, size in zip(("small", "large"), found["runs"], strict=False)
+    ]
+    print(
+        f"\n{found['database']}\n\n| p50, ms | "
+        + " | ".join(
+            f"JSON, {size} | page, {size} | stock, {size} | stock / page" for _, size in sizes
+        )
+        + " |"
+    )
     print("|---" * (1 + 4 * len(sizes)) + "|")
     for case in CASES:
         cells = []
         for name, _ in sizes:
             row = found[name][case]
-            cells.append(f"{row['json']:.1f} | {row['html']:.1f} | {row['stock']:.1f} | {row['stock'] / row['html']:.1f} ×")
+            cells.append(
+                f"{row['json']:.1f} | {row['html']:.1f} | {row['stock']:.1f} | {row['stock'] / row['html']:.1f} ×"
+            )
         print(f"| {case} | {' | '.join(cells)} |")
     for name, size in sizes:
-        print(f"\nexact total of {size}: {found[f'count {name}']['total']:.1f} ms, bare count(*) {found[f'count {name}']['count(*)']:.1f} ms")
+        print(
+            f"\nexact total of {size}: {found[f'count {name}']['total']:.1f} ms, bare count(*) {found[f'count {name}']['count(*)']:.1f} ms"
+        )
     print("picture of 1,000 nodes: layout {:.1f} ms, drawing {:.1f} ms".format(*found["picture"]))
     print(f"idle poll of an open page: {found['idle poll']:.1f} ms")
-    print(f"bulk delete of {DELETED:,} runs: " + ", ".join(f"{name} {value:,.0f}" for name, value in found["delete"].items()))
+    print(
+        f"bulk delete of {DELETED:,} runs: "
+        + ", ".join(f"{name} {value:,.0f}" for name, value in found["delete"].items())
+    )
 
 
 def main() -> None:
@@ -317,11 +369,17 @@ def main() -> None:
             "VAR_DIR": folder, "LOG_LEVEL": "ERROR", "DJANGO_SETTINGS_MODULE": "tests.benchmarks.manager_settings", "SECRET_KEY": "benchmark", "HTTPS": "0",
             "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=", "ALLOWED_HOSTS": "testserver,localhost",
         }  # fmt: skip
-        server = None if SQLITE else Server(quick=False, settings=("max_wal_size=8GB", "shared_buffers=1GB"))
+        server = (
+            None
+            if SQLITE
+            else Server(quick=False, settings=("max_wal_size=8GB", "shared_buffers=1GB"))
+        )
         try:
             command = [sys.executable, "-m", "tests.benchmarks.manager", "--lane", *sys.argv[1:]]
             lane_environment = environment | ({"DATABASE_URL": server.url} if server else {})
-            done = subprocess.run(command, env=lane_environment, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(
+                command, env=lane_environment, stdout=subprocess.PIPE, text=True, check=True
+            )
         finally:
             if server:
                 server.close()

@@ -8,7 +8,16 @@ from statemanager.urls import urlpatterns as project
 
 
 class StockRuns(admin.ModelAdmin):
-    list_display = ("run_id", "name", "status", "progress", "created_at", "username", "workspace", "graph")
+    list_display = (
+        "run_id",
+        "name",
+        "status",
+        "progress",
+        "created_at",
+        "username",
+        "workspace",
+        "graph",
+    )
     list_filter = ("status",)
     list_select_related = ("graph__namespace",)
     search_fields = ("run_id", "name")

@@ -10,28 +10,32 @@ os.environ.setdefault("LOG_LEVEL", "ERROR")
 
 from django.core.management import call_command
 
-from tests.benchmarks import lane
+from tests.benchmarks import one_database
 
-CASES = {"all of it": {}, "successors not leased": {"_chooser": lambda self: lambda state: False}, "one state a slice": {"MAX_BATCH": 1}}
+CASES = {
+    "all of it": {},
+    "successors not leased": {"_chooser": lambda self: lambda state: False},
+    "one state a slice": {"MAX_BATCH": 1},
+}
 
 
 def rate(runs: int, at_once: bool) -> float:
     """Steps a second of chains, all submitted first or one after the other."""
-    graph, worker = lane.chain(), lane.Executor(threads=False)
+    graph, worker = one_database.chain(), one_database.Executor(threads=False)
     for _ in range(5):
-        lane.start_run(graph)
+        one_database.start_run(graph)
         worker.drain()
     began = perf_counter()
     if at_once:
         for _ in range(runs):
-            lane.start_run(graph)
+            one_database.start_run(graph)
         began = perf_counter()
     for _ in range(1 if at_once else runs):
         if not at_once:
-            lane.start_run(graph)
+            one_database.start_run(graph)
         while worker.drain(budget=60):
             pass
-    return runs * lane.CHAIN / (perf_counter() - began)
+    return runs * one_database.CHAIN / (perf_counter() - began)
 
 
 def main() -> None:
@@ -40,7 +44,10 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     print("| | 100 in flight (steps/s) | one at a time (steps/s) |\n|---|---|---|")
     for name, change in CASES.items():
-        kept = {key: getattr(executor.Executor if key.startswith("_") else executor, key) for key in change}
+        kept = {
+            key: getattr(executor.Executor if key.startswith("_") else executor, key)
+            for key in change
+        }
         for key, value in change.items():
             setattr(executor.Executor if key.startswith("_") else executor, key, value)
         print(f"| {name} | {rate(100, True):,.0f} | {rate(30, False):,.0f} |")

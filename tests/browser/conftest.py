@@ -13,25 +13,46 @@ from tests import scene
 from tests.clusters import served
 from tests.settings import TEST_DATABASE
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-dev-shm-usage"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+]
 SIZES = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1280, 900)}
-os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright's loop runs in this thread; the tests' own queries are safe
+os.environ.setdefault(
+    "DJANGO_ALLOW_ASYNC_UNSAFE", "1"
+)  # Playwright's loop runs in this thread; the tests' own queries are safe
 
 
 def chromium() -> str | None:
-    return next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    return next(
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
+        None,
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Pages are the same on both databases: the browser looks once, and each database has its share of that."""
     mine = [item for item in items if "tests/browser/" in str(item.path)]
-    others = [item for item in mine if (item.path.name == "test_looks.py") != (TEST_DATABASE == "postgresql")]
+    others = [
+        item
+        for item in mine
+        if (item.path.name == "test_looks.py") != (TEST_DATABASE == "postgresql")
+    ]
     if others:
         items[:] = [item for item in items if item not in others]
         config.hook.pytest_deselected(items=others)
     if chromium() is None:
         for item in mine:
-            item.add_marker(pytest.mark.skip(reason="browser (no chromium; install the package chromium)"))
+            item.add_marker(
+                pytest.mark.skip(reason="browser (no chromium; install the package chromium)")
+            )
 
 
 @pytest.fixture(scope="session")
@@ -59,14 +80,27 @@ def open_as(browser: Browser, site: str) -> Iterator[Callable[..., Page]]:
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    def make(username: str = "ann", size: str = "desktop", scheme: str = "light", scripts: bool = True) -> Page:
+    def make(
+        username: str = "ann", size: str = "desktop", scheme: str = "light", scripts: bool = True
+    ) -> Page:
         width, height = SIZES[size]
-        options: dict[str, Any] = {"viewport": {"width": width, "height": height}, "color_scheme": scheme, "java_script_enabled": scripts}
+        options: dict[str, Any] = {
+            "viewport": {"width": width, "height": height},
+            "color_scheme": scheme,
+            "java_script_enabled": scripts,
+        }
         context = browser.new_context(base_url=site, reduced_motion="reduce", **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" and not _expected(message.text) else None)
+        page.on(
+            "console",
+            lambda message: (
+                complaints.append(message.text)
+                if message.type == "error" and not _expected(message.text)
+                else None
+            ),
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto("/admin/login/")
         page.fill("#id_username", username)

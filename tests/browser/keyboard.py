@@ -14,7 +14,9 @@ class Keyboard:
             self.page.keyboard.press(key)
 
     def on(self, selector: str) -> bool:
-        return self.page.locator(selector).first.evaluate_all("found => found.length > 0 && found[0] === document.activeElement")
+        return self.page.locator(selector).first.evaluate_all(
+            "found => found.length > 0 && found[0] === document.activeElement"
+        )
 
     def reach(self, selector: str, text: str = "") -> None:
         """Tab, as often as it takes, until the element has the focus; then write there."""
@@ -43,7 +45,9 @@ class Keyboard:
     def to(self, node: str, *keys: str) -> None:
         """Tab leads to one node, arrows to the others."""
         if not self.page.evaluate("document.activeElement?.matches('.fl-graph .rm-node')"):
-            self.page.wait_for_function("document.querySelectorAll('.fl-graph .rm-node[tabindex=\"0\"]').length === 1")
+            self.page.wait_for_function(
+                "document.querySelectorAll('.fl-graph .rm-node[tabindex=\"0\"]').length === 1"
+            )
             self.reach(".fl-graph .rm-node[tabindex='0']")
         for key in keys:
             if not self.on(f".rm-node[data-node={node}]"):

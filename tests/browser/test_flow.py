@@ -20,7 +20,10 @@ from tests.clusters import supervised, until
 
 pytestmark = [pytest.mark.cluster]
 HOME, DATASETS = "/admin/flow/", "/admin/flow/datasets/"
-ORDERS = [{"order": number, "customer": f"customer {number % 7}", "total": number * 3 % 100} for number in range(1, 201)]
+ORDERS = [
+    {"order": number, "customer": f"customer {number % 7}", "total": number * 3 % 100}
+    for number in range(1, 201)
+]
 WHERE = "row.total > 50"
 MEASURED = {"by-0-0": "customer", "measures-0-name": "orders", "measures-0-0": "count"}
 
@@ -85,7 +88,10 @@ def filled(page: Page, node: str, **values: str) -> None:
 def pulled(page: Page, start: str, end: str) -> None:
     """Drag from a node's port to another node."""
     page.click("[data-zoom=fit]")
-    port, target = (page.locator(f".rm-node[data-node={node}] {part}").bounding_box() for node, part in ((start, ".fl-port"), (end, "rect")))
+    port, target = (
+        page.locator(f".rm-node[data-node={node}] {part}").bounding_box()
+        for node, part in ((start, ".fl-port"), (end, "rect"))
+    )
     assert port
     assert target
     page.mouse.move(port["x"] + port["width"] / 2, port["y"] + port["height"] / 2)
@@ -111,7 +117,9 @@ def compared(page: Page, tmp_path: Path, follow: Callable[[Page, str], None] = P
     with zipfile.ZipFile(tmp_path / "export.zip") as archive:
         rows = list(csv.DictReader(io.StringIO(archive.read("large.csv").decode())))
         customers = list(csv.DictReader(io.StringIO(archive.read("customers.csv").decode())))
-    assert rows == [{key: str(value) for key, value in row.items()} for row in ORDERS if row["total"] > 50]
+    assert rows == [
+        {key: str(value) for key, value in row.items()} for row in ORDERS if row["total"] > 50
+    ]
     assert {row["customer"]: int(row["orders"]) for row in customers} == {
         f"customer {at}": len([1 for row in ORDERS if row["order"] % 7 == at]) for at in range(7)
     }
@@ -119,7 +127,9 @@ def compared(page: Page, tmp_path: Path, follow: Callable[[Page, str], None] = P
     expect(page.locator(".fl-rows tbody tr")).to_have_count(50)
 
 
-def test_the_export_graph_by_mouse(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
+def test_the_export_graph_by_mouse(
+    open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path
+) -> None:
     page = open_as()
     uploaded(page, orders)
     begun(page, "my export")
@@ -165,7 +175,11 @@ def filtered_by_keys(keys: Keyboard) -> None:
     keys.open("read")
     keys.fill("table", "orders")
     for count, (before, kind, node, name, text) in enumerate(
-        (("read", "rows.filter", "filter", "where", WHERE), ("filter", "table.export", "export", "name", "large.csv")), start=2
+        (
+            ("read", "rows.filter", "filter", "where", WHERE),
+            ("filter", "table.export", "export", "name", "large.csv"),
+        ),
+        start=2,
     ):
         keys.to(before)
         keys.press("n")
@@ -210,7 +224,9 @@ def counted_by_keys(keys: Keyboard) -> None:
     keys.fill("name", "customers.csv")
 
 
-def test_the_export_graph_by_keys_alone(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
+def test_the_export_graph_by_keys_alone(
+    open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path
+) -> None:
     page = open_as()
     keys = Keyboard(page)
     uploaded_by_keys(keys, orders)
@@ -249,15 +265,21 @@ def test_nodes_are_copied_and_pasted(open_as: Callable[..., Page], slow: bool) -
     page.keyboard.press("Control+c")
     page.keyboard.press("Control+v")
     if slow:
-        until(lambda: page.evaluate("true") and held)  # Playwright hands the route over while it is asked something
+        until(
+            lambda: page.evaluate("true") and held
+        )  # Playwright hands the route over while it is asked something
         held[0].continue_()
     drawn(page, 2)
     expect(page.locator("#fl-inspector h2")).to_have_text("log_2")
     expect(page.locator("#id_in-message")).to_have_value("again")
-    assert json.loads(page.evaluate("navigator.clipboard.readText()"))["nodes"][0]["data"]["inputs"] == {"message": "again"}
+    assert json.loads(page.evaluate("navigator.clipboard.readText()"))["nodes"][0]["data"][
+        "inputs"
+    ] == {"message": "again"}
 
 
-def test_the_export_graph_without_javascript(open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path) -> None:
+def test_the_export_graph_without_javascript(
+    open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path
+) -> None:
     page = open_as(scripts=False)
     uploaded(page, orders)
     begun(page, "plain")
@@ -352,7 +374,9 @@ def filled_label(page: Page, text: str) -> None:
         page.keyboard.press("Tab")
 
 
-def test_a_list_is_walked_by_arrows_and_what_stands_there_at_last_counts(open_as: Callable[..., Page]) -> None:
+def test_a_list_is_walked_by_arrows_and_what_stands_there_at_last_counts(
+    open_as: Callable[..., Page],
+) -> None:
     page = open_as()
     begun(page, "arrows")
     for _ in range(2):
@@ -372,7 +396,9 @@ def test_a_list_is_walked_by_arrows_and_what_stands_there_at_last_counts(open_as
     expect(page.locator("#id_in-files")).to_have_value("""[\n  "${{ export.outputs.file }}"\n]""")
 
 
-def test_edges_json_and_conflicts_are_not_left_unsaved_without_a_word(open_as: Callable[..., Page]) -> None:
+def test_edges_json_and_conflicts_are_not_left_unsaved_without_a_word(
+    open_as: Callable[..., Page],
+) -> None:
     page = open_as()
     begun(page, "kept")
     for _ in range(2):
@@ -430,7 +456,13 @@ def test_moving_arranging_zooming_and_searching_by_mouse(open_as: Callable[..., 
         page.mouse.up()
     page.click("#fl-inspector summary:text-is('Position')")
     assert page.input_value("#id_x") != ""
-    for button, count in (("#fl-duplicate", 2), ("#fl-delete", 1), ("#fl-undo", 2), ("#fl-undo", 1), ("#fl-redo", 2)):
+    for button, count in (
+        ("#fl-duplicate", 2),
+        ("#fl-delete", 1),
+        ("#fl-undo", 2),
+        ("#fl-undo", 1),
+        ("#fl-redo", 2),
+    ):
         page.click(button)
         drawn(page, count)
     width = page.locator(".fl-graph").get_attribute("width")
@@ -456,10 +488,17 @@ def test_a_reader_looks_and_is_offered_nothing_else(open_as: Callable[..., Page]
 
 def limited_by_somebody_else(graph: Graph, node: str) -> None:
     limited = {"data": {"timeout": 60}}
-    drafts.apply(graph, drafts.draft_of(graph).base, lambda was: edits.change(was, node, {**edits.node_of(was, node), **limited}), SYSTEM)
+    drafts.apply(
+        graph,
+        drafts.draft_of(graph).base,
+        lambda was: edits.change(was, node, {**edits.node_of(was, node), **limited}),
+        SYSTEM,
+    )
 
 
-def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_as: Callable[..., Page]) -> None:
+def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(
+    open_as: Callable[..., Page],
+) -> None:
     page = open_as()
     begun(page, "both")
     page.click(".fl-kind:has(strong:text-is('delay'))")
@@ -471,10 +510,19 @@ def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(open_
     page.fill("#id_in-seconds", "3")
     page.keyboard.press("Tab")
     limited_by_somebody_else(graph, "delay")
-    with page.expect_response(lambda answer: answer.url.endswith("/edit") and "in-seconds=3" in (answer.request.post_data or "")):
+    with page.expect_response(
+        lambda answer: (
+            answer.url.endswith("/edit") and "in-seconds=3" in (answer.request.post_data or "")
+        )
+    ):
         held[0].continue_()
     node = drafts.draft_of(graph).definition["nodes"][0]
-    assert node == {"id": "delay", "kind": "delay", "label": "mine", "data": {"timeout": 60, "inputs": {"seconds": 3}}}
+    assert node == {
+        "id": "delay",
+        "kind": "delay",
+        "label": "mine",
+        "data": {"timeout": 60, "inputs": {"seconds": 3}},
+    }
 
 
 def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Page]) -> None:
@@ -498,10 +546,15 @@ def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Pa
     page.focus("#id_label")
     expect(page.locator("#id_in-measures-1-name")).to_have_count(1)
     node = drafts.draft_of(graph).definition["nodes"][0]
-    assert node["data"] == {"timeout": 60, "inputs": {"by": ["customer"], "measures": {"orders": {"function": "count", "column": ""}}}}
+    assert node["data"] == {
+        "timeout": 60,
+        "inputs": {"by": ["customer"], "measures": {"orders": {"function": "count", "column": ""}}},
+    }
 
 
-def test_what_does_not_fit_yet_stays_while_another_node_is_moved(open_as: Callable[..., Page]) -> None:
+def test_what_does_not_fit_yet_stays_while_another_node_is_moved(
+    open_as: Callable[..., Page],
+) -> None:
     page = open_as()
     begun(page, "half")
     for count, kind in enumerate(("rows.aggregate", "table.export"), start=1):
@@ -514,7 +567,11 @@ def test_what_does_not_fit_yet_stays_while_another_node_is_moved(open_as: Callab
     page.mouse.move(box["x"] + 20, box["y"] + 15)
     page.mouse.down()
     page.mouse.move(box["x"] + 20, box["y"] + 120, steps=5)
-    with page.expect_response(lambda answer: answer.url.endswith("/edit") and "op=move" in (answer.request.post_data or "")):
+    with page.expect_response(
+        lambda answer: (
+            answer.url.endswith("/edit") and "op=move" in (answer.request.post_data or "")
+        )
+    ):
         page.mouse.up()
     expect(page.locator("#fl-inspector .fl-bad")).to_have_count(1)
     expect(page.locator("#id_in-measures-0-name")).to_have_value("orders")
@@ -523,5 +580,7 @@ def test_what_does_not_fit_yet_stays_while_another_node_is_moved(open_as: Callab
     page.focus("#id_label")
     expect(page.locator("#id_in-measures-1-name")).to_have_count(1)
     aggregate, export = drafts.draft_of(Graph.objects.get(name="half")).definition["nodes"]
-    assert aggregate["data"]["inputs"]["measures"] == {"orders": {"function": "count", "column": ""}}
+    assert aggregate["data"]["inputs"]["measures"] == {
+        "orders": {"function": "count", "column": ""}
+    }
     assert export["position"]["y"] > 50, "it was moved, too"

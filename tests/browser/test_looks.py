@@ -19,7 +19,10 @@ def pages(world) -> dict[str, str]:
         "run, failed": run,
         "run, waiting": f"/admin/run-manager/run/{waiting}/",
         "run, outside": f"/admin/run-manager/run/{world['outside'].pk}/",
-        **{f"run, {tab}": f"{run}{tab}/" for tab in ("timeline", "states", "logs", "data", "checkpoints", "lineage", "history")},
+        **{
+            f"run, {tab}": f"{run}{tab}/"
+            for tab in ("timeline", "states", "logs", "data", "checkpoints", "lineage", "history")
+        },
         "a checkpoint": f"/admin/run-manager/run/{world['outside'].pk}/checkpoints/?checkpoint={world['outside'].checkpoints.order_by('pk').first().pk}",
         "health": "/admin/run-manager/health/",
         "compare": f"/admin/run-manager/compare/?a={failed}&b={again}&all=1",
@@ -35,7 +38,10 @@ def pages(world) -> dict[str, str]:
 
 def flow_pages(world) -> dict[str, str]:
     """Each page of FlowView: the draft in its views, a node, an edge, an unknown node, an empty draft; and what surrounds it."""
-    graph, drawn = f"/admin/graphs/graph/{world['failed'].graph_id}/flow/", f"/admin/graphs/graph/{world['exported'].graph_id}/flow/"
+    graph, drawn = (
+        f"/admin/graphs/graph/{world['failed'].graph_id}/flow/",
+        f"/admin/graphs/graph/{world['exported'].graph_id}/flow/",
+    )
     file = world["exported"].artifacts.order_by("pk").last()
     return {
         "graphs": "/admin/flow/",
@@ -111,7 +117,9 @@ def test_axe_finds_nothing_on_what_is_refused_or_asked(open_as, world):
     page.fill("#id_label", "one")
     with page.expect_response(lambda answer: answer.url.endswith("/edit")):
         page.keyboard.press("Tab")
-    page.evaluate("value => { document.querySelector('#fl-where [name=revision]').value = value; }", stale)
+    page.evaluate(
+        "value => { document.querySelector('#fl-where [name=revision]').value = value; }", stale
+    )
     page.fill("#id_label", "two")
     page.keyboard.press("Tab")
     page.locator("#fl-conflict h2").wait_for()
@@ -131,6 +139,8 @@ def test_no_page_is_wider_than_the_screen(open_as, world, size):
     page, wide = open_as(size=size), []
     for name, path in pages(world).items():
         page.goto(path)
-        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+        if page.evaluate(
+            "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        ):
             wide.append((name, page.evaluate("document.documentElement.scrollWidth")))
     assert not wide

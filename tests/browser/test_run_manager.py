@@ -78,13 +78,17 @@ def test_seed_001_display_filters_selection_and_deletion(open_as, world):
     page.locator("#rm-all").uncheck()
     expect(page.locator("#rm-count")).to_have_text("")
     # deletion
-    page.locator("#runs tbody tr", has_text="Orders of Wednesday").locator("input[name=run]").check()
+    page.locator("#runs tbody tr", has_text="Orders of Wednesday").locator(
+        "input[name=run]"
+    ).check()
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.locator("#content")).to_contain_text("Delete 1 run?")
     expect(page.locator("#content")).to_contain_text("21 states")
     page.get_by_role("link", name="No, take me back").click()
     expect(page.locator("#runs tbody tr")).to_have_count(3)
-    page.locator("#runs tbody tr", has_text="Orders of Wednesday").locator("input[name=run]").check()
+    page.locator("#runs tbody tr", has_text="Orders of Wednesday").locator(
+        "input[name=run]"
+    ).check()
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Yes, 1 run").click()
     expect(page.locator(".messagelist")).to_contain_text("1 run was deleted.")
@@ -106,7 +110,9 @@ def test_the_same_without_javascript(open_as, world):
     expect(page.locator(".messagelist")).to_contain_text("1 run was archived.")
     assert rows(page) == 1
     page.locator("#runs tbody th a").first.click()
-    expect(page.locator("#content")).to_contain_text("ConnectionError: billing.example did not answer")
+    expect(page.locator("#content")).to_contain_text(
+        "ConnectionError: billing.example did not answer"
+    )
     for tab in ("Timeline", "States", "Logs", "Data", "Checkpoints", "Lineage", "History"):
         page.get_by_role("link", name=tab, exact=True).click()
         expect(page.locator(".rm-tabs [aria-current]")).to_have_text(tab)

@@ -10,7 +10,10 @@ WIDTH, HEIGHT = 1280, 860
 SHOTS = {
     "dashboard": ("/admin/", "desktop"),
     "list": ("/admin/run-manager/?page_size=10", "desktop"),
-    "search": ("/admin/run-manager/?search=graph:orders -status:completed&cols=id,name,status,progress,time,labels", "desktop"),
+    "search": (
+        "/admin/run-manager/?search=graph:orders -status:completed&cols=id,name,status,progress,time,labels",
+        "desktop",
+    ),
     "run": ("/admin/run-manager/run/{failed}/", "desktop"),
     "timeline": ("/admin/run-manager/run/{failed}/timeline/", "desktop"),
     "logs": ("/admin/run-manager/run/{failed}/logs/?level=error", "desktop"),
@@ -45,13 +48,25 @@ def shoot(folder: Path) -> None:
     call_command("migrate", verbosity=0)
     runs = {name: run.pk for name, run in scene.build(finished=24).items()}
     namespace = Namespace.objects.get(name="shop")
-    runs |= {"flow": put("flight-delays", namespace, SYSTEM).pk, "dataset": examples.load_dataset(namespace).pk}
+    runs |= {
+        "flow": put("flight-delays", namespace, SYSTEM).pk,
+        "dataset": examples.load_dataset(namespace).pk,
+    }
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         for name, (path, kind) in SHOTS.items():
-            width, height = SIZES["phone"] if kind == "phone" else (1680, 900) if kind == "wide" else (WIDTH, HEIGHT)
+            width, height = (
+                SIZES["phone"]
+                if kind == "phone"
+                else (1680, 900)
+                if kind == "wide"
+                else (WIDTH, HEIGHT)
+            )
             context = browser.new_context(
-                base_url=address, viewport={"width": width, "height": height}, color_scheme="dark" if kind == "dark" else "light", reduced_motion="reduce"
+                base_url=address,
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if kind == "dark" else "light",
+                reduced_motion="reduce",
             )
             page = context.new_page()
             page.goto("/admin/login/")
@@ -81,7 +96,9 @@ def main() -> None:
             "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
         }
         environment.pop("DATABASE_URL", None)
-        subprocess.run([sys.executable, "-m", "tests.browser.tour", str(folder)], env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "tests.browser.tour", str(folder)], env=environment, check=True
+        )
     print(f"{len(SHOTS)} pictures in {folder}")
 
 

@@ -48,7 +48,12 @@ def put_checkpoint(graph_id: str) -> None:
 
     saver, checkpoint = DjangoSaver("alpha"), empty_checkpoint() | {"id": CHECKPOINT_ID}
     checkpoint["channel_values"], checkpoint["channel_versions"] = {"a": 1}, {"a": "1"}
-    saver.put({"configurable": {"thread_id": "asked", "checkpoint_ns": ""}}, checkpoint, {"step": 1}, {"a": "1"})
+    saver.put(
+        {"configurable": {"thread_id": "asked", "checkpoint_ns": ""}},
+        checkpoint,
+        {"step": 1},
+        {"a": "1"},
+    )
 
 
 def put_run_state(graph_id: str) -> None:
@@ -57,8 +62,19 @@ def put_run_state(graph_id: str) -> None:
     from runs.external.run_state import NodeState, RunState, RunStatus
     from runs.models import Run
 
-    nodes = {"search": NodeState("search", status="running", attempts=1, idempotency_key="search of asked")}
-    state = RunState("asked", status=RunStatus.RUNNING, current_node="search", node_states=nodes, started_at=1.0, updated_at=1.0)
+    nodes = {
+        "search": NodeState(
+            "search", status="running", attempts=1, idempotency_key="search of asked"
+        )
+    }
+    state = RunState(
+        "asked",
+        status=RunStatus.RUNNING,
+        current_node="search",
+        node_states=nodes,
+        started_at=1.0,
+        updated_at=1.0,
+    )
     updates.put_run_state(Run.objects.get(run_id="asked"), state, SYSTEM)
 
 

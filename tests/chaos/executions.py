@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 from runs.models import State
 
-BATCH_STATES, BATCH_SECONDS = 100, 0.020  # as promised; not as the engine has them, or a change there would change the promise
+BATCH_STATES, BATCH_SECONDS = (
+    100,
+    0.020,
+)  # as promised; not as the engine has them, or a change there would change the promise
 
 
 class Execution(NamedTuple):
@@ -17,15 +20,26 @@ class Execution(NamedTuple):
 
 
 def executions(log: Path) -> list[Execution]:
-    return [Execution(*line.split()) for line in log.read_text().splitlines()] if log.exists() else []
+    return (
+        [Execution(*line.split()) for line in log.read_text().splitlines()] if log.exists() else []
+    )
 
 
 def in_vain(log: Path) -> dict[str, Counter[str]]:
     """{process: {node: executions}} of attempts that were never recorded. No attempt begins twice."""
     found = executions(log)
-    twice = [each for each, times in Counter((each.state, each.attempt) for each in found).items() if times > 1]
+    twice = [
+        each
+        for each, times in Counter((each.state, each.attempt) for each in found).items()
+        if times > 1
+    ]
     assert not twice, f"begun again under the same attempt: {twice}"
-    last = {pk.hex: (attempt, lost) for pk, attempt, lost in State.objects.exclude(status="TIMEDOUT").values_list("pk", "attempt", "lost")}
+    last = {
+        pk.hex: (attempt, lost)
+        for pk, attempt, lost in State.objects.exclude(status="TIMEDOUT").values_list(
+            "pk", "attempt", "lost"
+        )
+    }
     lost: dict[str, Counter[str]] = {}
     for each in found:
         if int(each.attempt) != last.get(each.state.replace("-", ""), (0, 0))[0]:
@@ -33,16 +47,24 @@ def in_vain(log: Path) -> dict[str, Counter[str]]:
     return lost
 
 
-def little_in_vain(log: Path, fast: dict[str, float], waiting: tuple[str, ...] = (), alone: tuple[str, ...] = ()) -> dict[str, Counter[str]]:
+def little_in_vain(
+    log: Path, fast: dict[str, float], waiting: tuple[str, ...] = (), alone: tuple[str, ...] = ()
+) -> dict[str, Counter[str]]:
     """What each process did in vain, which is no more than promised: its slice of fast nodes, whose executions take at least so many seconds, one state of
     a slow node, one of each that stands `alone`, and those that it waited for."""
     lost = in_vain(log)
     for process, nodes in lost.items():
         slow = [node for node in nodes.elements() if node not in fast and node not in waiting]
         assert len(slow) <= 1, f"{process} had more than one state of slow nodes in hand: {slow}"
-        assert all(nodes[node] <= 1 for node in alone), f"{process} had more than one state with side effects in hand: {nodes}"
+        assert all(nodes[node] <= 1 for node in alone), (
+            f"{process} had more than one state with side effects in hand: {nodes}"
+        )
         quick = [fast[node] for node in nodes.elements() if node in fast]
         assert len(quick) <= BATCH_STATES, f"{process} had {len(quick)} states in hand"
-        begun_in_time = sum(quick) - max(quick, default=0)  # the last one may be begun just before the slice is over
-        assert begun_in_time <= BATCH_SECONDS, f"{process} had {len(quick)} states with {sum(quick):.3f} s of work in hand"
+        begun_in_time = sum(quick) - max(
+            quick, default=0
+        )  # the last one may be begun just before the slice is over
+        assert begun_in_time <= BATCH_SECONDS, (
+            f"{process} had {len(quick)} states with {sum(quick):.3f} s of work in hand"
+        )
     return lost

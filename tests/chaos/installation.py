@@ -17,7 +17,10 @@ from tests.clusters import ROOT, environment, until
 
 SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR"}
 
-SUPERVISORS = ("supervisor", "other supervisor")  # two, as on two hosts: while one is killed the other sweeps, and its cluster claims
+SUPERVISORS = (
+    "supervisor",
+    "other supervisor",
+)  # two, as on two hosts: while one is killed the other sweeps, and its cluster claims
 ROLES = {"web": "web parent", "other supervisor": "supervisor"}
 
 
@@ -37,28 +40,63 @@ class Installation:
             if name not in self.parts or self.parts[name].poll() is not None:
                 env = environment(**SHORT, **self.env, WORKER_KEY=self.key, WORKER_URL=self.address)
                 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-                self.parts[name] = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=name == "web", **quiet)  # type: ignore[call-overload]
+                self.parts[name] = subprocess.Popen(
+                    command, cwd=ROOT, env=env, start_new_session=name == "web", **quiet
+                )  # type: ignore[call-overload]
 
     def _commands(self) -> dict[str, list[str]]:
-        web = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
+        web = [
+            "--interface",
+            "wsgi",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "2",
+            "--blocking-threads",
+            "2",
+            "--respawn-failed-workers",
+        ]
         return {
-            "web": [sys.executable, "-m", "granian", *web, "--no-access-log", "--log-level", "error", "statemanager.wsgi:application"],
-            **{name: [sys.executable, "-m", "django", "supervise", "--workers", "1"] for name in SUPERVISORS},
+            "web": [
+                sys.executable,
+                "-m",
+                "granian",
+                *web,
+                "--no-access-log",
+                "--log-level",
+                "error",
+                "statemanager.wsgi:application",
+            ],
+            **{
+                name: [sys.executable, "-m", "django", "supervise", "--workers", "1"]
+                for name in SUPERVISORS
+            },
             "external worker": [sys.executable, "-m", "tests.chaos.worker"],
         }
 
     def victims(self) -> dict[int, str]:
         """{pid: role} of everything that runs."""
-        found = {process.pid: ROLES.get(name, name) for name, process in self.parts.items() if process.poll() is None}
+        found = {
+            process.pid: ROLES.get(name, name)
+            for name, process in self.parts.items()
+            if process.poll() is None
+        }
         held = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
         busy = {int(pid) for worker in held if (pid := worker.rpartition(":")[2]).isdigit()}
         for pid in children(self.parts["web"].pid):
             found[pid] = "web worker"
-        for parent in (cluster for name in SUPERVISORS for cluster in children(self.parts[name].pid)):
+        for parent in (
+            cluster for name in SUPERVISORS for cluster in children(self.parts[name].pid)
+        ):
             found[parent] = "cluster parent"
             for sentinel in children(parent):
                 found[sentinel] = "sentinel"
-                found |= {pid: "busy worker" if pid in busy else "idle worker, pusher or monitor" for pid in children(sentinel)}
+                found |= {
+                    pid: "busy worker" if pid in busy else "idle worker, pusher or monitor"
+                    for pid in children(sentinel)
+                }
         return found
 
     def kill(self, pid: int) -> bool:
@@ -77,8 +115,14 @@ class Installation:
 
     def post(self, path: str, body: Any, key: str) -> Any:
         """A request that is repeated, under one Idempotency-Key, until it is answered."""
-        headers = {"X-API-Key": self.key, "Content-Type": "application/json", "Idempotency-Key": key}
-        request = urllib.request.Request(f"{self.address}{path}", json.dumps(body).encode(), headers)
+        headers = {
+            "X-API-Key": self.key,
+            "Content-Type": "application/json",
+            "Idempotency-Key": key,
+        }
+        request = urllib.request.Request(
+            f"{self.address}{path}", json.dumps(body).encode(), headers
+        )
 
         def sent() -> Any:
             self.revive()
@@ -96,7 +140,11 @@ class Installation:
     def code(self, path: str, body: Any = None) -> int:
         """How one request is answered."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.address}{path}", data, {"X-API-Key": self.key, "Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"{self.address}{path}",
+            data,
+            {"X-API-Key": self.key, "Content-Type": "application/json"},
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return int(answer.status)
@@ -119,7 +167,10 @@ def children(pid: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+            if (
+                entry.name.isdigit()
+                and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid
+            ):
                 found.append(int(entry.name))
         except OSError:
             continue

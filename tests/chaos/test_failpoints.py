@@ -35,9 +35,17 @@ def pytest_generate_tests(metafunc):
     rounds = metafunc.config.getoption("--chaos-rounds")
     actions = ACTIONS if rounds else ("kill",)
     if "point" in metafunc.fixturenames:
-        mine = [point for point, who in POINTS.items() if (who == "caller") == ("caller" in metafunc.function.__name__)]
+        mine = [
+            point
+            for point, who in POINTS.items()
+            if (who == "caller") == ("caller" in metafunc.function.__name__)
+        ]
         cases = [(point, action) for point in mine for action in actions] * max(1, rounds)
-        metafunc.parametrize(("point", "action"), cases, ids=[f"{point}-{action}-{number}" for number, (point, action) in enumerate(cases)])
+        metafunc.parametrize(
+            ("point", "action"),
+            cases,
+            ids=[f"{point}-{action}-{number}" for number, (point, action) in enumerate(cases)],
+        )
 
 
 @contextmanager
@@ -57,7 +65,12 @@ def wake(marker):
 
 
 def supervisor(env):
-    return subprocess.Popen([sys.executable, "-m", "django", "supervise", "--workers", str(WORKERS)], cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-m", "django", "supervise", "--workers", str(WORKERS)],
+        cwd=ROOT,
+        env=env,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def published(publish, tmp_path, slow):
@@ -65,7 +78,14 @@ def published(publish, tmp_path, slow):
     log = {"path": str(tmp_path / "executions")}
     return publish(
         "start>out>work>slow>all work>once>all start>many>fast",
-        kinds={"out": "test.each", "many": "test.each", "work": "test.count", "fast": "test.tick", "slow": "test.sleep", "once": "test.tool"},
+        kinds={
+            "out": "test.each",
+            "many": "test.each",
+            "work": "test.count",
+            "fast": "test.tick",
+            "slow": "test.sleep",
+            "once": "test.tool",
+        },
         inputs={
             "out": {"items": [1, 2, 3]},
             "many": {"items": [*range(STATES["fast"])]},
@@ -75,7 +95,10 @@ def published(publish, tmp_path, slow):
             "once": {"path": str(tmp_path / "calls"), "seconds": 0.03},
             "all": {"value": "${{ slow.outputs.value }}"},
         },
-        data={"all": {"unites": {"identifier": "start"}}, "once": {"retry": {"max_retries": 2, "backoff_factor": 0.001}}},
+        data={
+            "all": {"unites": {"identifier": "start"}},
+            "once": {"retry": {"max_retries": 2, "backoff_factor": 0.001}},
+        },
     )
 
 
@@ -96,13 +119,18 @@ def test_a_place_of_the_cluster(point, action, publish, tmp_path, database, reco
             process, struck_workers = struck(action, marker, env, process)
             until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 60, 0.1)
             took = monotonic() - fired
-            struck_workers = WORKERS if Cluster.objects.filter(restarts__gt=0).exists() else struck_workers
+            struck_workers = (
+                WORKERS if Cluster.objects.filter(restarts__gt=0).exists() else struck_workers
+            )
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
     all_done_once(runs)
     more = nearly_nothing_again(tmp_path, len(runs), known, struck_workers, point, action)
-    record_property("report", f"{database}: {action} at {point}: all runs over {took:.1f} s later, {more} more than needed")
+    record_property(
+        "report",
+        f"{database}: {action} at {point}: all runs over {took:.1f} s later, {more} more than needed",
+    )
 
 
 def nearly_nothing_again(tmp_path, runs, known, struck_workers, point, action):
@@ -114,8 +142,12 @@ def nearly_nothing_again(tmp_path, runs, known, struck_workers, point, action):
     assert len(calls) == runs * STATES["once"], "each state made its call"
     twice = calls.total() - len(calls)
     mid_call = point == "mid-node"
-    sure = mid_call and action != "stop"  # a process that is stopped while it holds SQLite's lock loses nothing: nobody can take it away
-    assert sure <= twice <= max(struck_workers, mid_call), "only a call that was not recorded is made again"
+    sure = (
+        mid_call and action != "stop"
+    )  # a process that is stopped while it holds SQLite's lock loses nothing: nobody can take it away
+    assert sure <= twice <= max(struck_workers, mid_call), (
+        "only a call that was not recorded is made again"
+    )
     return f"{sum(nodes.total() for nodes in vain.values())} executions and {twice} calls"
 
 
@@ -153,12 +185,19 @@ def recorded_calls(log):
 def lose_a_state(graph):
     """A state that a worker claimed and never reported."""
     lost = start_run(graph)
-    State.objects.filter(run=lost, status__in=statuses.UNFINISHED).update(status="QUEUED", attempt=1, worker="gone", lease_expires_at=None)
+    State.objects.filter(run=lost, status__in=statuses.UNFINISHED).update(
+        status="QUEUED", attempt=1, worker="gone", lease_expires_at=None
+    )
     return lost
 
 
 def act(env, point, graph):
-    return subprocess.Popen([sys.executable, "-m", "tests.chaos.actor", point, str(graph.pk)], cwd=ROOT, env=env, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos.actor", point, str(graph.pk)],
+        cwd=ROOT,
+        env=env,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_a_place_of_a_caller(point, action, publish, tmp_path):
@@ -209,11 +248,21 @@ def done(point):
     if point == "run-created-before-response":
         assert (Run.objects.count(), State.objects.count()) == (1, 1)
     elif point in CANCELS:
-        assert (Run.objects.get(run_id="asked").status, LogLine.objects.filter(message__startswith="Cancelled").count()) == ("cancelled", 1)
+        assert (
+            Run.objects.get(run_id="asked").status,
+            LogLine.objects.filter(message__startswith="Cancelled").count(),
+        ) == ("cancelled", 1)
     elif point in ("checkpoint-put-before-commit", "after-checkpoint-put-commit"):
-        assert (Run.objects.get(run_id="asked").status, Checkpoint.objects.count()) == ("completed", 1)
+        assert (Run.objects.get(run_id="asked").status, Checkpoint.objects.count()) == (
+            "completed",
+            1,
+        )
     elif point == "after-run-state-commit":
-        assert (Run.objects.get(run_id="asked").status, State.objects.get().status, Checkpoint.objects.count()) == ("running", "QUEUED", 1)
+        assert (
+            Run.objects.get(run_id="asked").status,
+            State.objects.get().status,
+            Checkpoint.objects.count(),
+        ) == ("running", "QUEUED", 1)
         assert not list(verify.verify())
     elif point == "bulk-delete-between-batches":
         assert list(Run.objects.values_list("run_id", flat=True)) == ["stays"]

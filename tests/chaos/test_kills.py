@@ -17,21 +17,34 @@ from graphs.models import RegisteredNode
 from runs.engine.start import start_run
 from runs.models import Run, State
 from tests.chaos.executions import little_in_vain
-from tests.chaos.figures import BACK_SECONDS, LONGEST_RECOVERY_SECONDS, NOISE_SECONDS, RECOVERY_SECONDS
+from tests.chaos.figures import (
+    BACK_SECONDS,
+    LONGEST_RECOVERY_SECONDS,
+    NOISE_SECONDS,
+    RECOVERY_SECONDS,
+)
 from tests.chaos.installation import Installation, children
 from tests.clusters import supervised, until
 from tests.invariants import assert_books_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 UNFINISHED = 15
-FAST_NODES = {"start": 0.001, "right": 0.001, "both": 0.001, "all": 0.001}  # the seconds that each takes
+FAST_NODES = {
+    "start": 0.001,
+    "right": 0.001,
+    "both": 0.001,
+    "all": 0.001,
+}  # the seconds that each takes
 STATES = {"start": 1, "out": 3, "work": 3, "left": 3, "right": 3, "ext": 3, "both": 3, "all": 1}
 
 
 def choose(installation, chance, roles, busy_only):
     """Any process; but a busy worker, which is waited for, whenever they had less than half of the kills so far."""
     if busy_only or roles["busy worker"] * 2 <= sum(roles.values()):
-        busy = until(lambda: [pid for pid, role in installation.victims().items() if role == "busy worker"], 40)
+        busy = until(
+            lambda: [pid for pid, role in installation.victims().items() if role == "busy worker"],
+            40,
+        )
         return chance.choice(busy), "busy worker"
     return chance.choice(sorted(installation.victims().items()))
 
@@ -39,7 +52,13 @@ def choose(installation, chance, roles, busy_only):
 def published(publish, namespace, log):
     """A graph of fast, slow, waiting and external nodes, and of one with side effects; all but `out` and `ext` leave a line for each execution."""
     schema = {"type": "object", "properties": {"value": {}}}
-    RegisteredNode.objects.create(namespace=namespace, name="ext.work", executor="worker", inputs_schema=schema, outputs_schema=schema)
+    RegisteredNode.objects.create(
+        namespace=namespace,
+        name="ext.work",
+        executor="worker",
+        inputs_schema=schema,
+        outputs_schema=schema,
+    )
     kinds = {"out": "test.each", "work": "test.count", "left": "test.sleep", "ext": "ext.work"}
     return publish(
         "start>out>work>left>both>all work>right>both work>ext>both",
@@ -51,7 +70,10 @@ def published(publish, namespace, log):
             "left": {"path": log, "seconds": 0.2, "value": "${{ work.outputs.value }}"},
             "right": {"path": log, "value": "${{ work.outputs.value }}"},
             "ext": {"value": "${{ work.outputs.value }}"},
-            "both": {"path": log, "value": ["${{ left.outputs.value }}", "${{ right.outputs.value }}"]},
+            "both": {
+                "path": log,
+                "value": ["${{ left.outputs.value }}", "${{ right.outputs.value }}"],
+            },
             "all": {"path": log, "value": "${{ both.outputs.value }}"},
         },
         data={"all": {"unites": {"identifier": "start"}}, "both": {"side_effects": True}},
@@ -59,7 +81,9 @@ def published(publish, namespace, log):
     )
 
 
-def test_random_kills_lose_nothing_and_double_nothing(publish, namespace, make_key, request, database, record_property, tmp_path):
+def test_random_kills_lose_nothing_and_double_nothing(
+    publish, namespace, make_key, request, database, record_property, tmp_path
+):
     graph, key = published(publish, namespace, str(tmp_path / "executions")), make_key("admin")
     kills, chance, roles = request.config.getoption("--chaos-kills"), random.Random(20), Counter()
     held, asked, fewest = [], 0, 10**9
@@ -73,15 +97,27 @@ def test_random_kills_lose_nothing_and_double_nothing(publish, namespace, make_k
             unfinished = Run.objects.filter(pending_count__gt=0).count()
             if unfinished < 10:
                 continue
-            pid, role = choose(installation, chance, roles, request.config.getoption("--chaos-busy-only"))
-            mine = list(State.objects.filter(status="QUEUED", worker__endswith=f":{pid}").values_list("pk", "attempt"))
+            pid, role = choose(
+                installation, chance, roles, request.config.getoption("--chaos-busy-only")
+            )
+            mine = list(
+                State.objects.filter(status="QUEUED", worker__endswith=f":{pid}").values_list(
+                    "pk", "attempt"
+                )
+            )
             if not installation.kill(pid):
                 continue
-            held += [(state, attempt, timezone.now()) for state, attempt in mine if role == "busy worker"]
+            held += [
+                (state, attempt, timezone.now()) for state, attempt in mine if role == "busy worker"
+            ]
             roles[role] += 1
             fewest = min(fewest, unfinished)
             installation.revive()
-        until(lambda: installation.revive() or not Run.objects.filter(pending_count__gt=0).exists(), 180, 0.2)
+        until(
+            lambda: installation.revive() or not Run.objects.filter(pending_count__gt=0).exists(),
+            180,
+            0.2,
+        )
     finally:
         installation.close()
     assert fewest >= 10
@@ -90,8 +126,12 @@ def test_random_kills_lose_nothing_and_double_nothing(publish, namespace, make_k
     vain = little_in_vain(tmp_path / "executions", FAST_NODES, waiting=("left",), alone=("both",))
     waits = recoveries(held)
     assert waits[-1] <= LONGEST_RECOVERY_SECONDS + NOISE_SECONDS, waits
-    assert len(waits) < 100 or p95(waits) <= RECOVERY_SECONDS + NOISE_SECONDS, waits  # of fewer, one unlucky would be the p95
-    record_property("report", f"chaos on {database}: {told(kills, roles, asked, given_up, waits, fewest, vain)}")
+    assert len(waits) < 100 or p95(waits) <= RECOVERY_SECONDS + NOISE_SECONDS, (
+        waits
+    )  # of fewer, one unlucky would be the p95
+    record_property(
+        "report", f"chaos on {database}: {told(kills, roles, asked, given_up, waits, fewest, vain)}"
+    )
 
 
 def all_done_once(asked, kills):
@@ -99,23 +139,34 @@ def all_done_once(asked, kills):
     runs = list(Run.objects.select_related("version"))
     assert len(runs) == asked, "an Idempotency-Key is one run, whoever was killed"
     given_up = State.objects.exclude(status="SUCCESS").exclude(status="RETRY_CREATED")
-    assert all(state.status == "TIMEDOUT" and state.lost_leases == 3 for state in given_up), list(given_up.values("status", "lost_leases", "error"))
+    assert all(state.status == "TIMEDOUT" and state.lost_leases == 3 for state in given_up), list(
+        given_up.values("status", "lost_leases", "error")
+    )
     unlucky = set(given_up.values_list("run_id", flat=True))
     assert len(unlucky) * 10 <= len(runs) + kills
     for run in runs:
         assert_books_agree(run)
-        assert (run.status == "completed") == (run.pk not in unlucky), (run.status, run.error_message)
+        assert (run.status == "completed") == (run.pk not in unlucky), (
+            run.status,
+            run.error_message,
+        )
         if run.pk in unlucky:
             continue
         assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
-        assert State.objects.get(run=run, identifier="all").outputs == {"value": [[1, 1], [2, 2], [3, 3]]}
+        assert State.objects.get(run=run, identifier="all").outputs == {
+            "value": [[1, 1], [2, 2], [3, 3]]
+        }
     return len(given_up)
 
 
 def recoveries(held):
     """The seconds from each kill to the next claim of what the worker held, in order."""
     states = State.objects.in_bulk([state for state, _, _ in held])
-    waits = [(states[pk].started_at - at).total_seconds() for pk, attempt, at in held if pk in states and states[pk].attempt == attempt + 1]
+    waits = [
+        (states[pk].started_at - at).total_seconds()
+        for pk, attempt, at in held
+        if pk in states and states[pk].attempt == attempt + 1
+    ]
     assert waits, "no worker that was killed held anything"
     return sorted(max(0.0, wait) for wait in waits)
 
@@ -143,7 +194,12 @@ def test_idle_workers_killed(publish, request, database, record_property):
         for _ in range(max(2, request.config.getoption("--chaos-kills") // 50)):
             start_run(graph)
             until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 30)
-            idle = [pid for parent in children(supervisor.pid) for sentinel in children(parent) for pid in children(sentinel)]
+            idle = [
+                pid
+                for parent in children(supervisor.pid)
+                for sentinel in children(parent)
+                for pid in children(sentinel)
+            ]
             os.kill(chance.choice(idle), signal.SIGKILL)
             began, run = monotonic(), start_run(graph)
             until(lambda run=run: Run.objects.get(pk=run.pk).ended, 40)

@@ -65,7 +65,9 @@ class Site:
         )
         key = self.command("create_api_key", "--namespace", "alpha", "--scope", "admin").split()[-1]
         self.installation, self.asked = Installation(key, **self.env), 0
-        self.graph = self.installation.post("/graphs", {"name": "g", "namespace": "alpha", **GRAPH}, "graph")["id"]
+        self.graph = self.installation.post(
+            "/graphs", {"name": "g", "namespace": "alpha", **GRAPH}, "graph"
+        )["id"]
 
     def command(self, *words):
         done = subprocess.run(
@@ -89,9 +91,15 @@ class Site:
     def check(self):
         """All ran, once each; and the counters say so."""
         until(lambda: self.installation.revive() or not self.unfinished(), 90, 0.3)
-        assert self.read("SELECT status, count(*) FROM statemanager_runs_run GROUP BY 1") == [("completed", self.asked)]
-        found = self.read("SELECT identifier, count(*), count(DISTINCT (run_id, path)) FROM statemanager_runs_state WHERE status = 'SUCCESS' GROUP BY 1")
-        assert {(name, count, places) for name, count, places in found} == {(name, each * self.asked, each * self.asked) for name, each in STATES.items()}
+        assert self.read("SELECT status, count(*) FROM statemanager_runs_run GROUP BY 1") == [
+            ("completed", self.asked)
+        ]
+        found = self.read(
+            "SELECT identifier, count(*), count(DISTINCT (run_id, path)) FROM statemanager_runs_state WHERE status = 'SUCCESS' GROUP BY 1"
+        )
+        assert {(name, count, places) for name, count, places in found} == {
+            (name, each * self.asked, each * self.asked) for name, each in STATES.items()
+        }
         assert "every count is that of the rows" in self.command("verify")
 
     def close(self):
@@ -119,7 +127,9 @@ def test_postgresql_crashes_again_and_again(tmp_path, database, request, record_
         until_ = monotonic() + 60 * minutes
         while len(backs) < 2 or monotonic() < until_:
             place.ask(12)
-            sleep(chance.uniform(5, 40) if minutes else chance.uniform(0.3, 0.6))  # the moment is what is random
+            sleep(
+                chance.uniform(5, 40) if minutes else chance.uniform(0.3, 0.6)
+            )  # the moment is what is random
             if not place.unfinished():
                 place.ask(12)
             place.server.stop("immediate")
@@ -129,14 +139,20 @@ def test_postgresql_crashes_again_and_again(tmp_path, database, request, record_
             moment = place.read("SELECT now()")[0][0].isoformat()
             until(
                 lambda moment=moment: (
-                    place.installation.revive() or place.read(f"SELECT count(*) FROM statemanager_runs_state WHERE finished_at > '{moment}'")[0][0]
+                    place.installation.revive()
+                    or place.read(
+                        f"SELECT count(*) FROM statemanager_runs_state WHERE finished_at > '{moment}'"
+                    )[0][0]
                 ),
                 60,
             )
             backs.append(monotonic() - began)
         place.check()
         assert max(backs) <= BACK_SECONDS + NOISE_SECONDS, backs
-        record_property("report", f"PostgreSQL crashed {len(backs)} times: {place.asked} runs, none lost or doubled; back at most {max(backs):.1f} s after it")
+        record_property(
+            "report",
+            f"PostgreSQL crashed {len(backs)} times: {place.asked} runs, none lost or doubled; back at most {max(backs):.1f} s after it",
+        )
 
 
 @contextmanager
@@ -144,7 +160,12 @@ def small_disk(megabytes):
     """A file system of its own; only root may have one made."""
     folder = Path(tempfile.mkdtemp(prefix="statemanager-disk-"))
     folder.chmod(0o755)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", folder], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         pytest.skip("a full disk (this user may not mount one)")
     try:
@@ -158,14 +179,26 @@ def test_the_disk_of_postgresql_is_full(tmp_path, database):
     """F19: requests get an answer that says so, and the work goes on when there is room again."""
     if database != "postgresql":
         return
-    with small_disk(400) as disk, site(tmp_path, parent=disk, settings=("max_wal_size=64MB", "min_wal_size=32MB", "wal_recycle=off")) as place:
+    with (
+        small_disk(400) as disk,
+        site(
+            tmp_path,
+            parent=disk,
+            settings=("max_wal_size=64MB", "min_wal_size=32MB", "wal_recycle=off"),
+        ) as place,
+    ):
         place.ask(6)
         filler = disk / "filler"
         with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):  # noqa: PT012
             while True:
                 file.write(b"x" * 2**20)
                 file.flush()
-        codes = {place.installation.code(f"/graphs/{place.graph}/run", {"inputs": {"text": "x" * 400_000}}) for _ in range(60)}
+        codes = {
+            place.installation.code(
+                f"/graphs/{place.graph}/run", {"inputs": {"text": "x" * 400_000}}
+            )
+            for _ in range(60)
+        }
         assert codes <= {200, 201, 202, 503, 507}, codes
         assert codes & {503, 507}, "the disk never was full"
         filler.unlink()
@@ -180,20 +213,32 @@ def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
     if database != "postgresql":
         return
     registry.store()
-    run = start_run(publish_module.publish(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH))
+    run = start_run(
+        publish_module.publish(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH)
+    )
     with supervised(workers=1, CLOCK_SKEW="3600"), supervised(workers=1, CLOCK_SKEW="-3600"):
         graph = run.graph
         until(lambda: Cluster.objects.count() == 2)
         until(lambda: Cluster.objects.filter(seen_at__gt=F("started_at")).count() == 2)
         now = timezone.now()
-        assert all(abs(each.started_at - now) < timedelta(minutes=2) for each in Cluster.objects.all())
+        assert all(
+            abs(each.started_at - now) < timedelta(minutes=2) for each in Cluster.objects.all()
+        )
         runs, holders = [run, *(start_run(graph) for _ in range(20))], set()
         held = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
-        until(lambda: holders.update(held.all()) or not Run.objects.filter(pending_count__gt=0).exists(), 60)
+        until(
+            lambda: (
+                holders.update(held.all()) or not Run.objects.filter(pending_count__gt=0).exists()
+            ),
+            60,
+        )
         until(_pulses_answered(MISSED_PULSES + 2), 60)  # longer than a cluster may be silent
         restarts = list(Cluster.objects.values_list("restarts", flat=True))
     assert restarts == [0, 0]
-    assert {(each.status, each.error_message) for each in Run.objects.filter(pk__in=[run.pk for run in runs])} == {("completed", "")}
+    assert {
+        (each.status, each.error_message)
+        for each in Run.objects.filter(pk__in=[run.pk for run in runs])
+    } == {("completed", "")}
     states = State.objects.filter(run__in=runs)
     assert set(states.values_list("lost", flat=True)) == {0}, "no lease was taken for over"
     assert len({worker.rpartition(":")[0] for worker in holders}) == 2, "both had their part"
@@ -229,7 +274,9 @@ def test_no_connection_is_left(tmp_path, database):
     """F17: requests get 503, the work goes on when there are some again."""
     if database != "postgresql":
         return
-    with site(tmp_path, settings=("max_connections=20", "superuser_reserved_connections=3")) as place:
+    with site(
+        tmp_path, settings=("max_connections=20", "superuser_reserved_connections=3")
+    ) as place:
         place.server.execute("CREATE ROLE plain LOGIN; GRANT ALL ON DATABASE statemanager TO plain")
         place.ask(6)
         mine = []
@@ -237,7 +284,9 @@ def test_no_connection_is_left(tmp_path, database):
             while len(mine) < 20:
                 mine.append(psycopg.connect(place.server.url.replace("statemanager@", "plain@")))
         except psycopg.OperationalError as full:
-            assert "remaining connection slots" in str(full) or "too many clients" in str(full), full
+            assert "remaining connection slots" in str(full) or "too many clients" in str(full), (
+                full
+            )
         try:
             codes = {place.installation.code("/graphs") for _ in range(12)}
             assert codes <= {200, 503}, codes
@@ -252,9 +301,16 @@ def test_somebody_holds_a_snapshot(tmp_path, database, record_property):
     """F23: a transaction that stays open slows cleaning, not claiming. Rounds with and without one take turns, so that both meet the same machine."""
     if database != "postgresql":
         return
-    rates, wide = {True: [], False: []}, definition("start>out>each", kinds={"out": "test.each"}, inputs={"out": {"items": [*range(WIDE)]}})
+    rates, wide = (
+        {True: [], False: []},
+        definition(
+            "start>out>each", kinds={"out": "test.each"}, inputs={"out": {"items": [*range(WIDE)]}}
+        ),
+    )
     with site(tmp_path) as place, psycopg.connect(place.server.url) as idle:
-        graph = place.installation.post("/graphs", {"name": "wide", "namespace": "alpha", **wide}, "wide")["id"]
+        graph = place.installation.post(
+            "/graphs", {"name": "wide", "namespace": "alpha", **wide}, "wide"
+        )["id"]
         _rate(place, graph, "warm")
         for number in range(2 * ROUNDS):
             if held := number % 2 == 1:
@@ -264,7 +320,10 @@ def test_somebody_holds_a_snapshot(tmp_path, database, record_property):
             idle.rollback()
         assert "every count is that of the rows" in place.command("verify")
     under, without = statistics.median(rates[True]), statistics.median(rates[False])
-    record_property("report", f"while somebody holds a snapshot {under:,.0f} states/s are claimed and recorded, {under / without:.2f} times those otherwise")
+    record_property(
+        "report",
+        f"while somebody holds a snapshot {under:,.0f} states/s are claimed and recorded, {under / without:.2f} times those otherwise",
+    )
     assert under >= 0.5 * without, rates
 
 
@@ -272,7 +331,9 @@ def _rate(place, graph, key):
     """How many states a second are claimed and recorded, of a run that begins now and has the installation to itself."""
     place.installation.post(f"/graphs/{graph}/run", {}, key)
     until(lambda: not place.unfinished(), 120, 0.2)
-    [(seconds,)] = place.read("SELECT extract(epoch FROM finished_at - started_at) FROM statemanager_runs_run ORDER BY id DESC LIMIT 1")
+    [(seconds,)] = place.read(
+        "SELECT extract(epoch FROM finished_at - started_at) FROM statemanager_runs_run ORDER BY id DESC LIMIT 1"
+    )
     return WIDE / float(seconds)
 
 
@@ -290,9 +351,13 @@ def test_sqlite_is_busy(publish, database, make_key, request):
         for number in range(6):
             installation.post(f"/graphs/{graph.pk}/run", {}, f"before {number}")
         codes = []
-        with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=30, isolation_level=None)) as other:
+        with closing(
+            sqlite3.connect(connection.settings_dict["NAME"], timeout=30, isolation_level=None)
+        ) as other:
             other.execute("BEGIN IMMEDIATE")
-            asking = threading.Thread(target=lambda: codes.append(installation.code(f"/graphs/{graph.pk}/run", {})))
+            asking = threading.Thread(
+                target=lambda: codes.append(installation.code(f"/graphs/{graph.pk}/run", {}))
+            )
             asking.start()
             released = monotonic() + seconds
             until(lambda: monotonic() > released, seconds + 5)
@@ -301,7 +366,11 @@ def test_sqlite_is_busy(publish, database, make_key, request):
         assert codes[0] in (200, 503), codes
         for number in range(6):
             installation.post(f"/graphs/{graph.pk}/run", {}, f"after {number}")
-        until(lambda: installation.revive() or not Run.objects.filter(pending_count__gt=0).exists(), 90, 0.2)
+        until(
+            lambda: installation.revive() or not Run.objects.filter(pending_count__gt=0).exists(),
+            90,
+            0.2,
+        )
     finally:
         installation.close()
     _all_completed(12 + codes.count(200))
@@ -343,7 +412,9 @@ def _options():
 
 def _all_completed(count):
     runs = list(Run.objects.select_related("version"))
-    assert [run.status for run in runs] == ["completed"] * count, [run.error_message for run in runs]
+    assert [run.status for run in runs] == ["completed"] * count, [
+        run.error_message for run in runs
+    ]
     for run in runs:
         assert_books_agree(run)
         assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
@@ -355,20 +426,32 @@ def _all_completed(count):
 def test_stops_under_load(publish, database, request, record_property):
     """F27: a deploy stops the cluster with SIGTERM while it works; 100 times in the long form. In each third it holds what doesn't end within the grace."""
     graph = publish("start>out>work>slow>all", **_options())
-    endless = publish("a", name="endless", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 600}})
+    endless = publish(
+        "a", name="endless", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 600}}
+    )
     rounds, stops = (100 if request.config.getoption("--outage-minutes") else 3), []
     for number in range(rounds):
-        with supervised(GRACE_SECONDS=str(GRACE_SECONDS), LEASE_SECONDS="60") as process:  # what a stop loses would be missed for a minute
+        with supervised(
+            GRACE_SECONDS=str(GRACE_SECONDS), LEASE_SECONDS="60"
+        ) as process:  # what a stop loses would be missed for a minute
             late = [start_run(endless)] if number % 3 == 0 else []
             for _ in range(6):
                 start_run(graph)
-            until(lambda late=late: State.objects.filter(status="QUEUED", run__in=late or Run.objects.filter(graph=graph)).exists(), 30, 0.01)
+            until(
+                lambda late=late: State.objects.filter(
+                    status="QUEUED", run__in=late or Run.objects.filter(graph=graph)
+                ).exists(),
+                30,
+                0.01,
+            )
             process.send_signal(signal.SIGTERM)
             began = monotonic()
             assert process.wait(60) == 0
             stops.append(monotonic() - began)
         assert not State.objects.filter(status="QUEUED").exists(), "a stop gives back what it holds"
-        assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and _is_ours(pid, process.pid)]
+        assert not [
+            pid for pid in os.listdir("/proc") if pid.isdigit() and _is_ours(pid, process.pid)
+        ]
         for run in late:
             control.cancel_run(run, SYSTEM)
     with supervised():
@@ -376,14 +459,21 @@ def test_stops_under_load(publish, database, request, record_property):
     assert not State.objects.filter(lost_leases__gt=0).exists()
     Run.objects.filter(graph=endless).delete()
     _all_completed(6 * rounds)
-    assert max(stops) <= GRACE_SECONDS + NOISE_SECONDS, "what does not end within the grace is ended"
+    assert max(stops) <= GRACE_SECONDS + NOISE_SECONDS, (
+        "what does not end within the grace is ended"
+    )
     said = f"{rounds} stops under load: {6 * rounds} runs, nothing lost, no process left"
-    record_property("report", f"{database}: {said}; the longest took {max(stops):.1f} s (grace {GRACE_SECONDS} s)")
+    record_property(
+        "report",
+        f"{database}: {said}; the longest took {max(stops):.1f} s (grace {GRACE_SECONDS} s)",
+    )
 
 
 def _is_ours(pid, supervisor):
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"STATEMANAGER_CLUSTER={os.uname().nodename}:{supervisor}".encode() in file.read()
+            return (
+                f"STATEMANAGER_CLUSTER={os.uname().nodename}:{supervisor}".encode() in file.read()
+            )
     except OSError:
         return False

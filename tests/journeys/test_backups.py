@@ -50,19 +50,38 @@ def _no_files():
 
 def restored(env):
     """A supervisor on the copy, until nothing is unfinished; what `verify` and the runs say then."""
-    process = subprocess.Popen([sys.executable, "-m", "django", "supervise", "--workers", "2"], cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "django", "supervise", "--workers", "2"],
+        cwd=ROOT,
+        env=env,
+        stderr=subprocess.DEVNULL,
+    )
     script = "from runs.models import Run; print(Run.objects.filter(pending_count__gt=0).count(), Run.objects.exclude(status='completed').count())"
     try:
         until(lambda: shell(env, script).split() == ["0", "0"], 60, 0.5)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-    verified = subprocess.run([sys.executable, "-m", "django", "verify"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    verified = subprocess.run(
+        [sys.executable, "-m", "django", "verify"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "every count is that of the rows" in verified.stdout, verified.stdout + verified.stderr
 
 
 def shell(env, script):
-    done = subprocess.run([sys.executable, "-m", "django", "shell", "-v0", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "shell", "-v0", "-c", script],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout
 
 
@@ -77,7 +96,9 @@ def test_a_copy_made_under_load(graph, tmp_path):
     assert f"{RUNS} runs" in said.getvalue()
     assert not list(tmp_path.glob(".copy*")), "nothing half done is left"
     with sqlite3.connect(tmp_path / "copy" / "db.sqlite3") as copy:
-        [[unfinished]] = copy.execute("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")
+        [[unfinished]] = copy.execute(
+            "SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0"
+        )
     assert unfinished > 0, "it was made in the middle"
     with pytest.raises(CommandError, match="is there already"):
         call_command("backup", tmp_path / "copy")
@@ -106,11 +127,17 @@ def test_a_dump_made_under_load(graph, tmp_path):
         cursor.execute(f"CREATE DATABASE {name}")
     try:
         target = f"{url.rpartition('/')[0]}/{name}"
-        subprocess.run([restore, "--no-owner", "-d", target, str(tmp_path / "state.dump")], check=True)
+        subprocess.run(
+            [restore, "--no-owner", "-d", target, str(tmp_path / "state.dump")], check=True
+        )
         assert Path(tmp_path / "files").exists()
         with psycopg.connect(target) as copy:
-            [[unfinished]] = copy.execute("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")
-            [[held]] = copy.execute("SELECT count(*) FROM statemanager_runs_state WHERE status = 'QUEUED'")
+            [[unfinished]] = copy.execute(
+                "SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0"
+            )
+            [[held]] = copy.execute(
+                "SELECT count(*) FROM statemanager_runs_state WHERE status = 'QUEUED'"
+            )
         assert unfinished > 0, "it was made in the middle"
         assert held > 0, "with states in the hands of workers that the copy will never hear of"
         restored(environment(DATABASE_URL=target, FILES_DIR=str(tmp_path / "files")))

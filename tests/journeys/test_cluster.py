@@ -25,14 +25,21 @@ def ended(run, seconds=40):
 
 
 def test_waiting_nodes_run_at_once_and_computing_ones_beside_them(publish):
-    wide = publish("f>s", kinds={"f": "test.each", "s": "test.sleep"}, inputs={"f": {"items": list(range(20))}, "s": {"seconds": 1.0}})
+    wide = publish(
+        "f>s",
+        kinds={"f": "test.each", "s": "test.sleep"},
+        inputs={"f": {"items": list(range(20))}, "s": {"seconds": 1.0}},
+    )
     plain = publish("a>b>c", name="plain")
     with supervised(workers=2):
         until(lambda: Cluster.objects.exists())
         ended(start_run(plain))
         began = monotonic()
         run = start_run(wide)
-        until(lambda: State.objects.filter(run=run, status="QUEUED", node="test.sleep").count() >= 10, 10)
+        until(
+            lambda: State.objects.filter(run=run, status="QUEUED", node="test.sleep").count() >= 10,
+            10,
+        )
         beside = start_run(plain)
         assert ended(beside).status == "completed"
         assert State.objects.filter(run=run, node="test.sleep", status="SUCCESS").count() < 20
@@ -67,7 +74,9 @@ def test_a_node_that_exits_its_process_times_out_and_hurts_no_other_run(publish)
 
 
 def test_node_past_its_deadline_fails_and_the_worker_goes_on(publish):
-    graph = publish("w", kinds={"w": "test.sleep"}, inputs={"w": {"seconds": 60}}, data={"w": {"timeout": 1}})
+    graph = publish(
+        "w", kinds={"w": "test.sleep"}, inputs={"w": {"seconds": 60}}, data={"w": {"timeout": 1}}
+    )
     with supervised(workers=1):
         run = ended(start_run(graph), 15)
         assert run.error_message == "w: timed out: it ran longer than 1 s"
@@ -81,8 +90,12 @@ def test_stopping_leaves_no_process_and_loses_nothing(publish, how):
         runs = [start_run(graph) for _ in range(4)]
         until(lambda: State.objects.filter(run__in=runs, status="QUEUED").count() == 4)
         leader = Cluster.objects.get().pid
-        sessions = [pid for pid in os.listdir("/proc") if pid.isdigit() and _parent(pid) == supervisor.pid]
-        before = {pid: group for session in sessions for pid, group in group_of(int(session)).items()}
+        sessions = [
+            pid for pid in os.listdir("/proc") if pid.isdigit() and _parent(pid) == supervisor.pid
+        ]
+        before = {
+            pid: group for session in sessions for pid, group in group_of(int(session)).items()
+        }
         assert len(before) >= 4
         supervisor.send_signal(how)
         began = monotonic()
@@ -106,7 +119,11 @@ def _parent(pid):
 def test_killed_supervisor_leaves_no_orphan(publish):
     with supervised(workers=2) as supervisor:
         ended(start_run(publish("a")))
-        [session] = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _parent(pid) == supervisor.pid]
+        [session] = [
+            int(pid)
+            for pid in os.listdir("/proc")
+            if pid.isdigit() and _parent(pid) == supervisor.pid
+        ]
         assert group_of(session)
         supervisor.kill()
         supervisor.wait(5)
@@ -118,7 +135,11 @@ def test_killed_idle_worker_does_not_stop_the_work(publish):
     with supervised(workers=2, PROBE_SECONDS="1") as supervisor:
         ended(start_run(graph))
         for _ in range(3):
-            [session] = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _parent(pid) == supervisor.pid]
+            [session] = [
+                int(pid)
+                for pid in os.listdir("/proc")
+                if pid.isdigit() and _parent(pid) == supervisor.pid
+            ]
             os.kill(max(group_of(session)), signal.SIGKILL)
             assert ended(start_run(graph), 30).status == "completed"
 
@@ -137,7 +158,16 @@ def test_what_a_dead_worker_held_does_not_wait_for_its_lease(publish):
 
 def test_poisoned_hints_do_not_stop_the_work(publish):
     """F14: messages that no worker can read or run are passed by; a broken signature, an unknown function, a class that is gone."""
-    gone = SignedPackage.dumps({"id": "1", "name": "x", "func": "runs.cluster.tasks.no_such_function", "args": (), "kwargs": {}, "started": timezone.now()})
+    gone = SignedPackage.dumps(
+        {
+            "id": "1",
+            "name": "x",
+            "func": "runs.cluster.tasks.no_such_function",
+            "args": (),
+            "kwargs": {},
+            "started": timezone.now(),
+        }
+    )
     for payload in ("not a message", "", gone, signing.dumps("text", salt="statemanager")):
         OrmQ.objects.create(key="statemanager", payload=payload, lock=timezone.now())
     with supervised(workers=1):

@@ -75,7 +75,10 @@ def test_last_states_without_a_join_end_the_run(publish, round_):
 def test_cancel_against_a_slice_has_one_winner(publish, round_):
     run = start_run(publish("a>b"))
     [state] = claim()
-    recorded, cancelled = at_once(lambda: record.record_batch([done(state)], Lease("w", 30, lambda _: True)), lambda: control.cancel_run(run, SYSTEM))
+    recorded, cancelled = at_once(
+        lambda: record.record_batch([done(state)], Lease("w", 30, lambda _: True)),
+        lambda: control.cancel_run(run, SYSTEM),
+    )
     run.refresh_from_db()
     assert not isinstance(cancelled, Exception)
     assert run.status == "cancelled"
@@ -87,7 +90,12 @@ def test_cancel_against_a_slice_has_one_winner(publish, round_):
 def test_a_thousand_ready_states_are_claimed_once_each(publish):
     graph = publish("f>a", kinds={"f": "noop"})
     runs = [start_run(graph) for _ in range(200)]
-    results = at_once(*(lambda at=at: [state for _ in range(60) for state in claim(5, f"w{at}")] for at in range(8)))
+    results = at_once(
+        *(
+            lambda at=at: [state for _ in range(60) for state in claim(5, f"w{at}")]
+            for at in range(8)
+        )
+    )
     found = [state.id for each in results for state in each]
     assert len(found) == len(set(found)) == 200
     assert State.objects.filter(run__in=runs, status="QUEUED", attempt=1).count() == 200
@@ -97,10 +105,16 @@ def test_a_thousand_ready_states_are_claimed_once_each(publish):
 def test_report_against_a_lost_lease(publish, round_):
     run = start_run(publish("a>b"))
     [state] = claim_module.claim("w", [(["noop"], 1)], -1, claim_module.FactsCache())
-    at_once(lambda: record.record_batch([done(state)]), lease_recovery.rescue_expired, lease_recovery.rescue_expired)
+    at_once(
+        lambda: record.record_batch([done(state)]),
+        lease_recovery.rescue_expired,
+        lease_recovery.rescue_expired,
+    )
     kept = by_node(run)
     assert kept in ({"a": ["SUCCESS"], "b": ["CREATED"]}, {"a": ["CREATED"]})
-    assert State.objects.get(run=run, identifier="a").lost_leases == (1 if kept == {"a": ["CREATED"]} else 0)
+    assert State.objects.get(run=run, identifier="a").lost_leases == (
+        1 if kept == {"a": ["CREATED"]} else 0
+    )
     assert_books_agree(run)
 
 
@@ -115,7 +129,9 @@ def test_the_same_report_many_times_counts_once(publish):
 
 @pytest.mark.parametrize("round_", range(3))
 def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
-    run = start_run(publish("f>a>b", kinds={"f": "fan_out"}, inputs={"f": {"items": list(range(12))}}))
+    run = start_run(
+        publish("f>a>b", kinds={"f": "fan_out"}, inputs={"f": {"items": list(range(12))}})
+    )
     [root] = claim_module.claim("w", [(["fan_out"], 1)], 30, claim_module.FactsCache())
     outputs = [{"item": at} for at in range(12)]
     record.record_batch([Outcome(root, "done", ['{"item": 1}'] * 12, outputs, True)])
@@ -127,7 +143,11 @@ def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
             control.resume_run(run, SYSTEM)
 
     calls = [lambda state=state: record.record_batch([done(state)]) for state in states]
-    results = at_once(*calls, steer, *(lambda state=state: heartbeat.report([(state, [], 0.5)], 30) for state in states[:4]))
+    results = at_once(
+        *calls,
+        steer,
+        *(lambda state=state: heartbeat.report([(state, [], 0.5)], 30) for state in states[:4]),
+    )
     assert not [each for each in results if isinstance(each, Exception)]
     assert by_node(run)["b"] == ["CREATED"] * 12
     assert_books_agree(run)
@@ -137,7 +157,12 @@ def test_starting_the_same_run_id_at_once_makes_one_run(publish):
     graph = publish("a")
     results = at_once(*(lambda: start_run(graph, RunOptions(run_id="same")) for _ in range(8)))
     assert len({run.pk for run in results}) == 1
-    other = at_once(*(lambda at=at: start_run(graph, RunOptions(run_id="mine", inputs={"value": at})) for at in range(4)))
+    other = at_once(
+        *(
+            lambda at=at: start_run(graph, RunOptions(run_id="mine", inputs={"value": at}))
+            for at in range(4)
+        )
+    )
     assert sum(isinstance(each, errors.Conflict) for each in other) == 3
     assert Run.objects.count() == 2
 

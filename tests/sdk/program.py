@@ -66,7 +66,9 @@ class Guarded(BaseNode):
         token: str
 
     async def execute(self):
-        return self.Outputs(said=f"{self.inputs.value}:{len(self.secrets.token)}:{self.secrets.token}")
+        return self.Outputs(
+            said=f"{self.inputs.value}:{len(self.secrets.token)}:{self.secrets.token}"
+        )
 
 
 class Close(BaseNode):
@@ -84,7 +86,14 @@ class Close(BaseNode):
 
 
 def node(identifier, kind, inputs, next_nodes, unites=None):
-    return {"node_name": kind.__name__, "namespace": NAMESPACE, "identifier": identifier, "inputs": inputs, "next_nodes": next_nodes, "unites": unites}
+    return {
+        "node_name": kind.__name__,
+        "namespace": NAMESPACE,
+        "identifier": identifier,
+        "inputs": inputs,
+        "next_nodes": next_nodes,
+        "unites": unites,
+    }
 
 
 NODES = [
@@ -107,20 +116,35 @@ async def put_and_trigger(manager):
         models = [GraphNodeModel(**each) for each in nodes]
         policy = RetryPolicyModel(max_retries=2, strategy="FIXED", backoff_factor=100)
         store = StoreConfigModel(required_keys=["who"], default_values={"greeting": "hello"})
-        await manager.upsert_graph("program", models, SECRETS, policy, store, [CronTrigger(expression="0 9 * * 1-5")])
-        return await manager.trigger("program", inputs={"count": "given"}, store={"who": "me"}, start_delay=10)
+        await manager.upsert_graph(
+            "program", models, SECRETS, policy, store, [CronTrigger(expression="0 9 * * 1-5")]
+        )
+        return await manager.trigger(
+            "program", inputs={"count": "given"}, store={"who": "me"}, start_delay=10
+        )
     if VERSION == "0.0.2b3":
         policy = {"max_retries": 2, "strategy": "FIXED", "backoff_factor": 100}
-        await manager.upsert_graph("program", nodes, SECRETS, policy, {"required_keys": ["who"], "default_values": {}})
+        await manager.upsert_graph(
+            "program", nodes, SECRETS, policy, {"required_keys": ["who"], "default_values": {}}
+        )
         return await manager.trigger("program", inputs={"count": "given"}, store={"who": "me"})
     from exospherehost import TriggerState
 
     await manager.upsert_graph("program", nodes, SECRETS)
-    return await manager.trigger("program", state=TriggerState(identifier="head", inputs={"count": "given"}))
+    return await manager.trigger(
+        "program", state=TriggerState(identifier="head", inputs={"count": "given"})
+    )
 
 
 async def main():
-    runtime = Runtime(namespace=NAMESPACE, name="program", nodes=[Start, Flaky, Guarded, Close], state_manager_uri=URI, key=KEY, poll_interval=0.05)
+    runtime = Runtime(
+        namespace=NAMESPACE,
+        name="program",
+        nodes=[Start, Flaky, Guarded, Close],
+        state_manager_uri=URI,
+        key=KEY,
+        poll_interval=0.05,
+    )
     await runtime._register()
     started = await put_and_trigger(StateManager(NAMESPACE, URI, KEY))
     work = runtime.start()
@@ -131,7 +155,9 @@ async def main():
             if rows and all(row["status"] != "PENDING" for row in rows):
                 break
             await asyncio.sleep(0.05)
-        async with session.get(f"{URI}/v0/namespace/{NAMESPACE}/states/run/{started['run_id']}") as answer:
+        async with session.get(
+            f"{URI}/v0/namespace/{NAMESPACE}/states/run/{started['run_id']}"
+        ) as answer:
             states = (await answer.json())["states"]
     work.cancel()
     print(json.dumps({"rows": rows, "states": states}))

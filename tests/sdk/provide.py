@@ -16,11 +16,18 @@ FOLDER = Path(sys.prefix) / "sdk"
 
 def python() -> str | None:
     """A Python that is new enough; None when there is none."""
-    named = [os.environ.get("SDK_PYTHON"), *(shutil.which(f"python3.{minor}") for minor in range(20, 11, -1))]
+    named = [
+        os.environ.get("SDK_PYTHON"),
+        *(shutil.which(f"python3.{minor}") for minor in range(20, 11, -1)),
+    ]
     pyenv = sorted((Path.home() / ".pyenv" / "versions").glob("3.1[2-9]*/bin/python"))
     uv = sorted((Path.home() / ".local/share/uv/python").glob("cpython-3.1[2-9]*/bin/python3"))
     for path in (*filter(None, named), *map(str, pyenv), *map(str, uv)):
-        asked = subprocess.run([path, "-c", "import sys, venv; print(sys.version_info >= (3, 12))"], capture_output=True, text=True)
+        asked = subprocess.run(
+            [path, "-c", "import sys, venv; print(sys.version_info >= (3, 12))"],
+            capture_output=True,
+            text=True,
+        )
         if asked.stdout.strip() == "True":
             return path
     return None
@@ -28,7 +35,10 @@ def python() -> str | None:
 
 def install() -> None:
     """Let uv bring a Python."""
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv"],
+        check=True,
+    )
     subprocess.run([sys.executable, "-m", "uv", "python", "install", "3.13"], check=True)
 
 
@@ -42,7 +52,14 @@ def environment(version: str) -> str | None:
             if (newer := python()) is None:
                 return None
             subprocess.run([newer, "-m", "venv", "--clear", str(folder)], check=True)
-            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            pip = [
+                str(folder / "bin" / "python"),
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--disable-pip-version-check",
+            ]
             subprocess.run([*pip, f"exospherehost=={version}"], check=True)
             (folder / "ready").touch()
         return str(folder / "bin" / "python")

@@ -23,7 +23,12 @@ def test_a_program_of_this_version_runs_unchanged(version, namespace):
         pytest.skip("exospherehost (no Python 3.12 or newer)")
     key = api_keys.create_key(["alpha"], "admin")[1]
     with served() as uri:
-        done = subprocess.run([python, str(PROGRAM), version, uri, key, "alpha"], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [python, str(PROGRAM), version, uri, key, "alpha"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Failed" not in done.stderr, done.stderr[-3000:]
     seen = json.loads(done.stdout)
@@ -38,8 +43,21 @@ def test_a_program_of_this_version_runs_unchanged(version, namespace):
     }
     assert_books_agree(run)
     [row] = seen["rows"]
-    assert (row["status"], row["retried_count"], row["success_count"], row["total_count"]) == ("SUCCESS", 1, 16, 17)
-    said = sorted(state["outputs"]["said"] for state in seen["states"] if state["identifier"] == "guarded")
-    assert said == [f"got {at}{at}:21:•••" for at in (0, 1, 3)]  # the secret was read, and is shown nowhere
-    assert [state["data"] for state in seen["states"] if state["status"] == "PRUNED"] == [{} if version == "0.0.2b2" else {"item": "2"}]
-    assert (run.store, run.initial_data) == (({"who": "me"}, {"count": "given"}) if version != "0.0.2b2" else ({}, {}))
+    assert (row["status"], row["retried_count"], row["success_count"], row["total_count"]) == (
+        "SUCCESS",
+        1,
+        16,
+        17,
+    )
+    said = sorted(
+        state["outputs"]["said"] for state in seen["states"] if state["identifier"] == "guarded"
+    )
+    assert said == [
+        f"got {at}{at}:21:•••" for at in (0, 1, 3)
+    ]  # the secret was read, and is shown nowhere
+    assert [state["data"] for state in seen["states"] if state["status"] == "PRUNED"] == [
+        {} if version == "0.0.2b2" else {"item": "2"}
+    ]
+    assert (run.store, run.initial_data) == (
+        ({"who": "me"}, {"count": "given"}) if version != "0.0.2b2" else ({}, {})
+    )

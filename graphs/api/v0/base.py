@@ -17,7 +17,9 @@ from graphs.models import Graph, Namespace, known_namespace
 from graphs.services import secrets
 
 Body = TypeVar("Body", bound=BaseModel)
-REFUSALS: dict[Any, Any] = dict.fromkeys((400, 401, 403, 404, 405, 409, 410, 411, 413, 422, 429, 503), Refusal)
+REFUSALS: dict[Any, Any] = dict.fromkeys(
+    (400, 401, 403, 404, 405, 409, 410, 411, 413, 422, 429, 503), Refusal
+)
 MAX_NAMES = 1000
 
 
@@ -43,7 +45,9 @@ class V0View(View):
     @property
     def own_namespace(self) -> Namespace:
         """The namespace to write into; it is made when it isn't there."""
-        self.namespace, _ = Namespace.objects.get_or_create(name=names.checked("namespace", self.name))
+        self.namespace, _ = Namespace.objects.get_or_create(
+            name=names.checked("namespace", self.name)
+        )
         return self.namespace
 
     def body(self, model: type[Body]) -> Body:
@@ -51,9 +55,13 @@ class V0View(View):
         return read(model, self.request)
 
     def graph(self, name: str, graphs: QuerySet[Graph] | None = None) -> Graph:
-        found = (graphs if graphs is not None else Graph.objects.with_version()).filter(namespace=self.namespace, name=name.replace("\x00", ""))
+        found = (graphs if graphs is not None else Graph.objects.with_version()).filter(
+            namespace=self.namespace, name=name.replace("\x00", "")
+        )
         if self.namespace is None or (graph := found.first()) is None:
-            raise errors.NotFound(f"Graph not found: there is no graph {name[:100]!r} in namespace {self.name[:100]!r}.")
+            raise errors.NotFound(
+                f"Graph not found: there is no graph {name[:100]!r} in namespace {self.name[:100]!r}."
+            )
         return graph
 
     def limit(self, most: int = MAX_NAMES, default: int | None = None) -> int:
@@ -62,7 +70,9 @@ class V0View(View):
 
 def read(model: type[Body], request: Request) -> Body:
     if not int(request.META.get("CONTENT_LENGTH") or 0):
-        raise errors.Malformed([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}])
+        raise errors.Malformed(
+            [{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}]
+        )
     return validated(model, request.data, "body")
 
 
@@ -70,13 +80,23 @@ def validated(model: type[Body], value: Any, place: str) -> Body:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise errors.Malformed([_as_json(each, place) for each in error.errors(include_url=False)]) from None
+        raise errors.Malformed(
+            [_as_json(each, place) for each in error.errors(include_url=False)]
+        ) from None
 
 
 def _as_json(error: Mapping[str, Any], place: str) -> dict[str, Any]:
-    found = {"type": error["type"], "loc": [place, *error["loc"]], "msg": error["msg"], "input": _shown(error["loc"], error["input"])}
+    found = {
+        "type": error["type"],
+        "loc": [place, *error["loc"]],
+        "msg": error["msg"],
+        "input": _shown(error["loc"], error["input"]),
+    }
     if context := error.get("ctx"):
-        found["ctx"] = {key: str(value) if isinstance(value, Exception) else value for key, value in context.items()}
+        found["ctx"] = {
+            key: str(value) if isinstance(value, Exception) else value
+            for key, value in context.items()
+        }
     return found
 
 
@@ -84,7 +104,11 @@ def _shown(place: Sequence[Any], value: Any) -> Any:
     """What was wrong, as far as it is no secret."""
     if place and place[0] in ("secrets", "value"):
         return secrets.MASK
-    return {**value, "secrets": secrets.MASK} if isinstance(value, dict) and "secrets" in value and not place[1:] else value
+    return (
+        {**value, "secrets": secrets.MASK}
+        if isinstance(value, dict) and "secrets" in value and not place[1:]
+        else value
+    )
 
 
 def whole(text: str, name: str, least: int, most: int, place: str = "query") -> int:

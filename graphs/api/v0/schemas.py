@@ -5,7 +5,15 @@ Unknown members are ignored, blanks around names don't count, and values are JSO
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from graphs.definition import cron, retry_delay, validation
 
@@ -65,7 +73,15 @@ class NamespacesAnswer(BaseModel):
     next: str | None
 
 
-Lease = Annotated[float | None, Field(default=None, ge=1, le=7 * 24 * 3600, description="seconds that a worker may hold a state without a sign of life")]
+Lease = Annotated[
+    float | None,
+    Field(
+        default=None,
+        ge=1,
+        le=7 * 24 * 3600,
+        description="seconds that a worker may hold a state without a sign of life",
+    ),
+]
 
 
 class UnitesShape(BaseModel):
@@ -98,7 +114,11 @@ class TemplateNode(BaseModel):
     @field_validator("next_nodes")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
-        if twice := sorted({name for name in value if value.count(name) > 1}) if len(set(value)) < len(value) else []:
+        if (
+            twice := sorted({name for name in value if value.count(name) > 1})
+            if len(set(value)) < len(value)
+            else []
+        ):
             raise ValueError(f"next nodes stand here more than once: {', '.join(twice)}")
         return value
 

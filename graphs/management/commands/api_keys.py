@@ -20,8 +20,16 @@ class Command(BaseCommand):
         if options["usable"]:
             keys = keys.usable(timezone.now())
         for key in keys:
-            opened = "all namespaces" if key.all_namespaces else ", ".join(namespace.name for namespace in key.namespaces.all())
-            if options["namespace"] and not key.all_namespaces and options["namespace"] not in opened.split(", "):
+            opened = (
+                "all namespaces"
+                if key.all_namespaces
+                else ", ".join(namespace.name for namespace in key.namespaces.all())
+            )
+            if (
+                options["namespace"]
+                and not key.all_namespaces
+                and options["namespace"] not in opened.split(", ")
+            ):
                 continue
             notes = [
                 f"{key.per_minute}/min" if key.per_minute is not None else "",
@@ -29,4 +37,6 @@ class Command(BaseCommand):
                 f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "",
                 f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used",
             ]
-            self.stdout.write("  ".join(filter(None, [key.prefix, key.scope, opened, key.name, *notes])))
+            self.stdout.write(
+                "  ".join(filter(None, [key.prefix, key.scope, opened, key.name, *notes]))
+            )

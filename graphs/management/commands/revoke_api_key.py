@@ -18,5 +18,7 @@ class Command(BaseCommand):
         wanted = {prefix.removeprefix("sm_").split("_")[0] for prefix in options["prefix"]}
         found = ApiKey.objects.filter(prefix__in=wanted)
         if unknown := wanted - set(found.values_list("prefix", flat=True)):
-            raise CommandError(f"There is no key {', '.join(sorted(unknown))}; nothing was revoked.")
+            raise CommandError(
+                f"There is no key {', '.join(sorted(unknown))}; nothing was revoked."
+            )
         self.stdout.write(f"{api_keys.revoke(found)} revoked.")

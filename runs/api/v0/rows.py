@@ -11,7 +11,18 @@ from runs.models import Run, State
 from runs.queries.lists import StateRow
 
 MAX_PARENTS = 100_000  # that the items of one answer name in all
-SUMMARY = ("CREATED", "QUEUED", "EXECUTED", "NEXT_CREATED_ERROR", "SUCCESS", "ERRORED", "RETRY_CREATED", "PRUNED", "CANCELLED", "TIMEDOUT")
+SUMMARY = (
+    "CREATED",
+    "QUEUED",
+    "EXECUTED",
+    "NEXT_CREATED_ERROR",
+    "SUCCESS",
+    "ERRORED",
+    "RETRY_CREATED",
+    "PRUNED",
+    "CANCELLED",
+    "TIMEDOUT",
+)
 RUN_COLUMNS = (
     "run_id", "graph__name", "success_count", "pending_count", "errored_count", "cancelled_count", "retried_count", "status", "created_at",
 )  # fmt: skip
@@ -34,7 +45,14 @@ def items(states: Sequence[StateRow], namespace: str) -> list[dict[str, Any]]:
         room -= len(parents)
         if room < 0 and shown:
             break
-        shown.append({"namespace_name": namespace, "graph_name": state.graph_name or "", "run_id": state.thread, **_item(state, parents)})
+        shown.append(
+            {
+                "namespace_name": namespace,
+                "graph_name": state.graph_name or "",
+                "run_id": state.thread,
+                **_item(state, parents),
+            }
+        )
     return shown
 
 
@@ -69,14 +87,18 @@ class _Lineage:
 
     def __init__(self, states: Iterable[StateRow]) -> None:
         first = {state.parent.hex for state in states if state.parent}
-        rows = sql.run(sql.statement(_UP, among=("id", "uuid")), [sql.choices(first)]) if first else []
+        rows = (
+            sql.run(sql.statement(_UP, among=("id", "uuid")), [sql.choices(first)]) if first else []
+        )
         self._rows = {sql.key(row[0]): (row[1] and sql.key(row[1]), row[2]) for row in rows}
 
     def of(self, state: StateRow) -> dict[str, str]:
         """{identifier: state id} from the root to the direct parent."""
         chain: list[tuple[str, str]] = []
         at = state.parent and state.parent.hex
-        while at and at in self._rows and len(chain) < len(self._rows):  # imported rows might run in a circle
+        while (
+            at and at in self._rows and len(chain) < len(self._rows)
+        ):  # imported rows might run in a circle
             parent, identifier = self._rows[at]
             chain.append((identifier, uuids.dashed(at)))
             at = parent
@@ -116,12 +138,16 @@ def run_row(row: tuple[Any, ...]) -> dict[str, Any]:
 def run_graph(run: Run | None, states: Sequence[StateRow], following: str | None) -> dict[str, Any]:
     """Contract A.8. The summary counts all states of the run, whatever the page."""
     nodes = [_node(state) for state in states]
-    edges = [{"source": str(state.parent), "target": str(state.id)} for state in states if state.parent]
+    edges = [
+        {"source": str(state.parent), "target": str(state.id)} for state in states if state.parent
+    ]
     counted = dict.fromkeys(SUMMARY, 0)
     if run is not None:
         counted |= State.objects.filter(run=run).summary()
     return {
-        "root_states": [node for node, state in zip(nodes, states, strict=True) if state.parent is None],
+        "root_states": [
+            node for node, state in zip(nodes, states, strict=True) if state.parent is None
+        ],
         "graph_name": run.graph.name if run and run.graph else "",
         "nodes": nodes,
         "edges": edges,
@@ -133,4 +159,10 @@ def run_graph(run: Run | None, states: Sequence[StateRow], following: str | None
 
 
 def _node(state: StateRow) -> dict[str, Any]:
-    return {"id": str(state.id), "node_name": state.node, "identifier": state.identifier, "status": state.status, "error": state.error or None}
+    return {
+        "id": str(state.id),
+        "node_name": state.node,
+        "identifier": state.identifier,
+        "status": state.status,
+        "error": state.error or None,
+    }

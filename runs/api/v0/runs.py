@@ -29,17 +29,27 @@ MAX_RUNS = 200
 def query_of(*sets: type[FilterSet]) -> list[OpenApiParameter]:
     """The filters of a list as its query parameters."""
     named = {name: each for filterset in sets for name, each in filterset.base_filters.items()}
-    return [OpenApiParameter(name, str, description=each.extra.get("help_text", "")) for name, each in named.items()]
+    return [
+        OpenApiParameter(name, str, description=each.extra.get("help_text", ""))
+        for name, each in named.items()
+    ]
 
 
 def filtered(filterset: type[FilterSet], request: Request, rows: Any) -> Any:
     """The rows that the query asks for. Raises Malformed naming each filter that can't be read."""
     if filterset.base_filters.keys().isdisjoint(request.query_params):
         return rows  # building a form to find nothing in it takes longer than the list
-    asked = filterset({name: ",".join(values) for name, values in request.query_params.lists()}, queryset=rows)
+    asked = filterset(
+        {name: ",".join(values) for name, values in request.query_params.lists()}, queryset=rows
+    )
     if not asked.is_valid():
         wrong = [
-            {"type": "value_error", "loc": ["query", name], "msg": " ".join(each), "input": request.query_params.get(name)}
+            {
+                "type": "value_error",
+                "loc": ["query", name],
+                "msg": " ".join(each),
+                "input": request.query_params.get(name),
+            }
             for name, each in asked.errors.items()
         ]
         raise errors.Malformed(wrong)
@@ -52,20 +62,30 @@ class RunsOfNamespace(V0View):
     """What the views of this module share."""
 
     def run(self, run_id: str, runs: Any = None) -> Run | None:
-        found = (runs if runs is not None else Run.objects.select_related("graph", "version", "namespace")).filter(namespace=self.namespace)
+        found = (
+            runs
+            if runs is not None
+            else Run.objects.select_related("graph", "version", "namespace")
+        ).filter(namespace=self.namespace)
         return found.filter(run_id=run_id.replace("\x00", "")).first() if self.namespace else None
 
     def existing_run(self, run_id: str) -> Run:
         if (run := self.run(run_id)) is None:
-            raise errors.NotFound(f"There is no run {run_id[:200]!r} in namespace {self.name[:100]!r}.")
+            raise errors.NotFound(
+                f"There is no run {run_id[:200]!r} in namespace {self.name[:100]!r}."
+            )
         return run
 
     def hide(self, states: list[lists.StateRow]) -> None:
         """Take the payloads out for who may not see them."""
-        redaction.hide(states, self.namespace is not None and self.caller.can("payloads", self.namespace.pk))
+        redaction.hide(
+            states, self.namespace is not None and self.caller.can("payloads", self.namespace.pk)
+        )
 
     def runs(self) -> Any:
-        return Run.objects.filter(namespace=self.namespace) if self.namespace else Run.objects.none()
+        return (
+            Run.objects.filter(namespace=self.namespace) if self.namespace else Run.objects.none()
+        )
 
 
 def _made(run: Run, graph: Graph, states: Sequence[NewState]) -> list[dict[str, Any]]:
@@ -86,27 +106,54 @@ def _made(run: Run, graph: Graph, states: Sequence[NewState]) -> list[dict[str, 
 class TriggerView(V0View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="v0_trigger", request=schemas.TriggerBody, responses={200: schemas.TriggerAnswer, **REFUSALS})
+    @extend_schema(
+        operation_id="v0_trigger",
+        request=schemas.TriggerBody,
+        responses={200: schemas.TriggerAnswer, **REFUSALS},
+    )
     def post(self, request: Request, ns: str, graph: str) -> Response:
         """Start a run of the graph's current version and return at once; or, in the older form, make the given states in a new run."""
         body = self.body(schemas.TriggerBody)
         found = self.graph(graph)
         if body.states is not None:
-            run, states = create_states.create_states(found, body.run_id or "", [(state.identifier, state.inputs) for state in body.states], self.caller)
-            return Response({"run_id": run.run_id, "status": "CREATED", "states": _made(run, found, states)})
-        options = RunOptions(run_id=body.run_id or "", inputs=body.inputs, store=body.store, delay=body.start_delay / 1000)
-        return Response({"status": "CREATED", "run_id": start_run(found, options, caller=self.caller).run_id})
+            run, states = create_states.create_states(
+                found,
+                body.run_id or "",
+                [(state.identifier, state.inputs) for state in body.states],
+                self.caller,
+            )
+            return Response(
+                {"run_id": run.run_id, "status": "CREATED", "states": _made(run, found, states)}
+            )
+        options = RunOptions(
+            run_id=body.run_id or "",
+            inputs=body.inputs,
+            store=body.store,
+            delay=body.start_delay / 1000,
+        )
+        return Response(
+            {"status": "CREATED", "run_id": start_run(found, options, caller=self.caller).run_id}
+        )
 
 
 class CreateStatesView(V0View):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="v0_states_create", request=schemas.CreateBody, responses={200: schemas.CreateAnswer, **REFUSALS})
+    @extend_schema(
+        operation_id="v0_states_create",
+        request=schemas.CreateBody,
+        responses={200: schemas.CreateAnswer, **REFUSALS},
+    )
     def post(self, request: Request, ns: str, graph: str) -> Response:
         """Make states at any nodes of the graph, with these inputs, in the run of this id."""
         body = self.body(schemas.CreateBody)
         found = self.graph(graph)
-        run, states = create_states.create_states(found, body.run_id, [(state.identifier, state.inputs) for state in body.states], self.caller)
+        run, states = create_states.create_states(
+            found,
+            body.run_id,
+            [(state.identifier, state.inputs) for state in body.states],
+            self.caller,
+        )
         return Response({"status": "CREATED", "states": _made(run, found, states)})
 
 
@@ -120,58 +167,110 @@ class StatesView(RunsOfNamespace):
     )
     def get(self, request: Request, ns: str) -> Response:
         """The states of a namespace, those of the newest run first. `next` leads on."""
-        runs, states = filtered(filters.OfRunFilter, request, self.runs()), filtered(filters.StateFilter, request, State.objects.all())
+        runs, states = (
+            filtered(filters.OfRunFilter, request, self.runs()),
+            filtered(filters.StateFilter, request, State.objects.all()),
+        )
         narrow = any(request.query_params.get(name) for name in filters.StateFilter.base_filters)
-        found, following = lists.states_of_runs(runs, states, narrow, request.query_params.get("after", ""), self.limit(MAX_STATES))
+        found, following = lists.states_of_runs(
+            runs, states, narrow, request.query_params.get("after", ""), self.limit(MAX_STATES)
+        )
         self.hide(found)
         shown, following = _shown(found, following, self.name)
         run_ids = list(dict.fromkeys(item["run_id"] for item in shown))
-        return Response({"namespace": self.name, "count": len(shown), "states": shown, "run_ids": run_ids, "next": following})
+        return Response(
+            {
+                "namespace": self.name,
+                "count": len(shown),
+                "states": shown,
+                "run_ids": run_ids,
+                "next": following,
+            }
+        )
 
 
-def _shown(states: list[lists.StateRow], following: str | None, namespace: str) -> tuple[list[dict[str, Any]], str | None]:
+def _shown(
+    states: list[lists.StateRow], following: str | None, namespace: str
+) -> tuple[list[dict[str, Any]], str | None]:
     shown = rows.items(states, namespace)
-    return shown, following if len(shown) == len(states) else lists.cursor_after(states[len(shown) - 1])
+    return shown, following if len(shown) == len(states) else lists.cursor_after(
+        states[len(shown) - 1]
+    )
 
 
 class RunStatesView(RunsOfNamespace):
     scopes = {"GET": "read"}
 
     @extend_schema(
-        operation_id="v0_run_states", parameters=[LIMIT, AFTER, *query_of(filters.StateFilter)], responses={200: schemas.RunStatesAnswer, **REFUSALS}
+        operation_id="v0_run_states",
+        parameters=[LIMIT, AFTER, *query_of(filters.StateFilter)],
+        responses={200: schemas.RunStatesAnswer, **REFUSALS},
     )
     def get(self, request: Request, ns: str, run_id: str) -> Response:
         """The states of one run in the order in which they were made; none for an unknown run."""
-        run, limit, after = self.run(run_id), self.limit(MAX_STATES), request.query_params.get("after", "")
+        run, limit, after = (
+            self.run(run_id),
+            self.limit(MAX_STATES),
+            request.query_params.get("after", ""),
+        )
         states = filtered(filters.StateFilter, request, State.objects.all())
         found, following = lists.states_of_run(run, states, after, limit) if run else ([], None)
         self.hide(found)
         shown, following = _shown(found, following, self.name)
-        return Response({"namespace": self.name, "run_id": run_id, "count": len(shown), "states": shown, "next": following})
+        return Response(
+            {
+                "namespace": self.name,
+                "run_id": run_id,
+                "count": len(shown),
+                "states": shown,
+                "next": following,
+            }
+        )
 
 
 class RunsView(RunsOfNamespace):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_runs_list", parameters=query_of(filters.RunFilter), responses={200: schemas.RunsAnswer, **REFUSALS})
+    @extend_schema(
+        operation_id="v0_runs_list",
+        parameters=query_of(filters.RunFilter),
+        responses={200: schemas.RunsAnswer, **REFUSALS},
+    )
     def get(self, request: Request, ns: str, page: str, size: str) -> Response:
         """The runs of a namespace, newest first, with the counts that are kept of their states."""
-        number, length = whole(page, "page", 1, 10**9, "path"), whole(size, "size", 1, MAX_RUNS, "path")
+        number, length = (
+            whole(page, "page", 1, 10**9, "path"),
+            whole(size, "size", 1, MAX_RUNS, "path"),
+        )
         found = filtered(filters.RunFilter, request, self.runs())
         shown = lists.run_page(found, (number - 1) * length, length).values_list(*rows.RUN_COLUMNS)
         key = f"{self.namespace and self.namespace.pk} {sorted(request.query_params.lists())}"
         counted = {"total": lists.total(found, key), "page": number, "size": length}
-        return Response({"namespace": self.name, **counted, "runs": [rows.run_row(row) for row in shown]})
+        return Response(
+            {"namespace": self.name, **counted, "runs": [rows.run_row(row) for row in shown]}
+        )
 
 
 class RunGraphView(RunsOfNamespace):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_run_graph", parameters=[LIMIT, AFTER], responses={200: schemas.RunGraphAnswer, **REFUSALS})
+    @extend_schema(
+        operation_id="v0_run_graph",
+        parameters=[LIMIT, AFTER],
+        responses={200: schemas.RunGraphAnswer, **REFUSALS},
+    )
     def get(self, request: Request, ns: str, run_id: str) -> Response:
         """The states of a run as nodes and edges from the state that made each; empty for an unknown run."""
-        run, limit, after = self.run(run_id), self.limit(MAX_NODES), request.query_params.get("after", "")
-        found, following = lists.states_of_run(run, State.objects.all(), after, limit, lists.LIGHT) if run else ([], None)
+        run, limit, after = (
+            self.run(run_id),
+            self.limit(MAX_NODES),
+            request.query_params.get("after", ""),
+        )
+        found, following = (
+            lists.states_of_run(run, State.objects.all(), after, limit, lists.LIGHT)
+            if run
+            else ([], None)
+        )
         return Response(rows.run_graph(run, found, following))
 
 
@@ -182,7 +281,12 @@ class NodeView(RunsOfNamespace):
     def get(self, request: Request, ns: str, graph: str, run_id: str, state: str) -> Response:
         """One state of a run of this graph."""
         pk = state_key(state, errors.StateManagerError)
-        found = State.objects.filter(pk=pk, run__namespace=self.namespace, run__run_id=run_id.replace("\x00", ""), run__graph__name=graph.replace("\x00", ""))
+        found = State.objects.filter(
+            pk=pk,
+            run__namespace=self.namespace,
+            run__run_id=run_id.replace("\x00", ""),
+            run__graph__name=graph.replace("\x00", ""),
+        )
         read = lists.rows_of(found) if self.namespace else []
         if not read:
             raise errors.NotFound(f"Node not found: {state}")
@@ -227,7 +331,11 @@ class ResumeView(SteerView):
 class RetryFailedView(RunsOfNamespace):
     scopes = {"POST": "run"}
 
-    @extend_schema(operation_id="v0_run_retry_failed", request=None, responses={200: schemas.SteeredAnswer, **REFUSALS})
+    @extend_schema(
+        operation_id="v0_run_retry_failed",
+        request=None,
+        responses={200: schemas.SteeredAnswer, **REFUSALS},
+    )
     def post(self, request: Request, ns: str, run_id: str) -> Response:
         """Try again every state of the run that failed for good or was cancelled."""
         run = self.existing_run(run_id)
@@ -249,11 +357,15 @@ class RunMetricsView(RunsOfNamespace):
 class GraphMetricsView(V0View):
     scopes = {"GET": "read"}
 
-    @extend_schema(operation_id="v0_graph_metrics", responses={200: schemas.GraphMetrics, **REFUSALS})
+    @extend_schema(
+        operation_id="v0_graph_metrics", responses={200: schemas.GraphMetrics, **REFUSALS}
+    )
     def get(self, request: Request, ns: str, graph: str) -> Response:
         """The same over the newest runs of a graph."""
         found = self.graph(graph)
-        return Response({"graph_name": found.name, **metrics.of_graph(Run.objects.filter(graph=found))})
+        return Response(
+            {"graph_name": found.name, **metrics.of_graph(Run.objects.filter(graph=found))}
+        )
 
 
 class GraphWithRunsView(GraphView):

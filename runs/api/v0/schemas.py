@@ -10,7 +10,15 @@ from runs.engine.start import MAX_DELAY_SECONDS
 from runs.engine.store import LONGEST_LEASE_SECONDS
 
 Status = Literal[statuses.STATE_STATUSES]  # type: ignore[valid-type]
-Attempt = Annotated[int | None, Field(default=None, ge=1, lt=2**31, description="the attempt that the claim named; without it the status alone decides")]
+Attempt = Annotated[
+    int | None,
+    Field(
+        default=None,
+        ge=1,
+        lt=2**31,
+        description="the attempt that the claim named; without it the status alone decides",
+    ),
+]
 Millis = Annotated[int, Field(gt=0, le=MAX_DELAY_SECONDS * 1000)]
 MAX_KINDS = 1000
 

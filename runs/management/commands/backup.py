@@ -19,4 +19,6 @@ class Command(BaseCommand):
             copy = backup.backup(folder.absolute())
         except (StateManagerError, OSError) as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(f"{copy.runs:,} runs and {copy.files:,} files, {filesizeformat(copy.size)}, are in {copy.folder}.")
+        self.stdout.write(
+            f"{copy.runs:,} runs and {copy.files:,} files, {filesizeformat(copy.size)}, are in {copy.folder}."
+        )

@@ -15,9 +15,18 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action", choices=list(bulk.ACTIONS))
-        parser.add_argument("--filter", default="", metavar="QUERY", help="the list's query string, such as 'status=failed&since=30d'")
         parser.add_argument(
-            "--param", action="append", default=[], metavar="KEY=VALUE", help="of the action: version, from, status, format, active; add=key=value"
+            "--filter",
+            default="",
+            metavar="QUERY",
+            help="the list's query string, such as 'status=failed&since=30d'",
+        )
+        parser.add_argument(
+            "--param",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="of the action: version, from, status, format, active; add=key=value",
         )
         parser.add_argument("--reason", default="")
         parser.add_argument("--dry-run", action="store_true", help="say what it would touch")
@@ -25,20 +34,32 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         try:
-            caller, query = caller_of_command(), parse_qs(options["filter"].lstrip("?"), strict_parsing=bool(options["filter"].lstrip("?")))
+            caller, query = (
+                caller_of_command(),
+                parse_qs(
+                    options["filter"].lstrip("?"),
+                    strict_parsing=bool(options["filter"].lstrip("?")),
+                ),
+            )
         except ValueError:
-            raise CommandError("--filter is a query string, such as 'status=failed&since=30d'.") from None
+            raise CommandError(
+                "--filter is a query string, such as 'status=failed&since=30d'."
+            ) from None
         try:
             bulk.filter_query(query)
             seen = bulk.preview(action, query, caller)
-            self.stdout.write(f"{action}: {seen.total:,} runs ({', '.join(f'{count:,} {status}' for status, count in seen.by_status.items()) or 'none'})")
+            self.stdout.write(
+                f"{action}: {seen.total:,} runs ({', '.join(f'{count:,} {status}' for status, count in seen.by_status.items()) or 'none'})"
+            )
             for name, count in seen.traces.items():
                 self.stdout.write(f"  with {count:,} {name}")
             if options["dry_run"] or not seen.total:
                 return
             if not options["yes"] and input("Go on? [y/N] ").lower() != "y":
                 raise CommandError("Nothing was done.")
-            operation = bulk.ask(action, query, caller, _params(options["param"]), options["reason"])
+            operation = bulk.ask(
+                action, query, caller, _params(options["param"]), options["reason"]
+            )
         except errors.StateManagerError as error:
             raise CommandError(str(error)) from None
         self._carry_out(operation)
@@ -50,7 +71,9 @@ class Command(BaseCommand):
                 sleep(0.2)
             operation.refresh_from_db()
             self.stderr.write(f"{operation.done + operation.failed:,} of {operation.total:,}")
-        self.stdout.write(f"{operation.done:,} {bulk.ACTIONS[operation.action].done}, {operation.failed:,} failed")
+        self.stdout.write(
+            f"{operation.done:,} {bulk.ACTIONS[operation.action].done}, {operation.failed:,} failed"
+        )
         for result in operation.results.filter(done=False).order_by("pk")[:20]:
             self.stdout.write(f"  {result.run_id}: {result.reason}")
         if operation.file:

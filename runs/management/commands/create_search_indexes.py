@@ -15,12 +15,16 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if connection.vendor != "postgresql":
-            raise CommandError("SQLite has no such indexes; searching reads the table, which is fine up to some 100,000 runs.")
+            raise CommandError(
+                "SQLite has no such indexes; searching reads the table, which is fine up to some 100,000 runs."
+            )
         with connection.cursor() as cursor:
             try:
                 cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
             except (NotSupportedError, OperationalError, ProgrammingError) as error:
-                raise CommandError(f"This PostgreSQL lacks the extension pg_trgm, or you may not create it: {str(error).strip()}") from None
+                raise CommandError(
+                    f"This PostgreSQL lacks the extension pg_trgm, or you may not create it: {str(error).strip()}"
+                ) from None
             for name, statement in INDEXES.items():
                 cursor.execute(statement)
                 self.stdout.write(f"{name} is there")

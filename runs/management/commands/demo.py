@@ -21,16 +21,22 @@ class Command(BaseCommand):
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--serve", action="store_true", help="go on serving the admin afterwards, as `up` does")
+        parser.add_argument(
+            "--serve", action="store_true", help="go on serving the admin afterwards, as `up` does"
+        )
         parser.add_argument("--port", type=int, default=8000)
 
     def handle(self, *args: Any, serve: bool, port: int, **options: Any) -> None:
         self.stdout.write("Preparing the database …")
         call_command("migrate", verbosity=0)
         dataset = examples.load_dataset()
-        graph = publish.publish(dataset.namespace, "flight-delays", examples.definition("flight-delays"))
+        graph = publish.publish(
+            dataset.namespace, "flight-delays", examples.definition("flight-delays")
+        )
         rows = sum(table.rows for table in dataset.tables.all())
-        self.stdout.write(f"Loaded {rows:,} rows in {dataset.tables.count()} tables: flights that left New York in January 2013.")
+        self.stdout.write(
+            f"Loaded {rows:,} rows in {dataset.tables.count()} tables: flights that left New York in January 2013."
+        )
         run = self._run(graph, dataset)
         if run.status != "completed":
             raise CommandError(f"The run ended {run.status}: {run.error_message}")
@@ -42,12 +48,20 @@ class Command(BaseCommand):
         supervisor = Supervisor()
         supervisor.start()
         try:
-            run = start_run(graph, RunOptions(name="Flight delays, January 2013"), dataset, caller=caller_of_command(), trigger=Run.Trigger.COMMAND)
+            run = start_run(
+                graph,
+                RunOptions(name="Flight delays, January 2013"),
+                dataset,
+                caller=caller_of_command(),
+                trigger=Run.Trigger.COMMAND,
+            )
             self.stdout.write(f"Running {graph} as {run.run_id} on {supervisor.workers} workers …")
             self.stdout.flush()
             began = monotonic()
             watch(run, supervisor.tick)
-            self.stdout.write(f"{run.success_count} states in {monotonic() - began:.1f} s, {run.emitted:,} rows exported.")
+            self.stdout.write(
+                f"{run.success_count} states in {monotonic() - began:.1f} s, {run.emitted:,} rows exported."
+            )
         finally:
             supervisor.stop()
         return run
@@ -56,11 +70,17 @@ class Command(BaseCommand):
         artifact = run.artifacts.get(name="flight_delays.zip")
         with default_storage.open(artifact.file) as file, zipfile.ZipFile(file) as archive:
             airlines = list(csv.DictReader(io.StringIO(archive.read("airlines.csv").decode())))
-            weather = list(csv.DictReader(io.StringIO(archive.read("late_by_weather.csv").decode())))
+            weather = list(
+                csv.DictReader(io.StringIO(archive.read("late_by_weather.csv").decode()))
+            )
         self.stdout.write("\nWhich airlines left New York late in January 2013?")
         for row in airlines[:5]:
-            self.stdout.write(f"  {row['name']:<30} {float(row['mean_delay_min']):5.1f} min on average, {row['flights']:>5} flights")
+            self.stdout.write(
+                f"  {row['name']:<30} {float(row['mean_delay_min']):5.1f} min on average, {row['flights']:>5} flights"
+            )
         rough = sum(int(row["late_flights"]) for row in weather if row["weather"] == "rough")
         every = sum(int(row["late_flights"]) for row in weather)
-        self.stdout.write(f"Was the weather to blame? It was rough for {rough:,} of the {every:,} flights that left more than an hour late.")
+        self.stdout.write(
+            f"Was the weather to blame? It was rough for {rough:,} of the {every:,} flights that left more than an hour late."
+        )
         self.stdout.write(f"\nThe full answer: {default_storage.path(artifact.file)}")

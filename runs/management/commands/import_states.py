@@ -13,7 +13,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", help="JSON Lines, UTF-8")
-        parser.add_argument("--default-run-id", default="legacy", help="rows without a run id go to the run NAME-<graph> (legacy)")
+        parser.add_argument(
+            "--default-run-id",
+            default="legacy",
+            help="rows without a run id go to the run NAME-<graph> (legacy)",
+        )
         parser.add_argument("--namespace", default="", help="only the rows of this namespace")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -24,6 +28,10 @@ class Command(BaseCommand):
             raise CommandError(f"{options['file']} can't be read: {error}") from None
         except errors.StateManagerError as error:
             raise CommandError("\n  ".join([str(error), *error.extra.get("errors", [])])) from None
-        self.stdout.write(f"{done.read} rows read, {done.without_run_id} without a run id; {done.states} states and {done.runs} runs are new.")
+        self.stdout.write(
+            f"{done.read} rows read, {done.without_run_id} without a run id; {done.states} states and {done.runs} runs are new."
+        )
         if done.unfinished:
-            self.stdout.write(f"{done.unfinished} states were not finished when they were exported; they are CANCELLED here.")
+            self.stdout.write(
+                f"{done.unfinished} states were not finished when they were exported; they are CANCELLED here."
+            )

@@ -16,5 +16,9 @@ class Command(BaseCommand):
         runs = Run.objects.select_related("version", "graph").exclude(version=None).order_by("-id")
         run = (runs.filter(run_id=run_id) if run_id else runs).first()
         if run is None:
-            raise CommandError(f"There is no run {run_id!r} of a graph." if run_id else "There is no run of a graph yet.")
+            raise CommandError(
+                f"There is no run {run_id!r} of a graph."
+                if run_id
+                else "There is no run of a graph yet."
+            )
         self.stdout.write(run_svg(run), ending="")

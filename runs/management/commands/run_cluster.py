@@ -8,7 +8,9 @@ from runs.engine import wakeup
 
 
 class Command(BaseCommand):
-    help = "Run one django-q2 cluster in this process. `supervise` starts it; alone it is not watched."
+    help = (
+        "Run one django-q2 cluster in this process. `supervise` starts it; alone it is not watched."
+    )
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -25,16 +25,38 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("graph", metavar="NAMESPACE/GRAPH")
-        parser.add_argument("--dataset", metavar="PATH", help="a folder, zip, CSV or JSON Lines file to load, or the name of a dataset")
-        parser.add_argument("--input", metavar="KEY=VALUE", action="append", default=[], help="an input; the value is JSON, or else text")
+        parser.add_argument(
+            "--dataset",
+            metavar="PATH",
+            help="a folder, zip, CSV or JSON Lines file to load, or the name of a dataset",
+        )
+        parser.add_argument(
+            "--input",
+            metavar="KEY=VALUE",
+            action="append",
+            default=[],
+            help="an input; the value is JSON, or else text",
+        )
         parser.add_argument("--run-id", default="")
-        parser.add_argument("--wait", action="store_true", help="follow the run; without a living cluster it is executed here")
+        parser.add_argument(
+            "--wait",
+            action="store_true",
+            help="follow the run; without a living cluster it is executed here",
+        )
 
-    def handle(self, *args: Any, graph: str, dataset: str | None, wait: bool, **options: Any) -> None:
+    def handle(
+        self, *args: Any, graph: str, dataset: str | None, wait: bool, **options: Any
+    ) -> None:
         try:
             found = self._graph(graph)
             chosen = RunOptions(run_id=options["run_id"], inputs=dict(map(_pair, options["input"])))
-            run = start_run(found, chosen, self._dataset(found, dataset) if dataset else None, caller=caller_of_command(), trigger=Run.Trigger.COMMAND)
+            run = start_run(
+                found,
+                chosen,
+                self._dataset(found, dataset) if dataset else None,
+                caller=caller_of_command(),
+                trigger=Run.Trigger.COMMAND,
+            )
         except errors.StateManagerError as error:
             raise CommandError(_told(error)) from None
         self.stdout.write(run.run_id)
@@ -46,7 +68,9 @@ class Command(BaseCommand):
         found = Graph.objects.with_version().filter(namespace__name=namespace, name=graph).first()
         if found is None:
             known = ", ".join(map(str, Graph.objects.with_version()[:10]))
-            raise CommandError(f"There is no graph {name!r}. {f'Known: {known}.' if known else 'None is stored yet; `demo` brings one.'}")
+            raise CommandError(
+                f"There is no graph {name!r}. {f'Known: {known}.' if known else 'None is stored yet; `demo` brings one.'}"
+            )
         return found
 
     def _dataset(self, graph: Graph, name: str) -> Dataset:
@@ -61,15 +85,26 @@ class Command(BaseCommand):
         def meanwhile() -> None:
             """Without a living cluster, now or later, the run is executed here."""
             nonlocal executor
-            if executor is None and not Cluster.objects.filter(seen_at__gt=timezone.now() - timedelta(seconds=SILENT_SECONDS)).exists():
+            if (
+                executor is None
+                and not Cluster.objects.filter(
+                    seen_at__gt=timezone.now() - timedelta(seconds=SILENT_SECONDS)
+                ).exists()
+            ):
                 self.stderr.write("No cluster is running, so this command executes the run itself.")
                 executor = Executor()
             if executor:
                 executor.drain()
-            waiting = State.objects.filter(answer.WAITS, run=run).first() if run.status == statuses.PAUSED else None
+            waiting = (
+                State.objects.filter(answer.WAITS, run=run).first()
+                if run.status == statuses.PAUSED
+                else None
+            )
             if waiting:
                 question = waiting.waiting_for["question"]
-                raise CommandError(f"{waiting.identifier} waits for an answer: {question}\nPOST it to /runs/{run.run_id}/states/{waiting.pk}/answer")
+                raise CommandError(
+                    f"{waiting.identifier} waits for an answer: {question}\nPOST it to /runs/{run.run_id}/states/{waiting.pk}/answer"
+                )
 
         watch(run, meanwhile)
         if run.status != statuses.COMPLETED:

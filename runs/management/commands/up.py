@@ -23,11 +23,21 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8000)
-        parser.add_argument("--workers", type=int, choices=range(1, 65), metavar="1-64", help="worker processes of the cluster")
+        parser.add_argument(
+            "--workers",
+            type=int,
+            choices=range(1, 65),
+            metavar="1-64",
+            help="worker processes of the cluster",
+        )
 
-    def handle(self, *args: Any, host: str, port: int, workers: int | None = None, **options: Any) -> None:
+    def handle(
+        self, *args: Any, host: str, port: int, workers: int | None = None, **options: Any
+    ) -> None:
         if not _free(host, port):
-            raise CommandError(f"Port {port} of {host} can't be used: something listens there already, or it is no port of this machine.")
+            raise CommandError(
+                f"Port {port} of {host} can't be used: something listens there already, or it is no port of this machine."
+            )
         call_command("migrate", verbosity=0)
         self._first_admin()
         stop = Event()
@@ -36,13 +46,17 @@ class Command(BaseCommand):
         supervisor = Supervisor(workers)
         supervisor.start()
         web = _serve(host, port)
-        self.stdout.write(f"State Manager is at http://{host}:{port}/admin/ (ready when /healthz answers). Ctrl-C stops it.")
+        self.stdout.write(
+            f"State Manager is at http://{host}:{port}/admin/ (ready when /healthz answers). Ctrl-C stops it."
+        )
         self.stdout.flush()
         try:
             while not stop.wait(0.2) and web.poll() is None:
                 supervisor.tick()
             if not stop.is_set():
-                self.stderr.write(f"The web server ended with {web.returncode}; is port {port} free?")
+                self.stderr.write(
+                    f"The web server ended with {web.returncode}; is port {port} free?"
+                )
         finally:
             web.terminate()
             supervisor.stop()
@@ -60,13 +74,18 @@ class Command(BaseCommand):
             return
         password = os.environ.get("ADMIN_PASSWORD") or secrets.token_urlsafe(12)
         users.create_superuser("admin", "", password)
-        self.stdout.write("Made the first admin: user admin, password " + ("from ADMIN_PASSWORD" if os.environ.get("ADMIN_PASSWORD") else password))
+        self.stdout.write(
+            "Made the first admin: user admin, password "
+            + ("from ADMIN_PASSWORD" if os.environ.get("ADMIN_PASSWORD") else password)
+        )
 
 
 def _free(host: str, port: int) -> bool:
     """Whether nobody listens; the server itself would share the port with another one, request by request."""
     try:
-        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:1]:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[
+            :1
+        ]:
             with socket.socket(family, kind) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
@@ -78,7 +97,33 @@ def _free(host: str, port: int) -> bool:
 def _serve(host: str, port: int) -> subprocess.Popen[bytes]:
     """granian in a process group of its own; it dies with us."""
     count = str(min(os.cpu_count() or 2, 4))
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", host, "--port", str(port), "--workers", count]
-    command += ["--no-access-log", "--log-level", "error", "--blocking-threads", "8", "--respawn-failed-workers", "statemanager.wsgi:application"]
+    command = [
+        sys.executable,
+        "-m",
+        "granian",
+        "--interface",
+        "wsgi",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        count,
+    ]
+    command += [
+        "--no-access-log",
+        "--log-level",
+        "error",
+        "--blocking-threads",
+        "8",
+        "--respawn-failed-workers",
+        "statemanager.wsgi:application",
+    ]
     environment = {**os.environ, "STATEMANAGER_DIES_WITH_PARENT": "1"}
-    return subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, start_new_session=True, preexec_fn=die_with_parent)
+    return subprocess.Popen(
+        command,
+        cwd=settings.BASE_DIR,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )

@@ -1,0 +1,248 @@
+"""Bulk operations, saved views and the closer looks at a run over REST; and the commands that do the same."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from graphs.auth import api_keys
+from graphs.auth.callers import SYSTEM
+from runs.actions import bulk, bulk_runner, delete
+from runs.actions.rerun import rerun
+from runs.engine.node_context import run_folder
+from runs.engine.start import RunOptions, start_outside
+from runs.models import BulkOperation, Checkpoint, Run, Tombstone
+from tests.runs.api.test_run_manager import Api
+
+pytestmark = pytest.mark.django_db
+BULK = "/admin/run-manager/bulk-operations"
+
+
+@pytest.fixture
+def admin(namespace):
+    return Api(api_keys.create_key((), "admin")[1])
+
+
+@pytest.fixture
+def ended(namespace):
+    runs = [start_outside(namespace, RunOptions(run_id=f"thread_{at}")) for at in range(5)]
+    Run.objects.update(status="completed", finished_at=timezone.now())
+    return runs
+
+
+def test_an_operation_is_previewed_asked_for_and_looked_at(admin, ended):
+    status, seen = admin(
+        "POST", BULK, {"action": "delete", "ids": ["thread_1", "nowhere"], "dry_run": True}
+    )
+    assert (status, seen["total"], seen["by_status"], seen["missing"]) == (
+        200,
+        1,
+        {"completed": 1},
+        ["nowhere"],
+    )
+    assert seen["traces"]["log lines"] == 1
+    status, made = admin(
+        "POST",
+        BULK,
+        {
+            "action": "delete",
+            "filter": {"status": "completed"},
+            "asked": "6f1f1c9e-0c1f-4a57-8a53-0d7d8f0c9a11",
+        },
+    )
+    assert (status, made["total"], made["status"]) == (202, 5, "queued")
+    assert admin.response["Location"] == f"{BULK}/{made['id']}"
+    again = admin(
+        "POST",
+        BULK,
+        {
+            "action": "delete",
+            "filter": {"status": "completed"},
+            "asked": "6f1f1c9e-0c1f-4a57-8a53-0d7d8f0c9a11",
+        },
+    )[1]
+    assert again["id"] == made["id"]
+    bulk_runner.carry_on(60)
+    assert admin("GET", f"{BULK}/{made['id']}")[1]["done"] == 5
+    results = admin("GET", f"{BULK}/{made['id']}/results?limit=3")[1]
+    assert [row["id"] for row in results["results"]] == ["thread_4", "thread_3", "thread_2"]
+    assert (
+        len(
+            admin("GET", f"{BULK}/{made['id']}/results?limit=3&after={results['next']}")[1][
+                "results"
+            ]
+        )
+        == 2
+    )
+    assert admin("POST", f"{BULK}/{made['id']}/stop")[0] == 409
+    assert admin("POST", f"{BULK}/{made['id']}/retry")[0] == 409
+    assert [each["id"] for each in admin("GET", BULK)[1]["operations"]] == [made["id"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"action": "explode", "filter": {}}, 422),
+        ({"action": "delete"}, 422),
+        ({"action": "delete", "ids": ["a"], "filter": {}}, 422),
+        ({"action": "delete", "filter": {"status": "WHAT"}}, 422),
+        ({"action": "set_status", "filter": {}, "params": {"status": "completed"}}, 422),
+        ({"action": "label", "filter": {}}, 422),
+    ],
+)
+def test_bad_requests_are_refused(admin, ended, body, status):
+    assert admin("POST", BULK, body)[0] == status
+    assert not BulkOperation.objects.exists()
+
+
+def test_operations_are_for_admins_and_one_s_own(ended, client, make_key):
+    assert Api()("GET", BULK)[0] == 401
+    assert Api(make_key("run"))("GET", BULK)[0] == 403
+    limited = Api(make_key("admin"))
+    operation = bulk.ask("archive", {}, SYSTEM.through("command"))
+    assert limited("GET", f"{BULK}/{operation.pk}")[0] == 404
+    assert limited("GET", BULK)[1] == {"operations": []}
+    viewer = User.objects.create_user("viewer", password="pw", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_run"))
+    client.force_login(viewer)
+    assert (
+        client.post(
+            BULK, {"action": "delete", "filter": {}}, content_type="application/json"
+        ).status_code
+        == 403
+    )
+
+
+def test_views_are_saved_over_rest(admin, client, ended):
+    assert admin("POST", "/admin/run-manager/saved-views", {"name": "x", "query": ""})[0] == 403
+    ann = User.objects.create_superuser("ann", password="pw")
+    client.force_login(ann)
+    made = client.post(
+        "/admin/run-manager/saved-views",
+        {"name": "x", "query": "?status=failed", "shared": True},
+        content_type="application/json",
+    ).json()
+    assert (made["query"], made["shared"]) == ("status=failed", True)
+    assert admin("GET", "/admin/run-manager/saved-views")[1]["views"][0]["name"] == "x"
+    assert client.delete(f"/admin/run-manager/saved-views/{made['id']}").status_code == 204
+    assert client.delete(f"/admin/run-manager/saved-views/{made['id']}").status_code == 404
+
+
+def test_unknown_filters_are_refused_and_unknown_words_said(admin, ended):
+    status, answer = admin("GET", "/admin/run-manager/runs?colour=red")
+    assert status == 422
+    assert answer["detail"][0]["loc"] == ["query", "colour"]
+    assert admin("GET", "/admin/run-manager/runs?count=none")[1]["total"] is None
+    answer = admin("GET", "/admin/run-manager/runs?search=what:ever")[1]
+    assert answer["runs"] == []
+    assert "was searched as text" in answer["notices"][0]
+
+
+def test_a_closer_look_at_runs(admin, run_graph, drain, namespace):
+    run = run_graph("a>b", RunOptions(run_id="one"), kinds={"b": "test.fail"})
+    made = rerun(run, SYSTEM)
+    assert "1 state" not in str(admin("GET", f"/runs/{made.run_id}/why")[1])
+    drain()
+    assert b"<svg" in admin.client.get("/runs/one/graph.svg").content
+    compared = admin("GET", f"/runs/one/compare?with={made.run_id}")[1]
+    assert compared["summary"][0] == "Same graph, version 1."
+    assert compared["divergence"] is None
+    assert admin("GET", "/runs/one/compare")[0] == 422
+    lineage = admin("GET", f"/runs/{made.run_id}/lineage")[1]
+    assert [(each["run_id"], each["depth"]) for each in lineage["runs"]] == [
+        ("one", 0),
+        (made.run_id, 1),
+    ]
+    outside = start_outside(namespace, RunOptions(run_id="t"))
+    Checkpoint.objects.create(run=outside, checkpoint_id="c1", type="msgpack", body=b"abc")
+    assert admin("GET", "/runs/t/checkpoints")[1]["checkpoints"][0]["size"] == 3
+    assert admin("GET", "/runs/t/graph.svg")[0] == 404
+    bundle = admin.client.get("/runs/one/bundle")
+    assert json.loads(bundle.getvalue())["run"]["run_id"] == "one"
+
+
+def test_a_part_is_run_again_over_rest(admin, run_graph):
+    run_graph("a>b", RunOptions(run_id="one"), kinds={"b": "test.fail"})
+    status, made = admin("POST", "/rerun/one", {"from": "failed"})
+    assert (status, made["thread_id"]) == (200, "one_rerun_1")
+    assert Run.objects.get(run_id="one_rerun_1").origin["how"] == "from b; 1 states are taken over"
+    assert admin("POST", "/rerun/one", {"from": "node", "node": "a"})[0] == 200
+    for body in (
+        {"from": "node"},
+        {"node": "a"},
+        {"from": "failed", "version": "newest"},
+        {"from": "what"},
+    ):
+        assert admin("POST", "/rerun/one", body)[0] == 422, body
+    assert admin("POST", "/rerun/one", {"from": "node", "node": "zzz"})[0] == 404
+
+
+# --- commands ------------------------------------------------------------------------------------------------------------
+
+
+def said(*command, **options):
+    out = StringIO()
+    call_command(*command, stdout=out, stderr=StringIO(), **options)
+    return out.getvalue()
+
+
+def test_the_bulk_command(ended):
+    assert "delete: 5 runs (5 completed)" in said("bulk", "delete", "--dry-run")
+    assert Run.objects.count() == 5
+    assert "5 labelled, 0 failed" in said("bulk", "label", "--param", "add=team=x", "--yes")
+    assert "5 deleted, 0 failed" in said(
+        "bulk", "delete", "--filter", "?search=label:team=x", "--yes"
+    )
+    assert not Run.objects.exists()
+    assert "0 runs" in said("bulk", "delete")
+    for wrong, words in (("statsu=failed", "no filter"), ("status:failed", "is a query string")):
+        with pytest.raises(CommandError, match=words):
+            said("bulk", "delete", "--filter", wrong, "--yes")
+    with pytest.raises(CommandError, match="is none of"):
+        said("bulk", "delete", "--filter", "status=WHAT", "--yes")
+
+
+def test_verify_finds_what_was_left_and_removes_it(
+    run_graph, namespace, django_capture_on_commit_callbacks, settings, tmp_path
+):
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {**settings.STORAGES["default"], "OPTIONS": {"location": str(tmp_path)}},
+    }
+    run = run_graph("a", kinds={"a": "test.emit"})
+    assert "Nothing is wrong" in said("verify")
+    with django_capture_on_commit_callbacks(execute=True):
+        delete.delete_run(run)
+    assert "Nothing is wrong" in said("verify"), "deleting leaves nothing"
+    default_storage.save(f"{run_folder(run.pk)}/left.txt", ContentFile(b"x"))
+    start_outside(namespace, RunOptions(run_id="alive"))
+    Tombstone.objects.create(namespace=namespace, run_id="alive", run=1)
+    with pytest.raises(CommandError, match="Something is wrong"):
+        said("verify")
+    assert "All of it was mended" in said("verify", "--fix")
+    assert "Nothing is wrong" in said("verify")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_search_indexes_where_the_database_has_them(namespace):
+    if connection.vendor == "sqlite":
+        with pytest.raises(CommandError, match="SQLite has no such indexes"):
+            said("create_search_indexes")
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")
+        there = cursor.fetchone()[0]
+    if there:
+        assert "sm_run_search is there" in said("create_search_indexes")
+        with connection.cursor() as cursor:
+            cursor.execute("DROP INDEX sm_run_search, sm_run_labels")
+    else:
+        with pytest.raises(CommandError, match="lacks the extension"):
+            said("create_search_indexes")

@@ -1,0 +1,372 @@
+"""Seeds 001 and 002: the Run Manager's JSON API, starting and rerunning by thread id; exchange by exchange."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connections
+from django.test import Client
+from django.utils import timezone
+
+from graphs.auth import api_keys
+from graphs.models import Namespace
+from runs.engine.start import RunOptions, start_outside, start_run
+from runs.models import LogLine, Run, State
+from tests.conftest import by_node
+from tests.invariants import assert_books_agree
+
+pytestmark = pytest.mark.django_db
+
+
+class Api:
+    def __init__(self, key: str | None = None, **headers: str) -> None:
+        self.client = Client(headers={**({"X-API-Key": key} if key else {}), **headers})
+
+    def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        if body is None:
+            self.response = self.client.generic(method, path)
+        else:
+            self.response = getattr(self.client, method.lower())(
+                path, body, content_type="application/json"
+            )
+        return self.response.status_code, self.response.json() if self.response.content else None
+
+
+@pytest.fixture
+def admin(namespace):
+    return Api(api_keys.create_key((), "admin")[1])
+
+
+@pytest.fixture
+def stored(namespace):
+    """Five runs driven from outside, the newest first."""
+    runs = []
+    for at, (name, username, workspace) in enumerate(
+        [
+            ("Order Processing", "john", "w1"),
+            ("Orders", "jane", "w1"),
+            ("", "john", "w2"),
+            ("Refund", "", "w2"),
+            ("order again", "jane", "w3"),
+        ]
+    ):
+        run = start_outside(
+            namespace,
+            RunOptions(run_id=f"thread_{at}", name=name, workspace=workspace, inputs={"at": at}),
+        )
+        Run.objects.filter(pk=run.pk).update(
+            username=username, created_at=timezone.now() - timedelta(hours=at)
+        )
+        runs.append(run)
+    return runs
+
+
+def ids(answer: Any) -> list[str]:
+    return [row["id"] for row in answer["runs"]]
+
+
+# --- seed 001 -----------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_as_the_seed_has_it(admin, stored):
+    status, answer = admin("GET", "/admin/run-manager/runs")
+    assert (status, answer["total"], answer["page"], answer["page_size"]) == (200, 5, 1, 50)
+    assert ids(answer) == [f"thread_{at}" for at in range(5)]
+    first = answer["runs"][0]
+    assert {key: first[key] for key in ("id", "name", "result", "username", "workspace")} == {
+        "id": "thread_0", "name": "Order Processing", "result": "queued", "username": "john", "workspace": "w1",
+    }  # fmt: skip
+    assert first["time"].endswith("Z")
+    assert answer["runs"][2]["name"] == "thread_2"
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("search=order", [0, 1, 4]), ("search=THREAD_3", [3]), ("username=john", [0, 2]), ("workspace=w2", [2, 3]), ("username=jane&workspace=w3", [4]),
+        ("search=order&username=jane", [1, 4]), ("status=queued", [0, 1, 2, 3, 4]), ("status=failed", []), ("search=%25", []), ("search=thread%5F1", [1]),
+    ],
+)  # fmt: skip
+def test_filters_combine(admin, stored, query, found):
+    status, answer = admin("GET", f"/admin/run-manager/runs?{query}")
+    assert (status, ids(answer), answer["total"]) == (
+        200,
+        [f"thread_{at}" for at in found],
+        len(found),
+    )
+
+
+def test_pages(admin, stored):
+    assert ids(admin("GET", "/admin/run-manager/runs?page=2&page_size=2")[1]) == [
+        "thread_2",
+        "thread_3",
+    ]
+    assert admin("GET", "/admin/run-manager/runs?page=9&page_size=2")[1]["runs"] == []
+    for wrong in ("page=0", "page_size=0", "page_size=201", "page=x", "page=-1", "status=WHAT"):
+        assert admin("GET", f"/admin/run-manager/runs?{wrong}")[0] == 422, wrong
+    assert admin("GET", "/admin/run-manager/usernames") == (200, {"usernames": ["jane", "john"]})
+    assert admin("GET", "/admin/run-manager/workspaces") == (
+        200,
+        {"workspaces": ["w1", "w2", "w3"]},
+    )
+
+
+def test_the_list_costs_the_same_for_one_and_for_many(admin, stored, django_assert_max_num_queries):
+    admin("GET", "/admin/run-manager/runs")
+    with django_assert_max_num_queries(2):
+        admin("GET", "/admin/run-manager/runs")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", "/admin/run-manager/runs"), ("POST", "/admin/run-manager/runs/bulk-delete")],
+)
+def test_deleting_takes_all_traces_and_names_what_stays(admin, run_graph, publish, method, path):
+    done = run_graph("a>b", kinds={"b": "test.emit"})
+    active = start_run(publish("a", name="other"))
+    asked = {"thread_ids": [done.run_id, active.run_id, "unknown", "a\u0001b"]}
+    status, answer = admin(method, path, asked)
+    assert (status, answer["deleted_count"], answer["missing"]) == (200, 1, ["unknown", "a\u0001b"])
+    assert [each["thread_id"] for each in answer["failed"]] == [active.run_id]
+    assert "cancel it first" in answer["failed"][0]["error"]
+    assert list(Run.objects.values_list("pk", flat=True)) == [active.pk]
+    assert not State.objects.exclude(run=active).exists()
+    assert not LogLine.objects.exclude(run=active).exists()
+    assert admin(method, path, {"thread_ids": []})[0] == 422
+    assert admin(method, path, {})[0] == 422
+    assert admin(method, path, {"thread_ids": ["x"] * 201})[0] == 422
+
+
+def test_an_id_of_several_namespaces_is_not_guessed(admin, stored, namespace):
+    second = Namespace.objects.create(name="beta")
+    start_outside(second, RunOptions(run_id="thread_0"))
+    Run.objects.update(status="completed", finished_at=timezone.now())
+    answer = admin("DELETE", "/admin/run-manager/runs", {"thread_ids": ["thread_0"]})[1]
+    assert (answer["deleted_count"], "alpha, beta" in answer["failed"][0]["error"]) == (0, True)
+    answer = admin(
+        "DELETE", "/admin/run-manager/runs?namespace=beta", {"thread_ids": ["thread_0"]}
+    )[1]
+    assert answer["deleted_count"] == 1
+    assert Run.objects.get(run_id="thread_0").namespace.name == "alpha"
+
+
+def test_only_admins_get_in(stored, make_key):
+    assert Api()("GET", "/admin/run-manager/runs")[0] == 401
+    assert Api("sm_12345678_wrong")("GET", "/admin/run-manager/runs")[0] == 401
+    for scope in ("read", "run", "worker"):
+        assert Api(make_key(scope))("GET", "/admin/run-manager/runs")[0] == 403
+    plain = User.objects.create_user("plain", password="pw")
+    staff = User.objects.create_user("staff", password="pw", is_staff=True)
+    staff.user_permissions.add(Permission.objects.get(codename="view_run"))
+    for user, codes in ((plain, (403, 403)), (staff, (200, 403))):
+        api = Api()
+        api.client.force_login(user)
+        assert api("GET", "/admin/run-manager/runs")[0] == codes[0]
+        assert api("DELETE", "/admin/run-manager/runs", {"thread_ids": ["thread_0"]})[0] == codes[1]
+
+
+def test_a_key_of_one_namespace_sees_only_its_runs(stored):
+    Namespace.objects.create(name="beta")
+    api = Api(api_keys.create_key(["beta"], "admin")[1])
+    assert api("GET", "/admin/run-manager/runs")[1]["total"] == 0
+    assert api("DELETE", "/admin/run-manager/runs", {"thread_ids": ["thread_0"]})[1]["missing"] == [
+        "thread_0"
+    ]
+
+
+def test_json_web_tokens_are_issued_refreshed_and_validated(stored):
+    User.objects.create_superuser("root", password="secret-pw")
+    assert Api()("POST", "/token", {"username": "root", "password": "wrong"})[0] == 401
+    status, tokens = Api()("POST", "/token", {"username": "root", "password": "secret-pw"})
+    assert status == 200
+    api = Api(Authorization=f"Bearer {tokens['access']}")
+    assert api("GET", "/admin/run-manager/runs")[1]["total"] == 5
+    status, fresh = Api()("POST", "/token/refresh", {"refresh": tokens["refresh"]})
+    assert (
+        Api(Authorization=f"Bearer {fresh['access']}")("GET", "/admin/run-manager/runs")[0] == 200
+    )
+    for wrong in (tokens["refresh"], tokens["access"][:-3] + "abc", "x.y.z", ""):
+        assert Api(Authorization=f"Bearer {wrong}")("GET", "/admin/run-manager/runs")[0] == 401, (
+            wrong
+        )
+    User.objects.update(is_active=False)
+    assert api("GET", "/admin/run-manager/runs")[0] == 401
+
+
+# --- seed 002 -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_thread_is_started_and_repeated(admin):
+    body = {
+        "thread_id": "thread_1",
+        "sop": "Do it.",
+        "initial_data": {"order": 7},
+        "run_name": "Orders",
+    }
+    started = (200, {"status": "started", "thread_id": "thread_1", "run_name": "Orders"})
+    assert admin("POST", "/start", body) == started
+    assert admin("POST", "/start", body) == started
+    assert Run.objects.count() == 1
+    assert admin("POST", "/start", {**body, "sop": "Else."})[0] == 409
+    status, answer = admin("POST", "/start", {"sop": "", "initial_data": {}})
+    assert (status, answer["run_name"]) == (200, answer["thread_id"])
+    assert admin("POST", "/start", {"sop": "x"})[0] == 422
+    assert admin("POST", "/start", {"sop": "x", "initial_data": [1]})[0] == 422
+
+
+def test_a_thread_may_run_a_graph_of_ours(admin, publish, drain):
+    publish("a>b")
+    status, answer = admin(
+        "POST",
+        "/start",
+        {"sop": "s", "initial_data": {"x": 1}, "graph": "alpha/graph", "thread_id": "t"},
+    )
+    assert status == 200, answer
+    drain()
+    assert Run.objects.get(run_id="t").status == "completed"
+    assert (
+        admin("POST", "/start", {"sop": "s", "initial_data": {}, "graph": "alpha/unknown"})[0]
+        == 404
+    )
+
+
+def test_metadata_and_logs(admin, run_graph):
+    run = run_graph(
+        "a>b",
+        RunOptions(run_id="t", name="Mine", inputs={"x": 1}, metadata={"m": 2}),
+        kinds={"b": "test.fail"},
+    )
+    status, answer = admin("GET", "/admin/runs/t/metadata")
+    assert status == 200
+    assert {key: answer[key] for key in ("thread_id", "run_name", "sop", "initial_data", "parent_thread_id", "rerun_count", "metadata", "status")} == {
+        "thread_id": "t", "run_name": "Mine", "sop": "", "initial_data": {"x": 1}, "parent_thread_id": None, "rerun_count": 0, "metadata": {"m": 2},
+        "status": "partial",
+    }  # fmt: skip
+    assert answer["failed_skill"] == "b"
+    assert "broken" in answer["error_message"]
+    assert answer["completed_at"].endswith("Z")
+    assert admin("GET", "/admin/runs/unknown/metadata")[0] == 404
+    status, answer = admin("GET", "/admin/runs/t/logs?limit=1")
+    assert (status, len(answer["logs"]), answer["count"]) == (200, 1, run.logs.count())
+    assert admin("GET", "/admin/runs/t/logs?limit=0")[0] == 422
+
+
+def test_a_rerun_has_the_same_inputs_and_a_name_of_its_own(admin, publish, drain):
+    graph = publish("a>b")
+    start_run(
+        graph,
+        RunOptions(
+            run_id="t", name="Orders", inputs={"x": 1}, store={"k": "v"}, labels={"team": "a"}
+        ),
+    )
+    drain()
+    publish("a>b>c")
+    status, answer = admin("POST", "/rerun/t")
+    assert (status, answer) == (
+        200,
+        {
+            "status": "started",
+            "thread_id": "t_rerun_1",
+            "run_name": "Orders (Rerun #1)",
+            "parent_thread_id": "t",
+            "rerun_count": 1,
+        },
+    )
+    answer = admin("POST", "/rerun/t", {"version": "newest"})[1]
+    assert answer["thread_id"] == "t_rerun_2"
+    answer = admin("POST", "/rerun/t_rerun_1")[1]
+    assert (answer["thread_id"], answer["run_name"], answer["rerun_count"]) == (
+        "t_rerun_1_rerun_1",
+        "Orders (Rerun #1)",
+        1,
+    )
+    drain()
+    runs = {run.run_id: run for run in Run.objects.select_related("parent", "version")}
+    assert {name: (run.version.number, run.parent and run.parent.run_id, run.rerun_count) for name, run in runs.items()} == {
+        "t": (1, None, 2), "t_rerun_1": (1, "t", 1), "t_rerun_2": (2, "t", 0), "t_rerun_1_rerun_1": (1, "t_rerun_1", 0),
+    }  # fmt: skip
+    assert all(
+        (run.initial_data, run.store, run.labels, run.status)
+        == ({"x": 1}, {"k": "v"}, {"team": "a"}, "completed")
+        for run in runs.values()
+    )
+    for run in runs.values():
+        assert_books_agree(run)
+    assert admin("POST", "/rerun/t", {"inputs": {"x": 2}})[0] == 200
+    assert Run.objects.get(run_id="t_rerun_3").initial_data == {"x": 2}
+    assert admin("POST", "/rerun/unknown")[0] == 404
+    assert admin("POST", "/rerun/t", {"inputs": [1]})[0] == 422
+    assert admin("POST", "/rerun/t", {"version": "other"})[0] == 422
+
+
+def test_a_rerun_skips_ids_that_are_taken(admin, namespace):
+    start_outside(namespace, RunOptions(run_id="t", sop="s", inputs={"x": 1}))
+    start_outside(namespace, RunOptions(run_id="t_rerun_1"))
+    answer = admin("POST", "/rerun/t")[1]
+    assert (answer["thread_id"], answer["rerun_count"], answer["run_name"]) == (
+        "t_rerun_2",
+        2,
+        "t (Rerun #2)",
+    )
+    made = Run.objects.get(run_id="t_rerun_2")
+    assert (made.sop, made.initial_data, made.graph) == ("s", {"x": 1}, None)
+
+
+def test_states_that_were_made_directly_are_made_again(admin, namespace):
+    api = Api(api_keys.create_key(["alpha"], "admin")[1])
+    schema = {"type": "object"}
+    node = {"name": "Work", "inputs_schema": schema, "outputs_schema": schema, "secrets": []}
+    api("PUT", "/v0/namespace/alpha/nodes", {"runtime_name": "r", "nodes": [node]})
+    template = {
+        "node_name": "Work",
+        "namespace": "alpha",
+        "identifier": "a",
+        "inputs": {},
+        "next_nodes": [],
+    }
+    api("PUT", "/v0/namespace/alpha/graph/g", {"secrets": {}, "nodes": [template]})
+    asked = {
+        "run_id": "made",
+        "states": [{"identifier": "a", "inputs": {"n": at}} for at in range(2)],
+    }
+    assert api("POST", "/v0/namespace/alpha/graph/g/states/create", asked)[0] == 200
+    assert admin("POST", "/rerun/made", {"inputs": {"n": 7}})[0] == 409
+    assert admin("POST", "/rerun/made")[0] == 200
+    run = Run.objects.get(run_id="made_rerun_1")
+    assert by_node(run) == {"a": ["CREATED", "CREATED"]}
+    assert sorted(state.inputs["n"] for state in run.states.all()) == [0, 1]
+    assert_books_agree(run)
+
+
+@pytest.mark.races
+@pytest.mark.django_db(transaction=True)
+def test_clicks_at_the_same_moment_make_runs_with_different_numbers(publish):
+    start_run(publish("a"), RunOptions(run_id="t"))
+    key = api_keys.create_key((), "admin")[1]
+    answers: list[Any] = []
+
+    def click() -> None:
+        answers.append(Api(key)("POST", "/rerun/t"))
+        connections.close_all()
+
+    threads = [threading.Thread(target=click) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [status for status, _ in answers] == [200] * 8
+    assert sorted(answer["rerun_count"] for _, answer in answers) == list(range(1, 9))
+    assert Run.objects.get(run_id="t").rerun_count == 8
+
+
+def test_a_waiting_run_is_approved(admin, publish, drain):
+    run = start_run(publish("ok", kinds={"ok": "test.ask"}), RunOptions(run_id="t"))
+    assert admin("POST", "/approve/t")[0] == 409
+    drain()
+    assert admin("POST", "/approve/t", "no number")[0] == 422
+    assert admin("POST", "/approve/t", 7) == (200, {"status": "resumed"})
+    drain()
+    assert run.states.get().outputs == {"value": 7}
+    assert admin("POST", "/approve/t")[0] == 409

@@ -1,0 +1,405 @@
+"""Seed 004's exchanges, and what its API adds, over real requests."""
+
+import json
+
+import pytest
+from django.test import Client
+
+from graphs.auth import api_keys
+from graphs.definition import errors
+from graphs.models import Graph, Namespace
+from graphs.services import datasets
+from runs.models import Run
+from tests.conftest import definition
+
+pytestmark = pytest.mark.django_db
+RUN_MEMBERS = {
+    "id", "graph_id", "dataset_id", "status", "started_at", "finished_at", "progress", "current_node", "context", "logs", "stats", "error_message",
+}  # fmt: skip
+
+
+class Api:
+    """A client with an API key; answers as (status, body)."""
+
+    def __init__(self, key):
+        self.client = Client(
+            headers={"X-API-Key": key} if key else {}, raise_request_exception=False
+        )
+
+    def __call__(self, method, path, body=None, **headers):
+        data = (
+            body if isinstance(body, str | bytes) else json.dumps(body) if body is not None else ""
+        )
+        self.response = getattr(self.client, method.lower())(path, data, content_type="application/json", headers=headers) if method != "GET" else (
+            self.client.get(path, headers=headers)
+        )  # fmt: skip
+        content = self.response.getvalue() if self.response.streaming else self.response.content
+        return self.response.status_code, json.loads(
+            content
+        ) if content and "json" in self.response["Content-Type"] else content
+
+
+@pytest.fixture
+def api(make_key):
+    return Api(make_key("admin"))
+
+
+@pytest.fixture
+def dataset(namespace, tmp_path):
+    (tmp_path / "res.partner.csv").write_text("id,name\n1,Ann\n2,Bob\n")
+    with datasets.sources_at(tmp_path) as sources:
+        return datasets.load(namespace, "odoo", sources)
+
+
+def test_trigger_answers_as_the_seed_says(api, publish, dataset):
+    graph = publish("a>b")
+    status, body = api("POST", f"/graphs/{graph.pk}/run?dataset_id={dataset.pk}")
+    assert status == 200
+    run = Run.objects.get()
+    assert body == {
+        "id": run.run_id,
+        "status": "queued",
+        "message": f"Graph execution queued with task ID: {run.run_id}",
+    }
+    assert run.dataset_id == dataset.pk
+
+
+def test_life_of_a_run_as_the_seed_polls_it(api, publish, drain, dataset):
+    inputs = {
+        "read": {"table": "res.partner"},
+        "export": {"table": "${{ read.outputs.table }}", "name": "res.partner"},
+        "pack": {"files": ["${{ export.outputs.file }}"], "name": "odoo_export_42.zip"},
+    }
+    graph = publish(
+        "read>export>pack",
+        kinds={"read": "dataset.read", "export": "table.export", "pack": "zip"},
+        inputs=inputs,
+    )
+    _, started = api("POST", f"/graphs/{graph.pk}/run?dataset_id={dataset.pk}")
+    status, [queued] = api("GET", f"/graphs/{graph.pk}/runs")
+    assert status == 200
+    assert queued.keys() >= RUN_MEMBERS
+    assert (queued["status"], queued["context"], queued["stats"], queued["progress"]) == (
+        "queued",
+        {},
+        None,
+        0,
+    )
+    assert (queued["id"], queued["graph_id"], queued["dataset_id"]) == (
+        started["id"],
+        str(graph.pk),
+        dataset.pk,
+    )
+    drain()
+    status, done = api("GET", f"/runs/{started['id']}")
+    assert (status, done["status"], done["progress"], done["current_node"]) == (
+        200,
+        "completed",
+        100,
+        "pack",
+    )
+    assert done["started_at"].endswith("Z")
+    assert done["finished_at"] >= done["started_at"]
+    zip_path = done["context"].pop("zip_path")
+    assert done["context"] == {
+        "dataset_id": dataset.pk,
+        "graph_id": str(graph.pk),
+        "plan": ["read", "export", "pack"],
+        "total_steps": 3,
+        "executed_nodes": ["read", "export", "pack"],
+        "failed_nodes": [],
+        "skipped_nodes": [],
+        "total_emitted": 2,
+    }
+    assert done["logs"][0].keys() == {"timestamp", "level", "message"}
+    messages = [line["message"] for line in done["logs"]]
+    assert messages[0] == "Starting graph execution with 3 nodes"
+    assert "Exported res.partner: 2 rows" in messages
+    assert done["stats"]["succeeded"] == 3
+    status, content = api("GET", zip_path)
+    assert (status, content[:2]) == (200, b"PK")
+
+
+def test_partial_run_says_what_failed(api, publish, drain):
+    graph = publish(
+        "a a>b a>c", kinds={"b": "test.fail", "c": "test.fail"}, settings={"max_failures": 1}
+    )
+    _, started = api("POST", f"/graphs/{graph.pk}/run")
+    drain()
+    _, run = api("GET", f"/runs/{started['id']}")
+    assert (run["status"], run["progress"]) == ("partial", 33)
+    assert run["error_message"] == "Execution stopped: too many failures (2/3 failed)"
+    assert (run["context"]["executed_nodes"], run["context"]["failed_nodes"]) == (["a"], ["b", "c"])
+
+
+def test_polling_an_unchanged_run_is_one_light_query(
+    api, publish, drain, django_assert_num_queries
+):
+    graph = publish("a")
+    _, started = api("POST", f"/graphs/{graph.pk}/run")
+    api("GET", f"/runs/{started['id']}")
+    tag = api.response["ETag"]
+    api_keys.forget()
+    with django_assert_num_queries(3):  # two for the key, one for the run
+        assert api("GET", f"/runs/{started['id']}", **{"If-None-Match": tag})[0] == 304
+    drain()
+    assert api("GET", f"/runs/{started['id']}", **{"If-None-Match": tag})[0] == 200
+    assert api("GET", f"/graphs/{graph.pk}/runs")[0] == 200
+    assert (
+        api("GET", f"/graphs/{graph.pk}/runs", **{"If-None-Match": api.response["ETag"]})[0] == 304
+    )
+
+
+def test_list_of_runs_costs_the_same_for_one_and_for_many(
+    api, publish, drain, django_assert_max_num_queries
+):
+    graph = publish("a>b")
+    for _ in range(12):
+        api("POST", f"/graphs/{graph.pk}/run")
+    drain()
+    with django_assert_max_num_queries(8):
+        assert len(api("GET", f"/graphs/{graph.pk}/runs")[1]) == 12
+
+
+def test_steering_and_its_refusals(api, publish):
+    graph = publish("a")
+    _, started = api("POST", f"/graphs/{graph.pk}/run")
+    assert api("POST", f"/runs/{started['id']}/pause")[1]["status"] == "paused"
+    status, body = api("POST", f"/runs/{started['id']}/pause/")
+    assert (status, body["allowed"]) == (409, ["cancel", "resume"])
+    assert api("POST", f"/runs/{started['id']}/resume")[1]["status"] == "running"
+    assert api("DELETE", f"/runs/{started['id']}")[0] == 409
+    assert api("POST", f"/runs/{started['id']}/cancel")[1]["status"] == "cancelled"
+    assert api("DELETE", f"/runs/{started['id']}")[0] == 204
+    assert api("GET", f"/runs/{started['id']}")[0] == 410
+
+
+def test_logs_and_states_page_by_cursor(api, publish, drain):
+    graph = publish("f>b", kinds={"f": "test.each"}, inputs={"f": {"items": list(range(5))}})
+    _, started = api("POST", f"/graphs/{graph.pk}/run")
+    drain()
+    seen, after = [], ""
+    while after is not None:
+        _, page = api("GET", f"/runs/{started['id']}/states?limit=4&after={after}")
+        assert all(
+            state["inputs"] == {"items": list(range(5))}
+            for state in page["states"]
+            if state["identifier"] == "f"
+        )
+        seen += [state["id"] for state in page["states"]]
+        after = page["next"]
+    assert len(seen) == len(set(seen)) == 10
+    status, page = api("GET", f"/runs/{started['id']}/logs?limit=1")
+    assert (status, page["logs"][0]["message"], page["logs"][0]["node"]) == (
+        200,
+        "Starting graph execution with 2 nodes",
+        None,
+    )
+
+
+def test_answering_a_waiting_state(api, publish, drain):
+    graph = publish("ok", kinds={"ok": "approval"}, inputs={"ok": {"question": "Ship it?"}})
+    _, started = api("POST", f"/graphs/{graph.pk}/run")
+    drain()
+    _, page = api("GET", f"/runs/{started['id']}/states")
+    state = page["states"][0]
+    assert state["waiting_for"]["question"] == "Ship it?"
+    assert api("POST", f"/runs/{started['id']}/states/{state['id']}/answer", {"yes": 1})[0] == 422
+    status, body = api(
+        "POST",
+        f"/runs/{started['id']}/states/{state['id']}/answer",
+        {"approved": True, "comment": "go"},
+    )
+    assert (status, body["answer"]["value"]["comment"]) == (200, "go")
+    assert body["answer"]["by"].startswith("key ")
+    drain()
+    assert api("GET", f"/runs/{started['id']}")[1]["status"] == "completed"
+    assert (
+        api("POST", f"/runs/{started['id']}/states/{state['id']}/answer", {"approved": True})[0]
+        == 409
+    )
+
+
+def test_graphs_are_made_changed_and_deleted(api, namespace):
+    body = {"name": "made", "namespace": "alpha", **definition("a>b"), "metadata": {"x": 1}}
+    status, made = api("POST", "/graphs", body)
+    assert (status, made["version"], made["metadata"]) == (201, 1, {"x": 1})
+    assert api("POST", "/graphs", body)[0] == 409
+    status, same = api("PUT", f"/graphs/{made['id']}", definition("a>b"))
+    assert (status, same["version"]) == (200, 1)
+    assert api("PUT", f"/graphs/{made['id']}", definition("a>b>c"))[1]["version"] == 2
+    assert [graph["name"] for graph in api("GET", "/graphs?limit=5")[1]] == ["made"]
+    assert api("POST", f"/graphs/{made['id']}/run/")[0] == 200
+    assert api("DELETE", f"/graphs/{made['id']}")[0] == 204
+    assert (Graph.objects.count(), Run.objects.count()) == (0, 0)
+
+
+def test_invalid_graphs_list_every_problem_with_its_place(api, namespace):
+    broken = definition(
+        "a>b>a b>c",
+        kinds={"c": "no.such"},
+        inputs={"b": {"value": "${{ zzz.outputs.x }}", "nope": 1}},
+    )
+    status, body = api("POST", "/graphs", {"name": "broken", "namespace": "alpha", **broken})
+    assert status == 400
+    assert body["detail"].startswith("Graph validation failed: ")
+    assert {problem["type"] for problem in body["errors"]} == {
+        "circular_dependency",
+        "unknown_node",
+        "unknown_reference",
+        "invalid_config",
+    }
+    assert {problem["path"] for problem in body["errors"]} >= {
+        "/nodes/1/data/inputs/value",
+        "/nodes/1/data/inputs/nope",
+        "/nodes/2/kind",
+    }
+    graph = api("POST", "/graphs", {"name": "fine", "namespace": "alpha", **definition("a")})[1]
+    status, report = api("POST", f"/graphs/{graph['id']}/validate", broken)
+    assert (status, report["valid"], len(report["errors"])) == (200, False, len(body["errors"]))
+    assert api("POST", f"/graphs/{graph['id']}/validate")[1] == {
+        "valid": True,
+        "errors": [],
+        "warnings": [],
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/graphs/999/run",
+        "/graphs/abc/run",
+        "/graphs/99999999999999999999/run",
+        "/runs/nope/cancel",
+        "/graphs/1/nowhere",
+        "/runs",
+    ],
+)
+def test_unknown_things_are_404_in_json(api, path):
+    status, body = api("POST", path)
+    assert (status, body["status"], bool(body["detail"])) == (404, 404, True)
+
+
+def test_unknown_dataset_and_other_namespaces_are_404(api, publish, make_key, dataset):
+    graph = publish("a")
+    assert api("POST", f"/graphs/{graph.pk}/run?dataset_id=77777")[0] == 404
+    Namespace.objects.create(name="beta")
+    other = Api(make_key("admin", ("beta",)))
+    for method, path in (
+        ("POST", f"/graphs/{graph.pk}/run"),
+        ("GET", f"/graphs/{graph.pk}"),
+        ("GET", f"/datasets/{dataset.pk}"),
+    ):
+        assert other(method, path)[0] == 404
+    _, started = api("POST", f"/graphs/{graph.pk}/run")
+    for path in ("", "/logs", "/states", "/artifacts"):
+        assert other("GET", f"/runs/{started['id']}{path}")[0] == 404
+    assert other("POST", f"/runs/{started['id']}/cancel")[0] == 404
+    assert other("GET", "/graphs")[1] == []
+
+
+def test_same_run_id_in_two_namespaces_asks_which(api, publish, make_key):
+    everything = Api(make_key("admin", ()))
+    second = Namespace.objects.create(name="beta")
+    for graph in (publish("a"), publish("a", namespace=second)):
+        assert everything("POST", f"/graphs/{graph.pk}/run", {"run_id": "twin"})[0] == 200
+    status, body = everything("GET", "/runs/twin")
+    assert (status, body["allowed"]) == (409, ["alpha", "beta"])
+    assert everything("GET", "/runs/twin?namespace=beta")[1]["namespace"] == "beta"
+    assert api("GET", "/runs/twin")[1]["namespace"] == "alpha"
+
+
+@pytest.mark.parametrize(
+    ("scope", "allowed"), [("read", False), ("worker", False), ("run", True), ("admin", True)]
+)
+def test_scopes(publish, make_key, scope, allowed):
+    graph = publish("a")
+    api = Api(make_key(scope))
+    assert api("GET", f"/graphs/{graph.pk}/runs")[0] == 200
+    assert api("POST", f"/graphs/{graph.pk}/run")[0] == (200 if allowed else 403)
+
+
+@pytest.mark.parametrize("key", ["", "wrong", "sm_deadbeef_nothing", "sm_\x00_x"])
+def test_without_a_right_key_nothing_answers(publish, key):
+    graph = publish("a")
+    status, body = Api(key.replace("\x00", "%00"))("POST", f"/graphs/{graph.pk}/run")
+    assert (status, body["status"]) == (401, 401)
+
+
+BAD_BODIES = [
+    '{"inputs": {"x": NaN}}', '{"inputs": {"x": 1e999}}', '{"run_id": "a\\u0000b"}', '{"run_id": "\\ud800"}', "[" * 100_000, "not json",
+    '{"inputs": []}', '{"inputs": {"x": 1' + "0" * 5000 + "}}", '{"start_delay": -1}', '{"run_id": ""}', "[1]", '{"labels": {"a": {}}}', b"\xff\xfe",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BAD_BODIES, ids=range(len(BAD_BODIES)))
+def test_malformed_bodies_are_422_with_a_reason(api, publish, body):
+    graph = publish("a")
+    status, answer = api("POST", f"/graphs/{graph.pk}/run", body)
+    assert (status, bool(answer["detail"])) == (422, True)
+    assert Run.objects.count() == 0
+
+
+def test_too_large_bodies_are_413(api, publish):
+    graph = publish("a")
+    status, answer = api(
+        "POST", f"/graphs/{graph.pk}/run", '{"inputs": {"x": "' + "y" * 6_000_000 + '"}}'
+    )
+    assert (status, answer["status"]) == (413, 413)
+
+
+def test_session_needs_csrf_and_permissions(publish, admin_user, django_user_model):
+    graph = publish("a")
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    assert client.get(f"/graphs/{graph.pk}/runs").status_code == 200
+    assert client.post(f"/graphs/{graph.pk}/run").status_code == 403
+    plain = django_user_model.objects.create_user("plain", is_staff=True)
+    client.force_login(plain)
+    assert client.get(f"/graphs/{graph.pk}/runs").status_code == 403
+
+
+def test_a_wrong_method_is_405_and_a_chunked_body_411(api, publish, make_key):
+    graph = publish("a")
+    status, body = api("GET", f"/graphs/{graph.pk}/run")
+    assert (status, body["status"]) == (405, 405)
+    client = Client(headers={"X-API-Key": make_key("run"), "Transfer-Encoding": "chunked"})
+    answer = client.generic(
+        "POST", f"/graphs/{graph.pk}/run", b"", content_type="application/json", CONTENT_LENGTH=""
+    )
+    assert answer.status_code == 411
+    assert Run.objects.count() == 0
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "..", "a\nb", " ", "x" * 201])
+def test_names_that_no_path_can_hold_are_refused(api, publish, name):
+    graph = publish("a")
+    assert api("POST", f"/graphs/{graph.pk}/run", {"run_id": name})[0] == 422
+    assert api("POST", "/graphs", {"name": name, "namespace": "alpha", **definition("a")})[0] == 422
+    assert Run.objects.count() == 0
+
+
+def test_a_dataset_in_use_stays_as_it_is(api, publish, drain, dataset, namespace, tmp_path):
+    graph = publish(
+        "ok>r",
+        kinds={"ok": "approval", "r": "dataset.read"},
+        inputs={"ok": {"question": "?"}, "r": {"table": "res.partner"}},
+    )
+    _, started = api("POST", f"/graphs/{graph.pk}/run?dataset_id={dataset.pk}")
+    drain()
+    (tmp_path / "other.csv").write_text("x\n1\n")
+    with (
+        pytest.raises(errors.Conflict, match="used by runs"),
+        datasets.sources_at(tmp_path / "other.csv") as sources,
+    ):
+        datasets.load(namespace, "odoo", sources)
+    assert api("DELETE", f"/datasets/{dataset.pk}")[0] == 409
+    api("POST", f"/runs/{started['id']}/cancel")
+    assert api("DELETE", f"/datasets/{dataset.pk}")[0] == 204
+    assert api("GET", f"/runs/{started['id']}")[1]["dataset_id"] is None
+
+
+def test_outputs_that_a_node_does_not_have_are_found_before_it_runs(api, namespace):
+    broken = definition("a>b", inputs={"b": {"value": "${{ a.outputs.nope }}"}})
+    status, body = api("POST", "/graphs", {"name": "broken", "namespace": "alpha", **broken})
+    assert (status, body["errors"][0]["message"]) == (400, "'a' has no output 'nope'; it has value")

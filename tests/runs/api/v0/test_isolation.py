@@ -1,0 +1,182 @@
+"""Every route against another tenant, a weaker key and absurd payloads; the routes come from the URL map, so that none is forgotten."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from graphs.auth import api_keys
+from runs.models import Run, State
+from statemanager import urls_v0
+from tests.conftest import by_node
+from tests.runs.api.v0.conftest import Api, node
+
+ROUTES = sorted(
+    (str(pattern.pattern), method)
+    for pattern in urls_v0.urlpatterns
+    for method in pattern.callback.view_class.scopes
+)
+NEEDS = {
+    (str(pattern.pattern), method): scope
+    for pattern in urls_v0.urlpatterns
+    for method, scope in pattern.callback.view_class.scopes.items()
+}
+INCLUDED = {
+    "read": {"read"},
+    "run": {"run", "read"},
+    "worker": {"worker", "read"},
+    "admin": {"admin", "run", "worker", "read"},
+}
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def things(api):
+    """What the placeholders of paths stand for, in namespace alpha."""
+    api.register("Guarded", secrets=["token"])
+    api.upsert("g", node("a", name="Guarded"), secrets={"token": "canary"})
+    run_id = api.trigger("g", run_id="the-run")
+    [state] = api.claim("Guarded")
+    return {
+        "graph": "g",
+        "run_id": run_id,
+        "state": state["state_id"],
+        "version": "1",
+        "secret": "token",
+        "page": "1",
+        "size": "10",
+    }
+
+
+def filled(route: str, things: dict[str, str]) -> str:
+    return re.sub(r"<str:(\w+)>", lambda match: things[match.group(1)], route)
+
+
+@pytest.mark.parametrize(("route", "method"), ROUTES)
+def test_a_key_of_another_namespace_gets_a_404(things, other, route, method):
+    """In the owner's namespace, and below its own one with the names and ids of what isn't its own."""
+    status, answer = other(method.lower(), f"/v0/namespace/alpha/{filled(route, things)}", {})
+    assert (status, answer) == (
+        404,
+        {"detail": "There is no namespace 'alpha' that this key opens."},
+    )
+    status, answer = other(method.lower(), filled(route, things), BODIES.get(route, {}))
+    assert "canary" not in json.dumps(answer)
+    if "<str:state>" in route or ("<str:graph>" in route and method != "PUT"):
+        assert status == 404, answer
+    assert by_node(Run.objects.get(namespace__name="alpha")) == {"a": ["QUEUED"]}
+
+
+BODIES: dict[str, Any] = {
+    "state/<str:state>/executed": {"outputs": []},
+    "state/<str:state>/errored": {"error": ""},
+    "state/<str:state>/prune": {"data": {}},
+    "state/<str:state>/re-enqueue-after": {"enqueue_after": 1},
+    "state/<str:state>/manual-retry": {"fanout_id": "x"},
+    "graph/<str:graph>/trigger": {"inputs": {}},
+    "graph/<str:graph>/states/create": {
+        "run_id": "r",
+        "states": [{"identifier": "a", "inputs": {}}],
+    },
+    "graph/<str:graph>/rollback": {"version": 1},
+    "states/enqueue": {"nodes": ["Guarded"], "batch_size": 1},
+}
+BODIES |= {
+    route.replace("state/", "states/", 1): body
+    for route, body in BODIES.items()
+    if route.startswith("state/")
+}
+
+
+@pytest.mark.parametrize(("route", "method"), ROUTES)
+@pytest.mark.parametrize("scope", ["read", "run", "worker"])
+def test_a_key_does_what_its_scope_says_and_no_more(things, scope, route, method):
+    weak = Api(api_keys.create_key(["alpha"], scope)[1])
+    status, answer = weak(method.lower(), filled(route, things), {})
+    allowed = NEEDS[route, method] in INCLUDED[scope]
+    assert (status == 403) == (not allowed), answer
+    if not allowed:
+        assert answer == {
+            "detail": f"This needs the scope '{NEEDS[route, method]}'; yours are {', '.join(sorted(INCLUDED[scope]))}."
+        }
+
+
+EXTREMES = {
+    "NUL": '{"x": "a\\u0000b"}',
+    "raw NUL": '{"x": "a\x00b"}',
+    "lone surrogate": '{"x": "\\ud800"}',
+    "NaN": '{"x": NaN}',
+    "Infinity": '{"x": -Infinity}',
+    "huge number": '{"x": 1e999}',
+    "10^400": '{"batch_size": 1' + "0" * 400 + ', "start_delay": 1' + "0" * 400 + "}",
+    "100k brackets": "[" * 100_000 + "]" * 100_000,
+    "100k objects": '{"a":' * 100_000 + "1" + "}" * 100_000,
+    "10 MB": '{"x": "' + "a" * 10_000_000 + '"}',
+    "no JSON": "{",
+    "a list": "[]",
+    "null": "null",
+    "text": '"text"',
+    "latin-1": b'{"x": "\xe4"}',
+    "nothing": "",
+}
+WRITES = [
+    (route, method)
+    for route, method in ROUTES
+    if method in ("POST", "PUT") and not route.startswith("run/")
+]
+ALL_OPTIONAL = (
+    "heartbeat",
+    "release",
+    "prune",
+)  # an object of other members is fine, or is the data itself
+
+
+@pytest.mark.parametrize("extreme", EXTREMES)
+def test_absurd_bodies_are_refused_with_a_reason(api, things, extreme):
+    for route, method in WRITES:
+        url = f"/v0/namespace/alpha/{filled(route, things)}"
+        answer = api.client.generic(method, url, EXTREMES[extreme], content_type="application/json")
+        if extreme == "10^400" and url.endswith(ALL_OPTIONAL):
+            continue
+        assert answer.status_code in (400, 413, 422), (
+            url,
+            answer.status_code,
+            answer.content[:200],
+        )
+        assert answer.json()["detail"]
+    assert State.objects.count() >= 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["%00", "..", "a%2Fb", "😀", "x" * 300, "%ff", "'; DROP TABLE statemanager_runs_run; --"],
+)
+def test_absurd_names_in_paths_are_refused_or_stored_right(api, name):
+    every = Api(api_keys.create_key((), "admin")[1])
+    for each in (api, every):
+        for path in (
+            f"graph/{name}",
+            f"states/run/{name}",
+            f"run/{name}/metrics",
+            f"state/{name}/secrets",
+        ):
+            assert each.get(path)[0] in (200, 400, 404, 422), path
+        status, answer = each.put(f"graph/{name}", {"secrets": {}, "nodes": [node("a")]})
+        assert status in (201, 404, 422), answer
+        status, answer = each.put(
+            f"/v0/namespace/{name}/nodes/", {"runtime_name": "r", "nodes": []}
+        )
+        assert status in (200, 404, 422), answer
+
+
+@pytest.mark.parametrize("kind", ["integer", "number", "string", "object"])
+def test_huge_numbers_in_outputs_are_judged_like_any_other(api, kind):
+    api.register("Give", outputs={"x": kind})
+    api.upsert("g", node("a", name="Give"), retry_policy={"max_retries": 0})
+    api.trigger("g")
+    [state] = api.claim("Give")
+    status, answer = api.post(f"state/{state['state_id']}/executed", {"outputs": [{"x": 10**400}]})
+    assert status == (200 if kind in ("integer", "number") else 422), answer
+    [item] = api.get("states/")[1]["states"]
+    assert item["outputs"] == ({"x": 10**400} if status == 200 else {})

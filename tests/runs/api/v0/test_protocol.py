@@ -1,0 +1,527 @@
+"""The wire protocol of `/v0` as the contract has it: paths, members, words and codes, both generations."""
+
+import uuid
+
+import pytest
+
+from runs.models import Run
+from tests.invariants import assert_books_agree
+from tests.runs.api.v0.conftest import Api, node
+
+pytestmark = pytest.mark.django_db
+
+RETRY = {
+    "max_retries": 3,
+    "strategy": "EXPONENTIAL",
+    "backoff_factor": 2000,
+    "exponent": 2,
+    "max_delay": None,
+}
+
+
+def test_health_needs_no_key():
+    assert Api(None).get("/health") == (200, {"message": "OK"})
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", "sm_12345678_wrong"])
+def test_without_a_right_key_nothing_is_answered(key, db):
+    assert Api(key).get("graphs/") == (401, {"detail": "Invalid API key"})
+
+
+def test_unknown_routes_and_methods(api):
+    assert api.get("nowhere") == (404, {"detail": "Not Found"})
+    assert api("delete", "nodes/") == (405, {"detail": "Method Not Allowed"})
+
+
+def test_a_request_id_is_echoed_when_it_is_a_uuid(api):
+    own = str(uuid.uuid4())
+    api.get("nodes/", **{"x-exosphere-request-id": own})
+    assert api.last["x-exosphere-request-id"] == own
+    api.get("nodes/", **{"x-exosphere-request-id": "mine"})
+    assert uuid.UUID(api.last["x-exosphere-request-id"])
+    assert api.last["x-exosphere-request-id"] != "mine"
+
+
+def test_nodes_are_registered_and_listed(api):
+    asked = {
+        "name": "Greet",
+        "inputs_schema": {"type": "object"},
+        "outputs_schema": {},
+        "secrets": ["token"],
+    }
+    body = {
+        "runtime_name": "r",
+        "runtime_namespace": "alpha",
+        "nodes": [{**asked, "namespace": "alpha"}],
+    }
+    assert api.put("nodes/", body) == (200, {"runtime_name": "r", "registered_nodes": [asked]})
+    status, answer = api.get("nodes/")
+    assert (status, answer["namespace"], answer["count"]) == (200, "alpha", 2)
+    [greet] = [each for each in answer["nodes"] if each["name"] == "Greet"]
+    assert {key: greet[key] for key in asked} == asked
+    assert set(greet) == {
+        *asked,
+        "_id",
+        "namespace",
+        "runtime_name",
+        "runtime_namespace",
+        "created_at",
+        "updated_at",
+    }
+    assert api.get("/v0/namespaces") == (200, {"namespaces": ["alpha"], "count": 1, "next": None})
+
+
+def test_a_graph_is_put_and_read_back(api):
+    nodes = [
+        node("a", ["b"], inputs={"n": "1"}),
+        node("b", None, inputs={"x": "${{ a.outputs.value }}"}),
+    ]
+    made = api.upsert(
+        "g", *nodes, triggers=[{"type": "CRON", "value": {"expression": "0 9 * * 1-5"}}]
+    )
+    assert made["validation_status"] == "VALID"
+    assert made["validation_errors"] == []
+    status, read = api.get("graph/g")
+    assert (status, read) == (200, made)
+    assert read["nodes"] == [
+        {**nodes[0], "unites": None},
+        {**nodes[1], "next_nodes": [], "unites": None},
+    ]
+    assert (read["secrets"], read["retry_policy"]) == ({}, RETRY)
+    assert read["store_config"] == {"required_keys": [], "default_values": {}}
+    assert read["triggers"] == [{"type": "CRON", "value": {"expression": "0 9 * * 1-5"}}]
+    status, listed = api.get("graphs/")
+    assert (listed["namespace"], listed["count"]) == ("alpha", 1)
+    assert listed["templates"] == [
+        {**read, "name": "g", "namespace": "alpha", "_id": listed["templates"][0]["_id"]}
+    ]
+    assert api.get("graph/unknown")[0] == 404
+
+
+def test_a_chain_runs_from_trigger_to_success(api):
+    api.upsert("g", node("a", ["b"]), node("b"))
+    status, answer = api.post("graph/g/trigger", {"inputs": {}, "store": {}, "start_delay": 0})
+    assert (status, set(answer), answer["status"]) == (200, {"run_id", "status"}, "CREATED")
+    status, claimed = api.post("states/enqueue", {"nodes": ["Work"], "batch_size": 16})
+    assert (claimed["count"], claimed["namespace"], claimed["status"]) == (1, "alpha", "QUEUED")
+    [state] = claimed["states"]
+    assert {"state_id", "node_name", "identifier", "inputs", "created_at"} <= set(state)
+    assert (state["node_name"], state["identifier"], state["inputs"]) == ("Work", "a", {})
+    assert api.post(f"state/{state['state_id']}/executed", {"outputs": [{"value": "1"}]}) == (
+        200,
+        {"status": "EXECUTED"},
+    )
+    assert api.work("Work") == 1
+    status, rows = api.get("runs/1/10")
+    assert (rows["namespace"], rows["total"], rows["page"], rows["size"]) == ("alpha", 1, 1, 10)
+    [row] = rows["runs"]
+    counts = {
+        "success_count": 2,
+        "pending_count": 0,
+        "errored_count": 0,
+        "retried_count": 0,
+        "total_count": 2,
+        "status": "SUCCESS",
+    }
+    assert {key: row[key] for key in counts} == counts
+    assert (row["run_id"], row["graph_name"]) == (answer["run_id"], "g")
+    assert api.get("runs/7/10")[1]["runs"] == []
+    assert_books_agree(Run.objects.get())
+
+
+def test_the_worked_count_of_fan_outs_and_unites(api):
+    api.upsert(
+        "g",
+        node("s", ["a"]),
+        node("a", ["b"]),
+        node("b", ["c"]),
+        node("c", ["u"]),
+        node("u", ["v"], unites={"identifier": "a"}),
+        node("v", unites={"identifier": "s"}),
+    )
+    api.trigger("g")
+    assert (
+        api.work(
+            "Work",
+            outputs={
+                "a": [{"value": "1"}, {"value": "2"}],
+                "b": [{"value": str(at)} for at in range(3)],
+            },
+        )
+        == 18 - 1 - 2 - 2
+    )
+    run = Run.objects.get()
+    assert run.status == "completed"
+    assert run.states.count() == 18
+    assert {name: run.states.filter(identifier=name).count() for name in "sabcuv"} == {
+        "s": 1,
+        "a": 2,
+        "b": 6,
+        "c": 6,
+        "u": 2,
+        "v": 1,
+    }
+    assert_books_agree(run)
+    parents = api.get(f"states/run/{run.run_id}")[1]["states"]
+    [last] = [each for each in parents if each["identifier"] == "v"]
+    assert list(last["parents"]) == ["s"]
+    assert {tuple(each["parents"]) for each in parents if each["identifier"] == "u"} == {("s", "a")}
+    assert {tuple(each["parents"]) for each in parents if each["identifier"] == "c"} == {
+        ("s", "a", "b")
+    }
+
+
+def test_an_empty_list_of_outputs_is_one_empty_output(api):
+    api.upsert("g", node("a", ["b"]), node("b"))
+    api.trigger("g")
+    [state] = api.claim("Work")
+    api.executed(state)
+    [following] = api.claim("Work")
+    assert following["identifier"] == "b"
+
+
+@pytest.mark.parametrize("plural", ["state", "states"])
+def test_reports_take_both_paths(api, plural):
+    api.upsert(
+        "g", node("a"), retry_policy={"max_retries": 1, "strategy": "FIXED", "backoff_factor": 1}
+    )
+    api.trigger("g")
+    [state] = api.claim("Work")
+    assert api.post(f"{plural}/{state['state_id']}/errored", {"error": "broken"}) == (
+        200,
+        {"status": "ERRORED", "retry_created": True},
+    )
+    run = Run.objects.get()
+    run.states.filter(status="CREATED").update(due_at=run.created_at)
+    [again] = api.claim("Work")
+    assert again["state_id"] != state["state_id"]
+    assert api.post(f"{plural}/{again['state_id']}/errored", {"error": "broken"}) == (
+        200,
+        {"status": "ERRORED", "retry_created": False},
+    )
+    assert [
+        (row["status"], row["retried_count"], row["errored_count"])
+        for row in api.get("runs/1/1")[1]["runs"]
+    ] == [("FAILED", 1, 1)]
+
+
+def test_prune_keeps_its_data_and_ends_the_branch(api):
+    api.upsert("g", node("a", ["b"]), node("b"))
+    api.trigger("g")
+    [state] = api.claim("Work")
+    status, answer = api.post(f"state/{state['state_id']}/prune", {"data": {"why": "empty"}})
+    assert (status, answer["status"], type(answer["enqueue_after"])) == (200, "PRUNED", int)
+    assert api.claim("Work") == []
+    [item] = api.get("states/")[1]["states"]
+    assert (item["status"], item["data"], item["outputs"]) == ("PRUNED", {"why": "empty"}, {})
+    assert api.get("runs/1/1")[1]["runs"][0]["success_count"] == 1
+
+
+@pytest.mark.parametrize("bare", [{}, {"why": "empty"}])
+def test_older_workers_send_the_bare_data_of_a_prune(api, bare):
+    api.upsert("g", node("a"))
+    api.trigger("g")
+    [state] = api.claim("Work")
+    assert api.post(f"state/{state['state_id']}/prune", bare)[0] == 200
+    assert api.get("states/")[1]["states"][0]["data"] == bare
+
+
+def test_a_state_is_queued_again_later(api):
+    api.upsert("g", node("a"))
+    api.trigger("g")
+    [state] = api.claim("Work")
+    status, answer = api.post(
+        f"state/{state['state_id']}/re-enqueue-after", {"enqueue_after": 3_600_000}
+    )
+    stored = Run.objects.get().states.get()
+    assert (status, answer["status"]) == (200, "CREATED")
+    assert abs(answer["enqueue_after"] - stored.due_at.timestamp() * 1000) < 5000
+    assert api.claim("Work") == []
+    Run.objects.get().states.update(due_at=stored.created_at)
+    [again] = api.claim("Work")
+    assert (again["state_id"], again["attempt"]) == (state["state_id"], 2)
+
+
+def test_a_delayed_trigger_is_not_due_at_once(api):
+    api.upsert("g", node("a"))
+    api.trigger("g", start_delay=60_000)
+    assert api.claim("Work") == []
+
+
+def test_inputs_and_store_reach_the_states(api):
+    api.register("Work", inputs={"name": "string", "key": "string"})
+    nodes = node("a", inputs={"name": "nobody", "key": "${{ store.k }}-${{ store.d }}"})
+    api.upsert(
+        "g", nodes, store_config={"required_keys": ["k"], "default_values": {"d": "default"}}
+    )
+    status, answer = api.post("graph/g/trigger", {"inputs": {"name": "Ann", "unknown": "dropped"}})
+    assert status == 400
+    assert "k" in answer["detail"]
+    api.trigger("g", inputs={"name": "Ann", "unknown": "dropped"}, store={"k": "v"})
+    assert api.claim("Work")[0]["inputs"] == {"name": "Ann", "key": "v-default"}
+
+
+def test_an_output_is_text_where_the_schema_wants_text(api):
+    api.register("Give", outputs={"count": "integer"})
+    api.register("Take", inputs={"text": "string", "number": "integer"})
+    api.upsert(
+        "g",
+        node("a", ["b"], "Give"),
+        node(
+            "b",
+            name="Take",
+            inputs={"text": "${{ a.outputs.count }}", "number": "${{a.outputs.count}}"},
+        ),
+    )
+    api.trigger("g")
+    api.executed(api.claim("Give")[0], {"count": 42})
+    assert api.claim("Take")[0]["inputs"] == {"text": "42", "number": 42}
+
+
+def test_manual_retry(api):
+    api.upsert("g", node("a", ["b"]), node("b"), retry_policy={"max_retries": 0})
+    api.trigger("g")
+    [state] = api.claim("Work")
+    api.post(f"state/{state['state_id']}/errored", {"error": "x"})
+    status, answer = api.post(f"state/{state['state_id']}/manual-retry", {"fanout_id": "one"})
+    assert (status, answer["status"]) == (200, "CREATED")
+    assert api.post(f"state/{state['state_id']}/manual-retry", {"fanout_id": "one"})[0] == 409
+    [retry] = api.claim("Work")
+    assert retry["state_id"] == answer["id"]
+    api.post(f"state/{retry['state_id']}/errored", {"error": "x"})
+    assert api.post(f"state/{retry['state_id']}/manual-retry", {"fanout_id": "one"})[0] == 409
+    assert api.post(f"state/{retry['state_id']}/manual-retry", {"fanout_id": "two"})[0] == 200
+    assert api.work("Work") == 2
+    run = Run.objects.get()
+    assert (run.status, run.retried_count, run.errored_count) == ("completed", 2, 0)
+    assert_books_agree(run)
+
+
+def test_the_graph_of_a_run(api):
+    api.upsert(
+        "g",
+        node("a", ["b", "c"]),
+        node("b", ["d"]),
+        node("c", ["d"]),
+        node("d", unites={"identifier": "a"}),
+    )
+    run_id = api.trigger("g")
+    api.work("Work")
+    status, answer = api.get(f"states/run/{run_id}/graph")
+    ids = {each["identifier"]: each["id"] for each in answer["nodes"]}
+    assert (status, answer["graph_name"], answer["node_count"], answer["edge_count"]) == (
+        200,
+        "g",
+        4,
+        3,
+    )
+    assert {(edge["source"], edge["target"]) for edge in answer["edges"]} == {
+        (ids["a"], ids[name]) for name in "bcd"
+    }
+    assert [each["identifier"] for each in answer["root_states"]] == ["a"]
+    assert set(answer["nodes"][0]) == {"id", "node_name", "identifier", "status", "error"}
+    assert answer["execution_summary"]["SUCCESS"] == 4
+    assert {
+        "CREATED",
+        "QUEUED",
+        "EXECUTED",
+        "NEXT_CREATED_ERROR",
+        "SUCCESS",
+        "ERRORED",
+        "RETRY_CREATED",
+        "PRUNED",
+    } <= set(answer["execution_summary"])
+    status, empty = api.get("states/run/unknown/graph")
+    assert (
+        status,
+        empty["nodes"],
+        empty["graph_name"],
+        set(empty["execution_summary"].values()),
+    ) == (200, [], "", {0})
+
+
+def test_the_details_of_a_node(api):
+    api.upsert("g", node("a", ["b"]), node("b"))
+    run_id = api.trigger("g")
+    api.work("Work")
+    state = next(
+        each for each in api.get(f"states/run/{run_id}")[1]["states"] if each["identifier"] == "b"
+    )
+    status, answer = api.get(f"graph/g/run/{run_id}/node/{state['id']}")
+    assert status == 200
+    wanted = {
+        "id",
+        "node_name",
+        "identifier",
+        "graph_name",
+        "run_id",
+        "status",
+        "inputs",
+        "outputs",
+        "error",
+        "parents",
+        "created_at",
+        "updated_at",
+    }
+    assert wanted <= set(answer)
+    assert (answer["outputs"], list(answer["parents"]), answer["created_at"][-1]) == (
+        {"value": "x"},
+        ["a"],
+        "Z",
+    )
+    assert api.get(f"graph/g/run/{run_id}/node/nonsense")[0] == 400
+    assert api.get(f"graph/h/run/{run_id}/node/{state['id']}")[0] == 404
+    assert api.get(f"graph/g/run/other/node/{state['id']}")[0] == 404
+
+
+# --- the older generation, and the examples of seed 000 ---------------------------------------------------------------
+
+
+def test_seed_example_states_are_created_with_a_run_id(api):
+    api.upsert("test-graph", node("node1", inputs={"input1": "", "input2": ""}))
+    asked = {
+        "run_id": "run_1703123456789_abc123def",
+        "states": [{"identifier": "node1", "inputs": {"input1": "test_value", "input2": 42}}],
+    }
+    status, answer = api.post("graph/test-graph/states/create", asked)
+    assert (status, answer["status"]) == (200, "CREATED")
+    [state] = answer["states"]
+    assert set(state) == {
+        "state_id",
+        "node_name",
+        "identifier",
+        "graph_name",
+        "run_id",
+        "inputs",
+        "created_at",
+    }
+    assert (state["run_id"], state["inputs"]) == (
+        asked["run_id"],
+        {"input1": "test_value", "input2": 42},
+    )
+    assert api.claim("Work")[0]["inputs"] == {"input1": "test_value", "input2": 42}
+
+
+def test_seed_example_without_a_content_type(api):
+    """`curl -d` names none; the seed's own test does so."""
+    api.upsert("test-graph", node("a"))
+    body = '{"run_id": "test_run_1", "states": [{"identifier": "a", "inputs": {}}]}'
+    url = "/v0/namespace/alpha/graph/test-graph/states/create"
+    answer = api.client.generic("POST", url, body, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 200
+
+
+def test_seed_example_all_current_states(api):
+    api.upsert("test-graph", node("a", ["b"]), node("b"))
+    ids = [f"run_{at}" for at in range(3)]
+    for run_id in ids:
+        api.post(
+            "graph/test-graph/states/create",
+            {"run_id": run_id, "states": [{"identifier": "a", "inputs": {}}]},
+        )
+    api.work("Work")
+    status, answer = api.get("states/")
+    assert (status, answer["namespace"], answer["count"], sorted(answer["run_ids"])) == (
+        200,
+        "alpha",
+        6,
+        ids,
+    )
+    assert len(answer["states"]) == 6
+
+
+def test_seed_example_the_states_of_a_run(api):
+    api.upsert("test-graph", node("node1"))
+    api.post(
+        "graph/test-graph/states/create",
+        {"run_id": "r1", "states": [{"identifier": "node1", "inputs": {"input1": "v"}}]},
+    )
+    status, answer = api.get("states/run/r1")
+    [state] = answer["states"]
+    expected = {
+        "node_name": "Work", "namespace_name": "alpha", "identifier": "node1", "graph_name": "test-graph", "run_id": "r1", "status": "CREATED",
+        "inputs": {"input1": "v"}, "outputs": {}, "error": None, "parents": {},
+    }  # fmt: skip
+    assert (status, answer["namespace"], answer["run_id"], answer["count"]) == (
+        200,
+        "alpha",
+        "r1",
+        1,
+    )
+    assert {key: state[key] for key in expected} == expected
+    assert state["created_at"].endswith("Z")
+    assert state["updated_at"].endswith("Z")
+    assert api.get("states/run/unknown") == (
+        200,
+        {"namespace": "alpha", "run_id": "unknown", "count": 0, "states": [], "next": None},
+    )
+
+
+def test_unknown_identifiers_make_nothing(api):
+    api.upsert("g", node("a"))
+    asked = {
+        "run_id": "r",
+        "states": [{"identifier": "a", "inputs": {}}, {"identifier": "z", "inputs": {}}],
+    }
+    assert api.post("graph/g/states/create", asked)[0] == 404
+    assert api.post("graph/unknown/states/create", asked)[0] == 404
+    assert not Run.objects.exists()
+
+
+def test_a_run_id_may_be_used_again_to_add_states(api):
+    api.upsert(
+        "g",
+        node("s", ["a"]),
+        node("a", ["b"]),
+        node("b", ["j"]),
+        node("j", unites={"identifier": "s"}),
+    )
+    for value in ("one", "two"):
+        asked = {"run_id": "r", "states": [{"identifier": "s", "inputs": {"v": value}}]}
+        assert api.post("graph/g/states/create", asked)[0] == 200
+    assert api.work("Work", outputs={"a": [{"value": "1"}, {"value": "2"}]}) == 2 + 2 + 4 + 2
+    run = Run.objects.get()
+    assert (run.status, run.states.filter(identifier="j").count()) == ("completed", 2)
+    assert_books_agree(run)
+    assert api.post("graph/g/states/create", asked)[0] == 409
+
+
+def test_a_run_id_of_another_graph_is_taken(api, other):
+    for each in (api, other):
+        each.upsert("g", node("a", namespace=each.namespace))
+    api.upsert("h", node("a"))
+    asked = {"run_id": "r", "states": [{"identifier": "a", "inputs": {}}]}
+    assert api.post("graph/g/states/create", asked)[0] == 200
+    assert api.post("graph/h/states/create", asked)[0] == 409
+    assert other.post("graph/g/states/create", asked)[0] == 200
+    assert Run.objects.filter(run_id="r").count() == 2
+
+
+def test_the_older_trigger_makes_the_given_states(api):
+    api.upsert("g", node("a", ["b"]), node("b"))
+    status, answer = api.post(
+        "graph/g/trigger", {"states": [{"identifier": "b", "inputs": {"x": "1"}}]}
+    )
+    assert (status, answer["status"], answer["states"][0]["run_id"]) == (
+        200,
+        "CREATED",
+        answer["run_id"],
+    )
+    assert [state["identifier"] for state in api.claim("Work")] == ["b"]
+
+
+def test_its_runs_are_ordinary_runs(api, make_key):
+    """Made here, seen in seed 004's API, and the other way round."""
+    api.upsert("g", node("a"))
+    run_id = api.trigger("g")
+    status, answer = api.get(f"/runs/{run_id}")
+    assert (status, answer["id"], answer["status"], answer["namespace"]) == (
+        200,
+        run_id,
+        "queued",
+        "alpha",
+    )
+    graph = Run.objects.get().graph_id
+    status, started = api.post(f"/graphs/{graph}/run", {})
+    assert [row["run_id"] for row in api.get("runs/1/10")[1]["runs"]] == [started["id"], run_id]
+    assert len(api.claim("Work")) == 2

@@ -1,0 +1,415 @@
+"""What a run does from start to end, in one thread, on real rows."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from graphs.auth.callers import SYSTEM
+from graphs.definition import errors
+from runs.engine import answer, control, retry
+from runs.engine.start import RunOptions, start_run
+from runs.models import LogLine, Run, State, ToolResult
+from tests import nodes
+from tests.conftest import by_node
+
+pytestmark = pytest.mark.django_db
+
+
+def outputs(run, identifier):
+    return [
+        state.outputs
+        for state in run.states.filter(identifier=identifier, status="SUCCESS").order_by("path")
+    ]
+
+
+def test_chain_hands_values_on_and_completes(run_graph):
+    run = run_graph(
+        "a>b>c",
+        inputs={
+            "a": {"value": 41},
+            "b": {"value": "${{ a.outputs.value }}"},
+            "c": {"value": "got ${{ b.outputs.value }}"},
+        },
+    )
+    assert (run.status, run.progress, run.pending_count, run.success_count) == (
+        "completed",
+        100,
+        0,
+        3,
+    )
+    assert outputs(run, "c") == [{"value": "got 41"}]
+    assert run.started_at <= run.finished_at
+    assert run.logs.first().message == "Starting graph execution with 3 nodes"
+
+
+def test_fan_out_and_unite_keep_order(run_graph):
+    run = run_graph(
+        "r>f>b>j",
+        kinds={"f": "fan_out"},
+        inputs={
+            "f": {"items": list(range(12))},
+            "b": {"value": "${{ f.outputs.item }}"},
+            "j": {"value": "${{ b.outputs.value }}"},
+        },
+        data={"j": {"unites": {"identifier": "r"}}},
+    )
+    assert run.status == "completed"
+    assert outputs(run, "j") == [{"value": list(range(12))}]
+    assert run.node_counts == {"r": [1, 1, 0], "f": [12, 12, 0], "b": [12, 12, 0], "j": [1, 1, 0]}
+
+
+def test_worked_count_of_the_contract(run_graph):
+    """s → a(2) → b(3) → c → u unites a → v unites s: 1+2+6+6+2+1 = 18 states (contract A.6)."""
+    run = run_graph(
+        "s>a>b>c>u>v",
+        kinds={"a": "fan_out", "b": "fan_out"},
+        inputs={"a": {"items": [1, 2]}, "b": {"items": [1, 2, 3]}},
+        data={"u": {"unites": {"identifier": "a"}}, "v": {"unites": {"identifier": "s"}}},
+    )
+    assert run.status == "completed"
+    assert {node: len(found) for node, found in by_node(run).items()} == {
+        "s": 1,
+        "a": 2,
+        "b": 6,
+        "c": 6,
+        "u": 2,
+        "v": 1,
+    }
+
+
+def test_diamond_inside_a_fan_out_joins_per_item(run_graph):
+    run = run_graph(
+        "f>a>j f>b>j",
+        kinds={"f": "fan_out"},
+        inputs={
+            "f": {"items": ["x", "y"]},
+            "a": {"value": "${{ f.outputs.item }}1"},
+            "b": {"value": "${{ f.outputs.item }}2"},
+            "j": {"value": "${{ a.outputs.value }}+${{ b.outputs.value }}"},
+        },
+    )
+    assert outputs(run, "j") == [{"value": "x1+x2"}, {"value": "y1+y2"}]
+
+
+def test_several_roots_join_at_the_run(run_graph):
+    run = run_graph(
+        "a>c b>c",
+        inputs={
+            "a": {"value": 1},
+            "b": {"value": 2},
+            "c": {"value": ["${{ a.outputs.value }}", "${{ b.outputs.value }}"]},
+        },
+    )
+    assert outputs(run, "c") == [{"value": [1, 2]}]
+
+
+def test_conditions_choose_and_absent_parents_are_null(run_graph):
+    run = run_graph(
+        "a>b>d a>c>d",
+        inputs={
+            "a": {"value": 5},
+            "b": {"value": "b"},
+            "c": {"value": "c"},
+            "d": {"value": ["${{ b.outputs.value }}", "${{ c.outputs.value }}"]},
+        },
+        when={"a>b": "outputs.value > 3", "a>c": "outputs.value <= 3"},
+    )
+    assert run.status == "completed"
+    assert outputs(run, "d") == [{"value": ["b", None]}]
+    assert "c" not in by_node(run)
+
+
+def test_all_branches_absent_prunes_the_join_and_what_follows(run_graph):
+    run = run_graph("a>b>d>e a>c>d", when={"a>b": "false", "a>c": "false"})
+    assert run.status == "completed"
+    assert by_node(run) == {"a": ["SUCCESS"]}
+
+
+def test_failed_branch_keeps_the_join_from_running(run_graph):
+    run = run_graph("a>b>d a>c>d", kinds={"b": "test.fail"})
+    assert run.status == "partial"
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["ERRORED"], "c": ["SUCCESS"]}
+    assert run.error_message == "b: ValueError: broken"
+
+
+def test_all_done_fires_beside_failures(run_graph):
+    run = run_graph(
+        "a>b>d a>c>d",
+        kinds={"b": "test.fail"},
+        data={"d": {"unites": {"identifier": "a", "strategy": "ALL_DONE"}}},
+    )
+    assert by_node(run)["d"] == ["SUCCESS"]
+    assert run.status == "partial"
+
+
+@pytest.mark.parametrize("kind", ["test.fail", "test.prune"])
+def test_all_done_fires_when_the_only_branch_ends_without_success(run_graph, kind):
+    run = run_graph(
+        "a>b>d",
+        kinds={"b": kind},
+        data={"d": {"unites": {"identifier": "a", "strategy": "ALL_DONE"}}},
+    )
+    assert by_node(run)["d"] == ["SUCCESS"]
+
+
+def test_all_success_ignores_pruned_branches(run_graph):
+    run = run_graph(
+        "a>b>d a>c>d", kinds={"b": "test.prune"}, data={"d": {"unites": {"identifier": "a"}}}
+    )
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["PRUNED"], "c": ["SUCCESS"], "d": ["SUCCESS"]}
+    assert run.status == "completed"
+
+
+def test_nested_join_waits_for_the_inner_one(run_graph):
+    run = run_graph(
+        "a>b>j a>c>j j>k a>d>k",
+        inputs={"k": {"value": "${{ j.outputs.value }}"}, "j": {"value": 7}},
+    )
+    assert outputs(run, "k") == [{"value": 7}]
+
+
+def test_retry_makes_a_twin_with_the_same_step(run_graph):
+    nodes.calls.clear()
+    run = run_graph(
+        "a",
+        kinds={"a": "test.fail"},
+        inputs={"a": {"times": 2}},
+        data={"a": {"retry": {"max_retries": 2, "backoff_factor": 0.001}}},
+    )
+    assert run.status == "completed"
+    assert by_node(run)["a"] == ["RETRY_CREATED", "RETRY_CREATED", "SUCCESS"]
+    assert len({key for key, _ in nodes.calls}) == 1
+    assert (run.retried_count, run.errored_count, run.success_count) == (2, 0, 1)
+
+
+def test_max_failures_stops_the_run(run_graph):
+    run = run_graph(
+        "a>b a>c a>d>e", kinds={"b": "test.fail", "c": "test.fail"}, settings={"max_failures": 1}
+    )
+    assert run.status == "partial"
+    assert (
+        run.error_message.startswith("b: ValueError")
+        or run.error_message == "Execution stopped: too many failures (2/5 failed)"
+    )
+    assert run.error_message == "Execution stopped: too many failures (2/5 failed)"
+    assert run.cancelled_count >= 1
+
+
+def test_policy_stop_fails_the_run(run_graph):
+    run = run_graph("a>b>c", kinds={"b": "test.fail"}, settings={"failure_policy": "stop"})
+    assert run.status == "failed"
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["ERRORED"]}
+
+
+def test_max_steps_bounds_started_states(run_graph):
+    run = run_graph("a>b>c>d", settings={"max_steps": 2})
+    assert run.status == "partial"
+    assert run.error_message == "Execution stopped: max_steps reached (2 states may be started)"
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["SUCCESS"], "c": ["CANCELLED"]}
+
+
+def test_missing_output_fails_the_parent(run_graph):
+    run = run_graph(
+        "a>b", kinds={"a": "test.prune"}, inputs={"b": {"value": "${{ a.outputs.nothing }}"}}
+    )
+    assert run.status == "completed"
+    run = run_graph(
+        "f>b",
+        name="second",
+        kinds={"f": "test.each"},
+        inputs={"f": {"items": [1]}, "b": {"value": "${{ f.outputs.nothing }}"}},
+    )
+    assert by_node(run) == {"f": ["NEXT_CREATED_ERROR"]}
+    assert "no 'nothing' in an object with 'value'" in run.error_message
+
+
+def test_generator_fans_out_and_empty_list_ends_the_branch(run_graph):
+    run = run_graph(
+        "f>b",
+        kinds={"f": "test.each"},
+        inputs={"f": {"items": [1, 2]}, "b": {"value": "${{ f.outputs.value }}"}},
+    )
+    assert len(outputs(run, "b")) == 2
+    run = run_graph("f>b", name="empty", kinds={"f": "test.each"}, inputs={"f": {"items": []}})
+    assert by_node(run) == {"f": ["SUCCESS"]}
+    assert run.status == "completed"
+
+
+def test_run_inputs_override_declared_ones_and_are_never_parsed(run_graph):
+    options = RunOptions(inputs={"value": "${{ store.x }}", "unknown": 1})
+    run = run_graph(
+        "a>b",
+        options,
+        inputs={"a": {"value": 1}, "b": {"value": "${{ run.inputs.value }} ${{ store.k }}"}},
+        settings={"store": {"default_values": {"k": "d"}}},
+    )
+    assert outputs(run, "b") == [{"value": "${{ store.x }} d"}]
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("nan", "not JSON compliant"),
+        ("nul", "NUL"),
+        ("surrogate", "surrogate"),
+        ("object", "object"),
+        ("number", "int"),
+        ("deep", "deep"),
+    ],
+)
+def test_output_that_json_cannot_carry_is_a_readable_failure(run_graph, what, reason):
+    run = run_graph("a", kinds={"a": "test.return"}, inputs={"a": {"what": what}})
+    assert run.status == "failed"
+    assert reason in run.error_message
+
+
+def test_flood_of_logs_keeps_the_newest_and_says_so(run_graph):
+    run = run_graph("a", kinds={"a": "test.flood"})
+    lines = list(run.logs.values_list("message", flat=True))
+    assert run.status == "completed"
+    assert lines[-1] == "line 99999"
+    assert any("99,000 older lines were dropped" in line for line in lines)
+    assert run.log_count == len(lines)
+
+
+def test_wait_for_answer_pauses_and_the_answer_goes_on(publish, drain):
+    run = start_run(
+        publish("a>b", kinds={"a": "test.ask"}, inputs={"b": {"value": "${{ a.outputs.value }}"}})
+    )
+    drain()
+    run.refresh_from_db()
+    state = run.states.get()
+    assert (run.status, state.status, state.due_at) == ("paused", "CREATED", None)
+    with pytest.raises(errors.Malformed, match="doesn't fit"):
+        answer.answer_state(run, state.pk, "many", SYSTEM)
+    with pytest.raises(errors.Conflict):
+        control.resume_run(run, SYSTEM)
+    answer.answer_state(run, state.pk, 12, SYSTEM)
+    with pytest.raises(errors.Conflict):
+        answer.answer_state(run, state.pk, 13, SYSTEM)
+    drain()
+    run.refresh_from_db()
+    assert run.status == "completed"
+    assert outputs(run, "b") == [{"value": 12}]
+    assert run.states.get(identifier="a").answer["by"] == "system"
+
+
+def test_cancel_moves_everything_at_once(publish, drain):
+    run = start_run(publish("a>b"))
+    control.cancel_run(run, SYSTEM)
+    assert (run.status, run.pending_count, by_node(run)) == ("cancelled", 0, {"a": ["CANCELLED"]})
+    assert drain() == 0
+    with pytest.raises(errors.Conflict) as refused:
+        control.cancel_run(run, SYSTEM)
+    assert refused.value.extra["allowed"] == ["retry"]
+
+
+def test_pause_holds_and_resume_goes_on(publish, drain):
+    run = start_run(publish("a>b"))
+    control.pause_run(run, SYSTEM)
+    assert run.status == "paused"
+    assert drain() == 0
+    control.resume_run(run, SYSTEM)
+    drain()
+    run.refresh_from_db()
+    assert run.status == "completed"
+
+
+def test_delayed_start_waits_until_due(publish, drain):
+    run = start_run(publish("a"), RunOptions(delay=3600))
+    assert drain() == 0
+    State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(seconds=1))
+    assert drain() == 1
+
+
+def test_run_again_is_no_failure(run_graph):
+    run = run_graph("a", kinds={"a": "test.again"})
+    assert (run.status, run.states.get().attempt, run.retried_count) == ("completed", 2, 0)
+
+
+def test_once_is_computed_once(run_graph, tmp_path):
+    path = tmp_path / "calls"
+    run = run_graph("a", kinds={"a": "test.once"}, inputs={"a": {"path": str(path)}})
+    assert run.status == "completed"
+    assert path.read_text() == "called\n"
+    assert ToolResult.objects.filter(run=run).count() == 1
+
+
+def test_once_gives_the_same_the_first_time_as_later(run_graph):
+    """Neither tuples and keys that are no texts, nor the order of keys and kinds of numbers, that a database changes, may tell attempts apart."""
+    run = run_graph("a", kinds={"a": "test.shapes"})
+    said = list(
+        run.logs.filter(identifier="a", attempt__gt=0)
+        .order_by("pk")
+        .values_list("attempt", "message")
+    )
+    assert (run.status, [attempt for attempt, _ in said]) == ("completed", [1, 2])
+    assert said[0][1] == said[1][1]
+    assert "'b': [1, ['x']]" in said[0][1]
+    assert "'3': True" in said[0][1]
+
+
+def test_once_is_not_computed_again_by_a_retry(run_graph, drain, tmp_path, monkeypatch):
+    path = tmp_path / "calls"
+    run = run_graph("a", kinds={"a": "test.tool"}, inputs={"a": {"path": str(path), "fails": True}})
+    assert run.status == "failed"
+    monkeypatch.setattr(nodes, "broken", False)
+    retry.retry_failed(run, SYSTEM)
+    drain()
+    run.refresh_from_db()
+    assert (run.status, by_node(run), outputs(run, "a")) == (
+        "completed",
+        {"a": ["RETRY_CREATED", "SUCCESS"]},
+        [{"value": 1}],
+    )
+    assert path.read_text() == f"{run.run_id}:a\n"
+    assert ToolResult.objects.filter(run=run).count() == 1
+
+
+def test_once_is_not_computed_again_after_a_pause(run_graph, drain, tmp_path):
+    path = tmp_path / "calls"
+    run = run_graph(
+        "a", kinds={"a": "test.once"}, inputs={"a": {"path": str(path), "seconds": 3600}}
+    )
+    control.pause_run(run, SYSTEM)
+    State.objects.filter(run=run).update(due_at=timezone.now())
+    assert drain() == 0
+    control.resume_run(run, SYSTEM)
+    drain()
+    run.refresh_from_db()
+    assert (run.status, run.states.get().attempt, path.read_text()) == ("completed", 2, "called\n")
+    assert outputs(run, "a") == list(
+        ToolResult.objects.filter(run=run).values_list("result", flat=True)
+    )
+
+
+def test_emitted_rows_and_files_are_recorded_with_the_attempt(run_graph):
+    run = run_graph("a", kinds={"a": "test.emit"})
+    artifact = run.artifacts.get()
+    assert (run.emitted, artifact.name, artifact.size) == (3, "note.txt", 5)
+    assert artifact.checksum == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert "a emitted 3 rows" in run.logs.values_list("message", flat=True)
+
+
+def test_same_run_id_again_gives_the_same_run(publish):
+    graph = publish("a")
+    first = start_run(graph, RunOptions(run_id="mine", inputs={"value": 1}))
+    assert start_run(graph, RunOptions(run_id="mine", inputs={"value": 1})).pk == first.pk
+    with pytest.raises(errors.Conflict, match="is taken"):
+        start_run(graph, RunOptions(run_id="mine", inputs={"value": 2}))
+    assert Run.objects.count() == 1
+    assert LogLine.objects.count() == 1
+
+
+def test_run_keeps_the_version_it_started_with(publish, drain):
+    run = start_run(publish("a>b"))
+    publish("a>b>c")
+    drain()
+    assert sorted(by_node(run)) == ["a", "b"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_transaction_is_open_while_a_node_runs(run_graph):
+    run = run_graph("a", kinds={"a": "test.transaction"})
+    assert run.states.get().outputs == {"value": False}

@@ -1,0 +1,484 @@
+"""Seed 003's record: what `to_dict` holds comes back exactly, pure and through the database; who may write it, and what follows from it."""
+
+import copy
+import math
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rest_framework.test import APIClient
+
+from graphs.auth.callers import SYSTEM
+from graphs.definition import errors, uuids
+from graphs.models import Namespace, NamespaceMembership
+from runs.actions import annotate
+from runs.actions.rerun import RerunOptions, rerun
+from runs.core import statuses
+from runs.engine import control, lease_recovery
+from runs.engine.start import RunOptions, start_outside, start_run
+from runs.external import documents, updates
+from runs.external.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
+from runs.health import verify
+from runs.models import OUTSIDE, AuditEntry, Checkpoint, Run, State
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+OBJECT = st.dictionaries(TEXT, JSON, max_size=3)
+SECONDS = st.floats(0, 4e9)
+COUNTS = st.integers(0, 2**31 - 1)
+NODES = st.builds(
+    NodeState, node_id=TEXT, status=st.sampled_from([*statuses.OF_SEED_NODE, "unheard of"]), input_data=OBJECT, output_data=OBJECT, started_at=SECONDS,
+    finished_at=SECONDS, error=st.none() | TEXT, attempts=COUNTS, idempotency_key=TEXT,
+)  # fmt: skip
+STATES = st.builds(
+    RunState, run_id=TEXT, session_id=TEXT, status=st.sampled_from(RunStatus), purpose=TEXT, current_node=TEXT, current_step=COUNTS, max_steps=COUNTS,
+    data=OBJECT, node_states=st.dictionaries(TEXT, NODES, max_size=4), completed_nodes=st.lists(TEXT, max_size=4),
+    action_history=st.lists(OBJECT, max_size=60), started_at=SECONDS, updated_at=SECONDS, finished_at=SECONDS, tool_results_cache=OBJECT,
+    heuristic_count_at_checkpoint=COUNTS, experience_count_at_checkpoint=COUNTS, metadata=OBJECT, pending_actions=st.lists(OBJECT, max_size=2),
+    memory_snapshots=st.lists(JSON, max_size=2), version=st.just(VERSION),
+)  # fmt: skip
+
+
+@given(STATES)
+@settings(max_examples=200, deadline=None)
+def test_a_document_comes_back_exactly(state):
+    document = state.to_dict()
+    assert RunState.from_dict(copy.deepcopy(document)).to_dict() == document
+    assert len(document["action_history"]) <= KEPT_ACTIONS
+
+
+def outside(**options):
+    namespace, _ = Namespace.objects.get_or_create(name="alpha")
+    return start_outside(namespace, RunOptions(**options))
+
+
+@pytest.mark.django_db
+@given(STATES)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_document_comes_back_exactly_from_the_database(state):
+    run = outside()
+    state.run_id = run.run_id
+    document = state.to_dict()
+    updates.put_run_state(run, RunState.from_dict(document), SYSTEM)
+    assert documents.run_state(Run.objects.get(pk=run.pk)).to_dict() == document
+    assert_rows_agree(run, state)
+
+
+def assert_rows_agree(run, state):
+    run.refresh_from_db()
+    rows = {row.identifier: row for row in run.states.all()}
+    assert rows.keys() == state.node_states.keys()
+    assert (run.ended, run.finished_at is not None) == (run.status in statuses.ENDED_RUNS,) * 2
+    unfinished = [row for row in rows.values() if row.status in statuses.UNFINISHED]
+    assert run.pending_count == len(unfinished)
+    assert not (run.ended and unfinished)
+    assert run.success_count == sum(row.status in ("SUCCESS", "PRUNED") for row in rows.values())
+    assert run.log_count == run.logs.count()
+
+
+@pytest.mark.parametrize(
+    "older", [{}, {"version": 1, "node_states": {"a": {"status": "running", "attempts": 2}}}]
+)
+def test_older_documents_are_brought_up_to_date(older):
+    state = RunState.from_dict({"run_id": "r", **older})
+    assert (state.version, state.pending_actions, state.memory_snapshots, state.started_at) == (
+        VERSION,
+        [],
+        [],
+        0.0,
+    )
+    assert all(
+        (node.node_id, node.idempotency_key) == (key, "") for key, node in state.node_states.items()
+    )
+    assert RunState.from_dict(state.to_dict()).to_dict() == state.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"version": VERSION + 1}, "newer State Manager"),
+        ({"version": True}, "whole number"),
+        ({"status": "asleep"}, "status"),
+        ({"node_states": {"a": {"attempts": "two"}}}, "attempts"),
+        ({"colour": "green"}, "colour"),
+        ({"data": {"a": math.nan}}, "no JSON"),
+        ({"data": {"a": "\x00"}}, "NUL"),
+        ({"node_states": []}, "node_states"),
+    ],
+)
+def test_a_bad_document_is_told_what_is_wrong_with_it(document, said):
+    with pytest.raises(errors.Malformed) as refused:
+        RunState.from_dict(document)
+    assert said in str(refused.value.detail)
+
+
+def test_marks_and_cached_results():
+    state = RunState(run_id="r", current_step=3)
+    assert (state.max_steps, state.status, state.finished_at) == (20, "pending", 0.0)
+    state.mark_node_started("a")
+    state.mark_node_failed("a", "broken")
+    state.mark_node_started("a")
+    state.mark_node_completed("a", {"x": 1})
+    state.mark_node_completed("a")
+    node = state.node_states["a"]
+    assert (
+        node.status,
+        node.attempts,
+        node.error,
+        node.output_data,
+        state.completed_nodes,
+        state.current_node,
+    ) == ("completed", 2, None, {"x": 1}, ["a"], "a")
+    assert [action["action"] for action in state.action_history] == [
+        "started",
+        "failed",
+        "started",
+        "completed",
+        "completed",
+    ]
+    key = state.get_idempotency_key("search", "abc")
+    assert (key, state.has_cached_result(key)) == ("r:3:search:abc", False)
+    state.cache_result(key, [1])
+    state.cache_result(key, [2])
+    assert state.get_cached_result(key) == [1]
+    for number in range(60):
+        state.mark_node_started(str(number))
+    assert len(state.to_dict()["action_history"]) == KEPT_ACTIONS
+
+
+@pytest.fixture
+def api_client(make_key):
+    return APIClient(headers={"X-API-Key": make_key("run")})
+
+
+@pytest.mark.django_db
+def test_every_run_has_a_document(publish, drain, tmp_path):
+    graph = publish("start>out>work>all", kinds={"out": "test.each", "work": "test.once"},
+                    inputs={"out": {"items": [1, 2]}, "work": {"path": str(tmp_path / "calls")}},
+                    data={"all": {"unites": {"identifier": "start"}}})  # fmt: skip
+    run = start_run(
+        graph, RunOptions(store={"a": 1}, purpose="why", session_id="s", metadata={"m": 1})
+    )
+    drain()
+    run.refresh_from_db()
+    document = documents.run_state(run).to_dict()
+    assert RunState.from_dict(document).to_dict() == document
+    assert (
+        document["status"],
+        document["purpose"],
+        document["session_id"],
+        document["data"],
+        document["metadata"],
+    ) == (
+        "completed",
+        "why",
+        "s",
+        {"a": 1},
+        {"m": 1},
+    )
+    nodes = document["node_states"]
+    assert set(nodes) == {"start", "out@1:0", "out@1:1", "work@1:0", "work@1:1", "all"}, (
+        "siblings have keys of their own"
+    )
+    assert nodes["work@1:1"]["idempotency_key"] == f"{run.run_id}:work@1:1", (
+        "the key that the node saw"
+    )
+    assert nodes["out@1:0"]["idempotency_key"] == f"{run.run_id}:out"
+    assert document["completed_nodes"][0] == "start"
+    assert document["completed_nodes"][-1] == "all"
+    assert {(action["action"], action["node"]) for action in document["action_history"]} >= {
+        ("started", "start"),
+        ("completed", "all"),
+    }
+    assert list(document["tool_results_cache"].values()) == list(
+        run.tool_results.order_by("pk").values_list("result", flat=True)
+    )
+    assert document["tool_results_cache"]
+
+
+@pytest.mark.django_db
+def test_retries_are_attempts_of_one_node(publish, drain):
+    run = start_run(
+        publish(
+            "a",
+            kinds={"a": "test.fail"},
+            data={"a": {"retry": {"max_retries": 2, "backoff_factor": 0.001}}},
+        )
+    )
+    while drain():
+        State.objects.filter(run=run, status="CREATED").update(due_at=timezone.now())
+    document = documents.run_state(Run.objects.get(pk=run.pk)).to_dict()
+    assert (document["status"], document["node_states"]["a"]["status"]) == ("failed", "failed")
+    assert document["node_states"]["a"]["attempts"] == run.states.count() == 3
+    assert "broken" in document["node_states"]["a"]["error"]
+
+
+@pytest.mark.django_db
+def test_the_engine_alone_writes_runs_with_a_graph(publish):
+    run = start_run(publish("a"))
+    for write in (
+        lambda: updates.put_run_state(run, RunState(run_id=run.run_id), SYSTEM),
+        lambda: updates.mark(run, "a", "started", SYSTEM),
+    ):
+        with pytest.raises(errors.Conflict, match="the engine alone"):
+            write()
+    assert not Checkpoint.objects.exists()
+
+
+@pytest.mark.django_db
+def test_an_outside_program_reports_its_run(api_client):
+    run = outside(run_id="theirs")
+    url = "/runs/theirs/mark"
+    for node, event, more in (
+        ("plan", "started", {}),
+        ("plan", "completed", {"output": {"steps": 2}}),
+        ("act", "started", {}),
+    ):
+        answer = api_client.post(url, {"node": node, "event": event, **more}, format="json")
+        assert answer.status_code == 200, answer.json()
+    run.refresh_from_db()
+    assert (run.status, run.current_node, run.pending_count, run.success_count, run.progress) == (
+        "running",
+        "act",
+        1,
+        1,
+        5,
+    )
+    assert {(row.identifier, row.status, row.node) for row in run.states.all()} == {
+        ("plan", "SUCCESS", OUTSIDE),
+        ("act", "QUEUED", OUTSIDE),
+    }
+    assert lease_recovery.rescue_expired() == 0, "nobody but its program gives up what it does"
+    document = api_client.get("/runs/theirs/checkpoint").json()
+    document |= {
+        "status": "completed",
+        "completed_nodes": ["plan", "act"],
+        "tool_results_cache": {"theirs:1:search:x": {"found": 3}},
+    }
+    document["node_states"]["act"] |= {"status": "completed", "output_data": {"done": True}}
+    assert api_client.put("/runs/theirs/checkpoint", document, format="json").json() == document
+    run.refresh_from_db()
+    assert (run.status, run.progress, run.pending_count, run.error_message) == (
+        "completed",
+        100,
+        0,
+        "",
+    )
+    assert run.tool_results.get().result == {"found": 3}
+    late = api_client.put(
+        "/runs/theirs/checkpoint", document | {"status": "running"}, format="json"
+    )
+    assert (late.status_code, late.json()["allowed"]) == (409, [])
+    assert not list(verify.verify())
+
+
+@pytest.mark.django_db
+def test_what_a_person_did_meanwhile_stands_in_the_document():
+    run = outside()
+    updates.mark(run, "a", "started", SYSTEM)
+    control.cancel_run(run, SYSTEM)
+    state = documents.run_state(run)
+    assert (state.status, state.node_states["a"].status) == ("cancelled", "cancelled")
+    with pytest.raises(errors.Conflict, match="The run is cancelled"):
+        updates.mark(run, "a", "completed", SYSTEM)
+    other = outside()
+    updates.mark(other, "a", "started", SYSTEM)
+    annotate.set_status(other, SYSTEM, "failed", "It hangs.")
+    assert documents.run_state(other).status == "failed"
+
+
+@pytest.mark.django_db
+def test_a_run_resumes_from_any_recorded_point(api_client):
+    run = outside(run_id="long")
+    for node in ("a", "b", "c"):
+        updates.mark(run, node, "started", SYSTEM)
+        updates.mark(run, node, "completed", SYSTEM, {"of": node})
+    points = api_client.get("/runs/long/checkpoints").json()["checkpoints"]
+    second = next(point for point in points if point["metadata"]["node"] == "b")
+    then = api_client.get(f"/runs/long/checkpoint?at={second['checkpoint_id']}").json()
+    assert then["completed_nodes"] == ["a"]
+    assert api_client.put("/runs/long/checkpoint", then, format="json").json()[
+        "completed_nodes"
+    ] == ["a"]
+    assert set(State.objects.filter(run=run).values_list("identifier", flat=True)) == {"a", "b"}, (
+        "c is to be done again"
+    )
+    assert api_client.get("/runs/long/checkpoint?at=nonsense").status_code == 404
+    again = rerun(run, SYSTEM, RerunOptions())
+    assert (again.graph, documents.run_state(again).node_states) == (None, {})
+
+
+@pytest.mark.django_db
+def test_a_document_put_again_is_the_same_point():
+    run = outside()
+    updates.mark(run, "a", "started", SYSTEM)
+    first = documents.run_state(run)
+    for _ in range(3):
+        assert updates.put_run_state(run, first, SYSTEM) == first
+    assert Checkpoint.objects.filter(run=run).count() == 1
+    updates.mark(run, "a", "completed", SYSTEM)
+    updates.put_run_state(run, first, SYSTEM)
+    assert Checkpoint.objects.filter(run=run).count() == 3, (
+        "back to an earlier point is a point of its own"
+    )
+
+
+@pytest.mark.django_db
+def test_the_last_points_are_kept():
+    run = outside()
+    for number in range(updates.KEPT + 5):
+        updates.mark(run, f"n{number}", "started", SYSTEM)
+    kept = list(Checkpoint.objects.filter(run=run).order_by("pk"))
+    assert len(kept) == updates.KEPT
+    assert kept[-1].parent_checkpoint_id == kept[-2].checkpoint_id
+    assert kept[-1].metadata["node"] == f"n{updates.KEPT + 4}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"run_id": "another"}, 422), ({"node_states": {"n" * 201: {"node_id": "n"}}}, 422), ({"current_step": -1}, 422), ({"max_steps": 2**31}, 422),
+        ({"version": 9}, 422), ({"session_id": "s" * 201}, 422), ({"surprise": 1}, 422), ({"data": {"deep": "\x00"}}, 422),
+    ],
+)  # fmt: skip
+def test_bad_reports_change_nothing(api_client, change, status):
+    run = outside(run_id="r")
+    answer = api_client.put(
+        "/runs/r/checkpoint", {"run_id": "r", "status": "running"} | change, format="json"
+    )
+    assert answer.status_code == status, answer.json()
+    run.refresh_from_db()
+    assert (run.status, run.revision, Checkpoint.objects.count()) == ("queued", 0, 0)
+
+
+@pytest.mark.django_db
+def test_who_may_not_see_payloads_gets_no_document(api_client, django_user_model):
+    run = outside(run_id="r")
+    viewer = django_user_model.objects.create_user("viewer", is_staff=True)
+    NamespaceMembership.objects.create(user=viewer, namespace=run.namespace, role="viewer")
+    viewer_client = APIClient()
+    viewer_client.force_login(viewer)
+    assert api_client.get("/runs/r/checkpoint").status_code == 200
+    assert viewer_client.get("/runs/r/checkpoint").status_code == 403
+    assert (
+        viewer_client.post(
+            "/runs/r/mark", {"node": "a", "event": "started"}, format="json"
+        ).status_code
+        == 403
+    )
+
+
+@pytest.mark.django_db
+def test_pausing_ends_nothing(api_client):
+    """Between two nodes nothing of the program's run is unfinished; that is no end."""
+    run = outside(run_id="r")
+    assert control.pause_run(run, SYSTEM).status == "paused"
+    assert (
+        api_client.put(
+            "/runs/r/checkpoint", {"run_id": "r", "status": "running"}, format="json"
+        ).json()["status"]
+        == "paused"
+    ), "the program learns of it"
+    updates.mark(run, "a", "started", SYSTEM)
+    updates.mark(run, "a", "failed", SYSTEM, error="once more")
+    run.refresh_from_db()
+    assert (run.status, run.paused) == ("paused", True)
+    assert control.resume_run(run, SYSTEM).status == "running"
+    assert documents.run_state(run).status == "running"
+    state = documents.run_state(run)
+    state.status = RunStatus.PAUSED
+    updates.put_run_state(run, state, SYSTEM)
+    with pytest.raises(errors.Conflict, match="Its program paused"):
+        control.resume_run(run, SYSTEM)
+
+
+@pytest.mark.django_db
+def test_a_clock_that_goes_back_loses_no_report(monkeypatch):
+    run = outside()
+    updates.mark(run, "a", "started", SYSTEM)
+    real = uuids.time_ns
+    monkeypatch.setattr(uuids, "time_ns", lambda: real() - 3_000_000_000)
+    updates.mark(run, "a", "completed", SYSTEM, {"x": 1})
+    state = updates.mark(run, "b", "started", SYSTEM)
+    assert {name: node.status for name, node in state.node_states.items()} == {
+        "a": "completed",
+        "b": "running",
+    }
+    assert run.states.get(identifier="a").outputs == {"x": 1}
+
+
+@pytest.mark.django_db
+def test_a_failed_run_resumes_from_an_earlier_point(api_client):
+    run = outside(run_id="r")
+    api_client.put("/runs/r/checkpoint", {"run_id": "r"}, format="json")
+    updates.mark(run, "a", "started", SYSTEM)
+    first = api_client.get("/runs/r/checkpoints").json()["checkpoints"][0]["checkpoint_id"]
+    point = api_client.get(f"/runs/r/checkpoint?at={first}").json()
+    assert point["status"] == "pending"
+    assert (
+        api_client.put("/runs/r/checkpoint", point, format="json").json()["status"] == "running"
+    ), "it is under way by now"
+    api_client.put("/runs/r/checkpoint", {**point, "status": "failed"}, format="json")
+    run.refresh_from_db()
+    assert run.ended
+    assert updates.mark(run, "a", "started", SYSTEM).status == "running"
+    assert api_client.get("/runs/r/checkpoint?at=%00").status_code == 404
+
+
+@pytest.mark.django_db
+def test_many_results_do_not_choke_the_run(api_client):
+    run = outside(run_id="r")
+    for number in range(4):
+        document = {
+            "run_id": "r",
+            "status": "running",
+            "tool_results_cache": {f"k{number}": "x" * 700_000},
+        }
+        assert api_client.put("/runs/r/checkpoint", document, format="json").status_code == 200
+    for _ in range(30):
+        updates.mark(run, "a", "failed", SYSTEM, error="e" * 100_000)
+    assert len(api_client.get("/runs/r/checkpoint").json()["tool_results_cache"]) == 4
+    assert (
+        api_client.put(
+            "/runs/r/checkpoint",
+            {"run_id": "r", "tool_results_cache": {"k" * 1501: 1}},
+            format="json",
+        ).status_code
+        == 422
+    )
+
+
+@pytest.mark.django_db
+def test_reporting_needs_the_rights_to_see_and_to_cancel(django_user_model):
+    run = outside(run_id="r")
+    user = django_user_model.objects.create_user("starter", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_run", "add_run"]))
+    client = APIClient()
+    client.force_login(user)
+    assert (
+        client.post("/runs/r/mark", {"node": "a", "event": "started"}, format="json").status_code
+        == 403
+    )
+    user.user_permissions.add(Permission.objects.get(codename="view_payload"))
+    client.force_login(django_user_model.objects.get(pk=user.pk))
+    assert (
+        client.post("/runs/r/mark", {"node": "a", "event": "started"}, format="json").status_code
+        == 200
+    )
+    assert (
+        client.put(
+            "/runs/r/checkpoint", {"run_id": "r", "status": "cancelled"}, format="json"
+        ).status_code
+        == 403
+    )
+    assert AuditEntry.objects.filter(run=run.pk, action="report").count() == 1

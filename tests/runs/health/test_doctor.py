@@ -1,0 +1,268 @@
+"""`doctor` says what is wrong and what to do: each finding is provoked."""
+
+import re
+from datetime import timedelta
+from io import StringIO
+
+import django
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from graphs.models import RegisteredNode
+from runs.core import sql
+from runs.engine import claim, wakeup
+from runs.engine.start import start_run
+from runs.health import doctor, probes, recount, verify
+from runs.models import BulkOperation, Cluster, LogLine, Run, State
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def cluster():
+    return Cluster.objects.create(name="one", host="here", pid=1, workers=2)
+
+
+def said():
+    return [f"{finding.level}: {finding.said} {finding.fix}" for finding in doctor.examine()]
+
+
+def test_a_sound_installation(admin_client, client, make_key):
+    assert said() == []
+    call_command("doctor", stdout=(out := StringIO()))
+    assert "All is well" in out.getvalue()
+    assert "All is well" in admin_client.get("/admin/run-manager/health/").content.decode()
+    assert client.get(
+        "/admin/run-manager/doctor", headers={"X-API-Key": make_key("admin", ())}
+    ).json() == {"findings": []}
+
+
+def test_it_is_for_administrators(client, make_key, django_user_model):
+    assert (
+        client.get("/admin/run-manager/doctor", headers={"X-API-Key": make_key("run")}).status_code
+        == 403
+    )
+    user = django_user_model.objects.create_user("viewer", is_staff=True)
+    client.force_login(user)
+    assert client.get("/admin/run-manager/health/").status_code in (302, 403)
+
+
+def test_no_cluster(cluster, admin_client):
+    Cluster.objects.update(seen_at=timezone.now() - timedelta(hours=3))
+    assert said() == [
+        "error: No cluster lives; one was the last, 3 h ago. Nothing is executed. Start manage.py supervise (or manage.py up) and keep it running."
+    ]
+    with pytest.raises(CommandError, match="needs care"):
+        call_command("doctor", stdout=StringIO())
+    assert "No cluster lives" in admin_client.get("/admin/run-manager/health/").content.decode()
+
+
+def test_a_restless_cluster(cluster):
+    Cluster.objects.update(restarts=9)
+    assert "replaced 9 times" in said()[0]
+
+
+def test_leases_that_nobody_takes_back(publish):
+    start_run(publish("a"))
+    claim.claim("gone", [(["noop"], 1)], -600, claim.FactsCache())
+    assert any("1 states are held by workers whose lease is over" in each for each in said())
+
+
+def test_states_that_nobody_comes_for(publish, namespace):
+    run = start_run(publish("a"))
+    State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(minutes=10))
+    assert "A state of 'noop' has been ready for 10 min." in said()[0]
+    State.objects.filter(run=run).update(node="gone.node")
+    assert "which no installed app has" in said()[0]
+    State.objects.filter(run=run).update(worker_namespace=namespace, node="theirs")
+    assert "No worker has registered it" in said()[0]
+    RegisteredNode.objects.create(namespace=namespace, name="theirs", executor="worker")
+    assert "Start a worker that claims it" in said()[0]
+
+
+def test_runs_and_operations_that_hang(publish):
+    run = start_run(publish("a"))
+    Run.objects.filter(pk=run.pk).update(pending_count=0)
+    BulkOperation.objects.create(
+        action="delete",
+        query={},
+        status="running",
+        lease_expires_at=timezone.now() - timedelta(hours=1),
+    )
+    words = " ".join(said())
+    assert all(
+        part in words
+        for part in (
+            "1 runs are active with nothing left to do. Run manage.py verify --fix.",
+            "1 bulk operations wait",
+        )
+    )
+
+
+def test_counts_that_drifted(run_graph, monkeypatch):
+    runs = [run_graph("a>b", name=name) for name in ("first", "second")]
+    Run.objects.filter(pk=runs[0].pk).update(started_count=7)
+    expected = f"Of the newest 100 runs 1 have counts that aren't those of their states: {runs[0].run_id}. Run manage.py verify --fix; it counts all runs."
+    assert said() == [f"error: {expected}"]
+    monkeypatch.setattr(recount, "LATELY", 1)
+    assert said() == [], "only so many of the newest are counted"
+    Run.objects.update(node_counts={})
+    assert runs[1].run_id in said()[0]
+    monkeypatch.setattr(recount, "SMALL", 1)
+    assert said() == [], "and none that is big"
+    call_command("verify", "--fix", stdout=StringIO())
+    monkeypatch.undo()
+    assert said() == []
+
+
+def test_rows_of_no_run(publish, monkeypatch):
+    """The first and the last rows of a table are looked at, however many there are."""
+    if connection.vendor != "sqlite":
+        return  # PostgreSQL lets nobody write such a row
+    monkeypatch.setattr(verify, "GLANCE", 2)
+    connection.disable_constraint_checking()
+    try:
+        run = start_run(publish("a"))
+        LogLine.objects.bulk_create(
+            LogLine(run_id=pk, message="x") for pk in (run.pk, 10**9, run.pk, run.pk)
+        )
+        Run.objects.update(log_count=4)
+        assert said() == [], "the one in the middle"
+        LogLine.objects.create(run_id=10**9, message="x")
+        LogLine.objects.create(id=-1, run_id=10**9, message="x")
+        expected = "Of the oldest and the newest 2 rows of their table 2 are log lines of no run. Run manage.py verify --fix; it looks at all rows."
+        assert said() == [f"warning: {expected}"]
+        call_command("verify", "--fix", stdout=StringIO())
+        assert said() == []
+    finally:
+        LogLine.objects.filter(run_id=10**9)._raw_delete("default")
+        connection.enable_constraint_checking()
+
+
+def test_the_queue(settings):
+    settings.Q_CLUSTER = {**settings.Q_CLUSTER, "max_attempts": 3, "timeout": 10}
+    assert [each.partition(";")[0] for each in said()] == [
+        "error: Q_CLUSTER's max_attempts is 3",
+        "error: Q_CLUSTER's retry isn't above its timeout, or that not above NODE_TIMEOUT_SECONDS. Take Q_CLUSTER as the project sets it.",
+    ]
+
+
+def test_a_wake_up_that_nobody_takes(publish):
+    start_run(publish("a"))
+    wakeup.OrmQ.objects.update(lock=timezone.now() - timedelta(minutes=3))
+    assert any("A wake-up has waited for 3 min" in each for each in said())
+
+
+def test_clock_disk_and_settings(monkeypatch, settings):
+    settings.DEBUG = True
+    monkeypatch.setattr(probes, "FREE_BYTES", 2**63)
+    monkeypatch.setattr(
+        probes.timezone,
+        "now",
+        lambda: timezone.datetime.now(tz=timezone.get_default_timezone()) - timedelta(seconds=20),
+    )
+    words = " ".join(said())
+    assert all(part in words for part in ("20 s behind", "DEBUG is on", "MB are free"))
+
+
+def test_migrations_that_wait(monkeypatch):
+    monkeypatch.setattr(
+        probes.MigrationExecutor, "migration_plan", lambda *_: [("runs.0001_initial", False)]
+    )
+    assert said() == [
+        "error: 1 migrations are not applied; the first is runs.0001_initial. Run manage.py migrate."
+    ]
+
+
+def test_versions_that_are_too_old(monkeypatch):
+    names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+    monkeypatch.setattr(probes, "LEAST", dict.fromkeys(probes.LEAST, (99, 1)))
+    found = said()
+    assert [each.split()[1] for each in found] == [
+        "Python",
+        "Django",
+        "django-q2",
+        names[connection.vendor],
+    ]
+    assert (
+        f"error: Django {django.get_version()} is too old: 99.1 or newer is needed. Install requirements.txt as it is."
+        in found
+    )
+    assert all(each.startswith("error") for each in found)
+
+
+def test_versions_that_nobody_tried(monkeypatch):
+    monkeypatch.setattr(probes, "TESTED", dict.fromkeys(probes.TESTED, (1, 1)))
+    assert [
+        "the project is tested with 1.1. Install requirements.txt as it is." in each
+        for each in said()
+    ] == [True, True]
+
+
+def test_the_requirements_are_new_enough():
+    """Nothing that the lock installs may be called too old or untried."""
+    locked = dict(
+        re.findall(
+            r"^([\w-]+)==([\w.]+)",
+            (settings.BASE_DIR / "requirements.txt").read_text(),
+            re.MULTILINE,
+        )
+    )
+    for name in ("Django", "django-q2"):
+        version = tuple(map(int, locked[name.lower()].split(".")))
+        assert probes.LEAST[name] <= version
+        assert version[:2] == probes.TESTED[name]
+
+
+def test_clusters_that_share_a_file():
+    if connection.vendor == "sqlite":
+        Cluster.objects.create(name="two", host="here", pid=2, workers=1)
+        assert "2 clusters share one SQLite file" in said()[0]
+
+
+def test_connections(monkeypatch):
+    """Each living cluster counts with its workers and four, whether they are connected now or not."""
+    if connection.vendor != "postgresql":
+        return
+    Cluster.objects.create(name="two", host="there", pid=2, workers=10)
+    Cluster.objects.create(
+        name="gone", host="there", pid=3, workers=5000, seen_at=timezone.now() - timedelta(hours=1)
+    )
+    [(most,)] = sql.run("SELECT current_setting('max_connections')::int")
+    monkeypatch.setattr(probes, "FULL", 0.0)
+    [found] = said()
+    assert (
+        f"of {most} connections are in use. The living clusters need 20 (their workers and 4 each)"
+        in found
+    )
+    assert (
+        "Raise max_connections in postgresql.conf, which takes a restart of PostgreSQL, or lower WORKERS."
+        in found
+    )
+    monkeypatch.undo()
+    Cluster.objects.filter(name="two").update(workers=int(0.8 * most) - 6)
+    assert said()[0].startswith(
+        f"warning: The clusters may take {int(0.8 * most) + 4} of {most} connections."
+    )
+    Cluster.objects.filter(name="two").update(workers=most - 10)
+    [found] = said()
+    assert found.startswith(
+        f"error: PostgreSQL gives {most - 3} connections (max_connections is {most}), too few for the clusters."
+    )
+    assert f"need {most}" in found
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sqlite_modes():
+    if connection.vendor != "sqlite":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 5000")
+        cursor.execute("PRAGMA foreign_keys = OFF")
+    try:
+        assert ["foreign_keys is 0" in said()[0], "gives up after 5 s" in said()[1]] == [True, True]
+    finally:
+        connection.close()
