@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
-from graphs.services import drafts, exosphere_template
+from graphs.services import drafts, examples, exosphere_template
 from graphs.services import publish as publish_module
-from runs.actions import examples, run_templates
+from runs.actions import run_templates
 from runs.engine.answer import answer_state
 from runs.engine.start import RunOptions, start_run
 from runs.langgraph import db_executor
