@@ -1,0 +1,95 @@
+"""An installation of each release comes to the current code with all its runs, and its work goes on."""
+
+import gzip
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from tests.clusters import ROOT, supervised, until
+from tests.conftest import database_url
+from tests.upgrade.make import HERE, environment
+
+RELEASES = sorted(path.name for path in HERE.iterdir() if path.name[0].isdigit())
+BEFORE = {
+    "completed": "completed",
+    "completed_rerun_1": "completed",
+    "exported": "completed",
+    "answered": "completed",
+    "partial": "partial",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "paused": "paused",
+    "waiting": "paused",
+    "external": "running",
+    "running": "running",
+    "queued": "queued",
+}
+AFTER = {**BEFORE, "running": "completed", "queued": "completed"}
+pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
+
+
+class Installation:
+    """A copy of the installation of a release, in a database of its own."""
+
+    def __init__(self, folder: Path, release: str) -> None:
+        self.folder, self.url = folder, ""
+        shutil.copytree(HERE / release / "files", folder / "files")
+        if connection.vendor == "sqlite":
+            file = folder / "db.sqlite3"
+            file.write_bytes(gzip.decompress((HERE / release / "db.sqlite3.gz").read_bytes()))
+            self.url = f"sqlite:///{file}"
+        else:
+            name = f"upgrade_{release.replace('.', '_')}"
+            with connection.cursor() as cursor:
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}"')
+                cursor.execute(f'CREATE DATABASE "{name}"')
+            self.url = f"{database_url().rpartition('/')[0]}/{name}"
+            dump = gzip.decompress((HERE / release / "dump.sql.gz").read_bytes()).decode()
+            with psycopg.connect(self.url, autocommit=True) as database:
+                database.execute(dump)  # type: ignore[call-overload]
+
+    def manage(self, *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        values = environment(self.folder, self.url)
+        done = subprocess.run(
+            command, cwd=ROOT, env=values, capture_output=True, text=True, check=False
+        )
+        assert not done.returncode, done.stdout + done.stderr
+        return done.stdout
+
+    def statuses(self) -> dict[str, str]:
+        return dict(self.rows("SELECT run_id, status FROM statemanager_runs_run"))
+
+    def rows(self, statement: str) -> list[Any]:
+        if connection.vendor == "sqlite":
+            with sqlite3.connect(self.folder / "db.sqlite3") as database:
+                return database.execute(statement).fetchall()
+        with psycopg.connect(self.url) as database:
+            return database.execute(statement).fetchall()  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_installation_is_migrated_and_its_work_goes_on(release, tmp_path):
+    installation = Installation(tmp_path, release)
+    assert installation.statuses() == BEFORE
+    installation.manage("migrate", "--verbosity", "0")
+    assert installation.statuses() == BEFORE
+    installation.manage("verify")
+    values = environment(tmp_path, installation.url)
+    with supervised(workers=1, **{key: values[key] for key in ("VAR_DIR", "DATABASE_URL")}):
+        until(lambda: installation.statuses() == AFTER, 60)
+    installation.manage("verify")
+    assert "deleted" in {run_id for [run_id] in installation.rows(TOMBSTONES)}
+    [[lost]] = installation.rows(LOST_LEASES)
+    assert lost == 1, "the state of the lost worker came back once"
+
+
+TOMBSTONES = "SELECT run_id FROM statemanager_runs_tombstone"
+LOST_LEASES = "SELECT sum(lost_leases) FROM statemanager_runs_state"
