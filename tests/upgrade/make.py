@@ -1,7 +1,7 @@
 """`python -m tests.upgrade.make VERSION`: makes the installation that upgrades start from.
 
-It holds runs in every status, with everything that belongs to runs, and is made through the REST API
-and the commands, on SQLite (a file) and on PostgreSQL (a dump). Run it once per release and commit the
+It holds runs in every status and is made through the REST API and the commands, on SQLite (a file)
+and on PostgreSQL (a dump). Run it once per release and commit the
 result under tests/upgrade/VERSION; never make an existing one again.
 """
 
@@ -89,7 +89,7 @@ def fill() -> None:
     from runs.engine.executor import Executor
 
     call_command("migrate", verbosity=0)
-    User.objects.create_superuser("ann", password="ann")  # noqa: S106
+    User.objects.create_superuser("ann", password="ann")
     client = APIClient()
     client.force_login(User.objects.get())
     client.raise_request_exception = True

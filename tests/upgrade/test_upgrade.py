@@ -1,4 +1,4 @@
-"""An installation of each release comes to the current code with all its runs, and its work goes on."""
+"""An installation of each release is migrated to the current code and goes on with its work."""
 
 import gzip
 import shutil

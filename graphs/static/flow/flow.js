@@ -1,4 +1,5 @@
-// FlowView for mouse and keys. Every change is a form post to the server, which answers with the parts that changed; nothing of the graph is kept here.
+// FlowView with mouse and keyboard. Every change is a POST, and the server answers with the parts of the
+// page that changed. The graph itself is not kept here.
 import { canvas, chosen, corner, flow, nodeOf, nodes, settle, view } from "./drawing.js";
 import "./forms.js";
 import "./palette.js";
@@ -8,11 +9,21 @@ import "./keys.js";
 const begin = () => {
   flow.classList.add("fl-scripted");
   settle();
-  const first = nodeOf(chosen()) ?? nodes().sort((a, b) => corner(a)[0] - corner(b)[0])[0], seen = canvas?.getBoundingClientRect(), box = first?.getBoundingClientRect();
-  if (box) canvas.scrollBy(box.x + box.width / 2 - seen.x - seen.width / 2, box.y + box.height / 2 - seen.y - seen.height / 2);
+  const first = nodeOf(chosen()) ?? nodes().sort((a, b) => corner(a)[0] - corner(b)[0])[0],
+    seen = canvas?.getBoundingClientRect(),
+    box = first?.getBoundingClientRect();
+  if (box)
+    canvas.scrollBy(
+      box.x + box.width / 2 - seen.x - seen.width / 2,
+      box.y + box.height / 2 - seen.y - seen.height / 2,
+    );
 };
-if (view === "picture" && matchMedia("(max-width: 640px)").matches && !new URLSearchParams(location.search).has("view")) {
-  const list = new URL(location.href);  // a picture needs room
+if (
+  view === "picture" &&
+  matchMedia("(max-width: 640px)").matches &&
+  !new URLSearchParams(location.search).has("view")
+) {
+  const list = new URL(location.href); // the picture needs more room
   list.searchParams.set("view", "list");
   location.replace(list);
 } else begin();

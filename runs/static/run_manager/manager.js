@@ -1,76 +1,126 @@
-// The Run Manager beyond its links and forms: selecting, copying, opening rows, keys, a selection that survives swaps, and live pictures.
+// What the Run Manager adds to its links and forms: selecting, copying and opening rows, keys, a selection
+// that survives swaps, and live pictures.
 "use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
   const boxes = () => [...document.querySelectorAll('#runs input[name="run"]')];
   const show = () => {
-    const all = boxes(), chosen = all.filter((box) => box.checked), head = $("rm-all"), count = $("rm-count");
+    const all = boxes(),
+      chosen = all.filter((box) => box.checked),
+      head = $("rm-all"),
+      count = $("rm-count");
     if (count) count.textContent = chosen.length ? `${chosen.length} selected` : "";
-    if (head) { head.checked = all.length > 0 && chosen.length === all.length; head.indeterminate = chosen.length > 0 && chosen.length < all.length; }
+    if (head) {
+      head.checked = all.length > 0 && chosen.length === all.length;
+      head.indeterminate = chosen.length > 0 && chosen.length < all.length;
+    }
   };
 
-  // --- selecting, copying, opening -----------------------------------------------------------------------------------
+  // --- selecting, copying, opening ---
   let last = null;
   document.addEventListener("change", (event) => {
-    if (event.target.id === "rm-all") boxes().forEach((box) => { box.checked = event.target.checked; });
+    if (event.target.id === "rm-all")
+      boxes().forEach((box) => {
+        box.checked = event.target.checked;
+      });
     if (event.target.id === "rm-all" || event.target.name === "run") show();
-    if (event.target.id === "rm-wrap") $("rm-log")?.classList.toggle("rm-nowrap", !event.target.checked);
+    if (event.target.id === "rm-wrap")
+      $("rm-log")?.classList.toggle("rm-nowrap", !event.target.checked);
   });
   document.addEventListener("click", (event) => {
     const copy = event.target.closest(".rm-copy");
     if (copy) {
       navigator.clipboard?.writeText(copy.dataset.copy);
       copy.textContent = "copied";
-      setTimeout(() => { copy.textContent = "copy"; }, 1200);
+      setTimeout(() => {
+        copy.textContent = "copy";
+      }, 1200);
       return;
     }
     if (event.target.name === "run" && event.target.type === "checkbox") {
       const all = boxes();
       if (event.shiftKey && last && all.includes(last)) {
         const [from, to] = [all.indexOf(last), all.indexOf(event.target)].sort((a, b) => a - b);
-        all.slice(from, to + 1).forEach((box) => { box.checked = event.target.checked; });
+        all.slice(from, to + 1).forEach((box) => {
+          box.checked = event.target.checked;
+        });
         show();
       }
       last = event.target;
     }
     if (event.target.id === "rm-retry") location.reload();
     const row = event.target.closest("tr[data-href]");
-    if (row && !event.target.closest("a, input, button, label, code, summary") && !String(getSelection())) location.href = row.dataset.href;
-    document.querySelectorAll("details.rm-menu[open]").forEach((menu) => { if (!menu.contains(event.target)) menu.open = false; });
+    if (
+      row &&
+      !event.target.closest("a, input, button, label, code, summary") &&
+      !String(getSelection())
+    )
+      location.href = row.dataset.href;
+    document.querySelectorAll("details.rm-menu[open]").forEach((menu) => {
+      if (!menu.contains(event.target)) menu.open = false;
+    });
   });
   document.addEventListener("submit", (event) => {
     const button = event.submitter;
     if (!button?.hasAttribute("data-once") || event.defaultPrevented) return;
     button.setAttribute("aria-busy", "true");
-    setTimeout(() => { button.disabled = true; }, 0);
+    setTimeout(() => {
+      button.disabled = true;
+    }, 0);
   });
 
-  // --- keys: / search, j and k to move, x to select, o to open -------------------------------------------------------
+  // --- keys: / search, j and k move, x selects, o opens ---
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
-      document.querySelectorAll("details.rm-menu[open]").forEach((menu) => { menu.open = false; menu.querySelector("summary").focus(); });
+      document.querySelectorAll("details.rm-menu[open]").forEach((menu) => {
+        menu.open = false;
+        menu.querySelector("summary").focus();
+      });
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      event.target.closest("input, textarea, select, [contenteditable]")
+    )
+      return;
     const search = $("rm-search");
-    if (event.key === "/" && search) { event.preventDefault(); search.focus(); return; }
-    const rows = [...document.querySelectorAll("#runs tbody tr")], at = rows.indexOf(document.activeElement?.closest("tr"));
-    const to = event.key === "j" ? rows[at + 1] : event.key === "k" ? rows[Math.max(0, at - 1)] : null;
+    if (event.key === "/" && search) {
+      event.preventDefault();
+      search.focus();
+      return;
+    }
+    const rows = [...document.querySelectorAll("#runs tbody tr")],
+      at = rows.indexOf(document.activeElement?.closest("tr"));
+    const to =
+      event.key === "j" ? rows[at + 1] : event.key === "k" ? rows[Math.max(0, at - 1)] : null;
     if (to) to.querySelector("th a")?.focus();
     else if (at >= 0 && event.key === "x") rows[at].querySelector('input[name="run"]').click();
     else if (at >= 0 && event.key === "o") location.href = rows[at].dataset.href;
   });
 
-  // --- swaps ---------------------------------------------------------------------------------------------------------
+  // --- swaps ---
   let kept = new Set();
-  document.addEventListener("htmx:beforeSwap", () => { kept = new Set(boxes().filter((box) => box.checked).map((box) => box.value)); });
+  document.addEventListener("htmx:beforeSwap", () => {
+    kept = new Set(
+      boxes()
+        .filter((box) => box.checked)
+        .map((box) => box.value),
+    );
+  });
   document.addEventListener("htmx:oobBeforeSwap", (event) => {
     const asked = event.detail.fragment?.querySelector?.("#answers") || event.detail.fragment;
-    if (event.detail.target?.id === "answers" && asked?.dataset?.waiting === event.detail.target.dataset.waiting) event.detail.shouldSwap = false;  // somebody may be writing in it
+    if (
+      event.detail.target?.id === "answers" &&
+      asked?.dataset?.waiting === event.detail.target.dataset.waiting
+    )
+      event.detail.shouldSwap = false; // somebody may be typing in it
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
     const follow = $("rm-follow");
-    if (event.target.classList?.contains("rm-tail") && follow && !follow.checked) event.preventDefault();
+    if (event.target.classList?.contains("rm-tail") && follow && !follow.checked)
+      event.preventDefault();
   });
   const draw = () => {
     const now = $("rm-now");
@@ -85,16 +135,27 @@
   };
   let said = 0;
   document.addEventListener("htmx:afterSettle", (event) => {
-    boxes().forEach((box) => { if (kept.has(box.value)) box.checked = true; });
+    boxes().forEach((box) => {
+      if (kept.has(box.value)) box.checked = true;
+    });
     show();
     draw();
     if ($("rm-error")) $("rm-error").hidden = true;
     const log = $("rm-log");
-    if (log && $("rm-follow")?.checked && event.target.closest?.("#rm-log")) log.scrollTop = log.scrollHeight;
-    const head = document.querySelector("#rm-head .rm-badge"), tell = $("rm-said");
-    if (tell && Date.now() - said > 10000) { said = Date.now(); tell.textContent = head ? head.textContent : `${document.querySelectorAll("#runs .rm-running").length} runs are running`; }
+    if (log && $("rm-follow")?.checked && event.target.closest?.("#rm-log"))
+      log.scrollTop = log.scrollHeight;
+    const head = document.querySelector("#rm-head .rm-badge"),
+      tell = $("rm-said");
+    if (tell && Date.now() - said > 10000) {
+      said = Date.now();
+      tell.textContent = head
+        ? head.textContent
+        : `${document.querySelectorAll("#runs .rm-running").length} runs are running`;
+    }
   });
-  const failed = () => { if ($("rm-error")) $("rm-error").hidden = false; };
+  const failed = () => {
+    if ($("rm-error")) $("rm-error").hidden = false;
+  };
   document.addEventListener("htmx:sendError", failed);
   document.addEventListener("htmx:responseError", failed);
   show();
