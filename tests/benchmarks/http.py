@@ -202,7 +202,7 @@ def measure() -> dict[str, Any]:
 
     from graphs.auth import api_keys
     from tests.benchmarks import one_database
-    from tests.clusters import served
+    from tests.support.clusters import served
 
     call_command("migrate", verbosity=0)
     key = api_keys.create_key((), "admin")[1]

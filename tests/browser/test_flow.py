@@ -16,7 +16,7 @@ from graphs.models import Graph
 from graphs.services import drafts
 from runs.models import Run
 from tests.browser.keyboard import Keyboard
-from tests.clusters import supervised, until
+from tests.support.clusters import supervised, until
 
 pytestmark = [pytest.mark.cluster]
 HOME, DATASETS = "/admin/flow/", "/admin/flow/datasets/"

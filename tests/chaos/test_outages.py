@@ -35,9 +35,9 @@ from runs.models import Cluster, Run, State
 from tests import postgres
 from tests.chaos.figures import BACK_SECONDS, GRACE_SECONDS, NOISE_SECONDS
 from tests.chaos.installation import Installation
-from tests.clusters import ROOT, environment, supervised, until
-from tests.conftest import definition
-from tests.invariants import assert_books_agree
+from tests.support.clusters import ROOT, environment, supervised, until
+from tests.support.definitions import definition
+from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 GRAPH = definition(
@@ -396,7 +396,7 @@ def test_sqlite_is_full(publish, database):
     for run in runs:
         run.refresh_from_db()
         assert run.status in ("queued", "running", "completed"), "nothing failed for want of room"
-        assert_books_agree(run)
+        assert_counters_agree(run)
     with supervised():
         until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 90, 0.2)
     _all_completed(8)
@@ -416,7 +416,7 @@ def _all_completed(count):
         run.error_message for run in runs
     ]
     for run in runs:
-        assert_books_agree(run)
+        assert_counters_agree(run)
         assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
 
 

@@ -22,9 +22,10 @@ from runs.engine.answer import answer_state
 from runs.engine.start import RunOptions, start_run
 from runs.langgraph import db_executor
 from runs.models import Run, State
-from tests.clusters import until
-from tests.conftest import by_node, definition
-from tests.races.test_races import at_once
+from tests.support.clusters import until
+from tests.support.concurrency import at_once
+from tests.support.definitions import definition
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 HOME = "/admin/flow/"

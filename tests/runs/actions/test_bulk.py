@@ -16,7 +16,7 @@ from runs.core import statuses
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, BulkResult, LogLine, Run, State, Tombstone
-from tests.clusters import supervised, until
+from tests.support.clusters import supervised, until
 
 pytestmark = pytest.mark.django_db
 NOBODY = Caller("nobody", frozenset({"read"}), None, rights=frozenset({"view"}))

@@ -11,7 +11,7 @@ from runs.engine import answer, control, retry
 from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run, State, ToolResult
 from tests import nodes
-from tests.conftest import by_node
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 

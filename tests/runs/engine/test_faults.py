@@ -21,8 +21,8 @@ from runs.engine.start import RunOptions, start_run
 from runs.engine.types import Outcome
 from runs.models import Cluster, Run, State
 from tests import nodes
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 
@@ -49,7 +49,7 @@ def test_late_report_changes_nothing(publish):
     assert not record_module.record_batch([done(second)]).accepted
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
     assert not run.logs.filter(message="late").exists()
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_woken(
@@ -98,7 +98,7 @@ def test_slice_with_one_late_outcome_records_the_others(publish):
     }
     for run in runs:
         assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
-        assert_books_agree(run)
+        assert_counters_agree(run)
 
 
 def test_third_lost_lease_times_out(publish):
@@ -120,7 +120,7 @@ def test_third_lost_lease_times_out(publish):
     run.refresh_from_db()
     assert (run.status, by_node(run)) == ("failed", {"a": ["TIMEDOUT"]})
     assert "worker lost" in run.error_message
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_absurd_leases_are_taken_back(publish):
@@ -251,7 +251,7 @@ def test_run_again_takes_any_number_without_losing_the_state(publish, drain, sec
     drain()
     state = run.states.get()
     assert state.status != "CREATED" or state.due_at is not None
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_delay_survives_a_release(publish, drain):
@@ -421,4 +421,4 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
     assert accepted == 0
     assert State.objects.filter(run=run, status="QUEUED", attempt=2, worker="w2").count() == number
     assert not run.logs.filter(message="late").exists()
-    assert_books_agree(run)
+    assert_counters_agree(run)

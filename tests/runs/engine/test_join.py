@@ -4,7 +4,7 @@ import pytest
 
 from runs.engine.executor import Executor
 from runs.engine.start import start_run
-from tests.conftest import by_node
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 ALL_DONE = {"strategy": "ALL_DONE"}

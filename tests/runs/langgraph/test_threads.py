@@ -29,8 +29,8 @@ from runs.langgraph import db_executor, status
 from runs.langgraph.saver import DjangoSaver
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run, Tombstone
 from runs.queries import wait_reasons
-from tests import langgraph_apps
-from tests.clusters import until
+from tests.support import langgraph_apps
+from tests.support.clusters import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CAPABILITIES = {

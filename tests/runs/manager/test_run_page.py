@@ -19,7 +19,7 @@ from runs.engine.start import RunOptions, start_outside, start_run
 from runs.manager.run_page import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
 from runs.queries import compare, wait_reasons
-from tests.conftest import definition
+from tests.support.definitions import definition
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/run-manager/"

@@ -17,10 +17,10 @@ from runs.actions import delete, schedules
 from runs.engine import claim, record, store
 from runs.health import import_exosphere
 from runs.models import LogLine, Run, State
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
-from tests.runs.api.v0.conftest import Api, node
-from tests.runs.api.v0.test_defects import at_once
+from tests.support.concurrency import at_once
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
+from tests.support.v0_client import V0Client, node
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +53,7 @@ def test_no_door_runs_states_on_the_workers_of_another_tenant(api, other):
 
 
 def test_states_of_a_node_without_a_namespace_are_refused(namespace):
-    every = Api(api_keys.create_key((), "admin")[1])
+    every = V0Client(api_keys.create_key((), "admin")[1])
     assert every.upsert("g", node("a", namespace="ghost"))["validation_status"] == "INVALID"
     assert (
         every.post(
@@ -90,7 +90,7 @@ def test_a_graph_is_deleted_while_everybody_works_with_it(api):
     over = threading.Event()
 
     def hammer(call: Any, name: str) -> None:
-        worker = Api(api.key)
+        worker = V0Client(api.key)
         while not over.is_set():
             seen.add((name, call(worker)[0]))
         connections.close_all()
@@ -118,7 +118,7 @@ def test_a_graph_is_deleted_while_everybody_works_with_it(api):
     assert ("delete", 200) in seen
     api.put("graph/g", template)
     for run in Run.objects.all():
-        assert_books_agree(run)
+        assert_counters_agree(run)
     assert api("delete", "graph/g")[0] == 200
     assert (Run.objects.count(), State.objects.count(), LogLine.objects.count()) == (0, 0, 0)
 
@@ -148,9 +148,9 @@ def test_a_process_that_names_itself_reads_its_secrets(api):
     )[1]["states"]
     assert api.get(f"state/{state['state_id']}/secrets")[0] == 200
     assert (
-        Api(api_keys.create_key(["alpha"], "worker")[1]).get(f"state/{state['state_id']}/secrets")[
-            0
-        ]
+        V0Client(api_keys.create_key(["alpha"], "worker")[1]).get(
+            f"state/{state['state_id']}/secrets"
+        )[0]
         == 409
     )
 
@@ -209,7 +209,7 @@ def test_states_of_which_one_leads_to_the_other_stand_apart(api):
         "c": 3,
         "d": 3,
     }
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 LEAKS = {
@@ -315,7 +315,7 @@ def test_the_log_of_a_run_is_bounded_and_counted_right(api, monkeypatch):
         assert run.log_count == run.logs.count() <= 1100
     api.executed(state, {"value": "1"})
     api.work("Work")
-    assert_books_agree(Run.objects.get())
+    assert_counters_agree(Run.objects.get())
 
 
 def test_patterns_and_dates_at_the_edge(api):
@@ -354,12 +354,11 @@ def test_a_graph_put_while_its_nodes_are_registered_becomes_valid(api, monkeypat
     for _ in range(5):
         Graph.objects.all().delete()
         Namespace.objects.get(name="alpha").nodes.filter(name="Late").delete()
-        at_once(
-            [
-                lambda: Api(api.key).register("Late"),
-                lambda: Api(api.key).upsert("g", node("a", name="Late")),
-            ]
+        results = at_once(
+            lambda: V0Client(api.key).register("Late"),
+            lambda: V0Client(api.key).upsert("g", node("a", name="Late")),
         )
+        assert not [result for result in results if isinstance(result, Exception)]
         assert api.get("graph/g")[1]["validation_status"] == "VALID"
 
 
@@ -428,7 +427,7 @@ def test_a_graph_with_very_many_runs_is_deleted(api):
 
 
 def test_a_refused_graph_makes_no_namespace(namespace):
-    every = Api(api_keys.create_key((), "admin")[1], "fresh")
+    every = V0Client(api_keys.create_key((), "admin")[1], "fresh")
     every.upsert("g", status=400)
     assert not Namespace.objects.filter(name="fresh").exists()
 

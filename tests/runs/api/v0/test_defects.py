@@ -2,13 +2,12 @@
 
 import http.client
 import json
-import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection
 from django.utils import timezone
 
 from graphs.auth import api_keys
@@ -18,36 +17,17 @@ from runs.engine import lease_recovery
 from runs.engine import start as start_module
 from runs.engine import store as store_module
 from runs.models import Run, State
-from tests.clusters import served
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
-from tests.runs.api.v0.conftest import Api, node
+from tests.support.clusters import served
+from tests.support.concurrency import at_once
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
+from tests.support.v0_client import V0Client, node
 
 pytestmark = pytest.mark.django_db
 threaded = pytest.mark.django_db(transaction=True)
 
 
-def at_once(calls: list[Any]) -> list[Any]:
-    """Call all of them at the same moment, each in a thread of its own."""
-    answers: list[Any] = [None] * len(calls)
-    gate = threading.Barrier(len(calls))
-
-    def one(at: int) -> None:
-        gate.wait()
-        try:
-            answers[at] = calls[at]()
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=one, args=(at,)) for at in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
-
-
-def one_state(api: Api, **members: Any) -> dict[str, Any]:
+def one_state(api: V0Client, **members: Any) -> dict[str, Any]:
     api.upsert("g", node("a", ["b"]), node("b"), **members)
     api.trigger("g")
     return api.claim("Work")[0]
@@ -100,12 +80,12 @@ def test_defect_03_of_reports_at_the_same_moment_one_counts(api, attempt):
     ]
     key = api.key
     answers = at_once(
-        [
-            lambda verb=verb, body=body: Api(key).post(
+        *(
+            lambda verb=verb, body=body: V0Client(key).post(
                 f"{path}/{verb}", {**body, "attempt": attempt}
             )
             for verb, body in bodies
-        ]
+        )
     )
     run = Run.objects.get()
     assert run.states.filter(identifier="a").exclude(status="CREATED").count() == 1
@@ -119,7 +99,7 @@ def test_defect_03_of_reports_at_the_same_moment_one_counts(api, attempt):
     assert (
         won[200] == 1 if attempt is None else 1 <= won[200] <= 5
     )  # who names the attempt gets the first answer again
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_defect_04_another_namespace_finds_nothing(api, other):
@@ -206,7 +186,7 @@ def test_defect_06_the_oldest_come_first(api):
 
 def test_defect_07_keys_open_their_namespaces_and_scopes_only(api, namespace):
     reader, runner, worker = (
-        Api(api_keys.create_key(["alpha"], scope)[1]) for scope in ("read", "run", "worker")
+        V0Client(api_keys.create_key(["alpha"], scope)[1]) for scope in ("read", "run", "worker")
     )
     state = one_state(api)
     assert [each.get("graphs/")[0] for each in (reader, runner, worker)] == [200] * 3
@@ -404,7 +384,7 @@ def test_defect_13_each_due_time_fires_once_and_nothing_is_caught_up(api):
     due = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
     CronTrigger.objects.update(next_at=due)
     now = due + timedelta(minutes=62)
-    assert sum(at_once([lambda: schedules.fire_due(now) for _ in range(8)])) == 1
+    assert sum(at_once(*(lambda: schedules.fire_due(now) for _ in range(8)))) == 1
     trigger, run = CronTrigger.objects.get(), Run.objects.get()
     assert (trigger.next_at, trigger.missed, run.trigger) == (
         due + timedelta(minutes=65),
@@ -413,7 +393,7 @@ def test_defect_13_each_due_time_fires_once_and_nothing_is_caught_up(api):
     )
     assert "12 earlier due times" in run.logs.last().message
     assert schedules.fire_due(now) == 0
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_defect_13_a_graph_that_can_t_start_says_so_and_the_chain_goes_on(api):
@@ -444,7 +424,7 @@ def test_defect_14_a_join_without_unites_runs_once_with_what_all_its_parents_gav
 
 
 def test_defect_14_a_node_of_another_namespace_is_run_by_its_workers(api, other, namespace):
-    both = Api(api_keys.create_key(["alpha", "beta"], "admin")[1])
+    both = V0Client(api_keys.create_key(["alpha", "beta"], "admin")[1])
     assert (
         "opens no namespace 'beta'"
         in api.upsert("g", node("a", namespace="beta"), status=400)["detail"]
@@ -528,7 +508,7 @@ def test_defect_17_a_node_reads_the_secrets_that_it_declares_while_it_is_held(ap
         {"secrets": {"token": "canary-4711"}},
     )
     assert api.last["Cache-Control"] == "no-store"
-    second = Api(api_keys.create_key(["alpha"], "worker")[1])
+    second = V0Client(api_keys.create_key(["alpha"], "worker")[1])
     assert second.get(f"state/{state['state_id']}/secrets")[0] == 409
     api.executed(state, {"value": "leaked canary-4711"})
     assert api.get(f"state/{state['state_id']}/secrets")[0] == 409
@@ -583,13 +563,13 @@ def test_defect_19_programs_that_start_at_the_same_moment_register_once(api):
     names = [f"N{at}" for at in range(20)]
 
     def start(at: int) -> int:
-        program = Api(key)
+        program = V0Client(key)
         program.register(*(names if at % 2 else reversed(names)))
         return program.put(
             "graph/g", {"secrets": {"s": str(at % 2)}, "nodes": [node("a", name="N0")]}
         )[0]
 
-    assert at_once([lambda at=at: start(at) for at in range(8)]) == [201] * 8
+    assert at_once(*(lambda at=at: start(at) for at in range(8))) == [201] * 8
     assert RegisteredNode.objects.filter(name__in=names).count() == 20
     assert Graph.objects.get().versions.count() == 1
 

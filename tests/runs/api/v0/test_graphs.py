@@ -3,7 +3,7 @@
 import pytest
 
 from graphs.models import Graph, GraphVersion
-from tests.runs.api.v0.conftest import node
+from tests.support.v0_client import node
 
 pytestmark = pytest.mark.django_db
 

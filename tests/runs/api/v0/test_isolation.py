@@ -9,8 +9,8 @@ import pytest
 from graphs.auth import api_keys
 from runs.models import Run, State
 from statemanager import urls_v0
-from tests.conftest import by_node
-from tests.runs.api.v0.conftest import Api, node
+from tests.support.runs import by_node
+from tests.support.v0_client import V0Client, node
 
 ROUTES = sorted(
     (str(pattern.pattern), method)
@@ -92,7 +92,7 @@ BODIES |= {
 @pytest.mark.parametrize(("route", "method"), ROUTES)
 @pytest.mark.parametrize("scope", ["read", "run", "worker"])
 def test_a_key_does_what_its_scope_says_and_no_more(things, scope, route, method):
-    weak = Api(api_keys.create_key(["alpha"], scope)[1])
+    weak = V0Client(api_keys.create_key(["alpha"], scope)[1])
     status, answer = weak(method.lower(), filled(route, things), {})
     allowed = NEEDS[route, method] in INCLUDED[scope]
     assert (status == 403) == (not allowed), answer
@@ -153,7 +153,7 @@ def test_absurd_bodies_are_refused_with_a_reason(api, things, extreme):
     ["%00", "..", "a%2Fb", "😀", "x" * 300, "%ff", "'; DROP TABLE statemanager_runs_run; --"],
 )
 def test_absurd_names_in_paths_are_refused_or_stored_right(api, name):
-    every = Api(api_keys.create_key((), "admin")[1])
+    every = V0Client(api_keys.create_key((), "admin")[1])
     for each in (api, every):
         for path in (
             f"graph/{name}",

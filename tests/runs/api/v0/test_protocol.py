@@ -5,8 +5,8 @@ import uuid
 import pytest
 
 from runs.models import Run
-from tests.invariants import assert_books_agree
-from tests.runs.api.v0.conftest import Api, node
+from tests.support.invariants import assert_counters_agree
+from tests.support.v0_client import V0Client, node
 
 pytestmark = pytest.mark.django_db
 
@@ -20,12 +20,12 @@ RETRY = {
 
 
 def test_health_needs_no_key():
-    assert Api(None).get("/health") == (200, {"message": "OK"})
+    assert V0Client(None).get("/health") == (200, {"message": "OK"})
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "sm_12345678_wrong"])
 def test_without_a_right_key_nothing_is_answered(key, db):
-    assert Api(key).get("graphs/") == (401, {"detail": "Invalid API key"})
+    assert V0Client(key).get("graphs/") == (401, {"detail": "Invalid API key"})
 
 
 def test_unknown_routes_and_methods(api):
@@ -126,7 +126,7 @@ def test_a_chain_runs_from_trigger_to_success(api):
     assert {key: row[key] for key in counts} == counts
     assert (row["run_id"], row["graph_name"]) == (answer["run_id"], "g")
     assert api.get("runs/7/10")[1]["runs"] == []
-    assert_books_agree(Run.objects.get())
+    assert_counters_agree(Run.objects.get())
 
 
 def test_the_worked_count_of_fan_outs_and_unites(api):
@@ -161,7 +161,7 @@ def test_the_worked_count_of_fan_outs_and_unites(api):
         "u": 2,
         "v": 1,
     }
-    assert_books_agree(run)
+    assert_counters_agree(run)
     parents = api.get(f"states/run/{run.run_id}")[1]["states"]
     [last] = [each for each in parents if each["identifier"] == "v"]
     assert list(last["parents"]) == ["s"]
@@ -294,7 +294,7 @@ def test_manual_retry(api):
     assert api.work("Work") == 2
     run = Run.objects.get()
     assert (run.status, run.retried_count, run.errored_count) == ("completed", 2, 0)
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_the_graph_of_a_run(api):
@@ -482,7 +482,7 @@ def test_a_run_id_may_be_used_again_to_add_states(api):
     assert api.work("Work", outputs={"a": [{"value": "1"}, {"value": "2"}]}) == 2 + 2 + 4 + 2
     run = Run.objects.get()
     assert (run.status, run.states.filter(identifier="j").count()) == ("completed", 2)
-    assert_books_agree(run)
+    assert_counters_agree(run)
     assert api.post("graph/g/states/create", asked)[0] == 409
 
 
