@@ -53,9 +53,6 @@ def at_once(clients: int, work: Callable[[Any], int], address: str, key: str) ->
     return sum(done) / seconds
 
 
-# --- external workers ---------------------------------------------------------------------------------------------------
-
-
 def put_chain(link: Any) -> None:
     schema = {"type": "object", "properties": {"value": {"type": "string"}}, "required": ["value"]}
     node = {"name": "Step", "inputs_schema": schema, "outputs_schema": schema, "secrets": []}
@@ -147,9 +144,6 @@ def workers(address: str, key: str) -> dict[str, float]:
     return found
 
 
-# --- lists ----------------------------------------------------------------------------------------------------------------
-
-
 def fill(runs: int) -> None:
     """So many ended runs, so that lists have something to page through."""
     from datetime import timedelta
@@ -189,9 +183,6 @@ def lists(address: str, key: str) -> dict[str, float]:
         "states list (requests/s)": f"{NS}/states/?limit=20",
     }
     return {name: asks(path) for name, path in paths.items()}
-
-
-# --- all of it ------------------------------------------------------------------------------------------------------------
 
 
 def measure() -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_last_states_without_a_join_end_the_run(publish, round_):
 
 
 @pytest.mark.parametrize("round_", range(10))
-def test_cancel_against_a_slice_has_one_winner(publish, round_):
+def test_cancel_against_a_batch_has_one_winner(publish, round_):
     run = start_run(publish("a>b"))
     [state] = claim()
     recorded, cancelled = at_once(
@@ -105,7 +105,7 @@ def test_the_same_report_many_times_counts_once(publish):
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
+def test_pause_resume_heartbeats_and_batches_of_one_wide_run(publish, round_):
     run = start_run(
         publish("f>a>b", kinds={"f": "fan_out"}, inputs={"f": {"items": list(range(12))}})
     )

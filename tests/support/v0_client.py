@@ -108,3 +108,9 @@ def node(
         "next_nodes": next_nodes,
         **members,
     }
+
+
+def one_state(api: V0Client, **members: Any) -> dict[str, Any]:
+    api.upsert("g", node("a", ["b"]), node("b"), **members)
+    api.trigger("g")
+    return api.claim("Work")[0]

@@ -164,9 +164,6 @@ def test_set_status_cancels_what_is_unfinished(publish, drain):
         annotate.set_status(run, SYSTEM, "completed", "again")
 
 
-# --- deleting -----------------------------------------------------------------------------------------------------------
-
-
 def test_nothing_brings_a_deleted_run_back(namespace, publish, run_graph):
     run = run_graph("a", RunOptions(run_id="mine"))
     delete.delete_run(run)

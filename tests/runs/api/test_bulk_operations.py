@@ -184,9 +184,6 @@ def test_a_part_is_run_again_over_rest(admin, run_graph):
     assert admin("POST", "/rerun/one", {"from": "node", "node": "zzz"})[0] == 404
 
 
-# --- commands ------------------------------------------------------------------------------------------------------------
-
-
 def said(*command, **options):
     out = StringIO()
     call_command(*command, stdout=out, stderr=StringIO(), **options)

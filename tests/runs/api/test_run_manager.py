@@ -1,4 +1,4 @@
-"""Seeds 001 and 002: the Run Manager's JSON API, starting and rerunning by thread id; exchange by exchange."""
+"""The Run Manager's JSON API; starting and rerunning by thread id."""
 
 import threading
 from datetime import timedelta
@@ -53,10 +53,7 @@ def ids(answer: Any) -> list[str]:
     return [row["id"] for row in answer["runs"]]
 
 
-# --- seed 001 -----------------------------------------------------------------------------------------------------------
-
-
-def test_runs_are_listed_as_the_seed_has_it(admin, stored):
+def test_runs_are_listed_with_the_documented_members(admin, stored):
     status, answer = admin("GET", "/admin/run-manager/runs")
     assert (status, answer["total"], answer["page"], answer["page_size"]) == (200, 5, 1, 50)
     assert ids(answer) == [f"thread_{at}" for at in range(5)]
@@ -180,9 +177,6 @@ def test_json_web_tokens_are_issued_refreshed_and_validated(stored):
         ), wrong
     User.objects.update(is_active=False)
     assert api("GET", "/admin/run-manager/runs")[0] == 401
-
-
-# --- seed 002 -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_thread_is_started_and_repeated(admin):

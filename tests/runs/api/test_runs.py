@@ -1,4 +1,4 @@
-"""Seed 004's exchanges, and what its API adds, over real requests."""
+"""The REST API of graphs, runs, states and datasets, over real requests."""
 
 import pytest
 from django.test import Client
@@ -29,7 +29,7 @@ def dataset(namespace, tmp_path):
         return datasets.load(namespace, "odoo", sources)
 
 
-def test_trigger_answers_as_the_seed_says(api, publish, dataset):
+def test_a_trigger_answers_with_the_run(api, publish, dataset):
     graph = publish("a>b")
     status, body = api("POST", f"/graphs/{graph.pk}/run?dataset_id={dataset.pk}")
     assert status == 200
@@ -42,7 +42,7 @@ def test_trigger_answers_as_the_seed_says(api, publish, dataset):
     assert run.dataset_id == dataset.pk
 
 
-def test_life_of_a_run_as_the_seed_polls_it(api, publish, drain, dataset):
+def test_life_of_a_run_as_a_client_polls_it(api, publish, drain, dataset):
     inputs = {
         "read": {"table": "res.partner"},
         "export": {"table": "${{ read.outputs.table }}", "name": "res.partner"},

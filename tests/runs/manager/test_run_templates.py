@@ -13,13 +13,9 @@ from runs.actions import delete, run_templates
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
 from tests.support.api_client import ApiClient
+from tests.support.pages import LIST, text
 
 pytestmark = pytest.mark.django_db
-LIST = "/admin/run-manager/"
-
-
-def text(response):
-    return response.content.decode()
 
 
 @pytest.fixture
@@ -170,9 +166,6 @@ def test_templates_over_rest(saved, namespace, make_key, publish):
 def test_deleting_a_graph_takes_its_templates(saved):
     delete.delete_graph(saved.graph)
     assert not RunTemplate.objects.exists()
-
-
-# --- the dashboard -------------------------------------------------------------------------------------------------------
 
 
 def test_the_dashboard_counts_what_its_tiles_lead_to(

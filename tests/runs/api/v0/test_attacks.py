@@ -12,7 +12,6 @@ from django.utils import timezone
 import graphs.models
 from graphs.auth import api_keys
 from graphs.models import CronTrigger, Graph, Namespace
-from graphs.services import secrets
 from runs.actions import delete, schedules
 from runs.engine import claim, record, store
 from runs.health import import_exosphere
@@ -139,22 +138,6 @@ def test_a_graph_that_went_between_two_reads_is_not_found(api, monkeypatch):
         assert (status, "deleted at this moment" in str(said)) == (404, True), said
 
 
-def test_a_process_that_names_itself_reads_its_secrets(api):
-    api.register("Guarded", secrets=["token"])
-    api.upsert("g", node("a", name="Guarded"), secrets={"token": "value-of-it"})
-    api.trigger("g")
-    [state] = api.post(
-        "states/enqueue", {"nodes": ["Guarded"], "batch_size": 1, "worker": "process 1"}
-    )[1]["states"]
-    assert api.get(f"state/{state['state_id']}/secrets")[0] == 200
-    assert (
-        V0Client(api_keys.create_key(["alpha"], "worker")[1]).get(
-            f"state/{state['state_id']}/secrets"
-        )[0]
-        == 409
-    )
-
-
 SCHEMAS = {
     "definitions": {
         "properties": {"x": {"$ref": "#/definitions/X"}},
@@ -210,84 +193,6 @@ def test_states_of_which_one_leads_to_the_other_stand_apart(api):
         "d": 3,
     }
     assert_counters_agree(run)
-
-
-LEAKS = {
-    "JSON": lambda value: json.dumps({"auth": value}),
-    "repr": lambda value: f"refused {value!r}",
-    "URL": lambda value: "https://example.org/?key=pa%22ss%0Aword-123",
-}
-
-
-@pytest.mark.parametrize("form", LEAKS)
-def test_a_secret_is_masked_in_every_form_it_is_quoted_in(api, form):
-    value = 'pa"ss\nword-123'
-    api.register("Guarded", secrets=["token"])
-    api.upsert(
-        "g", node("a", name="Guarded"), secrets={"token": value}, retry_policy={"max_retries": 0}
-    )
-    api.trigger("g")
-    [state] = api.claim("Guarded")
-    assert api.post(f"state/{state['state_id']}/errored", {"error": LEAKS[form](value)})[0] == 200
-    stored = State.objects.get().error
-    assert "word-123" not in stored
-    assert "•••" in stored
-
-
-def test_a_secret_that_is_changed_while_it_is_held_is_masked_too(api):
-    api.register("Guarded", secrets=["token"])
-    api.upsert("g", node("a", name="Guarded"), secrets={"token": "first-value"})
-    api.trigger("g")
-    [state] = api.claim("Guarded")
-    api.upsert("g", node("a", name="Guarded"), secrets={"token": "second-value"})
-    api.executed(state, {"value": "first-value second-value"})
-    assert State.objects.get().outputs == {"value": "••• •••"}
-
-
-def test_masking_loses_no_member_and_leaves_words_alone(api):
-    api.register("Guarded", secrets=["one", "two", "env"], outputs={"x": "string"})
-    api.upsert(
-        "g",
-        node("a", name="Guarded"),
-        secrets={"one": "long-key-one", "two": "long-key-two", "env": "prod"},
-    )
-    api.trigger("g")
-    api.executed(api.claim("Guarded")[0], {"long-key-one": 1, "long-key-two": 2, "x": "products"})
-    assert State.objects.get().outputs == {"•••": 1, "••••••": 2, "x": "products"}
-
-
-def test_a_refused_template_does_not_show_its_secrets(api):
-    status, answer = api.put("graph/g", {"secrets": {"token": "canary-4711", "bad": 7}})
-    assert status == 422
-    assert "canary" not in json.dumps(answer)
-    assert "canary" not in json.dumps(api.put("graph/g/secrets/x", {"value": ["canary-4711"]})[1])
-
-
-def test_an_unreadable_secret_hinders_only_its_own_states(api, settings):
-    from cryptography.fernet import Fernet
-
-    api.register("Guarded", secrets=["token"])
-    api.upsert("g", node("a", name="Guarded"), secrets={"token": "value-of-it"})
-    api.upsert("h", node("a"))
-    for name in "gh":
-        api.trigger(name)
-    states = api.claim("Guarded", "Work")
-    settings.SECRETS_KEYS = [Fernet.generate_key().decode()]
-    reports = [
-        {"state_id": state["state_id"], "attempt": 1, "outputs": [{"value": "1"}]}
-        for state in states
-    ]
-    answers = {
-        state["node_name"]: each["code"]
-        for state, each in zip(
-            states, api.post("states/report", {"reports": reports})[1]["reports"], strict=True
-        )
-    }
-    assert answers == {"Guarded": 409, "Work": 200}
-    api.upsert("g", node("a", name="Guarded"), secrets={"token": "value-of-it"})
-    assert secrets.reveal(Graph.objects.get(name="g").current_id, ["token"]) == {
-        "token": "value-of-it"
-    }
 
 
 def test_a_heartbeat_costs_the_same_for_one_line_and_for_a_thousand(
