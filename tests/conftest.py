@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.test import TransactionTestCase
+from pytest_django.plugin import DjangoDbBlocker
 
 from graphs import models
 from graphs.auth import api_keys
@@ -19,7 +21,9 @@ from runs.engine.start import RunOptions, start_run
 from runs.models import Run
 from runs.queries import diagram
 from runs.worker_api import claims
+from tests import nodes  # noqa: F401  the nodes that only tests use
 from tests.settings import SKIPPED_DATABASES, TEST_DATABASE
+from tests.support import snapshots
 from tests.support.definitions import definition
 
 
@@ -85,8 +89,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> None:
-    """The test database has the name that child processes are given."""
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """A test that commits is cleaned up by a snapshot of the migrated database."""
+    with django_db_blocker.unblock():
+        migrated = snapshots.take()
+    TransactionTestCase._fixture_teardown = lambda self: migrated.restore()
 
 
 @pytest.fixture(autouse=True)

@@ -48,6 +48,7 @@ def environment(**values: str) -> dict[str, str]:
         "SECRETS_KEYS": ",".join(settings.SECRETS_KEYS),
         "ALLOWED_HOSTS": "*",
         "HTTPS": "0",
+        "SQLITE_SYNCHRONOUS": "OFF",
         **FAST,
         **values,
     }
