@@ -12,6 +12,10 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests"]  # noqa: F405
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher"
 ]  # as the tests' own settings, which make the users
+if _synchronous := os.environ.get("SQLITE_SYNCHRONOUS"):
+    _pragma = f" PRAGMA synchronous={_synchronous};"
+    if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
+        DATABASES["default"]["OPTIONS"]["init_command"] += _pragma  # noqa: F405
 if _pages := os.environ.get("MAX_PAGES"):  # a full disk
     DATABASES["default"]["OPTIONS"]["init_command"] += f" PRAGMA max_page_count={int(_pages)};"  # type: ignore[index]  # noqa: F405
 

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.db import connection
+from django.test import TransactionTestCase
+from pytest_django.plugin import DjangoDbBlocker
 
 from graphs import models
 from graphs.auth import api_keys
@@ -21,8 +21,10 @@ from runs.engine.start import RunOptions, start_run
 from runs.models import Run
 from runs.queries import diagram
 from runs.worker_api import claims
-from tests import nodes
-from tests.settings import SKIPPED_DATABASES, TEST_DATABASE, TEST_DATABASES
+from tests import nodes  # noqa: F401  the nodes that only tests use
+from tests.settings import SKIPPED_DATABASES, TEST_DATABASE
+from tests.support import snapshots
+from tests.support.definitions import definition
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,8 +89,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> None:
-    """The test database has the name that child processes are given."""
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """A test that commits is cleaned up by a snapshot of the migrated database."""
+    with django_db_blocker.unblock():
+        migrated = snapshots.take()
+    TransactionTestCase._fixture_teardown = lambda self: migrated.restore()
 
 
 @pytest.fixture(autouse=True)
@@ -120,42 +125,6 @@ def publish(namespace: Namespace) -> Callable[..., Graph]:
         )
 
     return make
-
-
-def definition(
-    drawing: str,
-    kinds: dict[str, str] | None = None,
-    inputs: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
-    when: dict[str, str] | None = None,
-    namespaces: dict[str, str] | None = None,
-    **members: Any,
-) -> dict[str, Any]:
-    """A definition from chains like "a>b>c"; nodes are `noop` unless `kinds` says otherwise; `when` is {"a>b": condition}."""
-    kinds, inputs, data, when = kinds or {}, inputs or {}, data or {}, when or {}
-    ids: list[str] = []
-    edges: list[dict[str, Any]] = []
-    for chain in drawing.split():
-        names = chain.split(">")
-        ids = list(dict.fromkeys([*ids, *names]))
-        for pair in pairwise(names):
-            if not any((edge["from"], edge["to"]) == pair for edge in edges):
-                condition = (
-                    {"data": {"when": when[">".join(pair)]}} if ">".join(pair) in when else {}
-                )
-                edges.append({"from": pair[0], "to": pair[1], **condition})
-    made = [
-        {
-            "id": name,
-            "kind": kinds.get(name, "noop"),
-            "data": {"inputs": inputs.get(name, {}), **data.get(name, {})},
-        }
-        for name in ids
-    ]
-    for node in made:
-        if node["id"] in (namespaces or {}):
-            node["namespace"] = (namespaces or {})[node["id"]]
-    return {"nodes": made, "edges": edges, **members}
 
 
 @pytest.fixture
@@ -195,24 +164,3 @@ def make_key(namespace: Namespace) -> Callable[..., str]:
         return api_keys.create_key(namespaces, scope)[1]
 
     return make
-
-
-def by_node(run: Run) -> dict[str, list[str]]:
-    """{identifier: statuses}, for assertions."""
-    found: dict[str, list[str]] = {}
-    for state in run.states.order_by("path", "retry_count", "id"):
-        found.setdefault(state.identifier, []).append(state.status)
-    return found
-
-
-def database_url() -> str:
-    """The URL of the test database, for child processes."""
-    settings = connection.settings_dict
-    if connection.vendor == "sqlite":
-        return f"sqlite:///{settings['NAME']}"
-    return (
-        f"postgresql://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
-    )
-
-
-__all__ = ["TEST_DATABASES", "by_node", "database_url", "definition", "nodes"]

@@ -43,5 +43,9 @@ from statemanager.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
-if TEST_DATABASE == "sqlite":  # a file, so that threads and processes share it
+if TEST_DATABASE == "sqlite":
+    # A file, so that threads and processes share it. Tests kill processes, not the machine:
+    # they need no fsync.
     DATABASES["default"]["TEST"] = {"NAME": str(VAR / "test.sqlite3")}  # noqa: F405
+    OPTIONS = DATABASES["default"]["OPTIONS"]  # noqa: F405
+    OPTIONS["init_command"] += " PRAGMA synchronous=OFF;"

@@ -5,6 +5,6 @@ import os
 from django.db import connection
 
 
-def test_lane_is_the_database(database):
+def test_the_process_uses_its_database(database):
     assert connection.vendor == database
     assert database == {"gw0": "sqlite", "gw1": "postgresql"}[os.environ["PYTEST_XDIST_WORKER"]]

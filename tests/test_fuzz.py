@@ -13,8 +13,8 @@ import pytest
 
 from graphs.auth import api_keys
 from runs.engine.start import start_run
-from tests.clusters import served
-from tests.runs.api.v0.conftest import Api, node
+from tests.support.clusters import served
+from tests.support.v0_client import V0Client, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
@@ -25,7 +25,7 @@ def things(publish: Any) -> str:
     """A key that opens everything, and something of each kind to find."""
     key = api_keys.create_key((), "admin")[1]
     start_run(publish("a>b"))
-    api = Api(key)
+    api = V0Client(key)
     api.register("Work")
     api.upsert(
         "g",

@@ -53,9 +53,6 @@ def at_once(clients: int, work: Callable[[Any], int], address: str, key: str) ->
     return sum(done) / seconds
 
 
-# --- external workers ---------------------------------------------------------------------------------------------------
-
-
 def put_chain(link: Any) -> None:
     schema = {"type": "object", "properties": {"value": {"type": "string"}}, "required": ["value"]}
     node = {"name": "Step", "inputs_schema": schema, "outputs_schema": schema, "secrets": []}
@@ -147,9 +144,6 @@ def workers(address: str, key: str) -> dict[str, float]:
     return found
 
 
-# --- lists ----------------------------------------------------------------------------------------------------------------
-
-
 def fill(runs: int) -> None:
     """So many ended runs, so that lists have something to page through."""
     from datetime import timedelta
@@ -191,9 +185,6 @@ def lists(address: str, key: str) -> dict[str, float]:
     return {name: asks(path) for name, path in paths.items()}
 
 
-# --- all of it ------------------------------------------------------------------------------------------------------------
-
-
 def measure() -> dict[str, Any]:
     import django
 
@@ -202,7 +193,7 @@ def measure() -> dict[str, Any]:
 
     from graphs.auth import api_keys
     from tests.benchmarks import one_database
-    from tests.clusters import served
+    from tests.support.clusters import served
 
     call_command("migrate", verbosity=0)
     key = api_keys.create_key((), "admin")[1]

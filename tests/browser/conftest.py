@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from runs.models import Run
-from tests import scene
-from tests.clusters import served
 from tests.settings import TEST_DATABASE
+from tests.support import scene
+from tests.support.clusters import served
 
 ARGUMENTS = [
     "--no-sandbox",

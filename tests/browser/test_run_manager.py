@@ -1,4 +1,4 @@
-"""The Run Manager as its users meet it: the seeds' manual test lists, with JavaScript and without."""
+"""The Run Manager as its users meet it, with JavaScript and without."""
 
 import re
 import threading
@@ -34,7 +34,7 @@ def rows(page: Page) -> int:
     return page.locator("#runs tbody tr").count()
 
 
-def test_seed_001_access_control(open_as):
+def test_access_control(open_as):
     page = open_as()
     expect(page.locator("#rm-dashboard")).to_contain_text("Run Manager")
     page.goto(LIST)
@@ -46,7 +46,7 @@ def test_seed_001_access_control(open_as):
     assert other.url.endswith("/admin/")
 
 
-def test_seed_001_display_filters_selection_and_deletion(open_as, world):
+def test_display_filters_selection_and_deletion(open_as, world):
     page = open_as()
     page.goto(f"{LIST}?page_size=25")
     assert rows(page) == 25
@@ -122,7 +122,7 @@ def test_the_same_without_javascript(open_as, world):
     expect(page.locator(".messagelist")).to_contain_text("Approve was answered.")
 
 
-def test_seed_002_a_run_is_run_again_from_its_row(open_as, world):
+def test_a_run_is_run_again_from_its_row(open_as, world):
     page = open_as()
     page.goto(f"{LIST}?search=monday")
     page.get_by_role("link", name="Rerun Orders of Monday", exact=True).click()
@@ -210,7 +210,7 @@ def test_keys(open_as):
     expect(page.locator("#rm-head")).to_be_visible()
 
 
-def test_seed_000_run_states(open_as, world):
+def test_run_states(open_as, world):
     page = open_as()
     page.goto("/admin/run-states/")
     page.get_by_text("Start a run").click()

@@ -41,9 +41,9 @@ def shoot(folder: Path) -> None:
     from graphs.models import Namespace
     from graphs.services import examples
     from runs.actions.examples import put
-    from tests import scene
     from tests.browser.conftest import ARGUMENTS, SIZES, chromium
-    from tests.clusters import served
+    from tests.support import scene
+    from tests.support.clusters import served
 
     call_command("migrate", verbosity=0)
     runs = {name: run.pk for name, run in scene.build(finished=24).items()}

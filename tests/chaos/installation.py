@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.models import State
-from tests.clusters import ROOT, environment, until
+from tests.support.clusters import ROOT, environment, until
 
 SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR"}
 

@@ -20,8 +20,8 @@ from runs.engine.start import RunOptions, start_outside, start_run
 from runs.health import verify
 from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
 from tests.chaos.executions import executions, little_in_vain
-from tests.clusters import FAST, ROOT, environment, until
-from tests.invariants import assert_books_agree
+from tests.support.clusters import FAST, ROOT, environment, until
+from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 RUNS = 3  # before the fault is armed, and as many afterwards
@@ -169,7 +169,7 @@ def struck(action, marker, env, process):
 
 def all_done_once(runs):
     for run in runs:
-        assert_books_agree(run)
+        assert_counters_agree(run)
         assert run.status == "completed", run.error_message
         assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
         assert run.tool_results.count() == STATES["once"]
@@ -224,7 +224,7 @@ def test_a_place_of_a_caller(point, action, publish, tmp_path):
             assert again.returncode == 0, said.decode()[-500:]
     done(point)
     for run in Run.objects.filter(graph=graph):
-        assert_books_agree(run)
+        assert_counters_agree(run)
     assert lease_recovery.rescue_expired() == 0
 
 

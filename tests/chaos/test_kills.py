@@ -24,8 +24,8 @@ from tests.chaos.figures import (
     RECOVERY_SECONDS,
 )
 from tests.chaos.installation import Installation, children
-from tests.clusters import supervised, until
-from tests.invariants import assert_books_agree
+from tests.support.clusters import supervised, until
+from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 UNFINISHED = 15
@@ -145,7 +145,7 @@ def all_done_once(asked, kills):
     unlucky = set(given_up.values_list("run_id", flat=True))
     assert len(unlucky) * 10 <= len(runs) + kills
     for run in runs:
-        assert_books_agree(run)
+        assert_counters_agree(run)
         assert (run.status == "completed") == (run.pk not in unlucky), (
             run.status,
             run.error_message,

@@ -8,14 +8,10 @@ import random
 import signal
 import sqlite3
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 from collections import defaultdict
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 from time import monotonic, sleep
 
 import psycopg
@@ -32,90 +28,15 @@ from runs.cluster.supervisor import MISSED_PULSES
 from runs.engine import control
 from runs.engine.start import start_run
 from runs.models import Cluster, Run, State
-from tests import postgres
 from tests.chaos.figures import BACK_SECONDS, GRACE_SECONDS, NOISE_SECONDS
 from tests.chaos.installation import Installation
-from tests.clusters import ROOT, environment, supervised, until
-from tests.conftest import definition
-from tests.invariants import assert_books_agree
+from tests.chaos.site import GRAPH, STATES, site, small_disk
+from tests.support.clusters import supervised, until
+from tests.support.definitions import definition
+from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
-GRAPH = definition(
-    "start>out>work>slow>all", kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep"},
-    inputs={"out": {"items": [1, 2, 3]}, "work": {"seconds": 0.03}, "slow": {"seconds": 0.15}}, data={"all": {"unites": {"identifier": "start"}}},
-)  # fmt: skip
-STATES = {"start": 1, "out": 3, "work": 3, "slow": 3, "all": 1}
-
-
 WIDE, ROUNDS = 6000, 4  # about a second of work each
-
-
-class Site:
-    """An installation on a PostgreSQL of its own, which is asked for runs by HTTP."""
-
-    def __init__(self, tmp_path, **settings):
-        self.server = postgres.Server(quick=False, **settings)
-        self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path)}
-        self.command("migrate", "-v0")
-        self.command(
-            "shell",
-            "-v0",
-            "-c",
-            "from graphs.nodes.base import registry; registry.store(); from graphs.models import Namespace as N; N.objects.create(name='alpha')",
-        )
-        key = self.command("create_api_key", "--namespace", "alpha", "--scope", "admin").split()[-1]
-        self.installation, self.asked = Installation(key, **self.env), 0
-        self.graph = self.installation.post(
-            "/graphs", {"name": "g", "namespace": "alpha", **GRAPH}, "graph"
-        )["id"]
-
-    def command(self, *words):
-        done = subprocess.run(
-            [sys.executable, "-m", "django", *words], cwd=ROOT, env=environment(**self.env), capture_output=True, text=True, check=False
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def ask(self, runs=1):
-        for _ in range(runs):
-            self.asked += 1
-            self.installation.post(f"/graphs/{self.graph}/run", {}, f"run {self.asked}")
-
-    def read(self, statement):
-        with psycopg.connect(self.server.url, autocommit=True) as mine:
-            return mine.execute(statement).fetchall()
-
-    def unfinished(self):
-        return self.read("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")[0][0]
-
-    def check(self):
-        """All ran, once each; and the counters say so."""
-        until(lambda: self.installation.revive() or not self.unfinished(), 90, 0.3)
-        assert self.read("SELECT status, count(*) FROM statemanager_runs_run GROUP BY 1") == [
-            ("completed", self.asked)
-        ]
-        found = self.read(
-            "SELECT identifier, count(*), count(DISTINCT (run_id, path)) FROM statemanager_runs_state WHERE status = 'SUCCESS' GROUP BY 1"
-        )
-        assert {(name, count, places) for name, count, places in found} == {
-            (name, each * self.asked, each * self.asked) for name, each in STATES.items()
-        }
-        assert "every count is that of the rows" in self.command("verify")
-
-    def close(self):
-        try:
-            self.installation.close()
-        finally:
-            self.server.close()
-
-
-@contextmanager
-def site(tmp_path, **settings):
-    made = Site(tmp_path, **settings)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def test_postgresql_crashes_again_and_again(tmp_path, database, request, record_property):
@@ -153,26 +74,6 @@ def test_postgresql_crashes_again_and_again(tmp_path, database, request, record_
             "report",
             f"PostgreSQL crashed {len(backs)} times: {place.asked} runs, none lost or doubled; back at most {max(backs):.1f} s after it",
         )
-
-
-@contextmanager
-def small_disk(megabytes):
-    """A file system of its own; only root may have one made."""
-    folder = Path(tempfile.mkdtemp(prefix="statemanager-disk-"))
-    folder.chmod(0o755)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip("a full disk (this user may not mount one)")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-        folder.rmdir()
 
 
 def test_the_disk_of_postgresql_is_full(tmp_path, database):
@@ -232,7 +133,7 @@ def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
             ),
             60,
         )
-        until(_pulses_answered(MISSED_PULSES + 2), 60)  # longer than a cluster may be silent
+        until(_probes_answered(MISSED_PULSES + 2), 60)  # longer than a cluster may be silent
         restarts = list(Cluster.objects.values_list("restarts", flat=True))
     assert restarts == [0, 0]
     assert {
@@ -244,7 +145,7 @@ def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
     assert len({worker.rpartition(":")[0] for worker in holders}) == 2, "both had their part"
 
 
-def _pulses_answered(number):
+def _probes_answered(number):
     """A condition: each of two clusters, which have nothing else to do, was seen so many times more."""
     seen = defaultdict(set)
 
@@ -337,9 +238,6 @@ def _rate(place, graph, key):
     return WIDE / float(seconds)
 
 
-# --- SQLite -----------------------------------------------------------------------------------------------------------
-
-
 def test_sqlite_is_busy(publish, database, make_key, request):
     """F18: another process holds the write lock; requests wait or get 503, workers wait."""
     if database != "sqlite":
@@ -396,7 +294,7 @@ def test_sqlite_is_full(publish, database):
     for run in runs:
         run.refresh_from_db()
         assert run.status in ("queued", "running", "completed"), "nothing failed for want of room"
-        assert_books_agree(run)
+        assert_counters_agree(run)
     with supervised():
         until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 90, 0.2)
     _all_completed(8)
@@ -416,11 +314,8 @@ def _all_completed(count):
         run.error_message for run in runs
     ]
     for run in runs:
-        assert_books_agree(run)
+        assert_counters_agree(run)
         assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
-
-
-# --- stopping -----------------------------------------------------------------------------------------------------------
 
 
 def test_stops_under_load(publish, database, request, record_property):

@@ -18,7 +18,7 @@ from django.db import connection
 from runs.engine.start import start_run
 from runs.models import Run, State
 from tests import postgres
-from tests.clusters import ROOT, environment, supervised, until
+from tests.support.clusters import ROOT, environment, supervised, until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
 RUNS = 24

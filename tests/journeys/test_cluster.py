@@ -12,8 +12,8 @@ from django_q.signing import SignedPackage
 
 from runs.engine.start import start_run
 from runs.models import Cluster, LogLine, Run, State
-from tests.clusters import group_of, supervised, until
-from tests.conftest import by_node
+from tests.support.clusters import group_of, supervised, until
+from tests.support.runs import by_node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
 

@@ -1,9 +1,6 @@
 """Real concurrency: threads with their own connections against rows that all of them want."""
 
-import threading
-
 import pytest
-from django.db import connections
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
@@ -12,31 +9,11 @@ from runs.engine import control, heartbeat, lease_recovery, record
 from runs.engine.start import RunOptions, start_run
 from runs.engine.types import Lease, Outcome
 from runs.models import Run, State
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
+from tests.support.concurrency import at_once
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.races]
-
-
-def at_once(*calls):
-    """Call all of them at the same moment, each in a thread; their results in order, exceptions included."""
-    barrier, results = threading.Barrier(len(calls)), [None] * len(calls)
-
-    def work(at, call):
-        try:
-            barrier.wait(10)
-            results[at] = call()
-        except Exception as error:
-            results[at] = error
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=work, args=each) for each in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return results
 
 
 def claim(limit=1, worker="w"):
@@ -58,7 +35,7 @@ def test_the_last_two_states_at_once_fire_the_join_once_and_end_the_run(publish,
     record.record_batch([done(last)])
     run.refresh_from_db()
     assert run.status == "completed"
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 @pytest.mark.parametrize("round_", range(5))
@@ -68,11 +45,11 @@ def test_last_states_without_a_join_end_the_run(publish, round_):
     at_once(*(lambda state=state: record.record_batch([done(state)]) for state in states))
     run.refresh_from_db()
     assert (run.status, run.pending_count) == ("completed", 0)
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 @pytest.mark.parametrize("round_", range(10))
-def test_cancel_against_a_slice_has_one_winner(publish, round_):
+def test_cancel_against_a_batch_has_one_winner(publish, round_):
     run = start_run(publish("a>b"))
     [state] = claim()
     recorded, cancelled = at_once(
@@ -84,7 +61,7 @@ def test_cancel_against_a_slice_has_one_winner(publish, round_):
     assert run.status == "cancelled"
     assert set(by_node(run)["a"]) == ({"SUCCESS"} if recorded.accepted else {"CANCELLED"})
     assert by_node(run).get("b", ["CANCELLED"]) == ["CANCELLED"]
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_a_thousand_ready_states_are_claimed_once_each(publish):
@@ -115,7 +92,7 @@ def test_report_against_a_lost_lease(publish, round_):
     assert State.objects.get(run=run, identifier="a").lost_leases == (
         1 if kept == {"a": ["CREATED"]} else 0
     )
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_the_same_report_many_times_counts_once(publish):
@@ -124,11 +101,11 @@ def test_the_same_report_many_times_counts_once(publish):
     results = at_once(*(lambda: record.record_batch([done(state)]) for _ in range(10)))
     assert sum(bool(each.accepted) for each in results) == 1
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
+def test_pause_resume_heartbeats_and_batches_of_one_wide_run(publish, round_):
     run = start_run(
         publish("f>a>b", kinds={"f": "fan_out"}, inputs={"f": {"items": list(range(12))}})
     )
@@ -150,7 +127,7 @@ def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
     )
     assert not [each for each in results if isinstance(each, Exception)]
     assert by_node(run)["b"] == ["CREATED"] * 12
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_starting_the_same_run_id_at_once_makes_one_run(publish):

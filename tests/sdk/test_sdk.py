@@ -8,10 +8,10 @@ import pytest
 
 from graphs.auth import api_keys
 from runs.models import Run
-from tests.clusters import served
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
 from tests.sdk import provide
+from tests.support.clusters import served
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
 PROGRAM = Path(__file__).parent / "program.py"
@@ -41,7 +41,7 @@ def test_a_program_of_this_version_runs_unchanged(version, namespace):
         "root": ["SUCCESS"] * 3,
         "close": ["SUCCESS"],
     }
-    assert_books_agree(run)
+    assert_counters_agree(run)
     [row] = seen["rows"]
     assert (row["status"], row["retried_count"], row["success_count"], row["total_count"]) == (
         "SUCCESS",

@@ -11,8 +11,8 @@ from runs.engine import claim, heartbeat, lease_recovery, wakeup
 from runs.engine import record as record_module
 from runs.engine.executor import Executor
 from runs.engine.start import start_run
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 
@@ -88,4 +88,4 @@ def test_a_node_stops_before_its_lease_is_over_when_the_database_is_silent(
     )
     assert run.logs.filter(message="begun").count() == 1
     run.refresh_from_db()
-    assert_books_agree(run)
+    assert_counters_agree(run)

@@ -16,7 +16,7 @@ from graphs.models.idempotency import forget_old
 from runs.actions import delete
 from runs.api import runs
 from runs.models import Run, RunTemplate
-from tests.conftest import definition
+from tests.support.definitions import definition
 
 pytestmark = pytest.mark.django_db
 

@@ -14,8 +14,8 @@ from runs.actions.rerun import rerun_failures
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import BulkOperation, Checkpoint, Run, SavedView
 from runs.queries import compare
-from tests.conftest import definition
-from tests.runs.api.test_run_manager import Api
+from tests.support.api_client import ApiClient
+from tests.support.definitions import definition
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/run-manager/"
@@ -157,13 +157,13 @@ def test_an_untouched_form_changes_no_inputs(admin_client, namespace):
 )
 def test_an_operation_never_takes_more_than_its_filter_says(namespace, filters):
     start_outside(namespace, RunOptions(run_id="one"))
-    api = Api(api_keys.create_key((), "admin")[1])
+    api = ApiClient(api_keys.create_key((), "admin")[1])
     assert api("POST", f"{LIST}bulk-operations", {"action": "delete", "filter": filters})[0] == 422
     assert not BulkOperation.objects.exists()
 
 
 def test_relative_and_absolute_times_go_together(namespace):
-    api = Api(api_keys.create_key((), "admin")[1])
+    api = ApiClient(api_keys.create_key((), "admin")[1])
     asked = {"since": "1h", "created_after": "2026-01-01T00:00:00Z"}
     status, made = api("POST", f"{LIST}bulk-operations", {"action": "archive", "filter": asked})
     assert status == 202
@@ -189,9 +189,9 @@ def test_a_key_of_one_namespace_forgets_nobodys_views(namespace):
         owner=User.objects.create_superuser("ann"), name="x", shared=True
     )
     assert (
-        Api(api_keys.create_key(("alpha",), "admin")[1])("DELETE", f"{LIST}saved-views/{view.pk}")[
-            0
-        ]
+        ApiClient(api_keys.create_key(("alpha",), "admin")[1])(
+            "DELETE", f"{LIST}saved-views/{view.pk}"
+        )[0]
         == 404
     )
 
@@ -215,7 +215,10 @@ def test_who_saw_to_a_failure_by_hand_is_not_overtaken_by_an_automatic_rerun(pub
 def test_absurd_queries_are_answered(admin_client, namespace, query):
     start_outside(namespace, RunOptions(run_id="one"))
     assert admin_client.get(f"{LIST}?{query}").status_code == 200
-    assert Api(api_keys.create_key((), "admin")[1])("GET", f"{LIST}runs?{query}")[0] in (200, 422)
+    assert ApiClient(api_keys.create_key((), "admin")[1])("GET", f"{LIST}runs?{query}")[0] in (
+        200,
+        422,
+    )
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_paths_cover_what_begins_with_them_in_byte_order_too(first, second):
         st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 9)).map(list),
     )
 )
-def test_tally_survives_its_text(counts):
+def test_node_counts_survive_their_text(counts):
     assert node_counts.load(node_counts.dump(counts)) == counts
 
 

@@ -8,9 +8,9 @@ from graphs.models import Graph
 from graphs.models.draft import DraftChange
 from graphs.services import drafts, undo
 from graphs.services import publish as publish_module
-from tests.conftest import definition
-from tests.races.test_races import at_once
-from tests.runs.api.test_run_manager import Api
+from tests.support.api_client import ApiClient
+from tests.support.concurrency import at_once
+from tests.support.definitions import definition
 
 pytestmark = pytest.mark.django_db
 
@@ -268,7 +268,7 @@ def test_changes_cost_a_constant_number_of_queries(publish, django_assert_max_nu
 
 @pytest.fixture
 def admin(make_key):
-    return Api(make_key("admin"))
+    return ApiClient(make_key("admin"))
 
 
 def test_the_api_of_drafts(admin, publish):
@@ -335,9 +335,9 @@ def test_others_drafts_are_not_found(make_key, publish, namespace):
     from graphs.models import Namespace
 
     other = publish_module.publish(Namespace.objects.create(name="beta"), "theirs", definition("a"))
-    reader = Api(make_key("run"))
+    reader = ApiClient(make_key("run"))
     for path in ("draft", "graph.mmd", "graph.svg"):
         assert reader("GET", f"/graphs/{other.pk}/{path}")[0] == 404
     mine = publish("a")
-    weak = Api(make_key("read"))
+    weak = ApiClient(make_key("read"))
     assert weak("PUT", f"/graphs/{mine.pk}/draft", definition("b"))[0] == 403

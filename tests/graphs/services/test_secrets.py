@@ -12,7 +12,7 @@ from graphs.nodes.base import node, registry
 from graphs.services import secrets
 from runs.engine.start import start_run
 from runs.models import LogLine
-from tests.conftest import by_node
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 

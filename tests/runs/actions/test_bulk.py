@@ -16,7 +16,7 @@ from runs.core import statuses
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, BulkResult, LogLine, Run, State, Tombstone
-from tests.clusters import supervised, until
+from tests.support.clusters import supervised, until
 
 pytestmark = pytest.mark.django_db
 NOBODY = Caller("nobody", frozenset({"read"}), None, rights=frozenset({"view"}))
@@ -162,9 +162,6 @@ def test_set_status_cancels_what_is_unfinished(publish, drain):
     assert run.finished_at
     with pytest.raises(errors.Conflict, match="completed already"):
         annotate.set_status(run, SYSTEM, "completed", "again")
-
-
-# --- deleting -----------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_brings_a_deleted_run_back(namespace, publish, run_graph):

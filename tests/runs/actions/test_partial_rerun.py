@@ -12,8 +12,8 @@ from runs.engine.start import start_run
 from runs.models import Run
 from runs.queries import lineage
 from tests import nodes
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 FAILED = RerunOptions(failed=True)
@@ -28,10 +28,10 @@ def _fresh(monkeypatch):
 def again_and_drained(run, again, drain):
     nodes.broken = False
     made = rerun(run, SYSTEM, again)
-    assert_books_agree(made)
+    assert_counters_agree(made)
     drain()
     made.refresh_from_db()
-    assert_books_agree(made)
+    assert_counters_agree(made)
     return made
 
 

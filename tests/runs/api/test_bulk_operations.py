@@ -18,7 +18,7 @@ from runs.actions.rerun import rerun
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside
 from runs.models import BulkOperation, Checkpoint, Run, Tombstone
-from tests.runs.api.test_run_manager import Api
+from tests.support.api_client import ApiClient
 
 pytestmark = pytest.mark.django_db
 BULK = "/admin/run-manager/bulk-operations"
@@ -26,7 +26,7 @@ BULK = "/admin/run-manager/bulk-operations"
 
 @pytest.fixture
 def admin(namespace):
-    return Api(api_keys.create_key((), "admin")[1])
+    return ApiClient(api_keys.create_key((), "admin")[1])
 
 
 @pytest.fixture
@@ -103,9 +103,9 @@ def test_bad_requests_are_refused(admin, ended, body, status):
 
 
 def test_operations_are_for_admins_and_one_s_own(ended, client, make_key):
-    assert Api()("GET", BULK)[0] == 401
-    assert Api(make_key("run"))("GET", BULK)[0] == 403
-    limited = Api(make_key("admin"))
+    assert ApiClient()("GET", BULK)[0] == 401
+    assert ApiClient(make_key("run"))("GET", BULK)[0] == 403
+    limited = ApiClient(make_key("admin"))
     operation = bulk.ask("archive", {}, SYSTEM.through("command"))
     assert limited("GET", f"{BULK}/{operation.pk}")[0] == 404
     assert limited("GET", BULK)[1] == {"operations": []}
@@ -182,9 +182,6 @@ def test_a_part_is_run_again_over_rest(admin, run_graph):
     ):
         assert admin("POST", "/rerun/one", body)[0] == 422, body
     assert admin("POST", "/rerun/one", {"from": "node", "node": "zzz"})[0] == 404
-
-
-# --- commands ------------------------------------------------------------------------------------------------------------
 
 
 def said(*command, **options):

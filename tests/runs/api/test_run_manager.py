@@ -1,4 +1,4 @@
-"""Seeds 001 and 002: the Run Manager's JSON API, starting and rerunning by thread id; exchange by exchange."""
+"""The Run Manager's JSON API; starting and rerunning by thread id."""
 
 import threading
 from datetime import timedelta
@@ -7,36 +7,22 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connections
-from django.test import Client
 from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import Namespace
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import LogLine, Run, State
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
+from tests.support.api_client import ApiClient
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 
 
-class Api:
-    def __init__(self, key: str | None = None, **headers: str) -> None:
-        self.client = Client(headers={**({"X-API-Key": key} if key else {}), **headers})
-
-    def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        if body is None:
-            self.response = self.client.generic(method, path)
-        else:
-            self.response = getattr(self.client, method.lower())(
-                path, body, content_type="application/json"
-            )
-        return self.response.status_code, self.response.json() if self.response.content else None
-
-
 @pytest.fixture
 def admin(namespace):
-    return Api(api_keys.create_key((), "admin")[1])
+    return ApiClient(api_keys.create_key((), "admin")[1])
 
 
 @pytest.fixture
@@ -67,10 +53,7 @@ def ids(answer: Any) -> list[str]:
     return [row["id"] for row in answer["runs"]]
 
 
-# --- seed 001 -----------------------------------------------------------------------------------------------------------
-
-
-def test_runs_are_listed_as_the_seed_has_it(admin, stored):
+def test_runs_are_listed_with_the_documented_members(admin, stored):
     status, answer = admin("GET", "/admin/run-manager/runs")
     assert (status, answer["total"], answer["page"], answer["page_size"]) == (200, 5, 1, 50)
     assert ids(answer) == [f"thread_{at}" for at in range(5)]
@@ -153,15 +136,15 @@ def test_an_id_of_several_namespaces_is_not_guessed(admin, stored, namespace):
 
 
 def test_only_admins_get_in(stored, make_key):
-    assert Api()("GET", "/admin/run-manager/runs")[0] == 401
-    assert Api("sm_12345678_wrong")("GET", "/admin/run-manager/runs")[0] == 401
+    assert ApiClient()("GET", "/admin/run-manager/runs")[0] == 401
+    assert ApiClient("sm_12345678_wrong")("GET", "/admin/run-manager/runs")[0] == 401
     for scope in ("read", "run", "worker"):
-        assert Api(make_key(scope))("GET", "/admin/run-manager/runs")[0] == 403
+        assert ApiClient(make_key(scope))("GET", "/admin/run-manager/runs")[0] == 403
     plain = User.objects.create_user("plain", password="pw")
     staff = User.objects.create_user("staff", password="pw", is_staff=True)
     staff.user_permissions.add(Permission.objects.get(codename="view_run"))
     for user, codes in ((plain, (403, 403)), (staff, (200, 403))):
-        api = Api()
+        api = ApiClient()
         api.client.force_login(user)
         assert api("GET", "/admin/run-manager/runs")[0] == codes[0]
         assert api("DELETE", "/admin/run-manager/runs", {"thread_ids": ["thread_0"]})[0] == codes[1]
@@ -169,7 +152,7 @@ def test_only_admins_get_in(stored, make_key):
 
 def test_a_key_of_one_namespace_sees_only_its_runs(stored):
     Namespace.objects.create(name="beta")
-    api = Api(api_keys.create_key(["beta"], "admin")[1])
+    api = ApiClient(api_keys.create_key(["beta"], "admin")[1])
     assert api("GET", "/admin/run-manager/runs")[1]["total"] == 0
     assert api("DELETE", "/admin/run-manager/runs", {"thread_ids": ["thread_0"]})[1]["missing"] == [
         "thread_0"
@@ -178,24 +161,22 @@ def test_a_key_of_one_namespace_sees_only_its_runs(stored):
 
 def test_json_web_tokens_are_issued_refreshed_and_validated(stored):
     User.objects.create_superuser("root", password="secret-pw")
-    assert Api()("POST", "/token", {"username": "root", "password": "wrong"})[0] == 401
-    status, tokens = Api()("POST", "/token", {"username": "root", "password": "secret-pw"})
+    assert ApiClient()("POST", "/token", {"username": "root", "password": "wrong"})[0] == 401
+    status, tokens = ApiClient()("POST", "/token", {"username": "root", "password": "secret-pw"})
     assert status == 200
-    api = Api(Authorization=f"Bearer {tokens['access']}")
+    api = ApiClient(Authorization=f"Bearer {tokens['access']}")
     assert api("GET", "/admin/run-manager/runs")[1]["total"] == 5
-    status, fresh = Api()("POST", "/token/refresh", {"refresh": tokens["refresh"]})
+    status, fresh = ApiClient()("POST", "/token/refresh", {"refresh": tokens["refresh"]})
     assert (
-        Api(Authorization=f"Bearer {fresh['access']}")("GET", "/admin/run-manager/runs")[0] == 200
+        ApiClient(Authorization=f"Bearer {fresh['access']}")("GET", "/admin/run-manager/runs")[0]
+        == 200
     )
     for wrong in (tokens["refresh"], tokens["access"][:-3] + "abc", "x.y.z", ""):
-        assert Api(Authorization=f"Bearer {wrong}")("GET", "/admin/run-manager/runs")[0] == 401, (
-            wrong
-        )
+        assert (
+            ApiClient(Authorization=f"Bearer {wrong}")("GET", "/admin/run-manager/runs")[0] == 401
+        ), wrong
     User.objects.update(is_active=False)
     assert api("GET", "/admin/run-manager/runs")[0] == 401
-
-
-# --- seed 002 -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_thread_is_started_and_repeated(admin):
@@ -293,7 +274,7 @@ def test_a_rerun_has_the_same_inputs_and_a_name_of_its_own(admin, publish, drain
         for run in runs.values()
     )
     for run in runs.values():
-        assert_books_agree(run)
+        assert_counters_agree(run)
     assert admin("POST", "/rerun/t", {"inputs": {"x": 2}})[0] == 200
     assert Run.objects.get(run_id="t_rerun_3").initial_data == {"x": 2}
     assert admin("POST", "/rerun/unknown")[0] == 404
@@ -315,7 +296,7 @@ def test_a_rerun_skips_ids_that_are_taken(admin, namespace):
 
 
 def test_states_that_were_made_directly_are_made_again(admin, namespace):
-    api = Api(api_keys.create_key(["alpha"], "admin")[1])
+    api = ApiClient(api_keys.create_key(["alpha"], "admin")[1])
     schema = {"type": "object"}
     node = {"name": "Work", "inputs_schema": schema, "outputs_schema": schema, "secrets": []}
     api("PUT", "/v0/namespace/alpha/nodes", {"runtime_name": "r", "nodes": [node]})
@@ -337,7 +318,7 @@ def test_states_that_were_made_directly_are_made_again(admin, namespace):
     run = Run.objects.get(run_id="made_rerun_1")
     assert by_node(run) == {"a": ["CREATED", "CREATED"]}
     assert sorted(state.inputs["n"] for state in run.states.all()) == [0, 1]
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 @pytest.mark.races
@@ -348,7 +329,7 @@ def test_clicks_at_the_same_moment_make_runs_with_different_numbers(publish):
     answers: list[Any] = []
 
     def click() -> None:
-        answers.append(Api(key)("POST", "/rerun/t"))
+        answers.append(ApiClient(key)("POST", "/rerun/t"))
         connections.close_all()
 
     threads = [threading.Thread(target=click) for _ in range(8)]

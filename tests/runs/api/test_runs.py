@@ -1,6 +1,4 @@
-"""Seed 004's exchanges, and what its API adds, over real requests."""
-
-import json
+"""The REST API of graphs, runs, states and datasets, over real requests."""
 
 import pytest
 from django.test import Client
@@ -10,7 +8,8 @@ from graphs.definition import errors
 from graphs.models import Graph, Namespace
 from graphs.services import datasets
 from runs.models import Run
-from tests.conftest import definition
+from tests.support.api_client import ApiClient
+from tests.support.definitions import definition
 
 pytestmark = pytest.mark.django_db
 RUN_MEMBERS = {
@@ -18,30 +17,9 @@ RUN_MEMBERS = {
 }  # fmt: skip
 
 
-class Api:
-    """A client with an API key; answers as (status, body)."""
-
-    def __init__(self, key):
-        self.client = Client(
-            headers={"X-API-Key": key} if key else {}, raise_request_exception=False
-        )
-
-    def __call__(self, method, path, body=None, **headers):
-        data = (
-            body if isinstance(body, str | bytes) else json.dumps(body) if body is not None else ""
-        )
-        self.response = getattr(self.client, method.lower())(path, data, content_type="application/json", headers=headers) if method != "GET" else (
-            self.client.get(path, headers=headers)
-        )  # fmt: skip
-        content = self.response.getvalue() if self.response.streaming else self.response.content
-        return self.response.status_code, json.loads(
-            content
-        ) if content and "json" in self.response["Content-Type"] else content
-
-
 @pytest.fixture
 def api(make_key):
-    return Api(make_key("admin"))
+    return ApiClient(make_key("admin"))
 
 
 @pytest.fixture
@@ -51,7 +29,7 @@ def dataset(namespace, tmp_path):
         return datasets.load(namespace, "odoo", sources)
 
 
-def test_trigger_answers_as_the_seed_says(api, publish, dataset):
+def test_a_trigger_answers_with_the_run(api, publish, dataset):
     graph = publish("a>b")
     status, body = api("POST", f"/graphs/{graph.pk}/run?dataset_id={dataset.pk}")
     assert status == 200
@@ -64,7 +42,7 @@ def test_trigger_answers_as_the_seed_says(api, publish, dataset):
     assert run.dataset_id == dataset.pk
 
 
-def test_life_of_a_run_as_the_seed_polls_it(api, publish, drain, dataset):
+def test_life_of_a_run_as_a_client_polls_it(api, publish, drain, dataset):
     inputs = {
         "read": {"table": "res.partner"},
         "export": {"table": "${{ read.outputs.table }}", "name": "res.partner"},
@@ -284,7 +262,7 @@ def test_unknown_dataset_and_other_namespaces_are_404(api, publish, make_key, da
     graph = publish("a")
     assert api("POST", f"/graphs/{graph.pk}/run?dataset_id=77777")[0] == 404
     Namespace.objects.create(name="beta")
-    other = Api(make_key("admin", ("beta",)))
+    other = ApiClient(make_key("admin", ("beta",)))
     for method, path in (
         ("POST", f"/graphs/{graph.pk}/run"),
         ("GET", f"/graphs/{graph.pk}"),
@@ -299,7 +277,7 @@ def test_unknown_dataset_and_other_namespaces_are_404(api, publish, make_key, da
 
 
 def test_same_run_id_in_two_namespaces_asks_which(api, publish, make_key):
-    everything = Api(make_key("admin", ()))
+    everything = ApiClient(make_key("admin", ()))
     second = Namespace.objects.create(name="beta")
     for graph in (publish("a"), publish("a", namespace=second)):
         assert everything("POST", f"/graphs/{graph.pk}/run", {"run_id": "twin"})[0] == 200
@@ -314,7 +292,7 @@ def test_same_run_id_in_two_namespaces_asks_which(api, publish, make_key):
 )
 def test_scopes(publish, make_key, scope, allowed):
     graph = publish("a")
-    api = Api(make_key(scope))
+    api = ApiClient(make_key(scope))
     assert api("GET", f"/graphs/{graph.pk}/runs")[0] == 200
     assert api("POST", f"/graphs/{graph.pk}/run")[0] == (200 if allowed else 403)
 
@@ -322,7 +300,7 @@ def test_scopes(publish, make_key, scope, allowed):
 @pytest.mark.parametrize("key", ["", "wrong", "sm_deadbeef_nothing", "sm_\x00_x"])
 def test_without_a_right_key_nothing_answers(publish, key):
     graph = publish("a")
-    status, body = Api(key.replace("\x00", "%00"))("POST", f"/graphs/{graph.pk}/run")
+    status, body = ApiClient(key.replace("\x00", "%00"))("POST", f"/graphs/{graph.pk}/run")
     assert (status, body["status"]) == (401, 401)
 
 

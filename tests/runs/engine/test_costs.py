@@ -26,7 +26,7 @@ def statements(call):
 
 
 @pytest.mark.parametrize("drawing", ["a>b", "a>b>d a>c>d"])
-def test_a_slice_costs_the_same_for_one_state_and_for_fifty(publish, drawing):
+def test_a_batch_costs_the_same_for_one_state_and_for_fifty(publish, drawing):
     graph = publish(drawing)
     costs = []
     for count in (1, 50):

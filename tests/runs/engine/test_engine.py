@@ -11,16 +11,9 @@ from runs.engine import answer, control, retry
 from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run, State, ToolResult
 from tests import nodes
-from tests.conftest import by_node
+from tests.support.runs import by_node, outputs
 
 pytestmark = pytest.mark.django_db
-
-
-def outputs(run, identifier):
-    return [
-        state.outputs
-        for state in run.states.filter(identifier=identifier, status="SUCCESS").order_by("path")
-    ]
 
 
 def test_chain_hands_values_on_and_completes(run_graph):
@@ -59,7 +52,7 @@ def test_fan_out_and_unite_keep_order(run_graph):
     assert run.node_counts == {"r": [1, 1, 0], "f": [12, 12, 0], "b": [12, 12, 0], "j": [1, 1, 0]}
 
 
-def test_worked_count_of_the_contract(run_graph):
+def test_the_worked_example_of_fan_outs_and_joins(run_graph):
     """s → a(2) → b(3) → c → u unites a → v unites s: 1+2+6+6+2+1 = 18 states (contract A.6)."""
     run = run_graph(
         "s>a>b>c>u>v",
@@ -78,32 +71,6 @@ def test_worked_count_of_the_contract(run_graph):
     }
 
 
-def test_diamond_inside_a_fan_out_joins_per_item(run_graph):
-    run = run_graph(
-        "f>a>j f>b>j",
-        kinds={"f": "fan_out"},
-        inputs={
-            "f": {"items": ["x", "y"]},
-            "a": {"value": "${{ f.outputs.item }}1"},
-            "b": {"value": "${{ f.outputs.item }}2"},
-            "j": {"value": "${{ a.outputs.value }}+${{ b.outputs.value }}"},
-        },
-    )
-    assert outputs(run, "j") == [{"value": "x1+x2"}, {"value": "y1+y2"}]
-
-
-def test_several_roots_join_at_the_run(run_graph):
-    run = run_graph(
-        "a>c b>c",
-        inputs={
-            "a": {"value": 1},
-            "b": {"value": 2},
-            "c": {"value": ["${{ a.outputs.value }}", "${{ b.outputs.value }}"]},
-        },
-    )
-    assert outputs(run, "c") == [{"value": [1, 2]}]
-
-
 def test_conditions_choose_and_absent_parents_are_null(run_graph):
     run = run_graph(
         "a>b>d a>c>d",
@@ -120,56 +87,7 @@ def test_conditions_choose_and_absent_parents_are_null(run_graph):
     assert "c" not in by_node(run)
 
 
-def test_all_branches_absent_prunes_the_join_and_what_follows(run_graph):
-    run = run_graph("a>b>d>e a>c>d", when={"a>b": "false", "a>c": "false"})
-    assert run.status == "completed"
-    assert by_node(run) == {"a": ["SUCCESS"]}
-
-
-def test_failed_branch_keeps_the_join_from_running(run_graph):
-    run = run_graph("a>b>d a>c>d", kinds={"b": "test.fail"})
-    assert run.status == "partial"
-    assert by_node(run) == {"a": ["SUCCESS"], "b": ["ERRORED"], "c": ["SUCCESS"]}
-    assert run.error_message == "b: ValueError: broken"
-
-
-def test_all_done_fires_beside_failures(run_graph):
-    run = run_graph(
-        "a>b>d a>c>d",
-        kinds={"b": "test.fail"},
-        data={"d": {"unites": {"identifier": "a", "strategy": "ALL_DONE"}}},
-    )
-    assert by_node(run)["d"] == ["SUCCESS"]
-    assert run.status == "partial"
-
-
-@pytest.mark.parametrize("kind", ["test.fail", "test.prune"])
-def test_all_done_fires_when_the_only_branch_ends_without_success(run_graph, kind):
-    run = run_graph(
-        "a>b>d",
-        kinds={"b": kind},
-        data={"d": {"unites": {"identifier": "a", "strategy": "ALL_DONE"}}},
-    )
-    assert by_node(run)["d"] == ["SUCCESS"]
-
-
-def test_all_success_ignores_pruned_branches(run_graph):
-    run = run_graph(
-        "a>b>d a>c>d", kinds={"b": "test.prune"}, data={"d": {"unites": {"identifier": "a"}}}
-    )
-    assert by_node(run) == {"a": ["SUCCESS"], "b": ["PRUNED"], "c": ["SUCCESS"], "d": ["SUCCESS"]}
-    assert run.status == "completed"
-
-
-def test_nested_join_waits_for_the_inner_one(run_graph):
-    run = run_graph(
-        "a>b>j a>c>j j>k a>d>k",
-        inputs={"k": {"value": "${{ j.outputs.value }}"}, "j": {"value": 7}},
-    )
-    assert outputs(run, "k") == [{"value": 7}]
-
-
-def test_retry_makes_a_twin_with_the_same_step(run_graph):
+def test_a_retry_is_a_new_state_with_the_same_step(run_graph):
     nodes.calls.clear()
     run = run_graph(
         "a",

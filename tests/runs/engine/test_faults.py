@@ -21,18 +21,11 @@ from runs.engine.start import RunOptions, start_run
 from runs.engine.types import Outcome
 from runs.models import Cluster, Run, State
 from tests import nodes
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
+from tests.support.engine import claimed, done
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
-
-
-def claimed(kinds=("noop",), seconds=30.0):
-    return claim_module.claim("w", [(list(kinds), 100)], seconds, claim_module.FactsCache())
-
-
-def done(state, value=1):
-    return Outcome(state, "done", ['{"value": 1}'], [{"value": value}])
 
 
 def test_late_report_changes_nothing(publish):
@@ -49,7 +42,7 @@ def test_late_report_changes_nothing(publish):
     assert not record_module.record_batch([done(second)]).accepted
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
     assert not run.logs.filter(message="late").exists()
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_woken(
@@ -87,7 +80,7 @@ def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_w
     assert not State.objects.exclude(status__in=["SUCCESS", "QUEUED"]).exists()
 
 
-def test_slice_with_one_late_outcome_records_the_others(publish):
+def test_a_batch_with_one_late_outcome_records_the_others(publish):
     graph = publish("a>b")
     runs = [start_run(graph) for _ in range(3)]
     states = claimed()
@@ -98,100 +91,7 @@ def test_slice_with_one_late_outcome_records_the_others(publish):
     }
     for run in runs:
         assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
-        assert_books_agree(run)
-
-
-def test_third_lost_lease_times_out(publish):
-    run = start_run(publish("a"))
-    for lost in range(3):
-        assert (
-            len(
-                claim_module.claim(
-                    "w",
-                    [(["noop"], 1)],
-                    -1,
-                    claim_module.FactsCache(),
-                    which=f"lost_leases = {lost}",
-                )
-            )
-            == 1
-        )
-        lease_recovery.rescue_expired()
-    run.refresh_from_db()
-    assert (run.status, by_node(run)) == ("failed", {"a": ["TIMEDOUT"]})
-    assert "worker lost" in run.error_message
-    assert_books_agree(run)
-
-
-def test_absurd_leases_are_taken_back(publish):
-    graph = publish("a")
-    runs = [start_run(graph) for _ in range(2)]
-    claimed()
-    State.objects.filter(run=runs[0]).update(lease_expires_at=None)
-    State.objects.filter(run=runs[1]).update(lease_expires_at=timezone.now() + timedelta(days=30))
-    assert lease_recovery.rescue_expired() == 2
-
-
-def test_only_what_the_dead_of_a_cluster_held_is_taken_back_before_its_lease(publish):
-    graph = publish("a")
-    for worker in ("host:1:10", "host:1:11", "host:1:110", "host:11:10", "host_1:10"):
-        start_run(graph)
-        assert len(claim_module.claim(worker, [(["noop"], 1)], 300, claim_module.FactsCache())) == 1
-    lease_recovery.end_leases_of_dead("host:1", lambda: None)
-    assert lease_recovery.rescue_expired() == 0, (
-        "where processes can't be seen, leases are all that there is"
-    )
-    lease_recovery.end_leases_of_dead("host:1", lambda: [11, 110])
-    assert lease_recovery.rescue_expired() == 1
-    assert {
-        (each.worker, each.status, each.lost_leases)
-        for each in State.objects.filter(status="CREATED")
-    } == {("", "CREATED", 1)}
-    assert sorted(State.objects.filter(status="QUEUED").values_list("worker", flat=True)) == [
-        "host:11:10",
-        "host:1:11",
-        "host:1:110",
-        "host_1:10",
-    ]
-    assert lease_recovery.release_workers("host:1") == 2
-
-
-def test_suspects_run_among_themselves_and_after_a_second_loss_alone(
-    publish, executor, monkeypatch
-):
-    graph, taken, claim = (
-        publish("a", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 0}}),
-        [],
-        claim_module.claim,
-    )
-    states = [start_run(graph).states.get().pk for _ in range(6)]
-    State.objects.filter(pk__in=states[:3]).update(lost_leases=1)
-    State.objects.filter(pk__in=states[3:5]).update(lost_leases=2)
-
-    def noted(*args, **options):
-        found = claim(*args, **options)
-        taken.extend([sorted(state.lost_leases for state in found)] if found else [])
-        return found
-
-    monkeypatch.setattr(claim_module, "claim", noted)
-    while executor.drain():
-        pass
-    assert sorted(taken) == [[0], [1, 1, 1], [2], [2]]
-    assert set(State.objects.values_list("status", flat=True)) == {"SUCCESS"}
-
-
-def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch):
-    run = start_run(publish("a"))
-    [state] = claimed(seconds=-1)
-    record = record_module.record_outcomes
-
-    def slow(outcomes, lease=None):
-        assert heartbeat.report([(state, [], 0.5)], 30) == {state.id}
-        return record(outcomes, lease)
-
-    monkeypatch.setattr(record_module, "record_outcomes", slow)
-    assert lease_recovery.rescue_expired() == 0
-    assert [(each.status, each.lost_leases) for each in run.states.all()] == [("QUEUED", 0)]
+        assert_counters_agree(run)
 
 
 def test_result_that_can_not_be_recorded_fails_its_own_state_only(publish, monkeypatch):
@@ -251,7 +151,7 @@ def test_run_again_takes_any_number_without_losing_the_state(publish, drain, sec
     drain()
     state = run.states.get()
     assert state.status != "CREATED" or state.due_at is not None
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_delay_survives_a_release(publish, drain):
@@ -421,4 +321,4 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
     assert accepted == 0
     assert State.objects.filter(run=run, status="QUEUED", attempt=2, worker="w2").count() == number
     assert not run.logs.filter(message="late").exists()
-    assert_books_agree(run)
+    assert_counters_agree(run)

@@ -4,7 +4,7 @@ import pytest
 
 from runs.engine.executor import Executor
 from runs.engine.start import start_run
-from tests.conftest import by_node
+from tests.support.runs import by_node, outputs
 
 pytestmark = pytest.mark.django_db
 ALL_DONE = {"strategy": "ALL_DONE"}
@@ -116,3 +116,78 @@ def test_wide_diamonds_cost_no_more_than_they_are_wide(publish):
     run.refresh_from_db()
     assert (run.status, run.success_count) == ("completed", 2400)
     assert run.states.filter(identifier="f", inputs__isnull=True).count() == 599
+
+
+def test_diamond_inside_a_fan_out_joins_per_item(run_graph):
+    run = run_graph(
+        "f>a>j f>b>j",
+        kinds={"f": "fan_out"},
+        inputs={
+            "f": {"items": ["x", "y"]},
+            "a": {"value": "${{ f.outputs.item }}1"},
+            "b": {"value": "${{ f.outputs.item }}2"},
+            "j": {"value": "${{ a.outputs.value }}+${{ b.outputs.value }}"},
+        },
+    )
+    assert outputs(run, "j") == [{"value": "x1+x2"}, {"value": "y1+y2"}]
+
+
+def test_several_roots_join_at_the_run(run_graph):
+    run = run_graph(
+        "a>c b>c",
+        inputs={
+            "a": {"value": 1},
+            "b": {"value": 2},
+            "c": {"value": ["${{ a.outputs.value }}", "${{ b.outputs.value }}"]},
+        },
+    )
+    assert outputs(run, "c") == [{"value": [1, 2]}]
+
+
+def test_all_branches_absent_prunes_the_join_and_what_follows(run_graph):
+    run = run_graph("a>b>d>e a>c>d", when={"a>b": "false", "a>c": "false"})
+    assert run.status == "completed"
+    assert by_node(run) == {"a": ["SUCCESS"]}
+
+
+def test_failed_branch_keeps_the_join_from_running(run_graph):
+    run = run_graph("a>b>d a>c>d", kinds={"b": "test.fail"})
+    assert run.status == "partial"
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["ERRORED"], "c": ["SUCCESS"]}
+    assert run.error_message == "b: ValueError: broken"
+
+
+def test_all_done_fires_beside_failures(run_graph):
+    run = run_graph(
+        "a>b>d a>c>d",
+        kinds={"b": "test.fail"},
+        data={"d": {"unites": {"identifier": "a", "strategy": "ALL_DONE"}}},
+    )
+    assert by_node(run)["d"] == ["SUCCESS"]
+    assert run.status == "partial"
+
+
+@pytest.mark.parametrize("kind", ["test.fail", "test.prune"])
+def test_all_done_fires_when_the_only_branch_ends_without_success(run_graph, kind):
+    run = run_graph(
+        "a>b>d",
+        kinds={"b": kind},
+        data={"d": {"unites": {"identifier": "a", "strategy": "ALL_DONE"}}},
+    )
+    assert by_node(run)["d"] == ["SUCCESS"]
+
+
+def test_all_success_ignores_pruned_branches(run_graph):
+    run = run_graph(
+        "a>b>d a>c>d", kinds={"b": "test.prune"}, data={"d": {"unites": {"identifier": "a"}}}
+    )
+    assert by_node(run) == {"a": ["SUCCESS"], "b": ["PRUNED"], "c": ["SUCCESS"], "d": ["SUCCESS"]}
+    assert run.status == "completed"
+
+
+def test_nested_join_waits_for_the_inner_one(run_graph):
+    run = run_graph(
+        "a>b>j a>c>j j>k a>d>k",
+        inputs={"k": {"value": "${{ j.outputs.value }}"}, "j": {"value": 7}},
+    )
+    assert outputs(run, "k") == [{"value": 7}]

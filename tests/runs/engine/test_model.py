@@ -28,9 +28,9 @@ from runs.engine.record import record_batch
 from runs.engine.start import start_run
 from runs.engine.types import Claimed, Lease, Outcome
 from runs.models import Run
-from tests.invariants import assert_books_agree
-from tests.model import Model
 from tests.settings import TEST_DATABASE
+from tests.support.invariants import assert_counters_agree
+from tests.support.reference_model import Model
 
 
 @st.composite
@@ -233,7 +233,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         assert self.run.status == self.model.status or (
             self.run.status == "queued" and self.model.status == "running"
         )
-        assert_books_agree(self.run)
+        assert_counters_agree(self.run)
 
     def teardown(self) -> None:
         if hasattr(self, "run") and not Run.objects.get(pk=self.run.pk).ended:

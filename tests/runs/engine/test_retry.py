@@ -7,9 +7,9 @@ from graphs.definition import errors
 from runs.engine import control, retry
 from runs.engine.start import start_run
 from runs.models import State
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
 from tests.nodes import calls
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,7 @@ def test_a_partial_run_is_completed_by_retrying_what_failed(run_graph, drain):
         "j": ["SUCCESS"],
         "z": ["SUCCESS"],
     }
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_what_a_stop_cancelled_goes_on_too_and_its_joins_fire(run_graph, drain):
@@ -62,7 +62,7 @@ def test_what_a_stop_cancelled_goes_on_too_and_its_joins_fire(run_graph, drain):
     run.refresh_from_db()
     assert run.status == "completed", by_node(run)
     assert by_node(run)["j"] == by_node(run)["z"] == ["SUCCESS"]
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_a_cancelled_run_goes_on(publish, drain):
@@ -76,7 +76,7 @@ def test_a_cancelled_run_goes_on(publish, drain):
         "completed",
         {"a": ["RETRY_CREATED", "SUCCESS"], "b": ["SUCCESS"]},
     )
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_a_failed_branch_of_a_fan_out_is_retried_where_it_was(run_graph, drain):
@@ -102,7 +102,7 @@ def test_a_failed_branch_of_a_fan_out_is_retried_where_it_was(run_graph, drain):
             "path", flat=True
         )
     ) == {"1:0", "1:1", "1:2"}
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_there_must_be_something_to_retry(run_graph):
@@ -125,4 +125,4 @@ def test_a_paused_run_stays_paused_when_a_state_of_it_is_retried(run_graph, drai
     control.resume_run(run, SYSTEM)
     drain()
     assert by_node(run) == {"s": ["SUCCESS"], "a": ["RETRY_CREATED", "SUCCESS"], "b": ["CREATED"]}
-    assert_books_agree(run)
+    assert_counters_agree(run)

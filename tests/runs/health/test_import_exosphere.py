@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 
 from graphs.auth import api_keys
 from runs.models import Run, State
-from tests.runs.api.v0.conftest import Api, node
+from tests.support.v0_client import V0Client, node
 
 pytestmark = pytest.mark.django_db
 OIDS = [f"64d5f0c2a1b2c3d4e5f6{at:04x}" for at in range(10)]
@@ -85,7 +85,7 @@ def test_rows_become_runs_and_repeating_it_changes_nothing(tmp_path, capsys, mak
 
 def test_imported_states_are_seen_in_the_api(tmp_path, make_key):
     imported(tmp_path, ROWS, default_run_id="before")
-    api = Api(make_key("read"))
+    api = V0Client(make_key("read"))
     status, answer = api.get("states/run/before-old")
     assert (status, [state["identifier"] for state in answer["states"]]) == (200, ["n2", "n3"])
     assert answer["states"][1]["parents"] == {
@@ -155,7 +155,7 @@ def test_every_wrong_value_is_said_with_its_line(tmp_path, wrong):
 def test_imported_history_stays_history(tmp_path):
     """No worker reports on it, no states are added, and an error with a NUL is stored without it."""
     imported(tmp_path, [row(0, run_id="r1", error="a\x00b"), row(1, run_id="r1", status="ERRORED")])
-    api = Api(api_keys.create_key(["alpha"], "admin")[1])
+    api = V0Client(api_keys.create_key(["alpha"], "admin")[1])
     assert State.objects.get(identifier="n0").error == "ab"
     assert api.post(f"state/{OIDS[0]}/executed", {"outputs": [], "attempt": 1})[0] == 400
     assert api.post("run/r1/retry-failed")[0] == 409

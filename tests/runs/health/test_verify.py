@@ -22,7 +22,7 @@ from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import updates
 from runs.health import recount, verify
 from runs.models import LogLine, Run, State
-from tests.invariants import assert_books_agree
+from tests.support.invariants import assert_counters_agree
 
 pytestmark = pytest.mark.django_db
 
@@ -94,7 +94,7 @@ def test_each_count_is_looked_at_and_mended(runs, change):
     call_command("verify", "--fix", stdout=(said := StringIO()))
     assert "mended" in said.getvalue()
     assert not drift()
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_a_run_that_hangs_with_nothing_left_ends(runs):
@@ -103,7 +103,7 @@ def test_a_run_that_hangs_with_nothing_left_ends(runs):
     recount.recount(run.pk)
     run.refresh_from_db()
     assert (run.status, run.progress, run.finished_at is not None) == ("completed", 100, True)
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_a_run_that_ended_too_early_goes_on(runs, drain):
@@ -116,7 +116,7 @@ def test_a_run_that_ended_too_early_goes_on(runs, drain):
     run.refresh_from_db()
     assert run.status == "completed"
     assert run.node_counts["all"] == [1, 1, 0]
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_rows_of_no_run_are_found(runs):

@@ -9,19 +9,12 @@ from graphs.nodes.base import RunAgain
 from runs import nodes
 from runs.engine.answer import answer_state
 from runs.engine.start import RunOptions, start_run
-from runs.langgraph import db_executor
 from runs.models import State
-from tests import langgraph_apps
-from tests.conftest import by_node
+from tests.support import langgraph_apps
+from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 APPS = ("doubling", "two_questions", "two_people")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _closed():
-    yield
-    db_executor.close()
 
 
 @pytest.fixture(autouse=True)

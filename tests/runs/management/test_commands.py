@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from graphs.auth import api_keys
 from graphs.models import ApiKey, Dataset
 from runs.models import Cluster, Run
-from tests.clusters import ROOT, environment, until
+from tests.support.clusters import ROOT, environment, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -10,9 +10,9 @@ from django.urls import reverse
 
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, Run
+from tests.support.pages import LIST, text
 
 pytestmark = pytest.mark.django_db
-LIST = "/admin/run-manager/"
 
 
 @pytest.fixture
@@ -24,10 +24,6 @@ def stored(namespace):
     Run.objects.filter(run_id__endswith="7").update(
         status="failed", finished_at="2026-01-01T00:00Z", error_message="broken <b>pipe</b>"
     )
-
-
-def text(response):
-    return response.content.decode()
 
 
 def test_who_gets_in(client, stored):
@@ -278,8 +274,6 @@ def test_what_matches_is_exported(admin_client, stored, namespace, django_assert
     assert admin_client.get(f"{LIST}export.xls").status_code == 404
     assert "export.csv?search=evil" in text(admin_client.get(f"{LIST}?search=evil"))
 
-
-# --- Run States -----------------------------------------------------------------------------------------------------------
 
 STATES = "/admin/run-states/"
 

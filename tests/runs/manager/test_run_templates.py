@@ -12,14 +12,10 @@ from graphs.web import ttl_cache
 from runs.actions import delete, run_templates
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
-from tests.runs.api.test_run_manager import Api
+from tests.support.api_client import ApiClient
+from tests.support.pages import LIST, text
 
 pytestmark = pytest.mark.django_db
-LIST = "/admin/run-manager/"
-
-
-def text(response):
-    return response.content.decode()
 
 
 @pytest.fixture
@@ -124,7 +120,7 @@ def test_a_template_that_cannot_be_launched_says_so_and_waits_for_its_next_time(
 
 
 def test_templates_over_rest(saved, namespace, make_key, publish):
-    api = Api(api_keys.create_key(("alpha",), "run")[1])
+    api = ApiClient(api_keys.create_key(("alpha",), "run")[1])
     status, made = api("POST", "/templates", {"name": "From a run", "run_id": "first"})
     assert (status, made["inputs"], made["labels"]) == (201, {"n": 1}, {"team": "x"})
     status, fresh = api(
@@ -157,11 +153,11 @@ def test_templates_over_rest(saved, namespace, make_key, publish):
     assert api("POST", "/templates", {"name": "New", "run_id": "first"})[0] == 409
     start_outside(namespace, RunOptions(run_id="outside"))
     assert api("POST", "/templates", {"name": "y", "run_id": "outside"})[0] == 409
-    reader = Api(make_key("read"))
+    reader = ApiClient(make_key("read"))
     assert reader("POST", f"/templates/{fresh['id']}/launch")[0] == 403
     assert reader("GET", f"/templates/{fresh['id']}")[0] == 200
     assert (
-        Api(api_keys.create_key(("beta",), "admin")[1])("GET", f"/templates/{fresh['id']}")[0]
+        ApiClient(api_keys.create_key(("beta",), "admin")[1])("GET", f"/templates/{fresh['id']}")[0]
         == 404
     )
     assert api("DELETE", f"/templates/{fresh['id']}")[0] == 204
@@ -170,9 +166,6 @@ def test_templates_over_rest(saved, namespace, make_key, publish):
 def test_deleting_a_graph_takes_its_templates(saved):
     delete.delete_graph(saved.graph)
     assert not RunTemplate.objects.exists()
-
-
-# --- the dashboard -------------------------------------------------------------------------------------------------------
 
 
 def test_the_dashboard_counts_what_its_tiles_lead_to(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.runs.api.v0.conftest import node
+from tests.support.v0_client import node
 
 pytestmark = pytest.mark.django_db
 LISTS = {

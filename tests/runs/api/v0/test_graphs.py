@@ -3,10 +3,9 @@
 import pytest
 
 from graphs.models import Graph, GraphVersion
-from tests.runs.api.v0.conftest import node
+from tests.support.v0_client import node
 
 pytestmark = pytest.mark.django_db
-
 MALFORMED = {
     "no secrets": {"nodes": []},
     "no nodes": {"secrets": {}},
@@ -255,3 +254,42 @@ def test_a_schedule_that_could_not_start_says_so(api):
     api.upsert("g", node("a"), triggers=[{"type": "CRON", "value": {"expression": "0 9 * * *"}}])
     Graph.objects.get().triggers.update(error="The store keys k are required.")
     assert api.get("graph/g")[1]["triggers"][0]["error"] == "The store keys k are required."
+
+
+def test_an_update_is_judged_by_what_it_says_and_runs_keep_their_version(api):
+    api.register("Take", inputs={"x": "string"})
+    api.upsert(
+        "g", node("a", ["b"]), node("b", name="Take", inputs={"x": "${{ a.outputs.value }}"})
+    )
+    run_id = api.trigger("g")
+    renamed = api.upsert(
+        "g", node("b", ["a"]), node("a", name="Take", inputs={"x": "${{ b.outputs.value }}"})
+    )
+    assert (renamed["validation_status"], renamed["validation_errors"], renamed["version"]) == (
+        "VALID",
+        [],
+        2,
+    )
+    api.executed(api.claim("Work")[0], {"value": "1"})
+    [state] = api.claim("Take")
+    assert (state["identifier"], state["inputs"], state["run_id"]) == ("b", {"x": "1"}, run_id)
+
+
+def test_a_graph_is_read_as_it_was_put(api):
+    policy = {
+        "max_retries": 7,
+        "strategy": "LINEAR_FULL_JITTER",
+        "backoff_factor": 11,
+        "exponent": 3,
+        "max_delay": 99,
+    }
+    store, cron = (
+        {"required_keys": ["k"], "default_values": {"d": "v"}},
+        [{"type": "CRON", "value": {"expression": "5 4 * * *"}}],
+    )
+    api.upsert("g", node("a"), retry_policy=policy, store_config=store, triggers=cron)
+    read = api.get("graph/g")[1]
+    assert (read["retry_policy"], read["store_config"], read["triggers"]) == (policy, store, cron)
+    api.upsert("g", node("a"))
+    assert api.get("graph/g")[1]["retry_policy"]["max_retries"] == 3
+    assert api.get("graph/g")[1]["triggers"] == []

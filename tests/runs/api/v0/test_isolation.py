@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from graphs.auth import api_keys
+from graphs.models import ApiKey
 from runs.models import Run, State
 from statemanager import urls_v0
-from tests.conftest import by_node
-from tests.runs.api.v0.conftest import Api, node
+from tests.support.runs import by_node
+from tests.support.v0_client import V0Client, node, one_state
 
 ROUTES = sorted(
     (str(pattern.pattern), method)
@@ -92,7 +93,7 @@ BODIES |= {
 @pytest.mark.parametrize(("route", "method"), ROUTES)
 @pytest.mark.parametrize("scope", ["read", "run", "worker"])
 def test_a_key_does_what_its_scope_says_and_no_more(things, scope, route, method):
-    weak = Api(api_keys.create_key(["alpha"], scope)[1])
+    weak = V0Client(api_keys.create_key(["alpha"], scope)[1])
     status, answer = weak(method.lower(), filled(route, things), {})
     allowed = NEEDS[route, method] in INCLUDED[scope]
     assert (status == 403) == (not allowed), answer
@@ -153,7 +154,7 @@ def test_absurd_bodies_are_refused_with_a_reason(api, things, extreme):
     ["%00", "..", "a%2Fb", "😀", "x" * 300, "%ff", "'; DROP TABLE statemanager_runs_run; --"],
 )
 def test_absurd_names_in_paths_are_refused_or_stored_right(api, name):
-    every = Api(api_keys.create_key((), "admin")[1])
+    every = V0Client(api_keys.create_key((), "admin")[1])
     for each in (api, every):
         for path in (
             f"graph/{name}",
@@ -180,3 +181,46 @@ def test_huge_numbers_in_outputs_are_judged_like_any_other(api, kind):
     assert status == (200 if kind in ("integer", "number") else 422), answer
     [item] = api.get("states/")[1]["states"]
     assert item["outputs"] == ({"x": 10**400} if status == 200 else {})
+
+
+def test_another_namespace_finds_nothing(api, other):
+    state = one_state(api)
+    bodies = {
+        "executed": {"outputs": []},
+        "errored": {"error": ""},
+        "prune": {"data": {}},
+        "re-enqueue-after": {"enqueue_after": 1},
+    }
+    bodies |= {"manual-retry": {"fanout_id": "x"}, "heartbeat": {}, "release": {}}
+    for verb, body in bodies.items():
+        assert other.post(f"state/{state['state_id']}/{verb}", body)[0] == 404, verb
+        assert (
+            other.post(f"/v0/namespace/alpha/state/{state['state_id']}/{verb}", body)[0] == 404
+        ), verb
+    assert other.get(f"state/{state['state_id']}/secrets")[0] == 404
+    assert by_node(Run.objects.get()) == {"a": ["QUEUED"]}
+
+
+def test_keys_open_their_namespaces_and_scopes_only(api, namespace):
+    reader, runner, worker = (
+        V0Client(api_keys.create_key(["alpha"], scope)[1]) for scope in ("read", "run", "worker")
+    )
+    state = one_state(api)
+    assert [each.get("graphs/")[0] for each in (reader, runner, worker)] == [200] * 3
+    assert [each.post("graph/g/trigger", {})[0] for each in (reader, runner, worker)] == [
+        403,
+        200,
+        403,
+    ]
+    assert [
+        each.post("states/enqueue", {"nodes": [], "batch_size": 1})[0]
+        for each in (reader, runner, worker)
+    ] == [403, 403, 200]
+    assert [each.get(f"state/{state['state_id']}/secrets")[0] for each in (reader, runner)] == [
+        403,
+        403,
+    ]
+    assert [each("delete", "graph/g")[0] for each in (reader, runner, worker)] == [403] * 3
+    api_keys.revoke(ApiKey.objects.filter(scope="read"))
+    assert reader.get("graphs/") == (401, {"detail": "Invalid API key"})
+    assert api.key.split("_", 2)[2] not in str(ApiKey.objects.values_list())

@@ -1,15 +1,14 @@
-"""The wire protocol of `/v0` as the contract has it: paths, members, words and codes, both generations."""
+"""The wire protocol of `/v0`: paths, members, statuses and codes."""
 
 import uuid
 
 import pytest
 
 from runs.models import Run
-from tests.invariants import assert_books_agree
-from tests.runs.api.v0.conftest import Api, node
+from tests.support.invariants import assert_counters_agree
+from tests.support.v0_client import V0Client, node
 
 pytestmark = pytest.mark.django_db
-
 RETRY = {
     "max_retries": 3,
     "strategy": "EXPONENTIAL",
@@ -20,12 +19,12 @@ RETRY = {
 
 
 def test_health_needs_no_key():
-    assert Api(None).get("/health") == (200, {"message": "OK"})
+    assert V0Client(None).get("/health") == (200, {"message": "OK"})
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "sm_12345678_wrong"])
 def test_without_a_right_key_nothing_is_answered(key, db):
-    assert Api(key).get("graphs/") == (401, {"detail": "Invalid API key"})
+    assert V0Client(key).get("graphs/") == (401, {"detail": "Invalid API key"})
 
 
 def test_unknown_routes_and_methods(api):
@@ -126,7 +125,7 @@ def test_a_chain_runs_from_trigger_to_success(api):
     assert {key: row[key] for key in counts} == counts
     assert (row["run_id"], row["graph_name"]) == (answer["run_id"], "g")
     assert api.get("runs/7/10")[1]["runs"] == []
-    assert_books_agree(Run.objects.get())
+    assert_counters_agree(Run.objects.get())
 
 
 def test_the_worked_count_of_fan_outs_and_unites(api):
@@ -161,7 +160,7 @@ def test_the_worked_count_of_fan_outs_and_unites(api):
         "u": 2,
         "v": 1,
     }
-    assert_books_agree(run)
+    assert_counters_agree(run)
     parents = api.get(f"states/run/{run.run_id}")[1]["states"]
     [last] = [each for each in parents if each["identifier"] == "v"]
     assert list(last["parents"]) == ["s"]
@@ -294,7 +293,7 @@ def test_manual_retry(api):
     assert api.work("Work") == 2
     run = Run.objects.get()
     assert (run.status, run.retried_count, run.errored_count) == ("completed", 2, 0)
-    assert_books_agree(run)
+    assert_counters_agree(run)
 
 
 def test_the_graph_of_a_run(api):
@@ -372,156 +371,3 @@ def test_the_details_of_a_node(api):
     assert api.get(f"graph/g/run/{run_id}/node/nonsense")[0] == 400
     assert api.get(f"graph/h/run/{run_id}/node/{state['id']}")[0] == 404
     assert api.get(f"graph/g/run/other/node/{state['id']}")[0] == 404
-
-
-# --- the older generation, and the examples of seed 000 ---------------------------------------------------------------
-
-
-def test_seed_example_states_are_created_with_a_run_id(api):
-    api.upsert("test-graph", node("node1", inputs={"input1": "", "input2": ""}))
-    asked = {
-        "run_id": "run_1703123456789_abc123def",
-        "states": [{"identifier": "node1", "inputs": {"input1": "test_value", "input2": 42}}],
-    }
-    status, answer = api.post("graph/test-graph/states/create", asked)
-    assert (status, answer["status"]) == (200, "CREATED")
-    [state] = answer["states"]
-    assert set(state) == {
-        "state_id",
-        "node_name",
-        "identifier",
-        "graph_name",
-        "run_id",
-        "inputs",
-        "created_at",
-    }
-    assert (state["run_id"], state["inputs"]) == (
-        asked["run_id"],
-        {"input1": "test_value", "input2": 42},
-    )
-    assert api.claim("Work")[0]["inputs"] == {"input1": "test_value", "input2": 42}
-
-
-def test_seed_example_without_a_content_type(api):
-    """`curl -d` names none; the seed's own test does so."""
-    api.upsert("test-graph", node("a"))
-    body = '{"run_id": "test_run_1", "states": [{"identifier": "a", "inputs": {}}]}'
-    url = "/v0/namespace/alpha/graph/test-graph/states/create"
-    answer = api.client.generic("POST", url, body, content_type="application/x-www-form-urlencoded")
-    assert answer.status_code == 200
-
-
-def test_seed_example_all_current_states(api):
-    api.upsert("test-graph", node("a", ["b"]), node("b"))
-    ids = [f"run_{at}" for at in range(3)]
-    for run_id in ids:
-        api.post(
-            "graph/test-graph/states/create",
-            {"run_id": run_id, "states": [{"identifier": "a", "inputs": {}}]},
-        )
-    api.work("Work")
-    status, answer = api.get("states/")
-    assert (status, answer["namespace"], answer["count"], sorted(answer["run_ids"])) == (
-        200,
-        "alpha",
-        6,
-        ids,
-    )
-    assert len(answer["states"]) == 6
-
-
-def test_seed_example_the_states_of_a_run(api):
-    api.upsert("test-graph", node("node1"))
-    api.post(
-        "graph/test-graph/states/create",
-        {"run_id": "r1", "states": [{"identifier": "node1", "inputs": {"input1": "v"}}]},
-    )
-    status, answer = api.get("states/run/r1")
-    [state] = answer["states"]
-    expected = {
-        "node_name": "Work", "namespace_name": "alpha", "identifier": "node1", "graph_name": "test-graph", "run_id": "r1", "status": "CREATED",
-        "inputs": {"input1": "v"}, "outputs": {}, "error": None, "parents": {},
-    }  # fmt: skip
-    assert (status, answer["namespace"], answer["run_id"], answer["count"]) == (
-        200,
-        "alpha",
-        "r1",
-        1,
-    )
-    assert {key: state[key] for key in expected} == expected
-    assert state["created_at"].endswith("Z")
-    assert state["updated_at"].endswith("Z")
-    assert api.get("states/run/unknown") == (
-        200,
-        {"namespace": "alpha", "run_id": "unknown", "count": 0, "states": [], "next": None},
-    )
-
-
-def test_unknown_identifiers_make_nothing(api):
-    api.upsert("g", node("a"))
-    asked = {
-        "run_id": "r",
-        "states": [{"identifier": "a", "inputs": {}}, {"identifier": "z", "inputs": {}}],
-    }
-    assert api.post("graph/g/states/create", asked)[0] == 404
-    assert api.post("graph/unknown/states/create", asked)[0] == 404
-    assert not Run.objects.exists()
-
-
-def test_a_run_id_may_be_used_again_to_add_states(api):
-    api.upsert(
-        "g",
-        node("s", ["a"]),
-        node("a", ["b"]),
-        node("b", ["j"]),
-        node("j", unites={"identifier": "s"}),
-    )
-    for value in ("one", "two"):
-        asked = {"run_id": "r", "states": [{"identifier": "s", "inputs": {"v": value}}]}
-        assert api.post("graph/g/states/create", asked)[0] == 200
-    assert api.work("Work", outputs={"a": [{"value": "1"}, {"value": "2"}]}) == 2 + 2 + 4 + 2
-    run = Run.objects.get()
-    assert (run.status, run.states.filter(identifier="j").count()) == ("completed", 2)
-    assert_books_agree(run)
-    assert api.post("graph/g/states/create", asked)[0] == 409
-
-
-def test_a_run_id_of_another_graph_is_taken(api, other):
-    for each in (api, other):
-        each.upsert("g", node("a", namespace=each.namespace))
-    api.upsert("h", node("a"))
-    asked = {"run_id": "r", "states": [{"identifier": "a", "inputs": {}}]}
-    assert api.post("graph/g/states/create", asked)[0] == 200
-    assert api.post("graph/h/states/create", asked)[0] == 409
-    assert other.post("graph/g/states/create", asked)[0] == 200
-    assert Run.objects.filter(run_id="r").count() == 2
-
-
-def test_the_older_trigger_makes_the_given_states(api):
-    api.upsert("g", node("a", ["b"]), node("b"))
-    status, answer = api.post(
-        "graph/g/trigger", {"states": [{"identifier": "b", "inputs": {"x": "1"}}]}
-    )
-    assert (status, answer["status"], answer["states"][0]["run_id"]) == (
-        200,
-        "CREATED",
-        answer["run_id"],
-    )
-    assert [state["identifier"] for state in api.claim("Work")] == ["b"]
-
-
-def test_its_runs_are_ordinary_runs(api, make_key):
-    """Made here, seen in seed 004's API, and the other way round."""
-    api.upsert("g", node("a"))
-    run_id = api.trigger("g")
-    status, answer = api.get(f"/runs/{run_id}")
-    assert (status, answer["id"], answer["status"], answer["namespace"]) == (
-        200,
-        run_id,
-        "queued",
-        "alpha",
-    )
-    graph = Run.objects.get().graph_id
-    status, started = api.post(f"/graphs/{graph}/run", {})
-    assert [row["run_id"] for row in api.get("runs/1/10")[1]["runs"]] == [started["id"], run_id]
-    assert len(api.claim("Work")) == 2

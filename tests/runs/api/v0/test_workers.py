@@ -16,9 +16,9 @@ from runs.engine.start import start_run
 from runs.models import LogLine, Run, State
 from runs.worker_api import claims
 from runs.worker_api.reports import Worker
-from tests.conftest import by_node
-from tests.invariants import assert_books_agree
-from tests.runs.api.v0.conftest import Api, node
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
+from tests.support.v0_client import V0Client, node
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +80,7 @@ def test_a_heartbeat_extends_the_lease_and_brings_lines_and_progress(api):
     api.post(f"run/{stored.run.run_id}/cancel")
     status, answer = api.post(f"state/{state['state_id']}/heartbeat", {"attempt": 1})
     assert (status, answer["state_status"]) == (409, "CANCELLED")
-    assert_books_agree(Run.objects.get())
+    assert_counters_agree(Run.objects.get())
 
 
 def test_a_released_state_is_ready_at_once_and_has_lost_nothing(api):
@@ -190,7 +190,7 @@ def test_each_report_of_a_batch_has_an_answer_of_its_own(api, other):
         (200, "EXECUTED"), (200, "ERRORED"), (200, "PRUNED"), (200, "CREATED"), (200, "CREATED"), (422, "ERRORED"),
         (200, "EXECUTED"), (404, None), (404, None), (404, None),
     ]  # fmt: skip
-    assert_books_agree(Run.objects.get(namespace__name="alpha"))
+    assert_counters_agree(Run.objects.get(namespace__name="alpha"))
     assert (
         api.post(
             "states/report", {"reports": [{"state_id": "f" * 32, "outputs": [], "error": "x"}]}
@@ -253,7 +253,7 @@ def test_ten_thousand_ready_states_are_claimed_once_each_by_a_hundred_claimers(a
 
 
 def test_a_key_may_be_limited(namespace, monkeypatch):
-    limited = Api(api_keys.create_key(["alpha"], "admin", per_minute=3)[1])
+    limited = V0Client(api_keys.create_key(["alpha"], "admin", per_minute=3)[1])
     begun = timezone.now().replace(second=20, microsecond=0)
     monkeypatch.setattr(api_keys, "timezone", SimpleNamespace(now=lambda: begun))
     assert [limited.get("nodes/")[0] for _ in range(5)] == [200, 200, 200, 429, 429]

@@ -6,7 +6,7 @@ from runs.core import paths, statuses
 from runs.models import Run
 
 
-def assert_books_agree(run: Run) -> None:
+def assert_counters_agree(run: Run) -> None:
     """The kept counts are what counting the states gives; each step succeeded at most once."""
     run.refresh_from_db()
     plan = run.version.plan

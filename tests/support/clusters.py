@@ -15,9 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from tests.conftest import database_url
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 FAST = {
     "LEASE_SECONDS": "4",
     "HEARTBEAT_SECONDS": "1",
@@ -25,6 +23,16 @@ FAST = {
     "PROBE_SECONDS": "2",
     "GRACE_SECONDS": "5",
 }
+
+
+def database_url() -> str:
+    """The URL of the test database, for child processes."""
+    settings = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{settings['NAME']}"
+    return (
+        f"postgresql://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
+    )
 
 
 def environment(**values: str) -> dict[str, str]:
@@ -40,6 +48,7 @@ def environment(**values: str) -> dict[str, str]:
         "SECRETS_KEYS": ",".join(settings.SECRETS_KEYS),
         "ALLOWED_HOSTS": "*",
         "HTTPS": "0",
+        "SQLITE_SYNCHRONOUS": "OFF",
         **FAST,
         **values,
     }

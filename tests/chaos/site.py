@@ -1,0 +1,109 @@
+"""An installation on a PostgreSQL server of its own, and a disk that can be filled."""
+
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests import postgres
+from tests.chaos.installation import Installation
+from tests.support.clusters import ROOT, environment, until
+from tests.support.definitions import definition
+
+GRAPH = definition(
+    "start>out>work>slow>all", kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep"},
+    inputs={"out": {"items": [1, 2, 3]}, "work": {"seconds": 0.03}, "slow": {"seconds": 0.15}}, data={"all": {"unites": {"identifier": "start"}}},
+)  # fmt: skip
+STATES = {"start": 1, "out": 3, "work": 3, "slow": 3, "all": 1}
+
+
+class Site:
+    """An installation on a PostgreSQL of its own, which is asked for runs by HTTP."""
+
+    def __init__(self, tmp_path, **settings):
+        self.server = postgres.Server(quick=False, **settings)
+        self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path)}
+        self.command("migrate", "-v0")
+        self.command(
+            "shell",
+            "-v0",
+            "-c",
+            "from graphs.nodes.base import registry; registry.store(); from graphs.models import Namespace as N; N.objects.create(name='alpha')",
+        )
+        key = self.command("create_api_key", "--namespace", "alpha", "--scope", "admin").split()[-1]
+        self.installation, self.asked = Installation(key, **self.env), 0
+        self.graph = self.installation.post(
+            "/graphs", {"name": "g", "namespace": "alpha", **GRAPH}, "graph"
+        )["id"]
+
+    def command(self, *words):
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *words], cwd=ROOT, env=environment(**self.env), capture_output=True, text=True, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def ask(self, runs=1):
+        for _ in range(runs):
+            self.asked += 1
+            self.installation.post(f"/graphs/{self.graph}/run", {}, f"run {self.asked}")
+
+    def read(self, statement):
+        with psycopg.connect(self.server.url, autocommit=True) as mine:
+            return mine.execute(statement).fetchall()
+
+    def unfinished(self):
+        return self.read("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")[0][0]
+
+    def check(self):
+        """All ran, once each; and the counters say so."""
+        until(lambda: self.installation.revive() or not self.unfinished(), 90, 0.3)
+        assert self.read("SELECT status, count(*) FROM statemanager_runs_run GROUP BY 1") == [
+            ("completed", self.asked)
+        ]
+        found = self.read(
+            "SELECT identifier, count(*), count(DISTINCT (run_id, path)) FROM statemanager_runs_state WHERE status = 'SUCCESS' GROUP BY 1"
+        )
+        assert {(name, count, places) for name, count, places in found} == {
+            (name, each * self.asked, each * self.asked) for name, each in STATES.items()
+        }
+        assert "every count is that of the rows" in self.command("verify")
+
+    def close(self):
+        try:
+            self.installation.close()
+        finally:
+            self.server.close()
+
+
+@contextmanager
+def site(tmp_path, **settings):
+    made = Site(tmp_path, **settings)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def small_disk(megabytes):
+    """A file system of its own; only root may have one made."""
+    folder = Path(tempfile.mkdtemp(prefix="statemanager-disk-"))
+    folder.chmod(0o755)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip("a full disk (this user may not mount one)")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+        folder.rmdir()

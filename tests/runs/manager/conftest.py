@@ -1,0 +1,14 @@
+"""Runs for the pages to show."""
+
+import pytest
+
+from runs.engine.start import RunOptions
+
+
+@pytest.fixture
+def failed(run_graph):
+    return run_graph(
+        "a>b>d a>c>d",
+        RunOptions(name="<i>Monday</i>", inputs={"password": "hunter2", "n": 1}),
+        kinds={"b": "test.fail", "c": "test.emit"},
+    )

@@ -1,0 +1,27 @@
+"""Checkpoints put by hand."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytest.importorskip("langgraph.checkpoint.base")
+from langgraph.checkpoint.base import empty_checkpoint
+
+
+def waited(make):
+    """What a coroutine gives, in a thread of its own: a browser's tests leave an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(make())).result()
+
+
+def place(thread, **more):
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": "", **more}}
+
+
+def put(saver, thread="t", values=None, parent="", **metadata):
+    checkpoint = empty_checkpoint()
+    versions = {channel: saver.get_next_version(None, None) for channel in values or {}}
+    checkpoint |= {"channel_values": dict(values or {}), "channel_versions": versions}
+    config = place(thread, **({"checkpoint_id": parent} if parent else {}))
+    return saver.put(config, checkpoint, {"source": "loop", "step": 0, **metadata}, versions)
