@@ -66,7 +66,7 @@ def run_application(
 
 
 def _application(name: str, namespace: str) -> "CompiledStateGraph":
-    """Return the application with a saver for this namespace. Raises NodeFailed if there is none."""
+    """Return the application, compiled with a saver. Raises NodeFailed if it is unknown."""
     from runs.langgraph.saver import DjangoSaver
 
     if name not in settings.LANGGRAPH_APPS:
