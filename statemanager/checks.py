@@ -7,16 +7,16 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.db import connection
 
-from runs.health.probes import LEAST
+from runs.health.probes import MIN_VERSIONS
 
 
 @register("database")
 def sqlite_is_new_enough(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= LEAST["SQLite"]:
+    if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= MIN_VERSIONS["SQLite"]:
         return []
     return [
         Error(
-            f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, LEAST['SQLite']))} or newer is needed for RETURNING.",
+            f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, MIN_VERSIONS['SQLite']))} or newer is needed for RETURNING.",
             id="statemanager.E001",
         )
     ]

@@ -1,6 +1,5 @@
 """Looking closer at runs over REST: the picture, the checkpoints, everything as one document, and two runs side by side."""
 
-from dataclasses import asdict
 from typing import Any
 
 from django.db.models.functions import Length
@@ -113,7 +112,7 @@ class DoctorView(View):
     @extend_schema(operation_id="doctor", responses={200: DoctorShape, **REFUSALS})
     def get(self, request: Request) -> Response:
         """What is wrong with the installation, and what to do about it."""
-        return Response({"findings": [asdict(finding) for finding in doctor.examine()]})
+        return Response({"findings": [finding.to_dict() for finding in doctor.examine()]})
 
 
 class PictureView(View):

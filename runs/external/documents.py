@@ -1,20 +1,25 @@
-"""Runs as `RunState` documents: a view of the rows for every run. What an outside program reports of its own is written by `runs.external.updates`."""
+"""Runs as `RunState` documents.
+
+Every run has a document. For a run with a graph it is made from the run's rows. For a run of an
+outside program it is the document that the program reported last (`runs.external.updates`), with
+the changes that were made to the run since.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from django.db.models import Max
 
 from graphs.definition import errors
+from graphs.definition.types import Json, JsonObject
 from runs.core import paths, statuses
 from runs.external.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
 from runs.models import Checkpoint, Run, State
 
-NS = ":run-state"  # the checkpoints that are documents; no node of LangGraph's may have such a name
+NS = ":run-state"  # the checkpoint namespace of run documents; no node of LangGraph can be named so
 MAX_NODES = 10_000
+DEFAULT_MAX_STEPS = 20
 _ACTIONS = {
     statuses.SUCCESS: "completed",
     statuses.PRUNED: "pruned",
@@ -24,149 +29,213 @@ _ACTIONS = {
 
 
 def run_state(run: Run, at: str = "") -> RunState:
-    """The run as a document: as it is, or as the checkpoint with the id `at` has it. Raises NotFound for an unknown checkpoint."""
+    """Return the run as a document.
+
+    With `at`, the id of a checkpoint, return the document as it was reported then. Raises NotFound
+    if the run has no such checkpoint, and TooLarge if the run has more than 10,000 states.
+    """
     if at:
-        kept = Checkpoint.objects.filter(
-            run=run, ns=NS, checkpoint_id=at.replace("\x00", "")
-        ).first()
-        if kept is None:
-            raise errors.NotFound(f"The run has no such checkpoint {at[:100]!r}.")
-        return RunState.from_dict(json.loads(bytes(kept.body)))
-    state = put_last(run)
-    return _with_results(run, state) if state else of_rows(run)
+        return _document_at(run, at)
+    state = last_reported(run)
+    if state is None:
+        return from_rows(run)
+    _add_recorded_results(run, state)
+    return state
 
 
-def _newest(run: Run) -> Checkpoint | None:
-    return (
-        Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").first()
-        if run.graph_id is None
-        else None
-    )
+def _document_at(run: Run, checkpoint_id: str) -> RunState:
+    checkpoint = Checkpoint.objects.filter(
+        run=run, ns=NS, checkpoint_id=checkpoint_id.replace("\x00", "")
+    ).first()
+    if checkpoint is None:
+        raise errors.NotFound(f"The run has no checkpoint {checkpoint_id[:100]!r}.")
+    return RunState.from_dict(json.loads(bytes(checkpoint.body)))
 
 
-def of_rows(run: Run) -> RunState:
-    rows = list(run.states.order_by("pk")[: MAX_NODES + 1])
-    if len(rows) > MAX_NODES:
-        raise errors.TooLarge(
-            f"The run has more than {MAX_NODES:,} states; read them in pages at /runs/{run.run_id}/states."
-        )
-    State.objects.fill_inputs(rows)
-    tries: dict[str, list[State]] = {}
-    for row in rows:  # a retry is the same node once more
-        tries.setdefault(_key(row), []).append(row)
-    done = sorted(
-        (row for row in rows if row.status == statuses.SUCCESS),
-        key=lambda row: (row.finished_at, row.pk),
-    )
-    plan = run.version.plan if run.version else None
-    return RunState(
-        run_id=run.run_id, session_id=run.session_id, status=RunStatus(statuses.SEED_RUN_WORDS[run.status]), purpose=run.purpose,
-        current_node=run.current_node, current_step=run.current_step, max_steps=run.max_steps or (plan.max_steps or 0 if plan else 20),
-        data=run.data or dict(run.store), node_states={key: _node_state(run, found[-1], sum(row.attempt for row in found)) for key, found in tries.items()},
-        completed_nodes=[_key(row) for row in done], action_history=run.action_history or _actions(rows),
-        started_at=_seconds(run.started_at or run.created_at), updated_at=_seconds(run.updated_at), finished_at=_seconds(run.finished_at),
-        tool_results_cache=dict(run.tool_results.order_by("pk").values_list("key", "result")),
-        heuristic_count_at_checkpoint=run.heuristic_count_at_checkpoint, experience_count_at_checkpoint=run.experience_count_at_checkpoint,
-        metadata=run.metadata,
-        pending_actions=[{"action": "answer", "node": _key(row), "question": row.waiting_for.get("question")} for row in rows if _waits(row)],
-        memory_snapshots=_snapshots(run) if run.graph_id is None else [],
-    )  # fmt: skip
+# --- documents of outside programs --------------------------------------------------------------
 
 
-def _snapshots(run: Run) -> list[Any]:
-    """Where a LangGraph application keeps the run's memory: the newest checkpoint of each of its namespaces."""
-    newest = (
-        Checkpoint.objects.filter(run=run)
-        .exclude(ns=NS)
-        .order_by("ns")
-        .values("ns")
-        .annotate(newest=Max("checkpoint_id"))
-    )
-    return [{"checkpoint_ns": row["ns"], "checkpoint_id": row["newest"]} for row in newest]
+def last_reported(run: Run) -> RunState | None:
+    """Return the document that the run's program reported last, or None if there is none.
 
-
-def _waits(row: State) -> bool:
-    return row.status == statuses.CREATED and row.waiting_for is not None
-
-
-def _key(row: State) -> str:
-    """Siblings of a fan-out have keys of their own."""
-    return f"{row.identifier}@{row.path}" if row.path else row.identifier
-
-
-def _node_state(run: Run, row: State, attempts: int) -> NodeState:
-    plan = run.version.plan if run.version else None
-    node = plan.nodes.get(row.identifier) if plan else None
-    step = paths.step(row.path, node.index) if node else row.path
-    return NodeState(
-        node_id=row.identifier, status=statuses.SEED_NODE_WORDS[row.status], input_data=_object(row.inputs), output_data=_object(row.outputs),
-        started_at=_seconds(row.started_at), finished_at=_seconds(row.finished_at), error=row.error or None, attempts=attempts,
-        idempotency_key=f"{run.run_id}:{row.identifier}@{step}" if step else f"{run.run_id}:{row.identifier}",
-    )  # fmt: skip
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {} if value is None else {"value": value}
-
-
-def _actions(rows: list[State]) -> list[dict[str, Any]]:
-    """What the engine did last with the run's nodes."""
-
-    def each() -> Iterator[dict[str, Any]]:
-        for row in rows:
-            said = {"node": _key(row), "attempt": row.attempt}
-            if row.started_at:
-                yield {"action": "started", **said, "at": _seconds(row.started_at)}
-            if row.finished_at:
-                error = {"error": row.error} if row.error else {}
-                yield {
-                    "action": _ACTIONS.get(row.status, "failed"),
-                    **said,
-                    "at": _seconds(row.finished_at),
-                    **error,
-                }
-
-    return sorted(each(), key=lambda action: action["at"])[-KEPT_ACTIONS:]
-
-
-def _seconds(moment: datetime | None) -> float:
-    return moment.timestamp() if moment else 0.0
-
-
-def put_last(run: Run) -> RunState | None:
-    """What a program put last, with what was done to the run since: cancelled by a person, say."""
-    kept = _newest(run)
-    if kept is None:
+    If the run was changed since, for example cancelled by a person, the document shows the current
+    status of the run and of its nodes.
+    """
+    if run.graph_id is not None:
         return None
-    state = RunState.from_dict(json.loads(bytes(kept.body)))
-    was = statuses.OF_SEED_RUN[state.status.value]
-    if run.status != was:
+    checkpoint = Checkpoint.objects.filter(run=run, ns=NS).order_by("-pk").first()
+    if checkpoint is None:
+        return None
+
+    state = RunState.from_dict(json.loads(bytes(checkpoint.body)))
+    reported = statuses.OF_SEED_RUN[state.status.value]
+    if run.status != reported:
         state.status = RunStatus(statuses.SEED_RUN_WORDS[run.status])
         stored = dict(run.states.values_list("identifier", "status"))
         for key, node in state.node_states.items():
-            if stored.get(key, word_of(node, was)) != word_of(node, was):
+            status = node_status(node, reported)
+            if stored.get(key, status) != status:
                 node.status = statuses.SEED_NODE_WORDS[stored[key]]
     return state
 
 
-def _with_results(run: Run, state: RunState) -> RunState:
-    """With all results that were ever recorded: a document that lacks one gets it back."""
+def _add_recorded_results(run: Run, state: RunState) -> None:
+    """Add every result that was ever recorded; a document that lost one gets it back."""
     known = {digest_of(key) for key in state.tool_results_cache}
     for result in run.tool_results.order_by("pk"):
         if result.digest not in known:
             state.tool_results_cache[result.key] = result.result
-    return state
 
 
-def word_of(node: NodeState, run_status: str) -> str:
-    """Our word for the node's; an unknown one counts as not begun, and what a run left unfinished when it ended as cancelled."""
-    word = statuses.OF_SEED_NODE.get(node.status, statuses.CREATED)
-    return (
-        statuses.CANCELLED
-        if word in statuses.UNFINISHED and run_status in statuses.ENDED_RUNS
-        else word
-    )
+def node_status(node: NodeState, run_status: str) -> str:
+    """Return the status that a document's node has as a state.
+
+    A status that we don't know counts as not started. A node that its run left unfinished when it
+    ended counts as cancelled.
+    """
+    status = statuses.OF_SEED_NODE.get(node.status, statuses.CREATED)
+    if status in statuses.UNFINISHED and run_status in statuses.ENDED_RUNS:
+        return statuses.CANCELLED
+    return status
 
 
 def digest_of(key: str) -> str:
+    """Return the digest by which the result of a tool call is looked up."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+# --- documents from rows ------------------------------------------------------------------------
+
+
+def from_rows(run: Run) -> RunState:
+    """Make a run's document from its rows. Raises TooLarge above 10,000 states."""
+    states = list(run.states.order_by("pk")[: MAX_NODES + 1])
+    if len(states) > MAX_NODES:
+        raise errors.TooLarge(
+            f"The run has more than {MAX_NODES:,} states."
+            f" Read them in pages at /runs/{run.run_id}/states."
+        )
+    State.objects.fill_inputs(states)
+    return RunState(
+        run_id=run.run_id,
+        session_id=run.session_id,
+        status=RunStatus(statuses.SEED_RUN_WORDS[run.status]),
+        purpose=run.purpose,
+        current_node=run.current_node,
+        current_step=run.current_step,
+        max_steps=_max_steps(run),
+        data=run.data or dict(run.store),
+        node_states=_node_states(run, states),
+        completed_nodes=_completed_nodes(states),
+        action_history=run.action_history or _actions(states),
+        started_at=_seconds(run.started_at or run.created_at),
+        updated_at=_seconds(run.updated_at),
+        finished_at=_seconds(run.finished_at),
+        tool_results_cache=dict(run.tool_results.order_by("pk").values_list("key", "result")),
+        heuristic_count_at_checkpoint=run.heuristic_count_at_checkpoint,
+        experience_count_at_checkpoint=run.experience_count_at_checkpoint,
+        metadata=run.metadata,
+        pending_actions=_pending_actions(states),
+        memory_snapshots=_memory_snapshots(run),
+    )
+
+
+def _max_steps(run: Run) -> int:
+    """Return the run's own limit, or that of its graph (0 for none)."""
+    if run.max_steps:
+        return run.max_steps
+    if run.version is None:
+        return DEFAULT_MAX_STEPS
+    return run.version.plan.max_steps or 0
+
+
+def _node_states(run: Run, states: list[State]) -> dict[str, NodeState]:
+    """Return the nodes by key. All retries of a node are one node; the last one counts."""
+    by_key: dict[str, list[State]] = {}
+    for state in states:
+        by_key.setdefault(_key(state), []).append(state)
+    return {
+        key: _node_state(run, attempts[-1], sum(state.attempt for state in attempts))
+        for key, attempts in by_key.items()
+    }
+
+
+def _node_state(run: Run, state: State, attempts: int) -> NodeState:
+    node = run.version.plan.nodes.get(state.identifier) if run.version else None
+    step = paths.step(state.path, node.index) if node else state.path
+    step_key = f"{state.identifier}@{step}" if step else state.identifier
+    return NodeState(
+        node_id=state.identifier,
+        status=statuses.SEED_NODE_WORDS[state.status],
+        input_data=_as_object(state.inputs),
+        output_data=_as_object(state.outputs),
+        started_at=_seconds(state.started_at),
+        finished_at=_seconds(state.finished_at),
+        error=state.error or None,
+        attempts=attempts,
+        idempotency_key=f"{run.run_id}:{step_key}",  # the key that the node itself saw
+    )
+
+
+def _key(state: State) -> str:
+    """Return the key of a state's node. Each sibling of a fan-out has a key of its own."""
+    return f"{state.identifier}@{state.path}" if state.path else state.identifier
+
+
+def _as_object(value: Json) -> JsonObject:
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def _completed_nodes(states: list[State]) -> list[str]:
+    completed = [state for state in states if state.status == statuses.SUCCESS]
+    completed.sort(key=lambda state: (_seconds(state.finished_at), state.pk))
+    return [_key(state) for state in completed]
+
+
+def _actions(states: list[State]) -> list[JsonObject]:
+    """Return the last actions of the engine on these states, oldest first."""
+    actions: list[JsonObject] = []
+    for state in states:
+        node: JsonObject = {"node": _key(state), "attempt": state.attempt}
+        if state.started_at:
+            actions.append({"action": "started", **node, "at": _seconds(state.started_at)})
+        if state.finished_at:
+            name = _ACTIONS.get(state.status, "failed")
+            ended: JsonObject = {"action": name, **node, "at": _seconds(state.finished_at)}
+            if state.error:
+                ended["error"] = state.error
+            actions.append(ended)
+    actions.sort(key=lambda action: action["at"])
+    return actions[-KEPT_ACTIONS:]
+
+
+def _pending_actions(states: list[State]) -> list[JsonObject]:
+    """Return the answers that the run waits for."""
+    return [
+        {"action": "answer", "node": _key(state), "question": state.waiting_for.get("question")}
+        for state in states
+        if state.status == statuses.CREATED and state.waiting_for is not None
+    ]
+
+
+def _memory_snapshots(run: Run) -> list[Json]:
+    """Return where the run's LangGraph application stored its memory.
+
+    That is the newest checkpoint of each of its namespaces.
+    """
+    if run.graph_id is not None:
+        return []
+    newest = (
+        Checkpoint.objects.filter(run=run)
+        .exclude(ns=NS)
+        .order_by("ns")
+        .values_list("ns")
+        .annotate(newest=Max("checkpoint_id"))
+    )
+    return [{"checkpoint_ns": ns, "checkpoint_id": checkpoint_id} for ns, checkpoint_id in newest]
+
+
+def _seconds(moment: datetime | None) -> float:
+    return moment.timestamp() if moment else 0.0

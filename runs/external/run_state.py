@@ -1,7 +1,10 @@
-"""A run as one document, which a program can store, read back and resume from: `RunState` with a `NodeState` for each node. Pure.
+"""A run as one document that a program can store, read back and resume from.
 
-The document says in `version` how it is written. Version 1 knew neither pending actions, nor references to memory snapshots, nor when a node
-began and ended; `from_dict` brings older documents up to date and refuses newer ones. Times are seconds since 1970 (UTC), 0 for never.
+`RunState` is the document and holds a `NodeState` for each node. Nothing here touches the database.
+
+The member `version` tells how a document is written. Version 1 had no pending actions, no
+references to memory snapshots and no times of nodes. `RunState.from_dict` upgrades older documents
+and refuses newer ones. Times are seconds since 1970 (UTC), with 0 for "never".
 """
 
 import time
@@ -9,20 +12,21 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from graphs.definition import errors, payloads
+from graphs.definition.types import Json, JsonObject
 
 VERSION = 2
 KEPT_ACTIONS = 50
+MAX_ERROR_IN_ACTION = 500
 STRICT = ConfigDict(extra="forbid", strict=True)
-Json = dict[str, Any]
 
 
 class RunStatus(StrEnum):
-    """Where a run is, in the document's words."""
+    """The status of a run as documents spell it."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -34,14 +38,18 @@ class RunStatus(StrEnum):
 
 @dataclass
 class NodeState:
-    """One node of a run. `idempotency_key` is the same for all its attempts."""
+    """One node of a run. All attempts of the node share `idempotency_key`.
+
+    `status` is usually "pending", "running", "completed", "failed", "cancelled" or "skipped". Other
+    values are stored as they are and treated as "pending".
+    """
 
     __pydantic_config__ = STRICT
 
     node_id: str
     status: str = "pending"
-    input_data: Json = field(default_factory=dict)
-    output_data: Json = field(default_factory=dict)
+    input_data: JsonObject = field(default_factory=dict)
+    output_data: JsonObject = field(default_factory=dict)
     started_at: float = 0.0
     finished_at: float = 0.0
     error: str | None = None
@@ -51,9 +59,11 @@ class NodeState:
 
 @dataclass
 class RunState:
-    """Everything that is needed to go on with a run after an interruption.
+    """Everything that a program needs to continue a run after an interruption.
 
-    `pending_actions` are those that were decided on and not yet done; `memory_snapshots` name what is kept elsewhere, say a memory's state.
+    `pending_actions` are actions that were decided on but not carried out yet. `memory_snapshots`
+    refer to data that is stored elsewhere, such as the state of a memory. `action_history` holds
+    the last 50 actions, oldest first.
     """
 
     __pydantic_config__ = STRICT
@@ -65,66 +75,70 @@ class RunState:
     current_node: str = ""
     current_step: int = 0
     max_steps: int = 20
-    data: Json = field(default_factory=dict)
+    data: JsonObject = field(default_factory=dict)
     node_states: dict[str, NodeState] = field(default_factory=dict)
     completed_nodes: list[str] = field(default_factory=list)
-    action_history: list[Json] = field(default_factory=list)
+    action_history: list[JsonObject] = field(default_factory=list)
     started_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
     finished_at: float = 0.0
-    tool_results_cache: Json = field(default_factory=dict)
+    tool_results_cache: JsonObject = field(default_factory=dict)
     heuristic_count_at_checkpoint: int = 0
     experience_count_at_checkpoint: int = 0
-    metadata: Json = field(default_factory=dict)
-    pending_actions: list[Json] = field(default_factory=list)
-    memory_snapshots: list[Any] = field(default_factory=list)
+    metadata: JsonObject = field(default_factory=dict)
+    pending_actions: list[JsonObject] = field(default_factory=list)
+    memory_snapshots: list[Json] = field(default_factory=list)
     version: int = VERSION
 
     def mark_node_started(self, node_id: str) -> None:
-        """An attempt of the node begins."""
+        """Record that a new attempt of the node has started. An unknown node is added."""
         node = self._node(node_id)
-        node.status, node.started_at, node.finished_at, node.error = (
-            "running",
-            time.time(),
-            0.0,
-            None,
-        )
+        node.status = "running"
+        node.started_at = time.time()
+        node.finished_at = 0.0
+        node.error = None
         node.attempts += 1
         self.current_node = node_id
-        self._did("started", node)
+        self._record_action("started", node)
 
-    def mark_node_completed(self, node_id: str, output: Json | None = None) -> None:
-        """The node is done. Said twice, it is done once."""
+    def mark_node_completed(self, node_id: str, output: JsonObject | None = None) -> None:
+        """Record that the node has completed. Without `output`, an earlier output is kept."""
         node = self._node(node_id)
-        node.status, node.finished_at, node.error = "completed", time.time(), None
+        node.status = "completed"
+        node.finished_at = time.time()
+        node.error = None
         if output:
             node.output_data = output
         if node_id not in self.completed_nodes:
             self.completed_nodes.append(node_id)
-        self._did("completed", node)
+        self._record_action("completed", node)
 
     def mark_node_failed(self, node_id: str, error: str) -> None:
-        """The attempt failed."""
+        """Record that the current attempt of the node has failed with this error message."""
         node = self._node(node_id)
-        node.status, node.finished_at, node.error = "failed", time.time(), error
-        self._did("failed", node, error=error[:500])
+        node.status = "failed"
+        node.finished_at = time.time()
+        node.error = error
+        self._record_action("failed", node, error=error[:MAX_ERROR_IN_ACTION])
 
     def get_idempotency_key(self, tool_name: str, args_hash: str) -> str:
-        """The key of a tool call: the same whenever this step calls this tool with these arguments."""
+        """Return the key of a tool call. It is the same for the same step, tool and arguments."""
         return f"{self.run_id}:{self.current_step}:{tool_name}:{args_hash}"
 
     def has_cached_result(self, key: str) -> bool:
+        """Return whether a result is recorded under this key."""
         return key in self.tool_results_cache
 
-    def get_cached_result(self, key: str) -> Any:
+    def get_cached_result(self, key: str) -> Json:
+        """Return the result that is recorded under this key, or None."""
         return self.tool_results_cache.get(key)
 
-    def cache_result(self, key: str, result: Any) -> None:
-        """Keep the result of a tool call. What is recorded stays: a second result under the same key is dropped."""
+    def cache_result(self, key: str, result: Json) -> None:
+        """Record the result of a tool call. A result that is already recorded is not replaced."""
         self.tool_results_cache.setdefault(key, result)
 
-    def to_dict(self) -> Json:
-        """The document: JSON of the current version, with the last 50 actions."""
+    def to_dict(self) -> JsonObject:
+        """Return the document as JSON of the current version, with the last 50 actions."""
         return {
             **asdict(self),
             "status": self.status.value,
@@ -132,24 +146,26 @@ class RunState:
         }
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read a document of this or an older version. Raises Malformed with every problem and its place."""
+    def from_dict(cls, document: Mapping[str, Json]) -> Self:
+        """Read a document of the current version or an older one.
+
+        Raises Malformed if the document can't be stored, is of an unknown version or doesn't fit
+        the schema. The error then lists every problem with its place.
+        """
         try:
-            found = _ADAPTER.validate_json(payloads.dump(upgraded(dict(document))))
+            state = _ADAPTER.validate_json(payloads.dump(upgrade(dict(document))))
         except payloads.NotJson as error:
-            raise errors.Malformed(
-                f"The document is no JSON that can be stored: {error}."
-            ) from None
+            raise errors.Malformed(f"The document can't be stored as JSON: {error}.") from None
         except ValidationError as error:
             raise errors.Malformed(
                 error.errors(include_url=False, include_context=False, include_input=False)
             ) from None
-        return cls(**{name: getattr(found, name) for name in cls.__dataclass_fields__})
+        return cls(**{name: getattr(state, name) for name in cls.__dataclass_fields__})
 
     def _node(self, node_id: str) -> NodeState:
         return self.node_states.setdefault(node_id, NodeState(node_id))
 
-    def _did(self, action: str, node: NodeState, **more: Any) -> None:
+    def _record_action(self, action: str, node: NodeState, **details: Json) -> None:
         self.updated_at = time.time()
         self.action_history.append(
             {
@@ -157,7 +173,7 @@ class RunState:
                 "node": node.node_id,
                 "attempt": node.attempts,
                 "at": self.updated_at,
-                **more,
+                **details,
             }
         )
         del self.action_history[:-KEPT_ACTIONS]
@@ -166,24 +182,30 @@ class RunState:
 _ADAPTER = TypeAdapter(RunState)
 
 
-# --- documents of older versions ------------------------------------------------------------------------------------
+# --- documents of older versions ----------------------------------------------------------------
 
 
-def upgraded(document: Json) -> Json:
-    """The document as the current version writes it. Raises Malformed for a version that is newer, or none."""
+def upgrade(document: JsonObject) -> JsonObject:
+    """Return the document as the current version writes it.
+
+    A document without a version is of version 1. Raises Malformed if the version is newer than ours
+    or not a version at all.
+    """
     version = document.get("version", 1)
-    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= VERSION:
+    is_number = isinstance(version, int) and not isinstance(version, bool)
+    if not is_number or not 1 <= version <= VERSION:
         raise errors.Malformed(
-            f"version is a whole number from 1 to {VERSION}; this document says {version!r}. Newer documents need a newer State Manager."
+            f"The version of a document is a whole number from 1 to {VERSION}, not {version!r}."
+            " A newer document needs a newer State Manager."
         )
     for step in range(version, VERSION):
         document = _UPGRADES[step](document)
     return {**document, "version": VERSION}
 
 
-def _from_1(document: Json) -> Json:
-    """What version 1 left out got these values when it was read."""
-    missing = {
+def _upgrade_from_1(document: JsonObject) -> JsonObject:
+    """Add the members that version 1 left out, with the values that its readers assumed."""
+    missing: JsonObject = {
         "run_id": "",
         "started_at": 0.0,
         "updated_at": 0.0,
@@ -192,12 +214,17 @@ def _from_1(document: Json) -> Json:
     }
     nodes = document.get("node_states")
     if isinstance(nodes, dict):
-        nodes = {
-            key: {"node_id": key, "idempotency_key": "", **node} if isinstance(node, dict) else node
-            for key, node in nodes.items()
+        document = {
+            **document,
+            "node_states": {key: _upgrade_node_from_1(key, node) for key, node in nodes.items()},
         }
-        document = {**document, "node_states": nodes}
     return missing | document
 
 
-_UPGRADES: Mapping[int, Callable[[Json], Json]] = {1: _from_1}
+def _upgrade_node_from_1(key: str, node: Json) -> Json:
+    if not isinstance(node, dict):
+        return node  # the schema refuses it and says where it is
+    return {"node_id": key, "idempotency_key": "", **node}
+
+
+_UPGRADES: Mapping[int, Callable[[JsonObject], JsonObject]] = {1: _upgrade_from_1}

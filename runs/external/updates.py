@@ -1,77 +1,43 @@
-"""What outside programs report of runs that they drive themselves: whole documents, or one node after the other.
+"""Reports of outside programs on the runs that they drive: whole documents, or single nodes.
 
-What such a program puts is kept as a checkpoint, word for word, the last of them together with those before it, so that it can resume from any of
-them; the run's columns, states and tool results follow from it in the same transaction, and pages, lists and counts need to know nothing of it.
+Each reported document is stored as a checkpoint, exactly as it came, and the last 50 are kept, so
+that the program can resume from any of them. The run's columns, its states and its tool results
+follow from the document in the same transaction. Pages, lists and counts read only those.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
-
 from django.db import transaction
-from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, uuids
+from graphs.definition.types import JsonObject
 from runs.core import statuses
 from runs.core.failpoints import failpoint
-from runs.core.node_counts import NodeCounts
 from runs.engine import counters
 from runs.engine.counters import RunCounters
-from runs.external.documents import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
-from runs.external.run_state import KEPT_ACTIONS, RunState, RunStatus
-from runs.models import (
-    OUTSIDE,
-    AuditEntry,
-    Checkpoint,
-    CheckpointWrite,
-    LogLine,
-    Run,
-    State,
-    ToolResult,
-)
+from runs.external import rows
+from runs.external.documents import MAX_NODES, NS, from_rows, last_reported, run_state
+from runs.external.run_state import RunState, RunStatus
+from runs.models import AuditEntry, Checkpoint, CheckpointWrite, LogLine, Run
 
-KEPT = 50
-MAX_NAME, MAX_KEY = 200, 1500
+MAX_DOCUMENTS = 50
+MAX_NAME = 200
+MAX_KEY = 1500
+MAX_COUNT = 2**31 - 1
 
 
 def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
-    """Note where an outside program is with its run.
+    """Store the document in which an outside program reports its run; return it as it is stored.
 
-    Raises Conflict for a run with a graph, which the engine alone moves, and for a run that has ended otherwise, Malformed for another run's document.
+    Reporting the last document again changes nothing, because its answer may have been lost.
+
+    Raises Conflict if the run has a graph (only the engine changes it), belongs to a LangGraph
+    application, or can't get from its status to the reported one. Raises Malformed or TooLarge if
+    the document doesn't fit the run, NotFound if the run was deleted meanwhile, and Forbidden if
+    the caller may not start runs, see payloads or (for a cancelled document) cancel runs.
     """
-    told = _put(run, state, caller)
+    stored = _put(run, state, caller)
     failpoint("after-run-state-commit")
-    return told
-
-
-def _put(run: Run, state: RunState, caller: Caller) -> RunState:
-    _require(run, caller)
-    _check(run, state)
-    try:
-        body = payloads.dump(state.to_dict())
-    except payloads.NotJson as error:
-        raise errors.Malformed(f"The document can't be stored: {error}.") from None
-    with transaction.atomic():
-        run_counters = counters.lock([run.pk]).get(run.pk)
-        if run_counters is None:
-            raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        if (
-            Checkpoint.objects.filter(run=run).exclude(ns=NS).exists()
-            or CheckpointWrite.objects.filter(run=run).exists()
-        ):
-            raise errors.Conflict(
-                "A LangGraph application keeps this thread; its checkpoints say where the run is.",
-                allowed=[],
-            )
-        _keep(run, state, body)
-        _move(run, run_counters, state, caller)
-        _store_columns(run, state)
-        run_counters.node_counts = _store_states(run, state, run_counters.status)
-        _store_results(run, state)
-        counters.store([run_counters])
-        run.refresh_from_db()
-        return run_state(run)
+    return stored
 
 
 def mark(
@@ -79,240 +45,201 @@ def mark(
     node: str,
     event: str,
     caller: Caller,
-    output: Mapping[str, Any] | None = None,
+    output: JsonObject | None = None,
     error: str = "",
 ) -> RunState:
-    """Report one node of a run that an outside program drives: started, completed (with its output) or failed (with its error)."""
-    _require(run, caller)
+    """Report one node of a run that an outside program drives; return the new document.
+
+    `event` is "started", "completed" (with the node's output) or "failed" (with its error). A
+    pending or failed run is running afterwards. Raises what `put_run_state` raises, and Conflict
+    if the run has ended other than by failing.
+    """
+    _require_rights(run, caller)
+    _require_external(run)
     with transaction.atomic():
-        run_counters = counters.lock([run.pk]).get(run.pk)
-        if (
-            run_counters
-            and run.graph_id is None
-            and run_counters.status in statuses.ENDED_RUNS
-            and run_counters.status != statuses.FAILED
-        ):
+        run_counters = _lock(run)
+        if run_counters.status in statuses.ENDED_RUNS and run_counters.status != statuses.FAILED:
             raise errors.Conflict(
-                f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; none of its nodes is marked any more.",
+                f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}."
+                " Its nodes can't be marked any more.",
                 allowed=[],
             )
         run.refresh_from_db(fields=["status"])
-        state = (
-            (put_last(run) or of_rows(run)) if run.graph_id is None else RunState(run_id=run.run_id)
-        )
-        state.status = (
-            RunStatus.RUNNING
-            if state.status in (RunStatus.PENDING, RunStatus.FAILED)
-            else state.status
-        )
-        if event == "started":
-            state.mark_node_started(node)
-        elif event == "completed":
-            state.mark_node_completed(node, dict(output or {}))
-        elif event == "failed":
-            state.mark_node_failed(node, error)
-        else:
-            raise errors.Malformed("A node has started, completed or failed.")
-        told = _put(run, state, caller)
+        state = last_reported(run) or from_rows(run)
+        if state.status in (RunStatus.PENDING, RunStatus.FAILED):
+            state.status = RunStatus.RUNNING
+        _mark_node(state, node, event, output or {}, error)
+        stored = _put(run, state, caller)
     failpoint("after-run-state-commit")
-    return told
+    return stored
 
 
-def _require(run: Run, caller: Caller) -> None:
-    """Who reports sees what is there already."""
+def _mark_node(state: RunState, node: str, event: str, output: JsonObject, error: str) -> None:
+    if event == "started":
+        state.mark_node_started(node)
+    elif event == "completed":
+        state.mark_node_completed(node, dict(output))
+    elif event == "failed":
+        state.mark_node_failed(node, error)
+    else:
+        raise errors.Malformed("The event is started, completed or failed.")
+
+
+def _put(run: Run, state: RunState, caller: Caller) -> RunState:
+    _require_rights(run, caller)
+    _require_external(run)
+    _check(run, state)
+    state.run_id = run.run_id
+    try:
+        body = payloads.dump(state.to_dict())
+    except payloads.NotJson as error:
+        raise errors.Malformed(f"The document can't be stored: {error}.") from None
+
+    with transaction.atomic():
+        run_counters = _lock(run)
+        _refuse_threads(run)
+        _store_checkpoint(run, state, body)
+        _move(run, run_counters, state, caller)
+        rows.count(run_counters, state)
+        rows.store_columns(run, state)
+        run_counters.node_counts = rows.store_states(run, state, run_counters.status)
+        rows.store_tool_results(run, state)
+        counters.store([run_counters])
+        run.refresh_from_db()
+        return run_state(run)
+
+
+def _lock(run: Run) -> RunCounters:
+    run_counters = counters.lock([run.pk]).get(run.pk)
+    if run_counters is None:
+        raise errors.NotFound(f"There is no run {run.run_id!r}.")
+    return run_counters
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def _require_rights(run: Run, caller: Caller) -> None:
+    """A report is answered with the whole document, so its caller must be allowed to see it."""
     caller.require("start", run.namespace_id)
     caller.require("payloads", run.namespace_id)
 
 
-def _check(run: Run, state: RunState) -> None:
+def _require_external(run: Run) -> None:
     if run.graph_id is not None:
         raise errors.Conflict(
-            "The run has a graph: the engine alone moves it. Only runs without a graph take reports from outside.",
+            "The run has a graph, so the engine alone changes it."
+            " Only runs without a graph take reports.",
             allowed=[],
         )
+
+
+def _refuse_threads(run: Run) -> None:
+    has_checkpoints = Checkpoint.objects.filter(run=run).exclude(ns=NS).exists()
+    if has_checkpoints or CheckpointWrite.objects.filter(run=run).exists():
+        raise errors.Conflict(
+            "The run is a thread of a LangGraph application. Its checkpoints determine its status.",
+            allowed=[],
+        )
+
+
+def _check(run: Run, state: RunState) -> None:
+    """Raises Malformed or TooLarge if the document can't be stored as this run's."""
     if state.run_id and state.run_id != run.run_id:
         raise errors.Malformed(
-            f"The document is of the run {state.run_id[:200]!r}, the path names {run.run_id!r}."
+            f"The document belongs to the run {state.run_id[:200]!r}, not to {run.run_id!r}."
         )
     if len(state.node_states) > MAX_NODES:
         raise errors.TooLarge(f"A document holds at most {MAX_NODES:,} nodes.")
-    if wrong := [key for key in (*state.node_states, state.current_node) if len(key) > MAX_NAME]:
-        raise errors.Malformed(
-            f"The name of a node has at most {MAX_NAME} characters; {wrong[0][:50]!r}… has {len(wrong[0]):,}."
-        )
+    for name in (*state.node_states, state.current_node):
+        if len(name) > MAX_NAME:
+            raise errors.Malformed(
+                f"The name of a node has at most {MAX_NAME} characters;"
+                f" {name[:50]!r}… has {len(name):,}."
+            )
     if any(len(key) > MAX_KEY for key in state.tool_results_cache):
         raise errors.Malformed(f"The key of a tool result has at most {MAX_KEY:,} characters.")
-    if (
-        len(state.session_id) > MAX_NAME
-        or min(
-            state.max_steps,
-            state.current_step,
-            state.heuristic_count_at_checkpoint,
-            state.experience_count_at_checkpoint,
-        )
-        < 0
-    ):
-        raise errors.Malformed(
-            f"session_id has at most {MAX_NAME} characters, and nothing is counted below 0."
-        )
-    if (
-        max(
-            state.max_steps,
-            state.current_step,
-            state.heuristic_count_at_checkpoint,
-            state.experience_count_at_checkpoint,
-        )
-        >= 2**31
-    ):
-        raise errors.Malformed("Nothing is counted beyond 2,147,483,647.")
-    state.run_id = run.run_id
-
-
-def _keep(run: Run, state: RunState, body: str) -> None:
-    """The document as it is, and no more than so many of those before it. The last one put again (its answer may have been lost) is the same point."""
-    before = list(
-        Checkpoint.objects.filter(run=run, ns=NS)
-        .order_by("-pk")
-        .values_list("checkpoint_id", flat=True)
+    if len(state.session_id) > MAX_NAME:
+        raise errors.Malformed(f"session_id has at most {MAX_NAME} characters.")
+    numbers = (
+        state.max_steps,
+        state.current_step,
+        state.heuristic_count_at_checkpoint,
+        state.experience_count_at_checkpoint,
     )
-    if (
-        before
-        and Checkpoint.objects.filter(
-            run=run, ns=NS, checkpoint_id=before[0], body=body.encode()
-        ).exists()
-    ):
+    if min(numbers) < 0 or max(numbers) > MAX_COUNT:
+        raise errors.Malformed(f"Steps and counts are numbers from 0 to {MAX_COUNT:,}.")
+
+
+# --- what follows from a document ---------------------------------------------------------------
+
+
+def _store_checkpoint(run: Run, state: RunState, body: str) -> None:
+    """Store the document as the newest checkpoint and delete those beyond the last 50.
+
+    The same document again is the same checkpoint.
+    """
+    documents = Checkpoint.objects.filter(run=run, ns=NS)
+    earlier = list(documents.order_by("-pk").values_list("checkpoint_id", flat=True))
+    newest = earlier[0] if earlier else ""
+    if newest and documents.filter(checkpoint_id=newest, body=body.encode()).exists():
         return
     Checkpoint.objects.create(
-        run=run, ns=NS, checkpoint_id=uuids.dashed(uuids.uuid7()), parent_checkpoint_id=before[0] if before else "", type="json", body=body.encode(),
-        metadata={"step": state.current_step, "node": state.current_node, "status": state.status.value},
-    )  # fmt: skip
-    Checkpoint.objects.filter(run=run, ns=NS, checkpoint_id__in=before[KEPT - 1 :]).delete()
-
-
-def _target(run_counters: RunCounters, state: RunState) -> str:
-    """Where the document takes the run: one that was not begun in it is under way by now, and one that a person paused stays paused."""
-    to = statuses.OF_SEED_RUN[state.status.value]
-    if to == statuses.RUN_QUEUED and run_counters.status != statuses.RUN_QUEUED:
-        to = statuses.RUNNING
-    return statuses.PAUSED if run_counters.paused and to == statuses.RUNNING else to
+        run=run,
+        ns=NS,
+        checkpoint_id=uuids.dashed(uuids.uuid7()),
+        parent_checkpoint_id=newest,
+        type="json",
+        body=body.encode(),
+        metadata={
+            "step": state.current_step,
+            "node": state.current_node,
+            "status": state.status.value,
+        },
+    )
+    documents.filter(checkpoint_id__in=earlier[MAX_DOCUMENTS - 1 :]).delete()
 
 
 def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) -> None:
-    """Take the run to the document's status, if there is a way; the log and the audit say so. A failed run may be resumed from an earlier point."""
-    to = _target(run_counters, state)
-    if to != run_counters.status:
-        resumed = run_counters.status == statuses.FAILED and to == statuses.RUNNING
-        if (
-            run_counters.status not in statuses.RUN_MOVES[to]
-            and not resumed
-            and not (run_counters.status == statuses.RUN_QUEUED and to in statuses.ENDED_RUNS)
-        ):
-            ways = sorted(
-                {
-                    statuses.SEED_RUN_WORDS[word]
-                    for word, came in statuses.RUN_MOVES.items()
-                    if run_counters.status in came
-                }
-            )
-            raise errors.Conflict(
-                f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; it can't become {state.status.value}.",
-                allowed=ways,
-            )
-        if to == statuses.RUN_CANCELLED:
-            caller.require("cancel", run.namespace_id)
-        if resumed:
-            Run.objects.filter(pk=run.pk).update(archived_at=None)
-        AuditEntry.objects.record(caller, "report", run, state.status.value)
-        LogLine.objects.create(
-            run=run, message=f"The outside program reports: {state.status.value}"
+    """Take the run to the document's status, with an audit entry and a log line if that is new.
+
+    Raises Conflict if there is no way from the run's status to it.
+    """
+    before = run_counters.status
+    target = _target(run_counters, state)
+    if target == before:
+        return
+    resumed = before == statuses.FAILED and target == statuses.RUNNING  # from an earlier document
+    ended_at_once = before == statuses.RUN_QUEUED and target in statuses.ENDED_RUNS
+    if before not in statuses.RUN_MOVES[target] and not resumed and not ended_at_once:
+        raise errors.Conflict(
+            f"The run is {statuses.SEED_RUN_WORDS[before]}; it can't become {state.status.value}.",
+            allowed=_next_statuses(before),
         )
-        run_counters.log_count += 1
-    run_counters.status, run_counters.current_node, run_counters.current_step = (
-        to,
-        state.current_node,
-        state.current_step,
-    )
-    words = [word_of(node, to) for node in state.node_states.values()]
-    run_counters.started_count = len(words)
-    run_counters.pending_count = sum(word in statuses.UNFINISHED for word in words)
-    run_counters.success_count = sum(word in (statuses.SUCCESS, statuses.PRUNED) for word in words)
-    run_counters.errored_count = sum(word in statuses.FAILED_STATES for word in words)
-    run_counters.cancelled_count = words.count(statuses.CANCELLED)
-    share = int(
-        100 * run_counters.success_count / max(state.max_steps, len(words), 1)
-    )  # how many nodes there will be is the program's secret
-    run_counters.progress = (
-        100 if to == statuses.COMPLETED else max(run_counters.progress, min(share, 99))
-    )
-    failed = [
-        f"{node.node_id}: {node.error}"
-        for node in state.node_states.values()
-        if node.error and node.status == "failed"
-    ]
-    run_counters.error_message = (
-        ""
-        if to == statuses.COMPLETED
-        else payloads.clean(failed[-1], 2000)
-        if failed
-        else run_counters.error_message
-    )
+    if target == statuses.RUN_CANCELLED:
+        caller.require("cancel", run.namespace_id)
+    if resumed:
+        Run.objects.filter(pk=run.pk).update(archived_at=None)
+    AuditEntry.objects.record(caller, "report", run, state.status.value)
+    LogLine.objects.create(run=run, message=f"The outside program reports: {state.status.value}")
+    run_counters.log_count += 1
+    run_counters.status = target
 
 
-def _store_columns(run: Run, state: RunState) -> None:
-    Run.objects.filter(pk=run.pk).update(
-        session_id=state.session_id, purpose=state.purpose, max_steps=state.max_steps, data=state.data, metadata=state.metadata,
-        action_history=state.action_history[-KEPT_ACTIONS:], document_version=state.version,
-        heuristic_count_at_checkpoint=state.heuristic_count_at_checkpoint, experience_count_at_checkpoint=state.experience_count_at_checkpoint,
-    )  # fmt: skip
+def _target(run_counters: RunCounters, state: RunState) -> str:
+    """Return the status that the document gives the run.
+
+    A run that has started doesn't become queued again, and a run that a person paused stays paused.
+    """
+    target = statuses.OF_SEED_RUN[state.status.value]
+    if target == statuses.RUN_QUEUED and run_counters.status != statuses.RUN_QUEUED:
+        target = statuses.RUNNING
+    if target == statuses.RUNNING and run_counters.paused:
+        return statuses.PAUSED
+    return target
 
 
-def _store_states(run: Run, state: RunState, to: str) -> NodeCounts:
-    """A row for each node: new ones are made, changed ones written, those that are no longer in the document go."""
-    now, node_counts = timezone.now(), NodeCounts()
-    there = {row.identifier: row for row in run.states.all()}
-    new = []
-    for key, node in state.node_states.items():
-        word = word_of(node, to)
-        node_counts[key] = [
-            1,
-            int(word in (statuses.SUCCESS, statuses.PRUNED)),
-            int(word in statuses.FAILED_STATES),
-        ]
-        ended = word in statuses.FINAL_STATES
-        values = {
-            "status": word, "node": OUTSIDE, "inputs": node.input_data, "outputs": node.output_data, "attempt": max(0, min(node.attempts, 2**31 - 1)),
-            "error": payloads.clean(node.error or "", 10_000), "due_at": None, "started_at": _moment(node.started_at),
-        }  # fmt: skip
-        row = there.pop(key, None)
-        if row is None:
-            new.append(
-                State(
-                    id=uuids.uuid7(),
-                    run=run,
-                    identifier=key,
-                    finished_at=(_moment(node.finished_at) or now) if ended else None,
-                    **values,
-                )
-            )
-        elif any(getattr(row, name) != value for name, value in values.items()):
-            finished = (_moment(node.finished_at) or row.finished_at or now) if ended else None
-            State.objects.filter(pk=row.pk).update(finished_at=finished, **values)
-    State.objects.bulk_create(new)
-    State.objects.filter(pk__in=[row.pk for row in there.values()]).delete()
-    return node_counts
-
-
-def _moment(seconds: float) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
-    except (OverflowError, OSError, ValueError):
-        return None
-
-
-def _store_results(run: Run, state: RunState) -> None:
-    """Results are recorded once; one that is there already stays."""
-    found = [
-        ToolResult(run=run, key=key, digest=digest_of(key), result=result)
-        for key, result in state.tool_results_cache.items()
-    ]
-    ToolResult.objects.bulk_create(found, ignore_conflicts=True)
+def _next_statuses(status: str) -> list[str]:
+    """Return the statuses, as documents spell them, that a run of this status can get to."""
+    targets = [target for target, sources in statuses.RUN_MOVES.items() if status in sources]
+    return sorted({statuses.SEED_RUN_WORDS[target] for target in targets})

@@ -1,138 +1,167 @@
-"""What is wrong with an installation, in sentences, each with what to do about it."""
+"""What is wrong with an installation and what to do about it, in plain sentences."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from graphs.definition.types import JsonObject
 from graphs.models import RegisteredNode
 from graphs.nodes.base import registry
 from runs.core import statuses
 from runs.engine import wakeup
 from runs.health import probes, recount, verify
-from runs.health.probes import SILENT, Finding, lasting
+from runs.health.probes import Finding, duration, running_clusters
 from runs.models import BulkOperation, Cluster, Run, State
 
-LATE, STUCK = timedelta(minutes=1), timedelta(minutes=5)
+LATE = timedelta(minutes=1)
+STUCK = timedelta(minutes=5)
+MANY_RESTARTS = 5
+RESTARTS_PER_HOUR = 3
+
+# The settings of django-q2 without which work would be lost, repeated or left behind
+# (docs/architecture.md).
+QUEUE_SETTINGS: JsonObject = {
+    "max_attempts": 1,
+    "ack_failures": True,
+    "save_limit": -1,
+    "scheduler": False,
+    "guard_cycle": 0.5,
+    "bulk": 1,
+}
+RESTORE_QUEUE = "Restore Q_CLUSTER as the project's settings define it."
 
 
 def examine() -> list[Finding]:
-    """Everything that is wrong now, errors first. Nothing is changed."""
-    found = [*probes.versions(), *probes.migrations()]
-    if not any("migrations" in finding.said for finding in found):  # the rest needs the tables
-        found += [finding for check in CHECKS for finding in check()]
-    return sorted(found, key=lambda finding: finding.level != "error")
+    """Return everything that is wrong now, errors first. Nothing is changed."""
+    findings = [*probes.versions()]
+    unapplied = [*probes.migrations()]
+    findings += unapplied
+    if not unapplied:  # the other checks read the tables
+        for check in CHECKS:
+            findings += check()
+    return sorted(findings, key=lambda finding: finding.level != "error")
 
 
 def _queue() -> Iterator[Finding]:
-    """Rules that django-q2 breaks work without (docs/architecture.md)."""
-    queue: dict[str, Any] = settings.Q_CLUSTER
-    wanted = {
-        "max_attempts": 1,
-        "ack_failures": True,
-        "save_limit": -1,
-        "scheduler": False,
-        "guard_cycle": 0.5,
-        "bulk": 1,
-    }
-    for name, value in wanted.items():
+    queue: JsonObject = settings.Q_CLUSTER
+    for name, value in QUEUE_SETTINGS.items():
         if queue.get(name) != value:
             yield Finding(
                 "error",
-                f"Q_CLUSTER's {name} is {queue.get(name)!r}; it has to be {value!r}.",
-                "Take Q_CLUSTER as the project sets it.",
+                f"Q_CLUSTER's {name} is {queue.get(name)!r}; it must be {value!r}.",
+                RESTORE_QUEUE,
             )
     if not queue["retry"] > queue["timeout"] > settings.NODE_TIMEOUT_SECONDS:
         yield Finding(
             "error",
-            "Q_CLUSTER's retry isn't above its timeout, or that not above NODE_TIMEOUT_SECONDS.",
-            "Take Q_CLUSTER as the project sets it.",
+            "Q_CLUSTER's retry must be greater than its timeout,"
+            " and its timeout greater than NODE_TIMEOUT_SECONDS.",
+            RESTORE_QUEUE,
         )
-    if (age := wakeup.oldest_hint()) and age > LATE:
+    age = wakeup.oldest_hint()
+    if age and age > LATE:
         yield Finding(
             "error",
-            f"A wake-up has waited for {lasting(age)} in the queue.",
-            "Look whether manage.py supervise runs, and at its log.",
+            f"A wake-up has been in the queue for {duration(age)}.",
+            "Check that manage.py supervise is running, and read its log.",
         )
 
 
 def _clusters() -> Iterator[Finding]:
-    now = timezone.now()
-    alive = Cluster.objects.filter(seen_at__gt=now - SILENT).count()
-    if not alive:
-        last = Cluster.objects.order_by("-seen_at").first()
-        since = f"; {last.name} was the last, {lasting(now - last.seen_at)} ago" if last else ""
-        yield Finding(
-            "error",
-            f"No cluster lives{since}. Nothing is executed.",
-            "Start manage.py supervise (or manage.py up) and keep it running.",
-        )
-    if connection.vendor == "sqlite" and alive > 1:
+    running = running_clusters()
+    count = running.count()
+    if not count:
+        yield _no_cluster()
+    if connection.vendor == "sqlite" and count > 1:
         yield Finding(
             "warning",
-            f"{alive} clusters share one SQLite file.",
-            "Run one cluster, or move to PostgreSQL (DATABASE_URL).",
+            f"{count} clusters share one SQLite file.",
+            "Run a single cluster, or move to PostgreSQL (DATABASE_URL).",
         )
-    restless = Cluster.objects.filter(seen_at__gt=now - SILENT, restarts__gt=5).first()
-    if restless and restless.restarts > 3 * (now - restless.started_at).total_seconds() / 3600:
+    restarted = running.filter(restarts__gt=MANY_RESTARTS).first()
+    if restarted and restarted.restarts > RESTARTS_PER_HOUR * _hours_since(restarted.started_at):
         yield Finding(
             "warning",
-            f"The cluster {restless.name} was replaced {restless.restarts} times.",
-            "Its log says why; often a node takes too much memory.",
+            f"The cluster {restarted.name} was replaced {restarted.restarts} times.",
+            "Look for the reason in its log; often a node uses too much memory.",
         )
+
+
+def _no_cluster() -> Finding:
+    last = Cluster.objects.order_by("-seen_at").first()
+    last_seen = ""
+    if last:
+        age = duration(timezone.now() - last.seen_at)
+        last_seen = f" The last one, {last.name}, was seen {age} ago."
+    return Finding(
+        "error",
+        f"No cluster is running, so nothing is executed.{last_seen}",
+        "Start manage.py supervise (or manage.py up) and keep it running.",
+    )
+
+
+def _hours_since(moment: datetime) -> float:
+    return (timezone.now() - moment).total_seconds() / 3600
 
 
 def _leases() -> Iterator[Finding]:
     late = timedelta(seconds=3 * settings.SWEEP_SECONDS)
-    ours = State.objects.filter(status=statuses.QUEUED, run__version__isnull=False)
-    expired = ours.filter(lease_expires_at__lt=timezone.now() - late).count()
+    leased = State.objects.filter(status=statuses.QUEUED, run__version__isnull=False)
+    expired = leased.filter(lease_expires_at__lt=timezone.now() - late).count()
     if expired:
         yield Finding(
             "error",
-            f"{expired:,} states are held by workers whose lease is over, and nobody takes them back.",
-            "Start manage.py supervise; it sweeps.",
+            f"Expired leases that were not recovered: {expired:,}.",
+            "Start manage.py supervise, whose sweeper recovers leases.",
         )
 
 
 def _ready() -> Iterator[Finding]:
-    """Work that nobody comes for."""
-    waiting = State.objects.filter(
+    """States that have been ready for too long without being claimed."""
+    stuck = State.objects.filter(
         status=statuses.CREATED, paused=False, due_at__lt=timezone.now() - STUCK
-    )
-    ours: Any = waiting.filter(worker_namespace=None).order_by("due_at").first()
-    if ours and ours.node not in registry:
-        yield Finding(
+    ).order_by("due_at")
+    builtin = stuck.filter(worker_namespace=None).first()
+    if builtin:
+        yield _unclaimed_builtin(builtin)
+    external = stuck.filter(worker_namespace__isnull=False).first()
+    if external:
+        yield _unclaimed_external(external)
+
+
+def _unclaimed_builtin(state: State) -> Finding:
+    if state.node not in registry:
+        return Finding(
             "error",
-            f"States of node {ours.node!r} are ready, which no installed app has.",
-            "Put the app back into APPS, or cancel their runs.",
+            f"States of the node {state.node!r} are ready, but no installed app has this node.",
+            "Put the app back into APPS, or cancel the runs.",
         )
-    elif ours:
-        said = (
-            f"A state of {ours.node!r} has been ready for {lasting(timezone.now() - ours.due_at)}."
-        )
-        yield Finding(
-            "warning",
-            said,
-            "Add workers or clusters if that is too long; if nothing moves at all, look at the cluster's log.",
-        )
-    theirs: Any = waiting.filter(worker_namespace__isnull=False).order_by("due_at").first()
-    if theirs:
-        known = RegisteredNode.objects.filter(
-            namespace=theirs.worker_namespace, name=theirs.node
-        ).exists()
-        fix = (
-            "Start a worker that claims it."
-            if known
-            else "No worker has registered it; start its runtime."
-        )
-        yield Finding(
-            "warning",
-            f"A state of the external node {theirs.node!r} has waited for {lasting(timezone.now() - theirs.due_at)}.",
-            fix,
-        )
+    return Finding(
+        "warning",
+        f"A state of {state.node!r} has been ready for {_ready_for(state)}.",
+        "Add workers or clusters if that is too long."
+        " If no state is executed at all, read the cluster's log.",
+    )
+
+
+def _unclaimed_external(state: State) -> Finding:
+    is_registered = RegisteredNode.objects.filter(
+        namespace=state.worker_namespace, name=state.node
+    ).exists()
+    return Finding(
+        "warning",
+        f"A state of the external node {state.node!r} has been ready for {_ready_for(state)}.",
+        "Start a worker that claims it."
+        if is_registered
+        else "No worker has registered the node. Start the program that does.",
+    )
+
+
+def _ready_for(state: State) -> str:
+    return duration(timezone.now() - (state.due_at or state.created_at))
 
 
 def _runs() -> Iterator[Finding]:
@@ -140,35 +169,41 @@ def _runs() -> Iterator[Finding]:
     if stuck:
         yield Finding(
             "error",
-            f"{stuck:,} runs are active with nothing left to do.",
+            f"Runs that are active although they have no pending states: {stuck:,}.",
             "Run manage.py verify --fix.",
         )
-    forgotten = BulkOperation.objects.filter(
+    abandoned = BulkOperation.objects.filter(
         status="running", lease_expires_at__lt=timezone.now() - LATE
     ).count()
-    if forgotten:
+    if abandoned:
         yield Finding(
             "warning",
-            f"{forgotten} bulk operations wait for somebody to go on with them.",
-            "A living cluster takes them up by itself.",
+            f"Bulk operations that have lost their runner: {abandoned:,}.",
+            "Start a cluster if none is running; it continues them automatically.",
         )
 
 
 def _orphans() -> Iterator[Finding]:
-    for found in verify.glance():
-        said = f"Of the oldest and the newest {verify.GLANCE:,} rows of their table {found.count:,} are {found.said}."
-        yield Finding("warning", said, "Run manage.py verify --fix; it looks at all rows.")
+    for finding in verify.sample():
+        yield Finding(
+            "warning",
+            f"Among the oldest and the newest {verify.SAMPLE_SIZE:,} rows of their table are"
+            f" {finding.label}: {finding.count:,}.",
+            "Run manage.py verify --fix, which checks all rows.",
+        )
 
 
 def _drift() -> Iterator[Finding]:
-    if wrong := list(recount.drifted_lately()):
-        named = ", ".join(
-            Run.objects.filter(pk__in=wrong[: verify.SOME])
-            .order_by("pk")
-            .values_list("run_id", flat=True)
+    drifted = list(recount.drifted_recently())
+    if drifted:
+        run_ids = Run.objects.filter(pk__in=drifted[: verify.MAX_EXAMPLES]).order_by("pk")
+        examples = ", ".join(run_ids.values_list("run_id", flat=True))
+        yield Finding(
+            "error",
+            f"The counters don't match the states in {len(drifted)} of the newest"
+            f" {recount.RECENT_RUNS} runs: {examples}.",
+            "Run manage.py verify --fix, which counts all runs.",
         )
-        said = f"Of the newest {recount.LATELY} runs {len(wrong)} have counts that aren't those of their states: {named}."
-        yield Finding("error", said, "Run manage.py verify --fix; it counts all runs.")
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (

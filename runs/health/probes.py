@@ -1,4 +1,7 @@
-"""What an installation stands on: versions, the database and its clock, the disk, the settings. `runs.health.doctor` asks for it."""
+"""Checks of what an installation runs on: versions, the database, clocks, the disk, the settings.
+
+`runs.health.doctor` collects their findings.
+"""
 
 import shutil
 import sqlite3
@@ -7,71 +10,125 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
-from typing import Any
 
 import django
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from runs.core import sql
 from runs.models import Cluster
 
 SILENT = timedelta(seconds=30)
-SKEW_SECONDS = 2.0
-FREE_BYTES = 500 * 2**20
-FULL = 0.8
-BESIDE_WORKERS = 4  # connections of a cluster that are not its workers': of its supervisor, and of what takes and hands out hints
-LEAST = {
+MAX_SKEW_SECONDS = 2.0
+MIN_FREE_BYTES = 500 * 2**20
+MIN_BUSY_TIMEOUT_MS = 20_000
+FULL = 0.8  # the share of PostgreSQL's connections that may be in use
+EXTRA_CONNECTIONS = 4  # of each cluster, beside its workers: the supervisor's and django-q2's
+MIN_VERSIONS = {
     "Python": (3, 11),
     "Django": (5, 2),
     "django-q2": (1, 11, 1),
     "SQLite": (3, 35),
     "PostgreSQL": (14,),
 }
-TESTED = {"Django": (5, 2), "django-q2": (1, 11)}
-_UPDATE = {
-    "Python": "Make the environment anew with a newer Python.",
-    "SQLite": "Take a Python that brings a newer SQLite, or move to PostgreSQL (DATABASE_URL).",
-    "PostgreSQL": "Move the database to a newer PostgreSQL.",
+TESTED_VERSIONS = {"Django": (5, 2), "django-q2": (1, 11)}
+_UPDATES = {
+    "Python": "Create the virtual environment again with a newer Python.",
+    "SQLite": "Use a Python that has a newer SQLite, or move to PostgreSQL (DATABASE_URL).",
+    "PostgreSQL": "Upgrade the PostgreSQL server.",
 }
+
+# The connections in use, how many the server allows, and how many of them it reserves.
+CONNECTIONS = """
+    SELECT
+        count(*),
+        current_setting('max_connections')::int,
+        current_setting('superuser_reserved_connections')::int
+            + coalesce(current_setting('reserved_connections', true), '0')::int
+    FROM pg_stat_activity
+    WHERE backend_type = 'client backend'
+"""
+
+# The transactions of this database that have been open for more than a minute, oldest first.
+OLD_TRANSACTIONS = """
+    SELECT pid, application_name, extract(epoch FROM now() - xact_start)::float8
+    FROM pg_stat_activity
+    WHERE xact_start < now() - interval '1 minute' AND datname = current_database()
+    ORDER BY xact_start
+    LIMIT 3
+"""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`level` is error (work stands still or is in danger) or warning."""
+    """Something that is wrong, and how to fix it.
+
+    `level` is "error" if work has stopped or is in danger, else "warning".
+    """
 
     level: str
-    said: str
+    message: str
     fix: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the finding as the API shows it."""
+        return {"level": self.level, "said": self.message, "fix": self.fix}
+
+
+def running_clusters() -> QuerySet[Cluster]:
+    """Return the clusters that were seen within the last 30 seconds."""
+    return Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT)
+
+
+def duration(age: timedelta) -> str:
+    """Return a duration for people to read, in one unit."""
+    seconds = int(age.total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h"
+
+
+# --- software -----------------------------------------------------------------------------------
 
 
 def versions() -> Iterator[Finding]:
-    """What is too old, and what is newer than anybody has tried."""
-    for name, found in _found().items():
-        fix = _UPDATE.get(name, "Install requirements.txt as it is.")
-        if found < LEAST[name]:
+    """Find versions that are too old, or newer than any that the project was tested with."""
+    for name, version in _installed_versions().items():
+        fix = _UPDATES.get(name, "Install the versions of requirements.txt.")
+        minimum = MIN_VERSIONS[name]
+        tested = TESTED_VERSIONS.get(name, version)
+        if version < minimum:
             yield Finding(
                 "error",
-                f"{name} {_dotted(found)} is too old: {_dotted(LEAST[name])} or newer is needed.",
+                f"{name} {_dotted(version)} is too old; {_dotted(minimum)} or newer is required.",
                 fix,
             )
-        elif found[:2] > TESTED.get(name, found):
+        elif version[:2] > tested:
             yield Finding(
                 "warning",
-                f"{name} is {_dotted(found)}; the project is tested with {_dotted(TESTED[name])}.",
+                f"{name} is {_dotted(version)}; the project is tested with {_dotted(tested)}.",
                 fix,
             )
 
 
-def _found() -> dict[str, tuple[int, ...]]:
-    queue = tuple(int(part) for part in metadata.version("django-q2").split(".") if part.isdigit())
-    found = {"Python": sys.version_info[:3], "Django": django.VERSION[:3], "django-q2": queue}
+def _installed_versions() -> dict[str, tuple[int, ...]]:
+    queue = metadata.version("django-q2").split(".")
+    installed: dict[str, tuple[int, ...]] = {
+        "Python": sys.version_info[:3],
+        "Django": django.VERSION[:3],
+        "django-q2": tuple(int(part) for part in queue if part.isdigit()),
+    }
     if connection.vendor == "sqlite":
-        return found | {"SQLite": sqlite3.sqlite_version_info}
-    connection.ensure_connection()
-    return found | {"PostgreSQL": divmod(connection.pg_version, 10_000)}  # type: ignore[attr-defined]
+        installed["SQLite"] = sqlite3.sqlite_version_info
+    else:
+        connection.ensure_connection()
+        installed["PostgreSQL"] = divmod(connection.pg_version, 10_000)  # type: ignore[attr-defined]
+    return installed
 
 
 def _dotted(version: tuple[int, ...]) -> str:
@@ -79,124 +136,114 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 def migrations() -> Iterator[Finding]:
+    """Find migrations that were not applied."""
     executor = MigrationExecutor(connection)
-    if waiting := executor.migration_plan(executor.loader.graph.leaf_nodes()):
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
         yield Finding(
             "error",
-            f"{len(waiting)} migrations are not applied; the first is {waiting[0][0]}.",
+            f"Migrations that are not applied: {len(plan)}; the first is {plan[0][0]}.",
             "Run manage.py migrate.",
         )
 
 
+# --- databases and hosts ------------------------------------------------------------------------
+
+
 def _clock() -> Iterator[Finding]:
     before = timezone.now()
-    found = sql.moment(sql.run(f"SELECT {sql.now()}")[0][0])
-    skew = (found - before).total_seconds() if found else 0.0
-    if abs(skew) > SKEW_SECONDS:
+    skew = (sql.clock() - before).total_seconds()
+    if abs(skew) > MAX_SKEW_SECONDS:
+        direction = "behind" if skew > 0 else "ahead of"
         yield Finding(
             "warning",
-            f"The clock of this host is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the database's.",
-            "Run a time service (NTP) on both.",
+            f"The clock of this host is {abs(skew):.0f} s {direction} the database's.",
+            "Run a time service (NTP) on both hosts.",
         )
-
-
-_CONNECTIONS = """
-    SELECT count(*), current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int
-        + coalesce(current_setting('reserved_connections', true), '0')::int
-    FROM pg_stat_activity WHERE backend_type = 'client backend'
-"""
 
 
 def _connections() -> Iterator[Finding]:
-    """Whether all living clusters can be served, though not all of their workers may be connected now."""
+    """Check that PostgreSQL can serve all workers of the running clusters, connected or not."""
     if connection.vendor != "postgresql":
         return
-    used, most, reserved = sql.run(_CONNECTIONS)[0]
-    workers = list(
-        Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).values_list(
-            "workers", flat=True
-        )
+    used, maximum, reserved = sql.run(CONNECTIONS)[0]
+    workers = list(running_clusters().values_list("workers", flat=True))
+    needed = sum(workers) + EXTRA_CONNECTIONS * len(workers)
+    fix = (
+        f"The running clusters need {needed} (one for each worker, and {EXTRA_CONNECTIONS} each);"
+        " each thread of a web server needs one more."
+        " Raise max_connections in postgresql.conf and restart PostgreSQL, or lower WORKERS."
     )
-    need = sum(workers) + BESIDE_WORKERS * len(workers)
-    why = f"The living clusters need {need} (their workers and {BESIDE_WORKERS} each), each thread of a web server one more."
-    fix = f"{why} Raise max_connections in postgresql.conf, which takes a restart of PostgreSQL, or lower WORKERS."
-    if need > most - reserved:
+    if needed > maximum - reserved:
         yield Finding(
             "error",
-            f"PostgreSQL gives {most - reserved} connections (max_connections is {most}), too few for the clusters.",
+            f"PostgreSQL has {maximum - reserved} connections for clients (max_connections is"
+            f" {maximum}); that is too few for the clusters.",
             fix,
         )
-    elif used > FULL * most:
-        yield Finding("warning", f"{used} of {most} connections are in use.", fix)
-    elif need > FULL * most:
-        yield Finding("warning", f"The clusters may take {need} of {most} connections.", fix)
+    elif used > FULL * maximum:
+        yield Finding("warning", f"{used} of {maximum} connections are in use.", fix)
+    elif needed > FULL * maximum:
+        yield Finding("warning", f"The clusters may use {needed} of {maximum} connections.", fix)
 
 
 def _postgres() -> Iterator[Finding]:
     if connection.vendor != "postgresql":
         return
-    old = "SELECT pid, application_name, extract(epoch FROM now() - xact_start)::float8 FROM pg_stat_activity WHERE xact_start < now() - interval '1 minute'"
-    for pid, name, seconds in sql.run(
-        f"{old} AND datname = current_database() ORDER BY xact_start LIMIT 3"
-    ):
-        said = f"A transaction of {name or 'an application'} (pid {pid}) has been open for {lasting(timedelta(seconds=seconds))}; dead rows can't be cleaned up."
+    for pid, name, seconds in sql.run(OLD_TRANSACTIONS):
+        age = duration(timedelta(seconds=seconds))
         yield Finding(
             "warning",
-            said,
-            f"Find out what it does; SELECT pg_terminate_backend({int(pid)}) ends it.",
+            f"A transaction of {name or 'an application'} (pid {pid}) has been open for {age};"
+            " until it ends, dead rows can't be removed.",
+            f"Find out what it does. SELECT pg_terminate_backend({int(pid)}) ends it.",
         )
     if sql.run("SELECT current_setting('autovacuum')")[0][0] != "on":
         yield Finding(
             "error",
-            "autovacuum is off; the tables will grow and slow down.",
-            "Set autovacuum = on.",
+            "Autovacuum is off, so the tables will grow and become slow.",
+            "Set autovacuum = on in postgresql.conf.",
         )
 
 
 def _sqlite() -> Iterator[Finding]:
     if connection.vendor != "sqlite":
         return
-    for pragma, wanted in {"journal_mode": "wal", "foreign_keys": 1}.items():
-        if (found := sql.run(f"PRAGMA {pragma}")[0][0]) != wanted:
+    for pragma, expected in {"journal_mode": "wal", "foreign_keys": 1}.items():
+        value = sql.run(f"PRAGMA {pragma}")[0][0]
+        if value != expected:
             yield Finding(
                 "error",
-                f"SQLite's {pragma} is {found}; it has to be {wanted}.",
-                "Take DATABASES as the project sets it; no network file system.",
+                f"SQLite's {pragma} is {value}; it must be {expected}.",
+                "Restore DATABASES as the project's settings define it,"
+                " and don't use a network file system.",
             )
-    if (wait := sql.run("PRAGMA busy_timeout")[0][0]) < 20_000:
+    timeout = sql.run("PRAGMA busy_timeout")[0][0]
+    if timeout < MIN_BUSY_TIMEOUT_MS:
         yield Finding(
             "warning",
-            f"SQLite gives up after {wait / 1000:g} s when another process writes.",
-            "Take DATABASES as the project sets it: 20 s.",
+            f"SQLite waits only {timeout / 1000:g} s for another process that writes.",
+            "Restore DATABASES as the project's settings define it, with a timeout of 20 s.",
         )
 
 
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(settings.VAR).free
-    if free < FREE_BYTES:
+    if free < MIN_FREE_BYTES:
         yield Finding(
             "error",
-            f"{free // 2**20:,} MB are free where files are kept ({settings.VAR}).",
-            "Make room; delete old runs in the Run Manager.",
+            f"Only {free // 2**20:,} MB are free where files are stored ({settings.VAR}).",
+            "Free some space, for example by deleting old runs in the Run Manager.",
         )
 
 
 def _settings() -> Iterator[Finding]:
     if settings.DEBUG:
         yield Finding(
-            "warning", "DEBUG is on: errors show the code, and memory grows.", "Unset DEBUG."
+            "warning",
+            "DEBUG is on: error pages show the code, and memory use grows.",
+            "Unset DEBUG.",
         )
 
 
 CHECKS = (_clock, _connections, _postgres, _sqlite, _disk, _settings)
-
-
-def lasting(age: Any) -> str:
-    seconds = int(age.total_seconds())
-    return (
-        f"{seconds} s"
-        if seconds < 120
-        else f"{seconds // 60} min"
-        if seconds < 7200
-        else f"{seconds // 3600} h"
-    )

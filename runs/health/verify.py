@@ -1,15 +1,16 @@
-"""What should not be: rows and files that belong to no run, ids that are dead and alive at once, and counts that aren't those of the rows.
+"""What must not exist: rows and files without a run, tombstones of existing runs, wrong counters.
 
-Finding nothing proves that deleting removes all, and that the engine's counters are right.
+If nothing is found, deleting runs has removed everything and the engine's counters are right.
 """
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 from django.core.files.storage import default_storage
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.utils import timezone
 
 from runs.actions import delete
@@ -17,81 +18,95 @@ from runs.engine.node_context import run_folder
 from runs.health import recount
 from runs.models import Run, Tombstone
 
-SOME = 5
-GLANCE = 1000
-YOUNG = timedelta(minutes=15)
+MAX_EXAMPLES = 5
+SAMPLE_SIZE = 1000
+# A rerun copies files before its row is committed, so newer folders may have no run yet.
+MIN_FOLDER_AGE = timedelta(minutes=15)
+
+Child = TypeVar("Child", bound=Model)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`count` things that are wrong, some of them named."""
+    """`count` things of the same kind that must not exist, with some of them as examples."""
 
-    said: str
+    label: str
     count: int
-    some: list[str]
+    examples: list[str]
 
 
 def verify(fix: bool = False) -> Iterator[Finding]:
-    """Everything that is wrong; with `fix` it is mended as it is found. Run it while nothing is being deleted: that would be found half done."""
+    """Yield everything that is wrong; with `fix`, repair each finding after it was yielded.
+
+    Call it while no runs are being deleted, because a deletion in progress would be found, too.
+    """
     yield from _orphans(fix)
     yield from _folders(fix)
-    yield from _undead(fix)
+    yield from _tombstones(fix)
     yield from _drift(fix)
 
 
 def _orphans(fix: bool) -> Iterator[Finding]:
     for model in delete.RUN_CHILDREN:
-        lost = model.objects.filter(~Exists(Run.objects.filter(pk=OuterRef("run_id"))))
-        if count := lost.count():
-            yield Finding(
-                f"{model._meta.verbose_name_plural} of no run",
-                count,
-                [str(pk) for pk in lost.values_list("pk", flat=True)[:SOME]],
-            )
+        orphans = _without_run(model._default_manager.all())
+        count = orphans.count()
+        if count:
+            examples = list(orphans.values_list("pk", flat=True)[:MAX_EXAMPLES])
+            yield _orphans_found(model, count, examples)
             if fix:
-                lost._raw_delete(lost.db)
+                orphans._raw_delete(orphans.db)
 
 
-def glance() -> Iterator[Finding]:
-    """Rows of no run among the oldest and the newest of each table; what it costs doesn't grow with them. (A deletion leaves old ones, a race new ones.)"""
+def sample() -> Iterator[Finding]:
+    """Yield rows without a run among the oldest and the newest 1,000 rows of each table.
+
+    The cost doesn't grow with the tables. Old rows may be left by a deletion, new ones by a race.
+    """
     for model in delete.RUN_CHILDREN:
-        lost: set[Any] = set()
+        orphans: dict[int | uuid.UUID, None] = {}  # a set that keeps the order
         for order in ("pk", "-pk"):
-            end: Any = model.objects.order_by(order).values("pk")[:GLANCE]
-            lost |= set(
-                model.objects.filter(pk__in=end)
-                .filter(~Exists(Run.objects.filter(pk=OuterRef("run_id"))))
-                .values_list("pk", flat=True)
-            )
-        if lost:
-            yield Finding(
-                f"{model._meta.verbose_name_plural} of no run",
-                len(lost),
-                [str(pk) for pk in sorted(lost)[:SOME]],
-            )
+            sampled = _sampled(model, order)
+            orphans |= dict.fromkeys(_without_run(sampled).values_list("pk", flat=True))
+        if orphans:
+            yield _orphans_found(model, len(orphans), list(orphans)[:MAX_EXAMPLES])
+
+
+def _sampled(model: type[Child], order: str) -> QuerySet[Child]:
+    rows = model._default_manager.all()
+    return rows.filter(pk__in=rows.order_by(order).values("pk")[:SAMPLE_SIZE]).order_by("pk")
+
+
+def _without_run(rows: QuerySet[Child]) -> QuerySet[Child]:
+    return rows.filter(~Exists(Run.objects.filter(pk=OuterRef("run_id"))))
+
+
+def _orphans_found(model: type[Model], count: int, pks: list[int | uuid.UUID]) -> Finding:
+    label = f"{model._meta.verbose_name_plural} without a run"
+    return Finding(label, count, [str(pk) for pk in pks])
 
 
 def _folders(fix: bool) -> Iterator[Finding]:
-    """Folders of runs that are gone. A rerun copies files before its row is committed, so a young folder is nobody's to judge."""
-    lost = [
+    orphans = [
         pk
-        for pk in _kept_folders()
+        for pk in _run_folders()
         if not Run.objects.filter(pk=pk).exists() and _is_old(run_folder(pk))
     ]
-    if lost:
-        yield Finding("folders of no run", len(lost), [run_folder(pk) for pk in lost[:SOME]])
+    if orphans:
+        examples = [run_folder(pk) for pk in orphans[:MAX_EXAMPLES]]
+        yield Finding("folders without a run", len(orphans), examples)
         if fix:
-            delete.remove_files(lost)
+            delete.remove_files(orphans)
 
 
 def _is_old(folder: str) -> bool:
     try:
-        return timezone.now() - default_storage.get_modified_time(folder) > YOUNG
+        return timezone.now() - default_storage.get_modified_time(folder) > MIN_FOLDER_AGE
     except FileNotFoundError:
         return False
 
 
-def _kept_folders() -> Iterator[int]:
+def _run_folders() -> Iterator[int]:
+    """Yield the primary keys for which the storage has a folder."""
     try:
         thousands, _ = default_storage.listdir("runs")
     except FileNotFoundError:
@@ -102,26 +117,24 @@ def _kept_folders() -> Iterator[int]:
                 yield int(name)
 
 
-def _undead(fix: bool) -> Iterator[Finding]:
-    alive = Tombstone.objects.filter(
-        Exists(Run.objects.filter(namespace=OuterRef("namespace"), run_id=OuterRef("run_id")))
-    )
-    if count := alive.count():
-        yield Finding(
-            "tombstones of runs that are there",
-            count,
-            list(alive.values_list("run_id", flat=True)[:SOME]),
-        )
+def _tombstones(fix: bool) -> Iterator[Finding]:
+    same_id = Run.objects.filter(namespace=OuterRef("namespace"), run_id=OuterRef("run_id"))
+    tombstones = Tombstone.objects.filter(Exists(same_id))
+    count = tombstones.count()
+    if count:
+        examples = list(tombstones.values_list("run_id", flat=True)[:MAX_EXAMPLES])
+        yield Finding("tombstones of existing runs", count, examples)
         if fix:
-            alive.delete()
+            tombstones.delete()
 
 
 def _drift(fix: bool) -> Iterator[Finding]:
-    """Runs whose counts or status are not what their states give."""
-    if wrong := list(recount.drifted()):
-        named = (
-            Run.objects.filter(pk__in=wrong[:SOME]).order_by("pk").values_list("run_id", flat=True)
-        )
-        yield Finding("runs whose counts aren't those of their states", len(wrong), list(named))
-        for pk in wrong if fix else ():
-            recount.recount(pk)
+    """Runs whose counters or status don't match their states."""
+    drifted = list(recount.drifted())
+    if drifted:
+        examples = Run.objects.filter(pk__in=drifted[:MAX_EXAMPLES]).order_by("pk")
+        run_ids = list(examples.values_list("run_id", flat=True))
+        yield Finding("runs whose counters don't match their states", len(drifted), run_ids)
+        if fix:
+            for pk in drifted:
+                recount.recount(pk)

@@ -1,10 +1,17 @@
-"""The LangGraph application of the gallery: it drafts a reply to a ticket, asks whether to send it, and sends it or not."""
+"""The LangGraph application of the examples.
 
-from typing import Any
+It drafts a reply to a ticket, asks a person whether to send it, and then sends it or not.
+"""
+
+from typing import TYPE_CHECKING
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.graph.state import CompiledStateGraph
 
 SEND = {
     "type": "object",
@@ -23,9 +30,8 @@ class Ticket(TypedDict, total=False):
 
 
 def _draft(state: Ticket) -> Ticket:
-    return {
-        "reply": f"Thank you for writing about “{state.get('ticket', 'nothing')}”. We look into it today."
-    }
+    subject = state.get("ticket", "nothing")
+    return {"reply": f"Thank you for writing about “{subject}”. We will look into it today."}
 
 
 def _review(state: Ticket) -> Ticket:
@@ -33,8 +39,8 @@ def _review(state: Ticket) -> Ticket:
     return {"reply": answer.get("text") or state["reply"], "sent": bool(answer["send"])}
 
 
-def assistant(saver: Any) -> Any:
-    """The compiled application, keeping its thread with this saver."""
+def assistant(saver: "BaseCheckpointSaver[str]") -> "CompiledStateGraph":
+    """Return the compiled application, which stores its threads with this saver."""
     graph = StateGraph(Ticket)
     graph.add_node("draft", _draft)
     graph.add_node("review", _review)

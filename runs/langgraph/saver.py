@@ -1,42 +1,57 @@
-"""`DjangoSaver`: LangGraph's checkpoint saver over our tables, so that any LangGraph application keeps its threads here.
+"""`DjangoSaver`: a LangGraph checkpointer that stores threads in the database of State Manager.
 
-Needs the extra of requirements-langgraph.txt. The contract is `langgraph.checkpoint.base.BaseCheckpointSaver`, all of it, sync and async. Values are
-serialised outside any transaction, by msgpack, and come back only as types that are known to be harmless or that you allow; never by pickle.
+It implements all of `langgraph.checkpoint.base.BaseCheckpointSaver`, synchronous and asynchronous,
+and needs the packages of requirements-langgraph.txt.
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from itertools import islice
-from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from graphs.definition import payloads
+from graphs.definition.types import JsonObject
 from graphs.models import Namespace
-from runs.langgraph import db_executor, status, threads
-from runs.langgraph import prune as prune_module
-from runs.langgraph.serde import opened, storable, strict
-from runs.langgraph.threads import Kept, Write
+from runs.langgraph import checkpoints, db_executor, prune, threads
+from runs.langgraph.conversion import config_of, from_stored, to_new_checkpoint, to_task_writes
+from runs.langgraph.serde import make_strict
 
-BRANCH, JOIN, START, TASKS = "branch:to:", "join:", "__start__", "__pregel_tasks"
-AT_ONCE = 50
+FETCH_SIZE = 50
 
 
 class DjangoSaver(BaseCheckpointSaver[str]):
-    """Keeps the threads of one namespace, which is made if there is none. `thread_id` becomes the run's id: 1 to 200 printable characters, no slash.
+    """Stores the LangGraph threads of one namespace; each thread is a run.
 
-    `serde` is any serialiser; without one, and with one of LangGraph's own that would allow all, msgpack gives back plain data and LangGraph's and
-    LangChain's own types, and of others the bare contents, unless `allowed` names them as (module, name). With encryption, a plain value is refused.
+    `namespace` is the name of the namespace, which is created if it doesn't exist. The `thread_id`
+    of a config becomes the id of a run: 1 to 200 printable characters without a slash.
+
+    `serde` is any serializer. By default, and in place of a serializer of LangGraph's that would
+    accept any type, values are stored as msgpack and read back as plain data and as types of
+    LangGraph and LangChain. Of other classes you get the contents, unless `allowed` names the class
+    as (module, name). Pickles are never read. With an `EncryptedSerializer`, a value that was not
+    encrypted is refused with a ValueError.
+
+    What you can rely on:
+
+    - Each write is one transaction, together with the status of the thread's run.
+    - Calls for the same thread are carried out in the order in which they were made.
+    - A deleted thread stays deleted: late writes raise Gone for 30 days.
+    - A thread whose run was cancelled accepts only new input: other writes raise Conflict.
+    - A process opens at most four database connections, whatever the number of its threads.
+
+    Call the application outside of your own transactions. LangGraph stores checkpoints from other
+    threads, and these would wait for the run that your transaction has locked. On PostgreSQL they
+    fail with an OperationalError after 20 seconds.
+
+    The errors Gone, Conflict and Malformed are those of `graphs.definition.errors`.
     """
 
     def __init__(
@@ -46,25 +61,33 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         allowed: Collection[tuple[str, str]] = (),
     ) -> None:
-        super().__init__(serde=strict(serde, allowed))
+        super().__init__(serde=make_strict(serde, allowed))
         self.name = namespace
         self._namespace: Namespace | None = None
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The checkpoint that the config names, or the newest of its thread."""
-        return db_executor.called(self._key(config), self._get_tuple, config)
+        """Return the checkpoint that the config names, or None if there is none.
+
+        Without a `checkpoint_id` it is the newest checkpoint of the thread's `checkpoint_ns`.
+        `pending_writes` are ordered by task path, task id and index.
+        """
+        return db_executor.call(self._key(config), self._get_tuple, config)
 
     def list(
         self,
         config: RunnableConfig | None,
         *,
-        filter: dict[str, Any] | None = None,
+        filter: JsonObject | None = None,
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """Checkpoints, newest first, read in batches; `filter` compares members of their metadata."""
-        found = self._found(config, filter or {}, before, limit)
-        while batch := db_executor.called(self._key(config), self._next, found):
+        """Yield checkpoints, newest first: those of one thread or, without a config, of all.
+
+        `filter` names members of the metadata and the values that they must equal. `before` names a
+        checkpoint: only earlier ones are listed. Checkpoints are read while you iterate.
+        """
+        found = self._list(config, filter or {}, before, limit)
+        while batch := db_executor.call(self._key(config), self._take, found):
             yield from batch
 
     def put(
@@ -74,184 +97,182 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store a checkpoint. Raises Gone for a thread that was deleted, and Conflict for one that a person cancelled."""
-        return db_executor.called(
+        """Store a checkpoint and return the config that names it.
+
+        The config's `checkpoint_id` is the parent. The same checkpoint again replaces the first.
+        Raises Gone if the thread was deleted, Conflict if its run was cancelled or its id belongs
+        to another kind of run, and Malformed if a name is too long.
+        """
+        return db_executor.call(
             self._key(config), self._put, config, checkpoint, metadata, new_versions
         )
 
     def put_writes(
         self,
         config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
+        writes: Sequence[tuple[str, object]],
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """Store what a task wrote on top of a checkpoint. Raises as `put` does."""
-        db_executor.called(self._key(config), self._put_writes, config, writes, task_id, task_path)
+        """Store what a task wrote, as (channel, value), on top of the config's checkpoint.
+
+        A write to a control channel of LangGraph's replaces an earlier one, other writes that exist
+        are kept. Writes on top of a checkpoint that was deleted are dropped. Raises Gone, Conflict
+        and Malformed as `put` does.
+        """
+        db_executor.call(self._key(config), self._put_writes, config, writes, task_id, task_path)
 
     def delete_thread(self, thread_id: str) -> None:
-        """Delete the thread with all its traces. Nothing brings it back while its tombstone stands (30 days)."""
-        db_executor.called(self._key(thread_id), self._do, prune_module.delete_thread, thread_id)
+        """Delete a thread with everything that belongs to it; its id is refused for 30 days.
+
+        Does nothing if there is no such thread.
+        """
+        db_executor.call(self._key(thread_id), self._delete_thread, thread_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints that these LangGraph runs made."""
-        db_executor.called(None, self._do, prune_module.delete_for_runs, run_ids)
+        """Delete the checkpoints that these LangGraph runs (`run_id` in the metadata) made."""
+        db_executor.call(None, self._delete_for_runs, run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy a thread with its whole history."""
-        db_executor.called(
-            self._key(source_thread_id),
-            self._do,
-            threads.copy_thread,
-            source_thread_id,
-            target_thread_id,
+        """Copy a thread with its whole history. What the target has already is kept.
+
+        Does nothing if there is no such thread. Raises Gone and Conflict as `put` does, for the
+        target.
+        """
+        db_executor.call(
+            self._key(source_thread_id), self._copy_thread, source_thread_id, target_thread_id
         )
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Keep the newest checkpoint of each checkpoint namespace (`keep_latest`), or none of them (`delete`); the thread itself stays."""
-        db_executor.called(None, self._do, prune_module.prune, thread_ids, _keeps_latest(strategy))
+        """Delete checkpoints of these threads; the threads themselves stay.
+
+        `keep_latest` keeps the newest checkpoint of each checkpoint namespace, `delete` keeps none.
+        Raises ValueError for another strategy, and Conflict for a thread that stores channels as
+        differences, because its newest checkpoint needs older ones.
+        """
+        db_executor.call(None, self._prune, thread_ids, _keeps_latest(strategy))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """Versions are texts that sort as they grow; the random end tells those of two branches apart."""
-        number = int(str(current).partition(".")[0]) + 1 if current is not None else 1
+        """Return the version of a channel that follows `current`.
+
+        Versions are texts that sort in their order. The random part distinguishes the versions of
+        two branches.
+        """
+        number = 1 if current is None else int(str(current).partition(".")[0]) + 1
         return f"{number:032}.{random.random():016}"
 
-    # --- the same, asynchronously -----------------------------------------------------------------------------------
+    # --- the same for asyncio -------------------------------------------------------------------
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """As `get_tuple`."""
-        return await db_executor.awaited(self._key(config), self._get_tuple, config)
+        """Do what `get_tuple` does, without blocking the event loop."""
+        return await db_executor.call_async(self._key(config), self._get_tuple, config)
 
     async def alist(
         self,
         config: RunnableConfig | None,
         *,
-        filter: dict[str, Any] | None = None,
+        filter: JsonObject | None = None,
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """As `list`, read in batches."""
-        found = self._found(config, filter or {}, before, limit)
-        while batch := await db_executor.awaited(self._key(config), self._next, found):
-            for each in batch:
-                yield each
+        """Do what `list` does, without blocking the event loop."""
+        found = self._list(config, filter or {}, before, limit)
+        while batch := await db_executor.call_async(self._key(config), self._take, found):
+            for checkpoint in batch:
+                yield checkpoint
 
     async def aput(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
-    ) -> RunnableConfig:  # fmt: skip
-        """As `put`."""
-        return await db_executor.awaited(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Do what `put` does, without blocking the event loop."""
+        return await db_executor.call_async(
             self._key(config), self._put, config, checkpoint, metadata, new_versions
         )
 
     async def aput_writes(
         self,
         config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
+        writes: Sequence[tuple[str, object]],
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """As `put_writes`."""
-        await db_executor.awaited(
+        """Do what `put_writes` does, without blocking the event loop."""
+        await db_executor.call_async(
             self._key(config), self._put_writes, config, writes, task_id, task_path
         )
 
     async def adelete_thread(self, thread_id: str) -> None:
-        """As `delete_thread`."""
-        await db_executor.awaited(
-            self._key(thread_id), self._do, prune_module.delete_thread, thread_id
-        )
+        """Do what `delete_thread` does, without blocking the event loop."""
+        await db_executor.call_async(self._key(thread_id), self._delete_thread, thread_id)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """As `delete_for_runs`."""
-        await db_executor.awaited(None, self._do, prune_module.delete_for_runs, run_ids)
+        """Do what `delete_for_runs` does, without blocking the event loop."""
+        await db_executor.call_async(None, self._delete_for_runs, run_ids)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """As `copy_thread`."""
-        await db_executor.awaited(
-            self._key(source_thread_id),
-            self._do,
-            threads.copy_thread,
-            source_thread_id,
-            target_thread_id,
+        """Do what `copy_thread` does, without blocking the event loop."""
+        await db_executor.call_async(
+            self._key(source_thread_id), self._copy_thread, source_thread_id, target_thread_id
         )
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """As `prune`."""
-        await db_executor.awaited(
-            None, self._do, prune_module.prune, thread_ids, _keeps_latest(strategy)
-        )
+        """Do what `prune` does, without blocking the event loop."""
+        await db_executor.call_async(None, self._prune, thread_ids, _keeps_latest(strategy))
 
-    # --- what runs where the connections are ------------------------------------------------------------------------
+    # --- what runs on the threads of db_executor ------------------------------------------------
 
-    def _key(self, of: RunnableConfig | str | None) -> str | None:
-        """What is done with one thread is done in the order in which it is asked for."""
-        thread_id = (
-            of if isinstance(of, str) else (of or {}).get("configurable", {}).get("thread_id")
-        )
+    def _key(self, thread: RunnableConfig | str | None) -> str | None:
+        """Return the key under which calls for one thread are carried out in their order."""
+        if thread is None:
+            return None
+        if isinstance(thread, str):
+            return f"{self.name}/{thread}"
+        thread_id = thread.get("configurable", {}).get("thread_id")
         return f"{self.name}/{thread_id}" if thread_id else None
 
     def _get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         place = config["configurable"]
-        kept = threads.find(
-            self._ready(),
+        stored = checkpoints.find(
+            self._get_namespace(),
             place["thread_id"],
             place.get("checkpoint_ns") or "",
             place.get("checkpoint_id") or "",
         )
-        return self._tuple(kept) if kept else None
+        return from_stored(self.serde, stored) if stored else None
 
-    def _tuple(self, kept: Kept) -> CheckpointTuple:
-        row, body = kept.row, opened(self.serde, kept.row.type, kept.row.body)
-        values = {
-            channel: kept.values.get((channel, version))
-            for channel, version in row.versions.items()
-        }
-        body["channel_values"] = {
-            channel: opened(self.serde, *value)
-            for channel, value in values.items()
-            if value and value[0] != "empty"
-        }
-        writes = [
-            (write.task_id, write.channel, opened(self.serde, write.type, write.body))
-            for write in kept.writes
-        ]
-        parent = (
-            _config(kept.thread_id, row.ns, row.parent_checkpoint_id)
-            if row.parent_checkpoint_id
-            else None
-        )
-        return CheckpointTuple(
-            _config(kept.thread_id, row.ns, row.checkpoint_id),
-            body,
-            cast(CheckpointMetadata, row.metadata),
-            parent,
-            writes,
-        )
-
-    def _found(
+    def _list(
         self,
         config: RunnableConfig | None,
-        filter: dict[str, Any],
+        filter: JsonObject,
         before: RunnableConfig | None,
         limit: int | None,
     ) -> Iterator[CheckpointTuple]:
         place = config["configurable"] if config else {}
-        earlier = before["configurable"].get("checkpoint_id") if before else None
-        found = threads.newest_first(
-            self._ready(), place.get("thread_id"), place.get("checkpoint_ns"), place.get("checkpoint_id") or "", earlier or "",
-            min(limit, threads.BATCH) if limit and not filter else threads.BATCH,
-        )  # fmt: skip
-        wanted = (
-            kept
-            for kept in found
-            if all(kept.row.metadata.get(key) == value for key, value in filter.items())
+        earliest = before["configurable"].get("checkpoint_id") if before else None
+        # How many checkpoints a filter needs is not known beforehand.
+        batch_size = checkpoints.BATCH if filter or not limit else min(limit, checkpoints.BATCH)
+        matching = (
+            stored
+            for stored in checkpoints.newest_first(
+                self._get_namespace(),
+                place.get("thread_id"),
+                place.get("checkpoint_ns"),
+                place.get("checkpoint_id") or "",
+                earliest or "",
+                batch_size,
+            )
+            if all(stored.row.metadata.get(key) == value for key, value in filter.items())
         )
-        yield from map(self._tuple, islice(wanted, limit))
+        for stored in islice(matching, limit):
+            yield from_stored(self.serde, stored)
 
     @staticmethod
-    def _next(found: Iterator[CheckpointTuple]) -> tuple[CheckpointTuple, ...]:
-        return tuple(islice(found, AT_ONCE))
+    def _take(found: Iterator[CheckpointTuple]) -> tuple[CheckpointTuple, ...]:
+        return tuple(islice(found, FETCH_SIZE))
 
     def _put(
         self,
@@ -260,71 +281,35 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        place, values = config["configurable"], checkpoint["channel_values"]
-        thread_id, ns = place["thread_id"], place.get("checkpoint_ns") or ""
-        blobs = {
-            (channel, str(version)): self.serde.dumps_typed(values[channel])
-            if channel in values
-            else ("empty", b"")
-            for channel, version in new_versions.items()
-        }
-        body = self.serde.dumps_typed(
-            {key: value for key, value in checkpoint.items() if key != "channel_values"}
-        )
-        versions = {
-            channel: str(version) for channel, version in checkpoint["channel_versions"].items()
-        }
-        said = storable(get_checkpoint_metadata(config, metadata))
-        parent = place.get("checkpoint_id") or ""
-        threads.put(
-            (self._ready(), thread_id),
-            ns,
-            checkpoint["id"],
-            parent,
-            body,
-            said,
-            versions,
-            blobs,
-            _pending(checkpoint),
-        )
-        return _config(thread_id, ns, checkpoint["id"])
+        # Serialized before the transaction begins: the run is locked only while rows are written.
+        new = to_new_checkpoint(self.serde, config, checkpoint, metadata, new_versions)
+        thread_id = config["configurable"]["thread_id"]
+        threads.put(self._get_namespace(), thread_id, new)
+        return config_of(thread_id, new.ns, new.checkpoint_id)
 
     def _put_writes(
         self,
         config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
+        writes: Sequence[tuple[str, object]],
         task_id: str,
         task_path: str,
     ) -> None:
-        place = config["configurable"]
-        rows = [
-            Write(channel, WRITES_IDX_MAP.get(channel, idx), self.serde.dumps_typed(value))
-            for idx, (channel, value) in enumerate(writes)
-        ]
-        error = next(
-            (
-                payloads.clean(str(value), 2000)
-                for channel, value in writes
-                if channel == status.ERROR
-            ),
-            "",
-        )
-        thread = (self._ready(), place["thread_id"])
-        threads.put_writes(
-            thread,
-            place.get("checkpoint_ns") or "",
-            place["checkpoint_id"],
-            task_id,
-            task_path,
-            rows,
-            error,
-        )
+        task = to_task_writes(self.serde, config, writes, task_id, task_path)
+        threads.put_writes(self._get_namespace(), config["configurable"]["thread_id"], task)
 
-    def _do(self, verb: Callable[..., None], *args: Any) -> None:
-        verb(self._ready(), *args)
+    def _delete_thread(self, thread_id: str) -> None:
+        prune.delete_thread(self._get_namespace(), thread_id)
 
-    def _ready(self) -> Namespace:
-        """The namespace, which is made if there is none."""
+    def _delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        prune.delete_for_runs(self._get_namespace(), run_ids)
+
+    def _copy_thread(self, source: str, target: str) -> None:
+        threads.copy_thread(self._get_namespace(), source, target)
+
+    def _prune(self, thread_ids: Sequence[str], keep_latest: bool) -> None:
+        prune.prune(self._get_namespace(), thread_ids, keep_latest)
+
+    def _get_namespace(self) -> Namespace:
         if self._namespace is None:
             self._namespace, _ = Namespace.objects.get_or_create(name=self.name)
         return self._namespace
@@ -332,40 +317,5 @@ class DjangoSaver(BaseCheckpointSaver[str]):
 
 def _keeps_latest(strategy: str) -> bool:
     if strategy not in ("keep_latest", "delete"):
-        raise ValueError(f"the strategy is keep_latest or delete; not {strategy!r}")
+        raise ValueError(f"The strategy is keep_latest or delete, not {strategy!r}.")
     return strategy == "keep_latest"
-
-
-def _config(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:
-    return {
-        "configurable": {
-            "thread_id": thread_id,
-            "checkpoint_ns": ns,
-            "checkpoint_id": checkpoint_id,
-        }
-    }
-
-
-def _pending(checkpoint: Checkpoint) -> Sequence[str]:
-    """The nodes that run next, by the channels that have a value for them."""
-    values: Mapping[str, Any] = checkpoint["channel_values"]
-    nodes = [channel.removeprefix(BRANCH) for channel in values if channel.startswith(BRANCH)]
-    joins = [
-        channel.rpartition(":")[2]
-        for channel, value in values.items()
-        if channel.startswith(JOIN) and _all_there(channel, value)
-    ]
-    return [
-        *nodes,
-        *joins,
-        *([START] if START in values else []),
-        *([TASKS] if values.get(TASKS) else []),
-    ]
-
-
-def _all_there(channel: str, value: Any) -> bool:
-    """Whether all the nodes that `join:a+b:c` names are in its value, the set of those that are done; of a deferred node it is (set, whether it may run)."""
-    done = value[0] if isinstance(value, tuple | list) and value else value
-    return isinstance(done, Collection) and len("+".join(done)) == len(
-        channel.removeprefix(JOIN).rpartition(":")[0]
-    )

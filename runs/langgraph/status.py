@@ -1,6 +1,11 @@
-"""The status of a LangGraph thread, read from its newest checkpoint and from what its tasks wrote on top of it."""
+"""The status of a LangGraph thread.
 
-from collections.abc import Iterable
+It is read from the thread's newest checkpoint and from what tasks wrote on top of it. LangGraph may
+store writes before the checkpoint that they belong to, and a checkpoint before the one that
+precedes it. Whatever is ahead of the newest checkpoint therefore counts, too.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 
 from django.db.models import QuerySet
 
@@ -8,35 +13,17 @@ from runs.core import statuses
 from runs.engine.counters import RunCounters
 from runs.models import Checkpoint, CheckpointWrite, Run
 
+# LangGraph's names of channels.
 ERROR, INTERRUPT, RESUME = "__error__", "__interrupt__", "__resume__"
+START, TASKS = "__start__", "__pregel_tasks"
+BRANCH_PREFIX, JOIN_PREFIX = "branch:to:", "join:"
 
 
-def heard(
-    run_counters: RunCounters, checkpoint_id: str, channels: Iterable[str], error: str
-) -> None:
-    """Move the thread's run after a task's writes were stored, if they are ahead; `error` says in words why the task failed, if it did.
+def update(run_counters: RunCounters, even_cancelled: bool = False, error: str = "") -> None:
+    """Set the run's status to that of its newest checkpoint; without one the run is queued again.
 
-    An answer alone takes the thread on, whatever was asked or went wrong before it. Results change only what is said of a thread that stands still.
-    """
-    own = {ERROR, INTERRUPT, RESUME} & set(channels)
-    if run_counters.status == statuses.RUN_CANCELLED or not (
-        own or run_counters.status in (statuses.FAILED, statuses.PAUSED)
-    ):
-        return
-    if Checkpoint.objects.filter(
-        run=run_counters.pk, ns="", checkpoint_id__gt=checkpoint_id
-    ).exists():
-        return
-    if own == {RESUME}:
-        _move(run_counters, statuses.RUNNING)
-    else:
-        judge(run_counters, error=error)
-
-
-def judge(run_counters: RunCounters, even_cancelled: bool = False, error: str = "") -> None:
-    """The status as the newest checkpoint tells it; a thread without any is as good as new. A cancelled one stays so until there is new input.
-
-    LangGraph may store what tasks wrote before the checkpoint that they wrote for, and that one after the one before it: what is ahead of the newest counts.
+    A cancelled run stays cancelled unless `even_cancelled`, which new input calls for. `error` is
+    the message of the task that has just failed, if one has.
     """
     if run_counters.status == statuses.RUN_CANCELLED and not even_cancelled:
         return
@@ -46,10 +33,10 @@ def judge(run_counters: RunCounters, even_cancelled: bool = False, error: str = 
     writes = CheckpointWrite.objects.filter(
         run=run_counters.pk, ns="", checkpoint_id__gte=newest.checkpoint_id if newest else ""
     )
-    open_ = _of_open_tasks(writes)
-    if ERROR in open_:
+    channels = _channels_of_open_tasks(writes)
+    if ERROR in channels:
         _move(run_counters, statuses.FAILED, error)
-    elif INTERRUPT in open_:
+    elif INTERRUPT in channels:
         _move(run_counters, statuses.PAUSED)
     elif newest is None:
         _move(run_counters, statuses.RUN_QUEUED)
@@ -57,22 +44,95 @@ def judge(run_counters: RunCounters, even_cancelled: bool = False, error: str = 
         _move(run_counters, statuses.RUNNING if newest.pending else statuses.COMPLETED)
 
 
-def _of_open_tasks(writes: QuerySet[CheckpointWrite]) -> set[str]:
-    """LangGraph's own channels that tasks without a result wrote to: what one that is done asked before, or failed of, is over."""
+def update_after_writes(
+    run_counters: RunCounters, checkpoint_id: str, channels: Iterable[str], error: str
+) -> None:
+    """Set the run's status after a task's writes on top of a checkpoint were stored.
+
+    `channels` are those that the task wrote to, `error` is its message if it failed. Writes behind
+    the newest checkpoint change nothing. An answer alone makes the thread run again, whatever was
+    asked or failed before. Ordinary results matter only to a thread that is failed or paused.
+    """
+    control = {ERROR, INTERRUPT, RESUME} & set(channels)
+    is_stopped = run_counters.status in (statuses.FAILED, statuses.PAUSED)
+    if run_counters.status == statuses.RUN_CANCELLED or not (control or is_stopped):
+        return
+    if is_behind(run_counters.pk, checkpoint_id):
+        return
+    if control == {RESUME}:
+        _move(run_counters, statuses.RUNNING)
+    else:
+        update(run_counters, error=error)
+
+
+def is_behind(run: int, checkpoint_id: str) -> bool:
+    """Return whether the run's main namespace has a newer checkpoint; ids sort by time."""
+    return Checkpoint.objects.filter(run=run, ns="", checkpoint_id__gt=checkpoint_id).exists()
+
+
+def _channels_of_open_tasks(writes: QuerySet[CheckpointWrite]) -> set[str]:
+    """Return the control channels of tasks that have no result yet.
+
+    The errors and questions of a task that has a result are over.
+    """
     rows = list(writes.values_list("checkpoint_id", "task_id", "idx", "channel"))
-    done = {row[:2] for row in rows if row[2] >= 0}
-    return {channel for *task, index, channel in rows if index < 0 and tuple(task) not in done}
+    with_result = {
+        (checkpoint_id, task_id) for checkpoint_id, task_id, index, _ in rows if index >= 0
+    }
+    return {
+        channel
+        for checkpoint_id, task_id, index, channel in rows
+        if index < 0 and (checkpoint_id, task_id) not in with_result
+    }
 
 
 def _move(run_counters: RunCounters, status: str, error: str = "") -> None:
-    if status in statuses.ACTIVE_RUNS and not run_counters.open:  # the thread goes on
+    if status in statuses.ACTIVE_RUNS and not run_counters.open:
         Run.objects.filter(pk=run_counters.pk).update(archived_at=None)
-    run_counters.status = (
-        statuses.PAUSED if run_counters.paused and status == statuses.RUNNING else status
-    )
-    run_counters.progress = 100 if status == statuses.COMPLETED else min(run_counters.progress, 99)
-    run_counters.error_message = (
-        (error or run_counters.error_message or "A task of the thread failed.")
-        if status == statuses.FAILED
-        else ""
-    )
+    if status == statuses.RUNNING and run_counters.paused:
+        status = statuses.PAUSED
+    run_counters.status = status
+    if status == statuses.COMPLETED:
+        run_counters.progress = 100
+    else:
+        run_counters.progress = min(run_counters.progress, 99)
+    if status == statuses.FAILED:
+        message = error or run_counters.error_message
+        run_counters.error_message = message or "A task of the thread failed."
+    else:
+        run_counters.error_message = ""
+
+
+# --- the nodes that run next --------------------------------------------------------------------
+
+
+def pending_nodes(channel_values: Mapping[str, object]) -> list[str]:
+    """Return the nodes that run next: those whose channels have a value for them."""
+    branches = [
+        channel.removeprefix(BRANCH_PREFIX)
+        for channel in channel_values
+        if channel.startswith(BRANCH_PREFIX)
+    ]
+    joins = [
+        channel.rpartition(":")[2]
+        for channel, value in channel_values.items()
+        if channel.startswith(JOIN_PREFIX) and _is_complete(channel, value)
+    ]
+    nodes = branches + joins
+    if START in channel_values:
+        nodes.append(START)
+    if channel_values.get(TASKS):
+        nodes.append(TASKS)
+    return nodes
+
+
+def _is_complete(channel: str, value: object) -> bool:
+    """Return whether a join has everything that it waits for.
+
+    The channel `join:a+b:c` makes the node c wait for a and b. Its value is the set of those that
+    are done or, if c is deferred, a pair of that set and whether c may run.
+    """
+    done = value[0] if isinstance(value, tuple | list) and value else value
+    awaited = channel.removeprefix(JOIN_PREFIX).rpartition(":")[0]
+    # Names may contain "+", so the lengths are compared, not the names.
+    return isinstance(done, Collection) and len("+".join(done)) == len(awaited)

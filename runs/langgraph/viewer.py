@@ -1,24 +1,33 @@
-"""What a checkpoint holds, for people to read. Nothing of it is brought to life: no class is imported, nothing is called, a pickle stays shut."""
+"""The contents of checkpoints as JSON that people can read.
+
+Nothing that is stored gets executed: no class is imported, no function is called, and pickles are
+not opened.
+"""
 
 import json
-from typing import Any
+import math
 
 from graphs.definition import payloads
+from graphs.definition.types import Json, JsonObject
 from runs.external import documents
-from runs.langgraph import threads
+from runs.langgraph import checkpoints
 from runs.models import Checkpoint
 
-DEEPEST = 100
+MAX_DEPTH = 100
 MISSING = "its values are msgpack; install requirements-langgraph.txt to read them here"
 
 
-def inspected(row: Checkpoint) -> dict[str, Any]:
-    """A checkpoint as JSON: its channels' values (of a `run-state` document: its members), and what its tasks wrote."""
+def inspected(row: Checkpoint) -> JsonObject:
+    """Return what a checkpoint holds as {"values", "writes"}.
+
+    `values` maps channels to their values; for a run document it is the document. `writes` lists
+    what tasks wrote on top of the checkpoint as {"task", "channel", "value"}.
+    """
     if row.ns == documents.NS:
         return {"values": readable(row.type, bytes(row.body)), "writes": []}
-    [kept] = threads.whole([row])
+    [stored] = checkpoints.load([row])
     values = {
-        channel: kept.values.get((channel, version)) for channel, version in row.versions.items()
+        channel: readable(*value) for channel, value in sorted(stored.channel_values().items())
     }
     writes = [
         {
@@ -26,70 +35,67 @@ def inspected(row: Checkpoint) -> dict[str, Any]:
             "channel": write.channel,
             "value": readable(write.type, bytes(write.body or b"")),
         }
-        for write in kept.writes
+        for write in stored.writes
     ]
-    return {
-        "values": {
-            channel: readable(*value)
-            for channel, value in sorted(values.items())
-            if value and value[0] != "empty"
-        },
-        "writes": writes,
-    }
+    return {"values": values, "writes": writes}
 
 
-def readable(kind: str, body: bytes) -> Any:
-    """A serialised value as JSON. Objects become {"type": their class, "value": their contents}; what can't be read says why."""
+def readable(kind: str, body: bytes) -> Json:
+    """Return a serialized value as JSON, or a sentence that says why it can't be read.
+
+    An object becomes {"type": its class, "value": its contents}.
+    """
+    size = f"{len(body):,} bytes"
     if kind == "null":
         return None
     if "+" in kind:
-        return f"encrypted ({kind}), {len(body):,} bytes"
-    if kind == "json":
-        try:
-            return _json(json.loads(body))
-        except (ValueError, RecursionError) as error:
-            return f"JSON that can't be read ({type(error).__name__}), {len(body):,} bytes"
-    if kind != "msgpack":
-        return f"{kind}, {len(body):,} bytes"
+        return f"encrypted ({kind}), {size}"
     try:
-        import ormsgpack
+        if kind == "json":
+            return _to_json(json.loads(body))
+        if kind == "msgpack":
+            return _to_json(_unpack(body))
     except ImportError:
         return MISSING
-    try:
-        return _json(_unpacked(ormsgpack, body))
     except (ValueError, TypeError, RecursionError) as error:
-        return f"msgpack that can't be read ({type(error).__name__}), {len(body):,} bytes"
+        label = "JSON" if kind == "json" else kind
+        return f"{label} that can't be read ({type(error).__name__}), {size}"
+    return f"{kind}, {size}"
 
 
-def _unpacked(ormsgpack: Any, body: bytes) -> Any:
-    def extension(code: int, data: bytes) -> Any:
-        inner = ormsgpack.unpackb(data, ext_hook=extension, option=ormsgpack.OPT_NON_STR_KEYS)
-        if (
-            isinstance(inner, list | tuple)
-            and len(inner) > 2
-            and isinstance(inner[0], str)
-            and isinstance(inner[1], str)
-        ):
-            return {"type": f"{inner[0]}.{inner[1]}", "value": inner[2]}
-        return {"type": f"extension {code}", "value": inner}
+def _unpack(body: bytes) -> Json:
+    import ormsgpack
 
-    return ormsgpack.unpackb(body, ext_hook=extension, option=ormsgpack.OPT_NON_STR_KEYS)
+    def unpack(data: bytes) -> Json:
+        return ormsgpack.unpackb(data, ext_hook=extension, option=ormsgpack.OPT_NON_STR_KEYS)
+
+    def extension(code: int, data: bytes) -> JsonObject:
+        """LangGraph packs an object as (module, class, contents, ...) within an extension."""
+        content = unpack(data)
+        match content:
+            case [str(module), str(name), value, *_]:
+                return {"type": f"{module}.{name}", "value": value}
+        return {"type": f"extension {code}", "value": content}
+
+    return unpack(body)
 
 
-def _json(value: Any, depth: int = 0) -> Any:
-    if depth > DEEPEST:
+def _to_json(value: object, depth: int = 0) -> Json:
+    if depth > MAX_DEPTH:
         return "…"
     if isinstance(value, dict):
-        return {_text(str(key)): _json(each, depth + 1) for key, each in value.items()}
+        return {_text(str(key)): _to_json(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_json(each, depth + 1) for each in value]
+        return [_to_json(item, depth + 1) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return f"{len(value):,} bytes"
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value if isinstance(value, int | float | bool) or value is None else _text(str(value))
+    if isinstance(value, int | float) or value is None:
+        return value
+    return _text(str(value))
 
 
 def _text(text: str) -> str:
-    """What UTF-8 can say; a lone surrogate is nothing of the kind."""
+    """Return the text without what UTF-8 can't encode."""
     return payloads.clean(text, len(text))

@@ -8,7 +8,7 @@ LEASE_SECONDS, SWEEP_SECONDS, PROBE_SECONDS, GRACE_SECONDS = (
     1,
     2,
     5,
-)  # those of `tests.clusters.FAST`
+)  # those of `tests.support.clusters.FAST`
 
 RECOVERY_SECONDS = (
     LEASE_SECONDS + SWEEP_SECONDS + 2

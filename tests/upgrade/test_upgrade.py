@@ -12,8 +12,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from tests.clusters import ROOT, supervised, until
-from tests.conftest import database_url
+from tests.support.clusters import ROOT, database_url, supervised, until
 from tests.upgrade.make import HERE, environment
 
 RELEASES = sorted(path.name for path in HERE.iterdir() if path.name[0].isdigit())

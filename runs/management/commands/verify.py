@@ -1,30 +1,35 @@
-from typing import Any
-
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.health import verify
 
 
 class Command(BaseCommand):
-    help = "Look for rows and files of no run, deleted runs that came back, and counts that drifted from their states; exit code 1 when there are any."
+    help = (
+        "Look for rows and files without a run, tombstones of existing runs, and counters that"
+        " don't match their states. The exit code is 1 if there are any."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--fix",
             action="store_true",
-            help="remove what is left over, and count anew what drifted",
+            help="remove what has no run, and correct the counters",
         )
 
-    def handle(self, *args: Any, fix: bool, **options: Any) -> None:
-        found = list(verify.verify(fix))
-        for each in found:
-            more = " …" if each.count > len(each.some) else ""
-            self.stdout.write(f"{each.count:,} {each.said}: {', '.join(each.some)}{more}")
-        if not found:
+    def handle(self, *args: object, fix: bool, **options: object) -> None:
+        findings = list(verify.verify(fix))
+        for finding in findings:
+            examples = ", ".join(finding.examples)
+            more = " …" if finding.count > len(finding.examples) else ""
+            self.stdout.write(f"{finding.count:,} {finding.label}: {examples}{more}")
+        if not findings:
             self.stdout.write(
-                "Nothing is wrong: every row and every file belongs to a run, and every count is that of the rows."
+                "Nothing is wrong: all rows and files belong to a run,"
+                " and all counters match their states."
             )
         elif fix:
-            self.stdout.write("All of it was mended.")
+            self.stdout.write("Everything was fixed.")
         else:
-            raise CommandError("Something is wrong; --fix mends it.", returncode=1)
+            raise CommandError(
+                "Something is wrong. Run manage.py verify --fix to fix it.", returncode=1
+            )

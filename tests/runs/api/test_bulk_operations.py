@@ -223,7 +223,7 @@ def test_verify_finds_what_was_left_and_removes_it(
     Tombstone.objects.create(namespace=namespace, run_id="alive", run=1)
     with pytest.raises(CommandError, match="Something is wrong"):
         said("verify")
-    assert "All of it was mended" in said("verify", "--fix")
+    assert "Everything was fixed" in said("verify", "--fix")
     assert "Nothing is wrong" in said("verify")
 
 

@@ -100,7 +100,7 @@ def test_older_documents_are_brought_up_to_date(older):
         ({"status": "asleep"}, "status"),
         ({"node_states": {"a": {"attempts": "two"}}}, "attempts"),
         ({"colour": "green"}, "colour"),
-        ({"data": {"a": math.nan}}, "no JSON"),
+        ({"data": {"a": math.nan}}, "stored as JSON"),
         ({"data": {"a": "\x00"}}, "NUL"),
         ({"node_states": []}, "node_states"),
     ],
@@ -258,12 +258,12 @@ def test_a_document_put_again_is_the_same_point():
 @pytest.mark.django_db
 def test_the_last_points_are_kept():
     run = outside()
-    for number in range(updates.KEPT + 5):
+    for number in range(updates.MAX_DOCUMENTS + 5):
         updates.mark(run, f"n{number}", "started", SYSTEM)
     kept = list(Checkpoint.objects.filter(run=run).order_by("pk"))
-    assert len(kept) == updates.KEPT
+    assert len(kept) == updates.MAX_DOCUMENTS
     assert kept[-1].parent_checkpoint_id == kept[-2].checkpoint_id
-    assert kept[-1].metadata["node"] == f"n{updates.KEPT + 4}"
+    assert kept[-1].metadata["node"] == f"n{updates.MAX_DOCUMENTS + 4}"
 
 
 @pytest.mark.django_db

@@ -26,12 +26,12 @@ def cluster():
     return Cluster.objects.create(name="one", host="here", pid=1, workers=2)
 
 
-def said():
-    return [f"{finding.level}: {finding.said} {finding.fix}" for finding in doctor.examine()]
+def reported():
+    return [f"{finding.level}: {finding.message} {finding.fix}" for finding in doctor.examine()]
 
 
 def test_a_sound_installation(admin_client, client, make_key):
-    assert said() == []
+    assert reported() == []
     call_command("doctor", stdout=(out := StringIO()))
     assert "All is well" in out.getvalue()
     assert "All is well" in admin_client.get("/admin/run-manager/health/").content.decode()
@@ -50,37 +50,44 @@ def test_it_is_for_administrators(client, make_key, django_user_model):
     assert client.get("/admin/run-manager/health/").status_code in (302, 403)
 
 
-def test_no_cluster(cluster, admin_client):
+def test_no_cluster(cluster, admin_client, client, make_key):
     Cluster.objects.update(seen_at=timezone.now() - timedelta(hours=3))
-    assert said() == [
-        "error: No cluster lives; one was the last, 3 h ago. Nothing is executed. Start manage.py supervise (or manage.py up) and keep it running."
+    assert reported() == [
+        "error: No cluster is running, so nothing is executed. The last one, one, was seen 3 h ago."
+        " Start manage.py supervise (or manage.py up) and keep it running."
     ]
-    with pytest.raises(CommandError, match="needs care"):
+    answer = client.get("/admin/run-manager/doctor", headers={"X-API-Key": make_key("admin", ())})
+    [finding] = answer.json()["findings"]
+    assert sorted(finding) == ["fix", "level", "said"]
+    assert finding["said"].startswith("No cluster is running")
+    with pytest.raises(CommandError, match="has errors"):
         call_command("doctor", stdout=StringIO())
-    assert "No cluster lives" in admin_client.get("/admin/run-manager/health/").content.decode()
+    assert (
+        "No cluster is running" in admin_client.get("/admin/run-manager/health/").content.decode()
+    )
 
 
 def test_a_restless_cluster(cluster):
     Cluster.objects.update(restarts=9)
-    assert "replaced 9 times" in said()[0]
+    assert "replaced 9 times" in reported()[0]
 
 
 def test_leases_that_nobody_takes_back(publish):
     start_run(publish("a"))
     claim.claim("gone", [(["noop"], 1)], -600, claim.FactsCache())
-    assert any("1 states are held by workers whose lease is over" in each for each in said())
+    assert any("Expired leases that were not recovered: 1." in each for each in reported())
 
 
 def test_states_that_nobody_comes_for(publish, namespace):
     run = start_run(publish("a"))
     State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(minutes=10))
-    assert "A state of 'noop' has been ready for 10 min." in said()[0]
+    assert "A state of 'noop' has been ready for 10 min." in reported()[0]
     State.objects.filter(run=run).update(node="gone.node")
-    assert "which no installed app has" in said()[0]
+    assert "no installed app has this node" in reported()[0]
     State.objects.filter(run=run).update(worker_namespace=namespace, node="theirs")
-    assert "No worker has registered it" in said()[0]
+    assert "No worker has registered the node" in reported()[0]
     RegisteredNode.objects.create(namespace=namespace, name="theirs", executor="worker")
-    assert "Start a worker that claims it" in said()[0]
+    assert "Start a worker that claims it" in reported()[0]
 
 
 def test_runs_and_operations_that_hang(publish):
@@ -92,12 +99,12 @@ def test_runs_and_operations_that_hang(publish):
         status="running",
         lease_expires_at=timezone.now() - timedelta(hours=1),
     )
-    words = " ".join(said())
+    words = " ".join(reported())
     assert all(
         part in words
         for part in (
-            "1 runs are active with nothing left to do. Run manage.py verify --fix.",
-            "1 bulk operations wait",
+            "Runs that are active although they have no pending states: 1. Run manage.py verify --fix.",
+            "Bulk operations that have lost their runner: 1.",
         )
     )
 
@@ -105,24 +112,27 @@ def test_runs_and_operations_that_hang(publish):
 def test_counts_that_drifted(run_graph, monkeypatch):
     runs = [run_graph("a>b", name=name) for name in ("first", "second")]
     Run.objects.filter(pk=runs[0].pk).update(started_count=7)
-    expected = f"Of the newest 100 runs 1 have counts that aren't those of their states: {runs[0].run_id}. Run manage.py verify --fix; it counts all runs."
-    assert said() == [f"error: {expected}"]
-    monkeypatch.setattr(recount, "LATELY", 1)
-    assert said() == [], "only so many of the newest are counted"
+    expected = (
+        "The counters don't match the states in 1 of the newest 100 runs:"
+        f" {runs[0].run_id}. Run manage.py verify --fix, which counts all runs."
+    )
+    assert reported() == [f"error: {expected}"]
+    monkeypatch.setattr(recount, "RECENT_RUNS", 1)
+    assert reported() == [], "only so many of the newest are counted"
     Run.objects.update(node_counts={})
-    assert runs[1].run_id in said()[0]
-    monkeypatch.setattr(recount, "SMALL", 1)
-    assert said() == [], "and none that is big"
+    assert runs[1].run_id in reported()[0]
+    monkeypatch.setattr(recount, "MAX_ROWS", 1)
+    assert reported() == [], "and none that is big"
     call_command("verify", "--fix", stdout=StringIO())
     monkeypatch.undo()
-    assert said() == []
+    assert reported() == []
 
 
 def test_rows_of_no_run(publish, monkeypatch):
     """The first and the last rows of a table are looked at, however many there are."""
     if connection.vendor != "sqlite":
         return  # PostgreSQL lets nobody write such a row
-    monkeypatch.setattr(verify, "GLANCE", 2)
+    monkeypatch.setattr(verify, "SAMPLE_SIZE", 2)
     connection.disable_constraint_checking()
     try:
         run = start_run(publish("a"))
@@ -130,13 +140,16 @@ def test_rows_of_no_run(publish, monkeypatch):
             LogLine(run_id=pk, message="x") for pk in (run.pk, 10**9, run.pk, run.pk)
         )
         Run.objects.update(log_count=4)
-        assert said() == [], "the one in the middle"
+        assert reported() == [], "the one in the middle"
         LogLine.objects.create(run_id=10**9, message="x")
         LogLine.objects.create(id=-1, run_id=10**9, message="x")
-        expected = "Of the oldest and the newest 2 rows of their table 2 are log lines of no run. Run manage.py verify --fix; it looks at all rows."
-        assert said() == [f"warning: {expected}"]
+        expected = (
+            "Among the oldest and the newest 2 rows of their table are log lines without a run: 2."
+            " Run manage.py verify --fix, which checks all rows."
+        )
+        assert reported() == [f"warning: {expected}"]
         call_command("verify", "--fix", stdout=StringIO())
-        assert said() == []
+        assert reported() == []
     finally:
         LogLine.objects.filter(run_id=10**9)._raw_delete("default")
         connection.enable_constraint_checking()
@@ -144,27 +157,28 @@ def test_rows_of_no_run(publish, monkeypatch):
 
 def test_the_queue(settings):
     settings.Q_CLUSTER = {**settings.Q_CLUSTER, "max_attempts": 3, "timeout": 10}
-    assert [each.partition(";")[0] for each in said()] == [
+    assert [each.partition(";")[0] for each in reported()] == [
         "error: Q_CLUSTER's max_attempts is 3",
-        "error: Q_CLUSTER's retry isn't above its timeout, or that not above NODE_TIMEOUT_SECONDS. Take Q_CLUSTER as the project sets it.",
+        "error: Q_CLUSTER's retry must be greater than its timeout, and its timeout greater than"
+        " NODE_TIMEOUT_SECONDS. Restore Q_CLUSTER as the project's settings define it.",
     ]
 
 
 def test_a_wake_up_that_nobody_takes(publish):
     start_run(publish("a"))
     wakeup.OrmQ.objects.update(lock=timezone.now() - timedelta(minutes=3))
-    assert any("A wake-up has waited for 3 min" in each for each in said())
+    assert any("A wake-up has been in the queue for 3 min" in each for each in reported())
 
 
 def test_clock_disk_and_settings(monkeypatch, settings):
     settings.DEBUG = True
-    monkeypatch.setattr(probes, "FREE_BYTES", 2**63)
+    monkeypatch.setattr(probes, "MIN_FREE_BYTES", 2**63)
     monkeypatch.setattr(
         probes.timezone,
         "now",
         lambda: timezone.datetime.now(tz=timezone.get_default_timezone()) - timedelta(seconds=20),
     )
-    words = " ".join(said())
+    words = " ".join(reported())
     assert all(part in words for part in ("20 s behind", "DEBUG is on", "MB are free"))
 
 
@@ -172,15 +186,16 @@ def test_migrations_that_wait(monkeypatch):
     monkeypatch.setattr(
         probes.MigrationExecutor, "migration_plan", lambda *_: [("runs.0001_initial", False)]
     )
-    assert said() == [
-        "error: 1 migrations are not applied; the first is runs.0001_initial. Run manage.py migrate."
+    assert reported() == [
+        "error: Migrations that are not applied: 1; the first is runs.0001_initial."
+        " Run manage.py migrate."
     ]
 
 
 def test_versions_that_are_too_old(monkeypatch):
     names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-    monkeypatch.setattr(probes, "LEAST", dict.fromkeys(probes.LEAST, (99, 1)))
-    found = said()
+    monkeypatch.setattr(probes, "MIN_VERSIONS", dict.fromkeys(probes.MIN_VERSIONS, (99, 1)))
+    found = reported()
     assert [each.split()[1] for each in found] == [
         "Python",
         "Django",
@@ -188,17 +203,17 @@ def test_versions_that_are_too_old(monkeypatch):
         names[connection.vendor],
     ]
     assert (
-        f"error: Django {django.get_version()} is too old: 99.1 or newer is needed. Install requirements.txt as it is."
+        f"error: Django {django.get_version()} is too old; 99.1 or newer is required. Install the versions of requirements.txt."
         in found
     )
     assert all(each.startswith("error") for each in found)
 
 
 def test_versions_that_nobody_tried(monkeypatch):
-    monkeypatch.setattr(probes, "TESTED", dict.fromkeys(probes.TESTED, (1, 1)))
+    monkeypatch.setattr(probes, "TESTED_VERSIONS", dict.fromkeys(probes.TESTED_VERSIONS, (1, 1)))
     assert [
-        "the project is tested with 1.1. Install requirements.txt as it is." in each
-        for each in said()
+        "the project is tested with 1.1. Install the versions of requirements.txt." in each
+        for each in reported()
     ] == [True, True]
 
 
@@ -213,14 +228,14 @@ def test_the_requirements_are_new_enough():
     )
     for name in ("Django", "django-q2"):
         version = tuple(map(int, locked[name.lower()].split(".")))
-        assert probes.LEAST[name] <= version
-        assert version[:2] == probes.TESTED[name]
+        assert probes.MIN_VERSIONS[name] <= version
+        assert version[:2] == probes.TESTED_VERSIONS[name]
 
 
 def test_clusters_that_share_a_file():
     if connection.vendor == "sqlite":
         Cluster.objects.create(name="two", host="here", pid=2, workers=1)
-        assert "2 clusters share one SQLite file" in said()[0]
+        assert "2 clusters share one SQLite file" in reported()[0]
 
 
 def test_connections(monkeypatch):
@@ -233,24 +248,25 @@ def test_connections(monkeypatch):
     )
     [(most,)] = sql.run("SELECT current_setting('max_connections')::int")
     monkeypatch.setattr(probes, "FULL", 0.0)
-    [found] = said()
+    [found] = reported()
     assert (
-        f"of {most} connections are in use. The living clusters need 20 (their workers and 4 each)"
+        f"of {most} connections are in use. The running clusters need 20 (one for each worker, and 4 each)"
         in found
     )
     assert (
-        "Raise max_connections in postgresql.conf, which takes a restart of PostgreSQL, or lower WORKERS."
+        "Raise max_connections in postgresql.conf and restart PostgreSQL, or lower WORKERS."
         in found
     )
     monkeypatch.undo()
     Cluster.objects.filter(name="two").update(workers=int(0.8 * most) - 6)
-    assert said()[0].startswith(
-        f"warning: The clusters may take {int(0.8 * most) + 4} of {most} connections."
+    assert reported()[0].startswith(
+        f"warning: The clusters may use {int(0.8 * most) + 4} of {most} connections."
     )
     Cluster.objects.filter(name="two").update(workers=most - 10)
-    [found] = said()
+    [found] = reported()
     assert found.startswith(
-        f"error: PostgreSQL gives {most - 3} connections (max_connections is {most}), too few for the clusters."
+        f"error: PostgreSQL has {most - 3} connections for clients (max_connections is {most});"
+        " that is too few for the clusters."
     )
     assert f"need {most}" in found
 
@@ -263,6 +279,9 @@ def test_sqlite_modes():
         cursor.execute("PRAGMA busy_timeout = 5000")
         cursor.execute("PRAGMA foreign_keys = OFF")
     try:
-        assert ["foreign_keys is 0" in said()[0], "gives up after 5 s" in said()[1]] == [True, True]
+        assert ["foreign_keys is 0" in reported()[0], "waits only 5 s" in reported()[1]] == [
+            True,
+            True,
+        ]
     finally:
         connection.close()

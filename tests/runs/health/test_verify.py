@@ -1,4 +1,4 @@
-"""`verify` finds what drifted and `--fix` mends it: counts, statuses, orphans."""
+"""`verify` finds counters, statuses and rows that are wrong, and `--fix` corrects them."""
 
 import os
 import uuid
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 
 def drift():
-    return [found for found in verify.verify() if "counts" in found.said]
+    return [found for found in verify.verify() if "counters" in found.label]
 
 
 @pytest.fixture
@@ -88,11 +88,11 @@ def test_each_count_is_looked_at_and_mended(runs, change):
     run = runs[0]
     Run.objects.filter(pk=run.pk).update(**change)
     [found] = drift()
-    assert (found.count, found.some) == (1, [run.run_id])
+    assert (found.count, found.examples) == (1, [run.run_id])
     with pytest.raises(CommandError, match="--fix"):
         call_command("verify", stdout=StringIO())
     call_command("verify", "--fix", stdout=(said := StringIO()))
-    assert "mended" in said.getvalue()
+    assert "fixed" in said.getvalue()
     assert not drift()
     assert_counters_agree(run)
 
@@ -109,7 +109,7 @@ def test_a_run_that_hangs_with_nothing_left_ends(runs):
 def test_a_run_that_ended_too_early_goes_on(runs, drain):
     run = runs[3]
     Run.objects.filter(pk=run.pk).update(status="completed", finished_at=F("created_at"))
-    assert [found.some for found in drift()] == [[run.run_id]]
+    assert [found.examples for found in drift()] == [[run.run_id]]
     recount.recount(run.pk)
     State.objects.filter(run=run, status="QUEUED").update(status="CREATED", lost_leases=0)
     drain()
@@ -128,11 +128,13 @@ def test_rows_of_no_run_are_found(runs):
         LogLine.objects.create(run_id=10**9, message="of nobody")
         State.objects.create(id=uuid.uuid4(), run_id=10**9, identifier="x", node="noop")
         found = {
-            each.said: each.count for each in verify.verify(fix=True) if "of no run" in each.said
+            each.label: each.count
+            for each in verify.verify(fix=True)
+            if "without a run" in each.label
         }
-        assert (found["log lines of no run"], found["states of no run"]) == (1, 1)
+        assert (found["log lines without a run"], found["states without a run"]) == (1, 1)
         assert not [
-            each for each in verify.verify() if each.said in found and "folders" not in each.said
+            each for each in verify.verify() if each.label in found and "folders" not in each.label
         ]
     finally:
         connection.enable_constraint_checking()
@@ -149,9 +151,9 @@ def test_a_paused_run_that_is_mended_is_not_held(runs, drain):
 def test_files_of_a_rerun_that_is_not_committed_are_spared(runs):
     folder = run_folder(10**6)
     name = default_storage.save(f"{folder}/x/file.txt", ContentFile(b"x"))
-    assert not [found for found in verify.verify(fix=True) if folder in found.some]
+    assert not [found for found in verify.verify(fix=True) if folder in found.examples]
     assert default_storage.exists(name)
-    old = (timezone.now() - verify.YOUNG - timedelta(minutes=1)).timestamp()
+    old = (timezone.now() - verify.MIN_FOLDER_AGE - timedelta(minutes=1)).timestamp()
     os.utime(default_storage.path(folder), (old, old))
-    assert [found for found in verify.verify(fix=True) if folder in found.some]
+    assert [found for found in verify.verify(fix=True) if folder in found.examples]
     assert not default_storage.exists(name)

@@ -108,7 +108,7 @@ def test_two_tasks_that_ask_at_once_are_answered_one_after_the_other(asking):
     assert answer(other) == ("SUCCESS", ["left?", "right?"])
 
 
-@pytest.mark.parametrize("at", ["_is_for", "_question"])
+@pytest.mark.parametrize("at", ["_answers_current_question", "_question"])
 def test_an_answer_is_for_the_question_that_it_was_given_to(asking, monkeypatch, at):
     """The attempt that has the first answer ends before it gives it to the application, or after: the next one gives it only if it was not taken."""
     asked, answer = asking("two_questions")

@@ -249,12 +249,10 @@ def test_work_under_one_key_is_done_in_its_order(saver):
         done.append(0)
 
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(db_executor.called, "a", first)
+        held = pool.submit(db_executor.call, "a", first)
         begun.wait(20)
-        others = [
-            db_executor._submitted("a", partial(done.append, number)) for number in range(1, 20)
-        ]
-        assert db_executor.called("b", lambda: "others don't wait") == "others don't wait"
+        others = [db_executor._submit("a", partial(done.append, number)) for number in range(1, 20)]
+        assert db_executor.call("b", lambda: "others don't wait") == "others don't wait"
         assert not done
         go.set()
         held.result(20)

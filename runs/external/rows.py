@@ -1,0 +1,131 @@
+"""The rows of a run that follow from the document that its outside program reports."""
+
+from datetime import UTC, datetime
+
+from django.utils import timezone
+
+from graphs.definition import payloads, uuids
+from runs.core import statuses
+from runs.core.node_counts import NodeCounts
+from runs.engine.counters import RunCounters
+from runs.external.documents import digest_of, node_status
+from runs.external.run_state import KEPT_ACTIONS, NodeState, RunState
+from runs.models import OUTSIDE, Run, State, ToolResult
+
+MAX_ATTEMPTS = 2**31 - 1
+MAX_ERROR = 10_000
+MAX_RUN_ERROR = 2000
+_SUCCEEDED = (statuses.SUCCESS, statuses.PRUNED)
+_REPORTED = ("status", "node", "inputs", "outputs", "attempt", "error", "due_at", "started_at")
+
+
+def count(run_counters: RunCounters, state: RunState) -> None:
+    """Set the run's counters, progress and error message from the document's nodes."""
+    node_statuses = [node_status(node, run_counters.status) for node in state.node_states.values()]
+    run_counters.current_node = state.current_node
+    run_counters.current_step = state.current_step
+    run_counters.started_count = len(node_statuses)
+    run_counters.pending_count = sum(status in statuses.UNFINISHED for status in node_statuses)
+    run_counters.success_count = sum(status in _SUCCEEDED for status in node_statuses)
+    run_counters.errored_count = sum(status in statuses.FAILED_STATES for status in node_statuses)
+    run_counters.cancelled_count = node_statuses.count(statuses.CANCELLED)
+    if run_counters.status == statuses.COMPLETED:
+        run_counters.progress = 100
+        run_counters.error_message = ""
+        return
+    # Only the program knows how many nodes there will be; its step limit is the best estimate.
+    expected = max(state.max_steps, len(node_statuses), 1)
+    percent = 100 * run_counters.success_count // expected
+    run_counters.progress = max(run_counters.progress, min(percent, 99))
+    failures = [
+        f"{node.node_id}: {node.error}"
+        for node in state.node_states.values()
+        if node.error and node.status == "failed"
+    ]
+    if failures:
+        run_counters.error_message = payloads.clean(failures[-1], MAX_RUN_ERROR)
+
+
+def store_columns(run: Run, state: RunState) -> None:
+    """Write the columns of the run that hold members of the document."""
+    Run.objects.filter(pk=run.pk).update(
+        session_id=state.session_id,
+        purpose=state.purpose,
+        max_steps=state.max_steps,
+        data=state.data,
+        metadata=state.metadata,
+        action_history=state.action_history[-KEPT_ACTIONS:],
+        document_version=state.version,
+        heuristic_count_at_checkpoint=state.heuristic_count_at_checkpoint,
+        experience_count_at_checkpoint=state.experience_count_at_checkpoint,
+    )
+
+
+def store_states(run: Run, state: RunState, run_status: str) -> NodeCounts:
+    """Make the run's states those of the document's nodes; return the node counts.
+
+    There is one state for each node. New ones are added, changed ones are updated, and those whose
+    node is no longer in the document are deleted.
+    """
+    node_counts: NodeCounts = {}
+    stored = {row.identifier: row for row in run.states.all()}
+    new = []
+    for key, node in state.node_states.items():
+        status = node_status(node, run_status)
+        succeeded = int(status in _SUCCEEDED)
+        failed = int(status in statuses.FAILED_STATES)
+        node_counts[key] = [1, succeeded, failed]
+
+        reported = _reported_state(run, key, node, status)
+        existing = stored.pop(key, None)
+        if existing is None:
+            reported.finished_at = _finished_at(node, status)
+            new.append(reported)
+        elif any(getattr(existing, name) != getattr(reported, name) for name in _REPORTED):
+            State.objects.filter(pk=existing.pk).update(
+                finished_at=_finished_at(node, status, existing.finished_at),
+                **{name: getattr(reported, name) for name in _REPORTED},
+            )
+    State.objects.bulk_create(new)
+    State.objects.filter(pk__in=[row.pk for row in stored.values()]).delete()
+    return node_counts
+
+
+def _reported_state(run: Run, key: str, node: NodeState, status: str) -> State:
+    return State(
+        id=uuids.uuid7(),
+        run=run,
+        identifier=key,
+        status=status,
+        node=OUTSIDE,
+        inputs=node.input_data,
+        outputs=node.output_data,
+        attempt=max(0, min(node.attempts, MAX_ATTEMPTS)),
+        error=payloads.clean(node.error or "", MAX_ERROR),
+        due_at=None,
+        started_at=_moment(node.started_at),
+    )
+
+
+def _finished_at(node: NodeState, status: str, earlier: datetime | None = None) -> datetime | None:
+    """Return when the node ended: as reported, as known before, or now."""
+    if status not in statuses.FINAL_STATES:
+        return None
+    return _moment(node.finished_at) or earlier or timezone.now()
+
+
+def _moment(seconds: float) -> datetime | None:
+    """Return seconds since 1970 as a time; None for 0 and for what no time can be."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def store_tool_results(run: Run, state: RunState) -> None:
+    """Record the document's tool results. A result that is already recorded is not replaced."""
+    results = [
+        ToolResult(run=run, key=key, digest=digest_of(key), result=result)
+        for key, result in state.tool_results_cache.items()
+    ]
+    ToolResult.objects.bulk_create(results, ignore_conflicts=True)
