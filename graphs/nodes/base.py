@@ -35,13 +35,7 @@ from typing_extensions import TypedDict, is_typeddict
 
 from graphs.definition.plan import BUILTIN
 from graphs.definition.types import Json, JsonObject
-
-
-class Column(TypedDict):
-    """A column of a table. `type` is "integer", "number", "text", or "any" where it isn't known."""
-
-    name: str
-    type: str
+from graphs.services.tabular import Column as Column  # node authors import it from here
 
 
 class Table(TypedDict):

@@ -16,7 +16,7 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership, RegisteredNode
 from graphs.services import drafts, examples, exosphere_template
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from runs.actions import run_templates
 from runs.engine.answer import answer_state
 from runs.engine.start import RunOptions, start_run
@@ -499,9 +499,7 @@ def test_a_note_is_kept_when_the_draft_was_changed_meanwhile(flow):
     assert f'name="revision" value="{flow.revision}"' in page, (
         "the next click publishes what is shown now"
     )
-    publish_module.publish(
-        flow.graph.namespace, flow.graph.name, drafts.draft_of(flow.graph).definition
-    )
+    publish_graph(flow.graph.namespace, flow.graph.name, drafts.draft_of(flow.graph).definition)
     assert (
         "Your note was: mine"
         in flow.client.post(
@@ -570,13 +568,15 @@ def test_what_a_template_has_no_words_for():
         "/nodes/1/data/side_effects",
         "/inputs",
     ]
-    assert [each.path for each in exosphere_template.unsaid(drawn)] == [
+    assert [each.path for each in exosphere_template.inexpressible(drawn)] == [
         *paths,
         "/settings/failure_policy",
         "/settings/max_failures",
     ]
     assert not list(
-        exosphere_template.unsaid(definition("a>b") | {"settings": {"failure_policy": "continue"}})
+        exosphere_template.inexpressible(
+            definition("a>b") | {"settings": {"failure_policy": "continue"}}
+        )
     )
 
 
@@ -735,7 +735,7 @@ def test_the_form_is_filled_with_what_the_users_last_run_was_given(flow, namespa
             "api_token": {"type": "string"},
         },
     }
-    publish_module.publish(
+    publish_graph(
         namespace,
         flow.graph.name,
         definition("a", inputs={"a": {"value": "${{ run.inputs.day }}"}}) | {"inputs": declared},
@@ -859,9 +859,7 @@ def test_the_dataset_that_has_the_tables_is_chosen(flow, namespace):
 
 def test_rights(publish, namespace):
     graph = publish("a>b")
-    theirs = publish_module.publish(
-        Namespace.objects.create(name="beta"), "theirs", definition("a")
-    )
+    theirs = publish_graph(Namespace.objects.create(name="beta"), "theirs", definition("a"))
     user = User.objects.create_user("viewer", is_staff=True)
     member = NamespaceMembership.objects.create(namespace=namespace, user=user, role="reader")
     client = Client()

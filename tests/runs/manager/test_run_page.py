@@ -11,7 +11,7 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.definition import redaction
 from graphs.definition.differences import differences
 from graphs.models import Namespace, NamespaceMembership
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from runs.actions import delete
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import claim, control, lease_recovery
@@ -284,7 +284,7 @@ def test_inputs_with_a_schema_get_fields(admin_client, namespace):
             "how": {"enum": ["fast", "slow"]},
         },
     }
-    graph = publish_module.publish(namespace, "typed", {**definition("a"), "inputs": schema})
+    graph = publish_graph(namespace, "typed", {**definition("a"), "inputs": schema})
     run = start_run(graph, RunOptions(inputs={"n": 3, "how": "fast"}))
     url = f"{LIST}rerun/{run.pk}/"
     page = text(admin_client.get(url))

@@ -446,7 +446,7 @@ def test_defect_14_a_join_without_unites_runs_once_with_what_all_its_parents_gav
 def test_defect_14_a_node_of_another_namespace_is_run_by_its_workers(api, other, namespace):
     both = Api(api_keys.create_key(["alpha", "beta"], "admin")[1])
     assert (
-        "opens no namespace 'beta'"
+        "no access to the namespace 'beta'"
         in api.upsert("g", node("a", namespace="beta"), status=400)["detail"]
     )
     assert (
