@@ -290,11 +290,11 @@ class SecretAdmin(admin.ModelAdmin):
         )
         obj.by_template = False
         super().save_model(request, obj, form, change)
-        publish.rejudge(obj.graph)
+        publish.recheck(obj.graph)
 
     def delete_model(self, request: HttpRequest, obj: Secret) -> None:
         super().delete_model(request, obj)
-        publish.rejudge(obj.graph)
+        publish.recheck(obj.graph)
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         for secret in queryset:

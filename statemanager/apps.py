@@ -6,4 +6,4 @@ class StateManagerConfig(AppConfig):
     verbose_name = "State Manager"
 
     def ready(self) -> None:
-        from statemanager import checks  # noqa: F401  (registers the system checks)
+        from statemanager import checks  # noqa: F401  (the import registers the system checks)

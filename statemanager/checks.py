@@ -1,8 +1,9 @@
-"""System checks of the installation: what `manage.py check` says before anything runs."""
+"""System checks of the installation, which Django runs before every command."""
 
 import sqlite3
-from typing import Any
+from collections.abc import Sequence
 
+from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.db import connection
@@ -11,24 +12,35 @@ from runs.health.probes import MIN_VERSIONS
 
 
 @register("database")
-def sqlite_is_new_enough(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= MIN_VERSIONS["SQLite"]:
+def sqlite_is_new_enough(
+    app_configs: Sequence[AppConfig] | None, **options: object
+) -> list[CheckMessage]:
+    minimum = MIN_VERSIONS["SQLite"]
+    if connection.vendor != "sqlite" or sqlite3.sqlite_version_info >= minimum:
         return []
     return [
         Error(
-            f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, MIN_VERSIONS['SQLite']))} or newer is needed for RETURNING.",
+            f"SQLite {sqlite3.sqlite_version} is too old. State Manager needs SQLite "
+            f"{'.'.join(map(str, minimum))} or newer, because it uses RETURNING.",
+            hint="Use a Python with a newer SQLite, or set DATABASE_URL to a PostgreSQL server.",
             id="statemanager.E001",
         )
     ]
 
 
 @register()
-def leases_outlive_heartbeats(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+def leases_outlive_heartbeats(
+    app_configs: Sequence[AppConfig] | None, **options: object
+) -> list[CheckMessage]:
     if settings.HEARTBEAT_SECONDS * 2 <= settings.LEASE_SECONDS:
         return []
     return [
         Error(
-            "HEARTBEAT_SECONDS must be at most half of LEASE_SECONDS, or busy workers lose their states.",
+            f"HEARTBEAT_SECONDS is {settings.HEARTBEAT_SECONDS:g}, which is more than half of "
+            f"LEASE_SECONDS ({settings.LEASE_SECONDS:g}). One late heartbeat would cost a busy "
+            "worker its states.",
+            hint=f"Set HEARTBEAT_SECONDS to {settings.LEASE_SECONDS / 2:g} or less, "
+            "or raise LEASE_SECONDS.",
             id="statemanager.E002",
         )
     ]

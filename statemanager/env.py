@@ -1,34 +1,40 @@
-"""Typed readers of environment variables. A wrong value stops the start with a sentence.
+"""Typed readers of environment variables, used by the settings.
 
-Each reader takes the variable's name and a default; `NAME_FILE` may name a file that holds the
-value (container secrets). The readers raise ImproperlyConfigured.
+Each reader takes the name of a variable. If `NAME_FILE` is set, the value is read from the file
+that it names, which is how containers provide secrets. An empty variable counts as not set.
+
+For a wrong value, the readers raise ImproperlyConfigured, which stops the start with a message that
+says what to set.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
-_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+_DATABASE_SCHEMES = {"postgres", "postgresql", "sqlite"}
 
 
 def text(name: str, default: str = "") -> str:
-    """The variable as text, or the content of the file that `NAME_FILE` names."""
-    if path := os.environ.get(f"{name}_FILE"):
-        try:
-            return Path(path).read_text().strip()
-        except OSError as error:
-            raise ImproperlyConfigured(
-                f"{name}_FILE names a file that can't be read: {error}."
-            ) from error
-    return os.environ.get(name, "").strip() or default
+    """The value without surrounding whitespace."""
+    path = os.environ.get(f"{name}_FILE")
+    if not path:
+        return os.environ.get(name, "").strip() or default
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{name}_FILE names a file that can't be read: {error}."
+        ) from error
 
 
 def flag(name: str, default: bool) -> bool:
-    """A yes/no variable: 1 true yes on, or 0 false no off."""
+    """A yes or no: one of 1, true, yes, on, or one of 0, false, no, off."""
     value = text(name).lower()
     if not value:
         return default
@@ -40,13 +46,13 @@ def flag(name: str, default: bool) -> bool:
 
 
 def number(name: str, default: float, minimum: float, maximum: float) -> float:
-    """A number between the two bounds, both included."""
+    """A number from `minimum` to `maximum`, both included."""
     value = text(name)
     try:
         result = float(value) if value else float(default)
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a number; it is {value!r}.") from None
-    if not minimum <= result <= maximum:  # not a number is in no range
+    if not minimum <= result <= maximum:  # this also refuses NaN
         raise ImproperlyConfigured(
             f"{name} must be between {minimum:g} and {maximum:g}; it is {value}."
         )
@@ -54,7 +60,7 @@ def number(name: str, default: float, minimum: float, maximum: float) -> float:
 
 
 def integer(name: str, default: int, minimum: int, maximum: int) -> int:
-    """A whole number between the two bounds, both included."""
+    """A whole number from `minimum` to `maximum`, both included."""
     result = number(name, default, minimum, maximum)
     if result != int(result):
         raise ImproperlyConfigured(f"{name} must be a whole number; it is {text(name)!r}.")
@@ -62,60 +68,74 @@ def integer(name: str, default: int, minimum: int, maximum: int) -> int:
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
-    """One of some words."""
+    """One of the allowed values."""
     value = text(name, default)
     if value not in allowed:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}; it is {value!r}.")
     return value
 
 
-def folder(name: str, path: Path) -> None:
-    """Make sure that the folder is there and can be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImproperlyConfigured(f"{name} names a folder that can't be made: {error}.") from error
-    if not os.access(path, os.W_OK):
-        raise ImproperlyConfigured(f"{name} names a folder that can't be written: {path}.")
-
-
-def words(name: str) -> list[str]:
-    """A comma-separated list; blanks around the commas don't count."""
-    return [word.strip() for word in text(name).split(",") if word.strip()]
+def strings(name: str) -> list[str]:
+    """The items of a comma-separated list, without whitespace around them."""
+    return [item.strip() for item in text(name).split(",") if item.strip()]
 
 
 def pairs(name: str) -> dict[str, str]:
-    """name=value pairs, separated by commas."""
-    found = [word.partition("=") for word in words(name)]
-    if wrong := [key for key, equals, value in found if not (key and equals and value)]:
-        raise ImproperlyConfigured(
-            f"{name} holds name=value pairs, separated by commas; {wrong[0]!r} is none."
-        )
-    return {key.strip(): value.strip() for key, _, value in found}
+    """A comma-separated list of name=value pairs."""
+    result = {}
+    for item in strings(name):
+        key, _, value = item.partition("=")
+        if not key or not value:
+            raise ImproperlyConfigured(
+                f"{name} must be a comma-separated list of name=value pairs; {item!r} is not one."
+            )
+        result[key.strip()] = value.strip()
+    return result
 
 
 def fernet_keys(name: str) -> list[str]:
-    """A comma-separated list of keys for `cryptography.fernet`: 32 bytes each, in URL-safe base64."""
-    for at, key in enumerate(words(name), 1):
+    """A comma-separated list of keys for `cryptography.fernet`."""
+    keys = strings(name)
+    for position, key in enumerate(keys, 1):
         try:
             Fernet(key)
         except ValueError:
             raise ImproperlyConfigured(
-                f"{name}: key {at} is not 32 bytes in URL-safe base64 (openssl rand -base64 32 | tr '+/' '-_')."
+                f"Key {position} of {name} must be 32 bytes in URL-safe base64. "
+                "Make one with: openssl rand -base64 32 | tr '+/' '-_'"
             ) from None
-    return words(name)
+    return keys
 
 
-def database(name: str) -> dict[str, Any] | None:
-    """A PostgreSQL or SQLite URL as Django's database settings; None when the variable is not set."""
+def database(name: str) -> Mapping[str, object] | None:
+    """The database settings for a PostgreSQL or SQLite URL, or None if the variable is not set."""
     url = text(name)
     if not url:
         return None
-    if url.split(":", 1)[0] not in {"postgres", "postgresql", "sqlite"}:
+    scheme = url.split(":", 1)[0]
+    if scheme not in _DATABASE_SCHEMES:
         raise ImproperlyConfigured(
-            f"{name} must start with postgresql:// or sqlite:///; it starts with {url.split(':', 1)[0]!r}."
+            f"{name} must start with postgresql:// or sqlite:///; it starts with {scheme!r}."
         )
     try:
         return dict(environ.Env.db_url_config(url))
     except Exception as error:
         raise ImproperlyConfigured(f"{name} is not a database URL: {error}.") from error
+
+
+def ensure_folder(name: str, path: Path) -> None:
+    """Create a folder if necessary, and check that files can be written to it.
+
+    `name` is the variable that sets the folder.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{name} names a folder that can't be created: {error}."
+        ) from error
+    if not os.access(path, os.W_OK):
+        raise ImproperlyConfigured(
+            f"{name} names a folder that can't be written to: {path}. "
+            "Change its permissions or name another folder."
+        )

@@ -1,4 +1,4 @@
-"""Is the site up (`/healthz`), and can it do its work (`/readyz`)?"""
+"""`/healthz` says whether the site answers, and `/readyz` whether it can run graphs."""
 
 from datetime import timedelta
 
@@ -9,24 +9,25 @@ from django.utils import timezone
 from graphs.nodes.base import registry
 from runs.engine import claim, wakeup
 from runs.models import Cluster
+from statemanager import __version__
 
-SILENT = timedelta(seconds=30)
+MAX_SILENCE = timedelta(seconds=30)
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 while the server answers and the database does."""
+    """200 while the server and the database answer. DatabaseAway turns an error into 503."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    return JsonResponse({"status": "ok"})
+    return JsonResponse({"status": "ok", "version": __version__})
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 while a cluster lives; 503 names what is missing."""
-    alive = Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).count()
+    """200 while at least one cluster is alive, otherwise 503."""
+    clusters = Cluster.objects.filter(seen_at__gt=timezone.now() - MAX_SILENCE).count()
     body = {
-        "status": "ok" if alive else "no cluster",
-        "clusters": alive,
+        "status": "ok" if clusters else "no cluster",
+        "clusters": clusters,
         "hints": wakeup.waiting_hints(),
         "work_is_ready": claim.work_is_ready(registry),
     }
-    return JsonResponse(body, status=200 if alive else 503)
+    return JsonResponse(body, status=200 if clusters else 503)

@@ -1,51 +1,19 @@
-"""What every request passes: an id to find it by, and a clear answer when the database is away."""
+"""Middleware for every request: request ids, paths, compression, and clear errors."""
 
 import logging
 import re
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
 from graphs.api.errors import refusal
 
 log = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponse]
-
-
-def _valid_uuid(text: str) -> str | None:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        return None
-
-
-class RequestId:
-    """Echoes a UUID sent as X-Request-Id (or the SDK's own header), else makes one."""
-
-    headers = ("X-Request-Id", "X-Exosphere-Request-Id")
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = next(
-            (
-                found
-                for name in self.headers
-                if (found := _valid_uuid(request.headers.get(name, "")))
-            ),
-            None,
-        )
-        request.id = given or str(uuid.uuid4())  # type: ignore[attr-defined]
-        response = self.get_response(request)
-        for name in self.headers:
-            response[name] = request.id  # type: ignore[attr-defined]
-        return response
-
 
 API_PREFIXES = (
     "/graphs",
@@ -62,36 +30,88 @@ API_PREFIXES = (
     "/approve",
     "/token",
 )
+# The API below /admin/, beside the pages of the admin.
 ADMIN_API = re.compile(
-    r"/admin/(runs/[^/]+/(metadata|logs)|run-manager/(runs|runs/bulk-delete|usernames|workspaces|(bulk-operations|saved-views)(/.*)?))/?$"
+    r"""/admin/(
+        runs/[^/]+/(metadata|logs)
+        |run-manager/(
+            runs|runs/bulk-delete|usernames|workspaces|(bulk-operations|saved-views)(/.*)?
+        )
+    )/?$""",
+    re.VERBOSE,
 )
+COMPRESSED_TYPES = ("text/html", "image/svg+xml")
 
 
 def is_api(path: str) -> bool:
-    """Whether a path belongs to the REST API, whose answers are always JSON."""
-    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in API_PREFIXES) or bool(
-        ADMIN_API.match(path)
-    )
+    """Whether a path belongs to the REST API, which answers in JSON, errors included."""
+    for prefix in API_PREFIXES:
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return True
+    return ADMIN_API.match(path) is not None
 
 
-class CompressedPages(GZipMiddleware):
-    """Pages and pictures are sent compressed: that of a large graph is a tenth of its size. Files and API answers are sent as they are."""
+class RequestId:
+    """Gives each request an id, so that a client and the logs can refer to it.
 
-    def process_response(self, request: HttpRequest, response: Any) -> Any:
-        plain = response.streaming or not response.get("Content-Type", "").startswith(
-            ("text/html", "image/svg+xml")
-        )
-        return response if plain else super().process_response(request, response)
+    A UUID in one of the headers is returned as it is; without one, a new id is made. The second
+    header is the one of Exosphere's SDK.
+    """
 
-
-class BothSlashForms:
-    """API paths mean the same with and without a slash at the end; no redirect, which would turn a POST into a GET."""
+    headers = ("X-Request-Id", "X-Exosphere-Request-Id")
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith("//"):  # a client's base address ended in a slash
+        request_id = self._sent_id(request) or str(uuid.uuid4())
+        request.id = request_id  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        for header in self.headers:
+            response[header] = request_id
+        return response
+
+    def _sent_id(self, request: HttpRequest) -> str | None:
+        for header in self.headers:
+            request_id = _valid_uuid(request.headers.get(header, ""))
+            if request_id:
+                return request_id
+        return None
+
+
+def _valid_uuid(text: str) -> str | None:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return None
+
+
+class CompressedPages(GZipMiddleware):
+    """Compresses pages and pictures. The page of a large graph shrinks to a tenth.
+
+    Files and API responses are sent uncompressed.
+    """
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        content_type = response.get("Content-Type", "")
+        if response.streaming or not content_type.startswith(COMPRESSED_TYPES):
+            return response
+        return super().process_response(request, response)
+
+
+class BothSlashForms:
+    """Makes API paths work with and without a slash at the end.
+
+    There is no redirect, because clients repeat a redirected POST as a GET.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info.startswith("//"):  # the client's base URL ends with a slash
             request.path_info = f"/{request.path_info.lstrip('/')}"
         if request.path_info.endswith("/") and is_api(request.path_info):
             request.path_info = request.path_info.rstrip("/")
@@ -99,26 +119,29 @@ class BothSlashForms:
 
 
 class LengthRequired:
-    """Refuses bodies of unknown length (Transfer-Encoding: chunked): WSGI would read them as empty and the request would act without them."""
+    """Refuses chunked request bodies with 411.
+
+    WSGI doesn't know the length of such a body and reads it as empty, so the request would be
+    carried out without its content.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if "chunked" in request.headers.get("Transfer-Encoding", "") and not request.headers.get(
-            "Content-Length"
-        ):
+        is_chunked = "chunked" in request.headers.get("Transfer-Encoding", "")
+        if is_chunked and not request.headers.get("Content-Length"):
             return refusal(
                 request,
                 411,
-                "Send the body with a Content-Length; chunked bodies are not taken.",
+                "Chunked request bodies are not supported. Send a Content-Length header.",
                 {"Connection": "close"},
             )
         return self.get_response(request)
 
 
 class DatabaseAway:
-    """Answers 503 with Retry-After when the database can't be reached, is locked or was restarted."""
+    """Answers 503 with Retry-After while the database is unreachable, locked or restarting."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response

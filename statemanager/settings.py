@@ -1,8 +1,8 @@
-"""The settings of the project, all in this file; what differs per installation comes from the environment.
+"""The settings of the project. What differs between installations comes from environment variables.
 
-Without DATABASE_URL State Manager is *embedded*: SQLite, files and a generated secret key below `var/`,
-meant for one machine. With it, it is a *site*: the secret key and the host names must be given, and cookies
-and redirects expect HTTPS. `docs/settings.md` lists the variables.
+Without DATABASE_URL, State Manager is *embedded*: SQLite, files and generated keys are stored below
+`var/`, for use on one machine. With a PostgreSQL URL it is a *site*: the keys and the host names
+must be set, and cookies and redirects expect HTTPS. `docs/settings.md` lists the variables.
 """
 
 import hashlib
@@ -15,20 +15,26 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
-from statemanager import env
+from statemanager import __version__, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = Path(env.text("VAR_DIR", str(BASE_DIR / "var")))
-env.folder("VAR_DIR", VAR)
+env.ensure_folder("VAR_DIR", VAR)
+
+# --- keys and hosts -------------------------------------------------------------------------------
 
 
-def _embedded_secret(name: str, made: str) -> str:
-    """The text of this file below `var/`, which is made once and readable by its owner only."""
+def _stored_key(name: str, new_key: str) -> str:
+    """The content of a key file below `var/`, which is created with `new_key` if necessary.
+
+    Only the owner can read the file. When several processes start at the same time, the link lets
+    one of them win, and all of them read the same key.
+    """
     path = VAR / name
     if not path.exists():
         draft = VAR / f"{name}.{os.getpid()}"
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(made)
+            file.write(new_key)
         with suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()
@@ -38,31 +44,40 @@ def _embedded_secret(name: str, made: str) -> str:
 _database = env.database("DATABASE_URL")
 EMBEDDED = _database is None or _database["ENGINE"] == "django.db.backends.sqlite3"
 DEBUG = env.flag("DEBUG", False)
-SECRET_KEY = env.text("SECRET_KEY") or (
-    _embedded_secret("secret.key", secrets.token_urlsafe(64)) if EMBEDDED else ""
-)
+
+# Signs sessions, tokens and hints. All hosts of a site need the same one.
+SECRET_KEY = env.text("SECRET_KEY")
+if not SECRET_KEY and EMBEDDED:
+    SECRET_KEY = _stored_key("secret.key", secrets.token_urlsafe(64))
 if not SECRET_KEY:
     raise ImproperlyConfigured(
-        "SECRET_KEY must be set when DATABASE_URL names a PostgreSQL server."
+        "Set SECRET_KEY: it is required when DATABASE_URL names a PostgreSQL server."
     )
-SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS") or (
-    [_embedded_secret("secrets.key", Fernet.generate_key().decode())] if EMBEDDED else []
-)
+
+# Encrypt the secrets of graphs. They are separate from SECRET_KEY so that each can be replaced
+# without the other. The first key encrypts, and all of them decrypt.
+SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS")
+if not SECRETS_KEYS and EMBEDDED:
+    SECRETS_KEYS = [_stored_key("secrets.key", Fernet.generate_key().decode())]
 if not SECRETS_KEYS:
     raise ImproperlyConfigured(
-        "SECRETS_KEYS must be set when DATABASE_URL names a PostgreSQL server: openssl rand -base64 32 | tr '+/' '-_'"
+        "Set SECRETS_KEYS: it is required when DATABASE_URL names a PostgreSQL server. "
+        "Make a key with: openssl rand -base64 32 | tr '+/' '-_'"
     )
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or (
-    ["localhost", "127.0.0.1", "[::1]"] if EMBEDDED else []
-)
+
+ALLOWED_HOSTS = env.strings("ALLOWED_HOSTS")
+if not ALLOWED_HOSTS and EMBEDDED:
+    ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured(
-        "ALLOWED_HOSTS must list the host names of the site, separated by commas."
+        "Set ALLOWED_HOSTS to the host names of the site, separated by commas."
     )
-CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = env.strings("CSRF_TRUSTED_ORIGINS")
+
+# --- apps and middleware --------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "django_q",  # before runs, whose admin takes its pages away
+    "django_q",  # before runs, whose admin unregisters the pages of django-q2
     "statemanager.apps.StateManagerConfig",
     "graphs.apps.GraphsConfig",
     "runs.apps.RunsConfig",
@@ -78,7 +93,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    *env.words("APPS"),
+    *env.strings("APPS"),  # packages with nodes of the installation
 ]
 MIDDLEWARE = [
     "statemanager.middleware.RequestId",
@@ -108,12 +123,13 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "statemanager.context_processors.version",
             ]
         },
     }
 ]
 
-# --- data -----------------------------------------------------------------------------------------------------------
+# --- database and files ---------------------------------------------------------------------------
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if EMBEDDED:
@@ -123,28 +139,41 @@ if EMBEDDED:
             "NAME": (_database or {}).get("NAME") or VAR / "db.sqlite3",
             "CONN_MAX_AGE": 60,
             "OPTIONS": {
+                # Seconds to wait for the lock of another writer.
                 "timeout": 20,
+                # Take the write lock at BEGIN. A transaction that reads first and writes later
+                # would fail at once, without waiting, if another one wrote in between.
                 "transaction_mode": "IMMEDIATE",
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536;",
+                # WAL lets readers and one writer work at the same time. With synchronous=FULL, a
+                # commit survives a power failure. The cache has 64 MiB.
+                "init_command": (
+                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536;"
+                ),
             },
         }
     }
 else:
-    # The hot statements are prepared once per connection; planning them anew would cost more than running them.
-    _session = {
-        "options": "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1",
-        "prepare_threshold": 1_000_000,
-    }
     DATABASES = {
         "default": {
             **(_database or {}),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
-            "OPTIONS": _session,
+            "OPTIONS": {
+                # The hot statements are prepared once per connection. A generic plan saves planning
+                # them for each execution, which costs more than running them. JIT compilation also
+                # costs more than it saves on short statements. The page cost is that of an SSD.
+                "options": (
+                    "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1"
+                ),
+                # Never prepare statements automatically: the engine prepares those that matter.
+                "prepare_threshold": 1_000_000,
+            },
         }
     }
+
+# Datasets and artifacts. All hosts of a site must share this folder.
 FILES = Path(env.text("FILES_DIR", str(VAR / "files")))
-env.folder("FILES_DIR", FILES)
+env.ensure_folder("FILES_DIR", FILES)
 STORAGES = {
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -155,52 +184,90 @@ STORAGES = {
 STATIC_URL = "static/"
 STATIC_ROOT = VAR / "static"
 STATIC_ROOT.mkdir(exist_ok=True)
-WHITENOISE_USE_FINDERS = True
-DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", 5 * 2**20, 1024, 2**30)
+WHITENOISE_USE_FINDERS = True  # serves static files without `collectstatic`
 FILE_UPLOAD_TEMP_DIR = None
 
-# --- execution ------------------------------------------------------------------------------------------------------
+# The largest body of a request, apart from uploaded files.
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", 5 * 2**20, 1024, 2**30)
 
+# --- execution ------------------------------------------------------------------------------------
+
+# A state whose worker is silent for the length of its lease is given to another worker. A heartbeat
+# renews the leases. Three heartbeats per lease leave room for one that is late or lost.
 LEASE_SECONDS = env.number("LEASE_SECONDS", 30, 1, 3600)
 HEARTBEAT_SECONDS = env.number("HEARTBEAT_SECONDS", LEASE_SECONDS / 3, 0.2, 1200)
-RETENTION_DAYS = int(env.number("RETENTION_DAYS", 0, 0, 36500))
+
+# The lease of an external worker is longer, because many of them send no heartbeats.
 WORKER_LEASE_SECONDS = env.number("WORKER_LEASE_SECONDS", 900, 1, 7 * 24 * 3600)
+
+# How often the sweeper recovers leases, fires schedules and repeats lost hints. This bounds the
+# delay after a crash or a lost hint.
 SWEEP_SECONDS = env.number("SWEEP_SECONDS", 5, 0.2, 300)
+
+# How often the supervisor probes its cluster. It replaces the cluster after three missed probes.
 PROBE_SECONDS = env.number("PROBE_SECONDS", 4, 0.5, 60)
+
+# How long a stopping cluster waits for running nodes.
 GRACE_SECONDS = env.number("GRACE_SECONDS", 10, 1, 600)
+
+# The longest time that a node may run in a worker process. A node may set a shorter timeout.
 NODE_TIMEOUT_SECONDS = env.number("NODE_TIMEOUT_SECONDS", 600, 1, 86400)
-NODE_THREADS = env.integer("NODE_THREADS", 16, 1, 256)
-MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 2 * 2**20, 1024, 2**28)
+
+# Worker processes of a cluster, and nodes that may wait for the network at once in each of them.
 WORKERS = env.integer("WORKERS", min(os.cpu_count() or 2, 4), 1, 64)
+NODE_THREADS = env.integer("NODE_THREADS", 16, 1, 256)
+
+# The largest JSON value that is stored, such as the outputs of a state.
+MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 2 * 2**20, 1024, 2**28)
+
+# Runs that have ended are deleted this many days after they were created; 0 keeps them.
+RETENTION_DAYS = int(env.number("RETENTION_DAYS", 0, 0, 36500))
+
+# Whether `http.request` may reach addresses of the internal network.
 ALLOW_PRIVATE_ADDRESSES = env.flag("ALLOW_PRIVATE_ADDRESSES", False)
+
+# The applications that `langgraph.run` may run, as name=package.module.function.
 LANGGRAPH_APPS = {
     "example": "runs.langgraph.example.assistant",
     **env.pairs("LANGGRAPH_APPS"),
-}  # what `langgraph.run` may run
+}
 
-# django-q2 carries wake-up hints only; docs/architecture.md tells why each value is what it is.
+# django-q2 transports hints only. The database is the record of what must run, and the sweeper
+# repeats hints that are lost, so the queue itself must not retry, store or schedule anything.
 Q_CLUSTER = {
     "name": "statemanager",
     "orm": "default",
     "broker_class": "runs.engine.wakeup.WakingBroker",
     "workers": WORKERS,
+    # A cluster takes no more hints than its workers can start at once. More of them would wait
+    # there while the workers of other clusters are idle.
     "queue_limit": WORKERS,
     "bulk": 1,
+    # Seconds. A worker is killed after `timeout`, and a hint is delivered again after `retry`. With
+    # `timeout` above the longest node, a busy worker is not killed. With `retry` above `timeout`, a
+    # hint that a worker is still busy with is not delivered a second time.
     "timeout": int(NODE_TIMEOUT_SECONDS) + 60,
     "retry": int(NODE_TIMEOUT_SECONDS) + 120,
+    # A hint that fails is dropped after one attempt. Otherwise a hint that crashes its worker would
+    # come back and crash the next one.
     "max_attempts": 1,
     "ack_failures": True,
+    # Results are not stored. They would fill a table that nothing reads.
     "save_limit": -1,
+    # The sweeper fires schedules, in the transaction that starts the run.
     "scheduler": False,
+    "catch_up": False,
+    # A worker is replaced after this many hints, so that a leak of memory in a node stays bounded.
     "recycle": 5000,
+    # django-q2 notices a hung task by counting down in steps of `guard_cycle`. With other values
+    # the countdown can jump over zero, and the hung worker is never killed.
     "guard_cycle": 0.5,
     "poll": 0.2,
-    "catch_up": False,
     "label": "Background hints",
     "log_level": "WARNING",
 }
 
-# --- web ------------------------------------------------------------------------------------------------------------
+# --- API and pages --------------------------------------------------------------------------------
 
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -212,6 +279,7 @@ REST_FRAMEWORK = {
         "graphs.api.authentication.JWTAuthentication",
         "graphs.api.authentication.SessionAuthentication",
     ],
+    # A view that forgets to name its permissions refuses everybody.
     "DEFAULT_PERMISSION_CLASSES": ["graphs.api.permissions.Denied"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["graphs.api.parsers.StrictJSONParser"],
@@ -221,6 +289,7 @@ REST_FRAMEWORK = {
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SIMPLE_JWT = {
+    # A key of its own, derived from SECRET_KEY, so that no other signature is valid as a token.
     "SIGNING_KEY": hashlib.sha256(b"json web tokens:" + SECRET_KEY.encode()).hexdigest(),
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
@@ -229,12 +298,16 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "State Manager",
     "DESCRIPTION": (
         "Store, execute and manage runs of node graphs.\n\n"
-        "Below `/v0/namespace/{ns}` is the State Manager API for external workers and their clients (the protocol of Exosphere's state manager); "
-        "`/graphs`, `/runs` and `/datasets` start and watch runs of graphs of our own nodes.\n\n"
-        "**Authorize** with an API key: `manage.py create_api_key --namespace NAME --scope read|run|worker|admin`, or API keys in the admin. A key opens its "
-        "namespaces only; each operation needs one of the scopes, and `admin` includes the others."
+        "External workers and their clients use the paths below `/v0/namespace/{ns}`, which follow "
+        "the protocol of Exosphere's state manager. The paths below `/graphs`, `/runs` and "
+        "`/datasets` start and watch runs of graphs, whose nodes run in State Manager's own "
+        "workers or in external ones.\n\n"
+        "**Authorize** with an API key. Create one in the admin or with "
+        "`manage.py create_api_key --namespace NAME --scope read|run|worker|admin`. A key gives "
+        "access to its namespaces only. Each operation needs one of the scopes, and `admin` "
+        "includes the others."
     ),
-    "VERSION": "1",
+    "VERSION": __version__,
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
@@ -249,6 +322,9 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
+
+# --- security -------------------------------------------------------------------------------------
+
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -260,13 +336,19 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 X_FRAME_OPTIONS = "DENY"
+
+# Cookies, redirects and HSTS for HTTPS. Load balancers ask for the health pages over plain HTTP.
 HTTPS = env.flag("HTTPS", not EMBEDDED)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+
+# Trust X-Forwarded-Proto only behind a proxy that sets it; otherwise any client could.
 if env.flag("BEHIND_PROXY", False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- logging --------------------------------------------------------------------------------------
 
 LOGGING = {
     "version": 1,

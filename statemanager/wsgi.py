@@ -7,9 +7,8 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "statemanager.settings")
 application = get_wsgi_application()
 
-if os.environ.get(
-    "STATEMANAGER_DIES_WITH_PARENT"
-):  # set by `manage.py up`, whose server's workers would outlive a killed server
+# Set by `manage.py up`. Without it, the workers of the web server would outlive a killed server.
+if os.environ.get("STATEMANAGER_DIES_WITH_PARENT"):
     from runs.cluster.supervisor import die_with_parent
 
     die_with_parent()

@@ -14,7 +14,7 @@ from graphs.auth import api_keys
 from graphs.models import Graph, Namespace
 from graphs.nodes import declared
 from graphs.nodes.base import registry
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from graphs.web import ttl_cache
 from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_run
@@ -120,7 +120,7 @@ def publish(namespace: Namespace) -> Callable[..., Graph]:
     """publish("a>b>d a>c>d", kinds={"a": "fan_out"}, inputs={"a": {…}}, …): a graph drawn as text."""
 
     def make(drawing: str, name: str = "graph", **options: Any) -> Graph:
-        return publish_module.publish(
+        return publish_graph(
             options.pop("namespace", namespace), name, definition(drawing, **options)
         )
 

@@ -76,7 +76,7 @@ class GraphsView(View):
             raise errors.Conflict(
                 f"The namespace {namespace} has a graph {asked.validated_data['name']!r} already; PUT changes it."
             )
-        graph = publish.publish(
+        graph = publish.publish_graph(
             namespace, asked.validated_data["name"], asked.validated_data, self.caller
         )
         return Response(graph_shape(graph), 201)
@@ -108,7 +108,7 @@ class GraphView(View):
             **change,
         }
         return Response(
-            graph_shape(publish.publish(graph.namespace, graph.name, definition, self.caller))
+            graph_shape(publish.publish_graph(graph.namespace, graph.name, definition, self.caller))
         )
 
 

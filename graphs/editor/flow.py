@@ -18,6 +18,7 @@ from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph, RegisteredNode
 from graphs.rendering.svg import Look, editable, placed
 from graphs.services import drafts, publish, undo
+from graphs.services.kinds import Kinds
 
 VIEWS = {"picture": "Picture", "list": "List", "json": "JSON"}
 LINES = 200  # problems that the panel lists
@@ -256,7 +257,7 @@ class Flow:
 
 def kinds_of(graph: Graph, definition: Mapping[str, Any], caller: Caller) -> dict[str, Kind | None]:
     """What each node of a definition is registered as; None where nothing is."""
-    kinds = publish.Kinds(graph.namespace.name, definition, caller)
+    kinds = Kinds(graph.namespace.name, definition, caller)
     return {
         node["id"]: kinds.find(node.get("namespace") or "", node["kind"])
         for node in definition["nodes"]
@@ -265,8 +266,10 @@ def kinds_of(graph: Graph, definition: Mapping[str, Any], caller: Caller) -> dic
 
 def found_in(graph: Graph, definition: Any, caller: Caller) -> tuple[list[Problem], list[Problem]]:
     """Errors and warnings of a definition in this graph's namespace, with its secrets."""
-    kinds = publish.Kinds(graph.namespace.name, definition, caller)
-    wrong = publish.judged(definition, kinds, set(graph.secrets.values_list("name", flat=True)))
+    kinds = Kinds(graph.namespace.name, definition, caller)
+    wrong = publish.find_problems(
+        definition, kinds, set(graph.secrets.values_list("name", flat=True))
+    )
     return wrong, [] if validation.shape_problems(definition) else lint.warnings(definition)
 
 

@@ -200,7 +200,7 @@ def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
     if (
         form == "template.json"
         and "anyway" not in request.GET
-        and (listed := list(exosphere_template.unsaid(definition)))
+        and (listed := list(exosphere_template.inexpressible(definition)))
     ):
         said = "A graph template has no words for some of what this draft says:"
         return whole(

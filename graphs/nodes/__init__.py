@@ -1,5 +1,5 @@
-"""The nodes that we ship; importing this package registers them."""
+"""The built-in nodes; importing this package registers them."""
 
-from graphs.nodes import control, data, network
+from graphs.nodes import control, data, files, network
 
-__all__ = ["control", "data", "network"]
+__all__ = ["control", "data", "files", "network"]

@@ -1,12 +1,25 @@
-"""How a node is written and found: the `@node` decorator, what a node is given, and what it may raise.
+"""How to write a node: the decorator, the context, and the exceptions that a node may raise.
+
+    from graphs.nodes.base import Context, node
+
+    class Greeting(TypedDict):
+        text: str
 
     @node("greet")
     def greet(ctx: Context, name: str, shout: bool = False) -> Greeting:
-        '''Say hello.'''
+        '''Greet somebody by name.'''
+        text = f"Hello {name}!"
+        return Greeting(text=text.upper() if shout else text)
 
-The first parameter is the context; the others are the node's typed inputs, from which its JSON Schema is made. It returns one output
-(a dict, or None for an empty one), or a list or generator of outputs: a fan-out, one sibling state each. Nodes are found in
-the `nodes` module of every installed app.
+The first parameter is the context. The other parameters are the inputs of the node; their type
+hints (anything that pydantic understands) become the JSON Schema that graphs are checked against.
+
+A node returns one output, which is a dict, or `None` for an empty output. A node that returns a
+list, or that is a generator, fans out: each item becomes a sibling state. Every output must be
+JSON that can be stored.
+
+State Manager imports the module `nodes` of every installed app, so a node is registered as soon as
+its function is defined there.
 """
 
 import inspect
@@ -14,22 +27,23 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from typing_extensions import TypedDict, is_typeddict
 
 from graphs.definition.plan import BUILTIN
-
-
-class Column(TypedDict):
-    name: str
-    type: str
+from graphs.definition.types import Json, JsonObject
+from graphs.services.tabular import Column as Column  # node authors import it from here
 
 
 class Table(TypedDict):
-    """A table between nodes: a file in the storage, never the rows themselves. `columns` are {name, type}."""
+    """A table that one node passes to the next: a reference to a stored file, not the rows.
+
+    `file` is the name of the file in the storage, `format` is "csv" or "jsonl", and `rows` is the
+    number of rows. Read it with `Context.rows` and write one with `Context.write_table`.
+    """
 
     file: str
     format: str
@@ -38,7 +52,11 @@ class Table(TypedDict):
 
 
 class File(TypedDict):
-    """A file that a node made. `file` is its name in the storage; `size` is in bytes, `checksum` SHA-256."""
+    """A file that a node made.
+
+    `name` is what people see and `file` is the name in the storage. `size` is in bytes, and
+    `checksum` is the SHA-256 of the content in hexadecimal.
+    """
 
     name: str
     file: str
@@ -46,123 +64,224 @@ class File(TypedDict):
     checksum: str
 
 
+class Answer(TypedDict):
+    """A person's answer: the value, the name of the person, and the time in ISO 8601."""
+
+    value: Json
+    by: str
+    at: str
+
+
+class FileWriter(Protocol):
+    """A file that is being written. `file` is set when the `with` block of `artifact` ends."""
+
+    file: File
+
+    def write(self, data: bytes) -> int:
+        """Append to the file. Return the number of bytes written."""
+
+
 class Context(Protocol):
-    """What a node is given beside its inputs. Everything it records counts only if this attempt is the recorded one."""
+    """What a node knows about its state, and the ways to report, to store and to read files.
+
+    A state may run more than once, because a worker can die before it records the result. Logs,
+    files and rows count only for the attempt that is recorded. Pass `idempotency_key` to the
+    services that you call, or wrap the call in `once`.
+    """
 
     run_id: str
     namespace: str
     identifier: str
+    """The id of the node in its graph."""
     attempt: int
-    idempotency_key: str  # the same for all attempts of a state
+    """The number of times this state was claimed, from 1."""
+    idempotency_key: str
+    """The same for all attempts and retries of a step, and different for every other step."""
     dataset_id: int | None
-    answer: Any  # what a person answered, after WaitForAnswer; else None
+    answer: Answer | None
+    """The answer of a person after `WaitForAnswer`; None before."""
 
     @property
     def secrets(self) -> Mapping[str, str]:
-        """The secrets that the node declares, as its graph has them. Their values are masked in whatever is stored of this attempt."""
+        """The values of the secrets that the node declares with `@node(..., secrets=[...])`.
+
+        The values are masked in everything that is stored about this attempt. Raises NodeFailed if
+        the graph lacks one of them.
+        """
 
     @property
     def cancelled(self) -> bool:
-        """True once the run was cancelled or this attempt lost its lease: stop soon, nothing more is recorded."""
+        """Whether the run was cancelled, or this attempt lost its lease.
+
+        A node that runs for long should check this now and then, and return soon. Nothing that it
+        does afterwards is recorded.
+        """
 
     def log(self, message: str, level: str = "info") -> None:
-        """One line, visible on the run within a second."""
+        """Add a line to the log of the run, where it shows within a second.
+
+        `level` is "debug", "info", "warning" or "error"; any other raises ValueError. If a node
+        logs faster than lines can be stored, the oldest lines are dropped.
+        """
 
     def progress(self, fraction: float) -> None:
-        """How far this attempt is, from 0 to 1."""
+        """Report how much of the work is done, from 0 to 1.
+
+        Values outside this range are clamped. Raises NodeFailed for NaN and infinity.
+        """
 
     def emit(self, rows: int) -> None:
-        """Count rows towards the run's `total_emitted`."""
+        """Add to the run's `total_emitted`. Raises NodeFailed for a negative number."""
 
-    def once(self, tool: str, args: Any, call: Callable[[], Any]) -> Any:
-        """The recorded result of this tool call, or call() recorded now; never computed again once recorded. Always as JSON gives it back."""
+    def once(self, tool: str, args: Json, call: Callable[[], Json]) -> Json:
+        """Call a function once for all attempts of this step, and return the recorded result.
 
-    def artifact(self, name: str) -> AbstractContextManager["Written"]:
-        """A new file of the run, open for writing bytes; `.file` of what it gives is the File afterwards."""
+            charge = ctx.once("charge", {"order": order}, lambda: bank.charge(order))
+
+        The first attempt runs `call` and records its result under `tool` and `args`. Later attempts
+        get the recorded result without a call. Every attempt, including the first, gets the result
+        as JSON returns it: tuples become lists, and keys become strings. A worker that dies after
+        the call and before the record runs it again, so pass `idempotency_key` on as well.
+
+        Raises NotJson if `args` or the result can't be stored as JSON.
+        """
+
+    def artifact(self, name: str) -> AbstractContextManager[FileWriter]:
+        """Create a file of the run, open for writing bytes.
+
+            with ctx.artifact("report.txt") as target:
+                target.write(b"done")
+            return {"report": target.file}
+
+        The file is stored when the block ends, and discarded if the block raises. Raises NodeFailed
+        if the name is empty.
+        """
 
     def dataset_table(self, name: str) -> Table:
-        """A table of the run's dataset."""
+        """Look up a table of the run's dataset.
 
-    def rows(self, table: Table) -> Iterator[dict[str, Any]]:
-        """The rows of a table, streamed."""
+        Raises NodeFailed if the run has no dataset or the dataset has no table of this name.
+        """
+
+    def rows(self, table: Table) -> Iterator[JsonObject]:
+        """Read the rows of a table one by one, without loading the file into memory.
+
+        Values are typed as `graphs.services.tabular.read_rows` describes. Raises BrokenTable if the
+        file can't be read as a table, and NodeFailed once the run is cancelled.
+        """
 
     def write_table(
-        self, name: str, rows: Iterator[Mapping[str, Any]], columns: list[Column] | None = None
+        self,
+        name: str,
+        rows: Iterator[Mapping[str, Json]],
+        columns: list[Column] | None = None,
     ) -> Table:
-        """A new table of the run, streamed to the storage."""
+        """Store rows as a table of the run, one by one, and return a reference to it.
+
+        Without `columns`, the columns are those that occur in the rows, in order of appearance.
+        """
 
     def open_file(self, file: str) -> AbstractContextManager[BinaryIO]:
-        """A file of this run or its dataset, for reading."""
+        """Open a stored file for reading bytes. `file` is the `file` of a File or a Table.
+
+        Raises NodeFailed for files that belong neither to this run nor to its dataset.
+        """
 
 
-class Written(Protocol):
-    file: File
+Output = Mapping[str, object] | None
+NodeResult = Output | Sequence[Output] | Iterator[Output]
 
-    def write(self, data: bytes) -> int: ...
+ContextT = TypeVar("ContextT", bound=Context)
+Inputs = ParamSpec("Inputs")
+Result = TypeVar("Result", bound=NodeResult)
+
+
+class NodeDecorator(Protocol):
+    """Registers a function as a node and returns it unchanged."""
+
+    def __call__(
+        self, function: Callable[Concatenate[ContextT, Inputs], Result], /
+    ) -> Callable[Concatenate[ContextT, Inputs], Result]: ...
 
 
 class Prune(Exception):
-    """Raised by a node: this branch ends here, without failing. `data` is kept with the state."""
+    """Raise it to end this branch without a failure. `data` (an object) is stored as the output."""
 
-    def __init__(self, data: Any = None) -> None:
+    def __init__(self, data: JsonObject | None = None) -> None:
         self.data = data
 
 
 class RunAgain(Exception):
-    """Raised by a node: run this state again after so many seconds. That is no retry and no failure."""
+    """Raise it to run this state again after some seconds, at most 366 days.
+
+    This counts neither as a failure nor as a retry, and no worker is busy in the meantime.
+    """
 
     def __init__(self, after: float) -> None:
         self.after = after
 
 
 class WaitForAnswer(Exception):
-    """Raised by a node: wait for a person. Once answered the node runs again and finds the answer in `ctx.answer`.
+    """Raise it to wait until a person answers. The node then runs again with `ctx.answer` set.
 
-    `question` is shown to the person; `schema` is the JSON Schema that the answer must fit.
+        if ctx.answer is None:
+            raise WaitForAnswer("How many?", {"type": "integer"})
+        return {"count": ctx.answer["value"]}
+
+    `question` is shown to the person. `schema` is a JSON Schema that the answer must satisfy; it is
+    also the source of the form on the page.
     """
 
-    def __init__(self, question: str, schema: Mapping[str, Any] | None = None) -> None:
-        self.question, self.schema = question, dict(schema or {})
+    def __init__(self, question: str, schema: JsonObject | None = None) -> None:
+        self.question = question
+        self.schema = dict(schema or {})
 
 
 class NodeFailed(Exception):
-    """Raised by a node that fails for a reason worth saying as it is, without the exception's type in front."""
+    """Raise it to fail with a message that is shown without the name of an exception before it."""
 
 
 @dataclass(frozen=True)
 class BuiltinNode:
-    """A registered function with its schemas. `waits`: it spends its time waiting (network), so many run at once."""
+    """A registered function with the schemas of its inputs and outputs."""
 
     name: str
-    call: Callable[..., Any]
+    call: Callable[..., NodeResult]
     inputs: type[BaseModel]
-    outputs_schema: dict[str, Any]
+    outputs_schema: JsonObject
     description: str
     waits: bool
     side_effects: bool
     secrets: tuple[str, ...] = ()
 
     @property
-    def inputs_schema(self) -> dict[str, Any]:
+    def inputs_schema(self) -> JsonObject:
         return self.inputs.model_json_schema()
 
-    def bound(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs as the function's arguments. Raises NodeFailed naming each input that doesn't fit."""
+    def bound(self, inputs: Mapping[str, Json]) -> JsonObject:
+        """The inputs as keyword arguments of the function, converted to the types of its hints.
+
+        Raises NodeFailed, which names every input that doesn't fit.
+        """
         try:
             model = self.inputs.model_validate(inputs)
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+                for problem in error.errors()
             )
-            raise NodeFailed(f"inputs don't fit: {wrong}") from None
+            raise NodeFailed(f"the inputs don't fit: {problems}") from None
         return {name: getattr(model, name) for name in self.inputs.model_fields}
 
 
 class Registry(dict[str, BuiltinNode]):
     """The nodes of this process by name."""
 
-    def store(self, **kwargs: Any) -> None:
-        """Write the nodes to the database, so that graphs, pages and the API can name them (after each migrate)."""
+    def store(self, **signal: object) -> None:
+        """Write the nodes to the database, for validation, the pages and the API.
+
+        This is also a receiver of `post_migrate`, so the rows are up to date after each migrate.
+        """
         from graphs.models import Namespace, RegisteredNode
 
         namespace, _ = Namespace.objects.get_or_create(name=BUILTIN)
@@ -174,10 +293,11 @@ class Registry(dict[str, BuiltinNode]):
                 "outputs_schema": node.outputs_schema,
                 "secrets": list(node.secrets),
             }
-            stored, made = RegisteredNode.objects.get_or_create(
+            stored, created = RegisteredNode.objects.get_or_create(
                 namespace=namespace, name=node.name, defaults=values
             )
-            if not made and any(getattr(stored, key) != value for key, value in values.items()):
+            changed = any(getattr(stored, key) != value for key, value in values.items())
+            if changed and not created:
                 RegisteredNode.objects.filter(pk=stored.pk).update(**values)
 
 
@@ -186,50 +306,64 @@ registry = Registry()
 
 def node(
     name: str, *, waits: bool = False, side_effects: bool = False, secrets: Sequence[str] = ()
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated function as a node. `side_effects`: it is recorded alone and at once after it ran.
+) -> NodeDecorator:
+    """Register the decorated function as a node under this name.
 
-    `secrets` names those of its graph that it may read.
+    `waits` says that the node spends its time waiting for the network; a worker then runs up to
+    NODE_THREADS of them at the same time. `side_effects` says that running the node twice does
+    harm; its result is then recorded alone, right after it ran. `secrets` lists the secrets of the
+    graph that the node may read. The docstring of the function is shown on pages and in the API.
+
+    Raises ValueError if another module has a node of the same name.
     """
 
-    def register(call: Callable[..., Any]) -> Callable[..., Any]:
-        if name in registry and registry[name].call.__module__ != call.__module__:
-            raise ValueError(
-                f"two nodes are named {name!r}: in {registry[name].call.__module__} and {call.__module__}"
-            )
-        description = inspect.cleandoc(call.__doc__ or "")
+    def register(
+        function: Callable[Concatenate[ContextT, Inputs], Result], /
+    ) -> Callable[Concatenate[ContextT, Inputs], Result]:
+        _refuse_duplicate(name, function.__module__)
         registry[name] = BuiltinNode(
-            name,
-            call,
-            _inputs_model(name, call),
-            _outputs_schema(call),
-            description,
-            waits,
-            side_effects,
-            tuple(secrets),
+            name=name,
+            call=function,
+            inputs=_inputs_model(name, function),
+            outputs_schema=_outputs_schema(function),
+            description=inspect.cleandoc(function.__doc__ or ""),
+            waits=waits,
+            side_effects=side_effects,
+            secrets=tuple(secrets),
         )
-        return call
+        return function
 
     return register
 
 
-def _inputs_model(name: str, call: Callable[..., Any]) -> type[BaseModel]:
-    hints = typing.get_type_hints(call, include_extras=True)
-    fields: dict[str, Any] = {}
-    for parameter in list(inspect.signature(call).parameters.values())[1:]:
+def _refuse_duplicate(name: str, module: str) -> None:
+    """A module that is loaded twice may register its nodes again; another module may not."""
+    if name in registry and registry[name].call.__module__ != module:
+        raise ValueError(
+            f"Two nodes are named {name!r}: one in {registry[name].call.__module__}, one in "
+            f"{module}. Rename one of them."
+        )
+
+
+def _inputs_model(name: str, function: Callable[..., object]) -> type[BaseModel]:
+    """A pydantic model with a field for each parameter after the context."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    fields: JsonObject = {}
+    for parameter in parameters:
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+        fields[parameter.name] = (hints.get(parameter.name, Json), default)
     return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
-def _outputs_schema(call: Callable[..., Any]) -> dict[str, Any]:
-    returned = typing.get_type_hints(call).get("return", dict)
-    if typing.get_origin(returned) in (list, Iterator) or getattr(
-        typing.get_origin(returned), "__name__", ""
-    ) in ("Iterator", "Generator"):
+def _outputs_schema(function: Callable[..., object]) -> JsonObject:
+    """The schema of one output. A TypedDict allows no other keys; an unknown type allows any."""
+    returned = typing.get_type_hints(function).get("return", dict)
+    origin = typing.get_origin(returned)
+    if origin is list or getattr(origin, "__name__", "") in ("Iterator", "Generator"):
         returned = typing.get_args(returned)[0]
     try:
         schema = TypeAdapter(returned).json_schema()
-        return {**schema, "additionalProperties": False} if is_typeddict(returned) else schema
     except (PydanticSchemaGenerationError, PydanticUserError):
         return {"type": "object"}
+    return {**schema, "additionalProperties": False} if is_typeddict(returned) else schema

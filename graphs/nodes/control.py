@@ -1,16 +1,17 @@
-"""Nodes that steer a run: delay, approval, fan out, log, and one that does nothing."""
+"""Nodes that control the course of a run: noop, log, delay, approval and fan_out."""
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from graphs.definition.types import Json, JsonObject
 from graphs.nodes.base import Context, NodeFailed, RunAgain, WaitForAnswer, node
 
 
 class Item(TypedDict):
-    item: Any
+    item: Json
     index: int
 
 
@@ -18,14 +19,14 @@ class Approved(TypedDict):
     approved: bool
     comment: str
     by: str
-    data: Any
+    data: Json
 
 
 class Passed(TypedDict):
-    value: Any
+    value: Json
 
 
-APPROVAL_SCHEMA: dict[str, Any] = {
+APPROVAL_SCHEMA: JsonObject = {
     "type": "object",
     "required": ["approved"],
     "properties": {
@@ -33,7 +34,10 @@ APPROVAL_SCHEMA: dict[str, Any] = {
         "comment": {"type": "string", "title": "Comment", "maxLength": 2000},
         "data": {
             "title": "Edited data",
-            "description": 'Empty: the data stays as it is. Otherwise JSON, such as {"text": "…"}.',
+            "description": (
+                'JSON that replaces the data, such as {"text": "…"}. '
+                "Leave it empty to keep the data as it is."
+            ),
         },
     },
     "additionalProperties": False,
@@ -41,8 +45,8 @@ APPROVAL_SCHEMA: dict[str, Any] = {
 
 
 @node("noop")
-def noop(ctx: Context, value: Any = None) -> Passed:
-    """Do nothing; hand on the value."""
+def noop(ctx: Context, value: Json = None) -> Passed:
+    """Return the value unchanged."""
     return Passed(value=value)
 
 
@@ -50,40 +54,47 @@ def noop(ctx: Context, value: Any = None) -> Passed:
 def log(
     ctx: Context, message: str, level: Literal["debug", "info", "warning", "error"] = "info"
 ) -> Passed:
-    """Write a line to the run's log and hand it on."""
+    """Add a message to the log of the run and return it."""
     ctx.log(message, level)
     return Passed(value=message)
 
 
 @node("delay")
 def delay(ctx: Context, seconds: Annotated[float, Field(ge=0, le=366 * 86400)]) -> Passed:
-    """Let the branch go on after so many seconds. No worker is busy meanwhile."""
+    """Wait for a number of seconds before the branch continues. No worker is busy meanwhile."""
     due = ctx.once("delay", seconds, lambda: time.time() + seconds)
-    if (left := due - time.time()) > 0:
-        raise RunAgain(left)
+    remaining = due - time.time()
+    if remaining > 0:
+        raise RunAgain(remaining)
+
     return Passed(value=seconds)
 
 
 @node("approval")
 def approval(
-    ctx: Context, question: str, data: Any = None, fail_if_refused: bool = True
+    ctx: Context, question: str, data: Json = None, fail_if_refused: bool = True
 ) -> Approved:
-    """Wait for a person to approve or refuse; `data` is shown and may come back edited."""
+    """Wait until a person approves or refuses.
+
+    The data is shown with the question, and the person may return an edited version of it. If the
+    person refuses, the node fails, unless `fail_if_refused` is false.
+    """
     if ctx.answer is None:
-        shown = question if data is None else f"{question}\n{data}"
-        raise WaitForAnswer(shown, APPROVAL_SCHEMA)
+        raise WaitForAnswer(question if data is None else f"{question}\n{data}", APPROVAL_SCHEMA)
+
     value = ctx.answer["value"]
+    by = ctx.answer["by"]
     if not value["approved"] and fail_if_refused:
-        raise NodeFailed(f"refused by {ctx.answer['by']}: {value.get('comment') or 'no comment'}")
+        raise NodeFailed(f"refused by {by}: {value.get('comment') or 'no comment'}")
     return Approved(
         approved=value["approved"],
         comment=value.get("comment", ""),
-        by=ctx.answer["by"],
+        by=by,
         data=value.get("data", data),
     )
 
 
 @node("fan_out")
-def fan_out(ctx: Context, items: list[Any]) -> list[Item]:
-    """One branch for each item of the list."""
+def fan_out(ctx: Context, items: list[Json]) -> list[Item]:
+    """Start one branch for each item of a list."""
     return [Item(item=item, index=index) for index, item in enumerate(items)]

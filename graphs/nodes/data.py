@@ -1,27 +1,32 @@
-"""Nodes over tables: read, filter, map, aggregate, join, export, zip. Rows stream; only groups and the right side of a join are held."""
+"""Nodes that read and transform tables: dataset.read and the rows.* nodes.
 
-import zipfile
+Rows are streamed from file to file. Only two things stay in memory: the groups of an aggregation
+and the right table of a join. Both have a limit.
+"""
+
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from graphs.definition import expressions
-from graphs.nodes.base import Column, Context, File, NodeFailed, Table, node
-from graphs.services import tabular
+from graphs.definition.types import Json, JsonObject
+from graphs.nodes.base import Column, Context, NodeFailed, Table, node
 
 Expression = Annotated[
     str,
     Field(
-        description="A CEL expression over `row`",
+        description="A CEL expression over `row`, such as `row.delay > 60`.",
         json_schema_extra={"format": "cel"},
         min_length=1,
         max_length=expressions.MAX_LENGTH,
     ),
 ]
+Key = tuple[Json, ...]
 MAX_GROUPS = 200_000
 MAX_JOIN_ROWS = 500_000
+ROWS_PER_PROGRESS = 2000
 
 
 class TableOutput(TypedDict):
@@ -29,130 +34,146 @@ class TableOutput(TypedDict):
     rows: int
 
 
-class FileOutput(TypedDict):
-    file: File
-    rows: int
-
-
-class ZipOutput(TypedDict):
-    file: File
-    files: int
-
-
 def _output(table: Table) -> TableOutput:
     return TableOutput(table=table, rows=table["rows"])
 
 
-def _tracked(ctx: Context, table: Table) -> Iterator[dict[str, Any]]:
-    """The rows of a table, reporting progress on the way."""
-    for at, row in enumerate(ctx.rows(table)):
-        if at % 2000 == 0:
-            ctx.progress(at / max(table["rows"], 1))
+def rows_with_progress(ctx: Context, table: Table) -> Iterator[JsonObject]:
+    """The rows of a table. Reports the share of the rows that were read as progress."""
+    for index, row in enumerate(ctx.rows(table)):
+        if index % ROWS_PER_PROGRESS == 0:
+            ctx.progress(index / max(table["rows"], 1))
         yield row
 
 
-def _compiled(text: str, where: str) -> expressions.Expression:
+def _compiled(text: str, input_name: str) -> expressions.Expression:
     try:
         return expressions.compiled(text)
     except expressions.BadExpression as error:
-        raise NodeFailed(f"{where}: {error}") from None
+        raise NodeFailed(f"{input_name}: {error}") from None
 
 
-def _evaluated(
-    expression: expressions.Expression, rows: Iterable[dict[str, Any]]
-) -> Iterator[tuple[dict[str, Any], Any]]:
-    for at, row in enumerate(rows, start=1):
-        try:
-            yield row, expression.evaluate_with({"row": row})
-        except expressions.EvaluationFailed as error:
-            raise NodeFailed(f"row {at}: {error}") from None
+def _evaluate(expression: expressions.Expression, row: JsonObject, number: int) -> Json:
+    """The value of an expression for the row with this number, from 1."""
+    try:
+        return expression.evaluate_with({"row": row})
+    except expressions.EvaluationFailed as error:
+        raise NodeFailed(f"row {number}: {error}") from None
 
 
 @node("dataset.read")
 def read(ctx: Context, table: str) -> TableOutput:
-    """Give a table of the run's dataset to the next nodes."""
-    found = ctx.dataset_table(table)
-    ctx.log(f"Read {table}: {found['rows']:,} rows")
-    return _output(found)
+    """Read a table of the run's dataset."""
+    source = ctx.dataset_table(table)
+    ctx.log(f"Read {table}: {source['rows']:,} rows")
+    return _output(source)
 
 
 @node("rows.filter")
 def filter_rows(ctx: Context, table: Table, where: Expression) -> TableOutput:
-    """Keep the rows for which the expression is true, such as `row.dep_delay != null && row.dep_delay > 60`."""
+    """Keep only the rows for which an expression is true.
+
+    Example: `row.dep_delay != null && row.dep_delay > 60`.
+    """
     condition = _compiled(where, "where")
 
-    def kept() -> Iterator[dict[str, Any]]:
-        for row, value in _evaluated(condition, _tracked(ctx, table)):
-            if not isinstance(value, bool):
-                raise NodeFailed(f"where: {where!r} must be true or false; it is {value!r:.60}")
-            if value:
+    def matching_rows() -> Iterator[JsonObject]:
+        for number, row in enumerate(rows_with_progress(ctx, table), start=1):
+            matches = _evaluate(condition, row, number)
+            if not isinstance(matches, bool):
+                raise NodeFailed(f"where: {where!r} must be true or false; it is {matches!r:.60}")
+            if matches:
                 yield row
 
-    return _output(ctx.write_table("filtered", kept(), table["columns"]))
+    return _output(ctx.write_table("filtered", matching_rows(), table["columns"]))
 
 
 @node("rows.map")
 def map_rows(
     ctx: Context, table: Table, columns: dict[str, Expression], keep: bool = False
 ) -> TableOutput:
-    """Compute columns, each by an expression over `row`; with `keep` beside the columns that are there."""
+    """Compute columns, each with an expression over `row`.
+
+    The result has the computed columns only. With `keep` it also has the columns of the table; a
+    computed column replaces the one of the same name.
+    """
     computed = {name: _compiled(text, f"columns.{name}") for name, text in columns.items()}
 
-    def mapped() -> Iterator[dict[str, Any]]:
-        for at, row in enumerate(_tracked(ctx, table), start=1):
-            try:
-                new = {
-                    name: expression.evaluate_with({"row": row})
-                    for name, expression in computed.items()
-                }
-            except expressions.EvaluationFailed as error:
-                raise NodeFailed(f"row {at}: {error}") from None
-            yield {**row, **new} if keep else new
+    def mapped_rows() -> Iterator[JsonObject]:
+        for number, row in enumerate(rows_with_progress(ctx, table), start=1):
+            values = {
+                name: _evaluate(expression, row, number) for name, expression in computed.items()
+            }
+            yield {**row, **values} if keep else values
 
-    kept = [column for column in table["columns"] if keep and column["name"] not in computed]
-    return _output(
-        ctx.write_table(
-            "mapped", mapped(), [*kept, *(Column(name=name, type="any") for name in computed)]
-        )
-    )
+    kept_columns = [
+        column for column in table["columns"] if keep and column["name"] not in computed
+    ]
+    new_columns = [Column(name=name, type="any") for name in computed]
+    return _output(ctx.write_table("mapped", mapped_rows(), [*kept_columns, *new_columns]))
 
 
 class Measure(TypedDict):
-    """One aggregate: a function and, for all but count, the column that it works on."""
+    """A function, and the column that it works on. `count` without a column counts rows."""
 
     function: Literal["count", "sum", "mean", "min", "max"]
     column: str
 
 
-class _Group:
-    """The running aggregates of one group: rows, and count, sum, minimum and maximum of each column (nulls don't count)."""
+class _ColumnMeasures:
+    """The count, sum, minimum and maximum of a column in one group. Nulls don't count."""
 
-    __slots__ = ("rows", "values")
+    __slots__ = ("count", "maximum", "minimum", "total")
+
+    def __init__(self, value: Json) -> None:
+        self.count = 1
+        self.total = self.minimum = self.maximum = value
+
+    def add(self, value: Json) -> None:
+        self.count += 1
+        self.total += value
+        self.minimum = min(self.minimum, value)
+        self.maximum = max(self.maximum, value)
+
+
+class _Group:
+    """The measures of one group, updated row by row."""
+
+    __slots__ = ("columns", "rows")
 
     def __init__(self) -> None:
         self.rows = 0
-        self.values: dict[str, list[Any]] = {}
+        self.columns: dict[str, _ColumnMeasures] = {}
 
-    def add(self, row: Mapping[str, Any], columns: Iterable[str]) -> None:
+    def add(self, row: JsonObject, columns: Iterable[str]) -> None:
         self.rows += 1
         for column in columns:
-            if (value := row.get(column)) is None:
+            value = row.get(column)
+            if value is None:
                 continue
-            if column not in self.values:
-                self.values[column] = [1, value, value, value]
-                continue
-            seen = self.values[column]
-            seen[0] += 1
-            seen[1] += value
-            seen[2], seen[3] = min(seen[2], value), max(seen[3], value)
+            if column in self.columns:
+                self.columns[column].add(value)
+            else:
+                self.columns[column] = _ColumnMeasures(value)
 
-    def result(self, measure: Measure) -> Any:
-        count, total, least, most = self.values.get(measure["column"], [0, None, None, None])
-        if measure["function"] == "count":
-            return count if measure["column"] else self.rows
-        if measure["function"] == "mean":
-            return round(total / count, 6) if count else None
-        return {"sum": total, "min": least, "max": most}[measure["function"]]
+    def result(self, measure: Measure) -> Json:
+        if measure["function"] == "count" and not measure["column"]:
+            return self.rows
+        measures = self.columns.get(measure["column"])
+        if measures is None:
+            return 0 if measure["function"] == "count" else None
+
+        match measure["function"]:
+            case "count":
+                return measures.count
+            case "sum":
+                return measures.total
+            case "mean":
+                return round(measures.total / measures.count, 6)
+            case "min":
+                return measures.minimum
+            case "max":
+                return measures.maximum
 
 
 @node("rows.aggregate")
@@ -164,48 +185,57 @@ def aggregate(
     order_by: str = "",
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> TableOutput:
-    """Group by columns and measure each group. `order_by` sorts by a result column ("-name" descending), `limit` keeps the first."""
-    groups: dict[tuple[Any, ...], _Group] = {}
-    columns = {measure["column"] for measure in measures.values() if measure["column"]}
-    for at, row in enumerate(_tracked(ctx, table), start=1):
-        key = tuple(row.get(column) for column in by)
-        group = groups.get(key)
-        if group is None:
-            if len(groups) >= MAX_GROUPS:
-                raise NodeFailed(f"more than {MAX_GROUPS:,} groups; group by fewer columns")
-            group = groups[key] = _Group()
-        try:
-            group.add(row, columns)
-        except TypeError as error:
-            raise NodeFailed(f"row {at}: a measure needs numbers: {error}") from None
+    """Group the rows by columns and compute measures for each group.
+
+    A measure is a function (count, sum, mean, min, max) of a column; nulls don't count. `order_by`
+    sorts by a column of the result, descending with a leading minus ("-mean"), nulls last.
+    `limit` keeps only the first rows of the result; 0 keeps all.
+    """
+    groups = _grouped(rows_with_progress(ctx, table), by, measures)
     results = [
         dict(zip(by, key, strict=True))
         | {name: group.result(measure) for name, measure in measures.items()}
         for key, group in groups.items()
     ]
     if order_by:
-        results = _sorted(results, order_by)
-    names = [*by, *measures]
-    return _output(
-        ctx.write_table(
-            "aggregated",
-            iter(results[:limit] if limit else results),
-            [Column(name=name, type="any") for name in names],
-        )
-    )
+        results = _ordered(results, order_by)
+    if limit:
+        results = results[:limit]
+
+    columns = [Column(name=name, type="any") for name in (*by, *measures)]
+    return _output(ctx.write_table("aggregated", iter(results), columns))
 
 
-def _sorted(rows: list[dict[str, Any]], order_by: str) -> list[dict[str, Any]]:
-    """Sorted by one column, nulls last either way."""
+def _grouped(
+    rows: Iterable[JsonObject], by: list[str], measures: Mapping[str, Measure]
+) -> dict[Key, _Group]:
+    """The groups by the values of their columns, in order of appearance."""
+    groups: dict[Key, _Group] = {}
+    columns = {measure["column"] for measure in measures.values() if measure["column"]}
+    for number, row in enumerate(rows, start=1):
+        key = tuple(row.get(column) for column in by)
+        group = groups.get(key)
+        if group is None:
+            if len(groups) >= MAX_GROUPS:
+                raise NodeFailed(
+                    f"there are more than {MAX_GROUPS:,} groups; group by fewer columns"
+                )
+            group = groups[key] = _Group()
+        try:
+            group.add(row, columns)
+        except TypeError as error:
+            raise NodeFailed(f"row {number}: a measure needs numbers: {error}") from None
+    return groups
+
+
+def _ordered(rows: list[JsonObject], order_by: str) -> list[JsonObject]:
+    """The rows sorted by one column. Nulls come last in both directions."""
     name = order_by.removeprefix("-")
     if rows and name not in rows[0]:
-        raise NodeFailed(f"order_by: there is no column {name!r}; there are {', '.join(rows[0])}")
-    filled = sorted(
-        (row for row in rows if row[name] is not None),
-        key=lambda row: row[name],
-        reverse=order_by.startswith("-"),
-    )
-    return filled + [row for row in rows if row[name] is None]
+        raise NodeFailed(f"order_by: there is no column {name!r}; choose from {', '.join(rows[0])}")
+    with_value = [row for row in rows if row[name] is not None]
+    with_value.sort(key=lambda row: row[name], reverse=order_by.startswith("-"))
+    return with_value + [row for row in rows if row[name] is None]
 
 
 @node("rows.join")
@@ -217,97 +247,52 @@ def join(
     how: Literal["inner", "left"] = "inner",
     prefix: str = "",
 ) -> TableOutput:
-    """Join two tables where the left columns equal the right ones. `on` is {left column: right column}.
+    """Join two tables on equal columns. `on` maps columns of the left table to the right table.
 
-    Right columns whose name the left table has are left out, unless `prefix` renames the right columns.
+    An inner join drops rows of the left table without a match; a left join keeps them, with nulls.
+    `prefix` is put before the names of the right table's columns. A right column whose name also
+    exists on the left is left out.
     """
     if right["rows"] > MAX_JOIN_ROWS:
         raise NodeFailed(
-            f"the right table has {right['rows']:,} rows; {MAX_JOIN_ROWS:,} fit. Put the larger table on the left"
+            f"the right table has {right['rows']:,} rows, and at most {MAX_JOIN_ROWS:,} are "
+            "allowed; put the larger table on the left"
         )
-    by_key: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    taken = {column["name"] for column in left["columns"]}
-    names = {
-        column["name"]: f"{prefix}{column['name']}"
+
+    right_names = _joined_names(left, right, on, prefix)
+    matches = _rows_by_key(ctx.rows(right), list(on.values()), right_names)
+    without_match = [dict.fromkeys(right_names.values())] if how == "left" else []
+
+    def joined_rows() -> Iterator[JsonObject]:
+        for row in rows_with_progress(ctx, left):
+            key = tuple(row.get(column) for column in on)
+            for right_row in matches.get(key, without_match):
+                yield {**row, **right_row}
+
+    right_columns = [
+        Column(name=right_names[column["name"]], type=column["type"])
         for column in right["columns"]
-        if column["name"] not in on.values()
-    }
-    names = {name: new for name, new in names.items() if new not in taken}
-    for row in ctx.rows(right):
-        by_key.setdefault(tuple(row.get(column) for column in on.values()), []).append(
-            {new: row.get(name) for name, new in names.items()}
-        )
-    nothing = [dict.fromkeys(names.values())] if how == "left" else []
-
-    def joined() -> Iterator[dict[str, Any]]:
-        for row in _tracked(ctx, left):
-            for other in by_key.get(tuple(row.get(column) for column in on), nothing):
-                yield {**row, **other}
-
-    columns = [
-        *left["columns"],
-        *(
-            Column(name=names[column["name"]], type=column["type"])
-            for column in right["columns"]
-            if column["name"] in names
-        ),
+        if column["name"] in right_names
     ]
-    return _output(ctx.write_table("joined", joined(), columns))
+    return _output(ctx.write_table("joined", joined_rows(), [*left["columns"], *right_columns]))
 
 
-@node("table.export")
-def export(
-    ctx: Context,
-    table: Table,
-    name: str,
-    format: Literal["csv", "jsonl"] = "csv",
-    guard_formulas: bool = True,
-) -> FileOutput:
-    """Write a table as a file of the run. The guard keeps spreadsheets from running cells that start with = + - or @."""
-    columns = [column["name"] for column in table["columns"]]
-    file_name = name if name.endswith(f".{format}") else f"{name}.{format}"
-    rows = _tracked(ctx, table)
-    with ctx.artifact(file_name) as file:
-        for chunk in (
-            tabular.write_csv(rows, columns, guard_formulas)
-            if format == "csv"
-            else tabular.write_jsonl(rows)
-        ):
-            file.write(chunk)
-    ctx.emit(table["rows"])
-    ctx.log(f"Exported {name}: {table['rows']:,} rows")
-    return FileOutput(file=file.file, rows=table["rows"])
+def _joined_names(left: Table, right: Table, on: dict[str, str], prefix: str) -> dict[str, str]:
+    """The right columns that the result has, with the names that they have there."""
+    taken = {column["name"] for column in left["columns"]}
+    candidates = [
+        column["name"] for column in right["columns"] if column["name"] not in on.values()
+    ]
+    return {name: f"{prefix}{name}" for name in candidates if f"{prefix}{name}" not in taken}
 
 
-@node("zip")
-def zip_files(ctx: Context, files: list[File | None], name: str = "export.zip") -> ZipOutput:
-    """Put files of the run into one zip; what a branch that didn't run would have made is left out."""
-    present = [file for file in files if file]
-    with (
-        ctx.artifact(name) as target,
-        zipfile.ZipFile(cast(Any, _Stream(target)), "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
-        for at, each in enumerate(present):
-            ctx.progress(at / max(len(present), 1))
-            with (
-                ctx.open_file(each["file"]) as source,
-                archive.open(each["name"], "w", force_zip64=True) as entry,
-            ):
-                while chunk := source.read(2**18):
-                    entry.write(chunk)
-    ctx.log(f"Packed {len(present)} file{'' if len(present) == 1 else 's'} into {name}")
-    return ZipOutput(file=target.file, files=len(present))
-
-
-class _Stream:
-    """A write-only file for zipfile, which then needs neither seek nor tell."""
-
-    def __init__(self, target: Any) -> None:
-        self._target = target
-
-    def write(self, data: bytes) -> int:
-        self._target.write(data)
-        return len(data)
-
-    def flush(self) -> None:
-        pass
+def _rows_by_key(
+    rows: Iterable[JsonObject], key_columns: list[str], names: dict[str, str]
+) -> dict[Key, list[JsonObject]]:
+    """The renamed rows of the right table by the values that they are joined on."""
+    by_key: dict[Key, list[JsonObject]] = {}
+    for row in rows:
+        key = tuple(row.get(column) for column in key_columns)
+        renamed = {new_name: row.get(name) for name, new_name in names.items()}
+        by_key.setdefault(key, []).append(renamed)
+    return by_key

@@ -1,59 +1,64 @@
-"""What the node of an external worker declares, as reports need it: which secrets it asks for, and whether outputs fit.
+"""What the node of an external worker declares: the secrets it needs, and its outputs' schema.
 
-Read once a second per process; a verdict against outputs is always made by what is stored at that moment.
+Reports of external workers need this for every state, so each process caches it for a second.
+Outputs are never refused because of a cached schema: a mismatch is checked again with the stored
+one.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
+from graphs.definition.types import Json
 from graphs.definition.validation import schema_validator
 from graphs.models import RegisteredNode
 
-KNOWN_SECONDS = 1.0
+CACHE_SECONDS = 1.0
+MAX_CACHED = 1000
+MAX_MESSAGE = 500
 
 
 @dataclass(frozen=True)
 class Declared:
-    """`check` gives the first thing that is wrong with an output, or ""."""
+    """`check` returns the first problem of an output, or "" if the output fits."""
 
     secrets: tuple[str, ...]
-    check: Callable[[Any], str]
+    check: Callable[[Json], str]
 
 
-_known: dict[tuple[int, str], tuple[float, Declared]] = {}
+_cache: dict[tuple[int, str], tuple[float, Declared]] = {}
 
 
 def declared(namespace: int, name: str, fresh: bool = False) -> Declared:
-    since, found = _known.get((namespace, name), (0.0, None))
-    if found is None or fresh or monotonic() - since > KNOWN_SECONDS:
-        found = _read(namespace, name)
-        if len(_known) > 1000:
-            _known.clear()
-        _known[namespace, name] = monotonic(), found
-    return found
+    """The declaration of a node, empty for an unknown node. `fresh` bypasses the cache."""
+    read_at, declaration = _cache.get((namespace, name), (0.0, None))
+    if declaration is None or fresh or monotonic() - read_at > CACHE_SECONDS:
+        declaration = _read(namespace, name)
+        if len(_cache) > MAX_CACHED:
+            _cache.clear()
+        _cache[namespace, name] = monotonic(), declaration
+    return declaration
 
 
-def wrong_outputs(namespace: int, name: str, outputs: Sequence[Any]) -> str:
-    """Why these outputs don't fit the node's registered schema; "" when they do."""
-    for fresh in (False, True):
-        check = declared(namespace, name, fresh).check
-        wrong = next(
-            (
-                f"output {at}: {found}"
-                for at, value in enumerate(outputs)
-                if (found := check(value))
-            ),
-            "",
-        )
-        if not wrong:
-            return ""
-    return wrong
+def wrong_outputs(namespace: int, name: str, outputs: Sequence[Json]) -> str:
+    """The first problem of these outputs under the registered schema, or "" if all of them fit."""
+    problem = _first_problem(declared(namespace, name), outputs)
+    if problem:
+        problem = _first_problem(declared(namespace, name, fresh=True), outputs)
+    return problem
+
+
+def _first_problem(declaration: Declared, outputs: Sequence[Json]) -> str:
+    for index, value in enumerate(outputs):
+        problem = declaration.check(value)
+        if problem:
+            return f"output {index}: {problem}"
+    return ""
 
 
 def forget() -> None:
-    _known.clear()
+    """Empty the cache (for tests)."""
+    _cache.clear()
 
 
 def _read(namespace: int, name: str) -> Declared:
@@ -66,12 +71,11 @@ def _read(namespace: int, name: str) -> Declared:
         return Declared((), lambda value: "")
     validator = schema_validator(node.outputs_schema)
 
-    def check(value: Any) -> str:
+    def check(value: Json) -> str:
         error = next(validator.iter_errors(value), None)
-        return (
-            f"{'/'.join(map(str, error.instance_path)) or 'it'}: {error.message}"[:500]
-            if error
-            else ""
-        )
+        if error is None:
+            return ""
+        place = "/".join(map(str, error.instance_path)) or "it"
+        return f"{place}: {error.message}"[:MAX_MESSAGE]
 
     return Declared(tuple(node.secrets), check)

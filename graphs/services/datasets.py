@@ -1,17 +1,19 @@
-"""Loading datasets: a folder, a zip, or single CSV and JSON Lines files become tables, each checked line by line.
+"""Loading datasets from folders, zip files, and single CSV and JSON Lines files.
 
-All tables of a load are stored, or none. Every broken file is reported, with its line.
+Each file becomes a table and is checked line by line. All tables of a load are stored, or none, and
+the error lists every broken file.
 """
 
 import codecs
 import hashlib
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO
+from typing import IO
 
 from django.core.files.base import File
 from django.core.files.storage import default_storage
@@ -22,44 +24,62 @@ from graphs.definition import errors, names
 from graphs.models import Dataset, DatasetTable, Namespace
 from graphs.services import tabular
 
-FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-MAX_ENTRIES = 1000
-MAX_UNPACKED = 20 * 2**30
+MAX_ENTRIES = 1000  # tables in a zip file
+MAX_UNPACKED = 20 * 2**30  # bytes
+MAX_PROBLEMS_IN_SENTENCE = 20
+COPY_BYTES = 2**18
+ENDINGS = ".csv, .jsonl, .ndjson"
 
-
-in_use: list[
-    Callable[[Dataset], bool]
-] = []  # whoever uses datasets adds a question here; a used one can't be changed
+# Apps whose rows use datasets add a function that says whether a dataset is in use. A dataset that
+# is in use can't be changed or deleted.
+in_use: list[Callable[[Dataset], bool]] = []
 
 
 @dataclass
 class Source:
-    """One file to load: its name, and the open file."""
+    """A file to load: its name, and the file opened for reading bytes."""
 
     name: str
-    file: BinaryIO
+    file: IO[bytes]
 
     @property
     def table(self) -> str:
+        """The name of the table: the name of the file without its ending."""
         return PurePosixPath(self.name).stem
 
     @property
     def format(self) -> str | None:
-        return FORMATS.get(PurePosixPath(self.name).suffix.lower())
+        return tabular.format_of(self.name)
+
+    @property
+    def is_zip(self) -> bool:
+        return PurePosixPath(self.name).suffix.lower() == ".zip"
+
+
+@dataclass
+class CheckedTable:
+    """A table that was read without errors. `content` is a UTF-8 copy of the file."""
+
+    name: str
+    format: str
+    columns: list[tabular.Column]
+    rows: int
+    size: int
+    checksum: str
+    content: IO[bytes]
 
 
 @contextmanager
 def sources_at(path: Path) -> Iterator[list[Source]]:
-    """The files of a folder, or the file itself. Raises Malformed when there is nothing to load."""
+    """Open a file, or the tables and zip files of a folder. Raises NotFound if there is nothing."""
     if not path.exists():
         raise errors.NotFound(f"There is no file or folder {str(path)!r}.")
-    files = (
-        sorted(each for each in path.iterdir() if each.suffix.lower() in (*FORMATS, ".zip"))
-        if path.is_dir()
-        else [path]
-    )
+    files = [path]
+    if path.is_dir():
+        endings = (*tabular.FORMATS, ".zip")
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in endings)
     with ExitStack() as stack:
-        yield [Source(each.name, stack.enter_context(each.open("rb"))) for each in files]
+        yield [Source(file.name, stack.enter_context(file.open("rb"))) for file in files]
 
 
 def load(
@@ -69,104 +89,128 @@ def load(
     encoding: str = "utf-8",
     origin: str = "",
 ) -> Dataset:
-    """Make the dataset, or replace its tables, from these files; zips are unpacked.
+    """Create a dataset from files, or replace the tables of the dataset with this name.
 
-    Raises Malformed with every problem, and Conflict while unfinished runs use the dataset.
+    Zip files are unpacked. `encoding` is the encoding of all files; they are stored as UTF-8.
+    `origin` is a note for people on where the data comes from.
+
+    Raises Malformed with every problem of the files, and Conflict while unfinished runs use the
+    dataset.
     """
     name = names.checked("dataset", name)
     problems: list[str] = []
     with ExitStack() as stack:
-        files = [each for source in sources for each in _unpacked(source, stack, problems)]
-        read = [found for each in files if (found := _read(each, encoding, stack, problems))]
-        made = [found["name"] for found in read]
-        problems += [
-            f"two files make a table {table!r}"
-            for table in {each for each in made if made.count(each) > 1}
-        ]
+        files: list[Source] = []
+        for source in sources:
+            files += _unpacked(source, stack, problems)
+        checked = [_check(file, encoding, stack, problems) for file in files]
+        tables = [table for table in checked if table is not None]
+        problems += _repeated_names(tables)
         if not files and not problems:
-            problems.append("there is no .csv, .jsonl, .ndjson or .zip file in it")
+            problems.append(f"there is no {ENDINGS} or .zip file")
         if problems:
-            raise errors.Malformed(
-                f"Nothing was loaded: {'; '.join(problems[:20])}.", errors=problems
-            )
-        return _store(namespace, name, origin, read)
+            sentence = "; ".join(problems[:MAX_PROBLEMS_IN_SENTENCE])
+            raise errors.Malformed(f"Nothing was loaded: {sentence}.", errors=problems)
+
+        return _store(namespace, name, origin, tables)
+
+
+def _repeated_names(tables: Iterable[CheckedTable]) -> list[str]:
+    counts = Counter(table.name for table in tables)
+    return [f"two files make a table {name!r}" for name, count in counts.items() if count > 1]
 
 
 def _unpacked(source: Source, stack: ExitStack, problems: list[str]) -> list[Source]:
-    if PurePosixPath(source.name).suffix.lower() != ".zip":
-        if source.format is None:
-            problems.append(f"{source.name}: not a .csv, .jsonl, .ndjson or .zip file")
-            return []
-        return [source]
+    """The tables of a zip file, or the file itself. Adds to the problems what can't be loaded."""
+    if source.is_zip:
+        return _entries(source, stack, problems)
+    if source.format is None:
+        problems.append(f"{source.name}: not a {ENDINGS} or .zip file")
+        return []
+    return [source]
+
+
+def _entries(source: Source, stack: ExitStack, problems: list[str]) -> list[Source]:
     try:
         archive = stack.enter_context(zipfile.ZipFile(source.file))
         entries = [
             entry
             for entry in archive.infolist()
-            if not entry.is_dir() and PurePosixPath(entry.filename).suffix.lower() in FORMATS
+            if not entry.is_dir() and tabular.format_of(entry.filename)
         ]
-        if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_UNPACKED:
-            problems.append(
-                f"{source.name}: more than {MAX_ENTRIES} tables or {MAX_UNPACKED:,} bytes unpacked"
-            )
+        problem = _problem_of(entries)
+        if problem:
+            problems.append(f"{source.name}: {problem}")
             return []
-        if not entries:
-            problems.append(f"{source.name}: no .csv, .jsonl or .ndjson file in it")
         return [
             Source(PurePosixPath(entry.filename).name, stack.enter_context(archive.open(entry)))
             for entry in entries
-        ]  # type: ignore[arg-type]
+        ]
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        problems.append(f"{source.name}: no zip that can be read ({error})")
+        problems.append(f"{source.name}: the zip file can't be read ({error})")
         return []
 
 
-def _read(
+def _problem_of(entries: list[zipfile.ZipInfo]) -> str:
+    """What is wrong with the tables of a zip file, or "". The limits refuse zip bombs."""
+    if not entries:
+        return f"the zip file contains no {ENDINGS} file"
+    if len(entries) > MAX_ENTRIES:
+        return f"{len(entries):,} tables; {MAX_ENTRIES:,} are allowed"
+    size = sum(entry.file_size for entry in entries)
+    if size > MAX_UNPACKED:
+        return f"{size:,} bytes when unpacked; {MAX_UNPACKED:,} are allowed"
+    return ""
+
+
+def _check(
     source: Source, encoding: str, stack: ExitStack, problems: list[str]
-) -> dict[str, Any] | None:
-    """Copy one file, as UTF-8, to a temporary place while checking it and learning its columns."""
-    copy: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
+) -> CheckedTable | None:
+    """Copy a file to a temporary UTF-8 file, and read the copy to check it and find its types.
+
+    Adds to the problems, and returns None, if the file can't be read as a table.
+    """
+    copy: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (closed by the stack)
+    types = tabular.TypesSeen()
     try:
         size, checksum = _copy(source, encoding, copy)
         copy.seek(0)
-        seen = tabular.TypesSeen()
-        with open(copy.fileno(), "rb", closefd=False) as again:
-            if source.format == "csv":
-                rows: Iterable[Any] = seen.watch_csv(tabular.read_csv(again, source.name))
-            else:
-                rows = seen.watch_json(tabular.read_jsonl(again, source.name))
-            for _ in rows:
-                pass
+        _read_all(source, copy, types)
     except (tabular.BrokenTable, zipfile.BadZipFile, LookupError, EOFError) as error:
         problems.append(str(error))
         return None
     except UnicodeError as error:
         problems.append(f"{source.name}: not {encoding} ({error})")
         return None
-    copy.seek(0)
-    return {
-        "name": source.table, "format": source.format, "columns": seen.columns or _header(copy, source),
-        "rows": seen.rows, "size": size, "checksum": checksum, "content": copy,
-    }  # fmt: skip
 
-
-def _header(copy: IO[bytes], source: Source) -> list[dict[str, str]]:
-    """The columns of a CSV file without rows."""
-    names = copy.readline().decode("utf-8-sig").strip().split(",") if source.format == "csv" else []
-    copy.seek(0)
-    return [{"name": name, "type": "text"} for name in names]
+    assert source.format is not None
+    return CheckedTable(
+        name=source.table,
+        format=source.format,
+        columns=types.columns or _header(source, copy),
+        rows=types.rows,
+        size=size,
+        checksum=checksum,
+        content=copy,
+    )
 
 
 def _copy(source: Source, encoding: str, target: IO[bytes]) -> tuple[int, str]:
+    """Copy a file as UTF-8. Return the size in bytes and the SHA-256 of the copy.
+
+    Raises LookupError for an unknown encoding, and UnicodeError if the file is in another one.
+    """
     codec = codecs.lookup(encoding)
-    if not codec._is_text_encoding:
-        raise LookupError(f"{encoding} is no encoding of text")
-    decode = (
-        codec.incrementaldecoder() if codec.name != "utf-8" and codec.incrementaldecoder else None
-    )
-    digest, size = hashlib.sha256(), 0
-    while chunk := source.file.read(2**18):
-        data = decode.decode(chunk).encode() if decode else chunk
+    if not codec._is_text_encoding:  # such as "zlib" and "base64"
+        raise LookupError(f"{encoding} is not an encoding of text")
+    decoder = None
+    if codec.name != "utf-8" and codec.incrementaldecoder:
+        decoder = codec.incrementaldecoder()
+
+    digest = hashlib.sha256()
+    size = 0
+    while chunk := source.file.read(COPY_BYTES):
+        data = decoder.decode(chunk).encode() if decoder else chunk
         digest.update(data)
         size += len(data)
         target.write(data)
@@ -174,43 +218,86 @@ def _copy(source: Source, encoding: str, target: IO[bytes]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _store(namespace: Namespace, name: str, origin: str, read: list[dict[str, Any]]) -> Dataset:
+def _read_all(source: Source, file: IO[bytes], types: tabular.TypesSeen) -> None:
+    """Read every row, so that `types` sees all of them. Raises BrokenTable."""
+    rows: Iterable[object]
+    if source.format == "csv":
+        rows = types.watch_csv(tabular.read_csv(file, source.name))
+    else:
+        rows = types.watch_json(tabular.read_jsonl(file, source.name))
+    for _ in rows:
+        pass
+
+
+def _header(source: Source, copy: IO[bytes]) -> list[tabular.Column]:
+    """The columns of a CSV file that has a header and no rows."""
+    if source.format != "csv":
+        return []
+    copy.seek(0)
+    header = copy.readline().decode("utf-8-sig").strip().split(",")
+    return [tabular.Column(name=name, type="text") for name in header]
+
+
+def _store(namespace: Namespace, name: str, origin: str, tables: list[CheckedTable]) -> Dataset:
+    """Store the files and replace the tables. The files of a failed transaction are deleted."""
     stored: list[str] = []
     try:
         with transaction.atomic():
             dataset, _ = Dataset.objects.get_or_create(namespace=namespace, name=name)
-            _unused(dataset)
+            _require_unused(dataset)
             replaced = list(dataset.tables.values_list("file", flat=True))
             dataset.tables.all().delete()
-            for each in read:
-                content = each.pop("content")
-                path = f"datasets/{dataset.pk}/{get_valid_filename(each['name'])}.{each['format']}"
-                stored.append(default_storage.save(path, File(content)))
-                DatasetTable.objects.create(dataset=dataset, file=stored[-1], **each)
+            for table in tables:
+                stored.append(_store_file(dataset, table))
+                _create_row(dataset, table, stored[-1])
             Dataset.objects.filter(pk=dataset.pk).update(source=origin)
-            transaction.on_commit(lambda: _forget(replaced))
+            transaction.on_commit(lambda: _delete_files(replaced))
     except BaseException:
-        _forget(stored)
+        _delete_files(stored)
         raise
     return dataset
 
 
-def _unused(dataset: Dataset) -> None:
+def _store_file(dataset: Dataset, table: CheckedTable) -> str:
+    """Store the content of a table and return its name in the storage."""
+    table.content.seek(0)
+    path = f"datasets/{dataset.pk}/{get_valid_filename(table.name)}.{table.format}"
+    return default_storage.save(path, File(table.content))
+
+
+def _create_row(dataset: Dataset, table: CheckedTable, file: str) -> None:
+    DatasetTable.objects.create(
+        dataset=dataset,
+        file=file,
+        name=table.name,
+        format=table.format,
+        columns=table.columns,
+        rows=table.rows,
+        size=table.size,
+        checksum=table.checksum,
+    )
+
+
+def _require_unused(dataset: Dataset) -> None:
     if any(uses(dataset) for uses in in_use):
         raise errors.Conflict(
-            f"The dataset {dataset} is used by runs that have not ended; wait for them, cancel them, or choose another name."
+            f"The dataset {dataset} is used by runs that have not ended. "
+            "Wait for them, cancel them, or choose another name."
         )
 
 
-def _forget(files: Iterable[str]) -> None:
+def _delete_files(files: Iterable[str]) -> None:
     for file in files:
         default_storage.delete(file)
 
 
 def delete(dataset: Dataset) -> None:
-    """Delete a dataset and its files; runs that used it stay, without it."""
+    """Delete a dataset and its files. Runs that used it stay, without a dataset.
+
+    Raises Conflict while unfinished runs use the dataset.
+    """
     with transaction.atomic():
-        _unused(dataset)
+        _require_unused(dataset)
         files = list(dataset.tables.values_list("file", flat=True))
         dataset.delete()
-        transaction.on_commit(lambda: _forget(files))
+        transaction.on_commit(lambda: _delete_files(files))

@@ -1,39 +1,58 @@
-"""The draft of a graph: read, changed, published. One writer at a time; who comes second is merged, or told. `graphs.services.undo` goes back."""
+"""The draft of a graph: reading it, changing it, and publishing it.
 
+Each change is a row, and the newest row is the draft. A change names the *base* that it is a change
+of. If others changed the draft since, both changes are merged; where both changed the same piece,
+the author of the second change is asked. Undo and redo are in `graphs.services.undo`.
+"""
+
+import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from dataclasses import replace as replaced
-from typing import Any
 
 from django.db import transaction
 
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, merge, names, validation
+from graphs.definition.edits import Edit
+from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph, Namespace
 from graphs.models.draft import DraftChange
-from graphs.services import publish as publish_module
+from graphs.services.draft_merge import combine
+from graphs.services.kinds import Kinds
+from graphs.services.publish import (
+    checksum_of,
+    lock_graph,
+    publish_graph,
+    require_storable,
+    summary,
+)
 
-KEPT = 100  # changes of a draft that can be undone, merged with and looked up
-_TOKEN = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
+KEPT = 100  # changes of a draft that are kept for undo and for merging
+_BASE = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
+
+Change = Callable[[JsonObject], Edit]
 
 
 @dataclass(frozen=True)
 class Base:
-    """What a change is a change of: the draft at a revision, while a version was current. As text it is `version-revision`."""
+    """What a change is a change of: a revision of the draft, and the version current at that time.
+
+    As text it is `version-revision`, such as `3-17`. Version 0 means that there was none.
+    """
 
     version: int
     revision: int
 
     @classmethod
     def of(cls, text: str) -> "Base":
-        """Raises Malformed."""
-        found = _TOKEN.fullmatch(text)
-        if found is None:
+        """Parse a base. Raises Malformed."""
+        match = _BASE.fullmatch(text)
+        if match is None:
             raise errors.Malformed(
-                "The form doesn't say what it is a change of. Open the page again."
+                "The form doesn't contain the revision that it changes. Open the page again."
             )
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.version}-{self.revision}"
@@ -41,10 +60,13 @@ class Base:
 
 @dataclass(frozen=True)
 class Draft:
-    """A graph as somebody draws it. Revision 0, or one that was published, is the current version itself, which nobody has changed since."""
+    """The draft of a graph. `change` is the change that made it.
+
+    While nobody has changed the draft since a version was published, the draft is that version.
+    """
 
     base: Base
-    definition: dict[str, Any]
+    definition: JsonObject
     change: DraftChange | None = None
 
     @property
@@ -52,40 +74,37 @@ class Draft:
         return self.base.revision
 
 
+@dataclass(frozen=True)
+class Applied:
+    """The draft after a change, and the change as it was applied.
+
+    `alone` says that nobody else changed the draft since the base of the change.
+    """
+
+    draft: Draft
+    edit: Edit
+    alone: bool
+
+
 class Conflicting(errors.Conflict):
-    """Somebody else changed the same pieces meanwhile."""
+    """Somebody else changed the same pieces of the draft."""
 
     status = 412
 
     def __init__(self, theirs: Draft, conflicts: list[merge.Conflict]) -> None:
-        who = theirs.change.made_by if theirs.change else "somebody"
+        author = theirs.change.made_by if theirs.change else "Somebody"
         places = [conflict.where for conflict in conflicts]
         super().__init__(
-            f"{who} changed the same meanwhile: {', '.join(places[:5])}.",
+            f"{author} has changed the same places since: {', '.join(places[:5])}.",
             revision=theirs.revision,
             conflicts=places,
         )
-        self.theirs, self.conflicts = theirs, conflicts
-
-
-def draft_of(graph: Graph) -> Draft:
-    number = graph.current.number if graph.current else 0
-    newest = DraftChange.objects.filter(graph=graph).order_by("-revision").first()
-    if newest is None:
-        return Draft(Base(number, 0), version_of(graph, number))
-    found = Draft(Base(number, newest.revision), newest.definition, newest)
-    return replaced(found, definition=version_of(graph, number)) if follows(found) else found
-
-
-def version_of(graph: Graph, number: int) -> dict[str, Any]:
-    if graph.current and graph.current.number == number:
-        return dict(graph.current.definition)
-    found = graph.versions.filter(number=number).values_list("definition", flat=True).first()
-    return dict(found) if found else dict(edits.EMPTY)
+        self.theirs = theirs
+        self.conflicts = conflicts
 
 
 class Outdated(errors.Conflict):
-    """The draft was changed so often since somebody looked at it that what was looked at is not known any more."""
+    """The base of a change is older than the changes that are kept."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -93,26 +112,38 @@ class Outdated(errors.Conflict):
         )
 
 
-@dataclass(frozen=True)
-class Applied:
-    """The draft after a change, and the change. `alone`: nobody else changed the draft since the base."""
+def draft_of(graph: Graph) -> Draft:
+    """The draft as it is now."""
+    number = graph.current.number if graph.current else 0
+    newest = DraftChange.objects.filter(graph=graph).order_by("-revision").first()
+    if newest is None:
+        return Draft(Base(number, 0), version_of(graph, number))
 
-    draft: Draft
-    edit: edits.Edit
-    alone: bool
+    draft = Draft(Base(number, newest.revision), newest.definition, newest)
+    if follows(draft):
+        return dataclasses.replace(draft, definition=version_of(graph, number))
+    return draft
 
 
-def at(graph: Graph, base: Base) -> dict[str, Any]:
-    """The definition that somebody looked at. Raises Outdated when it is too old to be known."""
-    found = DraftChange.objects.filter(graph=graph, revision=base.revision).first()
-    if found is not None and (found.published is None or found.published == base.version):
-        return dict(found.definition)
-    if found is None and base.revision:
-        raise Outdated
+def version_of(graph: Graph, number: int) -> JsonObject:
+    """The definition of a version, or an empty definition if there is no version of this number."""
+    if graph.current and graph.current.number == number:
+        return dict(graph.current.definition)
+    definition = graph.versions.filter(number=number).values_list("definition", flat=True).first()
+    return dict(definition or edits.EMPTY)
+
+
+def at(graph: Graph, base: Base) -> JsonObject:
+    """The definition of the draft at a base. Raises Outdated if it is no longer kept."""
+    change = DraftChange.objects.filter(graph=graph, revision=base.revision).first()
+    if change is None:
+        if base.revision:
+            raise Outdated
+        return version_of(graph, base.version)
+
+    if change.published is None or change.published == base.version:
+        return dict(change.definition)
     return version_of(graph, base.version)
-
-
-Change = Callable[[dict[str, Any]], edits.Edit]
 
 
 @transaction.atomic
@@ -124,92 +155,79 @@ def apply(
     choose: str = "",
     seen: int | None = None,
 ) -> Applied:
-    """Change the draft as it was at `base`, and put that together with what came since.
+    """Apply an edit to the draft at `base`, and merge the result with the changes made since.
 
-    Raises Conflicting where that can't be, unless `choose` says whose change counts, mine or theirs, of the revision that was `seen`.
+    `choose` settles conflicts with "mine" or "theirs". It counts only if the draft is still at the
+    revision `seen`, the one that the person saw when choosing.
+
+    Raises Conflicting for conflicts that are not settled, Outdated if the base is no longer kept,
+    and Malformed if the result can't be drawn.
     """
     caller.require("start", graph.namespace_id)
-    graph = publish_module.locked(graph)
+    graph = lock_graph(graph)
     now = draft_of(graph)
     alone = base == now.base
     was = now.definition if alone else at(graph, base)
-    made = edit(was)
-    if not alone:
-        made = (
-            edit(now.definition)
-            if made.adds
-            else _together(graph, made, was, now, base, choose if seen == now.revision else "")
+    change = edit(was)
+    if not alone and change.adds:
+        change = edit(now.definition)
+    elif not alone:
+        choice = choose if seen == now.revision else ""
+        change, conflicts = combine(
+            change, was, now.definition, _renames_since(graph, base, now), choice
         )
-    checked(made.definition)
-    return Applied(record(graph, now, made, caller), made, alone)
+        if conflicts:
+            raise Conflicting(now, conflicts)
+
+    checked(change.definition)
+    return Applied(record(graph, now, change, caller), change, alone)
 
 
-def _together(
-    graph: Graph, made: edits.Edit, was: dict[str, Any], now: Draft, base: Base, choose: str
-) -> edits.Edit:
-    """Mine and theirs, piece by piece; what one of them did to a node goes with the name that the other one gave it."""
-    theirs = _renamed(graph, now, base)
-    sides = merge.Sides(was, made.definition, now.definition)
-    fought = [
-        conflict
-        for old, new in theirs
-        if (conflict := sides.follow_theirs(old, new, take_mine=choose == "mine"))
+def _renames_since(graph: Graph, base: Base, now: Draft) -> list[tuple[str, str]]:
+    """The nodes that were renamed since `base`, as pairs of the id then and the id now.
+
+    Chains are followed: a node renamed from a to b and from b to c was renamed from a to c.
+    """
+    changes = DraftChange.objects.filter(graph=graph, revision__gt=base.revision)
+    renames = changes.exclude(renamed=None).order_by("revision").values_list("renamed", flat=True)
+    current_ids: dict[str, str] = {}
+    for rename in renames:
+        old, new = rename or ("", "")
+        first = next((first for first, last in current_ids.items() if last == old), old)
+        current_ids[first] = new
+
+    ids = merge.ids(now.definition)
+    return [
+        (first, last) for first, last in current_ids.items() if last in ids and first not in ids
     ]
-    if made.renamed and (conflict := sides.follow_mine(*made.renamed)) and choose != "mine":
-        fought.append(conflict)
-    if fought and choose == "theirs":
-        return edits.Edit(now.definition, made.message, made.node)
-    merged, conflicts = merge.merge(
-        sides.was, sides.mine, sides.theirs, prefer_mine=choose == "mine"
-    )
-    if (fought or conflicts) and choose not in ("mine", "theirs"):
-        raise Conflicting(now, [*fought, *conflicts])
-    node = next(
-        (new for old, new in theirs if old == made.node and new in merge.ids(merged)), made.node
-    )
-    renamed = (
-        (dict(theirs).get(made.renamed[0], made.renamed[0]), made.renamed[1])
-        if made.renamed
-        else None
-    )
-    return edits.Edit(merged, f"{made.message} (merged)", node, renamed=renamed)
 
 
-def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
-    """The nodes that were renamed since, each with the id that it had then and the one that it has now."""
-    since = (
-        DraftChange.objects.filter(graph=graph, revision__gt=base.revision)
-        .exclude(renamed=None)
-        .order_by("revision")
-    )
-    names: dict[str, str] = {}
-    for pair in since.values_list("renamed", flat=True):
-        old, new = pair or ("", "")
-        names[next((first for first, last in names.items() if last == old), old)] = new
-    there = merge.ids(now.definition)
-    return [(first, last) for first, last in names.items() if last in there and first not in there]
-
-
-def checked(definition: Any) -> dict[str, Any]:
-    """The definition, if it can be drawn. Raises Malformed listing why not."""
-    publish_module.storable(definition)
-    found = validation.shape_problems(definition)
-    if found:
-        message = publish_module.summary(found[:5])
+def checked(definition: Json) -> JsonObject:
+    """The definition, if it can be drawn. Raises Malformed with the reasons why it can't."""
+    require_storable(definition)
+    problems = validation.shape_problems(definition)
+    if problems:
         raise errors.Malformed(
-            f"This is no graph: {message}", errors=[problem.as_json() for problem in found]
+            f"This is not a graph: {summary(problems[:5])}",
+            errors=[problem.as_json() for problem in problems],
         )
     return dict(definition)
 
 
 @transaction.atomic
-def replace(graph: Graph, base: Base, edit: edits.Edit, caller: Caller) -> Draft:
-    """Put another definition in place of the draft at `base`. Raises PreconditionFailed when somebody was faster."""
+def replace(graph: Graph, base: Base, edit: Edit, caller: Caller) -> Draft:
+    """Replace the whole draft, without merging.
+
+    Raises PreconditionFailed if the draft is no longer at `base`, and Malformed if the definition
+    can't be drawn.
+    """
     caller.require("start", graph.namespace_id)
-    graph = publish_module.locked(graph)
+    graph = lock_graph(graph)
     now = draft_of(graph)
     if now.base != base:
-        raise errors.PreconditionFailed(f"The draft is at {now.base} now; {base} was looked at.")
+        raise errors.PreconditionFailed(
+            f"The draft is at {now.base} now, and this is a change of {base}. Read it again."
+        )
     checked(edit.definition)
     return record(graph, now, edit, caller)
 
@@ -217,37 +235,61 @@ def replace(graph: Graph, base: Base, edit: edits.Edit, caller: Caller) -> Draft
 def record(
     graph: Graph,
     now: Draft,
-    made: edits.Edit,
+    edit: Edit,
     caller: Caller,
     back_to: int | None = None,
     redo: bool = False,
 ) -> Draft:
-    """Store a change of the locked draft; one that changes nothing is none."""
-    if merge.same(made.definition, now.definition):
+    """Store a change of a locked graph's draft, and forget the oldest change if there are too many.
+
+    `back_to` is the revision that an undo or a redo restores. An edit that changes nothing is not
+    stored.
+    """
+    if merge.same(edit.definition, now.definition):
         return now
+
     now = caught_up(graph, now)
     change = DraftChange.objects.create(
-        graph=graph, revision=now.revision + 1, definition=made.definition, message=made.message[:300], back_to=back_to, redo=redo,
-        version=now.base.version, made_by=caller.label[:200], renamed=made.renamed,
-    )  # fmt: skip
+        graph=graph,
+        revision=now.revision + 1,
+        definition=edit.definition,
+        message=edit.message[:300],
+        back_to=back_to,
+        redo=redo,
+        version=now.base.version,
+        made_by=caller.label[:200],
+        renamed=edit.renamed,
+    )
     DraftChange.objects.filter(graph=graph, revision__lte=change.revision - KEPT).delete()
     return Draft(Base(now.base.version, change.revision), change.definition, change)
 
 
 def caught_up(graph: Graph, now: Draft) -> Draft:
-    """A version that was published by another way and that the draft follows becomes a change of its own, so that undo leads back past it."""
+    """The draft after a version that was published past it has become a change of its own.
+
+    Undo then leads back to the draft as it was before that version.
+    """
     if not follows(now):
         return now
+
     number = now.base.version
     change = DraftChange.objects.create(
-        graph=graph, revision=now.revision + 1, definition=now.definition, message=published_as(number), version=number, published=number,
+        graph=graph,
+        revision=now.revision + 1,
+        definition=now.definition,
+        message=published_as(number),
+        version=number,
+        published=number,
         made_by=_author(graph),
-    )  # fmt: skip
+    )
     return Draft(Base(number, change.revision), now.definition, change)
 
 
 def follows(draft: Draft) -> bool:
-    """Whether the draft was published and another version came after it: then the draft is that version."""
+    """Whether the draft was published and a newer version came after it.
+
+    The draft is then that newer version.
+    """
     return (
         draft.change is not None
         and draft.change.published is not None
@@ -261,16 +303,15 @@ def published_as(number: int) -> str:
 
 def _author(graph: Graph) -> str:
     author = graph.current.created_by if graph.current else None
-    return author.get_username()[:200] if author else "another way"
+    return author.get_username()[:200] if author else "an API client or a command"
 
 
 def differs(graph: Graph, draft: Draft) -> bool:
     """Whether publishing the draft would make a new version."""
-    kinds = publish_module.Kinds(graph.namespace.name, draft.definition)
-    return (
-        graph.current is None
-        or publish_module.checksum_of(kinds.resolved(draft.definition)) != graph.current.checksum
-    )
+    if graph.current is None:
+        return True
+    resolved = Kinds(graph.namespace.name, draft.definition).resolved(draft.definition)
+    return checksum_of(resolved) != graph.current.checksum
 
 
 @transaction.atomic
@@ -278,32 +319,45 @@ def begin(
     namespace: Namespace,
     name: str,
     caller: Caller,
-    definition: dict[str, Any] | None = None,
+    definition: Mapping[str, Json] | None = None,
     message: str = "Begin",
 ) -> Graph:
-    """A new graph that has only a draft. Raises Conflict for a taken name."""
+    """Create a graph that has a draft and no version yet.
+
+    Raises Conflict if the name is taken, and Malformed if the name or the definition is invalid.
+    """
     caller.require("start", namespace.pk)
-    graph, made = Graph.objects.get_or_create(
+    graph, created = Graph.objects.get_or_create(
         namespace=namespace, name=names.checked("graph", name)
     )
-    if not made:
-        raise errors.Conflict(f"The namespace {namespace} has a graph {name!r} already.")
+    if not created:
+        raise errors.Conflict(
+            f"The namespace {namespace} already has a graph {name!r}. Choose another name."
+        )
     if definition:
-        apply(graph, Base(0, 0), lambda _: edits.Edit(dict(definition), message), caller)
+        edit = Edit(dict(definition), message)
+        apply(graph, Base(0, 0), lambda _: edit, caller)
     return graph
 
 
 @transaction.atomic
 def publish(graph: Graph, base: Base, caller: Caller, note: str = "") -> Graph:
-    """Make the draft, as it was looked at, a version. Raises Conflict when it was changed since, InvalidGraph with its problems."""
-    graph = publish_module.locked(graph)
+    """Make the draft at `base` the current version.
+
+    Raises Conflict if the draft was changed or a version was published since, and InvalidGraph with
+    every problem of the draft.
+    """
+    graph = lock_graph(graph)
     now = draft_of(graph)
     if now.base != base:
-        who = now.change.made_by if now.change and now.revision != base.revision else "Somebody"
+        newest = now.change if now.revision != base.revision else None
+        author = newest.made_by if newest else "Somebody"
         raise errors.Conflict(
-            f"{who} changed the draft meanwhile, or published a version. Look at it again, then publish."
+            f"{author} changed the draft meanwhile, or published a version. "
+            "Look at the draft again, then publish it."
         )
-    published = publish_module.publish(graph.namespace, graph.name, now.definition, caller, note)
+
+    published = publish_graph(graph.namespace, graph.name, now.definition, caller, note)
     assert published.current is not None
     DraftChange.objects.filter(graph=graph, revision=now.revision).update(
         published=published.current.number

@@ -1,12 +1,12 @@
-"""Secrets of graphs: encrypted at rest by Fernet with a list of keys of their own (SECRETS_KEYS), the first of which encrypts.
+"""The secrets of graphs: encryption at rest, and masking of their values in what is stored.
 
-`rotate` writes every secret anew with the first key, after which the others may go. `Mask` takes the values out of what is stored of the
-nodes that may read them.
+Values are encrypted with Fernet. SECRETS_KEYS lists the keys: the first encrypts, and all of them
+decrypt. `rotate` encrypts every secret with the first key, after which the other keys can be
+removed.
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 from urllib.parse import quote
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -15,10 +15,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from graphs.definition import errors, names
+from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph, Secret
 
 MASK = "•••"
-SHORTEST_MASKED = 8  # shorter values are words that stand in other texts, too
+MIN_MASKED = 8  # characters; shorter values are words that occur in other texts, too
 BATCH = 500
 
 
@@ -27,48 +28,50 @@ def _cipher() -> MultiFernet:
 
 
 def encrypt(value: str) -> str:
+    """The token that is stored for a value."""
     return _cipher().encrypt(value.encode()).decode()
 
 
 def replace(graph: Graph, values: Mapping[str, str]) -> None:
-    """Make these the secrets of the graph's template, instead of those of its former one; others stay, and an unchanged value keeps its row.
+    """Make these values the secrets of the graph's template.
 
-    Call inside the transaction that changes the graph.
+    Secrets of the former template that are not among them are deleted. Secrets that were set by
+    hand stay, and so does the row of a value that didn't change. Call this in the transaction that
+    changes the graph. Raises Malformed for an empty value or an invalid name.
     """
     stored = {secret.name: secret for secret in graph.secrets.all()}
     graph.secrets.filter(by_template=True).exclude(name__in=values).delete()
     for name, value in values.items():
-        if name not in stored or not _holds(stored[name], value):
+        if name not in stored or not _has_value(stored[name], value):
             put(graph, name, value, by_template=True)
 
 
 def put(graph: Graph, name: str, value: str, by_template: bool = False) -> None:
-    """Set one secret. Raises Malformed for an empty value or a bad name."""
+    """Set one secret. Raises Malformed for an empty value or an invalid name."""
     if not value:
         raise errors.Malformed(f"The secret {name!r} is empty.")
     name = names.checked("secret", name)
-    former = (
-        Secret.objects.filter(graph=graph, name=name).values_list("token", flat=True).first() or ""
+    stored = Secret.objects.filter(graph=graph, name=name)
+    former = stored.values_list("token", flat=True).first() or ""
+    Secret.objects.update_or_create(
+        graph=graph,
+        name=name,
+        defaults={
+            "token": encrypt(value),
+            "former": former,
+            "updated_at": timezone.now(),
+            "by_template": by_template,
+        },
     )
-    found = {
-        "token": encrypt(value),
-        "former": former,
-        "updated_at": timezone.now(),
-        "by_template": by_template,
-    }
-    Secret.objects.update_or_create(graph=graph, name=name, defaults=found)
 
 
-def reveal(version_id: int, wanted: Iterable[str]) -> dict[str, str]:
-    """The values of these secrets of a version's graph, as far as they are set. Raises Conflict when none of the keys opens one."""
-    return {
-        secret.name: _open(secret)
-        for secret in Secret.objects.filter(graph__versions=version_id, name__in=list(wanted))
-    }
+def reveal(version_id: int, names: Iterable[str]) -> dict[str, str]:
+    """The values of these secrets of a version's graph. Secrets that are not set are left out.
 
-
-def _open(secret: Secret) -> str:
-    return _decrypt(secret.token, secret.name)
+    Raises Conflict if none of the keys decrypts a value.
+    """
+    secrets = Secret.objects.filter(graph__versions=version_id, name__in=list(names))
+    return {secret.name: _decrypt(secret.token, secret.name) for secret in secrets}
 
 
 def _decrypt(token: str, name: str) -> str:
@@ -76,84 +79,105 @@ def _decrypt(token: str, name: str) -> str:
         return _cipher().decrypt(token.encode()).decode()
     except InvalidToken:
         raise errors.Conflict(
-            f"The secret {name!r} was encrypted with a key that is not among SECRETS_KEYS."
+            f"The secret {name!r} was encrypted with a key that is not in SECRETS_KEYS. "
+            "Add the key, or set the secret again."
         ) from None
 
 
-def _holds(secret: Secret, value: str) -> bool:
-    """Whether the secret has this value; one that can't be opened has none."""
+def _has_value(secret: Secret, value: str) -> bool:
+    """Whether a secret has this value. A secret that can't be decrypted has no value."""
     try:
-        return _open(secret) == value
+        return _decrypt(secret.token, secret.name) == value
     except errors.Conflict:
         return False
 
 
 def rotate() -> int:
-    """Encrypt every secret with the first key; safe while secrets are read and written. Says how many there were."""
-    cipher, last, done = _cipher(), 0, 0
-    while batch := list(Secret.objects.filter(pk__gt=last).order_by("pk")[:BATCH]):
+    """Encrypt every secret with the first key, and return the number of secrets that were updated.
+
+    This is safe while secrets are read and written: a secret that changes in the meantime already
+    has the first key and is left alone. Raises Conflict for a secret that can't be decrypted.
+    """
+    cipher = _cipher()
+    last_pk = 0
+    updated = 0
+    while batch := list(Secret.objects.filter(pk__gt=last_pk).order_by("pk")[:BATCH]):
         with transaction.atomic():
             for secret in batch:
-                _open(secret)  # names the one that can't be opened
+                _decrypt(secret.token, secret.name)  # an error of this call names the secret
                 token = cipher.rotate(secret.token.encode()).decode()
-                done += Secret.objects.filter(pk=secret.pk, token=secret.token).update(
-                    token=token, former=""
-                )
-        last = batch[-1].pk
-    return done
+                unchanged = Secret.objects.filter(pk=secret.pk, token=secret.token)
+                updated += unchanged.update(token=token, former="")
+        last_pk = batch[-1].pk
+    return updated
 
 
 class Mask:
-    """Puts ••• in place of these values in texts and JSON, also where they were quoted; values shorter than eight characters are left."""
+    """Replaces secret values in texts and JSON with •••, also where they are quoted or escaped.
+
+    Values with fewer than eight characters are not masked.
+    """
 
     def __init__(self, values: Iterable[str]) -> None:
-        long = {value for value in values if len(value) >= SHORTEST_MASKED}
-        quoted = {
-            form
-            for value in long
-            for form in (
-                value,
-                json.dumps(value)[1:-1],
-                json.dumps(value, ensure_ascii=False)[1:-1],
-                repr(value)[1:-1],
-                quote(value),
-            )
-        }
-        self._values = sorted(quoted, key=len, reverse=True)
+        patterns: set[str] = set()
+        for value in values:
+            if len(value) >= MIN_MASKED:
+                patterns |= _spellings(value)
+        # The longest comes first, so that no value is cut in two by another one inside it.
+        self._patterns = sorted(patterns, key=len, reverse=True)
 
     def __bool__(self) -> bool:
-        return bool(self._values)
+        return bool(self._patterns)
 
     def text(self, text: str) -> str:
-        for value in self._values:
-            text = text.replace(value, MASK)
+        """The text with all values masked."""
+        for pattern in self._patterns:
+            text = text.replace(pattern, MASK)
         return text
 
-    def value(self, value: Any) -> Any:
-        if not self._values:
+    def value(self, value: Json) -> Json:
+        """The JSON value with all texts masked, including the keys of objects."""
+        if not self._patterns:
             return value
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return self._members(value)
-        return [self.value(item) for item in value] if isinstance(value, list) else value
+            return self._object(value)
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        return value
 
-    def _members(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        masked: dict[str, Any] = {}
-        for key, item in value.items():
-            shown = self.text(key)
-            while shown in masked:  # no member is lost, however alike they look now
-                shown += MASK
-            masked[shown] = self.value(item)
+    def _object(self, members: JsonObject) -> JsonObject:
+        masked: JsonObject = {}
+        for key, item in members.items():
+            masked_key = self.text(key)
+            while masked_key in masked:  # two keys may look the same now; neither may be lost
+                masked_key += MASK
+            masked[masked_key] = self.value(item)
         return masked
 
 
+def _spellings(value: str) -> set[str]:
+    """A value as it appears in plain text, in JSON, in a Python representation and in a URL."""
+    return {
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+        quote(value),
+    }
+
+
 def mask_of(version_id: int, names: Iterable[str]) -> Mask:
-    """The mask for these secrets of a version's graph, as they are and as they were before their last change."""
-    found = Secret.objects.filter(graph__versions=version_id, name__in=list(names))
+    """The mask for these secrets of a version's graph.
+
+    It includes each value before its last change, which a node that started earlier may still use.
+    Raises Conflict if none of the keys decrypts a value.
+    """
+    secrets = Secret.objects.filter(graph__versions=version_id, name__in=list(names))
     return Mask(
         _decrypt(token, secret.name)
-        for secret in found
+        for secret in secrets
         for token in (secret.token, secret.former)
         if token
     )

@@ -1,8 +1,10 @@
-"""Registering the nodes of external workers, and putting graph templates: what a program does when it starts. Both may be repeated at will."""
+"""What a program of external workers does when it starts: register nodes and put graph templates.
+
+Both can be repeated at any time; repeating one with the same content changes nothing.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -10,21 +12,28 @@ from django.utils import timezone
 from graphs.auth.callers import Caller
 from graphs.definition import cron, errors, names
 from graphs.definition.plan import BUILTIN
+from graphs.definition.types import Json
 from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode
 from graphs.services import exosphere_template, publish, secrets
+from graphs.services.kinds import Kinds
 
-Json = Mapping[str, Any]
-_CHANGES = ("executor", "inputs_schema", "outputs_schema", "secrets", "runtime_name", "updated_at")
+Schedule = tuple[str, str]  # a cron expression and a time zone
+_UPDATED = ("executor", "inputs_schema", "outputs_schema", "secrets", "runtime_name", "updated_at")
 
 
-def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Json]) -> None:
-    """Make or change these nodes of a worker, all or none; graphs that waited for them become valid."""
+def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Mapping[str, Json]]) -> None:
+    """Create or update the nodes of a worker, all of them or none.
+
+    Graphs that had problems because these nodes were missing are checked again. Raises Conflict for
+    the namespace of the built-in nodes.
+    """
     if namespace.name == BUILTIN:
         raise errors.Conflict(
-            f"The namespace {BUILTIN!r} is that of the nodes which run in our own processes."
+            f"The namespace {BUILTIN!r} is reserved for the built-in nodes. Choose another one."
         )
+
     now = timezone.now()
-    values = {node["name"]: node for node in nodes}
+    by_name = {node["name"]: node for node in nodes}
     rows = [
         RegisteredNode(
             namespace=namespace,
@@ -32,91 +41,110 @@ def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Json]) -> 
             runtime_name=runtime_name,
             created_at=now,
             updated_at=now,
-            **values[name],
+            **by_name[name],
         )
-        for name in sorted(values)  # in one order, so that two programs never wait for each other
+        for name in sorted(by_name)  # one order for all, so that two programs can't deadlock
     ]
     with transaction.atomic():
         RegisteredNode.objects.bulk_create(
-            rows, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=_CHANGES
+            rows, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=_UPDATED
         )
-        publish.reconsider(namespace, values)
-        transaction.on_commit(
-            lambda: publish.reconsider(namespace, values)
-        )  # for graphs that were put while this wasn't to be seen
+        publish.recheck_graphs_with(namespace, by_name)
+        # Once more after the commit: a graph that was put in the meantime saw none of these nodes,
+        # and this transaction didn't see the graph.
+        transaction.on_commit(lambda: publish.recheck_graphs_with(namespace, by_name))
 
 
 @transaction.atomic
 def put_graph(
     namespace: Namespace,
     name: str,
-    template: Json,
+    template: Mapping[str, Json],
     values: Mapping[str, str],
-    triggers: Sequence[tuple[str, str]],
+    schedules: Sequence[Schedule],
     caller: Caller,
 ) -> Graph:
-    """Make a template the graph's current version, with these secrets and cron triggers instead of those that it has.
+    """Make a template the current version of a graph, which is created if necessary.
 
-    Raises InvalidGraph with all mistakes of its structure, and nothing is stored. What doesn't fit the registered nodes or the secrets is kept
-    with the version, which then can't be run.
+    `values` and `schedules` replace the secrets and cron triggers that an earlier template brought.
+
+    Raises InvalidGraph with every problem that the template has by itself. Problems that depend on
+    registered nodes and secrets are stored with the version instead, and no run can start from it
+    until they are gone.
     """
     name = names.checked("graph", name)
     former = Graph.objects.with_version().filter(namespace=namespace, name=name).first()
-    was = former.current.definition if former and former.current else exosphere_template.EMPTY
-    definition = exosphere_template.definition_of(template, was)
-    kinds = publish.Kinds(namespace.name, definition, caller, every_input=True)
-    others = (
-        former.secrets.filter(by_template=False).values_list("name", flat=True) if former else ()
+    former_version = former.current if former else None
+    definition = exosphere_template.definition_of(
+        template, former_version.definition if former_version else exosphere_template.EMPTY
     )
-    found = publish.judged(definition, kinds, {*values, *others})
-    if wrong := [
-        *(each for each in found if not each.registry),
+
+    kinds = Kinds(namespace.name, definition, caller, every_input=True)
+    problems = publish.find_problems(definition, kinds, {*values, *_manual_secrets(former)})
+    refused = [
+        *(problem for problem in problems if not problem.registry),
         *exosphere_template.problems(template["nodes"]),
         *kinds.foreign(definition),
-    ]:
+    ]
+    if refused:
         raise errors.InvalidGraph(
-            publish.summary(wrong), errors=[problem.as_json() for problem in wrong]
+            publish.summary(refused), errors=[problem.as_json() for problem in refused]
         )
-    graph = publish.store(
-        namespace, name, kinds.resolved(definition), found, caller, by_template=True
+
+    graph = publish.store_version(
+        namespace, name, kinds.resolved(definition), problems, caller, by_template=True
     )
     secrets.replace(graph, values)
-    set_triggers(graph, triggers, timezone.now())
-    if found:
-        transaction.on_commit(
-            lambda: publish.rejudge(graph)
-        )  # its nodes may have been registered at this moment
+    set_triggers(graph, schedules, timezone.now())
+    if problems:
+        # The missing nodes may have been registered while this transaction was open.
+        transaction.on_commit(lambda: publish.recheck(graph))
     return graph
+
+
+def _manual_secrets(graph: Graph | None) -> Iterable[str]:
+    """The names of the secrets that didn't come with a template."""
+    if graph is None:
+        return ()
+    return graph.secrets.filter(by_template=False).values_list("name", flat=True)
 
 
 @transaction.atomic
 def set_secret(graph: Graph, name: str, value: str | None) -> Graph:
-    """Set one secret beside the template's, or take it away (None); the graph is judged again. Raises NotFound and Malformed."""
-    graph = publish.locked(graph)
+    """Set one secret of a graph, or delete it (None), and check the graph again.
+
+    Raises NotFound if the graph is gone, and Malformed for an empty value or an invalid name.
+    """
+    graph = publish.lock_graph(graph)
     if value is None:
         graph.secrets.filter(name=name.replace("\x00", "")).delete()
     else:
         secrets.put(graph, name, value)
-    publish.rejudge(graph)
+    publish.recheck(graph)
     return graph
 
 
-def set_triggers(graph: Graph, wanted: Iterable[tuple[str, str]], now: datetime) -> None:
-    """Make these (expression, time zone) pairs the schedules of the graph's template, instead of those of its former one; others stay.
+def set_triggers(graph: Graph, schedules: Iterable[Schedule], now: datetime) -> None:
+    """Replace the cron triggers that the former template of a graph brought.
 
-    One that is there already keeps its next time.
+    Triggers that were made by hand stay. A trigger that already exists keeps its next time.
     """
-    pairs = set(wanted)
+    new = set(schedules)
     for trigger in graph.triggers.all():
-        if (trigger.expression, trigger.time_zone) in pairs:
-            pairs.discard((trigger.expression, trigger.time_zone))
+        schedule = (trigger.expression, trigger.time_zone)
+        if schedule in new:
+            new.remove(schedule)
         elif trigger.by_template:
             trigger.delete()
-    made = {pair: cron.next_time(*pair, now) for pair in sorted(pairs)}
-    CronTrigger.objects.bulk_create(
-        (
-            CronTrigger(graph=graph, expression=text, time_zone=zone, by_template=True, next_at=at)
-            for (text, zone), at in made.items()
-        ),
-        ignore_conflicts=True,
-    )
+
+    triggers = [
+        CronTrigger(
+            graph=graph,
+            expression=expression,
+            time_zone=time_zone,
+            by_template=True,
+            next_at=cron.next_time(expression, time_zone, now),
+        )
+        for expression, time_zone in sorted(new)
+    ]
+    CronTrigger.objects.bulk_create(triggers, ignore_conflicts=True)

@@ -41,7 +41,9 @@ class NodeContext:
             state.run.namespace,
             state.run.dataset_id,
         )
-        self.identifier, self.attempt, self.answer = state.identifier, state.attempt, state.answer
+        self.identifier = state.identifier
+        self.attempt = state.attempt or 0  # only a report of an old SDK comes without an attempt
+        self.answer = state.answer
         self.idempotency_key = f"{state.run.run_id}:{state.step}"
         self.emitted = 0
         self.fraction = self.reported = 0.0

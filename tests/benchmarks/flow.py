@@ -61,8 +61,8 @@ def prepare() -> tuple[Any, Any]:
     registry.store()
     User.objects.create_superuser("bench", password="bench")
     namespace = Namespace.objects.create(name="bench")
-    return publish.publish(namespace, "large", definition()), start_run(
-        publish.publish(namespace, "whole", definition(diagram.WHOLE))
+    return publish.publish_graph(namespace, "large", definition()), start_run(
+        publish.publish_graph(namespace, "whole", definition(diagram.WHOLE))
     )
 
 

@@ -294,7 +294,7 @@ def prepare() -> None:
     call_command("migrate", verbosity=0)
     registry.store()
     namespace = Namespace.objects.create(name="bench")
-    publish.publish(
+    publish.publish_graph(
         namespace,
         "bench",
         {"nodes": [{"id": f"n{at}", "kind": "noop"} for at in range(1, 11)], "edges": []},

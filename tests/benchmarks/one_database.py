@@ -29,7 +29,7 @@ from django.utils import timezone  # noqa: E402
 
 from graphs.models import Graph, Namespace  # noqa: E402
 from graphs.services import datasets  # noqa: E402
-from graphs.services import publish as publish_module  # noqa: E402
+from graphs.services.publish import publish_graph  # noqa: E402
 from runs.core import sql  # noqa: E402
 from runs.engine.executor import Executor  # noqa: E402
 from runs.engine.start import start_run  # noqa: E402
@@ -45,7 +45,7 @@ BURSTS = 3
 
 def publish(name: str, nodes: list[dict[str, Any]], edges: list[tuple[str, str]]) -> Graph:
     namespace, _ = Namespace.objects.get_or_create(name="bench")
-    return publish_module.publish(
+    return publish_graph(
         namespace,
         name,
         {"nodes": nodes, "edges": [{"from": start, "to": end} for start, end in edges]},
@@ -160,7 +160,7 @@ def alone(graph: Graph, runs: int) -> float:
                 )
             ),
             60,
-        )  # noqa: B023
+        )
     return runs * CHAIN / (perf_counter() - began)
 
 

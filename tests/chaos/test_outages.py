@@ -23,7 +23,7 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from runs.cluster.supervisor import MISSED_PULSES
 from runs.engine import control
 from runs.engine.start import start_run
@@ -114,9 +114,7 @@ def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
     if database != "postgresql":
         return
     registry.store()
-    run = start_run(
-        publish_module.publish(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH)
-    )
+    run = start_run(publish_graph(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH))
     with supervised(workers=1, CLOCK_SKEW="3600"), supervised(workers=1, CLOCK_SKEW="-3600"):
         graph = run.graph
         until(lambda: Cluster.objects.count() == 2)

@@ -69,10 +69,10 @@ def build(finished: int = 60) -> dict[str, Run]:
     ben = User.objects.create_user("ben", password="ben", is_staff=True)
     NamespaceMembership.objects.create(namespace=shop, user=ben, role="reader")
     orders, steps = (
-        publish.publish(shop, "orders", ORDERS),
-        publish.publish(lab, "nightly-training", STEPS),
+        publish.publish_graph(shop, "orders", ORDERS),
+        publish.publish_graph(lab, "nightly-training", STEPS),
     )
-    approval = publish.publish(shop, "approval", APPROVAL)
+    approval = publish.publish_graph(shop, "approval", APPROVAL)
     caller = caller_of_user(ann, "page")
     executor = Executor(threads=False)
 
@@ -189,7 +189,7 @@ def _export(shop: Namespace) -> Graph:
         {"from": a, "to": b}
         for a, b in (("read", "large"), ("large", "export"), ("export", "pack"))
     ]
-    return publish.publish(shop, "export", {"nodes": nodes, "edges": edges})
+    return publish.publish_graph(shop, "export", {"nodes": nodes, "edges": edges})
 
 
 def _spread() -> None:

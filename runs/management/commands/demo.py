@@ -30,7 +30,7 @@ class Command(BaseCommand):
         self.stdout.write("Preparing the database …")
         call_command("migrate", verbosity=0)
         dataset = examples.load_dataset()
-        graph = publish.publish(
+        graph = publish.publish_graph(
             dataset.namespace, "flight-delays", examples.definition("flight-delays")
         )
         rows = sum(table.rows for table in dataset.tables.all())

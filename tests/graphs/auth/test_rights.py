@@ -8,7 +8,7 @@ from django.contrib.auth.models import Permission, User
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from runs.actions import annotate
 from runs.actions.rerun import rerun_failures
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -39,7 +39,7 @@ def member(namespace, client):
 def test_an_operator_of_one_namespace_changes_nothing_in_another(member, client, publish):
     member("operator")
     beta = Namespace.objects.create(name="beta")
-    theirs = publish_module.publish(beta, "theirs", definition("a"))
+    theirs = publish_graph(beta, "theirs", definition("a"))
     dataset = Dataset.objects.create(namespace=beta, name="data")
     body = {"name": "theirs", **definition("a>b")}
     assert (
@@ -123,7 +123,7 @@ def test_an_untouched_form_changes_no_inputs(admin_client, namespace):
             "size": {"type": "integer", "default": 3},
         },
     }
-    graph = publish_module.publish(namespace, "typed", {**definition("a"), "inputs": schema})
+    graph = publish_graph(namespace, "typed", {**definition("a"), "inputs": schema})
     run = start_run(graph, RunOptions(inputs={"color": "red", "ok": True}))
     url = f"{LIST}rerun/{run.pk}/"
     page = admin_client.get(url).content.decode()

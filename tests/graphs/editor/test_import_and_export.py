@@ -7,7 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from graphs.models import Graph
 from graphs.services import drafts, exosphere_template
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from tests.support.definitions import definition
 from tests.support.flow_client import HOME, Flow, kind
 
@@ -140,9 +140,7 @@ def test_a_note_is_kept_when_the_draft_was_changed_meanwhile(flow):
     assert f'name="revision" value="{flow.revision}"' in page, (
         "the next click publishes what is shown now"
     )
-    publish_module.publish(
-        flow.graph.namespace, flow.graph.name, drafts.draft_of(flow.graph).definition
-    )
+    publish_graph(flow.graph.namespace, flow.graph.name, drafts.draft_of(flow.graph).definition)
     assert (
         "Your note was: mine"
         in flow.client.post(
@@ -211,11 +209,13 @@ def test_what_a_template_has_no_words_for():
         "/nodes/1/data/side_effects",
         "/inputs",
     ]
-    assert [each.path for each in exosphere_template.unsaid(drawn)] == [
+    assert [each.path for each in exosphere_template.inexpressible(drawn)] == [
         *paths,
         "/settings/failure_policy",
         "/settings/max_failures",
     ]
     assert not list(
-        exosphere_template.unsaid(definition("a>b") | {"settings": {"failure_policy": "continue"}})
+        exosphere_template.inexpressible(
+            definition("a>b") | {"settings": {"failure_policy": "continue"}}
+        )
     )

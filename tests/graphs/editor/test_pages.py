@@ -10,7 +10,7 @@ from django.test import Client
 
 from graphs.models import Dataset, Namespace, NamespaceMembership
 from graphs.services import drafts
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from runs.engine.start import start_run
 from tests.support.definitions import definition
 from tests.support.flow_client import HOME, Flow
@@ -31,9 +31,7 @@ def test_each_view_shows_the_graph(flow):
 
 def test_rights(publish, namespace):
     graph = publish("a>b")
-    theirs = publish_module.publish(
-        Namespace.objects.create(name="beta"), "theirs", definition("a")
-    )
+    theirs = publish_graph(Namespace.objects.create(name="beta"), "theirs", definition("a"))
     user = User.objects.create_user("viewer", is_staff=True)
     member = NamespaceMembership.objects.create(namespace=namespace, user=user, role="reader")
     client = Client()

@@ -8,7 +8,7 @@ from django.test import Client
 
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Namespace, NamespaceMembership
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from runs.actions import run_templates
 from runs.engine.start import RunOptions, start_run
 from runs.models import Run
@@ -164,7 +164,7 @@ def test_the_form_is_filled_with_what_the_users_last_run_was_given(flow, namespa
             "api_token": {"type": "string"},
         },
     }
-    publish_module.publish(
+    publish_graph(
         namespace,
         flow.graph.name,
         definition("a", inputs={"a": {"value": "${{ run.inputs.day }}"}}) | {"inputs": declared},

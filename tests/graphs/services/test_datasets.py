@@ -32,7 +32,7 @@ BROKEN = {
     "short row": (b"a,b\n1,2\n3\n", "x.csv, line 3: 1 values for 2 columns"),
     "no header": (b"", "x.csv, line 1: every column needs a name"),
     "unnamed column": (b"a,,c\n1,2,3\n", "x.csv, line 1: every column needs a name"),
-    "column twice": (b"a,a\n1,2\n", "x.csv, line 1: the column 'a' stands twice"),
+    "column twice": (b"a,a\n1,2\n", "x.csv, line 1: the header has the column 'a' twice"),
     "open quote": (b'a,b\n1,"2\n', "x.csv, line 2: unexpected end of data"),
     "latin-1": ("a\né\n".encode("latin-1"), "x.csv, line 2: not UTF-8 (byte 0xe9)"),
     "NUL": (b"a\nx\x00y\n", "x.csv, line 2: a NUL character"),

@@ -7,7 +7,7 @@ from graphs.definition import edits, errors
 from graphs.models import Graph
 from graphs.models.draft import DraftChange
 from graphs.services import drafts, undo
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from tests.support.api_client import ApiClient
 from tests.support.concurrency import at_once
 from tests.support.definitions import definition
@@ -142,7 +142,7 @@ def test_true_is_not_one(publish):
 
 def test_versions_that_are_published_by_another_way(publish, namespace):
     graph = publish("a>b")
-    published = publish_module.publish(
+    published = publish_graph(
         namespace, graph.name, {**definition("a>b"), "metadata": {"by": "the API"}}
     )
     change(published, 0, label("a", "mine"))
@@ -151,7 +151,7 @@ def test_versions_that_are_published_by_another_way(publish, namespace):
     )
     published = drafts.publish(published, drafts.Base(2, 1), SYSTEM)
     assert drafts.draft_of(published).definition["nodes"][0]["label"] == "mine"
-    published = publish_module.publish(namespace, graph.name, definition("a>b>c"))
+    published = publish_graph(namespace, graph.name, definition("a>b>c"))
     draft = drafts.draft_of(published)
     assert [node["id"] for node in draft.definition["nodes"]] == ["a", "b", "c"], (
         "a draft that was published follows what is published later"
@@ -196,7 +196,7 @@ def test_undo_and_redo_lead_past_a_version_that_came_another_way(publish):
     graph = publish("a")
     change(graph, 0, label("a", "first"))
     drafts.publish(graph, drafts.Base(1, 1), SYSTEM)
-    graph = publish_module.publish(graph.namespace, graph.name, definition("a>b"))
+    graph = publish_graph(graph.namespace, graph.name, definition("a>b"))
     assert undo.steps_of(graph).undo == (1, "Version 3 was published")
     for back, found in (
         (False, {"a": "first"}),
@@ -334,7 +334,7 @@ def test_pictures_text_and_warnings_over_the_api(admin, publish):
 def test_others_drafts_are_not_found(make_key, publish, namespace):
     from graphs.models import Namespace
 
-    other = publish_module.publish(Namespace.objects.create(name="beta"), "theirs", definition("a"))
+    other = publish_graph(Namespace.objects.create(name="beta"), "theirs", definition("a"))
     reader = ApiClient(make_key("run"))
     for path in ("draft", "graph.mmd", "graph.svg"):
         assert reader("GET", f"/graphs/{other.pk}/{path}")[0] == 404

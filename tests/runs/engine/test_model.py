@@ -76,7 +76,7 @@ def loosened(definition: dict[str, Any]) -> dict[str, Any]:
 class EngineAgainstModel(RuleBasedStateMachine):
     @initialize(definition=graphs())
     def begin(self, definition: dict[str, Any]) -> None:
-        graph = publish.publish(
+        graph = publish.publish_graph(
             Namespace.objects.get_or_create(name="model")[0], "model", loosened(definition)
         )
         conditional = {

@@ -6,7 +6,7 @@ import pytest
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition.differences import differences
-from graphs.services import publish as publish_module
+from graphs.services.publish import publish_graph
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine.start import RunOptions, start_run
 from runs.models import Run
@@ -52,7 +52,7 @@ def test_inputs_with_a_schema_get_fields(admin_client, namespace):
             "how": {"enum": ["fast", "slow"]},
         },
     }
-    graph = publish_module.publish(namespace, "typed", {**definition("a"), "inputs": schema})
+    graph = publish_graph(namespace, "typed", {**definition("a"), "inputs": schema})
     run = start_run(graph, RunOptions(inputs={"n": 3, "how": "fast"}))
     url = f"{LIST}rerun/{run.pk}/"
     page = text(admin_client.get(url))

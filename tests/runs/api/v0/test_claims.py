@@ -63,7 +63,7 @@ def test_the_oldest_come_first(api):
 def test_a_node_of_another_namespace_is_run_by_its_workers(api, other, namespace):
     both = V0Client(api_keys.create_key(["alpha", "beta"], "admin")[1])
     assert (
-        "opens no namespace 'beta'"
+        "no access to the namespace 'beta'"
         in api.upsert("g", node("a", namespace="beta"), status=400)["detail"]
     )
     assert (
