@@ -279,6 +279,17 @@ def test_what_matches_is_exported(admin_client, stored, namespace, django_assert
     assert "export.csv?search=evil" in text(admin_client.get(f"{LIST}?search=evil"))
 
 
+def test_the_report_of_an_operation_names_the_runs_that_it_made(admin_client, run_graph):
+    original = run_graph("a", RunOptions(run_id="original"))
+    admin_client.post(f"{LIST}bulk/rerun/", {"run": [original.pk], "confirmed": "1"})
+    operation = BulkOperation.objects.get()
+    report = admin_client.get(f"{LIST}operations/{operation.pk}/report.csv").getvalue().decode()
+    rows = list(csv.DictReader(io.StringIO(report)))
+    assert [(row["run_id"], row["done"], row["made"]) for row in rows] == [
+        ("original", "True", "original_rerun_1")
+    ]
+
+
 # --- Run States -----------------------------------------------------------------------------------------------------------
 
 STATES = "/admin/run-states/"
