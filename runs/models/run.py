@@ -28,8 +28,9 @@ class Run(models.Model):
     """One execution of a graph; or, without a graph, of an outside program that reports it.
 
     The columns from `updated_at` on change with every batch. They are the last columns of the row
-    and none of them is indexed, so PostgreSQL can update the row without touching an index, and
-    logs only the bytes that changed. Each index is there for a query that needs it.
+    and none of them is indexed. So PostgreSQL updates the row without touching an index, and logs
+    only the bytes that changed. Every index slows down each batch, so there is one for each query
+    that needs it and no more.
     """
 
     class Trigger(models.TextChoices):

@@ -18,8 +18,8 @@ class TombstoneQuerySet(InNamespaces):
     def refuse(self, namespace: int, run_id: str) -> None:
         """Raises Gone if a run with this id was deleted from the namespace.
 
-        Call it after the row of the new run was inserted, in the same transaction. The unique run
-        id then keeps a deletion from slipping in between.
+        Call it after the row of the new run was inserted, in the same transaction. The insertion
+        waits for a deletion of the same id that is not committed yet, so its tombstone is seen.
         """
         tombstone = self.of(run_id).filter(namespace=namespace).first()
         if tombstone is not None:
