@@ -1,4 +1,4 @@
-"""What people write on a run: that it is archived, its labels, and a status set by hand."""
+"""What people change on a run after the fact: whether it is archived, its labels, its status."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,31 +12,37 @@ from runs.core import statuses
 from runs.engine import counters, store
 from runs.models import AuditEntry, LogLine, Run
 
-MAX_LABELS, MAX_LABEL = 50, 200
+MAX_LABELS = 50
+MAX_LABEL_LENGTH = 200
+MAX_MESSAGE_LENGTH = 2000
 
 
 def archive_run(run: Run, caller: Caller, archived: bool = True) -> Run:
-    """Take an ended run out of the lists, or bring it back. Raises Conflict while it is active."""
+    """Archive a run that has ended, which takes it out of the lists; or bring it back.
+
+    Does nothing if that is done already. Raises Forbidden without the right, and Conflict if the
+    run is active.
+    """
     caller.require("change", run.namespace_id)
+    now = timezone.now()
     with transaction.atomic():
-        found = Run.objects.filter(
+        to_change = Run.objects.filter(
             pk=run.pk, status__in=statuses.ENDED_RUNS, archived_at__isnull=archived
         )
-        if not found.update(
-            archived_at=timezone.now() if archived else None,
+        changed = to_change.update(
+            archived_at=now if archived else None,
             reruns_left=0,
             revision=F("revision") + 1,
-            updated_at=timezone.now(),
-        ):
-            run.refresh_from_db()
-            if not run.ended:
-                raise errors.Conflict(
-                    f"The run is {run.status}; only runs that have ended are archived.",
-                    allowed=list(statuses.RUN_ACTIONS[run.status]),
-                )
-            return run
-        AuditEntry.objects.record(caller, "archive" if archived else "unarchive", run)
+            updated_at=now,
+        )
+        if changed:
+            AuditEntry.objects.record(caller, "archive" if archived else "unarchive", run)
     run.refresh_from_db()
+    if not changed and not run.ended:
+        raise errors.Conflict(
+            f"The run is {run.status}; only runs that have ended are archived.",
+            allowed=list(statuses.RUN_ACTIONS[run.status]),
+        )
     return run
 
 
@@ -46,39 +52,46 @@ def unarchive_run(run: Run, caller: Caller) -> Run:
 
 
 def label_run(run: Run, caller: Caller, add: Mapping[str, str], remove: Sequence[str] = ()) -> Run:
-    """Set and remove labels. Raises Malformed for labels that are too long or too many."""
+    """Set and remove labels of a run.
+
+    Raises Forbidden without the right, Malformed for labels that are too long or too many, and
+    NotFound if the run is gone.
+    """
     caller.require("change", run.namespace_id)
-    if any(
-        not key or len(key) > MAX_LABEL or len(str(value)) > MAX_LABEL for key, value in add.items()
-    ):
-        raise errors.Malformed(
-            f"Keys and values of labels are from 1 to {MAX_LABEL} characters long."
-        )
+    for key, value in add.items():
+        _check_label(key, str(value))
     with transaction.atomic():
-        locked = (
-            Run.objects.select_for_update(no_key=True)
-            .filter(pk=run.pk)
-            .values_list("labels", flat=True)
-            .first()
-        )
-        if locked is None:
+        locked = Run.objects.select_for_update(no_key=True).filter(pk=run.pk)
+        old_labels = locked.values_list("labels", flat=True).first()
+        if old_labels is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        labels = {key: value for key, value in locked.items() if key not in remove} | dict(add)
+        labels = {key: value for key, value in old_labels.items() if key not in remove}
+        labels |= add
         if len(labels) > MAX_LABELS:
             raise errors.Malformed(f"A run has at most {MAX_LABELS} labels.")
         Run.objects.filter(pk=run.pk).update(
             labels=labels, revision=F("revision") + 1, updated_at=timezone.now()
         )
-        said = [*(f"{key}={value}" for key, value in add.items()), *(f"-{key}" for key in remove)]
-        AuditEntry.objects.record(caller, "label", run, " ".join(said))
+        added = [f"{key}={value}" for key, value in add.items()]
+        removed = [f"-{key}" for key in remove]
+        AuditEntry.objects.record(caller, "label", run, " ".join([*added, *removed]))
     run.labels = labels
     return run
 
 
-def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
-    """End the run with this status, whatever became of it; what of it is unfinished is cancelled.
+def _check_label(key: str, value: str) -> None:
+    if not key or len(key) > MAX_LABEL_LENGTH or len(value) > MAX_LABEL_LENGTH:
+        raise errors.Malformed(
+            f"The key of a label has 1 to {MAX_LABEL_LENGTH} characters, "
+            f"its value at most {MAX_LABEL_LENGTH}."
+        )
 
-    Raises Malformed without a reason or for a status that is no end, and Conflict when the run has it already.
+
+def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
+    """End the run with this status, whatever its states say. Unfinished states are cancelled.
+
+    Raises Forbidden without the right, Malformed without a reason or for a status that is not
+    final, NotFound if the run is gone, and Conflict if the run has the status already.
     """
     caller.require("set_status", run.namespace_id)
     if status not in statuses.ENDED_RUNS:
@@ -86,31 +99,35 @@ def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
     if not reason.strip():
         raise errors.Malformed("Setting a status by hand needs a reason.")
     with transaction.atomic():
-        run_counters = counters.lock(
-            [run.pk], {run.pk: run.version.plan} if run.version else {}
-        ).get(run.pk)
+        plans = {run.pk: run.version.plan} if run.version else {}
+        run_counters = counters.lock([run.pk], plans).get(run.pk)
         if run_counters is None:
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         if run_counters.status == status:
-            raise errors.Conflict(
-                f"The run is {status} already.",
-                allowed=[each for each in statuses.ENDED_RUNS if each != status],
-            )
-        if run_counters.open:
-            store.cancel_unstarted({run.pk: run_counters}, "'CREATED', 'QUEUED'", every=True)
-        was, run_counters.status, run_counters.paused = run_counters.status, status, False
-        run_counters.progress = (
-            100 if status == statuses.COMPLETED else min(run_counters.progress, 99)
-        )
-        run_counters.error_message = "" if status == statuses.COMPLETED else reason
-        AuditEntry.objects.record(caller, "set_status", run, f"{was} → {status}: {reason}")
-        LogLine.objects.create(
-            run=run,
-            level="warning",
-            message=f"Status set from {was} to {status} by {caller.label}: {reason}"[:2000],
-        )
+            others = [other for other in statuses.ENDED_RUNS if other != status]
+            raise errors.Conflict(f"The run is {status} already.", allowed=others)
+        old_status = run_counters.status
+        _end_with_status(run_counters, status, reason)
+
+        AuditEntry.objects.record(caller, "set_status", run, f"{old_status} → {status}: {reason}")
+        message = f"Status set from {old_status} to {status} by {caller.label}: {reason}"
+        LogLine.objects.create(run=run, level="warning", message=message[:MAX_MESSAGE_LENGTH])
         run_counters.log_count += 1
         counters.store([run_counters])
-        Run.objects.filter(pk=run.pk).update(reruns_left=0)  # a person has seen to it
+        # A person has decided what the run came to, so it is not rerun automatically.
+        Run.objects.filter(pk=run.pk).update(reruns_left=0)
     run.refresh_from_db()
     return run
+
+
+def _end_with_status(run_counters: counters.RunCounters, status: str, reason: str) -> None:
+    if run_counters.open:
+        store.cancel_unstarted({run_counters.pk: run_counters}, "'CREATED', 'QUEUED'", every=True)
+    run_counters.status = status
+    run_counters.paused = False
+    if status == statuses.COMPLETED:
+        run_counters.progress = 100
+        run_counters.error_message = ""
+    else:
+        run_counters.progress = min(run_counters.progress, 99)
+        run_counters.error_message = reason

@@ -1,20 +1,22 @@
-"""Doing one thing to many runs: what can be done, what it would touch, and asking for it. `runs.actions.bulk_runner` does it.
+"""Bulk operations: one action on many runs. Here they are checked, previewed and stored;
+`runs.actions.bulk_runner` runs them.
 
-An operation is stored with its query, not with ids; runs that match only after it was asked for are left alone (`bound`).
+An operation is stored with its filters, not with the ids of runs. Runs that match only later are
+not touched: the operation takes runs up to its `bound`.
 """
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, F, Max, QuerySet, Sum
-from django.http import QueryDict
+from django.db.models import Count, Max, QuerySet, Sum
 
 from graphs.auth.callers import RIGHT_LABELS, Caller
 from graphs.definition import errors
-from runs.actions import annotate, delete
+from graphs.definition.types import JsonObject
+from runs.actions.annotate import archive_run, label_run, set_status, unarchive_run
+from runs.actions.delete import DELETABLE, DELETE_RIGHT, delete_run
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import statuses
 from runs.engine import control, wakeup
@@ -28,105 +30,101 @@ from runs.models import (
     CheckpointWrite,
     Run,
 )
-from runs.queries import filters
+from runs.models.run import STATE_COUNTS
+from runs.queries.filters import RunFilters
 
 MAX_CHOSEN = 1000
 TO_DO = (BulkOperation.Status.QUEUED, BulkOperation.Status.RUNNING)
 
+Call = Callable[[Run, Caller, JsonObject], str]  # returns the id of the run that it made, or ""
+
 
 @dataclass(frozen=True)
 class Action:
-    """`right` that it needs, how a result says it, on which statuses it can work, and what it does to one run (the id of a run that it makes)."""
+    """Something that can be done to a run.
+
+    `right` is what the caller needs, `done` the participle for results, `statuses` those of runs
+    that it can work on.
+    """
 
     right: str
     done: str
     statuses: Sequence[str]
-    call: Callable[[Run, Caller, Mapping[str, Any]], str]
+    call: Call
 
 
-def _quietly(verb: Callable[[Run, Caller], Any]) -> Callable[[Run, Caller, Mapping[str, Any]], str]:
-    def call(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-        verb(run, caller)
+def _without_params(function: Callable[[Run, Caller], object]) -> Call:
+    def call(run: Run, caller: Caller, params: JsonObject) -> str:
+        function(run, caller)
         return ""
 
     return call
 
 
-def _rerun(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    return rerun(
-        run,
-        caller,
-        RerunOptions(
-            newest=params.get("version") == "newest", failed=params.get("from") == "failed"
-        ),
-    ).run_id
+def _rerun(run: Run, caller: Caller, params: JsonObject) -> str:
+    options = RerunOptions(
+        newest=params.get("version") == "newest", failed=params.get("from") == "failed"
+    )
+    return rerun(run, caller, options).run_id
 
 
-def _label(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    annotate.label_run(run, caller, params.get("add") or {}, params.get("remove") or ())
+def _label(run: Run, caller: Caller, params: JsonObject) -> str:
+    label_run(run, caller, params.get("add") or {}, params.get("remove") or ())
     return ""
 
 
-def _set_status(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    annotate.set_status(run, caller, str(params.get("status")), str(params.get("reason")))
+def _set_status(run: Run, caller: Caller, params: JsonObject) -> str:
+    set_status(run, caller, str(params.get("status")), str(params.get("reason")))
     return ""
 
 
-def _delete(run: Run, caller: Caller, params: Mapping[str, Any]) -> str:
-    delete.delete_run(run, caller)
-    return ""
+def _nothing(run: Run, caller: Caller) -> None:
+    """An export touches no run; the bulk runner writes its file."""
 
 
-_FAILED = (statuses.PARTIAL, statuses.FAILED, statuses.RUN_CANCELLED)
+_RETRYABLE = (statuses.PARTIAL, statuses.FAILED, statuses.RUN_CANCELLED)
+_PAUSABLE = (statuses.RUN_QUEUED, statuses.RUNNING)
+_ENDED, _ACTIVE, _ALL = statuses.ENDED_RUNS, statuses.ACTIVE_RUNS, statuses.RUN_STATUSES
 ACTIONS: Mapping[str, Action] = {
-    "delete": Action("delete", "deleted", statuses.ENDED_RUNS, _delete),
-    "archive": Action("change", "archived", statuses.ENDED_RUNS, _quietly(annotate.archive_run)),
-    "unarchive": Action(
-        "change", "brought back", statuses.ENDED_RUNS, _quietly(annotate.unarchive_run)
-    ),
-    "rerun": Action("rerun", "run again", statuses.RUN_STATUSES, _rerun),
-    "retry": Action("cancel", "retried", _FAILED, _quietly(retry_failed)),
-    "cancel": Action("cancel", "cancelled", statuses.ACTIVE_RUNS, _quietly(control.cancel_run)),
-    "pause": Action(
-        "cancel", "paused", (statuses.RUN_QUEUED, statuses.RUNNING), _quietly(control.pause_run)
-    ),
-    "resume": Action("cancel", "resumed", (statuses.PAUSED,), _quietly(control.resume_run)),
-    "label": Action("change", "labelled", statuses.RUN_STATUSES, _label),
-    "set_status": Action("set_status", "set", statuses.RUN_STATUSES, _set_status),
-    "export": Action("export", "exported", statuses.RUN_STATUSES, lambda run, caller, params: ""),
+    "delete": Action(DELETE_RIGHT, "deleted", DELETABLE, _without_params(delete_run)),
+    "archive": Action("change", "archived", _ENDED, _without_params(archive_run)),
+    "unarchive": Action("change", "brought back", _ENDED, _without_params(unarchive_run)),
+    "rerun": Action("rerun", "run again", _ALL, _rerun),
+    "retry": Action("cancel", "retried", _RETRYABLE, _without_params(retry_failed)),
+    "cancel": Action("cancel", "cancelled", _ACTIVE, _without_params(control.cancel_run)),
+    "pause": Action("cancel", "paused", _PAUSABLE, _without_params(control.pause_run)),
+    "resume": Action("cancel", "resumed", (statuses.PAUSED,), _without_params(control.resume_run)),
+    "label": Action("change", "labelled", _ALL, _label),
+    "set_status": Action("set_status", "set", _ALL, _set_status),
+    "export": Action("export", "exported", _ALL, _without_params(_nothing)),
 }
 
 
-# --- what an operation is about -----------------------------------------------------------------------------------------
+# --- the runs of an operation ---------------------------------------------------------------------
 
 
-def targets(query: Mapping[str, Any], caller: Caller) -> QuerySet[Run]:
-    """The runs that a query names, of those that the caller sees. Raises Malformed for a filter that can't be read."""
+def targets(query: JsonObject, caller: Caller) -> QuerySet[Run]:
+    """The runs that an operation's query names, as far as the caller sees them.
+
+    The query has the list's filters; or `pk`, the runs that were ticked; or `failed_of`, the
+    operation whose failed runs are meant. Raises InvalidFilters.
+    """
     visible = Run.objects.visible_to(caller)
     if "pk" in query:
         return visible.filter(pk__in=query["pk"])
     if "failed_of" in query:
-        return visible.filter(
-            pk__in=BulkResult.objects.filter(operation=query["failed_of"], done=False).values("run")
-        )
-    return filters.found(filter_query(query), visible)
-
-
-def filter_query(query: Mapping[str, Any]) -> QueryDict:
-    """The filters as a query string. Raises Malformed for one that there is not: without it the operation would take more runs than were meant."""
-    if unknown := query.keys() - filters.ManagerFilter.base_filters.keys():
-        raise errors.Malformed(f"There is no filter {', '.join(sorted(map(repr, unknown)))[:200]}.")
-    asked = QueryDict(mutable=True)
-    for name, values in query.items():
-        asked.setlist(
-            name, [str(value) for value in values] if isinstance(values, list) else [str(values)]
-        )
-    return asked
+        failed = BulkResult.objects.filter(operation=query["failed_of"], done=False)
+        return visible.filter(pk__in=failed.values("run"))
+    return RunFilters.of_mapping(query).apply(visible)
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What an operation would touch: how many runs, of which status, how many of them it can't work on, and what goes with them."""
+    """What an operation would touch.
+
+    `unfit` is the number of runs whose status does not allow the action, `bound` the highest pk,
+    and `traces` the number of rows and bytes that would be deleted with the runs.
+    """
 
     total: int
     by_status: dict[str, int]
@@ -135,138 +133,163 @@ class Preview:
     traces: dict[str, int]
 
 
-def preview(action: str, query: Mapping[str, Any], caller: Caller) -> Preview:
-    """A dry run: nothing is changed. Raises Forbidden without the action's right, and Malformed for a query that can't be read."""
+def preview(action: str, query: JsonObject, caller: Caller) -> Preview:
+    """What the action would touch; nothing is changed.
+
+    Raises Forbidden without the action's right, and InvalidFilters.
+    """
     kind = ACTIONS[action]
     if not caller.may(kind.right):
         raise errors.Forbidden(f"{caller.label} may not {RIGHT_LABELS[kind.right]}.")
     runs = targets(query, caller).order_by()
     counts = dict(runs.values_list("status").annotate(Count("pk")))
-    unfit = sum(count for status, count in counts.items() if status not in kind.statuses)
-    bound = runs.aggregate(most=Max("pk"))["most"] or 0
     return Preview(
-        sum(counts.values()), counts, unfit, bound, _traces(runs) if action == "delete" else {}
+        total=sum(counts.values()),
+        by_status=counts,
+        unfit=sum(count for status, count in counts.items() if status not in kind.statuses),
+        bound=runs.aggregate(highest=Max("pk"))["highest"] or 0,
+        traces=_deleted_with(runs) if action == "delete" else {},
     )
 
 
-def _traces(runs: QuerySet[Run]) -> dict[str, int]:
-    every = (
-        F("pending_count")
-        + F("success_count")
-        + F("errored_count")
-        + F("retried_count")
-        + F("cancelled_count")
-    )
-    kept = runs.aggregate(states=Sum(every), lines=Sum("log_count"))
-    files = Artifact.objects.filter(run__in=runs.values("pk")).aggregate(
-        count=Count("pk"), size=Sum("size")
-    )
-    found = {
-        "states": kept["states"],
-        "log lines": kept["lines"],
+def _deleted_with(runs: QuerySet[Run]) -> dict[str, int]:
+    """How much would be deleted with these runs. States and lines come from the run counters."""
+    sums = runs.aggregate(lines=Sum("log_count"), **{name: Sum(name) for name in STATE_COUNTS})
+    pks = runs.values("pk")
+    files = Artifact.objects.filter(run__in=pks).aggregate(count=Count("pk"), size=Sum("size"))
+    return {
+        "states": sum(sums[name] or 0 for name in STATE_COUNTS),
+        "log lines": sums["lines"] or 0,
         "files": files["count"],
-        "bytes": files["size"],
+        "bytes": files["size"] or 0,
+        "checkpoints": Checkpoint.objects.filter(run__in=pks).count(),
+        "checkpoint writes": CheckpointWrite.objects.filter(run__in=pks).count(),
     }
-    found |= {
-        name: model.objects.filter(run__in=runs.values("pk")).count()
-        for name, model in _CHECKPOINTS.items()
-    }  # type: ignore[attr-defined]
-    return {name: number or 0 for name, number in found.items()}
 
 
-_CHECKPOINTS = {"checkpoints": Checkpoint, "checkpoint writes": CheckpointWrite}
+# --- operations -----------------------------------------------------------------------------------
 
 
 def ask(
     action: str,
-    query: Mapping[str, Any],
+    query: JsonObject,
     caller: Caller,
-    params: Mapping[str, Any] | None = None,
+    params: JsonObject | None = None,
     reason: str = "",
     idempotency_key: uuid.UUID | None = None,
 ) -> BulkOperation:
-    """Store an operation, to be carried out in the background. The same key again gives the first operation. Raises what `preview` raises."""
-    _check(action, params or {}, reason)
-    seen = preview(action, query, caller)
-    if not {"pk", "failed_of"} & query.keys():
-        query = filters.frozen(filter_query(query))
-    values = {
-        "action": action, "params": {**(params or {}), **({"reason": reason} if reason else {})}, "query": dict(query), "reason": reason[:500],
-        "user": caller.user, "key_id": caller.key, "actor": caller.label[:150], "via": caller.via, "total": seen.total, "bound": seen.bound,
-    }  # fmt: skip
+    """Store an operation, which will be run in the background.
+
+    Returns the first operation if the idempotency key was used before. Raises Malformed for params
+    that don't suit the action, Conflict for another caller's key, and what `preview` raises.
+    """
+    params = params or {}
+    _check(action, params, reason)
+    expected = preview(action, query, caller)
     idempotency_key = idempotency_key or uuid.uuid4()
+    operation = BulkOperation(
+        idempotency_key=idempotency_key,
+        action=action,
+        params={**params, "reason": reason} if reason else params,
+        query=_stored(query),
+        reason=reason[:500],
+        user=caller.user,
+        key_id=caller.key,
+        actor=caller.label[:150],
+        via=caller.via,
+        total=expected.total,
+        bound=expected.bound,
+    )
     try:
         with transaction.atomic():
-            operation = BulkOperation.objects.create(idempotency_key=idempotency_key, **values)
-            AuditEntry.objects.record_global(
-                caller.through(caller.via, operation.pk),
-                f"bulk_{action}",
-                f"{seen.total:,} runs; {reason}"[:500],
-            )
+            operation.save(force_insert=True)
+            detail = f"{expected.total:,} runs; {reason}"[:500]
+            _audit(operation, caller, f"bulk_{action}", detail)
             wakeup.hint()
     except IntegrityError:
-        found = BulkOperation.objects.filter(
-            idempotency_key=idempotency_key, user=caller.user, key=caller.key
-        ).first()
-        if found is None:
-            raise errors.Conflict(
-                "This `asked` was used by somebody else; make a new one."
-            ) from None
-        return found
+        return _asked_before(idempotency_key, caller)
     return operation
 
 
-def _check(action: str, params: Mapping[str, Any], reason: str) -> None:
+def _stored(query: JsonObject) -> JsonObject:
+    """The query as it is stored: it must mean the same runs later."""
+    if "pk" in query or "failed_of" in query:
+        return dict(query)
+    return RunFilters.of_mapping(query).frozen()
+
+
+def _asked_before(idempotency_key: uuid.UUID, caller: Caller) -> BulkOperation:
+    operation = BulkOperation.objects.filter(
+        idempotency_key=idempotency_key, user=caller.user, key=caller.key
+    ).first()
+    if operation is None:
+        raise errors.Conflict("Another caller has used this key (`asked`). Make a new one.")
+    return operation
+
+
+def _check(action: str, params: JsonObject, reason: str) -> None:
+    """Raises Malformed for an unknown action or params that don't suit it."""
     if action not in ACTIONS:
         raise errors.Malformed(f"The action is one of {', '.join(ACTIONS)}.")
-    if action == "set_status" and (
-        params.get("status") not in statuses.ENDED_RUNS or not reason.strip()
-    ):
-        raise errors.Malformed(
-            f"Setting a status needs one of {', '.join(statuses.ENDED_RUNS)} and a reason."
-        )
-    add, remove = params.get("add") or {}, params.get("remove") or []
-    if not (
-        isinstance(add, dict)
-        and isinstance(remove, list)
-        and all(isinstance(word, str) for word in (*add.values(), *remove))
-    ):
+    ends_run = params.get("status") in statuses.ENDED_RUNS
+    if action == "set_status" and not (ends_run and reason.strip()):
+        choices = ", ".join(statuses.ENDED_RUNS)
+        raise errors.Malformed(f"Setting a status needs one of {choices} and a reason.")
+    add = params.get("add") or {}
+    remove = params.get("remove") or []
+    if not _are_labels(add, remove):
         raise errors.Malformed("`add` maps labels to texts, `remove` is a list of labels.")
     if action == "label" and not (add or remove):
         raise errors.Malformed("Say which labels to add or to remove.")
 
 
+def _are_labels(add: object, remove: object) -> bool:
+    if not (isinstance(add, dict) and isinstance(remove, list)):
+        return False
+    return all(isinstance(text, str) for text in (*add.values(), *remove))
+
+
 def retry(operation: BulkOperation, caller: Caller) -> BulkOperation:
-    """A new operation on what this one could not do. Raises Conflict while it goes on, or when nothing failed."""
-    if not operation.over or not operation.failed:
-        raise errors.Conflict(
-            "The operation is not over yet." if not operation.over else "Nothing of it failed.",
-            allowed=[],
-        )
-    key = uuid.uuid5(operation.idempotency_key, "retry")  # a second click finds the first one
+    """A new operation on the runs for which this one failed.
+
+    Raises Conflict if the operation is not over, or if nothing failed.
+    """
+    if not operation.over:
+        raise errors.Conflict("The operation is not over yet.", allowed=[])
+    if not operation.failed:
+        raise errors.Conflict("No run of this operation failed.", allowed=[])
     return ask(
         operation.action,
         {"failed_of": operation.pk},
         caller,
         operation.params,
         operation.reason,
-        key,
+        # The second of two clicks gets the operation that the first one made.
+        uuid.uuid5(operation.idempotency_key, "retry"),
     )
 
 
 def stop(operation: BulkOperation, caller: Caller) -> None:
-    """Leave the runs alone that it has not reached yet. Raises Conflict when it is over."""
+    """Stop an operation; runs that it has not reached stay as they are.
+
+    Raises Conflict if it is over.
+    """
     if not BulkOperation.objects.filter(pk=operation.pk, status__in=TO_DO).update(stop_asked=True):
         raise errors.Conflict("The operation is over.", allowed=[])
-    AuditEntry.objects.record_global(
-        caller.through(caller.via, operation.pk), "bulk_stop", str(operation)
-    )
+    _audit(operation, caller, "bulk_stop", str(operation))
     wakeup.hint()
 
 
+def _audit(operation: BulkOperation, caller: Caller, action: str, detail: str) -> None:
+    caller = caller.through(caller.via, operation.pk)
+    AuditEntry.objects.record_global(caller, action, detail)
+
+
 def seen_by(caller: Caller) -> QuerySet[BulkOperation]:
-    """A caller's own operations; those of everybody for who may do everything in all namespaces."""
-    every = BulkOperation.objects.select_related("user")
+    """The caller's own operations; all of them for an administrator of all namespaces."""
+    operations = BulkOperation.objects.select_related("user")
     if caller.may("admin") and caller.namespaces is None:
-        return every
-    return every.filter(user=caller.user) if caller.user else every.filter(key=caller.key)
+        return operations
+    if caller.user:
+        return operations.filter(user=caller.user)
+    return operations.filter(key=caller.key)

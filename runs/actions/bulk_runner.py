@@ -1,7 +1,9 @@
-"""Carrying out bulk operations, run by run, by whoever holds one at the moment: a worker of a cluster, the page that asked, or a command.
+"""Running bulk operations, run by run.
 
-What is done to a run, its result and the cursor commit together under the holder's token, so a run is never touched twice, however often an operation is
-taken over.
+The runner of an operation is a worker of a cluster, the page that asked for it, or a command. It
+leases the operation under a token. What it does to a run, the result and the operation's cursor are
+committed together, and only while the token is still valid. So no run is touched twice, however
+often another runner takes the operation over.
 """
 
 import logging
@@ -23,244 +25,288 @@ from graphs.auth.callers import Caller, caller_of_command, caller_of_key, caller
 from graphs.definition import errors
 from graphs.models import ApiKey
 from runs.actions import delete, export
-from runs.actions.bulk import ACTIONS, TO_DO, Action, targets
+from runs.actions.bulk import ACTIONS, TO_DO, targets
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.models import BulkOperation, BulkResult, Run
 
 log = logging.getLogger(__name__)
-INLINE = 100  # so many are done while the page waits
+MAX_INLINE = 100  # runs of an operation that a page runs while the user waits
 INLINE_SECONDS = 5.0
 TURN_SECONDS = 2.0
 LEASE = timedelta(seconds=30)
 BATCH = 100
-EXPORT_PIECE = 5000
-FILES_STAY = timedelta(days=1)
+MAX_CANDIDATES = 5
+LINES_PER_RENEWAL = 5000
+EXPORT_AGE = timedelta(days=1)
 
 
-class _Lost(Exception):
-    """Another worker holds the operation now."""
+class _LeaseLost(Exception):
+    """Another runner has taken the operation over."""
 
 
-def carry_on(seconds: float = TURN_SECONDS) -> bool:
-    """Take up operations for so many seconds; whether some are left."""
-    until = monotonic() + seconds
-    while monotonic() < until:
-        operation = _take(
-            BulkOperation.objects.filter(
-                Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now()), status__in=TO_DO
-            ).order_by("id")
-        )
+# --- taking operations ----------------------------------------------------------------------------
+
+
+def _available() -> QuerySet[BulkOperation]:
+    """Unfinished operations that no runner has leased."""
+    no_lease = Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now())
+    return BulkOperation.objects.filter(no_lease, status__in=TO_DO)
+
+
+def waiting() -> bool:
+    """Whether an operation waits for a runner."""
+    return _available().exists()
+
+
+def run_waiting(seconds: float = TURN_SECONDS) -> bool:
+    """Run waiting operations, the oldest first. Returns whether some are left after this time."""
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
+        operation = _take(_available().order_by("id"))
         if operation is None:
             return False
-        work(operation, until)
+        run_until(operation, deadline)
     return True
 
 
-def carry_out(operation: BulkOperation, seconds: float = INLINE_SECONDS) -> BulkOperation:
-    """Work on this one while the caller waits, unless somebody does already."""
-    if operation.total <= INLINE and (
-        taken := _take(
-            BulkOperation.objects.filter(pk=operation.pk, lease_expires_at=None, status__in=TO_DO)
+def run_inline(operation: BulkOperation, seconds: float = INLINE_SECONDS) -> BulkOperation:
+    """Run a small operation while the caller waits, unless it has a runner already."""
+    if operation.total <= MAX_INLINE:
+        untouched = BulkOperation.objects.filter(
+            pk=operation.pk, lease_expires_at=None, status__in=TO_DO
         )
-    ):
-        work(taken, monotonic() + seconds)
+        taken = _take(untouched)
+        if taken is not None:
+            run_until(taken, monotonic() + seconds)
     operation.refresh_from_db()
     return operation
 
 
-def waiting() -> bool:
-    """Whether an operation waits for somebody to take it up."""
-    return BulkOperation.objects.filter(
-        Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now()), status__in=TO_DO
-    ).exists()
-
-
 def _take(operations: QuerySet[BulkOperation]) -> BulkOperation | None:
-    for operation in operations[:5]:
-        token = uuid.uuid4().hex
-        mine = BulkOperation.objects.filter(
+    """Lease the first of these operations that no other runner is faster to take."""
+    for operation in operations[:MAX_CANDIDATES]:
+        # The token is new with every lease, so of several runners one changes the row.
+        unchanged = BulkOperation.objects.filter(
             pk=operation.pk, token=operation.token, status__in=TO_DO
         )
-        if mine.update(
-            status=BulkOperation.Status.RUNNING, token=token, lease_expires_at=sql.clock() + LEASE
+        if unchanged.update(
+            status=BulkOperation.Status.RUNNING,
+            token=uuid.uuid4().hex,
+            lease_expires_at=sql.clock() + LEASE,
         ):
             operation.refresh_from_db()
             return operation
     return None
 
 
-def work(operation: BulkOperation, until: float) -> None:
-    """Do batches until the time is over, the operation is, or somebody else took it."""
+# --- running an operation -------------------------------------------------------------------------
+
+
+def run_until(operation: BulkOperation, deadline: float) -> None:
+    """Run a leased operation until the deadline (`monotonic`), its end, or the loss of the lease.
+
+    An error of ours ends the operation: it would occur again and again, and hold up the operations
+    behind it. Database errors are raised, because they pass.
+    """
     try:
-        caller, kind = caller_of(operation), ACTIONS[operation.action]
-        while monotonic() < until:
-            operation.refresh_from_db(fields=["stop_asked"])
-            batch = [] if operation.stop_asked else _batch(operation, caller)
-            if not batch:
-                _end(operation)
-                return
-            if operation.action == "export":
-                _export(operation, caller)
-            elif operation.action == "delete":
-                _delete_batch(operation, batch, caller)
-                failpoint("bulk-delete-between-batches")
-            else:
-                _each(operation, batch, caller, kind, until)
-        BulkOperation.objects.filter(pk=operation.pk, token=operation.token).update(
-            lease_expires_at=None
-        )
-    except _Lost:
+        _run_batches(operation, deadline)
+    except _LeaseLost:
         return
     except (OperationalError, InterfaceError):
         raise
-    except (
-        Exception
-    ) as error:  # it would break again and again, and hold up the operations behind it
-        log.exception("operation %s could not go on", operation.pk)
+    except Exception as error:
+        log.exception("operation %s could not continue", operation.pk)
         _end(operation, f"{type(error).__name__}: {error}")
 
 
-def _batch(operation: BulkOperation, caller: Caller) -> list[Run]:
+def _run_batches(operation: BulkOperation, deadline: float) -> None:
+    caller = caller_of(operation)
+    while monotonic() < deadline:
+        operation.refresh_from_db(fields=["stop_asked"])
+        batch = [] if operation.stop_asked else _next_batch(operation, caller)
+        if not batch:
+            _end(operation)
+            return
+        if operation.action == "export":
+            _export(operation, caller)
+        elif operation.action == "delete":
+            _delete_batch(operation, batch, caller)
+            failpoint("bulk-delete-between-batches")
+        else:
+            _run_batch(operation, batch, caller, deadline)
+    _leased(operation).update(lease_expires_at=None)
+
+
+def _next_batch(operation: BulkOperation, caller: Caller) -> list[Run]:
     runs = targets(operation.query, caller).filter(pk__lte=operation.bound)
     if operation.cursor is not None:
         runs = runs.filter(pk__lt=operation.cursor)
-    lean = operation.action == "delete"
-    found = (
-        runs.only("pk", "run_id", "name", "namespace_id")
-        if lean
-        else runs.select_related("namespace", "graph__current", "version")
-    )
-    return list(found.order_by("-pk")[:BATCH])
+    if operation.action == "delete":
+        runs = runs.only("pk", "run_id", "name", "namespace_id")
+    else:
+        runs = runs.select_related("namespace", "graph__current", "version")
+    return list(runs.order_by("-pk")[:BATCH])
 
 
-def _each(
-    operation: BulkOperation, batch: Sequence[Run], caller: Caller, kind: Action, until: float
+def _run_batch(
+    operation: BulkOperation, batch: Sequence[Run], caller: Caller, deadline: float
 ) -> None:
+    """Do the action to each run in its own transaction, until the deadline."""
     for run in batch:
-        if monotonic() >= until:
+        if monotonic() >= deadline:
             return
-        result = BulkResult(
-            operation=operation, run=run.pk, run_id=run.run_id, name=run.name, done=True
-        )
         with transaction.atomic():
-            try:
-                with transaction.atomic():
-                    result.created_run_id = kind.call(run, caller, operation.params)
-            except errors.StateManagerError as error:
-                result.done, result.code, result.reason = (
-                    False,
-                    type(error).__name__.lower(),
-                    str(error),
-                )
-            except (OperationalError, InterfaceError):
-                raise
-            except (
-                Exception
-            ) as error:  # one run that breaks must not stop the others, again and again
-                log.exception("%s of run %s failed", operation.action, run.run_id)
-                result.done, result.code, result.reason = (
-                    False,
-                    "error",
-                    f"{type(error).__name__}: {error}",
-                )
+            result = _result_of_action(operation, run, caller)
             _record(operation, [result], run.pk)
 
 
+def _result_of_action(operation: BulkOperation, run: Run, caller: Caller) -> BulkResult:
+    """Do the action to a run. A run for which it fails must not stop the operation."""
+    try:
+        with transaction.atomic():
+            created = ACTIONS[operation.action].call(run, caller, operation.params)
+    except errors.StateManagerError as error:
+        return _result(operation, run, type(error).__name__.lower(), str(error))
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        log.exception("%s of run %s failed", operation.action, run.run_id)
+        return _result(operation, run, "error", f"{type(error).__name__}: {error}")
+    result = _result(operation, run)
+    result.created_run_id = created
+    return result
+
+
 def _delete_batch(operation: BulkOperation, batch: Sequence[Run], caller: Caller) -> None:
+    """Delete a batch in one transaction; if one of its runs is locked, each in its own."""
     even_active = operation.params.get("active") == "delete"
     try:
         with transaction.atomic():
             kept = delete.delete_runs([run.pk for run in batch], caller, even_active)
-            _record(operation, _results(operation, batch, kept), batch[-1].pk)
+            _record(operation, _results_of_deletion(operation, batch, kept), batch[-1].pk)
     except OperationalError as error:
         if not sql.is_lock_timeout(error):
             raise
         for run in batch:
             with transaction.atomic():
                 kept = delete.try_one_by_one([run.pk], caller, even_active)
-                _record(operation, _results(operation, [run], kept), run.pk)
+                _record(operation, _results_of_deletion(operation, [run], kept), run.pk)
 
 
-def _results(
-    operation: BulkOperation, batch: Sequence[Run], kept: Sequence[delete.Kept]
+def _results_of_deletion(
+    operation: BulkOperation, batch: Sequence[Run], kept: Sequence[delete.KeptRun]
 ) -> list[BulkResult]:
-    """What is gone already counts as done."""
-    why = {each.pk: each for each in kept if each.code != "gone"}
-    return [
-        BulkResult(
-            operation=operation, run=run.pk, run_id=run.run_id, name=run.name, done=run.pk not in why,
-            code=why[run.pk].code if run.pk in why else "", reason=why[run.pk].reason if run.pk in why else "",
-        )
-        for run in batch
-    ]  # fmt: skip
+    """The results of a batch. A run that was gone already counts as done."""
+    kept_by_pk = {run.run_pk: run for run in kept if run.code != "gone"}
+    results = []
+    for run in batch:
+        if run.pk in kept_by_pk:
+            reason = kept_by_pk[run.pk]
+            results.append(_result(operation, run, reason.code, reason.reason))
+        else:
+            results.append(_result(operation, run))
+    return results
+
+
+def _result(operation: BulkOperation, run: Run, code: str = "", reason: str = "") -> BulkResult:
+    """A result: done without a code, failed with one."""
+    return BulkResult(
+        operation=operation,
+        run=run.pk,
+        run_id=run.run_id,
+        name=run.name,
+        done=not code,
+        code=code,
+        reason=reason,
+    )
+
+
+# --- exports --------------------------------------------------------------------------------------
 
 
 def _export(operation: BulkOperation, caller: Caller) -> None:
-    """Write the file in one go; whoever takes over begins anew. A line is a row, and JSON Lines have no heading."""
-    form = "jsonl" if operation.params.get("format") == "jsonl" else "csv"
-    allowed = caller.where("export")
-    runs = targets(operation.query, caller).filter(
-        *([allowed] if allowed else []), pk__lte=operation.bound
-    )
-    lines, _ = export.exported(runs, form)
-    count = 0
+    """Write the file in one go. A runner that takes the operation over starts a new file."""
+    format_name = operation.params.get("format")
+    if format_name not in export.FORMATS:
+        format_name = export.DEFAULT_FORMAT
+    runs = targets(operation.query, caller).filter(pk__lte=operation.bound)
+    lines, _ = export.exported(export.exportable(runs, caller), format_name)
+
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="") as file:
-        for count, line in enumerate(lines, start=int(form == "jsonl")):
+        line_count = 0
+        for line_count, line in enumerate(lines, start=1):
             file.write(line)
-            if count % EXPORT_PIECE == 0:
-                _hold(operation, done=count)
+            if line_count % LINES_PER_RENEWAL == 0:
+                _update(operation, done=line_count)
         file.flush()
         with open(file.name, "rb") as written:
-            name = default_storage.save(f"operations/{operation.pk}/runs.{form}", File(written))
-    _hold(operation, done=count, file=name, cursor=0)
-
-
-def _hold(operation: BulkOperation, **values: Any) -> None:
-    """Renew the lease and note these values. Raises _Lost when somebody else holds the operation."""
-    mine = BulkOperation.objects.filter(
-        pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING
-    )
-    if not mine.update(lease_expires_at=sql.clock() + LEASE, **values):
-        raise _Lost
-    operation.cursor = values.get("cursor", operation.cursor)
+            name = f"operations/{operation.pk}/runs.{format_name}"
+            name = default_storage.save(name, File(written))
+    run_count = line_count - export.FORMATS[format_name].heading_lines
+    _update(operation, done=run_count, file=name, cursor=0)
 
 
 def forget_files() -> int:
-    """Remove exported files after a day; how many."""
-    old = BulkOperation.objects.exclude(file="").filter(finished_at__lt=timezone.now() - FILES_STAY)
+    """Remove exported files that are older than a day. Returns their number."""
+    limit = timezone.now() - EXPORT_AGE
+    old = BulkOperation.objects.exclude(file="").filter(finished_at__lt=limit)
     for operation in old:
         default_storage.delete(operation.file)
         BulkOperation.objects.filter(pk=operation.pk).update(file="")
     return len(old)
 
 
+# --- the operation's row --------------------------------------------------------------------------
+
+
+def _leased(operation: BulkOperation) -> QuerySet[BulkOperation]:
+    """The operation's row, if this runner still has its lease."""
+    return BulkOperation.objects.filter(
+        pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING
+    )
+
+
+def _update(operation: BulkOperation, **values: Any) -> None:
+    """Renew the lease and set these columns. Raises _LeaseLost if another runner has it."""
+    if not _leased(operation).update(lease_expires_at=sql.clock() + LEASE, **values):
+        raise _LeaseLost
+    operation.cursor = values.get("cursor", operation.cursor)
+
+
 def _record(operation: BulkOperation, results: Sequence[BulkResult], cursor: int) -> None:
+    """Store the results, and move the cursor below the runs that they are about."""
     done = sum(result.done for result in results)
-    _hold(operation, cursor=cursor, done=F("done") + done, failed=F("failed") + len(results) - done)
+    failed = len(results) - done
+    _update(operation, cursor=cursor, done=F("done") + done, failed=F("failed") + failed)
     BulkResult.objects.bulk_create(results)
 
 
 def _end(operation: BulkOperation, error: str = "") -> None:
-    status = (
-        BulkOperation.Status.STOPPED if operation.stop_asked or error else BulkOperation.Status.DONE
+    stopped = operation.stop_asked or error
+    _leased(operation).update(
+        status=BulkOperation.Status.STOPPED if stopped else BulkOperation.Status.DONE,
+        error=error,
+        finished_at=timezone.now(),
+        lease_expires_at=None,
     )
-    mine = BulkOperation.objects.filter(
-        pk=operation.pk, token=operation.token, status=BulkOperation.Status.RUNNING
-    )
-    mine.update(status=status, error=error, finished_at=timezone.now(), lease_expires_at=None)
 
 
 def caller_of(operation: BulkOperation) -> Caller:
-    """Who asked, with what they may do now. Who is gone may do nothing any more."""
+    """The caller who asked for the operation, with the rights that it has now.
+
+    A caller whose user or API key is gone has no rights.
+    """
     if operation.via == "command":
         caller = caller_of_command()
     elif operation.user:
         caller = caller_of_user(operation.user)
-    elif (
-        operation.key and ApiKey.objects.usable(timezone.now()).filter(pk=operation.key.pk).exists()
-    ):
+    elif operation.key and _is_usable(operation.key):
         caller = caller_of_key(operation.key)
     else:
         caller = Caller(operation.actor, frozenset(), frozenset(), rights=frozenset())
     return caller.through(operation.via, operation.pk)
+
+
+def _is_usable(key: ApiKey) -> bool:
+    return ApiKey.objects.usable(timezone.now()).filter(pk=key.pk).exists()

@@ -1,17 +1,18 @@
-"""Deleting runs and graphs with all their traces: rows and files. Under the runs' locks, so that no slice writes into what goes.
+"""Deleting runs and graphs: their rows, and their files in the storage.
 
-What a worker still holds of a deleted run is dropped: its fence is gone with its row. Of each run a tombstone stays for a while, so that no late
-request brings its id back, and so that files are removed even if the process is killed between the rows and the folder.
+A run is deleted under the lock of its counters, so that no batch writes into it meanwhile. A worker
+that still has states of the run drops their outcomes: the fence is gone with the row. A tombstone
+of each run stays for some time. It refuses the id to late requests, and it names the folder that
+is still to be removed if the process dies between deleting the rows and deleting the files.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from django.core.files.storage import Storage, default_storage
-from django.db import OperationalError, connection, transaction
-from django.db.models import DateTimeField, F, Q, TextField, Value
+from django.db import OperationalError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
@@ -34,148 +35,174 @@ from runs.models import (
     ToolResult,
 )
 
+DELETE_RIGHT = "delete"
+DELETABLE = statuses.ENDED_RUNS
 RUN_CHILDREN = (State, LogLine, Artifact, ToolResult, CheckpointWrite, CheckpointBlob, Checkpoint)
-TOMBSTONES_STAND = timedelta(days=30)
-FILES_WAIT = timedelta(minutes=1)
+TOMBSTONE_AGE = timedelta(days=30)
+FILES_WAIT = timedelta(minutes=1)  # before a sweep takes a folder for a forgotten one
 LOCK_SECONDS = 3
-FOLDERS = 200
+FOLDERS_AT_ONCE = 200
+
+# Writes a tombstone for each of these runs. The ids are one parameter, so the statement is the same
+# for one run and for a million, and the run table is entered by its primary key. An id can have a
+# tombstone already: it was deleted and, once the first tombstone had expired, used again.
+_WRITE_TOMBSTONES = """
+    INSERT INTO statemanager_runs_tombstone (namespace_id, run_id, run, at, actor, files)
+    SELECT namespace_id, run_id, id, {now}, CAST(%s AS varchar(150)), true
+    FROM statemanager_runs_run
+    WHERE {among}
+    ON CONFLICT (namespace_id, run_id) DO UPDATE
+    SET run = excluded.run, at = excluded.at, actor = excluded.actor, files = excluded.files
+"""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A run that was not deleted, and why: `code` is active, permission, locked or gone."""
+class KeptRun:
+    """A run that was not deleted, and why. `code` is active, permission, locked or gone."""
 
-    pk: int
+    run_pk: int
     code: str
     reason: str
 
 
+def may_delete(caller: Caller, namespace_id: int) -> bool:
+    """Whether the caller may delete runs of this namespace. Every door asks this function."""
+    return caller.can(DELETE_RIGHT, namespace_id)
+
+
 def delete_run(run: Run, caller: Caller = SYSTEM) -> None:
-    """Delete a run that has ended. Raises Conflict while it is active, NotFound when it is gone."""
-    caller.require("delete", run.namespace_id)
-    if kept := try_one_by_one([run.pk], caller):
-        if kept[0].code == "gone":
-            raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        allowed = (
-            {"allowed": list(statuses.RUN_ACTIONS[run.status])} if kept[0].code == "active" else {}
-        )
-        raise errors.Conflict(kept[0].reason, **allowed)
+    """Delete a run that has ended.
+
+    Raises Forbidden without the right, NotFound if the run is gone, and Conflict if it is active
+    or locked.
+    """
+    if not may_delete(caller, run.namespace_id):
+        raise errors.Forbidden(f"{caller.label} may not delete runs in this namespace.")
+    kept = try_one_by_one([run.pk], caller)
+    if not kept:
+        return
+    if kept[0].code == "gone":
+        raise errors.NotFound(f"There is no run {run.run_id!r}.")
+    if kept[0].code == "active":
+        raise errors.Conflict(kept[0].reason, allowed=list(statuses.RUN_ACTIONS[run.status]))
+    raise errors.Conflict(kept[0].reason)
 
 
-def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -> list[Kept]:
-    """Delete these runs in one transaction, and say which were kept. With `even_active` those that still run go, too."""
+def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -> list[KeptRun]:
+    """Delete these runs in one transaction. Returns the runs that were kept, with the reasons.
+
+    With `even_active` active runs are deleted too. Raises OperationalError if one of the runs stays
+    locked for more than LOCK_SECONDS.
+    """
     with transaction.atomic():
         sql.wait_for_locks(LOCK_SECONDS)
         counters_by_run = counters.lock(pks)
-        named = {
-            pk: (namespace, run_id)
-            for pk, namespace, run_id in Run.objects.filter(pk__in=counters_by_run).values_list(
-                "pk", "namespace_id", "run_id"
-            )
+        runs = {
+            run.pk: run
+            for run in Run.objects.filter(pk__in=counters_by_run).only("namespace_id", "run_id")
         }
-        kept = [Kept(pk, "gone", "It was deleted already.") for pk in pks if pk not in named]
-        for pk, (namespace, _) in named.items():
-            if not caller.can("delete", namespace):
-                kept.append(
-                    Kept(pk, "permission", f"{caller.label} may not delete runs of its namespace.")
-                )
-            elif counters_by_run[pk].open and not even_active:
-                kept.append(
-                    Kept(pk, "active", f"The run is {counters_by_run[pk].status}; cancel it first.")
-                )
-        spared = {each.pk for each in kept}
-        gone = [pk for pk in named if pk not in spared]
-        if gone:
-            AuditEntry.objects.record_many(
-                caller, "delete", [(named[pk][0], pk, named[pk][1]) for pk in gone]
-            )
-            _erase(gone, Q(run__in=gone), Q(pk__in=gone), caller)
+        kept = [KeptRun(pk, "gone", "It was deleted already.") for pk in pks if pk not in runs]
+        deletable = []
+        for run in runs.values():
+            reason = _reason_to_keep(run, counters_by_run[run.pk], caller, even_active)
+            if reason is None:
+                deletable.append(run)
+            else:
+                kept.append(reason)
+        if deletable:
+            entries = [(run.namespace_id, run.pk, run.run_id) for run in deletable]
+            AuditEntry.objects.record_many(caller, "delete", entries)
+            pks_to_delete = [run.pk for run in deletable]
+            _erase(pks_to_delete, Q(run__in=pks_to_delete), Q(pk__in=pks_to_delete), caller)
     return kept
 
 
-def try_one_by_one(pks: Iterable[int], caller: Caller, even_active: bool = False) -> list[Kept]:
-    """The same, each in a transaction of its own, for when one of them is locked by somebody else."""
+def _reason_to_keep(
+    run: Run, run_counters: counters.RunCounters, caller: Caller, even_active: bool
+) -> KeptRun | None:
+    if not may_delete(caller, run.namespace_id):
+        reason = f"{caller.label} may not delete runs of its namespace."
+        return KeptRun(run.pk, "permission", reason)
+    if run_counters.status not in DELETABLE and not even_active:
+        return KeptRun(run.pk, "active", f"The run is {run_counters.status}; cancel it first.")
+    return None
+
+
+def try_one_by_one(pks: Iterable[int], caller: Caller, even_active: bool = False) -> list[KeptRun]:
+    """Delete each run in its own transaction, so that one locked run does not keep the others.
+
+    Returns the runs that were kept, with the reasons.
+    """
     kept = []
-    for pk in sorted(pks):  # in one order, should the caller hold all of them in one transaction
+    for pk in sorted(pks):  # the order in which runs are locked everywhere, against deadlocks
         try:
             kept += delete_runs([pk], caller, even_active)
         except OperationalError as error:
             if not sql.is_lock_timeout(error):
                 raise
-            kept.append(
-                Kept(pk, "locked", f"Something else held it for more than {LOCK_SECONDS} s.")
-            )
+            reason = f"Something else locked it for more than {LOCK_SECONDS} s. Try again."
+            kept.append(KeptRun(pk, "locked", reason))
     return kept
 
 
 def delete_graph(graph: Graph, caller: Caller = SYSTEM) -> int:
-    """Delete a graph with its versions and runs, active ones included: what they still hold is dropped. Says how many runs there were."""
-    caller.require("delete", graph.namespace_id)
+    """Delete a graph with its versions and all its runs, active ones included.
+
+    Returns the number of runs. Raises Forbidden without the right.
+    """
+    if not may_delete(caller, graph.namespace_id):
+        raise errors.Forbidden(f"{caller.label} may not delete runs in this namespace.")
     with transaction.atomic():
-        list(
-            Graph.objects.select_for_update().filter(pk=graph.pk)
-        )  # nobody starts a run of it from here on
-        runs = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
-        counters.lock(runs)
-        AuditEntry.objects.record_global(caller, "delete_graph", f"{graph} with {len(runs):,} runs")
-        _erase(
-            runs, Q(run__in=Run.objects.filter(graph=graph).values("pk")), Q(graph=graph), caller
-        )
+        # From here on no run of the graph can start: its foreign key would need this row's lock.
+        list(Graph.objects.select_for_update().filter(pk=graph.pk))
+        pks = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
+        counters.lock(pks)
+        AuditEntry.objects.record_global(caller, "delete_graph", f"{graph} with {len(pks):,} runs")
+        runs_of_graph = Run.objects.filter(graph=graph).values("pk")
+        _erase(pks, Q(run__in=runs_of_graph), Q(graph=graph), caller)
         Graph.objects.filter(pk=graph.pk).update(current=None)
         graph.versions.all().delete()
         graph.delete()
-    return len(runs)
+    return len(pks)
 
 
-def _erase(runs: list[int], traces: Q, rows: Q, caller: Caller) -> None:
-    """Delete these runs, which the two conditions name as well: of what they left, and of themselves."""
-    _bury(Run.objects.filter(rows), caller)
-    forget_answers(Run.objects.filter(rows).values("run_id"))
+def _erase(pks: list[int], children: Q, runs: Q, caller: Caller) -> None:
+    """Delete these runs and the rows that belong to them; their files once that is committed.
+
+    `children` is the condition for the rows, `runs` the one for the runs themselves.
+    `_raw_delete` deletes in one statement a table. `delete()` would first load every row to see
+    what cascades, and what cascades is known here: RUN_CHILDREN.
+    """
+    statement = sql.statement(_WRITE_TOMBSTONES, among=("id", "bigint"))
+    sql.send(statement, [caller.label[:150], sql.choices(pks)])
+    forget_answers(Run.objects.filter(runs).values("run_id"))
     for model in RUN_CHILDREN:
-        model.objects.filter(traces)._raw_delete(model.objects.db)
-    Run.objects.filter(parent__in=Run.objects.filter(rows).values("pk")).update(parent=None)
-    Run.objects.filter(rows)._raw_delete(Run.objects.db)
-    transaction.on_commit(lambda: remove_files(runs))
+        model.objects.filter(children)._raw_delete(model.objects.db)
+    Run.objects.filter(parent__in=Run.objects.filter(runs).values("pk")).update(parent=None)
+    Run.objects.filter(runs)._raw_delete(Run.objects.db)
+    transaction.on_commit(lambda: remove_files(pks))
 
 
-def _bury(runs: Any, caller: Caller) -> None:
-    """A tombstone for each of these runs, in one statement."""
-    values = {
-        "at_": Value(timezone.now(), DateTimeField()),
-        "actor_": Value(caller.label[:150], TextField()),
-        "files_": Value(True),
-    }
-    chosen = (
-        runs.annotate(pk_=F("pk"), **values)
-        .values_list("namespace_id", "run_id", "pk_", "at_", "actor_", "files_")
-        .order_by()
-    )
-    select, params = chosen.query.sql_with_params()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO statemanager_runs_tombstone (namespace_id, run_id, run, at, actor, files) {select} "
-            "ON CONFLICT (namespace_id, run_id) DO UPDATE SET run = excluded.run, at = excluded.at, actor = excluded.actor, files = excluded.files",
-            params,
-        )
+def sweep(now: datetime | None = None) -> int:
+    """Remove the files of deletions that were interrupted, and expired tombstones.
 
-
-def sweep(now: Any = None) -> int:
-    """Remove the files that a killed deletion left, and tombstones that have stood long enough; how many folders were looked at."""
+    Returns the number of folders whose removal was tried.
+    """
     now = now or timezone.now()
-    left = list(
+    forgotten = list(
         Tombstone.objects.filter(files=True, at__lt=now - FILES_WAIT)
         .order_by("id")
-        .values_list("run", flat=True)[:FOLDERS]
+        .values_list("run", flat=True)[:FOLDERS_AT_ONCE]
     )
-    remove_files(left)
-    Tombstone.objects.filter(files=False, at__lt=now - TOMBSTONES_STAND).delete()
-    return len(left)
+    remove_files(forgotten)
+    Tombstone.objects.filter(files=False, at__lt=now - TOMBSTONE_AGE).delete()
+    return len(forgotten)
 
 
-def remove_files(runs: Sequence[int]) -> None:
-    """Remove the folders of these runs from the storage; what is gone already is no error."""
-    for at in range(0, len(runs), FOLDERS):
-        batch = runs[at : at + FOLDERS]
+def remove_files(pks: Sequence[int]) -> None:
+    """Remove the folders of these runs from the storage. Folders that are gone are skipped."""
+    for first in range(0, len(pks), FOLDERS_AT_ONCE):
+        batch = pks[first : first + FOLDERS_AT_ONCE]
         for pk in batch:
             _delete_folder(default_storage, run_folder(pk))
         Tombstone.objects.filter(files=True, run__in=batch).update(files=False)

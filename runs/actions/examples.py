@@ -1,4 +1,4 @@
-"""Starting a run of an example graph."""
+"""Starting runs of the example graphs."""
 
 from graphs.auth.callers import Caller
 from graphs.models import Namespace
@@ -8,9 +8,12 @@ from runs.models import Run
 
 
 def start(name: str, namespace: Namespace, caller: Caller, run_id: str = "") -> Run:
-    """Start a run of the example, with the bundled dataset if it reads tables."""
-    example, graph = examples.example_named(name), examples.put(name, namespace, caller)
+    """Put the example into the namespace and start a run of it.
+
+    The bundled dataset is loaded if the example reads tables.
+    """
+    example = examples.example_named(name)
+    graph = examples.put(name, namespace, caller)
     dataset = examples.load_dataset(namespace) if example.dataset else None
-    return start_run(
-        graph, RunOptions(run_id=run_id, name=example.title), dataset, caller, Run.Trigger.ADMIN
-    )
+    options = RunOptions(run_id=run_id, name=example.title)
+    return start_run(graph, options, dataset, caller, Run.Trigger.ADMIN)

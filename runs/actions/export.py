@@ -1,45 +1,70 @@
-"""Runs as a file: all that match a query, streamed, so that memory stays flat whatever their number."""
+"""Exporting runs to a file. Rows are streamed, so memory use does not depend on their number."""
 
 import csv
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeVar
 
 from django.db.models import QuerySet
 
+from graphs.auth.callers import Caller
 from graphs.definition.payloads import when
+from graphs.definition.types import JsonObject
 from runs.core import statuses
 from runs.models import Run
 
 COLUMNS = (
-    "run_id", "name", "namespace__name", "graph__name", "status", "progress", "created_at", "started_at", "finished_at", "username", "workspace",
-    "trigger", "labels", "success_count", "errored_count", "retried_count", "cancelled_count", "error_message",
-)  # fmt: skip
-NAMES = tuple(name.removesuffix("__name") for name in COLUMNS)
+    "run_id",
+    "name",
+    "namespace__name",
+    "graph__name",
+    "status",
+    "progress",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "username",
+    "workspace",
+    "trigger",
+    "labels",
+    "success_count",
+    "errored_count",
+    "retried_count",
+    "cancelled_count",
+    "error_message",
+)
+NAMES = tuple(column.removesuffix("__name") for column in COLUMNS)
 TIMES = ("created_at", "started_at", "finished_at")
-PIECE = 1000
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+ROWS_AT_ONCE = 1000
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+T = TypeVar("T")
+
+
+def exportable(runs: QuerySet[Run], caller: Caller) -> QuerySet[Run]:
+    """Those of the runs that the caller may export."""
+    condition = caller.where("export")
+    return runs if condition is None else runs.filter(condition)
 
 
 class Echo:
-    """A file that gives back what is written to it."""
+    """A file for `csv.writer` whose `write()` returns the text instead of storing it."""
 
     def write(self, text: str) -> str:
         return text
 
 
-def rows(runs: QuerySet[Run]) -> Iterator[dict[str, Any]]:
-    """The runs, newest first, as plain values."""
-    for values in (
-        runs.order_by("-created_at", "-id").values_list(*COLUMNS).iterator(chunk_size=PIECE)
-    ):
+def rows(runs: QuerySet[Run]) -> Iterator[JsonObject]:
+    """The runs as JSON objects, newest first."""
+    newest_first = runs.order_by("-created_at", "-id").values_list(*COLUMNS)
+    for values in newest_first.iterator(chunk_size=ROWS_AT_ONCE):
         row = dict(zip(NAMES, values, strict=True))
         row |= {name: when(row[name]) for name in TIMES}
         yield {**row, "result": statuses.RESULT_WORDS[row["status"]]}
 
 
 def as_csv(runs: QuerySet[Run]) -> Iterator[str]:
-    """RFC 4180 with a heading; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    """The lines of a CSV file (RFC 4180) with a heading."""
     writer = csv.writer(Echo())
     yield writer.writerow([*NAMES, "result"])
     for row in rows(runs):
@@ -48,22 +73,34 @@ def as_csv(runs: QuerySet[Run]) -> Iterator[str]:
 
 
 def as_jsonl(runs: QuerySet[Run]) -> Iterator[str]:
-    """One JSON object a line."""
+    """The lines of a JSON Lines file."""
     return (f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows(runs))
 
 
-def harmless(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+def harmless(value: T) -> T | str:
+    """The value as a cell; an apostrophe is put before text that a spreadsheet would execute."""
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return value
 
 
-FORMATS: dict[str, tuple[Callable[[QuerySet[Run]], Iterator[str]], str]] = {
-    "csv": (as_csv, "text/csv; charset=utf-8"),
-    "jsonl": (as_jsonl, "application/x-ndjson"),
+@dataclass(frozen=True)
+class Format:
+    """A file format. `heading_lines` is the number of lines before the first run."""
+
+    lines: Callable[[QuerySet[Run]], Iterator[str]]
+    content_type: str
+    heading_lines: int
+
+
+DEFAULT_FORMAT = "csv"
+FORMATS = {
+    "csv": Format(as_csv, "text/csv; charset=utf-8", heading_lines=1),
+    "jsonl": Format(as_jsonl, "application/x-ndjson", heading_lines=0),
 }
 
 
-def exported(runs: QuerySet[Run], form: str) -> tuple[Iterator[str], str]:
-    """The lines of the file and its type."""
-    write, kind = FORMATS[form]
-    return write(runs), kind
+def exported(runs: QuerySet[Run], format_name: str) -> tuple[Iterator[str], str]:
+    """The lines of the file and its content type."""
+    file_format = FORMATS[format_name]
+    return file_format.lines(runs), file_format.content_type

@@ -1,19 +1,22 @@
-"""Running a part of a run again, in a new run that takes over what the other states of the old one did.
+"""Rerunning a part of a run, in a new run that takes over the rest.
 
-Chosen are the states that failed or were cancelled, or those of one node and what failed elsewhere. They get a new state each; what was below them is
-left out and comes by itself; everything else that succeeded is copied with its outputs and files, and marked with the state that it comes from.
-The version is that of the old run, because paths are written in the numbers of its nodes.
+The chosen states are those that failed or were cancelled, or those of one node and what failed
+elsewhere. Each gets a new state in the new run. What is below a chosen state is left out, because
+the new states will lead to it again. Everything else that succeeded is taken over: it is copied
+with its outputs and files, and refers to the state that it was copied from. The new run has the
+version of the old one, because paths are written with the indexes of that version's nodes.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from uuid import UUID
 
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from graphs.definition import errors, payloads, uuids
 from graphs.definition.plan import Plan
+from graphs.definition.types import Json
 from runs.core import paths, sql, statuses
 from runs.core.node_counts import DONE, KNOWN
 from runs.engine import claim, counters, retry, store, wakeup
@@ -21,8 +24,8 @@ from runs.engine.node_context import run_folder
 from runs.engine.types import NewState, RunFacts
 from runs.models import Artifact, Run, State
 
-MOST = 50_000
-TAKEN = (
+MAX_STATES = 50_000
+_COPIED_STATE = (
     "identifier",
     "node",
     "path",
@@ -37,190 +40,231 @@ TAKEN = (
     "emitted",
     "attempt",
 )
+_COPIED_FILE = ("identifier", "kind", "name", "size", "checksum")
+
+
+# --- which states ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The states of the old run that are done anew, and those that are taken over."""
+    """The states of the old run that the new run repeats, and those that it takes over."""
 
-    again: list[State]
-    reused: list[State]
+    repeated: list[State]
+    taken_over: list[State]
 
 
 def parts(run: Run, node: str = "") -> Parts:
-    """What a rerun from this node, or from what failed, would do. Raises Conflict when there is nothing to do, or while the run is active."""
+    """What a rerun from this node, or of what failed, would repeat and take over.
+
+    Raises Conflict if the run is active, has no version or too many states, or if there is nothing
+    to repeat; NotFound if the graph has no such node.
+    """
+    plan = _plan_of(run)
+    if node and node not in plan.nodes:
+        raise errors.NotFound(f"The graph has no node {node[:100]!r}.")
+    all_states = State.objects.filter(run=run).exclude(status=statuses.RETRY_CREATED)
+    states = list(all_states.order_by("pk")[: MAX_STATES + 1])
+    if len(states) > MAX_STATES:
+        raise errors.Conflict(
+            f"The run has more than {MAX_STATES:,} states, so it can only be rerun as a whole."
+        )
+    chosen = [state for state in states if state.identifier == node or not _succeeded(state)]
+    if not chosen:
+        raise errors.Conflict("Nothing of the run failed. Choose a node, or rerun the whole run.")
+    if node and all(state.identifier != node for state in chosen):
+        raise errors.Conflict(
+            f"The run did not reach the node {node!r}. Rerun what failed before it."
+        )
+    return _split(plan, states, chosen)
+
+
+def _plan_of(run: Run) -> Plan:
     if not run.ended:
         raise errors.Conflict(
-            f"The run is {run.status}; a part of it can be run again once it has ended.",
+            f"The run is {run.status}; a part of it can be rerun once it has ended.",
             allowed=["cancel"],
         )
     if run.version is None:
         raise errors.Conflict(
-            "The run was not made by this system; it can only be run again as a whole."
+            "An outside program drove this run, so it can only be rerun as a whole."
         )
-    plan = run.version.plan
-    if node and node not in plan.nodes:
-        raise errors.NotFound(f"The graph has no node {node[:100]!r}.")
-    states = list(
-        State.objects.filter(run=run)
-        .exclude(status=statuses.RETRY_CREATED)
-        .order_by("pk")[: MOST + 1]
-    )
-    if len(states) > MOST:
-        raise errors.Conflict(f"The run has more than {MOST:,} states; run it again as a whole.")
-    chosen = [
-        state
-        for state in states
-        if state.status not in (statuses.SUCCESS, statuses.PRUNED) or state.identifier == node
-    ]
-    if not chosen:
-        raise errors.Conflict(
-            "Nothing of the run failed; choose a node, or run it again as a whole."
-        )
-    if node and all(state.identifier != node for state in chosen):
-        raise errors.Conflict(
-            f"The node {node!r} was not reached in this run; rerun what failed before it."
-        )
+    return run.version.plan
+
+
+def _succeeded(state: State) -> bool:
+    return state.status in (statuses.SUCCESS, statuses.PRUNED)
+
+
+def _split(plan: Plan, states: list[State], chosen: list[State]) -> Parts:
+    """Repeat each chosen step once, and take over what is not below one of them."""
     below = _Below(plan, chosen)
-    again = {
-        (state.identifier, _step(plan, state)): state
-        for state in reversed(chosen)
-        if not below.has(state)
-    }
-    left_out = {state.pk for state in chosen}
-    reused = [state for state in states if state.pk not in left_out and not below.has(state)]
-    return Parts(list(reversed(again.values())), reused)
+    repeated: dict[tuple[str, str], State] = {}
+    for state in chosen:
+        if not below.includes(state):
+            # Siblings of a fan-out are states of one step; its first state has the inputs.
+            repeated.setdefault((state.identifier, _step_path(plan, state)), state)
+    chosen_pks = {state.pk for state in chosen}
+    taken_over = [
+        state for state in states if state.pk not in chosen_pks and not below.includes(state)
+    ]
+    return Parts(list(repeated.values()), taken_over)
 
 
-def _step(plan: Plan, state: State) -> str:
+def _step_path(plan: Plan, state: State) -> str:
     return paths.step(state.path, plan.nodes[state.identifier].index)
 
 
 class _Below:
-    """Whether a state stands below one of these, so that what it was made of changes."""
+    """The places below some states. What runs there may get other inputs than before."""
 
-    def __init__(self, plan: Plan, chosen: Iterable[State]) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, states: Iterable[State]) -> None:
+        self._ancestors = plan.shape.ancestors
+        # For each node, the paths of its states, grouped by the fan-outs that they are below.
         self._places: dict[str, dict[frozenset[str], set[str]]] = {}
-        for state in chosen:
-            path = _step(plan, state)
-            nodes = frozenset(part.partition(":")[0] for part in path.split(".") if part)
-            self._places.setdefault(state.identifier, {}).setdefault(nodes, set()).update(
-                paths.prefixes(path)
-            )
+        for state in states:
+            path = _step_path(plan, state)
+            fanouts = frozenset(part.partition(":")[0] for part in path.split(".") if part)
+            groups = self._places.setdefault(state.identifier, {})
+            groups.setdefault(fanouts, set()).update(paths.prefixes(path))
 
-    def has(self, state: State) -> bool:
-        above = self._plan.shape.ancestors[state.identifier]
-        return any(
-            paths.trim(state.path, nodes) in places
-            for identifier, groups in self._places.items()
-            if identifier in above
-            for nodes, places in groups.items()
-        )
+    def includes(self, state: State) -> bool:
+        """Whether the state is below one of the states: a later node, in the same branch."""
+        for node in self._ancestors[state.identifier] & self._places.keys():
+            for fanouts, places in self._places[node].items():
+                if paths.trim(state.path, fanouts) in places:
+                    return True
+        return False
 
 
-def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None = None) -> None:
-    """Fill a new, empty run: the taken states with their files, the new ones, and its counters. To be called in the transaction that made it."""
-    ids = {state.pk: uuids.uuid7() for state in found.reused}
-    folders = (f"{run_folder(old.pk)}/", f"{run_folder(new.pk)}/")
-    now = timezone.now()
-    State.objects.bulk_create(
-        (
-            State(id=uuids.dashed(ids[state.pk]), run=new, parent=_new_id(ids, state.parent), reused=state.pk, created_at=now, finished_at=now, due_at=None,
-                  **{name: _moved(getattr(state, name), folders) for name in TAKEN})
-            for state in found.reused
-        ),
-        batch_size=500,
-    )  # fmt: skip
-    _copy_files(old, new, ids, folders)
-    facts = RunFacts(
-        new.pk,
-        new.run_id,
-        new.namespace_id,
-        new.namespace.name,
-        new.version_id or 0,
-        new.dataset_id,
-        new.initial_data,
-        new.store,
+# --- filling the new run --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """How ids and folders of the old run translate to those of the new one."""
+
+    ids: Mapping[UUID, str]
+    old_folder: str
+    new_folder: str
+
+    def id_of(self, old_id: UUID | None) -> str | None:
+        """The new id of a state; None if it isn't taken over."""
+        if old_id is None or old_id not in self.ids:
+            return None
+        return uuids.dashed(self.ids[old_id])
+
+    def moved(self, value: Json) -> Json:
+        """The value with the names of files in the old folder replaced by those in the new one."""
+        if isinstance(value, str):
+            if not value.startswith(self.old_folder):
+                return value
+            return self.new_folder + value.removeprefix(self.old_folder)
+        if isinstance(value, dict):
+            return {key: self.moved(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.moved(item) for item in value]
+        return value
+
+
+def take_over(old: Run, new: Run, parts: Parts, inputs: Mapping[str, Json] | None = None) -> None:
+    """Fill a new, empty run: states and files that are taken over, repeated states, counters.
+
+    `inputs` replace those of the repeated states. Must be called in the transaction that made the
+    run. Raises Conflict if the inputs of a repeated join still can't be made.
+    """
+    copy = _Copy(
+        {state.pk: uuids.uuid7() for state in parts.taken_over},
+        f"{run_folder(old.pk)}/",
+        f"{run_folder(new.pk)}/",
     )
-    State.objects.fill_inputs(found.again)
-    repeats = [_repeat_of(facts, state, ids, folders, inputs) for state in found.again]
-    run_counters = _counters(new, facts.plan, found.reused, repeats)
-    _store(repeats)  # before the joins, some of which are among them
-    _store(retry.missed_joins(new, repeats, claim.FactsCache(), run_counters))
+    State.objects.bulk_create(_copied_states(new, parts.taken_over, copy), batch_size=500)
+    _copy_files(old, new, copy)
+
+    facts = _facts_of(new)
+    State.objects.fill_inputs(parts.repeated)
+    repeats = [_repeat_of(facts, state, copy, inputs) for state in parts.repeated]
+    run_counters = _counters(new, facts.plan, parts.taken_over, repeats)
+    # The repeated states come first: some may be joins, which must not be created a second time.
+    _insert(repeats)
+    _insert(retry.missed_joins(new, repeats, claim.FactsCache(), run_counters))
     run_counters.progress = min(run_counters.share(), 99)
     counters.store([run_counters])
     wakeup.hint()
 
 
-def _store(states: list[NewState]) -> None:
+def _copied_states(new: Run, states: Iterable[State], copy: _Copy) -> Iterable[State]:
+    now = timezone.now()
+    for state in states:
+        values = {name: copy.moved(getattr(state, name)) for name in _COPIED_STATE}
+        yield State(
+            id=copy.id_of(state.pk),
+            run=new,
+            parent=copy.id_of(state.parent),
+            reused=state.pk,
+            created_at=now,
+            finished_at=now,
+            due_at=None,
+            **values,
+        )
+
+
+def _copy_files(old: Run, new: Run, copy: _Copy) -> None:
+    """Copy the files of the states that are taken over, so that the old run can be deleted."""
+    for artifact in Artifact.objects.filter(run=old, state__in=copy.ids):
+        name = copy.moved(artifact.file)
+        if default_storage.exists(artifact.file):
+            with default_storage.open(artifact.file, "rb") as content:
+                name = default_storage.save(name, content)
+        values = {column: getattr(artifact, column) for column in _COPIED_FILE}
+        new_id = uuids.dashed(copy.ids[artifact.state])
+        Artifact.objects.create(run=new, state=new_id, file=name, **values)
+
+
+def _facts_of(run: Run) -> RunFacts:
+    return RunFacts(
+        run.pk,
+        run.run_id,
+        run.namespace_id,
+        run.namespace.name,
+        run.version_id or 0,
+        run.dataset_id,
+        run.initial_data,
+        run.store,
+    )
+
+
+def _repeat_of(
+    facts: RunFacts, state: State, copy: _Copy, inputs: Mapping[str, Json] | None
+) -> NewState:
+    new_inputs = copy.moved(state.inputs if inputs is None else dict(inputs))
+    repeat = NewState(
+        uuids.uuid7(),
+        facts,
+        state.identifier,
+        _step_path(facts.plan, state),
+        copy.ids.get(state.parent) if state.parent else None,
+        new_inputs,
+        payloads.dump(new_inputs),
+        joined=state.joined,
+    )
+    inputs_failed = state.status == statuses.NEXT_CREATED_ERROR and not state.attempt
+    if inputs is None and state.joined and inputs_failed:
+        retry.render_again(repeat)  # the state never had inputs that could be repeated
+    return repeat
+
+
+def _insert(states: list[NewState]) -> None:
     statements = sql.Statements()
     store.insert([store.new_row(state) for state in states], statements)
     statements.flush()
 
 
-def _new_id(ids: Mapping[Any, str], old: Any) -> str | None:
-    return uuids.dashed(ids[old]) if old in ids else None
-
-
-def _repeat_of(
-    facts: RunFacts,
-    state: State,
-    ids: Mapping[Any, str],
-    folders: tuple[str, str],
-    inputs: Mapping[str, Any] | None,
-) -> NewState:
-    value = _moved(state.inputs if inputs is None else dict(inputs), folders)
-    parent = ids.get(state.parent) if state.parent else None
-    repeat = NewState(
-        uuids.uuid7(),
-        facts,
-        state.identifier,
-        _step(facts.plan, state),
-        parent,
-        value,
-        payloads.dump(value),
-        joined=state.joined,
-    )
-    if (
-        inputs is None
-        and state.joined
-        and state.status == statuses.NEXT_CREATED_ERROR
-        and not state.attempt
-    ):
-        retry.render_again(repeat)  # a join whose inputs couldn't be made has none to repeat
-    return repeat
-
-
-def _moved(value: Any, folders: tuple[str, str]) -> Any:
-    """The value with the names of files in the old run's folder as they are in the new one's."""
-    if isinstance(value, str):
-        return (
-            folders[1] + value.removeprefix(folders[0]) if value.startswith(folders[0]) else value
-        )
-    if isinstance(value, dict):
-        return {key: _moved(each, folders) for key, each in value.items()}
-    return [_moved(each, folders) for each in value] if isinstance(value, list) else value
-
-
-def _copy_files(old: Run, new: Run, ids: Mapping[Any, str], folders: tuple[str, str]) -> None:
-    """The files of the taken states, under the same names in the new run's folder, so that the old run may be deleted."""
-    for file in Artifact.objects.filter(run=old, state__in=ids):
-        target = _moved(file.file, folders)
-        if default_storage.exists(file.file):
-            with default_storage.open(file.file, "rb") as content:
-                target = default_storage.save(target, content)
-        kept = {
-            name: getattr(file, name) for name in ("identifier", "kind", "name", "size", "checksum")
-        }
-        Artifact.objects.create(run=new, state=uuids.dashed(ids[file.state]), file=target, **kept)
-
-
 def _counters(
-    new: Run, plan: Plan, reused: Iterable[State], repeats: Iterable[NewState]
+    new: Run, plan: Plan, taken_over: Iterable[State], repeats: Iterable[NewState]
 ) -> counters.RunCounters:
     run_counters = counters.lock([new.pk], {new.pk: plan})[new.pk]
-    for state in reused:
+    for state in taken_over:
         run_counters.success_count += 1
         run_counters.emitted += state.emitted
         run_counters.count(state.identifier, KNOWN)

@@ -1,20 +1,21 @@
-"""Running a run again with what it was given (seed 002): a new run, whose parent is the old one.
+"""Rerunning a run: a new run of the same configuration, whose parent is the old run.
 
-The number of a rerun is taken under the lock of its original, so that two clicks make two runs with different numbers; a number is never used again,
-and a run id that is taken already is skipped.
+Reruns of a run are numbered. The number is taken under the lock of the original, so that two
+requests get different numbers. A number is never used again, and one whose run id is taken already
+is skipped.
 """
 
 import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
+from graphs.definition.types import Json, JsonObject
 from graphs.models import GraphVersion
 from runs.actions import partial_rerun
 from runs.core import paths, statuses
@@ -22,26 +23,31 @@ from runs.engine import create_states
 from runs.engine.start import RunOptions, start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 
-_ENDING = re.compile(r"\s*\(Rerun #\d+\)$")
-BATCH = 50
 log = logging.getLogger(__name__)
+BATCH = 50
+MAX_MESSAGE_LENGTH = 2000
+_NUMBER_AT_END = re.compile(r"\s*\(Rerun #\d+\)$")
+
+Branch = list[tuple[str, Json]]  # the states (node, inputs) that were created together
 
 
 @dataclass(frozen=True)
 class RerunOptions:
-    """How a run is to be run again.
+    """How a run is rerun; by default as it was, from its start.
 
-    `newest`: on the graph's newest version instead of the one that it had. `inputs`: instead of those that it had; with `node`, those of that node's
-    one state. `failed`: only what failed, `node`: from this node on; the rest is taken over. `delay`: seconds until it begins. `asked`:
-    the same again finds the rerun that was made, so that a double click makes one.
+    `newest`: on the newest version of the graph instead of the run's own.
+    `inputs`: these instead of the run's; with `node`, instead of those of the node's single state.
+    `failed`: only what failed. `node`: only from this node on. The rest is taken over.
+    `delay`: seconds until the run starts.
+    `idempotency_key`: a repeated request with the same key gets the rerun that the first one made.
     """
 
     newest: bool = False
-    inputs: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Json] | None = None
     failed: bool = False
     node: str = ""
     delay: float = 0.0
-    asked: str = ""
+    idempotency_key: str = ""
 
     @property
     def partly(self) -> bool:
@@ -49,160 +55,182 @@ class RerunOptions:
 
 
 def rerun(run: Run, caller: Caller = SYSTEM, options: RerunOptions | None = None) -> Run:
-    """A new run of the same graph with the same inputs, or as `options` say.
+    """Start a rerun of the run and return it.
 
-    Raises Conflict for a run whose version isn't here, that has no inputs to change or of which no part can be run again, and what starting raises.
+    Raises Forbidden without the right, Malformed for options that exclude each other, NotFound if
+    the run is gone, Conflict if the run can't be rerun this way, and what starting a run raises.
     """
     options = options or RerunOptions()
     caller.require("rerun", run.namespace_id)
     if options.partly and (options.newest or options.delay):
         raise errors.Malformed(
-            "A part of a run is run again at once, on the version that the run had."
+            "A partial rerun starts at once, on the version that the run had. "
+            "Rerun the whole run to choose another version or a later time."
         )
     with transaction.atomic():
-        locked = Run.objects.select_for_update(of=("self",)).select_related(
-            "namespace", "graph__current", "graph__namespace", "version", "dataset"
-        )
-        original = locked.filter(pk=run.pk).first()
-        if original is None:
-            raise errors.NotFound(f"There is no run {run.run_id!r}.")
-        if options.asked and (
-            made := Run.objects.filter(parent=original, origin__asked=options.asked).first()
-        ):
-            return made
-        number, run_id = _next(original)
-        base = _ENDING.sub("", original.name or original.run_id)
-        start = replace(
-            _start_options(original),
-            run_id=run_id,
-            name=f"{base[:480]} (Rerun #{number})",
-            delay=options.delay,
-        )
-        made, how = (
-            _partly(original, start, caller, options)
-            if options.partly
-            else _whole(original, start, caller, options)
-        )
-        Run.objects.filter(pk=original.pk).update(
-            rerun_count=number, reruns_left=0
-        )  # who reruns it by hand has seen to it
-        LogLine.objects.create(
-            run=made,
-            message=f"Rerun #{number} of {original.run_id}, {how}, asked for by {caller.label}"[
-                :2000
-            ],
-        )
-        Run.objects.filter(pk=made.pk).update(
-            log_count=F("log_count") + 1,
-            origin={"how": how, **({"asked": options.asked} if options.asked else {})},
-            revision=F("revision") + 1,
-        )
-        AuditEntry.objects.record(caller, "rerun", original, f"{run_id}: {how}")
-    made.refresh_from_db()
-    return made
+        original = _locked(run)
+        if options.idempotency_key:
+            earlier = Run.objects.filter(
+                parent=original, origin__idempotency_key=options.idempotency_key
+            ).first()
+            if earlier is not None:
+                return earlier
+        number, start = _numbered(original, options)
+        if options.partly:
+            new_run, how = _rerun_part(original, start, caller, options)
+        else:
+            new_run, how = _rerun_whole(original, start, caller, options)
+        _note(original, new_run, number, how, caller, options)
+    new_run.refresh_from_db()
+    return new_run
 
 
-def _next(run: Run) -> tuple[int, str]:
-    number = run.rerun_count
+def _locked(run: Run) -> Run:
+    runs = Run.objects.select_for_update(of=("self",)).select_related(
+        "namespace", "graph__current", "graph__namespace", "version", "dataset"
+    )
+    original = runs.filter(pk=run.pk).first()
+    if original is None:
+        raise errors.NotFound(f"There is no run {run.run_id!r}.")
+    return original
+
+
+def _note(
+    original: Run, new_run: Run, number: int, how: str, caller: Caller, options: RerunOptions
+) -> None:
+    """Record the rerun in the original, in the new run and in the audit trail."""
+    # Somebody has dealt with the run, so it is not rerun automatically as well.
+    Run.objects.filter(pk=original.pk).update(rerun_count=number, reruns_left=0)
+    message = f"Rerun #{number} of {original.run_id}, {how}, requested by {caller.label}"
+    LogLine.objects.create(run=new_run, message=message[:MAX_MESSAGE_LENGTH])
+    origin = {"how": how}
+    if options.idempotency_key:
+        origin["idempotency_key"] = options.idempotency_key
+    Run.objects.filter(pk=new_run.pk).update(
+        log_count=F("log_count") + 1, origin=origin, revision=F("revision") + 1
+    )
+    AuditEntry.objects.record(caller, "rerun", original, f"{new_run.run_id}: {how}")
+
+
+def _numbered(original: Run, options: RerunOptions) -> tuple[int, RunOptions]:
+    """The number of the rerun, and the options with which it starts."""
+    number, run_id = _free_number(original)
+    base_name = _NUMBER_AT_END.sub("", original.name or original.run_id)
+    start = RunOptions(
+        run_id=run_id,
+        name=f"{base_name[:480]} (Rerun #{number})",
+        inputs=original.initial_data,
+        store=original.store,
+        labels=original.labels,
+        metadata=original.metadata,
+        workspace=original.workspace,
+        session_id=original.session_id,
+        purpose=original.purpose,
+        sop=original.sop,
+        max_steps=original.max_steps,
+        delay=options.delay,
+    )
+    return number, start
+
+
+def _free_number(original: Run) -> tuple[int, str]:
+    """The next number whose run id neither a run nor a tombstone has."""
+    namespace = original.namespace_id
+    number = original.rerun_count
     while True:
         number += 1
-        run_id = f"{run.run_id[:180]}_rerun_{number}"
-        taken = Run.objects.filter(namespace=run.namespace_id, run_id=run_id).exists()
-        if (
-            not taken
-            and not Tombstone.objects.of(run_id).filter(namespace=run.namespace_id).exists()
-        ):
+        run_id = f"{original.run_id[:180]}_rerun_{number}"
+        exists = Run.objects.filter(namespace=namespace, run_id=run_id).exists()
+        if not exists and not Tombstone.objects.of(run_id).filter(namespace=namespace).exists():
             return number, run_id
 
 
-def _start_options(run: Run) -> RunOptions:
-    return RunOptions(
-        inputs=run.initial_data, store=run.store, labels=run.labels, metadata=run.metadata, workspace=run.workspace, session_id=run.session_id,
-        purpose=run.purpose, sop=run.sop, max_steps=run.max_steps,
-    )  # fmt: skip
+# --- the whole run --------------------------------------------------------------------------------
 
 
-def _whole(run: Run, start: RunOptions, caller: Caller, options: RerunOptions) -> tuple[Run, str]:
-    """The run from its beginning, and how that is said."""
-    how = ["from the start"]
+def _rerun_whole(
+    original: Run, start: RunOptions, caller: Caller, options: RerunOptions
+) -> tuple[Run, str]:
+    """The rerun from the start, and a description of it."""
+    description = ["from the start"]
     if options.inputs is not None:
         start = replace(start, inputs=dict(options.inputs))
-        how += ["with other inputs"] if options.inputs != run.initial_data else []
-    if run.graph is None:
-        return start_outside(run.namespace, start, caller, Run.Trigger.RERUN, run), ", ".join(how)
-    version: GraphVersion | None = run.graph.current if options.newest else run.version
+        if options.inputs != original.initial_data:
+            description.append("with other inputs")
+    if original.graph is None:
+        new_run = start_outside(original.namespace, start, caller, Run.Trigger.RERUN, original)
+        return new_run, ", ".join(description)
+    version = _version_for(original, options)
+    if original.version and version.pk != original.version_id:
+        description.append(f"on version {version.number} instead of {original.version.number}")
+    branches = _created_branches(original)
+    if branches:
+        _check_single_states(options)
+        new_run = _create_branches(original, version, start, branches, caller)
+    else:
+        new_run = start_run(
+            original.graph, start, original.dataset, caller, Run.Trigger.RERUN, version, original
+        )
+    return new_run, ", ".join(description)
+
+
+def _version_for(original: Run, options: RerunOptions) -> GraphVersion:
+    assert original.graph is not None
+    version = original.graph.current if options.newest else original.version
     if version is None:
-        raise errors.Conflict(
-            "The run was not made by this system; its graph has no version to run again."
-        )
-    how += (
-        [f"on version {version.number} instead of {run.version.number}"]
-        if run.version and version.pk != run.version_id
-        else []
-    )
-    if made := _made_states(run):
-        if options.inputs is not None:
-            raise errors.Conflict(
-                "The run was made of single states, which have inputs of their own; the run has none to change."
-            )
-        if options.delay:
-            raise errors.Conflict(
-                "The run was made of single states; it can only be run again at once."
-            )
-        return _create(run, version, start, made, caller), ", ".join(how)
-    return start_run(
-        run.graph, start, run.dataset, caller, Run.Trigger.RERUN, version, run
-    ), ", ".join(how)
+        raise errors.Conflict("The run has no version of its graph that could be run again.")
+    return version
 
 
-def _partly(run: Run, start: RunOptions, caller: Caller, options: RerunOptions) -> tuple[Run, str]:
-    """A part of the run, and how that is said."""
-    found = partial_rerun.parts(run, options.node)
-    if options.inputs is not None and (len(found.again) != 1 or not options.node):
-        raise errors.Conflict(
-            f"Other inputs are for a single state of one node; here {len(found.again):,} states are run again."
-        )
-    made = start_empty(run, start, caller)
-    partial_rerun.take_over(run, made, found, options.inputs)
-    nodes = ", ".join(dict.fromkeys(state.identifier for state in found.again))
-    changed = " with other inputs" if options.inputs is not None else ""
-    return made, f"from {nodes[:200]}{changed}; {len(found.reused):,} states are taken over"
+# --- runs that were created state by state --------------------------------------------------------
 
 
-def _made_states(run: Run) -> list[list[tuple[str, object]]]:
-    """The states that the run was made of, branch by branch, if it wasn't started at its roots (`runs.engine.create_states`)."""
-    first = State.objects.filter(
+def _created_branches(run: Run) -> list[Branch]:
+    """The states that `runs.engine.create_states` created, branch by branch.
+
+    Empty if the run was started at the roots of its graph.
+    """
+    created = State.objects.filter(
         run=run,
         parent=None,
         joined=False,
         path__startswith=f"{paths.BRANCH}:",
         retry_count=0,
         fanout_id="",
-    ).order_by("pk")
-    branches: dict[str, dict[str, object]] = {}
-    for state in first:
+    )
+    branches: dict[str, dict[str, Json]] = {}
+    for state in created.order_by("pk"):
         if state.inputs is not None:
-            branches.setdefault(state.path.split(".")[0], {}).setdefault(
-                state.identifier, state.inputs
-            )
+            branch = branches.setdefault(state.path.split(".")[0], {})
+            branch.setdefault(state.identifier, state.inputs)
     return [list(branch.items()) for branch in branches.values()]
 
 
-def _create(
-    run: Run,
+def _check_single_states(options: RerunOptions) -> None:
+    if options.inputs is not None:
+        raise errors.Conflict(
+            "The run was created state by state; its states have inputs of their own, "
+            "and the run has none that could be replaced."
+        )
+    if options.delay:
+        raise errors.Conflict("The run was created state by state; it can only be rerun at once.")
+
+
+def _create_branches(
+    original: Run,
     version: GraphVersion,
     start: RunOptions,
-    made: list[list[tuple[str, object]]],
+    branches: list[Branch],
     caller: Caller,
 ) -> Run:
-    assert run.graph is not None
-    run.graph.current, run.graph.current_id = (
-        version,
-        version.pk,
-    )  # for this call only: nothing is saved
-    for branch in made:
-        new, _ = create_states.create_states(run.graph, start.run_id, branch, caller, "rerun")
-    values = {
+    """Create the same states in a new run, on this version of the graph."""
+    graph = original.graph
+    assert graph is not None
+    # `create_states` uses the graph's current version. The graph object is not saved.
+    graph.current = version
+    for branch in branches:
+        new_run, _ = create_states.create_states(graph, start.run_id, branch, caller, "rerun")
+    values: JsonObject = {
         "store": dict(start.store),
         "initial_data": dict(start.inputs),
         "session_id": start.session_id,
@@ -210,59 +238,79 @@ def _create(
         "sop": start.sop,
         "max_steps": start.max_steps,
         "name": start.name,
-        "parent": run,
-        "root": run.root or run.pk,
+        "parent": original,
+        "root": original.root or original.pk,
         "trigger": Run.Trigger.RERUN,
         "labels": start.labels,
         "metadata": start.metadata,
         "workspace": start.workspace,
     }
-    Run.objects.filter(pk=new.pk).update(**values)
-    new.refresh_from_db()
-    return new
+    Run.objects.filter(pk=new_run.pk).update(**values)
+    new_run.refresh_from_db()
+    return new_run
+
+
+# --- a part of the run ----------------------------------------------------------------------------
+
+
+def _rerun_part(
+    original: Run, start: RunOptions, caller: Caller, options: RerunOptions
+) -> tuple[Run, str]:
+    """The partial rerun, and a description of it."""
+    parts = partial_rerun.parts(original, options.node)
+    if options.inputs is not None and (len(parts.repeated) != 1 or not options.node):
+        raise errors.Conflict(
+            "Other inputs can only be given for one node with a single state; "
+            f"this rerun would repeat {len(parts.repeated):,} states."
+        )
+    new_run = start_empty(original, start, caller)
+    partial_rerun.take_over(original, new_run, parts, options.inputs)
+    nodes = ", ".join(dict.fromkeys(state.identifier for state in parts.repeated))
+    changed = " with other inputs" if options.inputs is not None else ""
+    taken_over = f"{len(parts.taken_over):,} states are taken over"
+    return new_run, f"from {nodes[:200]}{changed}; {taken_over}"
+
+
+# --- automatic reruns -----------------------------------------------------------------------------
 
 
 def rerun_failures() -> int:
-    """Rerun what failed of graphs whose settings ask for it (`rerun_on_failure`), as often as they allow; how many runs that made."""
-    due = Run.objects.filter(
+    """Rerun failed runs of graphs that ask for it (`rerun_on_failure`). Returns their number."""
+    failed = Run.objects.filter(
         status__in=(statuses.FAILED, statuses.PARTIAL), reruns_left__gt=0, archived_at=None
-    ).order_by("pk")
-    return sum(
-        _automatic(run)
-        for run in due.select_related("version", "namespace", "graph__namespace")[:BATCH]
-    )
+    ).select_related("version", "namespace", "graph__namespace")
+    return sum(_rerun_automatically(run) for run in failed.order_by("pk")[:BATCH])
 
 
-def _automatic(run: Run) -> bool:
-    """One automatic rerun; however many supervisors look, the count is taken once."""
-    settings = (run.version.plan.rerun_on_failure if run.version else None) or {}
+def _rerun_automatically(run: Run) -> bool:
+    """Rerun the run once, however many supervisors try it. Returns whether this call did."""
     with transaction.atomic():
-        if not Run.objects.filter(pk=run.pk, reruns_left=run.reruns_left, status=run.status).update(
-            reruns_left=0
-        ):
+        # `reruns_left` is the guard: of several supervisors, one sets it to 0.
+        unchanged = Run.objects.filter(pk=run.pk, reruns_left=run.reruns_left, status=run.status)
+        if not unchanged.update(reruns_left=0):
             return False
         try:
             with transaction.atomic():
-                whole = settings.get("from") == "start"
-                made = rerun(
-                    run,
-                    SYSTEM,
-                    RerunOptions(delay=settings.get("delay", 0))
-                    if whole
-                    else RerunOptions(failed=True),
-                )
+                new_run = rerun(run, SYSTEM, _automatic_options(run))
         except errors.StateManagerError as error:
-            LogLine.objects.create(
-                run=run,
-                level="warning",
-                message=f"It could not be rerun automatically: {error}"[:2000],
-            )
-            Run.objects.filter(pk=run.pk).update(log_count=F("log_count") + 1)
+            _warn(run, f"The run could not be rerun automatically: {error}")
             return False
         except (OperationalError, InterfaceError):
             raise
-        except Exception:  # a run that breaks must not hold up those behind it
+        except Exception:  # a defect in one run must not keep the runs behind it from being rerun
             log.exception("run %s could not be rerun automatically", run.run_id)
             return False
-        Run.objects.filter(pk=made.pk).update(reruns_left=run.reruns_left - 1)
+        Run.objects.filter(pk=new_run.pk).update(reruns_left=run.reruns_left - 1)
     return True
+
+
+def _automatic_options(run: Run) -> RerunOptions:
+    settings = (run.version.plan.rerun_on_failure if run.version else None) or {}
+    if settings.get("from") == "start":
+        return RerunOptions(delay=settings.get("delay", 0))
+    return RerunOptions(failed=True)
+
+
+def _warn(run: Run, message: str) -> None:
+    LogLine.objects.create(run=run, level="warning", message=message[:MAX_MESSAGE_LENGTH])
+    Run.objects.filter(pk=run.pk).update(log_count=F("log_count") + 1)

@@ -1,4 +1,7 @@
-"""Deleting runs that ended long ago, once a day, as a bulk operation that is seen, stopped and audited like any other."""
+"""Deleting old runs once a day.
+
+The deletion is a bulk operation: it can be watched, stopped and audited like any other.
+"""
 
 import uuid
 from dataclasses import replace
@@ -9,34 +12,35 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from runs.actions import bulk
-from runs.core import statuses
+from runs.actions.delete import DELETABLE
 from runs.models import BulkOperation, Run
 
-_DAYS = uuid.UUID(
-    "4d1a8c1e-6a0f-4f0e-9a52-5f4b8d1c7e20"
-)  # names the operation of each day, so that many supervisors ask for one
+# The idempotency key of a day's operation is made from this and the date. So the supervisors of
+# several hosts ask for the same operation, and only the first request makes one.
+_KEYS_OF_DAYS = uuid.UUID("4d1a8c1e-6a0f-4f0e-9a52-5f4b8d1c7e20")
 
 
 def delete_old(now: datetime | None = None) -> BulkOperation | None:
-    """Ask for the deletion of the runs that were made more than RETENTION_DAYS ago and have ended; none when there are none, or days are 0."""
+    """Start the deletion of runs that have ended and were created RETENTION_DAYS days ago.
+
+    Returns None if there are no such runs, or if RETENTION_DAYS is 0.
+    """
     now = now or timezone.now()
     if not settings.RETENTION_DAYS:
         return None
-    before = (now - timedelta(days=settings.RETENTION_DAYS)).replace(
-        minute=0, second=0, microsecond=0
-    )
-    if not Run.objects.filter(created_at__lt=before, status__in=statuses.ENDED_RUNS).exists():
+    oldest_to_keep = now - timedelta(days=settings.RETENTION_DAYS)
+    before = oldest_to_keep.replace(minute=0, second=0, microsecond=0)
+    if not Run.objects.filter(created_at__lt=before, status__in=DELETABLE).exists():
         return None
-    query = {
-        "status": [",".join(statuses.ENDED_RUNS)],
+    filters = {
+        "status": [",".join(DELETABLE)],
         "created_before": [before.isoformat()],
         "archived": ["yes,no"],
     }
-    caller = replace(SYSTEM, label="retention", via="command")
     return bulk.ask(
         "delete",
-        query,
-        caller,
+        filters,
+        replace(SYSTEM, label="retention", via="command"),
         reason=f"older than {settings.RETENTION_DAYS} days",
-        idempotency_key=uuid.uuid5(_DAYS, now.date().isoformat()),
+        idempotency_key=uuid.uuid5(_KEYS_OF_DAYS, now.date().isoformat()),
     )

@@ -1,10 +1,10 @@
-"""Run templates: saving a run's configuration, launching it, cloning it with changes, and how far its runs are."""
+"""Run templates: saving them, launching them by hand and on a schedule, and their progress."""
 
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import Avg, Count, Q
@@ -12,11 +12,15 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, payloads
+from graphs.definition.types import Json
 from runs.core import sql, statuses
 from runs.engine.start import RunOptions, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
 
 log = logging.getLogger(__name__)
+BATCH = 100
+MAX_NAME_LENGTH = 200
+MAX_ERROR_LENGTH = 2000
 COPIED = (
     "namespace",
     "description",
@@ -28,81 +32,125 @@ COPIED = (
     "labels",
     "workspace",
 )
-BATCH = 100
-LONGEST_NAME = 200
+
+
+# --- saving ---------------------------------------------------------------------------------------
 
 
 def save(template: RunTemplate, caller: Caller) -> RunTemplate:
-    """Store a new or changed template. Raises Forbidden, Malformed and, for a taken name, Conflict."""
+    """Store a new or changed template.
+
+    Raises Forbidden without the right, Malformed for values that can't be stored, and Conflict if
+    the namespace has another template of this name.
+    """
     caller.require("start", template.namespace_id)
-    template.name = template.name.strip()
-    if not template.name or len(template.name) > LONGEST_NAME or not template.name.isprintable():
-        raise errors.Malformed(f"A template's name has 1 to {LONGEST_NAME} printable characters.")
-    if template.graph.namespace_id != template.namespace_id:
-        raise errors.Malformed("A template lies in the namespace of its graph.")
-    for part in (template.inputs, template.store, template.labels):
-        try:
-            payloads.dump(part)
-        except payloads.NotJson as error:
-            raise errors.Malformed(f"The template can't be stored: {error}.") from None
-    _schedule(template)
+    _check(template)
+    template.error = ""
+    template.next_at = _first_time(template)
     action = "change_template" if template.pk else "save_template"
     try:
         with transaction.atomic():
             template.save()
-            AuditEntry.objects.record_global(
-                caller, action, f"{template.namespace.name}/{template.name}"
-            )
+            _audit(template, caller, action)
     except IntegrityError:
         raise errors.Conflict(
-            f"There is a template {template.name!r} in this namespace already."
+            f"The namespace has a template {template.name!r} already. Choose another name."
         ) from None
     return template
 
 
-def _schedule(template: RunTemplate) -> None:
-    template.next_at, template.error = None, ""
+def _check(template: RunTemplate) -> None:
+    template.name = template.name.strip()
+    if not 1 <= len(template.name) <= MAX_NAME_LENGTH or not template.name.isprintable():
+        raise errors.Malformed(
+            f"The name of a template has 1 to {MAX_NAME_LENGTH} printable characters."
+        )
+    if template.graph.namespace_id != template.namespace_id:
+        raise errors.Malformed("A template must be in the namespace of its graph.")
+    for value in (template.inputs, template.store, template.labels):
+        try:
+            payloads.dump(value)
+        except payloads.NotJson as error:
+            raise errors.Malformed(f"The template can't be stored: {error}.") from None
+
+
+def _first_time(template: RunTemplate) -> datetime | None:
+    """When the template is launched next; None without a schedule."""
     if not template.expression:
-        return
+        return None
     try:
         cron.check(template.expression, template.time_zone)
     except ValueError as error:
         raise errors.Malformed(f"{error}.") from None
-    template.next_at = cron.next_time(template.expression, template.time_zone, timezone.now())
+    return cron.next_time(template.expression, template.time_zone, timezone.now())
 
 
 def from_run(run: Run, name: str, caller: Caller, description: str = "") -> RunTemplate:
-    """A template of what a run was given, on the newest version of its graph. Raises Conflict for a run without a graph."""
+    """Save a template with the configuration of a run, for the newest version of its graph.
+
+    Raises Conflict for a run without a graph, and what `save` raises.
+    """
     if run.graph is None:
         raise errors.Conflict("The run has no graph that a template could launch.")
     caller.require("payloads", run.namespace_id)
-    made = RunTemplate(
-        namespace=run.namespace, name=name, description=description, graph=run.graph, dataset=run.dataset, inputs=run.initial_data, store=run.store,
-        labels=run.labels, workspace=run.workspace, created_by=caller.user,
-    )  # fmt: skip
-    return save(made, caller)
+    template = RunTemplate(
+        namespace=run.namespace,
+        name=name,
+        description=description,
+        graph=run.graph,
+        dataset=run.dataset,
+        inputs=run.initial_data,
+        store=run.store,
+        labels=run.labels,
+        workspace=run.workspace,
+        created_by=caller.user,
+    )
+    return save(template, caller)
 
 
 def clone(template: RunTemplate, name: str, caller: Caller, **changes: Any) -> RunTemplate:
-    """The same under another name, with these values instead; without the schedule."""
+    """Save a copy under another name, with these columns changed and without the schedule."""
     values = {column: getattr(template, column) for column in COPIED} | changes
     return save(RunTemplate(name=name, created_by=caller.user, **values), caller)
+
+
+def remove(template: RunTemplate, caller: Caller) -> None:
+    """Delete a template. Its runs stay. Raises Forbidden without the right."""
+    caller.require("start", template.namespace_id)
+    _audit(template, caller, "delete_template")
+    template.delete()
+
+
+def _audit(template: RunTemplate, caller: Caller, action: str) -> None:
+    detail = f"{template.namespace.name}/{template.name}"
+    AuditEntry.objects.record_global(caller, action, detail)
+
+
+# --- launching ------------------------------------------------------------------------------------
 
 
 def launch(
     template: RunTemplate,
     caller: Caller,
     run_id: str = "",
-    inputs: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Json] | None = None,
     trigger: str = Run.Trigger.TEMPLATE,
 ) -> Run:
-    """A run of the template, with these inputs instead if they are given."""
+    """Start a run of the template. `inputs` replace those of the template.
+
+    Raises what starting a run raises.
+    """
     options = RunOptions(
-        run_id=run_id, inputs=template.inputs if inputs is None else inputs, store=template.store, labels=template.labels, workspace=template.workspace,
+        run_id=run_id,
+        inputs=template.inputs if inputs is None else inputs,
+        store=template.store,
+        labels=template.labels,
+        workspace=template.workspace,
         name=f"{template.name} {timezone.now():%Y-%m-%d %H:%M}",
-    )  # fmt: skip
+    )
     if run_id:
-        options = replace(options, name=template.name)  # the same again for a repeated call
+        # A repeated request must have the same options to get the run of the first one.
+        options = replace(options, name=template.name)
     with transaction.atomic():
         run = start_run(
             template.graph, options, template.dataset, caller, trigger, template.version
@@ -112,18 +160,48 @@ def launch(
     return run
 
 
-def remove(template: RunTemplate, caller: Caller) -> None:
-    """Forget a template; its runs stay."""
-    caller.require("start", template.namespace_id)
-    AuditEntry.objects.record_global(
-        caller, "delete_template", f"{template.namespace.name}/{template.name}"
+def launch_due(now: datetime | None = None) -> int:
+    """Launch the templates whose time has come. Returns the number of runs started.
+
+    Several hosts may call this: each due time launches one run.
+    """
+    now = now or sql.clock()
+    due = RunTemplate.objects.filter(next_at__lte=now).select_related(
+        "namespace", "graph__namespace", "graph__current", "version", "dataset"
     )
-    template.delete()
+    return sum(_launch_due(template, now) for template in due.order_by("next_at")[:BATCH])
+
+
+def _launch_due(template: RunTemplate, now: datetime) -> bool:
+    """Launch a template for its due time. Returns whether this call did."""
+    assert template.next_at is not None
+    _, next_at = cron.passed(template.expression, template.time_zone, template.next_at, now)
+    # `next_at` is the guard: of several hosts, one moves it, and starts the run with that.
+    unchanged = RunTemplate.objects.filter(pk=template.pk, next_at=template.next_at)
+    try:
+        with transaction.atomic():
+            if not unchanged.update(next_at=next_at, last_fired_at=now, error=""):
+                return False
+            launch(template, SYSTEM, trigger=Run.Trigger.SCHEDULE)
+            return True
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # a defect in one template must not keep the others from launching
+        log.warning("template %s could not be launched: %s", template, error)
+        unchanged.update(next_at=next_at, error=f"{error}"[:MAX_ERROR_LENGTH])
+        return False
+
+
+# --- what the runs came to ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a template's runs came to: counts, the mean progress of those that are active, and the nodes of its graph that succeeded in any of them."""
+    """What the runs of a template came to.
+
+    `active_progress` is the mean progress of the active runs in percent, None without any.
+    `completed_nodes` succeeded in at least one run; `percent_complete` is their share of the graph.
+    """
 
     runs: int
     completed: int
@@ -134,65 +212,75 @@ class Progress:
     percent_complete: int
 
 
+class _Counts(TypedDict):
+    runs: int
+    completed: int
+    failed: int
+    active: int
+    mean_progress: float | None
+
+
+_NO_RUNS = _Counts(runs=0, completed=0, failed=0, active=0, mean_progress=None)
+
+
 def progress_of(templates: Iterable[RunTemplate]) -> dict[int, Progress]:
-    """The progress of each template, in two statements."""
-    known = {template.pk: template for template in templates}
-    failed, active = (statuses.FAILED, statuses.PARTIAL), statuses.ACTIVE_RUNS
-    counted = (
-        Run.objects.filter(template__in=known)
-        .order_by()
-        .values("template")
-        .annotate(
-            total=Count("pk"), completed=Count("pk", filter=Q(status=statuses.COMPLETED)), failed=Count("pk", filter=Q(status__in=failed)),
-            active=Count("pk", filter=Q(status__in=active)), mean=Avg("progress", filter=Q(status__in=active)),
-        )
-    )  # fmt: skip
-    counts = {row["template"]: row for row in counted}
-    done: dict[int, list[str]] = {}
-    succeeded = State.objects.filter(run__template__in=known, status=statuses.SUCCESS).order_by(
-        "identifier"
-    )
-    for template, identifier in succeeded.values_list("run__template", "identifier").distinct():
-        done.setdefault(template or 0, []).append(identifier)
+    """The progress of each template by its pk, in two statements."""
+    by_pk = {template.pk: template for template in templates}
+    counts = _counts_of(by_pk)
+    succeeded = _succeeded_nodes(by_pk)
     return {
-        pk: _progress(template, counts.get(pk, {}), done.get(pk, []))
-        for pk, template in known.items()
+        pk: _progress(template, counts.get(pk, _NO_RUNS), succeeded.get(pk, set()))
+        for pk, template in by_pk.items()
     }
 
 
-def _progress(template: RunTemplate, row: Mapping[str, Any], done: list[str]) -> Progress:
-    order = template.runs_version.plan.order if template.runs_version else ()
-    completed = [node for node in order if node in set(done)]
-    mean = row.get("mean")
-    return Progress(
-        runs=row.get("total", 0), completed=row.get("completed", 0), failed=row.get("failed", 0), active=row.get("active", 0),
-        active_progress=int(mean) if mean is not None else None, completed_nodes=completed,
-        percent_complete=int(100 * len(completed) / len(order)) if order else 0,
-    )  # fmt: skip
-
-
-def launch_due(now: datetime | None = None) -> int:
-    """Launch the templates whose time has come; how many runs that made. Each due time launches once, however many hosts look."""
-    now = now or sql.clock()
-    due = RunTemplate.objects.filter(next_at__lte=now).select_related(
-        "namespace", "graph__namespace", "graph__current", "version", "dataset"
+def _counts_of(template_pks: Iterable[int]) -> dict[int, _Counts]:
+    failed = Q(status__in=(statuses.FAILED, statuses.PARTIAL))
+    active = Q(status__in=statuses.ACTIVE_RUNS)
+    rows = (
+        Run.objects.filter(template__in=template_pks)
+        .order_by()
+        .values("template")
+        .annotate(
+            run_count=Count("pk"),
+            completed=Count("pk", filter=Q(status=statuses.COMPLETED)),
+            failed=Count("pk", filter=failed),
+            active=Count("pk", filter=active),
+            mean_progress=Avg("progress", filter=active),
+        )
     )
-    return sum(_launch(template, now) for template in due.order_by("next_at")[:BATCH])
+    return {
+        row["template"]: _Counts(
+            runs=row["run_count"],
+            completed=row["completed"],
+            failed=row["failed"],
+            active=row["active"],
+            mean_progress=row["mean_progress"],
+        )
+        for row in rows
+    }
 
 
-def _launch(template: RunTemplate, now: datetime) -> bool:
-    assert template.next_at is not None
-    _, following = cron.passed(template.expression, template.time_zone, template.next_at, now)
-    mine = RunTemplate.objects.filter(pk=template.pk, next_at=template.next_at)
-    try:
-        with transaction.atomic():
-            if not mine.update(next_at=following, last_fired_at=now, error=""):
-                return False
-            launch(template, SYSTEM, trigger=Run.Trigger.SCHEDULE)
-            return True
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception as error:  # it must not keep the others from their time
-        log.warning("template %s could not be launched: %s", template, error)
-        mine.update(next_at=following, error=f"{error}"[:2000])
-        return False
+def _succeeded_nodes(template_pks: Iterable[int]) -> dict[int, set[str]]:
+    states = State.objects.filter(run__template__in=template_pks, status=statuses.SUCCESS)
+    nodes: dict[int, set[str]] = {}
+    for pk, node in states.order_by().values_list("run__template", "identifier").distinct():
+        assert pk is not None
+        nodes.setdefault(pk, set()).add(node)
+    return nodes
+
+
+def _progress(template: RunTemplate, counts: _Counts, succeeded: set[str]) -> Progress:
+    version = template.runs_version
+    order = version.plan.order if version else ()
+    completed_nodes = [node for node in order if node in succeeded]
+    mean_progress = counts["mean_progress"]
+    return Progress(
+        runs=counts["runs"],
+        completed=counts["completed"],
+        failed=counts["failed"],
+        active=counts["active"],
+        active_progress=None if mean_progress is None else int(mean_progress),
+        completed_nodes=completed_nodes,
+        percent_complete=100 * len(completed_nodes) // len(order) if order else 0,
+    )

@@ -1,6 +1,8 @@
-"""Firing cron triggers. Each due time starts one run however many hosts look, because the move to the next time and the start are one transaction.
+"""Firing cron triggers.
 
-Due times that passed while nobody looked are not caught up: the newest one fires, and the trigger and its run say how many were missed.
+Several hosts may fire them: moving a trigger to its next time and starting the run are one
+transaction, so each due time starts one run. Due times that passed while no host was running are
+not made up for: the newest one fires, and the trigger and the run say how many were missed.
 """
 
 import logging
@@ -10,6 +12,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
 from graphs.definition import cron, errors
+from graphs.definition.types import JsonObject
 from graphs.models import CronTrigger, Graph
 from runs.core import sql
 from runs.engine.start import RunOptions, start_run
@@ -17,64 +20,73 @@ from runs.models import LogLine, Run
 
 log = logging.getLogger(__name__)
 BATCH = 100
-PAUSE = timedelta(hours=1)  # before a trigger that broke is looked at again
+PAUSE_AFTER_ERROR = timedelta(hours=1)
+MAX_ERROR_LENGTH = 2000
 
 
 def fire_due(now: datetime | None = None) -> int:
-    """Start the graphs whose time has come; how many runs that made."""
+    """Fire the triggers whose time has come. Returns the number of runs started."""
     now = now or sql.clock()
     due = (
         CronTrigger.objects.filter(enabled=True, next_at__lte=now)
         .order_by("next_at")
         .select_related("graph__namespace", "graph__current")
     )
-    return sum(_alone(trigger, now) for trigger in due[:BATCH])
+    return sum(_fire_safely(trigger, now) for trigger in due[:BATCH])
 
 
-def _alone(trigger: CronTrigger, now: datetime) -> bool:
-    """One trigger that can't be fired must not keep the others from it."""
+def _fire_safely(trigger: CronTrigger, now: datetime) -> bool:
+    """Fire a trigger. A trigger that breaks is paused, and does not keep the others from firing."""
     try:
         return _fire(trigger, now)
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:
         log.exception("trigger %s of %s could not be fired", trigger, trigger.graph)
-        later = CronTrigger.objects.filter(pk=trigger.pk, next_at=trigger.next_at)
-        later.update(next_at=now + PAUSE, error=f"{type(error).__name__}: {error}"[:2000])
+        unchanged = CronTrigger.objects.filter(pk=trigger.pk, next_at=trigger.next_at)
+        message = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH]
+        unchanged.update(next_at=now + PAUSE_AFTER_ERROR, error=message)
         return False
 
 
 def _fire(trigger: CronTrigger, now: datetime) -> bool:
-    """Whether this call fired the due time; a run is made unless the graph can't start, which the trigger then says."""
+    """Fire a trigger for its due time. Returns whether this call started a run.
+
+    If the graph can't start, the trigger gets the error and waits for its next time.
+    """
     assert trigger.next_at is not None
-    missed, following = cron.passed(trigger.expression, trigger.time_zone, trigger.next_at, now)
+    missed, next_at = cron.passed(trigger.expression, trigger.time_zone, trigger.next_at, now)
     with transaction.atomic():
-        list(
-            Graph.objects.select_for_update(no_key=True).filter(pk=trigger.graph_id)
-        )  # before its trigger, as who deletes the graph does
-        mine = CronTrigger.objects.filter(pk=trigger.pk, enabled=True, next_at=trigger.next_at)
-        if not mine.update(
-            next_at=following, last_fired_at=now, missed=F("missed") + missed, error=""
+        # The graph is locked before its trigger, as in the deletion of a graph. Otherwise the two
+        # could wait for each other.
+        list(Graph.objects.select_for_update(no_key=True).filter(pk=trigger.graph_id))
+        unchanged = CronTrigger.objects.filter(pk=trigger.pk, enabled=True, next_at=trigger.next_at)
+        if not unchanged.update(
+            next_at=next_at, last_fired_at=now, missed=F("missed") + missed, error=""
         ):
             return False
         try:
             with transaction.atomic():
-                run = start_run(
-                    trigger.graph, RunOptions(metadata=_why(trigger, missed)), trigger="schedule"
-                )
+                options = RunOptions(metadata=_metadata(trigger, missed))
+                run = start_run(trigger.graph, options, trigger="schedule")
         except errors.StateManagerError as error:
             log.warning("trigger %s of %s could not start a run: %s", trigger, trigger.graph, error)
-            CronTrigger.objects.filter(pk=trigger.pk).update(error=str(error)[:2000])
+            message = str(error)[:MAX_ERROR_LENGTH]
+            CronTrigger.objects.filter(pk=trigger.pk).update(error=message)
             return False
         if missed:
-            message = (
-                f"{missed:,} earlier due times of {trigger} were missed; they are not caught up"
-            )
-            LogLine.objects.create(run=run, level="warning", message=message)
-            Run.objects.filter(pk=run.pk).update(log_count=F("log_count") + 1)
+            _note_missed(run, trigger, missed)
     return True
 
 
-def _why(trigger: CronTrigger, missed: int) -> dict[str, object]:
+def _note_missed(run: Run, trigger: CronTrigger, missed: int) -> None:
+    times = "1 earlier due time" if missed == 1 else f"{missed:,} earlier due times"
+    message = f"{times} of {trigger} passed without a run; they are not made up for"
+    LogLine.objects.create(run=run, level="warning", message=message)
+    Run.objects.filter(pk=run.pk).update(log_count=F("log_count") + 1)
+
+
+def _metadata(trigger: CronTrigger, missed: int) -> JsonObject:
+    """Why the run was started."""
     assert trigger.next_at is not None
     return {"trigger": str(trigger), "due_at": trigger.next_at.isoformat(), "missed": missed}

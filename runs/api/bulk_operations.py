@@ -66,7 +66,7 @@ class OperationShape(serializers.Serializer):
 
 
 class OperationsShape(serializers.Serializer):
-    bulk = OperationShape(many=True)
+    operations = OperationShape(many=True)
 
 
 class ResultShape(serializers.Serializer):
@@ -138,7 +138,7 @@ class OperationsView(AdminView):
         if "ids" in asked:
             query, missing = self._chosen(asked["ids"], asked.get("namespace", ""))
         else:
-            query, missing = dict(bulk.filter_query(asked["filter"]).lists()), []
+            query, missing = asked["filter"], []
         if asked["dry_run"]:
             seen = bulk.preview(asked["action"], query, self.caller)
             return Response(

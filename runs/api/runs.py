@@ -15,7 +15,7 @@ from graphs.api.views import REFUSALS, GraphView
 from graphs.auth.callers import Caller
 from graphs.definition import errors, redaction
 from graphs.definition.names import parse_id
-from runs.actions.delete import delete_graph, delete_run
+from runs.actions.delete import DELETE_RIGHT, delete_graph, delete_run
 from runs.api import serializers
 from runs.api.lookups import not_modified, revision_of, run_of, state_id, tagged, unchanged
 from runs.engine import answer, control, retry
@@ -85,7 +85,7 @@ class RunsOfGraphView(View):
 
 
 class RunView(View):
-    scopes = {"GET": "read", "DELETE": "delete"}
+    scopes = {"GET": "read", "DELETE": DELETE_RIGHT}
 
     @extend_schema(
         operation_id="runs_read",

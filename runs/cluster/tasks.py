@@ -23,7 +23,7 @@ def drain() -> None:
     """Run what is ready and carry on with bulk operations, for some seconds; hints again if work is left."""
     worker = executor()
     worker.drain()
-    if bulk_runner.waiting() and bulk_runner.carry_on():
+    if bulk_runner.waiting() and bulk_runner.run_waiting():
         wakeup.hint()
     if worker.tainted:
         wakeup.hint()

@@ -143,7 +143,7 @@ def _begin(request: HttpRequest, action: str, query: dict[str, Any], back: str) 
     except errors.StateManagerError as error:
         messages.error(request, str(error))
         return redirect(back)
-    bulk_runner.carry_out(operation)
+    bulk_runner.run_inline(operation)
     if operation.over and not operation.failed and action != "export":
         plural = "s were" if operation.done != 1 else " was"
         messages.success(request, f"{operation.done} run{plural} {bulk.ACTIONS[action].done}.")
@@ -207,7 +207,7 @@ def steer_operation(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         if verb == "stop":
             bulk.stop(found, caller_of(request))
         else:
-            found = bulk_runner.carry_out(bulk.retry(found, caller_of(request)))
+            found = bulk_runner.run_inline(bulk.retry(found, caller_of(request)))
     except errors.StateManagerError as error:
         messages.error(request, str(error))
     return redirect("run_manager_operation", found.pk)
@@ -228,8 +228,8 @@ def report(request: HttpRequest, pk: int) -> StreamingHttpResponse:
 
 def _report(found: BulkOperation) -> Iterator[str]:
     writer = csv.writer(export.Echo())
-    columns = ("run_id", "name", "done", "code", "reason", "made")
-    yield writer.writerow(columns)
+    columns = ("run_id", "name", "done", "code", "reason", "created_run_id")
+    yield writer.writerow([*columns[:-1], "made"])
     for row in found.results.order_by("pk").values_list(*columns).iterator(chunk_size=1000):
         yield writer.writerow([export.harmless(value) for value in row])
 

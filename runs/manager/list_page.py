@@ -17,7 +17,7 @@ from graphs.web.ttl_cache import cached
 from runs.actions import export
 from runs.core import statuses
 from runs.manager.columns import COLUMNS, USUAL
-from runs.manager.run_list import RANGES, SIZES, RunPage
+from runs.manager.run_list import RANGES, RunPage
 from runs.models import AuditEntry, ColumnChoice, Run, SavedView
 from runs.queries import lists
 
@@ -59,7 +59,7 @@ def _choices(request: HttpRequest) -> dict[str, Any]:
             lambda: _names(caller),
             lambda names: len(names["usernames"]) > FEW,
         ),
-        "sizes": SIZES,
+        "sizes": lists.PAGE_SIZES,
         "ranges": RANGES,
         "words": statuses.RESULT_WORDS,
         "triggers": Run.Trigger.values,
@@ -120,8 +120,8 @@ def _whole(text: str) -> int:
 def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
     """All runs that match the list's filters, as a file."""
     caller = caller_of(request)
-    runs, allowed = RunPage(caller, request.GET).filtered, caller.where("export")
-    lines, kind = export.exported(runs.filter(allowed) if allowed else runs, form)
+    runs = export.exportable(RunPage(caller, request.GET).filtered, caller)
+    lines, kind = export.exported(runs, form)
     AuditEntry.objects.record_global(
         caller, "export", f"{form}: {request.GET.urlencode()[:500] or 'everything'}"
     )

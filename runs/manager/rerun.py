@@ -88,7 +88,7 @@ def _options_of(request: HttpRequest, run: Run, form: Any) -> RerunOptions:
     at = request.POST.get("at", "")
     return RerunOptions(
         newest=request.POST.get("version") == "newest", failed=start == "failed", node=request.POST.get("node", "") if start == "node" else "",
-        inputs=inputs if changed else None, delay=_delay(at) if at else 0.0, asked=request.POST.get("asked", "")[:100],
+        inputs=inputs if changed else None, delay=_delay(at) if at else 0.0, idempotency_key=request.POST.get("asked", "")[:100],
     )  # fmt: skip
 
 

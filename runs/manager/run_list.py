@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils.safestring import SafeString
 
@@ -14,9 +14,9 @@ from runs.core import statuses
 from runs.manager import columns
 from runs.models import Run
 from runs.queries import lists, search
-from runs.queries.filters import ManagerFilter
+from runs.queries.filters import FilterValues, RunFilters
+from runs.queries.lists import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
-SIZES = (25, 50, 100, 200)
 RANGES = {
     "15m": "last 15 minutes",
     "1h": "last hour",
@@ -55,11 +55,12 @@ class RunPage:
     def __post_init__(self) -> None:
         self.notices: list[str] = []
         self.number = self._whole("page", 1, 10**9, 1)
-        self.size = self._whole("page_size", 1, 200, 50)
+        self.size = self._whole("page_size", 1, MAX_PAGE_SIZE, DEFAULT_PAGE_SIZE)
         self.ordering = self._among("ordering", ORDERINGS, "-time")
         self.columns = self._columns()
         self.notices += search.parse(self.query.get("search", "")).notices
-        for name in self.query.keys() - ManagerFilter.base_filters.keys() - set(OWN):
+        self.run_filters = RunFilters.of_query(self.query, other_names=OWN)
+        for name in self.run_filters.unknown:
             self.notices.append(f"There is no filter {name[:40]!r}; it was left out.")
 
     def _whole(self, name: str, least: int, most: int, usual: int) -> int:
@@ -96,32 +97,20 @@ class RunPage:
     @cached_property
     def filtered(self) -> QuerySet[Run]:
         visible = Run.objects.visible_to(self.caller)
-        asked = ManagerFilter(self.query, queryset=visible)
-        if asked.is_valid():
-            return asked.qs
+        runs, problems = self.run_filters.apply_valid(visible)
         self.notices += [
-            f"{name}: {' '.join(wrong)} This filter was left out."
-            for name, wrong in asked.errors.items()
+            f"{name}: {problem} This filter was left out." for name, problem in problems.items()
         ]
-        sound = QueryDict(mutable=True)
-        for name in self.query.keys() - asked.errors.keys():
-            sound.setlist(name, self.query.getlist(name))
-        return ManagerFilter(sound, queryset=visible).qs
+        return runs
 
     @property
-    def filters(self) -> dict[str, list[str]]:
-        """What is filtered, as bulk operations store it."""
-        return {
-            name: values
-            for name, values in self.query.lists()
-            if name in ManagerFilter.base_filters and any(values)
-        }
+    def filters(self) -> FilterValues:
+        """The filters that are set, as bulk operations store them."""
+        return self.run_filters.values
 
     @cached_property
     def total(self) -> int:
-        return lists.total(
-            self.filtered, f"page {self.caller.namespaces} {sorted(self.filters.items())}"
-        )
+        return lists.total(self.filtered, self.run_filters.cache_key(self.caller))
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -240,10 +229,9 @@ class RunPage:
     @cached_property
     def archived_matches(self) -> int:
         """How many archived runs match what finds nothing among the others."""
-        query = self.query.copy()
-        query["archived"] = "yes"
-        asked = ManagerFilter(query, queryset=Run.objects.visible_to(self.caller))
-        return asked.qs.filter(~Q(archived_at=None))[:COUNTED].count() if asked.is_valid() else 0
+        archived = self.run_filters.with_value("archived", "yes")
+        runs, problems = archived.apply_valid(Run.objects.visible_to(self.caller))
+        return 0 if problems else runs[:COUNTED].count()
 
     def link(self, **changes: Any) -> str:
         """The query string with these values instead; empty ones are left out."""

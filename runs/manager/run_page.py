@@ -20,6 +20,7 @@ from graphs.auth.callers import RIGHT_LABELS, Caller
 from graphs.definition import redaction
 from graphs.web import schema_forms
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
+from runs.actions.delete import DELETE_RIGHT
 from runs.core import statuses
 from runs.langgraph import viewer
 from runs.manager import timeline
@@ -103,7 +104,7 @@ def offers(run: Run, caller: Caller) -> list[Offer]:
             True,
             active,
         ),
-        offer("Delete", "delete", reverse("run_manager_bulk", args=["delete"]), True),
+        offer("Delete", DELETE_RIGHT, reverse("run_manager_bulk", args=["delete"]), True),
     ]
 
 

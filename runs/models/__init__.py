@@ -1,4 +1,4 @@
-"""What is running and what ran: runs, states and all that belongs to them."""
+"""The models of runs, of their states, and of what belongs to them."""
 
 from runs.models.artifact import Artifact
 from runs.models.audit import AuditEntry

@@ -10,7 +10,7 @@ from runs.models.run import Run
 
 
 class Artifact(models.Model):
-    """A file that a run made. `table` files pass rows between nodes; `file` ones are for people."""
+    """A file that a run made: a `file` for people, or a `table` that passes rows between nodes."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="artifacts")
     state = models.UUIDField()

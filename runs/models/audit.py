@@ -1,7 +1,7 @@
 """The audit trail: who did what to which run."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models
 from django.utils import timezone
@@ -10,13 +10,16 @@ from graphs.auth.callers import Caller
 from graphs.models import Namespace
 from graphs.models.querysets import InNamespaces
 
-LONGEST_DETAIL = 2000
+if TYPE_CHECKING:
+    from runs.models.run import Run
+
+MAX_DETAIL_LENGTH = 2000
 
 
 class AuditQuerySet(InNamespaces):
-    """Writes audit rows. Each is written in the transaction of the action that it records."""
+    """Writes audit entries, each in the transaction of the action that it records."""
 
-    def record(self, caller: Caller, action: str, run: Any, detail: str = "") -> None:
+    def record(self, caller: Caller, action: str, run: "Run", detail: str = "") -> None:
         """Record that the caller did this to the run."""
         self.create(**_values(caller, action, run.namespace_id, run.pk, run.run_id, detail))
 
@@ -28,13 +31,13 @@ class AuditQuerySet(InNamespaces):
         self.bulk_create(entries, batch_size=500)
 
     def record_global(self, caller: Caller, action: str, detail: str) -> None:
-        """Record an action on no single run: on a view, an operation or an export."""
+        """Record an action that is not about a single run, such as an export."""
         self.create(**_values(caller, action, None, None, "", detail))
 
 
 def _values(
     caller: Caller, action: str, namespace: int | None, pk: int | None, run_id: str, detail: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return {
         "actor": caller.label[:150],
         "via": caller.via,
@@ -42,13 +45,16 @@ def _values(
         "namespace_id": namespace,
         "run": pk,
         "run_id": run_id,
-        "detail": detail[:LONGEST_DETAIL],
+        "detail": detail[:MAX_DETAIL_LENGTH],
         "operation": caller.operation,
     }
 
 
 class AuditEntry(models.Model):
-    """Who did what to which run, and through which door. Runs are named by value, so that an entry outlives its run."""
+    """Who did what to which run, and through which door.
+
+    Runs are named by their values and not by foreign keys, so that an entry outlives its run.
+    """
 
     class Via(models.TextChoices):
         PAGE = "page"

@@ -13,10 +13,12 @@ from runs.models.fields import json_field
 
 
 class BulkOperation(models.Model):
-    """One action on all runs that a query found when it was asked for; `runs.actions.bulk_runner` carries it out.
+    """One action on the runs that matched a query when the operation was created.
 
-    `query` holds the list's filters, or {"pk": […]} for runs that were ticked, or {"failed_of": id} for those that another operation left.
-    Runs are taken from `bound` downwards; those at and above `cursor` are done. A worker holds the operation by `token` until its lease ends.
+    `runs.actions.bulk_runner` runs it. `query` has the list's filters, or {"pk": [...]} for runs
+    that were ticked, or {"failed_of": id} for the runs for which another operation failed. Runs are
+    processed from `bound` downwards; those from `cursor` upwards are done. The runner of the
+    operation has it under `token` until the lease ends.
     """
 
     class Action(models.TextChoices):
@@ -57,7 +59,7 @@ class BulkOperation(models.Model):
     idempotency_key = models.UUIDField(
         default=uuid.uuid4,
         unique=True,
-        help_text="Made with the form, so that a double click makes one operation.",
+        help_text="Created with the form, so that a double click makes one operation.",
     )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     stop_asked = models.BooleanField(default=False)
@@ -66,8 +68,8 @@ class BulkOperation(models.Model):
     failed = models.PositiveIntegerField(default=0)
     bound = models.BigIntegerField(default=0)
     cursor = models.BigIntegerField(null=True)
-    file = models.CharField(max_length=500, blank=True, help_text="What an export wrote.")
-    error = models.TextField(blank=True, help_text="Why it could not go on.")
+    file = models.CharField(max_length=500, blank=True, help_text="The file that an export wrote.")
+    error = models.TextField(blank=True, help_text="Why the operation could not continue.")
     token = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -93,11 +95,15 @@ class BulkOperation(models.Model):
 
     @property
     def over(self) -> bool:
+        """Whether the operation is done or was stopped."""
         return self.status in (self.Status.DONE, self.Status.STOPPED)
 
 
 class BulkResult(models.Model):
-    """What became of one run of an operation; named by value, because the run may be gone."""
+    """The result of an operation for one run.
+
+    The run is named by its values and not by a foreign key, because it may be deleted.
+    """
 
     operation = models.ForeignKey(
         BulkOperation, on_delete=models.CASCADE, related_name="results", db_index=False
@@ -109,7 +115,7 @@ class BulkResult(models.Model):
     code = models.CharField(max_length=20, blank=True)
     reason = models.TextField(blank=True)
     created_run_id = models.CharField(
-        max_length=200, blank=True, help_text="The id of the run that it made."
+        max_length=200, blank=True, help_text="The id of the run that the action created."
     )
 
     class Meta:

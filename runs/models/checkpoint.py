@@ -1,4 +1,4 @@
-"""What an outside program leaves with its run: the results of its tools, and the checkpoints of a LangGraph thread."""
+"""What outside programs store with their runs: results of tools, and LangGraph checkpoints."""
 
 from typing import ClassVar
 
@@ -8,7 +8,10 @@ from django.utils import timezone
 
 
 class ToolResult(models.Model):
-    """The recorded result of a tool call. `key` is run_id:step:tool:args_hash; once recorded it is never computed again."""
+    """The recorded result of a tool call, which is never computed a second time.
+
+    `key` is run_id:step:tool:args_hash, and `digest` the hash of the key that is indexed.
+    """
 
     run = models.ForeignKey(
         "statemanager_runs.Run", on_delete=models.CASCADE, related_name="tool_results"
@@ -29,9 +32,10 @@ class ToolResult(models.Model):
 
 
 class Checkpoint(models.Model):
-    """A checkpoint of a thread, in LangGraph's shape; `ns` is the checkpoint namespace, ids sort by time.
+    """A checkpoint of a thread, as LangGraph serializes it.
 
-    Those in the namespace `:run-state` are documents of `runs.external.documents`.
+    `ns` is LangGraph's checkpoint namespace. Ids sort by time. Checkpoints in the namespace
+    `:run-state` are run documents (`runs.external.documents`).
     """
 
     run = models.ForeignKey(
@@ -49,13 +53,13 @@ class Checkpoint(models.Model):
     versions = models.JSONField(
         default=dict,
         blank=True,
-        help_text="The version of each channel, as text; its values are blobs.",
+        help_text="The version of each channel, as text; blobs have the values.",
     )
     pending = models.CharField(
         max_length=500,
         blank=True,
         default="",
-        help_text="The nodes that run next, with commas between them.",
+        help_text="The nodes that run next, separated by commas.",
     )
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -71,7 +75,7 @@ class Checkpoint(models.Model):
 
 
 class CheckpointBlob(models.Model):
-    """The value of one channel at one version."""
+    """The value of a channel at a version. Checkpoints share the values that did not change."""
 
     run = models.ForeignKey(
         "statemanager_runs.Run",
@@ -97,7 +101,10 @@ class CheckpointBlob(models.Model):
 
 
 class CheckpointWrite(models.Model):
-    """A write of one task that belongs to a checkpoint, in LangGraph's order (task_path, task_id, idx)."""
+    """A write that a task made after a checkpoint.
+
+    LangGraph orders them by (task_path, task_id, idx).
+    """
 
     run = models.ForeignKey(
         "statemanager_runs.Run",

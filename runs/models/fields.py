@@ -1,4 +1,4 @@
-"""Columns that several models share."""
+"""Fields that several models use."""
 
 from typing import Any
 
@@ -7,5 +7,5 @@ from django.db import models
 
 
 def json_field(default: Any = dict, **options: Any) -> models.JSONField:
-    """A JSON column that also stores dates and UUIDs; `default` makes its empty value."""
+    """A JSON field that also stores dates and UUIDs. `default` is called for new rows."""
     return models.JSONField(default=default, blank=True, encoder=DjangoJSONEncoder, **options)

@@ -11,7 +11,7 @@ from runs.models.run import Run
 
 
 class LogLine(models.Model):
-    """One line that a run or one of its nodes said. Lines of a run are numbered in the order in which they were stored."""
+    """A line that a run or one of its nodes logged. Ids are in the order of storing."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="logs", db_index=False)
     state = models.UUIDField(null=True)

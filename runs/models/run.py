@@ -14,12 +14,23 @@ from runs.models.fields import json_field
 from runs.models.querysets import RunQuerySet
 from runs.models.run_template import RunTemplate
 
+# The counters that add up to the number of a run's states: each state is in one of them.
+STATE_COUNTS = (
+    "pending_count",
+    "success_count",
+    "errored_count",
+    "retried_count",
+    "cancelled_count",
+)
+
 
 class Run(models.Model):
-    """One execution of a graph; without a graph, one that an outside program drives and reports.
+    """One execution of a graph; or, without a graph, of an outside program that reports it.
 
-    The columns from `updated_at` on change with every slice. They stand together at the end and none is indexed, so that a slice
-    rewrites some tens of bytes of the row; and there are no more indexes than readers.
+    The columns from `updated_at` on change with every batch. They are the last columns of the row
+    and none of them is indexed. So PostgreSQL updates the row without touching an index, and logs
+    only the bytes that changed. Every index slows down each batch, so there is one for each query
+    that needs it and no more.
     """
 
     class Trigger(models.TextChoices):
@@ -67,7 +78,7 @@ class Run(models.Model):
         db_index=False,
     )
     root = models.BigIntegerField(
-        null=True, help_text="Of a rerun: the first run of its tree, which may be gone."
+        null=True, help_text="For a rerun, the first run of its tree, which may have been deleted."
     )
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -91,7 +102,7 @@ class Run(models.Model):
     action_history = json_field(list)
     fingerprint = models.CharField(max_length=64, blank=True)
     document_version = models.PositiveIntegerField(
-        default=1, help_text="`version` of seed 003's RunState."
+        default=1, help_text="The `version` of the run document."
     )
     heuristic_count_at_checkpoint = models.PositiveIntegerField(default=0)
     experience_count_at_checkpoint = models.PositiveIntegerField(default=0)
@@ -99,7 +110,7 @@ class Run(models.Model):
     max_steps = models.PositiveIntegerField(null=True, blank=True)
     origin = json_field(None, null=True)
     reruns_left = models.PositiveSmallIntegerField(
-        default=0, db_default=0, help_text="How often it is rerun by itself if it fails."
+        default=0, db_default=0, help_text="How often the run is rerun automatically if it fails."
     )
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -107,13 +118,13 @@ class Run(models.Model):
     status = models.CharField(
         max_length=10,
         default=statuses.RUN_QUEUED,
-        choices=[(word, word) for word in statuses.RUN_STATUSES],
+        choices=[(status, status) for status in statuses.RUN_STATUSES],
     )
     paused = models.BooleanField(
-        default=False, help_text="A person paused it: nothing of it is claimed."
+        default=False, help_text="A person paused the run, so none of its states is claimed."
     )
     stopping = models.BooleanField(
-        default=False, help_text="Too many failures or steps: what isn't started yet is cancelled."
+        default=False, help_text="The run is stopping, because of failures or its step limit."
     )
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -128,10 +139,15 @@ class Run(models.Model):
     revision = models.PositiveBigIntegerField(default=0)
     pending_count = models.PositiveIntegerField(default=0)
     started_count = models.PositiveIntegerField(
-        default=0, help_text="States made to be started, retries included; bounded by max_steps."
+        default=0,
+        help_text="States created to be started, including retries; limited by max_steps.",
     )
-    success_count = models.PositiveIntegerField(default=0, help_text="SUCCESS and PRUNED.")
-    current_step = models.PositiveIntegerField(default=0, help_text="States that succeeded.")
+    success_count = models.PositiveIntegerField(
+        default=0, help_text="States that are SUCCESS or PRUNED."
+    )
+    current_step = models.PositiveIntegerField(
+        default=0, help_text="The number of states that succeeded."
+    )
     log_count = models.PositiveIntegerField(default=0)
     progress = models.PositiveSmallIntegerField(default=0)
     current_node = models.CharField(max_length=200, blank=True)
@@ -209,4 +225,10 @@ class Run(models.Model):
 
     @property
     def ended(self) -> bool:
+        """Whether the run has a final status."""
         return self.status in statuses.ENDED_RUNS
+
+    @property
+    def state_count(self) -> int:
+        """The number of states that the run has, whatever their status."""
+        return sum(getattr(self, name) for name in STATE_COUNTS)

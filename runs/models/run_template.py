@@ -15,7 +15,11 @@ from runs.models.fields import json_field
 
 
 class RunTemplate(models.Model):
-    """What a run of this template is given. Without a version it runs the graph's newest one; with an expression, by itself on a schedule."""
+    """A saved run configuration.
+
+    Without a version, runs use the newest version of the graph. With an expression, the template is
+    launched automatically on this schedule.
+    """
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="templates")
     name = models.CharField(max_length=200)
@@ -35,10 +39,10 @@ class RunTemplate(models.Model):
         "schedule",
         max_length=200,
         blank=True,
-        help_text="minute hour day-of-month month day-of-week; empty: never by itself",
+        help_text="minute hour day-of-month month day-of-week; leave empty for no schedule",
     )
     time_zone = models.CharField(
-        max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin."
+        max_length=60, default="UTC", help_text="An IANA time zone, such as Europe/Berlin."
     )
     next_at = models.DateTimeField(null=True, editable=False)
     last_fired_at = models.DateTimeField(null=True, editable=False)
@@ -70,7 +74,7 @@ class RunTemplate(models.Model):
 
     @property
     def runs_version(self) -> GraphVersion | None:
-        """The version that its next run will have."""
+        """The version that the next run will have; None if nothing was published yet."""
         return self.version or self.graph.current
 
     def clean(self) -> None:

@@ -1,4 +1,4 @@
-"""What users keep of the Run Manager's list: its saved views and their columns."""
+"""How users see the run list: saved views and chosen columns."""
 
 from typing import ClassVar
 
@@ -9,10 +9,12 @@ from django.utils import timezone
 
 
 class SavedView(models.Model):
-    """A query of the list with a name: its owner's own, or everybody's."""
+    """A query of the run list under a name, for its owner or, if shared, for all users."""
 
     name = models.CharField(max_length=100)
-    query = models.CharField(max_length=4000, blank=True, help_text="The query string of the list.")
+    query = models.CharField(
+        max_length=4000, blank=True, help_text="The query string of the run list."
+    )
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     shared = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=timezone.now)
@@ -29,7 +31,7 @@ class SavedView(models.Model):
 
 
 class ColumnChoice(models.Model):
-    """The columns of the list that a user wants to see, in order."""
+    """The columns of the run list that a user has chosen, in order."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+"

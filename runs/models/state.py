@@ -13,20 +13,21 @@ from runs.models.fields import json_field
 from runs.models.querysets import StateQuerySet
 from runs.models.run import Run
 
-OUTSIDE = "outside program"  # the node of states that such a program reports; no registered node is called so
+# The node of the states that an outside program reports. No node is registered under this name.
+OUTSIDE = "outside program"
 
 
 class State(models.Model):
-    """One execution of one node template in a run.
+    """One execution of one node in a run.
 
-    `path` says where below fan-outs it stands (`runs.core.paths`); `identifier` and the path without its own last part name the
-    step that all attempts and retries share.
+    `path` is its place below fan-outs (`runs.core.paths`). `identifier` and the path at which the
+    node ran name the step, which all attempts and retries share.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="states", db_index=False)
     parent = models.UUIDField(
-        null=True, help_text="The state whose outputs made this one; none for roots."
+        null=True, help_text="The state whose outputs led to this one; empty for roots."
     )
     worker_namespace = models.ForeignKey(
         Namespace, null=True, on_delete=models.PROTECT, related_name="+", db_index=False
@@ -35,28 +36,34 @@ class State(models.Model):
     retry_count = models.PositiveIntegerField(default=0)
     joined = models.BooleanField(default=False)
     reused = models.UUIDField(
-        null=True, help_text="The state of another run whose outcome it took over."
+        null=True, help_text="The state of another run that this one was copied from."
     )
     fanout_id = models.CharField(
         max_length=200,
         blank=True,
         default="",
         db_default="",
-        help_text="Of a manual retry: what its caller named it.",
+        help_text="The name that the caller gave to a manual retry.",
     )
-    watched = models.BooleanField(default=False, help_text="A join waits for states of this node.")
+    watched = models.BooleanField(default=False, help_text="Joins wait for states of this node.")
     identifier = models.CharField(max_length=200, db_collation=None)
     node = models.CharField(max_length=200)
     path = models.CharField(max_length=1000, blank=True)
-    inputs = json_field(null=True, help_text="None: those of the first sibling of its fan-out.")
+    inputs = json_field(
+        null=True, help_text="If null, the inputs of the first sibling of the fan-out."
+    )
 
     status = models.CharField(
         max_length=18,
         default=statuses.CREATED,
-        choices=[(word, word) for word in statuses.STATE_STATUSES],
+        choices=[(status, status) for status in statuses.STATE_STATUSES],
     )
-    attempt = models.PositiveIntegerField(default=0, help_text="The fence: raised by each claim.")
-    lost_leases = models.PositiveSmallIntegerField(default=0, help_text="Leases lost so far.")
+    attempt = models.PositiveIntegerField(
+        default=0, help_text="The fence, which rises with each claim."
+    )
+    lost_leases = models.PositiveSmallIntegerField(
+        default=0, help_text="The number of leases that the state lost."
+    )
     paused = models.BooleanField(default=False)
     due_at = models.DateTimeField(null=True, default=timezone.now)
     lease_expires_at = models.DateTimeField(null=True, blank=True)

@@ -12,21 +12,25 @@ from graphs.models.querysets import InNamespaces
 
 class TombstoneQuerySet(InNamespaces):
     def of(self, run_id: str) -> Self:
-        """The deleted runs that had this id, in any namespace."""
+        """The tombstones of this run id, in all namespaces."""
         return self.filter(run_id=run_id.replace("\x00", ""))
 
     def refuse(self, namespace: int, run_id: str) -> None:
         """Raises Gone if a run with this id was deleted from the namespace.
 
-        To be called after the row of the new run was inserted, in the same transaction: only then
-        can no deletion slip in between.
+        Call it after the row of the new run was inserted, in the same transaction. The insertion
+        waits for a deletion of the same id that is not committed yet, so its tombstone is seen.
         """
-        if found := self.of(run_id).filter(namespace=namespace).first():
-            raise errors.Gone(f"{found.sentence} Choose another id.")
+        tombstone = self.of(run_id).filter(namespace=namespace).first()
+        if tombstone is not None:
+            raise errors.Gone(f"{tombstone.sentence} Choose another id.")
 
 
 class Tombstone(models.Model):
-    """A deleted run's id, which nothing may bring back while this stands. `files` says that its folder may still be there."""
+    """The id of a deleted run. No new run can have the id while there is a tombstone.
+
+    `files` means that the run's folder may still be in the storage.
+    """
 
     namespace = models.ForeignKey(
         Namespace, on_delete=models.CASCADE, related_name="+", db_index=False
@@ -54,5 +58,8 @@ class Tombstone(models.Model):
 
     @property
     def sentence(self) -> str:
-        """What happened, for answers with status 410."""
-        return f"The run {self.run_id[:200]!r} was deleted {self.at:%Y-%m-%d %H:%M} UTC by {self.actor}."
+        """What happened to the run, for answers with status 410."""
+        return (
+            f"The run {self.run_id[:200]!r} was deleted {self.at:%Y-%m-%d %H:%M} UTC "
+            f"by {self.actor}."
+        )

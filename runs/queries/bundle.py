@@ -1,8 +1,10 @@
-"""A run with all that is known of it as one JSON document, streamed, so that memory stays flat."""
+"""Everything that is known about a run as one JSON document.
+
+The document is streamed, so memory use does not depend on the size of the run.
+"""
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models.functions import Length
@@ -10,10 +12,12 @@ from django.db.models.functions import Length
 from graphs.auth.callers import Caller
 from graphs.definition import redaction
 from graphs.definition.payloads import when
+from graphs.definition.types import Json, JsonObject
 from runs.models import AuditEntry, Run
 
-FORMAT = 1
-PIECE = 200
+FORMAT = 1  # the version of the document's format
+ROWS_AT_ONCE = 200
+LINES_AT_ONCE = 1000
 _RUN = (
     "run_id",
     "name",
@@ -29,6 +33,7 @@ _RUN = (
     "emitted",
     "node_counts",
 )
+_RUN_PAYLOADS = ("initial_data", "store", "metadata", "data", "sop")
 _STATE = (
     "id",
     "identifier",
@@ -41,92 +46,84 @@ _STATE = (
     "error",
     "emitted",
 )
+_STATE_PAYLOADS = ("inputs", "outputs", "answer")
 _TIMES = ("created_at", "started_at", "finished_at")
+_LOG_LINE = ("created_at", "level", "identifier", "state", "attempt", "message")
+_ARTIFACT = ("name", "kind", "size", "checksum", "identifier")
+_CHECKPOINT = ("ns", "checkpoint_id", "parent_checkpoint_id", "type", "metadata", "size")
+_AUDIT_ENTRY = ("at", "actor", "via", "action", "detail")
 
 
 def bundle(run: Run, caller: Caller) -> Iterator[str]:
-    """The text of the document, piece by piece. Payloads are left out for who may not see them; values that are named like secrets always are."""
-    allowed = caller.can("payloads", run.namespace_id)
-    head = {
-        "format": FORMAT,
-        "run": {
-            **{name: getattr(run, name) for name in _RUN},
-            **{name: when(getattr(run, name)) for name in _TIMES},
-            "namespace": run.namespace.name,
-            "parent": run.parent.run_id if run.parent else None,
-            **{
-                name: redaction.shown(getattr(run, name), allowed)
-                for name in ("initial_data", "store", "metadata", "data", "sop")
-            },
-        },
-        "graph": {
-            "name": run.graph.name,
-            "version": run.version.number,
-            "definition": redaction.shown(run.version.definition, allowed),
-        }
-        if run.graph and run.version
-        else None,
-    }
-    yield f"{_dump(head)[:-1]}"
-    parts = {
-        "states": _states(run, allowed), "logs": _logs(run, allowed), "artifacts": _artifacts(run), "checkpoints": _checkpoints(run, allowed),
+    """The text of the document, in parts.
+
+    Payloads are left out if the caller may not see them. Values whose names look like those of
+    secrets are always hidden.
+    """
+    payloads = caller.can("payloads", run.namespace_id)
+    head = {"format": FORMAT, "run": _run(run, payloads), "graph": _graph(run, payloads)}
+    yield _dump(head).removesuffix("}")
+    lists = {
+        "states": _states(run, payloads),
+        "logs": _logs(run, payloads),
+        "artifacts": run.artifacts.values(*_ARTIFACT),
+        "checkpoints": _checkpoints(run, payloads),
         "audit": _audit(run),
-    }  # fmt: skip
-    for name, rows in parts.items():
+    }
+    for name, rows in lists.items():
         yield f', "{name}": ['
-        for at, row in enumerate(rows):
-            yield f"{', ' if at else ''}{_dump(row)}"
+        for index, row in enumerate(rows):
+            yield f"{', ' if index else ''}{_dump(row)}"
         yield "]"
     yield "}\n"
 
 
-def _dump(value: Any) -> str:
+def _dump(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder)
 
 
-def _states(run: Run, allowed: bool) -> Iterable[dict[str, Any]]:
-    payloads = ("inputs", "outputs", "answer")
-    for row in (
-        run.states.order_by("pk").values(*_STATE, *_TIMES, *payloads).iterator(chunk_size=PIECE)
-    ):
-        yield {
-            **row,
-            **{name: when(row[name]) for name in _TIMES},
-            **{name: redaction.shown(row[name], allowed) for name in payloads},
-        }
+def _run(run: Run, payloads: bool) -> JsonObject:
+    return {
+        **{name: getattr(run, name) for name in _RUN},
+        **{name: when(getattr(run, name)) for name in _TIMES},
+        "namespace": run.namespace.name,
+        "parent": run.parent.run_id if run.parent else None,
+        **{name: redaction.shown(getattr(run, name), payloads) for name in _RUN_PAYLOADS},
+    }
 
 
-def _logs(run: Run, allowed: bool) -> Iterable[dict[str, Any]]:
-    for row in (
-        run.logs.order_by("pk")
-        .values("created_at", "level", "identifier", "state", "attempt", "message")
-        .iterator(chunk_size=1000)
-    ):
-        yield {
-            **row,
-            "created_at": when(row["created_at"]),
-            "message": redaction.shown(row["message"], allowed),
-        }
+def _graph(run: Run, payloads: bool) -> JsonObject | None:
+    if not (run.graph and run.version):
+        return None
+    return {
+        "name": run.graph.name,
+        "version": run.version.number,
+        "definition": redaction.shown(run.version.definition, payloads),
+    }
 
 
-def _artifacts(run: Run) -> Iterable[dict[str, Any]]:
-    for row in run.artifacts.values("name", "kind", "size", "checksum", "identifier"):
-        yield {**row}
+def _states(run: Run, payloads: bool) -> Iterable[JsonObject]:
+    states = run.states.order_by("pk").values(*_STATE, *_TIMES, *_STATE_PAYLOADS)
+    for row in states.iterator(chunk_size=ROWS_AT_ONCE):
+        times = {name: when(row[name]) for name in _TIMES}
+        shown = {name: redaction.shown(row[name], payloads) for name in _STATE_PAYLOADS}
+        yield {**row, **times, **shown}
 
 
-def _checkpoints(run: Run, allowed: bool) -> Iterable[dict[str, Any]]:
-    found = run.checkpoints.order_by("pk").annotate(size=Length("body"))
-    for row in found.values(
-        "ns", "checkpoint_id", "parent_checkpoint_id", "type", "metadata", "size"
-    ).iterator(chunk_size=PIECE):
-        yield {**row, "metadata": redaction.shown(row["metadata"], allowed)}
+def _logs(run: Run, payloads: bool) -> Iterable[JsonObject]:
+    lines = run.logs.order_by("pk").values(*_LOG_LINE)
+    for row in lines.iterator(chunk_size=LINES_AT_ONCE):
+        message = redaction.shown(row["message"], payloads)
+        yield {**row, "created_at": when(row["created_at"]), "message": message}
 
 
-def _audit(run: Run) -> Iterable[dict[str, Any]]:
-    for row in (
-        AuditEntry.objects.filter(run=run.pk)
-        .order_by("pk")
-        .values("at", "actor", "via", "action", "detail")
-        .iterator(chunk_size=PIECE)
-    ):
+def _checkpoints(run: Run, payloads: bool) -> Iterable[JsonObject]:
+    checkpoints = run.checkpoints.order_by("pk").annotate(size=Length("body"))
+    for row in checkpoints.values(*_CHECKPOINT).iterator(chunk_size=ROWS_AT_ONCE):
+        yield {**row, "metadata": redaction.shown(row["metadata"], payloads)}
+
+
+def _audit(run: Run) -> Iterable[JsonObject]:
+    entries = AuditEntry.objects.filter(run=run.pk).order_by("pk").values(*_AUDIT_ENTRY)
+    for row in entries.iterator(chunk_size=ROWS_AT_ONCE):
         yield {**row, "at": when(row["at"])}

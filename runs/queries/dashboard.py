@@ -1,10 +1,9 @@
-"""What the dashboard shows of all runs that a caller sees; kept for some seconds, because many people look at once."""
+"""What the dashboard shows. It is cached for some seconds, because many users look at it."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from django.db.models import Avg, Count, F, Q
+from django.db.models import Avg, Count, F, Q, QuerySet
 from django.db.models.functions import TruncHour
 from django.utils import timezone
 
@@ -15,16 +14,19 @@ from runs.engine import wakeup
 from runs.models import Cluster, Run, State
 from runs.queries import lists, search
 
-KEPT_SECONDS = 5.0
+CACHE_SECONDS = 5.0
 HOURS = 24
-GRAPHS = 10
-STUCK = timedelta(minutes=5)
-ALIVE = timedelta(seconds=15)
+MAX_GRAPHS = 10
+MAX_CLUSTERS = 20
+MAX_UNRECOVERED = 10_000
+STUCK_AFTER = timedelta(minutes=5)
+
+StatusCounts = dict[str, int]  # the number of runs in each status
 
 
 @dataclass(frozen=True)
 class GraphRow:
-    """A graph's runs of the last day."""
+    """A graph's runs of the last day; `seconds` is the mean duration of the completed ones."""
 
     name: str
     runs: int
@@ -33,19 +35,24 @@ class GraphRow:
 
     @property
     def failure_rate(self) -> int:
+        """In percent."""
         return round(100 * self.failed / self.runs) if self.runs else 0
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Counts of runs by status, those of the last day, its hours as (hour, {status: runs}), its graphs, and how the clusters are."""
+    """Numbers of the runs that are not archived, and of the clusters.
 
-    counts: dict[str, int]
+    `counts` are of all runs, `unrecovered`, `hours` and `graphs` of the runs of the last 24 hours.
+    `waiting` runs wait for an answer; `stuck` states lost their lease more than 5 minutes ago.
+    """
+
+    counts: StatusCounts
     unrecovered: int
     oldest_queued: datetime | None
     waiting: int
     stuck: int
-    hours: list[tuple[datetime, dict[str, int]]]
+    hours: list[tuple[datetime, StatusCounts]]
     graphs: list[GraphRow]
     clusters: list[Cluster]
     hints: int
@@ -53,70 +60,81 @@ class Overview:
 
 
 def overview(caller: Caller) -> Overview:
-    """The overview for what this caller sees, at most some seconds old."""
-    return cached(("overview", caller.namespaces), lambda: _look(caller), seconds=KEPT_SECONDS)
+    """The overview of what the caller sees, at most CACHE_SECONDS old."""
+    key = ("overview", caller.namespaces)
+    return cached(key, lambda: _read(caller), seconds=CACHE_SECONDS)
 
 
-def _look(caller: Caller) -> Overview:
+def _read(caller: Caller) -> Overview:
     now = timezone.now()
     runs = Run.objects.visible_to(caller).filter(archived_at=None)
     day = runs.filter(created_at__gte=now - timedelta(hours=HOURS))
-    queued = (
-        runs.filter(status=statuses.RUN_QUEUED, version__isnull=False)
-        .order_by("id")
-        .values_list("created_at", flat=True)
-        .first()
-    )
-    leased = State.objects.filter(status=statuses.QUEUED, lease_expires_at__lt=now - STUCK)
     return Overview(
         counts=lists.by_status(runs, f"tabs {caller.namespaces}"),
         unrecovered=lists.total_up_to(
-            day.filter(search.recovered_or_not("no")), 10_000, f"unrecovered {caller.namespaces}"
+            day.filter(search.recovered_or_not("no")),
+            MAX_UNRECOVERED,
+            f"unrecovered {caller.namespaces}",
         ),
-        oldest_queued=queued,
+        oldest_queued=_oldest_queued(runs),
         waiting=runs.filter(status=statuses.PAUSED, waiting_count__gt=0).count(),
-        stuck=leased.count()
-        if caller.namespaces is None
-        else leased.filter(run__namespace__in=caller.namespaces).count(),
+        stuck=_stuck(caller, now),
         hours=_hours(day, now),
         graphs=_graphs(day),
-        clusters=list(Cluster.objects.filter(seen_at__gt=now - ALIVE).order_by("name")[:20]),
+        clusters=list(Cluster.objects.alive(now).order_by("name")[:MAX_CLUSTERS]),
         hints=wakeup.waiting_hints(),
         at=now,
     )
 
 
-def _hours(day: Any, now: datetime) -> list[tuple[datetime, dict[str, int]]]:
-    counted: dict[datetime, dict[str, int]] = {}
-    for hour, status, number in (
+def _oldest_queued(runs: QuerySet[Run]) -> datetime | None:
+    queued = runs.filter(status=statuses.RUN_QUEUED, version__isnull=False).order_by("id")
+    return queued.values_list("created_at", flat=True).first()
+
+
+def _stuck(caller: Caller, now: datetime) -> int:
+    states = State.objects.filter(status=statuses.QUEUED, lease_expires_at__lt=now - STUCK_AFTER)
+    if caller.namespaces is not None:
+        states = states.filter(run__namespace__in=caller.namespaces)
+    return states.count()
+
+
+def _hours(day: QuerySet[Run], now: datetime) -> list[tuple[datetime, StatusCounts]]:
+    """The runs of each of the last hours by status; hours without runs are included."""
+    counts: dict[datetime, StatusCounts] = {}
+    grouped = (
         day.order_by()
         .annotate(hour=TruncHour("created_at"))
         .values_list("hour", "status")
         .annotate(Count("pk"))
-    ):
-        counted.setdefault(hour, {})[status] = number
-    first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
-    return [
-        (hour, counted.get(hour, {}))
-        for hour in (first + timedelta(hours=at) for at in range(HOURS))
-    ]
+    )
+    for hour, status, number in grouped:
+        counts.setdefault(hour, {})[status] = number
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    hours = [this_hour - timedelta(hours=age) for age in reversed(range(HOURS))]
+    return [(hour, counts.get(hour, {})) for hour in hours]
 
 
-def _graphs(day: Any) -> list[GraphRow]:
-    bad = Q(status__in=(statuses.FAILED, statuses.PARTIAL))
-    took = Avg(F("finished_at") - F("started_at"), filter=Q(status=statuses.COMPLETED))
+def _graphs(day: QuerySet[Run]) -> list[GraphRow]:
+    failed = Q(status__in=(statuses.FAILED, statuses.PARTIAL))
+    completed = Q(status=statuses.COMPLETED)
     rows = (
         day.filter(graph__isnull=False)
         .order_by()
         .values("graph__name")
-        .annotate(runs=Count("pk"), failed=Count("pk", filter=bad), took=took)
+        .annotate(
+            runs=Count("pk"),
+            failed=Count("pk", filter=failed),
+            duration=Avg(F("finished_at") - F("started_at"), filter=completed),
+        )
+        .order_by("-runs", "graph__name")
     )
     return [
         GraphRow(
             row["graph__name"],
             row["runs"],
             row["failed"],
-            row["took"].total_seconds() if row["took"] else None,
+            row["duration"].total_seconds() if row["duration"] else None,
         )
-        for row in rows.order_by("-runs", "graph__name")[:GRAPHS]
+        for row in rows[:MAX_GRAPHS]
     ]

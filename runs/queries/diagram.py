@@ -1,4 +1,7 @@
-"""The picture of a run: its graph, with how far each node is. It shows nodes of the graph, not states, however many of these there are."""
+"""The diagram of a run: its graph, with the state and the progress of each node.
+
+It shows the nodes of the graph and not the states, of which there may be any number.
+"""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -9,26 +12,32 @@ from graphs.rendering import layout, svg
 from runs.core.node_counts import BAD, DONE, KNOWN
 from runs.models import Run
 
-WHOLE = 400  # nodes up to which a page shows the whole picture; beyond, the neighbourhood of what matters
+MAX_NODES = 400  # on a page; of a larger graph it shows the neighbourhood of the important nodes
 HOPS = 2
+MAX_CENTRES = 20
+
+PlacedGraph = tuple[layout.Layout, tuple[str, ...]]  # the layout, and the nodes that it shows
 
 
 def run_svg(run: Run) -> str:
-    """The graph of a run as SVG that looks the same anywhere, each node with its state and counts. The run must have a version."""
-    placed, shown = _placed(_version(run).pk, None)
-    return svg.svg(placed, looks(run, shown), f"{run}: {run.status}")
+    """The graph of a run as a complete SVG file. The run must have a version."""
+    placed, nodes = _placed(_version(run).pk, None)
+    return svg.svg(placed, looks(run, nodes), f"{run}: {run.status}")
 
 
 def inline_svg(run: Run, link: str) -> str:
-    """The same for a page: of a large graph only what surrounds the current and the failed nodes. `link` leads to a node's states."""
-    order = _version(run).plan.order
-    around = None if len(order) <= WHOLE else _neighbourhood(run)
-    placed, shown = _placed(_version(run).pk, around)
-    return svg.inline(placed, looks(run, shown), f"Graph of {run}", link)
+    """The graph of a run as SVG for a page. The run must have a version.
+
+    Of a large graph only the surroundings of the current node and the failed ones are shown. Each
+    node is a link: `link` followed by the node's name.
+    """
+    is_large = len(_version(run).plan.order) > MAX_NODES
+    placed, nodes = _placed(_version(run).pk, _neighbourhood(run) if is_large else None)
+    return svg.inline(placed, looks(run, nodes), f"Graph of {run}", link)
 
 
 def marks(run: Run) -> list[tuple[str, str, str]]:
-    """(node, state, second line) of every node that has states, for a script to draw."""
+    """(node, state, second line) of each node that has states, for the script of the page."""
     return [
         (node, look.state, f"{svg.MARKS[look.state]} {look.subtitle}")
         for node, look in looks(run, run.node_counts).items()
@@ -36,15 +45,20 @@ def marks(run: Run) -> list[tuple[str, str, str]]:
 
 
 def looks(run: Run, nodes: Iterable[str]) -> dict[str, svg.Look]:
-    definition = {node["id"]: node for node in _version(run).definition["nodes"]}
-    found = {}
+    """What each of these nodes looks like. Nodes that the version doesn't have are left out."""
+    definitions = {node["id"]: node for node in _version(run).definition["nodes"]}
+    looks_by_node = {}
     for node in nodes:
-        if (known := definition.get(node)) is not None:
-            counts = run.node_counts.get(node)
-            found[node] = svg.Look(
-                known.get("label") or node, _subtitle(known["kind"], counts), _state(run, counts)
-            )
-    return found
+        if node not in definitions:
+            continue
+        definition = definitions[node]
+        counts = run.node_counts.get(node)
+        looks_by_node[node] = svg.Look(
+            definition.get("label") or node,
+            _subtitle(definition["kind"], counts),
+            _state(run, counts),
+        )
+    return looks_by_node
 
 
 def _version(run: Run) -> GraphVersion:
@@ -53,28 +67,36 @@ def _version(run: Run) -> GraphVersion:
 
 
 @lru_cache(maxsize=64)
-def _placed(version: int, around: frozenset[str] | None) -> tuple[layout.Layout, tuple[str, ...]]:
-    """The layout of a version, or of these nodes of it; versions never change, so each is laid out once a process."""
-    found = GraphVersion.objects.get(pk=version)
-    order, edges = found.plan.order, plan.edges_of(found.definition)
-    if around is not None:
-        order = tuple(node for node in order if node in around)
-        edges = [(start, end) for start, end in edges if start in around and end in around]
-    return layout.place(order, edges, layout.positions(found.definition["nodes"])), order
+def _placed(version_pk: int, shown: frozenset[str] | None) -> PlacedGraph:
+    """The layout of a version, or of some of its nodes. Versions never change, so it is cached."""
+    version = GraphVersion.objects.get(pk=version_pk)
+    nodes = version.plan.order
+    edges = plan.edges_of(version.definition)
+    if shown is not None:
+        nodes = tuple(node for node in nodes if node in shown)
+        edges = [(start, end) for start, end in edges if start in shown and end in shown]
+    return layout.place(nodes, edges, layout.positions(version.definition["nodes"])), nodes
 
 
 def _neighbourhood(run: Run) -> frozenset[str]:
-    """What is up to two edges away from the current node and the failed ones; else from the first."""
+    """The nodes up to two edges away from the current node and the failed ones.
+
+    If there are none of these, the nodes around the first one.
+    """
     shape = _version(run).plan.shape
-    centre = {node for node, counts in run.node_counts.items() if counts[BAD]} | {run.current_node}
-    found = {node for node in list(centre)[:20] if node in shape.children} or {shape.order[0]}
-    near = set(found)
+    failed = [node for node, counts in run.node_counts.items() if counts[BAD]]
+    centres = [run.current_node, *failed][:MAX_CENTRES]
+    nodes = {node for node in centres if node in shape.children} or {shape.order[0]}
+    border = set(nodes)
     for _ in range(HOPS):
-        near = {each for node in near for each in (*shape.children[node], *shape.parents[node])}
-        found |= near
-        if len(found) > WHOLE:
+        neighbours: set[str] = set()
+        for node in border:
+            neighbours.update(shape.children[node], shape.parents[node])
+        border = neighbours
+        nodes |= border
+        if len(nodes) > MAX_NODES:
             break
-    return frozenset(sorted(found)[:WHOLE])
+    return frozenset(sorted(nodes)[:MAX_NODES])
 
 
 def _state(run: Run, counts: list[int] | None) -> str:
@@ -88,16 +110,12 @@ def _state(run: Run, counts: list[int] | None) -> str:
 
 
 def _subtitle(kind: str, counts: list[int] | None) -> str:
-    if counts is None:
+    if counts is None or (counts[KNOWN] <= 1 and not counts[BAD]):
         return kind
     failed = f", {counts[BAD]:,} failed" if counts[BAD] else ""
-    return (
-        f"{kind} {counts[DONE]:,}/{counts[KNOWN]:,}{failed}"
-        if counts[KNOWN] > 1 or counts[BAD]
-        else kind
-    )
+    return f"{kind} {counts[DONE]:,}/{counts[KNOWN]:,}{failed}"
 
 
 def forget() -> None:
-    """Drop what this process knows of versions (ids begin anew in tests)."""
+    """Drop the cached layouts. Tests need it, because ids of versions start again at 1."""
     _placed.cache_clear()

@@ -1,97 +1,116 @@
-"""The filters of runs and states: one definition for the API and the pages."""
+"""The filters of runs and states: one definition for pages, API, commands and bulk operations."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import django_filters
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Lookup, Q, QuerySet
+from django.db.models.sql.compiler import SQLCompiler
 from django.http import QueryDict
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
 
+from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs.core import statuses
 from runs.models import Run, State
-from runs.queries import search as search_module
+from runs.queries.search import (
+    MAX_STARS,
+    graph_named,
+    labelled,
+    parse,
+    recovered_or_not,
+    since,
+)
 
-MAX_STARS = 5
+Model = TypeVar("Model", bound=models.Model)
+FilterValues = dict[str, list[str]]  # the values of each filter, as a query string has them
 
 
 class Like(Lookup):
-    """SQL's LIKE with `*` for anything; everything else stands for itself."""
+    """SQL's LIKE with `*` as the wildcard; every other character stands for itself."""
 
     lookup_name = "like"
 
-    def as_sql(self, compiler: Any, connection: Any) -> Any:
+    def as_sql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, tuple[str | int, ...]]:
         left, params = self.process_lhs(compiler, connection)
-        pattern = (
-            str(self.rhs)
-            .replace("\\", "\\\\")
-            .replace("%", "\\%")
-            .replace("_", "\\_")
-            .replace("*", "%")
-        )
-        return f"{left} LIKE %s ESCAPE '\\'", [*params, pattern]
+        escaped = str(self.rhs).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        return f"{left} LIKE %s ESCAPE '\\'", (*params, escaped.replace("*", "%"))
 
 
 models.CharField.register_lookup(Like)
 
 
 class WordsFilter(BaseInFilter, CharFilter):
-    """One of these words or several, separated by commas."""
+    """One or several of these words, separated by commas."""
 
     def __init__(self, *args: Any, words: Iterable[str], **options: Any) -> None:
-        known = set(words)
+        known = list(words)
 
-        def check(word: str) -> None:
-            if word not in known:
-                raise ValidationError(f"{word!r:.80} is none of {', '.join(sorted(known))}.")
+        def check(value: str | Iterable[str]) -> None:
+            for word in value.split(",") if isinstance(value, str) else value:
+                if word.strip() not in known:
+                    choices = ", ".join(sorted(known))
+                    raise ValidationError(f"{word.strip()!r:.80} is none of {choices}.")
 
-        said = f"one or several, separated by commas, of: {', '.join(words)}"
-        super().__init__(*args, help_text=said, validators=[_each(check)], **options)
-
-
-def _each(check: Callable[[str], None]) -> Callable[[str], None]:
-    def all_of(text: str) -> None:
-        for word in text.split(",") if isinstance(text, str) else text:
-            check(word.strip())
-
-    return all_of
+        help_text = f"one or several, separated by commas, of: {', '.join(known)}"
+        super().__init__(*args, help_text=help_text, validators=[check], **options)
 
 
 class PatternFilter(CharFilter):
-    """Text in which `*` stands for anything; without one, a part of the value."""
+    """A part of the value, or a pattern for the whole value in which `*` stands for any text."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, validators=[_few_stars], lookup_expr="like", **options)
+        super().__init__(*args, validators=[_check_stars], lookup_expr="like", **options)
 
-    def filter(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+    def filter(self, queryset: QuerySet[Model], value: str) -> QuerySet[Model]:
         return super().filter(queryset, value if not value or "*" in value else f"*{value}*")
 
 
-def _few_stars(text: str) -> None:
+def _check_stars(text: str) -> None:
     if text.count("*") > MAX_STARS:
-        raise ValidationError(f"A pattern may hold {MAX_STARS} stars.")
+        raise ValidationError(f"A pattern can have up to {MAX_STARS} stars.")
 
 
 class MomentFilter(IsoDateTimeFilter):
-    """A time with its zone; one that no calendar has in UTC is refused."""
+    """A time with its zone. Refuses times that are out of range in UTC."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, validators=[_has_utc], help_text="ISO 8601", **options)
+        super().__init__(*args, validators=[_check_range], help_text="ISO 8601", **options)
 
 
-def _has_utc(moment: datetime) -> None:
+def _check_range(moment: datetime) -> None:
     try:
         moment.astimezone(UTC)
     except OverflowError:
         raise ValidationError("This time is out of range.") from None
 
 
+class TextFilter(CharFilter):
+    """A text that a function of `runs.queries.search` turns into a condition."""
+
+    def __init__(self, *args: Any, read: Callable[[str], Q], **options: Any) -> None:
+        def check(text: str) -> None:
+            try:
+                read(text)
+            except (ValueError, OverflowError) as error:
+                raise ValidationError(f"{error}.") from None
+
+        self.read = read
+        super().__init__(*args, validators=[check], **options)
+
+    def filter(self, queryset: QuerySet[Model], value: str) -> QuerySet[Model]:
+        return queryset.filter(self.read(value)) if value else queryset
+
+
 class StateFilter(django_filters.FilterSet):
-    """States by status, node and time of creation; their runs by graph and run id pattern (`OfRunFilter`)."""
+    """States by status, node and time of creation. `OfRunFilter` filters their runs."""
 
     status = WordsFilter(words=statuses.STATE_STATUSES, field_name="status", lookup_expr="in")
     identifier = CharFilter(help_text="the node's identifier in its graph")
@@ -104,7 +123,7 @@ class StateFilter(django_filters.FilterSet):
 
 
 class OfRunFilter(django_filters.FilterSet):
-    """Runs by graph and run id pattern."""
+    """Runs by graph and run id."""
 
     graph = CharFilter(field_name="graph__name", help_text="the name of the graph")
     run_id = PatternFilter(
@@ -117,7 +136,7 @@ class OfRunFilter(django_filters.FilterSet):
 
 
 class RunFilter(OfRunFilter):
-    """Runs by status (our words or those of `/v0` rows) and time of creation, too."""
+    """Runs by graph, run id, time of creation, and status: our statuses, or those of `/v0`."""
 
     status = WordsFilter(
         words=(*statuses.RUN_STATUSES, "SUCCESS", "FAILED", "PENDING"), method="with_status"
@@ -126,56 +145,41 @@ class RunFilter(OfRunFilter):
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     def with_status(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
-        wire = {
-            word: [ours for ours, theirs in statuses.V0_RUN_WORDS.items() if theirs == word]
-            for word in statuses.V0_RUN_WORDS.values()
-        }
-        return queryset.filter(
-            status__in=[ours for word in words for ours in wire.get(word, [word])]
-        )
-
-
-class TextFilter(CharFilter):
-    """A value that a function of `runs.queries.search` reads; several values must all hold."""
-
-    def __init__(self, *args: Any, read: Callable[[str], Q], **options: Any) -> None:
-        def check(text: str) -> None:
-            try:
-                read(text)
-            except (ValueError, OverflowError) as error:
-                raise ValidationError(f"{error}.") from None
-
-        self.read = read
-        super().__init__(*args, validators=[check], **options)
-
-    def filter(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return queryset.filter(self.read(value)) if value else queryset
+        wanted = [
+            status
+            for status in statuses.RUN_STATUSES
+            if status in words or statuses.V0_RUN_WORDS[status] in words
+        ]
+        return queryset.filter(status__in=wanted)
 
 
 class ManagerFilter(django_filters.FilterSet):
-    """The Run Manager's filters: those of seed 001, and ours. Archived runs are shown when they are asked for, and then alone."""
+    """The filters of the Run Manager's list.
+
+    Archived runs are left out unless `archived` asks for them: `yes` for archived runs alone,
+    `yes,no` for all runs.
+    """
 
     search = CharFilter(
         method="with_text",
-        help_text="a part of the run id or the name, in any case; tokens such as status:failed or -graph:health",
+        help_text="a part of the run id or the name, in any case; "
+        "tokens such as status:failed or -graph:health",
     )
     username = CharFilter(help_text="who started it")
     workspace = CharFilter(help_text="its workspace")
     status = WordsFilter(words=statuses.RUN_STATUSES, field_name="status", lookup_expr="in")
     namespace = CharFilter(field_name="namespace__name", help_text="its namespace")
-    graph = TextFilter(
-        read=search_module.graph_named, help_text="the name of its graph, or namespace/name"
-    )
+    graph = TextFilter(read=graph_named, help_text="the name of its graph, or namespace/name")
     trigger = WordsFilter(words=Run.Trigger.values, field_name="trigger", lookup_expr="in")
-    label = TextFilter(read=search_module.labelled, help_text="a label as key=value, or its key")
+    label = TextFilter(read=labelled, help_text="a label as key=value, or its key")
     since = TextFilter(
-        read=lambda text: Q(created_at__gte=search_module.since(text)),
+        read=lambda text: Q(created_at__gte=since(text)),
         help_text="not older than this, such as 15m, 24h or 7d",
     )
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
     recovered = TextFilter(
-        read=search_module.recovered_or_not,
+        read=recovered_or_not,
         help_text="yes or no: failed runs with or without a later rerun that completed",
     )
     archived = WordsFilter(words=("yes", "no"), method="with_archived")
@@ -185,49 +189,124 @@ class ManagerFilter(django_filters.FilterSet):
         fields: list[str] = []
 
     def __init__(self, data: Mapping[str, Any], queryset: QuerySet[Run]) -> None:
-        """Only the filters that are asked for are made: making all of them takes longer than reading a page of runs."""
+        # FilterSet copies every filter of its class for each request, which takes longer than
+        # reading a page of runs. So only the filters that the data names are copied.
         self.__dict__["base_filters"] = {
-            name: each for name, each in type(self).base_filters.items() if name in data
+            name: base for name, base in type(self).base_filters.items() if name in data
         }
         super().__init__(data, queryset=queryset)
 
     def with_text(self, queryset: QuerySet[Run], name: str, text: str) -> QuerySet[Run]:
-        return queryset.filter(search_module.parse(text).condition)
+        return queryset.filter(parse(text).condition)
 
     def with_archived(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
-        return queryset
+        return queryset  # `qs` applies it, because it also has an effect when it is absent
 
     @property
     def qs(self) -> QuerySet[Run]:
-        found = super().qs
-        asked = self.form.cleaned_data.get("archived") or ["no"]
-        return (
-            found
-            if {"yes", "no"} <= set(asked)
-            else found.filter(archived_at__isnull="no" in asked)
-        )
+        runs: QuerySet[Run] = super().qs
+        wanted = set(self.form.cleaned_data.get("archived") or ["no"])
+        if wanted == {"yes", "no"}:
+            return runs
+        return runs.filter(archived_at__isnull="no" in wanted)
 
 
-def found(query: QueryDict, runs: QuerySet[Run]) -> QuerySet[Run]:
-    """The runs that a query finds. Raises Malformed naming each filter that can't be read."""
-    asked = ManagerFilter(query, queryset=runs)
-    if not asked.is_valid():
-        raise errors.Malformed(
+class InvalidFilters(errors.Malformed):
+    """Filters that don't exist or whose values can't be read.
+
+    The API's answer lists each problem with its place. The text of the error is a sentence for
+    each of them, for pages and commands.
+    """
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__(
             [
-                {"loc": ["query", name], "msg": " ".join(wrong), "type": "value_error"}
-                for name, wrong in asked.errors.items()
+                {"loc": ["query", name], "msg": message, "type": "value_error"}
+                for name, message in problems.items()
             ]
         )
-    return asked.qs
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return " ".join(f"{name[:100]}: {message}" for name, message in self.problems.items())
 
 
-def frozen(query: QueryDict) -> dict[str, list[str]]:
-    """The query with relative times made absolute, so that it means the same later. It has been read before (`found`)."""
-    kept = {name: values for name, values in query.lists() if any(values)}
-    if since := kept.pop("since", None):
-        asked = ManagerFilter(query, queryset=Run.objects.none())
-        after = asked.form.cleaned_data.get("created_after") if asked.is_valid() else None
-        kept["created_after"] = [
-            max(filter(None, [search_module.since(since[-1]), after])).isoformat()
-        ]
-    return kept
+@dataclass(frozen=True)
+class RunFilters:
+    """The filters of the run list, as pages, API, commands and bulk operations receive them.
+
+    `values` has the filters that are set, in the form in which bulk operations store them;
+    `unknown` has the names that are not filters.
+    """
+
+    values: FilterValues
+    unknown: tuple[str, ...] = ()
+
+    @classmethod
+    def of_query(cls, query: QueryDict, other_names: Collection[str] = ()) -> Self:
+        """Read a query string. `other_names` are its parameters that are not meant as filters."""
+        return cls.of_mapping(
+            {name: values for name, values in query.lists() if name not in other_names}
+        )
+
+    @classmethod
+    def of_mapping(cls, mapping: Mapping[str, object]) -> Self:
+        """Read a JSON object or a stored query: each value is a text or a list of texts."""
+        lists = {
+            name: [str(value) for value in values] if isinstance(values, list) else [str(values)]
+            for name, values in mapping.items()
+        }
+        known = ManagerFilter.base_filters.keys()
+        values = {name: texts for name, texts in lists.items() if name in known and any(texts)}
+        return cls(values, tuple(sorted(lists.keys() - known)))
+
+    def apply(self, runs: QuerySet[Run]) -> QuerySet[Run]:
+        """The runs that match.
+
+        Raises InvalidFilters if a filter is unknown or can't be read. It must not be left out: more
+        runs would match than were meant.
+        """
+        if self.unknown:
+            raise InvalidFilters(dict.fromkeys(self.unknown, "There is no such filter."))
+        matching, problems = self.apply_valid(runs)
+        if problems:
+            raise InvalidFilters(problems)
+        return matching
+
+    def apply_valid(self, runs: QuerySet[Run]) -> tuple[QuerySet[Run], dict[str, str]]:
+        """The runs that match the valid filters, and the problem of each invalid one."""
+        filterset = ManagerFilter(_query(self.values), queryset=runs)
+        if filterset.is_valid():
+            return filterset.qs, {}
+        problems = {name: " ".join(texts) for name, texts in filterset.errors.items()}
+        valid = {name: texts for name, texts in self.values.items() if name not in problems}
+        return ManagerFilter(_query(valid), queryset=runs).qs, problems
+
+    def with_value(self, name: str, value: str) -> Self:
+        """The same filters with this value for one of them."""
+        return type(self)({**self.values, name: [value]}, self.unknown)
+
+    def frozen(self) -> FilterValues:
+        """The values with `since` replaced by a time, so that they mean the same runs later.
+
+        Raises ValueError if `since` can't be read, so apply the filters first.
+        """
+        values = dict(self.values)
+        if relative := values.pop("since", None):
+            moments = [since(relative[-1])]
+            filterset = ManagerFilter(_query(self.values), queryset=Run.objects.none())
+            if filterset.is_valid() and filterset.form.cleaned_data.get("created_after"):
+                moments.append(filterset.form.cleaned_data["created_after"])
+            values["created_after"] = [max(moments).isoformat()]
+        return values
+
+    def cache_key(self, caller: Caller) -> str:
+        """A key for what is computed from the runs that match and that the caller sees."""
+        return f"runs {caller.namespaces} {sorted(self.values.items())}"
+
+
+def _query(values: FilterValues) -> QueryDict:
+    query = QueryDict(mutable=True)
+    for name, texts in values.items():
+        query.setlist(name, texts)
+    return query

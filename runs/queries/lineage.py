@@ -9,12 +9,12 @@ from graphs.auth.callers import Caller
 from runs.core import statuses
 from runs.models import Run
 
-MOST = 500
+MAX_RUNS = 500
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A run of the tree and how deep it stands."""
+    """A run of the tree, and how many of its ancestors are in the tree."""
 
     run: Run
     depth: int
@@ -26,34 +26,36 @@ def _tree(run: Run) -> Q:
 
 
 def tree_of(run: Run, caller: Caller) -> list[Branch]:
-    """The runs of the tree that the caller sees, parents before their children. Those whose parent is gone stand at the top."""
+    """The runs of the tree that the caller sees, each parent before its children.
+
+    A run whose parent was deleted, or is not visible, has the depth 0.
+    """
     runs = list(
         Run.objects.visible_to(caller)
         .filter(_tree(run))
         .select_related("version")
         .defer("store", "data", "action_history")
-        .order_by("pk")[:MOST]
+        .order_by("pk")[:MAX_RUNS]
     )
-    known = {each.pk for each in runs}
+    pks = {member.pk for member in runs}
     children: dict[int | None, list[Run]] = defaultdict(list)
-    for each in runs:
-        children[each.parent_id if each.parent_id in known else None].append(each)
-    found: list[Branch] = []
-    waiting = [Branch(each, 0) for each in reversed(children[None])]
-    while waiting:
-        at = waiting.pop()
-        found.append(at)
-        waiting += [Branch(each, at.depth + 1) for each in reversed(children[at.run.pk])]
-    return found
+    for member in runs:
+        parent = member.parent_id if member.parent_id in pks else None
+        children[parent].append(member)
+
+    branches: list[Branch] = []
+    stack = [Branch(member, 0) for member in reversed(children[None])]
+    while stack:
+        branch = stack.pop()
+        branches.append(branch)
+        below = reversed(children[branch.run.pk])
+        stack += [Branch(member, branch.depth + 1) for member in below]
+    return branches
 
 
 def recovered_by(run: Run) -> Run | None:
-    """The first later rerun in the tree that completed, if this run failed."""
+    """The first later run of the tree that completed; None if this run did not fail."""
     if run.status not in (statuses.FAILED, statuses.PARTIAL):
         return None
-    return (
-        Run.objects.filter(_tree(run), pk__gt=run.pk, status=statuses.COMPLETED)
-        .order_by("pk")
-        .only("pk", "run_id", "name")
-        .first()
-    )
+    later = Run.objects.filter(_tree(run), pk__gt=run.pk, status=statuses.COMPLETED)
+    return later.order_by("pk").only("pk", "run_id", "name").first()

@@ -1,41 +1,59 @@
-"""Pages of runs and states in constant queries, whatever lies before them and however many there are."""
+"""Pages of runs and states. What a page costs does not depend on its number or the table's size."""
 
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
+from graphs.definition.types import Json
 from graphs.web.ttl_cache import cached
 from runs.core import sql
 from runs.models import LogLine, Run, State
 
-EXACT_COUNT = (
-    10_000  # a total up to this is counted at every call, a larger one once in some seconds
-)
-RUNS_AT_ONCE = 1000
+PAGE_SIZES = (25, 50, 100, 200)  # that the list offers; any number up to the largest is accepted
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = PAGE_SIZES[-1]
+NEWEST = ("-created_at", "-id")
+EXACT_COUNT = 10_000  # a number up to this is counted at every call, a larger one is cached
 MAX_CHOICES = 10_000
-ROUNDS = 5
-PIECE = 50
-LARGEST_PAGE = 8 * 2**20  # characters of inputs and outputs
+RUNS_AT_ONCE = 1000
+ROUNDS = 5  # groups of runs that are searched for the states of one page
+ROWS_AT_ONCE = 50
+MAX_PAGE_LENGTH = 8 * 2**20  # characters of inputs and outputs
 LIGHT = (
-    "id", "run_id", "run__run_id", "run__graph__name", "parent", "identifier", "node", "path", "status", "attempt", "retry_count", "error",
-    "created_at", "started_at", "finished_at",
-)  # fmt: skip
+    "id",
+    "run_id",
+    "run__run_id",
+    "run__graph__name",
+    "parent",
+    "identifier",
+    "node",
+    "path",
+    "status",
+    "attempt",
+    "retry_count",
+    "error",
+    "created_at",
+    "started_at",
+    "finished_at",
+)
 COLUMNS = (*LIGHT, "inputs", "outputs")
 
 
 @dataclass(slots=True)
 class StateRow:
-    """What lists show of a state, read without the model around it: `COLUMNS`, or `LIGHT` without the payloads."""
+    """What lists show of a state: the values of COLUMNS, or of LIGHT without the payloads.
+
+    Making a model instance for each row would take most of the time of a long page.
+    """
 
     id: uuid.UUID
     run_id: int
-    thread: str  # the run's id on the wire
+    thread: str  # the run id in the APIs
     graph_name: str | None
     parent: uuid.UUID | None
     identifier: str
@@ -48,8 +66,123 @@ class StateRow:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    inputs: Any = None
-    outputs: Any = None
+    inputs: Json = None
+    outputs: Json = None
+
+
+StatePage = tuple[list[StateRow], str | None]  # the states, and the cursor of the next page
+
+
+# --- how many there are ---------------------------------------------------------------------------
+
+
+def total(runs: QuerySet[Run], key: str) -> int:
+    """The number of runs. A large number is cached for some seconds under the key.
+
+    Counting reads an index entry of every run.
+    """
+    return cached(("total", key), runs.count, lambda count: count > EXACT_COUNT)
+
+
+def total_up_to(runs: QuerySet[Run], maximum: int, key: str) -> int:
+    """The number of runs, counted up to the maximum; cached for some seconds if it is large."""
+    return cached(
+        ("up to", key),
+        lambda: runs.order_by().values("pk")[:maximum].count(),
+        lambda count: count > EXACT_COUNT // 10,
+    )
+
+
+def lines_up_to(lines: QuerySet[LogLine], maximum: int = EXACT_COUNT) -> int:
+    """The number of log lines, counted up to the maximum."""
+    return lines.order_by().values("pk")[:maximum].count()
+
+
+def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
+    """The number of runs in each status; cached for some seconds if there are many."""
+
+    def count() -> dict[str, int]:
+        return dict(runs.order_by().values_list("status").annotate(Count("pk")))
+
+    return cached(("status", key), count, lambda counts: sum(counts.values()) > EXACT_COUNT)
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def run_page(
+    runs: QuerySet[Run], offset: int, length: int, ordering: Sequence[str] = NEWEST
+) -> QuerySet[Run]:
+    """The runs of a page.
+
+    The rows before the offset are skipped within the index: only the ids of the page's runs come
+    from the inner query, and only these runs are read from the table.
+    """
+    ordered = runs.order_by(*ordering)
+    if not offset:
+        return ordered[:length]
+    pks = ordered.values("pk")[offset : offset + length]
+    return Run.objects.filter(pk__in=pks).order_by(*ordering)
+
+
+# Reads the revisions of some runs, and the last run's id with the revision -1. A page that polls
+# needs both, and gets them in one round trip. Each half is an access by primary key; for a caller
+# of some namespaces, max(id) walks the primary key backwards to the first visible run.
+_REVISIONS = """
+    SELECT id, revision FROM statemanager_runs_run WHERE {among} AND {visible}
+    UNION ALL
+    SELECT max(id), -1 FROM statemanager_runs_run WHERE {visible}
+"""
+
+
+def revisions(caller: Caller, pks: Iterable[int]) -> tuple[int, dict[int, int]]:
+    """The pk of the last run, and the revisions of these runs, as far as the caller sees them."""
+    visible, params = _visible(caller)
+    statement = _REVISIONS.format(among=sql.among("id", "bigint"), visible=visible)
+    rows = sql.run(statement, [sql.choices(pks), *params, *params])
+    last = max((pk or 0 for pk, revision in rows if revision == -1), default=0)
+    return last, {pk: revision for pk, revision in rows if revision != -1}
+
+
+# Reads the distinct values of a column: from each value it skips to the next larger one. An index
+# begins with the column, so each value costs one descent into the index, however many runs have it.
+# SELECT DISTINCT would read the entries of all runs.
+_DISTINCT = """
+    WITH RECURSIVE found (value) AS (
+        SELECT min({column}) FROM statemanager_runs_run WHERE {column} > '' AND {visible}
+        UNION ALL
+        SELECT (
+            SELECT min({column}) FROM statemanager_runs_run
+            WHERE {column} > found.value AND {visible}
+        )
+        FROM found WHERE found.value IS NOT NULL
+    )
+    SELECT value FROM found WHERE value IS NOT NULL LIMIT {limit}
+"""
+
+
+def distinct_statement(column: str, visible: str) -> str:
+    """The statement that reads the distinct values of `username` or `workspace`."""
+    assert column in ("username", "workspace")
+    return _DISTINCT.format(column=column, visible=visible, limit=MAX_CHOICES)
+
+
+def distinct(caller: Caller, column: str) -> list[str]:
+    """The usernames or workspaces of the runs that the caller sees, sorted, without empty ones."""
+    visible, params = _visible(caller)
+    rows = sql.run(distinct_statement(column, visible), [*params, *params])
+    return [row[0] for row in rows]
+
+
+def _visible(caller: Caller) -> tuple[str, list[object]]:
+    """The SQL condition for the runs that the caller sees, and its parameters."""
+    if caller.namespaces is None:
+        return "true", []
+    namespaces = sql.choices(sorted(caller.namespaces))
+    return sql.among("namespace_id", "bigint"), [namespaces]
+
+
+# --- states ---------------------------------------------------------------------------------------
 
 
 def rows_of(states: QuerySet[State], columns: tuple[str, ...] = COLUMNS) -> list[StateRow]:
@@ -59,186 +192,129 @@ def rows_of(states: QuerySet[State], columns: tuple[str, ...] = COLUMNS) -> list
 def page_of(
     states: QuerySet[State], limit: int, columns: tuple[str, ...] = COLUMNS
 ) -> tuple[list[StateRow], bool]:
-    """Up to `limit` rows, fewer when their payloads are large, and whether there are more. Long pages are read piece by piece."""
-    if limit <= PIECE or columns is LIGHT:
-        found = rows_of(states[: limit + 1], columns)
-        return found[:limit], len(found) > limit
-    found, size = [], 0
-    for values in states.values_list(*columns)[: limit + 1].iterator(chunk_size=PIECE):
-        row = StateRow(*values)
-        size += len(str(row.inputs)) + len(str(row.outputs))
-        if len(found) == limit or (found and size > LARGEST_PAGE):
-            return found, True
-        found.append(row)
-    return found, False
+    """Up to `limit` rows, and whether there are more.
 
-
-def total(runs: QuerySet[Run], key: str) -> int:
-    """How many runs there are. A large number is kept for some seconds under its key, because counting reads an entry of the index for each."""
-    return cached(("total", key), runs.count, lambda count: count > EXACT_COUNT)
-
-
-def lines_up_to(lines: QuerySet[LogLine], most: int = EXACT_COUNT) -> int:
-    """How many lines there are, counted no further than `most`."""
-    return lines.order_by().values("pk")[:most].count()
-
-
-def total_up_to(runs: QuerySet[Run], most: int, key: str) -> int:
-    """How many there are, counted no further than `most`; kept for some seconds when they are many."""
-    return cached(
-        ("up to", key),
-        lambda: runs.order_by().values("pk")[:most].count(),
-        lambda count: count > EXACT_COUNT // 10,
-    )
-
-
-_REVISIONS = "SELECT id, revision FROM statemanager_runs_run WHERE {among} AND {seen} UNION ALL SELECT max(id), -1 FROM statemanager_runs_run WHERE {seen}"
-
-
-def revisions(caller: Caller, pks: Iterable[int]) -> tuple[int, dict[int, int]]:
-    """The last run there is, and the revisions of these runs, those that the caller sees; in one statement."""
-    params = [sql.choices(pks)]
-    seen = "true"
-    if caller.namespaces is not None:
-        seen = sql.among("namespace_id", "bigint")
-        params += [sql.choices(sorted(caller.namespaces))] * 2
-    rows = sql.run(_REVISIONS.format(among=sql.among("id", "bigint"), seen=seen), params)
-    last = max((pk or 0 for pk, revision in rows if revision == -1), default=0)
-    return last, {pk: revision for pk, revision in rows if revision != -1}
-
-
-NEWEST = ("-created_at", "-id")
-
-
-def run_page(
-    runs: QuerySet[Run], first: int, length: int, ordering: Sequence[str] = NEWEST
-) -> QuerySet[Run]:
-    """The runs of a page; what lies before it is skipped within the index."""
-    if not first:
-        return runs.order_by(*ordering)[:length]
-    return Run.objects.filter(
-        pk__in=runs.order_by(*ordering).values("pk")[first : first + length]
-    ).order_by(*ordering)
-
-
-def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
-    """How many runs there are of each status; kept for some seconds when they are many."""
-
-    def count() -> dict[str, int]:
-        return dict(runs.order_by().values_list("status").annotate(Count("pk")))
-
-    return cached(("status", key), count, lambda found: sum(found.values()) > EXACT_COUNT)
-
-
-_SKIP = """
-    WITH RECURSIVE found (value) AS (
-        SELECT min({column}) FROM statemanager_runs_run WHERE {column} > '' AND {{seen}}
-        UNION ALL
-        SELECT (SELECT min({column}) FROM statemanager_runs_run WHERE {column} > found.value AND {{seen}}) FROM found WHERE found.value IS NOT NULL
-    ) SELECT value FROM found WHERE value IS NOT NULL LIMIT {limit}
-"""
-_DISTINCT = {
-    column: _SKIP.format(column=column, limit=MAX_CHOICES) for column in ("username", "workspace")
-}
-
-
-def distinct(caller: Caller, column: str) -> list[str]:
-    """The different usernames or workspaces of the runs that the caller sees, sorted, without the empty one.
-
-    The index is entered once for each value, however many runs have it.
+    A page has fewer rows if their payloads are large. Long pages are read in parts, so that no more
+    payloads are in memory than the page can have.
     """
-    statement = _DISTINCT[column]
-    if caller.namespaces is None:
-        return [row[0] for row in sql.run(statement.format(seen="true"))]
-    seen = sql.choices(sorted(caller.namespaces))
-    return [
-        row[0]
-        for row in sql.run(statement.format(seen=sql.among("namespace_id", "bigint")), [seen, seen])
-    ]
+    if limit <= ROWS_AT_ONCE or columns is LIGHT:
+        rows = rows_of(states[: limit + 1], columns)
+        return rows[:limit], len(rows) > limit
+    rows = []
+    length = 0
+    for values in states.values_list(*columns)[: limit + 1].iterator(chunk_size=ROWS_AT_ONCE):
+        row = StateRow(*values)
+        length += len(str(row.inputs)) + len(str(row.outputs))
+        too_long = bool(rows) and length > MAX_PAGE_LENGTH
+        if too_long or len(rows) == limit:
+            return rows, True
+        rows.append(row)
+    return rows, False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page of states begins: after this state, or after all states of the run."""
+
+    run_pk: int
+    state: str = ""
+
+    @classmethod
+    def of_cursor(cls, cursor: str) -> "Place | None":
+        """Raises Malformed if the text is not a cursor."""
+        if not cursor:
+            return None
+        run, dot, state = cursor.partition(".")
+        is_run = run.isascii() and run.isdigit() and len(run) < 19
+        is_state = not state or (len(state) == 32 and set(state) <= set("0123456789abcdef"))
+        if not (dot and is_run and is_state):
+            raise errors.Malformed("`after` must be the `next` of an earlier page.")
+        return cls(int(run), state)
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.run_pk}.{self.state}"
+
+
+def cursor_after(row: StateRow) -> str:
+    return Place(row.run_id, row.id.hex).cursor
+
+
+def states_of_run(
+    run: Run, states: QuerySet[State], after: str, limit: int, columns: tuple[str, ...] = COLUMNS
+) -> StatePage:
+    """Up to `limit` states of a run in the order in which they were created.
+
+    Raises Malformed if `after` is not a cursor.
+    """
+    place = Place.of_cursor(after)
+    states = states.filter(run=run).order_by("id")
+    if place and place.state:
+        states = states.filter(id__gt=place.state)
+    rows, more = page_of(states, limit, columns)
+    return rows, cursor_after(rows[-1]) if more else None
 
 
 def states_of_runs(
     runs: QuerySet[Run], states: QuerySet[State], filtered: bool, after: str, limit: int
-) -> tuple[list[StateRow], str | None]:
-    """Up to `limit` states, those of the newest run first, each run's in the order in which they were made, and the cursor of the next page.
+) -> StatePage:
+    """Up to `limit` states: the newest run first, the states of a run in the order of creation.
 
-    With `filtered` the runs' kept counts say nothing about how many of their states match; then a page may be short before the end.
+    `filtered` says that `states` are not all states of their runs. Then nothing is known about how
+    many states of a run match, and a page may be short although more follow. Raises Malformed if
+    `after` is not a cursor, or if the run that it names is gone.
     """
-    runs = runs.order_by("-created_at", "-id")
-    place = _place(after)
-    if (
-        not place and not filtered
-    ):  # every run has a state, so the newest ones are enough for a page
-        found, more = page_of(
-            _ordered(states.filter(run__in=runs.values("pk")[: limit + 1])), limit
-        )
-        return found, cursor_after(found[-1]) if more else None
+    runs = runs.order_by(*NEWEST)
+    place = Place.of_cursor(after)
+    if not place and not filtered:
+        # Every run has a state, so the newest `limit` runs have enough states for a page.
+        newest = runs.values("pk")[: limit + 1]
+        rows, more = page_of(_ordered(states.filter(run__in=newest)), limit)
+        return rows, cursor_after(rows[-1]) if more else None
     for _ in range(ROUNDS):
-        chosen, more = _runs(runs, place, filtered, limit)
-        begun = place[0] if place and place[1] and place[0] in chosen else None
-        first = Q(run=begun, id__gt=place[1]) if place and begun else Q(pk=None)
-        wanted = states.filter(first | Q(run__in=[pk for pk in chosen if pk != begun]))
-        found, cut = page_of(_ordered(wanted), limit)
-        if cut:
-            return found, cursor_after(found[-1])
-        if not more:
-            return found, None
-        place = (chosen[-1], None)
-        if found:
+        pks, more_runs = _next_runs(runs, place, filtered, limit)
+        rows, more = page_of(_ordered(_states_after(states, pks, place)), limit)
+        if more:
+            return rows, cursor_after(rows[-1])
+        if not more_runs:
+            return rows, None
+        place = Place(pks[-1])
+        if rows:
             break
-    return found, f"{place[0]}." if place else None
+    return rows, place.cursor if place else None
 
 
 def _ordered(states: QuerySet[State]) -> QuerySet[State]:
     return states.order_by("-run__created_at", "-run_id", "id")
 
 
-def states_of_run(
-    run: Run, states: QuerySet[State], after: str, limit: int, columns: tuple[str, ...] = COLUMNS
-) -> tuple[list[StateRow], str | None]:
-    """The same for one run."""
-    place = _place(after)
-    states = states.filter(run=run).order_by("id")
-    found, more = page_of(
-        states.filter(id__gt=place[1]) if place and place[1] else states, limit, columns
-    )
-    return found, cursor_after(found[-1]) if more else None
+def _states_after(
+    states: QuerySet[State], pks: Sequence[int], place: Place | None
+) -> QuerySet[State]:
+    """The states of these runs; of the run in which the last page ended, those that follow."""
+    if place is None or not place.state or place.run_pk not in pks:
+        return states.filter(run__in=pks)
+    begun = Q(run=place.run_pk, id__gt=place.state)
+    return states.filter(begun | Q(run__in=[pk for pk in pks if pk != place.run_pk]))
 
 
-def cursor_after(state: StateRow) -> str:
-    return f"{state.run_id}.{state.id.hex}"
-
-
-def _place(after: str) -> tuple[int, Any] | None:
-    run, dot, state = after.partition(".")
-    if not after:
-        return None
-    if not (
-        dot
-        and run.isascii()
-        and run.isdigit()
-        and len(run) < 19
-        and (not state or (len(state) == 32 and set(state) <= set("0123456789abcdef")))
-    ):
-        raise errors.Malformed("after is the `next` of a former page.")
-    return int(run), state or None
-
-
-def _runs(
-    runs: QuerySet[Run], place: tuple[int, Any] | None, filtered: bool, limit: int
+def _next_runs(
+    runs: QuerySet[Run], place: Place | None, filtered: bool, limit: int
 ) -> tuple[list[int], bool]:
-    """The runs that may fill a page, and whether there are more of them."""
+    """The runs whose states may fill a page, and whether there are more runs."""
     if place:
-        at = runs.filter(pk=place[0]).values_list("created_at", flat=True).first()
-        if at is None:
-            raise errors.Malformed("The run that `after` names is gone; begin anew.")
-        runs = runs.filter(_behind(at, place))
+        created_at = runs.filter(pk=place.run_pk).values_list("created_at", flat=True).first()
+        if created_at is None:
+            raise errors.Malformed(
+                "The run that `after` names is gone; read the list again from its first page."
+            )
+        runs = runs.filter(_from_place(created_at, place))
     enough = RUNS_AT_ONCE if filtered else min(limit + 1, RUNS_AT_ONCE)  # every run has a state
-    rows = list(runs.values_list("pk", flat=True)[: enough + 1])
-    return rows[:enough], len(rows) > enough
+    pks = list(runs.values_list("pk", flat=True)[: enough + 1])
+    return pks[:enough], len(pks) > enough
 
 
-def _behind(at: datetime, place: tuple[int, Any]) -> Q:
-    """The runs that come after this place, its own included while states of it are left."""
-    own = Q(id__lte=place[0]) if place[1] else Q(id__lt=place[0])
-    return Q(created_at__lt=at) | Q(created_at=at) & own
+def _from_place(created_at: datetime, place: Place) -> Q:
+    """The runs after this place; its own run too, if the page ended among its states."""
+    same_time = Q(id__lte=place.run_pk) if place.state else Q(id__lt=place.run_pk)
+    return Q(created_at__lt=created_at) | Q(created_at=created_at) & same_time

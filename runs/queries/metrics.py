@@ -1,6 +1,8 @@
-"""How long runs and their nodes take and how often they fail, from the stored states. Durations are seconds."""
+"""How long runs and their nodes take, and how often they fail. Durations are in seconds."""
 
-from typing import Any
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TypedDict
 
 from django.db.models import Avg, Count, F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
@@ -9,98 +11,150 @@ from runs.core import statuses
 from runs.models import Run, State
 
 RUNS_OF_A_GRAPH = 100
-_TOOK = F("finished_at") - F("started_at")
+MEDIAN = 50
+P95 = 95
+_DURATION = F("finished_at") - F("started_at")
 
 
-def of_run(run: Run) -> dict[str, Any]:
-    """The run's duration, and for each node its states, failures and durations."""
-    took = (
-        (run.finished_at - run.started_at).total_seconds()
-        if run.finished_at and run.started_at
-        else None
-    )
+class NodeMetrics(TypedDict):
+    """The states of a node by outcome, and the durations of its attempts."""
+
+    identifier: str
+    states: int
+    succeeded: int
+    failed: int
+    retried: int
+    failure_rate: float
+    mean_seconds: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+
+class RunMetrics(TypedDict):
+    duration_seconds: float | None
+    states: int
+    failed: int
+    failure_rate: float
+    nodes: list[NodeMetrics]
+
+
+class GraphMetrics(TypedDict):
+    """Metrics of the newest runs of a graph."""
+
+    runs: int
+    failed: int
+    failure_rate: float
+    p50_seconds: float | None
+    p95_seconds: float | None
+    nodes: list[NodeMetrics]
+
+
+def of_run(run: Run) -> RunMetrics:
+    """The metrics of a run and its nodes."""
+    duration = None
+    if run.finished_at and run.started_at:
+        duration = (run.finished_at - run.started_at).total_seconds()
     failed = run.errored_count + run.cancelled_count
     ended = run.success_count + failed
     return {
-        "duration_seconds": took,
+        "duration_seconds": duration,
         "states": ended + run.retried_count + run.pending_count,
         "failed": failed,
-        "failure_rate": failed / ended if ended else 0.0,
+        "failure_rate": _share(failed, ended),
         "nodes": of_states(State.objects.filter(run=run)),
     }
 
 
-def of_graph(runs: QuerySet[Run]) -> dict[str, Any]:
-    """The same over the newest runs of a graph."""
-    newest = list(
-        runs.order_by("-created_at", "-id").values_list(
-            "pk", "status", "started_at", "finished_at"
-        )[:RUNS_OF_A_GRAPH]
+def of_graph(runs: QuerySet[Run]) -> GraphMetrics:
+    """The metrics of the newest RUNS_OF_A_GRAPH of these runs and of their nodes."""
+    columns = ("pk", "status", "started_at", "finished_at")
+    newest = list(runs.order_by("-created_at", "-id").only(*columns)[:RUNS_OF_A_GRAPH])
+    ended = [run for run in newest if run.ended]
+    failed = sum(run.status != statuses.COMPLETED for run in ended)
+    durations = sorted(
+        (run.finished_at - run.started_at).total_seconds()
+        for run in ended
+        if run.started_at and run.finished_at
     )
-    ended = [row for row in newest if row[1] in statuses.ENDED_RUNS]
-    failed = [row for row in ended if row[1] != statuses.COMPLETED]
-    took = sorted((row[3] - row[2]).total_seconds() for row in ended if row[2] and row[3])
     return {
         "runs": len(newest),
-        "failed": len(failed),
-        "failure_rate": len(failed) / len(ended) if ended else 0.0,
-        "p50_seconds": _nearest(took, 0.5),
-        "p95_seconds": _nearest(took, 0.95),
-        "nodes": of_states(State.objects.filter(run__in=[row[0] for row in newest])),
+        "failed": failed,
+        "failure_rate": _share(failed, len(ended)),
+        "p50_seconds": _percentile(durations, MEDIAN),
+        "p95_seconds": _percentile(durations, P95),
+        "nodes": of_states(State.objects.filter(run__in=[run.pk for run in newest])),
     }
 
 
-def _nearest(ordered: list[float], share: float) -> float | None:
-    return ordered[_rank(len(ordered), share) - 1] if ordered else None
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
 
 
-def _rank(count: int, share: float) -> int:
-    """The nearest rank, from 1."""
-    return -(-count * round(share * 100) // 100)
+def _percentile(ordered: list[float], percent: int) -> float | None:
+    return ordered[_rank(len(ordered), percent) - 1] if ordered else None
 
 
-def of_states(states: QuerySet[State]) -> list[dict[str, Any]]:
-    """For each node: its states by outcome, and the mean, median and 95th percentile (nearest rank) of how long attempts took."""
-    success = (statuses.SUCCESS, statuses.PRUNED)
-    counts = states.values("identifier").annotate(
-        states=Count("pk"),
-        succeeded=Count("pk", filter=Q(status__in=success)),
-        failed=Count("pk", filter=Q(status__in=statuses.RETRYABLE)),
-        retried=Count("pk", filter=Q(status=statuses.RETRY_CREATED)),
+def _rank(count: int, percent: int) -> int:
+    """The nearest rank of a percentile among this many values, from 1."""
+    return -(-count * percent // 100)
+
+
+def of_states(states: QuerySet[State]) -> list[NodeMetrics]:
+    """The metrics of each node that has states among these, in three statements."""
+    counted = (
+        states.values("identifier")
+        .annotate(
+            states=Count("pk"),
+            succeeded=Count("pk", filter=Q(status__in=(statuses.SUCCESS, statuses.PRUNED))),
+            failed=Count("pk", filter=Q(status__in=statuses.RETRYABLE)),
+            retried=Count("pk", filter=Q(status=statuses.RETRY_CREATED)),
+        )
+        .order_by("identifier")
     )
     timed = states.filter(started_at__isnull=False, finished_at__isnull=False)
-    measured: dict[str, Any] = {
-        row["identifier"]: dict(row)
-        for row in timed.values("identifier").annotate(n=Count("pk"), mean=Avg(_TOOK))
-    }
-    durations = _durations(
-        timed, {_rank(row["n"], share) for row in measured.values() for share in (0.5, 0.95)}
-    )
-    return [
-        _node(dict(row), measured.get(row["identifier"]), durations)
-        for row in counts.order_by("identifier")
-    ]
+    grouped = timed.values("identifier").annotate(attempts=Count("pk"), mean=Avg(_DURATION))
+    attempts = {row["identifier"]: row["attempts"] for row in grouped}
+    means = {row["identifier"]: row["mean"].total_seconds() for row in grouped}
+    durations = _durations_at(timed, _ranks(attempts.values()))
+
+    metrics: list[NodeMetrics] = []
+    for row in counted:
+        node = row["identifier"]
+        count = attempts.get(node, 0)
+        metrics.append(
+            {
+                "identifier": node,
+                "states": row["states"],
+                "succeeded": row["succeeded"],
+                "failed": row["failed"],
+                "retried": row["retried"],
+                "failure_rate": _share(row["failed"], row["succeeded"] + row["failed"]),
+                "mean_seconds": means.get(node),
+                "p50_seconds": durations.get((node, _rank(count, MEDIAN))),
+                "p95_seconds": durations.get((node, _rank(count, P95))),
+            }
+        )
+    return metrics
 
 
-def _node(
-    row: dict[str, Any], measured: dict[str, Any] | None, durations: dict[tuple[str, int], float]
-) -> dict[str, Any]:
-    name, n = row["identifier"], measured["n"] if measured else 0
-    ended = row["succeeded"] + row["failed"]
-    return {
-        **row,
-        "failure_rate": row["failed"] / ended if ended else 0.0,
-        "mean_seconds": measured["mean"].total_seconds() if measured else None,
-        "p50_seconds": durations.get((name, _rank(n, 0.5))),
-        "p95_seconds": durations.get((name, _rank(n, 0.95))),
-    }
+def _ranks(counts: Iterable[int]) -> set[int]:
+    ranks = set()
+    for count in counts:
+        ranks |= {_rank(count, MEDIAN), _rank(count, P95)}
+    return ranks
 
 
-def _durations(timed: QuerySet[State], ranks: set[int]) -> dict[tuple[str, int], float]:
-    """The durations at these ranks of each node."""
+def _durations_at(timed: QuerySet[State], ranks: set[int]) -> dict[tuple[str, int], float]:
+    """The durations at these ranks of each node.
+
+    The database numbers the attempts of each node by duration, so only the attempts at the ranks
+    are read. SQLite has no function for percentiles.
+    """
+    shortest_first = [_DURATION.asc(), F("pk").asc()]
     ranked = timed.annotate(
-        took=_TOOK,
-        rank=Window(RowNumber(), partition_by="identifier", order_by=[_TOOK.asc(), F("pk").asc()]),
-    )
-    found = ranked.filter(rank__in=ranks).values_list("identifier", "rank", "took")
-    return {(name, rank): took.total_seconds() for name, rank, took in found}
+        duration=_DURATION,
+        rank=Window(RowNumber(), partition_by="identifier", order_by=shortest_first),
+    ).filter(rank__in=ranks)
+    rows: Iterable[tuple[str, int, timedelta]]
+    rows = ranked.values_list("identifier", "rank", "duration")
+    return {(node, rank): duration.total_seconds() for node, rank, duration in rows}

@@ -1,14 +1,15 @@
-"""The search box of the Run Manager: words, patterns, and `key:value` tokens, each of which a minus before it negates.
+"""The search box of the Run Manager: text, patterns, and `key:value` tokens.
 
-What is no token is searched as one phrase in run ids and names; with a `*` in it, it is a pattern for the whole of either. A word that looks like a
-token and is none is searched as text, too, and a notice says so: nothing is dropped in silence.
+A minus before a token negates it. Everything that is not a token is one phrase, which is searched
+in run ids and names; a phrase with a `*` is a pattern for the whole id or name. A word that looks
+like a token but can't be read as one is searched as text as well, and a notice says so: no part of
+the text is dropped silently.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.db.models import Exists, F, OuterRef, Q, Value
 from django.db.models.fields.json import KeyTextTransform
@@ -17,161 +18,192 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from runs.core import sql, statuses
-from runs.models import Run
+from runs.models import Artifact, Checkpoint, Run
 
+Condition = Callable[[str], Q]  # reads a token's value; raises ValueError or OverflowError
+
+MAX_TOKENS = 20
+MAX_STARS = 5
+MAX_SPAN_SECONDS = 100 * 366 * 86400.0
 _TOKEN = re.compile(r'(-?)(\w+):("[^"]*"|\S+)')
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-MAX_TOKENS, MAX_STARS = 20, 5
-LONGEST_SPAN = 100 * 366 * 86400.0
 
 
 @dataclass
 class Search:
-    """The condition that a text stands for, and what of it was not understood."""
+    """The condition that a search text means, and notices about what was searched as text."""
 
     condition: Q = field(default_factory=Q)
     notices: list[str] = field(default_factory=list)
 
 
 def parse(text: str) -> Search:
-    """Read a search text. It never fails: what can't be read is searched as text."""
-    search, words, at = Search(), [], 0
+    """Read a search text. Parsing never fails: what is not a token is searched as text."""
+    search = Search()
+    phrase_parts: list[str] = []
+    end = 0
     for count, match in enumerate(_TOKEN.finditer(text)):
-        words.append(text[at : match.start()])
-        at = match.end()
+        phrase_parts.append(text[end : match.start()])
+        end = match.end()
         minus, key, value = match[1], match[2].lower(), match[3].strip('"')
         try:
-            if count >= MAX_TOKENS:
-                raise ValueError(f"more than {MAX_TOKENS} tokens")
-            if key not in TOKENS:
-                raise ValueError(f"{key}: is none of the tokens {', '.join(TOKENS)}")
-            condition = TOKENS[key](value)
+            condition = _token(key, value, count)
         except (ValueError, OverflowError) as error:
             search.notices.append(f"{match[0][:60]!r} was searched as text: {error}.")
-            words.append(match[0])
+            phrase_parts.append(match[0])
         else:
             search.condition &= ~condition if minus else condition
-    phrase = " ".join(" ".join([*words, text[at:]]).split())
+    phrase_parts.append(text[end:])
+    phrase = " ".join(" ".join(phrase_parts).split())
     if phrase:
         search.condition &= _phrase(phrase, search.notices)
     return search
 
 
+def _token(key: str, value: str, tokens_before: int) -> Q:
+    """The condition of a token. Raises ValueError or OverflowError if it is not one."""
+    if tokens_before >= MAX_TOKENS:
+        raise ValueError(f"there are more than {MAX_TOKENS} tokens")
+    if key not in TOKENS:
+        raise ValueError(f"{key}: is none of the tokens {', '.join(TOKENS)}")
+    return TOKENS[key](value)
+
+
 def _phrase(text: str, notices: list[str]) -> Q:
-    if "*" in text and text.count("*") <= MAX_STARS:
+    stars = text.count("*")
+    if 0 < stars <= MAX_STARS:
         return Q(run_id__like=text) | Q(name__like=text)
-    if "*" in text:
-        notices.append(f"A pattern may hold {MAX_STARS} stars; this one was searched as text.")
+    if stars:
+        notices.append(
+            f"A pattern can have up to {MAX_STARS} stars; this one was searched as text."
+        )
     return Q(run_id__icontains=text) | Q(name__icontains=text)
 
 
-def _pattern(column: str) -> Callable[[str], Q]:
+def _pattern(column: str) -> Condition:
+    """The column equals the value, or matches it if it has stars."""
+
     def condition(value: str) -> Q:
         if value.count("*") > MAX_STARS:
-            raise ValueError(f"a pattern may hold {MAX_STARS} stars")
+            raise ValueError(f"a pattern can have up to {MAX_STARS} stars")
         return Q(**{f"{column}__like" if "*" in value else column: value})
 
     return condition
 
 
-def _part(column: str) -> Callable[[str], Q]:
+def _part(column: str) -> Condition:
+    """The column contains the value, in any case."""
     return lambda value: Q(**{f"{column}__icontains": value})
 
 
+_STATUS_WORDS: Mapping[str, tuple[str, ...]] = {
+    **{status: (status,) for status in statuses.RUN_STATUSES},
+    "error": (statuses.FAILED,),
+    "pending": (statuses.RUN_QUEUED,),
+    "active": statuses.ACTIVE_RUNS,
+    "ended": statuses.ENDED_RUNS,
+}
+
+
 def _status(value: str) -> Q:
-    words = {
-        "error": statuses.FAILED,
-        "pending": statuses.RUN_QUEUED,
-        "active": statuses.ACTIVE_RUNS,
-        "ended": statuses.ENDED_RUNS,
-    }
-    found: list[str] = []
+    """One or several statuses, separated by commas, or groups of statuses."""
+    wanted: list[str] = []
+    unknown = set()
     for word in value.lower().split(","):
-        known = words.get(word, word)
-        found += [known] if isinstance(known, str) else known
-    if wrong := set(found) - set(statuses.RUN_STATUSES):
-        raise ValueError(f"{', '.join(sorted(wrong))} is no status")
-    return Q(status__in=found)
+        if word in _STATUS_WORDS:
+            wanted += _STATUS_WORDS[word]
+        else:
+            unknown.add(word)
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))} is not a status")
+    return Q(status__in=wanted)
 
 
 def graph_named(value: str) -> Q:
-    """A graph by its name, or by namespace/name."""
+    """Runs of a graph, given as its name or as namespace/name."""
     namespace, slash, name = value.partition("/")
-    return (
-        Q(graph__namespace__name=namespace, graph__name=name)
-        if slash
-        else _pattern("graph__name")(value)
-    )
+    if slash:
+        return Q(graph__namespace__name=namespace, graph__name=name)
+    return _pattern("graph__name")(value)
 
 
 def labelled(value: str) -> Q:
-    """A label by its key, or by key=value."""
-    key, equals, wanted = value.partition("=")
+    """Runs with a label, given as its key or as key=value."""
+    key, equals, label_value = value.partition("=")
     if not key:
         raise ValueError("a label is key=value, or a key alone")
     if not equals:
         return Q(labels__has_key=key)
     if sql.postgres():
-        return Q(labels__contains={key: wanted})  # what an index on the column can find
-    return Q(Exact(KeyTextTransform(key, F("labels")), Value(wanted)))
+        return Q(labels__contains={key: label_value})  # an index could answer this
+    return Q(Exact(KeyTextTransform(key, F("labels")), Value(label_value)))
 
 
-def _moment(text: str) -> tuple[datetime, datetime]:
-    """When a moment or a day begins and ends."""
+def _period(text: str) -> tuple[datetime, datetime]:
+    """The beginning and the end of a day; for a moment, both are that moment."""
     if day := parse_date(text):
         begins = datetime(day.year, day.month, day.day, tzinfo=UTC)
         return begins, begins + timedelta(days=1)
-    found = parse_datetime(text)
-    if found is None:
+    moment = parse_datetime(text)
+    if moment is None:
         raise ValueError("a time is a date, such as 2026-11-01, or a date with a time")
-    begins = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return begins.astimezone(UTC), begins.astimezone(UTC)
+    begins = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    return begins, begins
 
 
-def _when(column: str) -> Callable[[str], Q]:
+def _time(column: str) -> Condition:
+    """The column lies in the period, before it (`<`), after it (`>`) or not before it (`>=`)."""
+
     def condition(value: str) -> Q:
-        sign = value[0] if value[:1] in "<>" else ""
-        begins, ends = _moment(value.lstrip("<>="))
-        if sign == ">":
-            return Q(**{f"{column}__gte": begins if value.startswith(">=") else ends})
-        if sign == "<":
+        begins, ends = _period(value.lstrip("<>="))
+        if value.startswith(">="):
+            return Q(**{f"{column}__gte": begins})
+        if value.startswith(">"):
+            return Q(**{f"{column}__gte": ends})
+        if value.startswith("<"):
             return Q(**{f"{column}__lt": begins})
-        return Q(
-            **{f"{column}__gte": begins, f"{column}__lt": max(ends, begins + timedelta(seconds=1))}
-        )
+        ends = max(ends, begins + timedelta(seconds=1))
+        return Q(**{f"{column}__gte": begins, f"{column}__lt": ends})
 
     return condition
 
 
 def span(text: str) -> timedelta:
-    """A length of time such as 90s, 5m, 24h or 7d."""
+    """A length of time such as 90s, 5m, 24h or 7d. Raises ValueError for anything else."""
     match = _SPAN.fullmatch(text)
     if not match:
         raise ValueError("a length of time is a number with s, m, h or d, such as 5m")
     seconds = float(match[1]) * _UNITS[match[2]]
-    if seconds > LONGEST_SPAN:
+    if seconds > MAX_SPAN_SECONDS:
         raise ValueError("a length of time is at most 100 years")
     return timedelta(seconds=seconds)
 
 
+def since(text: str) -> datetime:
+    """The moment that lies this length of time in the past."""
+    return timezone.now() - span(text)
+
+
 def _duration(value: str) -> Q:
-    length = span(value.lstrip("<>="))
-    took = F("started_at") + length
-    return Q(finished_at__lt=took) if value.startswith("<") else Q(finished_at__gte=took)
+    limit = F("started_at") + span(value.lstrip("<>="))
+    if value.startswith("<"):
+        return Q(finished_at__lt=limit)
+    return Q(finished_at__gte=limit)
 
 
 def recovered() -> Exists:
-    """A later rerun in the same tree completed."""
-    later = Run.objects.filter(
+    """Whether a later rerun in the same tree completed."""
+    later_reruns = Run.objects.filter(
         Q(root=OuterRef("root")) | Q(root=OuterRef("pk")),
         pk__gt=OuterRef("pk"),
         status=statuses.COMPLETED,
     )
-    return Exists(later)
+    return Exists(later_reruns)
 
 
 def recovered_or_not(value: str) -> Q:
+    """Failed runs that a rerun recovered (`yes`), or that no rerun did (`no`)."""
     failed = Q(status__in=(statuses.FAILED, statuses.PARTIAL))
     if value not in ("yes", "no"):
         raise ValueError("recovered: takes yes or no")
@@ -179,21 +211,18 @@ def recovered_or_not(value: str) -> Q:
 
 
 def _has(value: str) -> Q:
-    known = {"checkpoint": "checkpoints", "artifact": "artifacts", "rerun": "reruns"}
-    if value not in known:
-        raise ValueError(f"has: takes one of {', '.join(known)}")
-    relation = Run._meta.get_field(known[value])
-    assert relation.related_model is not None
-    model: Any = relation.related_model
-    return Q(Exists(model.objects.filter(**{relation.field.name: OuterRef("pk")})))  # type: ignore[union-attr]
+    """Runs that have at least one row of this kind."""
+    conditions = {
+        "checkpoint": Exists(Checkpoint.objects.filter(run=OuterRef("pk"))),
+        "artifact": Exists(Artifact.objects.filter(run=OuterRef("pk"))),
+        "rerun": Exists(Run.objects.filter(parent=OuterRef("pk"))),
+    }
+    if value not in conditions:
+        raise ValueError(f"has: takes one of {', '.join(conditions)}")
+    return Q(conditions[value])
 
 
-def since(text: str) -> datetime:
-    """The moment this long ago."""
-    return timezone.now() - span(text)
-
-
-TOKENS: Mapping[str, Callable[[str], Q]] = {
+TOKENS: Mapping[str, Condition] = {
     "status": _status,
     "graph": graph_named,
     "user": _pattern("username"),
@@ -207,8 +236,8 @@ TOKENS: Mapping[str, Callable[[str], Q]] = {
     "node": _pattern("current_node"),
     "session": _pattern("session_id"),
     "parent": _pattern("parent__run_id"),
-    "created": _when("created_at"),
-    "finished": _when("finished_at"),
+    "created": _time("created_at"),
+    "finished": _time("finished_at"),
     "duration": _duration,
     "recovered": recovered_or_not,
     "has": _has,

@@ -1,9 +1,8 @@
-"""Why a run is not further on, in sentences for people."""
+"""Why a run does not proceed, in sentences for its page."""
 
-from collections import defaultdict
+from collections import Counter
 from datetime import datetime, timedelta
 
-from django.db.models import Q
 from django.utils import timezone
 
 from runs.core import statuses
@@ -11,123 +10,127 @@ from runs.engine import answer
 from runs.external import documents
 from runs.models import AuditEntry, Cluster, Run, State
 
-SILENT = timedelta(seconds=15)
-PATIENCE = timedelta(seconds=5)
-MOST = 200  # states that are looked at
-NAMED = 3
+READY_FOR = timedelta(seconds=5)  # after which it is worth saying that a state is ready
+MAX_STATES = 200
+MAX_SENTENCES = 3  # of each kind
+MAX_WAITING_STATES = 20
 
 
 def why_waiting(run: Run, now: datetime | None = None) -> list[str]:
-    """What an active run waits for, the most important first; nothing for one that has ended."""
+    """What an active run waits for, the most important first. Empty if the run has ended."""
     if run.ended:
         return []
-    now = now or timezone.now()
     if run.version_id is None:
-        if (
-            run.status == statuses.PAUSED
-            and not run.paused
-            and run.checkpoints.exclude(ns=documents.NS).exists()
-        ):
-            return [
-                f"An interrupt{f' in {run.current_node}' if run.current_node else ''} waits for an answer; the application resumes the thread with it."
-            ]
-        return ["An outside program drives this run; it goes on when that program reports."]
-    states = list(
-        State.objects.filter(run=run, status__in=statuses.UNFINISHED)
-        .order_by("pk")
-        .defer("inputs", "outputs")[:MOST]
-    )
-    said = [_paused(run)] if run.paused else []
-    said += [
-        f"{state.identifier} waits for an answer: {state.waiting_for.get('question') or 'no question'}"
-        for state in states
-        if _waits(state)
-    ][:NAMED]
-    said += _running([state for state in states if state.status == statuses.QUEUED], now)
-    created = [
-        (state.due_at, state)
-        for state in states
-        if state.status == statuses.CREATED and state.due_at is not None and not state.paused
-    ]
-    said += _later([(due, state) for due, state in created if due > now], now)
-    said += _ready([state for due, state in created if due <= now - PATIENCE], now)
-    return said or ["It is being worked on."]
+        return [_external(run)]
+    now = now or timezone.now()
+    unfinished = State.objects.filter(run=run, status__in=statuses.UNFINISHED)
+    states = list(unfinished.order_by("pk").defer("inputs", "outputs")[:MAX_STATES])
+    created = [state for state in states if state.status == statuses.CREATED]
+    due = [(state.due_at, state) for state in created if state.due_at and not state.paused]
 
-
-def _waits(state: State) -> bool:
-    return bool(state.status == statuses.CREATED and state.due_at is None and state.waiting_for)
-
-
-def _paused(run: Run) -> str:
-    paused = AuditEntry.objects.filter(run=run.pk, action="pause").order_by("-pk").first()
-    return (
-        f"It was paused by {paused.actor} at {paused.at:%H:%M} UTC; resume lets it go on."
-        if paused
-        else "It is paused; resume lets it go on."
-    )
-
-
-def _running(states: list[State], now: datetime) -> list[str]:
-    said = []
-    for state in states[:NAMED]:
-        since = f" for {(now - state.started_at).total_seconds():.0f} s" if state.started_at else ""
-        again = f", attempt {state.attempt}" if state.attempt > 1 else ""
-        lost = (
-            " Its lease is over; it is about to be given back."
-            if state.lease_expires_at and state.lease_expires_at < now
-            else ""
-        )
-        said.append(f"{state.identifier} runs{since} on {state.worker or 'a worker'}{again}.{lost}")
-    return [*said, f"{len(states) - NAMED} more states run."] if len(states) > NAMED else said
-
-
-def _later(states: list[tuple[datetime, State]], now: datetime) -> list[str]:
-    said = []
-    for due, state in sorted(states, key=lambda each: each[0])[:NAMED]:
-        why = (
-            f"is tried again (after {state.retry_count} failed tries)"
-            if state.retry_count
-            else "is due"
-        )
-        said.append(
-            f"{state.identifier} {why} at {due:%H:%M:%S} UTC, in {(due - now).total_seconds():.0f} s."
-        )
-    return said
-
-
-def _ready(states: list[State], now: datetime) -> list[str]:
-    """States that anybody could take for a while already."""
-    outside: dict[str, int] = defaultdict(int)
-    own = [state for state in states if state.worker_namespace_id is None]
-    for state in states:
-        if state.worker_namespace_id is not None:
-            outside[state.node] += 1
-    said = [
-        f"{_counted(count)} of node {node} ready and wait{'s' if count == 1 else ''} for an external worker to claim."
-        for node, count in outside.items()
-    ]
-    if not own:
-        return said[:NAMED]
-    living = Cluster.objects.filter(Q(seen_at__gt=now - SILENT), stopping=False).count()
-    if not living:
-        return [
-            f"{_counted(len(own))} ready, but no cluster is running: start one with `manage.py up` or `manage.py supervise`.",
-            *said,
-        ]
-    return [
-        f"{_counted(len(own))} ready; the {living} running cluster{'s are' if living > 1 else ' is'} busy with other work.",
-        *said,
-    ]
-
-
-def _counted(count: int) -> str:
-    return "1 state is" if count == 1 else f"{count:,} states are"
+    sentences = [_paused(run)] if run.paused else []
+    sentences += _questions(created)
+    sentences += _running([state for state in states if state.status == statuses.QUEUED], now)
+    sentences += _delayed([(due_at, state) for due_at, state in due if due_at > now], now)
+    sentences += _ready([state for due_at, state in due if due_at <= now - READY_FOR], now)
+    return sentences or ["Its states are about to be processed."]
 
 
 def waiting_states(run: Run) -> list[State]:
-    """The states that wait for a person."""
-    return (
-        list(State.objects.filter(answer.WAITS, run=run).order_by("pk")[:20])
-        if run.waiting_count
-        else []
+    """The states that wait for an answer."""
+    if not run.waiting_count:
+        return []
+    states = State.objects.filter(answer.WAITS, run=run)
+    return list(states.order_by("pk")[:MAX_WAITING_STATES])
+
+
+def _external(run: Run) -> str:
+    interrupted = (
+        run.status == statuses.PAUSED
+        and not run.paused
+        and run.checkpoints.exclude(ns=documents.NS).exists()
     )
+    if not interrupted:
+        return "An outside program drives this run; it continues when that program reports."
+    place = f" in {run.current_node}" if run.current_node else ""
+    return (
+        f"An interrupt{place} waits for an answer; "
+        "the application resumes the thread when it gives one."
+    )
+
+
+def _paused(run: Run) -> str:
+    pause = AuditEntry.objects.filter(run=run.pk, action="pause").order_by("-pk").first()
+    by = f" by {pause.actor} at {pause.at:%H:%M} UTC" if pause else ""
+    return f"It was paused{by}. Resume it to let it continue."
+
+
+def _questions(created: list[State]) -> list[str]:
+    waiting = [state for state in created if state.due_at is None and state.waiting_for]
+    return [
+        f"{state.identifier} waits for an answer: "
+        f"{state.waiting_for.get('question') or 'no question'}"
+        for state in waiting[:MAX_SENTENCES]
+    ]
+
+
+def _running(states: list[State], now: datetime) -> list[str]:
+    sentences = []
+    for state in states[:MAX_SENTENCES]:
+        duration = ""
+        if state.started_at:
+            duration = f" for {(now - state.started_at).total_seconds():.0f} s"
+        attempt = f", attempt {state.attempt}" if state.attempt > 1 else ""
+        worker = state.worker or "a worker"
+        sentence = f"{state.identifier} runs{duration} on {worker}{attempt}."
+        if state.lease_expires_at and state.lease_expires_at < now:
+            sentence += " Its lease is over; another worker is about to take it."
+        sentences.append(sentence)
+    more = len(states) - MAX_SENTENCES
+    if more > 0:
+        sentences.append(f"{more} more states run." if more > 1 else "1 more state runs.")
+    return sentences
+
+
+def _delayed(states: list[tuple[datetime, State]], now: datetime) -> list[str]:
+    sentences = []
+    for due_at, state in sorted(states, key=lambda pair: pair[0])[:MAX_SENTENCES]:
+        event = "is due"
+        if state.retry_count:
+            plural = "s" if state.retry_count > 1 else ""
+            event = f"is tried again (after {state.retry_count} failed attempt{plural})"
+        seconds = (due_at - now).total_seconds()
+        sentences.append(
+            f"{state.identifier} {event} at {due_at:%H:%M:%S} UTC, in {seconds:.0f} s."
+        )
+    return sentences
+
+
+def _ready(states: list[State], now: datetime) -> list[str]:
+    """States that a worker could have claimed some time ago."""
+    external = Counter(state.node for state in states if state.worker_namespace_id is not None)
+    sentences = [
+        f"{_states_are(count)} ready for node {node}, but no external worker claims "
+        f"{'it' if count == 1 else 'them'}."
+        for node, count in external.items()
+    ]
+    own = sum(state.worker_namespace_id is None for state in states)
+    if not own:
+        return sentences[:MAX_SENTENCES]
+    clusters = Cluster.objects.alive(now).filter(stopping=False).count()
+    if not clusters:
+        sentence = (
+            f"{_states_are(own)} ready, but no cluster is running: "
+            "start one with `manage.py up` or `manage.py supervise`."
+        )
+    elif clusters == 1:
+        sentence = f"{_states_are(own)} ready; the running cluster is busy with other work."
+    else:
+        sentence = (
+            f"{_states_are(own)} ready; the {clusters} running clusters are busy with other work."
+        )
+    return [sentence, *sentences]
+
+
+def _states_are(count: int) -> str:
+    return "1 state is" if count == 1 else f"{count:,} states are"

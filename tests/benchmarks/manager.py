@@ -211,7 +211,7 @@ def deleted() -> dict[str, float]:
     operation = bulk.ask(
         "delete", {"label": ["batch=doomed"]}, caller_of_command(), {"active": "delete"}
     )
-    while bulk_runner.carry_on(10):
+    while bulk_runner.run_waiting(10):
         pass
     seconds = perf_counter() - began
     over.set()

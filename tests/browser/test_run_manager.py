@@ -190,7 +190,7 @@ def test_many_runs_go_in_the_background_and_the_page_shows_how_far(open_as):
     expect(page.locator("#operation")).to_contain_text("it waits for a cluster")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#operation")).to_contain_text("stopping")
-    threading.Thread(target=lambda: (bulk_runner.carry_on(5), connections.close_all())).start()
+    threading.Thread(target=lambda: (bulk_runner.run_waiting(5), connections.close_all())).start()
     expect(page.locator("#operation")).to_contain_text("left alone")
 
 

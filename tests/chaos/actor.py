@@ -37,7 +37,7 @@ def delete(graph_id: str) -> None:
 
     if not BulkOperation.objects.exists():
         bulk.ask("delete", {"label": ["doomed=yes"]}, caller_of_command(), {"active": "delete"})
-    while bulk_runner.carry_on(5):
+    while bulk_runner.run_waiting(5):
         pass
 
 

@@ -46,7 +46,6 @@ class Command(BaseCommand):
                 "--filter is a query string, such as 'status=failed&since=30d'."
             ) from None
         try:
-            bulk.filter_query(query)
             seen = bulk.preview(action, query, caller)
             self.stdout.write(
                 f"{action}: {seen.total:,} runs ({', '.join(f'{count:,} {status}' for status, count in seen.by_status.items()) or 'none'})"
@@ -67,7 +66,7 @@ class Command(BaseCommand):
     def _carry_out(self, operation: BulkOperation) -> None:
         """Work on it here, together with whatever cluster takes it up first."""
         while not operation.over:
-            if not bulk_runner.carry_on(1.0):
+            if not bulk_runner.run_waiting(1.0):
                 sleep(0.2)
             operation.refresh_from_db()
             self.stderr.write(f"{operation.done + operation.failed:,} of {operation.total:,}")

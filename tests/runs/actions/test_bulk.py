@@ -32,7 +32,7 @@ def ended(namespace):
 
 
 def carried(operation):
-    while bulk_runner.carry_on(60):
+    while bulk_runner.run_waiting(60):
         pass
     operation.refresh_from_db()
     return operation
@@ -63,7 +63,7 @@ def test_what_fails_is_named_with_its_reason_and_can_be_tried_again(namespace, e
     Run.objects.filter(pk=active.pk).update(status="completed", finished_at=timezone.now())
     again = carried(bulk.retry(operation, COMMAND))
     assert (again.total, again.done, again.failed) == (1, 1, 0)
-    with pytest.raises(errors.Conflict, match="Nothing of it failed"):
+    with pytest.raises(errors.Conflict, match="No run of this operation failed"):
         bulk.retry(again, COMMAND)
 
 
@@ -121,7 +121,7 @@ def test_a_taken_over_operation_touches_no_run_twice(publish, run_graph):
     )
     carried(operation)
     assert operation.done == 3
-    bulk_runner.work(slow, float("inf"))
+    bulk_runner.run_until(slow, float("inf"))
     assert Run.objects.filter(trigger="rerun").count() == 3
     assert BulkResult.objects.count() == 3
 

@@ -110,7 +110,7 @@ def test_other_inputs_for_one_state(run_graph, drain):
     made = again_and_drained(run, RerunOptions(node="b", inputs={"value": 2}), drain)
     assert made.states.get(identifier="b").outputs == {"value": 2}
     wide = run_graph("f>b", kinds={"f": "test.each"}, inputs={"f": {"items": [1, 2]}}, name="wide")
-    with pytest.raises(errors.Conflict, match="2 states are run again"):
+    with pytest.raises(errors.Conflict, match="would repeat 2 states"):
         rerun(wide, SYSTEM, RerunOptions(node="b", inputs={}))
 
 
@@ -144,8 +144,8 @@ def test_a_cancelled_run_goes_on_where_it_was(publish, drain):
     drain()
     control.cancel_run(run, SYSTEM)
     parts = partial_rerun.parts(run)
-    assert [state.identifier for state in parts.again] == ["b"]
-    assert [state.identifier for state in parts.reused] == ["a"]
+    assert [state.identifier for state in parts.repeated] == ["b"]
+    assert [state.identifier for state in parts.taken_over] == ["a"]
 
 
 def test_a_graph_may_ask_for_reruns_of_its_failures_and_gets_as_many_as_it_allows(run_graph, drain):
@@ -233,7 +233,7 @@ def test_branches_that_were_kept_apart_stay_apart(publish, drain):
 def test_retrying_an_operation_twice_makes_one(run_graph):
     run = run_graph("a")
     operation = bulk.ask("resume", {"pk": [run.pk]}, SYSTEM.through("command"))
-    bulk_runner.carry_on(10)
+    bulk_runner.run_waiting(10)
     operation.refresh_from_db()
     assert operation.failed == 1
     assert (

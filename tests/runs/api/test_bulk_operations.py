@@ -68,7 +68,7 @@ def test_an_operation_is_previewed_asked_for_and_looked_at(admin, ended):
         },
     )[1]
     assert again["id"] == made["id"]
-    bulk_runner.carry_on(60)
+    bulk_runner.run_waiting(60)
     assert admin("GET", f"{BULK}/{made['id']}")[1]["done"] == 5
     results = admin("GET", f"{BULK}/{made['id']}/results?limit=3")[1]
     assert [row["id"] for row in results["results"]] == ["thread_4", "thread_3", "thread_2"]

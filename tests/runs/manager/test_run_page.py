@@ -89,7 +89,7 @@ def test_why_a_run_waits_is_a_sentence(publish, drain, namespace):
     for run in (retried, asks):
         run.refresh_from_db()
     assert re.match(
-        r"a is tried again \(after 1 failed tries\) at \d\d:\d\d:\d\d UTC",
+        r"a is tried again \(after 1 failed attempt\) at \d\d:\d\d:\d\d UTC",
         wait_reasons.why_waiting(retried)[0],
     )
     assert wait_reasons.why_waiting(asks) == ["a waits for an answer: How many?"]

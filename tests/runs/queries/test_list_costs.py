@@ -41,7 +41,7 @@ def plan_of(queryset):
 
 
 def page(query, first=0, ordering="-time"):
-    found = filters.found(QueryDict(query), Run.objects.all())
+    found = filters.RunFilters.of_query(QueryDict(query)).apply(Run.objects.all())
     return lists.run_page(found, first, 50, ORDERINGS[ordering]).values_list("run_id", "status")
 
 
@@ -83,7 +83,7 @@ def test_names_of_menus_enter_the_index_once_a_value(many):
     prefix = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
     found = "\n".join(
         " ".join(map(str, row))
-        for row in sql.run(prefix + lists._DISTINCT["username"].format(seen="true"))
+        for row in sql.run(prefix + lists.distinct_statement("username", "true"))
     )
     assert "run_of_user" in found, found
     assert lists.distinct(SYSTEM, "username")[:3] == ["user0", "user1", "user10"]

@@ -1,0 +1,143 @@
+"""Who may delete a run: one rule, whichever door the request comes through."""
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.urls import reverse
+from django.utils import timezone
+
+from graphs.auth.callers import PERMISSIONS, caller_of_user
+from runs.actions import bulk, bulk_runner, delete
+from runs.engine.start import RunOptions, start_outside
+from runs.manager.run_page import offers
+from runs.models import Run, Tombstone
+
+pytestmark = pytest.mark.django_db
+ENDED = {"status": "completed", "finished_at": "2026-01-01T00:00Z"}
+API = "/admin/run-manager/runs"
+
+
+@pytest.fixture
+def run(namespace):
+    run = start_outside(namespace, RunOptions(run_id="r1"))
+    Run.objects.filter(pk=run.pk).update(**ENDED)
+    run.refresh_from_db()
+    return run
+
+
+@pytest.fixture
+def alice(client):
+    """A staff user without rights, who is logged in."""
+    user = User.objects.create_user("alice", is_staff=True)
+    client.force_login(user)
+    return user
+
+
+def grant(user, rights):
+    codenames = [PERMISSIONS[right].partition(".")[2] for right in rights]
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    return User.objects.get(pk=user.pk)
+
+
+def call_function(client, user, run):
+    delete.delete_run(run, caller_of_user(user))
+
+
+def call_batch(client, user, run):
+    delete.delete_runs([run.pk], caller_of_user(user))
+
+
+def call_bulk(client, user, run):
+    bulk_runner.run_inline(bulk.ask("delete", {"pk": [run.pk]}, caller_of_user(user, "page")))
+
+
+def call_api(client, user, run):
+    client.delete(f"/runs/{run.run_id}")
+
+
+def call_manager_api(client, user, run):
+    body = {"thread_ids": [run.run_id]}
+    client.delete(API, body, content_type="application/json")
+
+
+def call_manager_api_with_post(client, user, run):
+    body = {"thread_ids": [run.run_id]}
+    client.post(f"{API}/bulk-delete", body, content_type="application/json")
+
+
+def call_bulk_api(client, user, run):
+    body = {"action": "delete", "ids": [run.run_id]}
+    client.post("/admin/run-manager/bulk-operations", body, content_type="application/json")
+    bulk_runner.run_waiting(10)
+
+
+def call_page(client, user, run):
+    url = reverse("run_manager_bulk", args=["delete"])
+    client.post(url, {"run": [run.pk], "confirmed": "1"})
+
+
+DOORS = [
+    call_function,
+    call_batch,
+    call_bulk,
+    call_api,
+    call_manager_api,
+    call_manager_api_with_post,
+    call_bulk_api,
+    call_page,
+]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_deletes_with_the_right_to_delete_alone(client, alice, run, door):
+    door(client, grant(alice, ["view", delete.DELETE_RIGHT]), run)
+    assert not Run.objects.exists()
+    assert Tombstone.objects.filter(run_id="r1").exists()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_door_deletes_without_the_right_to_delete(client, alice, run, door):
+    user = grant(alice, PERMISSIONS.keys() - {delete.DELETE_RIGHT})
+    try:
+        door(client, user, run)
+    except Exception as error:
+        assert type(error).__name__ == "Forbidden"
+    assert Run.objects.exists()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_asks_may_delete(client, alice, run, door, monkeypatch):
+    user = grant(alice, PERMISSIONS)
+    monkeypatch.setattr(delete, "may_delete", lambda caller, namespace_id: False)
+    try:
+        door(client, user, run)
+    except Exception as error:
+        assert type(error).__name__ == "Forbidden"
+    assert Run.objects.exists()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_door_deletes_an_active_run(client, alice, run, door):
+    Run.objects.update(status="running", finished_at=None)
+    try:
+        door(client, grant(alice, PERMISSIONS), run)
+    except Exception as error:
+        assert type(error).__name__ == "Conflict"
+    assert Run.objects.exists()
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_the_run_page_offers_what_may_be_done(alice, run, may):
+    rights = ["view", delete.DELETE_RIGHT] if may else PERMISSIONS.keys() - {delete.DELETE_RIGHT}
+    caller = caller_of_user(grant(alice, rights))
+    offer = next(offer for offer in offers(run, caller) if offer.label == "Delete")
+    assert (offer.reason == "") == may == delete.may_delete(caller, run.namespace_id)
+
+
+def test_a_tombstone_is_renewed_when_its_id_is_deleted_again(namespace, run):
+    Tombstone.objects.create(
+        namespace=namespace, run_id="r1", run=1, actor="before", at="2025-01-01T00:00Z", files=False
+    )
+    delete.delete_run(run)
+    tombstone = Tombstone.objects.get(run_id="r1")
+    assert (tombstone.run, tombstone.actor) == (run.pk, "system")
+    assert abs((timezone.now() - tombstone.at).total_seconds()) < 60
