@@ -9,7 +9,7 @@ from django.utils import timezone
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs.core import statuses
-from runs.engine import counters, store
+from runs.engine import counters, status_rules, store
 from runs.models import AuditEntry, LogLine, Run
 
 MAX_LABELS, MAX_LABEL = 50, 200
@@ -97,11 +97,9 @@ def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
                 allowed=[each for each in statuses.ENDED_RUNS if each != status],
             )
         if run_counters.open:
-            store.cancel_unstarted({run.pk: run_counters}, "'CREATED', 'QUEUED'", every=True)
+            store.cancel_unfinished(run_counters)
         was, run_counters.status, run_counters.paused = run_counters.status, status, False
-        run_counters.progress = (
-            100 if status == statuses.COMPLETED else min(run_counters.progress, 99)
-        )
+        run_counters.progress = status_rules.progress(status, 0, run_counters.progress)
         run_counters.error_message = "" if status == statuses.COMPLETED else reason
         AuditEntry.objects.record(caller, "set_status", run, f"{was} → {status}: {reason}")
         LogLine.objects.create(

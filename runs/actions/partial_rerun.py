@@ -14,9 +14,10 @@ from django.utils import timezone
 
 from graphs.definition import errors, payloads, uuids
 from graphs.definition.plan import Plan
-from runs.core import paths, sql, statuses
+from runs.core import paths, statuses
 from runs.core.node_counts import DONE, KNOWN
-from runs.engine import claim, counters, retry, store, wakeup
+from runs.engine import counters, retry, store, wakeup
+from runs.engine.claimed_states import FactsCache
 from runs.engine.node_context import run_folder
 from runs.engine.types import NewState, RunFacts
 from runs.models import Artifact, Run, State
@@ -146,17 +147,11 @@ def take_over(old: Run, new: Run, found: Parts, inputs: Mapping[str, Any] | None
     State.objects.fill_inputs(found.again)
     repeats = [_repeat_of(facts, state, ids, folders, inputs) for state in found.again]
     run_counters = _counters(new, facts.plan, found.reused, repeats)
-    _store(repeats)  # before the joins, some of which are among them
-    _store(retry.missed_joins(new, repeats, claim.FactsCache(), run_counters))
-    run_counters.progress = min(run_counters.share(), 99)
+    store.insert_states_now(repeats)  # before the joins, some of which are among them
+    store.insert_states_now(retry.missed_joins(new, repeats, FactsCache(), run_counters))
+    run_counters.update_progress()
     counters.store([run_counters])
     wakeup.hint()
-
-
-def _store(states: list[NewState]) -> None:
-    statements = sql.Statements()
-    store.insert([store.new_row(state) for state in states], statements)
-    statements.flush()
 
 
 def _new_id(ids: Mapping[Any, str], old: Any) -> str | None:

@@ -16,7 +16,7 @@ from graphs.definition import errors, payloads, uuids
 from runs.core import statuses
 from runs.core.failpoints import failpoint
 from runs.core.node_counts import NodeCounts
-from runs.engine import counters
+from runs.engine import counters, status_rules
 from runs.engine.counters import RunCounters
 from runs.external.documents import MAX_NODES, NS, digest_of, of_rows, put_last, run_state, word_of
 from runs.external.run_state import KEPT_ACTIONS, RunState, RunStatus
@@ -194,7 +194,7 @@ def _target(run_counters: RunCounters, state: RunState) -> str:
     to = statuses.OF_SEED_RUN[state.status.value]
     if to == statuses.RUN_QUEUED and run_counters.status != statuses.RUN_QUEUED:
         to = statuses.RUNNING
-    return statuses.PAUSED if run_counters.paused and to == statuses.RUNNING else to
+    return status_rules.reported_status(to, run_counters.paused)
 
 
 def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) -> None:
@@ -238,12 +238,9 @@ def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) 
     run_counters.success_count = sum(word in (statuses.SUCCESS, statuses.PRUNED) for word in words)
     run_counters.errored_count = sum(word in statuses.FAILED_STATES for word in words)
     run_counters.cancelled_count = words.count(statuses.CANCELLED)
-    share = int(
-        100 * run_counters.success_count / max(state.max_steps, len(words), 1)
-    )  # how many nodes there will be is the program's secret
-    run_counters.progress = (
-        100 if to == statuses.COMPLETED else max(run_counters.progress, min(share, 99))
-    )
+    # Only the program knows how many nodes there will be.
+    share = status_rules.percent(run_counters.success_count, max(state.max_steps, len(words)))
+    run_counters.progress = status_rules.progress(to, share, run_counters.progress)
     failed = [
         f"{node.node_id}: {node.error}"
         for node in state.node_states.values()

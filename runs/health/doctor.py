@@ -13,7 +13,7 @@ from graphs.nodes.base import registry
 from runs.core import statuses
 from runs.engine import wakeup
 from runs.health import probes, recount, verify
-from runs.health.probes import SILENT, Finding, lasting
+from runs.health.probes import Finding, lasting
 from runs.models import BulkOperation, Cluster, Run, State
 
 LATE, STUCK = timedelta(minutes=1), timedelta(minutes=5)
@@ -61,7 +61,7 @@ def _queue() -> Iterator[Finding]:
 
 def _clusters() -> Iterator[Finding]:
     now = timezone.now()
-    alive = Cluster.objects.filter(seen_at__gt=now - SILENT).count()
+    alive = Cluster.objects.alive().count()
     if not alive:
         last = Cluster.objects.order_by("-seen_at").first()
         since = f"; {last.name} was the last, {lasting(now - last.seen_at)} ago" if last else ""
@@ -76,7 +76,7 @@ def _clusters() -> Iterator[Finding]:
             f"{alive} clusters share one SQLite file.",
             "Run one cluster, or move to PostgreSQL (DATABASE_URL).",
         )
-    restless = Cluster.objects.filter(seen_at__gt=now - SILENT, restarts__gt=5).first()
+    restless = Cluster.objects.alive().filter(restarts__gt=5).first()
     if restless and restless.restarts > 3 * (now - restless.started_at).total_seconds() / 3600:
         yield Finding(
             "warning",

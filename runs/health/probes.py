@@ -18,7 +18,6 @@ from django.utils import timezone
 from runs.core import sql
 from runs.models import Cluster
 
-SILENT = timedelta(seconds=30)
 SKEW_SECONDS = 2.0
 FREE_BYTES = 500 * 2**20
 FULL = 0.8
@@ -112,11 +111,7 @@ def _connections() -> Iterator[Finding]:
     if connection.vendor != "postgresql":
         return
     used, most, reserved = sql.run(_CONNECTIONS)[0]
-    workers = list(
-        Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT).values_list(
-            "workers", flat=True
-        )
-    )
+    workers = list(Cluster.objects.alive().values_list("workers", flat=True))
     need = sum(workers) + BESIDE_WORKERS * len(workers)
     why = f"The living clusters need {need} (their workers and {BESIDE_WORKERS} each), each thread of a web server one more."
     fix = f"{why} Raise max_connections in postgresql.conf, which takes a restart of PostgreSQL, or lower WORKERS."

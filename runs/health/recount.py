@@ -109,7 +109,7 @@ def recount(pk: int) -> None:
             )
             Run.objects.filter(pk=pk).update(archived_at=None)
             State.objects.filter(run=pk, status=statuses.CREATED, paused=True).update(paused=False)
-        run_counters.close()
+        run_counters.update_status()
         counters.store([run_counters])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from django.db.models import QuerySet
 
 from runs.core import statuses
+from runs.engine import status_rules
 from runs.engine.counters import RunCounters
 from runs.models import Checkpoint, CheckpointWrite, Run
 
@@ -67,10 +68,8 @@ def _of_open_tasks(writes: QuerySet[CheckpointWrite]) -> set[str]:
 def _move(run_counters: RunCounters, status: str, error: str = "") -> None:
     if status in statuses.ACTIVE_RUNS and not run_counters.open:  # the thread goes on
         Run.objects.filter(pk=run_counters.pk).update(archived_at=None)
-    run_counters.status = (
-        statuses.PAUSED if run_counters.paused and status == statuses.RUNNING else status
-    )
-    run_counters.progress = 100 if status == statuses.COMPLETED else min(run_counters.progress, 99)
+    run_counters.status = status_rules.reported_status(status, run_counters.paused)
+    run_counters.progress = status_rules.progress(status, 0, run_counters.progress)
     run_counters.error_message = (
         (error or run_counters.error_message or "A task of the thread failed.")
         if status == statuses.FAILED

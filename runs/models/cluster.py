@@ -1,11 +1,33 @@
 """Supervised clusters."""
 
+from datetime import timedelta
+from typing import Any, Self
+
+from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
+
+# A cluster that leaves this many probes unanswered is replaced by its supervisor.
+MISSED_PROBES = 3
+# A cluster counts as alive for one probe longer, so that it is not lost from view while it is
+# being replaced.
+ALIVE_PROBES = MISSED_PROBES + 1
+
+
+class ClusterQuerySet(models.QuerySet[Any]):
+    def alive(self, within: float | None = None) -> Self:
+        """The clusters that showed a sign of life lately, by the database's clock.
+
+        An idle cluster shows one for each probe of its supervisor, so "lately" is `ALIVE_PROBES`
+        times PROBE_SECONDS; `within` sets another number of seconds.
+        """
+        seconds = ALIVE_PROBES * settings.PROBE_SECONDS if within is None else within
+        return self.filter(seen_at__gt=Now() - timedelta(seconds=seconds))
 
 
 class Cluster(models.Model):
-    """A supervised django-q2 cluster; any sign of life of one of its workers sets `seen_at`."""
+    """A supervised django-q2 cluster. Any sign of life of one of its workers sets `seen_at`."""
 
     name = models.CharField(max_length=100, primary_key=True)
     host = models.CharField(max_length=255)
@@ -15,6 +37,8 @@ class Cluster(models.Model):
     seen_at = models.DateTimeField(default=timezone.now)
     restarts = models.PositiveIntegerField(default=0)
     stopping = models.BooleanField(default=False)
+
+    objects = ClusterQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name

@@ -19,7 +19,6 @@ KEPT_SECONDS = 5.0
 HOURS = 24
 GRAPHS = 10
 STUCK = timedelta(minutes=5)
-ALIVE = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _look(caller: Caller) -> Overview:
         else leased.filter(run__namespace__in=caller.namespaces).count(),
         hours=_hours(day, now),
         graphs=_graphs(day),
-        clusters=list(Cluster.objects.filter(seen_at__gt=now - ALIVE).order_by("name")[:20]),
+        clusters=list(Cluster.objects.alive().order_by("name")[:20]),
         hints=wakeup.waiting_hints(),
         at=now,
     )

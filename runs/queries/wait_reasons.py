@@ -3,7 +3,6 @@
 from collections import defaultdict
 from datetime import datetime, timedelta
 
-from django.db.models import Q
 from django.utils import timezone
 
 from runs.core import statuses
@@ -11,7 +10,6 @@ from runs.engine import answer
 from runs.external import documents
 from runs.models import AuditEntry, Cluster, Run, State
 
-SILENT = timedelta(seconds=15)
 PATIENCE = timedelta(seconds=5)
 MOST = 200  # states that are looked at
 NAMED = 3
@@ -108,7 +106,7 @@ def _ready(states: list[State], now: datetime) -> list[str]:
     ]
     if not own:
         return said[:NAMED]
-    living = Cluster.objects.filter(Q(seen_at__gt=now - SILENT), stopping=False).count()
+    living = Cluster.objects.alive().filter(stopping=False).count()
     if not living:
         return [
             f"{_counted(len(own))} ready, but no cluster is running: start one with `manage.py up` or `manage.py supervise`.",

@@ -28,10 +28,10 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from graphs.services import publish as publish_module
-from runs.cluster.supervisor import MISSED_PULSES
 from runs.engine import control
 from runs.engine.start import start_run
 from runs.models import Cluster, Run, State
+from runs.models.cluster import MISSED_PROBES
 from tests import postgres
 from tests.chaos.figures import BACK_SECONDS, GRACE_SECONDS, NOISE_SECONDS
 from tests.chaos.installation import Installation
@@ -232,7 +232,7 @@ def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
             ),
             60,
         )
-        until(_pulses_answered(MISSED_PULSES + 2), 60)  # longer than a cluster may be silent
+        until(_pulses_answered(MISSED_PROBES + 2), 60)  # longer than a cluster may be silent
         restarts = list(Cluster.objects.values_list("restarts", flat=True))
     assert restarts == [0, 0]
     assert {

@@ -146,7 +146,7 @@ def test_pause_resume_heartbeats_and_slices_of_one_wide_run(publish, round_):
     results = at_once(
         *calls,
         steer,
-        *(lambda state=state: heartbeat.report([(state, [], 0.5)], 30) for state in states[:4]),
+        *(lambda state=state: heartbeat.renew_leases([(state, [], 0.5)], 30) for state in states[:4]),
     )
     assert not [each for each in results if isinstance(each, Exception)]
     assert by_node(run)["b"] == ["CREATED"] * 12

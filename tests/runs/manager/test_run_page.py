@@ -534,7 +534,7 @@ def test_the_timeline_tells_the_attempts_that_lost_their_worker(admin_client, pu
         claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache(), which=f"lost_leases = {lost}")
         lease_recovery.rescue_expired()
     assert (
-        len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), which=claim.QUARANTINED)) == 1
+        len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), quarantine=claim.QUARANTINED)) == 1
     )
     page = text(admin_client.get(page_of(run, "timeline")))
     assert page.count('class="rm-ran rm-lost"') == 2

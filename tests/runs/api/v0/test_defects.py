@@ -14,8 +14,7 @@ from django.utils import timezone
 from graphs.auth import api_keys
 from graphs.models import ApiKey, CronTrigger, Graph, RegisteredNode, Secret
 from runs.actions import schedules
-from runs.engine import lease_recovery
-from runs.engine import start as start_module
+from runs.engine import lease_recovery, log_lines
 from runs.engine import store as store_module
 from runs.models import Run, State
 from tests.clusters import served
@@ -78,7 +77,7 @@ def test_defect_02_a_report_and_what_follows_are_one_transaction(api, monkeypatc
     def crash(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module, "insert", crash)
+    monkeypatch.setattr(store_module, "insert_states", crash)
     with pytest.raises(KeyboardInterrupt):
         api.post(f"state/{state['state_id']}/executed", {"outputs": [{"value": "1"}]})
     monkeypatch.undo()
@@ -600,7 +599,7 @@ def test_defect_19_a_trigger_that_can_t_be_stored_stores_nothing(api, monkeypatc
     def crash(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(start_module, "insert_lines", crash)
+    monkeypatch.setattr(log_lines, "insert", crash)
     with pytest.raises(KeyboardInterrupt):
         api.post("graph/g/trigger", {})
     assert (Run.objects.count(), State.objects.count()) == (0, 0)
