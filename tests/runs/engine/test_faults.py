@@ -36,6 +36,12 @@ def done(state, value=1):
     return Outcome(state, "done", ['{"value": 1}'], [{"value": value}])
 
 
+def sign(state, *messages):
+    """A sign of life of a running state that is half done."""
+    lines = [(timezone.now(), "info", message) for message in messages]
+    return heartbeat.SignOfLife(state, lines, 0.5)
+
+
 def test_late_report_changes_nothing(publish):
     run = start_run(publish("a>b"))
     [first] = claimed(seconds=-1)
@@ -45,7 +51,7 @@ def test_late_report_changes_nothing(publish):
     )
     assert (second.attempt, second.lost_leases) == (2, 1)
     assert not record_module.record_batch([done(first)]).accepted
-    assert not heartbeat.renew_leases([(first, [(timezone.now(), "info", "late")], 0.5)], 30)
+    assert not heartbeat.renew_leases([sign(first, "late")], 30)
     assert record_module.record_batch([done(second)]).accepted
     assert not record_module.record_batch([done(second)]).accepted
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
@@ -112,7 +118,7 @@ def test_third_lost_lease_times_out(publish):
                     [(["noop"], 1)],
                     -1,
                     claim_module.FactsCache(),
-                    which=f"lost_leases = {lost}",
+                    quarantine=f"lost_leases = {lost}",
                 )
             )
             == 1
@@ -187,7 +193,7 @@ def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch)
     record = record_module.record_outcomes
 
     def slow(outcomes, lease=None):
-        assert heartbeat.renew_leases([(state, [], 0.5)], 30) == {state.id}
+        assert heartbeat.renew_leases([sign(state)], 30) == {state.id}
         return record(outcomes, lease)
 
     monkeypatch.setattr(record_module, "record_outcomes", slow)
@@ -415,7 +421,7 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
         accepted += len(record_module.record_outcomes(late).accepted)
         accepted += len(
             heartbeat.renew_leases(
-                [(state, [(timezone.now(), "info", "late")], 0.9) for state in lost[at : at + 100]],
+                [sign(state, "late") for state in lost[at : at + 100]],
                 600,
             )
         )

@@ -531,7 +531,7 @@ def test_a_double_click_reruns_once(admin_client, failed):
 def test_the_timeline_tells_the_attempts_that_lost_their_worker(admin_client, publish):
     run = start_run(publish("a"))
     for lost in range(2):
-        claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache(), which=f"lost_leases = {lost}")
+        claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache(), quarantine=f"lost_leases = {lost}")
         lease_recovery.rescue_expired()
     assert (
         len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), quarantine=claim.QUARANTINED)) == 1
