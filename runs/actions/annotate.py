@@ -9,7 +9,7 @@ from django.utils import timezone
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs.core import statuses
-from runs.engine import counters, store
+from runs.engine import counters, status_rules, store
 from runs.models import AuditEntry, LogLine, Run
 
 MAX_LABELS = 50
@@ -122,12 +122,8 @@ def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:
 
 def _end_with_status(run_counters: counters.RunCounters, status: str, reason: str) -> None:
     if run_counters.open:
-        store.cancel_unstarted({run_counters.pk: run_counters}, "'CREATED', 'QUEUED'", every=True)
+        store.cancel_unfinished(run_counters)
     run_counters.status = status
     run_counters.paused = False
-    if status == statuses.COMPLETED:
-        run_counters.progress = 100
-        run_counters.error_message = ""
-    else:
-        run_counters.progress = min(run_counters.progress, 99)
-        run_counters.error_message = reason
+    run_counters.progress = status_rules.progress(status, 0, run_counters.progress)
+    run_counters.error_message = "" if status == statuses.COMPLETED else reason

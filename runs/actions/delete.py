@@ -43,17 +43,22 @@ FILES_WAIT = timedelta(minutes=1)  # before a sweep takes a folder for a forgott
 LOCK_SECONDS = 3
 FOLDERS_AT_ONCE = 200
 
-# Writes a tombstone for each of these runs. The ids are one parameter, so the statement is the same
-# for one run and for a million, and the run table is entered by its primary key. An id can have a
-# tombstone already: it was deleted and, once the first tombstone had expired, used again.
-_WRITE_TOMBSTONES = """
-    INSERT INTO statemanager_runs_tombstone (namespace_id, run_id, run, at, actor, files)
-    SELECT namespace_id, run_id, id, {now}, CAST(%s AS varchar(150)), true
-    FROM statemanager_runs_run
-    WHERE {among}
-    ON CONFLICT (namespace_id, run_id) DO UPDATE
-    SET run = excluded.run, at = excluded.at, actor = excluded.actor, files = excluded.files
-"""
+@sql.statement
+def _write_tombstones_statement() -> str:
+    """Writes a tombstone for each of these runs.
+
+    The ids are one parameter, so the statement is the same for one run and for a million, and the
+    run table is entered by its primary key. An id can have a tombstone already: it was deleted
+    and, once the first tombstone had expired, used again.
+    """
+    return f"""
+        INSERT INTO statemanager_runs_tombstone (namespace_id, run_id, run, at, actor, files)
+        SELECT namespace_id, run_id, id, {sql.now()}, CAST(%s AS varchar(150)), true
+        FROM statemanager_runs_run
+        WHERE {sql.among("id", "bigint")}
+        ON CONFLICT (namespace_id, run_id) DO UPDATE
+        SET run = excluded.run, at = excluded.at, actor = excluded.actor, files = excluded.files
+    """
 
 
 @dataclass(frozen=True)
@@ -173,8 +178,7 @@ def _erase(pks: list[int], children: Q, runs: Q, caller: Caller) -> None:
     `_raw_delete` deletes in one statement a table. `delete()` would first load every row to see
     what cascades, and what cascades is known here: RUN_CHILDREN.
     """
-    statement = sql.statement(_WRITE_TOMBSTONES, among=("id", "bigint"))
-    sql.send(statement, [caller.label[:150], sql.choices(pks)])
+    sql.send(_write_tombstones_statement(), [caller.label[:150], sql.choices(pks)])
     forget_answers(Run.objects.filter(runs).values("run_id"))
     for model in RUN_CHILDREN:
         model.objects.filter(children)._raw_delete(model.objects.db)

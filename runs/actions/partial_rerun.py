@@ -17,9 +17,10 @@ from django.utils import timezone
 from graphs.definition import errors, payloads, uuids
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json
-from runs.core import paths, sql, statuses
+from runs.core import paths, statuses
 from runs.core.node_counts import DONE, KNOWN
-from runs.engine import claim, counters, retry, store, wakeup
+from runs.engine import counters, retry, store, wakeup
+from runs.engine.claimed_states import FactsCache
 from runs.engine.node_context import run_folder
 from runs.engine.types import NewState, RunFacts
 from runs.models import Artifact, Run, State
@@ -186,9 +187,9 @@ def take_over(old: Run, new: Run, parts: Parts, inputs: Mapping[str, Json] | Non
     repeats = [_repeat_of(facts, state, copy, inputs) for state in parts.repeated]
     run_counters = _counters(new, facts.plan, parts.taken_over, repeats)
     # The repeated states come first: some may be joins, which must not be created a second time.
-    _insert(repeats)
-    _insert(retry.missed_joins(new, repeats, claim.FactsCache(), run_counters))
-    run_counters.progress = min(run_counters.share(), 99)
+    store.insert_states_now(repeats)
+    store.insert_states_now(retry.missed_joins(new, repeats, FactsCache(), run_counters))
+    run_counters.update_progress()
     counters.store([run_counters])
     wakeup.hint()
 
@@ -253,11 +254,6 @@ def _repeat_of(
         retry.render_again(repeat)  # the state never had inputs that could be repeated
     return repeat
 
-
-def _insert(states: list[NewState]) -> None:
-    statements = sql.Statements()
-    store.insert([store.new_row(state) for state in states], statements)
-    statements.flush()
 
 
 def _counters(

@@ -1,8 +1,14 @@
-"""The supervisor: starts the cluster in a process group of its own, probes it, replaces it when it is stuck, sweeps, and stops it.
+"""The supervisor: it starts a cluster, probes it, replaces it when it is stuck, and sweeps.
 
-It depends on no single process of django-q2 being well: an idle worker that is killed can wedge a whole cluster for ever while it
-looks alive, so only an answer through the queue counts as life, and soon after one of its processes went or came a cluster has to give it.
-What a process that went held is given back at once: its lease would say later what is known already.
+Each round (`Supervisor.tick`) does what is due:
+
+1. Look at the processes of the cluster. When one is gone or new, sweep and probe at once.
+2. Sweep: give back the states of lost workers, fire schedules, repeat lost hints, tidy up.
+3. Probe: send a task through the queue, which a worker of the cluster has to answer.
+4. Replace the cluster if it doesn't answer.
+
+Only an answer through the queue counts as a sign of life. A killed idle worker can block a whole
+django-q2 cluster that looks alive, so the supervisor relies on none of its processes.
 """
 
 import ctypes
@@ -17,7 +23,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
 
 from django.conf import settings
 from django.db import (
@@ -33,39 +38,42 @@ from runs.actions import bulk_runner, delete, rerun, retention, run_templates, s
 from runs.core import sql
 from runs.engine import heartbeat, lease_recovery, wakeup
 from runs.models import Cluster
+from runs.models.cluster import MISSED_PROBES
 
 log = logging.getLogger(__name__)
-MISSED_PULSES = 3
 START_SECONDS = 15.0
 DOUBT_SECONDS = 4.0
 CHECK_MEMBERS_SECONDS = 0.4
 CHECK_READY_SECONDS = 1.0
 CHECK_SCHEDULE_SECONDS = 1.0
+CHECK_DELETED_SECONDS = 60.0
+TIDY_SECONDS = 3600.0
 PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it dies; elsewhere it does nothing."""
+    """Ask Linux to kill this process when its parent dies. Elsewhere this does nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Supervisor:
-    """One cluster and its care. `tick` does what is due; `stop` ends everything within the grace period."""
+    """One cluster and its supervision. `tick` does what is due; `stop` ends everything."""
 
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or settings.WORKERS
         self.host = socket.gethostname()
-        self.name = f"{self.host[:60]}:{os.getpid()}:{secrets.token_hex(3)}"  # containers may share both a host's name and process ids
+        # Containers may share both the name of their host and their process ids.
+        self.name = f"{self.host[:60]}:{os.getpid()}:{secrets.token_hex(3)}"
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self._started = 0.0
-        self._changed = -math.inf  # when a process of the cluster went or came the last time
+        self._changed = -math.inf  # when a process of the cluster was last gone or new
         self._members: frozenset[int] = frozenset()
         self._due: dict[str, float] = {}
 
     def start(self) -> None:
-        """Start the cluster; it gets its own process group, so that a Ctrl-C reaches only the supervisor."""
+        """Start the cluster in a process group of its own, so that Ctrl-C doesn't reach it."""
         heartbeat.register(self.name, self.host, self.workers)
         environment = {
             **os.environ,
@@ -79,48 +87,53 @@ class Supervisor:
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-        self._started, self._members = monotonic(), frozenset()
+        self._started = monotonic()
+        self._members = frozenset()
         log.info("cluster %s started, process %s", self.name, self.process.pid)
 
+    # --- a round -------------------------------------------------------------------------------
+
     def tick(self) -> None:
-        """Sweep, hint, probe and judge, each when it is due; a database that is away is waited for."""
+        """Do what is due. While the database is away, wait for it."""
         stuck = ""
         try:
             close_old_connections()
-            self._every("members", CHECK_MEMBERS_SECONDS, self._look)
-            self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
-            self._every("schedule", CHECK_SCHEDULE_SECONDS, schedules.fire_due)
-            self._every("templates", CHECK_SCHEDULE_SECONDS, run_templates.launch_due)
-            self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
-            self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
-            self._every(
-                "probe",
-                settings.PROBE_SECONDS,
-                lambda: wakeup.probe(self.name, sql.clock().timestamp()),
-            )
-            self._every("prune", 3600, wakeup.prune)
-            self._every("clusters", 3600, lambda: heartbeat.forget_lost(self.name))
-            self._every("traces", 60, delete.sweep)
-            self._every("retention", 3600, retention.delete_old)
-            self._every("answers", 3600, forget_old)
-            self._every("exports", 3600, bulk_runner.forget_files)
+            self._do_what_is_due()
             stuck = self._stuck()
         except (OperationalError, InterfaceError) as error:
             log.warning("the database is away: %s", error)
             connection.close()
             self._started = monotonic()
         except Exception:
-            log.exception("a round of the supervisor failed; the next one comes")
+            log.exception("a round of the supervisor failed; the next one follows")
         if self.process and self.process.poll() is not None:
             stuck = f"its process ended with {self.process.returncode}"
         if stuck:
             log.error("cluster %s is replaced: %s", self.name, stuck)
             self._replace()
 
-    def _every(self, what: str, seconds: float, call: Callable[[], Any]) -> None:
-        if monotonic() >= self._due.get(what, 0):
-            self._due[what] = monotonic() + seconds
+    def _do_what_is_due(self) -> None:
+        self._every("members", CHECK_MEMBERS_SECONDS, self._check_members)
+        self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
+        self._every("schedule", CHECK_SCHEDULE_SECONDS, schedules.fire_due)
+        self._every("templates", CHECK_SCHEDULE_SECONDS, run_templates.launch_due)
+        self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
+        self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
+        self._every("probe", settings.PROBE_SECONDS, self._probe)
+        self._every("prune", TIDY_SECONDS, wakeup.prune)
+        self._every("clusters", TIDY_SECONDS, lambda: heartbeat.forget_lost(self.name))
+        self._every("deleted", CHECK_DELETED_SECONDS, delete.sweep)
+        self._every("retention", TIDY_SECONDS, retention.delete_old)
+        self._every("answers", TIDY_SECONDS, forget_old)
+        self._every("exports", TIDY_SECONDS, bulk_runner.forget_files)
+
+    def _every(self, task: str, seconds: float, call: Callable[[], object]) -> None:
+        if monotonic() >= self._due.get(task, 0):
+            self._due[task] = monotonic() + seconds
             call()
+
+    def _probe(self) -> None:
+        wakeup.probe(self.name, sql.clock().timestamp())
 
     def _sweep(self) -> None:
         lease_recovery.end_leases_of_dead(self.name, self._living)
@@ -129,33 +142,48 @@ class Supervisor:
         if rescued:
             log.warning("%s states of lost workers were given back", rescued)
 
-    def _look(self) -> None:
-        """When a process of the cluster went, or one came (for one that went between two looks, perhaps): sweep and probe at once."""
+    def _check_members(self) -> None:
+        """Sweep and probe at once when a process of the cluster is gone or new.
+
+        A new one may have taken the place of one that went between two looks.
+        """
         members = frozenset(self._living() or ())
-        if gone := self._members - members:
-            log.warning("processes of cluster %s went: %s", self.name, sorted(gone))
+        gone = self._members - members
+        if gone:
+            log.warning("processes of cluster %s are gone: %s", self.name, sorted(gone))
         if members != self._members:
-            self._due["sweep"] = self._due["probe"] = 0
+            self._due["sweep"] = 0
+            self._due["probe"] = 0
             self._changed = monotonic()
         self._members = members
 
     def _living(self) -> list[int] | None:
         """The processes of the cluster; None where they can't be seen."""
         assert self.process is not None
-        found = _group(self.process.pid)
-        return found if self.process.pid in found or self.process.poll() is not None else None
+        members = _group(self.process.pid)
+        is_visible = self.process.pid in members or self.process.poll() is not None
+        return members if is_visible else None
+
+    # --- replacing the cluster -----------------------------------------------------------------
 
     def _stuck(self) -> str:
-        """Why the cluster must be replaced; "" while it answers."""
-        patience = MISSED_PULSES * settings.PROBE_SECONDS
-        running, unchanged = monotonic() - self._started, monotonic() - self._changed
+        """Why the cluster must be replaced; "" while it answers.
+
+        It has time for MISSED_PROBES probes. Soon after one of its processes was gone or new, it
+        has to give a sign that is younger than that change.
+        """
+        patience = MISSED_PROBES * settings.PROBE_SECONDS
+        running = monotonic() - self._started
+        unchanged = monotonic() - self._changed
         if DOUBT_SECONDS < unchanged < patience:
             patience = unchanged
-        if running < patience or (running < START_SECONDS and not heartbeat.answered(self.name)):
-            return ""  # it may still be starting; one that answered once has no excuse
-        return (
-            f"no sign of life for {patience:.0f} s" if heartbeat.silent(self.name, patience) else ""
-        )
+        if running < patience:
+            return ""
+        if running < START_SECONDS and not heartbeat.answered(self.name):
+            return ""  # it may still be starting
+        if Cluster.objects.alive(within=patience).filter(name=self.name).exists():
+            return ""
+        return f"no sign of life for {patience:.0f} s"
 
     def _replace(self) -> None:
         self._kill()
@@ -172,7 +200,10 @@ class Supervisor:
         self.process.wait()
 
     def stop(self) -> None:
-        """Let running nodes end within the grace period, then end the group and give back what it held."""
+        """Let running nodes end within the grace period, then kill the rest.
+
+        The states that the cluster held are given back.
+        """
         if self.process is None:
             return
         try:
@@ -192,7 +223,7 @@ class Supervisor:
             Cluster.objects.filter(name=self.name).delete()
             log.info("cluster %s stopped; %s states were given back", self.name, released)
         except (DatabaseError, InterfaceError) as error:
-            log.warning("the database is away: %s; leases will end by themselves", error)
+            log.warning("the database is away: %s; the leases will end in time", error)
 
 
 def _hint_what_waits() -> None:
@@ -202,24 +233,25 @@ def _hint_what_waits() -> None:
 
 
 def _with_settings(environment: dict[str, str]) -> dict[str, str]:
-    path = os.pathsep.join(
-        filter(None, [str(settings.BASE_DIR), environment.get("PYTHONPATH", "")])
-    )
+    paths = [str(settings.BASE_DIR), environment.get("PYTHONPATH", "")]
     return {
         **environment,
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "statemanager.settings"),
-        "PYTHONPATH": path,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
 
 
+# --- processes -----------------------------------------------------------------------------------
+
+
 def _group(leader: int) -> list[int]:
-    """The living processes of a process group; none where there is no /proc (it is Linux's)."""
-    found = []
+    """The living processes of a process group; none where there is no /proc, as outside Linux."""
+    members = []
     for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        with suppress(OSError):  # it went while we looked
+        with suppress(OSError):  # the process may end while we look
             if entry.isdigit() and os.getpgid(int(entry)) == leader and _lives(entry):
-                found.append(int(entry))
-    return found
+                members.append(int(entry))
+    return members
 
 
 def _lives(pid: str) -> bool:

@@ -1,7 +1,9 @@
-"""Places with names, at which tests make a process die, stop or lose its database; outside of tests they do nothing.
+"""Named places in the code at which tests kill, stop or disconnect a process.
 
-`STATEMANAGER_FAILPOINT=name:action:marker` arms one for all processes that inherit it. The first that comes by makes the file `marker`, with its process
-id, and does the action: `kill` or `stop` (the signals), or `raise` (as if the database had gone). The others pass: one fault a time.
+`STATEMANAGER_FAILPOINT=name:action:marker` arms one failpoint for all processes that inherit the
+variable. The first process that reaches it writes its id to the file `marker` and performs the
+action: `kill` or `stop` (the signals), or `raise` (as if the database had gone away). All others
+pass, so that a test causes one fault at a time. Without the variable, failpoints do nothing.
 """
 
 import os
@@ -10,7 +12,7 @@ from collections.abc import Mapping
 
 from django.db import OperationalError
 
-# the place: which process comes by
+# The failpoints, with the kind of process that reaches each of them.
 POINTS: Mapping[str, str] = {
     "after-claim-commit": "worker",
     "before-node": "worker",
@@ -32,17 +34,26 @@ POINTS: Mapping[str, str] = {
 }
 ACTIONS = ("kill", "stop", "raise")
 
-_name, _action, _marker = [*os.environ.get("STATEMANAGER_FAILPOINT", "").split(":", 2), "", "", ""][
-    :3
-]
-if _name and (_name not in POINTS or _action not in ACTIONS or not _marker):
-    raise ValueError(
-        f"STATEMANAGER_FAILPOINT is name:action:marker with a name of {', '.join(POINTS)} and an action of {', '.join(ACTIONS)}"
-    )
+
+def _armed() -> tuple[str, str, str]:
+    """The name, action and marker file of the armed failpoint. Raises ValueError if malformed."""
+    value = os.environ.get("STATEMANAGER_FAILPOINT", "")
+    if not value:
+        return "", "", ""
+    name, action, marker = [*value.split(":", 2), "", ""][:3]
+    if name not in POINTS or action not in ACTIONS or not marker:
+        raise ValueError(
+            "STATEMANAGER_FAILPOINT must be name:action:marker, with one of the names "
+            f"{', '.join(POINTS)} and one of the actions {', '.join(ACTIONS)}."
+        )
+    return name, action, marker
+
+
+_name, _action, _marker = _armed()
 
 
 def failpoint(name: str) -> None:
-    """The place of this name. Raises OperationalError when it is armed so."""
+    """Mark a place at which tests cause a fault. Raises OperationalError if armed to `raise`."""
     if name == _name:
         _fire()
 

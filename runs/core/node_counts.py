@@ -1,6 +1,7 @@
-"""The states of a run counted per node, in one small text column, because every slice rewrites it.
+"""The states of a run counted per node, in one compact text column.
 
-A node maps to [its states, those that succeeded, those that failed for good]; while all succeeded, the text holds just the number.
+Every recorded batch rewrites the column, so it has to be small: a node maps to
+[known, succeeded, failed], and to the number alone while all of its known states succeeded.
 """
 
 import json
@@ -9,15 +10,16 @@ from typing import Any, cast
 from django.db import models
 
 NodeCounts = dict[str, list[int]]
-KNOWN, DONE, BAD = 0, 1, 2
+
+# Positions in the counts of a node.
+KNOWN = 0
+DONE = 1
+BAD = 2
 
 
 def dump(node_counts: NodeCounts) -> str:
-    return (
-        "{"
-        + ",".join(f"{json.dumps(node)}:{_short(counts)}" for node, counts in node_counts.items())
-        + "}"
-    )
+    entries = [f"{json.dumps(node)}:{_short(counts)}" for node, counts in node_counts.items()]
+    return "{" + ",".join(entries) + "}"
 
 
 def _short(counts: list[int]) -> str:
@@ -33,9 +35,9 @@ def load(text: str) -> NodeCounts:
 
 
 class NodeCountsField(models.TextField):
-    """A `NodeCounts` in Python, compact JSON text in the database."""
+    """`NodeCounts` in Python, compact JSON text in the database."""
 
-    def from_db_value(self, value: str, expression: Any, connection: Any) -> NodeCounts:
+    def from_db_value(self, value: str, expression: object, connection: object) -> NodeCounts:
         return load(value)
 
     def to_python(self, value: Any) -> Any:

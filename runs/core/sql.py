@@ -1,21 +1,40 @@
-"""The few SQL words in which PostgreSQL and SQLite differ, so that each hot statement is written once.
+"""What the hot statements share: running them, passing many rows, and the words in which
+PostgreSQL and SQLite differ.
 
-Statements use `%s` parameters. `rows()` turns many values into a table within one statement; `run()` executes a statement, on
-PostgreSQL prepared on the server. `runs.engine.claim`, `runs.engine.record` and `runs.engine.advance` are the ones to use it.
+A hot statement is a function decorated with `@statement`. Its body is the whole SQL text, so it
+can be read, printed and given to EXPLAIN; its docstring says what it does and why it is fast.
+The few words that differ between the databases are calls within the text: `now()`, `later()`,
+`rows()`, `among()`, `lock()`. Statements that differ in more than words are written once for
+each database.
+
+Two things that all of them have in common:
+
+- A state that a worker holds is written `status IN ('QUEUED', '')`. For `= 'QUEUED'` PostgreSQL
+  prefers the index of leased states, because it seems small, to the states' ids, and then reads
+  every index entry that an old snapshot keeps alive there.
+- Parameters are `%s`. Many rows are one parameter (SQLite) or one for each column (PostgreSQL):
+  the table comes from `rows()` and its parameters from `values()`.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache
-from typing import Any
+from functools import cache, wraps
+from typing import Any, ParamSpec, cast
 
 import psycopg
 from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from graphs.definition.types import Json
 
 Row = tuple[Any, ...]
-# For `= 'QUEUED'` PostgreSQL takes the index of leased states, which seems small, instead of the states' ids, and reads all that an old snapshot keeps there.
-_QUEUED = "IN ('QUEUED', '')"
+Params = Sequence[Any]
+P = ParamSpec("P")
+
+# Conditions under which a statement of a batch changes anything (`Statements`).
+ALWAYS = "true"
+FIRST_CHANGED_A_ROW = "EXISTS (SELECT 1 FROM b0)"
 
 
 @cache
@@ -23,119 +42,108 @@ def postgres() -> bool:
     return connection.vendor == "postgresql"
 
 
+# --- writing statements ------------------------------------------------------------------------
+
+
+def statement(build: Callable[P, str]) -> Callable[P, str]:
+    """Decorate a function that returns the text of a statement.
+
+    The text is built once per process for each set of arguments, on one line.
+    """
+
+    @wraps(build)
+    def text(*args: P.args, **kwargs: P.kwargs) -> str:
+        return " ".join(build(*args, **kwargs).split())
+
+    return cast(Callable[P, str], cache(text))
+
+
 def now() -> str:
-    """The database's clock when the statement came. (PostgreSQL can't use an index for a time that changes within a statement.)"""
+    """The database's clock when the statement arrived.
+
+    PostgreSQL can't use an index for a time that changes within a statement (`clock_timestamp()`).
+    """
     return "statement_timestamp()" if postgres() else "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')"
 
 
-@cache
 def later(seconds: str) -> str:
-    """The database's clock plus an SQL number of seconds; NULL gives NULL."""
+    """The database's clock plus an SQL expression in seconds; NULL for NULL."""
     if postgres():
         return f"statement_timestamp() + make_interval(secs => {seconds})"
     return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f','now', ({seconds}) || ' seconds')"
 
 
-@cache
 def rows(alias: str, **columns: str) -> str:
-    """A table of parameters: names with their PostgreSQL types. Its values come from `values()`, in the same order."""
-    names = ", ".join(columns)
+    """A table of parameters, given its column names and their PostgreSQL types.
+
+    The parameters come from `values()`, with the columns in the same order.
+    """
     if postgres():
-        arrays = ", ".join(f"%s::{kind.replace('jsonb', 'text')}[]" for kind in columns.values())
-        if "jsonb" not in columns.values():
-            return f"unnest({arrays}) AS {alias}({names})"
-        cast = ", ".join(
-            f"{name}::jsonb" if kind == "jsonb" else name for name, kind in columns.items()
-        )
-        return f"(SELECT {cast} FROM unnest({arrays}) AS u({names})) AS {alias}({names})"
-    picked = ", ".join(
+        return _unnested(alias, columns)
+    extracted = ", ".join(
         f"json_extract(value, '$[{at}]') AS {name}" for at, name in enumerate(columns)
     )
-    return f"(SELECT {picked} FROM json_each(%s)) AS {alias}"
+    return f"(SELECT {extracted} FROM json_each(%s)) AS {alias}"
 
 
-def values(table: Sequence[Sequence[Any]]) -> list[Any]:
-    """The parameters of `rows()` for these rows; there must be at least one."""
+def _unnested(alias: str, columns: dict[str, str]) -> str:
+    """JSON comes as an array of texts, whose literal is much cheaper to write and to read."""
+    names = ", ".join(columns)
+    arrays = ", ".join(f"%s::{kind.replace('jsonb', 'text')}[]" for kind in columns.values())
+    if "jsonb" not in columns.values():
+        return f"unnest({arrays}) AS {alias}({names})"
+    selected = ", ".join(
+        f"{name}::jsonb" if kind == "jsonb" else name for name, kind in columns.items()
+    )
+    return f"(SELECT {selected} FROM unnest({arrays}) AS u({names})) AS {alias}"
+
+
+def values(table: Sequence[Sequence[object]]) -> list[object]:
+    """The parameters of `rows()` for these rows. There must be at least one row."""
     if postgres():
         return [_array(column) for column in zip(*table, strict=True)]
     return [json.dumps(table, ensure_ascii=False, separators=(",", ":"))]
 
 
-def _array(column: Iterable[Any]) -> str:
-    """A PostgreSQL array literal; several times faster than the driver's own adaptation of lists."""
+def _array(column: Iterable[object]) -> str:
+    """A PostgreSQL array literal, made several times faster than the driver adapts a list."""
     return "{" + ",".join([_element(value) for value in column]) + "}"
 
 
-def _element(value: Any) -> str:
-    if type(value) is str:
+def _element(value: object) -> str:
+    if isinstance(value, str):
         if "\\" in value or '"' in value:
             value = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{value}"'
     return "NULL" if value is None else str(value)
 
 
-@cache
 def among(column: str, kind: str) -> str:
-    """`column` is one of a list of values; the parameter comes from `choices()`."""
-    return (
-        f"{column} = ANY(%s::{kind}[])"
-        if postgres()
-        else f"{column} IN (SELECT value FROM json_each(%s))"
-    )
+    """`column` is one of a list of values of this type; the parameter comes from `choices()`."""
+    if postgres():
+        return f"{column} = ANY(%s::{kind}[])"
+    return f"{column} IN (SELECT value FROM json_each(%s))"
 
 
-def choices(items: Iterable[Any]) -> Any:
+def choices(items: Iterable[object]) -> list[object] | str:
     return list(items) if postgres() else json.dumps(list(items))
 
 
-def lock(strength: str = "NO KEY UPDATE", of: str = "", skip: bool = False) -> str:
-    """A row lock; SQLite's writers are alone anyway (BEGIN IMMEDIATE)."""
-    return (
-        f" FOR {strength}{f' OF {of}' if of else ''}{' SKIP LOCKED' if skip else ''}"
-        if postgres()
-        else ""
-    )
+def lock(strength: str = "NO KEY UPDATE", skip_locked: bool = False) -> str:
+    """A row lock at the end of a SELECT. SQLite needs none: BEGIN IMMEDIATE admits one writer."""
+    if not postgres():
+        return ""
+    return f" FOR {strength}{' SKIP LOCKED' if skip_locked else ''}"
 
 
-def wait_for_locks(seconds: int) -> None:
-    """In this transaction, fail rather than wait longer for a row that somebody else holds. (SQLite has no row locks.)"""
-    if postgres():
-        send(f"SET LOCAL lock_timeout = '{seconds}s'")
+# --- running statements ------------------------------------------------------------------------
 
 
-def is_lock_timeout(error: Exception) -> bool:
-    return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+def run(statement: str, params: Params = ()) -> list[Row]:
+    """Execute a statement that returns rows, and return them. Raises Django's database errors.
 
-
-FIRST_MOVED = "EXISTS (SELECT 1 FROM b0)"  # a gate: the first statement of the batch changed a row
-
-
-def statement(template: str, gate: str = "true", **parts: Any) -> str:
-    """A statement from its template: {now}; {gate}; {queued}; {v} rows of these columns; {among} (column, type); anything else a time `later`.
-
-    Each template is filled once per process and gate; a template always comes with the same parts.
+    On PostgreSQL the statement is prepared on the server.
     """
-    if (template, gate) not in _statements:
-        _statements[template, gate] = template.format(
-            now=now(),
-            gate=gate,
-            queued=_QUEUED,
-            **{name: _part(name, part) for name, part in parts.items()},
-        )
-    return _statements[template, gate]
-
-
-_statements: dict[tuple[str, str], str] = {}
-
-
-def _part(name: str, part: Any) -> str:
-    if isinstance(part, dict):
-        return rows(name, **part)
-    return among(*part) if name == "among" else later(part)
-
-
-def run(statement: str, params: Sequence[Any] = ()) -> list[Row]:
-    """Execute a statement that returns rows, and return them. Database errors come as Django's."""
     db = connections["default"]
     if not postgres():
         with db.cursor() as cursor:
@@ -144,7 +152,7 @@ def run(statement: str, params: Sequence[Any] = ()) -> list[Row]:
         return _execute(db, statement, params).fetchall()
 
 
-def send(statement: str, params: Sequence[Any] = ()) -> None:
+def send(statement: str, params: Params = ()) -> None:
     """Execute a statement that returns no rows."""
     db = connections["default"]
     if not postgres():
@@ -155,7 +163,7 @@ def send(statement: str, params: Sequence[Any] = ()) -> None:
         _execute(db, statement, params)
 
 
-def _execute(db: Any, statement: str, params: Sequence[Any]) -> psycopg.Cursor[Any]:
+def _execute(db: BaseDatabaseWrapper, statement: str, params: Params) -> psycopg.Cursor[Row]:
     db.ensure_connection()
     if db.queries_logged:
         db.queries_log.append({"sql": statement, "time": "0.000"})
@@ -163,48 +171,83 @@ def _execute(db: Any, statement: str, params: Sequence[Any]) -> psycopg.Cursor[A
 
 
 def replan() -> None:
-    """Let prepared statements be planned anew for tables that have grown since (PostgreSQL keeps a plan until it is told)."""
+    """Let PostgreSQL plan prepared statements again, for tables that have grown since.
+
+    It keeps a generic plan until it is told to discard it.
+    """
     if postgres():
         send("DISCARD PLANS")
 
 
 class Statements:
-    """Statements that touch different rows; PostgreSQL gets them as one, in one round trip. The first one may return rows."""
+    """Statements that change different rows. PostgreSQL gets them as one, in one round trip.
+
+    On PostgreSQL they become `WITH b0 AS (...), b1 AS (...) ...`, so a later one can depend on the
+    rows that the first one returned (`FIRST_CHANGED_A_ROW`), but sees none of its changes.
+    """
 
     def __init__(self) -> None:
-        self._statements: list[tuple[str, Sequence[Any]]] = []
-        self._answers = False
+        self._statements: list[tuple[str, Params]] = []
+        self._returns_rows = False
 
-    def add(self, statement: str, params: Sequence[Any], answers: bool = False) -> None:
-        """Add a statement; only the first may have an answer."""
-        self._answers = self._answers or answers
+    def add(self, statement: str, params: Params, returns_rows: bool = False) -> None:
+        """Add a statement. Only the first one may return rows."""
+        self._returns_rows = self._returns_rows or returns_rows
         self._statements.append((statement, params))
 
     def flush(self) -> list[Row] | None:
-        """Send what was added since the last flush; the rows of the first statement, if it was to answer."""
-        statements, answers = self._statements, self._answers
-        self._statements, self._answers = [], False
+        """Send the statements added since the last flush.
+
+        Returns the rows of the first statement, or None if it doesn't return rows.
+        """
+        statements = self._statements
+        returns_rows = self._returns_rows
+        self._statements = []
+        self._returns_rows = False
+
         if postgres() and len(statements) > 1:
-            params = [each for _, group in statements for each in group]
-            merged = _merged(tuple(statement for statement, _ in statements), answers)
-            if answers:
-                return run(merged, params)
-            send(merged, params)
-            return None
-        found = run(*statements.pop(0)) if answers else None
-        for statement, group in statements:
-            send(statement, group)
-        return found
+            return _run_merged(statements, returns_rows)
+
+        returned = run(*statements.pop(0)) if returns_rows else None
+        for text, params in statements:
+            send(text, params)
+        return returned
+
+
+def _run_merged(statements: Collection[tuple[str, Params]], returns_rows: bool) -> list[Row] | None:
+    merged = _merged(tuple(text for text, _ in statements), returns_rows)
+    params = [value for _, values in statements for value in values]
+    if returns_rows:
+        return run(merged, params)
+    send(merged, params)
+    return None
 
 
 @cache
-def _merged(statements: tuple[str, ...], answers: bool) -> str:
-    named = [f"b{at} AS ({statement})" for at, statement in enumerate(statements)]
-    return (
-        f"WITH {', '.join(named)} SELECT * FROM b0"
-        if answers
-        else f"WITH {', '.join(named[:-1])} {statements[-1]}"
-    )
+def _merged(statements: tuple[str, ...], returns_rows: bool) -> str:
+    named = [f"b{at} AS ({text})" for at, text in enumerate(statements)]
+    if returns_rows:
+        return f"WITH {', '.join(named)} SELECT * FROM b0"
+    return f"WITH {', '.join(named[:-1])} {statements[-1]}"
+
+
+# --- lock timeouts -----------------------------------------------------------------------------
+
+
+def wait_for_locks(seconds: int) -> None:
+    """In this transaction, fail rather than wait longer than this for a locked row.
+
+    SQLite has no row locks.
+    """
+    if postgres():
+        send(f"SET LOCAL lock_timeout = '{seconds}s'")
+
+
+def is_lock_timeout(error: Exception) -> bool:
+    return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+
+
+# --- values ------------------------------------------------------------------------------------
 
 
 def stamp(value: datetime) -> str:
@@ -214,24 +257,24 @@ def stamp(value: datetime) -> str:
 
 
 def clock() -> datetime:
-    """The database's time now: hosts may disagree with it and with each other. (SQLite's is that of this host.)"""
-    found = moment(run(f"SELECT {now()}")[0][0])
-    assert found is not None
-    return found
+    """The database's time. Hosts may disagree with it and with each other."""
+    value = moment(run(f"SELECT {now()}")[0][0])
+    assert value is not None
+    return value
 
 
-def moment(value: Any) -> datetime | None:
-    """A time as the database returned it, aware."""
+def moment(value: str | datetime | None) -> datetime | None:
+    """A time that the database returned, as an aware datetime."""
     if value is None or isinstance(value, datetime):
         return value
     return datetime.fromisoformat(value).replace(tzinfo=UTC)
 
 
-def loads(value: Any) -> Any:
-    """JSON that the database returned as text."""
+def loads(value: Json) -> Json:
+    """A JSON value that the database returned as text; None for NULL."""
     return json.loads(value) if isinstance(value, str) else value
 
 
 def key(value: Any) -> str:
-    """A UUID as the 32 digits by which the hot statements pass it."""
+    """A UUID as the 32 digits that the hot statements pass."""
     return value if isinstance(value, str) else value.hex

@@ -1,15 +1,19 @@
-"""The words for where a run or a state is, the moves between them, and how other documents spell them.
+"""The statuses of runs and states, the moves between them, and their names in other interfaces.
 
 State::
 
                  claim                     done
     CREATED ───────────────▶ QUEUED ───────────────▶ SUCCESS
        ▲                      │ │ │ └─ prune ──────▶ PRUNED
-       │ lease lost, released,│ │ └─── error ──────▶ RETRY_CREATED (and a new CREATED retry) | ERRORED
-       │ run again, waits     │ │      next states ▶ NEXT_CREATED_ERROR
-       └──────────────────────┘ └───── third lost ─▶ TIMEDOUT
-    CREATED, QUEUED ── cancel or stop ─────────────▶ CANCELLED
-    ERRORED, NEXT_CREATED_ERROR, TIMEDOUT, CANCELLED ── retried by hand ──▶ RETRY_CREATED (and a new CREATED retry)
+       │ lease lost, released,│ │ └─── error ──────▶ RETRY_CREATED (and a new CREATED retry)
+       │ run again, waits     │ │                    or ERRORED
+       └──────────────────────┘ │      next states ▶ NEXT_CREATED_ERROR
+                                └───── third lost ─▶ TIMEDOUT
+
+    CREATED, QUEUED ── cancel or stop ─▶ CANCELLED
+
+    ERRORED, NEXT_CREATED_ERROR, TIMEDOUT, CANCELLED
+        ── retried by hand ─▶ RETRY_CREATED (and a new CREATED retry)
 
 Run::
 
@@ -20,19 +24,18 @@ Run::
 
 from collections.abc import Mapping
 
-CREATED, QUEUED, SUCCESS, ERRORED, RETRY_CREATED = (
-    "CREATED",
-    "QUEUED",
-    "SUCCESS",
-    "ERRORED",
-    "RETRY_CREATED",
-)
-NEXT_CREATED_ERROR, PRUNED, CANCELLED, TIMEDOUT = (
-    "NEXT_CREATED_ERROR",
-    "PRUNED",
-    "CANCELLED",
-    "TIMEDOUT",
-)
+# --- states --------------------------------------------------------------------------------------
+
+CREATED = "CREATED"
+QUEUED = "QUEUED"
+SUCCESS = "SUCCESS"
+ERRORED = "ERRORED"
+RETRY_CREATED = "RETRY_CREATED"
+NEXT_CREATED_ERROR = "NEXT_CREATED_ERROR"
+PRUNED = "PRUNED"
+CANCELLED = "CANCELLED"
+TIMEDOUT = "TIMEDOUT"
+
 STATE_STATUSES = (
     CREATED,
     QUEUED,
@@ -47,9 +50,9 @@ STATE_STATUSES = (
 UNFINISHED = (CREATED, QUEUED)
 FAILED_STATES = (ERRORED, NEXT_CREATED_ERROR, TIMEDOUT)
 RETRYABLE = (*FAILED_STATES, CANCELLED)
-FINAL_STATES = tuple(word for word in STATE_STATUSES if word not in UNFINISHED)
+FINAL_STATES = tuple(status for status in STATE_STATUSES if status not in UNFINISHED)
 
-# to: from
+# For each status, those from which a state may move to it.
 STATE_MOVES: Mapping[str, frozenset[str]] = {
     QUEUED: frozenset({CREATED}),
     CREATED: frozenset({QUEUED, CREATED}),
@@ -62,20 +65,22 @@ STATE_MOVES: Mapping[str, frozenset[str]] = {
     CANCELLED: frozenset(UNFINISHED),
 }
 
-RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CANCELLED = (
-    "queued",
-    "running",
-    "paused",
-    "completed",
-    "partial",
-    "failed",
-    "cancelled",
-)
+# --- runs ----------------------------------------------------------------------------------------
+
+RUN_QUEUED = "queued"
+RUNNING = "running"
+PAUSED = "paused"
+COMPLETED = "completed"
+PARTIAL = "partial"
+FAILED = "failed"
+RUN_CANCELLED = "cancelled"
+
 RUN_STATUSES = (RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
 ACTIVE_RUNS = (RUN_QUEUED, RUNNING, PAUSED)
 ENDED_RUNS = (COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
 
-# Retries by hand (`runs.engine.retry`) lead back from an end; they write the run's counters, not just its status.
+# For each status, those from which a run may move to it. A run that has ended goes on only when
+# states are retried by hand (`runs.engine.retry`), which writes its counters, not just its status.
 RUN_MOVES: Mapping[str, frozenset[str]] = {
     RUN_QUEUED: frozenset(),
     RUNNING: frozenset({RUN_QUEUED, PAUSED}),
@@ -86,7 +91,7 @@ RUN_MOVES: Mapping[str, frozenset[str]] = {
     RUN_CANCELLED: frozenset(ACTIVE_RUNS),
 }
 
-# What a caller may ask of a run in each status; refusals name this list.
+# What a caller may do with a run in each status. Refusals list these.
 RUN_ACTIONS: Mapping[str, tuple[str, ...]] = {
     RUN_QUEUED: ("cancel", "pause"),
     RUNNING: ("cancel", "pause"),
@@ -95,9 +100,17 @@ RUN_ACTIONS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((PARTIAL, FAILED, RUN_CANCELLED), ("retry",)),
 }
 
-# Run Manager's `result` (seed 001), seed 003's RunStatus and node words, and the rows of /v0 (contract A.2).
-RESULT_WORDS = {**{word: word for word in RUN_STATUSES}, FAILED: "error"}
-SEED_RUN_WORDS = {**{word: word for word in RUN_STATUSES}, RUN_QUEUED: "pending", PARTIAL: "failed"}
+# --- names in other interfaces -------------------------------------------------------------------
+
+# `result` in the Run Manager API.
+RESULT_WORDS = {**{status: status for status in RUN_STATUSES}, FAILED: "error"}
+
+# Run documents: the status of a run and of its nodes, in both directions.
+SEED_RUN_WORDS = {
+    **{status: status for status in RUN_STATUSES},
+    RUN_QUEUED: "pending",
+    PARTIAL: "failed",
+}
 SEED_NODE_WORDS = {
     CREATED: "pending",
     QUEUED: "running",
@@ -125,6 +138,8 @@ OF_SEED_NODE = {
     "cancelled": CANCELLED,
     "skipped": PRUNED,
 }
+
+# The list of runs in the `/v0` API.
 V0_RUN_WORDS = {
     **dict.fromkeys(RUN_STATUSES, "PENDING"),
     COMPLETED: "SUCCESS",

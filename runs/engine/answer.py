@@ -1,6 +1,6 @@
-"""Answering a state that waits for a person: who, when and what are recorded with it, and it becomes ready."""
+"""Answering a state that waits for a person."""
 
-from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, validation
+from graphs.definition.types import Json
 from runs.core import statuses
 from runs.engine import counters, wakeup
 from runs.models import AuditEntry, LogLine, Run, State
@@ -16,25 +17,21 @@ from runs.models import AuditEntry, LogLine, Run, State
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)
 
 
-def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
-    """Record the answer and let the state run again with it.
+def answer_state(run: Run, state_id: str | UUID, answer: Json, caller: Caller) -> State:
+    """Store the answer, with its author and time, and let the state run again with it.
 
-    Raises NotFound for a state of another run, Conflict when it doesn't wait (any more) and Malformed when the answer doesn't fit.
+    Raises NotFound if the run has no such state, Conflict if the state doesn't wait, and Malformed
+    if the answer doesn't fit its schema.
     """
     caller.require("cancel", run.namespace_id)
     with transaction.atomic():
-        run_counters = counters.lock(
-            [run.pk], {run.pk: run.version.plan} if run.version else {}
-        ).get(run.pk)
+        plans = {run.pk: run.version.plan} if run.version else {}
+        run_counters = counters.lock([run.pk], plans).get(run.pk)
         state = State.objects.filter(run=run, pk=state_id).first()
         if run_counters is None or state is None:
             raise errors.NotFound(f"The run has no state {state_id}.")
-        if state.status != statuses.CREATED or state.due_at is not None or not state.waiting_for:
-            raise errors.Conflict(
-                f"The state {state.identifier} doesn't wait for an answer; it is {state.status}.",
-                allowed=[],
-            )
-        _fits(state, answer)
+        _check(state, answer)
+
         record = {"value": answer, "by": caller.label, "at": timezone.now().isoformat()}
         State.objects.filter(WAITS, pk=state.pk).move(
             statuses.CREATED, answer=record, due_at=Now(), waiting_for=None
@@ -48,22 +45,27 @@ def answer_state(run: Run, state_id: Any, answer: Any, caller: Caller) -> State:
         AuditEntry.objects.record(caller, "answer", run, state.identifier)
         run_counters.waiting_count -= 1
         run_counters.log_count += 1
-        run_counters.close()
+        run_counters.update_status()
         counters.store([run_counters])
         wakeup.hint()
     state.refresh_from_db()
     return state
 
 
-def _fits(state: State, answer: Any) -> None:
+def _check(state: State, answer: Json) -> None:
+    if state.status != statuses.CREATED or state.due_at is not None or not state.waiting_for:
+        raise errors.Conflict(
+            f"The state {state.identifier} doesn't wait for an answer; it is {state.status}.",
+            allowed=[],
+        )
     try:
         payloads.dump(answer)
     except payloads.NotJson as error:
         raise errors.Malformed(f"The answer can't be stored: {error}.") from None
     schema = state.waiting_for.get("schema") or {}
-    wrong = [
-        f"{'/'.join(map(str, each.instance_path)) or 'answer'}: {each.message}"
-        for each in validation.schema_validator(schema).iter_errors(answer)
+    problems = [
+        f"{'/'.join(map(str, problem.instance_path)) or 'answer'}: {problem.message}"
+        for problem in validation.schema_validator(schema).iter_errors(answer)
     ]
-    if wrong:
-        raise errors.Malformed("The answer doesn't fit what was asked.", errors=wrong)
+    if problems:
+        raise errors.Malformed("The answer doesn't fit the question's schema.", errors=problems)

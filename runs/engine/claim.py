@@ -1,267 +1,246 @@
-"""Taking ready states: one statement that raises the fence and sets the lease by the database's clock.
+"""Claiming ready states.
 
-A worker of ours asks for groups of node kinds, each with its own limit, so that it takes only what it can start. States that lost a worker
-are *quarantined*: one of them may have killed it. Those that lost one are run among themselves; those that lost two each alone, so that a node which
-kills its process takes no other state to the end with it. An external worker asks for the nodes of its namespace and a number.
+1. One statement takes the oldest ready states of the wanted nodes: it raises their attempt, which
+   is the fence, and begins a lease by the database's clock. On PostgreSQL the same statement moves
+   their runs from queued to running.
+2. The unchanging facts about their runs come from a cache of the process, or from one more
+   statement.
+
+A worker of ours asks for groups of nodes, each group with its own limit, so that it takes only
+what it can start. An external worker asks for nodes of its namespace, with one limit.
+
+States that lost a worker are in *quarantine*, because one of them may have killed it. Those that
+lost one worker run among themselves. Those that lost more run alone, so that a node that kills its
+process takes no other state with it.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from time import monotonic
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from django.db import transaction
 
 from runs.core import sql
-from runs.engine.types import Claimed, RunFacts
+from runs.engine.claimed_states import FactsCache, claimed_states
+from runs.engine.scan_floors import ScanFloors
+from runs.engine.types import Claimed
 
-Group = tuple[Sequence[str], int]  # node kinds, how many states of them at most
+Group = tuple[Sequence[str], int]  # nodes, and how many of their states at most
 
-FRESH, QUARANTINED = "lost_leases = 0", "lost_leases > 0"
-ONCE, OFTEN = (
-    f"{QUARANTINED} AND lost_leases = 1",
-    f"{QUARANTINED} AND lost_leases > 1",
-)  # in the words of the index sm_state_quarantined
-_READY = "status = 'CREATED' AND worker_namespace_id {whose} AND NOT paused AND due_at IS NOT NULL AND due_at <= {now}"
-LOOK_SECONDS = 1.0
-OURS, THEIRS = "IS NULL", "= %s"
-_CLAIM = """
-    UPDATE statemanager_runs_state SET status = 'QUEUED', attempt = attempt + 1, worker = %s, lease_expires_at = {lease}, started_at = {now}, progress = 0
-    WHERE id IN ({union}) AND status = 'CREATED'
-    RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count, lost_leases, answer, node, due_at
-"""
-_START = """
-    UPDATE statemanager_runs_run SET status = 'running', started_at = {now}, updated_at = {now}, revision = revision + 1 WHERE id IN (
-        SELECT id FROM statemanager_runs_run WHERE {which} AND status = 'queued' ORDER BY id{lock})
-"""
+# Conditions for the states to claim. Those of quarantined states begin as the partial index
+# sm_state_quarantined does, so that PostgreSQL uses it.
+FRESH = "lost_leases = 0"
+QUARANTINED = "lost_leases > 0"
+LOST_ONCE = "lost_leases > 0 AND lost_leases = 1"
+LOST_OFTEN = "lost_leases > 0 AND lost_leases > 1"
 
-
-class ScanFloors:
-    """Since when states of each node are ready, as a worker's last look at all of them found it; PostgreSQL begins to read there.
-
-    What lies before was taken, and an old snapshot (a dump, a forgotten transaction) keeps it in the index, to be read again by every claim. A state may
-    still come there later, by a transaction that was slow or when a lease ends: so all are looked at every second, and whenever a worker is woken.
-    """
-
-    def __init__(self) -> None:
-        self._since: dict[str, Any] = {}
-        self._other: Any = None
-        self._latest: Any = None  # that was ever claimed
-        self._looked = -math.inf
-
-    def renew(self) -> None:
-        """Before a claim: if it is time, let it look at all."""
-        if monotonic() - self._looked > LOOK_SECONDS:
-            self._since, self._other, self._looked = {}, None, monotonic()
-
-    def of(self, kind: str) -> Any:
-        return self._since.get(kind, self._other) or "-infinity"
-
-    def found(self, rows: Sequence[sql.Row]) -> None:
-        """Note what was claimed: of each node the oldest that was ready, of the others that there was nothing older than all of it."""
-        least: dict[str, Any] = {}
-        for *_, kind, due in rows:
-            least[kind] = min(due, least.get(kind, due))
-            self._latest = max(due, self._latest or due)
-        self._since |= least
-        self._other = self._other or min(least.values(), default=self._latest)
-
-    def forget(self) -> None:
-        """Let the next claim look at all."""
-        self._looked = -math.inf
+# --- claiming for a worker of ours ---------------------------------------------------------------
 
 
 def claim(
     worker: str,
     groups: Iterable[Group],
     lease_seconds: float,
-    facts: "FactsCache",
-    which: str = FRESH,
+    facts: FactsCache,
+    quarantine: str = FRESH,
     scan_floors: ScanFloors | None = None,
 ) -> list[Claimed]:
-    """Up to each group's limit of ready states, oldest first, now held by `worker` for `lease_seconds`. `which` are fresh, or quarantined."""
-    groups, scan_floors = (
-        [(kinds, limit) for kinds, limit in groups if kinds and limit > 0],
-        scan_floors or ScanFloors(),
-    )
+    """Claim up to each group's limit of ready states, oldest first, for `lease_seconds`.
+
+    `quarantine` is FRESH, QUARANTINED, LOST_ONCE or LOST_OFTEN.
+    """
+    groups = [(nodes, limit) for nodes, limit in groups if nodes and limit > 0]
     if not groups:
         return []
-    statement, asked = (
-        _statement(tuple((len(kinds), limit) for kinds, limit in groups), which),
-        [kind for kinds, _ in groups for kind in kinds],
-    )
-    if not sql.postgres():  # looking takes no lock, and SQLite has only one
-        return (
-            _take(statement, [*asked, worker, lease_seconds], facts)
-            if work_is_ready(asked, which)
-            else []
-        )
-    scan_floors.renew()
-    return _take(
-        statement,
-        [*(each for kind in asked for each in (kind, scan_floors.of(kind))), worker, lease_seconds],
-        facts,
-        scan_floors,
-    )
+    sizes = tuple((len(nodes), limit) for nodes, limit in groups)
+    statement = claim_statement(sizes, quarantine)
+    all_nodes = [node for nodes, _ in groups for node in nodes]
+    if not sql.postgres():
+        # Looking takes no lock, and SQLite has only one.
+        if not work_is_ready(all_nodes, quarantine):
+            return []
+        return _take(statement, [*all_nodes, worker, lease_seconds], facts)
+    floors = scan_floors or ScanFloors()
+    floors.renew()
+    nodes_with_floors = [value for node in all_nodes for value in (node, floors.of(node))]
+    return _take(statement, [*nodes_with_floors, worker, lease_seconds], facts, floors)
 
 
-def _start(which: str) -> str:
-    return _START.format(now=sql.now(), which=which, lock=sql.lock(skip=True))
+@sql.statement
+def claim_statement(groups: tuple[tuple[int, int], ...], quarantine: str = FRESH) -> str:
+    """Claim for a worker of ours, given (number of nodes, limit) of each group.
 
+    Parameters: for each node its name and, on PostgreSQL, its scan floor; the worker; the lease.
 
-@cache
-def _statement(groups: tuple[tuple[int, int], ...], which: str) -> str:
-    """For groups of (kinds, limit). Each kind is looked up by itself, so that many ready states of one kind don't hide the others.
-
-    The limits are part of the text: a prepared plan for an unknown limit would sort all that is ready.
+    Each node is read from its own place in the index, so that many ready states of one node don't
+    hide the others. The limits are part of the text, because a plan that was prepared for an
+    unknown limit would sort everything that is ready.
     """
-    ready = f"{_READY.format(whose=OURS, now=sql.now())} AND {which}"
-    ready += " AND node = %s AND due_at >= %s" if sql.postgres() else " AND node = %s"
-    named = ", ".join(
-        f"g{at} AS ({_oldest(ready, kinds, limit, str(limit))})"
-        for at, (kinds, limit) in enumerate(groups)
+    candidates = ", ".join(
+        f"g{at} AS ({_oldest_of_nodes(_ready(quarantine, limit), nodes, str(limit))})"
+        for at, (nodes, limit) in enumerate(groups)
     )
-    return _taking(named, " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups))))
+    union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups)))
+    return _claim_candidates(candidates, union)
 
 
-def _oldest(ready: str, kinds: int, each: int, limit: str) -> str:
-    """The oldest ready states of some kinds, each kind read from its own place in the index."""
-    one = f"SELECT id, due_at FROM statemanager_runs_state WHERE {ready} ORDER BY due_at, id LIMIT {each}{sql.lock('UPDATE', skip=True)}"
-    every = " UNION ALL ".join(f"SELECT id, due_at FROM ({one}) k{at}" for at in range(kinds))
-    return f"SELECT id FROM ({every}) oldest ORDER BY due_at, id LIMIT {limit}"
-
-
-def _taking(named: str, union: str) -> str:
-    """Take the states that the union names, and on PostgreSQL start their runs."""
-    take = _CLAIM.format(union=union, now=sql.now(), lease=sql.later("%s"))
+def _ready(quarantine: str, limit: int) -> str:
+    """The oldest ready states of one node of ours, from sm_state_ready or sm_state_quarantined."""
     if sql.postgres():
-        start = _start("id IN (SELECT run_id FROM taken)")
-        return f"WITH {named}, taken AS ({take}), started AS ({start}) SELECT * FROM taken"
-    return f"WITH {named} {take}"
+        return f"""
+            SELECT id, due_at FROM statemanager_runs_state
+            WHERE status = 'CREATED' AND worker_namespace_id IS NULL AND NOT paused
+              AND due_at IS NOT NULL AND due_at <= statement_timestamp()
+              AND {quarantine} AND node = %s AND due_at >= %s
+            ORDER BY due_at, id LIMIT {limit} FOR UPDATE SKIP LOCKED
+        """
+    return f"""
+        SELECT id, due_at FROM statemanager_runs_state
+        WHERE status = 'CREATED' AND worker_namespace_id IS NULL AND NOT paused
+          AND due_at IS NOT NULL AND due_at <= {sql.now()}
+          AND {quarantine} AND node = %s
+        ORDER BY due_at, id LIMIT {limit}
+    """
+
+
+def _oldest_of_nodes(ready: str, nodes: int, limit: str) -> str:
+    """The oldest of the states that `ready` selects for each of this many nodes."""
+    union = " UNION ALL ".join(f"SELECT id, due_at FROM ({ready}) k{at}" for at in range(nodes))
+    return f"SELECT id FROM ({union}) oldest ORDER BY due_at, id LIMIT {limit}"
+
+
+def _claim_candidates(candidates: str, union: str) -> str:
+    """Claim the states in `union`, whose common table expressions are `candidates`.
+
+    On PostgreSQL their queued runs start in the same statement. A run that another transaction has
+    locked is skipped: the sweeper starts it (`lease_recovery.mark_running`).
+    """
+    if sql.postgres():
+        return f"""
+            WITH {candidates},
+            taken AS (
+                UPDATE statemanager_runs_state
+                SET status = 'QUEUED', attempt = attempt + 1, worker = %s,
+                    lease_expires_at = statement_timestamp() + make_interval(secs => %s),
+                    started_at = statement_timestamp(), progress = 0
+                WHERE id IN ({union}) AND status = 'CREATED'
+                RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
+                    lost_leases, answer, node, due_at
+            ),
+            started AS (
+                UPDATE statemanager_runs_run
+                SET status = 'running', started_at = statement_timestamp(),
+                    updated_at = statement_timestamp(), revision = revision + 1
+                WHERE id IN (
+                    SELECT id FROM statemanager_runs_run
+                    WHERE id IN (SELECT run_id FROM taken) AND status = 'queued'
+                    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+                )
+            )
+            SELECT * FROM taken
+        """
+    return f"""
+        WITH {candidates}
+        UPDATE statemanager_runs_state
+        SET status = 'QUEUED', attempt = attempt + 1, worker = %s,
+            lease_expires_at = {sql.later("%s")},
+            started_at = {sql.now()}, progress = 0
+        WHERE id IN ({union}) AND status = 'CREATED'
+        RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
+            lost_leases, answer, node, due_at
+    """
+
+
+@sql.statement
+def _start_runs_statement() -> str:
+    """On SQLite, the second statement of a claim: its queued runs are running now."""
+    return f"""
+        UPDATE statemanager_runs_run
+        SET status = 'running', started_at = {sql.now()}, updated_at = {sql.now()},
+            revision = revision + 1
+        WHERE id IN (
+            SELECT id FROM statemanager_runs_run
+            WHERE {sql.among("id", "bigint")} AND status = 'queued'
+            ORDER BY id
+        )
+    """
+
+
+@sql.statement
+def _work_is_ready_statement(quarantine: str) -> str:
+    """Whether any state of these nodes of ours is ready; the first index entry answers."""
+    return f"""
+        SELECT 1 FROM statemanager_runs_state
+        WHERE status = 'CREATED' AND worker_namespace_id IS NULL AND NOT paused
+          AND due_at IS NOT NULL AND due_at <= {sql.now()}
+          AND {quarantine} AND {sql.among("node", "text")}
+        LIMIT 1
+    """
+
+
+def work_is_ready(nodes: Iterable[str], quarantine: str = "true") -> bool:
+    """Whether a state of one of these nodes of ours could be claimed now."""
+    return bool(sql.run(_work_is_ready_statement(quarantine), [sql.choices(nodes)]))
+
+
+# --- claiming for an external worker -------------------------------------------------------------
 
 
 def claim_for_worker(
     worker: str,
     namespace: int,
-    kinds: Sequence[str],
+    nodes: Sequence[str],
     limit: int,
     lease_seconds: float,
-    facts: "FactsCache",
+    facts: FactsCache,
 ) -> list[Claimed]:
-    """Up to `limit` ready states of these nodes of a namespace, oldest first, now held by an external worker."""
-    params = [each for kind in kinds for each in (namespace, kind)]
-    statement = _worker_statement(len(kinds), 1 << (limit - 1).bit_length())
-    if not sql.postgres():
-        ready = " UNION ALL ".join(
-            [
-                f"SELECT 1 FROM statemanager_runs_state WHERE {_READY.format(whose=THEIRS, now=sql.now())} AND node = %s"
-            ]
-            * len(kinds)
-        )
-        if not sql.run(f"SELECT * FROM ({ready}) r LIMIT 1", params):
-            return []  # looking takes no lock
+    """Claim up to `limit` ready states of these nodes of a namespace for an external worker."""
+    params = [value for node in nodes for value in (namespace, node)]
+    if not sql.postgres() and not sql.run(_work_for_worker_statement(len(nodes)), params):
+        return []  # looking takes no lock, and SQLite has only one
+    # Rounded up to a power of two, so that there are few statements to prepare.
+    limit_of_node = 1 << (limit - 1).bit_length()
+    statement = claim_for_worker_statement(len(nodes), limit_of_node)
     return _take(statement, [*params, limit, worker, lease_seconds], facts)
 
 
-@cache
-def _worker_statement(kinds: int, each: int) -> str:
-    """`each` is a power of two, so that there are few statements to prepare."""
-    ready = f"{_READY.format(whose=THEIRS, now=sql.now())} AND node = %s"
-    return _taking(f"g0 AS ({_oldest(ready, kinds, each, '%s')})", "SELECT id FROM g0")
+@sql.statement
+def claim_for_worker_statement(nodes: int, limit_of_node: int) -> str:
+    """Claim for an external worker, from this many nodes.
+
+    Parameters: for each node its namespace and name; the limit; the worker; the lease. Each node
+    is read from its own place in sm_state_ready_for_worker.
+    """
+    ready = f"""
+        SELECT id, due_at FROM statemanager_runs_state
+        WHERE status = 'CREATED' AND worker_namespace_id = %s AND NOT paused
+          AND due_at IS NOT NULL AND due_at <= {sql.now()} AND node = %s
+        ORDER BY due_at, id LIMIT {limit_of_node}{sql.lock("UPDATE", skip_locked=True)}
+    """
+    return _claim_candidates(f"g0 AS ({_oldest_of_nodes(ready, nodes, '%s')})", "SELECT id FROM g0")
+
+
+@sql.statement
+def _work_for_worker_statement(nodes: int) -> str:
+    """On SQLite, whether any state of this many nodes is ready for an external worker."""
+    ready = f"""
+        SELECT 1 FROM statemanager_runs_state
+        WHERE status = 'CREATED' AND worker_namespace_id = %s AND NOT paused
+          AND due_at IS NOT NULL AND due_at <= {sql.now()} AND node = %s
+    """
+    return f"SELECT * FROM ({' UNION ALL '.join([ready] * nodes)}) r LIMIT 1"
 
 
 def _take(
     statement: str,
-    params: Sequence[Any],
-    facts: "FactsCache",
+    params: Sequence[object],
+    facts: FactsCache,
     scan_floors: ScanFloors | None = None,
 ) -> list[Claimed]:
     if sql.postgres():  # one statement is one transaction
         rows = sql.run(statement, params)
         if scan_floors:
-            scan_floors.found(rows)
+            scan_floors.note(rows)
     else:
         with transaction.atomic():
             rows = sql.run(statement, params)
-            sql.send(_start(sql.among("id", "bigint")), [sql.choices({row[1] for row in rows})])
-    runs = facts.get({row[1] for row in rows})
-    return sorted(
-        (claimed(row, runs) for row in rows if row[1] in runs), key=lambda state: state.id
-    )
-
-
-def claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
-    state, run, identifier, path, inputs, attempt, parent, retry_count, lost_leases, answer = row[
-        :10
-    ]
-    return Claimed(
-        sql.key(state),
-        runs[run],
-        identifier,
-        path,
-        sql.loads(inputs),
-        attempt,
-        parent and sql.key(parent),
-        retry_count,
-        lost_leases,
-        sql.loads(answer),
-    )
-
-
-def work_is_ready(kinds: Iterable[str], which: str = "true") -> bool:
-    """Whether a state of one of these nodes could be claimed now, fresh or quarantined."""
-    statement = f"SELECT 1 FROM statemanager_runs_state WHERE {_READY.format(whose=OURS, now=sql.now())} AND {which} AND {sql.among('node', 'text')} LIMIT 1"
-    return bool(sql.run(statement, [sql.choices(kinds)]))
-
-
-_FACTS = """
-    SELECT r.id, r.run_id, r.namespace_id, n.name, r.version_id, r.dataset_id, r.initial_data, r.store
-    FROM statemanager_runs_run r JOIN statemanager_graphs_namespace n ON n.id = r.namespace_id WHERE {among}
-"""
-
-
-class FactsCache:
-    """The unchanging columns of the runs that a process works on, a bounded number of them."""
-
-    def __init__(self, limit: int = 2000) -> None:
-        self._known: dict[int, RunFacts] = {}
-        self._limit = limit
-
-    def get(self, run_ids: Iterable[int]) -> dict[int, RunFacts]:
-        wanted, known = set(run_ids), self._known
-        found = {key: known[key] for key in wanted if key in known}
-        if missing := wanted - found.keys():
-            if len(known) + len(missing) > self._limit:
-                known = self._known = dict(found)
-            for row in sql.run(
-                sql.statement(_FACTS, among=("r.id", "bigint")), [sql.choices(missing)]
-            ):
-                found[row[0]] = known[row[0]] = RunFacts(
-                    row[0],
-                    row[1],
-                    row[2],
-                    row[3],
-                    row[4] or 0,
-                    row[5],
-                    sql.loads(row[6]),
-                    sql.loads(row[7]),
-                )
-        return found
-
-    def clear(self) -> None:
-        self._known = {}
-
-
-_LEASED = """
-    SELECT s.id, s.run_id, s.identifier, s.path, s.inputs, s.attempt, s.parent, s.retry_count, s.lost_leases, s.answer FROM statemanager_runs_state s WHERE {condition}
-"""
-
-
-def leased_states(
-    condition: str, params: Sequence[Any], facts: FactsCache | None = None
-) -> list[Claimed]:
-    """States as their holders see them, whoever that is; for reports by id and for the sweeper."""
-    rows = sql.run(_LEASED.format(condition=condition), params)
-    runs = (facts or FactsCache()).get({row[1] for row in rows})
-    return [claimed(row, runs) for row in rows if row[1] in runs]
+            sql.send(_start_runs_statement(), [sql.choices({row[1] for row in rows})])
+    return sorted(claimed_states(rows, facts), key=lambda state: state.id)

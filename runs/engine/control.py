@@ -1,4 +1,7 @@
-"""Cancel, pause and resume: each one transaction under the run's lock, so it never races a slice."""
+"""Cancelling, pausing and resuming a run.
+
+Each is one transaction under the lock of the run, so it never races a batch that is recorded.
+"""
 
 from django.db import transaction
 
@@ -12,74 +15,87 @@ from runs.models import AuditEntry, LogLine, Run
 
 
 def cancel_run(run: Run, caller: Caller) -> Run:
-    """Move the run and all its unfinished states at once. Raises Conflict when it has ended."""
+    """Cancel the run and all of its unfinished states. Raises Conflict if it has ended."""
+    message = f"Cancelled by {caller.label}"
     with transaction.atomic():
         run_counters = _locked(run, "cancel", caller)
-        run_counters.status, run_counters.error_message = (
-            statuses.RUN_CANCELLED,
-            f"Cancelled by {caller.label}",
-        )
+        run_counters.status = statuses.RUN_CANCELLED
+        run_counters.error_message = message
         failpoint("cancel-between-flag-and-states")
-        store.cancel_unstarted({run.pk: run_counters}, "'CREATED', 'QUEUED'", every=True)
-        _close(run, run_counters, "cancel", f"Cancelled by {caller.label}", caller)
+        store.cancel_unfinished(run_counters)
+        _store(run, run_counters, "cancel", message, caller)
     failpoint("after-cancel-commit")
     return run
 
 
 def pause_run(run: Run, caller: Caller) -> Run:
-    """Nothing more of it is claimed; what is in hand is recorded. Raises Conflict unless queued or running."""
+    """Let no more states of the run be claimed. What workers hold is still recorded.
+
+    Raises Conflict unless the run is queued or running.
+    """
     with transaction.atomic():
         run_counters = _locked(run, "pause", caller)
         run_counters.paused = True
         sql.send(
-            "UPDATE statemanager_runs_state SET paused = true WHERE run_id = %s AND status = 'CREATED'",
+            "UPDATE statemanager_runs_state SET paused = true"
+            " WHERE run_id = %s AND status = 'CREATED'",
             [run.pk],
         )
-        _close(run, run_counters, "pause", f"Paused by {caller.label}", caller)
+        _store(run, run_counters, "pause", f"Paused by {caller.label}", caller)
     return run
 
 
 def resume_run(run: Run, caller: Caller) -> Run:
-    """Let a paused run go on. Raises Conflict unless a person paused it; one that waits for an answer needs the answer."""
+    """Let a run go on that a person paused.
+
+    Raises Conflict for other runs: one that waits for an answer needs the answer.
+    """
     with transaction.atomic():
         run_counters = _locked(run, "resume", caller)
-        if not run_counters.paused and run.version_id is None:
-            raise errors.Conflict(
-                "Its program paused the run; the program lets it go on.", allowed=["cancel"]
-            )
         if not run_counters.paused:
-            raise errors.Conflict(
-                "The run waits for an answer; answering its waiting state lets it go on.",
-                allowed=["answer", "cancel"],
-            )
+            raise _not_paused_by_a_person(run)
         run_counters.paused = False
         sql.send(
-            "UPDATE statemanager_runs_state SET paused = false WHERE run_id = %s AND status = 'CREATED'",
+            "UPDATE statemanager_runs_state SET paused = false"
+            " WHERE run_id = %s AND status = 'CREATED'",
             [run.pk],
         )
-        _close(run, run_counters, "resume", f"Resumed by {caller.label}", caller)
+        _store(run, run_counters, "resume", f"Resumed by {caller.label}", caller)
         wakeup.hint()
     return run
 
 
+def _not_paused_by_a_person(run: Run) -> errors.Conflict:
+    if run.version_id is None:
+        return errors.Conflict(
+            "The program of this run paused it, and only the program can let it go on.",
+            allowed=["cancel"],
+        )
+    return errors.Conflict(
+        "The run waits for an answer. Answer its waiting state to let it go on.",
+        allowed=["answer", "cancel"],
+    )
+
+
 def _locked(run: Run, action: str, caller: Caller) -> RunCounters:
+    """The counters of the run. Raises Conflict if the run allows no such action now."""
     caller.require("cancel", run.namespace_id)
     plans = {run.pk: run.version.plan} if run.version else {}
     run_counters = counters.lock([run.pk], plans).get(run.pk)
     if run_counters is None:
         raise errors.NotFound(f"There is no run {run.run_id!r}.")
-    if action not in (allowed := statuses.RUN_ACTIONS[run_counters.status]):
+    allowed = statuses.RUN_ACTIONS[run_counters.status]
+    if action not in allowed:
         raise errors.Conflict(
-            f"A run that is {run_counters.status} can't be asked to {action}.",
-            allowed=list(allowed),
+            f"You can't {action} a run that is {run_counters.status}.", allowed=list(allowed)
         )
     return run_counters
 
 
-def _close(run: Run, run_counters: RunCounters, action: str, message: str, caller: Caller) -> None:
+def _store(run: Run, run_counters: RunCounters, action: str, message: str, caller: Caller) -> None:
     AuditEntry.objects.record(caller, action, run)
     LogLine.objects.create(run=run, message=message)
     run_counters.log_count += 1
-    run_counters.close()
+    run_counters.update_status()
     counters.store([run_counters])
     run.refresh_from_db()

@@ -1,26 +1,29 @@
-"""The counters of a run: its counts and status, read under its lock and written once at the end of the same transaction.
+"""The counters of a run: its counts, status and progress.
 
-Whoever changes states of a run locks it first; runs are locked in the order of their ids.
+Every transaction that changes the states of a run uses them the same way:
+
+1. `lock` locks the runs, in the order of their ids, and reads their counters.
+2. The counters are changed in memory together with the states.
+3. `update_status` derives the status and progress from the counts.
+4. `store` writes the counters in one statement and raises the revision.
+
+A worker that follows one run alone may leave out the lock: `store_known` writes counters that it
+knows from its last batch, if nothing has changed since.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from graphs.definition.plan import Plan
 from runs.core import node_counts, sql, statuses
 from runs.core.node_counts import BAD, DONE, KNOWN, NodeCounts
-
-_TYPES = {
-    "status": "text", "paused": "boolean", "stopping": "boolean", "current_node": "text", "current_step": "int", "progress": "int",
-    "started_count": "int", "pending_count": "int", "waiting_count": "int", "success_count": "int", "errored_count": "int",
-    "retried_count": "int", "cancelled_count": "int", "emitted": "bigint", "log_count": "int", "error_message": "text", "node_counts": "text",
-}  # fmt: skip
+from runs.engine import status_rules
+from runs.engine.types import NewState
 
 
 @dataclass(slots=True)
 class RunCounters:
-    """The changing columns of one locked run."""
+    """The changing columns of one run. `_lock_statement` selects them in this order."""
 
     pk: int
     status: str
@@ -49,21 +52,23 @@ class RunCounters:
     def open(self) -> bool:
         return self.status in statuses.ACTIVE_RUNS
 
+    # --- counting states ---------------------------------------------------------------------
+
     def appear(self, identifier: str, retry: bool = False) -> None:
-        """A state that is to be started was made."""
+        """Count a new state that will be started."""
         self.started_count += 1
         self.pending_count += 1
         if not retry:
             self.count(identifier, KNOWN)
 
     def sibling(self, identifier: str) -> None:
-        """One more output of a fan-out."""
+        """Count one more output of a fan-out."""
         self.success_count += 1
         self.count(identifier, KNOWN)
         self.count(identifier, DONE)
 
     def finish(self, identifier: str, status: str) -> None:
-        """A pending state reached a final status."""
+        """Count a pending state that reached a final status."""
         self.pending_count -= 1
         if status in (statuses.SUCCESS, statuses.PRUNED):
             self.success_count += 1
@@ -76,139 +81,230 @@ class RunCounters:
             self.errored_count += 1
             self.count(identifier, BAD)
 
-    def count(self, identifier: str, what: int, by: int = 1) -> None:
-        self.node_counts.setdefault(identifier, [0, 0, 0])[what] += by
+    def enter(self, state: NewState) -> None:
+        """Count a state that is about to be stored, whatever its status."""
+        if state.status == statuses.SUCCESS:
+            self.sibling(state.identifier)
+            return
+        self.appear(state.identifier, retry=state.retry_count > 0)
+        if state.status != statuses.CREATED:
+            self.finish(state.identifier, state.status)
+            self.note_failure(state.identifier, state.error)
 
-    def close(self) -> None:
-        """The status and progress that follow from the counts."""
+    def count(self, identifier: str, position: int, by: int = 1) -> None:
+        self.node_counts.setdefault(identifier, [0, 0, 0])[position] += by
+
+    def note_failure(self, identifier: str, error: str) -> None:
+        """Keep the first failure as the error message of the run."""
+        self.error_message = self.error_message or f"{identifier}: {error}"[:2000]
+
+    # --- status and progress -----------------------------------------------------------------
+
+    def update_status(self) -> None:
+        """Set the status and progress that follow from the counts, unless the run has ended."""
         if not self.open:
             return
-        if self.version_id is None:  # its program says where it is; a person may pause it
-            self.status = (
-                statuses.PAUSED
-                if self.paused
-                else statuses.RUNNING
-                if self.status == statuses.PAUSED
-                else self.status
-            )
+        if self.version_id is None:
+            self._update_external_status()
             return
         self.current_step = self.success_count
         if self.pending_count:
-            waits = self.paused or self.waiting_count == self.pending_count
-            self.status = statuses.PAUSED if waits else statuses.RUNNING
+            self.status = status_rules.active_status(
+                self.paused, self.waiting_count, self.pending_count
+            )
         else:
-            self.status = self._verdict()
-        self.progress = (
-            100 if self.status == statuses.COMPLETED else max(self.progress, min(self.share(), 99))
-        )
+            stop_at_failure = self.plan is not None and self.plan.stop_at_failure
+            self.status = status_rules.final_status(
+                self.success_count, self.errored_count, self.stopping, stop_at_failure
+            )
+        self.update_progress()
 
-    def _verdict(self) -> str:
-        if not self.errored_count and not self.stopping:
-            return statuses.COMPLETED
-        stops = self.plan is not None and self.plan.stop_at_failure and self.errored_count
-        return statuses.FAILED if stops or not self.success_count else statuses.PARTIAL
+    def _update_external_status(self) -> None:
+        """The program reports the status of its run; only pausing and resuming are ours."""
+        if self.paused:
+            self.status = statuses.PAUSED
+        elif self.status == statuses.PAUSED:
+            self.status = statuses.RUNNING
 
-    def share(self, running: float = 0.0) -> int:
-        """Percent: the mean over the plan's nodes of succeeded (and running) by known states."""
-        if self.plan is None:
-            return 0
-        ended = self.pending_count == 0
-        skipped = set(self.skipped()) if ended else set()
-        done = sum(
-            counts[DONE] / counts[KNOWN] for counts in self.node_counts.values() if counts[KNOWN]
-        )
-        return int(100 * (done + running + len(skipped)) / len(self.plan.order))
-
-    def skipped(self) -> list[str]:
-        """Nodes that never ran, because something before them failed or their branch wasn't taken."""
-        return (
-            [node for node in self.plan.order if node not in self.node_counts] if self.plan else []
-        )
+    def update_progress(self, running: float = 0.0) -> None:
+        """Set the progress. `running` is the share of one node that states report as done."""
+        percent = 0
+        if self.plan is not None:
+            percent = status_rules.percent_of_nodes(
+                self.plan.order, self.node_counts, self.pending_count == 0, running
+            )
+        self.progress = status_rules.progress(self.status, percent, self.progress)
 
     def stop(self, reason: str) -> None:
+        """Start no more states of the run. The first reason is the one that stays."""
         if not self.stopping:
-            self.stopping, self.error_message = True, f"Execution stopped: {reason}"
+            self.stopping = True
+            self.error_message = f"Execution stopped: {reason}"
 
 
-_READ = [each.name for each in fields(RunCounters) if each.name != "plan"]
-_LOCK = f"SELECT {', '.join({'pk': 'id'}.get(name, name) for name in _READ)} FROM statemanager_runs_run WHERE {{among}} ORDER BY id"
-_SETS = ", ".join(f"{name} = v.{name}" for name in _TYPES)
-_STORE = f"""
-    UPDATE statemanager_runs_run SET {_SETS}, revision = statemanager_runs_run.revision + 1, updated_at = {{now}},
-        started_at = CASE WHEN v.status = 'queued' THEN statemanager_runs_run.started_at ELSE coalesce(statemanager_runs_run.started_at, {{now}}) END,
-        finished_at = CASE WHEN v.status IN ('queued', 'running', 'paused') THEN NULL ELSE coalesce(statemanager_runs_run.finished_at, {{now}}) END
-    FROM {{v}} WHERE statemanager_runs_run.id = v.id
-"""
+# --- reading -----------------------------------------------------------------------------------
 
-_STORE_KNOWN = f"""{_STORE} AND statemanager_runs_run.revision = v.revision AND %s = (
-        SELECT count(*) FROM {{h}} JOIN statemanager_runs_state s ON s.id = h.id AND s.status {{queued}} AND (h.attempt IS NULL OR s.attempt = h.attempt))
-    RETURNING statemanager_runs_run.id
-"""
+
+@sql.statement
+def _lock_statement() -> str:
+    """Lock runs and read their counters.
+
+    All transactions lock in the order of the ids, so none of them waits for another in a circle.
+    """
+    return f"""
+        SELECT id, status, paused, stopping, current_node, current_step, progress,
+            started_count, pending_count, waiting_count, success_count, errored_count,
+            retried_count, cancelled_count, emitted, log_count, error_message, node_counts,
+            revision, max_steps, version_id
+        FROM statemanager_runs_run
+        WHERE {sql.among("id", "bigint")}
+        ORDER BY id{sql.lock()}
+    """
 
 
 def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[int, RunCounters]:
-    """Lock these runs and read their counters; runs that are gone are missing from the answer."""
-    found = sql.run(
-        sql.statement(_LOCK, among=("id", "bigint")) + sql.lock(),
-        [sql.choices(sorted(set(run_ids)))],
-    )
-    counters_by_run = {row[0]: RunCounters(*row) for row in found}
+    """Lock these runs and read their counters. Runs that no longer exist are left out."""
+    rows = sql.run(_lock_statement(), [sql.choices(sorted(set(run_ids)))])
+    counters_by_run = {row[0]: RunCounters(*row) for row in rows}
     for run_counters in counters_by_run.values():
-        run_counters.node_counts, run_counters.paused, run_counters.stopping = (
-            node_counts.load(str(run_counters.node_counts)),
-            bool(run_counters.paused),
-            bool(run_counters.stopping),
-        )
+        run_counters.node_counts = node_counts.load(str(run_counters.node_counts))
+        run_counters.paused = bool(run_counters.paused)
+        run_counters.stopping = bool(run_counters.stopping)
         run_counters.plan = (plans or {}).get(run_counters.pk)
     return counters_by_run
 
 
-def store_known(
-    run_counters: RunCounters, fences: Sequence[Sequence[Any]], statements: sql.Statements
-) -> None:
-    """Write counters that were not locked, if they still have the known revision and all these (state, attempt) fences hold.
+# --- writing -----------------------------------------------------------------------------------
 
-    Then the batch answers with a row. Who moves a fence raises the revision in the same transaction, so seeing both at once is enough.
+# The columns that both statements write, with their types.
+_COLUMNS = {
+    "status": "text",
+    "paused": "boolean",
+    "stopping": "boolean",
+    "current_node": "text",
+    "current_step": "int",
+    "progress": "int",
+    "started_count": "int",
+    "pending_count": "int",
+    "waiting_count": "int",
+    "success_count": "int",
+    "errored_count": "int",
+    "retried_count": "int",
+    "cancelled_count": "int",
+    "emitted": "bigint",
+    "log_count": "int",
+    "error_message": "text",
+    "node_counts": "text",
+}
+
+
+@sql.statement
+def _store_statement() -> str:
+    """Write the counters of locked runs.
+
+    The columns that every batch changes are in no index, so PostgreSQL updates the row in place
+    (HOT) unless its status moves.
     """
-    statement = sql.statement(
-        _STORE_KNOWN,
-        v={"id": "bigint", **_TYPES, "revision": "bigint"},
-        h={"id": "uuid", "attempt": "int"},
-    )
-    statements.add(
-        statement,
-        [
-            *sql.values([[*_row(run_counters), run_counters.revision]]),
-            len(fences),
-            *sql.values(fences),
-        ],
-        answers=True,
-    )
+    return f"""
+        UPDATE statemanager_runs_run AS r
+        SET status = v.status, paused = v.paused, stopping = v.stopping,
+            current_node = v.current_node, current_step = v.current_step, progress = v.progress,
+            started_count = v.started_count, pending_count = v.pending_count,
+            waiting_count = v.waiting_count, success_count = v.success_count,
+            errored_count = v.errored_count, retried_count = v.retried_count,
+            cancelled_count = v.cancelled_count, emitted = v.emitted, log_count = v.log_count,
+            error_message = v.error_message, node_counts = v.node_counts,
+            revision = r.revision + 1,
+            updated_at = {sql.now()},
+            started_at = CASE
+                WHEN v.status = 'queued' THEN r.started_at
+                ELSE coalesce(r.started_at, {sql.now()})
+            END,
+            finished_at = CASE
+                WHEN v.status IN ('queued', 'running', 'paused') THEN NULL
+                ELSE coalesce(r.finished_at, {sql.now()})
+            END
+        FROM {sql.rows("v", run="bigint", **_COLUMNS)}
+        WHERE r.id = v.run
+    """
+
+
+@sql.statement
+def _store_known_statement() -> str:
+    """Write the counters of one run that was not locked, if nothing has changed since they were
+    known: the run has the known revision, and the fences of all given states hold.
+
+    A transaction that moves a fence raises the revision, too, so seeing both at once is enough.
+    """
+    return f"""
+        UPDATE statemanager_runs_run AS r
+        SET status = v.status, paused = v.paused, stopping = v.stopping,
+            current_node = v.current_node, current_step = v.current_step, progress = v.progress,
+            started_count = v.started_count, pending_count = v.pending_count,
+            waiting_count = v.waiting_count, success_count = v.success_count,
+            errored_count = v.errored_count, retried_count = v.retried_count,
+            cancelled_count = v.cancelled_count, emitted = v.emitted, log_count = v.log_count,
+            error_message = v.error_message, node_counts = v.node_counts,
+            revision = r.revision + 1,
+            updated_at = {sql.now()},
+            started_at = CASE
+                WHEN v.status = 'queued' THEN r.started_at
+                ELSE coalesce(r.started_at, {sql.now()})
+            END,
+            finished_at = CASE
+                WHEN v.status IN ('queued', 'running', 'paused') THEN NULL
+                ELSE coalesce(r.finished_at, {sql.now()})
+            END
+        FROM {sql.rows("v", run="bigint", **_COLUMNS, known_revision="bigint")}
+        WHERE r.id = v.run
+          AND r.revision = v.known_revision
+          AND %s = (
+            SELECT count(*)
+            FROM {sql.rows("fence", state="uuid", attempt="int")}
+            JOIN statemanager_runs_state AS s
+              ON s.id = fence.state
+             AND s.status IN ('QUEUED', '')
+             AND (fence.attempt IS NULL OR s.attempt = fence.attempt)
+          )
+        RETURNING id
+    """
+
+
+def store_known(
+    run_counters: RunCounters,
+    fences: Sequence[tuple[str, int | None]],
+    statements: sql.Statements,
+) -> None:
+    """Write counters that were not locked, if they are still as the caller knows them.
+
+    `fences` are the (state, attempt) pairs that must still hold. The batch returns a row if the
+    counters were written.
+    """
+    row = [*_row(run_counters), run_counters.revision]
+    params = [*sql.values([row]), len(fences), *sql.values(fences)]
+    statements.add(_store_known_statement(), params, returns_rows=True)
     run_counters.revision += 1
 
 
 def store(counters_by_run: Iterable[RunCounters], statements: sql.Statements | None = None) -> None:
-    """Write the counters back, with the batch if one is given; the revision rises by one."""
-    counters_by_run = list(counters_by_run)
-    if not counters_by_run:
+    """Write the counters of locked runs, at once or with the given statements."""
+    changed = list(counters_by_run)
+    if not changed:
         return
-    table = [_row(run_counters) for run_counters in counters_by_run]
-    for run_counters in counters_by_run:
+    params = sql.values([_row(run_counters) for run_counters in changed])
+    for run_counters in changed:
         run_counters.revision += 1
-    statement, params = sql.statement(_STORE, v={"id": "bigint", **_TYPES}), sql.values(table)
     if statements is None:
-        sql.send(statement, params)
+        sql.send(_store_statement(), params)
     else:
-        statements.add(statement, params)
+        statements.add(_store_statement(), params)
 
 
-def _row(run_counters: RunCounters) -> list[Any]:
-    return [run_counters.pk, *(_value(run_counters, name) for name in _TYPES)]
+def _row(run_counters: RunCounters) -> list[object]:
+    return [run_counters.pk, *(_value(run_counters, name) for name in _COLUMNS)]
 
 
-def _value(run_counters: RunCounters, name: str) -> Any:
-    return (
-        node_counts.dump(run_counters.node_counts)
-        if name == "node_counts"
-        else getattr(run_counters, name)
-    )
+def _value(run_counters: RunCounters, name: str) -> object:
+    if name == "node_counts":
+        return node_counts.dump(run_counters.node_counts)
+    return getattr(run_counters, name)

@@ -1,156 +1,220 @@
-"""Signs of life while nodes still run: lease renewals, log lines and progress, fenced like every other write of a worker."""
+"""Signs of life while nodes run: renewed leases, log lines and progress, all behind the fence.
+
+1. `Reporter.tick` decides when a process reports, and on which of the states that it runs.
+2. `renew_leases` locks the runs, renews the leases whose fence holds, and stores lines and
+   progress for those states only.
+3. A state that is no longer the worker's is told to stop. So is every state whose lease may end
+   while the database is away.
+"""
 
 import os
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import F
+from django.db.models.functions import Now
 
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.core.node_counts import KNOWN
-from runs.engine import counters, store
+from runs.engine import counters, log_lines
+from runs.engine.counters import RunCounters
 from runs.engine.types import Claimed, Line
+from runs.models import Cluster
 
 if TYPE_CHECKING:
     from runs.engine.node_context import NodeContext
     from runs.engine.node_threads import NodeThread
 
 FLUSH_SECONDS = 0.4
-ALIVE_SECONDS = 1.0
-LOST_SECONDS = 24 * 3600
-SAFE_SHARE = 0.8  # of a lease: so long a node goes on without a sign from the database
-Report = tuple[
-    Claimed, list[Line], float | None
-]  # the state, its new lines, how far it is, if that is known
-
-_RENEW = """
-    UPDATE statemanager_runs_state SET lease_expires_at = {lease}, progress = coalesce(v.progress, statemanager_runs_state.progress) FROM {v}
-    WHERE statemanager_runs_state.id = v.id AND statemanager_runs_state.status {queued} AND (v.attempt IS NULL OR statemanager_runs_state.attempt = v.attempt) RETURNING statemanager_runs_state.id
-"""
+SIGN_OF_CLUSTER_SECONDS = 1.0
+FORGET_CLUSTER_SECONDS = 24 * 3600
+# The share of a lease for which a node goes on without a sign from the database.
+SAFE_SHARE = 0.8
 
 
-def report(reports: Sequence[Report], lease_seconds: float) -> set[str]:
-    """Renew the leases and store what the nodes said; the answer holds the ids that are still the caller's."""
-    runs = {state.run.pk: state.run for state, _, _ in reports}
+class SignOfLife(NamedTuple):
+    """A running state, its new log lines, and how far it is (0 to 1), if that is known."""
+
+    state: Claimed
+    lines: Sequence[Line]
+    fraction: float | None
+
+
+# --- renewing leases -----------------------------------------------------------------------------
+
+
+def renew_leases(signs: Sequence[SignOfLife], lease_seconds: float) -> set[str]:
+    """Renew the leases of these states and store their lines and progress.
+
+    Returns the ids of the states that are still the caller's; the others are left alone.
+    """
+    runs = {sign.state.run.pk: sign.state.run for sign in signs}
     with transaction.atomic():
         counters_by_run = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
-        table = [[state.id, state.attempt, fraction] for state, _, fraction in reports]
-        statement = sql.statement(
-            _RENEW, lease="%s", v={"id": "uuid", "attempt": "int", "progress": "float8"}
-        )
-        alive = {sql.key(row[0]) for row in sql.run(statement, [lease_seconds, *sql.values(table)])}
-        mine = [
-            each for each in reports if each[0].id in alive and each[0].run.pk in counters_by_run
+        table = [(sign.state.id, sign.state.attempt, sign.fraction) for sign in signs]
+        rows = sql.run(_renew_statement(), [lease_seconds, *sql.values(table)])
+        renewed = {sql.key(row[0]) for row in rows}
+        accepted = [
+            sign
+            for sign in signs
+            if sign.state.id in renewed and sign.state.run.pk in counters_by_run
         ]
+
         statements = sql.Statements()
-        said = [(state, line) for state, lines, _ in mine for line in lines]
-        store.insert_lines(store.line_rows(said), statements)
-        for state, _ in said:
-            counters_by_run[state.run.pk].log_count += 1
-        touched = {state.run.pk for state, _, _ in mine}
-        for state, _, fraction in mine:
-            run_counters = counters_by_run[state.run.pk]
-            run_counters.current_node = state.identifier
-            if fraction is None:
-                continue
-            known = run_counters.node_counts.get(state.identifier, [1])[KNOWN] or 1
-            run_counters.progress = max(
-                run_counters.progress, min(run_counters.share(fraction / known), 99)
-            )
-        for pk in touched:
-            counters_by_run[pk].close()
-            store.drop_oldest_lines(counters_by_run[pk], statements)
-        counters.store((counters_by_run[pk] for pk in touched), statements)
+        log_lines.insert(log_lines.rows_of(_lines(accepted)), statements)
+        for sign in accepted:
+            _count_sign(sign, counters_by_run[sign.state.run.pk])
+        touched = {sign.state.run.pk: counters_by_run[sign.state.run.pk] for sign in accepted}
+        for run_counters in touched.values():
+            run_counters.update_status()
+            log_lines.drop_oldest(run_counters, statements)
+        counters.store(touched.values(), statements)
         statements.flush()
         failpoint("in-heartbeat")
     failpoint("after-heartbeat-commit")
-    return alive
+    return renewed
+
+
+@sql.statement
+def _renew_statement() -> str:
+    """Renew leases, where the fence holds. Returns the ids of the states whose lease was renewed.
+
+    Parameters: the lease, then the (state, attempt, progress) rows.
+    """
+    return f"""
+        UPDATE statemanager_runs_state AS s
+        SET lease_expires_at = {sql.later("%s")}, progress = coalesce(v.progress, s.progress)
+        FROM {sql.rows("v", state="uuid", attempt="int", progress="float8")}
+        WHERE s.id = v.state
+          AND s.status IN ('QUEUED', '')
+          AND (v.attempt IS NULL OR s.attempt = v.attempt)
+        RETURNING id
+    """
+
+
+def _lines(signs: Iterable[SignOfLife]) -> list[tuple[Claimed, Line]]:
+    lines: list[tuple[Claimed, Line]] = []
+    for sign in signs:
+        lines += [(sign.state, line) for line in sign.lines]
+    return lines
+
+
+def _count_sign(sign: SignOfLife, run_counters: RunCounters) -> None:
+    identifier = sign.state.identifier
+    run_counters.log_count += len(sign.lines)
+    run_counters.current_node = identifier
+    if sign.fraction is not None:
+        known = run_counters.node_counts.get(identifier, [1])[KNOWN] or 1
+        run_counters.update_progress(running=sign.fraction / known)
+
+
+# --- reporting -----------------------------------------------------------------------------------
 
 
 class Reporter:
-    """Decides when a process reports on what it runs, and tells its cluster that it lives."""
+    """Reports what a process runs, and that its cluster lives."""
 
     def __init__(self, worker: str, cluster: str) -> None:
-        self.worker, self.cluster = worker, cluster
+        self.worker = worker
+        self.cluster = cluster
         self.stopping = False
-        self._flushed = self._renewed = self._seen = 0.0
+        self._flushed = 0.0
+        self._renewed = 0.0
+        self._cluster_seen = 0.0
 
     def alive(self) -> None:
-        """Set the cluster's `seen_at`, at most once a second, and learn whether it is to stop."""
-        if not self.cluster or monotonic() - self._seen < ALIVE_SECONDS:
+        """Show that the cluster lives, at most once a second, and learn whether it is to stop."""
+        if not self.cluster or monotonic() - self._cluster_seen < SIGN_OF_CLUSTER_SECONDS:
             return
-        self._seen = monotonic()
-        rows = sql.run(
-            f"UPDATE statemanager_runs_cluster SET seen_at = {sql.now()} WHERE name = %s RETURNING stopping",
-            [self.cluster],
-        )
+        self._cluster_seen = monotonic()
+        rows = sql.run(_cluster_seen_statement(), [self.cluster])
         self.stopping = bool(rows and rows[0][0])
 
     def tick(self, threads: Iterable["NodeThread"]) -> None:
-        """Report the states that are being run, when it is time to."""
+        """Report on the states that these threads run, if it is time to."""
         now = monotonic()
         if now - self._flushed < FLUSH_SECONDS:
             return
         self._flushed = now
-        running = [current for thread in threads if (current := thread.current)]
         renew = now - self._renewed >= settings.HEARTBEAT_SECONDS
-        news: list[Report] = []
-        for state, context in running:
-            lines = context.take_lines()
-            if renew or lines or context.fraction != context.reported or not context.announced:
-                news.append((state, lines, context.fraction))
-                context.reported, context.announced = context.fraction, True
-        if news:
-            self._report(news, {state.id: context for state, context in running}, now)
+        contexts: dict[str, NodeContext] = {}
+        signs: list[SignOfLife] = []
+        for thread in threads:
+            current = thread.current
+            if current:
+                state, context = current
+                contexts[state.id] = context
+                signs += _sign_of(state, context, renew)
+        if signs:
+            self._report(signs, contexts, now)
         if renew:
             self._renewed = now
         self.alive()
 
     def _report(
-        self, news: Sequence[Report], contexts: "dict[str, NodeContext]", now: float
+        self, signs: Sequence[SignOfLife], contexts: "dict[str, NodeContext]", now: float
     ) -> None:
-        """Report; while that fails the lines are kept, and a node whose lease may be over soon is told to stop: somebody else may have its state."""
+        """Report. While that fails, lines are kept for the next time.
+
+        A node whose lease may be over soon is told to give up: another worker may get its state.
+        """
         try:
-            mine = report(news, settings.LEASE_SECONDS)
+            renewed = renew_leases(signs, settings.LEASE_SECONDS)
         except (OperationalError, InterfaceError):
-            for state, lines, _ in news:
-                contexts[state.id].keep_lines(lines)
+            for sign in signs:
+                contexts[sign.state.id].keep_lines(sign.lines)
             for context in contexts.values():
                 if now - context.heard > SAFE_SHARE * settings.LEASE_SECONDS:
                     context.give_up()
             raise
-        for state, _, _ in news:
-            if state.id in mine:
-                contexts[state.id].heard = now
+        for sign in signs:
+            if sign.state.id in renewed:
+                contexts[sign.state.id].heard = now
             else:
-                contexts[state.id].cancel()
+                contexts[sign.state.id].cancel()
 
 
-def silent(name: str, seconds: float) -> bool:
-    """Whether a cluster showed no sign of life for so long, by the database's clock."""
-    return not sql.run(
-        f"SELECT 1 FROM statemanager_runs_cluster WHERE name = %s AND seen_at > {sql.later('%s')}",
-        [name, -seconds],
-    )
+def _sign_of(state: Claimed, context: "NodeContext", renew: bool) -> list[SignOfLife]:
+    """The sign of a running state; none if its lease needs no renewal and there is no news."""
+    lines = context.take_lines()
+    moved = context.fraction != context.reported or not context.announced
+    if not (renew or lines or moved):
+        return []
+    sign = SignOfLife(state, lines, context.fraction)
+    context.reported = context.fraction
+    context.announced = True
+    return [sign]
+
+
+# --- clusters ------------------------------------------------------------------------------------
+
+
+@sql.statement
+def _cluster_seen_statement() -> str:
+    """Note that a cluster lives. Returns whether it is to stop."""
+    return f"""
+        UPDATE statemanager_runs_cluster SET seen_at = {sql.now()} WHERE name = %s
+        RETURNING stopping
+    """
+
+
+def note_cluster(name: str) -> None:
+    """Note that a cluster lives, for a process that only answers a probe."""
+    sql.run(_cluster_seen_statement(), [name])
 
 
 def answered(name: str) -> bool:
-    """Whether a cluster answered a probe since it was started."""
-    return bool(
-        sql.run(
-            "SELECT 1 FROM statemanager_runs_cluster WHERE name = %s AND seen_at > started_at",
-            [name],
-        )
-    )
+    """Whether a cluster has shown a sign of life since it was started."""
+    return Cluster.objects.filter(name=name, seen_at__gt=F("started_at")).exists()
 
 
 def register(name: str, host: str, workers: int) -> None:
-    """Note a starting cluster."""
-    from runs.models import Cluster
-
+    """Store a cluster that is being started, with this process as its supervisor."""
     now = sql.clock()
     values = {
         "host": host,
@@ -164,8 +228,9 @@ def register(name: str, host: str, workers: int) -> None:
 
 
 def forget_lost(own: str) -> None:
-    """Remove clusters that were silent for a day: their supervisors were killed. Never one's `own`, which may only have been away."""
-    sql.send(
-        f"DELETE FROM statemanager_runs_cluster WHERE name <> %s AND seen_at < {sql.later(str(-LOST_SECONDS))}",
-        [own],
-    )
+    """Delete the clusters that were silent for a day, because their supervisors were killed.
+
+    The supervisor's `own` cluster stays: it may only have been cut off from the database.
+    """
+    last_seen = Now() - timedelta(seconds=FORGET_CLUSTER_SECONDS)
+    Cluster.objects.exclude(name=own).filter(seen_at__lt=last_seen).delete()

@@ -1,203 +1,195 @@
-"""When a node that waits for several states fires: see `graphs.definition.topology` for what a join, its dominator and its region are.
+"""When a join runs. For joins, dominators and regions see `graphs.definition.topology`.
 
-Called inside the transaction that records finished states, with their runs locked; so of the workers that finish the last
-two states of a region exactly one sees it quiet.
+A join runs once for each state of its dominator, as soon as no state of its region is unfinished
+below that state. This is decided inside the transaction that records finished states, with their
+runs locked: of two workers that finish the last two states of a region, exactly one sees that
+nothing in it is unfinished.
+
+1. Each state that ends makes the joins that watch its node *candidates*.
+2. A candidate waits while its region has unfinished states, in this batch or recorded.
+3. What is recorded below the others tells whether they run: whether an edge leads to the join,
+   whether something failed, and whether the join was made before.
+4. A join that doesn't run, or whose inputs can't be made, may be the last thing that joins further
+   down waited for. These are candidates of the next round.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from graphs.definition import payloads, uuids
-from graphs.definition.plan import PlanNode
 from graphs.definition.references import Unresolved
-from graphs.definition.topology import ROOT
-from runs.core import paths, sql, statuses
-from runs.engine import advance
-from runs.engine.advance import PLACE, THERE, Recorded
+from runs.core import paths, statuses
+from runs.engine.advance import Prepared, new_state
+from runs.engine.count_outcomes import Ended
 from runs.engine.counters import RunCounters
+from runs.engine.join_inspection import (
+    Candidate,
+    Inspection,
+    inspect,
+    node_of,
+    unfinished_below_statement,
+    with_states_in_region,
+)
+from runs.engine.recorded_outputs import Place, RecordedOutputs, fan_outs_above, places_of
 from runs.engine.types import NewState, RunFacts
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A join that may fire below the dominator's state at `prefix`."""
+def candidates_of(ended: Iterable[Ended]) -> Iterator[Candidate]:
+    """The joins that these states may have been the last to hold up."""
+    for prepared, status in ended:
+        if status in statuses.FINAL_STATES and status != statuses.RETRY_CREATED:
+            state = prepared.outcome.state
+            for path in _final_paths(prepared, status):
+                yield from candidates_after(state.run, state.identifier, path)
 
-    run: int
-    join: str
-    prefix: str
+
+def _final_paths(prepared: Prepared, status: str) -> Sequence[str]:
+    """Where the state and its siblings are, now that it has ended."""
+    outcome, state = prepared.outcome, prepared.outcome.state
+    if status != statuses.SUCCESS:
+        return [state.path]
+    if prepared.paths:
+        return prepared.paths
+    if outcome.fanned:
+        return [paths.below(state.path, state.node.index, paths.EMPTY)]
+    return [state.path]
 
 
-def candidates(run: RunFacts, identifier: str, path: str) -> Iterator[Candidate]:
+def candidates_after(run: RunFacts, identifier: str, path: str) -> Iterator[Candidate]:
     """The joins that a state which just ended may have been the last to hold up."""
     plan = run.plan
     for join in plan.shape.watchers[identifier]:
-        prefix = paths.trim(path, advance.indexes(plan, plan.shape.dominator[join]))
+        prefix = paths.trim(path, fan_outs_above(plan, plan.shape.dominator[join]))
         if not paths.is_empty(prefix):
             yield Candidate(run.pk, join, prefix)
 
 
 def fire(
-    asked: Iterable[Candidate],
+    candidates: Iterable[Candidate],
     runs: dict[int, RunFacts],
     counters_by_run: dict[int, RunCounters],
-    new: list[NewState],
+    new: Iterable[NewState],
 ) -> list[NewState]:
-    """The join states that these candidates make. `new` holds the states that the same slice makes."""
-    fired: list[NewState] = []
-    waiting, broken = _Places(each for each in new if each.status in statuses.UNFINISHED), _Places()
-    left = {each for each in asked if not counters_by_run[each.run].stopping}
-    settled: set[Candidate] = set()
-    while left := left - settled:
-        open_ = [
-            each
-            for each in left
-            if not waiting.within(each, runs[each.run].plan.shape.region[each.join])
-        ]
-        blocked = _exists(open_, runs, "AND s.status IN ('CREATED', 'QUEUED') AND s.watched")
-        ready = sorted(
-            (each for at, each in enumerate(open_) if at not in blocked),
-            key=lambda each: (each.run, _node(each, runs).index, each.prefix),
-        )
-        left = set()
-        views = _look(ready, runs, counters_by_run)
-        recorded = Recorded({place for each in ready for place in _places(each, runs)})
-        for each, view in zip(ready, views, strict=True):
-            shape = runs[each.run].plan.shape
-            if view.made or waiting.within(each, shape.region[each.join]):
-                continue
-            view.failed = view.failed or broken.within(each, shape.failing[each.join])
-            settled.add(each)
-            if view.fires:
-                fired.append(state := _make(each, runs[each.run], view, recorded))
-                (waiting if state.status == statuses.CREATED else broken).add(state)
-            if not view.fires or fired[-1].status != statuses.CREATED:
-                left |= set(candidates(runs[each.run], each.join, each.prefix))
-    return fired
+    """The join states that these candidates make, counted in their runs; the caller stores them.
+
+    `new` are the other states that the same batch makes.
+    """
+    firing = _Firing(runs, counters_by_run, new)
+    waiting = {each for each in candidates if not counters_by_run[each.run].stopping}
+    while waiting:
+        waiting = firing.round(waiting) - firing.settled
+    for state in firing.states:
+        counters_by_run[state.run.pk].enter(state)
+    return firing.states
+
+
+class _Firing:
+    """The joins that one batch makes, in rounds."""
+
+    def __init__(
+        self,
+        runs: dict[int, RunFacts],
+        counters_by_run: dict[int, RunCounters],
+        new: Iterable[NewState],
+    ) -> None:
+        self.states: list[NewState] = []
+        self.settled: set[Candidate] = set()
+        self._runs = runs
+        self._counters_by_run = counters_by_run
+        self._unfinished = _Places(state for state in new if state.status in statuses.UNFINISHED)
+        self._failed = _Places()
+
+    def round(self, waiting: Iterable[Candidate]) -> set[Candidate]:
+        """Decide these candidates where possible. Returns the candidates of the next round."""
+        ready = self._ready(waiting)
+        inspections = inspect(ready, self._runs, self._counters_by_run)
+        places: set[Place] = set()
+        for candidate in ready:
+            run = self._runs[candidate.run]
+            places.update(places_of(run, candidate.join, candidate.prefix))
+        recorded = RecordedOutputs(places)
+
+        following: set[Candidate] = set()
+        for candidate, inspection in zip(ready, inspections, strict=True):
+            # A join of this round may have a state in the region of this one.
+            if not inspection.made and not self._is_held_up(candidate):
+                following |= self._decide(candidate, inspection, recorded)
+        return following
+
+    def _ready(self, waiting: Iterable[Candidate]) -> list[Candidate]:
+        """The candidates whose region has no unfinished states, in topological order."""
+        quiet = [candidate for candidate in waiting if not self._is_held_up(candidate)]
+        held_up = with_states_in_region(quiet, self._runs, unfinished_below_statement())
+        ready = [candidate for at, candidate in enumerate(quiet) if at not in held_up]
+        return sorted(ready, key=self._order)
+
+    def _order(self, candidate: Candidate) -> tuple[int, int, str]:
+        return candidate.run, node_of(candidate, self._runs).index, candidate.prefix
+
+    def _is_held_up(self, candidate: Candidate) -> bool:
+        shape = self._runs[candidate.run].plan.shape
+        return self._unfinished.any_below(candidate, shape.region[candidate.join])
+
+    def _decide(
+        self, candidate: Candidate, inspection: Inspection, recorded: RecordedOutputs
+    ) -> set[Candidate]:
+        """Make the join if it runs. Returns the candidates that no longer wait for it."""
+        self.settled.add(candidate)
+        run = self._runs[candidate.run]
+        if not inspection.failed:
+            failing = run.plan.shape.failing[candidate.join]
+            inspection.failed = self._failed.any_below(candidate, failing)
+        if inspection.runs:
+            state = _make(candidate, run, inspection, recorded)
+            self.states.append(state)
+            if state.status == statuses.CREATED:
+                self._unfinished.add(state)
+                return set()
+            self._failed.add(state)
+        return set(candidates_after(run, candidate.join, candidate.prefix))
 
 
 class _Places:
-    """Where some states of this slice are, so that asking whether one is below a prefix costs the same for any number of them."""
+    """Where some states of this batch are.
+
+    All prefixes of their paths are stored, so that looking below a prefix costs the same for any
+    number of states.
+    """
 
     def __init__(self, states: Iterable[NewState] = ()) -> None:
-        self._below: set[tuple[int, str, str]] = set()
+        self._prefixes: set[tuple[int, str, str]] = set()
         for state in states:
             self.add(state)
 
     def add(self, state: NewState) -> None:
-        self._below |= {
+        self._prefixes |= {
             (state.run.pk, state.identifier, prefix) for prefix in paths.prefixes(state.path)
         }
 
-    def within(self, each: Candidate, nodes: Iterable[str]) -> bool:
-        return bool(self._below) and any(
-            (each.run, node, each.prefix) in self._below for node in nodes
-        )
+    def any_below(self, candidate: Candidate, nodes: Iterable[str]) -> bool:
+        """Whether a state of one of these nodes is below the candidate's prefix."""
+        if not self._prefixes:
+            return False
+        return any((candidate.run, node, candidate.prefix) in self._prefixes for node in nodes)
 
 
-@dataclass
-class _View:
-    """What is recorded below a candidate's prefix."""
-
-    node: PlanNode
-    parent: str | None
-    made: bool = False
-    arrived: bool = False
-    failed: bool = False
-    ran: bool = False
-
-    @property
-    def fires(self) -> bool:
-        if self.node.all_done:
-            return self.ran or self.arrived
-        return self.arrived and not self.failed
-
-
-def _look(
-    ready: list[Candidate], runs: dict[int, RunFacts], counters_by_run: dict[int, RunCounters]
-) -> list[_View]:
-    views = [_View(_node(each, runs), None) for each in ready]
-    table = [
-        (at, each.run, *asked)
-        for at, each in enumerate(ready)
-        for asked in _questions(each, runs[each.run], counters_by_run[each.run])
-    ]
-    if not table:
-        return views
-    for at, role, state, chosen in sql.run(
-        sql.statement(_LOOK, v={**PLACE, "role": "text"}), sql.values(table)
-    ):
-        view = views[at]
-        if role == "dominator":
-            view.parent = sql.key(state)
-        elif role == "arrival":
-            taken = sql.loads(chosen)
-            view.arrived = view.arrived or taken is None or view.node.id in taken
-        else:
-            setattr(view, role, True)
-    done = [(at, each) for at, each in enumerate(ready) if views[at].node.all_done]
-    for found in _exists([each for _, each in done], runs, ""):
-        views[done[found][0]].ran = True
-    return views
-
-
-def _questions(
-    each: Candidate, run: RunFacts, run_counters: RunCounters
-) -> Iterator[tuple[str, str, str, str]]:
-    """(identifier, first path, last path, what an answer means)"""
-    shape, last = run.plan.shape, paths.last(each.prefix)
-    yield each.join, each.prefix, last, "made"
-    if shape.dominator[each.join] != ROOT:
-        yield shape.dominator[each.join], each.prefix, each.prefix, "dominator"
-    for parent in shape.parents[each.join]:
-        yield parent, each.prefix, last, "arrival"
-    if run_counters.errored_count:
-        for node in shape.failing[each.join]:
-            yield node, each.prefix, last, "failed"
-
-
-_LOOK = f"""
-    SELECT v.ord, v.role, s.id, s.chosen FROM {{v}} JOIN statemanager_runs_state s ON {THERE} AND (
-        v.role IN ('made', 'dominator') OR v.role = 'arrival' AND s.status = 'SUCCESS'
-        OR v.role = 'failed' AND s.status IN ('ERRORED', 'NEXT_CREATED_ERROR', 'TIMEDOUT'))
-"""
-
-
-def _exists(asked: list[Candidate], runs: dict[int, RunFacts], condition: str) -> set[int]:
-    """Which of the candidates have a state in their region that meets the condition."""
-    table = [
-        (at, each.run, node, each.prefix, paths.last(each.prefix))
-        for at, each in enumerate(asked)
-        for node in runs[each.run].plan.shape.region[each.join]
-    ]
-    if not table:
-        return set()
-    statement = f"SELECT DISTINCT v.ord FROM {sql.rows('v', **PLACE)} WHERE EXISTS (SELECT 1 FROM statemanager_runs_state s WHERE {THERE} {condition})"
-    return {row[0] for row in sql.run(statement, sql.values(table))}
-
-
-def _node(each: Candidate, runs: dict[int, RunFacts]) -> PlanNode:
-    return runs[each.run].plan.nodes[each.join]
-
-
-def _places(each: Candidate, runs: dict[int, RunFacts]) -> Iterable[Any]:
-    run = runs[each.run]
-    return (
-        advance.place_of(run, each.join, each.prefix, need.node)
-        for need in _node(each, runs).needs
-        if need.source == "node"
-    )
-
-
-def _make(each: Candidate, run: RunFacts, view: _View, recorded: Recorded) -> NewState:
+def _make(
+    candidate: Candidate, run: RunFacts, inspection: Inspection, recorded: RecordedOutputs
+) -> NewState:
+    """The state of the join; one that has failed if its inputs can't be made."""
+    join, prefix, parent = candidate.join, candidate.prefix, inspection.parent
     try:
-        return advance.new_state(run, each.join, each.prefix, view.parent, recorded, joined=True)
+        return new_state(run, join, prefix, parent, recorded, joined=True)
     except (Unresolved, payloads.NotJson) as error:
-        state = NewState(
-            uuids.uuid7(), run, each.join, each.prefix, view.parent, {}, "{}", None, joined=True
+        return NewState(
+            uuids.uuid7(),
+            run,
+            join,
+            prefix,
+            parent,
+            inputs={},
+            inputs_json="{}",
+            delay=None,
+            joined=True,
+            status=statuses.NEXT_CREATED_ERROR,
+            error=f"the inputs of {join} can't be made: {error}",
         )
-        state.status, state.error = (
-            statuses.NEXT_CREATED_ERROR,
-            f"the inputs of {each.join} can't be made: {error}",
-        )
-        return state

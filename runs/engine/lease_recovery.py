@@ -1,35 +1,41 @@
-"""The sweeper: what a lost worker, a lost hint or a past due time would leave undone. Safe in any number of copies."""
+"""What the sweeper does about lost workers and lost hints.
+
+1. `rescue_expired` gives back the states whose lease is over.
+2. `end_leases_of_dead` ends the leases of processes that have died, so that step 1 comes sooner.
+3. `hint_ready` wakes workers for states that are ready: due retries, delayed starts, and whatever
+   a lost hint left behind.
+4. `mark_running` moves on the runs that a claim could not, because their row was locked.
+
+Every step may run in any number of processes at the same time.
+"""
 
 from collections.abc import Callable, Iterable
 
 from graphs.nodes.base import registry
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
-from runs.engine import claim, record, store, wakeup
-from runs.engine.record import RecordedBatch
+from runs.engine import claim, record, wakeup
+from runs.engine.claimed_states import CLAIMED_COLUMNS, select_states
+from runs.engine.count_outcomes import lost_too_often
+from runs.engine.store import MAX_LEASE_SECONDS
 from runs.engine.types import Claimed, Outcome, worker_name
 from runs.models import OUTSIDE, Run
 
 BATCH = 100
-_OVER = f"""
-    s.status = 'QUEUED' AND s.node <> '{OUTSIDE}' AND (s.lease_expires_at < {{now}} OR s.lease_expires_at > {{far}} OR s.lease_expires_at IS NULL)
-    ORDER BY s.lease_expires_at LIMIT %s
-"""
 
 
 def rescue_expired() -> int:
-    """Give back the states whose lease is over (or absurd); after the third lost lease they end TIMEDOUT."""
+    """Give back the states whose lease is over, or absurdly long. Returns their number.
+
+    After its third lost lease a state ends as TIMEDOUT.
+    """
     rescued = 0
     while True:
-        condition = _OVER.format(now=sql.now(), far=sql.later(str(store.LONGEST_LEASE_SECONDS)))
-        states = claim.leased_states(condition, [BATCH])
-        done = (
-            record.record_outcomes([_lost(state) for state in states])
-            if states
-            else RecordedBatch()
-        )
-        rescued += len(done.accepted)
-        if len(states) < BATCH or not done.accepted:
+        states = select_states(expired_statement(), [BATCH])
+        outcomes = [_lost(state) for state in states]
+        accepted = record.record_outcomes(outcomes).accepted if outcomes else {}
+        rescued += len(accepted)
+        if len(states) < BATCH or not accepted:
             break
     if rescued:
         failpoint("in-sweep-between-mark-and-hint")
@@ -37,63 +43,119 @@ def rescue_expired() -> int:
     return rescued
 
 
+@sql.statement
+def expired_statement() -> str:
+    """The leased states whose lease is over, the oldest first, by the index of leased states.
+
+    Recording looks at the lease again: a heartbeat may renew it meanwhile.
+    """
+    return f"""
+        SELECT {CLAIMED_COLUMNS}
+        FROM statemanager_runs_state AS s
+        WHERE s.status = 'QUEUED'
+          AND s.node <> '{OUTSIDE}'
+          AND (
+            s.lease_expires_at < {sql.now()}
+            OR s.lease_expires_at > {sql.later(str(MAX_LEASE_SECONDS))}
+            OR s.lease_expires_at IS NULL
+          )
+        ORDER BY s.lease_expires_at
+        LIMIT %s
+    """
+
+
 def _lost(state: Claimed) -> Outcome:
-    gone = state.lost_leases + 1 >= record.LOST_LEASES
-    return Outcome(
-        state,
-        "lost",
-        error=f"worker lost: attempt {state.attempt} never reported back" if gone else "",
-    )
+    error = ""
+    if lost_too_often(state):
+        error = f"worker lost: attempt {state.attempt} never reported back"
+    return Outcome(state, "lost", error=error)
+
+
+# --- the states of one cluster -----------------------------------------------------------------
+
+# The worker of a state is named for its cluster and process. The names of external workers may be
+# anything, so their states are left out.
 
 
 def end_leases_of_dead(cluster: str, living: Callable[[], Iterable[int] | None]) -> None:
-    """End the leases of a cluster's processes that are none of the `living` (process ids) any more, so that they are rescued now.
+    """End the leases that processes of this cluster hold which no longer live.
 
-    Who lives is asked after who holds: a process that was born meanwhile isn't taken for dead. None means that nobody knows.
+    `living` returns the ids of the living processes, or None if nobody knows them. It is called
+    after the holders are read, so that a process born meanwhile is not taken for dead.
     """
-    condition, params = _leased_by(cluster)
-    holders = {
-        row[0]
-        for row in sql.run(
-            f"SELECT DISTINCT s.worker FROM statemanager_runs_state s WHERE {condition}", params
+    prefix = worker_name(cluster, "")
+    holders = {row[0] for row in sql.run(_holders_statement(), [len(prefix), prefix])}
+    process_ids = living() if holders else None
+    if process_ids is None:
+        return
+    dead = holders - {worker_name(cluster, process_id) for process_id in process_ids}
+    if dead:
+        sql.send(_end_leases_statement(), [len(prefix), prefix, sql.choices(dead)])
+
+
+@sql.statement
+def _holders_statement() -> str:
+    """The processes of a cluster that hold states."""
+    return """
+        SELECT DISTINCT s.worker
+        FROM statemanager_runs_state AS s
+        WHERE s.status = 'QUEUED' AND s.worker_namespace_id IS NULL
+          AND substr(s.worker, 1, %s) = %s
+    """
+
+
+@sql.statement
+def _end_leases_statement() -> str:
+    """End the leases of some processes of a cluster. States that are being recorded are skipped."""
+    return f"""
+        UPDATE statemanager_runs_state
+        SET lease_expires_at = {sql.later("-1")}
+        WHERE id IN (
+            SELECT s.id
+            FROM statemanager_runs_state AS s
+            WHERE s.status = 'QUEUED' AND s.worker_namespace_id IS NULL
+              AND substr(s.worker, 1, %s) = %s
+              AND {sql.among("s.worker", "text")}
+            ORDER BY s.id{sql.lock("UPDATE", skip_locked=True)}
         )
-    }
-    pids = living() if holders else None
-    if pids is not None and (dead := holders - {worker_name(cluster, pid) for pid in pids}):
-        theirs = f"SELECT s.id FROM statemanager_runs_state s WHERE {condition} AND {sql.among('s.worker', 'text')} ORDER BY s.id{sql.lock('UPDATE', skip=True)}"
-        sql.send(
-            f"UPDATE statemanager_runs_state SET lease_expires_at = {sql.later('-1')} WHERE id IN ({theirs})",
-            [*params, sql.choices(dead)],
-        )
+    """
 
 
 def release_workers(cluster: str) -> int:
-    """Give back at once what the processes of a cluster held; for a stop that was asked for, so nothing counts as lost."""
-    states = claim.leased_states(*_leased_by(cluster))
-    return (
-        len(record.record_batch([Outcome(state, "release") for state in states]).accepted)
-        if states
-        else 0
-    )
+    """Give back all states that the processes of a cluster hold. Returns their number.
 
-
-def _leased_by(cluster: str) -> tuple[str, list[str]]:
-    """A condition and its parameters; the names of external workers are their own and may be anything."""
+    This is for a cluster that was asked to stop, so no lease counts as lost.
+    """
     prefix = worker_name(cluster, "")
-    return (
-        f"s.status = 'QUEUED' AND s.worker_namespace_id IS NULL AND substr(s.worker, 1, {len(prefix)}) = %s",
-        [prefix],
-    )
+    states = select_states(_held_statement(), [len(prefix), prefix])
+    if not states:
+        return 0
+    outcomes = [Outcome(state, "release") for state in states]
+    return len(record.record_batch(outcomes).accepted)
+
+
+@sql.statement
+def _held_statement() -> str:
+    """The states that the processes of a cluster hold."""
+    return f"""
+        SELECT {CLAIMED_COLUMNS}
+        FROM statemanager_runs_state AS s
+        WHERE s.status = 'QUEUED' AND s.worker_namespace_id IS NULL
+          AND substr(s.worker, 1, %s) = %s
+    """
+
+
+# --- hints and runs ----------------------------------------------------------------------------
 
 
 def hint_ready() -> None:
-    """Hint when something is ready: due retries, delayed starts, and what a lost hint left."""
+    """Hint if a state of our own nodes is ready."""
     if claim.work_is_ready(registry):
         wakeup.hint()
 
 
 def mark_running() -> int:
-    """Runs whose first state was claimed while their row was locked still say queued."""
+    """Move queued runs on whose states were claimed while the run was locked. Returns how many."""
     return Run.objects.filter(
         status=statuses.RUN_QUEUED,
         archived_at=None,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from time import monotonic
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from django.core.files.base import File as DjangoFile
 from django.core.files.storage import default_storage
@@ -18,44 +18,54 @@ from django.utils import timezone
 from django.utils.text import get_valid_filename
 
 from graphs.definition import payloads
+from graphs.definition.types import Json, JsonObject
 from graphs.models import DatasetTable
 from graphs.nodes.base import Column, File, NodeFailed, Table, registry
 from graphs.services import tabular
 from graphs.services.secrets import Mask, mask_of, reveal
 from runs.core.failpoints import failpoint
-from runs.engine.types import Claimed, Line
+from runs.engine.types import Claimed, Line, OutputFile
 from runs.models import ToolResult
 
-LINES_KEPT = 1000
+T = TypeVar("T")
+MAX_LINES = 1000  # that wait to be stored
+MAX_LINE = 10_000  # characters
 LEVELS = ("debug", "info", "warning", "error")
-MAX_LINE = 10_000
 
 
 class NodeContext:
-    """Collects what one attempt says and makes; the executor records it, if the fence still holds."""
+    """Collects the lines, files and progress of one attempt.
+
+    The executor records them, if the fence still holds. The node's thread and the reporter's use
+    the context at the same time.
+    """
 
     def __init__(self, state: Claimed) -> None:
         self.state = state
-        self.run_id, self.namespace, self.dataset_id = (
-            state.run.run_id,
-            state.run.namespace,
-            state.run.dataset_id,
-        )
+        self.run_id = state.run.run_id
+        self.namespace = state.run.namespace
+        self.dataset_id = state.run.dataset_id
         self.identifier = state.identifier
-        self.attempt = state.attempt or 0  # only a report of an old SDK comes without an attempt
+        self.attempt = state.attempt
         self.answer = state.answer
         self.idempotency_key = f"{state.run.run_id}:{state.step}"
+
         self.emitted = 0
-        self.fraction = self.reported = 0.0
-        self.announced = False
-        self.files: list[dict[str, Any]] = []
+        self.fraction = 0.0
+        self.files: list[OutputFile] = []
         self.mask = Mask(())
-        self._secrets: dict[str, str] | None = None
-        self.heard = monotonic()  # when the database last confirmed the lease
         self.given_up = False
+        self._secrets: dict[str, str] | None = None
         self._cancelled = threading.Event()
-        self._lines: deque[Line] = deque(maxlen=LINES_KEPT)
+        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
         self._dropped = 0
+
+        # What the reporter has told the database, and when it last confirmed the lease.
+        self.reported = 0.0
+        self.announced = False
+        self.heard = monotonic()
+
+    # --- stopping ------------------------------------------------------------------------------
 
     @property
     def cancelled(self) -> bool:
@@ -65,53 +75,64 @@ class NodeContext:
         self._cancelled.set()
 
     def give_up(self) -> None:
-        """Stop, and let nothing that comes of it count: the lease may be over before the database answers."""
+        """Stop, and give the state back whatever comes of it.
+
+        The lease may end before the database answers again.
+        """
         self.given_up = True
         self._cancelled.set()
+
+    def stop_if_cancelled(self) -> None:
+        if self.cancelled:
+            raise NodeFailed("stopped: the run was cancelled or the lease of this attempt was lost")
+
+    # --- secrets -------------------------------------------------------------------------------
 
     @property
     def secrets(self) -> Mapping[str, str]:
         if self._secrets is None:
-            wanted = registry[self.state.node.kind].secrets
-            found = reveal(self.state.run.version_id, wanted)
-            if missing := [name for name in wanted if name not in found]:
+            version_id = self.state.run.version_id
+            declared = registry[self.state.node.kind].secrets
+            secrets = reveal(version_id, declared)
+            missing = [name for name in declared if name not in secrets]
+            if missing:
                 raise NodeFailed(f"the graph has no secret {', '.join(missing)}")
-            self._secrets, self.mask = found, mask_of(self.state.run.version_id, wanted)
+            self._secrets = secrets
+            self.mask = mask_of(version_id, declared)
         return self._secrets
+
+    # --- log, progress and counts --------------------------------------------------------------
 
     def log(self, message: str, level: str = "info") -> None:
         if level not in LEVELS:
-            raise ValueError(
-                f"the level of a log line is one of {', '.join(LEVELS)}; not {level!r}"
-            )
-        if len(self._lines) == LINES_KEPT:
+            levels = ", ".join(LEVELS)
+            raise ValueError(f"the level of a log line is one of {levels}; not {level!r}")
+        if len(self._lines) == MAX_LINES:
             self._dropped += 1
-        self._lines.append(
-            (timezone.now(), level, payloads.clean(self.mask.text(str(message)), MAX_LINE))
-        )
+        text = payloads.clean(self.mask.text(str(message)), MAX_LINE)
+        self._lines.append((timezone.now(), level, text))
 
     def take_lines(self) -> list[Line]:
-        """The lines since the last call; a flood leaves its newest lines and one that says how many were dropped."""
+        """The lines since the last call.
+
+        After a flood these are the newest ones, and a line with the number of lines dropped.
+        """
         lines: list[Line] = []
-        with suppress(IndexError):  # the node's thread and the reporter may both be here
+        with suppress(IndexError):  # another thread may take lines at the same time
             while True:
                 lines.append(self._lines.popleft())
         if self._dropped:
-            lines.insert(
-                0,
-                (
-                    timezone.now(),
-                    "warning",
-                    f"{self.identifier} said too much at once: {self._dropped:,} older lines were dropped",
-                ),
-            )
+            dropped = f"{self._dropped:,} older lines were dropped"
+            message = f"{self.identifier} logged too fast: {dropped}"
+            lines.insert(0, (timezone.now(), "warning", message))
             self._dropped = 0
         return lines
 
     def keep_lines(self, lines: Sequence[Line]) -> None:
-        """Lines that could not be stored come first when there is another try."""
-        room = LINES_KEPT - len(self._lines)
-        self._lines.extendleft(reversed(lines[-room:] if room > 0 else ()))
+        """Put lines that could not be stored back to the front, as far as there is room."""
+        room = MAX_LINES - len(self._lines)
+        if room > 0:
+            self._lines.extendleft(reversed(lines[-room:]))
 
     def progress(self, fraction: float) -> None:
         if not math.isfinite(fraction):
@@ -123,26 +144,27 @@ class NodeContext:
             raise NodeFailed(f"emit takes a number of rows; not {rows!r}")
         self.emitted += rows
 
-    def once(self, tool: str, args: Any, call: Callable[[], Any]) -> Any:
-        key = f"{self.run_id}:{self.state.step}:{tool}:{hashlib.sha256(payloads.dump(args).encode()).hexdigest()[:16]}"
+    # --- tools ---------------------------------------------------------------------------------
+
+    def once(self, tool: str, args: Json, call: Callable[[], Json]) -> Json:
+        args_digest = hashlib.sha256(payloads.dump(args).encode()).hexdigest()[:16]
+        key = f"{self.run_id}:{self.state.step}:{tool}:{args_digest}"
         digest = hashlib.sha256(key.encode()).hexdigest()
-        mine = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest)
-        recorded = mine.first()
+        results = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest)
+        recorded = results.first()
         if recorded is None:
             result = call()
             failpoint("mid-node")
             payloads.dump(result)
-            with (
-                suppress(IntegrityError),
-                transaction.atomic(),
-            ):  # another attempt may be faster: its result is the recorded one
+            # Another attempt may be faster; then its result is the recorded one.
+            with suppress(IntegrityError), transaction.atomic():
                 ToolResult.objects.create(
                     run_id=self.state.run.pk, key=key[:1500], digest=digest, result=result
                 )
-            recorded = mine.get()  # as every later attempt reads it
+            recorded = results.get()  # as JSON gives it back to every later attempt
         return recorded.result
 
-    # --- files -----------------------------------------------------------------------------------------------------
+    # --- files ---------------------------------------------------------------------------------
 
     @property
     def folder(self) -> str:
@@ -155,7 +177,8 @@ class NodeContext:
 
     @contextmanager
     def _file(self, name: str, kind: str) -> Iterator["_Writer"]:
-        if not (name := payloads.clean(name, 200).strip()):
+        name = payloads.clean(name, 200).strip()
+        if not name:
             raise NodeFailed("a file needs a name")
         path = f"{self.folder}/{self.state.id}-{self.attempt}/{get_valid_filename(name)}"
         writer = _Writer()
@@ -165,69 +188,61 @@ class NodeContext:
             writer.discard()
             raise
         stored = writer.store(path)
-        writer.file = File(
-            name=name, file=stored, size=writer.size, checksum=writer.checksum.hexdigest()
-        )
-        self.files.append({"kind": kind, **writer.file})
+        checksum = writer.checksum.hexdigest()
+        writer.file = File(name=name, file=stored, size=writer.size, checksum=checksum)
+        self.files.append(OutputFile(kind=kind, **writer.file))
+
+    @contextmanager
+    def open_file(self, file: str) -> Iterator[BinaryIO]:
+        """Open a file of this run or of its dataset; others are refused."""
+        folders = f"{self.folder}/", f"datasets/{self.dataset_id}/"
+        if ".." in file.split("/") or not file.startswith(folders):
+            raise NodeFailed(f"{file!r} is no file of this run or its dataset")
+        with default_storage.open(file, "rb") as opened:
+            yield cast(BinaryIO, opened)
+
+    # --- tables --------------------------------------------------------------------------------
 
     def dataset_table(self, name: str) -> Table:
         if self.dataset_id is None:
             raise NodeFailed("this run has no dataset; start it with one")
-        found = {
-            table.name: table for table in DatasetTable.objects.filter(dataset_id=self.dataset_id)
-        }
-        if name not in found:
-            raise NodeFailed(
-                f"the dataset has no table {name!r}; it has {', '.join(sorted(found)) or 'none'}"
-            )
-        table = found[name]
+        stored = DatasetTable.objects.filter(dataset_id=self.dataset_id)
+        tables = {table.name: table for table in stored}
+        if name not in tables:
+            names = ", ".join(sorted(tables)) or "none"
+            raise NodeFailed(f"the dataset has no table {name!r}; it has {names}")
+        table = tables[name]
         return Table(file=table.file, format=table.format, columns=table.columns, rows=table.rows)
 
-    def rows(self, table: Table) -> Iterator[dict[str, Any]]:
+    def rows(self, table: Table) -> Iterator[JsonObject]:
+        file_name = table["file"].rpartition("/")[2]
         with self.open_file(table["file"]) as file:
-            for at, row in enumerate(
-                tabular.read_rows(
-                    file, table["file"].rpartition("/")[2], table["format"], table["columns"]
-                )
-            ):
+            rows = tabular.read_rows(file, file_name, table["format"], table["columns"])
+            for at, row in enumerate(rows):
                 if at % 1000 == 0:
                     self.stop_if_cancelled()
                 yield row
 
     def write_table(
-        self, name: str, rows: Iterator[Mapping[str, Any]], columns: list[Column] | None = None
+        self, name: str, rows: Iterator[Mapping[str, Json]], columns: list[Column] | None = None
     ) -> Table:
         seen = tabular.TypesSeen()
         with self._file(f"{name}.jsonl", "table") as writer:
             for chunk in tabular.write_jsonl(seen.watch_json(rows)):
                 writer.write(chunk)
-        known = (
-            columns
-            if columns is not None
-            else [Column(name=each["name"], type=each["type"]) for each in seen.columns]
-        )
-        return Table(file=writer.file["file"], format="jsonl", columns=known, rows=seen.rows)
-
-    @contextmanager
-    def open_file(self, file: str) -> Iterator[BinaryIO]:
-        """Only files of this run and of its dataset can be opened."""
-        own = f"{self.folder}/", f"datasets/{self.dataset_id}/"
-        if ".." in file.split("/") or not file.startswith(own):
-            raise NodeFailed(f"{file!r} is no file of this run or its dataset")
-        with default_storage.open(file, "rb") as opened:
-            yield cast(BinaryIO, opened)
-
-    def stop_if_cancelled(self) -> None:
-        if self.cancelled:
-            raise NodeFailed("stopped: the run was cancelled or the lease of this attempt was lost")
+        if columns is None:
+            columns = [Column(name=column["name"], type=column["type"]) for column in seen.columns]
+        return Table(file=writer.file["file"], format="jsonl", columns=columns, rows=seen.rows)
 
 
 class _Writer:
-    """A file being written to a temporary place; the storage gets it when it is whole."""
+    """A file that is written to a temporary place. The storage gets it when it is complete."""
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="statemanager-")  # noqa: SIM115  (closed by store or discard)
-        self.size, self.checksum = 0, hashlib.sha256()
+        # `store` or `discard` closes it.
+        self._file = tempfile.NamedTemporaryFile(prefix="statemanager-")  # noqa: SIM115
+        self.size = 0
+        self.checksum = hashlib.sha256()
         self.file: File
 
     def write(self, data: bytes) -> int:
@@ -246,13 +261,13 @@ class _Writer:
 
 
 def run_folder(pk: int) -> str:
-    """Where in the storage all files of a run lie; a thousand runs to a folder."""
+    """The folder in the storage for all files of a run. A thousand runs share its parent."""
     return f"runs/{pk // 1000}/{pk}"
 
 
-def taken(values: Iterator[Any], limit: int) -> list[Any]:
-    """The values of a generator; more than `limit` of them is a failure, not a full memory."""
-    found = list(islice(values, limit + 1))
-    if len(found) > limit:
+def at_most(limit: int, values: Iterator[T]) -> list[T]:
+    """The values of a generator. More than `limit` of them fail, before memory runs out."""
+    items = list(islice(values, limit + 1))
+    if len(items) > limit:
         raise NodeFailed(f"more than {limit:,} outputs; a state may fan out into that many")
-    return found
+    return items

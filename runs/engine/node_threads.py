@@ -1,4 +1,4 @@
-"""Where nodes run: a thread calls some states' functions one after the other and keeps what came of each."""
+"""Node threads: each calls the functions of some states' nodes, one after the other."""
 
 import logging
 import math
@@ -7,24 +7,25 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.db import connections
 
 from graphs.definition import payloads, validation
+from graphs.definition.types import JsonObject
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
 from runs.core.failpoints import failpoint
-from runs.engine.node_context import NodeContext, taken
+from runs.engine.node_context import NodeContext, at_most
 from runs.engine.types import Claimed, Outcome
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 MAX_FAN_OUT = 20_000
-LONGEST_DELAY_SECONDS = 366 * 24 * 3600.0
+MAX_DELAY_SECONDS = 366 * 24 * 3600.0
 
 
 def run_node(state: Claimed, context: NodeContext) -> Outcome:
-    """Call the node's function and say what came of it; whatever it raises is an outcome, too."""
+    """Call the function of the state's node. Whatever it raises becomes an outcome, too."""
     failpoint("before-node")
     try:
         outcome = _call(state, context)
@@ -36,23 +37,23 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
         log.info("node %s of run %s failed", state.identifier, state.run.run_id, exc_info=True)
         outcome = Outcome(state, "error", error=f"{type(error).__name__}: {error}")
     except BaseException as error:
-        if (
-            isinstance(error, KeyboardInterrupt)
-            and threading.current_thread() is threading.main_thread()
-        ):
-            raise  # Ctrl-C on a command that runs nodes itself
-        outcome = Outcome(
-            state, "error", error=f"the node tried to leave with {type(error).__name__}: {error}"
-        )
+        if _is_ctrl_c(error):
+            raise
+        reason = f"the node tried to leave with {type(error).__name__}: {error}"
+        outcome = Outcome(state, "error", error=reason)
     if context.given_up:
         outcome = Outcome(state, "release")
     outcome.error = payloads.clean(context.mask.text(outcome.error), 10_000)
-    outcome.lines, outcome.emitted, outcome.files = (
-        context.take_lines(),
-        context.emitted,
-        context.files,
-    )
+    outcome.lines = context.take_lines()
+    outcome.emitted = context.emitted
+    outcome.files = context.files
     return outcome
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Whether somebody interrupts a command that runs nodes in its own thread."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return isinstance(error, KeyboardInterrupt) and in_main_thread
 
 
 def _call(state: Claimed, context: NodeContext) -> Outcome:
@@ -60,36 +61,34 @@ def _call(state: Claimed, context: NodeContext) -> Outcome:
     try:
         returned = node.call(context, **node.bound(state.inputs))
         if isinstance(returned, Iterator):
-            returned = taken(returned, MAX_FAN_OUT)
+            returned = at_most(MAX_FAN_OUT, returned)
     except Prune as signal:
-        return Outcome(
-            state, "prune", outputs=[payloads.dump(context.mask.value(signal.data or {}))]
-        )
+        data = context.mask.value(signal.data or {})
+        return Outcome(state, "prune", outputs=[payloads.dump(data)])
     except RunAgain as signal:
         if not math.isfinite(signal.after):
             raise NodeFailed(f"RunAgain takes seconds; not {signal.after}") from None
-        return Outcome(state, "again", delay=min(max(0.0, signal.after), LONGEST_DELAY_SECONDS))
+        return Outcome(state, "again", delay=min(max(0.0, signal.after), MAX_DELAY_SECONDS))
     except WaitForAnswer as signal:
         _check_schema(signal.schema)
-        return Outcome(
-            state,
-            "wait",
-            waiting_for=payloads.dump({"question": signal.question, "schema": signal.schema}),
-        )
+        waiting_for = {"question": signal.question, "schema": signal.schema}
+        return Outcome(state, "wait", waiting_for=payloads.dump(waiting_for))
+    return _done(state, context, returned)
+
+
+def _done(state: Claimed, context: NodeContext, returned: object) -> Outcome:
+    """The outcome of a node that returned. A list is a fan-out, and None an empty output."""
+    fanned = isinstance(returned, list)
     values = returned if isinstance(returned, list) else [{} if returned is None else returned]
-    if wrong := next((value for value in values if not isinstance(value, dict)), None):
+    wrong = next((value for value in values if not isinstance(value, dict)), None)
+    if wrong:
         raise NodeFailed(f"the node returned {type(wrong).__name__}; an output is an object (dict)")
     values = [context.mask.value(value) for value in values]
-    return Outcome(
-        state,
-        "done",
-        [payloads.dump(value) for value in values],
-        values,
-        isinstance(returned, list),
-    )
+    outputs = [payloads.dump(value) for value in values]
+    return Outcome(state, "done", outputs, values, fanned)
 
 
-def _check_schema(schema: dict[str, Any]) -> None:
+def _check_schema(schema: JsonObject) -> None:
     try:
         validation.schema_validator(schema)
     except ValueError as error:
@@ -97,26 +96,35 @@ def _check_schema(schema: dict[str, Any]) -> None:
 
 
 class NodeThread:
-    """Some states run one after the other in a thread, all computing or one that waits; `done` grows while it works."""
+    """Runs some states in a thread: any number that compute, or one that waits.
+
+    `waiting`, `done` and `speeds` are shared with the executor, which empties them while the
+    thread works. `until` is when the thread stops beginning states, by the monotonic clock.
+    """
 
     def __init__(self, states: Sequence[Claimed], until: float) -> None:
-        self.kind, self.left = states[0].node.kind, deque(states)
+        self.kind = states[0].node.kind
         self.until = until
+        self.waiting = deque(states)
         self.done: deque[Outcome] = deque()
+        self.speeds: deque[tuple[str, float]] = deque()
         self.current: tuple[Claimed, NodeContext] | None = None
         self.began = monotonic()
         self.future: Future[None] | None = None
-        self.speeds: deque[tuple[str, float]] = deque()
 
     def work(self) -> None:
-        """Run the states until the slice's time is over; what isn't begun stays in `left`."""
+        """Run states until the time of the batch is over; at least one, and one with side effects
+        only as the last.
+        """
         first = True
         while first or monotonic() < self.until:
             first = False
-            if (state := _popped(self.left)) is None:
+            state = _popped(self.waiting)
+            if state is None:
                 return
             context = NodeContext(state)
-            self.current, self.began = (state, context), monotonic()
+            self.current = state, context
+            self.began = monotonic()
             self.done.append(run_node(state, context))
             self.speeds.append((state.node.kind, monotonic() - self.began))
             self.current = None
@@ -135,16 +143,16 @@ class NodeThread:
 
     @property
     def empty(self) -> bool:
-        return self.over and not self.done and not self.left
+        return self.over and not self.done and not self.waiting
 
 
 def has_side_effects(state: Claimed) -> bool:
-    kind = registry.get(state.node.kind)
-    return state.node.side_effects or bool(kind and kind.side_effects)
+    node = registry.get(state.node.kind)
+    return state.node.side_effects or bool(node and node.side_effects)
 
 
 def _popped(queue: deque[T]) -> T | None:
-    """The first item, unless another thread was faster."""
+    """The first item; None if there is none, perhaps because another thread was faster."""
     try:
         return queue.popleft()
     except IndexError:
@@ -152,7 +160,8 @@ def _popped(queue: deque[T]) -> T | None:
 
 
 def emptied(queue: deque[T]) -> list[T]:
-    taken = []
+    """Take all items out of a queue that another thread uses."""
+    items = []
     while (item := _popped(queue)) is not None:
-        taken.append(item)
-    return taken
+        items.append(item)
+    return items

@@ -1,22 +1,32 @@
-"""Starting a run: the run, its root states, its first log line and the wake-up hint, in one transaction."""
+"""Starting a run.
+
+`start_run` does it in one transaction:
+
+1. It inserts the run, and refuses the id of a deleted run.
+2. It inserts the root states, ready to be claimed, and the first log line.
+3. It adds a hint, which wakes a worker when the transaction commits.
+
+Inputs are checked and rendered before. If the run id is taken, the run that has it is returned,
+provided that it was started by the same request.
+"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors, names, payloads, references, uuids, validation
 from graphs.definition.plan import Plan
+from graphs.definition.types import Json
 from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
 from graphs.nodes.base import registry
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.engine import wakeup
-from runs.engine.advance import Recorded, new_state
-from runs.engine.store import insert, insert_lines, new_row
+from runs.engine import log_lines, store, wakeup
+from runs.engine.advance import new_state
+from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, Tombstone
 
@@ -25,13 +35,17 @@ MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
 
 @dataclass
 class RunOptions:
-    """What a caller may choose. `delay` is in seconds; `inputs` override the inputs that root nodes declare."""
+    """What a caller may choose for a run.
+
+    `inputs` override the inputs that root nodes declare. `delay` is in seconds. `max_steps` bounds
+    the number of states that are started; None means the limit of the graph.
+    """
 
     run_id: str = ""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    store: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+    store: Mapping[str, Json] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
     name: str = ""
     workspace: str = ""
     session_id: str = ""
@@ -41,9 +55,15 @@ class RunOptions:
     delay: float = 0.0
 
     def fingerprint(self, graph: Graph | None, dataset: Dataset | None) -> str:
-        """The same for the same request, so that a repeated one finds the run that it made."""
-        asked = [graph.pk if graph else None, dataset.pk if dataset else None, asdict(self)]
-        return hashlib.sha256(payloads.dump(asked).encode()).hexdigest()
+        """A digest that is the same for the same request.
+
+        By it a repeated request finds the run that it started. Raises NotJson.
+        """
+        request = [graph.pk if graph else None, dataset.pk if dataset else None, asdict(self)]
+        return hashlib.sha256(payloads.dump(request).encode()).hexdigest()
+
+
+# --- starting ------------------------------------------------------------------------------------
 
 
 def start_run(
@@ -55,57 +75,41 @@ def start_run(
     version: GraphVersion | None = None,
     parent: Run | None = None,
 ) -> Run:
-    """Queue a run of the graph's current version, or of the given one, and return at once.
+    """Start a run of the graph's current version, or of the given one, without waiting for it.
 
-    Repeated with the same `run_id` and the same options it returns the run made the first time. Raises InvalidGraph, Malformed and, for a
-    taken `run_id`, Conflict.
+    Repeated with the same `run_id` and the same options, it returns the run that it started the
+    first time. Raises InvalidGraph, Malformed, and Conflict if the `run_id` is taken.
     """
     caller.require("rerun" if parent else "start", graph.namespace_id)
-    asked, version = options or RunOptions(), version or graph.current
-    options = _with_defaults(asked, version)
-    plan = _startable(graph, version, options)
-    if asked.run_id:
-        asked.run_id = options.run_id = names.checked("run id", asked.run_id)
-    fingerprint = _checked(asked, graph, dataset)
-    run = _row(graph.namespace, options, caller, trigger, fingerprint)
-    run.graph, run.version, run.dataset = graph, version, dataset
-    _descend(run, parent)
-    facts = RunFacts(
-        0,
-        run.run_id,
-        graph.namespace_id,
-        graph.namespace.name,
-        run.version_id or 0,
-        run.dataset_id,
-        options.inputs,
-        options.store,
+    requested = options or RunOptions()
+    version = version or graph.current
+    options = _with_defaults(requested, version)
+    plan = _startable_plan(graph, version, options)
+    if requested.run_id:
+        requested.run_id = options.run_id = names.checked("run id", requested.run_id)
+
+    run = _new_run(
+        graph.namespace, options, caller, trigger, _fingerprint(requested, graph, dataset)
     )
-    try:
-        roots = [_root(facts, name) for name in plan.shape.roots]
-    except (references.Unresolved, payloads.NotJson) as error:
-        raise errors.Malformed(f"The first inputs can't be made: {error}.") from None
-    for root in roots:
-        root.delay = options.delay
+    run.graph = graph
+    run.version = version
+    run.dataset = dataset
+    _set_parent(run, parent)
+    facts = _facts(run, options)
+    roots = _root_states(facts, plan, options.delay)
     run.pending_count = run.started_count = len(roots)
     run.log_count = 1
     run.reruns_left = plan.reruns if parent is None else 0
     run.node_counts = {root.identifier: [1, 0, 0] for root in roots}
     try:
         with transaction.atomic():
-            run.save(force_insert=True)
-            _note(run, options, caller)
+            _insert_run(run, options, caller)
             facts.pk = run.pk
-            statements = sql.Statements()
-            insert([new_row(root) for root in roots], statements)
-            first_line = f"Starting graph execution with {len(plan.order)} nodes"
-            insert_lines(
-                [[run.pk, None, 0, "", "info", first_line, sql.stamp(run.created_at)]], statements
-            )
-            statements.flush()
+            _insert_roots(run, roots, plan)
             if not options.delay:
                 wakeup.hint()
     except IntegrityError:
-        return _made_before(run, fingerprint)
+        return _started_before(run)
     failpoint("run-created-before-response")
     return run
 
@@ -117,101 +121,96 @@ def start_outside(
     trigger: str = "api",
     parent: Run | None = None,
 ) -> Run:
-    """Note a run without a graph: an outside program drives it and reports; nothing of it is executed here. Repeats like `start_run`."""
+    """Start an external run: an outside program drives it, and nothing is executed here.
+
+    Repeats and errors are those of `start_run`.
+    """
     caller.require("rerun" if parent else "start", namespace.pk)
     if options.run_id:
         options.run_id = names.checked("run id", options.run_id)
-    run = _row(namespace, options, caller, trigger, _checked(options, None, None))
+    run = _new_run(namespace, options, caller, trigger, _fingerprint(options, None, None))
     run.log_count = 1
-    _descend(run, parent)
+    _set_parent(run, parent)
+    message = "The run was created; an outside program drives it"
     try:
         with transaction.atomic():
-            run.save(force_insert=True)
-            _note(run, options, caller)
-            LogLine.objects.create(
-                run=run, message="The run was noted; an outside program drives it"
-            )
+            _insert_run(run, options, caller)
+            LogLine.objects.create(run=run, message=message)
     except IntegrityError:
-        return _made_before(run, run.fingerprint)
+        return _started_before(run)
     return run
 
 
 def start_empty(original: Run, options: RunOptions, caller: Caller) -> Run:
-    """A rerun's row without states, to be filled in the same transaction (`runs.actions.partial_rerun`)."""
+    """Insert a rerun without states; the caller adds them in the same transaction.
+
+    For `runs.actions.partial_rerun`.
+    """
     caller.require("rerun", original.namespace_id)
-    run = _row(
-        original.namespace,
-        options,
-        caller,
-        Run.Trigger.RERUN,
-        _checked(options, original.graph, original.dataset),
-    )
-    run.graph, run.version, run.dataset = original.graph, original.version, original.dataset
-    _descend(run, original)
-    run.save(force_insert=True)
-    _note(run, options, caller)
+    fingerprint = _fingerprint(options, original.graph, original.dataset)
+    run = _new_run(original.namespace, options, caller, Run.Trigger.RERUN, fingerprint)
+    run.graph = original.graph
+    run.version = original.version
+    run.dataset = original.dataset
+    _set_parent(run, original)
+    _insert_run(run, options, caller)
     return run
 
 
-def _descend(run: Run, parent: Run | None) -> None:
-    run.parent, run.root = parent, (parent.root or parent.pk) if parent else None
-
-
-def _note(run: Run, options: RunOptions, caller: Caller) -> None:
-    """What follows the insertion of a run's row: an id that the caller chose must not be a deleted run's."""
-    if options.run_id:
-        Tombstone.objects.refuse(run.namespace_id, run.run_id)
-    if caller.via != "system":
-        AuditEntry.objects.record(caller, "start", run)
+# --- checking ------------------------------------------------------------------------------------
 
 
 def _with_defaults(options: RunOptions, version: GraphVersion | None) -> RunOptions:
-    """Inputs that nobody gave are what the graph's schema says they usually are."""
+    """The options, with the defaults of the graph's schema for inputs that were not given."""
     defaults = plan_of(version.pk).input_defaults if version else {}
     return replace(options, inputs={**defaults, **options.inputs}) if defaults else options
 
 
-def _startable(graph: Graph, version: GraphVersion | None, options: RunOptions) -> Plan:
+def _startable_plan(graph: Graph, version: GraphVersion | None, options: RunOptions) -> Plan:
+    """The plan of the version. Raises an error if it can't run with these options."""
     if not 0 <= options.delay <= MAX_DELAY_SECONDS:
         raise errors.Malformed(f"The delay is from 0 to {MAX_DELAY_SECONDS:,} seconds.")
     if version is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
     if version.problems:
-        raise errors.InvalidGraph(
-            f"The graph {graph} can't run: {'; '.join(each['message'] for each in version.problems)}"
-        )
+        problems = "; ".join(problem["message"] for problem in version.problems)
+        raise errors.InvalidGraph(f"The graph {graph} can't run: {problems}")
     plan = plan_of(version.pk)
-    if plan.inputs_schema is not None:
-        wrong = [
-            f"{'/'.join(map(str, error.instance_path)) or 'inputs'}: {error.message}"
-            for error in _input_errors(plan, options)
-        ]
-        if wrong:
-            raise errors.Malformed("The inputs don't fit the graph's schema.", errors=wrong)
-    if missing := [
+    _check_inputs(plan, options)
+    missing = [
         key
         for key in plan.store_required
         if key not in options.store and key not in plan.store_defaults
-    ]:
+    ]
+    if missing:
         raise errors.StateManagerError(f"The store keys {', '.join(missing)} are required.")
     return plan
 
 
-def _input_errors(plan: Plan, options: RunOptions) -> list[Any]:
-    return list(
-        validation.schema_validator(plan.inputs_schema or {}).iter_errors(dict(options.inputs))
-    )
+def _check_inputs(plan: Plan, options: RunOptions) -> None:
+    if plan.inputs_schema is None:
+        return
+    validator = validation.schema_validator(plan.inputs_schema or {})
+    problems = [
+        f"{'/'.join(map(str, problem.instance_path)) or 'inputs'}: {problem.message}"
+        for problem in validator.iter_errors(dict(options.inputs))
+    ]
+    if problems:
+        raise errors.Malformed("The inputs don't fit the graph's schema.", errors=problems)
 
 
-def _checked(options: RunOptions, graph: Graph | None, dataset: Dataset | None) -> str:
-    """The fingerprint; refuses what can't be stored."""
+def _fingerprint(options: RunOptions, graph: Graph | None, dataset: Dataset | None) -> str:
+    """The fingerprint of the request. Raises Malformed if it can't be stored."""
     try:
         return options.fingerprint(graph, dataset)
     except payloads.NotJson as error:
         raise errors.Malformed(f"The request can't be stored: {error}.") from None
 
 
-def _row(
+# --- the run -------------------------------------------------------------------------------------
+
+
+def _new_run(
     namespace: Namespace, options: RunOptions, caller: Caller, trigger: str, fingerprint: str
 ) -> Run:
     return Run(
@@ -234,27 +233,83 @@ def _row(
     )
 
 
-def _root(run: RunFacts, identifier: str) -> NewState:
-    """The state of a root node; run inputs replace those that it declares and are never parsed as templates."""
-    state = new_state(run, identifier, "", None, Recorded(()))
-    kind = registry.get(run.plan.nodes[identifier].kind)
-    declared = set(state.inputs) | (set(kind.inputs.model_fields) if kind else set())
-    state.inputs = {
-        **state.inputs,
-        **{key: value for key, value in run.inputs.items() if key in declared},
-    }
+def _set_parent(run: Run, parent: Run | None) -> None:
+    run.parent = parent
+    if parent is None:
+        run.root = None
+    else:
+        run.root = parent.root or parent.pk
+
+
+def _insert_run(run: Run, options: RunOptions, caller: Caller) -> None:
+    run.save(force_insert=True)
+    if options.run_id:
+        Tombstone.objects.refuse(run.namespace_id, run.run_id)
+    if caller.via != "system":
+        AuditEntry.objects.record(caller, "start", run)
+
+
+def _started_before(run: Run) -> Run:
+    """The run that has this run's id. Raises Conflict unless the same request started it."""
+    existing = Run.objects.filter(namespace=run.namespace, run_id=run.run_id).first()
+    if existing is None:
+        raise errors.NotFound(
+            f"The graph {run.graph or ''} or something that it needs was just deleted."
+        )
+    if existing.fingerprint != run.fingerprint:
+        raise errors.Conflict(
+            f"The run id {run.run_id!r} is taken in namespace {run.namespace.name!r} by a run "
+            "with another graph or other inputs."
+        )
+    return existing
+
+
+# --- the root states -----------------------------------------------------------------------------
+
+
+def _facts(run: Run, options: RunOptions) -> RunFacts:
+    """The facts about a run that is not yet inserted, so its key is still missing."""
+    return RunFacts(
+        pk=0,
+        run_id=run.run_id,
+        namespace_id=run.namespace_id,
+        namespace=run.namespace.name,
+        version_id=run.version_id or 0,
+        dataset_id=run.dataset_id,
+        inputs=options.inputs,
+        store=options.store,
+    )
+
+
+def _root_states(facts: RunFacts, plan: Plan, delay: float) -> list[NewState]:
+    try:
+        roots = [_root_state(facts, identifier) for identifier in plan.shape.roots]
+    except (references.Unresolved, payloads.NotJson) as error:
+        raise errors.Malformed(f"The first inputs can't be made: {error}.") from None
+    for root in roots:
+        root.delay = delay
+    return roots
+
+
+def _root_state(run: RunFacts, identifier: str) -> NewState:
+    """The state of a root node.
+
+    The inputs of the run replace those that the node declares. Their values are used as they are,
+    without looking for placeholders.
+    """
+    state = new_state(run, identifier, "", None, RecordedOutputs())
+    node = registry.get(run.plan.nodes[identifier].kind)
+    declared = set(state.inputs) | (set(node.inputs.model_fields) if node else set())
+    replacements = {key: value for key, value in run.inputs.items() if key in declared}
+    state.inputs = {**state.inputs, **replacements}
     state.inputs_json = payloads.dump(state.inputs)
     return state
 
 
-def _made_before(run: Run, fingerprint: str) -> Run:
-    found = Run.objects.filter(namespace=run.namespace, run_id=run.run_id).first()
-    if found and found.fingerprint == fingerprint:
-        return found
-    if found is None:
-        raise errors.NotFound(
-            f"The graph {run.graph or ''} or what it needs was deleted at this moment."
-        )
-    raise errors.Conflict(
-        f"The run id {run.run_id!r} is taken in namespace {run.namespace.name!r} by a run with another graph or other inputs."
-    )
+def _insert_roots(run: Run, roots: Iterable[NewState], plan: Plan) -> None:
+    statements = sql.Statements()
+    store.insert_states([store.state_row(root) for root in roots], statements)
+    message = f"Starting graph execution with {len(plan.order)} nodes"
+    first_line = [run.pk, None, 0, "", "info", message, sql.stamp(run.created_at)]
+    log_lines.insert([first_line], statements)
+    statements.flush()

@@ -1,19 +1,31 @@
-"""The values that pass between the engine's rooms: what is known of a run, a claimed state, and what came of it."""
+"""The values that the engine's modules pass to each other: what is known about a run, a claimed
+state, what came of it, and the states that follow.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Literal
 
 from graphs.definition.plan import Plan, PlanNode
+from graphs.definition.types import Json
 from graphs.models import namespace_id, plan_of
+from graphs.nodes.base import File
+from runs.core import statuses
 
-Line = tuple[datetime, str, str]  # when, level, message
+Line = tuple[datetime, str, str]  # time, level, message
+OutcomeKind = Literal["done", "error", "prune", "again", "wait", "release", "lost"]
+
+
+class OutputFile(File):
+    """A file that a node made. `kind` is "file" or "table"."""
+
+    kind: str
 
 
 @dataclass(slots=True)
 class RunFacts:
-    """What never changes of a run, so that a process may keep it."""
+    """The columns of a run that never change, so that a process may cache them."""
 
     pk: int
     run_id: str
@@ -21,32 +33,32 @@ class RunFacts:
     namespace: str
     version_id: int
     dataset_id: int | None
-    inputs: Mapping[str, Any]
-    store: Mapping[str, Any]
+    inputs: Mapping[str, Json]
+    store: Mapping[str, Json]
 
     @property
     def plan(self) -> Plan:
         return plan_of(self.version_id)
 
     def worker_namespace(self, name: str) -> int | None:
-        """The id of the namespace that an external node is registered in; None for nodes of our own processes."""
+        """The id of the namespace in which an external node is registered; None for our nodes."""
         return namespace_id(name) if name else None
 
 
 @dataclass(slots=True)
 class Claimed:
-    """A state in the hands of a worker. `attempt` is the fence that every write of it carries."""
+    """A state in the hands of a worker. `attempt` is the fence of everything it writes."""
 
     id: str
     run: RunFacts
     identifier: str
     path: str
-    inputs: Any
+    inputs: Json
     attempt: int | None
     parent: str | None = None
     retry_count: int = 0
     lost_leases: int = 0
-    answer: Any = None
+    answer: Json = None
 
     @property
     def node(self) -> PlanNode:
@@ -54,66 +66,77 @@ class Claimed:
 
     @property
     def step(self) -> str:
+        """The name of the step, which all attempts and retries share."""
         return f"{self.identifier}@{self.path}" if self.path else self.identifier
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a claimed state.
+    """What came of a claimed state. `kind` is one of:
 
-    `kind`: done, error, prune, again (run once more after `delay` seconds), wait (for a person), release (not begun; gives the
-    state back) or lost (its lease ended). `outputs` are JSON texts, one an output; `fanned` says that they are a list.
+    - `done`: it has outputs. `outputs` are JSON texts, one for each output, and `values` the same
+      decoded. `fanned` says that they are a fan-out, even if there is one or none.
+    - `error`: it failed, because of `error`.
+    - `prune`: its branch ends here, without failing.
+    - `again`: run it once more after `delay` seconds.
+    - `wait`: it needs the answer of a person (`waiting_for`, as JSON).
+    - `release`: it was not begun; give it back.
+    - `lost`: its lease ended.
     """
 
     state: Claimed
-    kind: str
+    kind: OutcomeKind
     outputs: list[str] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
+    values: list[Json] = field(default_factory=list)
     fanned: bool = False
     error: str = ""
     delay: float = 0.0
     waiting_for: str | None = None
     emitted: int = 0
     lines: list[Line] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)
-    refused: bool = False  # it is an error because of what a worker reported
+    files: list[OutputFile] = field(default_factory=list)
+    refused: bool = False  # an error because the worker's report was not acceptable
 
 
 @dataclass(slots=True)
 class NewState:
-    """A state about to be stored. `delay` in seconds; None means that it isn't due before something happens."""
+    """A state to be stored. `delay` is in seconds; None means that it is not due at any time."""
 
     id: str
     run: RunFacts
     identifier: str
     path: str
     parent: str | None
-    inputs: Any
+    inputs: Json
     inputs_json: str | None
     delay: float | None = 0.0
     retry_count: int = 0
     joined: bool = False
-    status: str = "CREATED"
+    status: str = statuses.CREATED
     outputs_json: str | None = None
     chosen_json: str | None = None
     error: str = ""
 
     def claimed(self) -> Claimed:
+        """The state as its first worker sees it."""
         return Claimed(
             self.id,
             self.run,
             self.identifier,
             self.path,
             self.inputs,
-            1,
-            self.parent,
-            self.retry_count,
+            attempt=1,
+            parent=self.parent,
+            retry_count=self.retry_count,
         )
 
 
 @dataclass(slots=True)
 class Lease:
-    """Who takes the successors that it runs next, for how many seconds; `wants` is asked for each new state."""
+    """A worker that takes successors as soon as they are stored, for this many seconds.
+
+    `wants` is called once for each new state that is free to be taken.
+    """
 
     worker: str
     seconds: float
@@ -121,5 +144,5 @@ class Lease:
 
 
 def worker_name(cluster: str, process: int | str) -> str:
-    """How a process of a cluster signs what it claims."""
+    """The name under which a process of a cluster claims states."""
     return f"{cluster}:{process}"

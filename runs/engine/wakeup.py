@@ -1,14 +1,17 @@
-"""The only importer of django-q2. A task there is a hint: "look for ready states". It carries nothing.
+"""Hints and wake-ups. This is the only module that imports django-q2.
 
-Losing, doubling, delaying or reordering hints changes latency only, because the sweeper looks too. Hints join the caller's transaction (the
-ORM broker writes a row), and are not added while enough of them wait undelivered.
+A *hint* is a django-q2 task that says "look for ready states". It carries nothing, so losing,
+repeating, delaying or reordering hints changes latency only; the sweeper looks, too.
+
+1. A transaction that makes states ready adds a hint (a row of the ORM broker), unless enough of
+   them wait undelivered. Both commit together.
+2. Idle workers are woken: by NOTIFY on PostgreSQL, by the data version of the file on SQLite.
+3. One of them takes the hint and drains what is ready.
 """
 
 import signal
 from datetime import timedelta
-from functools import cache
 from time import monotonic, sleep
-from typing import Any
 
 import psycopg
 from django.db import close_old_connections, connection, connections
@@ -23,23 +26,26 @@ from runs.core import sql
 from runs.core.failpoints import failpoint
 
 CHANNEL = "statemanager_hints"
-HINTS_WAITING = 2
+MAX_WAITING_HINTS = 2
 DATA_VERSION_POLL_SECONDS = 0.008
 WAIT_SECONDS = 1.0
 
 
 def hint() -> None:
-    """Wake the cluster once this transaction commits, unless enough hints wait undelivered already."""
+    """Wake the cluster when this transaction commits, unless enough hints wait already."""
     failpoint("before-hint")
     _enqueue("runs.cluster.tasks.drain")
 
 
 def probe(cluster: str, sent: float) -> None:
-    """A hint addressed to one cluster (`sent` in Unix seconds); its workers answer by setting the cluster's `seen_at`."""
+    """Ask one cluster for a sign of life. `sent` is the database's time in Unix seconds.
+
+    The worker that takes the task sets the cluster's `seen_at`.
+    """
     _enqueue("runs.cluster.tasks.probe", cluster, sent)
 
 
-def _enqueue(function: str, *args: Any) -> None:
+def _enqueue(function: str, *args: str | float) -> None:
     async_task(function, *args, save=False, task_name=function.rpartition(".")[2])
 
 
@@ -48,68 +54,104 @@ def waiting_hints() -> int:
 
 
 def oldest_hint() -> timedelta | None:
-    """For how long the oldest wake-up has waited, if one does."""
+    """For how long the oldest hint has waited; None if none waits."""
     now = timezone.now()
     due = OrmQ.objects.filter(lock__lte=now).order_by("lock").values_list("lock", flat=True).first()
     return now - due if due else None
 
 
 def prune() -> None:
-    """Drop hints and failure records that are older than a day."""
+    """Delete the hints and failure records that are older than a day."""
     yesterday = timezone.now() - timedelta(days=1)
     OrmQ.objects.filter(lock__lt=yesterday).delete()
     Failure.objects.filter(stopped__lt=yesterday).delete()
 
 
+# --- the broker ----------------------------------------------------------------------------------
+
+
 class WakingBroker(ORM):
-    """django-q2's ORM broker, woken by NOTIFY on PostgreSQL and by SQLite's data version instead of a poll; its times are the database's."""
+    """django-q2's ORM broker, woken instead of polling. Its times are the database's."""
 
     _waiter: "_Listener | _DataVersion | None" = None
 
     def enqueue(self, task: str) -> int | None:
-        """Store the hint and, on PostgreSQL, notify: in one statement, which does nothing while enough hints wait."""
-        found = sql.run(
-            _enqueue_statement(), [self.list_key or Conf.CLUSTER_NAME, task, HINTS_WAITING]
-        )
-        return found[0][0] if found else None
+        """Store the task and, on PostgreSQL, notify. Does nothing while enough tasks wait."""
+        key = self.list_key or Conf.CLUSTER_NAME
+        rows = sql.run(_enqueue_statement(), [key, task, MAX_WAITING_HINTS])
+        return rows[0][0] if rows else None
 
-    def dequeue(self) -> list[tuple[int, Any]]:
+    def dequeue(self) -> list[tuple[int, str]]:
         if self._waiter is None:
             self._waiter = _Listener() if sql.postgres() else _DataVersion()
         self._waiter.mark()
-        if not (taken := self._take()):
+        tasks = self._take()
+        if not tasks:
             self._waiter.wait(WAIT_SECONDS)
-            taken = self._take()
-        return taken
+            tasks = self._take()
+        return tasks
 
-    def _take(self) -> list[tuple[int, Any]]:
+    def _take(self) -> list[tuple[int, str]]:
         close_old_connections()
         rows = sql.run(_take_statement(), [Conf.RETRY, self.list_key])
         return [(row[0], row[1]) for row in rows]
 
 
-@cache
+@sql.statement
 def _enqueue_statement() -> str:
-    kinds = "%s::text, %s::text" if sql.postgres() else "%s, %s"
-    insert = f"""
-        INSERT INTO django_q_ormq (key, payload, lock) SELECT {kinds}, {sql.now()}
-        WHERE (SELECT count(*) FROM (SELECT 1 FROM django_q_ormq WHERE lock <= {sql.now()} LIMIT 10) waiting) < %s RETURNING id
+    """Insert a task, unless enough tasks wait undelivered; on PostgreSQL, notify of it.
+
+    Counting stops at ten rows, so it costs the same for a long queue.
     """
-    return (
-        f"WITH made AS ({insert}) SELECT id, pg_notify('{CHANNEL}', '')::text FROM made"
-        if sql.postgres()
-        else insert
-    )
+    if sql.postgres():
+        return f"""
+            WITH inserted AS (
+                INSERT INTO django_q_ormq (key, payload, lock)
+                SELECT %s::text, %s::text, statement_timestamp()
+                WHERE (
+                    SELECT count(*) FROM (
+                        SELECT 1 FROM django_q_ormq WHERE lock <= statement_timestamp() LIMIT 10
+                    ) waiting
+                ) < %s
+                RETURNING id
+            )
+            SELECT id, pg_notify('{CHANNEL}', '')::text FROM inserted
+        """
+    return f"""
+        INSERT INTO django_q_ormq (key, payload, lock)
+        SELECT %s, %s, {sql.now()}
+        WHERE (
+            SELECT count(*) FROM (
+                SELECT 1 FROM django_q_ormq WHERE lock <= {sql.now()} LIMIT 10
+            ) waiting
+        ) < %s
+        RETURNING id
+    """
 
 
-@cache
+@sql.statement
 def _take_statement() -> str:
-    first = f"SELECT id FROM django_q_ormq WHERE key = %s AND lock <= {sql.now()} ORDER BY id LIMIT 1{sql.lock('UPDATE', skip=True)}"
-    return f"UPDATE django_q_ormq SET lock = {sql.later('%s')} WHERE id = ({first}) RETURNING id, payload"
+    """Take the oldest task, and hide it from others until it must have been acknowledged.
+
+    On PostgreSQL workers skip rows that others are taking, so they never wait for each other.
+    """
+    return f"""
+        UPDATE django_q_ormq
+        SET lock = {sql.later("%s")}
+        WHERE id = (
+            SELECT id FROM django_q_ormq
+            WHERE key = %s AND lock <= {sql.now()}
+            ORDER BY id LIMIT 1{sql.lock("UPDATE", skip_locked=True)}
+        )
+        RETURNING id, payload
+    """
 
 
 class _Listener:
-    """Waits for a notification on a connection of its own, which keeps those that come while nobody waits."""
+    """Waits for a notification, on a connection of its own.
+
+    The connection keeps the notifications that arrive while nobody waits.
+    """
 
     def __init__(self) -> None:
         params = {**connections["default"].get_connection_params(), "autocommit": True}
@@ -127,13 +169,15 @@ class _Listener:
 
 
 class _DataVersion:
-    """Waits until another connection has committed to the SQLite file since the mark was set."""
+    """Waits until another connection has committed to the SQLite file."""
 
     def __init__(self) -> None:
         self._marked: object = None
 
     def mark(self) -> None:
-        """To be set before looking at the queue; a commit between the look and the wait is then not missed."""
+        """Begin to watch. Called before looking at the queue, so that no commit is missed between
+        the look and the wait.
+        """
         self._marked = self._version()
 
     def wait(self, seconds: float) -> None:
@@ -146,21 +190,26 @@ class _DataVersion:
             return cursor.execute("PRAGMA data_version").fetchone()
 
 
+# --- the cluster ---------------------------------------------------------------------------------
+
+
 def run_cluster() -> int:
-    """Run a django-q2 cluster in this process until SIGTERM; 1 when its sentinel died by itself."""
+    """Run a django-q2 cluster in this process until SIGTERM.
+
+    Returns 0, or 1 if its sentinel died without being asked to stop.
+    """
     cluster = QCluster()
     stopping = False
 
-    def stop(*_: Any) -> None:
+    def stop(*_: object) -> None:
         nonlocal stopping
         stopping = True
         if cluster.stop_event:
             cluster.stop_event.set()
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the supervisor, which then says SIGTERM
+    # Ctrl-C reaches the supervisor, which then sends SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cluster.start()
     while cluster.sentinel.is_alive():
         cluster.sentinel.join(0.5)

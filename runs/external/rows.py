@@ -7,6 +7,7 @@ from django.utils import timezone
 from graphs.definition import payloads, uuids
 from runs.core import statuses
 from runs.core.node_counts import NodeCounts
+from runs.engine import status_rules
 from runs.engine.counters import RunCounters
 from runs.external.documents import digest_of, node_status
 from runs.external.run_state import KEPT_ACTIONS, NodeState, RunState
@@ -29,14 +30,15 @@ def count(run_counters: RunCounters, state: RunState) -> None:
     run_counters.success_count = sum(status in _SUCCEEDED for status in node_statuses)
     run_counters.errored_count = sum(status in statuses.FAILED_STATES for status in node_statuses)
     run_counters.cancelled_count = node_statuses.count(statuses.CANCELLED)
+    # Only the program knows how many nodes there will be; its step limit is the best estimate.
+    expected = max(state.max_steps, len(node_statuses))
+    percent = status_rules.percent(run_counters.success_count, expected)
+    run_counters.progress = status_rules.progress(
+        run_counters.status, percent, run_counters.progress
+    )
     if run_counters.status == statuses.COMPLETED:
-        run_counters.progress = 100
         run_counters.error_message = ""
         return
-    # Only the program knows how many nodes there will be; its step limit is the best estimate.
-    expected = max(state.max_steps, len(node_statuses), 1)
-    percent = 100 * run_counters.success_count // expected
-    run_counters.progress = max(run_counters.progress, min(percent, 99))
     failures = [
         f"{node.node_id}: {node.error}"
         for node in state.node_states.values()

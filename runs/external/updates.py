@@ -12,7 +12,7 @@ from graphs.definition import errors, payloads, uuids
 from graphs.definition.types import JsonObject
 from runs.core import statuses
 from runs.core.failpoints import failpoint
-from runs.engine import counters
+from runs.engine import counters, status_rules
 from runs.engine.counters import RunCounters
 from runs.external import rows
 from runs.external.documents import MAX_NODES, NS, from_rows, last_reported, run_state
@@ -234,9 +234,7 @@ def _target(run_counters: RunCounters, state: RunState) -> str:
     target = statuses.OF_SEED_RUN[state.status.value]
     if target == statuses.RUN_QUEUED and run_counters.status != statuses.RUN_QUEUED:
         target = statuses.RUNNING
-    if target == statuses.RUNNING and run_counters.paused:
-        return statuses.PAUSED
-    return target
+    return status_rules.reported_status(target, run_counters.paused)
 
 
 def _next_statuses(status: str) -> list[str]:

@@ -13,7 +13,7 @@ from graphs.nodes.base import registry
 from runs.core import statuses
 from runs.engine import wakeup
 from runs.health import probes, recount, verify
-from runs.health.probes import Finding, duration, running_clusters
+from runs.health.probes import Finding, duration
 from runs.models import BulkOperation, Cluster, Run, State
 
 LATE = timedelta(minutes=1)
@@ -71,7 +71,7 @@ def _queue() -> Iterator[Finding]:
 
 
 def _clusters() -> Iterator[Finding]:
-    running = running_clusters()
+    running = Cluster.objects.alive()
     count = running.count()
     if not count:
         yield _no_cluster()

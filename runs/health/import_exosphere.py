@@ -28,6 +28,7 @@ from pydantic import (
 from graphs.definition import errors, names, payloads
 from graphs.models import Graph, Namespace
 from runs.core import statuses
+from runs.engine import status_rules
 from runs.models import Run, State
 
 BATCH = 500
@@ -278,7 +279,7 @@ def _count(run: Run) -> None:
     )
     times = states.aggregate(first=Min("created_at"), last=Max("finished_at"))
     bad = failed + count[statuses.CANCELLED]
-    status = statuses.COMPLETED if not bad else statuses.PARTIAL if good else statuses.FAILED
+    status = status_rules.final_status(good, bad)
     Run.objects.filter(pk=run.pk).update(
         status=status,
         success_count=good,
@@ -287,7 +288,7 @@ def _count(run: Run) -> None:
         retried_count=count[statuses.RETRY_CREATED],
         started_count=sum(count.values()),
         current_step=good,
-        progress=100 if status == statuses.COMPLETED else min(99, 100 * good // (good + bad)),
+        progress=status_rules.progress(status, status_rules.percent(good, good + bad)),
         created_at=times["first"],
         started_at=times["first"],
         finished_at=times["last"],

@@ -15,13 +15,11 @@ import django
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from runs.core import sql
 from runs.models import Cluster
 
-SILENT = timedelta(seconds=30)
 MAX_SKEW_SECONDS = 2.0
 MIN_FREE_BYTES = 500 * 2**20
 MIN_BUSY_TIMEOUT_MS = 20_000
@@ -76,11 +74,6 @@ class Finding:
     def to_dict(self) -> dict[str, str]:
         """Return the finding as the API shows it."""
         return {"level": self.level, "said": self.message, "fix": self.fix}
-
-
-def running_clusters() -> QuerySet[Cluster]:
-    """Return the clusters that were seen within the last 30 seconds."""
-    return Cluster.objects.filter(seen_at__gt=timezone.now() - SILENT)
 
 
 def duration(age: timedelta) -> str:
@@ -167,7 +160,7 @@ def _connections() -> Iterator[Finding]:
     if connection.vendor != "postgresql":
         return
     used, maximum, reserved = sql.run(CONNECTIONS)[0]
-    workers = list(running_clusters().values_list("workers", flat=True))
+    workers = list(Cluster.objects.alive().values_list("workers", flat=True))
     needed = sum(workers) + EXTRA_CONNECTIONS * len(workers)
     fix = (
         f"The running clusters need {needed} (one for each worker, and {EXTRA_CONNECTIONS} each);"

@@ -148,7 +148,7 @@ def recount(pk: int) -> None:
         _count(run_counters)
         if not run_counters.open and run_counters.pending_count:
             _reopen(run_counters)
-        run_counters.close()
+        run_counters.update_status()
         counters.store([run_counters])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from django.db.models import QuerySet
 
 from runs.core import statuses
+from runs.engine import status_rules
 from runs.engine.counters import RunCounters
 from runs.models import Checkpoint, CheckpointWrite, Run
 
@@ -89,13 +90,8 @@ def _channels_of_open_tasks(writes: QuerySet[CheckpointWrite]) -> set[str]:
 def _move(run_counters: RunCounters, status: str, error: str = "") -> None:
     if status in statuses.ACTIVE_RUNS and not run_counters.open:
         Run.objects.filter(pk=run_counters.pk).update(archived_at=None)
-    if status == statuses.RUNNING and run_counters.paused:
-        status = statuses.PAUSED
-    run_counters.status = status
-    if status == statuses.COMPLETED:
-        run_counters.progress = 100
-    else:
-        run_counters.progress = min(run_counters.progress, 99)
+    run_counters.status = status_rules.reported_status(status, run_counters.paused)
+    run_counters.progress = status_rules.progress(status, 0, run_counters.progress)
     if status == statuses.FAILED:
         message = error or run_counters.error_message
         run_counters.error_message = message or "A task of the thread failed."

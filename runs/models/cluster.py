@@ -1,25 +1,29 @@
 """Supervised clusters."""
 
-from datetime import datetime, timedelta
-from typing import Self
+from datetime import timedelta
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
-MISSED_PROBES = 3  # after so many unanswered probes a cluster counts as stuck or gone
-MIN_SILENCE_SECONDS = 15
+# A cluster that leaves this many probes unanswered is replaced by its supervisor.
+MISSED_PROBES = 3
+# A cluster counts as alive for one probe longer, so that it is not lost from view while it is
+# being replaced.
+ALIVE_PROBES = MISSED_PROBES + 1
 
 
-class ClusterQuerySet(models.QuerySet["Cluster"]):
-    def alive(self, now: datetime) -> Self:
-        """The clusters that gave a sign of life recently enough.
+class ClusterQuerySet(models.QuerySet[Any]):
+    def alive(self, within: float | None = None) -> Self:
+        """The clusters that showed a sign of life lately, by the database's clock.
 
-        An idle cluster only gives signs of life when it answers its supervisor's probes, so how
-        long it may be silent depends on how often it is probed.
+        An idle cluster shows one for each probe of its supervisor, so "lately" is `ALIVE_PROBES`
+        times PROBE_SECONDS; `within` sets another number of seconds.
         """
-        seconds = max(MIN_SILENCE_SECONDS, MISSED_PROBES * settings.PROBE_SECONDS)
-        return self.filter(seen_at__gt=now - timedelta(seconds=seconds))
+        seconds = ALIVE_PROBES * settings.PROBE_SECONDS if within is None else within
+        return self.filter(seen_at__gt=Now() - timedelta(seconds=seconds))
 
 
 class Cluster(models.Model):

@@ -81,7 +81,7 @@ def _read(caller: Caller) -> Overview:
         stuck=_stuck(caller, now),
         hours=_hours(day, now),
         graphs=_graphs(day),
-        clusters=list(Cluster.objects.alive(now).order_by("name")[:MAX_CLUSTERS]),
+        clusters=list(Cluster.objects.alive().order_by("name")[:MAX_CLUSTERS]),
         hints=wakeup.waiting_hints(),
         at=now,
     )

@@ -117,7 +117,7 @@ def _ready(states: list[State], now: datetime) -> list[str]:
     own = sum(state.worker_namespace_id is None for state in states)
     if not own:
         return sentences[:MAX_SENTENCES]
-    clusters = Cluster.objects.alive(now).filter(stopping=False).count()
+    clusters = Cluster.objects.alive().filter(stopping=False).count()
     if not clusters:
         sentence = (
             f"{_states_are(own)} ready, but no cluster is running: "

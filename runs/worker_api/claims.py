@@ -1,6 +1,8 @@
 """External workers: they claim states over REST, show signs of life, and report what came of them.
 
-What a report is worth is judged in `runs.worker_api.reports`.
+`runs.worker_api.reports` decides what a report means. A report costs as few statements as
+possible: the process keeps the small states that it gave out, and the counters of runs that it
+wrote last. What is stored decides in the end, so several web processes may serve one worker.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,193 +15,220 @@ from graphs.models import namespace_id
 from graphs.nodes.declared import declared
 from graphs.services import secrets
 from runs.core import sql, statuses
-from runs.engine import heartbeat as heartbeat_module
 from runs.engine import record, wakeup
 from runs.engine.claim import claim_for_worker
 from runs.engine.counters import RunCounters
+from runs.engine.heartbeat import SignOfLife, renew_leases
 from runs.engine.types import Claimed, Lease, Line, NewState, Outcome
 from runs.worker_api.reports import (
-    WORDS,
+    ANSWER_STATUSES,
     Answer,
-    Found,
     Masks,
     Report,
+    StoredState,
     Worker,
     facts,
     find,
     gate,
     namespace_of,
-    not_in_hand,
     outcome_of,
+    refusal_of,
 )
 
 MAX_CLAIM = 1000
-KINDS_AT_ONCE = 200  # nodes in one statement
-BOOKS_KEPT = 500
-HELD_KEPT = 5000
-SMALL_INPUTS = 2000  # characters
+MAX_NODES = 200  # in one statement
+MAX_CACHED_COUNTERS = 500
+MAX_CACHED_STATES = 5000
+MAX_CACHED_INPUTS = 2000  # characters
 
-_counters: dict[
-    int, RunCounters
-] = {}  # of runs that this process wrote last; a revision guards each use
-_leased: dict[str, Claimed] = {}  # that this process gave out; status and attempt guard each use
+# The counters of runs that this process wrote last. Their revision guards each use.
+_counters: dict[int, RunCounters] = {}
+# The states that this process gave out. Their status and attempt guard each use.
+_leased: dict[str, Claimed] = {}
 
 
 @dataclass
 class Reported:
+    """The answers to some reports, in their order, and the states that were claimed with them."""
+
     answers: list[Answer]
     claimed: list[Claimed] = field(default_factory=list)
 
 
-def claim(worker: Worker, kinds: Iterable[str], limit: int) -> list[Claimed]:
-    """Up to `limit` ready states of these nodes, oldest first."""
-    kinds, limit = list(dict.fromkeys(kinds)), min(limit, MAX_CLAIM)
+# --- claiming ------------------------------------------------------------------------------------
+
+
+def claim(worker: Worker, nodes: Iterable[str], limit: int) -> list[Claimed]:
+    """Claim up to `limit` ready states of these nodes, oldest first."""
+    nodes = list(dict.fromkeys(nodes))
+    limit = min(limit, MAX_CLAIM)
     states: list[Claimed] = []
-    for at in range(0, len(kinds), KINDS_AT_ONCE):
-        if (room := limit - len(states)) > 0:
-            part = kinds[at : at + KINDS_AT_ONCE]
+    for at in range(0, len(nodes), MAX_NODES):
+        room = limit - len(states)
+        if room > 0:
             states += claim_for_worker(
-                worker.name, worker.namespace, part, room, settings.WORKER_LEASE_SECONDS, facts
+                worker.name,
+                worker.namespace,
+                nodes[at : at + MAX_NODES],
+                room,
+                settings.WORKER_LEASE_SECONDS,
+                facts,
             )
-    _hand_out(states)
+    _give_out(states)
     return states
 
 
 def lease_of(state: Claimed) -> float:
-    """Seconds that a worker may hold the state without a sign of life."""
+    """The seconds for which a worker may hold the state without a sign of life."""
     return state.node.lease or settings.WORKER_LEASE_SECONDS
 
 
-def _hand_out(states: Iterable[Claimed]) -> None:
-    """Note small states for their reports, and set the leases of nodes and graphs that want another one than the usual."""
-    special: dict[float, list[heartbeat_module.Report]] = {}
-    if len(_leased) > HELD_KEPT:
+def _give_out(states: Iterable[Claimed]) -> None:
+    """Cache small states for their reports, and set the leases of nodes that have their own."""
+    if len(_leased) > MAX_CACHED_STATES:
         _leased.clear()
+    own_leases: dict[float, list[SignOfLife]] = {}
     for state in states:
-        if len(str(state.inputs)) < SMALL_INPUTS:
+        if len(str(state.inputs)) < MAX_CACHED_INPUTS:
             _leased[state.id] = state
         if state.node.lease:
-            special.setdefault(state.node.lease, []).append((state, [], None))
-    for seconds, reports in special.items():
-        heartbeat_module.report(reports, seconds)
+            own_leases.setdefault(state.node.lease, []).append(SignOfLife(state, [], None))
+    for seconds, signs in own_leases.items():
+        renew_leases(signs, seconds)
 
 
-def report(
-    worker: Worker, reports: Sequence[Report], kinds: Iterable[str] = (), limit: int = 0
-) -> Reported:
-    """Record what became of these states and, if asked, claim up to `limit` more: what follows from them first, then the oldest."""
-    firsts = {
-        each.state: each for each in reversed(reports)
-    }  # a state is taken once, by its first report
-    judged = _at_once(worker, list(firsts.values())) or _looked_up(worker, list(firsts.values()))
-    outcomes = [each for each in judged if isinstance(each, Outcome)]
-    lease = _lease(worker, kinds, min(limit, MAX_CLAIM)) if limit > 0 else None
-    done = _record(outcomes, lease)
-    late = find(worker, [each.state.id for each in outcomes if each.state.id not in done.accepted])
-    answers = {
-        each.state: _answer(each, verdict, done, late)
-        for each, verdict in zip(firsts.values(), judged, strict=True)
-    }
-    claimed = done.leased
-    _hand_out(claimed)
-    if len(claimed) < min(limit, MAX_CLAIM):
-        claimed = [*claimed, *claim(worker, kinds, min(limit, MAX_CLAIM) - len(claimed))]
-    return Reported([answers[each.state] for each in reports], claimed)
+# --- signs of life -------------------------------------------------------------------------------
 
 
 def heartbeat(
     worker: Worker,
-    state: str,
+    state_id: str,
     attempt: int | None,
     seconds: float | None,
     lines: Sequence[Line],
     fraction: float | None,
 ) -> float:
-    """Extend the lease of a state and store what its worker says; gives the lease in seconds. Raises NotFound and Conflict."""
-    found = find(worker, [state]).get(state)
-    if found is None:
-        raise errors.NotFound(f"State not found: {uuids.dashed(state)}")
-    if refused := not_in_hand(found, attempt):
-        raise errors.Conflict(str(refused), state_status=found.status)
-    leased, lease = (
-        replace(found.claimed, attempt=found.attempt),
-        seconds or lease_of(found.claimed),
-    )
-    mask = Masks().of(leased) if lines else secrets.Mask(())
+    """Extend the lease of a state, and store its worker's log lines and progress.
+
+    Returns the length of the lease in seconds. Raises NotFound, and Conflict if the worker does
+    not hold the state.
+    """
+    stored = find(worker, [state_id]).get(state_id)
+    if stored is None:
+        raise errors.NotFound(f"State not found: {uuids.dashed(state_id)}")
+    refusal = refusal_of(stored, attempt)
+    if refusal:
+        raise errors.Conflict(str(refusal), state_status=stored.status)
+    state = replace(stored.claimed, attempt=stored.attempt)
+    lease = seconds or lease_of(state)
+    mask = Masks().of(state) if lines else secrets.Mask(())
     masked = [(at, level, mask.text(text)) for at, level, text in lines]
-    if not heartbeat_module.report([(leased, masked, fraction)], lease):
-        raise errors.Conflict("The state was taken away at this moment.")
+    if not renew_leases([SignOfLife(state, masked, fraction)], lease):
+        raise errors.Conflict("The state was just taken away.")
     return lease
 
 
-# --- the gate ---------------------------------------------------------------------------------------------------------
+def readable_secrets(worker: Worker, state_id: str) -> dict[str, str]:
+    """The secrets that the state's node declares, for the worker that holds the state.
 
-
-def _looked_up(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer]:
-    found, masks = find(worker, [each.state for each in reports]), Masks()
-    return [gate(each, found.get(each.state), masks) for each in reports]
-
-
-def _at_once(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer] | None:
-    """The gates without a look at the database, when this process gave out all of the states in the attempts that are reported.
-
-    Recording looks at status and attempt anyway; a report that it doesn't accept is judged by what is stored then.
+    Raises NotFound if the namespace has no such state, and Conflict if another worker holds it.
     """
-    leased = [_leased.pop(each.state, None) for each in reports]
-    if any(
-        state is None or state.attempt != each.attempt or namespace_of(state) != worker.namespace
-        for state, each in zip(leased, reports, strict=True)
-    ):
+    stored = find(worker, [state_id]).get(state_id)
+    if stored is None or stored.ours:
+        raise errors.NotFound(f"State not found: {uuids.dashed(state_id)}")
+    rows = sql.run(
+        "SELECT worker FROM statemanager_runs_state WHERE id = %s AND status = 'QUEUED'",
+        [state_id],
+    )
+    if not rows or not _is_held_by(rows[0][0], worker):
+        raise errors.Conflict(
+            "Only the worker that holds the state reads its secrets.", state_status=stored.status
+        )
+    state = stored.claimed
+    names = declared(namespace_of(state), state.node.kind, fresh=True).secrets
+    return secrets.reveal(state.run.version_id, names)
+
+
+def _is_held_by(holder: str, worker: Worker) -> bool:
+    """The holder's name is that of the worker's key, perhaps with the name of a process."""
+    return f"{holder} ".startswith(f"{worker.name} ")
+
+
+# --- reporting -----------------------------------------------------------------------------------
+
+
+def report(
+    worker: Worker, reports: Sequence[Report], nodes: Iterable[str] = (), limit: int = 0
+) -> Reported:
+    """Record what became of these states, and claim up to `limit` states of these nodes.
+
+    States that follow from the reports are claimed first, then the oldest. If several reports are
+    about one state, the first one counts.
+    """
+    limit = min(limit, MAX_CLAIM)
+    first_reports = list({each.state: each for each in reversed(reports)}.values())
+    verdicts = _cached_verdicts(worker, first_reports)
+    if not verdicts:
+        verdicts = _stored_verdicts(worker, first_reports)
+    outcomes = [verdict for verdict in verdicts if isinstance(verdict, Outcome)]
+    lease = _lease(worker, nodes, limit) if limit > 0 else None
+    done = _record(outcomes, lease)
+
+    late_ids = [each.state.id for each in outcomes if each.state.id not in done.accepted]
+    late = find(worker, late_ids)
+    answers = {
+        each.state: _answer(each, verdict, done, late)
+        for each, verdict in zip(first_reports, verdicts, strict=True)
+    }
+    claimed = done.leased
+    _give_out(claimed)
+    if len(claimed) < limit:
+        claimed = [*claimed, *claim(worker, nodes, limit - len(claimed))]
+    return Reported([answers[each.state] for each in reports], claimed)
+
+
+def _stored_verdicts(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer]:
+    stored = find(worker, [report.state for report in reports])
+    masks = Masks()
+    return [gate(report, stored.get(report.state), masks) for report in reports]
+
+
+def _cached_verdicts(worker: Worker, reports: Sequence[Report]) -> list[Outcome | Answer] | None:
+    """The outcomes of the reports without a look at the database.
+
+    None unless this process gave out all of the states, in the attempts that are reported.
+    Recording checks status and attempt anyway; a report that it doesn't accept is judged again by
+    what is stored then.
+    """
+    states = [_leased.pop(report.state, None) for report in reports]
+    held = [
+        state
+        for report, state in zip(reports, states, strict=True)
+        if state and _is_given_to(worker, state, report.attempt)
+    ]
+    if len(held) < len(reports):
         return None
     masks = Masks()
-    return [
-        outcome_of(each, replace(state, attempt=each.attempt), masks)
-        for state, each in zip(leased, reports, strict=True)
-        if state
-    ]
+    return [outcome_of(report, state, masks) for report, state in zip(reports, held, strict=True)]
 
 
-def readable_secrets(worker: Worker, state: str) -> dict[str, str]:
-    """The secrets that the state's node declares, for the worker that holds it.
-
-    Raises NotFound for a state that isn't the namespace's, and Conflict when it is not this worker who holds it.
-    """
-    found = find(worker, [state]).get(state)
-    if found is None or found.ours:
-        raise errors.NotFound(f"State not found: {uuids.dashed(state)}")
-    holder = sql.run(
-        "SELECT worker FROM statemanager_runs_state WHERE id = %s AND status = 'QUEUED'", [state]
-    )
-    if not holder or not f"{holder[0][0]} ".startswith(
-        f"{worker.name} "
-    ):  # the key, and maybe the name of one of its processes
-        raise errors.Conflict(
-            "Only the worker that holds the state reads its secrets.", state_status=found.status
-        )
-    return secrets.reveal(
-        found.claimed.run.version_id,
-        declared(namespace_of(found.claimed), found.claimed.node.kind, fresh=True).secrets,
-    )
+def _is_given_to(worker: Worker, state: Claimed, attempt: int | None) -> bool:
+    return state.attempt == attempt and namespace_of(state) == worker.namespace
 
 
-# --- recording --------------------------------------------------------------------------------------------------------
-
-
-def _lease(worker: Worker, kinds: Iterable[str], room: int) -> Lease:
-    """Takes the successors that this worker can run, up to `room` of them."""
-    wanted, left = set(kinds), room
+def _lease(worker: Worker, nodes: Iterable[str], limit: int) -> Lease:
+    """A lease that takes up to `limit` of the successors that this worker can run."""
+    wanted = set(nodes)
+    room = limit
 
     def wants(state: NewState) -> bool:
-        nonlocal left
+        nonlocal room
         node = state.run.plan.nodes[state.identifier]
-        if (
-            left < 1
-            or node.kind not in wanted
-            or not node.worker_namespace
-            or namespace_id(node.worker_namespace) != worker.namespace
-        ):
+        if room < 1 or node.kind not in wanted or not node.worker_namespace:
             return False
-        left -= 1
+        if namespace_id(node.worker_namespace) != worker.namespace:
+            return False
+        room -= 1
         return True
 
     return Lease(worker.name, settings.WORKER_LEASE_SECONDS, wants)
@@ -208,14 +237,9 @@ def _lease(worker: Worker, kinds: Iterable[str], room: int) -> Lease:
 def _record(outcomes: Sequence[Outcome], lease: Lease | None) -> record.RecordedBatch:
     done = record.RecordedBatch()
     for at in range(0, len(outcomes), record.MAX_BATCH):
-        part = outcomes[at : at + record.MAX_BATCH]
-        runs = {outcome.state.run.pk for outcome in part}
-        done.add(
-            record.record_outcomes(
-                part, lease, _counters.get(next(iter(runs))) if len(runs) == 1 else None
-            )
-        )
-    if len(_counters) > BOOKS_KEPT:
+        batch = outcomes[at : at + record.MAX_BATCH]
+        done.add(record.record_outcomes(batch, lease, _known(batch)))
+    if len(_counters) > MAX_CACHED_COUNTERS:
         _counters.clear()
     _counters.update(done.counters_by_run)
     if done.left_over:
@@ -223,32 +247,42 @@ def _record(outcomes: Sequence[Outcome], lease: Lease | None) -> record.Recorded
     return done
 
 
+def _known(batch: Sequence[Outcome]) -> RunCounters | None:
+    """The counters of the batch's only run, if this process wrote them last."""
+    runs = {outcome.state.run.pk for outcome in batch}
+    return _counters.get(runs.pop()) if len(runs) == 1 else None
+
+
 def _answer(
-    report: Report, judged: Outcome | Answer, done: record.RecordedBatch, late: Mapping[str, Found]
+    report: Report,
+    verdict: Outcome | Answer,
+    done: record.RecordedBatch,
+    late: Mapping[str, StoredState],
 ) -> Answer:
-    if isinstance(judged, Answer):
-        return judged
-    if (
-        status := done.accepted.get(judged.state.id)
-    ) is None:  # another report or a cancel was faster
-        found = late.get(judged.state.id)
-        again = gate(report, found, Masks())
-        return (
-            again
-            if isinstance(again, Answer)
-            else Answer(refused=errors.StateManagerError("State is not queued any more."))
-        )
-    if judged.refused:
+    if isinstance(verdict, Answer):
+        return verdict
+    status = done.accepted.get(verdict.state.id)
+    if status is None:  # another report or a cancel was faster
+        return _late_answer(report, late.get(verdict.state.id))
+    if verdict.refused:
         return Answer(
             refused=errors.Malformed(
-                f"The state failed, because {judged.error}", state_status=status
+                f"The state failed, because {verdict.error}", state_status=status
             )
         )
-    return Answer(WORDS[report.kind].get(status, status), status == statuses.RETRY_CREATED)
+    answer_status = ANSWER_STATUSES[report.kind].get(status, status)
+    return Answer(answer_status, status == statuses.RETRY_CREATED)
+
+
+def _late_answer(report: Report, stored: StoredState | None) -> Answer:
+    verdict = gate(report, stored, Masks())
+    if isinstance(verdict, Answer):
+        return verdict
+    return Answer(refused=errors.StateManagerError("State is not queued any more."))
 
 
 def forget() -> None:
-    """Drop what this process knows of runs (their ids begin anew in tests)."""
+    """Drop what this process has cached, because ids of runs repeat between tests."""
     facts.clear()
     _counters.clear()
     _leased.clear()

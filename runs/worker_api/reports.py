@@ -1,31 +1,33 @@
-"""What a worker's report is worth: the gate that every report passes, and what it becomes.
+"""What a worker's report means: the gate that every report passes, and the outcome it becomes.
 
-The state is the namespace's, a worker's, QUEUED, and in the attempt that the worker names. Workers that name none (the SDKs of old) are
-judged by the status alone. A report that is repeated with its attempt gets its first answer again.
+1. The state must belong to the worker's namespace and be a worker's, not one of our own.
+2. It must be QUEUED, and in the attempt that the worker names. SDKs that name no attempt are
+   judged by the status alone.
+3. A report that a worker repeats with its attempt gets its first answer again.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from graphs.definition import errors, payloads, uuids
+from graphs.definition.types import Json
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared, wrong_outputs
 from graphs.services import secrets
 from runs.core import sql, statuses
-from runs.engine import claim
-from runs.engine.types import Claimed, Outcome
+from runs.engine.claimed_states import CLAIMED_COLUMNS, FactsCache, claimed
+from runs.engine.types import Claimed, Outcome, OutcomeKind
 
 MAX_OUTPUTS = 20_000
 MAX_ERROR = 10_000
 
-facts = claim.FactsCache()
+facts = FactsCache()
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Who works: the namespace whose nodes it runs, and the name that its claims carry."""
+    """The namespace whose nodes a worker runs, and the name under which it claims states."""
 
     namespace: int
     name: str
@@ -33,19 +35,25 @@ class Worker:
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says of a state. `kind`: executed, errored, prune, again or release; `delay` in seconds."""
+    """What a worker reports about a state.
+
+    `kind` is executed, errored, prune, again or release. `delay` is in seconds.
+    """
 
     state: str
     kind: str
     attempt: int | None = None
-    outputs: Sequence[Mapping[str, Any]] = ()
+    outputs: Sequence[Mapping[str, Json]] = ()
     error: str = ""
     delay: float = 0.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` is the word that the report gets; with `refused` nothing changed, or the state failed because of what was reported."""
+    """The answer to a report: its status as workers know it.
+
+    With `refused` nothing changed, or the state failed because the report was not acceptable.
+    """
 
     status: str = ""
     retry_created: bool = False
@@ -54,63 +62,74 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A state as it is stored now."""
+class StoredState:
+    """A state as it is stored now. `ours` says that it runs in our own processes."""
 
     claimed: Claimed
     status: str
     attempt: int
     due: datetime | None
-    ours: bool  # it runs in our own processes
+    ours: bool
 
 
-_FIND = """
-    SELECT s.id, s.run_id, s.identifier, s.path, s.inputs, s.attempt, s.parent, s.retry_count, s.lost_leases, s.answer, s.status, s.due_at, s.worker_namespace_id
-    FROM statemanager_runs_state s JOIN statemanager_runs_run r ON r.id = s.run_id WHERE {among} AND (s.worker_namespace_id = %s OR r.namespace_id = %s)
-"""
+@sql.statement
+def _find_statement() -> str:
+    """States of a worker's namespace by their ids: those of its nodes, and those of its runs."""
+    return f"""
+        SELECT {CLAIMED_COLUMNS}, s.status, s.due_at, s.worker_namespace_id
+        FROM statemanager_runs_state s
+        JOIN statemanager_runs_run r ON r.id = s.run_id
+        WHERE {sql.among("s.id", "uuid")}
+          AND (s.worker_namespace_id = %s OR r.namespace_id = %s)
+    """
 
 
-def find(worker: Worker, states: Sequence[str]) -> dict[str, Found]:
-    if not states:
+def find(worker: Worker, ids: Sequence[str]) -> dict[str, StoredState]:
+    """The states with these ids that are visible to the worker."""
+    if not ids:
         return {}
-    rows = sql.run(
-        sql.statement(_FIND, among=("s.id", "uuid")),
-        [sql.choices(states), worker.namespace, worker.namespace],
-    )
+    rows = sql.run(_find_statement(), [sql.choices(ids), worker.namespace, worker.namespace])
     runs = facts.get({row[1] for row in rows})
-    found = {}
-    for row in rows:
-        if row[1] in runs:
-            state = claim.claimed(row[:10], runs)
-            found[state.id] = Found(state, row[10], row[5], sql.moment(row[11]), row[12] is None)
-    return found
+    states = [_stored_state(row, claimed(row, runs)) for row in rows if row[1] in runs]
+    return {state.claimed.id: state for state in states}
 
 
-def gate(report: Report, found: Found | None, masks: "Masks") -> Outcome | Answer:
-    """The outcome to record, or the answer of a report that is not recorded."""
-    if found is None:
+def _stored_state(row: sql.Row, state: Claimed) -> StoredState:
+    *_, status, due, worker_namespace = row
+    return StoredState(state, status, row[5], sql.moment(due), worker_namespace is None)
+
+
+# --- the gate ------------------------------------------------------------------------------------
+
+
+def gate(report: Report, stored: StoredState | None, masks: "Masks") -> Outcome | Answer:
+    """The outcome to record, or the answer to a report that is not recorded."""
+    if stored is None:
         return Answer(refused=errors.NotFound(f"State not found: {uuids.dashed(report.state)}"))
-    if refused := not_in_hand(found, report.attempt):
-        return _repeated(report, found) or Answer(refused=refused)
-    return outcome_of(report, replace(found.claimed, attempt=report.attempt), masks)
+    refusal = refusal_of(stored, report.attempt)
+    if refusal:
+        return _repeated_answer(report, stored) or Answer(refused=refusal)
+    return outcome_of(report, replace(stored.claimed, attempt=report.attempt), masks)
 
 
-def not_in_hand(found: Found, attempt: int | None) -> errors.StateManagerError | None:
-    if found.ours and found.status == statuses.QUEUED:
+def refusal_of(stored: StoredState, attempt: int | None) -> errors.StateManagerError | None:
+    """Why a worker with this attempt does not hold the state; None if it does."""
+    if stored.ours and stored.status == statuses.QUEUED:
         return errors.StateManagerError(
             "The state runs in State Manager's own processes; no worker reports on it."
         )
-    if found.status != statuses.QUEUED:
-        return errors.StateManagerError(f"State is not queued: it is {found.status}.")
-    if attempt is not None and attempt != found.attempt:
+    if stored.status != statuses.QUEUED:
+        return errors.StateManagerError(f"State is not queued: it is {stored.status}.")
+    if attempt is not None and attempt != stored.attempt:
         return errors.Conflict(
-            f"Attempt {attempt} is over; the state is in attempt {found.attempt}.",
-            attempt=found.attempt,
+            f"Attempt {attempt} is over; the state is in attempt {stored.attempt}.",
+            attempt=stored.attempt,
         )
     return None
 
 
-WORDS = {
+# For each kind of report: the statuses that it leads to, and how workers know them.
+ANSWER_STATUSES = {
     "executed": {statuses.SUCCESS: "EXECUTED", statuses.NEXT_CREATED_ERROR: "EXECUTED"},
     "errored": {statuses.ERRORED: "ERRORED", statuses.RETRY_CREATED: "ERRORED"},
     "prune": {statuses.PRUNED: "PRUNED"},
@@ -119,15 +138,24 @@ WORDS = {
 }
 
 
-def _repeated(report: Report, found: Found) -> Answer | None:
-    """The first answer again, for a worker that repeats its own report with its attempt."""
-    word = WORDS[report.kind].get(found.status)
-    if report.attempt is None or report.attempt != found.attempt or word is None or found.ours:
+def _repeated_answer(report: Report, stored: StoredState) -> Answer | None:
+    """The first answer, for a worker that repeats its own report with its attempt."""
+    if report.attempt is None or report.attempt != stored.attempt or stored.ours:
         return None
-    return Answer(word, found.status == statuses.RETRY_CREATED, found.due)
+    status = ANSWER_STATUSES[report.kind].get(stored.status)
+    if status is None:
+        return None
+    return Answer(status, stored.status == statuses.RETRY_CREATED, stored.due)
+
+
+# --- outcomes ------------------------------------------------------------------------------------
 
 
 def outcome_of(report: Report, state: Claimed, masks: "Masks") -> Outcome | Answer:
+    """The outcome of a report that passed the gate, with secrets masked.
+
+    It is an answer if the report can't be stored.
+    """
     try:
         mask = masks.of(state)
         if report.kind == "executed":
@@ -136,49 +164,53 @@ def outcome_of(report: Report, state: Claimed, masks: "Masks") -> Outcome | Answ
             return Outcome(state, "prune", outputs=[payloads.dump(mask.value(report.outputs[0]))])
     except payloads.NotJson as error:
         return Answer(refused=errors.TooLarge(f"The outputs can't be stored: {error}."))
-    except errors.Conflict as error:  # its secrets can't be opened
+    except errors.Conflict as error:  # the secrets can't be decrypted
         return Answer(refused=error)
     if report.kind == "errored":
         return Outcome(state, "error", error=payloads.clean(mask.text(report.error), MAX_ERROR))
-    return Outcome(state, report.kind, delay=report.delay)
+    kind: OutcomeKind = "again" if report.kind == "again" else "release"
+    return Outcome(state, kind, delay=report.delay)
 
 
-def _done(state: Claimed, outputs: list[Any]) -> Outcome | Answer:
-    """No output is one that is empty (an SDK's None); several are a fan-out."""
+def _done(state: Claimed, outputs: list[Json]) -> Outcome | Answer:
+    """The outcome of a state with these outputs: no output means an empty one (None in the SDKs),
+    several are a fan-out.
+    """
     if len(outputs) > MAX_OUTPUTS:
         return Answer(
             refused=errors.Malformed(
                 f"A state may have {MAX_OUTPUTS:,} outputs; these are {len(outputs):,}."
             )
         )
-    if wrong := wrong_outputs(namespace_of(state), state.node.kind, outputs):
-        return Outcome(
-            state,
-            "error",
-            error=f"its outputs don't fit the registered schema of {state.node.kind}: {wrong}",
-            refused=True,
-        )
+    node = state.node.kind
+    problem = wrong_outputs(namespace_of(state), node, outputs)
+    if problem:
+        error = f"its outputs don't fit the registered schema of {node}: {problem}"
+        return Outcome(state, "error", error=error, refused=True)
     values = outputs or [{}]
-    return Outcome(
-        state, "done", [payloads.dump(value) for value in values], values, fanned=len(values) > 1
-    )
+    outputs_json = [payloads.dump(value) for value in values]
+    return Outcome(state, "done", outputs_json, values, fanned=len(values) > 1)
 
 
 def namespace_of(state: Claimed) -> int:
+    """The namespace in which the state's node is registered."""
     return namespace_id(state.node.worker_namespace)
 
 
 class Masks:
-    """The masks for what nodes may have read, each made once in a request."""
+    """The masks for the secrets that nodes may read, each made once in a request."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, str, str], secrets.Mask] = {}
+        self._masks: dict[tuple[int, str, str], secrets.Mask] = {}
 
     def of(self, state: Claimed) -> secrets.Mask:
+        """The mask for a state's node. Raises Conflict if its secrets can't be decrypted."""
         key = state.run.version_id, state.node.worker_namespace, state.node.kind
-        if key not in self._made:
-            asked = declared(namespace_of(state), state.node.kind).secrets
-            self._made[key] = (
-                secrets.mask_of(state.run.version_id, asked) if asked else secrets.Mask(())
-            )
-        return self._made[key]
+        if key not in self._masks:
+            self._masks[key] = _mask(state)
+        return self._masks[key]
+
+
+def _mask(state: Claimed) -> secrets.Mask:
+    names = declared(namespace_of(state), state.node.kind).secrets
+    return secrets.mask_of(state.run.version_id, names) if names else secrets.Mask(())

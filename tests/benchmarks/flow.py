@@ -62,7 +62,7 @@ def prepare() -> tuple[Any, Any]:
     User.objects.create_superuser("bench", password="bench")
     namespace = Namespace.objects.create(name="bench")
     return publish.publish_graph(namespace, "large", definition()), start_run(
-        publish.publish_graph(namespace, "whole", definition(diagram.WHOLE))
+        publish.publish_graph(namespace, "whole", definition(diagram.MAX_NODES))
     )
 
 

@@ -24,7 +24,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from graphs.services.publish import publish_graph
-from runs.cluster.supervisor import MISSED_PULSES
+from runs.cluster.supervisor import MISSED_PROBES
 from runs.engine import control
 from runs.engine.start import start_run
 from runs.models import Cluster, Run, State
@@ -131,7 +131,7 @@ def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
             ),
             60,
         )
-        until(_probes_answered(MISSED_PULSES + 2), 60)  # longer than a cluster may be silent
+        until(_probes_answered(MISSED_PROBES + 2), 60)  # longer than a cluster may be silent
         restarts = list(Cluster.objects.values_list("restarts", flat=True))
     assert restarts == [0, 0]
     assert {

@@ -24,6 +24,10 @@ def done(state):
     return Outcome(state, "done", ['{"value": 1}'], [{"value": 1}])
 
 
+def sign(state):
+    return heartbeat.SignOfLife(state, [], 0.5)
+
+
 @pytest.mark.parametrize("round_", range(5))
 def test_the_last_two_states_at_once_fire_the_join_once_and_end_the_run(publish, round_):
     run = start_run(publish("a>b>d a>c>d"))
@@ -123,7 +127,7 @@ def test_pause_resume_heartbeats_and_batches_of_one_wide_run(publish, round_):
     results = at_once(
         *calls,
         steer,
-        *(lambda state=state: heartbeat.report([(state, [], 0.5)], 30) for state in states[:4]),
+        *(lambda state=state: heartbeat.renew_leases([sign(state)], 30) for state in states[:4]),
     )
     assert not [each for each in results if isinstance(each, Exception)]
     assert by_node(run)["b"] == ["CREATED"] * 12

@@ -1,12 +1,22 @@
 """States claimed and reported as the executor does."""
 
+from django.utils import timezone
+
 from runs.engine import claim as claim_module
-from runs.engine.types import Outcome
+from runs.engine import heartbeat
+from runs.engine.claimed_states import FactsCache
+from runs.engine.types import Claimed, Outcome
 
 
 def claimed(kinds=("noop",), seconds=30.0):
-    return claim_module.claim("w", [(list(kinds), 100)], seconds, claim_module.FactsCache())
+    return claim_module.claim("w", [(list(kinds), 100)], seconds, FactsCache())
 
 
 def done(state, value=1):
     return Outcome(state, "done", ['{"value": 1}'], [{"value": value}])
+
+
+def sign(state: Claimed, *messages: str) -> heartbeat.SignOfLife:
+    """A sign of life of a running state that is half done."""
+    lines = [(timezone.now(), "info", message) for message in messages]
+    return heartbeat.SignOfLife(state, lines, 0.5)

@@ -88,7 +88,9 @@ class _Lineage:
     def __init__(self, states: Iterable[StateRow]) -> None:
         first = {state.parent.hex for state in states if state.parent}
         rows = (
-            sql.run(sql.statement(_UP, among=("id", "uuid")), [sql.choices(first)]) if first else []
+            sql.run(_UP.format(among=sql.among("id", "uuid")), [sql.choices(first)])
+            if first
+            else []
         )
         self._rows = {sql.key(row[0]): (row[1] and sql.key(row[1]), row[2]) for row in rows}
 

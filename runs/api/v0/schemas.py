@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from graphs.api.v0.schemas import Name, Stamp
 from runs.core import statuses
 from runs.engine.start import MAX_DELAY_SECONDS
-from runs.engine.store import LONGEST_LEASE_SECONDS
+from runs.engine.store import MAX_LEASE_SECONDS
 
 Status = Literal[statuses.STATE_STATUSES]  # type: ignore[valid-type]
 Attempt = Annotated[
@@ -125,7 +125,7 @@ class LogShape(BaseModel):
 
 class HeartbeatBody(BaseModel):
     attempt: Attempt
-    lease_seconds: float | None = Field(default=None, ge=1, le=LONGEST_LEASE_SECONDS)
+    lease_seconds: float | None = Field(default=None, ge=1, le=MAX_LEASE_SECONDS)
     progress: float | None = Field(default=None, ge=0, le=1)
     logs: list[LogShape] = Field(default_factory=list, max_length=1000)
 

@@ -1,10 +1,8 @@
 import json
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 
 from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
@@ -16,8 +14,6 @@ from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_run
 from runs.management.watching import watch
 from runs.models import Cluster, Run, State
-
-SILENT_SECONDS = 15
 
 
 class Command(BaseCommand):
@@ -85,12 +81,7 @@ class Command(BaseCommand):
         def meanwhile() -> None:
             """Without a living cluster, now or later, the run is executed here."""
             nonlocal executor
-            if (
-                executor is None
-                and not Cluster.objects.filter(
-                    seen_at__gt=timezone.now() - timedelta(seconds=SILENT_SECONDS)
-                ).exists()
-            ):
+            if executor is None and not Cluster.objects.alive().exists():
                 self.stderr.write("No cluster is running, so this command executes the run itself.")
                 executor = Executor()
             if executor:

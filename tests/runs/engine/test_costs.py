@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from graphs.nodes.base import registry
 from runs.core import sql
-from runs.engine import claim, lease_recovery, record, store
+from runs.engine import claim, join_inspection, lease_recovery, record, store
 from runs.engine.executor import FAST_SECONDS, REPLAN_SECONDS, Executor
 from runs.engine.start import start_run
 from runs.engine.types import Outcome
@@ -122,7 +122,7 @@ def grow(publish):
 def test_claim_uses_the_ready_index(publish):
     grow(publish)
     found = plan(
-        claim._statement(((2, 100), (1, 1)), claim.FRESH),
+        claim.claim_statement(((2, 100), (1, 1)), claim.FRESH),
         [*_kinds("noop", "log", "http.request"), "w", 30.0],
     )
     assert found.count("state_ready") >= 3
@@ -132,10 +132,10 @@ def test_claim_uses_the_ready_index(publish):
     )
 
 
-@pytest.mark.parametrize("which", [claim.ONCE, claim.OFTEN, claim.QUARANTINED])
+@pytest.mark.parametrize("which", [claim.LOST_ONCE, claim.LOST_OFTEN, claim.QUARANTINED])
 def test_suspects_are_not_looked_for_among_all_that_is_ready(publish, which):
     grow(publish)
-    found = plan(claim._statement(((2, 100),), which), [*_kinds("noop", "log"), "w", 30.0])
+    found = plan(claim.claim_statement(((2, 100),), which), [*_kinds("noop", "log"), "w", 30.0])
     assert found.count("state_quarantined") >= 2
     assert "state_ready" not in found
 
@@ -162,7 +162,7 @@ def test_a_claim_begins_where_the_last_one_found_something(publish):
 
     def read(floor):
         explain = (
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim._statement(((1, 10),), claim.FRESH)}"
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim.claim_statement(((1, 10),), claim.FRESH)}"
         )
         with transaction.atomic():
             [[[found]]] = sql.run(explain, ["noop", floor, "w", 30.0])
@@ -184,27 +184,20 @@ def test_a_claim_begins_where_the_last_one_found_something(publish):
 def test_recording_goes_by_the_states_ids(publish):
     """Not by the index of leased states, which seems small and may be full of what is over."""
     grow(publish)
-    statement = sql.statement(
-        store._RECORD, due="v.delay", far=str(store.LONGEST_LEASE_SECONDS), v=store._COLUMNS
-    )
     row = ["0" * 32, 1, "SUCCESS", "", "{}", None, "", 0, None, None, False, 0]
-    found = plan(statement, sql.values([row]))
+    found = plan(store.outcomes_statement(), sql.values([row]))
     assert "state_leased" not in found
 
 
 def test_sweep_uses_the_lease_index(publish):
     grow(publish)
-    condition = lease_recovery._OVER.format(now=sql.now(), far=sql.later("604800"))
-    found = plan(claim._LEASED.format(condition=condition), [100])
+    found = plan(lease_recovery.expired_statement(), [100])
     assert "state_leased" in found or "MULTI-INDEX" in found
 
 
 def test_join_asks_the_unfinished_index(publish):
     run = grow(publish)
-    from runs.engine.advance import PLACE, THERE
-
-    unfinished = "s.status IN ('CREATED', 'QUEUED') AND s.watched"
-    asked = f"SELECT DISTINCT v.ord FROM {sql.rows('v', **PLACE)} WHERE EXISTS (SELECT 1 FROM statemanager_runs_state s WHERE {THERE} AND {unfinished})"
-    found = plan(asked, sql.values([[0, run.pk, "b", "", "~"]]))
+    statement = join_inspection.unfinished_below_statement()
+    found = plan(statement, sql.values([[0, run.pk, "b", "", "~"]]))
     assert "state_unfinished" in found or "state_of_run" in found
     assert "Seq Scan on statemanager_runs_state" not in found

@@ -15,13 +15,14 @@ from runs.cluster.supervisor import Supervisor
 from runs.engine import claim as claim_module
 from runs.engine import heartbeat, lease_recovery
 from runs.engine import record as record_module
+from runs.engine import scan_floors as scan_floors_module
 from runs.engine.executor import Executor
 from runs.engine.node_context import NodeContext
 from runs.engine.start import RunOptions, start_run
 from runs.engine.types import Outcome
 from runs.models import Cluster, Run, State
 from tests import nodes
-from tests.support.engine import claimed, done
+from tests.support.engine import claimed, done, sign
 from tests.support.invariants import assert_counters_agree
 from tests.support.runs import by_node
 
@@ -33,11 +34,11 @@ def test_late_report_changes_nothing(publish):
     [first] = claimed(seconds=-1)
     assert lease_recovery.rescue_expired() == 1
     [second] = claim_module.claim(
-        "w", [(["noop"], 1)], 30, claim_module.FactsCache(), which=claim_module.QUARANTINED
+        "w", [(["noop"], 1)], 30, claim_module.FactsCache(), quarantine=claim_module.QUARANTINED
     )
     assert (second.attempt, second.lost_leases) == (2, 1)
     assert not record_module.record_batch([done(first)]).accepted
-    assert not heartbeat.report([(first, [(timezone.now(), "info", "late")], 0.5)], 30)
+    assert not heartbeat.renew_leases([sign(first, "late")], 30)
     assert record_module.record_batch([done(second)]).accepted
     assert not record_module.record_batch([done(second)]).accepted
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
@@ -50,7 +51,7 @@ def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_w
 ):
     """One whose transaction was slow is older than what was claimed meanwhile: it is taken when all are looked at."""
     graph, scan_floors, now = publish("a"), claim_module.ScanFloors(), [0.0]
-    monkeypatch.setattr(claim_module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(scan_floors_module, "monotonic", lambda: now[0])
 
     def claim():
         return [
@@ -68,9 +69,9 @@ def test_a_state_that_comes_late_is_found_within_a_second_and_when_a_worker_is_w
         start_run(graph, RunOptions(run_id=name))
     assert claim() == ["a"]
     late("late")
-    now[0] += claim_module.LOOK_SECONDS / 2
+    now[0] += scan_floors_module.FULL_SCAN_SECONDS / 2
     assert claim() == ["late" if connection.vendor == "sqlite" else "b"]
-    now[0] += claim_module.LOOK_SECONDS
+    now[0] += scan_floors_module.FULL_SCAN_SECONDS
     assert claim() == ["b" if connection.vendor == "sqlite" else "late"]
     assert claim() + claim() == ["c", "d"]
     late("last")
@@ -136,7 +137,7 @@ def test_reading_lines_from_two_threads_loses_none(publish):
         taken.extend(context.take_lines())
     reader.join()
     taken.extend(context.take_lines())
-    assert len({line[2] for line in taken if "said too much" not in line[2]}) == 3000
+    assert len({line[2] for line in taken if "logged too fast" not in line[2]}) == 3000
 
 
 @pytest.mark.parametrize("seconds", [1e12, float("inf"), float("nan"), -5])
@@ -300,7 +301,7 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
             [(["test.work"], 100)],
             600,
             claim_module.FactsCache(),
-            which=claim_module.QUARANTINED,
+            quarantine=claim_module.QUARANTINED,
         )
     ]
     assert {state.attempt for state in again} == {2}
@@ -313,8 +314,8 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
         ]
         accepted += len(record_module.record_outcomes(late).accepted)
         accepted += len(
-            heartbeat.report(
-                [(state, [(timezone.now(), "info", "late")], 0.9) for state in lost[at : at + 100]],
+            heartbeat.renew_leases(
+                [sign(state, "late") for state in lost[at : at + 100]],
                 600,
             )
         )

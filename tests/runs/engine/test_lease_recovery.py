@@ -10,7 +10,7 @@ from runs.engine import heartbeat, lease_recovery
 from runs.engine import record as record_module
 from runs.engine.start import start_run
 from runs.models import State
-from tests.support.engine import claimed
+from tests.support.engine import claimed, sign
 from tests.support.invariants import assert_counters_agree
 from tests.support.runs import by_node
 
@@ -27,7 +27,7 @@ def test_third_lost_lease_times_out(publish):
                     [(["noop"], 1)],
                     -1,
                     claim_module.FactsCache(),
-                    which=f"lost_leases = {lost}",
+                    quarantine=f"lost_leases = {lost}",
                 )
             )
             == 1
@@ -102,7 +102,7 @@ def test_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypatch)
     record = record_module.record_outcomes
 
     def slow(outcomes, lease=None):
-        assert heartbeat.report([(state, [], 0.5)], 30) == {state.id}
+        assert heartbeat.renew_leases([sign(state)], 30) == {state.id}
         return record(outcomes, lease)
 
     monkeypatch.setattr(record_module, "record_outcomes", slow)

@@ -13,7 +13,7 @@ import graphs.models
 from graphs.auth import api_keys
 from graphs.models import CronTrigger, Graph, Namespace
 from runs.actions import delete, schedules
-from runs.engine import claim, record, store
+from runs.engine import claimed_states, log_lines, record
 from runs.health import import_exosphere
 from runs.models import LogLine, Run, State
 from tests.support.concurrency import at_once
@@ -209,7 +209,7 @@ def test_a_heartbeat_costs_the_same_for_one_line_and_for_a_thousand(
 
 
 def test_the_log_of_a_run_is_bounded_and_counted_right(api, monkeypatch):
-    monkeypatch.setattr(store, "LOG_LINES_PER_RUN", 1000)
+    monkeypatch.setattr(log_lines, "LINES_PER_RUN", 1000)
     api.upsert("g", node("a", ["b"]), node("b"))
     api.trigger("g")
     [state] = api.claim("Work")
@@ -342,7 +342,7 @@ def test_a_lost_state_that_was_reported_in_time_is_not_given_back(api):
     api.upsert("g", node("a"))
     api.trigger("g")
     [state] = api.claim("Work")
-    held = claim.leased_states("s.id = %s", [state["state_id"].replace("-", "")])
+    held = claimed_states.states_by_id([state["state_id"].replace("-", "")])
     api.executed(state, {"value": "1"})
     from runs.engine.lease_recovery import _lost
 

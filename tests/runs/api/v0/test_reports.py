@@ -25,7 +25,7 @@ def test_a_report_and_what_follows_are_one_transaction(api, monkeypatch):
     def crash(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module, "insert", crash)
+    monkeypatch.setattr(store_module, "insert_states", crash)
     with pytest.raises(KeyboardInterrupt):
         api.post(f"state/{state['state_id']}/executed", {"outputs": [{"value": "1"}]})
     monkeypatch.undo()

@@ -202,7 +202,7 @@ def test_each_report_of_a_batch_has_an_answer_of_its_own(api, other):
 
 def test_the_claim_reads_the_index_made_for_it(api):
     start(api)
-    statement = claim._worker_statement(1, 16)
+    statement = claim.claim_for_worker_statement(1, 16)
     params = [1, "Work", 16, "w", 900]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
