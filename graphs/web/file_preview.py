@@ -96,7 +96,7 @@ def _zip(file: IO[bytes], entry: str, page: int) -> Preview:
             sizes = [(info.filename, info.file_size) for info in files[:MAX_ENTRIES]]
             return Preview(entries=sizes)
         if entry not in archive.namelist():
-            raise errors.NotFound(f"The zip file contains no {entry[:80]!r}.")
+            raise errors.NotFound(f"There is no {entry[:80]!r} in the zip file.")
         with archive.open(entry) as opened:
             return _file(opened, entry, page, [])
 
