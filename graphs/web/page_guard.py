@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 from urllib.parse import urlsplit
 
 from django.contrib import admin
@@ -18,7 +18,7 @@ from graphs.web.ttl_cache import cached
 
 Params = ParamSpec("Params")
 View = Callable[Concatenate[HttpRequest, Params], HttpResponseBase]
-Context = dict[str, Any]
+Context = dict[str, object]
 
 
 def staff_page(right: str = "view") -> Callable[[View[Params]], View[Params]]:

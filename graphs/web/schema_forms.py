@@ -56,35 +56,35 @@ class ObjectField(JsonField):
 class SchemaForm(forms.Form):
     """A field for each property of a schema; `value()` is the object that the fields make.
 
-    With `given`, the form edits that object: `value()` is `given` with the changed fields, and
-    secrets that were shown as dots keep their values. Without it, empty fields are left out.
+    With `original`, the form edits that object: `value()` is the original with the changed fields,
+    and secrets that were shown as dots keep their values. Without it, empty fields are left out.
     """
 
     def __init__(
         self,
         schema: Mapping[str, Json],
         data: FormData | None = None,
-        given: Mapping[str, Json] | None = None,
+        original: Mapping[str, Json] | None = None,
         prefix: str | None = None,
     ) -> None:
         super().__init__(data, prefix=prefix)
-        self.given = dict(given or {})
-        shown = redaction.shown(self.given)
+        self.original = dict(original or {})
+        shown = redaction.shown(self.original)
         required = set(schema.get("required") or ())
         for name, member in (schema.get("properties") or {}).items():
             member_schema = member if isinstance(member, dict) else {}
             self.fields[name] = field_for(name, member_schema, name in required, shown.get(name))
 
     def value(self) -> JsonObject:
-        if not self.given:
+        if not self.original:
             return {name: value for name, value in self.cleaned_data.items() if not _empty(value)}
 
-        edited = dict(self.given)
+        edited = dict(self.original)
         for name in self.changed_data:
             edited.pop(name, None)
             value = self.cleaned_data[name]
             if not _empty(value):
-                edited[name] = redaction.restored(value, self.given.get(name))
+                edited[name] = redaction.restored(value, self.original.get(name))
         return edited
 
 
@@ -134,15 +134,15 @@ class FieldOptions(TypedDict):
 
 
 def field_for(
-    name: str, schema: Mapping[str, Json], required: bool, given: Json = None
+    name: str, schema: Mapping[str, Json], required: bool, initial: Json = None
 ) -> forms.Field:
-    """The field for a property of a schema. It shows `given`, or else the schema's default."""
+    """The field for a property of a schema. It shows `initial`, or else the schema's default."""
     options = FieldOptions(
         label=schema.get("title") or name.replace("_", " ").capitalize(),
         # Django doesn't escape help texts, and a schema comes from outside.
         help_text=escape(str(schema.get("description", ""))),
         required=required,
-        initial=schema.get("default") if given is None else given,
+        initial=schema.get("default") if initial is None else initial,
     )
     if schema.get("enum"):
         return _choice_field(schema["enum"], options)
