@@ -1,9 +1,9 @@
 """Namespaces, keys, nodes, graphs and datasets in the Django admin."""
 
-from typing import Any
-
 from django import forms
 from django.contrib import admin, messages
+from django.core.files.uploadedfile import UploadedFile
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from graphs.auth import api_keys
 from graphs.auth.callers import caller_of_user
 from graphs.definition import cron, errors, names
+from graphs.definition.types import JsonObject
 from graphs.models import (
     ApiKey,
     CronTrigger,
@@ -24,20 +25,21 @@ from graphs.models import (
     RegisteredNode,
     Secret,
 )
+from graphs.models.querysets import ApiKeyQuerySet
 from graphs.services import datasets, publish, secrets
 from graphs.web.fields import FilesField
 
 
 class ReadOnly(admin.ModelAdmin):
-    """Rows that people look at; the engine, the API and the commands write them."""
+    """Rows that can't be changed in the admin: the engine, the API and the commands write them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
 
@@ -46,10 +48,10 @@ class ReadOnlyInline(admin.TabularInline):
     can_delete = False
     show_change_link = True
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
 
@@ -58,11 +60,13 @@ class NamespaceAdmin(admin.ModelAdmin):
     list_display = ("name", "created_at")
     search_fields = ("name",)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> tuple[str, ...]:
         return ("name", "created_at") if obj else ("created_at",)
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # its name may be in use by workers and in the memory of every process
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False  # workers may use its name, and every process caches its id
 
 
 @admin.register(NamespaceMembership)
@@ -74,15 +78,16 @@ class NamespaceMembershipAdmin(admin.ModelAdmin):
 
 
 class ApiKeyForm(forms.ModelForm):
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> JsonObject:
         cleaned = super().clean() or self.cleaned_data
         if not cleaned.get("all_namespaces") and not cleaned.get("namespaces"):
-            self.add_error("namespaces", "Choose at least one namespace, or open all of them.")
+            self.add_error("namespaces", "Choose at least one namespace, or allow all of them.")
         return cleaned
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):
+    form = ApiKeyForm
     list_display = (
         "name",
         "prefix",
@@ -99,13 +104,10 @@ class ApiKeyAdmin(admin.ModelAdmin):
     fields = ("name", "scope", "all_namespaces", "namespaces", "per_minute", "expires_at")
     actions = ("revoke",)
 
-    def get_form(
-        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
-    ) -> Any:
-        return super().get_form(request, obj, change, form=ApiKeyForm, **kwargs)
-
-    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        """A new key is shown once, in the message after saving."""
+    def save_model(
+        self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm, change: bool
+    ) -> None:
+        """The text of a new key is shown once, in the message after saving."""
         if change:
             super().save_model(request, obj, form, change)
             api_keys.forget()
@@ -113,11 +115,13 @@ class ApiKeyAdmin(admin.ModelAdmin):
         text = api_keys.equip(obj)
         obj.created_by_id = request.user.pk
         super().save_model(request, obj, form, change)
-        messages.warning(request, format_html("The key, shown only now: <code>{}</code>", text))
+        messages.warning(
+            request, format_html("Copy the key now; it can't be shown again: <code>{}</code>", text)
+        )
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
-    def revoke(self, request: HttpRequest, queryset: Any) -> None:
-        messages.success(request, f"{api_keys.revoke(queryset)} keys were revoked.")
+    def revoke(self, request: HttpRequest, queryset: ApiKeyQuerySet) -> None:
+        messages.success(request, f"Revoked keys: {api_keys.revoke(queryset)}.")
 
 
 @admin.register(RegisteredNode)
@@ -173,24 +177,28 @@ class GraphVersionAdmin(ReadOnly):
         return bool(request.user.has_perm("statemanager_graphs.change_graph"))
 
     @admin.action(description="Make the selected version the current one", permissions=["publish"])
-    def make_current(self, request: HttpRequest, queryset: Any) -> None:
+    def make_current(self, request: HttpRequest, queryset: QuerySet[GraphVersion]) -> None:
         if queryset.count() != 1:
-            messages.error(request, "Choose one version.")
+            messages.error(request, "Select exactly one version.")
             return
         version = queryset.get()
         graph = publish.roll_back(version.graph, version.number, caller_of_user(request.user))
         messages.success(
             request,
-            f"{graph} runs version {version.number} from now on; runs that are under way keep theirs.",
+            f"New runs of {graph} use version {version.number}. Runs that have already started "
+            "keep their version.",
         )
 
 
 class DatasetForm(forms.ModelForm):
-    """Uploading happens while the form is checked, so that a broken file is said beside its field, with its line."""
+    """Loads the uploaded files during validation, so that their problems are errors of the form."""
 
     upload = FilesField(
         required=False,
-        help_text=".csv, .jsonl and .ndjson files, or a .zip of them; they replace the tables that are there.",
+        help_text=(
+            ".csv, .jsonl and .ndjson files, or a .zip of them. "
+            "They replace all tables of the dataset."
+        ),
     )
     encoding = forms.CharField(initial="utf-8", max_length=40)
 
@@ -198,7 +206,7 @@ class DatasetForm(forms.ModelForm):
         model = Dataset
         fields = ("namespace", "name")
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> JsonObject:
         cleaned = super().clean() or self.cleaned_data
         if not cleaned.get("upload") and self.instance.pk is None:
             self.add_error("upload", "A dataset needs at least one file.")
@@ -209,19 +217,24 @@ class DatasetForm(forms.ModelForm):
         files = self.cleaned_data.get("upload")
         if self.errors or not files:
             return
-        namespace, name = (
-            self.cleaned_data.get("namespace", self.instance.namespace),
-            self.cleaned_data.get("name", self.instance.name),
-        )
         try:
-            sources = [datasets.Source(file.name, file) for file in files]
-            stored = datasets.load(
-                namespace, name, sources, self.cleaned_data["encoding"], "uploaded in the admin"
-            )
-            self.instance.pk, self.instance._state.adding = stored.pk, False
+            dataset = self._load(files)
         except errors.StateManagerError as error:
             for problem in error.extra.get("errors") or [str(error)]:
                 self.add_error("upload", problem)
+        else:
+            # The row exists now, so saving the form must update it.
+            self.instance.pk = dataset.pk
+            self.instance._state.adding = False
+
+    def _load(self, files: list[UploadedFile]) -> Dataset:
+        return datasets.load(
+            self.cleaned_data.get("namespace", self.instance.namespace),
+            self.cleaned_data.get("name", self.instance.name),
+            [datasets.Source(file.name or "", file) for file in files],
+            self.cleaned_data["encoding"],
+            "uploaded in the admin",
+        )
 
 
 class TableInline(ReadOnlyInline):
@@ -239,19 +252,21 @@ class DatasetAdmin(admin.ModelAdmin):
     search_fields = ("name",)
     inlines = (TableInline,)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> tuple[str, ...]:
         return ("namespace", "name") if obj else ()
 
     def delete_model(self, request: HttpRequest, obj: Dataset) -> None:
         datasets.delete(obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Dataset]) -> None:
         for dataset in queryset:
             datasets.delete(dataset)
 
 
 class SecretForm(forms.ModelForm):
-    """The value is written here and never shown."""
+    """Sets the value of a secret, which is never shown."""
 
     value = forms.CharField(
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
@@ -279,15 +294,17 @@ class SecretAdmin(admin.ModelAdmin):
     list_select_related = ("graph__namespace",)
     search_fields = ("name", "graph__name")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> tuple[str, ...]:
         return ("graph", "name") if obj else ()
 
-    def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
-        obj.former, obj.token, obj.updated_at = (
-            obj.token,
-            secrets.encrypt(form.cleaned_data["value"]),
-            timezone.now(),
-        )
+    def save_model(
+        self, request: HttpRequest, obj: Secret, form: forms.ModelForm, change: bool
+    ) -> None:
+        obj.former = obj.token
+        obj.token = secrets.encrypt(form.cleaned_data["value"])
+        obj.updated_at = timezone.now()
         obj.by_template = False
         super().save_model(request, obj, form, change)
         publish.recheck(obj.graph)
@@ -296,7 +313,7 @@ class SecretAdmin(admin.ModelAdmin):
         super().delete_model(request, obj)
         publish.recheck(obj.graph)
 
-    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Secret]) -> None:
         for secret in queryset:
             self.delete_model(request, secret)
 
@@ -329,8 +346,10 @@ class CronTriggerAdmin(admin.ModelAdmin):
     )
     readonly_fields = ("next_at", "last_fired_at", "missed", "error")
 
-    def save_model(self, request: HttpRequest, obj: CronTrigger, form: Any, change: bool) -> None:
-        """A change makes the next time anew, so that enabling a schedule catches nothing up."""
+    def save_model(
+        self, request: HttpRequest, obj: CronTrigger, form: forms.ModelForm, change: bool
+    ) -> None:
+        """Compute the next time from now, so that a schedule doesn't fire for times it missed."""
         if not change or form.changed_data:
             obj.next_at = cron.next_time(obj.expression, obj.time_zone, timezone.now())
         super().save_model(request, obj, form, change)

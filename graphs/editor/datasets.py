@@ -118,7 +118,7 @@ def dataset_page(request: HttpRequest, pk: int) -> HttpResponse:
                 table.columns,
             )
         except errors.NotFound as error:
-            shown = file_preview.Preview(said=str(error))
+            shown = file_preview.Preview(message=str(error))
     runs = dataset.runs.visible_to(caller).select_related("graph", "namespace")
     context = {
         "dataset": dataset, "tables": tables, "table": table, "shown": shown, "runs": runs.order_by("-pk")[:USES], "count": runs[:1001].count(),

@@ -13,7 +13,7 @@ Renames = Sequence[tuple[str, str]]  # pairs of an old and a new node id
 def combine(
     mine: Edit, base: JsonObject, theirs: JsonObject, their_renames: Renames, choice: str = ""
 ) -> tuple[Edit, list[Conflict]]:
-    """Apply `mine`, a change of the definition `base`, to `theirs`, which came of `base` as well.
+    """Combine two changes of the definition `base`: my edit, and the definition of the others.
 
     A node that one side renamed takes the changes of the other side along to its new name.
 

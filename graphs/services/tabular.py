@@ -1,7 +1,7 @@
 """Reading and writing tables as CSV and JSON Lines, row by row. Errors name the file and the line.
 
-JSON Lines carry their types: every value stays what it is in JSON. CSV is text, so each column of a
-CSV file has a type, which `TypesSeen` finds when the file is loaded:
+JSON Lines have types of their own: every value stays what it is in JSON. CSV is text, so each
+column of a CSV file has a type, which `TypesSeen` finds when the file is loaded:
 
 =========  ======================================================  ==========================
 type       every non-empty value of the column is                  `read_rows` makes of it

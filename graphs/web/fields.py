@@ -1,8 +1,7 @@
 """Form fields that the pages of both apps use."""
 
-from typing import Any
-
 from django import forms
+from django.core.files.uploadedfile import UploadedFile
 
 
 class ManyFiles(forms.ClearableFileInput):
@@ -10,10 +9,12 @@ class ManyFiles(forms.ClearableFileInput):
 
 
 class FilesField(forms.FileField):
-    """One or several uploaded files."""
+    """One or several uploaded files; the value is a list."""
 
     widget = ManyFiles
 
-    def clean(self, data: Any, initial: Any = None) -> list[Any]:
-        files = data if isinstance(data, list) else [data] if data else []
-        return [super(FilesField, self).clean(file, initial) for file in files]
+    def clean(
+        self, data: UploadedFile | list[UploadedFile] | None, initial: object = None
+    ) -> list[UploadedFile]:
+        files = data if isinstance(data, list) else [data]
+        return [super(FilesField, self).clean(file, initial) for file in files if file]

@@ -1,141 +1,142 @@
-"""The first or any other page of a stored file, as people look at it: a table's typed rows, text, or what is in a zip. Memory stays flat."""
+"""A page of a stored file, as people look at it: rows of a table, text, or the list of a zip file.
+
+Files are streamed, so memory use doesn't depend on their size.
+"""
 
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from django.core.files.storage import default_storage
 
 from graphs.definition import errors
+from graphs.definition.types import Json
 from graphs.services import tabular
+from graphs.services.tabular import Column
 
 ROWS = 50
-FURTHEST = 20_000  # pages; each is reached by reading what is before it
-TEXT_BYTES = 100_000
-LONGEST_CELL = 300
-FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-TEXTS = {".txt", ".log", ".json", ".md", ".xml", ".html", ".yaml", ".yml", ".sql"}
-MOST_ENTRIES = 1000
+MAX_PAGE = 20_000  # a page is reached by reading all rows before it
+MAX_TEXT = 100_000  # bytes
+MAX_CELL = 300  # characters
+MAX_ENTRIES = 1000
+TEXT_ENDINGS = {".txt", ".log", ".json", ".md", ".xml", ".html", ".yaml", ".yml", ".sql"}
+BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    NotImplementedError,
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass
 class Preview:
-    """What is shown: rows of a table, or text, or the entries of a zip; `said` is why there is nothing."""
+    """What a page shows: rows of a table, text, or the (name, size) entries of a zip file.
+
+    `message` says why there is nothing to show. `more` says that another page follows, and `cut`
+    that the text is longer.
+    """
 
     columns: Sequence[Mapping[str, str]] = ()
-    rows: Sequence[Sequence[Any]] = ()
+    rows: Sequence[Sequence[Json]] = ()
     page: int = 1
     more: bool = False
     text: str | None = None
     cut: bool = False
     entries: Sequence[tuple[str, int]] = field(default_factory=list)
-    said: str = ""
+    message: str = ""
 
     @property
     def first(self) -> int:
-        """The number of the first row shown, from 1."""
+        """The number of the first row on the page, from 1."""
         return (self.page - 1) * ROWS + 1
 
 
 def page_of(text: str) -> int:
-    """A page number from a query; 1 for what is none."""
-    return (
-        min(max(int(text), 1), FURTHEST)
-        if text.isascii() and text.isdigit() and len(text) < 9
-        else 1
-    )
+    """The page number in a query; 1 if the text is not a number."""
+    if not (text.isascii() and text.isdigit() and len(text) < 9):
+        return 1
+    return min(max(int(text), 1), MAX_PAGE)
 
 
 def preview(
-    stored: str, name: str, page: int = 1, columns: Sequence[Any] = (), entry: str = ""
+    stored: str, name: str, page: int = 1, columns: Iterable[Column] = (), entry: str = ""
 ) -> Preview:
-    """A stored file, or with `entry` a file in the zip that it is. Raises NotFound when it isn't there."""
+    """A page of a file.
+
+    `stored` is the name of the file in the storage, and `name` is the name that people see, whose
+    ending decides how the file is shown. `columns` are the columns of a table, if they are known.
+    `entry` is the name of a file inside a zip file.
+
+    Raises NotFound if there is no such file or entry.
+    """
     if not default_storage.exists(stored):
-        raise errors.NotFound(f"The file of {name!r} is not in the storage any more.")
+        raise errors.NotFound(f"The file of {name!r} is no longer in the storage.")
     with default_storage.open(stored, "rb") as file:
         if PurePosixPath(name).suffix.lower() != ".zip":
-            return _shown(file, name, page, columns)
+            return _file(file, name, page, list(columns))
         try:
-            with _opened(file, entry) as found:
-                if isinstance(found, zipfile.ZipFile):
-                    return Preview(
-                        entries=[
-                            (each.filename, each.file_size)
-                            for each in found.infolist()
-                            if not each.is_dir()
-                        ][:MOST_ENTRIES]
-                    )
-                return _shown(found, entry, page, ())
-        except (
-            zipfile.BadZipFile,
-            RuntimeError,
-            NotImplementedError,
-            OSError,
-            EOFError,
-            zlib.error,
-            lzma.LZMAError,
-        ) as error:
-            return Preview(said=f"It is no zip that can be read: {error}.")
+            return _zip(file, entry, page)
+        except BROKEN_ZIP as error:
+            return Preview(message=f"The zip file can't be read: {error}.")
 
 
-@contextmanager
-def _opened(file: IO[bytes], entry: str) -> Iterator[Any]:
+def _zip(file: IO[bytes], entry: str, page: int) -> Preview:
+    """The entries of a zip file, or one of its files."""
     with zipfile.ZipFile(file) as archive:
         if not entry:
-            yield archive
-            return
+            files = [info for info in archive.infolist() if not info.is_dir()]
+            sizes = [(info.filename, info.file_size) for info in files[:MAX_ENTRIES]]
+            return Preview(entries=sizes)
         if entry not in archive.namelist():
-            raise errors.NotFound(f"There is no {entry[:80]!r} in the zip.")
-        with archive.open(entry) as found:
-            yield found
+            raise errors.NotFound(f"There is no {entry[:80]!r} in the zip file.")
+        with archive.open(entry) as opened:
+            return _file(opened, entry, page, [])
 
 
-def _shown(file: IO[bytes], name: str, page: int, columns: Sequence[Any]) -> Preview:
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix in FORMATS:
+def _file(file: IO[bytes], name: str, page: int, columns: list[Column]) -> Preview:
+    format = tabular.format_of(name)
+    if format:
         try:
-            return _table(file, name, FORMATS[suffix], page, columns)
+            return _table(tabular.read_rows(file, name, format, columns), page, columns)
         except tabular.BrokenTable as error:
-            return Preview(said=f"It can't be shown as a table: {error}.")
-    if suffix not in TEXTS:
-        return Preview(said="Files of this kind are not shown here; download it.")
-    data = file.read(TEXT_BYTES + 1)
+            return Preview(message=f"The file can't be shown as a table: {error}.")
+    if PurePosixPath(name).suffix.lower() in TEXT_ENDINGS:
+        return _text(file)
+    return Preview(message="Files of this kind can't be shown here. Download the file instead.")
+
+
+def _text(file: IO[bytes]) -> Preview:
+    data = file.read(MAX_TEXT + 1)
+    text = data[:MAX_TEXT].decode("utf-8", "replace")
+    return Preview(text=text.replace("\x00", "\N{REPLACEMENT CHARACTER}"), cut=len(data) > MAX_TEXT)
+
+
+def _table(rows: Iterable[Mapping[str, Json]], page: int, columns: list[Column]) -> Preview:
+    """One page of rows. Without columns, they are the keys that occur in these rows."""
+    start = (page - 1) * ROWS
+    read = list(islice(rows, start, start + ROWS + 1))
+    shown = read[:ROWS]
+    if not columns:
+        keys = dict.fromkeys(key for row in shown for key in row)
+        columns = [Column(name=key, type="") for key in keys]
+
+    cells = [[_shortened(row.get(column["name"])) for column in columns] for row in shown]
     return Preview(
-        text=data[:TEXT_BYTES]
-        .decode("utf-8", "replace")
-        .replace("\x00", "\N{REPLACEMENT CHARACTER}"),
-        cut=len(data) > TEXT_BYTES,
+        columns=[{"name": column["name"], "type": column["type"]} for column in columns],
+        rows=cells,
+        page=page,
+        more=len(read) > ROWS and page < MAX_PAGE,
     )
 
 
-def _table(file: Any, name: str, format: str, page: int, columns: Sequence[Any]) -> Preview:
-    rows = islice(
-        tabular.read_rows(file, name, format, columns), (page - 1) * ROWS, page * ROWS + 1
-    )
-    some = list(rows)
-    shown, more = some[:ROWS], len(some) > ROWS
-    names = [column["name"] for column in columns] or list(
-        dict.fromkeys(key for row in shown for key in row)
-    )
-    types = {column["name"]: column["type"] for column in columns}
-    heads = [{"name": each, "type": types.get(each, "")} for each in names]
-    return Preview(
-        heads,
-        [[_cell(row.get(each)) for each in names] for row in shown],
-        page,
-        more and page < FURTHEST,
-    )
-
-
-def _cell(value: Any) -> Any:
-    return (
-        f"{value[:LONGEST_CELL]}…"
-        if isinstance(value, str) and len(value) > LONGEST_CELL
-        else value
-    )
+def _shortened(value: Json) -> Json:
+    is_long = isinstance(value, str) and len(value) > MAX_CELL
+    return f"{value[:MAX_CELL]}…" if is_long else value

@@ -1,16 +1,20 @@
-"""The way back to where a form was opened."""
+"""The way back to the page from which a form was opened."""
 
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 
-def back_to(request: HttpRequest, otherwise: str) -> str:
-    """The page that the form names, if it is one of ours below /admin/; else the page of this name."""
-    asked = request.POST.get("back") or request.GET.get("back", "")
-    if asked.startswith("?"):
-        return f"{reverse(otherwise)}{asked}"
-    ours = asked.startswith("/admin/") and url_has_allowed_host_and_scheme(
-        asked, allowed_hosts=None
+def back_to(request: HttpRequest, default: str) -> str:
+    """The URL in the parameter `back`, if it is a page below /admin/ of this site.
+
+    A value that starts with "?" is a query of the default page. Any other value leads to the
+    default page, so that a forged link can't lead to another site. `default` is a URL name.
+    """
+    target = request.POST.get("back") or request.GET.get("back", "")
+    if target.startswith("?"):
+        return f"{reverse(default)}{target}"
+    is_own_page = target.startswith("/admin/") and url_has_allowed_host_and_scheme(
+        target, allowed_hosts=None
     )
-    return asked if ours else reverse(otherwise)
+    return target if is_own_page else reverse(default)

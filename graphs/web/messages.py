@@ -4,5 +4,5 @@ from graphs.definition import errors
 
 
 def message_of(error: errors.StateManagerError) -> str:
-    """The error's sentence, followed by every problem that it lists."""
+    """The message of an error, followed by every problem that the error lists."""
     return "; ".join([str(error), *map(str, error.extra.get("errors", []))])

@@ -1,8 +1,8 @@
-"""Who may open the Run Manager, and what they may do there."""
+"""Access to the pages of both apps, and the context that all of them need."""
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Concatenate, ParamSpec
 from urllib.parse import urlsplit
 
 from django.contrib import admin
@@ -16,22 +16,29 @@ from django.template.loader import render_to_string
 from graphs.auth.callers import RIGHT_LABELS, RIGHTS, Caller, caller_of_user
 from graphs.web.ttl_cache import cached
 
-View = Callable[..., HttpResponseBase]
+Params = ParamSpec("Params")
+View = Callable[Concatenate[HttpRequest, Params], HttpResponseBase]
+Context = dict[str, object]
 
 
-def staff_page(right: str = "view") -> Callable[[View], View]:
-    """Who is logged out is sent to the login, who sees no runs home; who lacks the right everywhere gets a 403.
+def staff_page(right: str = "view") -> Callable[[View[Params]], View[Params]]:
+    """Decorate a page that requires a right in at least one namespace.
 
-    Whether a run may be touched is for the verbs to say: they know its namespace.
+    Anonymous users are redirected to the login page. Users who may not view any runs are redirected
+    to the start page. Users without the right get a 403.
+
+    The view itself must still check the right in the namespace of what it shows or changes.
     """
 
-    def decorate(view: View) -> View:
+    def decorate(view: View[Params]) -> View[Params]:
         @wraps(view)
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        def guarded(
+            request: HttpRequest, /, *args: Params.args, **kwargs: Params.kwargs
+        ) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return _to_login(request)
-            if _holds_nul(request):
-                return HttpResponseBadRequest("A request holds no NUL characters.")
+            if _has_nul(request):
+                return HttpResponseBadRequest("A request can't contain NUL characters.")
             caller = caller_of(request)
             if not caller.may("view"):
                 return redirect("/")
@@ -45,54 +52,58 @@ def staff_page(right: str = "view") -> Callable[[View], View]:
 
 
 def _to_login(request: HttpRequest) -> HttpResponseBase:
-    """To the login and back to the page. A script is told so: it would take the login for the part that it asked for, and think that it had saved."""
+    """Redirect to the login page, and from there back to this page.
+
+    A request of htmx gets a 401 instead. It would follow the redirect, insert the login page where
+    a part of the page was expected, and take a form for saved.
+    """
     if not request.headers.get("HX-Request"):
         return redirect_to_login(request.get_full_path())
-    answer = HttpResponse("You are logged out.", status=401)
+    response = HttpResponse("You are logged out.", status=401)
     if request.method == "GET":
-        answer["HX-Redirect"] = redirect_to_login(
-            urlsplit(request.headers.get("HX-Current-URL", "/admin/")).path
-        ).url
-    return answer
+        page = urlsplit(request.headers.get("HX-Current-URL", "/admin/")).path
+        response["HX-Redirect"] = redirect_to_login(page).url
+    return response
 
 
-def _holds_nul(request: HttpRequest) -> bool:
-    """PostgreSQL has no text with a NUL in it, and nobody means one."""
-    return any(
-        "\x00" in text
-        for query in (request.GET, request.POST)
-        for values in (query.values(),)
-        for text in values
-        if isinstance(text, str)
-    )
+def _has_nul(request: HttpRequest) -> bool:
+    """Whether a parameter contains a NUL character, which PostgreSQL can't store or look up."""
+    values = [*request.GET.values(), *request.POST.values()]
+    return any("\x00" in value for value in values if isinstance(value, str))
 
 
-def caller_of(request: Any) -> Caller:
-    """The user of a page as the verbs know callers; asked for once a request."""
-    if not hasattr(request, "_caller"):
-        request._caller = caller_of_user(request.user, "page")
-    caller: Caller = request._caller
+def caller_of(request: HttpRequest) -> Caller:
+    """The user of a page as a caller. It is made once per request."""
+    caller: Caller | None = getattr(request, "_caller", None)
+    if caller is None:
+        caller = caller_of_user(request.user, "page")
+        request._caller = caller  # type: ignore[attr-defined]
     return caller
 
 
 def may_of(request: HttpRequest) -> set[str]:
-    """The rights that the user has somewhere."""
+    """The rights that the user has in at least one namespace."""
     caller = caller_of(request)
     return {right for right in RIGHTS if caller.may(right)}
 
 
-def in_admin(request: HttpRequest, title: str, **context: Any) -> dict[str, Any]:
-    """What every page needs: the admin's own context, its menu, and what the user may do (`may`)."""
+def in_admin(request: HttpRequest, title: str, **context: object) -> Context:
+    """The context of a page: the admin's, the title, and the rights of the user as `may`."""
     return {
-        **cached(("admin", request.user.pk), lambda: _shared(request)),
+        **cached(("admin", request.user.pk), lambda: _admin_context(request)),
         "title": title,
         "may": may_of(request),
         **context,
     }
 
 
-def _shared(request: HttpRequest) -> dict[str, Any]:
-    """Making and drawing the admin's menu takes longer than reading a page of runs; it is the same on all pages that are no model's."""
+def _admin_context(request: HttpRequest) -> Context:
+    """The admin's context with its menu rendered as `menu`.
+
+    It is the same on all pages of a user, and making it takes longer than reading a page of runs,
+    so `in_admin` caches it.
+    """
     context = admin.site.each_context(request)
-    listed = {"app_list": context["available_apps"], "show_changelinks": False}
-    return {**context, "menu": render_to_string("admin/app_list.html", listed, request)}
+    menu_context = {"app_list": context["available_apps"], "show_changelinks": False}
+    menu = render_to_string("admin/app_list.html", menu_context, request)
+    return {**context, "menu": menu}

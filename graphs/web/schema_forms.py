@@ -1,157 +1,200 @@
-"""Forms made from JSON Schemas: a field for each simple property, JSON for the rest."""
+"""Forms made from JSON Schemas: a field for each simple property, and JSON for the rest."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 from django import forms
 from django.utils.html import escape
+from typing_extensions import TypedDict
 
 from graphs.definition import redaction
+from graphs.definition.types import Json, JsonObject
 
-LONGEST = 200_000
+FormData = Mapping[str, Json]  # a QueryDict
+MAX_TEXT = 200_000  # characters
+MAX_TEXT_IN_LINE = 300  # longer texts get an area
 AREA = {"rows": 6, "cols": 60, "spellcheck": "false"}
 
 
 class JsonField(forms.CharField):
-    """Any JSON value."""
+    """A JSON value in an area. An empty area is None."""
 
-    widget: Any = forms.Textarea
+    widget: forms.Widget | type[forms.Widget] = forms.Textarea
 
-    def to_python(self, value: Any) -> Any:
+    def to_python(self, value: Json) -> Json:
         text = super().to_python(value)
         if text in ("", None):
             return None
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is no JSON: {error}") from None
+            raise forms.ValidationError(f"This is not valid JSON: {error}") from None
 
-    def prepare_value(self, value: Any) -> Any:
-        return (
-            value
-            if isinstance(value, str) and value[:1] in '{["'
-            else json.dumps(value, ensure_ascii=False, indent=2)
-            if value is not None
-            else ""
-        )
+    def prepare_value(self, value: Json) -> Json:
+        """The text to show. What a person typed stays as it is; any other value becomes JSON."""
+        if value is None:
+            return ""
+        is_typed = isinstance(value, str) and value[:1] in '{["'
+        return value if is_typed else json.dumps(value, ensure_ascii=False, indent=2)
 
-    def validate(self, value: Any) -> None:
+    def validate(self, value: Json) -> None:
         if self.required and value is None:
-            raise forms.ValidationError("This is required.")
+            raise forms.ValidationError("This field is required.")
 
 
 class ObjectField(JsonField):
-    """A JSON object; nothing means an empty one."""
+    """A JSON object. An empty area is an empty object."""
 
-    def to_python(self, value: Any) -> Any:
-        found = super().to_python(value)
-        if found is not None and not isinstance(found, dict):
-            raise forms.ValidationError("This is a JSON object, such as {}.")
-        return found or {}
+    def to_python(self, value: Json) -> Json:
+        parsed = super().to_python(value)
+        if parsed is not None and not isinstance(parsed, dict):
+            raise forms.ValidationError("Enter a JSON object, such as {}.")
+        return parsed or {}
 
 
 class SchemaForm(forms.Form):
-    """`value()` is the object that the fields make. With `given`, it is that with what was changed; without, what was left empty is left out."""
+    """A field for each property of a schema; `value()` is the object that the fields make.
+
+    With `original`, the form edits that object: `value()` is the original with the changed fields,
+    and secrets that were shown as dots keep their values. Without it, empty fields are left out.
+    """
 
     def __init__(
         self,
-        schema: Mapping[str, Any],
-        data: Any = None,
-        given: Mapping[str, Any] | None = None,
-        **options: Any,
+        schema: Mapping[str, Json],
+        data: FormData | None = None,
+        original: Mapping[str, Json] | None = None,
+        prefix: str | None = None,
     ) -> None:
-        super().__init__(data, **options)
-        self.given = dict(given or {})
-        required, shown = set(schema.get("required") or ()), redaction.shown(self.given)
-        for name, each in (schema.get("properties") or {}).items():
-            self.fields[name] = field_for(
-                name, each if isinstance(each, dict) else {}, name in required, shown.get(name)
-            )
+        super().__init__(data, prefix=prefix)
+        self.original = dict(original or {})
+        shown = redaction.shown(self.original)
+        required = set(schema.get("required") or ())
+        for name, member in (schema.get("properties") or {}).items():
+            member_schema = member if isinstance(member, dict) else {}
+            self.fields[name] = field_for(name, member_schema, name in required, shown.get(name))
 
-    def value(self) -> dict[str, Any]:
-        if not self.given:
-            return {
-                name: value for name, value in self.cleaned_data.items() if value not in (None, "")
-            }
-        found = dict(self.given)
+    def value(self) -> JsonObject:
+        if not self.original:
+            return {name: value for name, value in self.cleaned_data.items() if not _empty(value)}
+
+        edited = dict(self.original)
         for name in self.changed_data:
-            found.pop(name, None)
-            if self.cleaned_data[name] not in (None, ""):
-                found[name] = redaction.restored(self.cleaned_data[name], self.given.get(name))
-        return found
+            edited.pop(name, None)
+            value = self.cleaned_data[name]
+            if not _empty(value):
+                edited[name] = redaction.restored(value, self.original.get(name))
+        return edited
+
+
+def _empty(value: Json) -> bool:
+    return value is None or value == ""
 
 
 class AnyForm(forms.Form):
-    """For a schema without properties: the value itself as JSON."""
+    """The form for a schema without properties: the value itself, as JSON."""
 
     value_ = JsonField(required=False, label="Answer (JSON)", widget=forms.Textarea(attrs=AREA))
 
-    def value(self) -> Any:
+    def value(self) -> Json:
         return self.cleaned_data["value_"]
 
 
-def form_for(schema: Mapping[str, Any], data: Any = None, **options: Any) -> SchemaForm | AnyForm:
-    """A form of the values that the schema takes."""
-    return (
-        SchemaForm(schema, data, **options)
-        if schema.get("properties")
-        else AnyForm(data, **options)
-    )
+class Waiting(Protocol):
+    """A state that waits for a person."""
+
+    @property
+    def pk(self) -> object: ...
+
+    @property
+    def waiting_for(self) -> Json: ...
 
 
-def answer_form(state: Any, sent: Mapping[str, Any] | None) -> SchemaForm | AnyForm:
-    """The form of what a state that waits is asked; as it was sent, if it was."""
-    return form_for((state.waiting_for or {}).get("schema") or {}, sent, prefix=str(state.pk))
+def form_for(
+    schema: Mapping[str, Json], data: FormData | None = None, prefix: str | None = None
+) -> SchemaForm | AnyForm:
+    """A form for a value that the schema accepts."""
+    if schema.get("properties"):
+        return SchemaForm(schema, data, prefix=prefix)
+    return AnyForm(data, prefix=prefix)
+
+
+def answer_form(state: Waiting, data: FormData | None) -> SchemaForm | AnyForm:
+    """The form for the answer that a state waits for, filled with `data` if it was sent."""
+    schema = (state.waiting_for or {}).get("schema") or {}
+    return form_for(schema, data, prefix=str(state.pk))
+
+
+class FieldOptions(TypedDict):
+    label: str
+    help_text: str
+    required: bool
+    initial: Json
 
 
 def field_for(
-    name: str, schema: Mapping[str, Any], required: bool, given: Any = None
+    name: str, schema: Mapping[str, Json], required: bool, initial: Json = None
 ) -> forms.Field:
-    """The field of one property."""
-    label, said = (
-        schema.get("title") or name.replace("_", " ").capitalize(),
-        escape(str(schema.get("description", ""))),
-    )  # Django shows help texts as they are
-    usual = schema.get("default") if given is None else given
-    common: dict[str, Any] = {
-        "label": label,
-        "help_text": said,
-        "required": required,
-        "initial": usual,
-    }
-    kind = schema.get("type")
+    """The field for a property of a schema. It shows `initial`, or else the schema's default."""
+    options = FieldOptions(
+        label=schema.get("title") or name.replace("_", " ").capitalize(),
+        # Django doesn't escape help texts, and a schema comes from outside.
+        help_text=escape(str(schema.get("description", ""))),
+        required=required,
+        initial=schema.get("default") if initial is None else initial,
+    )
     if schema.get("enum"):
-        common["initial"] = None if usual is None else json.dumps(usual)
-        return forms.TypedChoiceField(
-            choices=[("", "–"), *((json.dumps(each), str(each)) for each in schema["enum"])],
-            coerce=json.loads,
-            empty_value=None,
-            **common,
-        )
-    if kind == "boolean":
-        common["initial"] = None if usual is None else json.dumps(bool(usual))
-        choices = [("true", "yes"), ("false", "no")]
-        return forms.TypedChoiceField(
-            choices=choices if required else [("", "–"), *choices], coerce=lambda text: text == "true", empty_value=None,
-            widget=forms.RadioSelect if required else forms.Select, **common,
-        )  # fmt: skip
-    if kind == "integer":
-        return forms.IntegerField(
-            min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common
-        )
-    if kind == "number":
-        return forms.FloatField(
-            min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common
-        )
-    if kind == "string":
-        most = schema.get("maxLength") or LONGEST
-        return forms.CharField(
-            max_length=most,
-            strip=False,
-            widget=forms.TextInput
-            if most <= 300
-            else forms.Textarea(attrs={"rows": 3, "cols": 60}),
-            **common,
-        )
-    return JsonField(widget=forms.Textarea(attrs=AREA), **common)
+        return _choice_field(schema["enum"], options)
+    match schema.get("type"):
+        case "boolean":
+            return _yes_no_field(options)
+        case "integer":
+            return forms.IntegerField(**_bounds(schema), **options)
+        case "number":
+            return forms.FloatField(**_bounds(schema), **options)
+        case "string":
+            return _text_field(schema.get("maxLength") or MAX_TEXT, options)
+    return JsonField(widget=forms.Textarea(attrs=AREA), **options)
+
+
+def _choice_field(values: list[Json], options: FieldOptions) -> forms.Field:
+    """A menu of JSON values. Each is sent as JSON, so that 1 and "1" are different choices."""
+    initial = options["initial"]
+    options["initial"] = None if initial is None else json.dumps(initial)
+    choices = [("", "–"), *((json.dumps(value), str(value)) for value in values)]
+    return forms.TypedChoiceField(choices=choices, coerce=json.loads, empty_value=None, **options)
+
+
+def _yes_no_field(options: FieldOptions) -> forms.Field:
+    """Radio buttons if an answer is required, and otherwise a menu with an empty choice."""
+    required = options["required"]
+    initial = options["initial"]
+    options["initial"] = None if initial is None else json.dumps(bool(initial))
+    choices = [("true", "yes"), ("false", "no")]
+    return forms.TypedChoiceField(
+        choices=choices if required else [("", "–"), *choices],
+        coerce=lambda text: text == "true",
+        empty_value=None,
+        widget=forms.RadioSelect if required else forms.Select,
+        **options,
+    )
+
+
+class Bounds(TypedDict):
+    min_value: Json
+    max_value: Json
+
+
+def _bounds(schema: Mapping[str, Json]) -> Bounds:
+    return Bounds(min_value=schema.get("minimum"), max_value=schema.get("maximum"))
+
+
+def _text_field(max_length: int, options: FieldOptions) -> forms.Field:
+    area = forms.Textarea(attrs={"rows": 3, "cols": 60})
+    return forms.CharField(
+        max_length=max_length,
+        strip=False,
+        widget=forms.TextInput if max_length <= MAX_TEXT_IN_LINE else area,
+        **options,
+    )

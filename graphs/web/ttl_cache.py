@@ -1,4 +1,4 @@
-"""Answers that are kept in this process for some seconds, because many people ask for them and making them reads much."""
+"""Values that each process caches for some seconds: many pages need them, and they are slow."""
 
 from collections.abc import Callable, Hashable
 from time import monotonic
@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 SECONDS = 10.0
-MOST = 1000
+MAX_CACHED = 1000
 _cached: dict[Hashable, tuple[float, Any]] = {}
 
 
@@ -16,17 +16,22 @@ def cached(
     worth: Callable[[T], bool] = lambda value: True,
     seconds: float = SECONDS,
 ) -> T:
-    """The answer under this key, made anew when it is older than so many seconds, or was not worth keeping."""
-    since, value = _cached.get(key, (0.0, None))
-    if since and monotonic() - since < seconds:
+    """The cached value of a key, or the result of `make` if it is older than `seconds`.
+
+    Only values for which `worth` returns True are cached. The cache is emptied when it is full.
+    """
+    cached_at, value = _cached.get(key, (0.0, None))
+    if cached_at and monotonic() - cached_at < seconds:
         return value
+
     value = make()
     if worth(value):
-        if len(_cached) >= MOST:
+        if len(_cached) >= MAX_CACHED:
             _cached.clear()
         _cached[key] = monotonic(), value
     return value
 
 
 def forget() -> None:
+    """Empty the cache (for tests)."""
     _cached.clear()

@@ -26,7 +26,7 @@ def run_file(request: HttpRequest, pk: int, artifact: int) -> HttpResponse:
             file.file, _named(file), file_preview.page_of(request.GET.get("page", "")), entry=entry
         )
     except errors.NotFound as error:
-        shown = file_preview.Preview(said=str(error))
+        shown = file_preview.Preview(message=str(error))
     context = {
         "run": run,
         "file": file,

@@ -151,7 +151,7 @@ def test_a_run_is_run_again_after_a_question(admin_client, run_graph, publish, d
     assert (changed.initial_data, changed.version.number) == ({"value": 2}, 1)
     assert "with other inputs" in changed.logs.last().message
     wrong = admin_client.post(url, {"inputs": "{"})
-    assert (wrong.status_code, "This is no JSON" in text(wrong)) == (422, True)
+    assert (wrong.status_code, "This is not valid JSON" in text(wrong)) == (422, True)
     assert admin_client.get(f"{LIST}rerun/999999/").status_code == 404
 
 
@@ -336,7 +336,7 @@ def test_a_run_is_started_from_the_page(admin_client, publish, namespace):
     assert answer.url == f"{STATES}?run={run.pk}"
     assert (run.trigger, run.initial_data, run.username) == ("admin", {"value": 1}, "admin")
     for wrong, said in (
-        ({"inputs": "{"}, "This is no JSON"),
+        ({"inputs": "{"}, "This is not valid JSON"),
         ({"inputs": "[1]"}, "JSON object"),
         ({"run_id": "a/b"}, "no slash"),
         ({"graph": 999}, "valid choice"),

@@ -120,7 +120,7 @@ def test_a_waiting_state_is_answered_by_a_form(admin_client, publish, drain):
             },
         )
     )
-    assert "This is no JSON" in refused
+    assert "This is not valid JSON" in refused
     assert "kept</textarea>" in refused, "what was written is still there"
     assert "was answered" in text(
         admin_client.post(
