@@ -1,9 +1,7 @@
-"""Runs and all that belongs to them in the Django admin: to look at, not to change."""
-
-from typing import Any
+"""Runs and everything that belongs to them in the Django admin, for reading only."""
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -25,14 +23,17 @@ from runs.models import (
 
 admin.site.site_header = admin.site.site_title = "State Manager"
 admin.site.index_title = "Overview"
-for model in [model for model in admin.site._registry if model._meta.app_label == "django_q"]:
-    admin.site.unregister(
-        model
-    )  # its pages can run any pickled call again; hints are not for people
+
+# The pages of django-q2 could run any pickled call again, and hints tell a reader nothing.
+for model in list(admin.site._registry):
+    if model._meta.app_label == "django_q":
+        admin.site.unregister(model)
+
+MAX_SHORT_ID = 13
 
 
 class FastList(ReadOnly):
-    """A list over a large table: no exact count, and no more than the columns that it shows."""
+    """A list of a large table, which the admin would otherwise count for every page."""
 
     show_full_result_count = False
     list_per_page = 50
@@ -47,22 +48,23 @@ class RunAdmin(FastList):
     ordering = ("-id",)
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> Any:
-        """A run has a page of its own."""
-        return (
-            redirect("run_page", int(object_id))
-            if object_id.isascii() and object_id.isdigit()
-            else super().change_view(request, object_id, form_url, extra_context)
-        )
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, object] | None = None,
+    ) -> HttpResponse:
+        """Redirect to the page that the Run Manager has for the run."""
+        if object_id.isascii() and object_id.isdigit():
+            return redirect("run_page", int(object_id))
+        return super().change_view(request, object_id, form_url, extra_context)
 
     @admin.display(description="run id", ordering="run_id")
     def short_id(self, run: Run) -> str:
-        return format_html(
-            '<span title="{}">{}</span>',
-            run.run_id,
-            run.run_id if len(run.run_id) <= 13 else f"{run.run_id[:12]}…",
-        )
+        text = run.run_id
+        if len(text) > MAX_SHORT_ID:
+            text = f"{text[: MAX_SHORT_ID - 1]}…"
+        return format_html('<span title="{}">{}</span>', run.run_id, text)
 
 
 @admin.register(State)
@@ -101,10 +103,9 @@ class ArtifactAdmin(FastList):
 
     @admin.display(description="")
     def download(self, artifact: Artifact) -> str:
-        url = reverse("artifact", args=[artifact.run.run_id, artifact.pk])
-        return format_html(
-            '<a href="{}?namespace={}">Download</a>', url, artifact.run.namespace.name
-        )
+        run = artifact.run
+        url = reverse("artifact", args=[run.run_id, artifact.pk])
+        return format_html('<a href="{}?namespace={}">Download</a>', url, run.namespace.name)
 
 
 @admin.register(ToolResult)
@@ -122,7 +123,7 @@ class CheckpointAdmin(FastList):
 
 @admin.register(CheckpointBlob, CheckpointWrite)
 class CheckpointPartAdmin(FastList):
-    list_display: Any = ("channel", "ns", "run", "type")
+    list_display = ("channel", "ns", "run", "type")
     list_select_related = ("run",)
     exclude = ("body",)
 

@@ -1,7 +1,11 @@
+"""The Django app of runs."""
+
 from django.apps import AppConfig
 
 
 class RunsConfig(AppConfig):
+    """Lets the graphs app, which doesn't know runs, ask whether a dataset is in use."""
+
     name = "runs"
     label = "statemanager_runs"
     verbose_name = "Runs"

@@ -1,4 +1,4 @@
-"""Following a run on a terminal: a progress bar that is redrawn, or plain lines when nobody looks."""
+"""Following a run on a terminal, or as plain lines if the output goes elsewhere."""
 
 import sys
 from collections.abc import Callable
@@ -17,23 +17,30 @@ MARKS = {
 
 
 def watch(run: Run, meanwhile: Callable[[], object] = lambda: None, every: float = 0.1) -> Run:
-    """Draw the run's progress until it has ended; `meanwhile` is called between two looks."""
-    drawn = None
+    """Show the run's progress on standard error until it has ended; return the run.
+
+    The run is read every `every` seconds, and `meanwhile` is called before each time.
+    """
+    shown = None
     while True:
         meanwhile()
         run.refresh_from_db()
-        if (run.revision, run.status) != drawn:
-            drawn = run.revision, run.status
-            _draw(run)
+        current = (run.revision, run.status)
+        if current != shown:
+            shown = current
+            _show(run)
         if run.ended:
             break
         sleep(every)
-    sys.stderr.write("\n" if sys.stderr.isatty() else "")
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
     return run
 
 
-def _draw(run: Run) -> None:
+def _show(run: Run) -> None:
     filled = WIDTH * run.progress // 100
-    line = f"{'█' * filled}{'░' * (WIDTH - filled)} {run.progress:3d} %  {MARKS.get(run.status, '')}{run.status}  {run.current_node}"
+    bar = "█" * filled + "░" * (WIDTH - filled)
+    line = f"{bar} {run.progress:3d} %  {MARKS.get(run.status, '')}{run.status}  {run.current_node}"
+    # On a terminal the line replaces the one before.
     sys.stderr.write(f"\r\x1b[K{line}" if sys.stderr.isatty() else f"{line}\n")
     sys.stderr.flush()

@@ -16,7 +16,6 @@ from runs.core import paths, statuses
 if TYPE_CHECKING:
     from runs.models.artifact import Artifact
     from runs.models.log_line import LogLine
-    from runs.models.state import State
 
 StatePlace = tuple[int, str, str]  # run pk, node, path
 

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
@@ -9,16 +8,20 @@ from runs.health import backup
 
 
 class Command(BaseCommand):
-    help = "Copy a living SQLite installation, consistently, to a new folder: database, files and keys. VAR_DIR=FOLDER starts the copy."
+    help = (
+        "Copy a running SQLite installation to a new folder: the database, the files and the keys,"
+        " consistently. VAR_DIR=FOLDER starts the copy."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("folder", type=Path)
+        parser.add_argument("folder", type=Path, help="the folder to create")
 
-    def handle(self, *args: Any, folder: Path, **options: Any) -> None:
+    def handle(self, *args: object, folder: Path, **options: object) -> None:
         try:
             copy = backup.backup(folder.absolute())
         except (StateManagerError, OSError) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(
-            f"{copy.runs:,} runs and {copy.files:,} files, {filesizeformat(copy.size)}, are in {copy.folder}."
+            f"Copied {copy.runs:,} runs and {copy.files:,} files"
+            f" ({filesizeformat(copy.size)}) to {copy.folder}."
         )

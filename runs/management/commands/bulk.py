@@ -1,17 +1,23 @@
+from collections.abc import Mapping
 from time import sleep
-from typing import Any
 from urllib.parse import parse_qs
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
+from graphs.definition.types import JsonObject
 from runs.actions import bulk, bulk_runner
 from runs.models import BulkOperation
 
+MAX_FAILURES_SHOWN = 20
+
 
 class Command(BaseCommand):
-    help = "Do one thing to all runs that match, here and now: delete, archive, rerun, cancel, pause, resume, retry, label, set_status, export."
+    help = (
+        "Run one action on all runs that match a filter: delete, archive, unarchive, rerun, cancel,"
+        " pause, resume, retry, label, set_status or export."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action", choices=list(bulk.ACTIONS))
@@ -19,74 +25,91 @@ class Command(BaseCommand):
             "--filter",
             default="",
             metavar="QUERY",
-            help="the list's query string, such as 'status=failed&since=30d'",
+            help="the query string of the run list, such as 'status=failed&since=30d'",
         )
         parser.add_argument(
             "--param",
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="of the action: version, from, status, format, active; add=key=value",
+            help="a parameter of the action: version, from, status, format, active,"
+            " add=LABEL=TEXT or remove=LABEL",
         )
-        parser.add_argument("--reason", default="")
-        parser.add_argument("--dry-run", action="store_true", help="say what it would touch")
-        parser.add_argument("--yes", action="store_true", help="don't ask")
+        parser.add_argument("--reason", default="", help="why; the audit log shows it")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only show what would be affected"
+        )
+        parser.add_argument("--yes", action="store_true", help="don't ask for confirmation")
 
-    def handle(self, *args: Any, action: str, **options: Any) -> None:
+    def handle(
+        self,
+        *args: object,
+        action: str,
+        filter: str,
+        param: list[str],
+        reason: str,
+        dry_run: bool,
+        yes: bool,
+        **options: object,
+    ) -> None:
+        caller = caller_of_command()
+        query = _parse_filter(filter)
         try:
-            caller, query = (
-                caller_of_command(),
-                parse_qs(
-                    options["filter"].lstrip("?"),
-                    strict_parsing=bool(options["filter"].lstrip("?")),
-                ),
-            )
-        except ValueError:
-            raise CommandError(
-                "--filter is a query string, such as 'status=failed&since=30d'."
-            ) from None
-        try:
-            seen = bulk.preview(action, query, caller)
-            self.stdout.write(
-                f"{action}: {seen.total:,} runs ({', '.join(f'{count:,} {status}' for status, count in seen.by_status.items()) or 'none'})"
-            )
-            for name, count in seen.traces.items():
-                self.stdout.write(f"  with {count:,} {name}")
-            if options["dry_run"] or not seen.total:
+            preview = bulk.preview(action, query, caller)
+            self._show(action, preview)
+            if dry_run or not preview.total:
                 return
-            if not options["yes"] and input("Go on? [y/N] ").lower() != "y":
+            if not yes and input("Continue? [y/N] ").lower() != "y":
                 raise CommandError("Nothing was done.")
-            operation = bulk.ask(
-                action, query, caller, _params(options["param"]), options["reason"]
-            )
+            operation = bulk.ask(action, query, caller, _parse_params(param), reason)
         except errors.StateManagerError as error:
             raise CommandError(str(error)) from None
-        self._carry_out(operation)
+        self._run(operation)
+        self._report(operation)
 
-    def _carry_out(self, operation: BulkOperation) -> None:
-        """Work on it here, together with whatever cluster takes it up first."""
+    def _show(self, action: str, preview: bulk.Preview) -> None:
+        by_status = ", ".join(f"{count:,} {status}" for status, count in preview.by_status.items())
+        self.stdout.write(f"{action}: {preview.total:,} runs ({by_status or 'none'})")
+        for name, count in preview.traces.items():
+            self.stdout.write(f"  with {count:,} {name}")
+
+    def _run(self, operation: BulkOperation) -> None:
+        """Work on the operation here, unless a cluster was faster to take it."""
         while not operation.over:
             if not bulk_runner.run_waiting(1.0):
                 sleep(0.2)
             operation.refresh_from_db()
-            self.stderr.write(f"{operation.done + operation.failed:,} of {operation.total:,}")
-        self.stdout.write(
-            f"{operation.done:,} {bulk.ACTIONS[operation.action].done}, {operation.failed:,} failed"
-        )
-        for result in operation.results.filter(done=False).order_by("pk")[:20]:
+            done = operation.done + operation.failed
+            self.stderr.write(f"{done:,} of {operation.total:,}")
+
+    def _report(self, operation: BulkOperation) -> None:
+        label = bulk.ACTIONS[operation.action].done
+        self.stdout.write(f"{operation.done:,} {label}, {operation.failed:,} failed")
+        failures = operation.results.filter(done=False).order_by("pk")
+        for result in failures[:MAX_FAILURES_SHOWN]:
             self.stdout.write(f"  {result.run_id}: {result.reason}")
         if operation.file:
             self.stdout.write(operation.file)
         if operation.failed:
-            raise CommandError("Some runs failed.", returncode=1)
+            raise CommandError("The action failed for some runs.", returncode=1)
 
 
-def _params(pairs: list[str]) -> dict[str, Any]:
-    params: dict[str, Any] = {}
+def _parse_filter(text: str) -> Mapping[str, list[str]]:
+    query = text.lstrip("?")
+    try:
+        return parse_qs(query, strict_parsing=bool(query))
+    except ValueError:
+        raise CommandError(
+            "--filter must be a query string, such as 'status=failed&since=30d'."
+        ) from None
+
+
+def _parse_params(pairs: list[str]) -> JsonObject:
+    params: JsonObject = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise CommandError(f"--param takes KEY=VALUE; it got {pair!r}.")
+            raise CommandError(f"--param takes KEY=VALUE, not {pair!r}.")
         if key == "add":
             label, _, text = value.partition("=")
             params.setdefault("add", {})[label] = text

@@ -1,7 +1,3 @@
-"""`manage.py import_states FILE`: take over the states of an Exosphere system from an export (JSON Lines)."""
-
-from typing import Any
-
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.definition import errors
@@ -9,29 +5,37 @@ from runs.health.import_exosphere import import_states
 
 
 class Command(BaseCommand):
-    help = "Import the states of an Exosphere system from a mongoexport of its State collection. Repeating it changes nothing."
+    help = (
+        "Import the states of an Exosphere system from an export of its State collection, as"
+        " mongoexport writes it (JSON Lines). Importing the same file again changes nothing."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", help="JSON Lines, UTF-8")
+        parser.add_argument("file", help="JSON Lines in UTF-8")
         parser.add_argument(
             "--default-run-id",
             default="legacy",
-            help="rows without a run id go to the run NAME-<graph> (legacy)",
+            metavar="NAME",
+            help="rows without a run id go to the run NAME-<graph> (default: legacy)",
         )
-        parser.add_argument("--namespace", default="", help="only the rows of this namespace")
+        parser.add_argument("--namespace", default="", help="import only this namespace")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(
+        self, *args: object, file: str, default_run_id: str, namespace: str, **options: object
+    ) -> None:
         try:
-            with open(options["file"], encoding="utf-8") as file:
-                done = import_states(file, options["default_run_id"], options["namespace"])
+            with open(file, encoding="utf-8") as lines:
+                result = import_states(lines, default_run_id, namespace)
         except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"{options['file']} can't be read: {error}") from None
+            raise CommandError(f"{file} can't be read: {error}") from None
         except errors.StateManagerError as error:
             raise CommandError("\n  ".join([str(error), *error.extra.get("errors", [])])) from None
         self.stdout.write(
-            f"{done.read} rows read, {done.without_run_id} without a run id; {done.states} states and {done.runs} runs are new."
+            f"Read {result.read} rows, {result.without_run_id} of them without a run id."
+            f" {result.states} states and {result.runs} runs are new."
         )
-        if done.unfinished:
+        if result.unfinished:
             self.stdout.write(
-                f"{done.unfinished} states were not finished when they were exported; they are CANCELLED here."
+                f"{result.unfinished} states were unfinished when they were exported;"
+                " they are CANCELLED now."
             )

@@ -1,5 +1,3 @@
-from typing import Any
-
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.models import Run
@@ -7,18 +5,18 @@ from runs.queries.diagram import run_svg
 
 
 class Command(BaseCommand):
-    help = "Write the picture of a run (the newest, without an id) as SVG to standard output."
+    help = "Write the diagram of a run as SVG to standard output."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("run_id", nargs="?")
+        parser.add_argument("run_id", nargs="?", help="default: the newest run of any graph")
 
-    def handle(self, *args: Any, run_id: str | None, **options: Any) -> None:
+    def handle(self, *args: object, run_id: str | None, **options: object) -> None:
         runs = Run.objects.select_related("version", "graph").exclude(version=None).order_by("-id")
-        run = (runs.filter(run_id=run_id) if run_id else runs).first()
+        if run_id:
+            runs = runs.filter(run_id=run_id)
+        run = runs.first()
+        if run is None and run_id:
+            raise CommandError(f"There is no run {run_id!r} of a graph.")
         if run is None:
-            raise CommandError(
-                f"There is no run {run_id!r} of a graph."
-                if run_id
-                else "There is no run of a graph yet."
-            )
+            raise CommandError("There is no run of a graph yet.")
         self.stdout.write(run_svg(run), ending="")

@@ -1,5 +1,4 @@
 import os
-from typing import Any
 
 from django.core.management.base import BaseCommand
 
@@ -9,10 +8,11 @@ from runs.engine import wakeup
 
 class Command(BaseCommand):
     help = (
-        "Run one django-q2 cluster in this process. `supervise` starts it; alone it is not watched."
+        "Run one django-q2 cluster in this process, without a supervisor."
+        " `supervise` starts this command; use that instead."
     )
-    requires_system_checks: list[str] = []
+    requires_system_checks: list[str] = []  # the supervisor has made them
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         os.register_at_fork(after_in_child=die_with_parent)
         raise SystemExit(wakeup.run_cluster())

@@ -1,11 +1,11 @@
 import json
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
+from graphs.definition.types import Json
 from graphs.models import Dataset, Graph
 from graphs.services import datasets
 from runs.core import statuses
@@ -15,102 +15,123 @@ from runs.engine.start import RunOptions, start_run
 from runs.management.watching import watch
 from runs.models import Cluster, Run, State
 
+MAX_GRAPHS_SHOWN = 10
+
 
 class Command(BaseCommand):
-    help = "Start a run of a graph and print its id; with --wait follow it to its end (exit code 1 unless it completes)."
+    help = (
+        "Start a run of a graph and print its id. With --wait, follow the run to its end; the exit"
+        " code is 1 unless it completes."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("graph", metavar="NAMESPACE/GRAPH")
         parser.add_argument(
             "--dataset",
             metavar="PATH",
-            help="a folder, zip, CSV or JSON Lines file to load, or the name of a dataset",
+            help="the name of a dataset, or a folder, zip, CSV or JSON Lines file to load",
         )
         parser.add_argument(
             "--input",
             metavar="KEY=VALUE",
             action="append",
             default=[],
-            help="an input; the value is JSON, or else text",
+            help="an input; a value that isn't JSON is taken as text",
         )
-        parser.add_argument("--run-id", default="")
+        parser.add_argument("--run-id", default="", help="the id of the run (default: a new one)")
         parser.add_argument(
             "--wait",
             action="store_true",
-            help="follow the run; without a living cluster it is executed here",
+            help="follow the run; if no cluster is running, execute it here",
         )
 
     def handle(
-        self, *args: Any, graph: str, dataset: str | None, wait: bool, **options: Any
+        self,
+        *args: object,
+        graph: str,
+        dataset: str | None,
+        input: list[str],
+        run_id: str,
+        wait: bool,
+        **options: object,
     ) -> None:
         try:
-            found = self._graph(graph)
-            chosen = RunOptions(run_id=options["run_id"], inputs=dict(map(_pair, options["input"])))
+            stored_graph = _find_graph(graph)
+            run_options = RunOptions(run_id=run_id, inputs=dict(map(_parse_input, input)))
             run = start_run(
-                found,
-                chosen,
-                self._dataset(found, dataset) if dataset else None,
+                stored_graph,
+                run_options,
+                _find_dataset(stored_graph, dataset) if dataset else None,
                 caller=caller_of_command(),
                 trigger=Run.Trigger.COMMAND,
             )
         except errors.StateManagerError as error:
-            raise CommandError(_told(error)) from None
+            raise CommandError(_describe(error)) from None
         self.stdout.write(run.run_id)
         if wait:
             self._wait(run)
-
-    def _graph(self, name: str) -> Graph:
-        namespace, _, graph = name.partition("/")
-        found = Graph.objects.with_version().filter(namespace__name=namespace, name=graph).first()
-        if found is None:
-            known = ", ".join(map(str, Graph.objects.with_version()[:10]))
-            raise CommandError(
-                f"There is no graph {name!r}. {f'Known: {known}.' if known else 'None is stored yet; `demo` brings one.'}"
-            )
-        return found
-
-    def _dataset(self, graph: Graph, name: str) -> Dataset:
-        if stored := Dataset.objects.filter(namespace=graph.namespace, name=name).first():
-            return stored
-        with datasets.sources_at(Path(name)) as sources:
-            return datasets.load(graph.namespace, Path(name).stem, sources, origin=str(name))
 
     def _wait(self, run: Run) -> None:
         executor: Executor | None = None
 
         def meanwhile() -> None:
-            """Without a living cluster, now or later, the run is executed here."""
+            """Execute the run here as soon as no cluster is running."""
             nonlocal executor
             if executor is None and not Cluster.objects.alive().exists():
                 self.stderr.write("No cluster is running, so this command executes the run itself.")
                 executor = Executor()
             if executor:
                 executor.drain()
-            waiting = (
-                State.objects.filter(answer.WAITS, run=run).first()
-                if run.status == statuses.PAUSED
-                else None
-            )
-            if waiting:
-                question = waiting.waiting_for["question"]
-                raise CommandError(
-                    f"{waiting.identifier} waits for an answer: {question}\nPOST it to /runs/{run.run_id}/states/{waiting.pk}/answer"
-                )
+            _stop_at_question(run)
 
         watch(run, meanwhile)
         if run.status != statuses.COMPLETED:
-            raise CommandError(f"The run ended {run.status}: {run.error_message}", returncode=1)
+            raise CommandError(f"The run ended as {run.status}: {run.error_message}", returncode=1)
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _find_graph(name: str) -> Graph:
+    namespace, _, graph_name = name.partition("/")
+    graphs = Graph.objects.with_version()
+    graph = graphs.filter(namespace__name=namespace, name=graph_name).first()
+    if graph is None:
+        names = ", ".join(map(str, graphs[:MAX_GRAPHS_SHOWN]))
+        known = f"These exist: {names}." if names else "None exists yet; `demo` creates one."
+        raise CommandError(f"There is no graph {name!r}. {known}")
+    return graph
+
+
+def _find_dataset(graph: Graph, name: str) -> Dataset:
+    """Return the dataset of this name, or load the file or folder of this path as one."""
+    dataset = Dataset.objects.filter(namespace=graph.namespace, name=name).first()
+    if dataset:
+        return dataset
+    with datasets.sources_at(Path(name)) as sources:
+        return datasets.load(graph.namespace, Path(name).stem, sources, origin=str(name))
+
+
+def _parse_input(text: str) -> tuple[str, Json]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise CommandError(f"--input takes KEY=VALUE; it got {text!r}.")
+        raise CommandError(f"--input takes KEY=VALUE, not {text!r}.")
     try:
         return key, json.loads(value)
     except ValueError:
         return key, value
 
 
-def _told(error: errors.StateManagerError) -> str:
-    return "\n  ".join([str(error), *(str(each) for each in error.extra.get("errors", []))])
+
+def _stop_at_question(run: Run) -> None:
+    """Raises CommandError if the run waits for an answer, which this command can't give."""
+    if run.status != statuses.PAUSED:
+        return
+    state = State.objects.filter(answer.WAITS, run=run).first()
+    if state:
+        raise CommandError(
+            f"{state.identifier} waits for an answer: {state.waiting_for['question']}\n"
+            f"POST it to /runs/{run.run_id}/states/{state.pk}/answer"
+        )
+
+
+def _describe(error: errors.StateManagerError) -> str:
+    problems = [str(problem) for problem in error.extra.get("errors", [])]
+    return "\n  ".join([str(error), *problems])

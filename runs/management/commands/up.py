@@ -5,8 +5,8 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import chain
 from threading import Event
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -15,39 +15,56 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.cluster.supervisor import Supervisor, die_with_parent
 
+APPLICATION = "statemanager.wsgi:application"
+MAX_WEB_WORKERS = 4
+BLOCKING_THREADS = 8
+
 
 class Command(BaseCommand):
-    help = "Migrate, make the first admin, and run the web server with a supervised cluster until Ctrl-C or SIGTERM."
+    help = (
+        "Migrate the database, create the first admin, and run the web server and a supervised"
+        " cluster until Ctrl-C or SIGTERM."
+    )
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000, help="default: 8000")
         parser.add_argument(
             "--workers",
             type=int,
             choices=range(1, 65),
             metavar="1-64",
-            help="worker processes of the cluster",
+            help="the number of the cluster's worker processes",
         )
 
     def handle(
-        self, *args: Any, host: str, port: int, workers: int | None = None, **options: Any
+        self,
+        *args: object,
+        host: str,
+        port: int,
+        workers: int | None = None,
+        **options: object,
     ) -> None:
-        if not _free(host, port):
+        if not _is_free(host, port):
             raise CommandError(
-                f"Port {port} of {host} can't be used: something listens there already, or it is no port of this machine."
+                f"Port {port} of {host} can't be used: another program listens on it, or this"
+                " machine has no such address. Choose another with --host and --port."
             )
         call_command("migrate", verbosity=0)
-        self._first_admin()
+        self._create_first_admin()
+        self._serve(host, port, Supervisor(workers))
+
+    def _serve(self, host: str, port: int, supervisor: Supervisor) -> None:
+        """Run the cluster and the web server until a signal comes or the web server ends."""
         stop = Event()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, lambda *_: stop.set())
-        supervisor = Supervisor(workers)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
         supervisor.start()
-        web = _serve(host, port)
+        web = _start_web_server(host, port)
         self.stdout.write(
-            f"State Manager is at http://{host}:{port}/admin/ (ready when /healthz answers). Ctrl-C stops it."
+            f"State Manager is at http://{host}:{port}/admin/ (ready when /healthz answers)."
+            " Ctrl-C stops it."
         )
         self.stdout.flush()
         try:
@@ -55,75 +72,67 @@ class Command(BaseCommand):
                 supervisor.tick()
             if not stop.is_set():
                 self.stderr.write(
-                    f"The web server ended with {web.returncode}; is port {port} free?"
+                    f"The web server ended with exit code {web.returncode}. Is port {port} free?"
                 )
         finally:
             web.terminate()
             supervisor.stop()
-            with suppress(subprocess.TimeoutExpired):
-                web.wait(settings.GRACE_SECONDS)
-            with suppress(ProcessLookupError):  # its workers, too, whatever became of their parent
-                os.killpg(web.pid, signal.SIGKILL)
-            web.wait()
+            _stop_web_server(web)
         if not stop.is_set():
             raise SystemExit(1)
 
-    def _first_admin(self) -> None:
+    def _create_first_admin(self) -> None:
         users = get_user_model().objects
         if users.filter(is_superuser=True).exists():
             return
-        password = os.environ.get("ADMIN_PASSWORD") or secrets.token_urlsafe(12)
+        given_password = os.environ.get("ADMIN_PASSWORD")
+        password = given_password or secrets.token_urlsafe(12)
         users.create_superuser("admin", "", password)
-        self.stdout.write(
-            "Made the first admin: user admin, password "
-            + ("from ADMIN_PASSWORD" if os.environ.get("ADMIN_PASSWORD") else password)
-        )
+        shown = "from ADMIN_PASSWORD" if given_password else password
+        self.stdout.write(f"Created the first admin: user admin, password {shown}")
 
 
-def _free(host: str, port: int) -> bool:
-    """Whether nobody listens; the server itself would share the port with another one, request by request."""
+def _is_free(host: str, port: int) -> bool:
+    """Return whether no program listens on this port.
+
+    The web server wouldn't notice: it would share the port with the other program, and each would
+    get some of the requests.
+    """
     try:
-        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[
-            :1
-        ]:
-            with socket.socket(family, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
     except (OSError, OverflowError):
         return False
     return True
 
 
-def _serve(host: str, port: int) -> subprocess.Popen[bytes]:
-    """granian in a process group of its own; it dies with us."""
-    count = str(min(os.cpu_count() or 2, 4))
-    command = [
-        sys.executable,
-        "-m",
-        "granian",
-        "--interface",
-        "wsgi",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        count,
-    ]
-    command += [
-        "--no-access-log",
-        "--log-level",
-        "error",
-        "--blocking-threads",
-        "8",
-        "--respawn-failed-workers",
-        "statemanager.wsgi:application",
-    ]
-    environment = {**os.environ, "STATEMANAGER_DIES_WITH_PARENT": "1"}
+def _start_web_server(host: str, port: int) -> subprocess.Popen[bytes]:
+    """Start granian in a process group of its own; it ends when this process ends."""
+    options = {
+        "--interface": "wsgi",
+        "--host": host,
+        "--port": str(port),
+        "--workers": str(min(os.cpu_count() or 2, MAX_WEB_WORKERS)),
+        "--blocking-threads": str(BLOCKING_THREADS),
+        "--log-level": "error",
+    }
+    flags = ["--no-access-log", "--respawn-failed-workers"]
+    command = [sys.executable, "-m", "granian", *chain(*options.items()), *flags, APPLICATION]
     return subprocess.Popen(
         command,
         cwd=settings.BASE_DIR,
-        env=environment,
+        env={**os.environ, "STATEMANAGER_DIES_WITH_PARENT": "1"},
         start_new_session=True,
         preexec_fn=die_with_parent,
     )
+
+
+def _stop_web_server(web: subprocess.Popen[bytes]) -> None:
+    """Wait until the web server has ended, but not longer than its grace period."""
+    with suppress(subprocess.TimeoutExpired):
+        web.wait(settings.GRACE_SECONDS)
+    with suppress(ProcessLookupError):  # its workers may have outlived it
+        os.killpg(web.pid, signal.SIGKILL)
+    web.wait()

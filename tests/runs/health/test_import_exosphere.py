@@ -59,7 +59,8 @@ def imported(tmp_path, rows, **options):
 def test_rows_become_runs_and_repeating_it_changes_nothing(tmp_path, capsys, make_key):
     imported(tmp_path, ROWS)
     assert (
-        "6 rows read, 4 without a run id; 6 states and 4 runs are new." in capsys.readouterr().out
+        "Read 6 rows, 4 of them without a run id. 6 states and 4 runs are new."
+        in capsys.readouterr().out
     )
     assert set(
         Run.objects.values_list("namespace__name", "graph__name", "run_id", "status", "trigger")

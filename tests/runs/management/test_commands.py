@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+import statemanager
 from graphs.auth import api_keys
 from graphs.models import ApiKey, Dataset
 from runs.models import Cluster, Run
@@ -70,9 +71,11 @@ def test_run_graph_takes_inputs_and_tells_failure(publish):
     out, _ = call("run_graph", "alpha/graph", "--input", "value=[1, 2]", "--wait")
     assert Run.objects.get(run_id=out).states.get().outputs == {"value": [1, 2]}
     publish("f", name="bad", kinds={"f": "test.fail"})
-    with pytest.raises(CommandError, match="ended failed: f: ValueError: broken"):
+    with pytest.raises(CommandError, match="ended as failed: f: ValueError: broken"):
         call("run_graph", "alpha/bad", "--wait")
-    with pytest.raises(CommandError, match=r"no graph 'alpha/nope'. Known: alpha/bad, alpha/graph"):
+    with pytest.raises(
+        CommandError, match=r"no graph 'alpha/nope'. These exist: alpha/bad, alpha/graph"
+    ):
         call("run_graph", "alpha/nope")
     with pytest.raises(CommandError, match="KEY=VALUE"):
         call("run_graph", "alpha/graph", "--input", "value")
@@ -131,7 +134,7 @@ def test_up_serves_and_stops_without_orphans(publish, tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         until(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 5)
-        assert "Made the first admin: user admin" in process.stdout.read()
+        assert "Created the first admin: user admin" in process.stdout.read()
     finally:
         if process.poll() is None:
             process.kill()
@@ -226,3 +229,15 @@ def test_keys_are_listed_limited_and_revoked(namespace):
         call("revoke_api_key", "beef")
     with pytest.raises(CommandError, match="from 1"):
         call("create_api_key", "--per-minute", "0")
+
+
+def test_version():
+    done = subprocess.run(
+        [sys.executable, "manage.py", "version"],
+        cwd=ROOT,
+        env={**environment(), "DJANGO_SETTINGS_MODULE": "statemanager.settings"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.returncode) == (f"{statemanager.__version__}\n", 0)
+    assert call("version") == (statemanager.__version__, "")
