@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from pytest_django.plugin import DjangoDbBlocker
 
 from runs.models import Run
 from tests.settings import TEST_DATABASE
-from tests.support import scene
+from tests.support import scene, snapshots
 from tests.support.clusters import served
 
 ARGUMENTS = [
@@ -63,19 +64,47 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-@pytest.fixture
-def world(transactional_db: None) -> dict[str, Run]:
-    return scene.build(finished=24)
+@pytest.fixture(scope="package")
+def built(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[tuple[dict[str, Run], Callable[[], None]]]:
+    """The world's runs, and what sets the database and the files back to it."""
+    with django_db_blocker.unblock():
+        empty = snapshots.take()
+        runs = scene.build(finished=24)
+        rows, files = snapshots.take(), snapshots.FilesSnapshot()
+        empty.restore()
+
+    def restore() -> None:
+        rows.restore()
+        files.restore()
+
+    yield runs, restore
+    files.close()
 
 
 @pytest.fixture
-def site(world: dict[str, Run]) -> Iterator[str]:
-    with served() as address:
+def world(
+    transactional_db: None, built: tuple[dict[str, Run], Callable[[], None]]
+) -> dict[str, Run]:
+    """The world as it was built: each test may change it."""
+    runs, restore = built
+    restore()
+    return {name: Run.objects.get(pk=run.pk) for name, run in runs.items()}
+
+
+@pytest.fixture(scope="package")
+def site(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """One web server for all tests of the browser.
+
+    Ids are never used again when the world is set back, so what it caches by id stays right.
+    """
+    with django_db_blocker.unblock(), served() as address:
         yield address
 
 
 @pytest.fixture
-def open_as(browser: Browser, site: str) -> Iterator[Callable[..., Page]]:
+def open_as(browser: Browser, site: str, world: dict[str, Run]) -> Iterator[Callable[..., Page]]:
     """open_as("ann", size="phone", scheme="dark", scripts=False): a page that is logged in; complaints are collected."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []

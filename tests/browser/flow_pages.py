@@ -1,8 +1,24 @@
 """What people do in FlowView with a mouse."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from playwright.sync_api import Page, expect
 
 HOME, DATASETS = "/admin/flow/", "/admin/flow/datasets/"
+
+
+@contextmanager
+def saved(page: Page) -> Iterator[None]:
+    """One change of the draft in the block; after it the page shows the answer.
+
+    The response comes before the parts of the page that it replaces.
+    """
+    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        yield
+    page.wait_for_function(
+        "!document.querySelector('#flow.htmx-request, .htmx-swapping, .htmx-settling')"
+    )
 
 
 def begun(page: Page, name: str) -> None:
@@ -26,7 +42,7 @@ def filled(page: Page, node: str, **values: str) -> None:
         if name == "measures-0-name":  # its row is saved when it is left
             field.fill(value)
             continue
-        with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        with saved(page):
             if field.evaluate("field => field.tagName") == "SELECT":
                 field.select_option(value)
                 page.locator("#fl-inspector h2").click()
@@ -48,12 +64,12 @@ def pulled(page: Page, start: str, end: str) -> None:
     page.mouse.move(port["x"] + port["width"] / 2, port["y"] + port["height"] / 2)
     page.mouse.down()
     page.mouse.move(target["x"] + 30, target["y"] + 20, steps=5)
-    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+    with saved(page):
         page.mouse.up()
 
 
 def filled_label(page: Page, text: str) -> None:
     page.click(".fl-graph .rm-node rect")
     page.fill("#id_label", text)
-    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+    with saved(page):
         page.keyboard.press("Tab")

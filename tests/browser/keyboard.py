@@ -2,6 +2,8 @@
 
 from playwright.sync_api import Page, expect
 
+from tests.browser.flow_pages import saved
+
 
 class Keyboard:
     """Somebody who has no mouse: on every page Tab and Enter, in the picture of a graph its keys."""
@@ -32,7 +34,7 @@ class Keyboard:
 
     def change(self, *keys: str) -> None:
         """Keys that change the draft."""
-        with self.page.expect_response(lambda answer: answer.url.endswith("/edit")):
+        with saved(self.page):
             self.press(*keys)
 
     def fill(self, name: str, text: str) -> None:

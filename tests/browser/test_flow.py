@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from runs.models import Run
-from tests.browser.flow_pages import DATASETS, HOME, begun, drawn, filled, pulled
+from tests.browser.flow_pages import DATASETS, HOME, begun, drawn, filled, pulled, saved
 from tests.browser.keyboard import Keyboard
 from tests.support.clusters import supervised, until
 
@@ -25,7 +25,7 @@ MEASURED = {"by-0-0": "customer", "measures-0-name": "orders", "measures-0-0": "
 
 
 @pytest.fixture
-def cluster(site: str) -> Iterator[None]:
+def cluster(world: dict[str, Run]) -> Iterator[None]:
     with supervised():
         yield
 
@@ -298,7 +298,7 @@ def test_moving_arranging_zooming_and_searching_by_mouse(open_as: Callable[..., 
     page.mouse.move(box["x"] + 20, box["y"] + 20)
     page.mouse.down()
     page.mouse.move(box["x"] + 120, box["y"] + 90, steps=5)
-    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+    with saved(page):
         page.mouse.up()
     page.click("#fl-inspector summary:text-is('Position')")
     assert page.input_value("#id_x") != ""

@@ -9,7 +9,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition import edits
 from graphs.models import Graph
 from graphs.services import drafts
-from tests.browser.flow_pages import begun, drawn, filled_label, pulled
+from tests.browser.flow_pages import begun, drawn, filled_label, pulled, saved
 
 pytestmark = [pytest.mark.cluster]
 
@@ -61,7 +61,7 @@ def test_a_list_is_walked_by_arrows_and_what_stands_there_at_last_counts(
     page.locator("#id_ref-files").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+    with saved(page):
         page.keyboard.press("Enter")
     expect(page.locator("#id_in-files")).to_have_value("""[\n  "${{ export.outputs.file }}"\n]""")
 
@@ -161,7 +161,7 @@ def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Pa
     page.focus("#id_in-measures-0-name")
     page.keyboard.type("orders")
     limited_by_somebody_else(graph, "aggregate")
-    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+    with saved(page):
         held[0].continue_()
     expect(page.locator("#fl-live")).to_contain_text("aggregate")
     expect(page.locator("#id_in-measures-0-name")).to_be_focused()

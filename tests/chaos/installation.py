@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.models import State
-from tests.support.clusters import ROOT, environment, until
+from tests.support.clusters import ROOT, environment, free_port, until
 
 SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR"}
 
@@ -27,9 +26,7 @@ ROLES = {"web": "web parent", "other supervisor": "supervisor"}
 class Installation:
     def __init__(self, key: str, **env: str) -> None:
         self.key, self.env = key, env
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self.revive()

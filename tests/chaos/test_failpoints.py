@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 
 import pytest
+from django.db import transaction
 
 from runs.core import statuses
 from runs.core.failpoints import ACTIONS, POINTS
@@ -183,11 +184,16 @@ def recorded_calls(log):
 
 
 def lose_a_state(graph):
-    """A state that a worker claimed and never reported."""
-    lost = start_run(graph)
-    State.objects.filter(run=lost, status__in=statuses.UNFINISHED).update(
-        status="QUEUED", attempt=1, worker="gone", lease_expires_at=None
-    )
+    """A state that a worker claimed and never reported.
+
+    In one transaction: between two, a real worker could claim the state, and its report of the
+    same attempt would be recorded.
+    """
+    with transaction.atomic():
+        lost = start_run(graph)
+        State.objects.filter(run=lost, status__in=statuses.UNFINISHED).update(
+            status="QUEUED", attempt=1, worker="gone", lease_expires_at=None
+        )
     return lost
 
 

@@ -1,7 +1,6 @@
 """The management commands, as they are typed."""
 
 import io
-import os
 import re
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import statemanager
 from graphs.auth import api_keys
 from graphs.models import ApiKey, Dataset
 from runs.models import Cluster, Run
-from tests.support.clusters import ROOT, environment, until
+from tests.support.clusters import ROOT, environment, free_port, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -94,7 +93,7 @@ def test_render_run(publish, drain):
 
 
 def test_up_serves_and_stops_without_orphans(publish, tmp_path):
-    port = "18765" if os.environ["STATEMANAGER_TEST_DATABASE"] == "sqlite" else "18766"
+    port = str(free_port())
     command = [sys.executable, "-m", "django", "up", "--port", port, "--workers", "1"]
     process = subprocess.Popen(
         command,
