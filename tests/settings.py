@@ -7,6 +7,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from typing import Any
 
 from tests import postgres
 
@@ -46,6 +47,6 @@ STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.Static
 if TEST_DATABASE == "sqlite":
     # A file, so that threads and processes share it. Tests kill processes, not the machine:
     # they need no fsync.
-    DATABASES["default"]["TEST"] = {"NAME": str(VAR / "test.sqlite3")}  # noqa: F405
-    OPTIONS = DATABASES["default"]["OPTIONS"]  # noqa: F405
-    OPTIONS["init_command"] += " PRAGMA synchronous=OFF;"
+    DATABASE: dict[str, Any] = DATABASES["default"]  # noqa: F405
+    DATABASE["TEST"] = {"NAME": str(VAR / "test.sqlite3")}  # noqa: F405
+    DATABASE["OPTIONS"]["init_command"] += " PRAGMA synchronous=OFF;"

@@ -46,7 +46,7 @@ class NodeContext:
         self.namespace = state.run.namespace
         self.dataset_id = state.run.dataset_id
         self.identifier = state.identifier
-        self.attempt = state.attempt
+        self.attempt = state.attempt or 0  # only reports of older SDKs come without an attempt
         self.answer = state.answer
         self.idempotency_key = f"{state.run.run_id}:{state.step}"
 

@@ -1,4 +1,3 @@
-from collections.abc import Mapping
 from time import sleep
 from urllib.parse import parse_qs
 
@@ -94,7 +93,7 @@ class Command(BaseCommand):
             raise CommandError("The action failed for some runs.", returncode=1)
 
 
-def _parse_filter(text: str) -> Mapping[str, list[str]]:
+def _parse_filter(text: str) -> JsonObject:
     query = text.lstrip("?")
     try:
         return parse_qs(query, strict_parsing=bool(query))
