@@ -16,6 +16,7 @@ from runs.core import paths, statuses
 if TYPE_CHECKING:
     from runs.models.artifact import Artifact
     from runs.models.log_line import LogLine
+    from runs.models.state import State  # noqa: F401 -- names the base of StateQuerySet
 
 StatePlace = tuple[int, str, str]  # run pk, node, path
 
