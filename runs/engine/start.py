@@ -11,7 +11,7 @@ provided that it was started by the same request.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from django.db import IntegrityError, transaction
@@ -97,10 +97,8 @@ def start_run(
     _set_parent(run, parent)
     facts = _facts(run, options)
     roots = _root_states(facts, plan, options.delay)
-    run.pending_count = run.started_count = len(roots)
-    run.log_count = 1
+    _count_roots(run, roots)
     run.reruns_left = plan.reruns if parent is None else 0
-    run.node_counts = {root.identifier: [1, 0, 0] for root in roots}
     try:
         with transaction.atomic():
             _insert_run(run, options, caller)
@@ -289,6 +287,13 @@ def _root_states(facts: RunFacts, plan: Plan, delay: float) -> list[NewState]:
     for root in roots:
         root.delay = delay
     return roots
+
+
+def _count_roots(run: Run, roots: Sequence[NewState]) -> None:
+    run.pending_count = len(roots)
+    run.started_count = len(roots)
+    run.node_counts = {root.identifier: [1, 0, 0] for root in roots}
+    run.log_count = 1
 
 
 def _root_state(run: RunFacts, identifier: str) -> NewState:

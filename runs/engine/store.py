@@ -21,6 +21,22 @@ MAX_LEASE_SECONDS = 7 * 24 * 3600
 # --- outcomes ----------------------------------------------------------------------------------
 
 
+_OUTCOME_COLUMNS = {
+    "state": "uuid",
+    "attempt": "int",
+    "status": "text",
+    "path": "text",
+    "outputs": "jsonb",
+    "chosen": "jsonb",
+    "error": "text",
+    "emitted": "bigint",
+    "delay": "float8",
+    "waiting_for": "jsonb",
+    "paused": "boolean",
+    "lost_leases": "int",
+}
+
+
 @sql.statement
 def outcomes_statement(gate: str = sql.ALWAYS) -> str:
     """Move claimed states to the statuses that their outcomes give them.
@@ -30,21 +46,6 @@ def outcomes_statement(gate: str = sql.ALWAYS) -> str:
     heartbeat may have renewed it. The states are found by their ids, all in one pass. Returns the
     ids of those that moved.
     """
-    outcomes = sql.rows(
-        "v",
-        state="uuid",
-        attempt="int",
-        status="text",
-        path="text",
-        outputs="jsonb",
-        chosen="jsonb",
-        error="text",
-        emitted="bigint",
-        delay="float8",
-        waiting_for="jsonb",
-        paused="boolean",
-        lost_leases="int",
-    )
     return f"""
         UPDATE statemanager_runs_state AS s
         SET status = v.status, path = v.path, outputs = v.outputs, chosen = v.chosen,
@@ -53,7 +54,7 @@ def outcomes_statement(gate: str = sql.ALWAYS) -> str:
             lease_expires_at = NULL, worker = '',
             due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {sql.later("v.delay")} END,
             finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {sql.now()} END
-        FROM {outcomes}
+        FROM {sql.rows("v", **_OUTCOME_COLUMNS)}
         WHERE s.id = v.state
           AND s.status IN ('QUEUED', '')
           AND (v.attempt IS NULL OR s.attempt = v.attempt)
@@ -125,34 +126,35 @@ def _outputs(prepared: Prepared) -> str | None:
 # --- new states --------------------------------------------------------------------------------
 
 
+_NEW_STATE_COLUMNS = {
+    "id": "uuid",
+    "run": "bigint",
+    "parent": "uuid",
+    "namespace": "bigint",
+    "retry_count": "int",
+    "joined": "boolean",
+    "watched": "boolean",
+    "identifier": "text",
+    "node": "text",
+    "path": "text",
+    "inputs": "jsonb",
+    "status": "text",
+    "paused": "boolean",
+    "delay": "float8",
+    "worker": "text",
+    "lease": "float8",
+    "outputs": "jsonb",
+    "chosen": "jsonb",
+    "error": "text",
+}
+
+
 @sql.statement
 def _new_states_statement(gate: str = sql.ALWAYS) -> str:
     """Insert states. Those with a lease are claimed at once: attempt 1 has begun.
 
     One statement for any number of states, whose times are all the database's.
     """
-    states = sql.rows(
-        "v",
-        id="uuid",
-        run="bigint",
-        parent="uuid",
-        namespace="bigint",
-        retry_count="int",
-        joined="boolean",
-        watched="boolean",
-        identifier="text",
-        node="text",
-        path="text",
-        inputs="jsonb",
-        status="text",
-        paused="boolean",
-        delay="float8",
-        worker="text",
-        lease="float8",
-        outputs="jsonb",
-        chosen="jsonb",
-        error="text",
-    )
     return f"""
         INSERT INTO statemanager_runs_state (
             id, run_id, parent, worker_namespace_id, created_at, retry_count, joined, watched,
@@ -175,7 +177,7 @@ def _new_states_statement(gate: str = sql.ALWAYS) -> str:
             CASE WHEN v.lease IS NULL THEN NULL ELSE {sql.now()} END,
             CASE WHEN v.status IN ('CREATED', 'QUEUED') THEN NULL ELSE {sql.now()} END,
             0, 0, v.outputs, v.chosen, v.error, NULL, NULL
-        FROM {states}
+        FROM {sql.rows("v", **_NEW_STATE_COLUMNS)}
         WHERE {gate}
     """
 

@@ -1,0 +1,108 @@
+"""A run's final status and progress: the rules, and that nothing else decides them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from runs.core import statuses
+from runs.engine import status_rules
+
+RUNS = Path(__file__).parents[3] / "runs"
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "failed", "stopped", "stop_at_failure", "status"),
+    [
+        (3, 0, False, False, "completed"),
+        (0, 0, False, False, "completed"),
+        (3, 0, True, False, "partial"),
+        (3, 1, False, False, "partial"),
+        (3, 1, False, True, "failed"),
+        (3, 0, True, True, "partial"),
+        (0, 1, False, False, "failed"),
+        (0, 0, True, False, "failed"),
+    ],
+)
+def test_final_status(succeeded, failed, stopped, stop_at_failure, status):
+    assert status_rules.final_status(succeeded, failed, stopped, stop_at_failure) == status
+
+
+@pytest.mark.parametrize(
+    ("paused", "waiting", "pending", "status"),
+    [
+        (False, 0, 2, "running"),
+        (False, 1, 2, "running"),
+        (False, 2, 2, "paused"),
+        (True, 0, 2, "paused"),
+    ],
+)
+def test_active_status(paused, waiting, pending, status):
+    assert status_rules.active_status(paused, waiting, pending) == status
+
+
+def test_a_person_s_pause_outlasts_what_a_program_reports():
+    assert status_rules.reported_status("running", paused=True) == "paused"
+    assert status_rules.reported_status("running", paused=False) == "running"
+    assert status_rules.reported_status("failed", paused=True) == "failed"
+
+
+@pytest.mark.parametrize("status", statuses.RUN_STATUSES)
+@pytest.mark.parametrize("reached", [0, 50, 100])
+@pytest.mark.parametrize("percent", [0, 70, 100])
+def test_completed_means_100_and_nothing_else_does(status, reached, percent):
+    progress = status_rules.progress(status, percent, reached)
+    assert (progress == 100) == (status == "completed")
+    assert progress >= min(reached, 99)
+
+
+def test_nodes_that_were_never_reached_count_once_the_run_has_ended():
+    counts = {"a": [1, 1, 0], "b": [4, 1, 1]}
+    assert status_rules.percent_of_nodes(["a", "b", "c"], counts, ended=False) == 41
+    assert status_rules.percent_of_nodes(["a", "b", "c"], counts, ended=False, running=0.5) == 58
+    assert status_rules.percent_of_nodes(["a", "b", "c"], counts, ended=True) == 75
+
+
+def written_progress():
+    """The expressions that runs/ writes to the progress of a run, each with its file."""
+    for path in sorted(RUNS.rglob("*.py")):
+        if "migrations" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    if isinstance(target, ast.Attribute) and target.attr == "progress":
+                        yield path, ast.unparse(node.value)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".update"):
+                for keyword in node.keywords:
+                    if keyword.arg == "progress":
+                        yield path, ast.unparse(keyword.value)
+
+
+def test_every_writer_of_progress_calls_the_rule():
+    writers = list(written_progress())
+    own_ways = [
+        (path.name, value)
+        for path, value in writers
+        if not value.startswith("status_rules.progress(")
+    ]
+    assert own_ways == []
+    assert {path.name for path, _ in writers} == {
+        "annotate.py",
+        "counters.py",
+        "import_exosphere.py",
+        "status.py",
+        "updates.py",
+    }
+
+
+def test_only_the_rule_chooses_between_the_final_statuses():
+    """A choice between completed, partial and failed in one expression belongs in the rule."""
+    choosers = set()
+    for path in RUNS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.IfExp):
+                names = ast.unparse(node)
+                if "PARTIAL" in names and "FAILED" in names:
+                    choosers.add(path.name)
+    assert choosers == set()
