@@ -92,7 +92,7 @@ def test_every_writer_of_progress_calls_the_rule():
         "counters.py",
         "import_exosphere.py",
         "status.py",
-        "updates.py",
+        "rows.py",
     }
 
 

@@ -133,7 +133,7 @@ def test_pausing_ends_nothing(api_client):
     state = documents.run_state(run)
     state.status = RunStatus.PAUSED
     updates.put_run_state(run, state, SYSTEM)
-    with pytest.raises(errors.Conflict, match="Its program paused"):
+    with pytest.raises(errors.Conflict, match="program of this run paused it"):
         control.resume_run(run, SYSTEM)
 
 
