@@ -70,7 +70,7 @@ def store_states(run: Run, state: RunState, run_status: str) -> NodeCounts:
     node is no longer in the document are deleted.
     """
     node_counts: NodeCounts = {}
-    stored = {row.identifier: row for row in run.states.all()}
+    stored = {existing.identifier: existing for existing in run.states.all()}
     new = []
     for key, node in state.node_states.items():
         status = node_status(node, run_status)
@@ -89,7 +89,7 @@ def store_states(run: Run, state: RunState, run_status: str) -> NodeCounts:
                 **{name: getattr(reported, name) for name in _REPORTED},
             )
     State.objects.bulk_create(new)
-    State.objects.filter(pk__in=[row.pk for row in stored.values()]).delete()
+    State.objects.filter(pk__in=[removed.pk for removed in stored.values()]).delete()
     return node_counts
 
 
@@ -117,7 +117,7 @@ def _finished_at(node: NodeState, status: str, earlier: datetime | None = None) 
 
 
 def _moment(seconds: float) -> datetime | None:
-    """Return seconds since 1970 as a time; None for 0 and for what no time can be."""
+    """Return seconds since 1970 as a time; None for 0 and for impossible times."""
     try:
         return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
     except (OverflowError, OSError, ValueError):

@@ -24,7 +24,7 @@ MAX_SKEW_SECONDS = 2.0
 MIN_FREE_BYTES = 500 * 2**20
 MIN_BUSY_TIMEOUT_MS = 20_000
 FULL = 0.8  # the share of PostgreSQL's connections that may be in use
-EXTRA_CONNECTIONS = 4  # of each cluster, beside its workers: the supervisor's and django-q2's
+EXTRA_CONNECTIONS = 4  # per cluster, in addition to its workers: the supervisor and django-q2
 MIN_VERSIONS = {
     "Python": (3, 11),
     "Django": (5, 2),

@@ -3,11 +3,12 @@
 Values are (type, bytes) pairs. How they are serialized is not known here (`runs.langgraph.saver`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from django.db.models import Q, QuerySet
 
+from graphs.definition import errors
 from graphs.definition.types import JsonObject
 from graphs.models import Namespace
 from runs.external import documents
@@ -77,6 +78,28 @@ class StoredCheckpoint:
         return {
             channel: value for channel, value in values.items() if value and value[0] != "empty"
         }
+
+
+def check_lengths(
+    ns: str,
+    checkpoint_id: str,
+    task_id: str = "",
+    channels: Iterable[str] = (),
+    versions: Iterable[str] = (),
+) -> None:
+    """Raises Malformed for a name that is too long for an index, and for a reserved namespace."""
+    if ns == documents.NS:
+        raise errors.Malformed(f"The checkpoint namespace {ns!r} is reserved for run documents.")
+    limits: dict[str, tuple[int, list[str]]] = {
+        "checkpoint namespace": (1500, [ns]),
+        "checkpoint id": (100, [checkpoint_id]),
+        "task id": (200, [task_id]),
+        "channel": (500, [*channels]),
+        "version": (200, [*versions]),
+    }
+    for kind, (limit, values) in limits.items():
+        if any(len(value) > limit for value in values):
+            raise errors.Malformed(f"A {kind} has at most {limit:,} characters.")
 
 
 def of_namespace(namespace: Namespace) -> QuerySet[Checkpoint]:

@@ -5,7 +5,6 @@ Every write locks the run first, so it can't race the deletion of the thread. Th
 thread is refused for as long as its tombstone exists.
 """
 
-from collections.abc import Iterable
 from typing import TypeVar
 
 from django.db import transaction
@@ -18,7 +17,7 @@ from runs.engine import counters
 from runs.engine.counters import RunCounters
 from runs.external import documents
 from runs.langgraph import status
-from runs.langgraph.checkpoints import BATCH, NewCheckpoint, TaskWrites
+from runs.langgraph.checkpoints import BATCH, NewCheckpoint, TaskWrites, check_lengths
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, Tombstone
 
 DROPPED = "checkpoints_deleted_until"  # in a run's metadata
@@ -35,7 +34,7 @@ def put(namespace: Namespace, thread_id: str, new: NewCheckpoint) -> None:
     checkpoint holds new input) or its id belongs to another kind of run. Raises Malformed for a
     name that is too long.
     """
-    _check_lengths(new.ns, new.checkpoint_id, channels=new.versions, versions=new.versions.values())
+    check_lengths(new.ns, new.checkpoint_id, channels=new.versions, versions=new.versions.values())
     with transaction.atomic():
         run_counters = _lock_thread(namespace, thread_id)
         if new.metadata.get("source") != "input":
@@ -91,7 +90,7 @@ def put_writes(namespace: Namespace, thread_id: str, task: TaskWrites) -> None:
     Raises Gone, Conflict and Malformed as `put` does.
     """
     channels = [write.channel for write in task.writes]
-    _check_lengths(task.ns, task.checkpoint_id, task.task_id, channels)
+    check_lengths(task.ns, task.checkpoint_id, task.task_id, channels)
     with transaction.atomic():
         run_counters = _lock_thread(namespace, thread_id)
         run = run_counters.pk
@@ -164,28 +163,6 @@ def _copy_rows(model: type[ThreadRow], source_run: int, target_run: int) -> None
         model._default_manager.bulk_create(copies, ignore_conflicts=True)
 
 
-def _check_lengths(
-    ns: str,
-    checkpoint_id: str,
-    task_id: str = "",
-    channels: Iterable[str] = (),
-    versions: Iterable[str] = (),
-) -> None:
-    """Raises Malformed for a name that is too long for an index, and for a reserved namespace."""
-    if ns == documents.NS:
-        raise errors.Malformed(f"The checkpoint namespace {ns!r} is reserved for run documents.")
-    limits: dict[str, tuple[int, list[str]]] = {
-        "checkpoint namespace": (1500, [ns]),
-        "checkpoint id": (100, [checkpoint_id]),
-        "task id": (200, [task_id]),
-        "channel": (500, [*channels]),
-        "version": (200, [*versions]),
-    }
-    for kind, (limit, values) in limits.items():
-        if any(len(value) > limit for value in values):
-            raise errors.Malformed(f"A {kind} has at most {limit:,} characters.")
-
-
 # --- the run of a thread ------------------------------------------------------------------------
 
 
@@ -214,18 +191,23 @@ def _lock_thread(namespace: Namespace, thread_id: str) -> RunCounters:
     run_counters = counters.lock([run.pk]).get(run.pk)
     if run_counters is None:
         raise errors.Gone(f"The run {run_id!r} was deleted at this moment.")
-    if run.graph_id is not None:
-        raise errors.Conflict(
-            f"The id {run_id!r} belongs to a run of a graph. Choose another id for the thread."
-        )
-    # Only under the lock can no other program take the run any more.
-    if not created and Checkpoint.objects.filter(run=run, ns=documents.NS).exists():
-        raise errors.Conflict(
-            f"The id {run_id!r} belongs to a run that another program reports."
-            " Choose another id for the thread."
-        )
+    if not created:
+        _refuse_other_kinds(run)
     run_counters.log_count += created
     return run_counters
+
+
+def _refuse_other_kinds(run: Run) -> None:
+    """Raises Conflict for a run that isn't a thread. Only under the run's lock is that certain."""
+    if run.graph_id is not None:
+        owner = "a run of a graph"
+    elif Checkpoint.objects.filter(run=run, ns=documents.NS).exists():
+        owner = "a run that another program reports"
+    else:
+        return
+    raise errors.Conflict(
+        f"The id {run.run_id!r} belongs to {owner}. Choose another id for the thread."
+    )
 
 
 def _refuse_cancelled(run_counters: RunCounters, thread_id: str) -> None:
