@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from typing import Any
 
 from django.db import transaction
 
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, merge, names, validation
+from graphs.definition.types import Definition, Json
 from graphs.models import Graph, Namespace
 from graphs.models.draft import DraftChange
 from graphs.services import publish as publish_module
@@ -44,7 +44,7 @@ class Draft:
     """A graph as somebody draws it. Revision 0, or one that was published, is the current version itself, which nobody has changed since."""
 
     base: Base
-    definition: dict[str, Any]
+    definition: Definition
     change: DraftChange | None = None
 
     @property
@@ -77,11 +77,12 @@ def draft_of(graph: Graph) -> Draft:
     return replaced(found, definition=version_of(graph, number)) if follows(found) else found
 
 
-def version_of(graph: Graph, number: int) -> dict[str, Any]:
+def version_of(graph: Graph, number: int) -> Definition:
     if graph.current and graph.current.number == number:
-        return dict(graph.current.definition)
-    found = graph.versions.filter(number=number).values_list("definition", flat=True).first()
-    return dict(found) if found else dict(edits.EMPTY)
+        found: Definition | None = graph.current.definition
+    else:
+        found = graph.versions.filter(number=number).values_list("definition", flat=True).first()
+    return (found or edits.EMPTY).copy()
 
 
 class Outdated(errors.Conflict):
@@ -102,17 +103,17 @@ class Applied:
     alone: bool
 
 
-def at(graph: Graph, base: Base) -> dict[str, Any]:
+def at(graph: Graph, base: Base) -> Definition:
     """The definition that somebody looked at. Raises Outdated when it is too old to be known."""
     found = DraftChange.objects.filter(graph=graph, revision=base.revision).first()
     if found is not None and (found.published is None or found.published == base.version):
-        return dict(found.definition)
+        return found.definition
     if found is None and base.revision:
         raise Outdated
     return version_of(graph, base.version)
 
 
-Change = Callable[[dict[str, Any]], edits.Edit]
+Change = Callable[[Definition], edits.Edit]
 
 
 @transaction.atomic
@@ -145,7 +146,7 @@ def apply(
 
 
 def _together(
-    graph: Graph, made: edits.Edit, was: dict[str, Any], now: Draft, base: Base, choose: str
+    graph: Graph, made: edits.Edit, was: Definition, now: Draft, base: Base, choose: str
 ) -> edits.Edit:
     """Mine and theirs, piece by piece; what one of them did to a node goes with the name that the other one gave it."""
     theirs = _renamed(graph, now, base)
@@ -160,7 +161,7 @@ def _together(
     if fought and choose == "theirs":
         return edits.Edit(now.definition, made.message, made.node)
     merged, conflicts = merge.merge(
-        sides.was, sides.mine, sides.theirs, prefer_mine=choose == "mine"
+        sides.base, sides.mine, sides.theirs, prefer_mine=choose == "mine"
     )
     if (fought or conflicts) and choose not in ("mine", "theirs"):
         raise Conflicting(now, [*fought, *conflicts])
@@ -190,7 +191,7 @@ def _renamed(graph: Graph, now: Draft, base: Base) -> list[tuple[str, str]]:
     return [(first, last) for first, last in names.items() if last in there and first not in there]
 
 
-def checked(definition: Any) -> dict[str, Any]:
+def checked(definition: Json) -> Definition:
     """The definition, if it can be drawn. Raises Malformed listing why not."""
     publish_module.storable(definition)
     found = validation.shape_problems(definition)
@@ -199,7 +200,7 @@ def checked(definition: Any) -> dict[str, Any]:
         raise errors.Malformed(
             f"This is no graph: {message}", errors=[problem.as_json() for problem in found]
         )
-    return dict(definition)
+    return definition
 
 
 @transaction.atomic
@@ -278,7 +279,7 @@ def begin(
     namespace: Namespace,
     name: str,
     caller: Caller,
-    definition: dict[str, Any] | None = None,
+    definition: Definition | None = None,
     message: str = "Begin",
 ) -> Graph:
     """A new graph that has only a draft. Raises Conflict for a taken name."""
@@ -289,7 +290,7 @@ def begin(
     if not made:
         raise errors.Conflict(f"The namespace {namespace} has a graph {name!r} already.")
     if definition:
-        apply(graph, Base(0, 0), lambda _: edits.Edit(dict(definition), message), caller)
+        apply(graph, Base(0, 0), lambda _: edits.Edit(definition.copy(), message), caller)
     return graph
 
 

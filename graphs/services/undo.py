@@ -76,7 +76,7 @@ def step(graph: Graph, caller: Caller, redo: bool = False) -> Draft:
         .first()
     )
     renamed = (done[0], done[1]) if done and redo else (done[1], done[0]) if done else None
-    made = edits.Edit(dict(definition), f"{'Redo' if redo else 'Undo'}: {back[1]}", renamed=renamed)
+    made = edits.Edit(definition, f"{'Redo' if redo else 'Undo'}: {back[1]}", renamed=renamed)
     return drafts.record(
         graph,
         drafts.caught_up(graph, drafts.draft_of(graph)),

@@ -196,7 +196,7 @@ def test_renaming_an_input_renames_what_refers_to_it(flow):
         "it was deleted, not renamed"
     )
     page = flow.get("problems").content.decode()
-    assert page.count("the graph declares no input &#x27;date&#x27;; it has hour") == 2
+    assert page.count("the graph declares no input &#x27;date&#x27;; available inputs: hour") == 2
     flow.post(**settings("minute", "hour", ""))
     assert flow.nodes["b"]["data"]["inputs"] == {
         "value": "at ${{ run.inputs.hour }} of ${{ run.inputs.date }}"
@@ -380,7 +380,7 @@ def test_pasted_json_is_checked_and_changes_nothing_until_saved(flow):
     }
     page = flow.post("check", json=json.dumps(pasted)).content.decode()
     assert "no node &#x27;no.such&#x27; is registered" in page
-    assert "&#x27;y&#x27; is no node" in page
+    assert "&#x27;y&#x27;, which is not in this graph" in page
     assert flow.revision.revision == 0
     wrong = flow.post(
         op="replace",
