@@ -199,7 +199,7 @@ def ask(
         with transaction.atomic():
             operation = BulkOperation.objects.create(idempotency_key=idempotency_key, **values)
             AuditEntry.objects.record_global(
-                caller.through(caller.via, operation.pk),
+                caller.with_door(caller.via, operation.pk),
                 f"bulk_{action}",
                 f"{seen.total:,} runs; {reason}"[:500],
             )
@@ -259,7 +259,7 @@ def stop(operation: BulkOperation, caller: Caller) -> None:
     if not BulkOperation.objects.filter(pk=operation.pk, status__in=TO_DO).update(stop_asked=True):
         raise errors.Conflict("The operation is over.", allowed=[])
     AuditEntry.objects.record_global(
-        caller.through(caller.via, operation.pk), "bulk_stop", str(operation)
+        caller.with_door(caller.via, operation.pk), "bulk_stop", str(operation)
     )
     wakeup.hint()
 
