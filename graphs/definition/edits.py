@@ -5,7 +5,7 @@ one. Whether it can run is for validation to say.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from graphs.definition import errors, renames
@@ -232,21 +232,6 @@ def _free(taken: Collection[str], wanted: str) -> str:
     stem = re.sub(r"_\d{1,6}$", "", wanted)[:190]
     numbered = (f"{stem}_{number}" for number in range(2, len(taken) + 4))
     return next(name for name in numbered if name not in taken)
-
-
-def before(edges: Iterable[tuple[str, str]], name: str) -> list[str]:
-    """Every node from which a path leads to this one, nearest first. Cycles are allowed."""
-    parents: dict[str, list[str]] = {}
-    for start, end in edges:
-        parents.setdefault(end, []).append(start)
-    todo = list(parents.get(name, ()))
-    ancestors = dict.fromkeys(todo)
-    for node in todo:
-        new = [parent for parent in parents.get(node, ()) if parent not in ancestors]
-        ancestors |= dict.fromkeys(new)
-        todo += new
-    ancestors.pop(name, None)
-    return list(ancestors)
 
 
 def _with_node(definition: Definition, name: str, node: NodeDefinition) -> Definition:

@@ -74,11 +74,11 @@ def _reference_problems(
     parts: Parts, name: str, value: Json, path: str, shape: Topology | None
 ) -> Iterator[Problem]:
     try:
-        found = list(references.find(value))
+        used = list(references.find(value))
     except references.BadReference as error:
         yield Problem("invalid_config", str(error), path, name)
         return
-    for reference in found:
+    for reference in used:
         if message := _unknown_reference(parts, reference, name, shape):
             yield Problem("unknown_reference", message, path, name)
         elif message := _unknown_output(parts, reference):

@@ -30,16 +30,16 @@ class Offer:
 
 def offers(definition: Definition, node: str, kinds: Kinds) -> list[Offer]:
     """What the inputs of this node may refer to; outputs of the nearest nodes come first."""
-    found: list[Offer] = []
-    for name in edits.before(plan.edges_of(definition), node):
-        found += outputs_of(name, kinds.get(name))
+    suggested: list[Offer] = []
+    for name in plan.nodes_before(definition, node):
+        suggested += outputs_of(name, kinds.get(name))
 
     for name, schema in object_at(definition.get("inputs"), "properties").items():
-        found.append(Offer(f"run.inputs.{name}", schema if isinstance(schema, dict) else {}))
+        suggested.append(Offer(f"run.inputs.{name}", schema if isinstance(schema, dict) else {}))
 
     store = (definition.get("settings") or {}).get("store") or {}
     keys = dict.fromkeys([*store.get("required_keys", ()), *store.get("default_values", ())])
-    return found + [Offer(f"store.{key}", {"type": "string"}) for key in keys]
+    return suggested + [Offer(f"store.{key}", {"type": "string"}) for key in keys]
 
 
 def outputs_of(node: str, kind: Kind | None) -> Iterator[Offer]:
@@ -51,8 +51,7 @@ def outputs_of(node: str, kind: Kind | None) -> Iterator[Offer]:
 
 def member(schema: Schema, name: str) -> JsonObject:
     """The schema of one property, resolved; empty if there is none."""
-    found = (schema.get("properties") or {}).get(name)
-    return resolved(found if isinstance(found, dict) else {}, schema)
+    return resolved(object_at(schema.get("properties"), name), schema)
 
 
 def resolved(schema: Schema, root: Schema, items: bool = True) -> JsonObject:
@@ -68,13 +67,13 @@ def resolved(schema: Schema, root: Schema, items: bool = True) -> JsonObject:
             break
         schema = {**choice, **{key: value for key, value in schema.items() if key != "anyOf"}}
 
-    found = dict(schema)
+    result = dict(schema)
     for key in ("items", "additionalProperties"):
         if key in schema:
             inner = schema[key]
             is_resolved = items and isinstance(inner, dict)
-            found[key] = resolved(inner, root, items=False) if is_resolved else {}
-    return found
+            result[key] = resolved(inner, root, items=False) if is_resolved else {}
+    return result
 
 
 def _without_ref(schema: Schema, root: Schema) -> Schema:

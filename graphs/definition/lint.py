@@ -105,8 +105,9 @@ def _used_names(definition: Definition, source: str) -> set[str]:
     """The first parts of all references to the inputs of the run, or to the store."""
     used: set[str] = set()
     for node in definition["nodes"]:
-        found = _readable_references(_inputs_of(node))
-        used |= {reference.path[0] for reference in found if reference.source == source}
+        for reference in _readable_references(_inputs_of(node)):
+            if reference.source == source:
+                used.add(reference.path[0])
     return used
 
 

@@ -156,40 +156,40 @@ def pieces(definition: Definition) -> Pieces:
 
     The piece ("nodes", id) says that the node exists.
     """
-    found: Pieces = {}
+    parts: Pieces = {}
     for node in definition["nodes"]:
-        found |= _node_pieces(node)
+        parts |= _node_pieces(node)
     for edge in definition["edges"]:
         place = ("edges", edge["from"], edge["to"])
-        found[place] = _without(edge, "from", "to")
+        parts[place] = _without(edge, "from", "to")
     if "settings" in definition:
-        found |= _members(("settings",), definition["settings"])
+        parts |= _members(("settings",), definition["settings"])
     if "metadata" in definition:
-        found |= _members(("metadata",), definition["metadata"])
+        parts |= _members(("metadata",), definition["metadata"])
     if definition.get("inputs") is not None:
-        found["inputs",] = definition["inputs"]
-    return found
+        parts["inputs",] = definition["inputs"]
+    return parts
 
 
 def _node_pieces(node: NodeDefinition) -> Pieces:
     place = ("nodes", node["id"])
-    found: Pieces = {place: True}
+    parts: Pieces = {place: True}
     for key, value in _without(node, "id", "data").items():
-        found[*place, key] = value
+        parts[*place, key] = value
     if "data" not in node:
-        return found
+        return parts
 
     data = node["data"] or {}
     others = _without(data, "inputs")
     if others:
-        found |= _members((*place, "data"), others)
+        parts |= _members((*place, "data"), others)
     elif data.get("inputs"):
-        found[*place, "data"] = None
+        parts[*place, "data"] = None
     else:
-        found |= _members((*place, "data"), node["data"])
+        parts |= _members((*place, "data"), node["data"])
     if "inputs" in data:
-        found |= _members((*place, "data", "inputs"), data["inputs"])
-    return found
+        parts |= _members((*place, "data", "inputs"), data["inputs"])
+    return parts
 
 
 def _members(place: Place, value: Mapping[str, Json] | None) -> Pieces:
@@ -210,18 +210,18 @@ def assembled(parts: Pieces) -> Definition:
         if place[0] == "nodes" and len(place) == 2:
             nodes[place[1]] = {"id": place[1]}
 
-    found: Json = {"nodes": list(nodes.values()), "edges": []}
+    definition: Json = {"nodes": list(nodes.values()), "edges": []}
     for place, value in parts.items():
         top = place[0]
         if top == "nodes" and len(place) > 2 and place[1] in nodes:
             _put(nodes[place[1]], place[2:], value)
         elif top == "edges":
-            found["edges"].append({**value, "from": place[1], "to": place[2]})
+            definition["edges"].append({**value, "from": place[1], "to": place[2]})
         elif top in ("settings", "metadata"):
-            _put(found, place, value)
+            _put(definition, place, value)
         elif top == "inputs":
-            found["inputs"] = value
-    ordered: Json = {key: found[key] for key in MEMBERS if key in found}
+            definition["inputs"] = value
+    ordered: Json = {key: definition[key] for key in MEMBERS if key in definition}
     return ordered
 
 

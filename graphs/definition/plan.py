@@ -129,6 +129,21 @@ def unites_of(definition: Definition) -> dict[str, str]:
     return united
 
 
+def nodes_before(definition: Definition, name: str) -> list[str]:
+    """Every node from which a path leads to this one, nearest first. Cycles are allowed."""
+    parents: dict[str, list[str]] = {}
+    for start, end in edges_of(definition):
+        parents.setdefault(end, []).append(start)
+    todo = list(parents.get(name, ()))
+    ancestors = dict.fromkeys(todo)
+    for node in todo:
+        new = [parent for parent in parents.get(node, ()) if parent not in ancestors]
+        ancestors |= dict.fromkeys(new)
+        todo += new
+    ancestors.pop(name, None)
+    return list(ancestors)
+
+
 def compile_plan(definition: Definition) -> Plan:
     """The plan of a definition that validation accepted."""
     settings = definition.get("settings") or {}

@@ -35,27 +35,27 @@ def problems(
 
     `secrets` are the names of the graph's secrets. Without them, secrets are not checked.
     """
-    found = list(_schema_errors(_graph_validator, definition, ""))
+    errors = list(_schema_errors(_graph_validator, definition, ""))
     if not _has_nodes_and_edges(definition):
-        return found
+        return errors
 
     nodes: list[tuple[int, NodeDefinition]] = []
     for at, node in enumerate(definition["nodes"]):
         wrong = _node_errors(at, node)
-        found += wrong
+        errors += wrong
         if not wrong:
             nodes.append((at, node))
 
     edges: list[tuple[int, EdgeDefinition]] = []
     for at, edge in enumerate(definition["edges"]):
         wrong = _edge_errors(at, edge)
-        found += wrong
+        errors += wrong
         if not wrong:
             edges.append((at, edge))
 
     kinds = {node["id"]: find_kind(node.get("namespace") or "", node["kind"]) for _, node in nodes}
     inputs, settings = definition.get("inputs"), definition.get("settings")
-    return [*found, *_rule_problems(Parts(nodes, edges, inputs, settings, kinds, secrets))]
+    return [*errors, *_rule_problems(Parts(nodes, edges, inputs, settings, kinds, secrets))]
 
 
 def _rule_problems(parts: Parts) -> Iterator[Problem]:
@@ -83,14 +83,14 @@ def shape_problems(definition: Json) -> list[Problem]:
     Its nodes and edges have the right shape, every id is unique, and no two edges connect the
     same nodes in the same direction.
     """
-    found = list(_schema_errors(_graph_validator, definition, ""))
-    if found:
-        return found
+    errors = list(_schema_errors(_graph_validator, definition, ""))
+    if errors:
+        return errors
     for at, node in enumerate(definition["nodes"]):
-        found += _node_errors(at, node)
+        errors += _node_errors(at, node)
     for at, edge in enumerate(definition["edges"]):
-        found += _edge_errors(at, edge)
-    return found or [*_duplicate_ids(definition), *_duplicate_edges(definition)]
+        errors += _edge_errors(at, edge)
+    return errors or [*_duplicate_ids(definition), *_duplicate_edges(definition)]
 
 
 def _duplicate_ids(definition: Definition) -> Iterator[Problem]:

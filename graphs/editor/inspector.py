@@ -136,7 +136,7 @@ class NodeForm(KeepingForm):
             self.data_was.get("retry") or {},
             self.was.get("position") or {},
         )
-        before = edits.before(plan.edges_of(definition), name)
+        before = plan.nodes_before(definition, name)
         ids = dict.fromkeys([*before, *([unites["identifier"]] if unites else [])])
         self.fields |= {
             "unites": forms.ChoiceField(
