@@ -112,7 +112,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
             super().save_model(request, obj, form, change)
             api_keys.forget()
             return
-        text = api_keys.equip(obj)
+        text = api_keys.set_secret(obj)
         obj.created_by_id = request.user.pk
         super().save_model(request, obj, form, change)
         messages.warning(

@@ -5,10 +5,12 @@ from django.utils.module_loading import autodiscover_modules
 
 class GraphsConfig(AppConfig):
     name = "graphs"
-    label = "statemanager_graphs"  # and so the tables, which share a database with the host's
+    # Names of tables begin with the label. A host project may well have an app "graphs" already.
+    label = "statemanager_graphs"
     verbose_name = "Graphs"
 
     def ready(self) -> None:
+        """Find the nodes in `nodes` modules of all apps, and store them after each migrate."""
         from graphs.nodes.base import registry
 
         autodiscover_modules("nodes")

@@ -122,7 +122,7 @@ def test_a_schedule_is_judged_when_it_is_saved(admin_client, publish):
     wrong = admin_client.post(
         url, {"graph": graph.pk, "expression": "61 * * * *", "time_zone": "UTC", "enabled": "on"}
     )
-    assert "no cron expression" in wrong.content.decode()
+    assert "not a valid cron expression" in wrong.content.decode()
     assert (
         admin_client.post(
             url,

@@ -19,6 +19,7 @@ from graphs.api.serializers import DefinitionShape, GraphShape, ProblemShape, gr
 from graphs.api.views import REFUSALS
 from graphs.definition import edits, errors
 from graphs.definition.payloads import when
+from graphs.definition.types import Definition, Json
 from graphs.models import Graph
 from graphs.rendering import mermaid, svg
 from graphs.services import drafts
@@ -63,7 +64,7 @@ class DraftView(View):
         graph = graph_of(self.caller, graph_id)
         asked = DefinitionShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        definition = {
+        definition: Json = {
             key: value for key, value in asked.validated_data.items() if value is not None
         }
         edit = edits.Edit(definition, "Replace over the API")
@@ -120,10 +121,10 @@ class GraphPictureView(View):
         )
 
 
-def _published(graph: Graph) -> dict[str, Any]:
+def _published(graph: Graph) -> Definition:
     if graph.current is None:
         raise errors.NotFound(f"The graph {graph.name!r} was not published yet.")
-    return dict(graph.current.definition)
+    return graph.current.definition
 
 
 def _tag(draft: drafts.Draft) -> str:

@@ -104,7 +104,9 @@ def _name(caller: Caller) -> str:
 
 def _rights(caller: Caller) -> str:
     seen = None if caller.namespaces is None else sorted(caller.namespaces)
-    within = sorted((namespace, sorted(rights)) for namespace, rights in caller.within.items())
+    within = sorted(
+        (namespace, sorted(rights)) for namespace, rights in caller.namespace_rights.items()
+    )
     return hashlib.sha256(
         repr((sorted(caller.scopes), seen, sorted(caller.rights), within)).encode()
     ).hexdigest()

@@ -1,15 +1,19 @@
-"""Who calls and what they may do: one value for users, API keys and commands."""
+"""Who calls and what they may do: one value for users, API keys, commands and the system."""
 
 import getpass
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
 from graphs.definition import errors
 from graphs.models import ApiKey, NamespaceMembership
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User  # or the model that AUTH_USER_MODEL names
+
+# The scopes that each scope of an API key includes.
 INCLUDES = {
     "read": {"read"},
     "run": {"run", "read"},
@@ -17,7 +21,7 @@ INCLUDES = {
     "admin": {"admin", "run", "worker", "read"},
 }
 
-# What can be done with runs: the right, Django's permission that gives it everywhere, and how a refusal says it.
+# The rights, each with the model permission that gives it in all namespaces.
 PERMISSIONS = {
     "view": "statemanager_runs.view_run",
     "payloads": "statemanager_runs.view_payload",
@@ -29,6 +33,7 @@ PERMISSIONS = {
     "delete": "statemanager_runs.delete_run",
     "export": "statemanager_runs.export_run",
 }
+# The rights as a refusal names them: "You may not ...".
 RIGHT_LABELS = {
     "view": "view runs",
     "payloads": "see inputs, outputs and logs of runs",
@@ -40,114 +45,145 @@ RIGHT_LABELS = {
     "delete": "delete runs",
     "export": "export runs",
 }
+
+NO_RIGHTS: frozenset[str] = frozenset()
+READING_RIGHTS = frozenset({"view", "payloads", "export"})
+RUNNING_RIGHTS = READING_RIGHTS | {"start", "rerun", "cancel", "change"}
 RIGHTS = frozenset(PERMISSIONS)
-_READS = frozenset({"view", "payloads", "export"})
-_RUNS = _READS | {"start", "rerun", "cancel", "change"}
-OF_ROLE = {"viewer": frozenset({"view"}), "reader": _READS, "operator": _RUNS, "manager": RIGHTS}
-OF_SCOPE = {"read": _READS, "worker": _READS, "run": _RUNS, "admin": RIGHTS}
-NOTHING: frozenset[str] = frozenset()
+
+RIGHTS_OF_ROLE = {
+    "viewer": frozenset({"view"}),
+    "reader": READING_RIGHTS,
+    "operator": RUNNING_RIGHTS,
+    "manager": RIGHTS,
+}
+RIGHTS_OF_SCOPE = {
+    "read": READING_RIGHTS,
+    "worker": READING_RIGHTS,
+    "run": RUNNING_RIGHTS,
+    "admin": RIGHTS,
+}
 
 
 @dataclass(frozen=True)
 class Caller:
-    """`namespaces` are the ids of those that the caller may see; None means all. `label` names the caller in records.
+    """A user, an API key, a command or the system, with what it may do.
 
-    `rights` hold in all of them, those of `within` in one; `via` is the door (page, api, command, system), `operation` the bulk operation, `key` the API key.
+    `label` names the caller in records. `namespaces` are the ids of the namespaces that it sees,
+    or None for all of them. `rights` hold in every namespace that it sees, `namespace_rights` in
+    single ones. `via` is the door: page, api, command or system. `operation` is the id of the bulk
+    operation that acts for the caller, and `key` the id of the API key.
     """
 
     label: str
     scopes: frozenset[str]
     namespaces: frozenset[int] | None
-    user: Any = None
+    user: "User | None" = None
     rights: frozenset[str] = RIGHTS
-    within: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    namespace_rights: Mapping[int, frozenset[str]] = field(default_factory=dict)
     via: str = "api"
     operation: int | None = None
     key: int | None = None
 
-    def may(self, word: str) -> bool:
-        """Whether the caller has this scope, or this right somewhere."""
-        return (
-            word in self.scopes
-            or word in self.rights
-            or any(word in rights for rights in self.within.values())
-        )
+    def may(self, scope_or_right: str) -> bool:
+        """Whether the caller has this scope, or this right in at least one namespace."""
+        if scope_or_right in self.scopes or scope_or_right in self.rights:
+            return True
+        return any(scope_or_right in rights for rights in self.namespace_rights.values())
 
     def sees(self, namespace_id: int) -> bool:
+        """Whether the namespace exists for the caller at all."""
         return self.namespaces is None or namespace_id in self.namespaces
 
     def can(self, right: str, namespace_id: int) -> bool:
         """Whether the caller has the right in this namespace."""
-        return self.sees(namespace_id) and (
-            right in self.rights or right in self.within.get(namespace_id, NOTHING)
-        )
+        if not self.sees(namespace_id):
+            return False
+        return right in self.rights or right in self.namespace_rights.get(namespace_id, NO_RIGHTS)
 
     def require(self, right: str, namespace_id: int) -> None:
-        """Raises Forbidden without the right."""
+        """Raise Forbidden if the caller lacks the right in this namespace."""
         if not self.can(right, namespace_id):
             raise errors.Forbidden(f"{self.label} may not {RIGHT_LABELS[right]} in this namespace.")
 
     def where(self, right: str) -> Q | None:
-        """The condition on `namespace` under which the caller has the right; None where it has it in all."""
+        """A filter on `namespace` for those in which the caller has the right; None for all."""
         if right in self.rights:
             return None if self.namespaces is None else Q(namespace__in=self.namespaces)
-        return Q(namespace__in=[pk for pk, rights in self.within.items() if right in rights])
+        ids = [pk for pk, rights in self.namespace_rights.items() if right in rights]
+        return Q(namespace__in=ids)
 
-    def through(self, via: str, operation: int | None = None) -> "Caller":
+    def with_door(self, via: str, operation: int | None = None) -> "Caller":
+        """The same caller, coming through another door or on behalf of a bulk operation."""
         return replace(self, via=via, operation=operation)
 
 
 def caller_of_key(key: ApiKey) -> Caller:
-    namespaces = (
-        None
-        if key.all_namespaces
-        else frozenset(namespace.pk for namespace in key.namespaces.all())
-    )
+    """The caller that an API key stands for."""
+    namespaces = None
+    if not key.all_namespaces:
+        namespaces = frozenset(namespace.pk for namespace in key.namespaces.all())
     return Caller(
         f"key {key.name or key.prefix}",
         frozenset(INCLUDES[key.scope]),
         namespaces,
-        rights=OF_SCOPE[key.scope],
+        rights=RIGHTS_OF_SCOPE[key.scope],
         key=key.pk,
     )
 
 
 def caller_of_user(user: Any, via: str = "api") -> Caller:
-    """Superusers may do everything; other staff what their model permissions allow everywhere, and their roles in single namespaces."""
+    """The caller that a user is; `user` may be anonymous.
+
+    A superuser may do everything. Other staff have the rights of their model permissions in all
+    namespaces, and those of their roles in single ones. Everybody else has none.
+    """
+    name = user.get_username()
     if not (user.is_active and user.is_staff):
-        return Caller(user.get_username(), NOTHING, frozenset(), user, NOTHING, via=via)
+        return Caller(name, NO_RIGHTS, frozenset(), user, NO_RIGHTS, via=via)
     if user.is_superuser:
-        return Caller(user.get_username(), frozenset(INCLUDES["admin"]), None, user, via=via)
+        return Caller(name, frozenset(INCLUDES["admin"]), None, user, via=via)
+
     rights = frozenset(
         right for right, permission in PERMISSIONS.items() if user.has_perm(permission)
     )
-    within: dict[int, frozenset[str]] = {}
-    for namespace, role in NamespaceMembership.objects.of(user).values_list("namespace", "role"):
-        within[namespace] = within.get(namespace, NOTHING) | OF_ROLE[role]
-    everywhere = "view" in rights
+    namespace_rights = _rights_by_role(user)
+    sees_all = "view" in rights
     caller = Caller(
-        user.get_username(),
-        NOTHING,
-        None if everywhere else frozenset(within),
-        user,
-        rights if everywhere else NOTHING,
-        within,
-        via,
+        label=name,
+        scopes=NO_RIGHTS,
+        namespaces=None if sees_all else frozenset(namespace_rights),
+        user=user,
+        rights=rights if sees_all else NO_RIGHTS,
+        namespace_rights=namespace_rights,
+        via=via,
     )
-    reads, runs = (
-        caller.may("view"),
-        any(caller.may(right) for right in ("start", "rerun", "cancel")),
-    )
-    return replace(
-        caller,
-        scopes=frozenset(
-            (INCLUDES["read"] if reads else set()) | (INCLUDES["run"] if runs else set())
-        ),
-    )
+    return replace(caller, scopes=_scopes_for_rights(caller))
+
+
+def _rights_by_role(user: "User") -> dict[int, frozenset[str]]:
+    """The rights that the roles of a user and of the user's groups give, by namespace id."""
+    rights: dict[int, frozenset[str]] = {}
+    for namespace, role in NamespaceMembership.objects.of(user).values_list("namespace", "role"):
+        rights[namespace] = rights.get(namespace, NO_RIGHTS) | RIGHTS_OF_ROLE[role]
+    return rights
+
+
+def _scopes_for_rights(caller: Caller) -> frozenset[str]:
+    """The scopes with which a user may call the API."""
+    scopes: set[str] = set()
+    if caller.may("view"):
+        scopes |= INCLUDES["read"]
+    if any(caller.may(right) for right in ("start", "rerun", "cancel")):
+        scopes |= INCLUDES["run"]
+    return frozenset(scopes)
 
 
 def caller_of_command() -> Caller:
-    """Whoever may run a command on the machine may do everything; records name the account."""
+    """The caller that a management command is; it may do everything.
+
+    Records name the account of the operating system that runs the command.
+    """
     try:
         account = getpass.getuser()
     except (KeyError, OSError):

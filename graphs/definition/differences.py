@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any
+from itertools import islice, zip_longest
+
+from graphs.definition.types import Json
 
 MAX_DIFFERENCES = 200
 MISSING = object()
@@ -11,24 +12,30 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Difference:
-    """A place in two JSON values: `sign` is + where only the second has it, - where only the first has, ~ where both have other values."""
+    """A place at which two JSON values differ.
+
+    `sign` is + if only the second has it, - if only the first has it, and ~ if both have it with
+    different values.
+    """
 
     path: str
     sign: str
-    a: Any = None
-    b: Any = None
+    a: Json = None
+    b: Json = None
 
 
-def differences(a: Any, b: Any, path: str = "") -> Iterator[Difference]:
-    """Where two JSON values differ, in the order of the first. Numbers are equal by value; true is not 1."""
+def differences(a: Json, b: Json, path: str = "") -> Iterator[Difference]:
+    """The places at which two JSON values differ, in the order of the first.
+
+    Numbers are compared by value, but true is not 1.
+    """
     if isinstance(a, dict) and isinstance(b, dict):
         for key in dict.fromkeys([*a, *b]):
-            yield from differences(
-                a.get(key, MISSING), b.get(key, MISSING), f"{path}.{key}" if path else str(key)
-            )
+            inner = f"{path}.{key}" if path else str(key)
+            yield from differences(a.get(key, MISSING), b.get(key, MISSING), inner)
     elif isinstance(a, list) and isinstance(b, list):
-        for at, (one, other) in enumerate(zip_longest(a, b, fillvalue=MISSING)):
-            yield from differences(one, other, f"{path}[{at}]")
+        for at, (first, second) in enumerate(zip_longest(a, b, fillvalue=MISSING)):
+            yield from differences(first, second, f"{path}[{at}]")
     elif a is MISSING:
         yield Difference(path, "+", None, b)
     elif b is MISSING:
@@ -37,6 +44,6 @@ def differences(a: Any, b: Any, path: str = "") -> Iterator[Difference]:
         yield Difference(path, "~", a, b)
 
 
-def some_differences(a: Any, b: Any) -> list[Difference]:
-    """The first of them."""
-    return [each for each, _ in zip(differences(a, b), range(MAX_DIFFERENCES), strict=False)]
+def some_differences(a: Json, b: Json) -> list[Difference]:
+    """The first MAX_DIFFERENCES differences."""
+    return list(islice(differences(a, b), MAX_DIFFERENCES))

@@ -1,45 +1,55 @@
-"""What a person does to a drawn graph: functions from one definition to the next. Pure.
+"""The edits of a drawn graph: functions from one definition to the next. Pure.
 
-They take a definition whose shape is sound (`validation.shape_problems` finds nothing) and leave it so; whether it can run is for validation to say.
+They take a definition of the right shape (`validation.shape_problems` finds nothing) and return
+one. Whether it can run is for validation to say.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
-from graphs.definition import errors, references
+from graphs.definition import errors, renames
 from graphs.definition.schema import MAX_NODES
+from graphs.definition.types import (
+    Definition,
+    EdgeData,
+    EdgeDefinition,
+    JsonObject,
+    NodeData,
+    NodeDefinition,
+    Position,
+)
 
-Definition = Mapping[str, Any]
-EMPTY: dict[str, Any] = {"nodes": [], "edges": []}
-Wire = Callable[
-    [Definition, str, str], Mapping[str, Any]
-]  # the inputs that an edge from one node to another suggests
+EMPTY: Definition = {"nodes": [], "edges": []}
+DUPLICATE_OFFSET = 24, 72  # where a duplicate is drawn, from its original
+
+# The inputs to set when an edge is drawn: (definition, from, to) -> inputs of the edge's end.
+Wire = Callable[[Definition, str, str], JsonObject]
 
 
 @dataclass(frozen=True)
 class Edit:
-    """The new definition, what was done in words, and the node to look at next.
+    """An edited definition, a description of the edit, and the node to select afterwards.
 
-    `adds`: it takes nothing away, so it may as well be done to a newer draft. `renamed` is the old and the new id of a node.
+    `adds` says that the edit removes nothing, so that it can be applied to a newer draft as well.
+    `renamed` holds the old and the new id of a renamed node.
     """
 
-    definition: dict[str, Any]
+    definition: Definition
     message: str
     node: str = ""
     adds: bool = False
     renamed: tuple[str, str] | None = None
 
 
-def node_of(definition: Definition, name: str) -> dict[str, Any]:
-    """Raises Malformed when it isn't there."""
-    found = next((node for node in definition["nodes"] if node["id"] == name), None)
-    if found is None:
-        raise errors.Malformed(
-            f"There is no node {name[:80]!r} in the draft; perhaps somebody deleted it."
-        )
-    return dict(found)
+def node_of(definition: Definition, name: str) -> NodeDefinition:
+    """A copy of the node with this id. Raises Malformed if there is none."""
+    for node in definition["nodes"]:
+        if node["id"] == name:
+            return node.copy()
+    raise errors.Malformed(
+        f"The draft has no node {name[:80]!r}. It may have been deleted; reload the page."
+    )
 
 
 def add(
@@ -49,247 +59,185 @@ def add(
     after: str = "",
     wire: Wire | None = None,
 ) -> Edit:
-    """A new node, behind another if one is named."""
+    """Add a new node, with an edge from the node `after` if one is named."""
     if len(definition["nodes"]) >= MAX_NODES:
-        raise errors.Malformed(f"A graph has at most {MAX_NODES:,} nodes.")
+        raise _too_many_nodes()
     name = free_id(definition, re.sub(r"[^\w-]+", "_", kind.rpartition(".")[2]) or "node")
-    made = {"id": name, "kind": kind, **({"namespace": namespace} if namespace else {})}
-    found = {**definition, "nodes": [*definition["nodes"], made]}
+    node: NodeDefinition = {"id": name, "kind": kind}
+    if namespace:
+        node["namespace"] = namespace
+    edited: Definition = {**definition, "nodes": [*definition["nodes"], node]}
     if after:
-        found = connect(found, after, name, wire=wire).definition
-    return Edit(found, f"Add {name}", name, adds=True)
+        edited = connect(edited, after, name, wire=wire).definition
+    return Edit(edited, f"Add {name}", name, adds=True)
 
 
 def connect(
     definition: Definition, start: str, end: str, when: str = "", wire: Wire | None = None
 ) -> Edit:
-    """An edge; inputs of its end that are still empty take what `wire` suggests."""
-    node_of(definition, start), node_of(definition, end)
+    """Add an edge, and set the inputs of its end that `wire` suggests.
+
+    Raises Malformed if a node is missing, or if the edge exists or would lead to its own start.
+    """
+    node_of(definition, start)
+    node_of(definition, end)
     if start == end:
-        raise errors.Malformed("A node can't follow itself.")
+        raise errors.Malformed("A node can't follow itself. Choose another node.")
     if any((edge["from"], edge["to"]) == (start, end) for edge in definition["edges"]):
-        raise errors.Malformed(f"{end!r} follows {start!r} already.")
-    edge: dict[str, Any] = {"from": start, "to": end, **({"data": {"when": when}} if when else {})}
-    found = {**definition, "edges": [*definition["edges"], edge]}
-    suggested = wire(found, start, end) if wire else {}
+        raise errors.Malformed(f"There is already an edge from {start!r} to {end!r}.")
+    edge: EdgeDefinition = {"from": start, "to": end}
+    if when:
+        edge["data"] = {"when": when}
+    edited: Definition = {**definition, "edges": [*definition["edges"], edge]}
+    suggested = wire(edited, start, end) if wire else {}
     if suggested:
-        data = node_of(found, end).get("data") or {}
-        found = _with_node(
-            found,
-            end,
-            {
-                **node_of(found, end),
-                "data": {**data, "inputs": {**(data.get("inputs") or {}), **suggested}},
-            },
-        )
-    return Edit(found, f"Connect {start} → {end}", end, adds=True)
+        node = node_of(edited, end)
+        data: NodeData = (node.get("data") or {}).copy()
+        data["inputs"] = {**(data.get("inputs") or {}), **suggested}
+        node["data"] = data
+        edited = _with_node(edited, end, node)
+    return Edit(edited, f"Connect {start} → {end}", end, adds=True)
 
 
 def disconnect(definition: Definition, start: str, end: str) -> Edit:
+    """Remove an edge."""
     edges = [edge for edge in definition["edges"] if (edge["from"], edge["to"]) != (start, end)]
     return Edit({**definition, "edges": edges}, f"Disconnect {start} → {end}", end)
 
 
 def condition(definition: Definition, start: str, end: str, when: str) -> Edit:
-    """The edge is taken only where the condition holds; an empty one means always."""
-    edges = []
+    """Set the condition under which an edge is taken; an empty one means always."""
+    edges: list[EdgeDefinition] = []
     for edge in definition["edges"]:
-        if (edge["from"], edge["to"]) == (start, end):
-            data = {key: value for key, value in (edge.get("data") or {}).items() if key != "when"}
-            edge = {
-                **{key: value for key, value in edge.items() if key != "data"},
-                **({"data": data | ({"when": when} if when else {})} if data or when else {}),
-            }
-        edges.append(edge)
+        is_meant = (edge["from"], edge["to"]) == (start, end)
+        edges.append(_with_condition(edge, when) if is_meant else edge)
     return Edit({**definition, "edges": edges}, f"Condition of {start} → {end}")
 
 
+def _with_condition(edge: EdgeDefinition, when: str) -> EdgeDefinition:
+    data: EdgeData = (edge.get("data") or {}).copy()
+    data.pop("when", None)
+    if when:
+        data["when"] = when
+    edited = edge.copy()
+    edited.pop("data", None)
+    if data:
+        edited["data"] = data
+    return edited
+
+
 def delete(definition: Definition, name: str) -> Edit:
-    """The node and its edges. Others that refer to it keep their inputs: validation will name them."""
+    """Delete a node and its edges.
+
+    Nodes that refer to it keep their inputs; validation reports the broken references.
+    """
     node_of(definition, name)
     nodes = [node for node in definition["nodes"] if node["id"] != name]
     edges = [edge for edge in definition["edges"] if name not in (edge["from"], edge["to"])]
-    before = [edge["from"] for edge in definition["edges"] if edge["to"] == name]
-    return Edit(
-        {**definition, "nodes": nodes, "edges": edges},
-        f"Delete {name}",
-        before[0] if before else "",
-    )
+    parents = [edge["from"] for edge in definition["edges"] if edge["to"] == name]
+    edited: Definition = {**definition, "nodes": nodes, "edges": edges}
+    return Edit(edited, f"Delete {name}", parents[0] if parents else "")
 
 
 def duplicate(definition: Definition, name: str) -> Edit:
-    """The same node again, with the same inputs and what leads to it, beside it."""
-    node, new = node_of(definition, name), free_id(definition, name)
-    place = node.get("position")
-    copy = {
-        **node,
-        "id": new,
-        **(
-            {"position": {**place, "x": place["x"] + 24, "y": place["y"] + 72}}
-            if place and {"x", "y"} <= place.keys()
-            else {}
-        ),
-    }
-    edges = [
-        {**{key: value for key, value in edge.items() if key != "id"}, "to": new}
-        for edge in definition["edges"]
-        if edge["to"] == name
-    ]
-    return Edit(
-        {
-            **definition,
-            "nodes": [*definition["nodes"], copy],
-            "edges": [*definition["edges"], *edges],
-        },
-        f"Duplicate {name}",
-        new,
-        adds=True,
-    )
+    """Add a copy of a node, with the same inputs and the same edges leading to it."""
+    copy = node_of(definition, name)
+    copy["id"] = free_id(definition, name)
+    position = copy.get("position")
+    if position and "x" in position and "y" in position:
+        right, down = DUPLICATE_OFFSET
+        copy["position"] = {**position, "x": position["x"] + right, "y": position["y"] + down}
+
+    edges = list(definition["edges"])
+    for edge in definition["edges"]:
+        if edge["to"] == name:
+            new_edge: EdgeDefinition = {**edge, "to": copy["id"]}
+            new_edge.pop("id", None)
+            edges.append(new_edge)
+    edited: Definition = {**definition, "nodes": [*definition["nodes"], copy], "edges": edges}
+    return Edit(edited, f"Duplicate {name}", copy["id"], adds=True)
 
 
-def move(definition: Definition, name: str, position: Mapping[str, float] | None) -> Edit:
-    """Where the node stands; None lets the layout say."""
-    node = {key: value for key, value in node_of(definition, name).items() if key != "position"}
-    return Edit(
-        _with_node(
-            definition, name, {**node, **({"position": dict(position)} if position else {})}
-        ),
-        f"Move {name}",
-        name,
-        adds=True,
-    )
+def move(definition: Definition, name: str, position: Position | None) -> Edit:
+    """Put a node at a position; without one the layout places it."""
+    node = node_of(definition, name)
+    node.pop("position", None)
+    if position:
+        node["position"] = position
+    return Edit(_with_node(definition, name, node), f"Move {name}", name, adds=True)
 
 
 def arrange(definition: Definition) -> Edit:
     """Let the layout place every node."""
-    nodes = [
-        {key: value for key, value in node.items() if key != "position"}
-        for node in definition["nodes"]
-    ]
+    nodes = [node.copy() for node in definition["nodes"]]
+    for node in nodes:
+        node.pop("position", None)
     return Edit({**definition, "nodes": nodes}, "Arrange", adds=True)
 
 
-def change(definition: Definition, name: str, node: Mapping[str, Any]) -> Edit:
-    """Put another node in its place. With another id all that refers to the node is renamed, too."""
+def change(definition: Definition, name: str, node: NodeDefinition) -> Edit:
+    """Replace a node. If the id differs, everything that refers to the node is renamed.
+
+    Raises Malformed if the node is missing or the new id is taken.
+    """
     node_of(definition, name)
-    found, new = dict(definition), node["id"]
-    if new != name:
-        if any(each["id"] == new for each in definition["nodes"]):
-            raise errors.Malformed(f"There is a node {new!r} already.")
-        found = rename(definition, name, new)
-        node = _referring(node, {name: new})
-    renamed = (name, new) if new != name else None
-    return Edit(
-        _with_node(found, new, node),
-        f"Rename {name} to {new}" if renamed else f"Change {new}",
-        new,
-        renamed=renamed,
-    )
-
-
-def can_rename(definition: Definition, old: str, new: str) -> bool:
-    ids = {node["id"] for node in definition["nodes"]}
-    return old in ids and new not in ids
-
-
-def rename(definition: Definition, old: str, new: str) -> dict[str, Any]:
-    """Another id, wherever it stands."""
-    return _renamed(definition, {old: new})
-
-
-def rename_inputs(definition: Definition, names: Mapping[str, str]) -> dict[str, Any]:
-    """The nodes with every reference to these inputs of the run leading to their new names; the schema of the inputs is for the caller to change."""
-    nodes = []
-    for node in definition["nodes"]:
-        data = node.get("data") or {}
-        moved = references.renamed(data.get("inputs"), names, source="run")
-        nodes.append(
-            {**node, "data": {**data, "inputs": moved}} if moved != data.get("inputs") else node
-        )
-    return {**definition, "nodes": nodes}
+    new = node["id"]
+    if new == name:
+        return Edit(_with_node(definition, name, node), f"Change {name}", name)
+    if any(other["id"] == new for other in definition["nodes"]):
+        raise errors.Malformed(f"There is already a node {new!r}. Choose another id.")
+    names = {name: new}
+    edited = renames.rename_nodes(definition, names)
+    edited = _with_node(edited, new, renames.rename_in_node(node, names))
+    return Edit(edited, f"Rename {name} to {new}", new, renamed=(name, new))
 
 
 def paste(definition: Definition, pasted: Definition) -> Edit:
-    """Add the nodes and edges of another definition; ids that are taken get a number, with all that refers to them."""
-    found, moved = dict(definition), {}
-    own, taken = (
-        {node["id"] for node in definition["nodes"]},
-        {node["id"] for each in (definition, pasted) for node in each["nodes"]},
-    )
+    """Add the nodes and edges of another definition.
+
+    Nodes whose ids are taken get numbers, and so does everything that refers to them. Raises
+    Malformed if the graph would have too many nodes.
+    """
+    ids = {node["id"] for node in definition["nodes"]}
+    taken = ids | {node["id"] for node in pasted["nodes"]}
+    new_names: dict[str, str] = {}
     for node in pasted["nodes"]:
-        if node["id"] in own:
-            moved[node["id"]] = _free(taken, node["id"])
-            taken.add(moved[node["id"]])
-    new = _renamed(pasted, moved)
-    for key in ("nodes", "edges"):
-        found[key] = [*found[key], *new[key]]
-    if len(found["nodes"]) > MAX_NODES:
-        raise errors.Malformed(f"A graph has at most {MAX_NODES:,} nodes.")
-    count = len(new["nodes"])
+        if node["id"] in ids:
+            new_names[node["id"]] = _free(taken, node["id"])
+            taken.add(new_names[node["id"]])
+
+    added = renames.rename_nodes(pasted, new_names)
+    nodes = [*definition["nodes"], *added["nodes"]]
+    if len(nodes) > MAX_NODES:
+        raise _too_many_nodes()
+    edges = [*definition["edges"], *added["edges"]]
+    count = len(added["nodes"])
     return Edit(
-        found,
+        {**definition, "nodes": nodes, "edges": edges},
         f"Paste {count} node{'' if count == 1 else 's'}",
-        new["nodes"][0]["id"] if count else "",
+        added["nodes"][0]["id"] if count else "",
         adds=True,
     )
 
 
 def free_id(definition: Definition, wanted: str) -> str:
-    """The wanted id, or the first with a number behind it that is free."""
+    """The wanted id if it is free, else the first free one with a number appended."""
     return _free({node["id"] for node in definition["nodes"]}, wanted)
 
 
 def _free(taken: Collection[str], wanted: str) -> str:
+    # "store" and "run" are free, but references to them would mean something else.
     if wanted not in taken and wanted not in ("store", "run"):
         return wanted
     stem = re.sub(r"_\d{1,6}$", "", wanted)[:190]
-    return next(
-        name for number in range(2, len(taken) + 4) if (name := f"{stem}_{number}") not in taken
-    )
+    numbered = (f"{stem}_{number}" for number in range(2, len(taken) + 4))
+    return next(name for name in numbered if name not in taken)
 
 
-def _with_node(definition: Definition, name: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **definition,
-        "nodes": [dict(node) if each["id"] == name else each for each in definition["nodes"]],
-    }
+def _with_node(definition: Definition, name: str, node: NodeDefinition) -> Definition:
+    nodes = [node if old["id"] == name else old for old in definition["nodes"]]
+    return {**definition, "nodes": nodes}
 
 
-def _renamed(definition: Definition, names: Mapping[str, str]) -> dict[str, Any]:
-    edges = [
-        {
-            **edge,
-            "from": names.get(edge["from"], edge["from"]),
-            "to": names.get(edge["to"], edge["to"]),
-        }
-        for edge in definition["edges"]
-    ]
-    nodes = [
-        _referring({**node, "id": names.get(node["id"], node["id"])}, names)
-        for node in definition["nodes"]
-    ]
-    return {**definition, "nodes": nodes, "edges": edges}
-
-
-def _referring(node: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The node with its references and its `unites` to the new ids."""
-    data = dict(node.get("data") or {})
-    if data.get("inputs"):
-        data["inputs"] = references.renamed(data["inputs"], names)
-    if (data.get("unites") or {}).get("identifier") in names:
-        data["unites"] = {**data["unites"], "identifier": names[data["unites"]["identifier"]]}
-    return {**node, **({"data": data} if data else {})}
-
-
-def before(edges: Iterable[tuple[str, str]], name: str) -> list[str]:
-    """Every node from which a path leads to this one, nearest first; circles are no harm."""
-    parents: dict[str, list[str]] = {}
-    for start, end in edges:
-        parents.setdefault(end, []).append(start)
-    found, todo = dict.fromkeys(parents.get(name, ())), list(parents.get(name, ()))
-    for each in todo:
-        new = [parent for parent in parents.get(each, ()) if parent not in found]
-        found |= dict.fromkeys(new)
-        todo += new
-    found.pop(name, None)
-    return list(found)
+def _too_many_nodes() -> errors.Malformed:
+    return errors.Malformed(f"A graph can have at most {MAX_NODES:,} nodes.")

@@ -1,75 +1,84 @@
-"""The application's errors. Each knows its HTTP status and says in one sentence (or a list) what is wrong; `graphs.api.errors` renders them."""
+"""The application's errors. `graphs.api.errors` turns them into responses."""
 
 from collections.abc import Mapping
-from typing import Any
+
+from graphs.definition.types import Json
 
 
 class StateManagerError(Exception):
-    """The family; `extra` holds members that the answer carries beside the sentence, `headers` what stands above it."""
+    """The base class of all errors that a caller can cause.
+
+    `detail` is a sentence that explains the error to people, or a list of them. `extra` holds
+    further members of the response body. `status` and `headers` are those of the response.
+    """
 
     status = 400
     headers: Mapping[str, str] = {}
 
-    def __init__(self, detail: Any, **extra: Any) -> None:
+    def __init__(self, detail: Json, **extra: Json) -> None:
         super().__init__(detail)
-        self.detail, self.extra = detail, extra
+        self.detail = detail
+        self.extra = extra
 
 
 class NotFound(StateManagerError):
-    """Unknown, or another tenant's: the answer is the same."""
+    """Raised when something does not exist, or belongs to a namespace the caller can't see."""
 
     status = 404
 
 
 class Forbidden(StateManagerError):
-    """The caller may not do this here."""
+    """Raised when the caller lacks the right or the scope for an action."""
 
     status = 403
 
 
 class Gone(StateManagerError):
-    """It was deleted; the answer says when and by whom."""
+    """Raised when a run was deleted. The response says when and by whom."""
 
     status = 410
 
 
 class Conflict(StateManagerError):
-    """A taken name or an illegal move; `allowed` lists what would be legal."""
+    """Raised when a name is taken, or when the current status does not allow an action.
+
+    The member `allowed` lists what is allowed instead.
+    """
 
     status = 409
 
 
 class Busy(Conflict):
-    """Somebody is at it at this moment; the same again in a second will be right."""
+    """Raised when another request holds what this one needs. Repeating it in a second helps."""
 
     headers = {"Retry-After": "1"}
 
 
 class PreconditionFailed(StateManagerError):
-    """Somebody else changed it meanwhile."""
+    """Raised when a change is based on an older state of what it changes."""
 
     status = 412
 
 
 class PreconditionRequired(StateManagerError):
-    """A change must say what it is a change of."""
+    """Raised when a change does not say which state it is based on."""
 
     status = 428
 
 
 class TooLarge(StateManagerError):
-    """A payload or file over its limit."""
+    """Raised when a payload or a file exceeds its limit."""
 
     status = 413
 
 
 class Malformed(StateManagerError):
-    """Input that can't be understood; `errors` lists every problem with its place."""
+    """Raised when input can't be understood. The member `errors` lists every problem."""
 
     status = 422
 
 
 class InvalidGraph(StateManagerError):
-    """A graph that can't run; `errors` lists its problems."""
+    """Raised when a graph can't run. The member `errors` lists every problem."""
 
     status = 400

@@ -1,53 +1,66 @@
-"""JSON as we store it: of any type, bounded in size, and nothing in it that a database or a client would choke on."""
+"""JSON as it is stored: any value of bounded size that both databases and every client accept."""
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 from django.conf import settings
 
+from graphs.definition.types import Json
+
 
 class NotJson(ValueError):
-    """A value that JSON, or our storage of it, can't carry; the message says which part of it."""
+    """Raised when a value can't be represented in JSON, or can't be stored."""
 
 
-def dump(value: Any, limit: int | None = None) -> str:
-    """The value as compact JSON text. Raises NotJson for NaN, unknown types, NUL, lone surrogates, depth and size."""
+def dump(value: Json, limit: int | None = None) -> str:
+    """The value as compact JSON text of at most `limit` bytes (MAX_PAYLOAD_BYTES by default).
+
+    Raises NotJson for NaN, unknown types, NUL, lone surrogates, and values that are nested too
+    deeply or too large.
+    """
+    limit = limit or settings.MAX_PAYLOAD_BYTES
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except RecursionError:
         raise NotJson("it is nested too deeply") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise NotJson(str(error)) from None
-    if "\\u0000" in text and "\x00" in _texts(value):
-        raise NotJson("it holds a NUL character")
+
+    if "\\u0000" in text and "\x00" in _joined_texts(value):
+        raise NotJson("it contains a NUL character")
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
-        raise NotJson("it holds a lone surrogate, which is no valid text") from None
-    if size > (limit or settings.MAX_PAYLOAD_BYTES):
-        raise NotJson(f"it has {size:,} bytes; {limit or settings.MAX_PAYLOAD_BYTES:,} are allowed")
+        raise NotJson("it contains a lone surrogate, which is not valid text") from None
+    if size > limit:
+        raise NotJson(f"it has {size:,} bytes; {limit:,} are allowed")
     return text
 
 
-def _texts(value: Any) -> str:
+def _joined_texts(value: Json) -> str:
+    """All strings in a value, keys included, as one text."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        return "".join(map(_texts, [*value.keys(), *value.values()]))
-    return "".join(map(_texts, value)) if isinstance(value, list | tuple) else ""
+        return "".join(map(_joined_texts, [*value.keys(), *value.values()]))
+    return "".join(map(_joined_texts, value)) if isinstance(value, list | tuple) else ""
 
 
 def clean(text: str, limit: int) -> str:
-    """Text from a node or a client, made harmless to store: no NUL, no lone surrogates, cut to `limit` characters."""
+    """Text from a node or a client, made safe to store.
+
+    NUL characters are removed, lone surrogates replaced, and the text is cut to `limit`
+    characters.
+    """
     cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return cut.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def when(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC with Z, always with microseconds, so that the texts sort as the times do."""
-    return (
-        moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        if moment
-        else None
-    )
+    """A time as ISO 8601 in UTC, ending in Z.
+
+    It always has microseconds, so that the texts sort in the same order as the times.
+    """
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,37 +1,47 @@
-"""A stored definition compiled into what the engine asks of it, once per version and process.
+"""A definition compiled for the engine, once per version and process. Pure.
 
-A definition is JSON: `nodes` [{id, kind, namespace, label?, data?, position?}], `edges` [{id?, from, to, data?}], and
-optionally `inputs` (JSON Schema of the run's inputs), `settings` and `metadata`. `data` of a node may hold `inputs`, `unites`
-{identifier, strategy}, `retry`, `timeout`, `lease` (seconds) and `side_effects`; `data.when` of an edge is a condition on `outputs`.
-Publishing adds to a node `text`: those of its inputs that its registered schema wants as text.
+`graphs.definition.types` describes a definition, `graphs.definition.schema` its JSON Schema.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from graphs.definition import expressions, references, retry_delay, topology
 from graphs.definition.topology import Topology
+from graphs.definition.types import (
+    Definition,
+    GraphSettings,
+    Json,
+    JsonObject,
+    NodeDefinition,
+    RerunOnFailure,
+)
 
-BUILTIN = "builtin"
+BUILTIN = "builtin"  # the namespace of the nodes that run in our own processes
 
 
 @dataclass(frozen=True, eq=False)
 class Edge:
+    """An edge to a node, which is taken only where the condition holds."""
+
     to: str
     condition: expressions.Expression | None
 
 
 @dataclass(frozen=True, eq=False)
 class PlanNode:
-    """One node template, ready to run. `worker_namespace` is "" for nodes that run in our own processes."""
+    """One node of a plan, ready to run. `timeout` and `lease` are seconds.
+
+    `index` is the node's place in the topological order, `worker_namespace` is "" for nodes that
+    run in our own processes, `render` makes the inputs, and `needs` are the references in them.
+    """
 
     id: str
     index: int
     kind: str
     worker_namespace: str
-    render: Callable[[references.Resolve], Any]
+    render: Callable[[references.Resolve], Json]
     needs: tuple[references.Reference, ...]
     edges: tuple[Edge, ...]
     unites: str
@@ -43,6 +53,7 @@ class PlanNode:
 
     @cached_property
     def conditional(self) -> bool:
+        """Whether one of the edges has a condition."""
         return any(edge.condition for edge in self.edges)
 
 
@@ -55,84 +66,91 @@ class Plan:
     stop_at_failure: bool
     max_failures: str | float | None
     max_steps: int | None
-    store_defaults: Mapping[str, Any]
+    store_defaults: JsonObject
     store_required: tuple[str, ...]
-    inputs_schema: Mapping[str, Any] | None
-    rerun_on_failure: Mapping[str, Any] | None = None
+    inputs_schema: JsonObject | None
+    rerun_on_failure: RerunOnFailure | None = None
 
     @cached_property
-    def input_defaults(self) -> Mapping[str, Any]:
-        """What the run's inputs are where nobody gives them."""
+    def input_defaults(self) -> JsonObject:
+        """The defaults of the run's inputs."""
         properties = (self.inputs_schema or {}).get("properties") or {}
         return {
-            name: each["default"]
-            for name, each in properties.items()
-            if isinstance(each, dict) and "default" in each
+            name: schema["default"]
+            for name, schema in properties.items()
+            if isinstance(schema, dict) and "default" in schema
         }
 
     @property
     def reruns(self) -> int:
-        """How often a failed run is run again by itself."""
+        """How often a failed run is rerun automatically."""
         return int((self.rerun_on_failure or {}).get("times", 0))
 
     @property
     def order(self) -> tuple[str, ...]:
+        """The ids of the nodes in topological order."""
         return self.shape.order
 
     def failures_allowed(self, known: int) -> float:
-        """How many states may fail for good before the run stops; infinity when the graph sets no bound."""
+        """How many states may fail for good before the run stops; infinity if there is no limit.
+
+        A percentage counts from the states that the run has so far, at least one per node.
+        """
         if self.stop_at_failure:
             return 0
         if self.max_failures is None:
             return float("inf")
         if isinstance(self.max_failures, str):
-            return float(self.max_failures.rstrip("%")) / 100 * max(len(self.order), known)
+            share = float(self.max_failures.rstrip("%")) / 100
+            return share * max(len(self.order), known)
         return self.max_failures
 
 
-def edges_of(definition: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The (from, to) pairs, plus X → J for a J that unites X and has no edge leading to it."""
+def edges_of(definition: Definition) -> list[tuple[str, str]]:
+    """The (from, to) pairs of the edges.
+
+    A node that unites another and that no edge leads to gets an edge from the node it unites.
+    """
     pairs = [(edge["from"], edge["to"]) for edge in definition["edges"]]
     reached = {end for _, end in pairs}
-    return pairs + [
-        (united, node) for node, united in unites_of(definition).items() if node not in reached
-    ]
+    for name, united in unites_of(definition).items():
+        if name not in reached:
+            pairs.append((united, name))
+    return pairs
 
 
-def unites_of(definition: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        node["id"]: united["identifier"]
-        for node in definition["nodes"]
-        if (united := (node.get("data") or {}).get("unites"))
-    }
+def unites_of(definition: Definition) -> dict[str, str]:
+    """The nodes that unite another one, with the id of that one."""
+    united = {}
+    for node in definition["nodes"]:
+        unites = (node.get("data") or {}).get("unites")
+        if unites:
+            united[node["id"]] = unites["identifier"]
+    return united
 
 
-def compile_plan(definition: Mapping[str, Any]) -> Plan:
+def nodes_before(definition: Definition, name: str) -> list[str]:
+    """Every node from which a path leads to this one, nearest first. Cycles are allowed."""
+    parents: dict[str, list[str]] = {}
+    for start, end in edges_of(definition):
+        parents.setdefault(end, []).append(start)
+    todo = list(parents.get(name, ()))
+    ancestors = dict.fromkeys(todo)
+    for node in todo:
+        new = [parent for parent in parents.get(node, ()) if parent not in ancestors]
+        ancestors |= dict.fromkeys(new)
+        todo += new
+    ancestors.pop(name, None)
+    return list(ancestors)
+
+
+def compile_plan(definition: Definition) -> Plan:
     """The plan of a definition that validation accepted."""
     settings = definition.get("settings") or {}
-    all_done = {
-        node["id"]
-        for node in definition["nodes"]
-        if ((node.get("data") or {}).get("unites") or {}).get("strategy") == "ALL_DONE"
-    }
-    shape = topology.build(
-        [node["id"] for node in definition["nodes"]],
-        edges_of(definition),
-        unites_of(definition),
-        all_done,
-    )
-    conditions = {
-        (edge["from"], edge["to"]): (edge.get("data") or {}).get("when")
-        for edge in definition["edges"]
-    }
-    by_id = {node["id"]: node for node in definition["nodes"]}
-    nodes = {
-        name: _node(by_id[name], index, shape, conditions, settings)
-        for index, name in enumerate(shape.order)
-    }
     store = settings.get("store") or {}
+    shape = _topology(definition)
     return Plan(
-        nodes=nodes,
+        nodes=_nodes(definition, shape, settings),
         shape=shape,
         stop_at_failure=settings.get("failure_policy") == "stop",
         max_failures=settings.get("max_failures"),
@@ -144,21 +162,40 @@ def compile_plan(definition: Mapping[str, Any]) -> Plan:
     )
 
 
+def _topology(definition: Definition) -> Topology:
+    ids = [node["id"] for node in definition["nodes"]]
+    all_done = {node["id"] for node in definition["nodes"] if _unites_all_done(node)}
+    return topology.build(ids, edges_of(definition), unites_of(definition), all_done)
+
+
+def _unites_all_done(node: NodeDefinition) -> bool:
+    unites = (node.get("data") or {}).get("unites")
+    return unites is not None and unites.get("strategy") == "ALL_DONE"
+
+
+def _nodes(definition: Definition, shape: Topology, settings: GraphSettings) -> dict[str, PlanNode]:
+    conditions = {
+        (edge["from"], edge["to"]): (edge.get("data") or {}).get("when")
+        for edge in definition["edges"]
+    }
+    by_id = {node["id"]: node for node in definition["nodes"]}
+    nodes = {}
+    for index, name in enumerate(shape.order):
+        edges = [_edge(to, conditions.get((name, to))) for to in shape.children[name]]
+        nodes[name] = _node(by_id[name], index, tuple(edges), settings)
+    return nodes
+
+
+def _edge(to: str, condition: str | None) -> Edge:
+    return Edge(to, expressions.compiled(condition) if condition else None)
+
+
 def _node(
-    node: Mapping[str, Any],
-    index: int,
-    shape: Topology,
-    conditions: Mapping[tuple[str, str], str | None],
-    settings: Mapping[str, Any],
+    node: NodeDefinition, index: int, edges: tuple[Edge, ...], settings: GraphSettings
 ) -> PlanNode:
     data = node.get("data") or {}
     inputs = data.get("inputs") or {}
-    unites = data.get("unites") or {}
-
-    def edge(to: str) -> Edge:
-        text = conditions.get((node["id"], to))
-        return Edge(to, expressions.compiled(text) if text else None)
-
+    unites = data.get("unites")
     return PlanNode(
         id=node["id"],
         index=index,
@@ -166,9 +203,9 @@ def _node(
         worker_namespace="" if node["namespace"] == BUILTIN else node["namespace"],
         render=references.compiled(inputs, node.get("text") or ()),
         needs=tuple(dict.fromkeys(references.find(inputs))),
-        edges=tuple(edge(to) for to in shape.children[node["id"]]),
-        unites=unites.get("identifier", ""),
-        all_done=unites.get("strategy") == "ALL_DONE",
+        edges=edges,
+        unites=unites["identifier"] if unites else "",
+        all_done=_unites_all_done(node),
         policy=retry_delay.Policy.of(settings.get("retry"), data.get("retry")),
         timeout=data.get("timeout"),
         lease=data.get("lease") or settings.get("lease"),

@@ -1,13 +1,14 @@
-"""When a failed attempt is tried again: `delay(policy, attempt)`, pure.
+"""How long a failed attempt waits before it is tried again. Pure.
 
-Three curves by three jitters make the nine strategies of the `/v0` contract (section A.6):
-EXPONENTIAL, LINEAR and FIXED, each alone or with _FULL_JITTER or _EQUAL_JITTER.
+Three curves (EXPONENTIAL, LINEAR, FIXED) and three jitters (none, _FULL_JITTER, _EQUAL_JITTER)
+make the nine strategies that the `/v0` API knows.
 """
 
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from graphs.definition.types import Json, JsonObject
 
 CURVES: dict[str, Callable[["Policy", int], float]] = {
     "EXPONENTIAL": lambda policy, attempt: policy.backoff_factor * policy.exponent ** (attempt - 1),
@@ -19,10 +20,10 @@ JITTERS: dict[str, Callable[[float, random.Random], float]] = {
     "_FULL_JITTER": lambda base, chance: chance.uniform(0, base),
     "_EQUAL_JITTER": lambda base, chance: base / 2 + chance.uniform(0, base / 2),
 }
-STRATEGIES = {curve + jitter: (curve, jitter) for curve in CURVES for jitter in JITTERS}
+STRATEGIES = {curve + jitter: (curve, jitter) for curve in CURVES for jitter in JITTERS}  # names
 FOREVER_MS = 366 * 24 * 3600 * 1000.0
 
-SCHEMA: dict[str, Any] = {
+SCHEMA: JsonObject = {
     "type": "object",
     "properties": {
         "max_retries": {"type": "integer", "minimum": 0, "maximum": 1000},
@@ -46,9 +47,12 @@ class Policy:
     max_delay: float | None = None
 
     @classmethod
-    def of(cls, *layers: Mapping[str, Any] | None) -> "Policy":
-        """The policy that the layers make, later ones over earlier ones."""
-        return cls(**{key: value for layer in layers for key, value in (layer or {}).items()})
+    def of(cls, *layers: Mapping[str, Json] | None) -> "Policy":
+        """The policy made of several layers; later ones override earlier ones."""
+        members: JsonObject = {}
+        for layer in layers:
+            members |= layer or {}
+        return cls(**members)
 
 
 def delay(policy: Policy, attempt: int, chance: random.Random | None = None) -> float:
@@ -59,4 +63,5 @@ def delay(policy: Policy, attempt: int, chance: random.Random | None = None) -> 
         base = CURVES[curve](policy, attempt)
     except OverflowError:
         base = FOREVER_MS
-    return min(JITTERS[jitter](min(base, FOREVER_MS), chance or random.Random()), limit)
+    jittered = JITTERS[jitter](min(base, FOREVER_MS), chance or random.Random())
+    return min(jittered, limit)

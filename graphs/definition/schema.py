@@ -1,23 +1,26 @@
-"""The shape of a definition as JSON Schema; what needs more than one part of it is judged in `graphs.definition.validation`."""
+"""The shape of a definition as JSON Schema.
 
-from typing import Any
+`graphs.definition.validation` holds the rules that concern more than one part of a definition.
+"""
 
 from graphs.definition import retry_delay
+from graphs.definition.types import JsonObject
 
 MAX_NODES = 10_000
-_ID = {
+_WEEK = 7 * 24 * 3600  # seconds
+
+_ID: JsonObject = {
     "type": "string",
     "minLength": 1,
     "maxLength": 200,
     "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$",
 }
-_LEASE = {
-    "type": ["number", "null"],
-    "minimum": 1,
-    "maximum": 7 * 24 * 3600,
-}  # seconds that an external worker may hold a state
-_PLACE = {"type": "number", "minimum": -1_000_000, "maximum": 1_000_000}
-NODE_SCHEMA: dict[str, Any] = {
+# Seconds that an external worker may hold a state without a heartbeat.
+_LEASE: JsonObject = {"type": ["number", "null"], "minimum": 1, "maximum": _WEEK}
+_COORDINATE: JsonObject = {"type": "number", "minimum": -1_000_000, "maximum": 1_000_000}
+_PERCENTAGE: JsonObject = {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}
+
+NODE_SCHEMA: JsonObject = {
     "type": "object",
     "required": ["id", "kind"],
     "properties": {
@@ -45,10 +48,13 @@ NODE_SCHEMA: dict[str, Any] = {
                 "side_effects": {"type": "boolean"},
             },
         },
-        "position": {"type": ["object", "null"], "properties": {"x": _PLACE, "y": _PLACE}},
+        "position": {
+            "type": ["object", "null"],
+            "properties": {"x": _COORDINATE, "y": _COORDINATE},
+        },
     },
 }
-EDGE_SCHEMA: dict[str, Any] = {
+EDGE_SCHEMA: JsonObject = {
     "type": "object",
     "required": ["from", "to"],
     "properties": {
@@ -59,8 +65,7 @@ EDGE_SCHEMA: dict[str, Any] = {
         "data": {"type": ["object", "null"], "properties": {"when": {"type": ["string", "null"]}}},
     },
 }
-_PERCENT = {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}
-GRAPH_SCHEMA: dict[str, Any] = {
+GRAPH_SCHEMA: JsonObject = {
     "type": "object",
     "required": ["nodes", "edges"],
     "properties": {
@@ -82,7 +87,7 @@ GRAPH_SCHEMA: dict[str, Any] = {
             "properties": {
                 "failure_policy": {"enum": ["continue", "stop"]},
                 "max_failures": {
-                    "anyOf": [{"type": "integer", "minimum": 0}, _PERCENT, {"type": "null"}]
+                    "anyOf": [{"type": "integer", "minimum": 0}, _PERCENTAGE, {"type": "null"}]
                 },
                 "max_steps": {"type": ["integer", "null"], "minimum": 1},
                 "rerun_on_failure": {
@@ -91,7 +96,7 @@ GRAPH_SCHEMA: dict[str, Any] = {
                     "properties": {
                         "times": {"type": "integer", "minimum": 0, "maximum": 20},
                         "from": {"enum": ["failed", "start"]},
-                        "delay": {"type": "number", "minimum": 0, "maximum": 7 * 24 * 3600},
+                        "delay": {"type": "number", "minimum": 0, "maximum": _WEEK},
                     },
                     "additionalProperties": False,
                 },

@@ -1,9 +1,14 @@
-"""The shape of a graph: order, ancestors, dominators and joins. Pure; knows ids and edges, nothing else.
+"""The topology of a graph: order, ancestors, dominators and joins. Pure.
 
-A *join* is a node that runs once for several states: a node with several parents, once per state of its nearest common
-dominator (the last node that every path to it passes; ROOT, the run itself, when there is none), or a node that `unites` X,
-once per state of X. `region` of a join holds the nodes whose unfinished states it must wait for, `failing` those whose failure keeps it
-from running: not what lies behind a node that unites ALL_DONE, which made up for it.
+It knows ids and edges and nothing else.
+
+A *join* is a node that runs once for several states. A node with several parents runs once per
+state of its nearest common dominator: the last node that every path to it passes, or ROOT, the run
+itself. A node that `unites` X runs once per state of X.
+
+The `region` of a join holds the nodes whose unfinished states it waits for. Its `failing` nodes
+are those whose failure keeps it from running. Nodes behind one that unites ALL_DONE are not among
+them, because that node accepts their failures.
 """
 
 from collections import deque
@@ -13,9 +18,12 @@ from graphlib import CycleError, TopologicalSorter
 
 ROOT = ""
 
+Links = Mapping[str, list[str]]
+Sets = Mapping[str, frozenset[str]]
+
 
 class Cycle(ValueError):
-    """The edges run in a circle; `nodes` names it, first node repeated at the end."""
+    """Raised when the edges form a cycle. `nodes` lists it and ends with its first node."""
 
     def __init__(self, nodes: list[str]) -> None:
         super().__init__(" → ".join(nodes))
@@ -24,20 +32,26 @@ class Cycle(ValueError):
 
 @dataclass(frozen=True)
 class Topology:
-    """A graph's nodes in topological order, ties in the order given, with what the engine asks of it."""
+    """What the engine needs to know of a graph's shape.
+
+    `order` is topological; where it leaves a choice, it follows the definition. `dominator` maps
+    each node to the one once per whose state it runs. `watchers` are the joins that may become
+    ready when a state of the node ends.
+    """
 
     order: tuple[str, ...]
     parents: Mapping[str, tuple[str, ...]]
     children: Mapping[str, tuple[str, ...]]
-    ancestors: Mapping[str, frozenset[str]]
-    descendants: Mapping[str, frozenset[str]]
+    ancestors: Sets
+    descendants: Sets
     dominator: Mapping[str, str]
-    region: Mapping[str, frozenset[str]]
-    failing: Mapping[str, frozenset[str]]
+    region: Sets
+    failing: Sets
     watchers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def roots(self) -> tuple[str, ...]:
+        """The nodes with which a run starts."""
         return tuple(
             node for node in self.order if not self.parents[node] and node not in self.region
         )
@@ -52,148 +66,172 @@ def build(
     unites: Mapping[str, str],
     all_done: Collection[str] = (),
 ) -> Topology:
-    """The topology of distinct nodes, (from, to) edges between them, {node: the node it unites} and those that unite ALL_DONE.
+    """The topology of distinct nodes and the (from, to) edges between them. Raises Cycle.
 
-    Raises Cycle.
+    `unites` maps nodes to the node that they unite, and `all_done` are those of them that accept
+    failures.
     """
     nodes = list(nodes)
-    parents: dict[str, list[str]] = {node: [] for node in nodes}
-    children: dict[str, list[str]] = {node: [] for node in nodes}
-    for start, end in edges:
-        if start not in parents[end]:
-            parents[end].append(start)
-            children[start].append(end)
+    parents, children = _links(nodes, edges)
     order = _sorted(nodes, parents, children, unites)
     ancestors = _closure(order, parents)
     descendants = _closure(list(reversed(order)), children)
     dominator = _dominators(order, parents, unites)
+
     joins = [node for node in order if node in unites or len(parents[node]) > 1]
-    narrow = {
-        node: _region(node, parents, unites, dominator, ancestors, descendants) for node in joins
-    }
-    region = {node: _waits(node, narrow, unites, descendants) for node in joins}
-    failing = {
-        node: narrow[node] if node in unites else _failing(node, narrow[node], parents, all_done)
-        for node in joins
-    }
-    watchers = {
-        node: tuple(
-            join
-            for join in order
-            if join in region and (dominator[join] == node or node in region[join])
-        )
-        for node in [ROOT, *order]
-    }
-    frozen = (
-        {node: tuple(parents[node]) for node in order},
-        {node: tuple(children[node]) for node in order},
-    )
+    own: dict[str, frozenset[str]] = {}
+    failing: dict[str, frozenset[str]] = {}
+    for node in joins:
+        if node in unites:
+            below = descendants[unites[node]] - descendants[node] - {node}
+            own[node] = failing[node] = _dominated(below, unites[node], dominator)
+        else:
+            own[node] = _between(dominator[node], ancestors[node], descendants)
+            failing[node] = _failing(node, own[node], parents, all_done)
+    region = {node: _with_nested(node, own, unites, descendants) for node in joins}
+
     return Topology(
-        tuple(order), *frozen, ancestors, descendants, dominator, region, failing, watchers
+        order=tuple(order),
+        parents={node: tuple(parents[node]) for node in order},
+        children={node: tuple(children[node]) for node in order},
+        ancestors=ancestors,
+        descendants=descendants,
+        dominator=dominator,
+        region=region,
+        failing=failing,
+        watchers=_watchers(order, joins, dominator, region),
     )
+
+
+def _links(
+    nodes: Iterable[str], edges: Iterable[tuple[str, str]]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The parents and the children of every node; a repeated edge counts once."""
+    parents: dict[str, list[str]] = {node: [] for node in nodes}
+    children: dict[str, list[str]] = {node: [] for node in parents}
+    for start, end in edges:
+        if start not in parents[end]:
+            parents[end].append(start)
+            children[start].append(end)
+    return parents, children
 
 
 def _sorted(
-    nodes: list[str],
-    parents: Mapping[str, list[str]],
-    children: Mapping[str, list[str]],
-    unites: Mapping[str, str],
+    nodes: list[str], parents: Links, children: Links, unites: Mapping[str, str]
 ) -> list[str]:
-    """Breadth first by layers, in the order given within a layer; X comes before what unites it."""
+    """Breadth first, layer by layer, and within a layer in the given order.
+
+    A node comes after the one that it unites. Raises Cycle.
+    """
     waits = {node: {*parents[node], *([unites[node]] if node in unites else [])} for node in nodes}
     try:
         TopologicalSorter(waits).prepare()
     except CycleError as error:
         raise Cycle(list(error.args[1])) from None
+
     followers: dict[str, list[str]] = {node: list(children[node]) for node in nodes}
     for node, united in unites.items():
         if node not in followers[united]:
             followers[united].append(node)
-    left = {node: len(waits[node]) for node in nodes}
-    ready, order = deque(node for node in nodes if not left[node]), []
+
+    open_waits = {node: len(waits[node]) for node in nodes}
+    ready = deque(node for node in nodes if not open_waits[node])
+    order = []
     while ready:
-        order.append(node := ready.popleft())
+        node = ready.popleft()
+        order.append(node)
         for follower in followers[node]:
-            left[follower] -= 1
-            if not left[follower]:
+            open_waits[follower] -= 1
+            if not open_waits[follower]:
                 ready.append(follower)
     return order
 
 
-def _closure(order: list[str], links: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
+def _closure(order: list[str], links: Links) -> dict[str, frozenset[str]]:
+    """All that can be reached over the links; `order` has every node after those it links to."""
     reached: dict[str, frozenset[str]] = {}
     for node in order:
         reached[node] = frozenset(links[node]).union(*(reached[link] for link in links[node]))
     return reached
 
 
-def _dominators(
-    order: list[str], parents: Mapping[str, list[str]], unites: Mapping[str, str]
-) -> dict[str, str]:
-    """The node once per whose state each node runs; the nearest common ancestor in the tree built so far."""
+def _dominators(order: list[str], parents: Links, unites: Mapping[str, str]) -> dict[str, str]:
+    """The node once per whose state each node runs.
+
+    It is the nearest common ancestor of the parents in the tree of dominators built so far.
+    """
     above: dict[str, str] = {}
     depth = {ROOT: 0}
     for node in order:
-        nearest = unites.get(node) or (parents[node][0] if parents[node] else ROOT)
-        for other in [] if node in unites else parents[node][1:]:
-            while nearest != other:
-                if depth[nearest] >= depth[other]:
-                    nearest = above[nearest]
-                else:
-                    other = above[other]
-        above[node], depth[node] = nearest, depth[nearest] + 1
+        if node in unites:
+            nearest = unites[node]
+        else:
+            nearest, *others = parents[node] or [ROOT]
+            for other in others:
+                nearest = _common_ancestor(nearest, other, above, depth)
+        above[node] = nearest
+        depth[node] = depth[nearest] + 1
     return above
 
 
-def _region(
-    node: str,
-    parents: Mapping[str, list[str]],
-    unites: Mapping[str, str],
-    dominator: Mapping[str, str],
-    ancestors: Mapping[str, frozenset[str]],
-    descendants: Mapping[str, frozenset[str]],
-) -> frozenset[str]:
-    if node in unites:
-        below = descendants[unites[node]] - descendants[node] - {node}
-        return frozenset(each for each in below if _passes(each, unites[node], dominator))
-    below = (
-        ancestors[node]
-        if dominator[node] == ROOT
-        else ancestors[node] & descendants[dominator[node]]
-    )
-    return below - {dominator[node]}
+def _common_ancestor(
+    first: str, second: str, above: Mapping[str, str], depth: Mapping[str, int]
+) -> str:
+    while first != second:
+        if depth[first] >= depth[second]:
+            first = above[first]
+        else:
+            second = above[second]
+    return first
 
 
-def _passes(node: str, above: str, dominator: Mapping[str, str]) -> bool:
-    """Whether the states of a node stand below states of the other, so that they belong to one of them."""
-    while node not in (ROOT, above):
+def _between(dominator: str, ancestors: frozenset[str], descendants: Sets) -> frozenset[str]:
+    """The ancestors of a join that lie below its dominator."""
+    return ancestors if dominator == ROOT else ancestors & descendants[dominator]
+
+
+def _dominated(nodes: Iterable[str], by: str, dominator: Mapping[str, str]) -> frozenset[str]:
+    """The nodes each of whose states belongs to one state of another node."""
+    return frozenset(node for node in nodes if _is_dominated(node, by, dominator))
+
+
+def _is_dominated(node: str, by: str, dominator: Mapping[str, str]) -> bool:
+    while node not in (ROOT, by):
         node = dominator[node]
-    return node == above
+    return node == by
 
 
-def _waits(
-    node: str,
-    region: Mapping[str, frozenset[str]],
-    unites: Mapping[str, str],
-    descendants: Mapping[str, frozenset[str]],
+def _with_nested(
+    node: str, own: Sets, unites: Mapping[str, str], descendants: Sets
 ) -> frozenset[str]:
-    """The region, and all that the uniting nodes in it wait for themselves."""
-    found, todo = set(region[node]), [each for each in region[node] if each in unites]
+    """The region of a join: its own, and the regions of the nodes in it that unite others."""
+    region = set(own[node])
+    todo = [inner for inner in own[node] if inner in unites]
     while todo:
-        new = region[todo.pop()] - found - descendants[node] - {node}
-        found |= new
-        todo += [each for each in new if each in unites]
-    return frozenset(found)
+        new = own[todo.pop()] - region - descendants[node] - {node}
+        region |= new
+        todo += [inner for inner in new if inner in unites]
+    return frozenset(region)
 
 
 def _failing(
-    node: str, region: frozenset[str], parents: Mapping[str, list[str]], all_done: Collection[str]
+    join: str, region: frozenset[str], parents: Links, all_done: Collection[str]
 ) -> frozenset[str]:
-    found: set[str] = set()
-    todo = list(parents[node])
+    """The nodes of the region from which a failure reaches the join."""
+    failing: set[str] = set()
+    todo = list(parents[join])
     while todo:
-        each = todo.pop()
-        if each in region and each not in found:
-            found.add(each)
-            todo += [] if each in all_done else parents[each]
-    return frozenset(found)
+        node = todo.pop()
+        if node in region and node not in failing:
+            failing.add(node)
+            todo += [] if node in all_done else parents[node]
+    return frozenset(failing)
+
+
+def _watchers(
+    order: Iterable[str], joins: list[str], dominator: Mapping[str, str], region: Sets
+) -> dict[str, tuple[str, ...]]:
+    return {
+        node: tuple(join for join in joins if dominator[join] == node or node in region[join])
+        for node in [ROOT, *order]
+    }

@@ -9,7 +9,11 @@ getrandbits = SystemRandom().getrandbits
 
 
 def uuid7() -> str:
-    """A new time-ordered UUID (RFC 9562, version 7) as 32 hex digits; its 12 bits below the millisecond are time, too (method 3)."""
+    """A new time-ordered UUID (RFC 9562, version 7) as 32 hex digits.
+
+    The 12 bits below the millisecond are a fraction of it (method 3 of the RFC), so that keys made
+    in the same millisecond sort by time, too.
+    """
     millis, nanos = divmod(time_ns(), 1_000_000)
     number = (
         (millis & (2**48 - 1)) << 80
@@ -22,10 +26,10 @@ def uuid7() -> str:
 
 
 def made_at(key: str) -> datetime:
-    """The time within a UUID of version 7."""
+    """The time at which a UUID of version 7 was made."""
     return datetime.fromtimestamp(int(key[:12], 16) / 1000, UTC)
 
 
 def dashed(key: str) -> str:
-    """32 hex digits as a UUID is usually written."""
+    """32 hex digits in the usual form of a UUID."""
     return str(uuid.UUID(key))

@@ -9,13 +9,13 @@ from graphs.definition import edits, errors, input_suggestions
 from graphs.definition.edits import Edit
 from graphs.definition.names import parse_id
 from graphs.definition.plan import BUILTIN
+from graphs.definition.types import Definition, JsonObject, Position
 from graphs.editor.flow import kinds_of
 from graphs.editor.inspector import NodeForm
 from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph, RegisteredNode
 from graphs.services import drafts, exosphere_template
 
-Json = dict[str, Any]
 Asked = Mapping[str, Any]
 LARGEST = 10_000_000  # characters of pasted JSON
 
@@ -27,7 +27,7 @@ class Unfit(Exception):
         self.form = form
 
 
-def asked_for(asked: Asked, graph: Graph, caller: Caller) -> Callable[[Json], Edit]:
+def asked_for(asked: Asked, graph: Graph, caller: Caller) -> Callable[[Definition], Edit]:
     """The change that the form's `op` names. Raises Malformed for an unknown one; the change itself may raise Malformed and Unfit."""
     op = asked.get("op") or ("add" if asked.get("kind") else "")
     if op not in OPS:
@@ -41,7 +41,7 @@ def _wire(graph: Graph, caller: Caller) -> edits.Wire:
     )
 
 
-def _add(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
+def _add(definition: Definition, asked: Asked, graph: Graph, caller: Caller) -> Edit:
     kind = (
         RegisteredNode.objects.select_related("namespace")
         .filter(pk=parse_id(asked.get("kind", "")) or 0)
@@ -60,7 +60,7 @@ def _add(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
     )
 
 
-def _connect(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
+def _connect(definition: Definition, asked: Asked, graph: Graph, caller: Caller) -> Edit:
     return edits.connect(
         definition,
         asked.get("start", ""),
@@ -70,17 +70,17 @@ def _connect(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Ed
     )
 
 
-def _move(definition: Json, asked: Asked, *_: Any) -> Edit:
+def _move(definition: Definition, asked: Asked, *_: Any) -> Edit:
     try:
-        position = {"x": round(float(asked["x"])), "y": round(float(asked["y"]))}
+        position: Position = {"x": round(float(asked["x"])), "y": round(float(asked["y"]))}
     except (KeyError, ValueError, OverflowError):
         raise errors.Malformed("A position is two numbers, x and y.") from None
-    if max(map(abs, position.values())) > 1_000_000:
+    if max(abs(position["x"]), abs(position["y"])) > 1_000_000:
         raise errors.Malformed("That is too far away.")
     return edits.move(definition, asked.get("node", ""), position)
 
 
-def _change(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edit:
+def _change(definition: Definition, asked: Asked, graph: Graph, caller: Caller) -> Edit:
     form = NodeForm(definition, asked.get("node", ""), kinds_of(graph, definition, caller), asked)
     if not form.is_valid():
         raise Unfit(form)
@@ -92,18 +92,18 @@ def _change(definition: Json, asked: Asked, graph: Graph, caller: Caller) -> Edi
     return edits.change(definition, asked.get("node", ""), form.node())
 
 
-def _settings(definition: Json, asked: Asked, *_: Any) -> Edit:
+def _settings(definition: Definition, asked: Asked, *_: Any) -> Edit:
     form = SettingsForm(definition, asked)
     if not form.is_valid():
         raise Unfit(form)
     return Edit(form.definition(), "Change the graph's settings")
 
 
-def _replace(definition: Json, asked: Asked, *_: Any) -> Edit:
+def _replace(definition: Definition, asked: Asked, *_: Any) -> Edit:
     return Edit(parsed(asked.get("json", ""), definition), "Replace by JSON")
 
 
-def _paste(definition: Json, asked: Asked, *_: Any) -> Edit:
+def _paste(definition: Definition, asked: Asked, *_: Any) -> Edit:
     return edits.paste(definition, parsed(asked.get("json", "")))
 
 
@@ -127,7 +127,7 @@ OPS: dict[str, Callable[..., Edit]] = {
 }
 
 
-def parsed(text: str, former: Json = edits.EMPTY) -> Json:
+def parsed(text: str, former: Definition = edits.EMPTY) -> Definition:
     """A definition from JSON: one of ours, the answer of our API, or a graph template as `/v0` and Exosphere spell it. Raises Malformed."""
     if len(text) > LARGEST:
         raise errors.TooLarge(f"The JSON has {len(text):,} characters; {LARGEST:,} are allowed.")
@@ -166,7 +166,7 @@ def is_template(found: Any) -> bool:
     )
 
 
-def filled(template: Json) -> Json:
+def filled(template: JsonObject) -> JsonObject:
     """A template with what it may leave out. Raises Malformed for members of another type."""
     nodes = []
     for at, node in enumerate(template["nodes"]):

@@ -202,7 +202,7 @@ class Flow:
         taken = {edge["to"] for edge in self.definition["edges"] if edge["from"] == self.node} | {
             self.node
         }
-        above = set(edits.before(plan.edges_of(self.definition), self.node))
+        above = set(plan.nodes_before(self.definition, self.node))
         return [name for name in self.ids if name not in taken and name not in above]
 
     @property

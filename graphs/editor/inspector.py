@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from graphs.definition import edits, input_suggestions, merge, plan, references, retry_delay
+from graphs.definition.types import Definition, Json, JsonObject, NodeDefinition
 from graphs.definition.validation import Kind
 from graphs.editor.merged_form import KeepingForm, put
 from graphs.editor.row_fields import Rows
@@ -50,13 +51,13 @@ class NodeForm(KeepingForm):
 
     def __init__(
         self,
-        definition: Mapping[str, Any],
+        definition: Definition,
         name: str,
         kinds: input_suggestions.Kinds,
         data: Any = None,
     ) -> None:
         self.was = edits.node_of(definition, name)
-        self.data_was = self.was.get("data") or {}
+        self.data_was: JsonObject = {**(self.was.get("data") or {})}
         self.kind: Kind | None = kinds.get(name)
         self.inputs = self.data_was.get("inputs") or {}
         self.schema = (self.kind.inputs_schema if self.kind else None) or {}
@@ -129,13 +130,13 @@ class NodeForm(KeepingForm):
                 widget=forms.Textarea(attrs=AREA),
             )
 
-    def _add_rest(self, definition: Mapping[str, Any], name: str) -> None:
+    def _add_rest(self, definition: Definition, name: str) -> None:
         unites, retry, place = (
             self.data_was.get("unites") or {},
             self.data_was.get("retry") or {},
             self.was.get("position") or {},
         )
-        before = edits.before(plan.edges_of(definition), name)
+        before = plan.nodes_before(definition, name)
         ids = dict.fromkeys([*before, *([unites["identifier"]] if unites else [])])
         self.fields |= {
             "unites": forms.ChoiceField(
@@ -218,12 +219,10 @@ class NodeForm(KeepingForm):
             raise forms.ValidationError('This is a JSON object, such as {"name": "Ann"}.')
         return self.cleaned_data["extra"]
 
-    def node(self) -> dict[str, Any]:
+    def node(self) -> NodeDefinition:
         """The node with what was changed; all else is as it was. What was emptied is left out."""
-        found, node = (
-            self.cleaned_data,
-            {key: value for key, value in self.was.items() if key != "text"},
-        )
+        found = self.cleaned_data
+        node: Json = {key: value for key, value in self.was.items() if key != "text"}
         for name in ("id", "label"):
             if self.touched(name):
                 put(node, name, found[name])

@@ -1,12 +1,12 @@
 """The form of what belongs to a graph as a whole: the inputs of its runs, and how it takes failures."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 
-from graphs.definition import edits, merge
+from graphs.definition import merge, renames
+from graphs.definition.types import Definition, Json, JsonObject
 from graphs.editor.inspector import AnyField
 from graphs.editor.merged_form import KeepingForm, put
 from graphs.web.schema_forms import AREA, JsonField, ObjectField
@@ -28,10 +28,10 @@ BLANK = 1  # empty rows for new inputs; the next comes when it is filled
 class SettingsForm(KeepingForm):
     """`definition()` is the definition with what the form says; inputs that are more than a list of names and types stay JSON."""
 
-    def __init__(self, definition: Mapping[str, Any], data: Any = None) -> None:
+    def __init__(self, definition: Definition, data: Any = None) -> None:
         super().__init__(data)
         self.was = definition
-        self.schema = definition.get("inputs") or {}
+        self.schema: JsonObject = definition.get("inputs") or {}
         settings = definition.get("settings") or {}
         store = settings.get("store") or {}
         self.simple, self.count = _is_simple(self.schema), 0
@@ -122,17 +122,18 @@ class SettingsForm(KeepingForm):
             raise forms.ValidationError('This is a JSON object, such as {"region": "eu"}.')
         return self.cleaned_data["store"]
 
-    def definition(self) -> dict[str, Any]:
+    def definition(self) -> Definition:
         """The definition with what was changed; all else is as it was."""
-        found, made = self.cleaned_data, dict(self.was)
-        settings = dict(self.was.get("settings") or {})
+        found = self.cleaned_data
+        made: Json = dict(self.was)
+        settings: JsonObject = dict(self.was.get("settings") or {})
         if self.touched("failure_policy"):
             settings["failure_policy"] = found["failure_policy"]
         if self.touched("max_failures"):
             text = found["max_failures"]
             put(settings, "max_failures", int(text) if text.isdigit() else text)
         if self.touched("store"):
-            store = dict(settings.get("store") or {})
+            store: JsonObject = dict(settings.get("store") or {})
             put(store, "default_values", found["store"])
             put(settings, "store", store)
         if not merge.same(settings, self.was.get("settings") or {}):
@@ -141,7 +142,7 @@ class SettingsForm(KeepingForm):
             *(f"{part}-{at}" for at in range(self.count) for part in PARTS)
         ):
             put(made, "inputs", self._schema())
-            made = edits.rename_inputs(made, self._renamed())
+            made = renames.rename_inputs(made, self._renamed())
         elif self.touched("schema"):
             put(made, "inputs", found["schema"])
         return made

@@ -15,6 +15,7 @@ from graphs.definition import errors, merge, plan
 from graphs.definition.differences import Difference, some_differences
 from graphs.definition.edits import EMPTY, Edit
 from graphs.definition.names import parse_id
+from graphs.definition.types import Definition, JsonObject
 from graphs.editor import edit_forms
 from graphs.editor.flow import Flow, found_in
 from graphs.editor.pages import graph_for, whole
@@ -79,15 +80,15 @@ def publish(request: HttpRequest, pk: int) -> HttpResponse:
     )
 
 
-def _definition(version: GraphVersion | None) -> dict[str, Any]:
-    return version.definition if version else dict(EMPTY)
+def _definition(version: GraphVersion | None) -> Definition:
+    return version.definition if version else EMPTY
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[Difference]:
+def _differences(before: Definition, after: Definition) -> list[Difference]:
     return some_differences(_plain(before), _plain(after))
 
 
-def _plain(definition: dict[str, Any]) -> dict[str, Any]:
+def _plain(definition: Definition) -> JsonObject:
     """By name, and without the namespace that publishing writes out for built-in nodes."""
     found = merge.named(definition)
     for node in found["nodes"].values():
@@ -138,7 +139,7 @@ def restore(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     if version is None:
         raise Http404
     try:
-        made = Edit(dict(version.definition), f"Restore version {number}")
+        made = Edit(version.definition, f"Restore version {number}")
         drafts.apply(graph, drafts.draft_of(graph).base, lambda _: made, caller_of(request))
     except errors.StateManagerError as error:
         messages.error(request, message_of(error))

@@ -1,4 +1,4 @@
-"""What could run and who may run it: namespaces, keys, nodes, graphs, datasets."""
+"""The models of what can run and who may run it: namespaces, keys, nodes, graphs, datasets."""
 
 from graphs.models import namespace
 from graphs.models.api_key import ApiKey
@@ -32,6 +32,6 @@ __all__ = [
 
 
 def forget() -> None:
-    """Drop what this process knows of versions and namespaces (tests reuse row ids)."""
+    """Clear the caches of versions and namespaces. Tests need this, because they reuse row ids."""
     plan_of.cache_clear()
     namespace.forget()

@@ -1,4 +1,4 @@
-"""API keys of integrations."""
+"""API keys."""
 
 from typing import ClassVar
 
@@ -12,7 +12,10 @@ from graphs.models.querysets import ApiKeyQuerySet
 
 
 class ApiKey(models.Model):
-    """A credential for integrations. Only a hash of its secret is stored; `graphs.auth.api_keys` makes and checks them."""
+    """The credential of a program.
+
+    Only a hash of the secret is stored. `graphs.auth.api_keys` makes keys and checks them.
+    """
 
     class Scope(models.TextChoices):
         READ = "read"
@@ -25,10 +28,12 @@ class ApiKey(models.Model):
     digest = models.CharField(max_length=64, editable=False)
     scope = models.CharField(max_length=10, choices=Scope.choices, default=Scope.RUN)
     namespaces = models.ManyToManyField(
-        Namespace, blank=True, help_text="What it opens, unless it opens all."
+        Namespace,
+        blank=True,
+        help_text="The namespaces that the key opens, unless it opens all of them.",
     )
     all_namespaces = models.BooleanField(
-        default=False, help_text="Opens every namespace, those made later too."
+        default=False, help_text="The key opens every namespace, including those made later."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(
@@ -40,7 +45,7 @@ class ApiKey(models.Model):
         "requests a minute",
         null=True,
         blank=True,
-        help_text="How many it may make; empty: any number.",
+        help_text="The limit for requests with this key. Leave it empty for no limit.",
     )
     minute = models.DateTimeField(null=True, editable=False)
     minute_count = models.PositiveIntegerField(default=0, editable=False)

@@ -1,9 +1,9 @@
-"""Constraints that several models share."""
+"""Constraints that several models use."""
 
 from django.db import models
 from django.db.models import Q
 
 
 def not_empty(field: str, name: str) -> models.CheckConstraint:
-    """A constraint that a text column is never empty."""
+    """A constraint that keeps a text column from being empty."""
     return models.CheckConstraint(condition=~Q(**{field: ""}), name=name)

@@ -1,4 +1,4 @@
-"""Schedules of graphs."""
+"""Schedules on which graphs are started."""
 
 from typing import ClassVar
 
@@ -12,27 +12,30 @@ from graphs.models.graph import Graph
 
 
 class CronTrigger(models.Model):
-    """A schedule on which a graph is started; `graphs.definition.cron` reads the expression, `runs.actions.schedules` fires it."""
+    """A schedule on which a graph is started.
+
+    `graphs.definition.cron` reads the expression, `runs.actions.schedules` starts the runs.
+    """
 
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="triggers")
     expression = models.CharField(
-        max_length=200, help_text="minute hour day-of-month month day-of-week"
+        max_length=200, help_text="Five fields: minute hour day-of-month month day-of-week."
     )
     time_zone = models.CharField(
-        max_length=60, default="UTC", help_text="An IANA name, such as Europe/Berlin."
+        max_length=60, default="UTC", help_text="An IANA time zone, such as Europe/Berlin."
     )
     enabled = models.BooleanField(default=True)
     by_template = models.BooleanField(
         default=False,
         editable=False,
-        help_text="A program put it with its graph template; its next one may leave it out.",
+        help_text="Part of a graph template, so that the next template may remove it.",
     )
     next_at = models.DateTimeField(null=True, editable=False)
     last_fired_at = models.DateTimeField(null=True, editable=False)
     missed = models.PositiveIntegerField(
         default=0,
         editable=False,
-        help_text="Due times that passed while nothing was there to fire them.",
+        help_text="How many due times passed while no supervisor was running.",
     )
     error = models.TextField(blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -12,7 +12,7 @@ from graphs.models.querysets import DatasetQuerySet
 
 
 class Dataset(models.Model):
-    """Named tables that a run works on. The id is what `?dataset_id=` takes."""
+    """A set of named tables that runs read."""
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="datasets")
     name = models.CharField(max_length=200)
@@ -35,7 +35,7 @@ class Dataset(models.Model):
 
 
 class DatasetTable(models.Model):
-    """One table of a dataset: a UTF-8 CSV or JSON Lines file in the default storage."""
+    """One table of a dataset: a CSV or JSON Lines file in UTF-8, in the default storage."""
 
     class Format(models.TextChoices):
         CSV = "csv"

@@ -1,4 +1,7 @@
-"""Drafts: what people draw before it is published. Each change is a row; the newest is the draft."""
+"""Drafts: definitions that people edit before they publish them.
+
+Each change is a row, and the newest one is the draft.
+"""
 
 from typing import ClassVar
 
@@ -7,9 +10,10 @@ from django.utils import timezone
 
 
 class DraftChange(models.Model):
-    """One change of a graph's draft, with the definition that it made.
+    """One change of a graph's draft, with the definition after it.
 
-    Revisions count up by one, so that of two people who save at once one learns of the other.
+    Revisions of a graph are numbered without gaps and are unique, so that of two people who save
+    at the same time only one succeeds and the other one notices.
     """
 
     graph = models.ForeignKey(
@@ -17,21 +21,24 @@ class DraftChange(models.Model):
     )
     revision = models.PositiveIntegerField()
     definition = models.JSONField()
-    message = models.CharField(max_length=300, help_text="What was done, in words.")
+    message = models.CharField(max_length=300, help_text="What the change did.")
     back_to = models.PositiveIntegerField(
-        null=True, help_text="The revision that an undo or a redo brought back."
+        null=True, help_text="The revision to which an undo or a redo went."
     )
     redo = models.BooleanField(default=False)
     renamed = models.JSONField(
-        null=True, help_text="The old and the new id, where it renamed a node."
+        null=True, help_text="The old and the new id of the node, if the change renamed one."
     )
     version = models.PositiveIntegerField(
         default=0,
-        help_text="The number of the published version that was current then; 0 before the first.",
+        help_text="The number of the version that was current at that time; 0 if there was none.",
     )
     published = models.PositiveIntegerField(
         null=True,
-        help_text="The number of the version that it was published as; the draft follows newer ones then.",
+        help_text=(
+            "The number of the version as which the change was published."
+            " From then on the draft follows newer versions."
+        ),
     )
     made_by = models.CharField(max_length=200)
     made_at = models.DateTimeField(default=timezone.now)

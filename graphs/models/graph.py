@@ -17,7 +17,7 @@ from graphs.models.querysets import GraphQuerySet
 
 
 class Graph(models.Model):
-    """A named graph; what it consists of is in its versions, of which `current` runs next."""
+    """A named graph. Its versions hold its definitions; new runs start with the `current` one."""
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="graphs")
     name = models.CharField(max_length=200)
@@ -43,7 +43,7 @@ class Graph(models.Model):
 
 
 class GraphVersion(models.Model):
-    """One immutable definition of a graph. A run pins the version that it started with."""
+    """One immutable definition of a graph. A run keeps the version that it started with."""
 
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
@@ -53,11 +53,11 @@ class GraphVersion(models.Model):
     problems = models.JSONField(
         default=list,
         blank=True,
-        help_text="Why it can't run: what the registered nodes and the secrets lack.",
+        help_text="Why the version can't run, such as nodes that are not registered.",
     )
     by_template = models.BooleanField(
         default=False,
-        help_text="Put as a graph template: nodes of workers need all inputs of their schema.",
+        help_text="Stored as a graph template: external nodes need all inputs of their schemas.",
     )
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
@@ -74,20 +74,25 @@ class GraphVersion(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise ValidationError("A graph version can't be changed; publish a new one.")
+            raise ValidationError("A graph version can't be changed. Publish a new one.")
         super().save(*args, **kwargs)
 
     @property
     def plan(self) -> "plan.Plan":
+        """The definition, compiled for the engine."""
         return plan_of(self.pk)
 
 
 @lru_cache(maxsize=512)
 def plan_of(version_id: int) -> plan.Plan:
-    """The compiled plan of a version; versions never change, so a process compiles each once. Raises NotFound once its graph is deleted."""
+    """The compiled plan of a version.
+
+    A version never changes, so each process compiles it once. Raises NotFound if the graph was
+    deleted.
+    """
     definition = (
         GraphVersion.objects.values_list("definition", flat=True).filter(pk=version_id).first()
     )
     if definition is None:
-        raise NotFound("The graph was deleted at this moment.")
+        raise NotFound("The graph was deleted.")
     return plan.compile_plan(definition)

@@ -1,34 +1,40 @@
-"""What was answered to requests that carried an `Idempotency-Key`."""
+"""The responses to requests with an `Idempotency-Key`."""
 
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db import models
 from django.utils import timezone
 
-KEPT = timedelta(hours=24)
+KEPT_FOR = timedelta(hours=24)
 
 
 class IdempotencyKey(models.Model):
-    """A request that its caller may repeat; without a status it is being answered, or its process died before it changed anything."""
+    """A request that its caller may repeat, with the response to it.
+
+    Without a status, the request is still being processed, or the process died before it changed
+    anything.
+    """
 
     caller = models.CharField(max_length=200)
     key = models.CharField(max_length=255)
-    digest = models.CharField(max_length=64, help_text="Of method, path, query and body.")
+    digest = models.CharField(
+        max_length=64, help_text="A digest of the method, path, query and body."
+    )
     rights = models.CharField(
         max_length=64,
         blank=True,
-        help_text="A digest of what the caller might do when it was answered.",
+        help_text="A digest of the caller's rights at the time of the response.",
     )
     run_id = models.CharField(
         max_length=200,
         blank=True,
-        help_text="The run that the answer tells of; it goes with the run.",
+        help_text="The run in the response, which is erased when the run is deleted.",
     )
     location = models.CharField(max_length=500, blank=True)
     status = models.PositiveSmallIntegerField(null=True)
     answer = models.TextField(
-        blank=True, help_text="JSON; nothing when it was too large to be kept."
+        blank=True, help_text="The response as JSON; empty if it was too large to store."
     )
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -49,10 +55,13 @@ class IdempotencyKey(models.Model):
 
 
 def forget_old() -> None:
-    """Drop the answers that nobody repeats any more."""
-    IdempotencyKey.objects.filter(created_at__lt=timezone.now() - KEPT).delete()
+    """Delete the keys that are older than KEPT_FOR."""
+    IdempotencyKey.objects.filter(created_at__lt=timezone.now() - KEPT_FOR).delete()
 
 
-def forget_answers(run_ids: models.QuerySet[Any]) -> None:
-    """Blank the answers that tell of runs which are being deleted; a repeat is still known to be one."""
+def forget_answers(run_ids: models.QuerySet[models.Model, object]) -> None:
+    """Erase the responses about runs that are being deleted.
+
+    The keys stay, so that a repeated request is still recognised.
+    """
     IdempotencyKey.objects.filter(run_id__in=run_ids).exclude(run_id="").update(answer="")

@@ -15,7 +15,7 @@ from graphs.models.querysets import MembershipQuerySet
 
 
 class Namespace(models.Model):
-    """The tenant: everything else lies in one."""
+    """A tenant. Graphs, datasets, runs and keys belong to exactly one namespace."""
 
     name = models.CharField(max_length=100, unique=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -29,13 +29,17 @@ class Namespace(models.Model):
 
 
 class NamespaceMembership(models.Model):
-    """What a user or a group may do in one namespace, beside what their permissions allow everywhere (`graphs.auth.callers.OF_ROLE`)."""
+    """The role of a user or a group in one namespace.
+
+    It adds rights (`graphs.auth.callers.RIGHTS_OF_ROLE`) to those that their permissions give
+    them in all namespaces.
+    """
 
     class Role(models.TextChoices):
-        VIEWER = "viewer", "Viewer: sees runs, not what is in them"
-        READER = "reader", "Reader: sees everything and exports it"
-        OPERATOR = "operator", "Operator: starts, reruns, cancels and answers, too"
-        MANAGER = "manager", "Manager: deletes and sets statuses, too"
+        VIEWER = "viewer", "Viewer: sees runs without their payloads"
+        READER = "reader", "Reader: sees and exports everything"
+        OPERATOR = "operator", "Operator: also starts, reruns, cancels and answers"
+        MANAGER = "manager", "Manager: also deletes and sets statuses"
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(
@@ -77,30 +81,41 @@ class NamespaceMembership(models.Model):
 
 @lru_cache(maxsize=512)
 def namespace_id(name: str) -> int:
-    """The id of a namespace, which is never deleted. Raises InvalidGraph when there is none."""
-    found = Namespace.objects.values_list("pk", flat=True).filter(name=name).first()
-    if found is None:
-        raise InvalidGraph(f"There is no namespace {name!r} whose workers could run this.")
-    return int(found)
+    """The id of the namespace of an external node. Raises InvalidGraph if there is none.
+
+    The cache never goes stale, because namespaces are never deleted.
+    """
+    pk = Namespace.objects.values_list("pk", flat=True).filter(name=name).first()
+    if pk is None:
+        raise InvalidGraph(
+            f"The graph has nodes of the namespace {name!r}, which does not exist. Create it, or"
+            " register the nodes in another one."
+        )
+    return int(pk)
 
 
 KNOWN_SECONDS = 5.0
-_namespaces: dict[str, tuple[float, Namespace]] = {}
+MAX_KNOWN = 1000
+_namespaces: dict[str, tuple[float, Namespace]] = {}  # when each was read, and the row
 
 
 def known_namespace(name: str) -> Namespace | None:
-    """The namespace of this name, read at most once in some seconds. Who is to write into it reads it again."""
-    since, found = _namespaces.get(name, (0.0, None))
-    if found is None or monotonic() - since > KNOWN_SECONDS:
-        found = Namespace.objects.filter(name=name.replace("\x00", "")).first()
-        if found is not None:
-            if len(_namespaces) > 1000:
-                _namespaces.clear()
-            _namespaces[name] = monotonic(), found
-    return found
+    """The namespace with this name; it may be up to KNOWN_SECONDS old.
+
+    Code that writes into a namespace must read it again.
+    """
+    since, namespace = _namespaces.get(name, (0.0, None))
+    if namespace is not None and monotonic() - since <= KNOWN_SECONDS:
+        return namespace
+    namespace = Namespace.objects.filter(name=name.replace("\x00", "")).first()
+    if namespace is not None:
+        if len(_namespaces) > MAX_KNOWN:
+            _namespaces.clear()
+        _namespaces[name] = monotonic(), namespace
+    return namespace
 
 
 def forget() -> None:
-    """Drop what this process knows of namespaces (tests reuse row ids)."""
+    """Clear the caches of namespaces. Tests need this, because they reuse row ids."""
     namespace_id.cache_clear()
     _namespaces.clear()

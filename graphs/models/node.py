@@ -1,4 +1,4 @@
-"""Nodes that graphs may use."""
+"""The nodes that graphs may use."""
 
 from typing import ClassVar
 
@@ -11,7 +11,11 @@ from graphs.models.namespace import Namespace
 
 
 class RegisteredNode(models.Model):
-    """Something that can be executed: `builtin` nodes live in our code, `worker` nodes in external processes."""
+    """Something that can be executed, registered under a name.
+
+    `builtin` nodes are Python functions that run in our worker processes. `worker` nodes run in
+    external workers, which claim their states over REST.
+    """
 
     class Executor(models.TextChoices):
         BUILTIN = "builtin"

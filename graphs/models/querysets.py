@@ -1,16 +1,21 @@
-"""Named reads of what could run. `visible_to` is the one place that says who sees whose rows."""
+"""Querysets with named filters. `visible_to` is the one place that decides who sees which rows."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
 from django.db.models import Q
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractUser
+
     from graphs.auth.callers import Caller
+
+# The querysets are of Any, because managers made of generic ones lose the types of their rows.
 
 
 class InNamespaces(models.QuerySet[Any]):
-    """Rows that carry a `namespace`."""
+    """Rows that have a `namespace`."""
 
     def visible_to(self, caller: "Caller") -> Self:
         """The rows of the namespaces that the caller may see."""
@@ -18,22 +23,24 @@ class InNamespaces(models.QuerySet[Any]):
 
 
 class ApiKeyQuerySet(models.QuerySet[Any]):
-    def usable(self, now: Any) -> Self:
-        """Neither revoked nor expired at this moment."""
+    def usable(self, now: datetime) -> Self:
+        """The keys that are neither revoked nor expired at this time."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
 
 class MembershipQuerySet(models.QuerySet[Any]):
-    def of(self, user: Any) -> Self:
-        """Those of the user and of the user's groups."""
+    def of(self, user: "AbstractUser") -> Self:
+        """The roles of a user and of the user's groups."""
         return self.filter(Q(user=user) | Q(group__in=user.groups.all()))
 
 
 class GraphQuerySet(InNamespaces):
     def with_version(self) -> Self:
+        """With their namespaces and current versions."""
         return self.select_related("namespace", "current")
 
 
 class DatasetQuerySet(InNamespaces):
     def with_tables(self) -> Self:
+        """With their namespaces and tables."""
         return self.select_related("namespace").prefetch_related("tables")

@@ -1,4 +1,4 @@
-"""Secrets of graphs."""
+"""The secrets of graphs."""
 
 from typing import ClassVar
 
@@ -10,7 +10,10 @@ from graphs.models.graph import Graph
 
 
 class Secret(models.Model):
-    """A value that nodes of one graph may ask for, encrypted (`graphs.services.secrets`). It is shown nowhere."""
+    """An encrypted value that the nodes of one graph may ask for. It is never shown.
+
+    `graphs.services.secrets` encrypts and decrypts it.
+    """
 
     graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="secrets")
     name = models.CharField(max_length=200)
@@ -18,12 +21,12 @@ class Secret(models.Model):
     former = models.TextField(
         editable=False,
         blank=True,
-        help_text="The token before: who still holds it may leave it in what it reports.",
+        help_text="The previous token. It is redacted, too, because a worker may still report it.",
     )
     by_template = models.BooleanField(
         default=False,
         editable=False,
-        help_text="A program put it with its graph template; its next one may leave it out.",
+        help_text="Part of a graph template, so that the next template may remove it.",
     )
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 

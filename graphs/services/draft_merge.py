@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from graphs.definition import merge
 from graphs.definition.edits import Edit
 from graphs.definition.merge import Conflict
-from graphs.definition.types import JsonObject
+from graphs.definition.types import Definition
 
 Renames = Sequence[tuple[str, str]]  # pairs of an old and a new node id
 
 
 def combine(
-    mine: Edit, base: JsonObject, theirs: JsonObject, their_renames: Renames, choice: str = ""
+    mine: Edit, base: Definition, theirs: JsonObject, their_renames: Renames, choice: str = ""
 ) -> tuple[Edit, list[Conflict]]:
     """Combine two changes of the definition `base`: my edit, and the definition of the others.
 
@@ -26,7 +26,7 @@ def combine(
         return Edit(theirs, mine.message, mine.node), []
 
     merged, conflicts = merge.merge(
-        sides.was, sides.mine, sides.theirs, prefer_mine=choice == "mine"
+        sides.base, sides.mine, sides.theirs, prefer_mine=choice == "mine"
     )
     edit = Edit(
         merged,

@@ -7,7 +7,7 @@ the author of the second change is asked. Undo and redo are in `graphs.services.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -15,7 +15,7 @@ from django.db import transaction
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, merge, names, validation
 from graphs.definition.edits import Edit
-from graphs.definition.types import Json, JsonObject
+from graphs.definition.types import Definition, Json
 from graphs.models import Graph, Namespace
 from graphs.models.draft import DraftChange
 from graphs.services.draft_merge import combine
@@ -31,7 +31,7 @@ from graphs.services.publish import (
 KEPT = 100  # changes of a draft that are kept for undo and for merging
 _BASE = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
 
-Change = Callable[[JsonObject], Edit]
+Change = Callable[[Definition], Edit]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Draft:
     """
 
     base: Base
-    definition: JsonObject
+    definition: Definition
     change: DraftChange | None = None
 
     @property
@@ -125,15 +125,17 @@ def draft_of(graph: Graph) -> Draft:
     return draft
 
 
-def version_of(graph: Graph, number: int) -> JsonObject:
+def version_of(graph: Graph, number: int) -> Definition:
     """The definition of a version, or an empty definition if there is no version of this number."""
     if graph.current and graph.current.number == number:
-        return dict(graph.current.definition)
-    definition = graph.versions.filter(number=number).values_list("definition", flat=True).first()
-    return dict(definition or edits.EMPTY)
+        return graph.current.definition.copy()
+    definition: Definition | None = (
+        graph.versions.filter(number=number).values_list("definition", flat=True).first()
+    )
+    return (definition or edits.EMPTY).copy()
 
 
-def at(graph: Graph, base: Base) -> JsonObject:
+def at(graph: Graph, base: Base) -> Definition:
     """The definition of the draft at a base. Raises Outdated if it is no longer kept."""
     change = DraftChange.objects.filter(graph=graph, revision=base.revision).first()
     if change is None:
@@ -142,7 +144,7 @@ def at(graph: Graph, base: Base) -> JsonObject:
         return version_of(graph, base.version)
 
     if change.published is None or change.published == base.version:
-        return dict(change.definition)
+        return change.definition.copy()
     return version_of(graph, base.version)
 
 
@@ -202,7 +204,7 @@ def _renames_since(graph: Graph, base: Base, now: Draft) -> list[tuple[str, str]
     ]
 
 
-def checked(definition: Json) -> JsonObject:
+def checked(definition: Json) -> Definition:
     """The definition, if it can be drawn. Raises Malformed with the reasons why it can't."""
     require_storable(definition)
     problems = validation.shape_problems(definition)
@@ -211,7 +213,7 @@ def checked(definition: Json) -> JsonObject:
             f"This is not a graph: {summary(problems[:5])}",
             errors=[problem.as_json() for problem in problems],
         )
-    return dict(definition)
+    return definition
 
 
 @transaction.atomic
@@ -319,7 +321,7 @@ def begin(
     namespace: Namespace,
     name: str,
     caller: Caller,
-    definition: Mapping[str, Json] | None = None,
+    definition: Definition | None = None,
     message: str = "Begin",
 ) -> Graph:
     """Create a graph that has a draft and no version yet.
@@ -335,7 +337,7 @@ def begin(
             f"The namespace {namespace} already has a graph {name!r}. Choose another name."
         )
     if definition:
-        edit = Edit(dict(definition), message)
+        edit = Edit(definition.copy(), message)
         apply(graph, Base(0, 0), lambda _: edit, caller)
     return graph
 

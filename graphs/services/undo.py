@@ -12,7 +12,7 @@ from django.db import transaction
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.definition.edits import Edit
-from graphs.definition.types import JsonObject
+from graphs.definition.types import Definition
 from graphs.models import Graph
 from graphs.models.draft import DraftChange
 from graphs.services import drafts
@@ -99,12 +99,12 @@ def step(graph: Graph, caller: Caller, redo: bool = False) -> Draft:
     return drafts.record(graph, now, edit, caller, back_to=revision, redo=redo)
 
 
-def _definition_at(graph: Graph, revision: int) -> JsonObject:
+def _definition_at(graph: Graph, revision: int) -> Definition:
     """The definition at a revision. Revision 0 is the version from which the draft started."""
     changes = DraftChange.objects.filter(graph=graph)
     change = changes.filter(revision=revision).first()
     if change:
-        return dict(change.definition)
+        return change.definition.copy()
     first = changes.order_by("revision").first()
     return drafts.version_of(graph, first.version if first else 0)
 

@@ -281,7 +281,7 @@ def stop(operation: BulkOperation, caller: Caller) -> None:
 
 
 def _audit(operation: BulkOperation, caller: Caller, action: str, detail: str) -> None:
-    caller = caller.through(caller.via, operation.pk)
+    caller = caller.with_door(caller.via, operation.pk)
     AuditEntry.objects.record_global(caller, action, detail)
 
 

@@ -305,7 +305,7 @@ def caller_of(operation: BulkOperation) -> Caller:
         caller = caller_of_key(operation.key)
     else:
         caller = Caller(operation.actor, frozenset(), frozenset(), rights=frozenset())
-    return caller.through(operation.via, operation.pk)
+    return caller.with_door(operation.via, operation.pk)
 
 
 def _is_usable(key: ApiKey) -> bool:

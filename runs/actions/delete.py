@@ -43,6 +43,7 @@ FILES_WAIT = timedelta(minutes=1)  # before a sweep takes a folder for a forgott
 LOCK_SECONDS = 3
 FOLDERS_AT_ONCE = 200
 
+
 @sql.statement
 def _write_tombstones_statement() -> str:
     """Writes a tombstone for each of these runs.

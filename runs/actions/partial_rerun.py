@@ -255,7 +255,6 @@ def _repeat_of(
     return repeat
 
 
-
 def _counters(
     new: Run, plan: Plan, taken_over: Iterable[State], repeats: Iterable[NewState]
 ) -> counters.RunCounters:

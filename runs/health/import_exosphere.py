@@ -223,4 +223,3 @@ def _count(run: Run) -> None:
         updated_at=timezone.now(),
         revision=run.revision + 1,
     )
-

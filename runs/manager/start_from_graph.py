@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, uuids
 from graphs.definition.names import parse_id
+from graphs.definition.types import Definition
 from graphs.editor.flow import Flow
 from graphs.editor.pages import graph_for
 from graphs.editor.versions import version_of
@@ -52,7 +53,7 @@ class RunForm(forms.Form):
 class Subject:
     """What shall run: a version or, without one, the draft."""
 
-    definition: dict[str, Any]
+    definition: Definition
     version: GraphVersion | None = None
 
     @property

@@ -1,5 +1,6 @@
 """`manage.py api_keys`: list the API keys, without their secrets."""
 
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -9,34 +10,39 @@ from graphs.models import ApiKey
 
 
 class Command(BaseCommand):
-    help = "List the API keys: prefix, scope, namespaces, limits and when each was used."
+    help = "List the API keys: prefix, scope, namespaces, limit, expiry and last use."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--namespace", help="only those that open this one")
-        parser.add_argument("--usable", action="store_true", help="neither revoked nor expired")
+        parser.add_argument("--namespace", help="list only keys that open this namespace")
+        parser.add_argument(
+            "--usable", action="store_true", help="leave out revoked and expired keys"
+        )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: str, namespace: str | None, usable: bool, **options: Any) -> None:
         keys = ApiKey.objects.prefetch_related("namespaces").order_by("pk")
-        if options["usable"]:
+        if usable:
             keys = keys.usable(timezone.now())
         for key in keys:
-            opened = (
-                "all namespaces"
-                if key.all_namespaces
-                else ", ".join(namespace.name for namespace in key.namespaces.all())
-            )
-            if (
-                options["namespace"]
-                and not key.all_namespaces
-                and options["namespace"] not in opened.split(", ")
-            ):
+            names = [opened.name for opened in key.namespaces.all()]
+            if namespace and not key.all_namespaces and namespace not in names:
                 continue
-            notes = [
-                f"{key.per_minute}/min" if key.per_minute is not None else "",
-                f"expires {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "",
-                f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "",
-                f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used",
-            ]
-            self.stdout.write(
-                "  ".join(filter(None, [key.prefix, key.scope, opened, key.name, *notes]))
-            )
+            opened = "all namespaces" if key.all_namespaces else ", ".join(names)
+            columns = [key.prefix, key.scope, opened, key.name, *_notes(key)]
+            self.stdout.write("  ".join(filter(None, columns)))
+
+
+def _notes(key: ApiKey) -> list[str]:
+    """The limit, the times of expiry and revocation if there are any, and the last use."""
+    notes = []
+    if key.per_minute is not None:
+        notes.append(f"{key.per_minute}/min")
+    if key.expires_at:
+        notes.append(f"expires {_minute(key.expires_at)}")
+    if key.revoked_at:
+        notes.append(f"revoked {_minute(key.revoked_at)}")
+    notes.append(f"used {_minute(key.last_used_at)}" if key.last_used_at else "never used")
+    return notes
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"

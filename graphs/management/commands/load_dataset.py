@@ -1,3 +1,5 @@
+"""`manage.py load_dataset`: load a dataset from files, and print its id."""
+
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -5,43 +7,49 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.definition import errors, names
-from graphs.models import Namespace
+from graphs.models import Dataset, Namespace
 from graphs.services import datasets
 
 
 class Command(BaseCommand):
-    help = "Load a dataset from a folder, a zip, or CSV and JSON Lines files; all of it, or nothing. Prints its id."
+    help = (
+        "Load a dataset from a folder, a zip, or CSV and JSON Lines files, and print its id. If"
+        " one file is wrong, nothing is loaded."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAMESPACE/DATASET")
         parser.add_argument("paths", metavar="PATH", nargs="+", type=Path)
         parser.add_argument(
-            "--encoding", default="utf-8", help="of the files, if it is not UTF-8, such as latin-1"
+            "--encoding",
+            default="utf-8",
+            help="the encoding of the files, such as latin-1; the default is utf-8",
         )
 
     def handle(
-        self, *args: Any, name: str, paths: list[Path], encoding: str, **options: Any
+        self, *args: str, name: str, paths: list[Path], encoding: str, **options: Any
     ) -> None:
-        namespace_name, _, dataset_name = name.partition("/")
-        if not namespace_name or not dataset_name:
-            raise CommandError("The name is NAMESPACE/DATASET, such as default/flights.")
+        namespace, _, dataset_name = name.partition("/")
+        if not namespace or not dataset_name:
+            raise CommandError("The name must be NAMESPACE/DATASET, such as default/flights.")
         try:
-            with ExitStack() as stack:
-                sources = [
-                    source
-                    for path in paths
-                    for source in stack.enter_context(datasets.sources_at(path))
-                ]
-                namespace, _ = Namespace.objects.get_or_create(
-                    name=names.checked("namespace", namespace_name)
-                )
-                dataset = datasets.load(
-                    namespace, dataset_name, sources, encoding, origin=", ".join(map(str, paths))
-                )
+            dataset = _load(namespace, dataset_name, paths, encoding)
         except errors.StateManagerError as error:
-            raise CommandError(
-                "\n  ".join(["Nothing was loaded:", *(error.extra.get("errors") or [str(error)])])
-            ) from None
+            problems = error.extra.get("errors") or [str(error)]
+            raise CommandError("\n  ".join(["Nothing was loaded:", *problems])) from None
         for table in dataset.tables.all():
             self.stderr.write(f"{table.name}: {table.rows:,} rows, {len(table.columns)} columns")
         self.stdout.write(str(dataset.pk))
+
+
+def _load(namespace_name: str, name: str, paths: list[Path], encoding: str) -> Dataset:
+    """Load the files at these paths into a namespace, which is made if it does not exist."""
+    with ExitStack() as stack:
+        sources: list[datasets.Source] = []
+        for path in paths:
+            sources += stack.enter_context(datasets.sources_at(path))
+        namespace, _ = Namespace.objects.get_or_create(
+            name=names.checked("namespace", namespace_name)
+        )
+        origin = ", ".join(map(str, paths))
+        return datasets.load(namespace, name, sources, encoding, origin=origin)

@@ -1,4 +1,4 @@
-"""`manage.py revoke_api_key PREFIX…`: these keys open nothing any more."""
+"""`manage.py revoke_api_key PREFIX…`: revoke API keys."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from graphs.models import ApiKey
 
 
 class Command(BaseCommand):
-    help = "Revoke API keys by their prefix (manage.py api_keys lists them)."
+    help = "Revoke API keys by their prefixes, which `manage.py api_keys` lists."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("prefix", nargs="+")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        wanted = {prefix.removeprefix("sm_").split("_")[0] for prefix in options["prefix"]}
-        found = ApiKey.objects.filter(prefix__in=wanted)
-        if unknown := wanted - set(found.values_list("prefix", flat=True)):
-            raise CommandError(
-                f"There is no key {', '.join(sorted(unknown))}; nothing was revoked."
-            )
-        self.stdout.write(f"{api_keys.revoke(found)} revoked.")
+    def handle(self, *args: str, prefix: list[str], **options: Any) -> None:
+        # Somebody may paste a whole key: sm_<prefix>_<secret>.
+        prefixes = {text.removeprefix("sm_").split("_")[0] for text in prefix}
+        keys = ApiKey.objects.filter(prefix__in=prefixes)
+        unknown = prefixes - set(keys.values_list("prefix", flat=True))
+        if unknown:
+            raise CommandError(f"There is no key {', '.join(sorted(unknown))}. No key was revoked.")
+        self.stdout.write(f"{api_keys.revoke(keys)} revoked.")

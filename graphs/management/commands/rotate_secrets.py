@@ -1,4 +1,4 @@
-"""`manage.py rotate_secrets`: encrypt all secrets anew with the first of SECRETS_KEYS."""
+"""`manage.py rotate_secrets`: encrypt all secrets again with the first of SECRETS_KEYS."""
 
 from typing import Any
 
@@ -9,11 +9,14 @@ from graphs.services import secrets
 
 
 class Command(BaseCommand):
-    help = "Encrypt every secret with the first key of SECRETS_KEYS; afterwards the other keys may be taken away. Safe while work goes on."
+    help = (
+        "Encrypt every secret with the first key of SECRETS_KEYS. Afterwards, the other keys can"
+        " be removed. This is safe while workers are running."
+    )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: str, **options: Any) -> None:
         try:
-            done = secrets.rotate()
+            count = secrets.rotate()
         except errors.Conflict as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(f"{done} secrets are encrypted with the first key now.")
+        self.stdout.write(f"{count} secrets are now encrypted with the first key.")

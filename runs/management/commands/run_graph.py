@@ -119,7 +119,6 @@ def _parse_input(text: str) -> tuple[str, Json]:
         return key, value
 
 
-
 def _stop_at_question(run: Run) -> None:
     """Raises CommandError if the run waits for an answer, which this command can't give."""
     if run.status != statuses.PAUSED:

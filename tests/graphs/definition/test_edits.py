@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs.definition import edits, errors, input_suggestions, lint, merge, validation
+from graphs.definition import (
+    edits,
+    errors,
+    input_suggestions,
+    lint,
+    merge,
+    renames,
+    validation,
+)
 from graphs.definition.validation import Kind
 from graphs.rendering import layout, mermaid, svg
 from graphs.services.undo import steps
@@ -99,7 +107,7 @@ def same(one, other):
 @given(definitions(), definitions(), definitions())
 @settings(deadline=None)
 def test_merging_keeps_the_laws_of_merging(base, mine, theirs):
-    assert merge.same(merge.whole(merge.pieces(base)), base), "taken apart and put together"
+    assert merge.same(merge.assembled(merge.pieces(base)), base), "taken apart and put together"
     merged, conflicts = merge.merge(base, mine, base)
     assert not conflicts
     assert same(merged, mine), "only I changed it"
@@ -175,7 +183,7 @@ def test_renaming_inputs_of_the_run_takes_references_along_and_nothing_else():
         ],
         "edges": [],
     }
-    now = edits.rename_inputs(was, {"day": "date", "hour": "day"})
+    now = renames.rename_inputs(was, {"day": "date", "hour": "day"})
     moved = "${{ run.inputs.date }}, ${{ run.inputs.date.of }}, ${{ run.inputs.days }}, ${{ day.outputs.day }}, ${{ store.day }}"
     assert now["nodes"] == [
         node(

@@ -21,7 +21,7 @@ def test_pasted_json_is_checked_and_changes_nothing_until_saved(flow):
     }
     page = flow.post("check", json=json.dumps(pasted)).content.decode()
     assert "no node &#x27;no.such&#x27; is registered" in page
-    assert "&#x27;y&#x27; is no node" in page
+    assert "&#x27;y&#x27;, which is not in this graph" in page
     assert flow.revision.revision == 0
     wrong = flow.post(
         op="replace",

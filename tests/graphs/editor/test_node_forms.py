@@ -103,7 +103,7 @@ def test_renaming_an_input_renames_what_refers_to_it(flow):
         "it was deleted, not renamed"
     )
     page = flow.get("problems").content.decode()
-    assert page.count("the graph declares no input &#x27;date&#x27;; it has hour") == 2
+    assert page.count("the graph declares no input &#x27;date&#x27;; available inputs: hour") == 2
     flow.post(**settings("minute", "hour", ""))
     assert flow.nodes["b"]["data"]["inputs"] == {
         "value": "at ${{ run.inputs.hour }} of ${{ run.inputs.date }}"

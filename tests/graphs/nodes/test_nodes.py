@@ -93,7 +93,7 @@ def test_filter_refuses_what_is_no_condition(run_with, where):
 
 @pytest.mark.parametrize("where", ["row.", "row.delay is big", "row.delay >"])
 def test_what_is_no_expression_is_refused_when_published(run_with, where):
-    with pytest.raises(errors.InvalidGraph, match=r"where: .* is no expression"):
+    with pytest.raises(errors.InvalidGraph, match=r"where: .* is not a valid expression"):
         run_with("r>x", **chain("rows.filter", where=where))
 
 

@@ -20,7 +20,7 @@ from tests.support.clusters import supervised, until
 
 pytestmark = pytest.mark.django_db
 NOBODY = Caller("nobody", frozenset({"read"}), None, rights=frozenset({"view"}))
-COMMAND = SYSTEM.through("command")
+COMMAND = SYSTEM.with_door("command")
 
 
 @pytest.fixture

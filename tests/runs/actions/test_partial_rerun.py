@@ -232,13 +232,13 @@ def test_branches_that_were_kept_apart_stay_apart(publish, drain):
 
 def test_retrying_an_operation_twice_makes_one(run_graph):
     run = run_graph("a")
-    operation = bulk.ask("resume", {"pk": [run.pk]}, SYSTEM.through("command"))
+    operation = bulk.ask("resume", {"pk": [run.pk]}, SYSTEM.with_door("command"))
     bulk_runner.run_waiting(10)
     operation.refresh_from_db()
     assert operation.failed == 1
     assert (
-        bulk.retry(operation, SYSTEM.through("command")).pk
-        == bulk.retry(operation, SYSTEM.through("command")).pk
+        bulk.retry(operation, SYSTEM.with_door("command")).pk
+        == bulk.retry(operation, SYSTEM.with_door("command")).pk
     )
 
 

@@ -106,7 +106,7 @@ def test_operations_are_for_admins_and_one_s_own(ended, client, make_key):
     assert ApiClient()("GET", BULK)[0] == 401
     assert ApiClient(make_key("run"))("GET", BULK)[0] == 403
     limited = ApiClient(make_key("admin"))
-    operation = bulk.ask("archive", {}, SYSTEM.through("command"))
+    operation = bulk.ask("archive", {}, SYSTEM.with_door("command"))
     assert limited("GET", f"{BULK}/{operation.pk}")[0] == 404
     assert limited("GET", BULK)[1] == {"operations": []}
     viewer = User.objects.create_user("viewer", password="pw", is_staff=True)

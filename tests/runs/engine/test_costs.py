@@ -161,9 +161,7 @@ def test_a_claim_begins_where_the_last_one_found_something(publish):
         )
 
     def read(floor):
-        explain = (
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim.claim_statement(((1, 10),), claim.FRESH)}"
-        )
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim.claim_statement(((1, 10),), claim.FRESH)}"
         with transaction.atomic():
             [[[found]]] = sql.run(explain, ["noop", floor, "w", 30.0])
             transaction.set_rollback(True)

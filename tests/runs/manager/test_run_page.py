@@ -269,10 +269,13 @@ def test_history_tells_who_did_what_through_which_door(admin_client, failed, mak
 def test_the_timeline_tells_the_attempts_that_lost_their_worker(admin_client, publish):
     run = start_run(publish("a"))
     for lost in range(2):
-        claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache(), quarantine=f"lost_leases = {lost}")
+        claim.claim(
+            "w", [(["noop"], 1)], -1, claim.FactsCache(), quarantine=f"lost_leases = {lost}"
+        )
         lease_recovery.rescue_expired()
     assert (
-        len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), quarantine=claim.QUARANTINED)) == 1
+        len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), quarantine=claim.QUARANTINED))
+        == 1
     )
     page = text(admin_client.get(page_of(run, "timeline")))
     assert page.count('class="rm-ran rm-lost"') == 2

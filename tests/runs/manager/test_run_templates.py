@@ -53,7 +53,7 @@ def test_a_run_is_saved_launched_cloned_and_scheduled_on_pages(admin_client, run
     )
     template.refresh_from_db()
     assert template.next_at > timezone.now()
-    assert "is no cron expression" in text(
+    assert "is not a valid cron expression" in text(
         admin_client.post(
             f"{answer.url}schedule/", {"expression": "soon", "time_zone": "UTC"}, follow=True
         )

@@ -70,7 +70,7 @@ UNSOUND = {
     "two roots": ([node("a"), node("b")], "one root"),
     "no root": ([node("a", ["b"]), node("b", ["a"])], "one root"),
     "disconnected": ([node("a"), node("b", unites={"identifier": "a"})], "disconnected"),
-    "cycle": ([node("a", ["b"]), node("b", ["c"]), node("c", ["b"])], "circle"),
+    "cycle": ([node("a", ["b"]), node("b", ["c"]), node("c", ["b"])], "cycle"),
     "placeholder not closed": ([node("a", inputs={"x": "${{ store.k"})], "not closed"),
     "placeholder of no form": ([node("a", inputs={"x": "${{ what }}"})], "what"),
     "reference to no ancestor": (
@@ -99,7 +99,7 @@ def test_all_mistakes_are_said_at_once(api):
         node("b"),
         status=400,
     )
-    assert all(said in answer["detail"] for said in ("'z'", "'k'", "'y'", "'b' stands 2 times"))
+    assert all(said in answer["detail"] for said in ("'z'", "'k'", "'y'", "'b' is used by 2 nodes"))
     assert len(answer["errors"]) >= 4
 
 

@@ -149,7 +149,7 @@ def test_empty_secrets_are_refused_and_missing_ones_named(api):
     made = api.upsert("g", node("a", name="Guarded"))
     assert (made["validation_status"], made["validation_errors"]) == (
         "INVALID",
-        ["a: Guarded asks for the secret 'token', which the graph doesn't have"],
+        ["a: Guarded asks for the secret 'token'; add it to the graph"],
     )
     assert api.put("graph/g/secrets/token", {"value": "v"}) == (200, {"secrets": {"token": True}})
     assert api.get("graph/g")[1]["validation_status"] == "VALID"
