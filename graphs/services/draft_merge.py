@@ -11,7 +11,7 @@ Renames = Sequence[tuple[str, str]]  # pairs of an old and a new node id
 
 
 def combine(
-    mine: Edit, base: Definition, theirs: JsonObject, their_renames: Renames, choice: str = ""
+    mine: Edit, base: Definition, theirs: Definition, their_renames: Renames, choice: str = ""
 ) -> tuple[Edit, list[Conflict]]:
     """Combine two changes of the definition `base`: my edit, and the definition of the others.
 
