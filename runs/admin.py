@@ -101,7 +101,7 @@ class ArtifactAdmin(FastList):
 
     @admin.display(description="")
     def download(self, artifact: Artifact) -> str:
-        url = reverse("artifact", args=[artifact.run.run_id, artifact.pk])
+        url = reverse("artifact-detail", args=[artifact.run.run_id, artifact.pk])
         return format_html(
             '<a href="{}?namespace={}">Download</a>', url, artifact.run.namespace.name
         )
