@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from django.contrib.auth.models import User
+from django.contrib.auth.base_user import AbstractBaseUser
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
@@ -42,7 +42,7 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
 class SessionAuthentication(authentication.SessionAuthentication):
     """The admin's login, with CSRF protection."""
 
-    def authenticate(self, request: Request) -> tuple[User, Caller] | None:
+    def authenticate(self, request: Request) -> tuple[AbstractBaseUser, Caller] | None:
         result = super().authenticate(request)
         if result is None:
             return None
@@ -53,7 +53,7 @@ class SessionAuthentication(authentication.SessionAuthentication):
 class JWTAuthentication(BaseJWTAuthentication):
     """`Authorization: Bearer <access token>`. API keys as bearer tokens are left to the others."""
 
-    def authenticate(self, request: Request) -> tuple[User, Caller] | None:  # type: ignore[override]
+    def authenticate(self, request: Request) -> tuple[AbstractBaseUser, Caller] | None:  # type: ignore[override]
         if request.headers.get("Authorization", "").startswith(BEARER_KEY):
             return None
         try:

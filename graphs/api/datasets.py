@@ -29,7 +29,7 @@ class DatasetViewSet(ViewSet):
     )
     def list(self, request: Request) -> Response:
         """The datasets that the caller may see."""
-        page = self.paginate_queryset(Dataset.objects.visible_to(self.caller).with_tables())
+        page = self.page(Dataset.objects.visible_to(self.caller).with_tables())
         return self.get_paginated_response(DatasetSerializer(page, many=True).data)
 
     @extend_schema(

@@ -73,13 +73,15 @@ def _plain(error: Exception, body: JsonObject) -> JsonObject:
 
 def _invalid_json(error: exceptions.ParseError) -> JsonObject:
     """A body that isn't JSON, in the form of pydantic's errors."""
-    is_located = isinstance(error, NotJsonBody)
+    offset, reason = 0, str(error.detail)
+    if isinstance(error, NotJsonBody):
+        offset, reason = error.offset, error.reason
     return {
         "type": "json_invalid",
-        "loc": ["body", error.offset if is_located else 0],
+        "loc": ["body", offset],
         "msg": "JSON decode error",
         "input": {},
-        "ctx": {"error": error.reason if is_located else str(error.detail)},
+        "ctx": {"error": reason},
     }
 
 

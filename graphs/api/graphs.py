@@ -20,7 +20,7 @@ from graphs.api.serializers import (
     ValidationSerializer,
 )
 from graphs.definition import errors, lint, validation
-from graphs.definition.types import JsonObject
+from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph
 from graphs.models.querysets import GraphQuerySet
 from graphs.rendering import mermaid, svg
@@ -52,7 +52,7 @@ class GraphViewSet(DraftActions):
     )
     def list(self, request: Request) -> Response:
         """The graphs that the caller may see."""
-        page = self.paginate_queryset(self.get_queryset())
+        page = self.page(self.get_queryset())
         return self.get_paginated_response(GraphSerializer(page, many=True).data)
 
     @extend_schema(
@@ -107,7 +107,7 @@ class GraphViewSet(DraftActions):
     def validate(self, request: Request, graph_id: str) -> Response:
         """Every problem of the definition in the body or, without a body, of the current one."""
         graph = self.get_object()
-        definition = request.data or (graph.current and graph.current.definition)
+        definition: Json = request.data or (graph.current and graph.current.definition)
         problems = publish.check(graph.namespace.name, definition, self.caller)
         has_shape = not validation.shape_problems(definition)
         warnings = lint.warnings(definition) if has_shape else []

@@ -1,6 +1,7 @@
 """The pages of lists. None of them counts its rows: counting would read the whole list."""
 
-from typing import Any
+from typing import TypeVar
+from uuid import UUID
 
 from django.db.models import Model, QuerySet
 from rest_framework.pagination import BasePagination
@@ -10,8 +11,9 @@ from rest_framework.views import APIView
 
 from graphs.definition import errors
 from graphs.definition.names import parse_id
-from graphs.definition.types import JsonObject
+from graphs.definition.types import Json, JsonObject
 
+AnyModel = TypeVar("AnyModel", bound=Model)
 MAX_LIMIT = 1000
 
 
@@ -39,9 +41,9 @@ class OffsetPagination(BasePagination):
     max_limit = 200
     default_limit = 50
 
-    def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
-    ) -> list[Any]:
+    def paginate_queryset(  # type: ignore[override]
+        self, queryset: QuerySet[AnyModel], request: Request, view: APIView | None = None
+    ) -> list[AnyModel]:
         """Raises Malformed when `limit` or `offset` is out of range."""
         limit = parse_id(request.query_params.get("limit", str(self.default_limit)))
         offset = parse_id(request.query_params.get("offset", "0"))
@@ -51,7 +53,7 @@ class OffsetPagination(BasePagination):
             )
         return list(queryset[offset : offset + limit])
 
-    def get_paginated_response(self, data: Any) -> Response:
+    def get_paginated_response(self, data: Json) -> Response:
         return Response(data)
 
     def get_schema_operation_parameters(self, view: APIView) -> list[JsonObject]:
@@ -71,19 +73,19 @@ class AfterPagination(BasePagination):
     default_limit = 100
     next: str | None = None
 
-    def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
-    ) -> list[Any]:
+    def paginate_queryset(  # type: ignore[override]
+        self, queryset: QuerySet[AnyModel], request: Request, view: APIView | None = None
+    ) -> list[AnyModel]:
         """Raises Malformed when `limit` or `after` can't be read."""
         limit = read_limit(request, self.default_limit)
         after = request.query_params.get("after")
         if after is not None:
             queryset = queryset.filter(pk__gt=self.read_after(after))
-        page: list[Model] = list(queryset.order_by("pk")[:limit])
+        page = list(queryset.order_by("pk")[:limit])
         self.next = str(page[-1].pk) if len(page) == limit else None
         return page
 
-    def read_after(self, after: str) -> Any:
+    def read_after(self, after: str) -> int | UUID:
         """The primary key that `after` names."""
         pk = parse_id(after)
         if pk is None:

@@ -49,7 +49,7 @@ class OperationSchema(AutoSchema):
         return name
 
     def get_filter_backends(self) -> list[Any]:
-        return self.view.filter_backends if self._reads_pages() else []
+        return getattr(self.view, "filter_backends", []) if self._reads_pages() else []
 
     def _get_pagination_parameters(self) -> list[JsonObject]:
         paginator: BasePagination | None = getattr(self.view, "paginator", None)

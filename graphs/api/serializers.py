@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from graphs.definition.types import Json, JsonObject
-from graphs.models import Dataset, Graph
+from graphs.models import Graph
 
 
 @extend_schema_field(OpenApiTypes.ANY)
@@ -106,7 +106,7 @@ class TableSerializer(serializers.Serializer):
     checksum = serializers.CharField()
 
 
-class DatasetSerializer(serializers.Serializer[Dataset]):
+class DatasetSerializer(serializers.Serializer):
     id = serializers.IntegerField()
     name = serializers.CharField()
     namespace = serializers.CharField(source="namespace.name")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from django.db.models import QuerySet
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -10,6 +11,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from graphs.api.idempotency import answer_once
+from graphs.api.pagination import AnyModel
 from graphs.api.permissions import ScopePermission
 from graphs.auth.callers import Caller
 from graphs.definition.types import JsonObject
@@ -49,6 +51,12 @@ class ViewSet(GenericViewSet):
         is_options = self.action == "metadata"
         action = self.action_map.get("get") if is_options else self.action
         return self.scopes.get(action or "")
+
+    def page(self, queryset: QuerySet[AnyModel]) -> list[AnyModel]:
+        """The page of a list that the query asks for, as the `pagination_class` reads it."""
+        page = self.paginate_queryset(queryset)
+        assert page is not None
+        return page
 
     def validated(
         self, serializer_class: type[Serializer], may_be_empty: bool = False

@@ -20,6 +20,7 @@ from runs.actions import bulk
 from runs.api.run_manager import runs_by_id
 from runs.models import BulkOperation, BulkResult, Run
 
+Selection = tuple[JsonObject, list[str]]  # the query of an operation, and the unknown run ids
 MAX_LISTED = 100
 TRUE_WORDS = ("1", "true", "yes")
 OPERATION_MEMBERS = ("action", "status", "total", "done", "failed", "reason", "actor")
@@ -219,10 +220,10 @@ class BulkOperationViewSet(ViewSet):
         results = self.get_object().results.all()
         if request.query_params.get("failed", "").lower() in TRUE_WORDS:
             results = results.filter(done=False)
-        page = self.paginate_queryset(results)
+        page = self.page(results)
         return self.get_paginated_response({"results": ResultSerializer(page, many=True).data})
 
-    def _query(self, data: JsonObject) -> "tuple[JsonObject, list[str]]":
+    def _query(self, data: JsonObject) -> Selection:
         """The query of the runs that a request names, and the run ids that don't exist.
 
         Raises Conflict if several namespaces have a run of one id.

@@ -39,7 +39,7 @@ class CheckpointSerializer(serializers.Serializer):
             "checkpoint_id": checkpoint.checkpoint_id,
             "ns": checkpoint.ns,
             "type": checkpoint.type,
-            "size": checkpoint.size,
+            "size": checkpoint.size,  # type: ignore[attr-defined]  # see `_with_size`
             "metadata": redaction.shown(checkpoint.metadata, self.context["payloads"]),
             "parent_checkpoint_id": checkpoint.parent_checkpoint_id or None,
             "created_at": when(checkpoint.created_at),
@@ -86,7 +86,7 @@ class CheckpointViewSet(OfRunViewSet):
     def list(self, request: Request, run_id: str) -> Response:
         """The checkpoints of a thread in the order in which they were stored."""
         run = self.run()
-        page = self.paginate_queryset(_with_size(run).defer("body"))
+        page = self.page(_with_size(run).defer("body"))
         serializer = CheckpointSerializer(page, many=True, context=self._context_of(run))
         return self.get_paginated_response({"checkpoints": serializer.data})
 

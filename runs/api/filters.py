@@ -34,7 +34,7 @@ def _unknown_filter(name: str) -> JsonObject:
     return {"loc": ["query", name], "msg": "There is no such filter.", "type": "value_error"}
 
 
-class FilterSchema(OpenApiFilterExtension):
+class FilterSchema(OpenApiFilterExtension):  # type: ignore[no-untyped-call]
     """Filters are documented as texts: several values are separated by commas."""
 
     target_class = DjangoFilterBackend

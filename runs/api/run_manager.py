@@ -1,7 +1,6 @@
 """The Run Manager's list over REST: for admins only, over all runs that they may see."""
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
@@ -20,7 +19,7 @@ from graphs.definition.types import JsonObject
 from runs.actions.delete import delete_run
 from runs.api.filters import ManagerFilterBackend
 from runs.api.lookups import NAMESPACE, without_nul
-from runs.api.pagination import RunPagination
+from runs.api.pagination import RunPagination, RunRow
 from runs.core import statuses
 from runs.health import doctor
 from runs.health.probes import Finding
@@ -29,7 +28,6 @@ from runs.queries import lists
 from runs.queries.filters import ManagerFilter
 
 MAX_IDS = 200
-COLUMNS = ("run_id", "name", "status", "created_at", "username", "workspace")
 
 
 class RowSerializer(serializers.Serializer):
@@ -39,6 +37,17 @@ class RowSerializer(serializers.Serializer):
     time = serializers.DateTimeField()
     username = serializers.CharField()
     workspace = serializers.CharField(allow_null=True)
+
+    def to_representation(self, row: RunRow) -> JsonObject:
+        run_id, name, status, created_at, username, workspace = row
+        return {
+            "id": run_id,
+            "name": name or run_id,
+            "result": statuses.RESULT_WORDS[status],
+            "time": when(created_at),
+            "username": username,
+            "workspace": workspace or None,
+        }
 
 
 class RowsSerializer(serializers.Serializer):
@@ -115,9 +124,8 @@ class RunManagerViewSet(ViewSet):
     @action(detail=False, pagination_class=RunPagination)
     def runs(self, request: Request) -> Response:
         """All runs that the caller may see, newest first."""
-        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
-        rows = [_row(*values) for values in page.values_list(*COLUMNS)]
-        return self.get_paginated_response(rows)
+        rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(RowSerializer(rows, many=True).data)
 
     @extend_schema(
         operation_id="run_manager_delete",
@@ -207,16 +215,3 @@ def _ambiguous(runs: list[Run]) -> errors.Conflict:
     return errors.Conflict(
         f"Several namespaces have a run of this id: {namespaces}. Choose one with ?namespace=."
     )
-
-
-def _row(
-    run_id: str, name: str, status: str, created_at: datetime, username: str, workspace: str
-) -> JsonObject:
-    return {
-        "id": run_id,
-        "name": name or run_id,
-        "result": statuses.RESULT_WORDS[status],
-        "time": when(created_at),
-        "username": username,
-        "workspace": workspace or None,
-    }

@@ -1,5 +1,7 @@
 """Run templates over REST."""
 
+from collections.abc import Iterable
+
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -137,8 +139,11 @@ class RunTemplateViewSet(ViewSet):
     @extend_schema(operation_id="templates_list", responses={200: TemplatesSerializer, **REFUSALS})
     def list(self, request: Request) -> Response:
         """The templates and what their runs came to."""
-        templates = self.get_queryset().order_by("namespace__name", "name")[:MAX_TEMPLATES]
-        return Response({"templates": self._json_list(list(templates))})
+        ordered = self.get_queryset().order_by("namespace__name", "name")
+        templates = ordered[:MAX_TEMPLATES]
+        context = self._progress_of(templates)
+        serializer = TemplateSerializer(templates, many=True, context=context)
+        return Response({"templates": serializer.data})
 
     @extend_schema(
         operation_id="templates_save",
@@ -213,9 +218,8 @@ class RunTemplateViewSet(ViewSet):
         )
 
     def _json(self, template: RunTemplate) -> JsonObject:
-        return self._json_list([template])[0]
+        return TemplateSerializer(template, context=self._progress_of([template])).data
 
-    def _json_list(self, templates: "list[RunTemplate]") -> "list[JsonObject]":
-        progress = run_templates.progress_of(templates)
-        context = {"progress": progress, "caller": self.caller}
-        return TemplateSerializer(templates, many=True, context=context).data
+    def _progress_of(self, templates: Iterable[RunTemplate]) -> JsonObject:
+        """The context of `TemplateSerializer`."""
+        return {"progress": run_templates.progress_of(templates), "caller": self.caller}

@@ -110,7 +110,7 @@ class RunViewSet(OfRunViewSet):
         Until the run ends, `next` isn't null: it leads to the lines that are yet to come.
         """
         run = self.run()
-        lines = self.paginate_queryset(LogLine.objects.filter(run=run))
+        lines = self.page(LogLine.objects.filter(run=run))
         redaction.hide(lines, self.sees_payloads(run))
         response = self.get_paginated_response({"logs": LogLineSerializer(lines, many=True).data})
         if not run.ended and response.data["next"] is None:

@@ -1,4 +1,4 @@
-"""The JSON of runs, states, log lines and artifacts."""
+"""The JSON of runs and log lines."""
 
 from django.urls import reverse
 from rest_framework import serializers
@@ -8,7 +8,7 @@ from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
 from runs.core import statuses
 from runs.core.node_counts import BAD, DONE, KNOWN
-from runs.models import Artifact, LogLine, Run, State
+from runs.models import Artifact, LogLine, Run
 
 TAIL_LINES = 50  # the log lines that are part of a run's JSON
 MAX_START_DELAY = 315_360_000_000  # milliseconds: ten years
@@ -119,85 +119,6 @@ class RunSerializer(serializers.Serializer):
             "revision": run.revision,
             "created_at": when(run.created_at),
         }
-
-
-class StateSerializer(serializers.Serializer):
-    """One execution of a node.
-
-    `parent` is the state whose outputs created it, `waiting_for` the question to a person.
-    """
-
-    id = serializers.CharField()
-    identifier = serializers.CharField()
-    node_name = serializers.CharField()
-    status = serializers.ChoiceField(statuses.STATE_STATUSES)
-    path = serializers.CharField()
-    parent = serializers.CharField(allow_null=True)  # type: ignore[assignment]
-    attempt = serializers.IntegerField()
-    retry_count = serializers.IntegerField()
-    inputs = AnyJson()
-    outputs = AnyJson()
-    error = serializers.CharField(allow_null=True)
-    waiting_for = AnyJson()
-    answer = AnyJson()
-    progress = serializers.FloatField()
-    created_at = serializers.DateTimeField()
-    started_at = serializers.DateTimeField(allow_null=True)
-    finished_at = serializers.DateTimeField(allow_null=True)
-
-    def to_representation(self, state: State) -> JsonObject:
-        return {
-            "id": str(state.pk),
-            "identifier": state.identifier,
-            "node_name": state.node,
-            "status": state.status,
-            "path": state.path,
-            "parent": str(state.parent) if state.parent else None,
-            "attempt": state.attempt,
-            "retry_count": state.retry_count,
-            "inputs": state.inputs,
-            "outputs": state.outputs,
-            "error": state.error or None,
-            "waiting_for": state.waiting_for,
-            "answer": state.answer,
-            "progress": state.progress,
-            "created_at": when(state.created_at),
-            "started_at": when(state.started_at),
-            "finished_at": when(state.finished_at),
-        }
-
-
-class StatePageSerializer(serializers.Serializer):
-    states = StateSerializer(many=True)
-    next = serializers.CharField(allow_null=True)
-
-
-class ArtifactSerializer(serializers.Serializer):
-    id = serializers.IntegerField()
-    name = serializers.CharField()
-    node = serializers.CharField()
-    kind = serializers.CharField()
-    size = serializers.IntegerField()
-    checksum = serializers.CharField()
-    url = serializers.CharField()
-    created_at = serializers.DateTimeField()
-
-    def to_representation(self, artifact: Artifact) -> JsonObject:
-        """The run comes from the context, which saves reading it for each artifact."""
-        return {
-            "id": artifact.pk,
-            "name": artifact.name,
-            "node": artifact.identifier,
-            "kind": artifact.kind,
-            "size": artifact.size,
-            "checksum": artifact.checksum,
-            "url": artifact_url(self.context["run"], artifact),
-            "created_at": when(artifact.created_at),
-        }
-
-
-class ArtifactsSerializer(serializers.Serializer):
-    artifacts = ArtifactSerializer(many=True)
 
 
 def artifact_url(run: Run, artifact: Artifact) -> str:

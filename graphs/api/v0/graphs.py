@@ -30,7 +30,7 @@ class GraphListViewSet(V0ViewSet):
     @extend_schema(operation_id="v0_graphs_list", responses={200: schemas.GraphsAnswer, **REFUSALS})
     def list(self, request: Request, ns: str) -> Response:
         """The graph templates of a namespace, by name."""
-        page = self.paginate_queryset(_with_parts().filter(namespace=self.namespace))
+        page = self.page(_with_parts().filter(namespace=self.namespace))
         templates = [
             {
                 "_id": str(graph.pk),
@@ -108,7 +108,7 @@ class VersionViewSet(V0ViewSet):
         """The versions of a graph, newest first. A run keeps the one that it started with."""
         stored = self.graph()
         versions = stored.versions.select_related("created_by").defer("definition")
-        page = [_version_json(version, stored) for version in self.paginate_queryset(versions)]
+        page = [_version_json(version, stored) for version in self.page(versions)]
         return self.get_paginated_response(
             {
                 "namespace": self.name,

@@ -4,7 +4,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.api.v0 import schemas
+from graphs.api.v0 import node_schemas as schemas
 from graphs.api.v0.base import REFUSALS, V0ViewSet
 from graphs.api.v0.pagination import NamePagination
 from graphs.definition.payloads import when
@@ -26,7 +26,7 @@ class NamespaceViewSet(V0ViewSet):
         namespaces = Namespace.objects.filter(nodes__executor=executor).distinct()
         if self.caller.namespaces is not None:
             namespaces = namespaces.filter(pk__in=self.caller.namespaces)
-        names = [namespace.name for namespace in self.paginate_queryset(namespaces)]
+        names = [namespace.name for namespace in self.page(namespaces)]
         return self.get_paginated_response({"namespaces": names, "count": len(names)})
 
 
@@ -49,7 +49,7 @@ class NodeViewSet(V0ViewSet):
     @extend_schema(operation_id="v0_nodes_list", responses={200: schemas.NodesAnswer, **REFUSALS})
     def list(self, request: Request, ns: str) -> Response:
         """The registered nodes of a namespace, by name."""
-        page = self.paginate_queryset(RegisteredNode.objects.filter(namespace=self.namespace))
+        page = self.page(RegisteredNode.objects.filter(namespace=self.namespace))
         nodes = [self._node(node) for node in page]
         return self.get_paginated_response(
             {"namespace": self.name, "count": len(nodes), "nodes": nodes}

@@ -1,6 +1,6 @@
 """The pages of the lists of `/v0`: `limit` and `after`, the `next` of the previous page."""
 
-from typing import Any
+from typing import TypeVar
 
 from django.db.models import QuerySet
 from rest_framework.pagination import BasePagination
@@ -11,6 +11,9 @@ from rest_framework.views import APIView
 from graphs.api.pagination import parameter
 from graphs.api.v0.base import MAX_LIMIT, read_limit, read_number
 from graphs.definition.types import JsonObject
+from graphs.models import Graph, GraphVersion, Namespace, RegisteredNode
+
+NamedModel = TypeVar("NamedModel", Namespace, RegisteredNode, Graph)
 
 
 class V0Pagination(BasePagination):
@@ -34,9 +37,9 @@ class NamePagination(V0Pagination):
 
     max_limit = MAX_LIMIT
 
-    def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
-    ) -> list[Any]:
+    def paginate_queryset(  # type: ignore[override]
+        self, queryset: QuerySet[NamedModel], request: Request, view: APIView | None = None
+    ) -> list[NamedModel]:
         """Raises Malformed when `limit` is out of range."""
         limit = read_limit(request, self.max_limit)
         after = request.query_params.get("after")
@@ -55,9 +58,9 @@ class GraphPagination(NamePagination):
 class VersionPagination(V0Pagination):
     """Pages of versions, newest first."""
 
-    def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
-    ) -> list[Any]:
+    def paginate_queryset(  # type: ignore[override]
+        self, queryset: QuerySet[GraphVersion], request: Request, view: APIView | None = None
+    ) -> list[GraphVersion]:
         """Raises Malformed when `limit` or `after` can't be read."""
         limit = read_limit(request, 200, 50)
         after = request.query_params.get("after")

@@ -1,5 +1,7 @@
 """What the viewsets of `/v0` that work on states and runs share."""
 
+from collections.abc import Sequence
+
 from django.db.models import QuerySet
 
 from graphs.api.v0.base import V0ViewSet
@@ -34,7 +36,7 @@ class OfRunViewSet(V0ViewSet):
             )
         return run
 
-    def hide_payloads(self, states: list[StateRow]) -> None:
+    def hide_payloads(self, states: Sequence[StateRow]) -> None:
         """Remove the payloads if the caller may not see them."""
         may_see = self.namespace is not None and self.caller.can("payloads", self.namespace.pk)
         redaction.hide(states, may_see)

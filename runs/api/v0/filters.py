@@ -1,17 +1,14 @@
 """How the lists of `/v0` use the filters of `runs.queries.filters`."""
 
-from typing import TypeVar
-
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django_filters import FilterSet
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from graphs.api.pagination import AnyModel
 from graphs.definition import errors
-
-AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 class V0FilterBackend(DjangoFilterBackend):

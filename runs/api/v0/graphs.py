@@ -84,7 +84,7 @@ class GraphViewSet(graphs.GraphViewSet, OfRunViewSet):
     )
     @action(detail=True)
     def metrics(self, request: Request, ns: str, graph: str) -> Response:
-        """How long the newest runs of a graph and each of its nodes took and how often they failed."""
+        """How long a graph's newest runs and its nodes took and how often they failed."""
         stored = self.graph()
         runs = Run.objects.filter(graph=stored)
         return Response({"graph_name": stored.name, **metrics.of_graph(runs)})

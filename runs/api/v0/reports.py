@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from graphs.api.v0.base import REFUSALS, validate
 from graphs.definition import errors, uuids
-from runs.api.v0 import schemas
+from runs.api.v0 import worker_schemas as schemas
 from runs.api.v0.rows import state_key
 from runs.api.v0.workers import WorkerViewSet
 from runs.engine import retry

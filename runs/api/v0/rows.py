@@ -39,7 +39,7 @@ RUN_COLUMNS = (
     "created_at",
 )
 
-# The ancestors of some states. UNION (without ALL) reads an ancestor that several states share once.
+# The ancestors of some states. UNION without ALL reads an ancestor that they share only once.
 _ANCESTORS = """
     WITH RECURSIVE up(id, parent, identifier) AS (
         SELECT id, parent, identifier FROM statemanager_runs_state WHERE {among}

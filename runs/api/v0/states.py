@@ -1,5 +1,7 @@
 """Lists of states under `/v0`."""
 
+from collections.abc import Sequence
+
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
@@ -15,6 +17,8 @@ from runs.api.v0.filters import V0FilterBackend, filtered, query_parameters
 from runs.models import Run, State
 from runs.queries import filters, lists
 
+StatePage = tuple[list[lists.StateRow], str | None]  # the states, and the cursor of the next page
+ItemPage = tuple[list[JsonObject], str | None]
 MAX_STATES = 1000
 MAX_NODES = 5000
 
@@ -34,7 +38,9 @@ class StateViewSet(OfRunViewSet):
         """The states of a namespace, those of the newest run first."""
         runs = filtered(filters.OfRunFilter, request, self.runs())
         states = self.filter_queryset(State.objects.all())
-        is_filtered = any(map(request.query_params.get, filters.StateFilter.base_filters))
+        is_filtered = any(
+            request.query_params.get(name) for name in filters.StateFilter.base_filters
+        )
         after = request.query_params.get("after", "")
         limit = read_limit(request, MAX_STATES)
         page, cursor = lists.states_of_runs(runs, states, is_filtered, after, limit)
@@ -92,15 +98,13 @@ class StateViewSet(OfRunViewSet):
         states: QuerySet[State],
         limit: int,
         columns: tuple[str, ...] = lists.COLUMNS,
-    ) -> "tuple[list[lists.StateRow], str | None]":
+    ) -> StatePage:
         if run is None:
             return [], None
         after = self.request.query_params.get("after", "")
         return lists.states_of_run(run, states, after, limit, columns)
 
-    def _items(
-        self, page: "list[lists.StateRow]", cursor: str | None
-    ) -> "tuple[list[JsonObject], str | None]":
+    def _items(self, page: Sequence[lists.StateRow], cursor: str | None) -> ItemPage:
         """The items of a page and the cursor after them.
 
         They are fewer than the rows if together they would name too many parents.

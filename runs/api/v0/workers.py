@@ -12,7 +12,8 @@ from graphs.api.v0.base import REFUSALS, V0ViewSet
 from graphs.definition import errors
 from graphs.definition.types import Json, JsonObject
 from graphs.models import ApiKey
-from runs.api.v0 import rows, schemas
+from runs.api.v0 import rows
+from runs.api.v0 import worker_schemas as schemas
 from runs.engine.types import Claimed
 from runs.worker_api import claims
 from runs.worker_api.reports import Answer, Report, Worker
