@@ -104,7 +104,7 @@ class ArtifactAdmin(FastList):
     @admin.display(description="")
     def download(self, artifact: Artifact) -> str:
         run = artifact.run
-        url = reverse("artifact", args=[run.run_id, artifact.pk])
+        url = reverse("artifact-detail", args=[run.run_id, artifact.pk])
         return format_html('<a href="{}?namespace={}">Download</a>', url, run.namespace.name)
 
 

@@ -281,9 +281,10 @@ REST_FRAMEWORK = {
     ],
     # A view that forgets to name its permissions refuses everybody.
     "DEFAULT_PERMISSION_CLASSES": ["graphs.api.permissions.Denied"],
+    "DEFAULT_THROTTLE_CLASSES": ["graphs.api.throttling.KeyThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["graphs.api.parsers.StrictJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "graphs.api.schema.OperationSchema",
     "EXCEPTION_HANDLER": "graphs.api.errors.handle",
     "UNAUTHENTICATED_USER": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",

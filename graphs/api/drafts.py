@@ -1,37 +1,45 @@
-"""Drafts over REST, and graphs as pictures and as Mermaid text.
+"""Drafts over REST.
 
-Who changes a draft says which revision was looked at (`If-Match`), so that nobody overwrites what somebody else did meanwhile.
+A change names the revision that it is based on (`If-Match`), so that it can't overwrite a change
+that was made in the meantime.
 """
 
-from typing import Any
-
-from django.http import HttpResponse
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.api.base import View
-from graphs.api.lookups import graph_of
 from graphs.api.problem_details import PROBLEM
-from graphs.api.serializers import DefinitionShape, GraphShape, ProblemShape, graph_shape
-from graphs.api.views import REFUSALS
+from graphs.api.schema import REFUSALS, Responses
+from graphs.api.serializers import DefinitionSerializer, GraphSerializer, ProblemSerializer
+from graphs.api.viewsets import ViewSet
 from graphs.definition import edits, errors
 from graphs.definition.payloads import when
-from graphs.definition.types import Definition, Json
+from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph
-from graphs.rendering import mermaid, svg
 from graphs.services import drafts
 
+DEFINITION_MEMBERS = ("nodes", "edges", "inputs", "settings", "metadata")
 IF_MATCH = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, description="the ETag of the draft that was looked at"
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The ETag of the draft that the change is based on.",
 )
-STALE: dict[Any, Any] = {**REFUSALS, (412, PROBLEM): ProblemShape, (428, PROBLEM): ProblemShape}
+CHANGE_REFUSALS: Responses = {
+    **REFUSALS,
+    (412, PROBLEM): ProblemSerializer,
+    (428, PROBLEM): ProblemSerializer,
+}
 
 
-class DraftShape(DefinitionShape):
-    """A graph as somebody draws it. `revision` counts its changes; 0 is the published version, unchanged. `differs` from that or not."""
+class DraftSerializer(DefinitionSerializer):
+    """A graph as it is being edited.
+
+    `revision` counts the changes since the published version; 0 is that version. `differs` says
+    whether the draft differs from it.
+    """
 
     revision = serializers.IntegerField()
     differs = serializers.BooleanField()
@@ -39,121 +47,90 @@ class DraftShape(DefinitionShape):
     changed_by = serializers.CharField(allow_null=True)
     changed_at = serializers.DateTimeField(allow_null=True)
 
+    def to_representation(self, draft: drafts.Draft) -> JsonObject:
+        change = draft.change
+        return {
+            **{name: draft.definition.get(name) for name in DEFINITION_MEMBERS},
+            "revision": draft.revision,
+            "differs": drafts.differs(self.context["graph"], draft),
+            "said": change.message if change else "",
+            "changed_by": change.made_by if change else None,
+            "changed_at": when(change.made_at) if change else None,
+        }
 
-class PublishShape(serializers.Serializer):
+
+class PublishSerializer(serializers.Serializer):
     note = serializers.CharField(max_length=500, required=False, allow_blank=True)
 
 
-class DraftView(View):
-    scopes = {"GET": "read", "PUT": "run"}
+class DraftActions(ViewSet):
+    """The draft of a graph, for `GraphViewSet`."""
 
-    @extend_schema(operation_id="graphs_draft_read", responses={200: DraftShape, **REFUSALS})
-    def get(self, request: Request, graph_id: str) -> Response:
-        """The draft of a graph. Its ETag is what a change must name."""
-        graph = graph_of(self.caller, graph_id)
+    scopes = {"draft": "read", "replace_draft": "run", "publish_draft": "run"}
+
+    @extend_schema(operation_id="graphs_draft_read", responses={200: DraftSerializer, **REFUSALS})
+    @action(detail=True)
+    def draft(self, request: Request, graph_id: str) -> Response:
+        """The draft of a graph. Changes must name its ETag."""
+        graph = self.get_object()
         return _answer(graph, drafts.draft_of(graph))
 
     @extend_schema(
         operation_id="graphs_draft_update",
         parameters=[IF_MATCH],
-        request=DefinitionShape,
-        responses={200: DraftShape, **STALE},
+        request=DefinitionSerializer,
+        responses={200: DraftSerializer, **CHANGE_REFUSALS},
     )
-    def put(self, request: Request, graph_id: str) -> Response:
-        """Replace the draft. What can't run may be stored, what can't be drawn may not. 412 when it was changed since, 428 without If-Match."""
-        graph = graph_of(self.caller, graph_id)
-        asked = DefinitionShape(data=request.data)
-        asked.is_valid(raise_exception=True)
-        definition: Json = {
-            key: value for key, value in asked.validated_data.items() if value is not None
-        }
+    @draft.mapping.put
+    def replace_draft(self, request: Request, graph_id: str) -> Response:
+        """Replace the draft. It may be a graph that can't run yet, but not one that can't be drawn.
+
+        412 when the draft has changed since, 428 without If-Match.
+        """
+        graph = self.get_object()
+        members = self.validated(DefinitionSerializer)
+        definition: Json = {name: value for name, value in members.items() if value is not None}
         edit = edits.Edit(definition, "Replace over the API")
-        draft = drafts.replace(graph, _base(request, graph), edit, self.caller)
-        return _answer(graph, draft)
-
-
-class PublishDraftView(View):
-    scopes = {"POST": "run"}
+        return _answer(graph, drafts.replace(graph, _base(request, graph), edit, self.caller))
 
     @extend_schema(
         operation_id="graphs_draft_publish",
         parameters=[IF_MATCH],
-        request=PublishShape,
-        responses={200: GraphShape, **STALE},
+        request=PublishSerializer,
+        responses={200: GraphSerializer, **CHANGE_REFUSALS},
     )
-    def post(self, request: Request, graph_id: str) -> Response:
-        """Make the draft the graph's next version. 400 with all problems when it can't run."""
-        graph = graph_of(self.caller, graph_id)
-        asked = PublishShape(data=request.data)
-        asked.is_valid(raise_exception=True)
-        published = drafts.publish(
-            graph, _base(request, graph), self.caller, asked.validated_data.get("note", "")
+    @action(detail=True, methods=["post"], url_path="draft/publish")
+    def publish_draft(self, request: Request, graph_id: str) -> Response:
+        """Make the draft the graph's next version. 400 with all problems if it can't run."""
+        graph = self.get_object()
+        note = self.validated(PublishSerializer).get("note", "")
+        published = drafts.publish(graph, _base(request, graph), self.caller, note)
+        return Response(GraphSerializer(published).data)
+
+
+def _base(request: Request, graph: Graph) -> drafts.Base:
+    """The current draft's base, if If-Match names it.
+
+    Raises PreconditionRequired without If-Match and PreconditionFailed for another revision.
+    """
+    tag = request.headers.get("If-Match", "").removeprefix("W/")
+    if not tag:
+        raise errors.PreconditionRequired(
+            "Send the ETag of the draft that your change is based on as If-Match."
         )
-        return Response(graph_shape(published))
-
-
-class MermaidView(View):
-    scopes = {"GET": "read"}
-
-    @extend_schema(
-        operation_id="graphs_mermaid", responses={(200, "text/plain"): OpenApiTypes.STR, **REFUSALS}
-    )
-    def get(self, request: Request, graph_id: str) -> HttpResponse:
-        """The published graph as Mermaid text."""
-        return HttpResponse(
-            mermaid.mermaid(_published(graph_of(self.caller, graph_id))),
-            content_type="text/plain; charset=utf-8",
+    draft = drafts.draft_of(graph)
+    if tag not in (_tag(draft), "*"):
+        last_change = draft.change.message if draft.change else "a version was published"
+        raise errors.PreconditionFailed(
+            f"The draft is now at revision {draft.revision}: {last_change}."
         )
-
-
-class GraphPictureView(View):
-    scopes = {"GET": "read"}
-
-    @extend_schema(
-        operation_id="graphs_picture",
-        responses={(200, "image/svg+xml"): OpenApiTypes.STR, **REFUSALS},
-    )
-    def get(self, request: Request, graph_id: str) -> HttpResponse:
-        """The published graph as SVG."""
-        graph = graph_of(self.caller, graph_id)
-        return HttpResponse(
-            svg.of_definition(_published(graph), graph.name), content_type="image/svg+xml"
-        )
-
-
-def _published(graph: Graph) -> Definition:
-    if graph.current is None:
-        raise errors.NotFound(f"The graph {graph.name!r} was not published yet.")
-    return graph.current.definition
+    return draft.base
 
 
 def _tag(draft: drafts.Draft) -> str:
     return f'"{draft.base}"'
 
 
-def _base(request: Request, graph: Graph) -> drafts.Base:
-    """The draft that If-Match names, if it is the current one."""
-    given = request.headers.get("If-Match", "").removeprefix("W/")
-    if not given:
-        raise errors.PreconditionRequired(
-            "Send the ETag of the draft that you looked at as If-Match."
-        )
-    draft = drafts.draft_of(graph)
-    if given not in (_tag(draft), "*"):
-        raise errors.PreconditionFailed(
-            f"The draft is at revision {draft.revision} now: {draft.change.message if draft.change else 'a version was published'}."
-        )
-    return draft.base
-
-
 def _answer(graph: Graph, draft: drafts.Draft) -> Response:
-    change = draft.change
-    members = {
-        key: draft.definition.get(key)
-        for key in ("nodes", "edges", "inputs", "settings", "metadata")
-    }
-    body = {
-        **members, "revision": draft.revision, "differs": drafts.differs(graph, draft), "said": change.message if change else "",
-        "changed_by": change.made_by if change else None, "changed_at": when(change.made_at) if change else None,
-    }  # fmt: skip
+    body = DraftSerializer(draft, context={"graph": graph}).data
     return Response(body, headers={"ETag": _tag(draft), "Cache-Control": "private, no-cache"})

@@ -1,131 +1,141 @@
-"""`Idempotency-Key` on POST (draft-ietf-httpapi-idempotency-key-header-07): a repeated request gets the first answer and does nothing again.
+"""`Idempotency-Key` on POST (draft-ietf-httpapi-idempotency-key-header-07).
 
-The answer is recorded in the transaction that does the work. So a process that dies leaves either both or neither, and a repeat that comes while the
-first request is still at work finds its row locked (on SQLite it waits: there is one writer). Refusals are not kept: they changed nothing.
+A repeated request gets the first answer and does nothing again. The answer is recorded in the
+transaction that does the work, so that a process that dies leaves either both or neither. A repeat
+that arrives during the first request finds its row locked (on SQLite it waits, because there is one
+writer). Refusals aren't recorded: they changed nothing.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
+from django.utils.datastructures import MultiValueDict
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
+from graphs.definition.types import Json
 from graphs.models import IdempotencyKey
 
 MAX_ANSWER = 1_000_000  # characters
+MAX_KEY = 255  # characters
+RUN_ID_MEMBERS = ("run_id", "thread_id", "id")  # what the APIs call a run's id
 Handler = Callable[..., Response]
 
 
-def repeatable(handler: Handler) -> Handler:
-    """A view's method that answers a repeat with what it answered first."""
+def answer_once(handler: Handler, caller: Caller) -> Handler:
+    """The handler of a POST, which answers a repeated request as it answered the first one."""
 
-    @wraps(handler)
-    def once(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
-        if (key := request.headers.get("Idempotency-Key")) is None:
-            return handler(view, request, *args, **kwargs)
-        if not (0 < len(key) < 256 and key.isascii() and key.isprintable()):
-            raise errors.Malformed("An Idempotency-Key has 1 to 255 printable ASCII characters.")
-        return _answered(
-            view.caller, key, _digest(request), lambda: handler(view, request, *args, **kwargs)
-        )
+    def answer(request: Request, *args: str, **kwargs: str) -> Response:
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return handler(request, *args, **kwargs)
+        if not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+            raise errors.Malformed(
+                f"An Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters."
+            )
+        return _answer(caller, key, _digest(request), lambda: handler(request, *args, **kwargs))
 
-    return once
+    return answer
 
 
-def _answered(caller: Caller, key: str, digest: str, work: Callable[[], Response]) -> Response:
-    mine = {"caller": _name(caller), "key": key}
+def _answer(caller: Caller, key: str, digest: str, work: Callable[[], Response]) -> Response:
+    identity = {"caller": _name(caller), "key": key}
     IdempotencyKey.objects.bulk_create(
-        [IdempotencyKey(**mine, digest=digest)], ignore_conflicts=True
+        [IdempotencyKey(**identity, digest=digest)], ignore_conflicts=True
     )
     with transaction.atomic():
-        row = IdempotencyKey.objects.select_for_update(skip_locked=True).filter(**mine).first()
-        if row is None:
+        unlocked = IdempotencyKey.objects.select_for_update(skip_locked=True)
+        record = unlocked.filter(**identity).first()
+        if record is None:
             raise errors.Busy(
-                "A request with this Idempotency-Key is still being answered; repeat it in a moment."
+                "A request with this Idempotency-Key is still being answered. "
+                "Repeat it in a moment."
             )
-        if row.status is not None:
-            return _again(row, digest, _rights(caller))
-        answer = work()
-        if answer.status_code < 400:
-            text = JSONRenderer().render(answer.data).decode() or "null"
-            row.digest, row.rights, row.status, row.answer = (
-                digest,
-                _rights(caller),
-                answer.status_code,
-                text if len(text) <= MAX_ANSWER else "",
-            )
-            row.run_id = _run_of(answer.data)
-            row.location = str(answer.headers.get("Location", ""))[:500]
-            row.save()
-        return answer
+        if record.status is not None:
+            return _recorded_answer(record, digest, _rights_digest(caller))
+
+        response = work()
+        if response.status_code < 400:
+            _record(record, response, digest, _rights_digest(caller))
+        return response
 
 
-def _again(row: IdempotencyKey, digest: str, rights: str) -> Response:
-    if row.digest != digest:
+def _record(record: IdempotencyKey, response: Response, digest: str, rights: str) -> None:
+    text = JSONRenderer().render(response.data).decode() or "null"
+    record.digest = digest
+    record.rights = rights
+    record.status = response.status_code
+    record.answer = text if len(text) <= MAX_ANSWER else ""
+    record.run_id = _run_id(response.data)
+    record.location = str(response.headers.get("Location", ""))[:500]
+    record.save()
+
+
+def _recorded_answer(record: IdempotencyKey, digest: str, rights: str) -> Response:
+    if record.digest != digest:
         raise errors.Malformed(
-            "This Idempotency-Key was used with another request; a new request needs a new key."
+            "This Idempotency-Key was used with another request. Use a new key for a new request."
         )
-    if row.rights != rights:
+    if record.rights != rights:
         raise errors.Forbidden(
-            "What you may do has changed since this request was answered; ask for the result itself."
+            "Your rights have changed since this request was answered. Request the result itself."
         )
-    if not row.answer:
+    if not record.answer:
         raise errors.Conflict(
-            "The request with this Idempotency-Key was done; its answer was too large to be kept, or its run was deleted."
+            "The request with this Idempotency-Key was done, but its answer isn't available: "
+            "it was too large to store, or its run was deleted."
         )
-    headers = {
-        "Idempotency-Replayed": "true",
-        **({"Location": row.location} if row.location else {}),
-    }
-    return Response(json.loads(row.answer), row.status, headers=headers)
+    headers = {"Idempotency-Replayed": "true"}
+    if record.location:
+        headers["Location"] = record.location
+    return Response(json.loads(record.answer), record.status, headers=headers)
 
 
-def _run_of(answer: Any) -> str:
-    """The id of the run that an answer tells of, under the names that the APIs have for it."""
-    found = (
-        [answer.get(name) for name in ("run_id", "thread_id", "id")]
-        if isinstance(answer, dict)
-        else []
-    )
-    return next((each[:200] for each in found if isinstance(each, str) and each), "")
+def _run_id(answer: Json) -> str:
+    """The id of the run that an answer is about; empty if there is none."""
+    if not isinstance(answer, dict):
+        return ""
+    for name in RUN_ID_MEMBERS:
+        value = answer.get(name)
+        if isinstance(value, str) and value:
+            return value[:200]
+    return ""
 
 
 def _name(caller: Caller) -> str:
     return f"key {caller.key}" if caller.key else f"user {getattr(caller.user, 'pk', None)}"
 
 
-def _rights(caller: Caller) -> str:
-    seen = None if caller.namespaces is None else sorted(caller.namespaces)
+def _rights_digest(caller: Caller) -> str:
+    namespaces = None if caller.namespaces is None else sorted(caller.namespaces)
     within = sorted(
         (namespace, sorted(rights)) for namespace, rights in caller.namespace_rights.items()
     )
-    return hashlib.sha256(
-        repr((sorted(caller.scopes), seen, sorted(caller.rights), within)).encode()
-    ).hexdigest()
+    rights = (sorted(caller.scopes), namespaces, sorted(caller.rights), within)
+    return hashlib.sha256(repr(rights).encode()).hexdigest()
 
 
 def _digest(request: Request) -> str:
-    found = hashlib.sha256()
-    for part in (str(request.method).encode(), request.get_full_path().encode(), *_body(request)):
-        found.update(len(part).to_bytes(8, "big") + part)
-    return found.hexdigest()
+    digest = hashlib.sha256()
+    start = (str(request.method).encode(), request.get_full_path().encode())
+    for part in (*start, *_body(request)):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
 
 
 def _body(request: Request) -> Iterator[bytes]:
-    """The body; of a form its fields and files, which are not held in memory."""
+    """The body; for a form its fields and files, without holding the files in memory."""
     if not request.content_type.startswith("multipart/"):
         yield request._request.body
         return
-    form: Any = request.data
-    if not hasattr(form, "lists"):  # JSON, whatever the header says
+    form = request.data
+    if not isinstance(form, MultiValueDict):  # a JSON body with the content type of a form
         yield JSONRenderer().render(form)
         return
     for name, values in sorted(form.lists()):

@@ -1,4 +1,4 @@
-"""Finding what a path or a body names, among what the caller may see: anything else is not found."""
+"""Finds what a path or a body names, among what the caller may see."""
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
@@ -9,36 +9,42 @@ DEFAULT_NAMESPACE = "default"
 
 
 def graph_of(caller: Caller, graph_id: str) -> Graph:
-    found = (
-        Graph.objects.visible_to(caller).with_version().filter(pk=parse_id(graph_id)).first()
-        if parse_id(graph_id)
-        else None
-    )
-    if found is None:
+    """The graph with its current version. Raises NotFound if the caller sees no such graph."""
+    pk = parse_id(graph_id)
+    graph = None
+    if pk:
+        graph = Graph.objects.visible_to(caller).with_version().filter(pk=pk).first()
+    if graph is None:
         raise errors.NotFound(f"There is no graph {graph_id[:50]!r}.")
-    return found
+    return graph
 
 
 def dataset_of(caller: Caller, dataset_id: str) -> Dataset:
-    found = (
-        Dataset.objects.visible_to(caller).with_tables().filter(pk=parse_id(dataset_id)).first()
-        if parse_id(dataset_id)
-        else None
-    )
-    if found is None:
+    """The dataset with its tables. Raises NotFound if the caller sees no such dataset."""
+    pk = parse_id(dataset_id)
+    dataset = None
+    if pk:
+        dataset = Dataset.objects.visible_to(caller).with_tables().filter(pk=pk).first()
+    if dataset is None:
         raise errors.NotFound(f"There is no dataset {dataset_id[:50]!r}.")
-    return found
+    return dataset
 
 
 def namespace_for(caller: Caller, name: str | None) -> Namespace:
-    """The namespace to make something in: the named one, else the only one of the caller's key, else "default"."""
+    """The namespace to create something in, in which the caller must have the right to start runs.
+
+    Without a name it is the only namespace of the caller's key, or else "default". Callers that
+    see all namespaces may name one that doesn't exist; it is created. Raises NotFound if the
+    caller doesn't see the namespace, Forbidden if it may not start runs there.
+    """
     if name is None and caller.namespaces is not None and len(caller.namespaces) == 1:
         return Namespace.objects.get(pk=next(iter(caller.namespaces)))
     name = name or DEFAULT_NAMESPACE
-    found = Namespace.objects.filter(name=name).first()
-    if found is None and caller.namespaces is None and "start" in caller.rights:
-        found, _ = Namespace.objects.get_or_create(name=names.checked("namespace", name))
-    if found is None or not caller.sees(found.pk):
+    namespace = Namespace.objects.filter(name=name).first()
+    if namespace is None and caller.namespaces is None and "start" in caller.rights:
+        checked_name = names.checked("namespace", name)
+        namespace, _ = Namespace.objects.get_or_create(name=checked_name)
+    if namespace is None or not caller.sees(namespace.pk):
         raise errors.NotFound(f"There is no namespace {name!r}.")
-    caller.require("start", found.pk)
-    return found
+    caller.require("start", namespace.pk)
+    return namespace

@@ -1,4 +1,4 @@
-"""JSON bodies, read strictly: what a database or a later reader would choke on is refused here, with a reason."""
+"""JSON bodies, parsed strictly: what a database or a later reader can't handle is refused here."""
 
 import json
 from collections.abc import Mapping
@@ -9,20 +9,22 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from graphs.definition import errors, payloads
+from graphs.definition.types import Json
 
 MAX_DEPTH = 100
 
 
 class NotJsonBody(ParseError):
-    """Text that is no JSON; `offset` says where it stops being so, `reason` why."""
+    """The body isn't JSON; `offset` is the place of the error and `reason` describes it."""
 
     def __init__(self, error: json.JSONDecodeError) -> None:
-        super().__init__(f"The body is no JSON: {error}")
-        self.offset, self.reason = error.pos, error.msg
+        super().__init__(f"The body is not JSON: {error}")
+        self.offset = error.pos
+        self.reason = error.msg
 
 
 class StrictJSONParser(BaseParser):
-    """UTF-8 JSON without NaN, NUL, lone surrogates, absurd numbers or absurd nesting."""
+    """UTF-8 JSON without NaN, NUL, lone surrogates, and numbers or nesting beyond all limits."""
 
     media_type = "application/json"
 
@@ -31,41 +33,45 @@ class StrictJSONParser(BaseParser):
         stream: IO[bytes],
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
-    ) -> Any:
-        data = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-        if len(data) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            raise errors.TooLarge(
-                f"The body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes."
-            )
-        try:
-            value = json.loads(
-                data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite
-            )
-        except UnicodeDecodeError:
-            raise ParseError("The body is not UTF-8.") from None
-        except RecursionError:
-            raise ParseError("The body is nested too deeply.") from None
-        except json.JSONDecodeError as error:
-            raise NotJsonBody(error) from None
-        except ValueError as error:
-            raise ParseError(f"The body is no JSON: {error}") from None
+    ) -> Json:
+        """Raises TooLarge, or ParseError with the reason."""
+        max_bytes = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        data = stream.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise errors.TooLarge(f"The body may have at most {max_bytes:,} bytes.")
+        value = _load(data)
         if _depth(value) > MAX_DEPTH:
             raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.")
         try:
-            payloads.dump(value, settings.DATA_UPLOAD_MAX_MEMORY_SIZE * 2)
+            payloads.dump(value, max_bytes * 2)
         except payloads.NotJson as error:
             raise ParseError(f"The body can't be stored: {error}.") from None
         return value
 
 
 class AnyTypeJSONParser(StrictJSONParser):
-    """Reads JSON whatever the request calls it (`curl -d` says that it is a form)."""
+    """Parses JSON whatever the content type: `curl -d` declares its body to be a form."""
 
     media_type = "*/*"
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _load(data: bytes) -> Json:
+    try:
+        return json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
+        )
+    except UnicodeDecodeError:
+        raise ParseError("The body is not UTF-8.") from None
+    except RecursionError:
+        raise ParseError("The body is nested too deeply.") from None
+    except json.JSONDecodeError as error:
+        raise NotJsonBody(error) from None
+    except ValueError as error:
+        raise ParseError(f"The body is not JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:
@@ -75,16 +81,26 @@ def _finite(text: str) -> float:
     return value
 
 
-def _depth(value: Any) -> int:
-    """How deeply lists and objects are nested; counted level by level, so that no depth can break it."""
-    depth, level = 0, [value]
-    while level := [
-        item
-        for each in level
-        if isinstance(each, dict | list)
-        for item in (each.values() if isinstance(each, dict) else each)
-    ]:
-        depth += 1
-        if depth > MAX_DEPTH:
+def _depth(value: Json) -> int:
+    """The levels of nested lists and objects, up to one more than MAX_DEPTH.
+
+    They are counted level by level, because recursion would fail on a deep value.
+    """
+    depth = 0
+    level = [value]
+    while depth <= MAX_DEPTH:
+        level = _children(level)
+        if not level:
             break
+        depth += 1
     return depth
+
+
+def _children(values: list[Json]) -> list[Json]:
+    children: list[Json] = []
+    for value in values:
+        if isinstance(value, dict):
+            children.extend(value.values())
+        elif isinstance(value, list):
+            children.extend(value)
+    return children

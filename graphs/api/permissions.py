@@ -1,6 +1,6 @@
-"""What a caller may do, by scope. Views that name no scope for a method refuse it."""
+"""What a caller may do, by scope. An action that names no scope is refused."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
@@ -8,42 +8,57 @@ from rest_framework.request import Request
 
 from graphs.auth.callers import RIGHT_LABELS, Caller
 
+if TYPE_CHECKING:  # DRF imports this module before its views
+    from rest_framework.views import APIView
+
+    from graphs.api.viewsets import ViewSet
+
 
 class Denied(BasePermission):
-    """The default: nothing."""
+    """The default for views that choose no permission: nothing is allowed."""
 
-    def has_permission(self, request: Request, view: Any) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         return False
 
 
-class Scoped(BasePermission):
-    """The caller has the scope that the view's `scopes` names for the method."""
+class ScopePermission(BasePermission):
+    """The caller has the scope or right that the viewset's `scopes` names for the action."""
 
-    def has_permission(self, request: Request, view: Any) -> bool:
-        method = str(request.method)
-        if isinstance(request.auth, Caller) and not hasattr(view, method.lower()):
-            raise MethodNotAllowed(method)
-        scope = view.scopes.get("GET" if method in ("HEAD", "OPTIONS") else method)
-        if not isinstance(request.auth, Caller):
+    def has_permission(self, request: Request, view: "ViewSet") -> bool:  # type: ignore[override]
+        caller = request.auth
+        if not isinstance(caller, Caller):
             return False
-        self.message = _needs(str(scope), request.auth)
-        return scope is not None and request.auth.may(scope)
+        method = str(request.method)
+        if not hasattr(view, method.lower()):
+            raise MethodNotAllowed(method)
+
+        scope = view.needed_scope
+        if scope is None:
+            return False
+        self.message = _refusal(scope, caller)
+        return caller.may(scope)
 
 
-class AdminOnly(Scoped):
-    """Keys with the scope admin; of the users, staff: they read what their permissions allow, and need the scope admin for more."""
+class AdminPermission(ScopePermission):
+    """API keys need the scope admin, users must be staff.
 
-    def has_permission(self, request: Request, view: Any) -> bool:
+    Staff read what their permissions allow. Other actions may need the scope admin, as
+    `scopes` says.
+    """
+
+    def has_permission(self, request: Request, view: "ViewSet") -> bool:  # type: ignore[override]
         if not super().has_permission(request, view):
             return False
         self.message = "This is for admins only."
         caller = request.auth
-        return isinstance(caller, Caller) and (
-            caller.may("admin") or bool(caller.user and caller.user.is_staff)
-        )
+        if not isinstance(caller, Caller):
+            return False
+        is_staff = caller.user is not None and caller.user.is_staff
+        return caller.may("admin") or is_staff
 
 
-def _needs(word: str, caller: Caller) -> str:
-    if word in RIGHT_LABELS:
-        return f"{caller.label} may not {RIGHT_LABELS[word]}."
-    return f"This needs the scope {word!r}; yours are {', '.join(sorted(caller.scopes)) or 'none'}."
+def _refusal(scope: str, caller: Caller) -> str:
+    if scope in RIGHT_LABELS:
+        return f"{caller.label} may not {RIGHT_LABELS[scope]}."
+    scopes = ", ".join(sorted(caller.scopes)) or "none"
+    return f"This needs the scope {scope!r}; yours are {scopes}."

@@ -1,12 +1,13 @@
-"""The body of every refusal: RFC 9457's members, with `detail` always present."""
+"""The body of every refusal: the members of RFC 9457, always with `detail`."""
 
 from http import HTTPStatus
-from typing import Any
+
+from graphs.definition.types import Json, JsonObject
 
 PROBLEM = "application/problem+json"
 
 
-def problem(status: int, detail: Any, **extra: Any) -> dict[str, Any]:
+def problem(status: int, detail: Json, **extra: Json) -> JsonObject:
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

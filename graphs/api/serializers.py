@@ -1,4 +1,4 @@
-"""The JSON of graphs and datasets (contract of seed 004), as serializers that read and document them."""
+"""The JSON of graphs and datasets."""
 
 from typing import Any
 
@@ -6,19 +6,31 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from graphs.models import Dataset, Graph
+from graphs.definition.types import Json, JsonObject
+from graphs.models import Graph
 
 
 @extend_schema_field(OpenApiTypes.ANY)
 class AnyJson(serializers.JSONField):
-    """JSON of any type, null included; for the schema, too."""
+    """JSON of any type, including null; the OpenAPI schema says so, too."""
 
-    def run_validation(self, data: Any = serializers.empty) -> Any:
+    def run_validation(self, data: Json = serializers.empty) -> Json:
         return None if data is None else super().run_validation(data)
 
 
-class ProblemShape(serializers.Serializer):
-    """Every refusal: RFC 9457's members; `detail` is a sentence, or the list of wrong fields with 422."""
+class LabelsField(serializers.DictField):
+    """Labels by key; values are short texts."""
+
+    def __init__(self, **options: Any) -> None:
+        value = serializers.CharField(max_length=500, allow_blank=True)
+        super().__init__(child=value, **options)
+
+
+class ProblemSerializer(serializers.Serializer):
+    """Every refusal, with the members of RFC 9457.
+
+    `detail` is a sentence or, with 422, the list of the fields that are wrong.
+    """
 
     type = serializers.CharField()
     title = serializers.CharField()
@@ -26,8 +38,11 @@ class ProblemShape(serializers.Serializer):
     detail = AnyJson()
 
 
-class DefinitionShape(serializers.Serializer):
-    """What a graph consists of. Nodes are {id, kind, label?, data?, position?}, edges {id?, from, to, kind?, data?}."""
+class DefinitionSerializer(serializers.Serializer):
+    """The parts of a graph.
+
+    A node is {id, kind, label?, data?, position?}, an edge {id?, from, to, kind?, data?}.
+    """
 
     nodes = serializers.ListField(child=AnyJson())
     edges = serializers.ListField(child=AnyJson())
@@ -36,25 +51,39 @@ class DefinitionShape(serializers.Serializer):
     settings = AnyJson(required=False)
 
 
-class NewGraphShape(DefinitionShape):
+class NewGraphSerializer(DefinitionSerializer):
     name = serializers.CharField(max_length=200)
     namespace = serializers.CharField(max_length=100, required=False)
 
 
-class GraphChangeShape(DefinitionShape):
+class GraphChangeSerializer(DefinitionSerializer):
     nodes = serializers.ListField(child=AnyJson(), required=False)
     edges = serializers.ListField(child=AnyJson(), required=False)
     name = serializers.CharField(max_length=200, required=False)
 
 
-class GraphShape(DefinitionShape):
+class GraphSerializer(DefinitionSerializer):
     id = serializers.CharField()
     name = serializers.CharField()
     namespace = serializers.CharField()
     version = serializers.IntegerField()
 
+    def to_representation(self, graph: Graph) -> JsonObject:
+        definition = graph.current.definition if graph.current else {"nodes": [], "edges": []}
+        return {
+            "id": str(graph.pk),
+            "name": graph.name,
+            "namespace": graph.namespace.name,
+            "version": graph.current.number if graph.current else 0,
+            "nodes": definition["nodes"],
+            "edges": definition["edges"],
+            "metadata": definition.get("metadata") or {},
+            "inputs": definition.get("inputs"),
+            "settings": definition.get("settings") or {},
+        }
 
-class GraphProblemShape(serializers.Serializer):
+
+class GraphProblemSerializer(serializers.Serializer):
     nodeId = serializers.CharField(allow_null=True)
     edgeId = serializers.CharField(allow_null=True)
     type = serializers.CharField()
@@ -62,13 +91,13 @@ class GraphProblemShape(serializers.Serializer):
     path = serializers.CharField()
 
 
-class ValidationShape(serializers.Serializer):
+class ValidationSerializer(serializers.Serializer):
     valid = serializers.BooleanField()
-    errors = GraphProblemShape(many=True)  # type: ignore[assignment]
-    warnings = GraphProblemShape(many=True)
+    errors = GraphProblemSerializer(many=True)  # type: ignore[assignment]
+    warnings = GraphProblemSerializer(many=True)
 
 
-class TableShape(serializers.Serializer):
+class TableSerializer(serializers.Serializer):
     name = serializers.CharField()
     format = serializers.CharField()
     columns = serializers.JSONField()
@@ -77,42 +106,17 @@ class TableShape(serializers.Serializer):
     checksum = serializers.CharField()
 
 
-class DatasetShape(serializers.Serializer):
+class DatasetSerializer(serializers.Serializer):
     id = serializers.IntegerField()
     name = serializers.CharField()
-    namespace = serializers.CharField()
-    tables = TableShape(many=True)
+    namespace = serializers.CharField(source="namespace.name")
+    tables = TableSerializer(many=True)
 
 
-class UploadShape(serializers.Serializer):
-    """Files (.csv, .jsonl, .ndjson or a .zip of them), under the name `files`, once or several times."""
+class UploadSerializer(serializers.Serializer):
+    """Files (.csv, .jsonl, .ndjson or a .zip of them) in one or several fields named `files`."""
 
     name = serializers.CharField(max_length=200)
     namespace = serializers.CharField(max_length=100, required=False)
     encoding = serializers.CharField(max_length=40, required=False, default="utf-8")
     files = serializers.ListField(child=serializers.FileField(), min_length=1)
-
-
-def graph_shape(graph: Graph) -> dict[str, Any]:
-    definition = graph.current.definition if graph.current else {"nodes": [], "edges": []}
-    return {
-        "id": str(graph.pk),
-        "name": graph.name,
-        "namespace": graph.namespace.name,
-        "version": graph.current.number if graph.current else 0,
-        "nodes": definition["nodes"],
-        "edges": definition["edges"],
-        "metadata": definition.get("metadata") or {},
-        "inputs": definition.get("inputs"),
-        "settings": definition.get("settings") or {},
-    }
-
-
-def dataset_shape(dataset: Dataset) -> dict[str, Any]:
-    tables = [TableShape(table).data for table in dataset.tables.all()]
-    return {
-        "id": dataset.pk,
-        "name": dataset.name,
-        "namespace": dataset.namespace.name,
-        "tables": tables,
-    }

@@ -1,30 +1,39 @@
-"""Bulk operations and saved views over REST, for admins: what the Run Manager's pages do, for programs."""
+"""Bulk operations over REST, for admins."""
 
-from typing import Any
-
-from django.db import IntegrityError
-from django.db.models import Q
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api.pagination import AfterPagination
+from graphs.api.permissions import AdminPermission
+from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
-from graphs.api.views import REFUSALS
+from graphs.api.viewsets import ViewSet
 from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
+from graphs.definition.types import JsonObject
 from runs.actions import bulk
-from runs.api.run_manager import AdminView
-from runs.api.runs import AFTER, LIMIT, limit_of
-from runs.models import BulkOperation, SavedView
+from runs.api.run_manager import runs_by_id
+from runs.models import BulkOperation, BulkResult, Run
 
-NEWEST = 100
+Selection = tuple[JsonObject, list[str]]  # the query of an operation, and the unknown run ids
+MAX_LISTED = 100
+TRUE_WORDS = ("1", "true", "yes")
+OPERATION_MEMBERS = ("action", "status", "total", "done", "failed", "reason", "actor")
 
 
-class AskShape(serializers.Serializer):
-    """`ids` are run ids, of `namespace` if several have them; or `filter` holds the list's filters. `params` are the action's: `version` and `from` of
-    rerun, `add` and `remove` of label, `status` of set_status, `format` of export, `active: delete` of delete. `asked` makes a repeated call harmless."""
+class AskSerializer(serializers.Serializer):
+    """One action on many runs.
+
+    Send `ids`, the run ids (with `namespace` if several namespaces have them), or `filter`, the
+    filters of the list. `params` are those of the action: `version` and `from` of rerun, `add` and
+    `remove` of label, `status` of set_status, `format` of export, `active: delete` of delete.
+    Repeating a request with the same `asked` returns the first operation.
+    """
 
     action = serializers.ChoiceField(tuple(bulk.ACTIONS))
     ids = serializers.ListField(
@@ -41,8 +50,12 @@ class AskShape(serializers.Serializer):
     asked = serializers.UUIDField(required=False)
 
 
-class PreviewShape(serializers.Serializer):
-    """What would be touched: how many runs, of which status, how many can't be asked this in their status, and what goes with them."""
+class PreviewSerializer(serializers.Serializer):
+    """What an operation would touch.
+
+    `total` counts the runs, `by_status` counts them by status, `unfit` counts those whose status
+    doesn't allow the action, and `traces` counts what would be deleted with them.
+    """
 
     total = serializers.IntegerField()
     by_status = serializers.DictField(child=serializers.IntegerField())
@@ -51,7 +64,7 @@ class PreviewShape(serializers.Serializer):
     missing = serializers.ListField(child=serializers.CharField())
 
 
-class OperationShape(serializers.Serializer):
+class OperationSerializer(serializers.Serializer):
     id = serializers.IntegerField()
     action = serializers.CharField()
     status = serializers.CharField()
@@ -64,243 +77,168 @@ class OperationShape(serializers.Serializer):
     finished_at = serializers.DateTimeField(allow_null=True)
     missing = serializers.ListField(child=serializers.CharField())
 
+    def to_representation(self, operation: BulkOperation) -> JsonObject:
+        return {
+            "id": operation.pk,
+            **{name: getattr(operation, name) for name in OPERATION_MEMBERS},
+            "created_at": when(operation.created_at),
+            "finished_at": when(operation.finished_at),
+            "missing": self.context.get("missing", []),
+        }
 
-class OperationsShape(serializers.Serializer):
-    operations = OperationShape(many=True)
+
+class OperationsSerializer(serializers.Serializer):
+    operations = OperationSerializer(many=True)
 
 
-class ResultShape(serializers.Serializer):
+class ResultSerializer(serializers.Serializer):
     id = serializers.CharField()
     done = serializers.BooleanField()
     code = serializers.CharField()
     reason = serializers.CharField()
     made = serializers.CharField(allow_null=True)
 
+    def to_representation(self, result: BulkResult) -> JsonObject:
+        return {
+            "id": result.run_id,
+            "done": result.done,
+            "code": result.code,
+            "reason": result.reason,
+            "made": result.created_run_id or None,
+        }
 
-class ResultsShape(serializers.Serializer):
-    results = ResultShape(many=True)
+
+class ResultsSerializer(serializers.Serializer):
+    results = ResultSerializer(many=True)
     next = serializers.CharField(allow_null=True)
 
 
-class ViewShape(serializers.Serializer):
-    """`query` is the query string of the list."""
-
-    id = serializers.IntegerField(read_only=True)
-    name = serializers.CharField(max_length=100)
-    query = serializers.CharField(max_length=4000, allow_blank=True)
-    shared = serializers.BooleanField(default=False)
-
-
-class ViewsShape(serializers.Serializer):
-    views = ViewShape(many=True)
-
-
-def _shape(operation: BulkOperation, missing: list[str] | None = None) -> dict[str, Any]:
-    names = ("action", "status", "total", "done", "failed", "reason", "actor")
-    times = {name: when(getattr(operation, name)) for name in ("created_at", "finished_at")}
-    return {
-        "id": operation.pk,
-        **{name: getattr(operation, name) for name in names},
-        **times,
-        "missing": missing or [],
+class BulkOperationViewSet(ViewSet):
+    permission_classes = [AdminPermission]
+    lookup_url_kwarg = "operation"
+    # Asking needs only "read" here: `bulk.ask` checks the right that the action needs.
+    scopes = {
+        "list": "read",
+        "create": "read",
+        "retrieve": "read",
+        "stop": "read",
+        "retry": "read",
+        "results": "read",
     }
 
+    def get_queryset(self) -> QuerySet[BulkOperation]:
+        return bulk.seen_by(self.caller)
 
-class OperationsView(AdminView):
-    scopes = {"GET": "read", "POST": "read"}  # what the action needs is for the operation to say
+    def get_object(self) -> BulkOperation:
+        operation_id = self.kwargs["operation"]
+        operation = self.get_queryset().filter(pk=parse_id(operation_id) or 0).first()
+        if operation is None:
+            raise errors.NotFound(f"There is no operation {operation_id[:50]!r}.")
+        return operation
 
     @extend_schema(
-        operation_id="bulk_operations_list", responses={200: OperationsShape, **REFUSALS}
+        operation_id="bulk_operations_list", responses={200: OperationsSerializer, **REFUSALS}
     )
-    def get(self, request: Request) -> Response:
-        """One's own operations, newest first."""
-        return Response(
-            {
-                "operations": [
-                    _shape(each) for each in bulk.seen_by(self.caller).order_by("-pk")[:NEWEST]
-                ]
-            }
-        )
+    def list(self, request: Request) -> Response:
+        """The caller's own operations, newest first."""
+        operations = self.get_queryset().order_by("-pk")[:MAX_LISTED]
+        return Response({"operations": OperationSerializer(operations, many=True).data})
 
     @extend_schema(
         operation_id="bulk_operations_ask",
-        request=AskShape,
-        responses={200: PreviewShape, 202: OperationShape, **REFUSALS},
+        request=AskSerializer,
+        responses={200: PreviewSerializer, 202: OperationSerializer, **REFUSALS},
     )
-    def post(self, request: Request) -> Response:
-        """Do one thing to many runs, in the background; or, with `dry_run`, say what it would touch."""
-        shape = AskShape(data=request.data)
-        shape.is_valid(raise_exception=True)
-        asked = shape.validated_data
-        if ("ids" in asked) == ("filter" in asked):
-            raise errors.Malformed("Give either ids or a filter; an empty filter means all runs.")
-        query: dict[str, Any]
-        if "ids" in asked:
-            query, missing = self._chosen(asked["ids"], asked.get("namespace", ""))
-        else:
-            query, missing = asked["filter"], []
-        if asked["dry_run"]:
-            seen = bulk.preview(asked["action"], query, self.caller)
+    def create(self, request: Request) -> Response:
+        """Start one action on many runs in the background.
+
+        With `dry_run` nothing is changed: the answer says what would be touched.
+        """
+        data = self.validated(AskSerializer)
+        query, missing = self._query(data)
+        if data["dry_run"]:
+            preview = bulk.preview(data["action"], query, self.caller)
             return Response(
                 {
-                    "total": seen.total,
-                    "by_status": seen.by_status,
-                    "unfit": seen.unfit,
-                    "traces": seen.traces,
+                    "total": preview.total,
+                    "by_status": preview.by_status,
+                    "unfit": preview.unfit,
+                    "traces": preview.traces,
                     "missing": missing,
                 }
             )
         operation = bulk.ask(
-            asked["action"],
+            data["action"],
             query,
             self.caller,
-            asked.get("params"),
-            asked["reason"],
-            asked.get("asked"),
+            data.get("params"),
+            data["reason"],
+            data.get("asked"),
         )
-        return Response(
-            _shape(operation, missing),
-            status=202,
-            headers={"Location": f"/admin/run-manager/bulk-operations/{operation.pk}"},
-        )
+        location = f"/admin/run-manager/bulk-operations/{operation.pk}"
+        body = OperationSerializer(operation, context={"missing": missing}).data
+        return Response(body, status=202, headers={"Location": location})
 
-    def _chosen(self, ids: list[str], namespace: str) -> tuple[dict[str, Any], list[str]]:
-        found: dict[str, list[int]] = {run_id: [] for run_id in ids}
-        runs = self.runs().filter(run_id__in=[run_id.replace("\x00", "") for run_id in ids])
-        for pk, run_id in (
-            runs.filter(namespace__name=namespace) if namespace else runs
-        ).values_list("pk", "run_id"):
-            found.setdefault(run_id, []).append(pk)
-        if several := [run_id for run_id, pks in found.items() if len(pks) > 1]:
-            raise errors.Conflict(
-                f"Several namespaces have a run {several[0]!r}; add the namespace."
-            )
-        return {"pk": [pk for pks in found.values() for pk in pks]}, [
-            run_id for run_id, pks in found.items() if not pks
-        ]
+    @extend_schema(
+        operation_id="bulk_operations_read", responses={200: OperationSerializer, **REFUSALS}
+    )
+    def retrieve(self, request: Request, operation: str) -> Response:
+        """One operation with its progress."""
+        return Response(OperationSerializer(self.get_object()).data)
 
-
-class OneOperationView(AdminView):
-    """What the views of one operation share."""
-
-    scopes = {"GET": "read", "POST": "read"}
-
-    def operation(self, text: str) -> BulkOperation:
-        found = bulk.seen_by(self.caller).filter(pk=parse_id(text) or 0).first()
-        if found is None:
-            raise errors.NotFound(f"There is no operation {text[:50]!r}.")
-        return found
-
-
-class OperationView(OneOperationView):
-    @extend_schema(operation_id="bulk_operations_read", responses={200: OperationShape, **REFUSALS})
-    def get(self, request: Request, operation: str) -> Response:
-        """How far an operation is."""
-        return Response(_shape(self.operation(operation)))
-
-
-class StopOperationView(OneOperationView):
     @extend_schema(
         operation_id="bulk_operations_stop",
         request=None,
-        responses={200: OperationShape, **REFUSALS},
+        responses={200: OperationSerializer, **REFUSALS},
     )
-    def post(self, request: Request, operation: str) -> Response:
-        """Leave the runs alone that it has not reached yet."""
-        found = self.operation(operation)
-        bulk.stop(found, self.caller)
-        return Response(_shape(found))
+    @action(detail=True, methods=["post"])
+    def stop(self, request: Request, operation: str) -> Response:
+        """Stop an operation: the runs that it hasn't reached yet stay as they are."""
+        stopped = self.get_object()
+        bulk.stop(stopped, self.caller)
+        return Response(OperationSerializer(stopped).data)
 
-
-class RetryOperationView(OneOperationView):
     @extend_schema(
         operation_id="bulk_operations_retry",
         request=None,
-        responses={202: OperationShape, **REFUSALS},
+        responses={202: OperationSerializer, **REFUSALS},
     )
-    def post(self, request: Request, operation: str) -> Response:
-        """A new operation on the runs that failed."""
-        return Response(_shape(bulk.retry(self.operation(operation), self.caller)), status=202)
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, operation: str) -> Response:
+        """Start a new operation on the runs for which this one failed."""
+        new_operation = bulk.retry(self.get_object(), self.caller)
+        return Response(OperationSerializer(new_operation).data, status=202)
 
-
-class ResultsView(OneOperationView):
     @extend_schema(
         operation_id="bulk_operations_results",
-        parameters=[
-            LIMIT,
-            AFTER,
-            OpenApiParameter("failed", bool, description="only those that failed"),
-        ],
-        responses={200: ResultsShape, **REFUSALS},
+        parameters=[OpenApiParameter("failed", bool, description="Only those that failed.")],
+        responses={200: ResultsSerializer, **REFUSALS},
     )
-    def get(self, request: Request, operation: str) -> Response:
-        """What became of each run."""
-        limit, after = limit_of(request, 100), parse_id(request.query_params.get("after", "0"))
-        if after is None:
-            raise errors.Malformed("after is the `next` of a former page.")
-        found = self.operation(operation).results.filter(pk__gt=after).order_by("pk")
-        if request.query_params.get("failed", "").lower() in ("1", "true", "yes"):
-            found = found.filter(done=False)
-        page = list(found[:limit])
-        rows = [
-            {
-                "id": row.run_id,
-                "done": row.done,
-                "code": row.code,
-                "reason": row.reason,
-                "made": row.created_run_id or None,
-            }
-            for row in page
-        ]
-        return Response({"results": rows, "next": str(page[-1].pk) if len(page) == limit else None})
+    @action(detail=True, pagination_class=AfterPagination)
+    def results(self, request: Request, operation: str) -> Response:
+        """The result for each run."""
+        results = self.get_object().results.all()
+        if request.query_params.get("failed", "").lower() in TRUE_WORDS:
+            results = results.filter(done=False)
+        page = self.page(results)
+        return self.get_paginated_response({"results": ResultSerializer(page, many=True).data})
 
+    def _query(self, data: JsonObject) -> Selection:
+        """The query of the runs that a request names, and the run ids that don't exist.
 
-class SavedViewsView(AdminView):
-    scopes = {"GET": "read", "POST": "read"}
+        Raises Conflict if several namespaces have a run of one id.
+        """
+        if ("ids" in data) == ("filter" in data):
+            raise errors.Malformed("Send either ids or a filter; an empty filter matches all runs.")
+        if "filter" in data:
+            return data["filter"], []
 
-    @extend_schema(operation_id="saved_views_list", responses={200: ViewsShape, **REFUSALS})
-    def get(self, request: Request) -> Response:
-        """One's own views and those that are shared."""
-        found = SavedView.objects.filter(
-            Q(shared=True) | Q(owner=self.caller.user) if self.caller.user else Q(shared=True)
-        )
-        return Response({"views": [_view(each) for each in found]})
-
-    @extend_schema(
-        operation_id="saved_views_save", request=ViewShape, responses={200: ViewShape, **REFUSALS}
-    )
-    def post(self, request: Request) -> Response:
-        """Keep a query under a name; the same name again replaces it. Views belong to users: an API key has none."""
-        shape = ViewShape(data=request.data)
-        shape.is_valid(raise_exception=True)
-        if self.caller.user is None:
-            raise errors.Forbidden("Views belong to users; an API key has none.")
-        asked = shape.validated_data
-        values = {"query": asked["query"].lstrip("?"), "shared": asked["shared"]}
-        try:
-            view, _ = SavedView.objects.update_or_create(
-                owner=self.caller.user, name=asked["name"], defaults=values
-            )
-        except IntegrityError:
-            raise errors.Conflict("The view was saved at this moment.") from None
-        return Response(_view(view))
-
-
-class SavedViewView(AdminView):
-    scopes = {"DELETE": "read"}
-
-    @extend_schema(operation_id="saved_views_delete", responses={204: None, **REFUSALS})
-    def delete(self, request: Request, view: str) -> Response:
-        """Forget a view of one's own; who may do everything may forget any."""
-        own = (
-            Q()
-            if self.caller.may("admin") and self.caller.namespaces is None
-            else Q(owner=self.caller.user)
-        )
-        if not SavedView.objects.filter(own, pk=parse_id(view) or 0).delete()[0]:
-            raise errors.NotFound(f"There is no view {view[:50]!r}.")
-        return Response(status=204)
-
-
-def _view(view: SavedView) -> dict[str, Any]:
-    return {"id": view.pk, "name": view.name, "query": view.query, "shared": view.shared}
+        visible = Run.objects.visible_to(self.caller).only("run_id")
+        runs = runs_by_id(visible, data["ids"], data.get("namespace", ""))
+        for run_id, matches in runs.items():
+            if len(matches) > 1:
+                raise errors.Conflict(
+                    f"Several namespaces have a run {run_id!r}; add the namespace."
+                )
+        pks = [run.pk for matches in runs.values() for run in matches]
+        return {"pk": pks}, [run_id for run_id, matches in runs.items() if not matches]

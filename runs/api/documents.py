@@ -1,28 +1,31 @@
-"""A run as one document over REST: what a program needs to go on with it (seed 003), and the reports of programs that drive runs themselves."""
+"""A run as one document over REST, and the reports of outside programs about their own runs."""
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.api.base import View
+from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
-from graphs.api.views import REFUSALS
 from graphs.definition import errors
-from runs.api.lookups import revision_of, run_of, tagged
-from runs.api.runs import NAMESPACE
+from runs.api.lookups import NAMESPACE, revision_tag, tagged
+from runs.api.viewsets import OfRunViewSet
 from runs.external import documents, updates
 from runs.external.run_state import KEPT_ACTIONS, VERSION, RunState, RunStatus
 
 AT = OpenApiParameter(
     "at",
     str,
-    description="the id of one of the run's checkpoints in `:run-state`; without it, as the run is now",
+    description=(
+        "The id of one of the run's checkpoints in `:run-state`; without it, "
+        "the document describes the run as it is now."
+    ),
 )
 
 
-class NodeStateShape(serializers.Serializer):
-    """Times are seconds since 1970, 0 for never."""
+class NodeStateSerializer(serializers.Serializer):
+    """Times are seconds since 1970; 0 means never."""
 
     node_id = serializers.CharField(required=False)
     status = serializers.CharField(default="pending")
@@ -35,8 +38,11 @@ class NodeStateShape(serializers.Serializer):
     idempotency_key = serializers.CharField(default="")
 
 
-class RunStateShape(serializers.Serializer):
-    """A run's document. Siblings of a fan-out have keys of their own in `node_states`; the last 50 actions are kept."""
+class RunStateSerializer(serializers.Serializer):
+    """A run's document.
+
+    Siblings of a fan-out have keys of their own in `node_states`; the last 50 actions are kept.
+    """
 
     run_id = serializers.CharField(required=False)
     session_id = serializers.CharField(default="")
@@ -46,10 +52,10 @@ class RunStateShape(serializers.Serializer):
     current_step = serializers.IntegerField(default=0)
     max_steps = serializers.IntegerField(default=20)
     data = serializers.DictField(default=dict)  # type: ignore[assignment]
-    node_states = serializers.DictField(child=NodeStateShape(), default=dict)
+    node_states = serializers.DictField(child=NodeStateSerializer(), default=dict)
     completed_nodes = serializers.ListField(child=serializers.CharField(), default=list)
     action_history = serializers.ListField(
-        child=serializers.DictField(), default=list, help_text=f"the last {KEPT_ACTIONS}"
+        child=serializers.DictField(), default=list, help_text=f"The last {KEPT_ACTIONS}."
     )
     started_at = serializers.FloatField(default=0)
     updated_at = serializers.FloatField(default=0)
@@ -63,58 +69,57 @@ class RunStateShape(serializers.Serializer):
     version = serializers.IntegerField(default=1, max_value=VERSION)
 
 
-class MarkShape(serializers.Serializer):
+class MarkSerializer(serializers.Serializer):
     node = serializers.CharField(max_length=updates.MAX_NAME, trim_whitespace=False)
     event = serializers.ChoiceField(("started", "completed", "failed"))
     output = serializers.DictField(default=dict)
     error = serializers.CharField(default="", allow_blank=True)
 
 
-class CheckpointView(View):
-    scopes = {"GET": "read", "PUT": "run"}
+class RunDocumentViewSet(OfRunViewSet):
+    lookup_url_kwarg = "run_id"
+    scopes = {"checkpoint": "read", "put_checkpoint": "run", "mark": "run"}
 
     @extend_schema(
         operation_id="runs_checkpoint",
         parameters=[NAMESPACE, AT],
-        responses={200: RunStateShape, **REFUSALS},
+        responses={200: RunStateSerializer, **REFUSALS},
     )
-    def get(self, request: Request, run_id: str) -> Response:
-        """The run as one document, for every run; it holds payloads, so it needs the right to see them."""
-        run = run_of(self.caller, request, run_id)
+    @action(detail=True)
+    def checkpoint(self, request: Request, run_id: str) -> Response:
+        """Any run as one document. It contains payloads, so it needs the right to see them."""
+        run = self.run()
         self.caller.require("payloads", run.namespace_id)
-        return tagged(
-            documents.run_state(run, request.query_params.get("at", "")).to_dict(),
-            revision_of([(run.pk, run.revision)]),
-        )
+        document = documents.run_state(run, request.query_params.get("at", ""))
+        return tagged(document.to_dict(), revision_tag([(run.pk, run.revision)]))
 
     @extend_schema(
         operation_id="runs_checkpoint_put",
         parameters=[NAMESPACE],
-        request=RunStateShape,
-        responses={200: RunStateShape, **REFUSALS},
+        request=RunStateSerializer,
+        responses={200: RunStateSerializer, **REFUSALS},
     )
-    def put(self, request: Request, run_id: str) -> Response:
-        """Note where an outside program is with its run; 409 for a run with a graph. The document comes back as it is stored."""
-        run = run_of(self.caller, request, run_id)
+    @checkpoint.mapping.put
+    def put_checkpoint(self, request: Request, run_id: str) -> Response:
+        """Store how far an outside program is with its run, and return the stored document.
+
+        409 for a run with a graph.
+        """
+        run = self.run()
         if not isinstance(request.data, dict):
-            raise errors.Malformed("The document is an object.")
-        return Response(
-            updates.put_run_state(run, RunState.from_dict(request.data), self.caller).to_dict()
-        )
-
-
-class MarkView(View):
-    scopes = {"POST": "run"}
+            raise errors.Malformed("The document must be an object.")
+        document = updates.put_run_state(run, RunState.from_dict(request.data), self.caller)
+        return Response(document.to_dict())
 
     @extend_schema(
         operation_id="runs_mark",
         parameters=[NAMESPACE],
-        request=MarkShape,
-        responses={200: RunStateShape, **REFUSALS},
+        request=MarkSerializer,
+        responses={200: RunStateSerializer, **REFUSALS},
     )
-    def post(self, request: Request, run_id: str) -> Response:
-        """Report one node of a run that an outside program drives."""
-        asked = MarkShape(data=request.data)
-        asked.is_valid(raise_exception=True)
-        run = run_of(self.caller, request, run_id)
-        return Response(updates.mark(run, caller=self.caller, **asked.validated_data).to_dict())
+    @action(detail=True, methods=["post"])
+    def mark(self, request: Request, run_id: str) -> Response:
+        """Report one node of a run that an outside program executes."""
+        report = self.validated(MarkSerializer)
+        document = updates.mark(self.run(), caller=self.caller, **report)
+        return Response(document.to_dict())

@@ -1,68 +1,77 @@
-"""Finding the run that a path names, and answering an unchanged one with 304."""
+"""Finds the run that a path names, and answers 304 while it hasn't changed."""
 
 import uuid
 from collections.abc import Iterable
-from typing import Any
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
+from graphs.definition.types import Json
 from runs.models import Run, Tombstone
 from runs.models.querysets import RunQuerySet
 
+NAMESPACE = OpenApiParameter(
+    "namespace", str, description="Chooses the run when several namespaces have one of this id."
+)
+
 
 def run_of(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | None = None) -> Run:
-    """The run with this id in the namespaces that the caller sees; `?namespace=` chooses when several have it."""
-    found = list(named(caller, request, run_id, runs)[:2])
-    if not found:
-        _gone(caller, run_id)
+    """The run with this id in the namespaces that the caller sees.
+
+    `?namespace=` chooses one when several namespaces have it; without it, Conflict lists them.
+    Raises NotFound for an unknown run and Gone for one that was deleted recently.
+    """
+    matches = list(runs_named(caller, request, run_id, runs)[:2])
+    if not matches:
+        _refuse_deleted(caller, run_id)
         raise errors.NotFound(f"There is no run {run_id[:200]!r}.")
-    if len(found) > 1:
-        names = (
-            Run.objects.visible_to(caller)
-            .filter(run_id=run_id)
-            .order_by("namespace__name")
-            .values_list("namespace__name", flat=True)
-        )
+    if len(matches) > 1:
+        named = Run.objects.visible_to(caller).filter(run_id=run_id)
+        namespaces = named.order_by("namespace__name").values_list("namespace__name", flat=True)
         raise errors.Conflict(
-            f"Several namespaces have a run {run_id!r}; add ?namespace= with one of them.",
-            allowed=list(names),
+            f"Several namespaces have a run {run_id!r}. Choose one with ?namespace=.",
+            allowed=list(namespaces),
         )
-    return found[0]
+    return matches[0]
 
 
-def _gone(caller: Caller, run_id: str) -> None:
-    """Raises Gone for the id of a run that was deleted lately, in a namespace that the caller sees."""
-    if tombstone := Tombstone.objects.of(run_id).visible_to(caller).first():
+def runs_named(
+    caller: Caller, request: Request, run_id: str, runs: RunQuerySet | None = None
+) -> RunQuerySet:
+    if runs is None:
+        runs = Run.objects.for_wire()
+    named = runs.visible_to(caller).filter(run_id=without_nul(run_id))
+    namespace = request.query_params.get("namespace")
+    return named.filter(namespace__name=without_nul(namespace)) if namespace else named
+
+
+def _refuse_deleted(caller: Caller, run_id: str) -> None:
+    """Raises Gone for a run that was deleted recently in a namespace that the caller sees."""
+    tombstone = Tombstone.objects.of(run_id).visible_to(caller).first()
+    if tombstone:
         raise errors.Gone(tombstone.sentence)
 
 
-def named(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | None = None) -> Any:
-    found = (
-        (runs if runs is not None else Run.objects.for_wire())
-        .visible_to(caller)
-        .filter(run_id=run_id.replace("\x00", ""))
-    )
-    namespace = request.query_params.get("namespace")
-    return found.filter(namespace__name=namespace.replace("\x00", "")) if namespace else found
+def without_nul(text: str) -> str:
+    """PostgreSQL refuses NUL in texts, so that no stored text has one."""
+    return text.replace("\x00", "")
 
 
-def revision_of(rows: Iterable[tuple[int, int]]) -> str:
+def revision_tag(revisions: Iterable[tuple[int, int]]) -> str:
     """A weak entity tag over (run, revision) pairs."""
-    return 'W/"' + ".".join(f"{pk}-{revision}" for pk, revision in rows) + '"'
+    return 'W/"' + ".".join(f"{pk}-{revision}" for pk, revision in revisions) + '"'
 
 
-def unchanged(request: Request, tag: str) -> bool:
-    known = [
-        each.strip().removeprefix("W/")
-        for each in request.headers.get("If-None-Match", "").split(",")
-    ]
-    return tag.removeprefix("W/") in known
+def is_unchanged(request: Request, tag: str) -> bool:
+    """Whether If-None-Match names the tag."""
+    known_tags = request.headers.get("If-None-Match", "").split(",")
+    return tag.removeprefix("W/") in [known.strip().removeprefix("W/") for known in known_tags]
 
 
-def tagged(body: Any, tag: str) -> Response:
+def tagged(body: Json, tag: str) -> Response:
     return Response(body, headers={"ETag": tag, "Cache-Control": "private, no-cache"})
 
 
@@ -71,7 +80,7 @@ def not_modified(tag: str) -> Response:
 
 
 def state_id(text: str) -> uuid.UUID:
-    """A state's id. Raises NotFound for what can't be one."""
+    """A state's id. Raises NotFound for text that can't be one."""
     try:
         return uuid.UUID(text)
     except ValueError:

@@ -1,33 +1,36 @@
-"""The Run Manager's JSON API (seed 001): for admins only, over all that they may see."""
+"""The Run Manager's list over REST: for admins only, over all runs that they may see."""
 
-from typing import Any
+from collections.abc import Iterable
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.api.base import View
-from graphs.api.permissions import AdminOnly
-from graphs.api.views import REFUSALS
+from graphs.api.permissions import AdminPermission, ScopePermission
+from graphs.api.schema import REFUSALS
+from graphs.api.viewsets import ViewSet
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
+from graphs.definition.types import JsonObject
 from runs.actions.delete import DELETE_RIGHT, delete_run
-from runs.api.runs import NAMESPACE
+from runs.api.filters import ManagerFilterBackend
+from runs.api.lookups import NAMESPACE, without_nul
+from runs.api.pagination import RunPagination, RunRow
 from runs.core import statuses
+from runs.health import doctor
+from runs.health.probes import Finding
 from runs.models import Run
-from runs.queries import lists, search
-from runs.queries.filters import ManagerFilter, RunFilters
-from runs.queries.lists import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from runs.queries import lists
+from runs.queries.filters import ManagerFilter
 
 MAX_IDS = 200
-PAGING = ("page", "page_size", "count")  # parameters that are not filters
-COLUMNS = ("run_id", "name", "status", "created_at", "username", "workspace")
 
 
-class RowShape(serializers.Serializer):
+class RowSerializer(serializers.Serializer):
     id = serializers.CharField()
     name = serializers.CharField()
     result = serializers.ChoiceField(tuple(statuses.RESULT_WORDS.values()))
@@ -35,195 +38,180 @@ class RowShape(serializers.Serializer):
     username = serializers.CharField()
     workspace = serializers.CharField(allow_null=True)
 
+    def to_representation(self, row: RunRow) -> JsonObject:
+        run_id, name, status, created_at, username, workspace = row
+        return {
+            "id": run_id,
+            "name": name or run_id,
+            "result": statuses.RESULT_WORDS[status],
+            "time": when(created_at),
+            "username": username,
+            "workspace": workspace or None,
+        }
 
-class RowsShape(serializers.Serializer):
-    runs = RowShape(many=True)
+
+class RowsSerializer(serializers.Serializer):
+    runs = RowSerializer(many=True)
     total = serializers.IntegerField(allow_null=True)
     page = serializers.IntegerField()
     page_size = serializers.IntegerField()
     notices = serializers.ListField(
         child=serializers.CharField(),
-        help_text="What of the search was not understood, and searched as text.",
+        help_text="The parts of the search that were not understood and were searched as text.",
     )
 
 
-class IdsShape(serializers.Serializer):
+class IdsSerializer(serializers.Serializer):
     thread_ids = serializers.ListField(
         child=serializers.CharField(max_length=200), min_length=1, max_length=MAX_IDS
     )
 
 
-class FailedShape(serializers.Serializer):
+class FailedSerializer(serializers.Serializer):
     thread_id = serializers.CharField()
     error = serializers.CharField()
 
 
-class DeletedShape(serializers.Serializer):
+class DeletedSerializer(serializers.Serializer):
     deleted_count = serializers.IntegerField()
-    failed = FailedShape(many=True)
+    failed = FailedSerializer(many=True)
     missing = serializers.ListField(child=serializers.CharField())
 
 
-class UsernamesShape(serializers.Serializer):
+class UsernamesSerializer(serializers.Serializer):
     usernames = serializers.ListField(child=serializers.CharField())
 
 
-class WorkspacesShape(serializers.Serializer):
+class WorkspacesSerializer(serializers.Serializer):
     workspaces = serializers.ListField(child=serializers.CharField())
 
 
-class AdminView(View):
-    permission_classes = [AdminOnly]
-    scopes = {"GET": "read", "DELETE": DELETE_RIGHT, "POST": DELETE_RIGHT}
+class FindingSerializer(serializers.Serializer):
+    """`level` is error (work has stopped or is in danger) or warning."""
 
-    def runs(self) -> Any:
+    level = serializers.ChoiceField(("error", "warning"))
+    said = serializers.CharField()
+    fix = serializers.CharField()
+
+    def to_representation(self, finding: Finding) -> JsonObject:
+        return finding.to_dict()
+
+
+class DoctorSerializer(serializers.Serializer):
+    findings = FindingSerializer(many=True)
+
+
+class RunManagerViewSet(ViewSet):
+    """`/admin/run-manager/...`; each path is an action, because there is no single resource."""
+
+    permission_classes = [AdminPermission]
+    pagination_class = None
+    filter_backends = [ManagerFilterBackend]
+    filterset_class = ManagerFilter
+    scopes = {
+        "runs": "read",
+        "delete_runs": DELETE_RIGHT,
+        "bulk_delete": DELETE_RIGHT,
+        "usernames": "read",
+        "workspaces": "read",
+        "doctor": "admin",
+    }
+
+    def get_queryset(self) -> QuerySet[Run]:
         return Run.objects.visible_to(self.caller)
 
-
-PAGES = [
-    OpenApiParameter(
-        "count", str, enum=["none"], description="none: don't count the total; it is null then"
-    ),
-    OpenApiParameter("page", int, description="from 1"),
-    OpenApiParameter(
-        "page_size", int, description=f"1–{MAX_PAGE_SIZE}, default {DEFAULT_PAGE_SIZE}"
-    ),
-]
-FILTERS = [
-    OpenApiParameter(name, str, description=each.extra.get("help_text", ""))
-    for name, each in ManagerFilter.base_filters.items()
-]
-
-
-class ManagerRunsView(AdminView):
-    @extend_schema(
-        operation_id="run_manager_list",
-        parameters=[*PAGES, *FILTERS],
-        responses={200: RowsShape, **REFUSALS},
-    )
-    def get(self, request: Request) -> Response:
+    @extend_schema(operation_id="run_manager_list", responses={200: RowsSerializer, **REFUSALS})
+    @action(detail=False, pagination_class=RunPagination)
+    def runs(self, request: Request) -> Response:
         """All runs that the caller may see, newest first."""
-        page, size = (
-            parse_id(request.query_params.get("page", "1")),
-            parse_id(request.query_params.get("page_size", str(DEFAULT_PAGE_SIZE))),
-        )
-        if page is None or not 1 <= page <= 10**9 or size is None or not 1 <= size <= MAX_PAGE_SIZE:
-            raise errors.Malformed(
-                f"page is a number from 1, page_size one from 1 to {MAX_PAGE_SIZE}."
-            )
-        run_filters = RunFilters.of_query(request.query_params, other_names=PAGING)
-        runs = run_filters.apply(self.runs())
-        rows = lists.run_page(runs, (page - 1) * size, size).values_list(*COLUMNS)
-        counted = request.query_params.get("count") != "none"
-        total = lists.total(runs, run_filters.cache_key(self.caller)) if counted else None
-        notices = search.parse(request.query_params.get("search", "")).notices
-        return Response(
-            {
-                "runs": [_row(*row) for row in rows],
-                "total": total,
-                "page": page,
-                "page_size": size,
-                "notices": notices,
-            }
-        )
+        rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(RowSerializer(rows, many=True).data)
 
     @extend_schema(
         operation_id="run_manager_delete",
         parameters=[NAMESPACE],
-        request=IdsShape,
-        responses={200: DeletedShape, **REFUSALS},
+        request=IdsSerializer,
+        responses={200: DeletedSerializer, **REFUSALS},
     )
-    def delete(self, request: Request) -> Response:
-        """Delete runs with all that they left. One that can't be deleted is named with its reason, and the others go."""
-        asked = IdsShape(data=request.data)
-        asked.is_valid(raise_exception=True)
-        return Response(
-            deleted(
-                self.caller,
-                asked.validated_data["thread_ids"],
-                request.query_params.get("namespace", ""),
-            )
-        )
+    @runs.mapping.delete
+    def delete_runs(self, request: Request) -> Response:
+        """Delete runs with everything that belongs to them.
 
-
-class BulkDeleteView(AdminView):
-    scopes = {"POST": DELETE_RIGHT}
+        A run that can't be deleted is named with the reason, and the others are deleted.
+        """
+        thread_ids = self.validated(IdsSerializer)["thread_ids"]
+        namespace = request.query_params.get("namespace", "")
+        return Response(_delete(self.caller, thread_ids, namespace))
 
     @extend_schema(
         operation_id="run_manager_bulk_delete",
         parameters=[NAMESPACE],
-        request=IdsShape,
-        responses={200: DeletedShape, **REFUSALS},
+        request=IdsSerializer,
+        responses={200: DeletedSerializer, **REFUSALS},
     )
-    def post(self, request: Request) -> Response:
-        """The same, for proxies that drop the body of a DELETE."""
-        asked = IdsShape(data=request.data)
-        asked.is_valid(raise_exception=True)
-        return Response(
-            deleted(
-                self.caller,
-                asked.validated_data["thread_ids"],
-                request.query_params.get("namespace", ""),
-            )
-        )
+    @action(detail=False, methods=["post"], url_path="runs/bulk-delete")
+    def bulk_delete(self, request: Request) -> Response:
+        """The same as DELETE on the list, for proxies that drop the body of a DELETE."""
+        return self.delete_runs(request)
 
-
-def deleted(caller: Caller, thread_ids: list[str], namespace: str = "") -> dict[str, Any]:
-    """Delete these runs, each in a transaction of its own."""
-    found: dict[str, list[Run]] = {thread: [] for thread in dict.fromkeys(thread_ids)}
-    wanted = Run.objects.visible_to(caller).filter(
-        run_id__in=[thread.replace("\x00", "") for thread in found]
-    )
-    for run in (
-        wanted.filter(namespace__name=namespace.replace("\x00", "")) if namespace else wanted
-    ).select_related("namespace"):
-        found.setdefault(run.run_id, []).append(run)
-    count, failed = 0, []
-    for thread, named in found.items():
-        try:
-            if len(named) > 1:
-                spaces = ", ".join(sorted(run.namespace.name for run in named))
-                raise errors.Conflict(
-                    f"Several namespaces have a run of this id: {spaces}. Add ?namespace= with one of them."
-                )
-            for run in named:
-                delete_run(run, caller)
-                count += 1
-        except errors.StateManagerError as error:
-            failed.append({"thread_id": thread, "error": str(error)})
-    return {
-        "deleted_count": count,
-        "failed": failed,
-        "missing": [thread for thread, named in found.items() if not named],
-    }
-
-
-def _row(
-    run_id: str, name: str, status: str, created_at: Any, username: str, workspace: str
-) -> dict[str, Any]:
-    return {
-        "id": run_id,
-        "name": name or run_id,
-        "result": statuses.RESULT_WORDS[status],
-        "time": when(created_at),
-        "username": username,
-        "workspace": workspace or None,
-    }
-
-
-class UsernamesView(AdminView):
     @extend_schema(
-        operation_id="run_manager_usernames", responses={200: UsernamesShape, **REFUSALS}
+        operation_id="run_manager_usernames", responses={200: UsernamesSerializer, **REFUSALS}
     )
-    def get(self, request: Request) -> Response:
+    @action(detail=False)
+    def usernames(self, request: Request) -> Response:
         """The users that have runs, sorted."""
         return Response({"usernames": lists.distinct(self.caller, "username")})
 
-
-class WorkspacesView(AdminView):
     @extend_schema(
-        operation_id="run_manager_workspaces", responses={200: WorkspacesShape, **REFUSALS}
+        operation_id="run_manager_workspaces", responses={200: WorkspacesSerializer, **REFUSALS}
     )
-    def get(self, request: Request) -> Response:
+    @action(detail=False)
+    def workspaces(self, request: Request) -> Response:
         """The workspaces that have runs, sorted."""
         return Response({"workspaces": lists.distinct(self.caller, "workspace")})
+
+    @extend_schema(operation_id="doctor", responses={200: DoctorSerializer, **REFUSALS})
+    @action(detail=False, permission_classes=[ScopePermission])
+    def doctor(self, request: Request) -> Response:
+        """What is wrong with the installation, and how to fix it."""
+        findings = FindingSerializer(list(doctor.examine()), many=True)
+        return Response({"findings": findings.data})
+
+
+def runs_by_id(
+    runs: QuerySet[Run], run_ids: Iterable[str], namespace: str = ""
+) -> dict[str, list[Run]]:
+    """Those of the runs that have these ids, by id, in one namespace or in all of them."""
+    matches: dict[str, list[Run]] = {run_id: [] for run_id in run_ids}
+    named = runs.filter(run_id__in=[without_nul(run_id) for run_id in matches])
+    if namespace:
+        named = named.filter(namespace__name=without_nul(namespace))
+    for run in named:
+        matches.setdefault(run.run_id, []).append(run)
+    return matches
+
+
+def _delete(caller: Caller, thread_ids: Iterable[str], namespace: str) -> JsonObject:
+    """Delete these runs, each in its own transaction."""
+    visible = Run.objects.visible_to(caller).select_related("namespace")
+    runs = runs_by_id(visible, thread_ids, namespace)
+    deleted_count = 0
+    failed = []
+    for thread_id, matches in runs.items():
+        try:
+            if len(matches) > 1:
+                raise _ambiguous(matches)
+            for run in matches:
+                delete_run(run, caller)
+                deleted_count += 1
+        except errors.StateManagerError as error:
+            failed.append({"thread_id": thread_id, "error": str(error)})
+    missing = [thread_id for thread_id, matches in runs.items() if not matches]
+    return {"deleted_count": deleted_count, "failed": failed, "missing": missing}
+
+
+def _ambiguous(runs: list[Run]) -> errors.Conflict:
+    namespaces = ", ".join(sorted(run.namespace.name for run in runs))
+    return errors.Conflict(
+        f"Several namespaces have a run of this id: {namespaces}. Choose one with ?namespace=."
+    )

@@ -1,27 +1,45 @@
 """Run templates over REST."""
 
-from typing import Any
+from collections.abc import Iterable
 
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.api.base import View
 from graphs.api.lookups import dataset_of, graph_of
-from graphs.api.serializers import AnyJson
-from graphs.api.views import REFUSALS
+from graphs.api.schema import REFUSALS
+from graphs.api.serializers import AnyJson, LabelsField
+from graphs.api.viewsets import ViewSet
 from graphs.definition import errors, redaction
 from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
+from graphs.definition.types import JsonObject
 from runs.actions import run_templates
 from runs.api.lookups import run_of
-from runs.api.serializers import StartedShape, started_shape
+from runs.api.serializers import StartedSerializer
 from runs.models import RunTemplate
+
+MAX_TEMPLATES = 1000
+OPTIONAL_FIELDS = ("description", "inputs", "store", "labels", "workspace", "time_zone")
+TEMPLATE_MEMBERS = ("name", "description", "labels", "workspace", "time_zone")
+PROGRESS_MEMBERS = (
+    "runs",
+    "completed",
+    "failed",
+    "active",
+    "percent_complete",
+    "completed_nodes",
+)
 
 
 class TemplateBody(serializers.Serializer):
-    """Either `run_id`, whose configuration is saved, or `graph_id` and what its runs are given. `schedule` is a cron expression."""
+    """Either `run_id`, whose configuration is saved, or `graph_id` and what its runs start with.
+
+    `schedule` is a cron expression.
+    """
 
     name = serializers.CharField(max_length=200)
     description = serializers.CharField(required=False, allow_blank=True)
@@ -30,9 +48,7 @@ class TemplateBody(serializers.Serializer):
     dataset_id = serializers.CharField(max_length=20, required=False)
     inputs = serializers.DictField(child=AnyJson(), required=False)
     store = serializers.DictField(child=AnyJson(), required=False)
-    labels = serializers.DictField(
-        child=serializers.CharField(max_length=500, allow_blank=True), required=False
-    )
+    labels = LabelsField(required=False)
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
     schedule = serializers.CharField(max_length=200, required=False, allow_blank=True)
     time_zone = serializers.CharField(max_length=60, required=False)
@@ -41,9 +57,7 @@ class TemplateBody(serializers.Serializer):
 class CloneBody(serializers.Serializer):
     name = serializers.CharField(max_length=200)
     inputs = serializers.DictField(child=AnyJson(), required=False)
-    labels = serializers.DictField(
-        child=serializers.CharField(max_length=500, allow_blank=True), required=False
-    )
+    labels = LabelsField(required=False)
 
 
 class LaunchBody(serializers.Serializer):
@@ -51,8 +65,12 @@ class LaunchBody(serializers.Serializer):
     inputs = serializers.DictField(child=AnyJson(), required=False)
 
 
-class TemplateShape(serializers.Serializer):
-    """`percent_complete` is the share of the graph's nodes that succeeded in any of its runs, which `completed_nodes` names."""
+class TemplateSerializer(serializers.Serializer):
+    """A template and what its runs came to.
+
+    `percent_complete` is the share of the graph's nodes that succeeded in any of its runs;
+    `completed_nodes` names them.
+    """
 
     id = serializers.CharField()
     name = serializers.CharField()
@@ -73,144 +91,135 @@ class TemplateShape(serializers.Serializer):
     percent_complete = serializers.IntegerField()
     completed_nodes = serializers.ListField(child=serializers.CharField())
 
+    def to_representation(self, template: RunTemplate) -> JsonObject:
+        """The context holds the caller and each template's progress."""
+        progress = self.context["progress"][template.pk]
+        sees_payloads = self.context["caller"].can("payloads", template.namespace_id)
+        return {
+            "id": str(template.pk),
+            "namespace": template.namespace.name,
+            "graph_id": str(template.graph_id),
+            "dataset_id": template.dataset_id,
+            "inputs": redaction.shown(template.inputs, sees_payloads),
+            "schedule": template.expression,
+            "next_at": when(template.next_at),
+            **{name: getattr(template, name) for name in TEMPLATE_MEMBERS},
+            **{name: getattr(progress, name) for name in PROGRESS_MEMBERS},
+        }
 
-class TemplatesShape(serializers.Serializer):
-    templates = TemplateShape(many=True)
+
+class TemplatesSerializer(serializers.Serializer):
+    templates = TemplateSerializer(many=True)
 
 
-class TemplateViewBase(View):
-    """What the views of templates share."""
+class RunTemplateViewSet(ViewSet):
+    lookup_url_kwarg = "template"
+    scopes = {
+        "list": "read",
+        "create": "start",
+        "retrieve": "read",
+        "destroy": "start",
+        "launch": "start",
+        "clone": "start",
+    }
 
-    def visible(self) -> Any:
-        found = RunTemplate.objects.visible_to(self.caller)
-        return found.select_related(
+    def get_queryset(self) -> QuerySet[RunTemplate]:
+        templates = RunTemplate.objects.visible_to(self.caller)
+        return templates.select_related(
             "namespace", "graph__namespace", "graph__current", "version", "dataset"
         )
 
-    def template(self, text: str) -> RunTemplate:
-        found: RunTemplate | None = self.visible().filter(pk=parse_id(text) or 0).first()
-        if found is None:
-            raise errors.NotFound(f"There is no template {text[:50]!r}.")
-        return found
+    def get_object(self) -> RunTemplate:
+        template_id = self.kwargs["template"]
+        template = self.get_queryset().filter(pk=parse_id(template_id) or 0).first()
+        if template is None:
+            raise errors.NotFound(f"There is no template {template_id[:50]!r}.")
+        return template
 
-    def shape(
-        self, template: RunTemplate, progress: run_templates.Progress | None = None
-    ) -> dict[str, Any]:
-        seen = progress or run_templates.progress_of([template])[template.pk]
-        names = ("name", "description", "labels", "workspace", "time_zone")
-        counts = ("runs", "completed", "failed", "active", "percent_complete", "completed_nodes")
-        allowed = self.caller.can("payloads", template.namespace_id)
-        return {
-            "id": str(template.pk), "namespace": template.namespace.name, "graph_id": str(template.graph_id), "dataset_id": template.dataset_id,
-            "inputs": redaction.shown(template.inputs, allowed), "schedule": template.expression, "next_at": when(template.next_at),
-            **{name: getattr(template, name) for name in names}, **{name: getattr(seen, name) for name in counts},
-        }  # fmt: skip
-
-
-class TemplatesView(TemplateViewBase):
-    scopes = {"GET": "read", "POST": "start"}
-
-    @extend_schema(operation_id="templates_list", responses={200: TemplatesShape, **REFUSALS})
-    def get(self, request: Request) -> Response:
-        """The templates with what their runs came to."""
-        found = list(self.visible().order_by("namespace__name", "name")[:1000])
-        progress = run_templates.progress_of(found)
-        return Response({"templates": [self.shape(each, progress[each.pk]) for each in found]})
+    @extend_schema(operation_id="templates_list", responses={200: TemplatesSerializer, **REFUSALS})
+    def list(self, request: Request) -> Response:
+        """The templates and what their runs came to."""
+        ordered = self.get_queryset().order_by("namespace__name", "name")
+        templates = ordered[:MAX_TEMPLATES]
+        context = self._progress_of(templates)
+        serializer = TemplateSerializer(templates, many=True, context=context)
+        return Response({"templates": serializer.data})
 
     @extend_schema(
         operation_id="templates_save",
         request=TemplateBody,
-        responses={201: TemplateShape, **REFUSALS},
+        responses={201: TemplateSerializer, **REFUSALS},
     )
-    def post(self, request: Request) -> Response:
+    def create(self, request: Request) -> Response:
         """Save the configuration of a run, or a new one, under a name."""
-        body = TemplateBody(data=request.data)
-        body.is_valid(raise_exception=True)
-        asked = dict(body.validated_data)
-        if ("run_id" in asked) == ("graph_id" in asked):
-            raise errors.Malformed("Give either the run_id or the graph_id.")
-        if "run_id" in asked:
-            run = run_of(self.caller, request, asked["run_id"])
-            made = run_templates.from_run(
-                run, asked["name"], self.caller, asked.get("description", "")
-            )
+        data = self.validated(TemplateBody)
+        if ("run_id" in data) == ("graph_id" in data):
+            raise errors.Malformed("Send either run_id or graph_id.")
+        if "run_id" in data:
+            run = run_of(self.caller, request, data["run_id"])
+            description = data.get("description", "")
+            template = run_templates.from_run(run, data["name"], self.caller, description)
         else:
-            made = run_templates.save(self._new(asked), self.caller)
-        return Response(self.shape(made), status=201)
+            template = run_templates.save(self._new_template(data), self.caller)
+        return Response(self._json(template), status=201)
 
-    def _new(self, asked: dict[str, Any]) -> RunTemplate:
-        graph = graph_of(self.caller, asked["graph_id"])
-        dataset = dataset_of(self.caller, asked["dataset_id"]) if asked.get("dataset_id") else None
-        kept = {
-            name: asked[name]
-            for name in ("description", "inputs", "store", "labels", "workspace", "time_zone")
-            if name in asked
-        }
-        values = {
-            "namespace": graph.namespace,
-            "graph": graph,
-            "dataset": dataset,
-            "created_by": self.caller.user,
-        }
-        return RunTemplate(
-            name=asked["name"], expression=asked.get("schedule", ""), **values, **kept
-        )
-
-
-class TemplateView(TemplateViewBase):
-    scopes = {"GET": "read", "DELETE": "start"}
-
-    @extend_schema(operation_id="templates_read", responses={200: TemplateShape, **REFUSALS})
-    def get(self, request: Request, template: str) -> Response:
-        """One template with what its runs came to."""
-        return Response(self.shape(self.template(template)))
+    @extend_schema(operation_id="templates_read", responses={200: TemplateSerializer, **REFUSALS})
+    def retrieve(self, request: Request, template: str) -> Response:
+        """One template and what its runs came to."""
+        return Response(self._json(self.get_object()))
 
     @extend_schema(operation_id="templates_delete", responses={204: None, **REFUSALS})
-    def delete(self, request: Request, template: str) -> Response:
-        """Forget a template; its runs stay."""
-        run_templates.remove(self.template(template), self.caller)
+    def destroy(self, request: Request, template: str) -> Response:
+        """Delete a template; its runs stay."""
+        run_templates.remove(self.get_object(), self.caller)
         return Response(status=204)
-
-
-class LaunchView(TemplateViewBase):
-    scopes = {"POST": "start"}
 
     @extend_schema(
         operation_id="templates_launch",
         request=LaunchBody,
-        responses={200: StartedShape, **REFUSALS},
+        responses={200: StartedSerializer, **REFUSALS},
     )
-    def post(self, request: Request, template: str) -> Response:
-        """Start a run of the template; the same run_id with the same inputs again gives the same run."""
-        body = LaunchBody(data=request.data or {})
-        body.is_valid(raise_exception=True)
+    @action(detail=True, methods=["post"])
+    def launch(self, request: Request, template: str) -> Response:
+        """Start a run of the template.
+
+        Sending the same inputs with the same run_id again returns the same run.
+        """
+        data = self.validated(LaunchBody, may_be_empty=True)
         run = run_templates.launch(
-            self.template(template),
-            self.caller,
-            body.validated_data.get("run_id", ""),
-            body.validated_data.get("inputs"),
+            self.get_object(), self.caller, data.get("run_id", ""), data.get("inputs")
         )
-        return Response(started_shape(run))
-
-
-class CloneView(TemplateViewBase):
-    scopes = {"POST": "start"}
+        return Response(StartedSerializer(run).data)
 
     @extend_schema(
         operation_id="templates_clone",
         request=CloneBody,
-        responses={201: TemplateShape, **REFUSALS},
+        responses={201: TemplateSerializer, **REFUSALS},
     )
-    def post(self, request: Request, template: str) -> Response:
-        """The same under another name, with these values instead."""
-        body = CloneBody(data=request.data)
-        body.is_valid(raise_exception=True)
-        changes = dict(body.validated_data)
-        return Response(
-            self.shape(
-                run_templates.clone(
-                    self.template(template), changes.pop("name"), self.caller, **changes
-                )
-            ),
-            status=201,
+    @action(detail=True, methods=["post"])
+    def clone(self, request: Request, template: str) -> Response:
+        """Copy a template under another name; the values in the body replace its own."""
+        changes = self.validated(CloneBody)
+        name = changes.pop("name")
+        copy = run_templates.clone(self.get_object(), name, self.caller, **changes)
+        return Response(self._json(copy), status=201)
+
+    def _new_template(self, data: JsonObject) -> RunTemplate:
+        graph = graph_of(self.caller, data["graph_id"])
+        dataset = dataset_of(self.caller, data["dataset_id"]) if data.get("dataset_id") else None
+        return RunTemplate(
+            name=data["name"],
+            expression=data.get("schedule", ""),
+            namespace=graph.namespace,
+            graph=graph,
+            dataset=dataset,
+            created_by=self.caller.user,
+            **{name: data[name] for name in OPTIONAL_FIELDS if name in data},
         )
+
+    def _json(self, template: RunTemplate) -> JsonObject:
+        return TemplateSerializer(template, context=self._progress_of([template])).data
+
+    def _progress_of(self, templates: Iterable[RunTemplate]) -> JsonObject:
+        """The context of `TemplateSerializer`."""
+        return {"progress": run_templates.progress_of(templates), "caller": self.caller}

@@ -32,7 +32,7 @@ def run_file(request: HttpRequest, pk: int, artifact: int) -> HttpResponse:
         "file": file,
         "shown": shown,
         "entry": entry,
-        "download": reverse("artifact", args=[run.run_id, file.pk]),
+        "download": reverse("artifact-detail", args=[run.run_id, file.pk]),
         "here": f"?entry={entry}" if entry else "?",
     }
     return render(request, "flow/file.html", in_admin(request, entry or file.name, **context))

@@ -24,7 +24,7 @@ def away(*args, **options):
 def test_api_and_pages_answer_503(publish, make_key, monkeypatch, admin_client):
     graph = publish("a")
     client = Client(headers={"X-API-Key": make_key("run")}, raise_request_exception=False)
-    monkeypatch.setattr("runs.api.runs.start_run", away)
+    monkeypatch.setattr("runs.api.graphs.start_run", away)
     answer = client.post(f"/graphs/{graph.pk}/run", content_type="application/json")
     assert answer.status_code == 503, answer.content
     assert (answer.status_code, answer["Retry-After"], answer.json()["status"]) == (503, "5", 503)

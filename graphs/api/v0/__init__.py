@@ -1,1 +1,4 @@
-"""`/v0`, the State Manager API: the wire protocol that programs written for Exosphere speak. This half serves nodes, graphs and secrets."""
+"""`/v0`: the protocol that programs written for Exosphere's state manager use.
+
+This package serves nodes, graphs and secrets, `runs.api.v0` states and runs.
+"""

@@ -1,9 +1,11 @@
-"""The bodies of `/v0` for nodes and graphs. Pydantic reads them, because the protocol's 422 answers are its error lists.
+"""The bodies of `/v0` for graphs.
 
-Unknown members are ignored, blanks around names don't count, and values are JSON of any type.
+Pydantic reads them, because the protocol's 422 answers are its lists of errors. Unknown members are
+ignored, spaces around names are removed, and values are JSON of any type.
 """
 
-from typing import Annotated, Any, Literal
+from collections import Counter
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -15,62 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from graphs.definition import cron, retry_delay, validation
+from graphs.definition import cron, retry_delay
+from graphs.definition.types import Json, JsonObject
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Stamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-MAX_NODES_AT_ONCE = 1000
-
-
-def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    try:
-        validation.schema_validator(schema)
-    except ValueError as error:
-        raise ValueError(f"it is no JSON Schema: {error}"[:300]) from None
-    return schema
-
-
-Schema = Annotated[dict[str, Any], AfterValidator(_json_schema)]
-
-
-class NodeShape(BaseModel):
-    name: Name
-    inputs_schema: Schema
-    outputs_schema: Schema
-    secrets: list[Name] = Field(max_length=100)
-
-
-class RegisterBody(BaseModel):
-    runtime_name: Annotated[str, StringConstraints(max_length=200)]
-    nodes: list[NodeShape] = Field(max_length=MAX_NODES_AT_ONCE)
-
-
-class RegisteredAnswer(BaseModel):
-    runtime_name: str
-    registered_nodes: list[NodeShape]
-
-
-class RegisteredNodeShape(NodeShape):
-    model_config = ConfigDict(populate_by_name=True)
-    id: str = Field(alias="_id")
-    namespace: str
-    runtime_name: str
-    runtime_namespace: str
-    created_at: Stamp
-    updated_at: Stamp
-
-
-class NodesAnswer(BaseModel):
-    namespace: str
-    count: int
-    nodes: list[RegisteredNodeShape]
-    next: str | None
-
-
-class NamespacesAnswer(BaseModel):
-    namespaces: list[str]
-    count: int
-    next: str | None
 
 
 Lease = Annotated[
@@ -79,7 +30,7 @@ Lease = Annotated[
         default=None,
         ge=1,
         le=7 * 24 * 3600,
-        description="seconds that a worker may hold a state without a sign of life",
+        description="The seconds for which a worker may hold a state without a heartbeat.",
     ),
 ]
 
@@ -101,30 +52,27 @@ class TemplateNode(BaseModel):
     node_name: Name
     namespace: Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]
     identifier: Annotated[Name, AfterValidator(_identifier)]
-    inputs: dict[str, Any]
+    inputs: JsonObject
     next_nodes: list[Name] = Field(default_factory=list)
     unites: UnitesShape | None = None
     lease: Lease
 
     @field_validator("next_nodes", mode="before")
     @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
+    def _none_is_empty(cls, value: Json) -> Json:
         return [] if value is None else value
 
     @field_validator("next_nodes")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
-        if (
-            twice := sorted({name for name in value if value.count(name) > 1})
-            if len(set(value)) < len(value)
-            else []
-        ):
-            raise ValueError(f"next nodes stand here more than once: {', '.join(twice)}")
+        repeated = sorted(name for name, count in Counter(value).items() if count > 1)
+        if repeated:
+            raise ValueError(f"these next nodes are listed more than once: {', '.join(repeated)}")
         return value
 
 
 class RetryPolicyShape(BaseModel):
-    """When a failed state is tried again; times in milliseconds."""
+    """When a failed state is retried; times are in milliseconds."""
 
     max_retries: int = Field(default=3, ge=0, le=1000)
     strategy: Literal[tuple(sorted(retry_delay.STRATEGIES))] = "EXPONENTIAL"  # type: ignore[valid-type]
@@ -135,7 +83,7 @@ class RetryPolicyShape(BaseModel):
 
 def _store_key(text: str) -> str:
     if "." in text:
-        raise ValueError(f"the store key {text!r} may not hold a dot")
+        raise ValueError(f"the store key {text!r} can't contain a dot")
     return text
 
 
@@ -144,13 +92,13 @@ StoreKey = Annotated[Name, AfterValidator(_store_key)]
 
 class StoreConfigShape(BaseModel):
     required_keys: list[StoreKey] = Field(default_factory=list, max_length=1000)
-    default_values: dict[StoreKey, Any] = Field(default_factory=dict)
+    default_values: dict[StoreKey, Json] = Field(default_factory=dict)
 
     @field_validator("required_keys")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
-            raise ValueError("a required key stands here more than once")
+            raise ValueError("a required key is listed more than once")
         return value
 
 
@@ -159,7 +107,7 @@ class CronShape(BaseModel):
     timezone: str = "UTC"
 
     @model_validator(mode="after")
-    def _is_one(self) -> "CronShape":
+    def _check(self) -> "CronShape":
         cron.check(self.expression, self.timezone)
         return self
 
@@ -170,13 +118,13 @@ class TriggerShape(BaseModel):
 
 
 class StoredTrigger(TriggerShape):
-    """`error` says why the last due time could not start a run."""
+    """`error` says why no run could be started when the trigger was last due."""
 
     error: str | None = None
 
 
 class GraphBody(BaseModel):
-    """A graph template. What is left out gets its default, also in an update."""
+    """A graph template. Members that are left out get their defaults, also in an update."""
 
     secrets: dict[Name, Annotated[str, StringConstraints(min_length=1, max_length=100_000)]]
     nodes: list[TemplateNode]
@@ -258,6 +206,6 @@ class DeletedAnswer(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Every refusal: a sentence, or with 422 the list of what is wrong with the request."""
+    """Every refusal: a sentence, or with 422 the list of the request's errors."""
 
-    detail: Any
+    detail: Json

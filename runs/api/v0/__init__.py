@@ -1,1 +1,1 @@
-"""`/v0`, the State Manager API: the half that serves states and runs. See `graphs.api.v0`."""
+"""The part of `/v0` that serves states and runs. See `graphs.api.v0`."""

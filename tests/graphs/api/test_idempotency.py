@@ -14,7 +14,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Dataset, Graph, IdempotencyKey, Namespace, NamespaceMembership
 from graphs.models.idempotency import forget_old
 from runs.actions import delete
-from runs.api import runs
+from runs.api.serializers import StartedSerializer
 from runs.models import Run, RunTemplate
 from tests.support.definitions import definition
 
@@ -161,19 +161,19 @@ def test_old_answers_are_forgotten(client, publish):
 def test_a_process_that_dies_leaves_both_or_neither(client, publish, monkeypatch):
     """F5: killed when the run was made and before the answer was sent."""
     graph = publish("a")
-    whole = runs.serializers.started_shape
+    to_representation = StartedSerializer.to_representation
 
     class Killed(BaseException):
         pass
 
-    def die(run):
+    def die(serializer, run):
         raise Killed
 
-    monkeypatch.setattr(runs.serializers, "started_shape", die)
+    monkeypatch.setattr(StartedSerializer, "to_representation", die)
     with pytest.raises(Killed):
         start(client, graph, "k")
     assert not Run.objects.exists(), "the run went with the answer"
-    monkeypatch.setattr(runs.serializers, "started_shape", whole)
+    monkeypatch.setattr(StartedSerializer, "to_representation", to_representation)
     first = start(client, graph, "k")
     assert first.status_code == 200
     assert start(client, graph, "k").json() == first.json()
@@ -184,13 +184,14 @@ def test_a_process_that_dies_leaves_both_or_neither(client, publish, monkeypatch
 @pytest.mark.django_db(transaction=True)
 def test_a_repeat_while_the_first_is_at_work(client, publish, monkeypatch):
     """On PostgreSQL it is told to come again; on SQLite, which has one writer, it waits and then gets the answer."""
-    graph, whole = publish("a"), runs.serializers.started_shape
+    graph = publish("a")
+    to_representation = StartedSerializer.to_representation
     at_work, go_on = threading.Event(), threading.Event()
 
-    def slow(run):
+    def slow(serializer, run):
         at_work.set()
         assert go_on.wait(20)
-        return whole(run)
+        return to_representation(serializer, run)
 
     def post():
         try:
@@ -198,7 +199,7 @@ def test_a_repeat_while_the_first_is_at_work(client, publish, monkeypatch):
         finally:
             connections.close_all()
 
-    monkeypatch.setattr(runs.serializers, "started_shape", slow)
+    monkeypatch.setattr(StartedSerializer, "to_representation", slow)
     with ThreadPoolExecutor(2) as threads:
         try:
             first = threads.submit(post)

@@ -128,7 +128,7 @@ def test_a_graph_that_went_between_two_reads_is_not_found(api, monkeypatch):
     stale = Graph.objects.select_related("namespace").get(name="g")
     assert api("delete", "graph/g")[0] == 200
     graphs.models.forget()
-    monkeypatch.setattr("runs.api.v0.runs.V0View.graph", lambda view, name: stale)
+    monkeypatch.setattr("graphs.api.v0.base.V0ViewSet.graph", lambda view: stale)
     calls = [
         ("graph/g/states/create", {"run_id": "r", "states": [{"identifier": "a", "inputs": {}}]}),
         ("graph/g/trigger", {}),

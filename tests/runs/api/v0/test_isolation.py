@@ -8,21 +8,17 @@ import pytest
 
 from graphs.auth import api_keys
 from graphs.models import ApiKey
+from runs.api.v0 import urls
 from runs.models import Run, State
-from statemanager import urls_v0
 from tests.support.runs import by_node
 from tests.support.v0_client import V0Client, node, one_state
 
-ROUTES = sorted(
-    (str(pattern.pattern), method)
-    for pattern in urls_v0.urlpatterns
-    for method in pattern.callback.view_class.scopes
-)
 NEEDS = {
-    (str(pattern.pattern), method): scope
-    for pattern in urls_v0.urlpatterns
-    for method, scope in pattern.callback.view_class.scopes.items()
+    (str(pattern.pattern), method.upper()): pattern.callback.cls.scopes[action]
+    for pattern in urls.urlpatterns
+    for method, action in pattern.callback.actions.items()
 }
+ROUTES = sorted(NEEDS)
 INCLUDED = {
     "read": {"read"},
     "run": {"run", "read"},

@@ -1,0 +1,66 @@
+"""Datasets over REST."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from graphs.api.lookups import dataset_of, namespace_for
+from graphs.api.pagination import OffsetPagination
+from graphs.api.schema import REFUSALS
+from graphs.api.serializers import DatasetSerializer, UploadSerializer
+from graphs.api.viewsets import ViewSet
+from graphs.models import Dataset
+from graphs.services import datasets
+from graphs.services.datasets import Source
+
+
+class DatasetViewSet(ViewSet):
+    lookup_url_kwarg = "dataset_id"
+    pagination_class = OffsetPagination
+    parser_classes = [MultiPartParser]
+    scopes = {"list": "read", "create": "run", "retrieve": "read", "destroy": "run"}
+
+    def get_object(self) -> Dataset:
+        return dataset_of(self.caller, self.kwargs["dataset_id"])
+
+    @extend_schema(
+        operation_id="datasets_list", responses={200: DatasetSerializer(many=True), **REFUSALS}
+    )
+    def list(self, request: Request) -> Response:
+        """The datasets that the caller may see."""
+        page = self.page(Dataset.objects.visible_to(self.caller).with_tables())
+        return self.get_paginated_response(DatasetSerializer(page, many=True).data)
+
+    @extend_schema(
+        operation_id="datasets_upload",
+        request=UploadSerializer,
+        responses={201: DatasetSerializer, **REFUSALS},
+    )
+    def create(self, request: Request) -> Response:
+        """Upload a dataset. Its tables replace those of an existing dataset with the same name.
+
+        If one of the files is refused, nothing is stored.
+        """
+        data = self.validated(UploadSerializer)
+        dataset = datasets.load(
+            namespace_for(self.caller, data.get("namespace")),
+            data["name"],
+            [Source(file.name, file) for file in data["files"]],
+            data["encoding"],
+            f"uploaded by {self.caller.label}",
+        )
+        return Response(DatasetSerializer(dataset).data, 201)
+
+    @extend_schema(operation_id="datasets_read", responses={200: DatasetSerializer, **REFUSALS})
+    def retrieve(self, request: Request, dataset_id: str) -> Response:
+        """One dataset with its tables."""
+        return Response(DatasetSerializer(self.get_object()).data)
+
+    @extend_schema(operation_id="datasets_delete", responses={204: None, **REFUSALS})
+    def destroy(self, request: Request, dataset_id: str) -> Response:
+        """Delete a dataset with its files. Runs that used it stay."""
+        dataset = self.get_object()
+        self.caller.require("start", dataset.namespace_id)
+        datasets.delete(dataset)
+        return Response(status=204)

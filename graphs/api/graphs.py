@@ -1,0 +1,156 @@
+"""Graphs over REST. `runs.api.graphs` adds what needs runs: starting, listing and deleting them."""
+
+from django.db import IntegrityError
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from graphs.api.drafts import DraftActions
+from graphs.api.lookups import graph_of, namespace_for
+from graphs.api.pagination import OffsetPagination
+from graphs.api.schema import REFUSALS
+from graphs.api.serializers import (
+    DefinitionSerializer,
+    GraphChangeSerializer,
+    GraphSerializer,
+    NewGraphSerializer,
+    ValidationSerializer,
+)
+from graphs.definition import errors, lint, validation
+from graphs.definition.types import Definition, Json
+from graphs.models import Graph
+from graphs.models.querysets import GraphQuerySet
+from graphs.rendering import mermaid, svg
+from graphs.services import publish
+
+
+class GraphViewSet(DraftActions):
+    lookup_url_kwarg = "graph_id"
+    pagination_class = OffsetPagination
+    scopes = {
+        "list": "read",
+        "create": "run",
+        "retrieve": "read",
+        "update": "run",
+        "validate": "read",
+        "mermaid": "read",
+        "picture": "read",
+        **DraftActions.scopes,
+    }
+
+    def get_queryset(self) -> GraphQuerySet:
+        return Graph.objects.visible_to(self.caller).with_version()
+
+    def get_object(self) -> Graph:
+        return graph_of(self.caller, self.kwargs["graph_id"])
+
+    @extend_schema(
+        operation_id="graphs_list", responses={200: GraphSerializer(many=True), **REFUSALS}
+    )
+    def list(self, request: Request) -> Response:
+        """The graphs that the caller may see."""
+        page = self.page(self.get_queryset())
+        return self.get_paginated_response(GraphSerializer(page, many=True).data)
+
+    @extend_schema(
+        operation_id="graphs_create",
+        request=NewGraphSerializer,
+        responses={201: GraphSerializer, **REFUSALS},
+    )
+    def create(self, request: Request) -> Response:
+        """Create a graph with its first version."""
+        data = self.validated(NewGraphSerializer)
+        name = data["name"]
+        namespace = namespace_for(self.caller, data.get("namespace"))
+        if Graph.objects.filter(namespace=namespace, name=name).exists():
+            raise errors.Conflict(
+                f"The namespace {namespace} already has a graph {name!r}; change it with PUT."
+            )
+        graph = publish.publish_graph(namespace, name, data, self.caller)
+        return Response(GraphSerializer(graph).data, 201)
+
+    @extend_schema(operation_id="graphs_read", responses={200: GraphSerializer, **REFUSALS})
+    def retrieve(self, request: Request, graph_id: str) -> Response:
+        """One graph with its current definition."""
+        return Response(GraphSerializer(self.get_object()).data)
+
+    @extend_schema(
+        operation_id="graphs_update",
+        request=GraphChangeSerializer,
+        responses={200: GraphSerializer, **REFUSALS},
+    )
+    def update(self, request: Request, graph_id: str) -> Response:
+        """Publish a new version. Members that are left out keep their values.
+
+        Publishing the current definition again doesn't create a version.
+        """
+        graph = self.get_object()
+        changes = self.validated(GraphChangeSerializer)
+        name = changes.pop("name", graph.name)
+        if name != graph.name:
+            _rename(graph, name)
+
+        current = graph.current.definition if graph.current else {"nodes": [], "edges": []}
+        definition = {**current, **changes}
+        published = publish.publish_graph(graph.namespace, graph.name, definition, self.caller)
+        return Response(GraphSerializer(published).data)
+
+    @extend_schema(
+        operation_id="graphs_validate",
+        request=DefinitionSerializer,
+        responses={200: ValidationSerializer, **REFUSALS},
+    )
+    @action(detail=True, methods=["post"])
+    def validate(self, request: Request, graph_id: str) -> Response:
+        """Every problem of the definition in the body or, without a body, of the current one."""
+        graph = self.get_object()
+        definition: Json = request.data or (graph.current and graph.current.definition)
+        problems = publish.check(graph.namespace.name, definition, self.caller)
+        has_shape = not validation.shape_problems(definition)
+        warnings = lint.warnings(definition) if has_shape else []
+        return Response(
+            {
+                "valid": not problems,
+                "errors": [problem.as_json() for problem in problems],
+                "warnings": [warning.as_json() for warning in warnings],
+            }
+        )
+
+    @extend_schema(
+        operation_id="graphs_mermaid", responses={(200, "text/plain"): OpenApiTypes.STR, **REFUSALS}
+    )
+    @action(detail=True, url_path="graph.mmd")
+    def mermaid(self, request: Request, graph_id: str) -> HttpResponse:
+        """The published graph as Mermaid text."""
+        text = mermaid.mermaid(_published_definition(self.get_object()))
+        return HttpResponse(text, content_type="text/plain; charset=utf-8")
+
+    @extend_schema(
+        operation_id="graphs_picture",
+        responses={(200, "image/svg+xml"): OpenApiTypes.STR, **REFUSALS},
+    )
+    @action(detail=True, url_path="graph.svg")
+    def picture(self, request: Request, graph_id: str) -> HttpResponse:
+        """The published graph as SVG."""
+        graph = self.get_object()
+        picture = svg.of_definition(_published_definition(graph), graph.name)
+        return HttpResponse(picture, content_type="image/svg+xml")
+
+
+def _rename(graph: Graph, name: str) -> None:
+    try:
+        Graph.objects.filter(pk=graph.pk).update(name=name)
+    except IntegrityError:
+        raise errors.Conflict(
+            f"The namespace {graph.namespace} already has a graph {name!r}."
+        ) from None
+    graph.name = name
+
+
+def _published_definition(graph: Graph) -> Definition:
+    if graph.current is None:
+        raise errors.NotFound(f"The graph {graph.name!r} has not been published yet.")
+    return graph.current.definition

@@ -1,0 +1,42 @@
+"""How the lists of the API use the filters of `runs.queries.filters`."""
+
+from django.db.models import QuerySet
+from django_filters import FilterSet
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.extensions import OpenApiFilterExtension
+from drf_spectacular.openapi import AutoSchema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from graphs.api.pagination import parameter
+from graphs.definition.types import JsonObject
+from runs.api.pagination import PAGE_PARAMETERS
+from runs.models import Run
+from runs.queries.filters import RunFilters
+
+
+class ManagerFilterBackend(DjangoFilterBackend):
+    """The Run Manager's filters, which its pages and bulk operations use, too."""
+
+    def filter_queryset(
+        self, request: Request, queryset: QuerySet[Run], view: APIView
+    ) -> QuerySet[Run]:
+        """Raises InvalidFilters, which names each filter that is unknown or can't be read."""
+        return RunFilters.of_query(request.query_params, PAGE_PARAMETERS).apply(queryset)
+
+
+class FilterSchema(OpenApiFilterExtension):  # type: ignore[no-untyped-call]
+    """Filters are documented as texts: several values are separated by commas."""
+
+    target_class = DjangoFilterBackend
+    match_subclasses = True
+    priority = 1  # before the extension that drf-spectacular has for the same class
+
+    def get_schema_operation_parameters(self, auto_schema: AutoSchema) -> list[JsonObject]:
+        filterset_class: type[FilterSet] | None = getattr(auto_schema.view, "filterset_class", None)
+        if filterset_class is None:
+            return []
+        return [
+            parameter(name, each.extra.get("help_text", ""))
+            for name, each in filterset_class.base_filters.items()
+        ]

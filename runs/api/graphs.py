@@ -1,0 +1,80 @@
+"""Graphs, with what needs their runs: starting, listing and deleting them."""
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from graphs.api import graphs
+from graphs.api.lookups import dataset_of
+from graphs.api.pagination import read_limit
+from graphs.api.schema import REFUSALS
+from graphs.definition import errors, redaction
+from graphs.models import Dataset, Graph
+from runs.actions.delete import delete_graph
+from runs.api.lookups import is_unchanged, not_modified, revision_tag, tagged
+from runs.api.serializers import TAIL_LINES, RunSerializer, StartedSerializer, StartSerializer
+from runs.engine.start import RunOptions, start_run
+from runs.models import LogLine, Run
+
+RUNS_LIMIT = OpenApiParameter("limit", int, description="1–200, default 50")
+
+
+class GraphViewSet(graphs.GraphViewSet):
+    scopes = {**graphs.GraphViewSet.scopes, "destroy": "admin", "start": "run", "runs": "read"}
+
+    @extend_schema(operation_id="graphs_delete", responses={204: None, **REFUSALS})
+    def destroy(self, request: Request, graph_id: str) -> Response:
+        """Delete a graph with its versions and all its runs."""
+        delete_graph(self.get_object(), self.caller)
+        return Response(status=204)
+
+    @extend_schema(
+        operation_id="graphs_run",
+        parameters=[OpenApiParameter("dataset_id", int)],
+        request=StartSerializer,
+        responses={200: StartedSerializer, **REFUSALS},
+    )
+    @action(detail=True, methods=["post"], url_path="run")
+    def start(self, request: Request, graph_id: str) -> Response:
+        """Queue a run and return at once.
+
+        Sending the same body with the same run_id again returns the same run.
+        """
+        graph = self.get_object()
+        values = self.validated(StartSerializer)
+        delay_seconds = values.pop("start_delay", 0) / 1000
+        options = RunOptions(delay=delay_seconds, **values)
+        run = start_run(graph, options, self._dataset(graph), self.caller)
+        return Response(StartedSerializer(run).data)
+
+    @extend_schema(
+        operation_id="graphs_runs",
+        parameters=[RUNS_LIMIT],
+        responses={200: RunSerializer(many=True), 304: None, **REFUSALS},
+    )
+    @action(detail=True)
+    def runs(self, request: Request, graph_id: str) -> Response:
+        """The newest runs of a graph, newest first; 304 while none of them has changed."""
+        graph = self.get_object()
+        limit = read_limit(request, 50, 200)
+        newest = Run.objects.filter(graph=graph).order_by("-id")
+        tag = revision_tag(newest.values_list("pk", "revision")[:limit])
+        if is_unchanged(request, tag):
+            return not_modified(tag)
+
+        runs = list(newest.for_wire()[:limit])
+        tails = LogLine.objects.tails([run.pk for run in runs], TAIL_LINES)
+        for lines in tails.values():
+            redaction.hide(lines, self.caller.can("payloads", graph.namespace_id))
+        return tagged(RunSerializer(runs, many=True, context={"tails": tails}).data, tag)
+
+    def _dataset(self, graph: Graph) -> Dataset | None:
+        """The dataset that the query names. Raises NotFound for one of another namespace."""
+        dataset_id = self.request.query_params.get("dataset_id")
+        if not dataset_id:
+            return None
+        dataset = dataset_of(self.caller, dataset_id)
+        if dataset.namespace_id != graph.namespace_id:
+            raise errors.NotFound(f"The namespace {graph.namespace} has no dataset {dataset_id!r}.")
+        return dataset

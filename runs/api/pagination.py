@@ -1,0 +1,86 @@
+"""The pages of the Run Manager's list."""
+
+from datetime import datetime
+
+from django.db.models import QuerySet
+from rest_framework.pagination import BasePagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from graphs.api.pagination import parameter
+from graphs.api.viewsets import ViewSet
+from graphs.definition import errors
+from graphs.definition.names import parse_id
+from graphs.definition.types import Json, JsonObject
+from runs.models import Run
+from runs.queries import lists, search
+from runs.queries.filters import RunFilters
+from runs.queries.lists import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+
+COLUMNS = ("run_id", "name", "status", "created_at", "username", "workspace")
+RunRow = tuple[str, str, str, datetime, str, str]  # of these columns
+MAX_PAGE = 10**9
+PAGE_PARAMETERS = ("page", "page_size", "count")
+
+
+class RunPagination(BasePagination):
+    """`page`, `page_size` and, unless `count=none`, the total, which is cached when it is large.
+
+    DRF's own page numbers count all rows for every page and read the rows before it.
+    """
+
+    page: int
+    page_size: int
+    total: int | None
+    notices: list[str]
+
+    def paginate_queryset(  # type: ignore[override]
+        self, queryset: QuerySet[Run], request: Request, view: ViewSet
+    ) -> list[RunRow]:
+        """The rows of the page, without the models around them, which would take longer to build.
+
+        Raises Malformed when `page` or `page_size` is out of range."""
+        query = request.query_params
+        page = parse_id(query.get("page", "1"))
+        page_size = parse_id(query.get("page_size", str(DEFAULT_PAGE_SIZE)))
+        if page is None or not 1 <= page <= MAX_PAGE:
+            raise _out_of_range()
+        if page_size is None or not 1 <= page_size <= MAX_PAGE_SIZE:
+            raise _out_of_range()
+
+        self.page = page
+        self.page_size = page_size
+        self.notices = search.parse(query.get("search", "")).notices
+        self.total = None
+        if query.get("count") != "none":
+            filters = RunFilters.of_query(query, PAGE_PARAMETERS)
+            self.total = lists.total(queryset, filters.cache_key(view.caller))
+        runs = lists.run_page(queryset, (page - 1) * page_size, page_size)
+        return list(runs.values_list(*COLUMNS))
+
+    def get_paginated_response(self, data: Json) -> Response:
+        return Response(
+            {
+                "runs": data,
+                "total": self.total,
+                "page": self.page,
+                "page_size": self.page_size,
+                "notices": self.notices,
+            }
+        )
+
+    def get_schema_operation_parameters(self, view: ViewSet) -> list[JsonObject]:  # type: ignore[override]
+        count = parameter("count", "none: don't count the total; it is null then.")
+        count["schema"]["enum"] = ["none"]
+        sizes = f"1–{MAX_PAGE_SIZE}, default {DEFAULT_PAGE_SIZE}"
+        return [
+            count,
+            parameter("page", "from 1", "integer"),
+            parameter("page_size", sizes, "integer"),
+        ]
+
+
+def _out_of_range() -> errors.Malformed:
+    return errors.Malformed(
+        f"page must be a number from 1, page_size a number from 1 to {MAX_PAGE_SIZE}."
+    )

@@ -1,0 +1,113 @@
+"""The states of a run over REST."""
+
+import uuid
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from graphs.api.pagination import AfterPagination
+from graphs.api.schema import REFUSALS
+from graphs.api.serializers import AnyJson
+from graphs.definition import redaction
+from graphs.definition.payloads import when
+from graphs.definition.types import JsonObject
+from runs.api.lookups import NAMESPACE, state_id
+from runs.api.viewsets import OfRunViewSet
+from runs.core import statuses
+from runs.engine.answer import answer_state
+from runs.models import State
+
+FIRST = uuid.UUID(int=0)
+
+
+class StateSerializer(serializers.Serializer):
+    """One execution of a node.
+
+    `parent` is the state whose outputs created it, `waiting_for` the question to a person.
+    """
+
+    id = serializers.CharField()
+    identifier = serializers.CharField()
+    node_name = serializers.CharField()
+    status = serializers.ChoiceField(statuses.STATE_STATUSES)
+    path = serializers.CharField()
+    parent = serializers.CharField(allow_null=True)  # type: ignore[assignment]
+    attempt = serializers.IntegerField()
+    retry_count = serializers.IntegerField()
+    inputs = AnyJson()
+    outputs = AnyJson()
+    error = serializers.CharField(allow_null=True)
+    waiting_for = AnyJson()
+    answer = AnyJson()
+    progress = serializers.FloatField()
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    def to_representation(self, state: State) -> JsonObject:
+        return {
+            "id": str(state.pk),
+            "identifier": state.identifier,
+            "node_name": state.node,
+            "status": state.status,
+            "path": state.path,
+            "parent": str(state.parent) if state.parent else None,
+            "attempt": state.attempt,
+            "retry_count": state.retry_count,
+            "inputs": state.inputs,
+            "outputs": state.outputs,
+            "error": state.error or None,
+            "waiting_for": state.waiting_for,
+            "answer": state.answer,
+            "progress": state.progress,
+            "created_at": when(state.created_at),
+            "started_at": when(state.started_at),
+            "finished_at": when(state.finished_at),
+        }
+
+
+class StatePageSerializer(serializers.Serializer):
+    states = StateSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class StatePagination(AfterPagination):
+    def read_after(self, after: str) -> uuid.UUID:
+        return state_id(after) if after else FIRST
+
+
+class StateViewSet(OfRunViewSet):
+    lookup_url_kwarg = "state"
+    pagination_class = StatePagination
+    scopes = {"list": "read", "answer": "run"}
+
+    @extend_schema(
+        operation_id="runs_states",
+        parameters=[NAMESPACE],
+        responses={200: StatePageSerializer, **REFUSALS},
+    )
+    def list(self, request: Request, run_id: str) -> Response:
+        """The states of a run in the order in which they were created."""
+        run = self.run()
+        states = self.page(run.states.all())
+        State.objects.fill_inputs(states)
+        redaction.hide(states, self.sees_payloads(run))
+        return self.get_paginated_response({"states": StateSerializer(states, many=True).data})
+
+    @extend_schema(
+        operation_id="runs_answer",
+        parameters=[NAMESPACE],
+        request=OpenApiTypes.ANY,
+        responses={200: StateSerializer, **REFUSALS},
+    )
+    @action(detail=True, methods=["post"])
+    def answer(self, request: Request, run_id: str, state: str) -> Response:
+        """Answer a state that waits for a person; the body is the answer."""
+        run = self.run()
+        answered = answer_state(run, state_id(state), request.data, self.caller)
+        redaction.hide([answered], self.sees_payloads(run))
+        return Response(StateSerializer(answered).data)

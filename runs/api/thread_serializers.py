@@ -1,0 +1,108 @@
+"""The JSON of runs that are addressed by thread id."""
+
+from rest_framework import serializers
+from rest_framework.fields import Field
+
+from graphs.api.serializers import AnyJson
+from graphs.definition import errors
+from graphs.definition.payloads import when
+from graphs.definition.types import JsonObject
+from runs.api.serializers import MAX_START_DELAY, LogLineSerializer
+from runs.core.node_counts import BAD
+from runs.models import Run
+
+
+class StartThreadSerializer(serializers.Serializer):
+    """`graph` is "namespace/name", or a name in the namespace.
+
+    Without it an outside program executes the run: here it is only recorded and listed.
+    """
+
+    thread_id = serializers.CharField(max_length=200, required=False, allow_blank=False)
+    sop = serializers.CharField(max_length=1_000_000, allow_blank=True)
+    initial_data = serializers.DictField(child=AnyJson())
+    run_name = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    graph = serializers.CharField(max_length=301, required=False)
+    namespace = serializers.CharField(max_length=100, required=False)
+    workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    metadata = serializers.DictField(child=AnyJson(), required=False)
+
+
+class StartedThreadSerializer(serializers.Serializer):
+    status = serializers.CharField()
+    thread_id = serializers.CharField()
+    run_name = serializers.CharField()
+
+
+class RerunSerializer(StartedThreadSerializer):
+    parent_thread_id = serializers.CharField()
+    rerun_count = serializers.IntegerField()
+
+
+class RerunAskedSerializer(serializers.Serializer):
+    """How to run a run again.
+
+    `version` is the one that the run had or the graph's newest one. `inputs` replace those that the
+    run had. `from` is `start`, `failed` (what failed and everything after it; the rest is taken
+    over) or `node` (from the node that `node` names). `start_delay` is in milliseconds.
+    """
+
+    inputs = serializers.DictField(child=AnyJson(), required=False)
+    version = serializers.ChoiceField(("original", "newest"), required=False, default="original")
+    node = serializers.CharField(max_length=200, required=False)
+    start_delay = serializers.IntegerField(
+        min_value=0, max_value=MAX_START_DELAY, required=False, default=0
+    )
+
+    def get_fields(self) -> dict[str, Field]:
+        """Adds `from`, which can't be the name of a class attribute."""
+        choices = ("start", "failed", "node")
+        start = serializers.ChoiceField(choices, required=False, default="start")
+        return {**super().get_fields(), "from": start}
+
+    def validate(self, attrs: JsonObject) -> JsonObject:
+        """Raises Malformed for a node without `from: node`, and the other way round."""
+        if (attrs["from"] == "node") != bool(attrs.get("node")):
+            raise errors.Malformed("`node` is required with `from: node`, and only allowed there.")
+        return attrs
+
+
+class MetadataSerializer(serializers.Serializer):
+    thread_id = serializers.CharField()
+    run_name = serializers.CharField()
+    sop = serializers.CharField()
+    initial_data = AnyJson()
+    created_at = serializers.DateTimeField()
+    parent_thread_id = serializers.CharField(allow_null=True)
+    rerun_count = serializers.IntegerField()
+    metadata = AnyJson()
+    status = serializers.CharField()
+    error_message = serializers.CharField(allow_null=True)
+    failed_skill = serializers.CharField(allow_null=True)
+    completed_at = serializers.DateTimeField(allow_null=True)
+
+    def to_representation(self, run: Run) -> JsonObject:
+        failed = [node for node, counts in run.node_counts.items() if counts[BAD]]
+        return {
+            "thread_id": run.run_id,
+            "run_name": run.name or run.run_id,
+            "sop": run.sop,
+            "initial_data": run.initial_data,
+            "created_at": when(run.created_at),
+            "parent_thread_id": run.parent.run_id if run.parent else None,
+            "rerun_count": run.rerun_count,
+            "metadata": run.metadata,
+            "status": run.status,
+            "error_message": run.error_message or None,
+            "failed_skill": failed[0] if failed else None,
+            "completed_at": when(run.finished_at),
+        }
+
+
+class ThreadLogsSerializer(serializers.Serializer):
+    logs = LogLineSerializer(many=True)
+    count = serializers.IntegerField()
+
+
+class ApprovedSerializer(serializers.Serializer):
+    status = serializers.CharField()

@@ -1,0 +1,24 @@
+"""What the viewsets of runs share: finding the run of the path, and its last log lines."""
+
+from graphs.api.viewsets import ViewSet
+from graphs.definition import redaction
+from runs.api.lookups import run_of
+from runs.api.serializers import TAIL_LINES, RunSerializer
+from runs.models import LogLine, Run
+from runs.models.querysets import RunQuerySet
+
+
+class OfRunViewSet(ViewSet):
+    """A run, or what belongs to the run that the path names."""
+
+    def run(self, runs: RunQuerySet | None = None) -> Run:
+        """The run of the path. Raises NotFound, Gone or Conflict (see `run_of`)."""
+        return run_of(self.caller, self.request, self.kwargs["run_id"], runs)
+
+    def sees_payloads(self, run: Run) -> bool:
+        return self.caller.can("payloads", run.namespace_id)
+
+    def run_json(self, run: Run) -> RunSerializer:
+        tails = LogLine.objects.tails([run.pk], TAIL_LINES)
+        redaction.hide(tails[run.pk], self.sees_payloads(run))
+        return RunSerializer(run, context={"tails": tails})
