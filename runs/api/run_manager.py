@@ -28,7 +28,7 @@ COLUMNS = ("run_id", "name", "status", "created_at", "username", "workspace")
 class RowShape(serializers.Serializer):
     id = serializers.CharField()
     name = serializers.CharField()
-    result = serializers.ChoiceField(tuple(statuses.RESULT_WORDS.values()))
+    result = serializers.ChoiceField(tuple(statuses.RUN_RESULTS.values()))
     time = serializers.DateTimeField()
     username = serializers.CharField()
     workspace = serializers.CharField(allow_null=True)
@@ -219,7 +219,7 @@ def _row(
     return {
         "id": run_id,
         "name": name or run_id,
-        "result": statuses.RESULT_WORDS[status],
+        "result": statuses.RUN_RESULTS[status],
         "time": when(created_at),
         "username": username,
         "workspace": workspace or None,

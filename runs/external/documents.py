@@ -60,7 +60,7 @@ def of_rows(run: Run) -> RunState:
     )
     plan = run.version.plan if run.version else None
     return RunState(
-        run_id=run.run_id, session_id=run.session_id, status=RunStatus(statuses.SEED_RUN_WORDS[run.status]), purpose=run.purpose,
+        run_id=run.run_id, session_id=run.session_id, status=RunStatus(statuses.DOCUMENT_RUN_STATUSES[run.status]), purpose=run.purpose,
         current_node=run.current_node, current_step=run.current_step, max_steps=run.max_steps or (plan.max_steps or 0 if plan else 20),
         data=run.data or dict(run.store), node_states={key: _node_state(run, found[-1], sum(row.attempt for row in found)) for key, found in tries.items()},
         completed_nodes=[_key(row) for row in done], action_history=run.action_history or _actions(rows),
@@ -99,7 +99,7 @@ def _node_state(run: Run, row: State, attempts: int) -> NodeState:
     node = plan.nodes.get(row.identifier) if plan else None
     step = paths.step(row.path, node.index) if node else row.path
     return NodeState(
-        node_id=row.identifier, status=statuses.SEED_NODE_WORDS[row.status], input_data=_object(row.inputs), output_data=_object(row.outputs),
+        node_id=row.identifier, status=statuses.DOCUMENT_NODE_STATUSES[row.status], input_data=_object(row.inputs), output_data=_object(row.outputs),
         started_at=_seconds(row.started_at), finished_at=_seconds(row.finished_at), error=row.error or None, attempts=attempts,
         idempotency_key=f"{run.run_id}:{row.identifier}@{step}" if step else f"{run.run_id}:{row.identifier}",
     )  # fmt: skip
@@ -139,13 +139,13 @@ def put_last(run: Run) -> RunState | None:
     if kept is None:
         return None
     state = RunState.from_dict(json.loads(bytes(kept.body)))
-    was = statuses.OF_SEED_RUN[state.status.value]
+    was = statuses.RUN_STATUS_OF_DOCUMENT[state.status.value]
     if run.status != was:
-        state.status = RunStatus(statuses.SEED_RUN_WORDS[run.status])
+        state.status = RunStatus(statuses.DOCUMENT_RUN_STATUSES[run.status])
         stored = dict(run.states.values_list("identifier", "status"))
         for key, node in state.node_states.items():
             if stored.get(key, word_of(node, was)) != word_of(node, was):
-                node.status = statuses.SEED_NODE_WORDS[stored[key]]
+                node.status = statuses.DOCUMENT_NODE_STATUSES[stored[key]]
     return state
 
 
@@ -160,7 +160,7 @@ def _with_results(run: Run, state: RunState) -> RunState:
 
 def word_of(node: NodeState, run_status: str) -> str:
     """Our word for the node's; an unknown one counts as not begun, and what a run left unfinished when it ended as cancelled."""
-    word = statuses.OF_SEED_NODE.get(node.status, statuses.CREATED)
+    word = statuses.STATE_STATUS_OF_DOCUMENT.get(node.status, statuses.CREATED)
     return (
         statuses.CANCELLED
         if word in statuses.UNFINISHED and run_status in statuses.ENDED_RUNS

@@ -93,7 +93,7 @@ def mark(
             and run_counters.status != statuses.FAILED
         ):
             raise errors.Conflict(
-                f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; none of its nodes is marked any more.",
+                f"The run is {statuses.DOCUMENT_RUN_STATUSES[run_counters.status]}; none of its nodes is marked any more.",
                 allowed=[],
             )
         run.refresh_from_db(fields=["status"])
@@ -191,7 +191,7 @@ def _keep(run: Run, state: RunState, body: str) -> None:
 
 def _target(run_counters: RunCounters, state: RunState) -> str:
     """Where the document takes the run: one that was not begun in it is under way by now, and one that a person paused stays paused."""
-    to = statuses.OF_SEED_RUN[state.status.value]
+    to = statuses.RUN_STATUS_OF_DOCUMENT[state.status.value]
     if to == statuses.RUN_QUEUED and run_counters.status != statuses.RUN_QUEUED:
         to = statuses.RUNNING
     return status_rules.reported_status(to, run_counters.paused)
@@ -209,13 +209,13 @@ def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) 
         ):
             ways = sorted(
                 {
-                    statuses.SEED_RUN_WORDS[word]
+                    statuses.DOCUMENT_RUN_STATUSES[word]
                     for word, came in statuses.RUN_MOVES.items()
                     if run_counters.status in came
                 }
             )
             raise errors.Conflict(
-                f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}; it can't become {state.status.value}.",
+                f"The run is {statuses.DOCUMENT_RUN_STATUSES[run_counters.status]}; it can't become {state.status.value}.",
                 allowed=ways,
             )
         if to == statuses.RUN_CANCELLED:

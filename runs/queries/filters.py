@@ -127,8 +127,8 @@ class RunFilter(OfRunFilter):
 
     def with_status(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
         wire = {
-            word: [ours for ours, theirs in statuses.V0_RUN_WORDS.items() if theirs == word]
-            for word in statuses.V0_RUN_WORDS.values()
+            word: [ours for ours, theirs in statuses.V0_RUN_STATUSES.items() if theirs == word]
+            for word in statuses.V0_RUN_STATUSES.values()
         }
         return queryset.filter(
             status__in=[ours for word in words for ours in wire.get(word, [word])]

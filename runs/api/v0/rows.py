@@ -131,7 +131,7 @@ def run_row(row: tuple[Any, ...]) -> dict[str, Any]:
         "errored_count": errored + cancelled,
         "retried_count": retried,
         "total_count": success + pending + errored + cancelled + retried,
-        "status": statuses.V0_RUN_WORDS[status],
+        "status": statuses.V0_RUN_STATUSES[status],
         "created_at": stamp(created_at),
         "state": status,
     }
