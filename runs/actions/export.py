@@ -60,7 +60,7 @@ def rows(runs: QuerySet[Run]) -> Iterator[JsonObject]:
     for values in newest_first.iterator(chunk_size=ROWS_AT_ONCE):
         row = dict(zip(NAMES, values, strict=True))
         row |= {name: when(row[name]) for name in TIMES}
-        yield {**row, "result": statuses.RESULT_WORDS[row["status"]]}
+        yield {**row, "result": statuses.RUN_RESULTS[row["status"]]}
 
 
 def as_csv(runs: QuerySet[Run]) -> Iterator[str]:

@@ -33,7 +33,7 @@ MAX_IDS = 200
 class RowSerializer(serializers.Serializer):
     id = serializers.CharField()
     name = serializers.CharField()
-    result = serializers.ChoiceField(tuple(statuses.RESULT_WORDS.values()))
+    result = serializers.ChoiceField(tuple(statuses.RUN_RESULTS.values()))
     time = serializers.DateTimeField()
     username = serializers.CharField()
     workspace = serializers.CharField(allow_null=True)
@@ -43,7 +43,7 @@ class RowSerializer(serializers.Serializer):
         return {
             "id": run_id,
             "name": name or run_id,
-            "result": statuses.RESULT_WORDS[status],
+            "result": statuses.RUN_RESULTS[status],
             "time": when(created_at),
             "username": username,
             "workspace": workspace or None,

@@ -103,15 +103,15 @@ RUN_ACTIONS: Mapping[str, tuple[str, ...]] = {
 # --- names in other interfaces -------------------------------------------------------------------
 
 # `result` in the Run Manager API.
-RESULT_WORDS = {**{status: status for status in RUN_STATUSES}, FAILED: "error"}
+RUN_RESULTS = {**{status: status for status in RUN_STATUSES}, FAILED: "error"}
 
 # Run documents: the status of a run and of its nodes, in both directions.
-SEED_RUN_WORDS = {
+DOCUMENT_RUN_STATUSES = {
     **{status: status for status in RUN_STATUSES},
     RUN_QUEUED: "pending",
     PARTIAL: "failed",
 }
-SEED_NODE_WORDS = {
+DOCUMENT_NODE_STATUSES = {
     CREATED: "pending",
     QUEUED: "running",
     SUCCESS: "completed",
@@ -122,7 +122,7 @@ SEED_NODE_WORDS = {
     TIMEDOUT: "failed",
     CANCELLED: "cancelled",
 }
-OF_SEED_RUN = {
+RUN_STATUS_OF_DOCUMENT = {
     "pending": RUN_QUEUED,
     "running": RUNNING,
     "paused": PAUSED,
@@ -130,7 +130,7 @@ OF_SEED_RUN = {
     "failed": FAILED,
     "cancelled": RUN_CANCELLED,
 }
-OF_SEED_NODE = {
+STATE_STATUS_OF_DOCUMENT = {
     "pending": CREATED,
     "running": QUEUED,
     "completed": SUCCESS,
@@ -140,7 +140,7 @@ OF_SEED_NODE = {
 }
 
 # The list of runs in the `/v0` API.
-V0_RUN_WORDS = {
+V0_RUN_STATUSES = {
     **dict.fromkeys(RUN_STATUSES, "PENDING"),
     COMPLETED: "SUCCESS",
     FAILED: "FAILED",

@@ -68,7 +68,7 @@ def resume_run(run: Run, caller: Caller) -> Run:
 def _not_paused_by_a_person(run: Run) -> errors.Conflict:
     if run.version_id is None:
         return errors.Conflict(
-            "The program of this run paused it, and only the program can let it go on.",
+            "Its program paused the run, and only the program can let it go on.",
             allowed=["cancel"],
         )
     return errors.Conflict(

@@ -68,14 +68,14 @@ def last_reported(run: Run) -> RunState | None:
         return None
 
     state = RunState.from_dict(json.loads(bytes(checkpoint.body)))
-    reported = statuses.OF_SEED_RUN[state.status.value]
+    reported = statuses.RUN_STATUS_OF_DOCUMENT[state.status.value]
     if run.status != reported:
-        state.status = RunStatus(statuses.SEED_RUN_WORDS[run.status])
+        state.status = RunStatus(statuses.DOCUMENT_RUN_STATUSES[run.status])
         stored = dict(run.states.values_list("identifier", "status"))
         for key, node in state.node_states.items():
             status = node_status(node, reported)
             if stored.get(key, status) != status:
-                node.status = statuses.SEED_NODE_WORDS[stored[key]]
+                node.status = statuses.DOCUMENT_NODE_STATUSES[stored[key]]
     return state
 
 
@@ -93,7 +93,7 @@ def node_status(node: NodeState, run_status: str) -> str:
     A status that we don't know counts as not started. A node that its run left unfinished when it
     ended counts as cancelled.
     """
-    status = statuses.OF_SEED_NODE.get(node.status, statuses.CREATED)
+    status = statuses.STATE_STATUS_OF_DOCUMENT.get(node.status, statuses.CREATED)
     if status in statuses.UNFINISHED and run_status in statuses.ENDED_RUNS:
         return statuses.CANCELLED
     return status
@@ -119,7 +119,7 @@ def from_rows(run: Run) -> RunState:
     return RunState(
         run_id=run.run_id,
         session_id=run.session_id,
-        status=RunStatus(statuses.SEED_RUN_WORDS[run.status]),
+        status=RunStatus(statuses.DOCUMENT_RUN_STATUSES[run.status]),
         purpose=run.purpose,
         current_node=run.current_node,
         current_step=run.current_step,
@@ -166,7 +166,7 @@ def _node_state(run: Run, state: State, attempts: int) -> NodeState:
     step_key = f"{state.identifier}@{step}" if step else state.identifier
     return NodeState(
         node_id=state.identifier,
-        status=statuses.SEED_NODE_WORDS[state.status],
+        status=statuses.DOCUMENT_NODE_STATUSES[state.status],
         input_data=_as_object(state.inputs),
         output_data=_as_object(state.outputs),
         started_at=_seconds(state.started_at),

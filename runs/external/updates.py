@@ -60,7 +60,7 @@ def mark(
         run_counters = _lock(run)
         if run_counters.status in statuses.ENDED_RUNS and run_counters.status != statuses.FAILED:
             raise errors.Conflict(
-                f"The run is {statuses.SEED_RUN_WORDS[run_counters.status]}."
+                f"The run is {statuses.DOCUMENT_RUN_STATUSES[run_counters.status]}."
                 " Its nodes can't be marked any more.",
                 allowed=[],
             )
@@ -213,7 +213,7 @@ def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) 
     ended_at_once = before == statuses.RUN_QUEUED and target in statuses.ENDED_RUNS
     if before not in statuses.RUN_MOVES[target] and not resumed and not ended_at_once:
         raise errors.Conflict(
-            f"The run is {statuses.SEED_RUN_WORDS[before]}; it can't become {state.status.value}.",
+            f"The run is {statuses.DOCUMENT_RUN_STATUSES[before]}; it can't become {state.status.value}.",
             allowed=_next_statuses(before),
         )
     if target == statuses.RUN_CANCELLED:
@@ -231,7 +231,7 @@ def _target(run_counters: RunCounters, state: RunState) -> str:
 
     A run that has started doesn't become queued again, and a run that a person paused stays paused.
     """
-    target = statuses.OF_SEED_RUN[state.status.value]
+    target = statuses.RUN_STATUS_OF_DOCUMENT[state.status.value]
     if target == statuses.RUN_QUEUED and run_counters.status != statuses.RUN_QUEUED:
         target = statuses.RUNNING
     return status_rules.reported_status(target, run_counters.paused)
@@ -240,4 +240,4 @@ def _target(run_counters: RunCounters, state: RunState) -> str:
 def _next_statuses(status: str) -> list[str]:
     """Return the statuses, as documents spell them, that a run of this status can get to."""
     targets = [target for target, sources in statuses.RUN_MOVES.items() if status in sources]
-    return sorted({statuses.SEED_RUN_WORDS[target] for target in targets})
+    return sorted({statuses.DOCUMENT_RUN_STATUSES[target] for target in targets})

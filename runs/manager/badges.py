@@ -36,8 +36,7 @@ def _badge(kind: str, icon: str, word: str) -> SafeString:
 
 
 _RUN_BADGES = {
-    status: _badge(status, icon, statuses.RESULT_WORDS[status])
-    for status, icon in RUN_ICONS.items()
+    status: _badge(status, icon, statuses.RUN_RESULTS[status]) for status, icon in RUN_ICONS.items()
 }
 _UNKNOWN = _badge("unknown", "?", "unknown")
 

@@ -61,7 +61,7 @@ def _choices(request: HttpRequest) -> dict[str, Any]:
         ),
         "sizes": lists.PAGE_SIZES,
         "ranges": RANGES,
-        "words": statuses.RESULT_WORDS,
+        "words": statuses.RUN_RESULTS,
         "triggers": Run.Trigger.values,
         "all_columns": COLUMNS,
         "views": SavedView.objects.filter(Q(owner=request.user.pk) | Q(shared=True)).select_related(

@@ -148,7 +148,7 @@ class RunFilter(OfRunFilter):
         wanted = [
             status
             for status in statuses.RUN_STATUSES
-            if status in words or statuses.V0_RUN_WORDS[status] in words
+            if status in words or statuses.V0_RUN_STATUSES[status] in words
         ]
         return queryset.filter(status__in=wanted)
 

@@ -167,7 +167,7 @@ def run_row(row: tuple[str, str | None, int, int, int, int, int, str, datetime])
         "errored_count": errored + cancelled,
         "retried_count": retried,
         "total_count": success + pending + errored + cancelled + retried,
-        "status": statuses.V0_RUN_WORDS[status],
+        "status": statuses.V0_RUN_STATUSES[status],
         "created_at": when(created_at),
         "state": status,
     }

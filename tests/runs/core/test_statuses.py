@@ -10,9 +10,9 @@ from runs.models import Run, State
 @pytest.mark.parametrize(
     "words",
     [
-        statuses.RESULT_WORDS,
-        statuses.SEED_RUN_WORDS,
-        statuses.V0_RUN_WORDS,
+        statuses.RUN_RESULTS,
+        statuses.DOCUMENT_RUN_STATUSES,
+        statuses.V0_RUN_STATUSES,
         statuses.RUN_MOVES,
         statuses.RUN_ACTIONS,
     ],
@@ -21,23 +21,25 @@ def test_every_run_status_is_spelled(words):
     assert set(words) == set(statuses.RUN_STATUSES)
 
 
-@pytest.mark.parametrize("words", [statuses.SEED_NODE_WORDS, statuses.STATE_MOVES])
+@pytest.mark.parametrize("words", [statuses.DOCUMENT_NODE_STATUSES, statuses.STATE_MOVES])
 def test_every_state_status_is_spelled(words):
     assert set(words) == set(statuses.STATE_STATUSES)
 
 
 def test_what_other_documents_say():
-    assert (statuses.RESULT_WORDS["failed"], statuses.SEED_RUN_WORDS["queued"]) == (
+    assert (statuses.RUN_RESULTS["failed"], statuses.DOCUMENT_RUN_STATUSES["queued"]) == (
         "error",
         "pending",
     )
-    assert {word for word, wire in statuses.V0_RUN_WORDS.items() if wire == "FAILED"} == {
+    assert {word for word, wire in statuses.V0_RUN_STATUSES.items() if wire == "FAILED"} == {
         "failed",
         "partial",
         "cancelled",
     }
-    assert set(statuses.V0_RUN_WORDS.values()) == {"PENDING", "SUCCESS", "FAILED"}
-    assert {word for word, wire in statuses.SEED_NODE_WORDS.items() if wire == "completed"} == {
+    assert set(statuses.V0_RUN_STATUSES.values()) == {"PENDING", "SUCCESS", "FAILED"}
+    assert {
+        word for word, wire in statuses.DOCUMENT_NODE_STATUSES.items() if wire == "completed"
+    } == {
         "SUCCESS",
         "PRUNED",
     }
@@ -59,9 +61,9 @@ def test_illegal_moves_change_no_row(publish):
 
 
 def test_the_documents_words_lead_here_and_back():
-    for word, ours in statuses.OF_SEED_RUN.items():
-        assert statuses.SEED_RUN_WORDS[ours] == word
-    for word, ours in statuses.OF_SEED_NODE.items():
-        assert statuses.SEED_NODE_WORDS[ours] == {"skipped": "completed"}.get(word, word)
-    assert set(statuses.OF_SEED_RUN) == set(statuses.SEED_RUN_WORDS.values())
-    assert set(statuses.SEED_NODE_WORDS.values()) <= set(statuses.OF_SEED_NODE)
+    for word, ours in statuses.RUN_STATUS_OF_DOCUMENT.items():
+        assert statuses.DOCUMENT_RUN_STATUSES[ours] == word
+    for word, ours in statuses.STATE_STATUS_OF_DOCUMENT.items():
+        assert statuses.DOCUMENT_NODE_STATUSES[ours] == {"skipped": "completed"}.get(word, word)
+    assert set(statuses.RUN_STATUS_OF_DOCUMENT) == set(statuses.DOCUMENT_RUN_STATUSES.values())
+    assert set(statuses.DOCUMENT_NODE_STATUSES.values()) <= set(statuses.STATE_STATUS_OF_DOCUMENT)

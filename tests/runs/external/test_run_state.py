@@ -29,7 +29,7 @@ OBJECT = st.dictionaries(TEXT, JSON, max_size=3)
 SECONDS = st.floats(0, 4e9)
 COUNTS = st.integers(0, 2**31 - 1)
 NODES = st.builds(
-    NodeState, node_id=TEXT, status=st.sampled_from([*statuses.OF_SEED_NODE, "unheard of"]), input_data=OBJECT, output_data=OBJECT, started_at=SECONDS,
+    NodeState, node_id=TEXT, status=st.sampled_from([*statuses.STATE_STATUS_OF_DOCUMENT, "unheard of"]), input_data=OBJECT, output_data=OBJECT, started_at=SECONDS,
     finished_at=SECONDS, error=st.none() | TEXT, attempts=COUNTS, idempotency_key=TEXT,
 )  # fmt: skip
 STATES = st.builds(
