@@ -138,7 +138,7 @@ class OperationsView(AdminView):
         if "ids" in asked:
             query, missing = self._chosen(asked["ids"], asked.get("namespace", ""))
         else:
-            query, missing = asked["filter"], []
+            query, missing = bulk.filter_query(asked["filter"]), []
         if asked["dry_run"]:
             seen = bulk.preview(asked["action"], query, self.caller)
             return Response(

@@ -16,7 +16,7 @@ from runs.core import paths, statuses
 if TYPE_CHECKING:
     from runs.models.artifact import Artifact
     from runs.models.log_line import LogLine
-    from runs.models.state import State
+    from runs.models.state import State  # noqa: F401 (the base class below names it)
 
 StatePlace = tuple[int, str, str]  # run pk, node, path
 

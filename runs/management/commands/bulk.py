@@ -46,6 +46,7 @@ class Command(BaseCommand):
                 "--filter is a query string, such as 'status=failed&since=30d'."
             ) from None
         try:
+            query = bulk.filter_query(query)
             seen = bulk.preview(action, query, caller)
             self.stdout.write(
                 f"{action}: {seen.total:,} runs ({', '.join(f'{count:,} {status}' for status, count in seen.by_status.items()) or 'none'})"

@@ -202,7 +202,11 @@ def test_the_bulk_command(ended):
     )
     assert not Run.objects.exists()
     assert "0 runs" in said("bulk", "delete")
-    for wrong, words in (("statsu=failed", "no filter"), ("status:failed", "is a query string")):
+    for wrong, words in (
+        ("statsu=failed", "no such filter"),
+        ("pk=1", "no such filter"),
+        ("status:failed", "is a query string"),
+    ):
         with pytest.raises(CommandError, match=words):
             said("bulk", "delete", "--filter", wrong, "--yes")
     with pytest.raises(CommandError, match="is none of"):
