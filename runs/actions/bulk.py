@@ -31,7 +31,7 @@ from runs.models import (
     Run,
 )
 from runs.models.run import STATE_COUNTS
-from runs.queries.filters import RunFilters
+from runs.queries.filters import FilterValues, RunFilters
 
 MAX_CHOSEN = 1000
 TO_DO = (BulkOperation.Status.QUEUED, BulkOperation.Status.RUNNING)
@@ -116,6 +116,17 @@ def targets(query: JsonObject, caller: Caller) -> QuerySet[Run]:
         failed = BulkResult.objects.filter(operation=query["failed_of"], done=False)
         return visible.filter(pk__in=failed.values("run"))
     return RunFilters.of_mapping(query).apply(visible)
+
+
+def filter_query(filters: Mapping[str, object]) -> FilterValues:
+    """The query for runs that match these filters, which come from a request.
+
+    Raises InvalidFilters for unknown names, and so for `pk` and `failed_of`, which a request must
+    not smuggle in.
+    """
+    run_filters = RunFilters.of_mapping(filters)
+    run_filters.check_names()
+    return run_filters.values
 
 
 @dataclass(frozen=True)

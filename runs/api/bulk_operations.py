@@ -231,7 +231,7 @@ class BulkOperationViewSet(ViewSet):
         if ("ids" in data) == ("filter" in data):
             raise errors.Malformed("Send either ids or a filter; an empty filter matches all runs.")
         if "filter" in data:
-            return data["filter"], []
+            return bulk.filter_query(data["filter"]), []
 
         visible = Run.objects.visible_to(self.caller).only("run_id")
         runs = runs_by_id(visible, data["ids"], data.get("namespace", ""))

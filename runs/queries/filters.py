@@ -260,14 +260,14 @@ class RunFilters:
         values = {name: texts for name, texts in lists.items() if name in known and any(texts)}
         return cls(values, tuple(sorted(lists.keys() - known)))
 
-    def apply(self, runs: QuerySet[Run]) -> QuerySet[Run]:
-        """The runs that match.
-
-        Raises InvalidFilters if a filter is unknown or can't be read. It must not be left out: more
-        runs would match than were meant.
-        """
+    def check_names(self) -> None:
+        """Raises InvalidFilters if there are unknown names: without them, more runs would match."""
         if self.unknown:
             raise InvalidFilters(dict.fromkeys(self.unknown, "There is no such filter."))
+
+    def apply(self, runs: QuerySet[Run]) -> QuerySet[Run]:
+        """The runs that match. Raises InvalidFilters if a filter is unknown or can't be read."""
+        self.check_names()
         matching, problems = self.apply_valid(runs)
         if problems:
             raise InvalidFilters(problems)

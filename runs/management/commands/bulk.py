@@ -54,6 +54,7 @@ class Command(BaseCommand):
         caller = caller_of_command()
         query = _parse_filter(filter)
         try:
+            query = bulk.filter_query(query)
             preview = bulk.preview(action, query, caller)
             self._show(action, preview)
             if dry_run or not preview.total:

@@ -200,7 +200,8 @@ def test_the_bulk_command(ended):
     assert not Run.objects.exists()
     assert "0 runs" in said("bulk", "delete")
     for wrong, words in (
-        ("statsu=failed", "no filter"),
+        ("statsu=failed", "no such filter"),
+        ("pk=1", "no such filter"),
         ("status:failed", "must be a query string"),
     ):
         with pytest.raises(CommandError, match=words):
