@@ -37,6 +37,6 @@ class FilterSchema(OpenApiFilterExtension):  # type: ignore[no-untyped-call]
         if filterset_class is None:
             return []
         return [
-            parameter(name, each.extra.get("help_text", ""))
-            for name, each in filterset_class.base_filters.items()
+            parameter(name, field.extra.get("help_text", ""))
+            for name, field in filterset_class.base_filters.items()
         ]

@@ -50,6 +50,6 @@ def filtered(
 def query_parameters(filterset_class: type[FilterSet]) -> list[OpenApiParameter]:
     """The filters of a set, for lists that have more than the one of their backend."""
     return [
-        OpenApiParameter(name, str, description=each.extra.get("help_text", ""))
-        for name, each in filterset_class.base_filters.items()
+        OpenApiParameter(name, str, description=field.extra.get("help_text", ""))
+        for name, field in filterset_class.base_filters.items()
     ]
