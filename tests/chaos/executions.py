@@ -37,7 +37,7 @@ def in_vain(log: Path) -> dict[str, Counter[str]]:
     last = {
         pk.hex: (attempt, lost)
         for pk, attempt, lost in State.objects.exclude(status="TIMEDOUT").values_list(
-            "pk", "attempt", "lost"
+            "pk", "attempt", "lost_leases"
         )
     }
     lost: dict[str, Counter[str]] = {}

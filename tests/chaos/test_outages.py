@@ -139,7 +139,7 @@ def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
         for each in Run.objects.filter(pk__in=[run.pk for run in runs])
     } == {("completed", "")}
     states = State.objects.filter(run__in=runs)
-    assert set(states.values_list("lost", flat=True)) == {0}, "no lease was taken for over"
+    assert set(states.values_list("lost_leases", flat=True)) == {0}, "no lease was taken for over"
     assert len({worker.rpartition(":")[0] for worker in holders}) == 2, "both had their part"
 
 
