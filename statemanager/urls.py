@@ -58,7 +58,7 @@ urlpatterns = [
     path("graphs/<str:graph_id>/runs", runs.RunsOfGraphView.as_view()),
     path("datasets", views.DatasetsView.as_view()),
     path("datasets/<str:dataset_id>", views.DatasetView.as_view()),
-    path("runs", run_page.find_for_people),
+    path("runs", run_page.runs_in_browser),
     path("runs/<str:run_id>", runs.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/cancel", runs.CancelView.as_view()),
     path("runs/<str:run_id>/pause", runs.PauseView.as_view()),

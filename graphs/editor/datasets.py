@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
-from graphs.editor.home import spaces
+from graphs.editor.home import startable_namespaces
 from graphs.models import Dataset, Namespace
 from graphs.services import datasets
 from graphs.web import file_preview
@@ -37,7 +37,7 @@ class UploadForm(forms.Form):
 
     def __init__(self, caller: Caller, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["namespace"].queryset = spaces(caller)  # type: ignore[attr-defined]
+        self.fields["namespace"].queryset = startable_namespaces(caller)  # type: ignore[attr-defined]
 
     def clean_name(self) -> str:
         try:
@@ -68,7 +68,7 @@ def dataset_list(request: HttpRequest) -> HttpResponse:
         request.GET.get("page")
     )
     context = in_admin(
-        request, "Datasets", page=page, form=form, may_upload=spaces(caller).exists()
+        request, "Datasets", page=page, form=form, may_upload=startable_namespaces(caller).exists()
     )
     if request.headers.get("HX-Request"):
         return render(request, "flow/_upload.html", context)
@@ -121,7 +121,7 @@ def dataset_page(request: HttpRequest, pk: int) -> HttpResponse:
             shown = file_preview.Preview(said=str(error))
     runs = dataset.runs.visible_to(caller).select_related("graph", "namespace")
     context = {
-        "dataset": dataset, "tables": tables, "table": table, "shown": shown, "runs": runs.order_by("-pk")[:USES], "count": runs[:1001].count(),
+        "dataset": dataset, "tables": tables, "table": table, "preview": shown, "runs": runs.order_by("-pk")[:USES], "count": runs[:1001].count(),
         "templates": dataset.templates.all()[:USES], "may_change": caller.can("start", dataset.namespace_id),
         "here": f"?table={table.name}" if table else "",
     }  # fmt: skip

@@ -36,7 +36,7 @@ class NewForm(forms.Form):
 
     def __init__(self, caller: Caller, *args: Any) -> None:
         super().__init__(*args)
-        self.fields["namespace"].queryset = spaces(caller)  # type: ignore[attr-defined]
+        self.fields["namespace"].queryset = startable_namespaces(caller)  # type: ignore[attr-defined]
 
     def clean_name(self) -> str:
         try:
@@ -61,7 +61,7 @@ class NewForm(forms.Form):
         return cleaned
 
 
-def spaces(caller: Caller) -> Any:
+def startable_namespaces(caller: Caller) -> Any:
     """The namespaces in which the caller may store graphs."""
     return Namespace.objects.filter(
         pk__in=[
@@ -89,7 +89,7 @@ def _page(request: HttpRequest, form: NewForm, code: int = 200) -> HttpResponse:
     )
     found: Any = graphs.filter(name__icontains=search) if search else graphs
     page = Paginator(found.defer("current__definition"), GRAPHS).get_page(request.GET.get("page"))
-    own = spaces(caller)
+    own = startable_namespaces(caller)
     context = {
         "page": page, "search": search, "form": form, "examples": [(example, uuids.dashed(uuids.uuid7())) for example in examples.EXAMPLES.values()],
         "spaces": own, "lacking": examples.missing_packages(),

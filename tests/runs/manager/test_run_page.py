@@ -16,18 +16,15 @@ from runs.actions import delete
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import claim, control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
-from runs.manager.run_page import TABS
+from runs.manager.run_tabs import TABS
 from runs.models import AuditEntry, Checkpoint, ColumnChoice, LogLine, Run, SavedView
 from runs.queries import compare, wait_reasons
 from tests.conftest import definition
+from tests.html import text
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/run-manager/"
 HX = {"HX-Request": "true"}
-
-
-def text(response):
-    return response.content.decode()
 
 
 def page_of(run, tab=""):
@@ -256,7 +253,7 @@ def test_the_rerun_page_shows_what_would_happen(admin_client, failed):
     assert "2 would be reused" in page
     changed = text(admin_client.post(url, {"from": "start", "inputs": '{"n": 2}', "preview": "1"}))
     assert (
-        '<span class="rm-sign">~</span> changed</td><th scope="row" data-label="Where"><code>n</code>'
+        '<span class="rm-sign">~</span>changed</td><th scope="row" data-label="Where"><code>n</code>'
         in changed
     )
     assert Run.objects.count() == 1
@@ -264,8 +261,8 @@ def test_the_rerun_page_shows_what_would_happen(admin_client, failed):
         admin_client.post(url, {"from": "node", "node": "b", "inputs": '{"n": 2}'})
     )
     for wrong, said in (
-        ({"at": "2020-01-01T00:00"}, "over already"),
-        ({"at": "soon"}, "is no time"),
+        ({"at": "2020-01-01T00:00"}, "in the past"),
+        ({"at": "soon"}, "is not a time"),
         ({"inputs": "[]"}, "JSON object"),
     ):
         answer = admin_client.post(url, {"from": "start", **wrong})
@@ -307,7 +304,7 @@ def test_two_runs_are_compared_in_words(admin_client, failed, drain):
     assert "hunter2" not in page
     answer = admin_client.post(f"{LIST}compare/", {"run": [made.pk, failed.pk]})
     assert answer.url == f"{LIST}compare/?a={failed.pk}&b={made.pk}"
-    assert "Tick two runs" in text(
+    assert "Select two runs" in text(
         admin_client.post(f"{LIST}compare/", {"run": [made.pk]}, follow=True)
     )
     assert "There is no run nowhere" in text(
@@ -500,7 +497,7 @@ def test_rights_hold_in_their_namespace_only(client, failed, namespace):
     )
     NamespaceMembership.objects.create(namespace=other, group=group, role="operator")
     client.get(LIST)
-    assert "cancel was carried out" in text(client.post(f"{page_of(theirs)}cancel/", follow=True))
+    assert "was cancelled" in text(client.post(f"{page_of(theirs)}cancel/", follow=True))
     assert client.post(f"/runs/{failed.run_id}/retry").status_code == 403
     assert AuditEntry.objects.get(action="cancel").actor == "viewer"
 
@@ -511,7 +508,7 @@ def test_history_tells_who_did_what_through_which_door(admin_client, failed, mak
     client.post(f"/runs/{failed.run_id}/cancel", headers={"X-API-Key": key})
     page = text(admin_client.get(page_of(failed, "history")))
     rows = re.findall(
-        r'data-label="Who">([^<]+)</th><td data-label="Through">(\w+)</td><td data-label="What">(\w+)',
+        r'data-label="Who">([^<]+)</th><td data-label="Through">(\w+)</td><td data-label="Action">(\w+)',
         page,
     )
     assert [(via, what) for _, via, what in rows] == [("api", "cancel"), ("page", "retry")]

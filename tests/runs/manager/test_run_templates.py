@@ -12,14 +12,11 @@ from graphs.web import ttl_cache
 from runs.actions import delete, run_templates
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
+from tests.html import text
 from tests.runs.api.test_run_manager import Api
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/run-manager/"
-
-
-def text(response):
-    return response.content.decode()
 
 
 @pytest.fixture
@@ -178,7 +175,7 @@ def test_deleting_a_graph_takes_its_templates(saved):
 def test_the_dashboard_counts_what_its_tiles_lead_to(
     admin_client, run_graph, publish, django_assert_max_num_queries
 ):
-    assert "What a first day needs" in text(admin_client.get("/admin/"))
+    assert "To start one, you need" in text(admin_client.get("/admin/"))
     run_graph("a>b", kinds={"b": "test.fail"})
     start_run(publish("a", name="other"), caller=SYSTEM)
     ttl_cache.forget()
