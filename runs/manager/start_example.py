@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST
 
 from graphs.definition import errors
 from graphs.definition.names import parse_id
-from graphs.editor.home import startable_namespaces
+from graphs.editor.named_form import startable_namespaces
 from graphs.services import examples
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, staff_page

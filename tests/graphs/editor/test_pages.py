@@ -164,7 +164,7 @@ def test_a_second_input_of_one_name_is_refused_beside_it(flow):
         answer = flow.post(**settings(*names))
         assert answer.status_code == 422
         assert list(answer.context["flow"].form.errors) == [wrong]
-        assert "There is an input of this name already." in answer.content.decode()
+        assert "There is already an input with this name." in answer.content.decode()
     flow.post(**settings("day", "hour", ""))
     answer = flow.post(**settings("hour", "hour", ""))
     assert list(answer.context["flow"].form.errors) == ["name-0"], (
@@ -209,7 +209,7 @@ def test_renaming_an_input_renames_what_refers_to_it(flow):
 def test_a_new_id_is_one_that_references_can_name(flow, name):
     answer = flow.post(op="change", node="a", id=name)
     assert answer.status_code == 422
-    assert "Other nodes couldn&#x27;t refer to it" in answer.content.decode()
+    assert "Other nodes could not refer to it" in answer.content.decode()
     assert set(flow.nodes) == {"a", "b"}
     odd = {
         "nodes": [{"id": name, "kind": "noop"}, {"id": "b", "kind": "noop"}],
@@ -459,7 +459,7 @@ def test_templates_of_exosphere_are_taken(staff, namespace):
             "file": SimpleUploadedFile("g.json", b"\xff\xfe{"),
         },
     )
-    assert "no UTF-8" in bad.content.decode()
+    assert "not UTF-8" in bad.content.decode()
     assert not Graph.objects.filter(name="bad").exists()
 
 
@@ -537,7 +537,7 @@ def test_a_template_that_says_less_than_the_draft_says_so(flow):
     assert refused.status_code == 409
     assert "Content-Disposition" not in refused
     assert "the condition of a → b: outputs.value &gt; 1" in page
-    assert 'graph.template.json?anyway">Download the template without this</a>' in page
+    assert 'graph.template.json?anyway">Download the template without them</a>' in page
     known = flow.get("graph.template.json?anyway")
     assert json.loads(known.content)["nodes"][0]["next_nodes"] == ["b"]
     assert json.loads(flow.get("graph.json").content)["edges"][0]["data"] == {
@@ -652,7 +652,7 @@ def test_a_template_fills_the_form(flow, drain):
 def test_a_draft_with_errors_does_not_run_but_the_published_version_does(flow):
     flow.post(kind=kind("log"), node="b")
     page = flow.get("run/").content.decode()
-    assert "The draft can't run yet" in page
+    assert "The draft has errors, so it can't run" in page
     refused = flow.client.post(
         f"{flow.path}run/",
         {"run_id": "x", "version": "draft", "inputs": "{}", "revision": flow.revision},
@@ -675,7 +675,7 @@ def fields(page):
 def test_the_version_that_the_page_showed_is_what_runs(flow, publish):
     flow.post(op="change", node="a", id="a", label="drawn")
     page = flow.get("run/?version=1")
-    assert "Runs as <strong>version 1</strong>." in page.content.decode()
+    assert "Runs <strong>version 1</strong>." in page.content.decode()
     assert '<a href="?version=draft">Run the draft instead</a>' in page.content.decode()
     publish("a>c")
     flow.client.post(f"{flow.path}run/", fields(page))
@@ -701,7 +701,7 @@ def test_the_draft_that_the_page_showed_is_what_runs(flow):
     assert "changed the draft meanwhile" in answer.content.decode()
     flow.post(op="change", node="a", id="a", label="")
     assert (
-        "Runs as <strong>version 1</strong>." in flow.get("run/?version=draft").content.decode()
+        "Runs <strong>version 1</strong>." in flow.get("run/?version=draft").content.decode()
     ), "the draft is as published again"
     assert flow.client.post(f"{flow.path}run/", shown).status_code == 409
     assert not Run.objects.exists()
@@ -807,7 +807,7 @@ def test_what_is_required_says_so_before_the_form_is_sent(flow):
     flow.post(kind=kind("dataset.read"), node="b")
     flow.post(op="change", node="read", id="read", **{"in-table": "orders"})
     page = flow.get("run/").content.decode()
-    assert "What has a * is needed." in page
+    assert "Fields with a * are required." in page
     assert 'for="id_input-day">Day *</label>' in page
     assert 'for="id_dataset">Dataset *</label>' in page
     assert "Hour:</label>" in page
