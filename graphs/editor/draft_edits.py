@@ -79,7 +79,7 @@ def _changed(request: HttpRequest, graph: Graph, applied: drafts.Applied) -> Htt
     parts = ["bar", flow.drawing]
     if not _keeps_inspector(request, flow, applied, node):
         parts.append("inspector")
-    context = {"flow": flow, "parts": parts, "swapped": True, "message": applied.edit.message}
+    context = {"flow": flow, "parts": parts, "swapped": True, "edit_message": applied.edit.message}
     response = render(request, "flow/_parts.html", context)
     response["HX-Trigger"] = json.dumps({"flow-changed": {"node": node, "alone": applied.alone}})
     response["HX-Replace-Url"] = address

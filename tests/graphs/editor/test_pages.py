@@ -681,14 +681,14 @@ def test_the_version_that_the_page_showed_is_what_runs(flow, publish):
     flow.client.post(f"{flow.path}run/", fields(page))
     assert Run.objects.get().version.number == 1, "though version 2 was published meanwhile"
     page = flow.get("run/?version=1").content.decode()
-    assert "version 1</strong>, which is not the current one." in page
-    assert "Run version 2, as it was published, instead" in page
+    assert "It is not the current version." in page
+    assert "Run the published version 2 instead" in page
     for odd in ("9", "published", "", "draft "):
         answer = flow.client.post(
             f"{flow.path}run/", {**fields(flow.get("run/")), "run_id": "odd", "version": odd}
         )
         assert answer.status_code == 409
-        assert "Look at what runs now" in answer.content.decode()
+        assert "Check what would run now" in answer.content.decode()
     assert not Run.objects.filter(run_id="odd").exists()
 
 
@@ -700,9 +700,9 @@ def test_the_draft_that_the_page_showed_is_what_runs(flow):
     assert answer.status_code == 409
     assert "changed the draft meanwhile" in answer.content.decode()
     flow.post(op="change", node="a", id="a", label="")
-    assert (
-        "Runs <strong>version 1</strong>." in flow.get("run/?version=draft").content.decode()
-    ), "the draft is as published again"
+    assert "Runs <strong>version 1</strong>." in flow.get("run/?version=draft").content.decode(), (
+        "the draft is as published again"
+    )
     assert flow.client.post(f"{flow.path}run/", shown).status_code == 409
     assert not Run.objects.exists()
 
