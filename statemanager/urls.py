@@ -31,7 +31,7 @@ urlpatterns = [
     path("docs/", docs, name="docs"),
     path("", include("graphs.api.urls")),
     path("", include("runs.api.urls")),
-    path("runs", run_page.find_for_people),
+    path("runs", run_page.runs_in_browser),
     path("admin/run-manager/", include("runs.manager.urls")),
     path("admin/", include("graphs.editor.urls")),
     path("admin/flow/examples/<slug:name>/", start_example.start_example, name="flow_example"),

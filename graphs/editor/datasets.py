@@ -1,137 +1,145 @@
-"""Datasets on pages: uploading, looking into their tables, seeing where they are used."""
+"""The pages of datasets: the list, uploading, and one dataset with its tables and its uses."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, names
-from graphs.editor.home import spaces
-from graphs.models import Dataset, Namespace
+from graphs.definition import errors
+from graphs.editor.named_form import NamedForm, startable_namespaces
+from graphs.models import Dataset, DatasetTable
 from graphs.services import datasets
 from graphs.web import file_preview
 from graphs.web.fields import FilesField
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 
-DATASETS, USES = 50, 10
+DATASETS = 50  # datasets on a page
+USES = 10  # runs and templates listed as uses of a dataset
+MAX_COUNT = 1000  # runs that are counted
 
 
-class UploadForm(forms.Form):
-    """Files that become the tables of a dataset; one of the same name gets these instead of its own."""
+class UploadForm(NamedForm):
+    """Files that become the tables of a dataset. They replace the tables of an existing one."""
 
-    namespace = forms.ModelChoiceField(queryset=Namespace.objects.none(), empty_label=None)
-    name = forms.CharField(max_length=200)
+    kind = "dataset"
+
     upload = FilesField(
         label="Files",
         help_text=".csv, .jsonl and .ndjson files, or a .zip of them. Each becomes a table.",
     )
     encoding = forms.CharField(
-        initial="utf-8", max_length=40, help_text="Of the files, such as utf-8 or latin-1."
+        initial="utf-8",
+        max_length=40,
+        help_text="The encoding of the files, such as utf-8 or latin-1.",
     )
-
-    def __init__(self, caller: Caller, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.fields["namespace"].queryset = spaces(caller)  # type: ignore[attr-defined]
-
-    def clean_name(self) -> str:
-        try:
-            return names.checked("dataset", self.cleaned_data["name"])
-        except errors.Malformed as error:
-            raise forms.ValidationError(str(error)) from None
 
 
 @require_http_methods(["GET", "POST"])
 @staff_page()
 def dataset_list(request: HttpRequest) -> HttpResponse:
-    """The datasets that the user sees; a POST uploads one."""
+    """The datasets that the user may see. A POST uploads one.
+
+    htmx gets only the form, or the address of the new dataset.
+    """
     caller = caller_of(request)
-    form = UploadForm(caller, *((request.POST, request.FILES) if request.method == "POST" else ()))
-    if form.is_bound and form.is_valid() and (made := _uploaded(request, form, caller)):
-        answer = redirect("flow_dataset", made.pk)
-        return (
-            HttpResponse(headers={"HX-Redirect": answer["Location"]})
-            if request.headers.get("HX-Request")
-            else answer
-        )
-    found = (
-        Dataset.objects.visible_to(caller)
-        .select_related("namespace")
-        .annotate(count=Count("tables"), total=Sum("tables__size"), lines=Sum("tables__rows"))
-    )
-    page = Paginator(found.order_by("namespace__name", "name"), DATASETS).get_page(
-        request.GET.get("page")
-    )
-    context = in_admin(
-        request, "Datasets", page=page, form=form, may_upload=spaces(caller).exists()
-    )
-    if request.headers.get("HX-Request"):
+    by_script = bool(request.headers.get("HX-Request"))
+    form = UploadForm(caller)
+    if request.method == "POST":
+        form = UploadForm(caller, request.POST, request.FILES)
+        dataset = _upload(request, form, caller) if form.is_valid() else None
+        if dataset:
+            url = reverse("flow_dataset", args=[dataset.pk])
+            return HttpResponse(headers={"HX-Redirect": url}) if by_script else redirect(url)
+
+    page = Paginator(_datasets(caller), DATASETS).get_page(request.GET.get("page"))
+    may_upload = startable_namespaces(caller).exists()
+    context = in_admin(request, "Datasets", page=page, form=form, may_upload=may_upload)
+    if by_script:
         return render(request, "flow/_upload.html", context)
     return render(request, "flow/datasets.html", context, status=422 if form.is_bound else 200)
 
 
-def _uploaded(request: HttpRequest, form: UploadForm, caller: Caller) -> Dataset | None:
-    asked = form.cleaned_data
+def _datasets(caller: Caller) -> QuerySet[Dataset]:
+    datasets = Dataset.objects.visible_to(caller).select_related("namespace")
+    datasets = datasets.annotate(
+        count=Count("tables"), total=Sum("tables__size"), lines=Sum("tables__rows")
+    )
+    return datasets.order_by("namespace__name", "name")
+
+
+def _upload(request: HttpRequest, form: UploadForm, caller: Caller) -> Dataset | None:
+    """Store the files as a dataset; None if they can't be read, with errors in the form."""
+    fields = form.cleaned_data
+    source = f"uploaded by {caller.label}"
     try:
-        caller.require("start", asked["namespace"].pk)
-        sources = [datasets.Source(file.name, file) for file in asked["upload"]]
-        made = datasets.load(
-            asked["namespace"],
-            asked["name"],
-            sources,
-            asked["encoding"],
-            f"uploaded by {caller.label}",
+        caller.require("start", fields["namespace"].pk)
+        files = [datasets.Source(file.name, file) for file in fields["upload"]]
+        dataset = datasets.load(
+            fields["namespace"], fields["name"], files, fields["encoding"], source
         )
     except errors.StateManagerError as error:
-        for problem in error.extra.get("errors") or [str(error)]:
-            form.add_error("upload" if error.extra.get("errors") else None, problem)
+        problems = error.extra.get("errors")
+        for problem in problems or [str(error)]:
+            form.add_error("upload" if problems else None, problem)
         return None
-    messages.success(request, f"{made.name} was uploaded.")
-    return made
+    messages.success(request, f"{dataset.name} was uploaded.")
+    return dataset
 
 
 @require_GET
 @staff_page("payloads")
 def dataset_page(request: HttpRequest, pk: int) -> HttpResponse:
-    """One dataset: its tables, a page of one of them, and the runs and templates that use it."""
+    """A dataset: a page of one of its tables, and the runs and templates that use it."""
     caller = caller_of(request)
     dataset = get_object_or_404(Dataset.objects.visible_to(caller).with_tables(), pk=pk)
     if not caller.can("payloads", dataset.namespace_id):
         raise Http404
     tables = list(dataset.tables.all())
-    table = next(
-        (each for each in tables if each.name == request.GET.get("table")),
-        tables[0] if tables else None,
-    )
-    shown = None
-    if table:
-        try:
-            shown = file_preview.preview(
-                table.file,
-                f"{table.name}.{table.format}",
-                file_preview.page_of(request.GET.get("page", "")),
-                table.columns,
-            )
-        except errors.NotFound as error:
-            shown = file_preview.Preview(message=str(error))
+    table = _chosen_table(tables, request.GET.get("table"))
+    page = file_preview.page_of(request.GET.get("page", ""))
     runs = dataset.runs.visible_to(caller).select_related("graph", "namespace")
-    context = {
-        "dataset": dataset, "tables": tables, "table": table, "shown": shown, "runs": runs.order_by("-pk")[:USES], "count": runs[:1001].count(),
-        "templates": dataset.templates.all()[:USES], "may_change": caller.can("start", dataset.namespace_id),
-        "here": f"?table={table.name}" if table else "",
-    }  # fmt: skip
-    return render(request, "flow/dataset.html", in_admin(request, dataset.name, **context))
+    context = in_admin(
+        request,
+        dataset.name,
+        dataset=dataset,
+        tables=tables,
+        table=table,
+        preview=_preview(table, page) if table else None,
+        here=f"?table={table.name}" if table else "",
+        runs=runs.order_by("-pk")[:USES],
+        count=runs[: MAX_COUNT + 1].count(),
+        templates=dataset.templates.all()[:USES],
+        may_change=caller.can("start", dataset.namespace_id),
+    )
+    return render(request, "flow/dataset.html", context)
+
+
+def _chosen_table(tables: Sequence[DatasetTable], name: str | None) -> DatasetTable | None:
+    """The table of this name, else the first one; None if there are none."""
+    for table in tables:
+        if table.name == name:
+            return table
+    return tables[0] if tables else None
+
+
+def _preview(table: DatasetTable, page: int) -> file_preview.Preview:
+    try:
+        return file_preview.preview(table.file, f"{table.name}.{table.format}", page, table.columns)
+    except errors.NotFound as error:
+        return file_preview.Preview(message=str(error))
 
 
 @require_POST
 @staff_page("start")
 def delete_dataset(request: HttpRequest, pk: int) -> HttpResponse:
-    """Delete a dataset with its files; runs that used it stay."""
+    """Delete a dataset with its files. Runs that used it remain."""
     caller = caller_of(request)
     dataset = get_object_or_404(Dataset.objects.visible_to(caller), pk=pk)
     try:
@@ -140,5 +148,5 @@ def delete_dataset(request: HttpRequest, pk: int) -> HttpResponse:
     except errors.StateManagerError as error:
         messages.error(request, str(error))
         return redirect("flow_dataset", pk)
-    messages.success(request, f"{dataset.name} was deleted; runs that used it stay.")
+    messages.success(request, f"{dataset.name} was deleted. Runs that used it remain.")
     return redirect("flow_datasets")

@@ -1,72 +1,84 @@
-"""What FlowView shows of one graph: its draft as picture, lists and forms, and what is wrong with it."""
+"""What FlowView shows of a graph: its draft as a picture, lists and forms, and its problems."""
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from graphs.auth.callers import Caller
-from graphs.definition import edits, input_suggestions, lint, plan, validation
+from graphs.definition import edits, input_suggestions, plan
+from graphs.definition.input_suggestions import Offer
+from graphs.definition.types import EdgeDefinition, JsonObject, NodeDefinition
 from graphs.definition.validation import Kind, Problem
+from graphs.editor.checks import kinds_of, problems_of
 from graphs.editor.inspector import NodeForm
+from graphs.editor.palette import Entry, palette_of
 from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph, RegisteredNode
 from graphs.rendering.svg import Look, editable, placed
-from graphs.services import drafts, publish, undo
-from graphs.services.kinds import Kinds
+from graphs.services import drafts, undo
 
 VIEWS = {"picture": "Picture", "list": "List", "json": "JSON"}
-LINES = 200  # problems that the panel lists
+MAX_PROBLEMS = 200  # problems that the panel lists
+INSPECTOR = "#fl-inspector"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A node of the palette."""
+class NodeDetails(TypedDict):
+    """The chosen node as the inspector shows it.
 
-    pk: int
-    name: str
-    said: str
+    `before` and `after` are the edges to and from it. `has_options` says whether it has other
+    data than inputs.
+    """
+
+    node: NodeDefinition
+    kind: Kind | None
+    description: str
+    has_options: bool
+    before: list[EdgeDefinition]
+    after: list[EdgeDefinition]
+    outputs: list[Offer]
+    json: str
 
 
 class Flow:
-    """One graph's draft, as the page needs it. `asked` is the query or the form: view, node, start and end of an edge.
+    """The draft of a graph as the page shows it.
 
-    `base` says of what the forms are changes: the draft that is shown, or the older one that a form which comes back was shown of.
+    `choice` is the query or the form: the view, and the chosen node, or the start and end of the
+    chosen edge. `base` is the draft that the forms on the page are changes of. It is the current
+    draft, or an older one when a form is shown again that was filled in for that.
     """
 
     def __init__(
         self,
         caller: Caller,
         graph: Graph,
-        asked: Mapping[str, Any],
+        choice: Mapping[str, str],
         draft: drafts.Draft | None = None,
-        form: Any = None,
+        form: NodeForm | SettingsForm | None = None,
         base: str | None = None,
     ) -> None:
         self.caller, self.graph = caller, graph
         self.draft = draft or drafts.draft_of(graph)
         self.base = base or str(self.draft.base)
         self.definition = self.draft.definition
-        self.view = asked.get("view", "picture") if asked.get("view") in VIEWS else "picture"
-        self.node = asked.get("node", "") if asked.get("node") in self.ids else ""
-        self.edge = next(
-            (
-                edge
-                for edge in self.definition["edges"]
-                if (edge["from"], edge["to"]) == (asked.get("start"), asked.get("end"))
-            ),
-            None,
-        )
+        view, node = choice.get("view", ""), choice.get("node", "")
+        self.view = view if view in VIEWS else "picture"
+        self.node = node if node in self.ids else ""
+        self.edge = self._edge(choice.get("start"), choice.get("end"))
         self._form = form
 
+    def _edge(self, start: str | None, end: str | None) -> EdgeDefinition | None:
+        for edge in self.definition["edges"]:
+            if (edge["from"], edge["to"]) == (start, end):
+                return edge
+        return None
+
     @property
-    def drawn(self) -> str:
-        """The part of the page that shows the whole draft."""
+    def drawing(self) -> str:
+        """The part of the page that shows the whole draft: `list` or `picture`."""
         return "list" if self.view == "list" else "picture"
 
     @cached_property
@@ -81,9 +93,15 @@ class Flow:
     def may_edit(self) -> bool:
         return self.caller.can("start", self.graph.namespace_id)
 
-    def address(self, **more: Any) -> str:
-        """This page with another choice."""
-        return f"{reverse('flow', args=[self.graph.pk])}?{urlencode({'view': self.view, **more})}"
+    def address(self, **choice: str) -> str:
+        """The URL of this page with another node or edge chosen."""
+        query = urlencode({"view": self.view, **choice})
+        return f"{reverse('flow', args=[self.graph.pk])}?{query}"
+
+    @property
+    def node_address(self) -> str:
+        """The URL of this page with the chosen node."""
+        return self.address(node=self.node) if self.node else self.address()
 
     @property
     def svg(self) -> str:
@@ -92,60 +110,66 @@ class Flow:
             for edge in self.definition["edges"]
             if (edge.get("data") or {}).get("when")
         }
-        return editable(
-            placed(self.definition),
-            self._looks(),
-            f"Draft of {self.graph.name}",
-            self.address(),
-            self.node,
-            conditional,
-        )
+        title = f"Draft of {self.graph.name}"
+        layout, looks = placed(self.definition), self._looks()
+        return editable(layout, looks, title, self.address(), self.node, conditional)
 
     def _looks(self) -> dict[str, Look]:
-        wrong = (
-            {problem.nodeId for problem in self.errors} if "problems" in self.__dict__ else set()
-        )
-
-        def state(name: str) -> str:
-            return (
-                "unknown" if self.kinds[name] is None else "wrong" if name in wrong else "waiting"
-            )
-
-        return {
-            node["id"]: Look(node.get("label") or node["id"], node["kind"], state(node["id"]))
-            for node in self.definition["nodes"]
-        }
+        """How each node looks. Errors are marked only if the page has looked them up already."""
+        wrong = self.wrong if "problems" in self.__dict__ else []
+        looks = {}
+        for node in self.definition["nodes"]:
+            name, state = node["id"], "waiting"
+            if self.kinds[name] is None:
+                state = "unknown"
+            elif name in wrong:
+                state = "wrong"
+            looks[name] = Look(node.get("label") or name, node["kind"], state)
+        return looks
 
     @cached_property
     def problems(self) -> tuple[list[Problem], list[Problem]]:
-        """Errors and warnings."""
-        return found_in(self.graph, self.definition, self.caller)
+        """(errors, warnings)"""
+        return problems_of(self.graph, self.definition, self.caller)
 
     @property
     def errors(self) -> list[Problem]:
         return self.problems[0]
 
     @property
-    def some_problems(self) -> list[tuple[str, Problem, str]]:
-        """(severity, problem, where to mend it) of the first."""
-        rows = [("error", each) for each in self.problems[0]] + [
-            ("warning", each) for each in self.problems[1]
+    def problem_summary(self) -> str:
+        """The numbers of errors and warnings, and whether the draft can run."""
+        errors, warnings = map(len, self.problems)
+        numbers = [
+            f"{number} {name}{'s' if number > 1 else ''}"
+            for number, name in ((errors, "error"), (warnings, "warning"))
+            if number
         ]
-        return [(severity, each, self.place_of(each)) for severity, each in rows[:LINES]]
+        summary = ", ".join(numbers) or "none"
+        return summary if errors else f"{summary}: it can run"
 
-    def place_of(self, problem: Problem) -> str:
-        parts = problem.path.strip("/").split("/")
-        if (
-            parts[0] == "edges"
-            and len(parts) > 1
-            and parts[1].isdigit()
-            and int(parts[1]) < len(self.definition["edges"])
-        ):
-            edge = self.definition["edges"][int(parts[1])]
-            return self.address(start=edge["from"], end=edge["to"]) + "#fl-inspector"
-        return (
-            self.address(**({"node": problem.nodeId} if problem.nodeId else {})) + "#fl-inspector"
-        )
+    @property
+    def listed_problems(self) -> list[tuple[str, Problem, str]]:
+        """(severity, problem, URL of the place to fix it) of the first problems."""
+        errors, warnings = self.problems
+        problems = [("error", problem) for problem in errors]
+        problems += [("warning", problem) for problem in warnings]
+        return [
+            (severity, problem, self._place_of(problem))
+            for severity, problem in problems[:MAX_PROBLEMS]
+        ]
+
+    def _place_of(self, problem: Problem) -> str:
+        """The URL that opens the form of the node or edge with the problem."""
+        collection, *rest = problem.path.strip("/").split("/")
+        edges = self.definition["edges"]
+        is_edge = collection == "edges" and rest and rest[0].isdigit()
+        if is_edge and int(rest[0]) < len(edges):
+            edge = edges[int(rest[0])]
+            return self.address(start=edge["from"], end=edge["to"]) + INSPECTOR
+        if problem.nodeId:
+            return self.address(node=problem.nodeId) + INSPECTOR
+        return self.address() + INSPECTOR
 
     @property
     def wrong(self) -> list[str]:
@@ -154,12 +178,12 @@ class Flow:
 
     @property
     def marks(self) -> str:
-        """The same for a script."""
+        """The nodes that have errors, for the script that marks them."""
         return json.dumps(self.wrong)
 
     @property
     def json(self) -> str:
-        """The draft for people to change, without what publishing works out."""
+        """The draft as JSON to edit, without the parts that publishing adds."""
         nodes = [
             {key: value for key, value in node.items() if key != "text"}
             for node in self.definition["nodes"]
@@ -167,58 +191,52 @@ class Flow:
         return json.dumps({**self.definition, "nodes": nodes}, ensure_ascii=False, indent=2)
 
     @cached_property
-    def form(self) -> Any:
-        """The node's form, or that of the graph's settings."""
+    def form(self) -> NodeForm | SettingsForm:
+        """The form of the chosen node, or of the graph's settings."""
         if self._form is not None:
             return self._form
-        return (
-            NodeForm(self.definition, self.node, self.kinds)
-            if self.node
-            else SettingsForm(self.definition)
-        )
+        if self.node:
+            return NodeForm(self.definition, self.node, self.kinds)
+        return SettingsForm(self.definition)
 
     @property
-    def about(self) -> dict[str, Any]:
-        """The chosen node: itself, what it is registered as, what leads to it and what it leads to."""
-        node = edits.node_of(self.definition, self.node)
-        edges, kind = self.definition["edges"], self.kinds[self.node]
-        registered = (
-            RegisteredNode.objects.filter(
-                namespace__name=kind.namespace, name=node["kind"]
-            ).values_list("description", flat=True)
-            if kind
-            else ()
-        )
+    def details(self) -> NodeDetails:
+        """The chosen node."""
+        node, kind = edits.node_of(self.definition, self.node), self.kinds[self.node]
+        edges = self.definition["edges"]
+        copied = {"nodes": [node], "edges": []}
         return {
-            "description": next(iter(registered), "").partition("\n\n")[0].replace("`", ""), "rest": set(node.get("data") or {}) - {"inputs"},
-            "node": node, "kind": kind, "before": [edge for edge in edges if edge["to"] == self.node],
+            "node": node,
+            "kind": kind,
+            "description": _description(kind, node["kind"]) if kind else "",
+            "has_options": bool(set(node.get("data") or {}) - {"inputs"}),
+            "before": [edge for edge in edges if edge["to"] == self.node],
             "after": [edge for edge in edges if edge["from"] == self.node],
-            "outputs": list(input_suggestions.outputs_of(self.node, kind)), "json": json.dumps({"nodes": [node], "edges": []}, ensure_ascii=False, indent=2),
-        }  # fmt: skip
-
-    @property
-    def others(self) -> list[str]:
-        """The nodes that may follow the chosen one."""
-        taken = {edge["to"] for edge in self.definition["edges"] if edge["from"] == self.node} | {
-            self.node
+            "outputs": list(input_suggestions.outputs_of(self.node, kind)),
+            "json": json.dumps(copied, ensure_ascii=False, indent=2),
         }
-        above = set(plan.nodes_before(self.definition, self.node))
-        return [name for name in self.ids if name not in taken and name not in above]
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The nodes of the list."""
+    def possible_followers(self) -> list[str]:
+        """The nodes that an edge from the chosen one may lead to without making a cycle."""
+        edges = self.definition["edges"]
+        taken = {edge["to"] for edge in edges if edge["from"] == self.node}
+        above = plan.nodes_before(self.definition, self.node)
+        excluded = {self.node, *taken, *above}
+        return [name for name in self.ids if name not in excluded]
+
+    @property
+    def rows(self) -> list[JsonObject]:
+        """The nodes as the list shows them."""
         before: dict[str, list[str]] = {}
         for edge in self.definition["edges"]:
             before.setdefault(edge["to"], []).append(edge["from"])
-        counts = {
-            name: sum(problem.nodeId == name for problem in self.errors) for name in self.wrong
-        }
+        error_nodes = [problem.nodeId for problem in self.errors]
         return [
             {
                 **node,
                 "after": before.get(node["id"], []),
-                "wrong": counts.get(node["id"], 0),
+                "errors": error_nodes.count(node["id"]),
                 "known": self.kinds[node["id"]],
             }
             for node in self.definition["nodes"]
@@ -234,64 +252,26 @@ class Flow:
 
     @cached_property
     def differs(self) -> bool:
+        """Whether the draft differs from the current version."""
         return drafts.differs(self.graph, self.draft)
 
     @property
     def next_number(self) -> int:
         """The number of the version that publishing would make."""
-        return (
-            self.graph.versions.order_by("-number").values_list("number", flat=True).first() or 0
-        ) + 1
+        numbers = self.graph.versions.order_by("-number").values_list("number", flat=True)
+        return (numbers.first() or 0) + 1
 
     @property
     def outdated(self) -> bool:
-        """Whether a version was published by another way after the draft was begun."""
-        change = self.draft.change
-        return bool(
-            change
-            and self.graph.current
-            and change.version < self.graph.current.number
-            and self.differs
-        )
+        """Whether a version was published in another way since the draft was begun."""
+        change, current = self.draft.change, self.graph.current
+        if change is None or current is None:
+            return False
+        return change.version < current.number and self.differs
 
 
-def kinds_of(graph: Graph, definition: Mapping[str, Any], caller: Caller) -> dict[str, Kind | None]:
-    """What each node of a definition is registered as; None where nothing is."""
-    kinds = Kinds(graph.namespace.name, definition, caller)
-    return {
-        node["id"]: kinds.find(node.get("namespace") or "", node["kind"])
-        for node in definition["nodes"]
-    }
-
-
-def found_in(graph: Graph, definition: Any, caller: Caller) -> tuple[list[Problem], list[Problem]]:
-    """Errors and warnings of a definition in this graph's namespace, with its secrets."""
-    kinds = Kinds(graph.namespace.name, definition, caller)
-    wrong = publish.find_problems(
-        definition, kinds, set(graph.secrets.values_list("name", flat=True))
-    )
-    return wrong, [] if validation.shape_problems(definition) else lint.warnings(definition)
-
-
-def first_sentence(text: str) -> str:
-    return re.split(r"(?<=[.;])\s", text.replace("`", ""), maxsplit=1)[0].removesuffix(";")
-
-
-def palette_of(graph: Graph, caller: Caller) -> dict[str, list[Entry]]:
-    """The registered nodes that may be added, in groups by the first part of their name, or by the namespace that they come from."""
-    groups: dict[str, list[Entry]] = {}
-    found = (
-        RegisteredNode.objects.select_related("namespace")
-        .defer("inputs_schema", "outputs_schema")
-        .order_by("name")
-    )
-    for node in found:
-        space = node.namespace.name
-        if space not in (graph.namespace.name, plan.BUILTIN) and not caller.sees(node.namespace_id):
-            continue
-        head, dot, _ = node.name.partition(".")
-        group = space if space not in (plan.BUILTIN,) else head if dot else "steps"
-        groups.setdefault(group, []).append(
-            Entry(node.pk, node.name, first_sentence(node.description))
-        )
-    return dict(sorted(groups.items()))
+def _description(kind: Kind, name: str) -> str:
+    """The first paragraph of a registered node's description, without backticks."""
+    nodes = RegisteredNode.objects.filter(namespace__name=kind.namespace, name=name)
+    description = nodes.values_list("description", flat=True).first() or ""
+    return description.partition("\n\n")[0].replace("`", "")

@@ -1,119 +1,105 @@
-"""Where graphs begin: the list of them, a new one, one from a file or a paste, and the examples."""
-
-from typing import Any
+"""The page of graphs: the list, a form that begins a new graph, and the examples."""
 
 from django import forms
 from django.core.paginator import Paginator
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, names, uuids
-from graphs.editor import edit_forms
-from graphs.models import Graph, Namespace
+from graphs.definition import errors, uuids
+from graphs.definition.types import Definition, JsonObject
+from graphs.editor import pasted
+from graphs.editor.named_form import NamedForm, startable_namespaces
+from graphs.models import Graph
 from graphs.models.draft import DraftChange
 from graphs.services import drafts, examples
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA
 
-GRAPHS = 50
+GRAPHS = 50  # graphs on a page
+PROBLEMS = slice(5, 50)  # those that the form lists after the first ones, which the message holds
 
 
-class NewForm(forms.Form):
-    """A graph from nothing, from a paste or from a file."""
+class NewForm(NamedForm):
+    """A new graph: an empty one, or one from pasted JSON or a file. `definition` is what it had."""
 
-    name = forms.CharField(max_length=200)
-    namespace = forms.ModelChoiceField(queryset=Namespace.objects.none(), empty_label=None)
+    kind = "graph"
+    definition: Definition | None = None
+
     json = forms.CharField(
         required=False,
         label="JSON",
         widget=forms.Textarea(attrs=AREA),
-        help_text="A graph, or a graph template of Exosphere; empty: nothing is drawn yet.",
+        help_text="A graph or an Exosphere graph template. Leave it empty for an empty graph.",
     )
     file = forms.FileField(required=False, label="… or a JSON file")
 
-    def __init__(self, caller: Caller, *args: Any) -> None:
-        super().__init__(*args)
-        self.fields["namespace"].queryset = spaces(caller)  # type: ignore[attr-defined]
-
-    def clean_name(self) -> str:
-        try:
-            return names.checked("graph", self.cleaned_data["name"])
-        except errors.Malformed as error:
-            raise forms.ValidationError(str(error)) from None
-
-    def clean(self) -> dict[str, Any]:
-        """The definition is read here, so that what is wrong with it is said beside it."""
+    def clean(self) -> JsonObject:
+        """Parse the definition here, so that its problems are shown beside its field."""
         cleaned = super().clean() or self.cleaned_data
-        file, self.definition = cleaned.get("file"), None
+        file = cleaned.get("file")
         field = "file" if file else "json"
         try:
-            text = file.read(edit_forms.LARGEST + 1).decode() if file else cleaned.get("json")
-            self.definition = edit_forms.parsed(text) if text else None
+            text = file.read(pasted.MAX_LENGTH + 1).decode() if file else cleaned.get("json")
+            self.definition = pasted.parse_definition(text) if text else None
         except UnicodeDecodeError:
-            self.add_error(field, "The file is no UTF-8 text.")
+            self.add_error(field, "The file is not UTF-8 text.")
         except errors.StateManagerError as error:
             self.add_error(field, str(error))
-            for problem in error.extra.get("errors", [])[5:50]:
+            for problem in error.extra.get("errors", [])[PROBLEMS]:
                 self.add_error(field, f"{problem['path']}: {problem['message']}")
         return cleaned
-
-
-def spaces(caller: Caller) -> Any:
-    """The namespaces in which the caller may store graphs."""
-    return Namespace.objects.filter(
-        pk__in=[
-            space.pk
-            for space in Namespace.objects.exclude(name="builtin")
-            if caller.can("start", space.pk)
-        ]
-    ).order_by("name")
 
 
 @require_GET
 @staff_page()
 def home(request: HttpRequest) -> HttpResponse:
-    """The graphs that the user sees, and the ways to make one."""
+    """The graphs that the user may see, and the ways to make one."""
     return _page(request, NewForm(caller_of(request)))
 
 
-def _page(request: HttpRequest, form: NewForm, code: int = 200) -> HttpResponse:
-    caller, search = caller_of(request), request.GET.get("search", "").strip()
-    graphs = (
-        Graph.objects.visible_to(caller)
-        .with_version()
-        .annotate(drawn=Exists(DraftChange.objects.filter(graph=OuterRef("pk"))))
-        .order_by("namespace__name", "name")
+def _page(request: HttpRequest, form: NewForm, status: int = 200) -> HttpResponse:
+    caller = caller_of(request)
+    search = request.GET.get("search", "").strip()
+    namespaces = startable_namespaces(caller)
+    graphs = _graphs(caller, search)
+    context = in_admin(
+        request,
+        "Graphs",
+        page=Paginator(graphs, GRAPHS).get_page(request.GET.get("page")),
+        search=search,
+        form=form,
+        # Each example has a new run id, so that a double click starts one run.
+        examples=[(example, uuids.dashed(uuids.uuid7())) for example in examples.EXAMPLES.values()],
+        missing_packages=examples.missing_packages(),
+        namespaces=namespaces,
+        startable={namespace.pk for namespace in namespaces},
+        default_namespace=examples.NAMESPACE,
     )
-    found: Any = graphs.filter(name__icontains=search) if search else graphs
-    page = Paginator(found.defer("current__definition"), GRAPHS).get_page(request.GET.get("page"))
-    own = spaces(caller)
-    context = {
-        "page": page, "search": search, "form": form, "examples": [(example, uuids.dashed(uuids.uuid7())) for example in examples.EXAMPLES.values()],
-        "spaces": own, "lacking": examples.missing_packages(),
-        "may_start": {space.pk for space in own}, "usual": examples.NAMESPACE,
-    }  # fmt: skip
-    return render(request, "flow/home.html", in_admin(request, "Graphs", **context), status=code)
+    return render(request, "flow/home.html", context, status=status)
+
+
+def _graphs(caller: Caller, search: str) -> QuerySet[Graph]:
+    changes = DraftChange.objects.filter(graph=OuterRef("pk"))
+    graphs = Graph.objects.visible_to(caller).with_version().annotate(has_draft=Exists(changes))
+    if search:
+        graphs = graphs.filter(name__icontains=search)
+    return graphs.order_by("namespace__name", "name").defer("current__definition")
 
 
 @require_POST
 @staff_page("start")
 def new_graph(request: HttpRequest) -> HttpResponse:
-    """Begin a graph and open it. Nothing of it is published yet."""
+    """Begin a graph as an unpublished draft, and open it."""
     form = NewForm(caller_of(request), request.POST, request.FILES)
-    if form.is_valid():
-        try:
-            graph = drafts.begin(
-                form.cleaned_data["namespace"],
-                form.cleaned_data["name"],
-                caller_of(request),
-                form.definition,
-                "Import",
-            )
-        except errors.StateManagerError as error:
-            form.add_error("name", str(error))
-        else:
-            return redirect("flow", graph.pk)
-    return _page(request, form, 422)
+    if not form.is_valid():
+        return _page(request, form, 422)
+    namespace, name = form.cleaned_data["namespace"], form.cleaned_data["name"]
+    try:
+        graph = drafts.begin(namespace, name, caller_of(request), form.definition, "Import")
+    except errors.StateManagerError as error:
+        form.add_error("name", str(error))
+        return _page(request, form, 422)
+    return redirect("flow", graph.pk)

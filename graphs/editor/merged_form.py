@@ -1,54 +1,64 @@
-"""A form that changes what somebody changed, and nothing else."""
-
-from typing import Any
+"""A form that changes only what the user changed."""
 
 from django import forms
 
+from graphs.definition.types import Json, JsonObject
 
-class KeepingForm(forms.Form):
-    """A field that comes back as it was shown is untouched: what it stands for stays as it is, even if it doesn't fit."""
+
+class MergedForm(forms.Form):
+    """A form whose untouched fields leave their values alone.
+
+    A field that comes back as it was shown is untouched. Its value in the definition stays as it
+    is, even if the field would not accept it.
+    """
 
     def touched(self, *names: str) -> bool:
-        """Whether any of these fields came back other than it was shown. Those that weren't shown don't count."""
+        """Whether any of these fields was changed. Fields that the form lacks don't count."""
         return any(name in self.fields and self._sent(name) != self._shown(name) for name in names)
 
     def full_clean(self) -> None:
+        """Validate, and drop the errors of untouched fields."""
         super().full_clean()
-        found: dict[str, Any] = self._errors or {}  # type: ignore[attr-defined]  # what `errors` would ask this method for
-        for name in [name for name in found if name in self.fields and not self.touched(name)]:
-            del found[name]
+        # `self.errors` would call this method again.
+        found = self._errors or {}  # type: ignore[attr-defined]
+        for name in list(found):
+            if name in self.fields and not self.touched(name):
+                del found[name]
 
     def _sent(self, name: str) -> str:
-        return _one_kind_of_newline(str(self.data.get(name, "")))
+        return _with_plain_newlines(str(self.data.get(name, "")))
 
     def _shown(self, name: str) -> str:
-        """What a browser sends back of a field that nobody touched."""
+        """What a browser sends for the field if nobody touched it."""
         field = self.fields[name]
         value = field.prepare_value(self.get_initial_for_field(field, name))
         if isinstance(field.widget, forms.CheckboxInput):
             return "on" if field.widget.check_test(value) else ""
         if isinstance(field, forms.ChoiceField):
-            values = [str(each) for each, _ in _flat(field.choices)]
+            values = _values_of(field)
             return str(value) if str(value) in values else values[0]
-        return _one_kind_of_newline(
-            str(field.widget.format_value(value) or "") if value is not None else ""
-        )
+        if value is None:
+            return ""
+        return _with_plain_newlines(str(field.widget.format_value(value) or ""))
 
 
-def _flat(choices: Any) -> list[tuple[Any, Any]]:
-    return [
-        pair
-        for value, label in choices
-        for pair in (label if isinstance(label, list | tuple) else [(value, label)])
-    ]
+def _values_of(field: forms.ChoiceField) -> list[str]:
+    """The values of a field's choices, including those in groups."""
+    values: list[str] = []
+    for value, label in field.widget.choices:
+        if isinstance(label, list | tuple):
+            values += [str(inner) for inner, _ in label]
+        else:
+            values.append(str(value))
+    return values
 
 
-def _one_kind_of_newline(text: str) -> str:
+def _with_plain_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def put(target: dict[str, Any], name: str, value: Any) -> None:
-    """Set a member, or take it away when there is nothing to set."""
+def set_or_remove(target: JsonObject, name: str, value: Json) -> None:
+    """Set a member, or remove it if the value is None, "" or {}."""
     if value is None or value == "" or value == {}:
         target.pop(name, None)
     else:

@@ -1,14 +1,15 @@
-"""The form of what belongs to a graph as a whole: the inputs of its runs, and how it takes failures."""
+"""The form of a graph's settings: the inputs of its runs, failures, and the store."""
 
 import re
-from typing import Any
+from collections.abc import Mapping
 
 from django import forms
+from django.forms.boundfield import BoundField
 
 from graphs.definition import merge, renames
 from graphs.definition.types import Definition, Json, JsonObject
-from graphs.editor.inspector import AnyField
-from graphs.editor.merged_form import KeepingForm, put
+from graphs.editor.merged_form import MergedForm, set_or_remove
+from graphs.editor.value_fields import AnyField
 from graphs.web.schema_forms import AREA, JsonField, ObjectField
 
 TYPES = [
@@ -21,21 +22,31 @@ TYPES = [
     ("", "anything"),
 ]
 PARTS = ("name", "type", "title", "default", "needed")
+OTHER_FIELDS = ("schema", "failure_policy", "max_failures", "store")
 NAME = re.compile(r"^[^\s.${}]{1,100}$")
-BLANK = 1  # empty rows for new inputs; the next comes when it is filled
+MAX_FAILURES = r"^(\d{1,9}|(100|\d{1,2})(\.\d+)?%)$"
+NEW_INPUT: JsonObject = {"type": "string"}
 
 
-class SettingsForm(KeepingForm):
-    """`definition()` is the definition with what the form says; inputs that are more than a list of names and types stay JSON."""
+class DefaultField(AnyField):
+    """The default of an input as JSON. Text that is not JSON is a string."""
 
-    def __init__(self, definition: Definition, data: Any = None) -> None:
+    widget = forms.TextInput
+
+
+class SettingsForm(MergedForm):
+    """The settings of a graph. `definition()` is the definition with what the user changed.
+
+    The inputs are rows, or one field of JSON if their schema has more than rows can show.
+    """
+
+    def __init__(self, definition: Definition, data: Mapping[str, str] | None = None) -> None:
         super().__init__(data)
-        self.was = definition
+        self.former = definition
         self.schema: JsonObject = definition.get("inputs") or {}
-        settings = definition.get("settings") or {}
-        store = settings.get("store") or {}
-        self.simple, self.count = _is_simple(self.schema), 0
-        if self.simple:
+        self.has_rows = _is_simple(self.schema)
+        self.count = 0
+        if self.has_rows:
             self._add_rows()
         else:
             self.fields["schema"] = ObjectField(
@@ -44,169 +55,180 @@ class SettingsForm(KeepingForm):
                 initial=self.schema,
                 widget=forms.Textarea(attrs={**AREA, "rows": 10}),
             )
-        self.fields |= {
-            "failure_policy": forms.ChoiceField(
-                choices=[("continue", "go on with the other branches"), ("stop", "stop the run")], label="When a node fails",
-                initial=settings.get("failure_policy", "continue"),
-            ),
-            "max_failures": forms.RegexField(
-                r"^(\d{1,9}|(100|\d{1,2})(\.\d+)?%)$", required=False, label="Failures allowed", initial=settings.get("max_failures"),
-                help_text="A number or a percentage, such as 10%.",
-            ),
-            "store": JsonField(
-                required=False, label="Store: keys and their first values (JSON)", initial=store.get("default_values") or None,
-                widget=forms.Textarea(attrs={**AREA, "rows": 3}),
-            ),
-        }  # fmt: skip
+        self._add_settings(definition.get("settings") or {})
 
-    def _properties(self) -> dict[str, Any]:
+    def _add_settings(self, settings: Mapping[str, Json]) -> None:
+        self.fields["failure_policy"] = forms.ChoiceField(
+            choices=[("continue", "continue with the other branches"), ("stop", "stop the run")],
+            label="When a node fails",
+            initial=settings.get("failure_policy", "continue"),
+        )
+        self.fields["max_failures"] = forms.RegexField(
+            MAX_FAILURES,
+            required=False,
+            label="Failures allowed",
+            initial=settings.get("max_failures"),
+            help_text="A number, or a percentage such as 10%.",
+        )
+        self.fields["store"] = JsonField(
+            required=False,
+            label="Store: keys and their initial values (JSON)",
+            initial=(settings.get("store") or {}).get("default_values") or None,
+            widget=forms.Textarea(attrs={**AREA, "rows": 3}),
+        )
+
+    def _properties(self) -> JsonObject:
         return self.schema.get("properties") or {}
 
     def _add_rows(self) -> None:
-        needed = self.schema.get("required") or ()
-        rows = [(name, each, name in needed) for name, each in self._properties().items()] + [
-            ("", {"type": "string"}, False)
-        ] * BLANK
-        if self.is_bound:
-            rows += [("", {"type": "string"}, False)] * (
-                sum(1 for key in self.data if key.startswith("name-")) - len(rows)
-            )
-        self.count = len(rows)
-        for at, (name, each, required) in enumerate(rows):
-            self.fields[f"name-{at}"] = forms.RegexField(
-                NAME, required=False, max_length=100, label="Name", initial=name
-            )
-            self.fields[f"type-{at}"] = forms.ChoiceField(
-                choices=TYPES, required=False, label="Type", initial=each.get("type", "")
-            )
-            self.fields[f"title-{at}"] = forms.CharField(
-                required=False, max_length=200, label="Title", initial=each.get("title", "")
-            )
-            self.fields[f"default-{at}"] = _Default(
-                required=False, label="Default", initial=each.get("default")
-            )
-            self.fields[f"needed-{at}"] = forms.BooleanField(
-                required=False, label="Required", initial=required
-            )
+        """A row of fields for each input and an empty one; or as many rows as were sent."""
+        required = self.schema.get("required") or ()
+        rows = [(name, schema, name in required) for name, schema in self._properties().items()]
+        sent = sum(1 for key in self.data if key.startswith("name-"))
+        self.count = max(len(rows) + 1, sent)
+        rows += [("", NEW_INPUT, False)] * (self.count - len(rows))
+        for number, (name, schema, is_required) in enumerate(rows):
+            self._add_row(number, name, schema, is_required)
 
-    @property
-    def rows(self) -> list[list[Any]]:
-        """The fields of each input."""
-        return (
-            [[self[f"{part}-{at}"] for part in PARTS] for at in range(self.count)]
-            if self.simple
-            else []
+    def _add_row(self, number: int, name: str, schema: JsonObject, is_required: bool) -> None:
+        self.fields[f"name-{number}"] = forms.RegexField(
+            NAME, required=False, max_length=100, label="Name", initial=name
+        )
+        self.fields[f"type-{number}"] = forms.ChoiceField(
+            choices=TYPES, required=False, label="Type", initial=schema.get("type", "")
+        )
+        self.fields[f"title-{number}"] = forms.CharField(
+            required=False, max_length=200, label="Title", initial=schema.get("title", "")
+        )
+        self.fields[f"default-{number}"] = DefaultField(
+            required=False, label="Default", initial=schema.get("default")
+        )
+        self.fields[f"needed-{number}"] = forms.BooleanField(
+            required=False, label="Required", initial=is_required
         )
 
     @property
-    def rest(self) -> list[Any]:
-        return [
-            self[name]
-            for name in ("schema", "failure_policy", "max_failures", "store")
-            if name in self.fields
-        ]
+    def rows(self) -> list[list[BoundField]]:
+        """The fields of each input."""
+        return [[self[f"{part}-{number}"] for part in PARTS] for number in range(self.count)]
 
-    def clean(self) -> dict[str, Any]:
-        """Of two inputs of one name the one that was given it now is wrong."""
+    @property
+    def other_fields(self) -> list[BoundField]:
+        return [self[name] for name in OTHER_FIELDS if name in self.fields]
+
+    def clean(self) -> JsonObject:
+        """Refuse two inputs with one name. The error is at the one whose name was changed."""
         cleaned = super().clean() or self.cleaned_data
-        taken: set[Any] = set()
-        for field in sorted((f"name-{at}" for at in range(self.count)), key=self.touched):
+        names = [f"name-{number}" for number in range(self.count)]
+        taken: set[str] = set()
+        for field in sorted(names, key=self.touched):
             name = cleaned.get(field)
-            if name and name in taken:
-                self.add_error(field, "There is an input of this name already.")
+            if not name:
+                continue
+            if name in taken:
+                self.add_error(field, "There is already an input with this name.")
             taken.add(name)
         return cleaned
 
-    def clean_store(self) -> Any:
+    def clean_store(self) -> Json:
         if not isinstance(self.cleaned_data["store"] or {}, dict):
-            raise forms.ValidationError('This is a JSON object, such as {"region": "eu"}.')
+            raise forms.ValidationError('Enter a JSON object, such as {"region": "eu"}.')
         return self.cleaned_data["store"]
 
     def definition(self) -> Definition:
-        """The definition with what was changed; all else is as it was."""
-        found = self.cleaned_data
-        made: Json = dict(self.was)
-        settings: JsonObject = dict(self.was.get("settings") or {})
+        """The definition with what was changed. Everything else is as it was."""
+        definition: Json = dict(self.former)
+        settings = self._settings()
+        if not merge.same(settings, self.former.get("settings") or {}):
+            set_or_remove(definition, "settings", settings)
+        if self.touched("schema"):
+            set_or_remove(definition, "inputs", self.cleaned_data["schema"])
+        elif self._rows_touched():
+            set_or_remove(definition, "inputs", self._schema())
+            return renames.rename_inputs(definition, self._renamed())
+        return definition
+
+    def _rows_touched(self) -> bool:
+        return self.touched(*(f"{part}-{at}" for at in range(self.count) for part in PARTS))
+
+    def _settings(self) -> JsonObject:
+        fields = self.cleaned_data
+        settings: JsonObject = {**(self.former.get("settings") or {})}
         if self.touched("failure_policy"):
-            settings["failure_policy"] = found["failure_policy"]
+            settings["failure_policy"] = fields["failure_policy"]
         if self.touched("max_failures"):
-            text = found["max_failures"]
-            put(settings, "max_failures", int(text) if text.isdigit() else text)
+            text = fields["max_failures"]
+            set_or_remove(settings, "max_failures", int(text) if text.isdigit() else text)
         if self.touched("store"):
-            store: JsonObject = dict(settings.get("store") or {})
-            put(store, "default_values", found["store"])
-            put(settings, "store", store)
-        if not merge.same(settings, self.was.get("settings") or {}):
-            put(made, "settings", settings)
-        if self.simple and self.touched(
-            *(f"{part}-{at}" for at in range(self.count) for part in PARTS)
-        ):
-            put(made, "inputs", self._schema())
-            made = renames.rename_inputs(made, self._renamed())
-        elif self.touched("schema"):
-            put(made, "inputs", found["schema"])
-        return made
+            store = dict(settings.get("store") or {})
+            set_or_remove(store, "default_values", fields["store"])
+            set_or_remove(settings, "store", store)
+        return settings
 
     def _renamed(self) -> dict[str, str]:
-        """Inputs that have another name in the same row; one that also stands in another row was not renamed."""
-        found = [self.cleaned_data.get(f"name-{at}", "") for at in range(self.count)]
-        was = self._properties()
-        return {
-            old: new
-            for old, new in zip(was, found, strict=False)
-            if new and old not in found and new not in was
-        }
+        """Old and new names of inputs: those that have another name in the same row.
 
-    def _schema(self) -> dict[str, Any]:
-        found, properties, required = self.cleaned_data, {}, []
-        was = list(self._properties().items())
-        for at in range(self.count):
-            name = found.get(f"name-{at}", "")
-            if not name:
-                continue
-            each = dict(was[at][1]) if at < len(was) else {"type": found[f"type-{at}"]}
-            for part in ("type", "title", "default"):
-                if self.touched(f"{part}-{at}"):
-                    put(each, part, found[f"{part}-{at}"])
-            properties[name] = {key: value for key, value in each.items() if key != "type" or value}
-            required += [name] if found[f"needed-{at}"] else []
-        schema = {
-            **{
-                key: value
-                for key, value in self.schema.items()
-                if key not in ("properties", "required")
-            },
-            "type": "object",
-            "properties": properties,
-        }
-        return {**schema, **({"required": required} if required else {})} if properties else {}
+        An input whose old name is now in another row was moved, not renamed.
+        """
+        names = [self.cleaned_data.get(f"name-{number}", "") for number in range(self.count)]
+        former = self._properties()
+        pairs = zip(former, names, strict=False)
+        return {old: new for old, new in pairs if new and old not in names and new not in former}
+
+    def _schema(self) -> JsonObject:
+        """The schema that the rows make; {} for no inputs."""
+        properties: JsonObject = {}
+        required: list[str] = []
+        for number in range(self.count):
+            name = self.cleaned_data.get(f"name-{number}", "")
+            if name:
+                properties[name] = self._property(number)
+                if self.cleaned_data[f"needed-{number}"]:
+                    required.append(name)
+        if not properties:
+            return {}
+        replaced = ("properties", "required")
+        schema = {key: value for key, value in self.schema.items() if key not in replaced}
+        schema |= {"type": "object", "properties": properties}
+        if required:
+            schema["required"] = required
+        return schema
+
+    def _property(self, number: int) -> JsonObject:
+        former = list(self._properties().values())
+        schema = {"type": self.cleaned_data[f"type-{number}"]}
+        if number < len(former):
+            schema = dict(former[number])
+        for part in ("type", "title", "default"):
+            if self.touched(f"{part}-{number}"):
+                set_or_remove(schema, part, self.cleaned_data[f"{part}-{number}"])
+        if not schema.get("type"):
+            schema.pop("type", None)
+        return schema
 
 
-def _is_simple(schema: Any) -> bool:
-    """Whether a schema is nothing but names with types, titles and defaults, so that rows can show all of it."""
-    properties = schema.get("properties") or {} if isinstance(schema, dict) else None
-    if (
-        not isinstance(properties, dict)
-        or not set(schema) <= {"type", "properties", "required", "title"}
-        or schema.get("type", "object") != "object"
-    ):
+def _is_simple(schema: Json) -> bool:
+    """Whether rows can show the schema: names with types, titles and defaults, and no more."""
+    if not isinstance(schema, dict) or not set(schema) <= {
+        "type",
+        "properties",
+        "required",
+        "title",
+    }:
         return False
-    known = {value for value, _ in TYPES}
-    plain = all(
-        isinstance(each, dict)
-        and set(each) <= {"type", "title", "default"}
-        and isinstance(each.get("type", ""), str)
-        and each.get("type", "") in known
-        for each in properties.values()
-    )
-    return (
-        plain
-        and all(NAME.match(name) for name in properties)
-        and set(schema.get("required") or ()) <= set(properties)
+    properties = schema.get("properties") or {}
+    if not isinstance(properties, dict) or schema.get("type", "object") != "object":
+        return False
+    if not set(schema.get("required") or ()) <= set(properties):
+        return False
+    return all(
+        NAME.match(name) and _is_simple_property(property_schema)
+        for name, property_schema in properties.items()
     )
 
 
-class _Default(AnyField):
-    """A default in JSON; what is none is text."""
-
-    widget: Any = forms.TextInput
+def _is_simple_property(schema: Json) -> bool:
+    if not isinstance(schema, dict) or not set(schema) <= {"type", "title", "default"}:
+        return False
+    kind = schema.get("type", "")
+    return isinstance(kind, str) and kind in {value for value, _ in TYPES}

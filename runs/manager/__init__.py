@@ -1,1 +1,5 @@
-"""The Run Manager's pages inside the admin (seed 001). They work without JavaScript; htmx swaps the part that they include."""
+"""The pages of the Run Manager, inside the admin.
+
+Every page works without JavaScript. Where htmx asks for a page, the view renders only the part
+that changes, from the template that the whole page includes.
+"""

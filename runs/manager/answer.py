@@ -1,4 +1,4 @@
-"""Answering a state that waits for a person, on its run's page."""
+"""Answering a waiting state on the page of its run."""
 
 import uuid
 
@@ -12,20 +12,24 @@ from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, staff_page
 from graphs.web.schema_forms import answer_form
 from runs.engine.answer import answer_state
-from runs.manager import run_page
 from runs.manager.lookups import run_for
+from runs.manager.run_page import render_run_page
 from runs.models import State
 
 
 @require_POST
 @staff_page("cancel")
 def answer(request: HttpRequest, pk: int, state: uuid.UUID) -> HttpResponse:
-    """Record the answer; what doesn't fit is said beside its field, and nothing of it is lost."""
+    """Record the answer to a waiting state.
+
+    An answer that doesn't fit the question's schema is shown again with its errors.
+    """
     run = run_for(request, pk)
     waiting = get_object_or_404(State, run=run, pk=state)
     form = answer_form(waiting, request.POST)
     if not form.is_valid():
-        return run_page.whole(request, run, code=422)
+        return render_run_page(request, run, status=422)
+
     try:
         answer_state(run, state, form.value(), caller_of(request))
     except errors.StateManagerError as error:

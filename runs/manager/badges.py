@@ -1,4 +1,4 @@
-"""How statuses, ids, times and lengths of time look on every page: never colour alone, and the exact value on hover."""
+"""Statuses and progress as every page shows them. A status is never shown by its colour alone."""
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -26,12 +26,12 @@ STATE_ICONS = {
 }
 
 
-def _badge(kind: str, icon: str, word: str) -> SafeString:
+def _badge(css_class: str, icon: str, label: str) -> SafeString:
     return format_html(
         '<span class="rm-badge rm-{}"><span aria-hidden="true">{}</span> {}</span>',
-        kind,
+        css_class,
         icon,
-        word,
+        label,
     )
 
 
@@ -42,16 +42,17 @@ _UNKNOWN = _badge("unknown", "?", "unknown")
 
 
 def run_badge(status: str) -> SafeString:
-    """A run's status as seed 001 names it; what it doesn't know is grey."""
+    """The badge of a run's status. A status that isn't known gets a grey one."""
     return _RUN_BADGES.get(status, _UNKNOWN)
 
 
 def state_badge(status: str) -> SafeString:
+    """The badge of a state's status."""
     return _badge(f"state-{status.lower()}", STATE_ICONS.get(status, "?"), status)
 
 
 def progress(run: Run) -> SafeString:
-    share = int(run.progress)
-    return mark_safe(
-        f'<progress max="100" value="{share}" aria-label="Progress">{share} %</progress> {share} %'
-    )  # noqa: S308 -- a number
+    """A bar with the percentage of a run that is done."""
+    percent = int(run.progress)
+    bar = f'<progress max="100" value="{percent}" aria-label="Progress">{percent} %</progress>'
+    return mark_safe(f"{bar} {percent} %")  # noqa: S308 -- a number needs no escaping

@@ -1,14 +1,28 @@
-"""What the pages' forms share."""
+"""What the forms of several pages share."""
+
+from collections.abc import Iterable
 
 from graphs.definition import errors
 
+MAX_SHOWN = 60  # characters of a wrong label that the message quotes
+
 
 def labels_of(text: str) -> dict[str, str]:
-    """Labels written as `key=value`, one a word or a line. Raises Malformed for one without a value."""
-    found = {}
+    """Labels from text such as `team=data stage=test`, separated by white space.
+
+    Raises Malformed for a word without a key or a value.
+    """
+    labels = {}
     for word in text.split():
-        key, equals, value = word.partition("=")
-        if not (key and equals):
-            raise errors.Malformed(f"A label is key=value; {word[:60]!r} is not.")
-        found[key] = value
-    return found
+        key, _, value = word.partition("=")
+        if not (key and value):
+            raise errors.Malformed(
+                f"{word[:MAX_SHOWN]!r} is not a label. Write labels as key=value."
+            )
+        labels[key] = value
+    return labels
+
+
+def has_inputs(names: Iterable[str]) -> bool:
+    """Whether a form with these field names sent a run's inputs (`rerun.inputs_form`)."""
+    return any(name == "inputs" or name.startswith("input-") for name in names)

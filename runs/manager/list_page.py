@@ -1,15 +1,17 @@
-"""The Run Manager's list: the page, what of it is alive, its export, the columns and the views that people keep."""
+"""The run list: its page, its live rows, its export, and the columns and views that users save."""
 
 import re
-from typing import Any
+from typing import TypedDict
 
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
+from graphs.definition.names import parse_id
+from graphs.definition.types import JsonObject
 from graphs.models import Graph, Namespace
 from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
@@ -17,117 +19,133 @@ from graphs.web.ttl_cache import cached
 from runs.actions import export
 from runs.core import statuses
 from runs.manager.columns import COLUMNS, USUAL
-from runs.manager.run_list import RANGES, RunPage
+from runs.manager.list_query import RANGES
+from runs.manager.run_list import RunPage
 from runs.models import AuditEntry, ColumnChoice, Run, SavedView
 from runs.queries import lists
+from runs.queries.lists import PAGE_SIZES
 
-MAX_GRAPHS = 200
-FEW = 20  # so many names in a menu are read anew for every page
+MAX_CHOICES = 200  # graphs and namespaces that the menus offer
+UNCACHED_NAMES = 20  # a menu with at most this many names is read again for every page
+MAX_LIVE = 200  # rows that one poll asks for
+MAX_NEW = 1000  # new runs that a poll counts
 _PAIR = re.compile(r"(\d{1,18})-(\d{1,18})")
+
+
+class Names(TypedDict):
+    """The names that the menus of the filters offer."""
+
+    usernames: list[str]
+    workspaces: list[str]
+    graphs: list[str]
+    namespaces: list[str]
 
 
 @require_GET
 @staff_page()
 def run_list(request: HttpRequest) -> HttpResponse:
-    """The list; for htmx only the part that changes."""
-    page = _page_of(request)
+    """The list. htmx gets only the part that changes."""
+    choices = ColumnChoice.objects.filter(user=request.user.pk)
+    columns = choices.values_list("columns", flat=True).first()
+    page = RunPage(caller_of(request), request.GET, columns or USUAL)
     context = {"page": page, "may": may_of(request), "url": reverse("run_manager")}
     if request.headers.get("HX-Request"):
-        answer = render(request, "run_manager/_runs.html", context)
+        response = render(request, "run_manager/_runs.html", context)
     else:
-        answer = render(
-            request,
-            "run_manager/list.html",
-            in_admin(request, "Run Manager", **_choices(request), **context),
-        )
-    answer["Vary"] = "HX-Request"
-    return answer
+        context = in_admin(request, "Run Manager", **_choices(request), **context)
+        response = render(request, "run_manager/list.html", context)
+    response["Vary"] = "HX-Request"
+    return response
 
 
-def _page_of(request: HttpRequest) -> RunPage:
-    chosen = (
-        ColumnChoice.objects.filter(user=request.user.pk).values_list("columns", flat=True).first()
-    )
-    return RunPage(caller_of(request), request.GET, chosen or USUAL)
-
-
-def _choices(request: HttpRequest) -> dict[str, Any]:
+def _choices(request: HttpRequest) -> JsonObject:
+    """What the menus of the page offer."""
     caller = caller_of(request)
+    names = cached(
+        ("choices", caller.namespaces),
+        lambda: _names(caller),
+        lambda names: len(names["usernames"]) > UNCACHED_NAMES,
+    )
+    views = SavedView.objects.filter(Q(owner=request.user.pk) | Q(shared=True))
     return {
-        **cached(
-            ("choices", caller.namespaces),
-            lambda: _names(caller),
-            lambda names: len(names["usernames"]) > FEW,
-        ),
-        "sizes": lists.PAGE_SIZES,
+        **names,
+        "sizes": PAGE_SIZES,
         "ranges": RANGES,
-        "words": statuses.RUN_RESULTS,
+        "status_labels": statuses.RUN_RESULTS,
         "triggers": Run.Trigger.values,
         "all_columns": COLUMNS,
-        "views": SavedView.objects.filter(Q(owner=request.user.pk) | Q(shared=True)).select_related(
-            "owner"
-        ),
+        "views": views.select_related("owner"),
     }
 
 
-def _names(caller: Caller) -> dict[str, list[str]]:
-    graphs: Any = Graph.objects.visible_to(caller).select_related("namespace")
+def _names(caller: Caller) -> Names:
+    graphs = Graph.objects.visible_to(caller).select_related("namespace")[:MAX_CHOICES]
+    namespaces = [space.name for space in Namespace.objects.all() if caller.sees(space.pk)]
     return {
         "usernames": lists.distinct(caller, "username"),
         "workspaces": lists.distinct(caller, "workspace"),
-        "graphs": [str(graph) for graph in graphs[:MAX_GRAPHS]],
-        "namespaces": [space.name for space in Namespace.objects.all() if caller.sees(space.pk)][
-            :MAX_GRAPHS
-        ],
+        "graphs": [str(graph) for graph in graphs],
+        "namespaces": namespaces[:MAX_CHOICES],
     }
 
 
 @require_GET
 @staff_page()
 def live_rows(request: HttpRequest) -> HttpResponse:
-    """What changed of the rows that may still change (`runs` is pk-revision.…), and how many runs came after `newest`.
+    """The rows that changed, and the number of runs that are newer than the page.
 
-    304 after one query when nothing did.
+    `runs` names the rows that may change, as `pk-revision` joined by dots. `newest` is the newest
+    run at the last poll, `first` the newest one when the page was opened. If nothing changed, the
+    answer is 304 after a single query.
     """
     caller = caller_of(request)
-    known = {
-        int(pk): int(revision) for pk, revision in _PAIR.findall(request.GET.get("runs", ""))[:200]
-    }
-    newest, first = (_whole(request.GET.get(name, "")) for name in ("newest", "first"))
-    last, found = lists.revisions(caller, known)
-    if found == known and last <= newest:
+    pairs = _PAIR.findall(request.GET.get("runs", ""))[:MAX_LIVE]
+    known = {int(pk): int(revision) for pk, revision in pairs}
+    newest = parse_id(request.GET.get("newest", "")) or 0
+    first = parse_id(request.GET.get("first", "")) or 0
+    last, revisions = lists.revisions(caller, known)
+    if revisions == known and last <= newest:
         return HttpResponse(status=304)
-    visible = Run.objects.visible_to(caller)
-    query = request.GET.copy()
-    for name in ("runs", "newest", "first"):
-        query.pop(name, None)
-    page = RunPage(caller, query)
-    page.runs = page.drawn(visible.filter(pk__in=known))
+
+    page = RunPage(caller, _list_query(request))
+    page.runs = page.with_fields(Run.objects.visible_to(caller).filter(pk__in=known))
+    newer = 0
+    if first:
+        page.first_seen = first
+        newer = page.filtered.filter(pk__gt=first)[:MAX_NEW].count()
     context = {
-        "page": page, "may": may_of(request), "url": reverse("run_manager"), "first": first,
-        "gone": [pk for pk in known if pk not in found],
-        "newer": page.filtered.filter(pk__gt=first)[:1000].count() if first else 0,
-    }  # fmt: skip
+        "page": page,
+        "may": may_of(request),
+        "url": reverse("run_manager"),
+        "deleted": [pk for pk in known if pk not in revisions],
+        "newer": newer,
+    }
     return render(request, "run_manager/_live.html", context)
 
 
-def _whole(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+def _list_query(request: HttpRequest) -> QueryDict:
+    """The query of the list, without what the poll added."""
+    query = request.GET.copy()
+    for name in ("runs", "newest", "first"):
+        query.pop(name, None)
+    return query
 
 
 @require_GET
 @staff_page("export")
 def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
-    """All runs that match the list's filters, as a file."""
+    """All runs that match the filters of the list, as a file."""
     caller = caller_of(request)
-    runs = export.exportable(RunPage(caller, request.GET).filtered, caller)
-    lines, kind = export.exported(runs, form)
-    AuditEntry.objects.record_global(
-        caller, "export", f"{form}: {request.GET.urlencode()[:500] or 'everything'}"
-    )
+    runs = RunPage(caller, request.GET).filtered
+    allowed = caller.where("export")
+    if allowed:
+        runs = runs.filter(allowed)
+    lines, content_type = export.exported(runs, form)
+    filters = request.GET.urlencode()[:500] or "everything"
+    AuditEntry.objects.record_global(caller, "export", f"{form}: {filters}")
     return StreamingHttpResponse(
         lines,
-        content_type=kind,
+        content_type=content_type,
         headers={"Content-Disposition": f'attachment; filename="runs.{form}"'},
     )
 
@@ -135,10 +153,10 @@ def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
 @require_POST
 @staff_page()
 def choose_columns(request: HttpRequest) -> HttpResponse:
-    """Keep the columns that the user wants; none means the usual ones."""
-    chosen = [name for name in request.POST.getlist("column") if name in COLUMNS]
+    """Save the columns that the user wants to see. Choosing none restores the usual ones."""
+    columns = [name for name in request.POST.getlist("column") if name in COLUMNS]
     ColumnChoice.objects.update_or_create(
-        user_id=int(request.user.pk or 0), defaults={"columns": chosen}
+        user_id=int(request.user.pk or 0), defaults={"columns": columns}
     )
     return redirect(back_to(request, "run_manager"))
 
@@ -146,21 +164,27 @@ def choose_columns(request: HttpRequest) -> HttpResponse:
 @require_POST
 @staff_page()
 def save_view(request: HttpRequest) -> HttpResponse:
-    """Keep the list's query under a name, for oneself or for everybody; the same name again replaces it."""
-    name, query = (
-        request.POST.get("name", "").strip()[:100],
-        request.POST.get("query", "").lstrip("?")[:4000],
-    )
+    """Save the query of the list under a name, for the user or for everybody.
+
+    A view of the user with this name is replaced.
+    """
+    name = request.POST.get("name", "").strip()[:100]
+    query = request.POST.get("query", "").lstrip("?")[:4000]
     if name:
-        values = {"query": query, "shared": "shared" in request.POST}
-        SavedView.objects.update_or_create(owner_id=request.user.pk, name=name, defaults=values)
+        SavedView.objects.update_or_create(
+            owner_id=request.user.pk,
+            name=name,
+            defaults={"query": query, "shared": "shared" in request.POST},
+        )
     return redirect(f"{reverse('run_manager')}?{query}")
 
 
 @require_POST
 @staff_page()
 def delete_view(request: HttpRequest, pk: int) -> HttpResponse:
-    """Forget a view of one's own; superusers may forget any."""
-    own = Q() if caller_of(request).may("admin") else Q(owner=request.user.pk)
-    get_object_or_404(SavedView.objects.filter(own), pk=pk).delete()
+    """Delete a view of the user's own. Administrators may delete any view."""
+    views = SavedView.objects.all()
+    if not caller_of(request).may("admin"):
+        views = views.filter(owner=request.user.pk)
+    get_object_or_404(views, pk=pk).delete()
     return redirect(back_to(request, "run_manager"))

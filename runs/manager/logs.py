@@ -1,110 +1,124 @@
-"""The log of a run on its page: searched on the server, followed, downloaded."""
+"""The log tab of a run: searched in the database, followed while the run lasts, downloaded."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from graphs.definition.names import parse_id
+from graphs.definition.types import JsonObject
 from graphs.web.page_guard import caller_of, staff_page
 from runs.manager.lookups import run_for, uuid_of
 from runs.models import LogLine, Run
 from runs.queries import lists
 
-LINES = 500
+LINES = 500  # lines on a page
 LEVELS = ("debug", "info", "warning", "error")
+FILTERS = ("q", "level", "node", "state")
 
 
-def lines_of(run: Run, query: Any) -> QuerySet[LogLine]:
-    """The lines that a query asks for: `level` and above, `node`, `state`, and `q`, a part of the text in any case."""
-    found = LogLine.objects.filter(run=run)
-    level = query.get("level", "")
-    found = found.filter(level__in=LEVELS[LEVELS.index(level) :]) if level in LEVELS else found
-    found = found.filter(identifier=query["node"]) if query.get("node") else found
-    found = found.filter(state=state) if (state := uuid_of(query.get("state", ""))) else found
-    return (
-        found.filter(message__icontains=query["q"].replace("\x00", "")) if query.get("q") else found
-    )
+def filtered_lines(run: Run, query: QueryDict) -> QuerySet[LogLine]:
+    """The lines that match a query.
+
+    `level` means this level and above, `node` and `state` the lines of one node or state, and `q`
+    a part of the text in any case.
+    """
+    lines = LogLine.objects.filter(run=run)
+    level, node, text = query.get("level", ""), query.get("node"), query.get("q")
+    state = uuid_of(query.get("state", ""))
+    if level in LEVELS:
+        lines = lines.filter(level__in=LEVELS[LEVELS.index(level) :])
+    if node:
+        lines = lines.filter(identifier=node)
+    if state:
+        lines = lines.filter(state=state)
+    if text:
+        lines = lines.filter(message__icontains=text)
+    return lines
 
 
-def log_page(request: HttpRequest, run: Run) -> dict[str, Any]:
-    """A page of lines: the first, those after a line, or the last ones."""
+def log_page(request: HttpRequest, run: Run) -> JsonObject:
+    """A page of lines: the first ones, those after a line, or the last ones."""
     if not caller_of(request).can("payloads", run.namespace_id):
         return {"lines": [], "hidden": True}
     query = request.GET.copy()
-    after = (
-        int(text)
-        if (text := query.get("after", "")).isascii() and text.isdigit() and len(text) < 19
-        else 0
-    )
-    found = lines_of(run, query)
-    if query.get("tail"):
-        lines = sorted(found.order_by("-pk")[:LINES], key=lambda line: line.pk)
-        more = False
-    else:
-        lines = list(found.filter(pk__gt=after).order_by("pk")[: LINES + 1])
-        lines, more = lines[:LINES], len(lines) > LINES
+    after = parse_id(query.get("after", "")) or 0
+    matching = filtered_lines(run, query)
+    lines, more = _last_lines(matching) if query.get("tail") else _lines_after(matching, after)
     for name in ("after", "tail", "since"):
         query.pop(name, None)
-    narrowed = any(query.get(name) for name in ("q", "level", "node", "state"))
+    narrowed = any(query.get(name) for name in FILTERS)
     return {
-        "lines": lines, "more": more, "after": after, "last": lines[-1].pk if lines else after, "levels": LEVELS, "query": query,
-        "link": query.urlencode(), "hits": lists.lines_up_to(found) if narrowed else run.log_count, "narrowed": narrowed,
+        "lines": lines,
+        "more": more,
+        "after": after,
+        "last": lines[-1].pk if lines else after,
+        "levels": LEVELS,
+        "query": query,
+        "link": query.urlencode(),
+        "count": lists.lines_up_to(matching) if narrowed else run.log_count,
+        "narrowed": narrowed,
         "nodes": sorted(run.node_counts),
-    }  # fmt: skip
+    }
+
+
+def _last_lines(lines: QuerySet[LogLine]) -> tuple[list[LogLine], bool]:
+    newest_first = list(lines.order_by("-pk")[:LINES])
+    return newest_first[::-1], False
+
+
+def _lines_after(lines: QuerySet[LogLine], after: int) -> tuple[list[LogLine], bool]:
+    """The lines of a page, and whether there are more."""
+    page = list(lines.filter(pk__gt=after).order_by("pk")[: LINES + 1])
+    return page[:LINES], len(page) > LINES
 
 
 @require_GET
 @staff_page("payloads")
 def more_lines(request: HttpRequest, pk: int) -> HttpResponse:
-    """The lines after one, for a page that follows the log; 286 once the run has ended and nothing is left."""
+    """The lines after one, for a page that follows the log.
+
+    The answer is 304 if there are none, and 286, which ends the polling, once the run has ended
+    and no line is missing.
+    """
     run = run_for(request, pk)
     caller_of(request).require("payloads", run.namespace_id)
     context = {"run": run, **log_page(request, run)}
     over = run.ended and not context["more"]
     if not context["lines"] and not over:
         return HttpResponse(status=304)
-    return render(
-        request,
-        "run_manager/run/_lines.html",
-        {**context, "following": not over},
-        status=286 if over else 200,
-    )
+    context["following"] = not over
+    return render(request, "run_manager/run/_lines.html", context, status=286 if over else 200)
 
 
 @require_GET
 @staff_page("payloads")
 def download_logs(request: HttpRequest, pk: int, form: str) -> StreamingHttpResponse:
-    """All lines that the query asks for, as text or as JSON Lines."""
+    """All lines that match the query, as text or as JSON Lines."""
     run = run_for(request, pk)
     caller_of(request).require("payloads", run.namespace_id)
-    lines = lines_of(run, request.GET).order_by("pk").iterator(chunk_size=1000)
-    content = _as_text(lines) if form == "log" else _as_json(lines)
-    kind = "text/plain; charset=utf-8" if form == "log" else "application/x-ndjson"
+    lines = filtered_lines(run, request.GET).order_by("pk").iterator(chunk_size=1000)
+    as_text = form == "log"
     return StreamingHttpResponse(
-        content,
-        content_type=kind,
+        map(_text_line if as_text else _json_line, lines),
+        content_type="text/plain; charset=utf-8" if as_text else "application/x-ndjson",
         headers={"Content-Disposition": f'attachment; filename="run-{pk}.{form}"'},
     )
 
 
-def _as_text(lines: Iterator[LogLine]) -> Iterator[str]:
-    return (
-        f"{line.created_at:%Y-%m-%dT%H:%M:%S.%fZ} {line.level:<7} {line.identifier or '-'} {line.message}\n"
-        for line in lines
-    )
+def _text_line(line: LogLine) -> str:
+    at = f"{line.created_at:%Y-%m-%dT%H:%M:%S.%fZ}"
+    return f"{at} {line.level:<7} {line.identifier or '-'} {line.message}\n"
 
 
-def _as_json(lines: Iterator[LogLine]) -> Iterator[str]:
-    for line in lines:
-        values = {
-            "at": line.created_at.isoformat(),
-            "level": line.level,
-            "node": line.identifier or None,
-            "attempt": line.attempt,
-            "message": line.message,
-        }
-        yield f"{json.dumps(values, ensure_ascii=False)}\n"
+def _json_line(line: LogLine) -> str:
+    values = {
+        "at": line.created_at.isoformat(),
+        "level": line.level,
+        "node": line.identifier or None,
+        "attempt": line.attempt,
+        "message": line.message,
+    }
+    return f"{json.dumps(values, ensure_ascii=False)}\n"

@@ -1,4 +1,4 @@
-"""Finding the run that a page is about."""
+"""Finding what the URL or the query of a page names."""
 
 import uuid
 
@@ -10,17 +10,14 @@ from runs.models import Run
 
 
 def run_for(request: HttpRequest, pk: int) -> Run:
-    """The run that a page is about, if the user may see it."""
-    return get_object_or_404(
-        Run.objects.visible_to(caller_of(request)).select_related(
-            "graph__current", "version", "namespace", "dataset", "parent"
-        ),
-        pk=pk,
-    )
+    """The run of a page. Raises Http404 if it doesn't exist or the user may not see it."""
+    runs = Run.objects.visible_to(caller_of(request))
+    related = ("graph__current", "version", "namespace", "dataset", "parent")
+    return get_object_or_404(runs.select_related(*related), pk=pk)
 
 
 def uuid_of(text: str) -> str:
-    """A state's id from a query; "" for what can't be one."""
+    """The id of a state as the query gives it; "" for anything that is not a UUID."""
     try:
         return str(uuid.UUID(text))
     except ValueError:

@@ -1,8 +1,9 @@
-"""The page that asks how a run is to be run again, and shows what would happen."""
+"""The page that asks how a run is run again, and shows what would happen."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 from django import forms
 from django.contrib import messages
@@ -12,19 +13,21 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, redaction
-from graphs.definition.differences import some_differences
+from graphs.definition.differences import Difference, some_differences
+from graphs.definition.types import Json, JsonObject
 from graphs.web.links import back_to
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
 from runs.actions import partial_rerun
 from runs.actions.rerun import RerunOptions, rerun
+from runs.manager.forms import has_inputs
 from runs.manager.lookups import run_for
 from runs.models import Run
 
 
 class JsonInputs(forms.Form):
-    """The inputs of a run as JSON."""
+    """The inputs of a run as JSON. Secrets in `given` are hidden, and restored by `value()`."""
 
     inputs = ObjectField(
         required=False,
@@ -32,78 +35,107 @@ class JsonInputs(forms.Form):
         help_text='A JSON object, such as {"name": "Ann"}.',
     )
 
-    def __init__(self, data: Any = None, given: dict[str, Any] | None = None) -> None:
-        super().__init__(data, initial={"inputs": redaction.shown(given or {})})
+    def __init__(
+        self, data: Mapping[str, str] | None = None, given: JsonObject | None = None
+    ) -> None:
         self.given = given or {}
+        super().__init__(data, initial={"inputs": redaction.shown(self.given)})
 
-    def value(self) -> dict[str, Any]:
+    def value(self) -> JsonObject:
         return dict(redaction.restored(self.cleaned_data["inputs"], self.given))
 
 
-def inputs_form(schema: Any, given: dict[str, Any], post: Any = None) -> SchemaForm | JsonInputs:
-    """A form of a graph's inputs: its fields if a schema names them all, else JSON."""
+InputsForm = SchemaForm | JsonInputs
+
+
+class Preview(TypedDict):
+    """What a rerun would do: the states, if only a part is run again, and the changed inputs."""
+
+    parts: partial_rerun.Parts | None
+    inputs: list[Difference]
+
+
+def inputs_form(
+    schema: Mapping[str, Json] | None, given: JsonObject, data: Mapping[str, str] | None = None
+) -> InputsForm:
+    """A form for the inputs of a graph.
+
+    It has a field for each property if the schema declares every given input; otherwise one field
+    for JSON.
+    """
     properties = (schema or {}).get("properties") or {}
-    if properties and given.keys() <= properties.keys():
-        return SchemaForm(schema, post, given, prefix="input")
-    return JsonInputs(post, given)
+    if schema and properties and given.keys() <= properties.keys():
+        return SchemaForm(schema, data, given, prefix="input")
+    return JsonInputs(data, given)
 
 
 @require_http_methods(["GET", "POST"])
 @staff_page("rerun")
 def rerun_run(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask how; show what would happen if that is asked for; or do it and go to the new run."""
+    """Ask how the run is run again; show a preview; or start the rerun and show it."""
     run = run_for(request, pk)
-    caller, payloads = caller_of(request), caller_of(request).can("payloads", run.namespace_id)
-    schema = run.version.plan.inputs_schema if run.version else None
-    form = inputs_form(
-        schema,
-        run.initial_data,
-        request.POST if request.method == "POST" and _has_inputs(request) and payloads else None,
-    )
-    if request.method == "GET" or (form.is_bound and not form.is_valid()):
-        return _page(request, run, form, code=200 if request.method == "GET" else 422)
+    form = _inputs_form(request, run)
+    if request.method == "GET":
+        return _page(request, run, form)
+    if form.is_bound and not form.is_valid():
+        return _page(request, run, form, status=422)
+
     try:
-        options = _options_of(request, run, form)
+        options = _options(request, run, form)
         if "preview" in request.POST:
             return _page(request, run, form, preview=_preview(run, options))
-        made = rerun(run, caller, options)
+        new_run = rerun(run, caller_of(request), options)
     except errors.StateManagerError as error:
-        return _page(request, run, form, said=message_of(error), code=422)
-    messages.success(request, f"{made} was started.")
-    return redirect("run_page", made.pk)
+        return _page(request, run, form, message=message_of(error), status=422)
+    messages.success(request, f"{new_run} was started.")
+    return redirect("run_page", new_run.pk)
 
 
-def _has_inputs(request: HttpRequest) -> bool:
-    return any(name == "inputs" or name.startswith("input-") for name in request.POST)
+def _inputs_form(request: HttpRequest, run: Run) -> InputsForm:
+    """The form of the inputs, bound if the user may see inputs and sent some."""
+    schema = run.version.plan.inputs_schema if run.version else None
+    sent = has_inputs(request.POST) and _sees_payloads(request, run)
+    return inputs_form(schema, run.initial_data, request.POST if sent else None)
 
 
-def _options_of(request: HttpRequest, run: Run, form: Any) -> RerunOptions:
-    start, inputs = (
-        request.POST.get("from", "start"),
-        form.value() if form.is_bound and form.has_changed() else None,
-    )
-    changed = inputs is not None and inputs != run.initial_data
-    if changed and start != "start":
-        raise errors.Malformed("Other inputs are for a rerun from the start.")
+def _sees_payloads(request: HttpRequest, run: Run) -> bool:
+    return caller_of(request).can("payloads", run.namespace_id)
+
+
+def _options(request: HttpRequest, run: Run, form: InputsForm) -> RerunOptions:
+    """What the form asks for. Raises Malformed if its parts contradict each other."""
+    start = request.POST.get("from", "start")
     at = request.POST.get("at", "")
+    inputs = form.value() if form.is_bound and form.has_changed() else None
+    if inputs == run.initial_data:
+        inputs = None
+    if inputs is not None and start != "start":
+        raise errors.Malformed("The inputs can only be changed in a rerun from the start.")
     return RerunOptions(
-        newest=request.POST.get("version") == "newest", failed=start == "failed", node=request.POST.get("node", "") if start == "node" else "",
-        inputs=inputs if changed else None, delay=_delay(at) if at else 0.0, idempotency_key=request.POST.get("asked", "")[:100],
-    )  # fmt: skip
+        newest=request.POST.get("version") == "newest",
+        failed=start == "failed",
+        node=request.POST.get("node", "") if start == "node" else "",
+        inputs=inputs,
+        delay=_delay(at) if at else 0.0,
+        idempotency_key=request.POST.get("asked", "")[:100],
+    )
 
 
 def _delay(text: str) -> float:
-    """Seconds until a moment in UTC. Raises Malformed for what is no time, or over."""
+    """Seconds until a time in UTC. Raises Malformed if the text is no time or the time is past."""
     try:
         moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError:
-        raise errors.Malformed(f"{text[:40]!r} is no time.") from None
-    if moment < timezone.now():
-        raise errors.Malformed("The time is over already.")
-    return (moment - timezone.now()).total_seconds()
+        raise errors.Malformed(
+            f"{text[:40]!r} is not a time. Use a form such as 2030-01-31T06:00."
+        ) from None
+    now = timezone.now()
+    if moment < now:
+        raise errors.Malformed("This time is in the past.")
+    return (moment - now).total_seconds()
 
 
-def _preview(run: Run, options: RerunOptions) -> dict[str, Any]:
+def _preview(run: Run, options: RerunOptions) -> Preview:
     before = redaction.shown(run.initial_data)
     after = redaction.shown(dict(options.inputs)) if options.inputs is not None else before
     return {
@@ -113,15 +145,30 @@ def _preview(run: Run, options: RerunOptions) -> dict[str, Any]:
 
 
 def _page(
-    request: HttpRequest, run: Run, form: Any, said: str = "", preview: Any = None, code: int = 200
+    request: HttpRequest,
+    run: Run,
+    form: InputsForm,
+    message: str = "",
+    preview: Preview | None = None,
+    status: int = 200,
 ) -> HttpResponse:
-    asked = request.POST or request.GET
-    context = {
-        "run": run, "form": form, "said": said, "preview": preview, "back": back_to(request, "run_manager"), "start": asked.get("from", "start"),
-        "node": asked.get("node", ""), "version": asked.get("version", ""), "at": asked.get("at", ""), "changed": form.is_bound and form.has_changed(),
-        "nodes": [node for node in run.version.plan.order if node in run.node_counts] if run.version else [],
-        "payloads": caller_of(request).can("payloads", run.namespace_id), "asked": request.POST.get("asked") or uuid.uuid4().hex,
-    }  # fmt: skip
-    return render(
-        request, "run_manager/rerun.html", in_admin(request, "Rerun", **context), status=code
+    fields = request.POST or request.GET
+    nodes = run.version.plan.order if run.version else []
+    context = in_admin(
+        request,
+        "Rerun",
+        run=run,
+        form=form,
+        message=message,
+        preview=preview,
+        back=back_to(request, "run_manager"),
+        start=fields.get("from", "start"),
+        node=fields.get("node", ""),
+        version=fields.get("version", ""),
+        at=fields.get("at", ""),
+        changed=form.is_bound and form.has_changed(),
+        nodes=[node for node in nodes if node in run.node_counts],
+        payloads=_sees_payloads(request, run),
+        idempotency_key=request.POST.get("asked") or uuid.uuid4().hex,
     )
+    return render(request, "run_manager/rerun.html", context, status=status)

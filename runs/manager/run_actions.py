@@ -1,7 +1,6 @@
-"""What a run's page asks of it: cancel, pause, resume, retry and archive."""
+"""The buttons of a run's page: cancel, pause, resume, retry and archive."""
 
 from collections.abc import Callable
-from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -17,7 +16,7 @@ from runs.engine import control, retry
 from runs.manager.lookups import run_for
 from runs.models import Run
 
-VERBS: dict[str, Callable[[Run, Caller], Any]] = {
+VERBS: dict[str, Callable[[Run, Caller], object]] = {
     "cancel": control.cancel_run,
     "pause": control.pause_run,
     "resume": control.resume_run,
@@ -25,17 +24,25 @@ VERBS: dict[str, Callable[[Run, Caller], Any]] = {
     "archive": annotate.archive_run,
     "unarchive": annotate.unarchive_run,
 }
+DONE = {
+    "cancel": "was cancelled",
+    "pause": "was paused",
+    "resume": "was resumed",
+    "retry": "is retrying its failed states",
+    "archive": "was archived",
+    "unarchive": "was unarchived",
+}
 
 
 @require_POST
 @staff_page()
-def steer_run(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
-    """Ask one of the verbs of a run, and show it."""
+def act_on_run(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    """Apply one of the verbs to the run, and show its page."""
     run = run_for(request, pk)
     try:
         VERBS[verb](run, caller_of(request))
     except errors.StateManagerError as error:
         messages.error(request, message_of(error))
     else:
-        messages.success(request, f"{run}: {verb} was carried out.")
+        messages.success(request, f"{run} {DONE[verb]}.")
     return redirect("run_page", run.pk)

@@ -1,112 +1,64 @@
-"""What the Run Manager's list shows: one page of runs, its filters and its place in the whole. The query string is its state."""
+"""One page of the run list: its runs, headings, tabs, counts and links."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from django.db.models import QuerySet
-from django.http import QueryDict
 from django.utils.safestring import SafeString
 
-from graphs.auth.callers import Caller
 from runs.core import statuses
 from runs.manager import columns
+from runs.manager.list_query import ORDERINGS, ListQuery
 from runs.models import Run
 from runs.queries import lists, search
-from runs.queries.filters import FilterValues, RunFilters
-from runs.queries.lists import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
-RANGES = {
-    "15m": "last 15 minutes",
-    "1h": "last hour",
-    "24h": "last 24 hours",
-    "7d": "last 7 days",
-    "30d": "last 30 days",
-    "90d": "last 90 days",
-}
-ORDERINGS = {
-    "-time": ("-created_at", "-id"),
-    "time": ("created_at", "id"),
-    "status": ("status", "-created_at", "-id"),
-    "-status": ("-status", "created_at", "id"),
-}
-OWN = ("page", "page_size", "ordering", "cols", "view")  # what is no filter
+FAILURES = f"{statuses.FAILED},{statuses.PARTIAL}"
 TABS: dict[str, dict[str, str]] = {
     "All": {},
     "Active": {"status": ",".join(statuses.ACTIVE_RUNS)},
-    "Failed, not recovered": {"status": f"{statuses.FAILED},{statuses.PARTIAL}", "recovered": "no"},
-    "Failed": {"status": f"{statuses.FAILED},{statuses.PARTIAL}"},
+    "Failed, not recovered": {"status": FAILURES, "recovered": "no"},
+    "Failed": {"status": FAILURES},
     "Completed": {"status": statuses.COMPLETED},
     "Cancelled": {"status": statuses.RUN_CANCELLED},
     "Archived": {"archived": "yes"},
 }
-COUNTED = 10_000
+TAB_FILTERS = ("status", "recovered", "archived")
+MAX_COUNT = 10_000  # a count that needs a scan of an index stops here
 
 
-@dataclass
-class RunPage:
-    """A page of the runs that a caller sees, as the query string asks for it. `notices` say what of it was not understood."""
+@dataclass(frozen=True)
+class Heading:
+    """The heading of a column. `link` sorts by it; `sorted` is the value of `aria-sort`."""
 
-    caller: Caller
-    query: QueryDict
-    usual: Sequence[str] = columns.USUAL
+    key: str
+    column: columns.Column
+    link: str = ""
+    sorted: str = ""
 
-    def __post_init__(self) -> None:
-        self.notices: list[str] = []
-        self.number = self._whole("page", 1, 10**9, 1)
-        self.size = self._whole("page_size", 1, MAX_PAGE_SIZE, DEFAULT_PAGE_SIZE)
-        self.ordering = self._among("ordering", ORDERINGS, "-time")
-        self.columns = self._columns()
-        self.notices += search.parse(self.query.get("search", "")).notices
-        self.run_filters = RunFilters.of_query(self.query, other_names=OWN)
-        for name in self.run_filters.unknown:
-            self.notices.append(f"There is no filter {name[:40]!r}; it was left out.")
 
-    def _whole(self, name: str, least: int, most: int, usual: int) -> int:
-        text = self.query.get(name, "") or str(usual)
-        if text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most:
-            return int(text)
-        self.notices.append(
-            f"{name} is a number from {least} to {most}; {text[:20]!r} was taken as {usual}."
-        )
-        return usual
+@dataclass(frozen=True)
+class Tab:
+    label: str
+    link: str
+    count: str
+    current: bool
 
-    def _among(self, name: str, known: Any, usual: str) -> str:
-        text = self.query.get(name, "") or usual
-        if text in known:
-            return text
-        self.notices.append(
-            f"{name} is one of {', '.join(known)}; {text[:20]!r} was taken as {usual}."
-        )
-        return usual
 
-    def _columns(self) -> list[str]:
-        asked = [name for name in self.query.get("cols", "").split(",") if name] or list(self.usual)
-        if unknown := [name for name in asked if name not in columns.COLUMNS]:
-            self.notices.append(
-                f"There is no column {', '.join(unknown)[:80]!r}; the columns are {', '.join(columns.COLUMNS)}."
-            )
-        chosen = [name for name in dict.fromkeys(asked) if name in columns.COLUMNS]
-        return chosen if "name" in chosen else ["name", *chosen]
+class RunPage(ListQuery):
+    """A page of the runs that the caller sees, as the query string asks for it."""
 
     @cached_property
-    def all(self) -> QuerySet[Run]:
-        return Run.objects.visible_to(self.caller).filter(archived_at=None)
+    def visible(self) -> QuerySet[Run]:
+        return Run.objects.visible_to(self.caller)
 
     @cached_property
     def filtered(self) -> QuerySet[Run]:
-        visible = Run.objects.visible_to(self.caller)
-        runs, problems = self.run_filters.apply_valid(visible)
+        """The runs that match the filters. A filter with a wrong value is ignored with a notice."""
+        runs, problems = self.run_filters.apply_valid(self.visible)
         self.notices += [
-            f"{name}: {problem} This filter was left out." for name, problem in problems.items()
+            f"{name}: {problem} This filter was ignored." for name, problem in problems.items()
         ]
         return runs
-
-    @property
-    def filters(self) -> FilterValues:
-        """The filters that are set, as bulk operations store them."""
-        return self.run_filters.values
 
     @cached_property
     def total(self) -> int:
@@ -114,19 +66,14 @@ class RunPage:
 
     @cached_property
     def runs(self) -> list[Run]:
-        return self.drawn(
-            lists.run_page(
-                self.filtered, (self.number - 1) * self.size, self.size, ORDERINGS[self.ordering]
-            )
-        )
+        first = (self.number - 1) * self.size
+        ordering = ORDERINGS[self.ordering]
+        return self.with_fields(lists.run_page(self.filtered, first, self.size, ordering))
 
-    def drawn(self, runs: QuerySet[Run]) -> list[Run]:
-        """The runs with what their cells need, and no more."""
-        return list(
-            runs.select_related(*columns.related_of(self.columns)).only(
-                *columns.fields_of(self.columns)
-            )
-        )
+    def with_fields(self, runs: QuerySet[Run]) -> list[Run]:
+        """The runs with the fields that their cells need, and no others."""
+        related = columns.related_of(self.columns)
+        return list(runs.select_related(*related).only(*columns.fields_of(self.columns)))
 
     @property
     def rows(self) -> SafeString:
@@ -134,128 +81,97 @@ class RunPage:
 
     @property
     def swapped_rows(self) -> SafeString:
-        """The rows as replacements of those that a page has."""
-        return columns.rows(
-            self.runs, self.columns, self.caller.may("rerun"), self.here, swapped=True
-        )
+        """The rows, marked so that htmx puts them in place of those on the page."""
+        may_rerun = self.caller.may("rerun")
+        return columns.rows(self.runs, self.columns, may_rerun, self.here, swapped=True)
 
     @cached_property
-    def headings(self) -> list[tuple[str, columns.Column, str, str]]:
-        """(key, column, link that sorts by it, `aria-sort`)."""
-        found = []
-        for name in self.columns:
-            column = columns.COLUMNS[name]
-            up = self.ordering == column.sort
-            down = self.ordering == f"-{column.sort}"
-            link = (
-                self.link(ordering=column.sort if down else f"-{column.sort}", page=1)
-                if column.sort
-                else ""
-            )
-            found.append(
-                (
-                    name,
-                    column,
-                    link,
-                    "ascending" if up else "descending" if down and column.sort else "",
-                )
-            )
-        return found
+    def headings(self) -> list[Heading]:
+        return [self._heading(name, columns.COLUMNS[name]) for name in self.columns]
+
+    def _heading(self, name: str, column: columns.Column) -> Heading:
+        if not column.sort:
+            return Heading(name, column)
+        ascending, descending = column.sort, f"-{column.sort}"
+        if self.ordering == descending:
+            return Heading(name, column, self.link(ordering=ascending, page=1), "descending")
+        direction = "ascending" if self.ordering == ascending else ""
+        return Heading(name, column, self.link(ordering=descending, page=1), direction)
 
     @cached_property
-    def tabs(self) -> list[tuple[str, str, str, bool]]:
-        """(name, link, how many runs, whether it is the one that is shown), whatever else is filtered."""
-        counts = lists.by_status(self.all, f"tabs {self.caller.namespaces}")
-        shown = {name: self.query.get(name, "") for name in ("status", "recovered", "archived")}
-        found = []
-        for name, asked in TABS.items():
-            wanted = {key: asked.get(key, "") for key in shown}
-            found.append(
-                (name, self.link(**wanted, page=1), self._count(asked, counts), shown == wanted)
-            )
-        return found
+    def tabs(self) -> list[Tab]:
+        """The tabs with the number of their runs. They keep the other filters."""
+        active = self.visible.filter(archived_at=None)
+        counts = lists.by_status(active, f"tabs {self.caller.namespaces}")
+        current = {name: self.query.get(name, "") for name in TAB_FILTERS}
+        tabs = []
+        for label, filters in TABS.items():
+            values = {name: filters.get(name, "") for name in TAB_FILTERS}
+            link = self.link(**values, page=1)
+            tabs.append(Tab(label, link, self._count(filters, counts), current == values))
+        return tabs
 
-    def _count(self, asked: dict[str, str], counts: dict[str, int]) -> str:
-        """Exact up to a bound where an index must be walked."""
-        if "recovered" in asked or "archived" in asked:
-            archived = Run.objects.visible_to(self.caller).filter(archived_at__isnull=False)
-            runs = (
-                archived if "archived" in asked else self.all.filter(search.recovered_or_not("no"))
-            )
-            number = lists.total_up_to(
-                runs, COUNTED, f"tab {sorted(asked.items())} {self.caller.namespaces}"
-            )
-            return f"{number:,}" if number < COUNTED else f"{COUNTED:,}+"
-        words = asked.get("status", "").split(",")
-        return f"{sum(number for status, number in counts.items() if words == [''] or status in words):,}"
+    def _count(self, filters: dict[str, str], counts: dict[str, int]) -> str:
+        """The number of a tab's runs, from `counts` by status where that is enough."""
+        if "recovered" in filters or "archived" in filters:
+            runs = self.visible.filter(archived_at__isnull="archived" not in filters)
+            if "recovered" in filters:
+                runs = runs.filter(search.recovered_or_not("no"))
+            key = f"tab {sorted(filters.items())} {self.caller.namespaces}"
+            number = lists.total_up_to(runs, MAX_COUNT, key)
+            return f"{number:,}" if number < MAX_COUNT else f"{MAX_COUNT:,}+"
+        if not filters:
+            return f"{sum(counts.values()):,}"
+        return f"{sum(counts.get(status, 0) for status in filters['status'].split(',')):,}"
 
     @property
     def live(self) -> str:
-        """The runs on this page that may still change, with their revisions, and the newest run; "" when there is none."""
-        moving = [
-            f"{run.pk}-{run.revision}" for run in self.runs if run.status in statuses.ACTIVE_RUNS
-        ]
-        return ".".join(moving)
+        """The runs on the page that may still change, as `pk-revision` joined by dots."""
+        active = [run for run in self.runs if run.status in statuses.ACTIVE_RUNS]
+        return ".".join(f"{run.pk}-{run.revision}" for run in active)
 
     @cached_property
     def newest(self) -> int:
-        """The last run there is, whether it is shown or not."""
-        return (
-            Run.objects.visible_to(self.caller).order_by("-pk").values_list("pk", flat=True).first()
-            or 0
+        """The row id of the newest run that the caller sees, on the page or not; 0 for none."""
+        return self.visible.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+    @cached_property
+    def first_seen(self) -> int:
+        """The newest run when the page was opened. Newer ones are announced, not inserted."""
+        return self.newest
+
+    @property
+    def poll_link(self) -> str:
+        """The query with which the page asks for the rows that changed (`list_page.live_rows`)."""
+        return self.link(
+            cols=",".join(self.columns),
+            runs=self.live,
+            newest=self.newest,
+            first=self.first_seen,
         )
 
     @property
-    def archived_link(self) -> str:
-        return self.link(archived="yes", page=1)
-
-    @property
     def last(self) -> int:
+        """The number of the last page."""
         return max(1, -(-self.total // self.size))
-
-    @property
-    def is_filtered(self) -> bool:
-        return bool(self.filters)
-
-    @cached_property
-    def chips(self) -> list[tuple[str, str, str]]:
-        """What is filtered: (name, value, link without it)."""
-        names = {"created_after": "from", "created_before": "before", "username": "user"}
-        return [
-            (names.get(name, name), ", ".join(values), self.link(**{name: "", "page": 1}))
-            for name, values in sorted(self.filters.items())
-        ]
 
     @cached_property
     def archived_matches(self) -> int:
-        """How many archived runs match what finds nothing among the others."""
-        archived = self.run_filters.with_value("archived", "yes")
-        runs, problems = archived.apply_valid(Run.objects.visible_to(self.caller))
-        return 0 if problems else runs[:COUNTED].count()
-
-    def link(self, **changes: Any) -> str:
-        """The query string with these values instead; empty ones are left out."""
-        query = self.query.copy()
-        for name, value in changes.items():
-            if value in ("", None):
-                query.pop(name, None)
-            else:
-                query[name] = str(value)
-        return f"?{query.urlencode()}"
-
-    @property
-    def here(self) -> str:
-        return self.link()
+        """How many archived runs match, for a list that shows none."""
+        filters = self.run_filters.with_value("archived", "yes")
+        runs, problems = filters.apply_valid(self.visible)
+        if problems:
+            return 0
+        return runs.filter(archived_at__isnull=False)[:MAX_COUNT].count()
 
     @property
     def links(self) -> dict[str, str]:
-        """Where the paging leads."""
-        found: dict[str, str] = {}
+        """The links to the other pages."""
+        links: dict[str, str] = {}
         if self.number > 1:
-            found |= {
-                "first": self.link(page=1),
-                "previous": self.link(page=min(self.number - 1, self.last)),
-            }
+            links["first"] = self.link(page=1)
+            links["previous"] = self.link(page=min(self.number - 1, self.last))
         if self.number < self.last:
-            found |= {"next": self.link(page=self.number + 1), "last": self.link(page=self.last)}
-        return found
+            links["next"] = self.link(page=self.number + 1)
+            links["last"] = self.link(page=self.last)
+        return links

@@ -1,38 +1,49 @@
-"""Run States (seed 000): runs as cards with the counts of their states; the states of a chosen run; and starting one."""
+"""The Run States page: the newest runs as cards, the states of the chosen run, and a start form."""
 
-from typing import Any
+from typing import TypedDict, cast
 
 from django import forms
 from django.contrib import messages
-from django.db.models import Count, F, Sum
+from django.db.models import Count, F, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, redaction
+from graphs.definition import errors
+from graphs.definition.names import parse_id
+from graphs.definition.types import JsonObject
 from graphs.models import Graph
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField
 from graphs.web.ttl_cache import cached
 from runs.core import statuses
 from runs.engine.start import RunOptions, start_run
+from runs.manager.run_tabs import redact_payloads
 from runs.models import Run, State
 from runs.queries import lists
 
 CARDS, STATES = 24, 100
+STATE_COUNT = (
+    F("pending_count")
+    + F("success_count")
+    + F("errored_count")
+    + F("retried_count")
+    + F("cancelled_count")
+)
 
 
 class StartForm(forms.Form):
-    """A run of one of the graphs that the caller sees."""
+    """Starts a run of one of the graphs that the caller may see."""
 
     graph = forms.ModelChoiceField(queryset=Graph.objects.none())
     run_id = forms.CharField(
         required=False,
         max_length=200,
         label="Run id",
-        help_text="Made for you when it is left empty.",
+        help_text="Leave it empty to have one generated.",
     )
     inputs = ObjectField(
         required=False,
@@ -40,15 +51,20 @@ class StartForm(forms.Form):
         help_text='A JSON object, such as {"name": "Ann"}.',
     )
 
-    def __init__(self, caller: Caller, *args: Any) -> None:
-        super().__init__(*args)
-        found: Any = (
-            Graph.objects.visible_to(caller)
-            .filter(current__problems=[])
-            .select_related("namespace", "current")
-            .order_by("namespace__name", "name")
-        )
-        self.fields["graph"].queryset = found  # type: ignore[attr-defined]
+    def __init__(self, caller: Caller, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        runnable = Graph.objects.visible_to(caller).filter(current__problems=[])
+        runnable = runnable.select_related("namespace", "current")
+        field = cast(forms.ModelChoiceField, self.fields["graph"])
+        field.queryset = runnable.order_by("namespace__name", "name")
+
+
+class Totals(TypedDict):
+    """Counts over all runs that the caller sees. `completed` counts states."""
+
+    states: int
+    runs: int
+    completed: int
 
 
 @require_GET
@@ -61,96 +77,87 @@ def run_states(request: HttpRequest) -> HttpResponse:
 @require_POST
 @staff_page("start")
 def start(request: HttpRequest) -> HttpResponse:
-    """Start a run and show it; what is wrong is said beside its field."""
+    """Start a run and show it. A form with errors is shown again."""
     caller = caller_of(request)
     form = StartForm(caller, request.POST)
-    if form.is_valid():
-        try:
-            options = RunOptions(
-                run_id=form.cleaned_data["run_id"], inputs=form.cleaned_data["inputs"]
-            )
-            run = start_run(
-                form.cleaned_data["graph"], options, caller=caller, trigger=Run.Trigger.ADMIN
-            )
-        except errors.StateManagerError as error:
-            form.add_error(None, "; ".join([str(error), *map(str, error.extra.get("errors", []))]))
-        else:
-            messages.success(request, f"{run} was started.")
-            return redirect(f"{reverse('run_states')}?run={run.pk}")
-    return _page(request, form, 422)
+    if not form.is_valid():
+        return _page(request, form, 422)
+    fields = form.cleaned_data
+    options = RunOptions(run_id=fields["run_id"], inputs=fields["inputs"])
+    try:
+        run = start_run(fields["graph"], options, caller=caller, trigger=Run.Trigger.ADMIN)
+    except errors.StateManagerError as error:
+        form.add_error(None, message_of(error))
+        return _page(request, form, 422)
+    messages.success(request, f"{run} was started.")
+    return redirect(f"{reverse('run_states')}?run={run.pk}")
 
 
-def _page(request: HttpRequest, form: StartForm, code: int = 200) -> HttpResponse:
+def _page(request: HttpRequest, form: StartForm, status: int = 200) -> HttpResponse:
     caller = caller_of(request)
     visible = Run.objects.visible_to(caller)
-    cards = list(
-        visible.select_related("graph", "namespace")
-        .defer("initial_data", "store", "data")
-        .order_by("-created_at", "-id")[:CARDS]
+    newest = visible.select_related("graph", "namespace").order_by("-created_at", "-id")
+    context = in_admin(
+        request,
+        "Run States",
+        cards=list(newest.defer("initial_data", "store", "data")[:CARDS]),
+        totals=_totals(visible, caller),
+        chosen=_chosen(request, visible),
+        form=form,
     )
-    context = {
-        "cards": cards,
-        "totals": _totals(visible, caller),
-        "chosen": _chosen(request, visible),
-        "form": form,
-    }
-    return render(
-        request, "run_manager/states.html", in_admin(request, "Run States", **context), status=code
-    )
+    return render(request, "run_manager/states.html", context, status=status)
 
 
-def _totals(visible: Any, caller: Caller) -> dict[str, int]:
-    """How many states there are, in how many runs, and how many of them succeeded."""
-    every = (
-        F("pending_count")
-        + F("success_count")
-        + F("errored_count")
-        + F("retried_count")
-        + F("cancelled_count")
-    )
-
-    def count() -> dict[str, int]:
-        found = visible.aggregate(
-            states=Sum(every), runs=Count("pk"), completed=Sum("success_count")
+def _totals(visible: QuerySet[Run], caller: Caller) -> Totals:
+    def count() -> Totals:
+        sums = visible.aggregate(
+            states=Sum(STATE_COUNT), runs=Count("pk"), completed=Sum("success_count")
         )
-        return {name: number or 0 for name, number in found.items()}
+        return {
+            "states": sums["states"] or 0,
+            "runs": sums["runs"],
+            "completed": sums["completed"] or 0,
+        }
 
     return cached(
-        ("totals", caller.namespaces), count, lambda found: found["runs"] > lists.EXACT_COUNT
+        ("totals", caller.namespaces), count, lambda totals: totals["runs"] > lists.EXACT_COUNT
     )
 
 
-def _chosen(request: HttpRequest, visible: Any) -> dict[str, Any] | None:
-    """The chosen run with a page of its states, all of them or those of one status."""
+def _chosen(request: HttpRequest, visible: QuerySet[Run]) -> JsonObject | None:
+    """The run that `?run=` names with a page of its states, all of them or those of one status.
+
+    None if no run was asked for; `missing` holds the text if there is no such run.
+    """
     text = request.GET.get("run", "")
-    run = (
-        visible.select_related("graph", "namespace").filter(pk=int(text)).first()
-        if text.isascii() and text.isdigit() and len(text) < 19
-        else None
-    )
+    if not text:
+        return None
+    pk = parse_id(text)
+    run = visible.select_related("graph", "namespace").filter(pk=pk).first() if pk else None
     if run is None:
-        return {"missing": text} if text else None
-    counts, status = State.objects.filter(run=run).summary(), request.GET.get("status", "")
-    states = (
-        State.objects.filter(status=status)
-        if status in statuses.STATE_STATUSES
-        else State.objects.all()
-    )
-    try:
-        rows, following = lists.states_of_run(run, states, request.GET.get("after", ""), STATES)
-    except errors.Malformed:
-        rows, following = lists.states_of_run(run, states, "", STATES)
+        return {"missing": text}
+
+    status = request.GET.get("status", "")
+    states = State.objects.all()
+    if status in statuses.STATE_STATUSES:
+        states = states.filter(status=status)
+    rows, following = _page_of_states(run, states, request.GET.get("after", ""))
     State.objects.fill_inputs(rows)
-    allowed = caller_of(request).can("payloads", run.namespace_id)
-    for row in rows:
-        row.inputs, row.outputs = (
-            redaction.shown(row.inputs, allowed),
-            redaction.shown(row.outputs, allowed),
-        )
+    redact_payloads(rows, caller_of(request).can("payloads", run.namespace_id))
     return {
         "run": run,
-        "counts": sorted(counts.items()),
+        "counts": sorted(State.objects.filter(run=run).summary().items()),
         "status": status,
         "states": rows,
         "next": following,
     }
+
+
+def _page_of_states(
+    run: Run, states: QuerySet[State], after: str
+) -> tuple[list[lists.StateRow], str | None]:
+    """A page of states and the cursor of the next. A cursor that can't be read starts over."""
+    try:
+        return lists.states_of_run(run, states, after, STATES)
+    except errors.Malformed:
+        return lists.states_of_run(run, states, "", STATES)

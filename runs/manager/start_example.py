@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST
 
 from graphs.definition import errors
 from graphs.definition.names import parse_id
-from graphs.editor.home import spaces
+from graphs.editor.named_form import startable_namespaces
 from graphs.services import examples
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, staff_page
@@ -18,10 +18,11 @@ from runs.actions.examples import start
 @require_POST
 @staff_page("start")
 def start_example(request: HttpRequest, name: str) -> HttpResponse:
-    """Put the example among one's graphs, and run it, unless it shall only be looked at."""
-    caller, asked = caller_of(request), request.POST.get("namespace", "")
+    """Add the example to the user's graphs and start a run of it; with `open`, only show it."""
+    caller = caller_of(request)
+    pk = parse_id(request.POST.get("namespace", ""))
     try:
-        namespace = spaces(caller).filter(pk=parse_id(asked) or 0).first()
+        namespace = startable_namespaces(caller).filter(pk=pk).first() if pk else None
         if namespace is None:
             raise errors.Forbidden("Choose a namespace in which you may start runs.")
         if "open" in request.POST:

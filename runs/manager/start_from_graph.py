@@ -1,240 +1,185 @@
-"""Run…: what a run of the drawn graph is given, and starting it. A second click on the same form finds the run that the first one made."""
+"""The page that starts a run of a graph: what the run is given, and which version runs.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+The form holds a new run id, so sending it twice finds the run that the first click started.
+"""
 
-from django import forms
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, uuids
 from graphs.definition.names import parse_id
-from graphs.definition.types import Definition
+from graphs.definition.types import JsonObject
 from graphs.editor.flow import Flow
 from graphs.editor.pages import graph_for
-from graphs.editor.versions import version_of
-from graphs.models import Dataset, Graph, GraphVersion
+from graphs.models import Graph
 from graphs.services import drafts
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.engine.start import RunOptions, start_run
-from runs.manager.rerun import inputs_form
+from runs.manager.rerun import InputsForm, inputs_form
+from runs.manager.start_forms import RunForm, fitting_dataset, subject_of
 from runs.models import Run, RunTemplate
 
-MOST_CHOICES = 200
-RECENT = 1000  # runs of a graph among which the user's last one is looked for
+MAX_CHOICES = 200
+RECENT = 1000  # newest runs of the graph that are searched for the user's last one
 
 
-class RunForm(forms.Form):
-    """What a run has beside its inputs."""
+class StartPage:
+    """The page for one request: what is to be run, and the two forms filled in for it."""
 
-    dataset = forms.ModelChoiceField(
-        queryset=Dataset.objects.none(), required=False, label="Dataset", empty_label="– none –"
-    )
-    name = forms.CharField(required=False, max_length=200, help_text="Lists of runs show it.")
+    def __init__(self, request: HttpRequest, graph: Graph) -> None:
+        self.request, self.graph = request, graph
+        self.caller = caller_of(request)
+        self.data = request.POST if request.method == "POST" else None
+        self.flow = Flow(self.caller, graph, request.GET)
+        self.subject = subject_of(self.flow, (self.data or request.GET).get("version", ""))
+        self.template = self._template()
+        self.last = None if self.template else self._last_run()
+        self.sees_payloads = self.caller.can("payloads", graph.namespace_id)
+        initial = {"dataset": self._dataset(), "name": graph.name}
+        self.form = RunForm(graph, self.subject.reads_dataset, self.data, initial)
+        self.inputs = self._inputs_form()
+        self.needs_fields = self._mark_required()
 
-    def __init__(self, graph: Graph, reads: bool, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.fields["dataset"].required = reads
-        self.fields["dataset"].help_text = "The graph reads its tables." if reads else ""
-        self.fields["dataset"].queryset = (
-            Dataset.objects.filter(namespace=graph.namespace_id)
-            .select_related("namespace")
-            .order_by("name")
-        )  # type: ignore[attr-defined]
+    def _template(self) -> RunTemplate | None:
+        """The template that the form is filled in from."""
+        text = self.request.POST.get("template") or self.request.GET.get("template", "")
+        templates = RunTemplate.objects.filter(graph=self.graph, pk=parse_id(text) or 0)
+        return templates.select_related("dataset").first()
 
+    def _last_run(self) -> Run | None:
+        """The user's newest run among the recent runs of the graph.
 
-@dataclass(frozen=True)
-class Subject:
-    """What shall run: a version or, without one, the draft."""
+        A form that was sent names the run that it was filled in from.
+        """
+        runs, user = Run.objects.filter(graph=self.graph), self.request.user.pk
+        if self.data is not None:
+            pk = parse_id(self.data.get("last", "")) or 0
+            return runs.filter(user=user, pk=pk).first()
+        recent = runs.order_by("-pk").values("pk")[:RECENT]
+        return Run.objects.filter(pk__in=recent, user=user).order_by("-pk").first()
 
-    definition: Definition
-    version: GraphVersion | None = None
+    def _dataset(self) -> int | None:
+        """The dataset of the template or of the last run; else one that has the tables."""
+        if self.template:
+            return self.template.dataset_id
+        last = self.last or Run.objects.filter(graph=self.graph).order_by("-pk").first()
+        if last and last.dataset_id:
+            return last.dataset_id
+        return fitting_dataset(self.graph, self.subject.tables)
+
+    def _inputs_form(self) -> InputsForm:
+        given = self._given_inputs() if self.sees_payloads else {}
+        return inputs_form(self.subject.definition.get("inputs"), given, self.data)
+
+    def _given_inputs(self) -> JsonObject:
+        """The inputs of the template, or those of the last run that are still declared."""
+        if self.template:
+            return self.template.inputs
+        if self.last is None:
+            return {}
+        given, declared = self.last.initial_data, self.subject.inputs
+        if not declared:
+            return dict(given)
+        return {name: value for name, value in given.items() if name in declared}
+
+    def _mark_required(self) -> bool:
+        """Mark required fields with a star. Returns whether there are any."""
+        fields = [*self.form.fields.values(), *self.inputs.fields.values()]
+        required = [field for field in fields if field.required]
+        for field in required:
+            field.label, field.label_suffix = f"{field.label} *", ""
+        return bool(required)
 
     @property
-    def key(self) -> str:
-        return str(self.version.number) if self.version else "draft"
+    def cannot_run(self) -> bool:
+        """Whether the draft has errors and there is no other version to run instead."""
+        is_draft = self.subject.version is None
+        is_unchanged = self.subject.version == self.graph.current and not self.flow.differs
+        return bool(self.flow.errors) and (is_draft or is_unchanged)
 
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """The schemas of the inputs that it declares."""
-        return (self.definition.get("inputs") or {}).get("properties") or {}
+    def is_valid(self) -> bool:
+        return self.form.is_valid() and self.inputs.is_valid()
 
-    @property
-    def tables(self) -> set[str | None]:
-        """The tables of the run's dataset that its nodes read; None for those that are only known when it runs."""
-        nodes = [
-            node.get("data") or {}
-            for node in self.definition["nodes"]
-            if node["kind"] == "dataset.read"
-        ]
-        named = [(data.get("inputs") or {}).get("table") for data in nodes]
-        return {name if isinstance(name, str) and "${{" not in name else None for name in named}
+    @transaction.atomic
+    def start(self) -> Run:
+        """Start the run that the page shows.
 
-    @property
-    def reads_dataset(self) -> bool:
-        return bool(self.tables)
+        A draft is published first, because a run always has a version, which never changes.
+        Raises Conflict if the form was shown for something else, and what starting raises.
+        """
+        form, graph = self.request.POST, self.graph
+        if form.get("version") != self.subject.key:
+            raise errors.Conflict(
+                "What this form was going to run no longer exists. Check what would run now."
+            )
+        if self.subject.version is None:
+            base = drafts.Base.of(form.get("revision", ""))
+            graph = drafts.publish(graph, base, self.caller, "published to be run")
+        dataset = self.form.cleaned_data["dataset"]
+        version = self.subject.version
+        run = start_run(graph, self._options(), dataset, self.caller, Run.Trigger.ADMIN, version)
+        if self.template:
+            Run.objects.filter(pk=run.pk, template=None).update(template=self.template)
+        return run
 
+    def _options(self) -> RunOptions:
+        """The options of the run. A user who may not see a template's inputs can't change them."""
+        template = self.template
+        inputs = template.inputs if template and not self.sees_payloads else self.inputs.value()
+        return RunOptions(
+            run_id=self.request.POST.get("run_id", ""),
+            inputs=inputs,
+            name=self.form.cleaned_data["name"],
+            labels=template.labels if template else {},
+            store=template.store if template else {},
+            workspace=template.workspace if template else "",
+        )
 
-def _subject(flow: Flow, asked: str) -> Subject:
-    """What was asked for; else the draft, if it can run and is newer than the current version."""
-    version = version_of(flow.graph, asked)
-    if version is None and (
-        not flow.differs or (asked != "draft" and (flow.errors or flow.outdated))
-    ):
-        version = flow.graph.current
-    return Subject(version.definition, version) if version else Subject(flow.definition)
+    def render(self, message: str, status: int) -> HttpResponse:
+        templates = RunTemplate.objects.filter(graph=self.graph).order_by("name")
+        run_id = self.data.get("run_id") if self.data else ""
+        context = in_admin(
+            self.request,
+            f"Run {self.graph.name}",
+            flow=self.flow,
+            subject=self.subject,
+            form=self.form,
+            inputs=self.inputs,
+            needs_fields=self.needs_fields,
+            template=self.template,
+            templates=templates[:MAX_CHOICES],
+            last=self.last,
+            message=message,
+            run_id=run_id or uuids.dashed(uuids.uuid7()),
+            cannot_run=self.cannot_run,
+        )
+        return render(self.request, "flow/run.html", context, status=status)
 
 
 @require_http_methods(["GET", "POST"])
 @staff_page("start")
 def run_graph(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask what the run is given; start it; show it."""
-    graph, posted = (
-        graph_for(request, pk, "start"),
-        request.POST if request.method == "POST" else None,
-    )
-    asked: Mapping[str, Any] = posted or {}
-    flow = Flow(caller_of(request), graph, request.GET)
-    subject = _subject(flow, (posted or request.GET).get("version", ""))
-    template = _template(request, graph)
-    last = None if template else _last(request, graph)
-    form = RunForm(
-        graph,
-        subject.reads_dataset,
-        posted,
-        initial={"dataset": _dataset(graph, subject, template, last), "name": graph.name},
-    )
-    seen = caller_of(request).can("payloads", graph.namespace_id)
-    inputs = inputs_form(
-        subject.definition.get("inputs"), _given(subject, template, last) if seen else {}, posted
-    )
-    needed = [
-        _marked(field)
-        for field in (*form.fields.values(), *inputs.fields.values())
-        if field.required
-    ]
-    said, code = "", 200 if posted is None else 422
-    if posted is not None and form.is_valid() and inputs.is_valid():
-        try:
-            run = _started(request, flow, subject, form, inputs, template)
-        except errors.StateManagerError as error:
-            if made := Run.objects.filter(graph=graph, run_id=asked.get("run_id") or None).first():
-                return redirect("run_page", made.pk)  # the first of two clicks was faster
-            said = message_of(error) if not isinstance(error, errors.InvalidGraph) else str(error)
-            code = 409 if isinstance(error, errors.Conflict) else code
-        else:
-            messages.success(request, f"{run} was started.")
-            return redirect("run_page", run.pk)
-    templates = RunTemplate.objects.filter(graph=graph).order_by("name")[:MOST_CHOICES]
-    context = {
-        "flow": flow, "subject": subject, "form": form, "inputs": inputs, "needed": needed, "template": template, "templates": templates, "last": last,
-        "said": said, "run_id": asked.get("run_id") or uuids.dashed(uuids.uuid7()),
-        "stuck": flow.errors and (subject.version is None or (subject.version == graph.current and not flow.differs)),
-    }  # fmt: skip
-    return render(
-        request, "flow/run.html", in_admin(request, f"Run {graph.name}", **context), status=code
-    )
-
-
-def _template(request: HttpRequest, graph: Graph) -> RunTemplate | None:
-    asked = request.POST.get("template") or request.GET.get("template", "")
-    return (
-        RunTemplate.objects.filter(graph=graph, pk=parse_id(asked) or 0)
-        .select_related("dataset")
-        .first()
-    )
-
-
-def _last(request: HttpRequest, graph: Graph) -> Run | None:
-    """The user's newest run of the graph, if it is not too long ago; of a form that was sent the run that it was filled in from."""
-    runs = Run.objects.filter(graph=graph)
-    if request.method == "POST":
-        return runs.filter(
-            user=request.user.pk, pk=parse_id(request.POST.get("last", "")) or 0
-        ).first()
-    recent = runs.order_by("-pk").values("pk")[:RECENT]
-    return Run.objects.filter(pk__in=recent, user=request.user.pk).order_by("-pk").first()
-
-
-def _given(subject: Subject, template: RunTemplate | None, last: Run | None) -> dict[str, Any]:
-    """What the inputs are filled in with: what the template says, else what the last run was given of what is still asked for."""
-    if template or last is None:
-        return template.inputs if template else {}
-    return {
-        name: value
-        for name, value in last.initial_data.items()
-        if not subject.inputs or name in subject.inputs
-    }
-
-
-def _dataset(
-    graph: Graph, subject: Subject, template: RunTemplate | None, last: Run | None
-) -> int | None:
-    """The dataset of the template, else of the last run, else one that fits."""
-    if template:
-        return template.dataset_id
-    former = last or Run.objects.filter(graph=graph).order_by("-pk").first()
-    if former and former.dataset_id:
-        return former.dataset_id
-    return _fitting(graph, subject.tables) if subject.reads_dataset else None
-
-
-def _fitting(graph: Graph, tables: set[str | None]) -> int | None:
-    """The newest dataset that has every table; where some are only known when the graph runs, only one that no other rivals."""
-    found, names = (
-        Dataset.objects.filter(namespace=graph.namespace_id).order_by("-pk"),
-        tables - {None},
-    )
-    if names:
-        found = (
-            found.filter(tables__name__in=names)
-            .annotate(fitting=Count("tables"))
-            .filter(fitting=len(names))
-        )
-    some = found.values_list("pk", flat=True)[:2]
-    return some[0] if some and (None not in tables or len(some) == 1) else None
-
-
-def _marked(field: forms.Field) -> forms.Field:
-    """A required field says so before anybody sends the form."""
-    field.label, field.label_suffix = f"{field.label} *", ""
-    return field
-
-
-@transaction.atomic
-def _started(
-    request: HttpRequest,
-    flow: Flow,
-    subject: Subject,
-    form: RunForm,
-    inputs: Any,
-    template: RunTemplate | None,
-) -> Run:
-    """What the page showed is what runs. The draft is published first: a run always has a version that never changes."""
-    graph, caller = flow.graph, caller_of(request)
-    if request.POST.get("version") != subject.key:
-        raise errors.Conflict(
-            "What this form was to run isn't there any more. Look at what runs now, then run it."
-        )
-    if subject.version is None:
-        graph = drafts.publish(
-            graph, drafts.Base.of(request.POST.get("revision", "")), caller, "published to be run"
-        )
-    unseen = template is not None and not caller.can("payloads", graph.namespace_id)
-    options = RunOptions(
-        run_id=request.POST.get("run_id", ""), inputs=template.inputs if template and unseen else inputs.value(),
-        name=form.cleaned_data["name"], labels=template.labels if template else {},
-        store=template.store if template else {}, workspace=template.workspace if template else "",
-    )  # fmt: skip
-    run = start_run(
-        graph, options, form.cleaned_data["dataset"], caller, Run.Trigger.ADMIN, subject.version
-    )
-    if template:
-        Run.objects.filter(pk=run.pk, template=None).update(template=template)
-    return run
+    """Ask what the run is given; or start it and show it."""
+    graph = graph_for(request, pk, "start")
+    page = StartPage(request, graph)
+    if request.method == "GET":
+        return page.render("", 200)
+    if not page.is_valid():
+        return page.render("", 422)
+    try:
+        run = page.start()
+    except errors.StateManagerError as error:
+        run_id = request.POST.get("run_id") or None
+        started = Run.objects.filter(graph=graph, run_id=run_id).first()
+        if started:  # the first click of a double click was faster
+            return redirect("run_page", started.pk)
+        # The page lists the problems of an invalid graph itself.
+        invalid = isinstance(error, errors.InvalidGraph)
+        message = str(error) if invalid else message_of(error)
+        return page.render(message, 409 if isinstance(error, errors.Conflict) else 422)
+    messages.success(request, f"{run} was started.")
+    return redirect("run_page", run.pk)

@@ -1,9 +1,10 @@
-"""When each state of a run waited and ran, as a drawing of bars with a table of the same numbers."""
+"""The timeline of a run: when each state waited and ran, as a drawing and as numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
+from uuid import UUID
 
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
@@ -13,7 +14,10 @@ from runs.core import statuses
 from runs.models import Run, State
 
 ROWS = 200
-LABEL, WIDTH, ROW, TOP = 220, 760, 22, 24
+LABEL, WIDTH, ROW, TOP = 220, 760, 22, 24  # of the drawing, in pixels
+RIGHT, BOTTOM = 90, 8  # margins for the last duration and the last row
+MAX_LABEL = 32
+TICKS = (0, 0.25, 0.5, 0.75, 1)
 CLASSES = {
     statuses.SUCCESS: "done",
     statuses.PRUNED: "done",
@@ -34,14 +38,15 @@ FIELDS = (
     "started_at",
     "finished_at",
 )
-LOST = "lost its worker in attempt"
+LOST_LEASE = "lost its worker in attempt"  # the text by which `lease_recovery` logs a lost lease
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One state: when it was made, began and ended; `critical` when the run's end waited for it.
+    """The bar of one state.
 
-    `lost` says of its former attempts when their workers were given up; since when those had held it isn't kept.
+    `critical` marks the chain of states that led to the one that ended last. `lost` are the times
+    at which earlier attempts lost their leases; when those attempts began is not stored.
     """
 
     state: State
@@ -53,113 +58,134 @@ class Bar:
 
 @dataclass(frozen=True)
 class Timeline:
+    """A page of bars. `last` is the last state's id, after which the next page begins."""
+
     bars: Sequence[Bar]
     drawing: SafeString
     more: bool
-    last: object = None
+    last: UUID | None = None
 
 
 def timeline_of(run: Run, after: str = "") -> Timeline:
-    """The states of a run in the order in which they were made, a page of them."""
-    states = run.states.order_by("pk").only(*FIELDS)
-    found = list((states.filter(pk__gt=after) if after else states)[: ROWS + 1])
-    shown, now = found[:ROWS], timezone.now()
-    critical = _critical(shown)
-    begins = min([state.created_at for state in shown], default=run.created_at)
-    ends = max(
-        [state.finished_at or now for state in shown if state.started_at]
-        or [run.finished_at or now]
-    )
-    lost = _lost(run, shown)
-    bars = [_made(state, now, state.pk in critical, lost.get(state.pk, ())) for state in shown]
+    """A page of the run's states in the order in which they were created."""
+    matching = run.states.order_by("pk").only(*FIELDS)
+    if after:
+        matching = matching.filter(pk__gt=after)
+    page = list(matching[: ROWS + 1])
+    states, now = page[:ROWS], timezone.now()
+    critical, lost = _critical(states), _lost_leases(run, states)
+    bars = [_bar(state, now, state.pk in critical, lost.get(state.pk, ())) for state in states]
     return Timeline(
         bars,
-        _drawing(bars, begins, max(ends, begins), now),
-        len(found) > ROWS,
-        shown[-1].pk if shown else None,
+        Drawing(run, bars, now).svg(),
+        more=len(page) > ROWS,
+        last=states[-1].pk if states else None,
     )
 
 
-def _made(state: State, now: datetime, critical: bool, lost: Sequence[datetime]) -> Bar:
+def _bar(state: State, now: datetime, critical: bool, lost: Sequence[datetime]) -> Bar:
     ready = lost[-1] if lost else state.created_at
-    return Bar(
-        state,
-        length((state.started_at or state.finished_at or now) - ready),
-        _ran(state, now),
-        critical,
-        lost,
-    )
+    began = state.started_at or state.finished_at or now
+    ran = length((state.finished_at or now) - state.started_at) if state.started_at else "–"
+    return Bar(state, length(began - ready), ran, critical, lost)
 
 
-def _lost(run: Run, states: Sequence[State]) -> dict[object, list[datetime]]:
-    """When the engine said of each state that it lost a worker."""
-    found: dict[object, list[datetime]] = {}
-    if wanted := [state.pk for state in states if state.lost_leases]:
-        lines = run.logs.filter(state__in=wanted, level="warning", message__contains=LOST).order_by(
-            "pk"
-        )
-        for state, at in lines.values_list("state", "created_at"):
-            found.setdefault(state, []).append(at)
-    return found
+def _lost_leases(run: Run, states: Sequence[State]) -> dict[UUID, list[datetime]]:
+    """When each state lost a lease, from the log: states count lost leases without their times."""
+    pks = [state.pk for state in states if state.lost_leases]
+    times: dict[UUID, list[datetime]] = {}
+    if not pks:
+        return times
+    lines = run.logs.filter(state__in=pks, level="warning", message__contains=LOST_LEASE)
+    for line in lines.order_by("pk").only("state", "created_at"):
+        if line.state:
+            times.setdefault(line.state, []).append(line.created_at)
+    return times
 
 
-def _ran(state: State, now: datetime) -> str:
-    return length((state.finished_at or now) - state.started_at) if state.started_at else "–"
-
-
-def _critical(states: Sequence[State]) -> set[object]:
-    """The chain of states that led to the one that ended last."""
+def _critical(states: Sequence[State]) -> set[UUID]:
+    """The ids of the chain of states that led to the one that ended last."""
     by_id = {state.pk: state for state in states}
     ended = [state for state in states if state.finished_at and state.started_at]
-    at = max(ended, key=lambda state: (state.finished_at, state.pk), default=None)
-    found: set[object] = set()
-    while at is not None and at.pk not in found:
-        found.add(at.pk)
-        at = by_id.get(at.parent) if at.parent else None
-    return found
+    state = max(ended, key=lambda state: (state.finished_at, state.pk), default=None)
+    chain: set[UUID] = set()
+    while state is not None and state.pk not in chain:
+        chain.add(state.pk)
+        state = by_id.get(state.parent) if state.parent else None
+    return chain
 
 
-def _drawing(bars: Sequence[Bar], begins: datetime, ends: datetime, now: datetime) -> SafeString:
-    whole = max((ends - begins).total_seconds(), 0.001)
+class Drawing:
+    """The bars as SVG, with time from left to right."""
 
-    def at(moment: datetime) -> float:
-        return LABEL + WIDTH * min(1.0, max(0.0, (moment - begins).total_seconds() / whole))
+    def __init__(self, run: Run, bars: Sequence[Bar], now: datetime) -> None:
+        states = [bar.state for bar in bars]
+        ends = [state.finished_at or now for state in states if state.started_at]
+        self.bars, self.now = bars, now
+        self.begin = min((state.created_at for state in states), default=run.created_at)
+        self.end = max([*ends, self.begin] if ends else [run.finished_at or now, self.begin])
+        self.seconds = max((self.end - self.begin).total_seconds(), 0.001)
+        self.height = TOP + ROW * len(bars) + BOTTOM
 
-    height = TOP + ROW * len(bars) + 8
-    parts = [f'<svg class="rm-timeline" viewBox="0 0 {LABEL + WIDTH + 90} {height}" width="{LABEL + WIDTH + 90}" height="{height}" role="img"'
-             f' aria-label="Timeline; the table below has the numbers">']  # fmt: skip
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        x = LABEL + WIDTH * share
-        parts.append(
-            f'<path class="rm-grid" d="M{x:g},{TOP - 4}V{height}"/><text class="rm-tick" x="{x:g}" y="14">{escape(length((ends - begins) * share))}</text>'
+    def svg(self) -> SafeString:
+        width = LABEL + WIDTH + RIGHT
+        rows = [self._row(bar, TOP + ROW * number) for number, bar in enumerate(self.bars)]
+        opening = (
+            f'<svg class="rm-timeline" viewBox="0 0 {width} {self.height}" width="{width}"'
+            f' height="{self.height}" role="img"'
+            ' aria-label="Timeline; the table below has the numbers">'
         )
-    for row, bar in enumerate(bars):
-        parts.append(_bar(bar, TOP + ROW * row, at, now))
-    return mark_safe("".join([*parts, "</svg>"]))  # noqa: S308 -- every text in it is escaped above and below
+        parts = [opening, *map(self._tick, TICKS), *rows, "</svg>"]
+        return mark_safe("".join(parts))  # noqa: S308 -- every text in it is escaped
+
+    def _x(self, moment: datetime) -> float:
+        share = (moment - self.begin).total_seconds() / self.seconds
+        return LABEL + WIDTH * min(1.0, max(0.0, share))
+
+    def _tick(self, share: float) -> str:
+        """A vertical line with its time since the begin."""
+        x = LABEL + WIDTH * share
+        label = escape(length((self.end - self.begin) * share))
+        return (
+            f'<path class="rm-grid" d="M{x:g},{TOP - 4}V{self.height}"/>'
+            f'<text class="rm-tick" x="{x:g}" y="14">{label}</text>'
+        )
+
+    def _row(self, bar: Bar, y: int) -> str:
+        """The label, the lost attempts, the wait and the work of one state."""
+        state = bar.state
+        label = f"{state.identifier} [{state.path}]" if state.path else state.identifier
+        short = label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 1]}…"
+        began = self._x(state.started_at or state.finished_at or self.now)
+        ended = self._x(state.finished_at or self.now)
+        lost, ready = self._lost_attempts(bar, label, began, y)
+        css_class = f"rm-ran rm-{CLASSES.get(state.status, 'failed')}"
+        if bar.critical:
+            css_class += " rm-critical"
+        title = f"{label}: {state.status}, waited {bar.waited}, ran {bar.ran}"
+        return (
+            f'<g><title>{escape(title)}</title><text x="0" y="{y + 14}">{escape(short)}</text>'
+            f"{lost}{_rect('rm-waited', ready, began, y + 4, ROW - 10, 0)}"
+            f"{_rect(css_class, began, ended, y + 2, ROW - 6, 2)}"
+            f'<text class="rm-tick" x="{ended + 4:.1f}" y="{y + 14}">{escape(bar.ran)}</text></g>'
+        )
+
+    def _lost_attempts(self, bar: Bar, label: str, began: float, y: int) -> tuple[str, float]:
+        """A dashed bar for each attempt that lost its worker, and where the last one ends."""
+        start = self._x(bar.state.created_at)
+        parts = ""
+        for attempt, moment in enumerate(bar.lost, 1):
+            end = min(self._x(moment), began)
+            title = f"{escape(label)}: attempt {attempt} lost its worker"
+            parts += _rect("rm-ran rm-lost", start, end, y + 2, ROW - 6, 2, title)
+            start = end
+        return parts, start
 
 
-def _bar(bar: Bar, y: float, at: object, now: datetime) -> str:
-    assert callable(at)
-    state = bar.state
-    label = f"{state.identifier}{f' [{state.path}]' if state.path else ''}"
-    made, began, ended = (
-        at(state.created_at),
-        at(state.started_at or state.finished_at or now),
-        at(state.finished_at or now),
-    )
-    tries = ""
-    for number, moment in enumerate(bar.lost, 1):
-        until = min(at(moment), began)
-        tries += f'<rect class="rm-ran rm-lost" x="{made:.1f}" y="{y + 2:g}" width="{max(until - made, 2):.1f}" height="{ROW - 6}">'
-        tries += f"<title>{escape(label)}: attempt {number} lost its worker</title></rect>"
-        made = until
-    kind = CLASSES.get(state.status, "failed")
-    text = escape(label if len(label) <= 32 else f"{label[:31]}…")
-    return (
-        f"<g><title>{escape(label)}: {escape(state.status)}, waited {escape(bar.waited)}, ran {escape(bar.ran)}</title>"
-        f'<text x="0" y="{y + 14:g}">{text}</text>'
-        f'{tries}<rect class="rm-waited" x="{made:.1f}" y="{y + 4:g}" width="{max(began - made, 0):.1f}" height="{ROW - 10}"/>'
-        f'<rect class="rm-ran rm-{kind}{" rm-critical" if bar.critical else ""}" x="{began:.1f}" y="{y + 2:g}"'
-        f' width="{max(ended - began, 2):.1f}" height="{ROW - 6}"/>'
-        f'<text class="rm-tick" x="{ended + 4:.1f}" y="{y + 14:g}">{escape(bar.ran)}</text></g>'
-    )
+def _rect(
+    css_class: str, x: float, end: float, y: int, height: int, least: int, title: str = ""
+) -> str:
+    """A bar from `x` to `end`, at least `least` pixels wide. The title must be escaped."""
+    width = max(end - x, least)
+    opening = f'<rect class="{css_class}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}"'
+    return f"{opening}><title>{title}</title></rect>" if title else f"{opening}/>"

@@ -1,4 +1,4 @@
-"""Below `/admin/run-manager/`."""
+"""The URLs of the Run Manager, below `/admin/run-manager/`."""
 
 from collections.abc import Iterable
 
@@ -16,25 +16,28 @@ from runs.manager import (
     health,
     list_page,
     logs,
+    operations,
     rerun,
     run_actions,
     run_page,
+    run_tabs,
     run_templates,
 )
 
 
-def _words(name: str, words: Iterable[str]) -> None:
-    """A path converter that takes one of these words."""
-    register_converter(type(name, (StringConverter,), {"regex": "|".join(words)}), name)
+def _register_choices(name: str, choices: Iterable[str]) -> None:
+    """Register a path converter that matches one of these texts."""
+    converter = type(name, (StringConverter,), {"regex": "|".join(choices)})
+    register_converter(converter, name)
 
 
-_words("export", export.FORMATS)
-_words("verb", run_actions.VERBS)
-_words("action", ACTIONS)
-_words("tab", run_page.TABS)
-_words("lines", ("log", "ndjson"))
-_words("template_verb", ("clone", "schedule", "delete"))
-_words("operation_verb", ("stop", "retry"))
+_register_choices("export", export.FORMATS)
+_register_choices("verb", run_actions.VERBS)
+_register_choices("action", ACTIONS)
+_register_choices("tab", run_tabs.TABS)
+_register_choices("lines", ("log", "ndjson"))
+_register_choices("template_verb", ("clone", "schedule", "delete"))
+_register_choices("operation_verb", ("stop", "retry"))
 urlpatterns = [
     path("", list_page.run_list, name="run_manager"),
     path("live", list_page.live_rows, name="run_manager_live"),
@@ -43,21 +46,21 @@ urlpatterns = [
     path("views/", list_page.save_view, name="run_manager_view"),
     path("views/<int:pk>/delete/", list_page.delete_view, name="run_manager_view_delete"),
     path("bulk/<action:action>/", bulk.ask, name="run_manager_bulk"),
-    path("operations/", bulk.operation_list, name="run_manager_operations"),
-    path("operations/<int:pk>/", bulk.operation, name="run_manager_operation"),
+    path("operations/", operations.operation_list, name="run_manager_operations"),
+    path("operations/<int:pk>/", operations.operation_page, name="run_manager_operation"),
     path(
         "operations/<int:pk>/<operation_verb:verb>/",
-        bulk.steer_operation,
-        name="run_manager_operation_steer",
+        operations.act_on_operation,
+        name="run_manager_operation_action",
     ),
-    path("operations/<int:pk>/report.csv", bulk.report, name="run_manager_report"),
-    path("operations/<int:pk>/file", bulk.exported_file, name="run_manager_file"),
-    path("run/<int:pk>/<verb:verb>/", run_actions.steer_run, name="run_manager_steer"),
-    path("find/", run_page.by_thread, name="run_find"),
+    path("operations/<int:pk>/report.csv", operations.report, name="run_manager_report"),
+    path("operations/<int:pk>/file", operations.exported_file, name="run_manager_file"),
+    path("run/<int:pk>/<verb:verb>/", run_actions.act_on_run, name="run_manager_action"),
+    path("find/", run_page.find_run, name="run_find"),
     path("run/<int:pk>/", run_page.run_page, name="run_page"),
     path("run/<int:pk>/<tab:tab>/", run_page.run_page, name="run_tab"),
     path("run/<int:pk>/files/<int:artifact>/", files.run_file, name="run_file"),
-    path("run/<int:pk>/bundle.json", run_page.bundle, name="run_bundle"),
+    path("run/<int:pk>/bundle.json", run_page.download_bundle, name="run_bundle"),
     path("run/<int:pk>/logs/more", logs.more_lines, name="run_logs_more"),
     path("run/<int:pk>/lines.<lines:form>", logs.download_logs, name="run_logs_file"),
     path("run/<int:pk>/states/<uuid:state>/answer/", answer.answer, name="run_answer"),
@@ -73,5 +76,5 @@ urlpatterns = [
     ),
     path("health/", health.health, name="run_health"),
     path("dashboard", dashboard.dashboard, name="run_dashboard"),
-    path("compare/", compare.compare, name="run_manager_compare"),
+    path("compare/", compare.compare_page, name="run_manager_compare"),
 ]

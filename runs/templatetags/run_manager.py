@@ -1,8 +1,7 @@
-"""Template tags of the Run Manager's own pages."""
-
-from typing import Any
+"""Template tags and filters of the Run Manager's pages."""
 
 from django import template
+from django.template import Context
 from django.template.loader import render_to_string
 
 from graphs.templatetags.ui import sees_runs
@@ -15,8 +14,8 @@ register.filter("state_badge", badges.state_badge)
 
 
 @register.simple_tag(takes_context=True)
-def dashboard(context: Any) -> str:
-    """The dashboard, for who may see runs."""
+def dashboard(context: Context) -> str:
+    """The dashboard; nothing for users who may not see runs."""
     if not sees_runs(context):
         return ""
     request = context["request"]

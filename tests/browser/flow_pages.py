@@ -26,7 +26,7 @@ def begun(page: Page, name: str) -> None:
     page.locator("summary", has_text="New graph").click()
     page.fill("#id_name", name)
     page.select_option("#id_namespace", label="shop")
-    page.click("text=Begin")
+    page.click("text=Create")
     expect(page.locator("h1")).to_contain_text(name)
 
 

@@ -118,7 +118,7 @@ def test_axe_finds_nothing_on_what_is_refused_or_asked(open_as, world):
         found.extend(violations(page, name))
 
     page.goto(f"{graph}?node=price")
-    page.click("summary:text-is('Joining, retries, time')")
+    page.click("summary:text-is('Joins, retries, timeout')")
     page.fill("#id_backoff_factor", "-1")
     page.keyboard.press("Tab")
     page.locator("#fl-inspector .fl-bad").wait_for()
@@ -151,7 +151,7 @@ def test_axe_finds_nothing_on_what_is_refused_or_asked(open_as, world):
     page.locator("summary", has_text="New graph").click()
     page.fill("#id_name", "empty")
     page.select_option("#id_namespace", label="shop")
-    page.click("text=Begin")
+    page.click("text=Create")
     page.locator("#fl-picture .rm-empty").wait_for()
     looked("an empty draft")
     assert not found, "\n".join(found)

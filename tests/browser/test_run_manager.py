@@ -127,7 +127,7 @@ def test_a_run_is_run_again_from_its_row(open_as, world):
     page.goto(f"{LIST}?search=monday")
     page.get_by_role("link", name="Rerun Orders of Monday", exact=True).click()
     expect(page.locator("#content")).to_contain_text("again?")
-    page.get_by_label("what failed, and what comes after it").check()
+    page.get_by_label("the failed states and everything after them").check()
     page.get_by_role("button", name="Preview").click()
     expect(page.locator(".rm-summary")).to_contain_text("5 states would run again")
     expect(page.locator(".rm-summary")).to_contain_text("16 would be reused")
@@ -187,11 +187,11 @@ def test_many_runs_go_in_the_background_and_the_page_shows_how_far(open_as):
     expect(page.locator("#operation")).to_contain_text("cancel it first")
     slow = bulk.ask("archive", {}, bulk_runner.caller_of(operation))
     page.goto(f"/admin/run-manager/operations/{slow.pk}/")
-    expect(page.locator("#operation")).to_contain_text("it waits for a cluster")
+    expect(page.locator("#operation")).to_contain_text("It waits for a cluster")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#operation")).to_contain_text("stopping")
     threading.Thread(target=lambda: (bulk_runner.run_waiting(5), connections.close_all())).start()
-    expect(page.locator("#operation")).to_contain_text("left alone")
+    expect(page.locator("#operation")).to_contain_text("not processed")
 
 
 def test_keys(open_as):

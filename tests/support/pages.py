@@ -4,9 +4,5 @@ LIST = "/admin/run-manager/"
 HX = {"HX-Request": "true"}
 
 
-def text(response):
-    return response.content.decode()
-
-
 def page_of(run, tab=""):
     return f"{LIST}run/{run.pk}/{f'{tab}/' if tab else ''}"

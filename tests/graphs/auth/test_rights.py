@@ -180,7 +180,7 @@ def test_what_matches_by_now_is_shown_before_it_is_deleted(admin_client, namespa
     Run.objects.update(status="completed", finished_at="2026-01-01T00:00Z")
     again = admin_client.post(f"{LIST}bulk/delete/", {**asked, "confirmed": "1", "shown": shown})
     assert again.status_code == 422
-    assert "Meanwhile other runs match" in again.content.decode()
+    assert "The runs that match have changed" in again.content.decode()
     assert set(Run.objects.values_list("pk", flat=True)) == {first.pk, second.pk}
 
 

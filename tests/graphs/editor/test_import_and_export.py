@@ -100,7 +100,7 @@ def test_templates_of_exosphere_are_taken(staff, namespace):
             "file": SimpleUploadedFile("g.json", b"\xff\xfe{"),
         },
     )
-    assert "no UTF-8" in bad.content.decode()
+    assert "not UTF-8" in bad.content.decode()
     assert not Graph.objects.filter(name="bad").exists()
 
 
@@ -176,7 +176,7 @@ def test_a_template_that_says_less_than_the_draft_says_so(flow):
     assert refused.status_code == 409
     assert "Content-Disposition" not in refused
     assert "the condition of a → b: outputs.value &gt; 1" in page
-    assert 'graph.template.json?anyway">Download the template without this</a>' in page
+    assert 'graph.template.json?anyway">Download the template without them</a>' in page
     known = flow.get("graph.template.json?anyway")
     assert json.loads(known.content)["nodes"][0]["next_nodes"] == ["b"]
     assert json.loads(flow.get("graph.json").content)["edges"][0]["data"] == {

@@ -1,5 +1,6 @@
 """What a form shows and nobody touches comes back as it was: opening a node or the settings and saving changes nothing."""
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -161,21 +162,11 @@ def test_untouched_settings_are_as_they_were(more):
 def test_every_field_is_shown():
     """What the form has but the page doesn't show would be sent empty, and lost."""
     form = NodeForm(graph_with({"id": "it", "kind": "k"}), "it", KINDS)
-    fields = [
-        field
-        for each in form.input_fields
-        for field in (
-            each.get("value"),
-            each.get("from"),
-            *(cell for row in each.get("rows") or () for cell in row),
-        )
-    ]
-    shown = (
-        {field.name for field in fields if field}
-        | {field.name for field in form.running_fields}
-        | {"id", "label", "x", "y"}
-    )
-    assert shown == set(form.fields)
+    fields = list(form.running_fields)
+    for shown in form.input_fields:
+        fields += [shown.value, shown.reference, *itertools.chain(*shown.rows)]
+    names = {field.name for field in fields if field}
+    assert names | {"id", "label", "x", "y"} == set(form.fields)
 
 
 def written(node, **values):
@@ -207,7 +198,7 @@ def test_rows_are_written_cell_by_cell():
 
 
 @pytest.mark.parametrize(("values", "name", "said"), [
-    ({"in-measures-1-1": "total"}, "in-measures-1-1", "needs a name"), ({"in-measures-1-name": "m", "in-measures-1-0": "sum"}, "in-measures-1-name", "already"),
+    ({"in-measures-1-1": "total"}, "in-measures-1-1", "Enter a name"), ({"in-measures-1-name": "m", "in-measures-1-0": "sum"}, "in-measures-1-name", "already"),
     ({"in-measures-1-name": "x"}, "in-measures-1-name", "Choose the function"),
     ({"in-measures-1-name": "x", "in-measures-1-0": "no"}, "in-measures-1-0", "valid"),
 ])  # fmt: skip

@@ -91,7 +91,7 @@ def test_a_template_fills_the_form(flow, drain):
 def test_a_draft_with_errors_does_not_run_but_the_published_version_does(flow):
     flow.post(kind=kind("log"), node="b")
     page = flow.get("run/").content.decode()
-    assert "The draft can't run yet" in page
+    assert "The draft has errors, so it can't run" in page
     refused = flow.client.post(
         f"{flow.path}run/",
         {"run_id": "x", "version": "draft", "inputs": "{}", "revision": flow.revision},
@@ -104,20 +104,20 @@ def test_a_draft_with_errors_does_not_run_but_the_published_version_does(flow):
 def test_the_version_that_the_page_showed_is_what_runs(flow, publish):
     flow.post(op="change", node="a", id="a", label="drawn")
     page = flow.get("run/?version=1")
-    assert "Runs as <strong>version 1</strong>." in page.content.decode()
+    assert "Runs <strong>version 1</strong>." in page.content.decode()
     assert '<a href="?version=draft">Run the draft instead</a>' in page.content.decode()
     publish("a>c")
     flow.client.post(f"{flow.path}run/", fields(page))
     assert Run.objects.get().version.number == 1, "though version 2 was published meanwhile"
     page = flow.get("run/?version=1").content.decode()
-    assert "version 1</strong>, which is not the current one." in page
-    assert "Run version 2, as it was published, instead" in page
+    assert "It is not the current version." in page
+    assert "Run the published version 2 instead" in page
     for odd in ("9", "published", "", "draft "):
         answer = flow.client.post(
             f"{flow.path}run/", {**fields(flow.get("run/")), "run_id": "odd", "version": odd}
         )
         assert answer.status_code == 409
-        assert "Look at what runs now" in answer.content.decode()
+        assert "Check what would run now" in answer.content.decode()
     assert not Run.objects.filter(run_id="odd").exists()
 
 
@@ -129,9 +129,9 @@ def test_the_draft_that_the_page_showed_is_what_runs(flow):
     assert answer.status_code == 409
     assert "changed the draft meanwhile" in answer.content.decode()
     flow.post(op="change", node="a", id="a", label="")
-    assert (
-        "Runs as <strong>version 1</strong>." in flow.get("run/?version=draft").content.decode()
-    ), "the draft is as published again"
+    assert "Runs <strong>version 1</strong>." in flow.get("run/?version=draft").content.decode(), (
+        "the draft is as published again"
+    )
     assert flow.client.post(f"{flow.path}run/", shown).status_code == 409
     assert not Run.objects.exists()
 
@@ -236,7 +236,7 @@ def test_what_is_required_says_so_before_the_form_is_sent(flow):
     flow.post(kind=kind("dataset.read"), node="b")
     flow.post(op="change", node="read", id="read", **{"in-table": "orders"})
     page = flow.get("run/").content.decode()
-    assert "What has a * is needed." in page
+    assert "Fields with a * are required." in page
     assert 'for="id_input-day">Day *</label>' in page
     assert 'for="id_dataset">Dataset *</label>' in page
     assert "Hour:</label>" in page

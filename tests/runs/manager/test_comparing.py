@@ -24,7 +24,7 @@ def test_the_rerun_page_shows_what_would_happen(admin_client, failed):
     assert "2 would be reused" in page
     changed = text(admin_client.post(url, {"from": "start", "inputs": '{"n": 2}', "preview": "1"}))
     assert (
-        '<span class="rm-sign">~</span> changed</td><th scope="row" data-label="Where"><code>n</code>'
+        '<span class="rm-sign">~</span>changed</td><th scope="row" data-label="Where"><code>n</code>'
         in changed
     )
     assert Run.objects.count() == 1
@@ -32,8 +32,8 @@ def test_the_rerun_page_shows_what_would_happen(admin_client, failed):
         admin_client.post(url, {"from": "node", "node": "b", "inputs": '{"n": 2}'})
     )
     for wrong, said in (
-        ({"at": "2020-01-01T00:00"}, "over already"),
-        ({"at": "soon"}, "is no time"),
+        ({"at": "2020-01-01T00:00"}, "in the past"),
+        ({"at": "soon"}, "is not a time"),
         ({"inputs": "[]"}, "JSON object"),
     ):
         answer = admin_client.post(url, {"from": "start", **wrong})
@@ -75,7 +75,7 @@ def test_two_runs_are_compared_in_words(admin_client, failed, drain):
     assert "hunter2" not in page
     answer = admin_client.post(f"{LIST}compare/", {"run": [made.pk, failed.pk]})
     assert answer.url == f"{LIST}compare/?a={failed.pk}&b={made.pk}"
-    assert "Tick two runs" in text(
+    assert "Select two runs" in text(
         admin_client.post(f"{LIST}compare/", {"run": [made.pk]}, follow=True)
     )
     assert "There is no run nowhere" in text(

@@ -86,7 +86,7 @@ def test_htmx_gets_the_part_that_changes_and_polls_only_while_runs_are_active(ad
 
 
 def test_an_empty_system_says_how_to_begin(admin_client, db):
-    assert "No runs yet" in text(admin_client.get(LIST))
+    assert "There are no runs yet" in text(admin_client.get(LIST))
 
 
 def test_the_list_costs_a_constant_number_of_queries(
@@ -129,7 +129,7 @@ def test_runs_are_deleted_after_a_question_that_says_what_goes(admin_client, run
     assert "Choose at least one run" in text(
         admin_client.post(f"{LIST}bulk/delete/", {}, follow=True)
     )
-    assert "gone already" in text(
+    assert "no longer exist" in text(
         admin_client.post(f"{LIST}bulk/delete/", {"run": [done.pk, "x"]}, follow=True)
     )
 
@@ -196,7 +196,7 @@ def test_a_run_is_steered_from_its_page(admin_client, publish, drain):
         return text(admin_client.post(f"{LIST}run/{run.pk}/{verb}/", follow=True))
 
     assert offered() == ["cancel", "pause"]
-    assert "pause was carried out" in ask("pause")
+    assert "was paused" in ask("pause")
     assert offered() == ["cancel", "resume"]
     assert "can&#x27;t be asked to pause" in ask("pause")
     ask("resume")
@@ -232,7 +232,7 @@ def test_selected_runs_are_cancelled_and_run_again(admin_client, publish, run_gr
     ended, active = run_graph("a"), start_run(publish("a"))
     page = text(admin_client.post(f"{LIST}bulk/cancel/", {"run": [ended.pk, active.pk]}))
     assert "Cancel 2 runs?" in page
-    assert "1 of them can't be asked this" in page
+    assert "1 of them can't do this in its current status" in page
     active.refresh_from_db()
     assert active.status == "queued"
     answer = text(
@@ -354,7 +354,7 @@ def test_run_states_is_for_those_who_may_see_runs(client, db):
     client.force_login(viewer)
     page = client.get(STATES)
     assert "Start a run" not in text(page)
-    assert "No runs yet" in text(page)
+    assert "There are no runs yet" in text(page)
     assert client.post(f"{STATES}start/").status_code == 403
 
 

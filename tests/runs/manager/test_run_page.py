@@ -248,7 +248,7 @@ def test_rights_hold_in_their_namespace_only(client, failed, namespace):
     )
     NamespaceMembership.objects.create(namespace=other, group=group, role="operator")
     client.get(LIST)
-    assert "cancel was carried out" in text(client.post(f"{page_of(theirs)}cancel/", follow=True))
+    assert "was cancelled" in text(client.post(f"{page_of(theirs)}cancel/", follow=True))
     assert client.post(f"/runs/{failed.run_id}/retry").status_code == 403
     assert AuditEntry.objects.get(action="cancel").actor == "viewer"
 
@@ -259,7 +259,7 @@ def test_history_tells_who_did_what_through_which_door(admin_client, failed, mak
     client.post(f"/runs/{failed.run_id}/cancel", headers={"X-API-Key": key})
     page = text(admin_client.get(page_of(failed, "history")))
     rows = re.findall(
-        r'data-label="Who">([^<]+)</th><td data-label="Through">(\w+)</td><td data-label="What">(\w+)',
+        r'data-label="Who">([^<]+)</th><td data-label="Through">(\w+)</td><td data-label="Action">(\w+)',
         page,
     )
     assert [(via, what) for _, via, what in rows] == [("api", "cancel"), ("page", "retry")]

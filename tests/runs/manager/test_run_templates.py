@@ -171,7 +171,7 @@ def test_deleting_a_graph_takes_its_templates(saved):
 def test_the_dashboard_counts_what_its_tiles_lead_to(
     admin_client, run_graph, publish, django_assert_max_num_queries
 ):
-    assert "What a first day needs" in text(admin_client.get("/admin/"))
+    assert "To start one, you need" in text(admin_client.get("/admin/"))
     run_graph("a>b", kinds={"b": "test.fail"})
     start_run(publish("a", name="other"), caller=SYSTEM)
     ttl_cache.forget()

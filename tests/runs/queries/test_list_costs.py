@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from runs.core import sql
-from runs.manager.run_list import ORDERINGS
+from runs.manager.list_query import ORDERINGS
 from runs.models import Run
 from runs.queries import filters, lists, search
 

@@ -1,0 +1,180 @@
+"""The content of each tab of a run's page."""
+
+import json
+from collections.abc import Callable, Iterable
+from time import time
+
+from django.core.paginator import Paginator
+from django.db.models.functions import Length
+from django.http import HttpRequest
+from django.urls import reverse
+
+from graphs.definition import redaction
+from graphs.definition.names import parse_id
+from graphs.definition.types import JsonObject
+from graphs.web import schema_forms
+from graphs.web.page_guard import caller_of
+from runs.core import statuses
+from runs.langgraph import viewer
+from runs.manager import timeline
+from runs.manager.logs import log_page
+from runs.manager.lookups import uuid_of
+from runs.models import AuditEntry, Checkpoint, LogLine, Run, State
+from runs.queries import diagram, lineage, wait_reasons
+from runs.queries.lists import StateRow
+
+TABS = {
+    "overview": "Overview",
+    "timeline": "Timeline",
+    "states": "States",
+    "logs": "Logs",
+    "data": "Data",
+    "checkpoints": "Checkpoints",
+    "lineage": "Lineage",
+    "history": "History",
+}
+STATES = 100  # states on a page
+ROWS = 100  # rows of the other tables on a page
+LAST_LINES = 5  # log lines on the overview
+FAILURES, MAX_FAILURES = 5, 200  # groups of failures shown, failed states read for them
+
+
+def _overview(request: HttpRequest, run: Run) -> JsonObject:
+    states_url = f"{reverse('run_tab', args=[run.pk, 'states'])}?node="
+    may_answer = caller_of(request).can("cancel", run.namespace_id)
+    return {
+        "failures": _failures(run),
+        "at": int(time()),
+        "wait_reasons": wait_reasons.why_waiting(run),
+        "waiting": _answer_forms(request, run) if may_answer else [],
+        "svg": diagram.inline_svg(run, states_url) if run.version else "",
+        "marks": json.dumps(diagram.marks(run)) if run.version else "[]",
+        "lines": LogLine.objects.tails([run.pk], LAST_LINES)[run.pk],
+        "artifacts": run.artifacts.filter(kind="file"),
+        "nodes": _node_counts(run),
+    }
+
+
+AnswerForm = tuple[State, schema_forms.SchemaForm | schema_forms.AnyForm]
+
+
+def _answer_forms(request: HttpRequest, run: Run) -> list[AnswerForm]:
+    """The states that wait for an answer with their forms; the form that was sent is bound."""
+    forms = []
+    for state in wait_reasons.waiting_states(run):
+        data = request.POST if str(state.pk) in request.path else None
+        forms.append((state, schema_forms.answer_form(state, data)))
+    return forms
+
+
+def _node_counts(run: Run) -> list[tuple[str, int, int, int]]:
+    """(node, states, succeeded, failed) of the run's nodes, in the order of the plan."""
+    if run.version is None:
+        return []
+    rows = []
+    for node in run.version.plan.order[:ROWS]:
+        known, succeeded, failed = run.node_counts.get(node, (0, 0, 0))
+        rows.append((node, known, succeeded, failed))
+    return rows
+
+
+def _failures(run: Run) -> list[tuple[State, int]]:
+    """The first states that failed, grouped by node and error, with the size of their group."""
+    failed = run.states.filter(status__in=statuses.FAILED_STATES)
+    failed = failed.order_by("finished_at", "pk").defer("inputs", "outputs")
+    groups: dict[tuple[str, str], list[State]] = {}
+    for state in failed[:MAX_FAILURES]:
+        groups.setdefault((state.identifier, state.error), []).append(state)
+    return [(states[0], len(states)) for states in list(groups.values())[:FAILURES]]
+
+
+def _timeline(request: HttpRequest, run: Run) -> JsonObject:
+    return {"timeline": timeline.timeline_of(run, uuid_of(request.GET.get("after", "")))}
+
+
+def _states(request: HttpRequest, run: Run) -> JsonObject:
+    """A page of states: all of them, those of one status or node, or a single one."""
+    status, node = request.GET.get("status", ""), request.GET.get("node", "")
+    pk = uuid_of(request.GET.get("state", ""))
+    after = uuid_of(request.GET.get("after", ""))
+    matching = run.states.order_by("pk")
+    if status in statuses.STATE_STATUSES:
+        matching = matching.filter(status=status)
+    if node:
+        matching = matching.filter(identifier=node)
+    if pk:
+        matching = matching.filter(pk=pk)
+    if after:
+        matching = matching.filter(pk__gt=after)
+
+    states = list(matching[: STATES + 1])
+    State.objects.fill_inputs(states)
+    redact_payloads(states, caller_of(request).can("payloads", run.namespace_id))
+    return {
+        "counts": sorted(State.objects.filter(run=run).summary().items()),
+        "status": status,
+        "node": node,
+        "states": states[:STATES],
+        "next": states[STATES - 1].pk if len(states) > STATES else None,
+    }
+
+
+def redact_payloads(states: Iterable[State] | Iterable[StateRow], payloads: bool) -> None:
+    """Hide secrets in the inputs and outputs of states; without `payloads`, hide all of them."""
+    for state in states:
+        state.inputs = redaction.shown(state.inputs, payloads)
+        state.outputs = redaction.shown(state.outputs, payloads)
+
+
+def _data(request: HttpRequest, run: Run) -> JsonObject:
+    """What the run was given and what it stored."""
+    payloads = caller_of(request).can("payloads", run.namespace_id)
+    values = {
+        "Inputs": run.initial_data,
+        "Store": run.store,
+        "Metadata": run.metadata,
+        "Reported by the outside program": run.data,
+        "Procedure": run.sop,
+    }
+    parts = [(name, redaction.shown(value, payloads)) for name, value in values.items() if value]
+    return {"parts": parts, "artifacts": run.artifacts.all()}
+
+
+def _checkpoints(request: HttpRequest, run: Run) -> JsonObject:
+    """The checkpoints with their sizes, and the content of the chosen one."""
+    checkpoints = Checkpoint.objects.filter(run=run)
+    pk = parse_id(request.GET.get("checkpoint", ""))
+    chosen = checkpoints.filter(pk=pk).first() if pk is not None else None
+    content = None
+    if chosen:
+        payloads = caller_of(request).can("payloads", run.namespace_id)
+        content = redaction.shown(viewer.inspected(chosen), payloads)
+    listed = checkpoints.annotate(size=Length("body")).defer("body").order_by("-checkpoint_id")
+    return {
+        "page": Paginator(listed, ROWS).get_page(request.GET.get("page")),
+        "writes": run.checkpoint_writes.count(),
+        "results": run.tool_results.count(),
+        "chosen": chosen,
+        "content": content,
+    }
+
+
+def _lineage(request: HttpRequest, run: Run) -> JsonObject:
+    return {"tree": lineage.tree_of(run, caller_of(request))}
+
+
+def _history(request: HttpRequest, run: Run) -> JsonObject:
+    entries = AuditEntry.objects.filter(run=run.pk).order_by("-pk")
+    return {"page": Paginator(entries, ROWS).get_page(request.GET.get("page"))}
+
+
+CONTENT: dict[str, Callable[[HttpRequest, Run], JsonObject]] = {
+    "overview": _overview,
+    "timeline": _timeline,
+    "states": _states,
+    "logs": log_page,
+    "data": _data,
+    "checkpoints": _checkpoints,
+    "lineage": _lineage,
+    "history": _history,
+}
