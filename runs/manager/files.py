@@ -36,7 +36,7 @@ def run_file(request: HttpRequest, pk: int, artifact: int) -> HttpResponse:
         file=file,
         preview=preview,
         entry=entry,
-        download=reverse("artifact", args=[run.run_id, file.pk]),
+        download=reverse("artifact-detail", args=[run.run_id, file.pk]),
         here=f"?entry={entry}" if entry else "?",
     )
     return render(request, "flow/file.html", context)
