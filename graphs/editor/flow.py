@@ -3,44 +3,26 @@
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TypedDict
 
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from graphs.auth.callers import Caller
-from graphs.definition import edits, input_suggestions, plan
-from graphs.definition.input_suggestions import Offer
-from graphs.definition.types import EdgeDefinition, JsonObject, NodeDefinition
+from graphs.definition import plan
+from graphs.definition.types import EdgeDefinition, JsonObject
 from graphs.definition.validation import Kind, Problem
 from graphs.editor.checks import kinds_of, problems_of
 from graphs.editor.inspector import NodeForm
+from graphs.editor.node_details import NodeDetails, details_of
 from graphs.editor.palette import Entry, palette_of
 from graphs.editor.settings_form import SettingsForm
-from graphs.models import Graph, RegisteredNode
+from graphs.models import Graph
 from graphs.rendering.svg import Look, editable, placed
 from graphs.services import drafts, undo
 
 VIEWS = {"picture": "Picture", "list": "List", "json": "JSON"}
 MAX_PROBLEMS = 200  # problems that the panel lists
 INSPECTOR = "#fl-inspector"
-
-
-class NodeDetails(TypedDict):
-    """The chosen node as the inspector shows it.
-
-    `before` and `after` are the edges to and from it. `has_options` says whether it has other
-    data than inputs.
-    """
-
-    node: NodeDefinition
-    kind: Kind | None
-    description: str
-    has_options: bool
-    before: list[EdgeDefinition]
-    after: list[EdgeDefinition]
-    outputs: list[Offer]
-    json: str
 
 
 class Flow:
@@ -202,19 +184,7 @@ class Flow:
     @property
     def details(self) -> NodeDetails:
         """The chosen node."""
-        node, kind = edits.node_of(self.definition, self.node), self.kinds[self.node]
-        edges = self.definition["edges"]
-        copied = {"nodes": [node], "edges": []}
-        return {
-            "node": node,
-            "kind": kind,
-            "description": _description(kind, node["kind"]) if kind else "",
-            "has_options": bool(set(node.get("data") or {}) - {"inputs"}),
-            "before": [edge for edge in edges if edge["to"] == self.node],
-            "after": [edge for edge in edges if edge["from"] == self.node],
-            "outputs": list(input_suggestions.outputs_of(self.node, kind)),
-            "json": json.dumps(copied, ensure_ascii=False, indent=2),
-        }
+        return details_of(self.definition, self.node, self.kinds[self.node])
 
     @property
     def possible_followers(self) -> list[str]:
@@ -268,10 +238,3 @@ class Flow:
         if change is None or current is None:
             return False
         return change.version < current.number and self.differs
-
-
-def _description(kind: Kind, name: str) -> str:
-    """The first paragraph of a registered node's description, without backticks."""
-    nodes = RegisteredNode.objects.filter(namespace__name=kind.namespace, name=name)
-    description = nodes.values_list("description", flat=True).first() or ""
-    return description.partition("\n\n")[0].replace("`", "")

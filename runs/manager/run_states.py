@@ -5,7 +5,7 @@ from typing import TypedDict, cast
 from django import forms
 from django.contrib import messages
 from django.db.models import Count, F, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
@@ -51,8 +51,8 @@ class StartForm(forms.Form):
         help_text='A JSON object, such as {"name": "Ann"}.',
     )
 
-    def __init__(self, caller: Caller, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, caller: Caller, data: QueryDict | None = None) -> None:
+        super().__init__(data)
         runnable = Graph.objects.visible_to(caller).filter(current__problems=[])
         runnable = runnable.select_related("namespace", "current")
         field = cast(forms.ModelChoiceField, self.fields["graph"])

@@ -133,7 +133,7 @@ def test_pausing_ends_nothing(api_client):
     state = documents.run_state(run)
     state.status = RunStatus.PAUSED
     updates.put_run_state(run, state, SYSTEM)
-    with pytest.raises(errors.Conflict, match="program of this run paused it"):
+    with pytest.raises(errors.Conflict, match="program paused the run"):
         control.resume_run(run, SYSTEM)
 
 
