@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,8 +58,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if _is_fast(item):
+            item.add_marker(pytest.mark.fast)
         if SKIPPED_DATABASES:
             item.add_marker(pytest.mark.skip(reason=SKIPPED_DATABASES[0]))
+
+
+SLOW_MARKERS = ("chaos", "cluster", "races")
+SLOW = ("browser", "chaos", "journeys", "races", "sdk", "test_fuzz.py")
+
+
+def _is_fast(item: pytest.Item) -> bool:
+    """Tests without processes, browsers, threads and commits, in modules that aren't known slow."""
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    if path.startswith(SLOW) or any(item.get_closest_marker(name) for name in SLOW_MARKERS):
+        return False
+    database = item.get_closest_marker("django_db")
+    return not (database and database.kwargs.get("transaction"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -92,6 +108,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     """A test that commits is cleaned up by a snapshot of the migrated database."""
     with django_db_blocker.unblock():
+        registry.store()  # the nodes of tests, too; the snapshot keeps them for every test
         migrated = snapshots.take()
     TransactionTestCase._fixture_teardown = lambda self: migrated.restore()
 
@@ -111,7 +128,6 @@ def database() -> str:
 
 @pytest.fixture
 def namespace(db: None) -> Namespace:
-    registry.store()
     return Namespace.objects.get_or_create(name="alpha")[0]
 
 

@@ -44,6 +44,7 @@ from statemanager.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
+WHITENOISE_AUTOREFRESH = True  # or each test client would list all static files
 if TEST_DATABASE == "sqlite":
     # A file, so that threads and processes share it. Tests kill processes, not the machine:
     # they need no fsync.
