@@ -2,14 +2,13 @@
 
 from django.utils import timezone
 
-from runs.engine import claim as claim_module
-from runs.engine import heartbeat
+from runs.engine import claim, heartbeat
 from runs.engine.claimed_states import FactsCache
 from runs.engine.types import Claimed, Outcome
 
 
 def claimed(kinds=("noop",), seconds=30.0):
-    return claim_module.claim("w", [(list(kinds), 100)], seconds, FactsCache())
+    return claim.claim("w", [(list(kinds), 100)], seconds, FactsCache())
 
 
 def done(state, value=1):

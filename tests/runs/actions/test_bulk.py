@@ -1,4 +1,4 @@
-"""Bulk operations: what they touch, what they leave, and that they survive whoever carries them."""
+"""Bulk operations: which runs they change, and what happens if their runner dies or stops."""
 
 import threading
 import uuid
@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 from django.core.files.storage import default_storage
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from graphs.auth.callers import SYSTEM, Caller
+from graphs.auth.callers import SYSTEM, Caller, caller_of_user
 from graphs.definition import errors
-from runs.actions import bulk, bulk_runner, delete, retention
+from runs.actions import annotate, bulk, bulk_runner, delete, retention
 from runs.core import statuses
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -31,87 +31,87 @@ def ended(namespace):
     return runs
 
 
-def carried(operation):
+def carry_out(operation):
+    """Run all waiting operations, and return this one with its results."""
     while bulk_runner.run_waiting(60):
         pass
     operation.refresh_from_db()
     return operation
 
 
-def test_an_operation_touches_what_matched_when_it_was_asked_for(namespace, ended):
+def test_an_operation_changes_the_runs_that_matched_when_it_was_requested(namespace, ended):
     operation = bulk.ask("archive", {"status": ["completed"]}, COMMAND)
     later = start_outside(namespace, RunOptions(run_id="later"))
     Run.objects.filter(pk=later.pk).update(status="completed", finished_at=timezone.now())
-    carried(operation)
-    assert (operation.status, operation.total, operation.done, operation.failed) == (
-        "done",
-        30,
-        30,
-        0,
-    )
+    carry_out(operation)
+    assert (operation.status, operation.total) == ("done", 30)
+    assert (operation.done, operation.failed) == (30, 0)
     assert list(Run.objects.filter(archived_at=None)) == [later]
     assert AuditEntry.objects.filter(action="archive", operation=operation.pk).count() == 30
 
 
-def test_what_fails_is_named_with_its_reason_and_can_be_tried_again(namespace, ended):
+def test_a_failure_is_listed_with_its_reason_and_can_be_retried(namespace, ended):
     active = start_outside(namespace, RunOptions(run_id="active"))
-    operation = carried(bulk.ask("archive", {"pk": [active.pk, ended[0].pk]}, COMMAND))
+    operation = carry_out(bulk.ask("archive", {"pk": [active.pk, ended[0].pk]}, COMMAND))
     assert (operation.done, operation.failed) == (1, 1)
     failed = operation.results.get(done=False)
     assert (failed.run_id, failed.code) == ("active", "conflict")
     assert "only runs that have ended" in failed.reason
     Run.objects.filter(pk=active.pk).update(status="completed", finished_at=timezone.now())
-    again = carried(bulk.retry(operation, COMMAND))
-    assert (again.total, again.done, again.failed) == (1, 1, 0)
+
+    second = carry_out(bulk.retry(operation, COMMAND))
+    assert (second.total, second.done, second.failed) == (1, 1, 0)
     with pytest.raises(errors.Conflict, match="No run of this operation failed"):
-        bulk.retry(again, COMMAND)
+        bulk.retry(second, COMMAND)
 
 
-def test_who_may_not_is_refused_or_loses_the_right_meanwhile(ended, django_user_model):
+def test_a_caller_without_the_right_is_refused(ended):
     with pytest.raises(errors.Forbidden, match="nobody may not delete runs"):
         bulk.ask("delete", {}, NOBODY)
-    from graphs.auth.callers import caller_of_user
 
+
+def test_a_caller_who_loses_the_right_meanwhile_changes_no_run(ended, django_user_model):
     user = django_user_model.objects.create_superuser("eve")
     operation = bulk.ask("delete", {}, caller_of_user(user, "page"))
     user.is_superuser = user.is_staff = False
     user.save()
-    carried(operation)
+    carry_out(operation)
     assert Run.objects.count() == 30
     assert operation.done == 0
 
 
-def test_a_stop_leaves_the_rest_alone(ended):
+def test_a_stopped_operation_leaves_the_remaining_runs_alone(ended):
     operation = bulk.ask("delete", {}, COMMAND)
     bulk.stop(operation, COMMAND)
-    carried(operation)
+    carry_out(operation)
     assert (operation.status, Run.objects.count()) == ("stopped", 30)
     with pytest.raises(errors.Conflict, match="is over"):
         bulk.stop(operation, COMMAND)
 
 
 def test_a_double_click_makes_one_operation(ended):
-    asked = uuid.uuid4()
-    first, second = (bulk.ask("archive", {}, COMMAND, idempotency_key=asked) for _ in range(2))
+    key = uuid.uuid4()
+    first = bulk.ask("archive", {}, COMMAND, idempotency_key=key)
+    second = bulk.ask("archive", {}, COMMAND, idempotency_key=key)
     assert first.pk == second.pk
     assert BulkOperation.objects.count() == 1
 
 
-def test_what_cannot_be_asked_is_refused(ended):
-    for action, query, params, reason, said in (
+def test_impossible_operations_are_refused(ended):
+    for action, query, params, reason, message in (
         ("explode", {}, {}, "", "The action is one of"),
         ("set_status", {}, {"status": "completed"}, "", "and a reason"),
         ("set_status", {}, {"status": "running"}, "why", "needs one of"),
         ("label", {}, {}, "", "which labels"),
         ("delete", {"status": ["WHAT"]}, {}, "", "is none of"),
     ):
-        with pytest.raises(errors.StateManagerError, match=said):
+        with pytest.raises(errors.StateManagerError, match=message):
             bulk.ask(action, query, COMMAND, params, reason)
     assert not BulkOperation.objects.exists()
 
 
-def test_a_taken_over_operation_touches_no_run_twice(publish, run_graph):
-    """The worker that lost the operation finds out with its next run, and what it did to that one is undone."""
+def test_an_operation_that_is_taken_over_changes_no_run_twice(publish, run_graph):
+    """The runner that lost the operation notices it at its next run, and rolls that run back."""
     runs = [run_graph("a", RunOptions(run_id=f"r{at}")) for at in range(3)]
     operation = bulk.ask("rerun", {"pk": [run.pk for run in runs]}, COMMAND)
     slow = bulk_runner._take(BulkOperation.objects.filter(pk=operation.pk))
@@ -119,30 +119,28 @@ def test_a_taken_over_operation_touches_no_run_twice(publish, run_graph):
     BulkOperation.objects.filter(pk=operation.pk).update(
         lease_expires_at=timezone.now() - timedelta(seconds=1)
     )
-    carried(operation)
+    carry_out(operation)
     assert operation.done == 3
     bulk_runner.run_until(slow, float("inf"))
     assert Run.objects.filter(trigger="rerun").count() == 3
     assert BulkResult.objects.count() == 3
 
 
-def test_labels_status_and_export(namespace, ended):
-    carried(bulk.ask("label", {"pk": [ended[0].pk]}, COMMAND, {"add": {"team": "x"}}))
+def test_labels_and_statuses_are_set(namespace, ended):
+    carry_out(bulk.ask("label", {"pk": [ended[0].pk]}, COMMAND, {"add": {"team": "x"}}))
     ended[0].refresh_from_db()
     assert ended[0].labels == {"team": "x"}
-    carried(
-        bulk.ask(
-            "set_status",
-            {"search": ["label:team=x"]},
-            COMMAND,
-            {"status": "failed"},
-            "wrong numbers",
-        )
-    )
+
+    query = {"search": ["label:team=x"]}
+    carry_out(bulk.ask("set_status", query, COMMAND, {"status": "failed"}, "wrong numbers"))
     ended[0].refresh_from_db()
     assert (ended[0].status, ended[0].error_message) == ("failed", "wrong numbers")
     assert "completed → failed: wrong numbers" in AuditEntry.objects.get(action="set_status").detail
-    export = carried(bulk.ask("export", {"status": ["completed"]}, COMMAND, {"format": "jsonl"}))
+
+
+def test_an_export_is_a_file_that_is_deleted_after_a_day(namespace, ended):
+    Run.objects.filter(pk=ended[0].pk).update(status="failed")
+    export = carry_out(bulk.ask("export", {"status": ["completed"]}, COMMAND, {"format": "jsonl"}))
     assert (export.status, export.done) == ("done", 29)
     with default_storage.open(export.file) as file:
         assert file.read().count(b"\n") == 29
@@ -151,9 +149,7 @@ def test_labels_status_and_export(namespace, ended):
     assert not default_storage.exists(export.file)
 
 
-def test_set_status_cancels_what_is_unfinished(publish, drain):
-    from runs.actions import annotate
-
+def test_setting_a_status_cancels_unfinished_states(publish, drain):
     run = start_run(publish("a>b"))
     annotate.set_status(run, SYSTEM, "completed", "done by hand elsewhere")
     assert (run.status, run.progress, run.error_message) == ("completed", 100, "")
@@ -179,14 +175,14 @@ def test_nothing_brings_a_deleted_run_back(namespace, publish, run_graph):
     assert start_outside(namespace, RunOptions(run_id="mine")).pk
 
 
-def test_files_go_even_if_the_process_dies_before_they_are_removed(run_graph, monkeypatch):
+def test_files_are_deleted_even_if_the_process_dies_before_that(run_graph, monkeypatch):
     run = run_graph("a", kinds={"a": "test.emit"})
     folder = run_folder(run.pk)
     monkeypatch.setattr(delete, "remove_files", lambda runs: None)
     delete.delete_run(run)
     assert default_storage.exists(folder)
     monkeypatch.undo()
-    assert delete.sweep() == 0, "a deletion that goes on is left alone"
+    assert delete.sweep() == 0, "a deletion that is still going on is left alone"
     Tombstone.objects.update(at=timezone.now() - timedelta(minutes=2))
     assert delete.sweep() == 1
     assert not default_storage.exists(folder)
@@ -195,30 +191,29 @@ def test_files_go_even_if_the_process_dies_before_they_are_removed(run_graph, mo
 
 @pytest.mark.races
 @pytest.mark.django_db(transaction=True)
-def test_a_run_that_somebody_holds_is_named_and_the_others_go(ended, monkeypatch):
+def test_a_locked_run_is_reported_and_the_others_are_deleted(ended, monkeypatch):
     if connection.vendor == "sqlite":
-        return  # it has no row locks
+        return  # SQLite has no row locks.
     monkeypatch.setattr(delete, "LOCK_SECONDS", 1)
-    held, free = threading.Event(), threading.Event()
+    locked = threading.Event()
+    release = threading.Event()
 
-    def hold():
-        from django.db import transaction
-
+    def lock_one_run():
         with transaction.atomic():
             list(Run.objects.select_for_update().filter(pk=ended[4].pk))
-            held.set()
-            free.wait(30)
+            locked.set()
+            release.wait(30)
         connections.close_all()
 
-    thread = threading.Thread(target=hold)
+    thread = threading.Thread(target=lock_one_run)
     thread.start()
     try:
-        assert held.wait(10)
-        operation = carried(bulk.ask("delete", {}, COMMAND))
+        assert locked.wait(10)
+        operation = carry_out(bulk.ask("delete", {}, COMMAND))
         with pytest.raises(errors.Conflict, match="Something else held it"):
             delete.delete_run(ended[4])
     finally:
-        free.set()
+        release.set()
         thread.join()
     assert (operation.done, operation.failed) == (29, 1)
     assert operation.results.get(done=False).code == "locked"
@@ -228,7 +223,7 @@ def test_a_run_that_somebody_holds_is_named_and_the_others_go(ended, monkeypatch
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
 def test_runs_are_deleted_while_a_cluster_executes_them(publish):
-    """F25: 500 runs are deleted while some of them execute; nothing of them stays or comes back."""
+    """Nothing that belongs to the 500 runs is left over or comes back."""
     graph = publish(
         "f>w",
         kinds={"f": "test.each", "w": "test.work"},
@@ -253,19 +248,19 @@ def test_runs_are_deleted_while_a_cluster_executes_them(publish):
 
 def test_old_runs_are_deleted_once_a_day(publish, drain, settings):
     graph = publish("a")
-    _, archived, young, busy = (
-        start_run(graph, RunOptions(run_id=name)) for name in ("old", "archived", "young", "busy")
+    _, archived, recent, busy = (
+        start_run(graph, RunOptions(run_id=name)) for name in ("old", "archived", "recent", "busy")
     )
     drain()
     past = timezone.now() - timedelta(days=40)
-    Run.objects.exclude(pk=young.pk).update(created_at=past)
+    Run.objects.exclude(pk=recent.pk).update(created_at=past)
     Run.objects.filter(pk=archived.pk).update(archived_at=past)
     Run.objects.filter(pk=busy.pk).update(status="running", finished_at=None, pending_count=1)
-    assert retention.delete_old() is None, "nothing is deleted unless it is asked for"
+    assert retention.delete_old() is None, "without a setting nothing is deleted"
     settings.RETENTION_DAYS = 30
     operation = retention.delete_old()
-    assert retention.delete_old() == operation, "many supervisors ask for one"
-    assert (carried(operation).done, operation.actor) == (2, "retention")
-    assert set(Run.objects.values_list("run_id", flat=True)) == {young.run_id, busy.run_id}
+    assert retention.delete_old() == operation, "several supervisors share one operation"
+    assert (carry_out(operation).done, operation.actor) == (2, "retention")
+    assert set(Run.objects.values_list("run_id", flat=True)) == {recent.run_id, busy.run_id}
     assert AuditEntry.objects.filter(action="delete", actor__startswith="command").count() == 2
     assert retention.delete_old(timezone.now() + timedelta(days=1)) is None

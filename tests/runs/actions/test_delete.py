@@ -1,4 +1,4 @@
-"""Who may delete a run: one rule, whichever door the request comes through."""
+"""One rule decides who may delete a run, whichever way the request comes in."""
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -88,14 +88,14 @@ DOORS = [
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_every_door_deletes_with_the_right_to_delete_alone(client, alice, run, door):
+def test_the_right_to_delete_is_enough(client, alice, run, door):
     door(client, grant(alice, ["view", delete.DELETE_RIGHT]), run)
     assert not Run.objects.exists()
     assert Tombstone.objects.filter(run_id="r1").exists()
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_no_door_deletes_without_the_right_to_delete(client, alice, run, door):
+def test_nothing_is_deleted_without_the_right_to_delete(client, alice, run, door):
     user = grant(alice, PERMISSIONS.keys() - {delete.DELETE_RIGHT})
     try:
         door(client, user, run)
@@ -105,7 +105,7 @@ def test_no_door_deletes_without_the_right_to_delete(client, alice, run, door):
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_every_door_asks_may_delete(client, alice, run, door, monkeypatch):
+def test_every_door_obeys_may_delete(client, alice, run, door, monkeypatch):
     user = grant(alice, PERMISSIONS)
     monkeypatch.setattr(delete, "may_delete", lambda caller, namespace_id: False)
     try:
@@ -116,7 +116,7 @@ def test_every_door_asks_may_delete(client, alice, run, door, monkeypatch):
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_no_door_deletes_an_active_run(client, alice, run, door):
+def test_an_active_run_is_not_deleted(client, alice, run, door):
     Run.objects.update(status="running", finished_at=None)
     try:
         door(client, grant(alice, PERMISSIONS), run)
@@ -125,12 +125,13 @@ def test_no_door_deletes_an_active_run(client, alice, run, door):
     assert Run.objects.exists()
 
 
-@pytest.mark.parametrize("may", [True, False])
-def test_the_run_page_offers_what_may_be_done(alice, run, may):
-    rights = ["view", delete.DELETE_RIGHT] if may else PERMISSIONS.keys() - {delete.DELETE_RIGHT}
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_run_page_offers_to_delete_only_with_the_right_to_delete(alice, run, allowed):
+    all_others = PERMISSIONS.keys() - {delete.DELETE_RIGHT}
+    rights = ["view", delete.DELETE_RIGHT] if allowed else all_others
     caller = caller_of_user(grant(alice, rights))
     offer = next(offer for offer in offers(run, caller) if offer.label == "Delete")
-    assert (offer.reason == "") == may == delete.may_delete(caller, run.namespace_id)
+    assert (offer.reason == "") == allowed == delete.may_delete(caller, run.namespace_id)
 
 
 def test_a_tombstone_is_renewed_when_its_id_is_deleted_again(namespace, run):

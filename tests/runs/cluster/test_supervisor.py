@@ -1,4 +1,4 @@
-"""What a supervisor does in its rounds, beside clusters of other supervisors."""
+"""What supervisors do regularly, and that they leave the clusters of others alone."""
 
 import os
 import socket
@@ -8,9 +8,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from runs.cluster import supervisor as supervisor_module
-from runs.engine import claim as claim_module
-from runs.engine import heartbeat
+from runs.cluster import supervisor as supervisors
+from runs.engine import claim, heartbeat
 from runs.engine.start import start_run
 from runs.engine.types import worker_name
 from runs.models import Cluster, State
@@ -20,16 +19,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def supervise():
-    """Makes supervisors whose cluster is one process that waits; nothing of them is left."""
+    """A function that makes supervisors, whose clusters are a single process that only waits."""
     made = []
 
     def make():
-        supervisor = supervisor_module.Supervisor(1)
+        supervisor = supervisors.Supervisor(1)
         heartbeat.register(supervisor.name, supervisor.host, supervisor.workers)
         supervisor.process = subprocess.Popen(
             ["cat"], stdin=subprocess.PIPE, start_new_session=True
         )
-        supervisor._started = supervisor_module.monotonic()
+        supervisor._started = supervisors.monotonic()
         made.append(supervisor)
         return supervisor
 
@@ -39,17 +38,14 @@ def supervise():
         supervisor.process.stdin.close()
 
 
-def ago(**how_long):
-    return timezone.now() - timedelta(**how_long)
+def ago(**time):
+    return timezone.now() - timedelta(**time)
 
 
 def test_clusters_that_were_silent_for_a_day_are_forgotten(supervise):
     supervisor = supervise()
-    for name, seen in {
-        "killed": ago(hours=25),
-        "away": ago(hours=23),
-        "alive": ago(seconds=1),
-    }.items():
+    seen_at = {"killed": ago(hours=25), "away": ago(hours=23), "alive": ago(seconds=1)}
+    for name, seen in seen_at.items():
         Cluster.objects.create(
             name=name, host="there", pid=1, workers=1, started_at=ago(days=9), seen_at=seen
         )
@@ -58,40 +54,47 @@ def test_clusters_that_were_silent_for_a_day_are_forgotten(supervise):
     assert set(Cluster.objects.values_list("name", flat=True)) == {"away", "alive", supervisor.name}
 
 
-def test_containers_with_the_same_host_name_and_process_ids_keep_apart(
+def test_containers_with_the_same_host_name_and_process_ids_are_told_apart(
     supervise, publish, monkeypatch
 ):
-    """Neither gives back, ends or forgets what the other's workers hold, although they are named and numbered alike."""
+    """Neither supervisor takes back or ends what the workers of the other have claimed.
+
+    Their workers have the same process ids, and their containers the same host name.
+    """
     with monkeypatch.context() as container:
         container.setattr(socket, "gethostname", lambda: "worker")
         container.setattr(os, "getpid", lambda: 1)
-        one, other = supervise(), supervise()
+        first = supervise()
+        second = supervise()
     assert set(Cluster.objects.values_list("name", "host", "pid")) == {
-        (one.name, "worker", 1),
-        (other.name, "worker", 1),
+        (first.name, "worker", 1),
+        (second.name, "worker", 1),
     }
     for _ in range(2):
         start_run(publish("a"))
-    held = {each: claim(each) for each in (one, other)}
-    monkeypatch.setattr(one, "_living", lambda: [7])
-    monkeypatch.setattr(other, "_living", list)  # its workers went
-    one._sweep()
-    assert holders() == {held[one]: f"{one.name}:7", held[other]: f"{other.name}:7"}
-    other._sweep()
-    assert holders() == {held[one]: f"{one.name}:7"}
-    other.stop()
-    assert holders() == {held[one]: f"{one.name}:7"}
-    assert list(Cluster.objects.values_list("name", "stopping")) == [(one.name, False)]
-    assert Cluster.objects.alive(within=60).filter(name=one.name).exists()
+    of_first = {claim_state(first): f"{first.name}:7"}
+    of_second = {claim_state(second): f"{second.name}:7"}
+    monkeypatch.setattr(first, "_living", lambda: [7])
+    monkeypatch.setattr(second, "_living", list)  # All its workers are gone.
+
+    first._sweep()
+    assert leases() == of_first | of_second
+    second._sweep()
+    assert leases() == of_first
+    second.stop()
+    assert leases() == of_first
+    assert list(Cluster.objects.values_list("name", "stopping")) == [(first.name, False)]
+    assert Cluster.objects.alive(within=60).filter(name=first.name).exists()
 
 
 @pytest.mark.parametrize(
     ("before", "after"), [([1, 2, 3], [1, 2]), ([1, 2], [1, 2, 4])], ids=["went", "went-unseen"]
 )
 def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch, before, after):
-    """Process 3 went; or it came and went between two looks, and only 4, which stands in for it, shows that."""
-    clock, supervisor = [supervisor_module.monotonic()], supervise()
-    monkeypatch.setattr(supervisor_module, "monotonic", lambda: clock[0])
+    """Process 3 is gone, or it came and went unseen, and only its replacement 4 shows that."""
+    clock = [supervisors.monotonic()]
+    supervisor = supervise()
+    monkeypatch.setattr(supervisors, "monotonic", lambda: clock[0])
     monkeypatch.setattr(supervisor, "_living", lambda: before)
     supervisor._check_members()
     clock[0] += 60
@@ -103,21 +106,21 @@ def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch
     monkeypatch.setattr(supervisor, "_living", lambda: after)
     supervisor._check_members()
     assert supervisor._due["probe"] == 0
-    clock[0] += supervisor_module.DOUBT_SECONDS + 0.1
-    assert not supervisor._stuck(), "it has given a sign since"
+    clock[0] += supervisors.DOUBT_SECONDS + 0.1
+    assert not supervisor._stuck(), "it has given a sign of life since then"
     Cluster.objects.update(seen_at=ago(seconds=5))
     assert "no sign of life for 4 s" in supervisor._stuck()
 
 
-def claim(supervisor):
-    """What a worker of its cluster holds, whose process id is the same in every container."""
-    [state] = claim_module.claim(
-        worker_name(supervisor.name, 7), [(["noop"], 1)], 30, claim_module.FactsCache()
-    )
+def claim_state(supervisor):
+    """Claim a state for process 7 of the supervisor's cluster, and return the id of the state."""
+    worker = worker_name(supervisor.name, 7)
+    [state] = claim.claim(worker, [(["noop"], 1)], 30, claim.FactsCache())
     return state.id
 
 
-def holders():
+def leases():
+    """{state id: worker} of all states that are leased."""
     return {
         state.pk.hex: state.worker
         for state in State.objects.filter(status="QUEUED", lease_expires_at__gt=timezone.now())

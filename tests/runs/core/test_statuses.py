@@ -1,4 +1,4 @@
-"""The words for statuses: every one has its moves and its spelling in each document, and illegal moves change nothing."""
+"""The statuses: their allowed moves, and their names in run documents and APIs."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from runs.models import Run, State
 
 
 @pytest.mark.parametrize(
-    "words",
+    "names",
     [
         statuses.RUN_RESULTS,
         statuses.DOCUMENT_RUN_STATUSES,
@@ -17,35 +17,29 @@ from runs.models import Run, State
         statuses.RUN_ACTIONS,
     ],
 )
-def test_every_run_status_is_spelled(words):
-    assert set(words) == set(statuses.RUN_STATUSES)
+def test_every_run_status_has_a_name_and_moves(names):
+    assert set(names) == set(statuses.RUN_STATUSES)
 
 
-@pytest.mark.parametrize("words", [statuses.DOCUMENT_NODE_STATUSES, statuses.STATE_MOVES])
-def test_every_state_status_is_spelled(words):
-    assert set(words) == set(statuses.STATE_STATUSES)
+@pytest.mark.parametrize("names", [statuses.DOCUMENT_NODE_STATUSES, statuses.STATE_MOVES])
+def test_every_state_status_has_a_name_and_moves(names):
+    assert set(names) == set(statuses.STATE_STATUSES)
 
 
-def test_what_other_documents_say():
-    assert (statuses.RUN_RESULTS["failed"], statuses.DOCUMENT_RUN_STATUSES["queued"]) == (
-        "error",
-        "pending",
-    )
-    assert {word for word, wire in statuses.V0_RUN_STATUSES.items() if wire == "FAILED"} == {
-        "failed",
-        "partial",
-        "cancelled",
-    }
+def named(name, names):
+    """The statuses that have this name."""
+    return {status for status, given_name in names.items() if given_name == name}
+
+
+def test_the_names_in_run_documents_and_apis():
+    assert statuses.RUN_RESULTS["failed"] == "error"
+    assert statuses.DOCUMENT_RUN_STATUSES["queued"] == "pending"
+    assert named("FAILED", statuses.V0_RUN_STATUSES) == {"failed", "partial", "cancelled"}
     assert set(statuses.V0_RUN_STATUSES.values()) == {"PENDING", "SUCCESS", "FAILED"}
-    assert {
-        word for word, wire in statuses.DOCUMENT_NODE_STATUSES.items() if wire == "completed"
-    } == {
-        "SUCCESS",
-        "PRUNED",
-    }
+    assert named("completed", statuses.DOCUMENT_NODE_STATUSES) == {"SUCCESS", "PRUNED"}
 
 
-def test_ended_and_active_are_all_there_is():
+def test_every_status_is_either_active_or_final():
     assert set(statuses.ACTIVE_RUNS) | set(statuses.ENDED_RUNS) == set(statuses.RUN_STATUSES)
     assert set(statuses.UNFINISHED) | set(statuses.FINAL_STATES) == set(statuses.STATE_STATUSES)
     assert not any(sources & set(statuses.ENDED_RUNS) for sources in statuses.RUN_MOVES.values())
@@ -60,10 +54,11 @@ def test_illegal_moves_change_no_row(publish):
     assert State.objects.get(run=run).status == "CREATED"
 
 
-def test_the_documents_words_lead_here_and_back():
-    for word, ours in statuses.RUN_STATUS_OF_DOCUMENT.items():
-        assert statuses.DOCUMENT_RUN_STATUSES[ours] == word
-    for word, ours in statuses.STATE_STATUS_OF_DOCUMENT.items():
-        assert statuses.DOCUMENT_NODE_STATUSES[ours] == {"skipped": "completed"}.get(word, word)
+def test_a_name_in_a_document_is_read_and_written_alike():
+    for name, status in statuses.RUN_STATUS_OF_DOCUMENT.items():
+        assert statuses.DOCUMENT_RUN_STATUSES[status] == name
+    for name, status in statuses.STATE_STATUS_OF_DOCUMENT.items():
+        written = "completed" if name == "skipped" else name
+        assert statuses.DOCUMENT_NODE_STATUSES[status] == written
     assert set(statuses.RUN_STATUS_OF_DOCUMENT) == set(statuses.DOCUMENT_RUN_STATUSES.values())
     assert set(statuses.DOCUMENT_NODE_STATUSES.values()) <= set(statuses.STATE_STATUS_OF_DOCUMENT)

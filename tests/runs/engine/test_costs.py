@@ -1,4 +1,8 @@
-"""What the hot path costs, free of noise: statements per slice, transactions per step, and the plans of its statements."""
+"""What the hot path costs, counted rather than timed.
+
+The tests count the statements of claims and batches, and check that the database plans the hot
+statements with the intended indexes.
+"""
 
 import pytest
 from django.db import connection, transaction
@@ -41,17 +45,16 @@ def test_a_batch_costs_the_same_for_one_state_and_for_fifty(publish, drawing):
     assert costs[0] <= (8 if connection.vendor == "sqlite" else 6)
 
 
-def test_claiming_costs_one_statement(publish):
+def test_a_claim_costs_one_statement(publish):
     graph = publish("a")
     for _ in range(20):
         start_run(graph)
     facts = claim.FactsCache()
     kinds = list(registry)
     claim.claim("w", [(kinds, 1)], 30, facts)
-    found = statements(lambda: claim.claim("w", [(kinds, 100)], 30, facts))
-    assert len(found) <= (
-        4 if connection.vendor == "sqlite" else 2
-    )  # and one that reads the runs' unchanging facts
+    sent = statements(lambda: claim.claim("w", [(kinds, 100)], 30, facts))
+    # Besides the claim, one statement reads the facts of the runs that never change.
+    assert len(sent) <= (4 if connection.vendor == "sqlite" else 2)
 
 
 def test_draining_a_hundred_chains_sends_few_statements(publish):
@@ -62,28 +65,28 @@ def test_draining_a_hundred_chains_sends_few_statements(publish):
     worker.drain()
     for _ in range(100):
         start_run(graph)
-    found = statements(lambda: worker.drain(budget=20))
+    sent = statements(lambda: worker.drain(budget=20))
     assert not State.objects.filter(status="CREATED").exists()
-    assert len(found) <= 0.2 * 500
+    assert len(sent) <= 0.2 * 500
 
 
-def test_statements_are_planned_anew_when_nothing_waits_for_it(publish):
-    """After the work, and with a claim that finds nothing, so that the next run doesn't wait until its statements are planned."""
+def test_statements_are_planned_again_while_the_worker_is_idle(publish):
+    """The worker discards its plans when the work is done, and then claims once more.
+
+    That claim makes the new plan, so that the next run doesn't wait for it.
+    """
     worker = Executor(threads=False)
     worker._planned -= REPLAN_SECONDS
     start_run(publish("a"))
-    found = statements(lambda: worker.drain())
+    sent = statements(lambda: worker.drain())
     if connection.vendor == "postgresql":
-        planned = found.index("DISCARD PLANS")
-        claims = [at for at, statement in enumerate(found) if statement.startswith("WITH g0")]
-        assert [at < planned for at in claims] == [
-            True,
-            True,
-            False,
-        ]  # one found the state, one nothing, one was planned anew
+        discarded = sent.index("DISCARD PLANS")
+        claims = [at for at, statement in enumerate(sent) if statement.startswith("WITH g0")]
+        # The first claim takes the state, the second finds nothing, the third makes the plan.
+        assert [at < discarded for at in claims] == [True, True, False]
 
 
-def test_one_slow_call_does_not_make_a_node_slow_and_several_do():
+def test_several_slow_calls_make_a_node_slow_but_one_does_not():
     worker = Executor(threads=False)
     worker.speed = {"noop": 1e-4}
     worker._learn("noop", 1.0)
@@ -99,7 +102,7 @@ def plan(statement, params):
 
 
 def grow(publish):
-    """Enough rows, and what the database knows of them, for a plan that means something."""
+    """Add enough states, and statistics about them, for the planner to prefer an index."""
     run = start_run(publish("a>b>d a>c>d"))
     State.objects.bulk_create(
         State(
@@ -121,81 +124,84 @@ def grow(publish):
 
 def test_claim_uses_the_ready_index(publish):
     grow(publish)
-    found = plan(
+    text = plan(
         claim.claim_statement(((2, 100), (1, 1)), claim.FRESH),
-        [*_kinds("noop", "log", "http.request"), "w", 30.0],
+        [*_kind_params("noop", "log", "http.request"), "w", 30.0],
     )
-    assert found.count("state_ready") >= 3
-    assert "Seq Scan on statemanager_runs_state" not in found
-    assert "SCAN statemanager_runs_state" not in found.replace(
+    assert text.count("state_ready") >= 3
+    assert "Seq Scan on statemanager_runs_state" not in text
+    assert "SCAN statemanager_runs_state" not in text.replace(
         "SCAN statemanager_runs_state USING INDEX", ""
     )
 
 
-@pytest.mark.parametrize("which", [claim.LOST_ONCE, claim.LOST_OFTEN, claim.QUARANTINED])
-def test_suspects_are_not_looked_for_among_all_that_is_ready(publish, which):
+@pytest.mark.parametrize("quarantine", [claim.LOST_ONCE, claim.LOST_OFTEN, claim.QUARANTINED])
+def test_claiming_from_the_quarantine_does_not_scan_all_ready_states(publish, quarantine):
     grow(publish)
-    found = plan(claim.claim_statement(((2, 100),), which), [*_kinds("noop", "log"), "w", 30.0])
-    assert found.count("state_quarantined") >= 2
-    assert "state_ready" not in found
+    statement = claim.claim_statement(((2, 100),), quarantine)
+    text = plan(statement, [*_kind_params("noop", "log"), "w", 30.0])
+    assert text.count("state_quarantined") >= 2
+    assert "state_ready" not in text
 
 
-def _kinds(*kinds):
-    """As a claim looks at all that is ready of them."""
-    return [
-        each
-        for kind in kinds
-        for each in ((kind, "-infinity") if connection.vendor == "postgresql" else (kind,))
-    ]
+def _kind_params(*kinds):
+    """The parameters for these kinds in a claim's statement, on PostgreSQL with no scan floor."""
+    if connection.vendor != "postgresql":
+        return list(kinds)
+    return [param for kind in kinds for param in (kind, "-infinity")]
 
 
 def test_a_claim_begins_where_the_last_one_found_something(publish):
-    """What was taken before stays in the index while an old snapshot (here: this test's transaction) may see it."""
+    """Claims skip the index entries of states that earlier claims took.
+
+    The index keeps these entries as long as an old snapshot may see them: here, that of the
+    transaction of this test.
+    """
     if connection.vendor != "postgresql":
         return
     grow(publish)
     scan_floors, facts = claim.ScanFloors(), claim.FactsCache()
     for count in (1400, 10):
-        assert (
-            len(claim.claim("w", [(["noop"], count)], 30, facts, scan_floors=scan_floors)) == count
-        )
+        states = claim.claim("w", [(["noop"], count)], 30, facts, scan_floors=scan_floors)
+        assert len(states) == count
 
-    def read(floor):
-        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim.claim_statement(((1, 10),), claim.FRESH)}"
+    def blocks_read(floor):
+        statement = claim.claim_statement(((1, 10),), claim.FRESH)
         with transaction.atomic():
-            [[[found]]] = sql.run(explain, ["noop", floor, "w", 30.0])
+            [[[explained]]] = sql.run(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", ["noop", floor, "w", 30.0]
+            )
             transaction.set_rollback(True)
         return sum(
             node["Shared Hit Blocks"]
-            for node in within(found["Plan"])
+            for node in nodes_of(explained["Plan"])
             if node.get("Index Name") == "sm_state_ready"
         )
 
-    def within(node):
+    def nodes_of(node):
         yield node
-        for each in node.get("Plans", ()):
-            yield from within(each)
+        for child in node.get("Plans", ()):
+            yield from nodes_of(child)
 
-    assert read(scan_floors.of("noop")) < read("-infinity") / 3
+    assert blocks_read(scan_floors.of("noop")) < blocks_read("-infinity") / 3
 
 
-def test_recording_goes_by_the_states_ids(publish):
-    """Not by the index of leased states, which seems small and may be full of what is over."""
+def test_recording_finds_states_by_their_ids(publish):
+    """The index of leased states looks small to the planner, but it may be full of dead rows."""
     grow(publish)
     row = ["0" * 32, 1, "SUCCESS", "", "{}", None, "", 0, None, None, False, 0]
-    found = plan(store.outcomes_statement(), sql.values([row]))
-    assert "state_leased" not in found
+    assert "state_leased" not in plan(store.outcomes_statement(), sql.values([row]))
 
 
 def test_sweep_uses_the_lease_index(publish):
     grow(publish)
-    found = plan(lease_recovery.expired_statement(), [100])
-    assert "state_leased" in found or "MULTI-INDEX" in found
+    text = plan(lease_recovery.expired_statement(), [100])
+    assert "state_leased" in text or "MULTI-INDEX" in text
 
 
-def test_join_asks_the_unfinished_index(publish):
+def test_join_uses_the_index_of_unfinished_states(publish):
     run = grow(publish)
     statement = join_inspection.unfinished_below_statement()
-    found = plan(statement, sql.values([[0, run.pk, "b", "", "~"]]))
-    assert "state_unfinished" in found or "state_of_run" in found
-    assert "Seq Scan on statemanager_runs_state" not in found
+    text = plan(statement, sql.values([[0, run.pk, "b", "", "~"]]))
+    assert "state_unfinished" in text or "state_of_run" in text
+    assert "Seq Scan on statemanager_runs_state" not in text

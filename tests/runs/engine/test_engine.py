@@ -1,4 +1,4 @@
-"""What a run does from start to end, in one thread, on real rows."""
+"""Whole runs from start to end, executed in one thread on a real database."""
 
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ from tests.support.runs import by_node, outputs
 pytestmark = pytest.mark.django_db
 
 
-def test_chain_hands_values_on_and_completes(run_graph):
+def test_a_chain_passes_values_on_and_completes(run_graph):
     run = run_graph(
         "a>b>c",
         inputs={
@@ -53,7 +53,10 @@ def test_fan_out_and_unite_keep_order(run_graph):
 
 
 def test_the_worked_example_of_fan_outs_and_joins(run_graph):
-    """s → a(2) → b(3) → c → u unites a → v unites s: 1+2+6+6+2+1 = 18 states (contract A.6)."""
+    """s → a (2 items) → b (3 items) → c → u unites a → v unites s.
+
+    That makes 1 + 2 + 6 + 6 + 2 + 1 = 18 states.
+    """
     run = run_graph(
         "s>a>b>c>u>v",
         kinds={"a": "fan_out", "b": "fan_out"},
@@ -61,7 +64,7 @@ def test_the_worked_example_of_fan_outs_and_joins(run_graph):
         data={"u": {"unites": {"identifier": "a"}}, "v": {"unites": {"identifier": "s"}}},
     )
     assert run.status == "completed"
-    assert {node: len(found) for node, found in by_node(run).items()} == {
+    assert {node: len(statuses) for node, statuses in by_node(run).items()} == {
         "s": 1,
         "a": 2,
         "b": 6,
@@ -71,7 +74,7 @@ def test_the_worked_example_of_fan_outs_and_joins(run_graph):
     }
 
 
-def test_conditions_choose_and_absent_parents_are_null(run_graph):
+def test_conditions_choose_branches_and_absent_parents_are_null(run_graph):
     run = run_graph(
         "a>b>d a>c>d",
         inputs={
@@ -106,35 +109,33 @@ def test_max_failures_stops_the_run(run_graph):
         "a>b a>c a>d>e", kinds={"b": "test.fail", "c": "test.fail"}, settings={"max_failures": 1}
     )
     assert run.status == "partial"
-    assert (
-        run.error_message.startswith("b: ValueError")
-        or run.error_message == "Execution stopped: too many failures (2/5 failed)"
-    )
     assert run.error_message == "Execution stopped: too many failures (2/5 failed)"
     assert run.cancelled_count >= 1
 
 
-def test_policy_stop_fails_the_run(run_graph):
+def test_the_failure_policy_stop_fails_the_run(run_graph):
     run = run_graph("a>b>c", kinds={"b": "test.fail"}, settings={"failure_policy": "stop"})
     assert run.status == "failed"
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["ERRORED"]}
 
 
-def test_max_steps_bounds_started_states(run_graph):
+def test_max_steps_limits_how_many_states_are_started(run_graph):
     run = run_graph("a>b>c>d", settings={"max_steps": 2})
     assert run.status == "partial"
     assert run.error_message == "Execution stopped: max_steps reached (2 states may be started)"
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["SUCCESS"], "c": ["CANCELLED"]}
 
 
-def test_missing_output_fails_the_parent(run_graph):
+def test_the_inputs_behind_a_pruned_node_are_never_resolved(run_graph):
     run = run_graph(
         "a>b", kinds={"a": "test.prune"}, inputs={"b": {"value": "${{ a.outputs.nothing }}"}}
     )
     assert run.status == "completed"
+
+
+def test_a_missing_output_fails_the_parent(run_graph):
     run = run_graph(
         "f>b",
-        name="second",
         kinds={"f": "test.each"},
         inputs={"f": {"items": [1]}, "b": {"value": "${{ f.outputs.nothing }}"}},
     )
@@ -142,14 +143,17 @@ def test_missing_output_fails_the_parent(run_graph):
     assert "no 'nothing' in an object with 'value'" in run.error_message
 
 
-def test_generator_fans_out_and_empty_list_ends_the_branch(run_graph):
+def test_a_generator_fans_out(run_graph):
     run = run_graph(
         "f>b",
         kinds={"f": "test.each"},
         inputs={"f": {"items": [1, 2]}, "b": {"value": "${{ f.outputs.value }}"}},
     )
     assert len(outputs(run, "b")) == 2
-    run = run_graph("f>b", name="empty", kinds={"f": "test.each"}, inputs={"f": {"items": []}})
+
+
+def test_a_fan_out_without_items_ends_the_branch(run_graph):
+    run = run_graph("f>b", kinds={"f": "test.each"}, inputs={"f": {"items": []}})
     assert by_node(run) == {"f": ["SUCCESS"]}
     assert run.status == "completed"
 
@@ -166,7 +170,7 @@ def test_run_inputs_override_declared_ones_and_are_never_parsed(run_graph):
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"),
+    ("value", "reason"),
     [
         ("nan", "not JSON compliant"),
         ("nul", "NUL"),
@@ -176,8 +180,8 @@ def test_run_inputs_override_declared_ones_and_are_never_parsed(run_graph):
         ("deep", "deep"),
     ],
 )
-def test_output_that_json_cannot_carry_is_a_readable_failure(run_graph, what, reason):
-    run = run_graph("a", kinds={"a": "test.return"}, inputs={"a": {"what": what}})
+def test_an_output_that_json_cannot_express_fails_with_a_clear_reason(run_graph, value, reason):
+    run = run_graph("a", kinds={"a": "test.return"}, inputs={"a": {"what": value}})
     assert run.status == "failed"
     assert reason in run.error_message
 
@@ -191,7 +195,7 @@ def test_flood_of_logs_keeps_the_newest_and_says_so(run_graph):
     assert run.log_count == len(lines)
 
 
-def test_wait_for_answer_pauses_and_the_answer_goes_on(publish, drain):
+def test_waiting_for_an_answer_pauses_the_run_and_the_answer_continues_it(publish, drain):
     run = start_run(
         publish("a>b", kinds={"a": "test.ask"}, inputs={"b": {"value": "${{ a.outputs.value }}"}})
     )
@@ -213,7 +217,7 @@ def test_wait_for_answer_pauses_and_the_answer_goes_on(publish, drain):
     assert run.states.get(identifier="a").answer["by"] == "system"
 
 
-def test_cancel_moves_everything_at_once(publish, drain):
+def test_cancel_ends_all_states_at_once(publish, drain):
     run = start_run(publish("a>b"))
     control.cancel_run(run, SYSTEM)
     assert (run.status, run.pending_count, by_node(run)) == ("cancelled", 0, {"a": ["CANCELLED"]})
@@ -223,7 +227,7 @@ def test_cancel_moves_everything_at_once(publish, drain):
     assert refused.value.extra["allowed"] == ["retry"]
 
 
-def test_pause_holds_and_resume_goes_on(publish, drain):
+def test_a_paused_run_does_nothing_until_it_is_resumed(publish, drain):
     run = start_run(publish("a>b"))
     control.pause_run(run, SYSTEM)
     assert run.status == "paused"
@@ -234,14 +238,14 @@ def test_pause_holds_and_resume_goes_on(publish, drain):
     assert run.status == "completed"
 
 
-def test_delayed_start_waits_until_due(publish, drain):
+def test_a_delayed_start_waits_until_it_is_due(publish, drain):
     run = start_run(publish("a"), RunOptions(delay=3600))
     assert drain() == 0
     State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(seconds=1))
     assert drain() == 1
 
 
-def test_run_again_is_no_failure(run_graph):
+def test_run_again_is_not_counted_as_a_failure(run_graph):
     run = run_graph("a", kinds={"a": "test.again"})
     assert (run.status, run.states.get().attempt, run.retried_count) == ("completed", 2, 0)
 
@@ -254,18 +258,20 @@ def test_once_is_computed_once(run_graph, tmp_path):
     assert ToolResult.objects.filter(run=run).count() == 1
 
 
-def test_once_gives_the_same_the_first_time_as_later(run_graph):
-    """Neither tuples and keys that are no texts, nor the order of keys and kinds of numbers, that a database changes, may tell attempts apart."""
+def test_once_returns_the_same_value_the_first_time_as_later(run_graph):
+    """The first attempt gets its result as a database would return it.
+
+    Storing a result turns tuples into lists and keys into strings, and may change the order of keys
+    and the types of numbers. A node must not be able to tell its attempts apart by that.
+    """
     run = run_graph("a", kinds={"a": "test.shapes"})
-    said = list(
-        run.logs.filter(identifier="a", attempt__gt=0)
-        .order_by("pk")
-        .values_list("attempt", "message")
-    )
-    assert (run.status, [attempt for attempt, _ in said]) == ("completed", [1, 2])
-    assert said[0][1] == said[1][1]
-    assert "'b': [1, ['x']]" in said[0][1]
-    assert "'3': True" in said[0][1]
+    lines = run.logs.filter(identifier="a", attempt__gt=0).order_by("pk")
+    assert (run.status, [line.attempt for line in lines]) == ("completed", [1, 2])
+
+    first, second = [line.message for line in lines]
+    assert first == second
+    assert "'b': [1, ['x']]" in first
+    assert "'3': True" in first
 
 
 def test_once_is_not_computed_again_by_a_retry(run_graph, drain, tmp_path, monkeypatch):
@@ -310,7 +316,7 @@ def test_emitted_rows_and_files_are_recorded_with_the_attempt(run_graph):
     assert "a emitted 3 rows" in run.logs.values_list("message", flat=True)
 
 
-def test_same_run_id_again_gives_the_same_run(publish):
+def test_starting_with_the_same_run_id_returns_the_same_run(publish):
     graph = publish("a")
     first = start_run(graph, RunOptions(run_id="mine", inputs={"value": 1}))
     assert start_run(graph, RunOptions(run_id="mine", inputs={"value": 1})).pk == first.pk
@@ -320,7 +326,7 @@ def test_same_run_id_again_gives_the_same_run(publish):
     assert LogLine.objects.count() == 1
 
 
-def test_run_keeps_the_version_it_started_with(publish, drain):
+def test_a_run_keeps_the_version_it_started_with(publish, drain):
     run = start_run(publish("a>b"))
     publish("a>b>c")
     drain()

@@ -1,4 +1,4 @@
-"""Joins in the shapes that are easy to get wrong."""
+"""Joins in graphs that are easy to get wrong."""
 
 import pytest
 
@@ -17,13 +17,14 @@ def values(run, identifier):
     ]
 
 
-def fast(*kinds):
+def fast_worker(*kinds):
+    """A worker that takes nodes of these kinds for fast ones, and so runs them in batches."""
     worker = Executor(threads=False)
     worker.speed = dict.fromkeys(kinds, 1e-4)
     return worker
 
 
-def test_cleanup_after_a_diamond_with_a_failed_branch_fires_once(run_graph):
+def test_a_cleanup_after_a_diamond_with_a_failed_branch_fires_once(run_graph):
     run = run_graph(
         "a>b>l a>c>l l>j",
         kinds={"b": "test.fail"},
@@ -32,12 +33,12 @@ def test_cleanup_after_a_diamond_with_a_failed_branch_fires_once(run_graph):
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["ERRORED"], "c": ["SUCCESS"], "j": ["SUCCESS"]}
 
 
-def test_join_after_a_pruned_join_fires_once(run_graph):
+def test_a_join_after_a_pruned_join_fires_once(run_graph):
     run = run_graph("a>b>l a>c>l l>j a>d>j", kinds={"b": "test.prune", "c": "test.prune"})
     assert by_node(run)["j"] == ["SUCCESS"]
 
 
-def test_join_whose_inputs_fail_keeps_the_next_one_from_running(run_graph):
+def test_a_join_whose_inputs_fail_keeps_the_next_join_from_running(run_graph):
     run = run_graph(
         "a>b>l a>c>l l>j a>d>j", inputs={"l": {"value": "${{ c.outputs.value.missing }}"}}
     )
@@ -46,23 +47,28 @@ def test_join_whose_inputs_fail_keeps_the_next_one_from_running(run_graph):
     assert run.status == "partial"
 
 
-def test_join_directly_after_a_fan_out_sees_all_items(run_graph):
-    inputs = {"f": {"items": [1, 2, 3]}, "j": {"value": "${{ f.outputs.item }}"}}
-    run = run_graph(
-        "r>f>j", kinds={"f": "fan_out"}, inputs=inputs, data={"j": {"unites": {"identifier": "r"}}}
-    )
-    assert values(run, "j") == [[1, 2, 3]]
+def test_a_join_directly_after_a_fan_out_sees_all_items(run_graph):
     run = run_graph(
         "r>f>j",
         kinds={"f": "fan_out"},
-        inputs=inputs,
+        inputs={"f": {"items": [1, 2, 3]}, "j": {"value": "${{ f.outputs.item }}"}},
+        data={"j": {"unites": {"identifier": "r"}}},
+    )
+    assert values(run, "j") == [[1, 2, 3]]
+
+
+def test_a_join_behind_a_condition_on_the_items_fires_once(run_graph):
+    run = run_graph(
+        "r>f>j",
+        kinds={"f": "fan_out"},
+        inputs={"f": {"items": [1, 2, 3]}, "j": {"value": "${{ f.outputs.item }}"}},
         data={"j": {"unites": {"identifier": "r"}}},
         when={"f>j": "outputs.item > 1"},
     )
     assert len(values(run, "j")) == 1
 
 
-def test_join_waits_for_what_its_uniting_parent_waits_for(publish, drain):
+def test_a_join_waits_for_what_its_uniting_parent_waits_for(publish, drain):
     graph = publish(
         "a>b>u u>k a>c>k a>z",
         kinds={"z": "test.again"},
@@ -82,7 +88,7 @@ def test_join_waits_for_what_its_uniting_parent_waits_for(publish, drain):
     assert values(run, "k") == [["U", "C"]]
 
 
-def test_failure_behind_an_all_done_node_does_not_block_the_join_after_it(run_graph):
+def test_a_failure_behind_an_all_done_node_does_not_block_the_join_after_it(run_graph):
     run = run_graph(
         "a>b>u>k a>c>k",
         kinds={"b": "test.fail"},
@@ -99,18 +105,18 @@ def test_unites_fires_only_where_the_united_node_has_a_state(publish):
         data={"u": {"unites": {"identifier": "x"}}},
     )
     run = start_run(graph)
-    fast("noop", "fan_out").drain()
+    fast_worker("noop", "fan_out").drain()
     run.refresh_from_db()
     assert run.status == "completed"
     assert values(run, "u") == [1, 2]
 
 
-def test_wide_diamonds_cost_no_more_than_they_are_wide(publish):
+def test_the_states_of_a_wide_diamond_grow_linearly_with_its_width(publish):
     graph = publish(
         "f>a>j f>b>j", kinds={"f": "fan_out"}, inputs={"f": {"items": list(range(600))}}
     )
     run = start_run(graph)
-    worker = fast("noop", "fan_out")
+    worker = fast_worker("noop", "fan_out")
     while worker.drain():
         pass
     run.refresh_from_db()
@@ -118,7 +124,7 @@ def test_wide_diamonds_cost_no_more_than_they_are_wide(publish):
     assert run.states.filter(identifier="f", inputs__isnull=True).count() == 599
 
 
-def test_diamond_inside_a_fan_out_joins_per_item(run_graph):
+def test_a_diamond_inside_a_fan_out_joins_per_item(run_graph):
     run = run_graph(
         "f>a>j f>b>j",
         kinds={"f": "fan_out"},
@@ -132,7 +138,7 @@ def test_diamond_inside_a_fan_out_joins_per_item(run_graph):
     assert outputs(run, "j") == [{"value": "x1+x2"}, {"value": "y1+y2"}]
 
 
-def test_several_roots_join_at_the_run(run_graph):
+def test_several_roots_can_be_joined(run_graph):
     run = run_graph(
         "a>c b>c",
         inputs={
@@ -144,20 +150,20 @@ def test_several_roots_join_at_the_run(run_graph):
     assert outputs(run, "c") == [{"value": [1, 2]}]
 
 
-def test_all_branches_absent_prunes_the_join_and_what_follows(run_graph):
+def test_a_join_without_any_branch_is_pruned_with_all_that_follows(run_graph):
     run = run_graph("a>b>d>e a>c>d", when={"a>b": "false", "a>c": "false"})
     assert run.status == "completed"
     assert by_node(run) == {"a": ["SUCCESS"]}
 
 
-def test_failed_branch_keeps_the_join_from_running(run_graph):
+def test_a_failed_branch_keeps_the_join_from_running(run_graph):
     run = run_graph("a>b>d a>c>d", kinds={"b": "test.fail"})
     assert run.status == "partial"
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["ERRORED"], "c": ["SUCCESS"]}
     assert run.error_message == "b: ValueError: broken"
 
 
-def test_all_done_fires_beside_failures(run_graph):
+def test_all_done_fires_in_spite_of_failures(run_graph):
     run = run_graph(
         "a>b>d a>c>d",
         kinds={"b": "test.fail"},
@@ -185,7 +191,7 @@ def test_all_success_ignores_pruned_branches(run_graph):
     assert run.status == "completed"
 
 
-def test_nested_join_waits_for_the_inner_one(run_graph):
+def test_an_outer_join_waits_for_the_inner_one(run_graph):
     run = run_graph(
         "a>b>j a>c>j j>k a>d>k",
         inputs={"k": {"value": "${{ j.outputs.value }}"}, "j": {"value": 7}},

@@ -1,4 +1,8 @@
-"""The engine against the reference model: random graphs, random events in random order and slices, no deviation."""
+"""The engine compared with the reference model.
+
+Random events happen to the runs of random graphs, in random order and in random batches. After each
+of them the engine and the model must agree.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -21,8 +25,7 @@ from graphs.definition import payloads
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from graphs.services import publish
-from runs.engine import claim as claim_module
-from runs.engine import control
+from runs.engine import claim, control
 from runs.engine.counters import RunCounters
 from runs.engine.record import record_batch
 from runs.engine.start import start_run
@@ -35,7 +38,11 @@ from tests.support.reference_model import Model
 
 @st.composite
 def graphs(draw: Any) -> dict[str, Any]:
-    """A definition of two to seven nodes: forward edges, some conditional, some nodes unite a node above them."""
+    """A definition of two to seven nodes.
+
+    Edges lead from earlier nodes to later ones, and some have conditions. Some nodes unite a node
+    above them.
+    """
     count = draw(st.integers(2, 7))
     names = [f"n{at}" for at in range(count)]
     edges = []
@@ -64,8 +71,8 @@ def graphs(draw: Any) -> dict[str, Any]:
     return {"nodes": nodes, "edges": edges, "settings": limits}
 
 
-def loosened(definition: dict[str, Any]) -> dict[str, Any]:
-    """Without the `unites` that validation refuses (a node that not every path passes)."""
+def without_refused_unites(definition: dict[str, Any]) -> dict[str, Any]:
+    """Remove each `unites` that validation refuses because not every path passes its node."""
     while refused := {problem.nodeId for problem in publish.check("model", definition)}:
         for node in definition["nodes"]:
             if node["id"] in refused:
@@ -77,7 +84,9 @@ class EngineAgainstModel(RuleBasedStateMachine):
     @initialize(definition=graphs())
     def begin(self, definition: dict[str, Any]) -> None:
         graph = publish.publish_graph(
-            Namespace.objects.get_or_create(name="model")[0], "model", loosened(definition)
+            Namespace.objects.get_or_create(name="model")[0],
+            "model",
+            without_refused_unites(definition),
         )
         conditional = {
             (edge["from"], edge["to"]) for edge in definition["edges"] if edge.get("data")
@@ -88,8 +97,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
             lambda start, end, value: (start, end) not in conditional or value > 1,
         )
         self.model.start()
-        self.facts = claim_module.FactsCache()
-        self.hands: list[Claimed] = []
+        self.facts = claim.FactsCache()
+        self.claimed: list[Claimed] = []
         self.counters_by_run: dict[int, RunCounters] = {}
         self.late: list[Claimed] = []
 
@@ -102,40 +111,44 @@ class EngineAgainstModel(RuleBasedStateMachine):
             state.retry_count,
         )
 
-    def took(self, states: list[Claimed]) -> None:
+    def take(self, states: list[Claimed]) -> None:
         for state in sorted(states, key=self.key):
             assert state.run.pk == self.run.pk
             assert self.model.states[self.key(state)] == "CREATED"
             assert not self.model.paused
             self.model.states[self.key(state)] = "QUEUED"
-            self.hands.append(state)
+            self.claimed.append(state)
 
     @rule(quarantined=st.booleans())
     def claim(self, quarantined: bool) -> None:
-        """Take all that is ready (which of several equally old ones comes first is chance, and chance can't be replayed)."""
-        self.took(
-            claim_module.claim(
+        """Claim everything that is ready.
+
+        A smaller limit would let chance decide between states of the same age, and Hypothesis
+        could not replay that.
+        """
+        self.take(
+            claim.claim(
                 "model",
                 [(["noop"], 1000)],
                 30,
                 self.facts,
-                claim_module.QUARANTINED if quarantined else claim_module.FRESH,
+                claim.QUARANTINED if quarantined else claim.FRESH,
             )
         )
-        left = [
+        unclaimed = [
             key
-            for key, word in self.model.states.items()
-            if word == "CREATED" and (self.model.lost.get(key, 0) > 0) == quarantined
+            for key, status in self.model.states.items()
+            if status == "CREATED" and (self.model.lost.get(key, 0) > 0) == quarantined
         ]
-        assert not left or self.model.paused, left
+        assert not unclaimed or self.model.paused, unclaimed
 
-    @precondition(lambda self: self.hands)
+    @precondition(lambda self: self.claimed)
     @rule(data=st.data(), lease=st.booleans(), known=st.booleans())
     def record(self, data: Any, lease: bool, known: bool) -> None:
-        self.hands.sort(key=self.key)
+        self.claimed.sort(key=self.key)
         chosen = data.draw(
             st.lists(
-                st.sampled_from(self.hands),
+                st.sampled_from(self.claimed),
                 min_size=1,
                 max_size=3,
                 unique_by=lambda state: state.id,
@@ -155,7 +168,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             )
             outcomes.append(self.outcome(state, kind, values))
             events.append((self.key(state), {"lost": "lose"}.get(kind, kind), values))
-            self.hands.remove(state)
+            self.claimed.remove(state)
             self.late.append(state)
         expired = [
             state.id for state, (_, kind, _) in zip(chosen, events, strict=True) if kind == "lose"
@@ -164,13 +177,13 @@ class EngineAgainstModel(RuleBasedStateMachine):
             lease_expires_at=timezone.now() - timedelta(seconds=1)
         )
         holder = Lease("model", 30, lambda state: True) if lease else None
-        done = record_batch(
+        recorded = record_batch(
             outcomes, holder, self.counters_by_run.get(self.run.pk) if known else None
         )
-        self.counters_by_run = done.counters_by_run
-        assert set(done.accepted) == {state.id for state in chosen}
+        self.counters_by_run = recorded.counters_by_run
+        assert set(recorded.accepted) == {state.id for state in chosen}
         self.model.event(events)
-        self.took(done.leased)
+        self.take(recorded.leased)
 
     def outcome(self, state: Claimed, kind: str, values: Any) -> Outcome:
         if kind != "done":
@@ -179,7 +192,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         return Outcome(
             state,
             "done",
-            [payloads.dump(each) for each in outputs],
+            [payloads.dump(output) for output in outputs],
             outputs,
             not isinstance(values, int),
         )
@@ -204,19 +217,21 @@ class EngineAgainstModel(RuleBasedStateMachine):
             self.model.paused = False
 
     @precondition(lambda self: self.model.states and self.model.status in ("running", "paused"))
-    @rule(really=st.integers(0, 9))
-    def cancel(self, really: int) -> None:
-        if really == 0:
+    @rule(chance=st.integers(0, 9))
+    def cancel(self, chance: int) -> None:
+        """Cancel the run, but only one time in ten: most runs should live longer."""
+        if chance == 0:
             control.cancel_run(self.run, SYSTEM)
             self.model.cancel()
-            self.late, self.hands = self.late + self.hands, []
+            self.late += self.claimed
+            self.claimed = []
 
     @invariant()
-    def same_states(self) -> None:
+    def states_and_status_agree(self) -> None:
         if not hasattr(self, "run"):
             return
         plan = self.model.plan
-        found = {
+        actual = {
             (state.identifier, state.path, state.retry_count): state.status
             for state in self.run.states.all()
         }
@@ -228,7 +243,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             ): status
             for (node, path, retry), status in self.model.states.items()
         }
-        assert found == expected
+        assert actual == expected
         self.run.refresh_from_db()
         assert self.run.status == self.model.status or (
             self.run.status == "queued" and self.model.status == "running"
@@ -241,7 +256,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-def test_engine_does_what_the_model_does(request):
+def test_the_engine_agrees_with_the_model(request):
     registry.store()
     examples = request.config.getoption("--model-steps") or (
         60 if TEST_DATABASE == "postgresql" else 30

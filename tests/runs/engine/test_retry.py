@@ -1,4 +1,7 @@
-"""Trying again what failed for good: the counts move back, the run goes on, and joins fire that the end kept from firing."""
+"""Retrying states by hand after a run has ended.
+
+The counters go back, the run continues, and joins fire that did not fire because the run ended.
+"""
 
 import pytest
 
@@ -15,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _no_calls():
+def _forget_calls():
     calls.clear()
 
 
@@ -27,13 +30,10 @@ def test_a_partial_run_is_completed_by_retrying_what_failed(run_graph, drain):
     )
     retries = retry.retry_failed(run, SYSTEM)
     run.refresh_from_db()
-    assert (len(retries), run.status, run.finished_at, run.error_message, run.errored_count) == (
-        1,
-        "running",
-        None,
-        "",
-        0,
-    )
+    assert len(retries) == 1
+    assert (run.status, run.finished_at) == ("running", None)
+    assert (run.error_message, run.errored_count) == ("", 0)
+
     drain()
     run.refresh_from_db()
     assert (run.status, run.progress) == ("completed", 100)
@@ -47,14 +47,13 @@ def test_a_partial_run_is_completed_by_retrying_what_failed(run_graph, drain):
     assert_counters_agree(run)
 
 
-def test_what_a_stop_cancelled_goes_on_too_and_its_joins_fire(run_graph, drain):
-    """Beside the failing branch a whole region came to its end while the run was stopping; its join had not fired."""
-    settings = {"failure_policy": "stop"}
+def test_states_that_a_stop_cancelled_are_retried_too_and_their_joins_fire(run_graph, drain):
+    """A region beside the failed branch finished while the run stopped, without firing its join."""
     run = run_graph(
         "s>f s>a>j s>b>j j>z",
         kinds={"f": "test.fail"},
         inputs={"f": {"times": 1}},
-        settings=settings,
+        settings={"failure_policy": "stop"},
     )
     assert run.status == "failed"
     retry.retry_failed(run, SYSTEM)
@@ -65,7 +64,7 @@ def test_what_a_stop_cancelled_goes_on_too_and_its_joins_fire(run_graph, drain):
     assert_counters_agree(run)
 
 
-def test_a_cancelled_run_goes_on(publish, drain):
+def test_a_cancelled_run_continues_when_it_is_retried(publish, drain):
     run = start_run(publish("a>b"))
     control.pause_run(run, SYSTEM)
     control.cancel_run(run, SYSTEM)
@@ -79,39 +78,33 @@ def test_a_cancelled_run_goes_on(publish, drain):
     assert_counters_agree(run)
 
 
-def test_a_failed_branch_of_a_fan_out_is_retried_where_it_was(run_graph, drain):
-    inputs = {
-        "f": {"items": ["x", "y", "z"]},
-        "w": {"message": "${{ f.outputs.value }}", "times": 1},
-        "j": {"value": "${{ w.outputs.value }}"},
-    }
-    unite = {"j": {"unites": {"identifier": "s", "strategy": "ALL_SUCCESS"}}}
+def test_the_failed_branches_of_a_fan_out_are_retried_at_their_paths(run_graph, drain):
     run = run_graph(
         "s>f>w>j",
         kinds={"f": "test.each", "w": "test.fail", "j": "noop"},
-        inputs={k: v for k, v in inputs.items() if k != "j"},
-        data=unite,
+        inputs={
+            "f": {"items": ["x", "y", "z"]},
+            "w": {"message": "${{ f.outputs.value }}", "times": 1},
+        },
+        data={"j": {"unites": {"identifier": "s", "strategy": "ALL_SUCCESS"}}},
     )
     assert by_node(run)["w"] == ["ERRORED"] * 3
     retry.retry_failed(run, SYSTEM)
     drain()
     run.refresh_from_db()
     assert (run.status, by_node(run)["j"]) == ("completed", ["SUCCESS"])
-    assert set(
-        State.objects.filter(run=run, identifier="w", status="SUCCESS").values_list(
-            "path", flat=True
-        )
-    ) == {"1:0", "1:1", "1:2"}
+    succeeded = run.states.filter(identifier="w", status="SUCCESS")
+    assert set(succeeded.values_list("path", flat=True)) == {"1:0", "1:1", "1:2"}
     assert_counters_agree(run)
 
 
-def test_there_must_be_something_to_retry(run_graph):
+def test_a_run_without_failed_states_cannot_be_retried(run_graph):
     run = run_graph("a")
     with pytest.raises(errors.Conflict, match="no failed states"):
         retry.retry_failed(run, SYSTEM)
 
 
-def test_a_paused_run_stays_paused_when_a_state_of_it_is_retried(run_graph, drain):
+def test_a_paused_run_stays_paused_when_one_of_its_states_is_retried(run_graph, drain):
     run = run_graph(
         "s>a s>b",
         kinds={"a": "test.fail", "b": "test.again"},

@@ -1,4 +1,4 @@
-"""A run's final status and progress: the rules, and that nothing else decides them."""
+"""The rules for a run's status and progress, and that no other code decides them."""
 
 import ast
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_active_status(paused, waiting, pending, status):
     assert status_rules.active_status(paused, waiting, pending) == status
 
 
-def test_a_person_s_pause_outlasts_what_a_program_reports():
+def test_a_program_that_reports_running_does_not_end_a_pause():
     assert status_rules.reported_status("running", paused=True) == "paused"
     assert status_rules.reported_status("running", paused=False) == "running"
     assert status_rules.reported_status("failed", paused=True) == "failed"
@@ -50,7 +50,7 @@ def test_a_person_s_pause_outlasts_what_a_program_reports():
 @pytest.mark.parametrize("status", statuses.RUN_STATUSES)
 @pytest.mark.parametrize("reached", [0, 50, 100])
 @pytest.mark.parametrize("percent", [0, 70, 100])
-def test_completed_means_100_and_nothing_else_does(status, reached, percent):
+def test_progress_is_100_if_and_only_if_the_run_is_completed(status, reached, percent):
     progress = status_rules.progress(status, percent, reached)
     assert (progress == 100) == (status == "completed")
     assert progress >= min(reached, 99)
@@ -64,7 +64,7 @@ def test_nodes_that_were_never_reached_count_once_the_run_has_ended():
 
 
 def written_progress():
-    """The expressions that runs/ writes to the progress of a run, each with its file."""
+    """Yield (file, expression) for each place in runs/ that sets the progress of a run."""
     for path in sorted(RUNS.rglob("*.py")):
         if "migrations" in path.parts:
             continue
@@ -79,14 +79,14 @@ def written_progress():
                         yield path, ast.unparse(keyword.value)
 
 
-def test_every_writer_of_progress_calls_the_rule():
+def test_all_code_that_sets_the_progress_calls_the_rule():
     writers = list(written_progress())
-    own_ways = [
+    without_the_rule = [
         (path.name, value)
         for path, value in writers
         if not value.startswith("status_rules.progress(")
     ]
-    assert own_ways == []
+    assert without_the_rule == []
     assert {path.name for path, _ in writers} == {
         "annotate.py",
         "counters.py",
@@ -96,8 +96,8 @@ def test_every_writer_of_progress_calls_the_rule():
     }
 
 
-def test_only_the_rule_chooses_between_the_final_statuses():
-    """A choice between completed, partial and failed in one expression belongs in the rule."""
+def test_only_the_rule_chooses_between_final_statuses():
+    """An expression that chooses between partial and failed belongs in `final_status`."""
     choosers = set()
     for path in RUNS.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
