@@ -13,7 +13,7 @@ from graphs.services import examples, publish
 from runs.cluster.supervisor import Supervisor
 from runs.core import statuses
 from runs.engine.start import RunOptions, start_run
-from runs.management.watching import watch
+from runs.management.progress import watch
 from runs.models import Run
 
 

@@ -12,7 +12,7 @@ from runs.core import statuses
 from runs.engine import answer
 from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_run
-from runs.management.watching import watch
+from runs.management.progress import watch
 from runs.models import Cluster, Run, State
 
 MAX_GRAPHS_SHOWN = 10
