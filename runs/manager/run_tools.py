@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.urls import reverse
 
 from graphs.auth.callers import RIGHT_LABELS, Caller
+from runs.actions.delete import DELETE_RIGHT
 from runs.core import statuses
 from runs.models import Run
 
@@ -53,7 +54,7 @@ def tools_of(run: Run, caller: Caller) -> list[Tool]:
             "Delete",
             reverse("run_manager_bulk", args=["delete"]),
             post=True,
-            reason=_missing_right(run, caller, "delete"),
+            reason=_missing_right(run, caller, DELETE_RIGHT),
         ),
     ]
 

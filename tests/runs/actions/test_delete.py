@@ -8,7 +8,7 @@ from django.utils import timezone
 from graphs.auth.callers import PERMISSIONS, caller_of_user
 from runs.actions import bulk, bulk_runner, delete
 from runs.engine.start import RunOptions, start_outside
-from runs.manager.run_page import offers
+from runs.manager.run_tools import tools_of
 from runs.models import Run, Tombstone
 
 pytestmark = pytest.mark.django_db
@@ -130,8 +130,8 @@ def test_the_run_page_offers_to_delete_only_with_the_right_to_delete(alice, run,
     all_others = PERMISSIONS.keys() - {delete.DELETE_RIGHT}
     rights = ["view", delete.DELETE_RIGHT] if allowed else all_others
     caller = caller_of_user(grant(alice, rights))
-    offer = next(offer for offer in offers(run, caller) if offer.label == "Delete")
-    assert (offer.reason == "") == allowed == delete.may_delete(caller, run.namespace_id)
+    tool = next(tool for tool in tools_of(run, caller) if tool.label == "Delete")
+    assert (tool.reason == "") == allowed == delete.may_delete(caller, run.namespace_id)
 
 
 def test_a_tombstone_is_renewed_when_its_id_is_deleted_again(namespace, run):

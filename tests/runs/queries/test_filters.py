@@ -10,7 +10,8 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM
 from runs.actions import bulk, export
 from runs.engine.start import RunOptions, start_outside
-from runs.manager.run_list import OWN, RunPage
+from runs.manager.list_query import NOT_FILTERS
+from runs.manager.run_list import RunPage
 from runs.models import Run
 from runs.queries import lists
 from runs.queries.filters import InvalidFilters, RunFilters
@@ -104,7 +105,7 @@ def test_page_and_api_share_the_cached_total():
 
 
 def test_parameters_of_the_page_are_not_filters():
-    assert not RunFilters.of_query(QueryDict("&".join(f"{name}=1" for name in OWN)), OWN).unknown
+    assert not RunFilters.of_query(QueryDict("&".join(f"{name}=1" for name in NOT_FILTERS)), NOT_FILTERS).unknown
 
 
 def test_page_sizes_are_the_same_on_the_page_and_in_the_api(runs, admin_client):
