@@ -24,7 +24,7 @@ from runs.queries import diagram
 from runs.worker_api import claims
 from tests import nodes  # noqa: F401  the nodes that only tests use
 from tests.settings import SKIPPED_DATABASES, TEST_DATABASE
-from tests.support import snapshots
+from tests.support import migrated_database, snapshots
 from tests.support.definitions import definition
 
 
@@ -65,13 +65,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 SLOW_MARKERS = ("chaos", "cluster", "races")
-SLOW = ("browser", "chaos", "journeys", "races", "sdk", "test_fuzz.py")
+SLOW = (
+    "browser",
+    "chaos",
+    "journeys",
+    "races",
+    "sdk",
+    "test_fuzz.py",
+    # A second or more each, or a few hundred cases of one kind.
+    "graphs/api/test_idempotency.py",
+    "graphs/editor/test_examples.py",
+    "graphs/editor/test_node_forms.py",
+    "graphs/editor/test_pages.py",
+    "graphs/editor/test_round_trip.py",
+    "graphs/nodes/test_nodes.py",
+    "runs/api/v0/test_attacks.py",
+    "runs/api/v0/test_costs.py",
+    "runs/api/v0/test_isolation.py",
+    "runs/engine/test_costs.py",
+    "runs/engine/test_model.py",
+    "runs/external",
+    "runs/queries/test_list_costs.py",
+)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m fast` does not even import what it would leave out."""
+    if config.getoption("markexpr") != "fast":
+        return None
+    return _path(collection_path).startswith(SLOW) or None
+
+
+def _path(path: Path) -> str:
+    return os.path.relpath(path, Path(__file__).parent)
 
 
 def _is_fast(item: pytest.Item) -> bool:
     """Tests without processes, browsers, threads and commits, in modules that aren't known slow."""
-    path = item.path.relative_to(Path(__file__).parent).as_posix()
-    if path.startswith(SLOW) or any(item.get_closest_marker(name) for name in SLOW_MARKERS):
+    if _path(item.path).startswith(SLOW) or any(
+        item.get_closest_marker(name) for name in SLOW_MARKERS
+    ):
         return False
     database = item.get_closest_marker("django_db")
     return not (database and database.kwargs.get("transaction"))
@@ -105,11 +138,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
+def django_db_keepdb(django_db_modify_db_settings: None) -> bool:
+    """Begin with the migrated database of an earlier run, if there is one."""
+    return migrated_database.copied()
+
+
+@pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     """A test that commits is cleaned up by a snapshot of the migrated database."""
     with django_db_blocker.unblock():
         registry.store()  # the nodes of tests, too; the snapshot keeps them for every test
         migrated = snapshots.take()
+        migrated_database.keep()
     TransactionTestCase._fixture_teardown = lambda self: migrated.restore()
 
 

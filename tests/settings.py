@@ -1,6 +1,10 @@
-"""The settings of the tests: the project's own, on the database of this process's database.
+"""The settings of the tests: the project's own, on the test database of this process.
 
-pytest-xdist runs every test in each of two processes (`--dist each`): gw0 is the database "sqlite", gw1 the database "postgresql".
+pytest-xdist runs every test in each of two processes (`--dist each`): gw0 uses SQLite, gw1 uses
+PostgreSQL. STATEMANAGER_TEST_DATABASE (`sqlite` or `postgresql`) chooses one database for all
+processes, so that they can share the tests: `-n 2 --dist load`.
+
+Processes that tests start inherit the environment, and with it the folder and the database.
 """
 
 import atexit
@@ -17,22 +21,24 @@ TEST_DATABASE = os.environ.get("STATEMANAGER_TEST_DATABASE") or TEST_DATABASES.g
 )
 SKIPPED_DATABASES: list[str] = []
 
-if "STATEMANAGER_TEST_DATABASE" not in os.environ:
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
+DATABASE_IS_CHOSEN = "STATEMANAGER_TEST_DATABASE" in os.environ
+
+if os.environ.get("STATEMANAGER_TEST_PROCESS") != PROCESS:  # not a process that a test started
+    os.environ["STATEMANAGER_TEST_PROCESS"] = PROCESS
     os.environ.pop("STATEMANAGER_CLUSTER", None)
     os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="statemanager-tests-")
     atexit.register(shutil.rmtree, os.environ["VAR_DIR"], ignore_errors=True)
     if TEST_DATABASE == "sqlite":
         os.environ.pop("DATABASE_URL", None)
-    elif "PYTEST_XDIST_WORKER" in os.environ and not os.environ.get("DATABASE_URL"):
+    elif PROCESS != "main" and not os.environ.get("DATABASE_URL"):
         if postgres.binaries():
             server = postgres.Server()
             atexit.register(server.close)
             os.environ["DATABASE_URL"] = server.url
         else:
             SKIPPED_DATABASES.append("postgresql (no server binaries; install postgresql)")
-    if (
-        "PYTEST_XDIST_WORKER" in os.environ
-    ):  # for child processes; the controller's own would reach both databases
+    if PROCESS != "main":  # the controller's choice would reach both databases
         os.environ["STATEMANAGER_TEST_DATABASE"] = TEST_DATABASE
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")

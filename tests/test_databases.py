@@ -1,10 +1,11 @@
-"""Each database runs on the database that it is named for."""
-
-import os
+"""Each process of the tests uses the database that it is meant for."""
 
 from django.db import connection
+
+from tests.settings import DATABASE_IS_CHOSEN, PROCESS
 
 
 def test_the_process_uses_its_database(database):
     assert connection.vendor == database
-    assert database == {"gw0": "sqlite", "gw1": "postgresql"}[os.environ["PYTEST_XDIST_WORKER"]]
+    if not DATABASE_IS_CHOSEN:
+        assert database == {"main": "sqlite", "gw0": "sqlite", "gw1": "postgresql"}[PROCESS]

@@ -20,6 +20,18 @@ GRAPH = definition(
 )  # fmt: skip
 STATES = {"start": 1, "out": 3, "work": 3, "slow": 3, "all": 1}
 
+PREPARE = """
+from django.core.management import call_command
+from graphs.auth import api_keys
+from graphs.models import Namespace
+from graphs.nodes.base import registry
+
+call_command("migrate", verbosity=0)
+registry.store()
+Namespace.objects.create(name="alpha")
+print(api_keys.create_key(["alpha"], "admin")[1])
+"""
+
 
 class Site:
     """An installation on a PostgreSQL of its own, which is asked for runs by HTTP."""
@@ -27,14 +39,7 @@ class Site:
     def __init__(self, tmp_path, **settings):
         self.server = postgres.Server(quick=False, **settings)
         self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path)}
-        self.command("migrate", "-v0")
-        self.command(
-            "shell",
-            "-v0",
-            "-c",
-            "from graphs.nodes.base import registry; registry.store(); from graphs.models import Namespace as N; N.objects.create(name='alpha')",
-        )
-        key = self.command("create_api_key", "--namespace", "alpha", "--scope", "admin").split()[-1]
+        key = self.command("shell", "-v0", "-c", PREPARE).split()[-1]
         self.installation, self.asked = Installation(key, **self.env), 0
         self.graph = self.installation.post(
             "/graphs", {"name": "g", "namespace": "alpha", **GRAPH}, "graph"

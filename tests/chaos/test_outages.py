@@ -39,41 +39,48 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 WIDE, ROUNDS = 6000, 4  # about a second of work each
 
 
-def test_postgresql_crashes_again_and_again(tmp_path, database, request, record_property):
+@pytest.fixture(scope="module")
+def place(django_db_setup, tmp_path_factory):
+    """An installation that several tests may hurt, one after the other. Making one takes long."""
+    with site(tmp_path_factory.mktemp("site")) as made:
+        yield made
+
+
+def test_postgresql_crashes_again_and_again(database, request, record_property):
     """F15, as immediate stops and starts."""
     if database != "postgresql":
         return
     minutes, chance, backs = request.config.getoption("--outage-minutes"), random.Random(7), []
-    with site(tmp_path) as place:
-        until_ = monotonic() + 60 * minutes
-        while len(backs) < 2 or monotonic() < until_:
+    place = request.getfixturevalue("place")
+    until_ = monotonic() + 60 * minutes
+    while len(backs) < 2 or monotonic() < until_:
+        place.ask(12)
+        sleep(
+            chance.uniform(5, 40) if minutes else chance.uniform(0.3, 0.6)
+        )  # the moment is what is random
+        if not place.unfinished():
             place.ask(12)
-            sleep(
-                chance.uniform(5, 40) if minutes else chance.uniform(0.3, 0.6)
-            )  # the moment is what is random
-            if not place.unfinished():
-                place.ask(12)
-            place.server.stop("immediate")
-            sleep(chance.uniform(0, 2))
-            place.server.start()
-            began = monotonic()
-            moment = place.read("SELECT now()")[0][0].isoformat()
-            until(
-                lambda moment=moment: (
-                    place.installation.revive()
-                    or place.read(
-                        f"SELECT count(*) FROM statemanager_runs_state WHERE finished_at > '{moment}'"
-                    )[0][0]
-                ),
-                60,
-            )
-            backs.append(monotonic() - began)
-        place.check()
-        assert max(backs) <= BACK_SECONDS + NOISE_SECONDS, backs
-        record_property(
-            "report",
-            f"PostgreSQL crashed {len(backs)} times: {place.asked} runs, none lost or doubled; back at most {max(backs):.1f} s after it",
+        place.server.stop("immediate")
+        sleep(chance.uniform(0, 2))
+        place.server.start()
+        began = monotonic()
+        moment = place.read("SELECT now()")[0][0].isoformat()
+        until(
+            lambda moment=moment: (
+                place.installation.revive()
+                or place.read(
+                    f"SELECT count(*) FROM statemanager_runs_state WHERE finished_at > '{moment}'"
+                )[0][0]
+            ),
+            60,
         )
+        backs.append(monotonic() - began)
+    place.check()
+    assert max(backs) <= BACK_SECONDS + NOISE_SECONDS, backs
+    record_property(
+        "report",
+        f"PostgreSQL crashed {len(backs)} times: {place.asked} runs, none lost or doubled; back at most {max(backs):.1f} s after it",
+    )
 
 
 def test_the_disk_of_postgresql_is_full(tmp_path, database):
@@ -155,18 +162,18 @@ def _probes_answered(number):
     return condition
 
 
-def test_connections_are_cut_all_the_time(tmp_path, database):
+def test_connections_are_cut_all_the_time(request, database):
     """F16."""
     if database != "postgresql":
         return
     cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'statemanager'"
-    with site(tmp_path) as place:
-        total = 0
-        for _ in range(4):
-            place.ask(4)
-            total += place.read(cut)[0][0]
-        assert total > 8
-        place.check()
+    place = request.getfixturevalue("place")
+    total = 0
+    for _ in range(4):
+        place.ask(4)
+        total += place.read(cut)[0][0]
+    assert total > 8
+    place.check()
 
 
 def test_no_connection_is_left(tmp_path, database):
@@ -196,7 +203,7 @@ def test_no_connection_is_left(tmp_path, database):
         place.check()
 
 
-def test_somebody_holds_a_snapshot(tmp_path, database, record_property):
+def test_somebody_holds_a_snapshot(request, database, record_property):
     """F23: a transaction that stays open slows cleaning, not claiming. Rounds with and without one take turns, so that both meet the same machine."""
     if database != "postgresql":
         return
@@ -206,7 +213,8 @@ def test_somebody_holds_a_snapshot(tmp_path, database, record_property):
             "start>out>each", kinds={"out": "test.each"}, inputs={"out": {"items": [*range(WIDE)]}}
         ),
     )
-    with site(tmp_path) as place, psycopg.connect(place.server.url) as idle:
+    place = request.getfixturevalue("place")
+    with psycopg.connect(place.server.url) as idle:
         graph = place.installation.post(
             "/graphs", {"name": "wide", "namespace": "alpha", **wide}, "wide"
         )["id"]
