@@ -1,4 +1,4 @@
-"""Cron expressions by the wall clock of a time zone."""
+"""Cron expressions, which follow the wall clock of a time zone."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,23 +9,27 @@ from graphs.definition import cron
 BERLIN = "Europe/Berlin"
 
 
-def series(expression, zone, start, count):
-    found, at = [], start
+def next_times(expression, zone, start, count):
+    """The next due times after `start`, as day and time in UTC."""
+    times = []
+    at = start
     for _ in range(count):
         at = cron.next_time(expression, zone, at)
-        found.append(at.strftime("%d %H:%M"))
-    return found
+        times.append(at.strftime("%d %H:%M"))
+    return times
 
 
-def test_times_are_those_of_the_zone():
-    assert series("0 9 * * 1-5", "America/New_York", datetime(2026, 7, 3, 20, tzinfo=UTC), 2) == [
+def test_times_are_local_times_of_the_zone():
+    assert next_times(
+        "0 9 * * 1-5", "America/New_York", datetime(2026, 7, 3, 20, tzinfo=UTC), 2
+    ) == [
         "06 13:00",
         "07 13:00",
     ]
 
 
-def test_a_time_that_does_not_exist_is_due_right_after():
-    assert series("30 2 * * *", BERLIN, datetime(2026, 3, 28, tzinfo=UTC), 3) == [
+def test_a_time_in_the_skipped_hour_is_due_right_after_it():
+    assert next_times("30 2 * * *", BERLIN, datetime(2026, 3, 28, tzinfo=UTC), 3) == [
         "28 01:30",
         "29 01:00",
         "30 00:30",
@@ -33,18 +37,18 @@ def test_a_time_that_does_not_exist_is_due_right_after():
 
 
 def test_a_time_in_the_repeated_hour_is_due_once_unless_the_hour_is_a_wildcard():
-    assert series("30 2 * * *", BERLIN, datetime(2026, 10, 24, 12, tzinfo=UTC), 2) == [
+    assert next_times("30 2 * * *", BERLIN, datetime(2026, 10, 24, 12, tzinfo=UTC), 2) == [
         "25 00:30",
         "26 01:30",
     ]
-    assert series("30 * * * *", BERLIN, datetime(2026, 10, 25, 0, tzinfo=UTC), 3) == [
+    assert next_times("30 * * * *", BERLIN, datetime(2026, 10, 25, 0, tzinfo=UTC), 3) == [
         "25 00:30",
         "25 01:30",
         "25 02:30",
     ]
 
 
-def test_what_passed_is_counted_and_not_caught_up():
+def test_missed_times_are_counted_and_not_made_up_for():
     due = datetime(2026, 1, 1, tzinfo=UTC)
     assert cron.passed("*/10 * * * *", "UTC", due, due + timedelta(minutes=35)) == (
         3,
@@ -55,7 +59,7 @@ def test_what_passed_is_counted_and_not_caught_up():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "expression",
     [
         "",
         "* * * *",
@@ -70,11 +74,11 @@ def test_what_passed_is_counted_and_not_caught_up():
         "1-" * 5000,
     ],
 )
-def test_what_is_no_expression_is_said_quickly(wrong):
+def test_an_invalid_expression_is_refused(expression):
     with pytest.raises(ValueError, match="not a valid cron expression"):
-        cron.check(wrong, "UTC")
+        cron.check(expression, "UTC")
 
 
-def test_what_is_no_zone():
+def test_an_unknown_time_zone_is_refused():
     with pytest.raises(ValueError, match="is not a time zone"):
         cron.check("* * * * *", "Mars/Olympus")

@@ -1,4 +1,8 @@
-"""The pure parts of drawing: editing, merging, what is offered, pictures of what can't run, Mermaid."""
+"""What FlowView does to a definition without the database.
+
+The tests cover edits, merging, suggestions for inputs, warnings, pictures and Mermaid text, also of
+definitions that cannot run.
+"""
 
 import json
 
@@ -29,18 +33,18 @@ TABLE = {
         }
     }
 }
-GIVES = {
+TABLE_OUTPUTS = {
     **TABLE,
     "type": "object",
     "properties": {"table": {"$ref": "#/$defs/Table"}, "rows": {"type": "integer"}},
 }
-TAKES = {
+TABLE_INPUTS = {
     **TABLE,
     "type": "object",
     "properties": {"table": {"$ref": "#/$defs/Table"}, "where": {"type": "string"}},
     "required": ["table", "where"],
 }
-PACKS = {
+TABLE_LIST_INPUTS = {
     **TABLE,
     "type": "object",
     "properties": {
@@ -50,9 +54,8 @@ PACKS = {
         }
     },
 }
-
-
-ODD = [
+# Members that a hand-written node may have; the first two leave it as it is.
+NODE_MEMBERS = [
     {},
     {},
     {"data": None},
@@ -65,212 +68,216 @@ ODD = [
 
 
 def node(name, **inputs):
-    return {"id": name, "kind": "noop", **({"data": {"inputs": inputs}} if inputs else {})}
+    data = {"data": {"inputs": inputs}} if inputs else {}
+    return {"id": name, "kind": "noop", **data}
 
 
-def edge(start, end, **more):
-    return {"from": start, "to": end, **more}
+def edge(start, end, **members):
+    return {"from": start, "to": end, **members}
+
+
+def node_ids(definition):
+    return [node["id"] for node in definition["nodes"]]
 
 
 @st.composite
 def definitions(draw):
+    """Definitions of up to four nodes, which need not be able to run."""
     ids = draw(st.lists(st.sampled_from(IDS), unique=True))
     values = st.sampled_from([1, "x", "${{ a.outputs.value }}", None])
-    nodes = [
-        node(each, **draw(st.dictionaries(st.sampled_from(["p", "q"]), values)))
-        | draw(st.sampled_from(ODD))
-        for each in ids
-    ]
-    pairs = st.tuples(st.sampled_from(ids), st.sampled_from(ids)).filter(
-        lambda pair: pair[0] != pair[1]
-    )
-    edges = (
-        [edge(*pair) for pair in draw(st.lists(pairs, unique=True, max_size=6))]
-        if len(ids) > 1
-        else []
-    )
-    return {
-        "nodes": nodes,
-        "edges": edges,
-        **draw(
-            st.sampled_from(
-                [{}, {"settings": {"max_steps": 3}}, {"settings": None}, {"metadata": {}}]
-            )
-        ),
-    }
+    inputs = st.dictionaries(st.sampled_from(["p", "q"]), values)
+    nodes = [node(name, **draw(inputs)) | draw(st.sampled_from(NODE_MEMBERS)) for name in ids]
+    edges = []
+    if len(ids) > 1:
+        pairs = st.tuples(st.sampled_from(ids), st.sampled_from(ids))
+        pairs_of_two_nodes = pairs.filter(lambda pair: pair[0] != pair[1])
+        pairs_drawn = draw(st.lists(pairs_of_two_nodes, unique=True, max_size=6))
+        edges = [edge(*pair) for pair in pairs_drawn]
+    members = [{}, {"settings": {"max_steps": 3}}, {"settings": None}, {"metadata": {}}]
+    return {"nodes": nodes, "edges": edges, **draw(st.sampled_from(members))}
 
 
-def same(one, other):
-    return merge.pieces(one) == merge.pieces(other)
+def same(first, second):
+    return merge.pieces(first) == merge.pieces(second)
+
+
+@given(definitions())
+@settings(deadline=None)
+def test_a_definition_taken_apart_and_assembled_is_the_same(base):
+    assert merge.same(merge.assembled(merge.pieces(base)), base)
+
+
+@given(definitions(), definitions())
+@settings(deadline=None)
+def test_merging_with_an_unchanged_side_gives_the_changed_one(base, changed):
+    for mine, theirs in ((changed, base), (base, changed)):
+        merged, conflicts = merge.merge(base, mine, theirs)
+        assert not conflicts
+        assert same(merged, changed)
+
+
+@given(definitions(), definitions())
+@settings(deadline=None)
+def test_the_same_change_on_both_sides_is_no_conflict(base, changed):
+    _, conflicts = merge.merge(base, changed, changed)
+    assert not conflicts
 
 
 @given(definitions(), definitions(), definitions())
 @settings(deadline=None)
-def test_merging_keeps_the_laws_of_merging(base, mine, theirs):
-    assert merge.same(merge.assembled(merge.pieces(base)), base), "taken apart and put together"
-    merged, conflicts = merge.merge(base, mine, base)
-    assert not conflicts
-    assert same(merged, mine), "only I changed it"
-    merged, conflicts = merge.merge(base, base, theirs)
-    assert not conflicts
-    assert same(merged, theirs), "only they changed it"
-    merged, conflicts = merge.merge(base, mine, mine)
-    assert not conflicts, "both did the same"
-    one, found = merge.merge(base, mine, theirs)
-    other, also = merge.merge(base, theirs, mine)
-    assert {conflict.place for conflict in found} == {conflict.place for conflict in also}
-    assert found or same(one, other), "without a conflict it doesn't matter who came first"
-    assert not validation.shape_problems(one)
+def test_merging_does_not_depend_on_which_side_came_first(base, mine, theirs):
+    first, conflicts = merge.merge(base, mine, theirs)
+    second, swapped_conflicts = merge.merge(base, theirs, mine)
+    places = {conflict.place for conflict in conflicts}
+    assert places == {conflict.place for conflict in swapped_conflicts}
+    assert conflicts or same(first, second)
+    assert not validation.shape_problems(first)
 
 
-def test_one_deletes_what_the_other_changes():
+def test_deleting_a_node_that_the_other_side_changed_is_a_conflict():
     base = {"nodes": [node("a", p=1), node("b")], "edges": [edge("a", "b")]}
-    mine, theirs = (
-        edits.delete(base, "a").definition,
-        {**base, "nodes": [node("a", p=2), node("b")]},
-    )
-    kept, conflicts = merge.merge(base, mine, theirs)
+    mine = edits.delete(base, "a").definition
+    theirs = {**base, "nodes": [node("a", p=2), node("b")]}
+    merged, conflicts = merge.merge(base, mine, theirs)
     assert [conflict.where for conflict in conflicts] == ["a"]
-    assert [each["id"] for each in kept["nodes"]] == ["b", "a"] or [
-        each["id"] for each in kept["nodes"]
-    ] == ["a", "b"]
-    assert next(each for each in kept["nodes"] if each["id"] == "a")["data"]["inputs"] == {
-        "p": 2
-    }, "theirs is whole"
-    gone, _ = merge.merge(base, mine, theirs, prefer_mine=True)
-    assert [each["id"] for each in gone["nodes"]] == ["b"]
+    assert sorted(node_ids(merged)) == ["a", "b"]
+    changed = edits.node_of(merged, "a")
+    assert changed["data"]["inputs"] == {"p": 2}, "their node is complete"
+    merged, _ = merge.merge(base, mine, theirs, prefer_mine=True)
+    assert node_ids(merged) == ["b"]
 
 
-def test_renaming_takes_all_that_refers_to_it_along():
-    uniting = {
+def test_renaming_a_node_renames_every_reference_to_it():
+    join = {
         **node("c", text="of ${{ a.outputs.value }} and ${{ ab.outputs.x }}"),
         "data": {"inputs": {"list": ["${{ a.outputs.x.y }}"]}, "unites": {"identifier": "a"}},
     }
-    was = {
+    before = {
         "nodes": [
             node("a"),
             node("ab"),
             node("b", t="of ${{a.outputs.v}}, ${{ ab.outputs.a }}, ${{ store.a }}"),
-            uniting,
+            join,
         ],
         "edges": [edge("a", "b"), edge("ab", "c")],
     }
-    now = edits.change(was, "a", {"id": "first", "kind": "noop"}).definition
-    assert now["edges"][0] == edge("first", "b")
+    after = edits.change(before, "a", {"id": "first", "kind": "noop"}).definition
+    assert after["edges"][0] == edge("first", "b")
     assert (
-        now["nodes"][2]["data"]["inputs"]["t"]
+        after["nodes"][2]["data"]["inputs"]["t"]
         == "of ${{ first.outputs.v }}, ${{ ab.outputs.a }}, ${{ store.a }}"
     )
-    assert now["nodes"][3]["data"] == {
+    assert after["nodes"][3]["data"] == {
         "inputs": {"list": ["${{ first.outputs.x.y }}"]},
         "unites": {"identifier": "first"},
     }
     with pytest.raises(errors.Malformed, match="already"):
-        edits.change(was, "a", {"id": "b", "kind": "noop"})
+        edits.change(before, "a", {"id": "b", "kind": "noop"})
 
 
-def test_renaming_inputs_of_the_run_takes_references_along_and_nothing_else():
-    text = "${{ run.inputs.day }}, ${{run.inputs.day.of}}, ${{ run.inputs.days }}, ${{ day.outputs.day }}, ${{ store.day }}"
-    was = {
-        "nodes": [
-            node(
-                "day",
-                list=[text, {"deep": "${{ run.inputs.hour }}"}],
-                broken="${{ run.inputs.day",
-                plain="day",
-            ),
-            {"id": "b", "kind": "k"},
-        ],
-        "edges": [],
-    }
-    now = renames.rename_inputs(was, {"day": "date", "hour": "day"})
-    moved = "${{ run.inputs.date }}, ${{ run.inputs.date.of }}, ${{ run.inputs.days }}, ${{ day.outputs.day }}, ${{ store.day }}"
-    assert now["nodes"] == [
-        node(
-            "day",
-            list=[moved, {"deep": "${{ run.inputs.day }}"}],
-            broken="${{ run.inputs.day",
-            plain="day",
-        ),
-        {"id": "b", "kind": "k"},
-    ]
+def test_renaming_inputs_of_the_run_renames_the_references_to_them_and_nothing_else():
+    others = "${{ run.inputs.days }}, ${{ day.outputs.day }}, ${{ store.day }}"
+
+    def graph(text, deep):
+        inputs = {"list": [text, {"deep": deep}], "broken": "${{ run.inputs.day", "plain": "day"}
+        return {"nodes": [node("day", **inputs), {"id": "b", "kind": "k"}], "edges": []}
+
+    before = graph(
+        f"${{{{ run.inputs.day }}}}, ${{{{run.inputs.day.of}}}}, {others}",
+        "${{ run.inputs.hour }}",
+    )
+    after = renames.rename_inputs(before, {"day": "date", "hour": "day"})
+    expected = graph(
+        f"${{{{ run.inputs.date }}}}, ${{{{ run.inputs.date.of }}}}, {others}",
+        "${{ run.inputs.day }}",
+    )
+    assert after["nodes"] == expected["nodes"]
 
 
-def test_pasting_gives_taken_ids_numbers_and_changes_nothing_that_was_there():
-    was = {"nodes": [node("a"), node("a_2")], "edges": []}
+def test_pasted_nodes_get_free_ids_and_existing_nodes_do_not_change():
+    before = {"nodes": [node("a"), node("a_2")], "edges": []}
     pasted = {
         "nodes": [node("a"), node("x", v="${{ a.outputs.value }}")],
         "edges": [edge("a", "x")],
     }
-    now = edits.paste(was, pasted).definition
-    assert [each["id"] for each in now["nodes"]] == ["a", "a_2", "a_3", "x"]
-    assert now["nodes"][3]["data"]["inputs"] == {"v": "${{ a_3.outputs.value }}"}
-    assert now["edges"] == [edge("a_3", "x")]
+    after = edits.paste(before, pasted).definition
+    assert node_ids(after) == ["a", "a_2", "a_3", "x"]
+    assert after["nodes"][3]["data"]["inputs"] == {"v": "${{ a_3.outputs.value }}"}
+    assert after["edges"] == [edge("a_3", "x")]
 
 
-def test_what_is_refused():
-    was = {"nodes": [node("a"), node("b")], "edges": [edge("a", "b")]}
-    for change in (
-        lambda: edits.connect(was, "a", "b"), lambda: edits.connect(was, "a", "a"), lambda: edits.connect(was, "a", "z"), lambda: edits.delete(was, "z")
-    ):  # fmt: skip
-        with pytest.raises(errors.Malformed):
-            change()
+@pytest.mark.parametrize(
+    ("edit", "names"),
+    [
+        (edits.connect, ("a", "b")),
+        (edits.connect, ("a", "a")),
+        (edits.connect, ("a", "z")),
+        (edits.delete, ("z",)),
+    ],
+    ids=["edge exists", "edge to itself", "edge to no node", "no node to delete"],
+)
+def test_an_impossible_edit_is_refused(edit, names):
+    definition = {"nodes": [node("a"), node("b")], "edges": [edge("a", "b")]}
+    with pytest.raises(errors.Malformed):
+        edit(definition, *names)
 
 
-def test_connecting_fills_what_just_one_output_fits():
+def test_connecting_fills_the_inputs_that_exactly_one_output_fits():
     kinds = {
-        "read": Kind("", {}, GIVES),
-        "filter": Kind("", TAKES, GIVES),
-        "pack": Kind("", PACKS, {}),
+        "read": Kind("", {}, TABLE_OUTPUTS),
+        "filter": Kind("", TABLE_INPUTS, TABLE_OUTPUTS),
+        "pack": Kind("", TABLE_LIST_INPUTS, {}),
     }
-    was = {"nodes": [node("read"), node("filter"), node("pack")], "edges": []}
 
     def wire(definition, start, end):
         return input_suggestions.wire(definition, start, end, kinds)
 
-    now = edits.connect(was, "read", "filter", wire=wire).definition
-    assert now["nodes"][1]["data"]["inputs"] == {"table": "${{ read.outputs.table }}"}
-    now = edits.connect(
-        edits.connect(now, "filter", "pack", wire=wire).definition, "read", "pack", wire=wire
-    ).definition
-    assert now["nodes"][2]["data"]["inputs"] == {
+    def connect(definition, start, end):
+        return edits.connect(definition, start, end, wire=wire).definition
+
+    unconnected = {"nodes": [node("read"), node("filter"), node("pack")], "edges": []}
+    connected = connect(unconnected, "read", "filter")
+    assert connected["nodes"][1]["data"]["inputs"] == {"table": "${{ read.outputs.table }}"}
+    connected = connect(connect(connected, "filter", "pack"), "read", "pack")
+    assert connected["nodes"][2]["data"]["inputs"] == {
         "files": ["${{ filter.outputs.table }}", "${{ read.outputs.table }}"]
     }
-    again = edits.connect(
-        edits.disconnect(now, "read", "filter").definition, "read", "filter", wire=wire
-    ).definition
-    assert again["nodes"] == now["nodes"], "what is filled stays"
+    disconnected = edits.disconnect(connected, "read", "filter").definition
+    reconnected = connect(disconnected, "read", "filter")
+    assert reconnected["nodes"] == connected["nodes"], "inputs that are filled do not change"
 
 
-def test_offers_are_outputs_of_nodes_before_and_inputs_of_the_run():
+def test_outputs_of_earlier_nodes_inputs_of_the_run_and_store_keys_are_suggested():
     kinds = {
-        "read": Kind("", {}, GIVES),
-        "filter": Kind("", TAKES, GIVES),
-        "late": Kind("", {}, GIVES),
+        "read": Kind("", {}, TABLE_OUTPUTS),
+        "filter": Kind("", TABLE_INPUTS, TABLE_OUTPUTS),
+        "late": Kind("", {}, TABLE_OUTPUTS),
         "odd": None,
     }
-    was = {
-        "nodes": [node("read"), node("filter"), node("late"), node("odd")], "edges": [edge("read", "filter"), edge("filter", "late"), edge("odd", "filter")],
-        "inputs": {"properties": {"day": {"type": "string"}}}, "settings": {"store": {"default_values": {"region": "eu"}, "required_keys": ["who"]}},
-    }  # fmt: skip
-    offered = [offer.reference for offer in input_suggestions.offers(was, "filter", kinds)]
-    assert offered == [
+    store = {"default_values": {"region": "eu"}, "required_keys": ["who"]}
+    definition = {
+        "nodes": [node("read"), node("filter"), node("late"), node("odd")],
+        "edges": [edge("read", "filter"), edge("filter", "late"), edge("odd", "filter")],
+        "inputs": {"properties": {"day": {"type": "string"}}},
+        "settings": {"store": store},
+    }
+    offers = input_suggestions.offers(definition, "filter", kinds)
+    assert [offer.reference for offer in offers] == [
         "read.outputs.table",
         "read.outputs.rows",
         "run.inputs.day",
         "store.who",
         "store.region",
     ]
-    circle = {**was, "edges": [*was["edges"], edge("late", "read")]}
-    assert "late.outputs.table" in [
-        offer.reference for offer in input_suggestions.offers(circle, "filter", kinds)
-    ]
+    cycle = {**definition, "edges": [*definition["edges"], edge("late", "read")]}
+    offers = input_suggestions.offers(cycle, "filter", kinds)
+    assert "late.outputs.table" in [offer.reference for offer in offers]
 
 
 @given(definitions())
 @settings(deadline=None)
-def test_whatever_can_be_drawn_is_drawn(definition):
-    """Circles, loose ends and references to nothing too."""
+def test_every_definition_can_be_drawn(definition):
+    """Cycles, loose edges and references to nothing do not matter."""
     picture = svg.of_definition(definition, "x")
     assert picture.count("<g>") == len(definition["nodes"])
     assert mermaid.mermaid(definition).count("\n") == 1 + len(definition["nodes"]) + len(
@@ -279,7 +286,7 @@ def test_whatever_can_be_drawn_is_drawn(definition):
     lint.warnings(definition)
 
 
-def test_nodes_stand_where_they_were_put():
+def test_a_placed_node_keeps_its_position():
     nodes = [{**node("a"), "position": {"x": -50, "y": 700}}, node("b")]
     placed = layout.place(["a", "b"], [("a", "b")], layout.positions(nodes))
     assert placed.nodes["a"] == (-50, 700)
@@ -289,22 +296,25 @@ def test_nodes_stand_where_they_were_put():
     assert height >= 700 + layout.HEIGHT
 
 
-def test_mermaid_text_has_no_syntax_in_its_texts():
-    nasty = {
+def test_labels_and_conditions_are_escaped_in_mermaid_text():
+    definition = {
         "nodes": [{"id": 'end "x]', "kind": "a<b>", "label": 'click "me" | `x`;#'}, node("b")],
         "edges": [edge('end "x]', "b", data={"when": 'a == "b" && c'})],
     }
-    text = mermaid.mermaid(nasty)
+    text = mermaid.mermaid(definition)
     assert 'n0["click #34;me#34; #124; #96;x#96;#59;#35;<br><small>a#60;b#62;</small>"]' in text
     assert 'n0 -->|"a == #34;b#34; #38;#38; c"| n1' in text
 
 
-def test_warnings():
-    found = lint.warnings({
-        "nodes": [node("a"), node("b"), node("c")], "edges": [edge("a", "b", data={"when": "true"})],
-        "inputs": {"properties": {"day": {}}}, "settings": {"store": {"default_values": {"k": 1}}},
-    })  # fmt: skip
-    assert [(each.type, each.nodeId) for each in found] == [
+def test_loose_nodes_constant_conditions_and_unused_inputs_are_warned_of():
+    definition = {
+        "nodes": [node("a"), node("b"), node("c")],
+        "edges": [edge("a", "b", data={"when": "true"})],
+        "inputs": {"properties": {"day": {}}},
+        "settings": {"store": {"default_values": {"k": 1}}},
+    }
+    warnings = lint.warnings(definition)
+    assert [(warning.type, warning.nodeId) for warning in warnings] == [
         ("not_connected", "c"),
         ("constant_condition", "a"),
         ("unused_input", None),
@@ -312,52 +322,71 @@ def test_warnings():
     ]
 
 
-def test_an_id_that_no_reference_can_name_is_warned_of_where_something_follows():
+def test_an_id_that_no_reference_can_name_is_warned_of_if_a_node_follows():
     ids = ["a.b", "a}}${{", " a", "x y", "<b>", "ünd", "run", "alone.too"]
     definition = {
         "nodes": [node(name) for name in [*ids, "end"]],
         "edges": [edge(name, "end") for name in ids[:-1]],
     }
-    assert [each.nodeId for each in lint.warnings(definition) if each.type == "nameless"] == [
-        "a.b",
-        "a}}${{",
-        " a",
+    nameless = [
+        warning.nodeId for warning in lint.warnings(definition) if warning.type == "nameless"
     ]
+    assert nameless == ["a.b", "a}}${{", " a"]
+
+
+OPEN = {"additionalProperties": {"type": "string"}}
+CLOSED = {"additionalProperties": False}
 
 
 @pytest.mark.parametrize(
-    ("inputs", "expected"),
+    ("inputs", "severity"),
     [
-        (None, ""), ({}, ""), ({"type": "object"}, ""), ({"properties": {"typo": True}, "additionalProperties": False}, ""),
-        ({"properties": {"day": {}}}, "warning"), ({"properties": {"day": {}}, "additionalProperties": {"type": "string"}}, "warning"),
-        ({"properties": {"day": {}}, "additionalProperties": False}, "error"), ({"additionalProperties": False}, "error"),
-        ({"properties": {"day": {}}, "patternProperties": {"^t": {}}, "additionalProperties": False}, ""),
+        (None, None),
+        ({}, None),
+        ({"type": "object"}, None),
+        ({"properties": {"typo": True}, **CLOSED}, None),
+        ({"properties": {"day": {}}}, "warning"),
+        ({"properties": {"day": {}}, **OPEN}, "warning"),
+        ({"properties": {"day": {}}, **CLOSED}, "error"),
+        (CLOSED, "error"),
+        ({"properties": {"day": {}}, "patternProperties": {"^t": {}}, **CLOSED}, None),
     ],
-)  # fmt: skip
-def test_a_reference_to_an_input_that_the_graph_does_not_declare(inputs, expected):
+)
+def test_a_reference_to_an_undeclared_input_is_an_error_only_in_a_closed_schema(inputs, severity):
     definition = {
         "nodes": [node("a", text="of ${{ run.inputs.typo.part }}", broken="${{")],
         "edges": [],
         "inputs": inputs,
     }
-    wrong = [
-        each
-        for each in validation.problems(definition, lambda *_: None)
-        if each.type == "unknown_reference"
-    ]
-    warned = [each for each in lint.warnings(definition) if each.type == "undeclared_input"]
-    assert [("error", each.path) for each in wrong] + [
-        ("warning", each.path) for each in warned
-    ] == ([(expected, "/nodes/0/data/inputs/text")] if expected else [])
-    assert all("no input 'typo'" in each.message for each in wrong + warned)
+    problems = validation.problems(definition, lambda *_: None)
+    unknown = [problem for problem in problems if problem.type == "unknown_reference"]
+    warnings = lint.warnings(definition)
+    undeclared = [warning for warning in warnings if warning.type == "undeclared_input"]
+
+    severities = [("error", problem.path) for problem in unknown]
+    severities += [("warning", warning.path) for warning in undeclared]
+    assert severities == ([(severity, "/nodes/0/data/inputs/text")] if severity else [])
+    assert all("no input 'typo'" in report.message for report in unknown + undeclared)
 
 
-def test_undo_and_redo_are_a_stack_and_a_change_forgets_what_was_undone():
-    log = [(1, "one", None, False), (2, "two", None, False)]
-    assert steps(log) == steps([*log, (3, "Undo: two", 1, False), (4, "Redo: two", 2, True)])
-    undone = [*log, (3, "Undo: two", 1, False)]
-    assert (steps(undone).undo, steps(undone).redo) == ((0, "one"), (2, "two"))
-    assert steps([*undone, (4, "three", None, False)]).redo is None
-    assert steps([*undone, (4, "three", None, False)]).undo == (3, "three")
-    assert steps([(7, "seven", None, False)]).undo is None, "what was before it is no longer kept"
+CHANGES = [(1, "one", None, False), (2, "two", None, False)]
+UNDONE = [*CHANGES, (3, "Undo: two", 1, False)]
+
+
+def test_the_last_change_is_undone_and_redone():
+    assert (steps(UNDONE).undo, steps(UNDONE).redo) == ((0, "one"), (2, "two"))
+    assert steps(CHANGES) == steps([*UNDONE, (4, "Redo: two", 2, True)])
+
+
+def test_a_new_change_ends_the_chance_to_redo():
+    changed = steps([*UNDONE, (4, "three", None, False)])
+    assert changed.redo is None
+    assert changed.undo == (3, "three")
+
+
+def test_a_change_cannot_be_undone_if_the_revision_before_it_was_deleted():
+    assert steps([(7, "seven", None, False)]).undo is None
+
+
+def test_without_changes_there_is_nothing_to_undo():
     assert json.dumps(steps([]).undo) == "null"

@@ -1,4 +1,7 @@
-"""Property tests of the pure parts: topology, references, retrying, paths, layout, payloads."""
+"""Property tests of the modules without a database.
+
+They cover topology, references, retry delays, paths, node counts, payloads and layout.
+"""
 
 import json
 import random
@@ -17,6 +20,7 @@ NAMES = [f"n{at}" for at in range(8)]
 
 @st.composite
 def dags(draw):
+    """(nodes, edges) of an acyclic graph, the nodes in random order."""
     count = draw(st.integers(1, 8))
     pairs = [(NAMES[a], NAMES[b]) for b in range(count) for a in range(b)]
     edges = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
@@ -24,15 +28,24 @@ def dags(draw):
     return list(order), edges
 
 
-def reach(start, edges):
-    found, todo = set(), [start]
+def reachable(start, edges):
+    """The nodes that can be reached from `start` along at least one edge."""
+    nodes = set()
+    todo = [start]
     while todo:
         at = todo.pop()
         for a, b in edges:
-            if a == at and b not in found:
-                found.add(b)
+            if a == at and b not in nodes:
+                nodes.add(b)
                 todo.append(b)
-    return found
+    return nodes
+
+
+def reachable_without(removed, roots, edges):
+    """The nodes that can be reached from the roots once the node `removed` is gone."""
+    remaining_edges = [edge for edge in edges if removed not in edge]
+    nodes = {root for root in roots if root != removed}
+    return nodes.union(*(reachable(root, remaining_edges) for root in nodes))
 
 
 @given(dags())
@@ -45,69 +58,61 @@ def test_topology_agrees_with_brute_force(graph):
     assert all(rank[a] < rank[b] for a, b in edges)
     roots = [node for node in nodes if not any(b == node for _, b in edges)]
     for node in nodes:
-        assert shape.descendants[node] == reach(node, edges)
-        assert shape.ancestors[node] == {other for other in nodes if node in reach(other, edges)}
-        above = [
+        assert shape.descendants[node] == reachable(node, edges)
+        assert shape.ancestors[node] == {
+            other for other in nodes if node in reachable(other, edges)
+        }
+        dominators = [
             other
             for other in shape.ancestors[node]
-            if node
-            not in set().union(
-                *(
-                    ({root} | reach(root, [e for e in edges if other not in e]))
-                    for root in roots
-                    if root != other
-                ),
-                set(),
-            )
+            if node not in reachable_without(other, roots, edges)
         ]
-        nearest = max(above, key=rank.__getitem__, default=topology.ROOT)
+        nearest = max(dominators, key=rank.__getitem__, default=topology.ROOT)
         assert shape.dominator[node] == nearest
         if shape.is_join(node):
-            inside = {
+            region = {
                 other
                 for other in shape.ancestors[node]
                 if nearest == topology.ROOT or other in shape.descendants[nearest]
             }
-            assert shape.region[node] == inside
+            assert shape.region[node] == region
 
 
 @given(st.lists(st.sampled_from([(a, b) for a in NAMES[:4] for b in NAMES[:4]]), unique=True))
-def test_cycles_are_found_and_named(edges):
-    looped = any(node in reach(node, edges) for node in NAMES[:4])
+def test_a_cycle_is_found_and_its_nodes_are_named(edges):
+    has_cycle = any(node in reachable(node, edges) for node in NAMES[:4])
     try:
         topology.build(NAMES[:4], edges, {})
-        assert not looped
+        assert not has_cycle
     except topology.Cycle as cycle:
-        assert looped
+        assert has_cycle
         assert cycle.nodes[0] == cycle.nodes[-1]
         assert all(pair in edges for pair in zip(cycle.nodes, cycle.nodes[1:], strict=False))
 
 
-words = st.text("abcxyz_- é", min_size=1, max_size=6).map(str.strip).filter(bool)
+names = st.text("abcxyz_- é", min_size=1, max_size=6).map(str.strip).filter(bool)
+values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.lists(st.integers()))
 
 
-@given(
-    words,
-    words,
-    st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.lists(st.integers())),
-)
-def test_a_lone_placeholder_keeps_the_type_and_text_around_it_makes_text(node, field, value):
+@given(names, names, values)
+def test_a_placeholder_keeps_the_type_of_its_value(node, field, value):
     template = f"${{{{ {node}.outputs.{field} }}}}"
     assert references.compiled(template)(lambda _: value) == value
-    assert (
-        references.compiled(f"<{template}>")(lambda _: value)
-        == f"<{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}>"
-    )
-    [found] = references.find({"deep": [template]})
-    assert (found.source, found.node, found.path) == ("node", node, (field,))
+    [reference] = references.find({"deep": [template]})
+    assert (reference.source, reference.node, reference.path) == ("node", node, (field,))
+
+
+@given(names, names, values)
+def test_a_placeholder_within_text_becomes_text(node, field, value):
+    template = f"<${{{{ {node}.outputs.{field} }}}}>"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    assert references.compiled(template)(lambda _: value) == f"<{text}>"
 
 
 @given(st.text())
-def test_rendered_values_are_never_parsed_again(text):
-    assert (
-        references.compiled("${{ a.outputs.b }}")(lambda _: "${{ store.secret }}" + text)
-        == "${{ store.secret }}" + text
-    )
+def test_placeholders_in_values_are_not_replaced(text):
+    value = "${{ store.secret }}" + text
+    assert references.compiled("${{ a.outputs.b }}")(lambda _: value) == value
 
 
 @pytest.mark.parametrize(
@@ -128,9 +133,12 @@ def test_broken_placeholders_are_refused(text):
         references.parse(text)
 
 
-def test_missing_parts_are_named():
+def test_a_missing_member_is_named():
     with pytest.raises(Unresolved, match="no 'z' in an object with 'x'"):
         references.dig({"x": 1}, ("z",), "a.outputs.z")
+
+
+def test_a_path_leads_through_objects_and_lists():
     assert references.dig({"x": [{"y": 7}]}, ("x", "0", "y"), "") == 7
 
 
@@ -145,22 +153,20 @@ policies = st.builds(
 
 
 @given(policies, st.integers(1, 10_000), st.integers())
-def test_delays_are_bounded_and_follow_their_curve(policy, attempt, seed):
-    wait = retry_delay.delay(policy, attempt, random.Random(seed))
-    assert 0 <= wait <= min(policy.max_delay or retry_delay.FOREVER_MS, retry_delay.FOREVER_MS)
+def test_delays_are_bounded_and_grow_as_their_strategy_says(policy, attempt, seed):
+    delay = retry_delay.delay(policy, attempt, random.Random(seed))
+    assert 0 <= delay <= min(policy.max_delay or retry_delay.FOREVER_MS, retry_delay.FOREVER_MS)
     if (
         "JITTER" not in policy.strategy
         and not policy.max_delay
         and attempt < 5
-        and wait < retry_delay.FOREVER_MS
+        and delay < retry_delay.FOREVER_MS
     ):
-        curve = {"EXPONENTIAL": policy.exponent ** (attempt - 1), "LINEAR": attempt, "FIXED": 1}[
-            policy.strategy
-        ]
-        assert wait == pytest.approx(policy.backoff_factor * curve)
+        factors = {"EXPONENTIAL": policy.exponent ** (attempt - 1), "LINEAR": attempt, "FIXED": 1}
+        assert delay == pytest.approx(policy.backoff_factor * factors[policy.strategy])
 
 
-def test_there_are_nine_strategies():
+def test_there_are_nine_retry_strategies():
     assert len(retry_delay.STRATEGIES) == 9
 
 
@@ -168,14 +174,15 @@ def test_there_are_nine_strategies():
     st.lists(st.tuples(st.integers(0, 99), st.integers(0, 200)), max_size=4),
     st.lists(st.tuples(st.integers(0, 99), st.integers(0, 200)), max_size=4),
 )
-def test_paths_cover_what_begins_with_them_in_byte_order_too(first, second):
+def test_a_path_covers_the_paths_below_it_also_in_byte_order(first, second):
     def path(parts):
         text = ""
         for index, item in parts:
             text = paths.below(text, index, item)
         return text
 
-    prefix, other = path(first), path(second)
+    prefix = path(first)
+    other = path(second)
     covered = second[: len(first)] == first
     assert (prefix in paths.prefixes(other)) == covered
     assert (prefix.encode() <= other.encode() <= paths.last(prefix).encode()) == covered
@@ -188,7 +195,7 @@ def test_paths_cover_what_begins_with_them_in_byte_order_too(first, second):
         st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 9)).map(list),
     )
 )
-def test_node_counts_survive_their_text(counts):
+def test_node_counts_can_be_stored_as_text(counts):
     assert node_counts.load(node_counts.dump(counts)) == counts
 
 
@@ -199,7 +206,7 @@ def test_node_counts_survive_their_text(counts):
         max_leaves=10,
     )
 )
-def test_payloads_are_stored_right_or_refused(value):
+def test_a_payload_is_stored_unchanged_or_refused(value):
     try:
         text = payloads.dump(value)
     except payloads.NotJson as error:
@@ -215,9 +222,16 @@ def test_layout_keeps_nodes_apart_and_edges_going_right(graph):
     nodes, edges = graph
     order = topology.build(nodes, edges, {}).order
     placed = layout.place(order, edges)
-    spots = list(placed.nodes.values())
-    assert len(set(spots)) == len(nodes)
+    assert len(set(placed.nodes.values())) == len(nodes)
     assert all(placed.nodes[a][0] < placed.nodes[b][0] for a, b in edges)
-    picture = svg.svg(placed, {node: svg.Look(f"<{node}>", "x") for node in nodes}, "a & b")
+
+
+@given(dags())
+@settings(deadline=None)
+def test_the_picture_shows_every_node_and_escapes_labels(graph):
+    nodes, edges = graph
+    placed = layout.place(topology.build(nodes, edges, {}).order, edges)
+    looks = {node: svg.Look(f"<{node}>", "x") for node in nodes}
+    picture = svg.svg(placed, looks, "a & b")
     assert picture.count("<g>") == len(nodes)
-    assert "<n" not in picture
+    assert "<n" not in picture, "a label was not escaped"

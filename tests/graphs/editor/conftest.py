@@ -1,4 +1,4 @@
-"""What the tests of FlowView share."""
+"""Fixtures that the tests of FlowView share."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -9,14 +9,15 @@ from tests.support.flow_client import Flow
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _closed():
-    """The saver's connections, so that the test database can be dropped."""
+def _close_saver_connections():
+    """Close the saver's connections, so that the test database can be dropped."""
     yield
     db_executor.close()
 
 
 @pytest.fixture
 def staff(namespace):
+    """A client that is logged in as the superuser "ann"."""
     client = Client()
     client.force_login(User.objects.create_superuser("ann"))
     return client
@@ -24,4 +25,5 @@ def staff(namespace):
 
 @pytest.fixture
 def flow(staff, publish):
+    """FlowView of a graph a > b, in which b reads the output of a."""
     return Flow(staff, publish("a>b", inputs={"b": {"value": "${{ a.outputs.value }}"}}))

@@ -1,4 +1,4 @@
-"""Several people change one draft, or a page is too old to be saved."""
+"""Several people edit one draft, or somebody saves a page that is out of date."""
 
 import pytest
 
@@ -9,68 +9,70 @@ from tests.support.flow_client import SCRIPT, kind
 pytestmark = pytest.mark.django_db
 
 
-def test_two_people_who_change_the_same_choose(flow):
+@pytest.fixture
+def bens_change(flow):
+    """Ben's form, which was opened before Ann changed the same label."""
     form = {"op": "change", "node": "a", "id": "a", "view": "list"}
     flow.post(**form, label="Ann's")
-    second = flow.client.post(f"{flow.path}edit", {**form, "label": "Ben's", "revision": "1-0"})
-    page = second.content.decode()
-    assert second.status_code == 412
+    return {**form, "label": "Ben's", "revision": "1-0"}
+
+
+def test_a_conflict_shows_both_values(flow, bens_change):
+    answer = flow.client.post(f"{flow.path}edit", bens_change)
+    page = answer.content.decode()
+    assert answer.status_code == 412
     assert "Ann&#x27;s" in page
     assert "Ben&#x27;s" in page
-    swapped = flow.client.post(
-        f"{flow.path}edit",
-        {**form, "label": "Ben's", "revision": "1-0"},
-        headers={"HX-Request": "true"},
-    )
-    assert swapped["HX-Retarget"] == "#fl-conflict"
-    copied = flow.client.post(
-        f"{flow.path}copy", {**form, "label": "Ben's", "revision": "1-0"}, follow=True
-    )
+
+
+def test_with_a_script_a_conflict_replaces_its_own_part_of_the_page(flow, bens_change):
+    answer = flow.client.post(f"{flow.path}edit", bens_change, **SCRIPT)
+    assert answer["HX-Retarget"] == "#fl-conflict"
+
+
+def test_a_conflicting_change_can_be_saved_as_a_copy(flow, bens_change):
+    copied = flow.client.post(f"{flow.path}copy", bens_change, follow=True)
     assert f"This is {flow.graph.name}-copy" in copied.content.decode()
     copy = Graph.objects.exclude(pk=flow.graph.pk).get()
     assert drafts.draft_of(copy).definition["nodes"][0]["label"] == "Ben's"
     assert flow.nodes["a"]["label"] == "Ann's"
-    flow.client.post(
-        f"{flow.path}edit",
-        {**form, "label": "Ben's", "revision": "1-0", "choose": "mine", "seen": 1},
-    )
+
+
+def test_choosing_mine_saves_the_conflicting_change(flow, bens_change):
+    flow.client.post(f"{flow.path}edit", {**bens_change, "choose": "mine", "seen": 1})
     assert flow.nodes["a"]["label"] == "Ben's"
 
 
 @pytest.mark.parametrize("options", [SCRIPT, {}], ids=["script", "plain"])
-def test_a_form_that_comes_back_is_still_a_change_of_what_it_showed(flow, options):
-    """Ann's form was shown before Ben's change; whatever it answers, her next save must not take his change away."""
+def test_a_form_with_errors_keeps_the_revision_that_it_showed(flow, options):
+    """Ann's form is older than Ben's change. Her next save must not overwrite that change."""
     flow.post(kind=kind("delay"), node="b")
-    ann = str(flow.revision)
+    anns_revision = str(flow.revision)
     form = {
         "op": "change",
         "node": "delay",
         "id": "delay",
         "view": "picture",
         "label": "",
-        "revision": ann,
+        "revision": anns_revision,
     }
-    flow.post(**{**form, "label": "Ben's", "revision": ann})
+    flow.post(**{**form, "label": "Ben's"})
+    invalid = {**form, "in-seconds": "soon"}
+    refused = {
+        "op": "connect",
+        "start": "a",
+        "end": "a",
+        "view": "picture",
+        "node": "delay",
+        "revision": anns_revision,
+    }
     answers = [
-        flow.client.post(
-            f"{flow.path}edit", {**form, "in-seconds": "soon"}, **options
-        ),  # doesn't fit
-        flow.client.post(
-            f"{flow.path}edit",
-            {
-                "op": "connect",
-                "start": "a",
-                "end": "a",
-                "view": "picture",
-                "node": "delay",
-                "revision": ann,
-            },
-            **SCRIPT,
-        ),  # refused
+        flow.client.post(f"{flow.path}edit", invalid, **options),
+        flow.client.post(f"{flow.path}edit", refused, **SCRIPT),
     ]
     for answer in answers:
         page = answer.content.decode()
-        assert f'name="revision" value="{ann}"' in page
+        assert f'name="revision" value="{anns_revision}"' in page
         assert f'name="revision" value="{flow.revision}"' not in page
     flow.post(**{**form, "in-seconds": "3"})
     assert flow.nodes["delay"] == {
@@ -94,7 +96,7 @@ def test_a_save_that_changes_nothing_shows_what_others_changed(flow):
     assert 'value="1-1"' in page
 
 
-def test_choosing_a_node_brings_the_picture_when_the_draft_is_another(flow):
+def test_choosing_a_node_also_updates_the_picture_if_the_draft_has_changed(flow):
     assert 'id="fl-picture"' not in flow.get("?node=a&shown=1-0", **SCRIPT).content.decode()
     flow.post(op="delete", node="b")
     page = flow.get("?node=a&shown=1-0", **SCRIPT).content.decode()
@@ -103,7 +105,7 @@ def test_choosing_a_node_brings_the_picture_when_the_draft_is_another(flow):
 
 
 @pytest.mark.parametrize("options", [SCRIPT, {}], ids=["script", "plain"])
-def test_a_page_that_is_too_old_gives_back_what_was_written(flow, options, monkeypatch):
+def test_an_outdated_page_is_refused_but_its_text_is_not_lost(flow, options, monkeypatch):
     monkeypatch.setattr(drafts, "KEPT", 3)
     old = {
         "op": "change",
@@ -125,7 +127,8 @@ def test_a_page_that_is_too_old_gives_back_what_was_written(flow, options, monke
     assert flow.nodes["a"]["label"] == "written long ago"
 
 
-def test_who_is_logged_out_is_told_so_and_loses_nothing(flow):
+def test_a_save_after_logging_out_does_not_leave_the_page(flow):
+    """A redirect would lose the text in the form. Only requests that read are redirected."""
     flow.client.logout()
     answer = flow.client.post(
         f"{flow.path}edit",
@@ -138,16 +141,15 @@ def test_who_is_logged_out_is_told_so_and_loses_nothing(flow):
     assert flow.get().status_code == 302
 
 
-def test_a_form_shows_what_others_changed_before_it_sends_it_back(flow):
-    script = {"headers": {"HX-Request": "true"}}
-    form = {"op": "change", "node": "a", "id": "a", "view": "picture"}
-    alone = flow.client.post(
-        f"{flow.path}edit", {**form, "label": "Ann's", "revision": "1-0"}, **script
-    ).content.decode()
-    assert "fl-inspector" not in alone.replace("#fl-inspector", ""), "she types on"
+def test_the_form_is_replaced_only_after_somebody_else_changed_the_draft(flow):
+    def save(label, revision):
+        form = {"op": "change", "node": "a", "id": "a", "view": "picture", "label": label}
+        answer = flow.client.post(f"{flow.path}edit", {**form, "revision": revision}, **SCRIPT)
+        return answer.content.decode()
+
+    alone = save("Ann's", "1-0")
+    assert "fl-inspector" not in alone.replace("#fl-inspector", ""), "Ann may still be typing"
     flow.post(op="move", node="b", x="1", y="1")
-    merged = flow.client.post(
-        f"{flow.path}edit", {**form, "label": "Ann's own", "revision": "1-1"}, **script
-    ).content.decode()
+    merged = save("Ann's own", "1-1")
     assert 'id="fl-inspector"' in merged
-    assert 'value="1-3"' in merged, "and the newest revision"
+    assert 'value="1-3"' in merged, "the form has the newest revision"

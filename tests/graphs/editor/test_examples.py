@@ -1,4 +1,4 @@
-"""The examples can be started, and they do what they show."""
+"""The example graphs can be started and do what their descriptions promise."""
 
 import json
 import threading
@@ -21,15 +21,20 @@ from tests.support.runs import by_node
 pytestmark = pytest.mark.django_db
 
 
-def test_the_polling_example_asks_until_it_is_ready(staff, namespace, drain, settings):
-    settings.ALLOW_PRIVATE_ADDRESSES = True
-    asked = []
+@pytest.fixture
+def polled_server(settings):
+    """A server that fails the first request, is busy at the second and then ready.
 
-    class Answers(BaseHTTPRequestHandler):
+    Gives its URL and the list of the requested paths.
+    """
+    settings.ALLOW_PRIVATE_ADDRESSES = True
+    requests = []
+
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
-            body = json.dumps({"state": "ready" if len(asked) > 2 else "busy"}).encode()
-            self.send_response(500 if len(asked) == 1 else 200)
+            requests.append(self.path)
+            body = json.dumps({"state": "ready" if len(requests) > 2 else "busy"}).encode()
+            self.send_response(500 if len(requests) == 1 else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -38,36 +43,36 @@ def test_the_polling_example_asks_until_it_is_ready(staff, namespace, drain, set
         def log_message(self, *args):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Answers)
+    server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        graph = examples.put("api-polling", namespace, SYSTEM)
-        run = start_run(
-            graph,
-            RunOptions(
-                inputs={
-                    "url": f"http://127.0.0.1:{server.server_port}/",
-                    "until": 'body.state == "ready"',
-                }
-            ),
-        )
-        for _ in range(5):
-            State.objects.filter(run=run, status="CREATED").update(
-                due_at=timezone.now() - timedelta(minutes=1)
-            )
-            drain()
-    finally:
-        server.shutdown()
-        server.server_close()
+    yield f"http://127.0.0.1:{server.server_port}/", requests
+    server.shutdown()
+    server.server_close()
+
+
+def make_due(states):
+    states.update(due_at=timezone.now() - timedelta(minutes=1))
+
+
+def test_the_polling_example_polls_until_the_server_is_ready(
+    staff, namespace, drain, polled_server
+):
+    url, requests = polled_server
+    graph = examples.put("api-polling", namespace, SYSTEM)
+    inputs = {"url": url, "until": 'body.state == "ready"'}
+    run = start_run(graph, RunOptions(inputs=inputs))
+    for _ in range(5):
+        make_due(State.objects.filter(run=run, status="CREATED"))
+        drain()
     run.refresh_from_db()
-    assert (run.status, len(asked)) == ("completed", 3), (
-        "a failure that was retried, a busy answer, and the ready one"
+    assert (run.status, len(requests)) == ("completed", 3), (
+        "expected one failure, one busy answer and one ready answer"
     )
     assert run.retried_count == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_langgraph_example_asks_on_the_runs_page_and_its_thread_is_a_run(
+def test_the_langgraph_example_asks_on_the_run_page_and_its_thread_is_a_run(
     staff, namespace, drain
 ):
     staff.post(f"{HOME}examples/langgraph-thread/", {"namespace": namespace.pk, "run_id": "one"})
@@ -86,37 +91,56 @@ def test_the_langgraph_example_asks_on_the_runs_page_and_its_thread_is_a_run(
     assert run.logs.filter(message="Sent: On its way").exists()
 
 
+@pytest.fixture
+def start_example(staff, namespace, drain):
+    """start_example("approval"): the example's run, after everything that was ready has run."""
+
+    def start(name):
+        answer = staff.post(f"{HOME}examples/{name}/", {"namespace": namespace.pk, "run_id": "one"})
+        run = Run.objects.get()
+        assert answer["Location"].endswith(f"/run/{run.pk}/")
+        drain()
+        run.refresh_from_db()
+        return run
+
+    return start
+
+
+def test_the_approval_example_waits_for_an_answer(start_example):
+    run = start_example("approval")
+    assert by_node(run)["approve"] == ["CREATED"]
+    assert run.initial_data == {"text": "We open on Monday"}
+
+
+def test_the_flight_delays_example_makes_a_file(start_example):
+    run = start_example("flight-delays")
+    assert run.status == "completed"
+    assert run.artifacts.filter(name="flight_delays.zip").exists()
+
+
+def test_the_fan_out_example_makes_one_report_for_all_items(start_example, drain):
+    run = start_example("fan-out")
+
+    def ended():
+        make_due(State.objects.filter(run=run, status="CREATED", due_at__isnull=False))
+        drain()
+        return Run.objects.get(pk=run.pk).ended
+
+    until(ended)
+    assert by_node(run)["confirm"] == ["SUCCESS"] * 4
+    assert by_node(run)["report"] == ["SUCCESS"]
+
+
 @pytest.mark.parametrize("name", ["approval", "fan-out", "flight-delays"])
-def test_examples_run(name, staff, namespace, drain):
-    answer = staff.post(f"{HOME}examples/{name}/", {"namespace": namespace.pk, "run_id": "one"})
-    run = Run.objects.get()
-    assert answer["Location"].endswith(f"/run/{run.pk}/")
-    drain()
-    run.refresh_from_db()
-    if name == "approval":
-        assert by_node(run)["approve"] == ["CREATED"]
-        assert run.initial_data == {"text": "We open on Monday"}
-    elif name == "flight-delays":
-        assert run.status == "completed"
-        assert run.artifacts.filter(name="flight_delays.zip").exists()
-    else:
-
-        def ended():
-            State.objects.filter(run=run, status="CREATED", due_at__isnull=False).update(
-                due_at=timezone.now() - timedelta(minutes=1)
-            )
-            drain()
-            return Run.objects.get(pk=run.pk).ended
-
-        until(ended)
-        assert by_node(run)["confirm"] == ["SUCCESS"] * 4
-        assert by_node(run)["report"] == ["SUCCESS"], "one report on all"
+def test_opening_an_example_that_was_started_makes_no_second_graph(
+    name, staff, namespace, start_example
+):
+    assert name in examples.EXAMPLES
+    start_example(name)
     staff.post(f"{HOME}examples/{name}/", {"namespace": namespace.pk, "open": "1"})
     assert Graph.objects.count() == 1
-    assert (
-        staff.post(
-            f"{HOME}examples/nonsense/", {"namespace": namespace.pk}, follow=True
-        ).status_code
-        == 200
-    )
-    assert set(examples.EXAMPLES) >= {name}
+
+
+def test_an_unknown_example_is_no_server_error(staff, namespace):
+    answer = staff.post(f"{HOME}examples/nonsense/", {"namespace": namespace.pk}, follow=True)
+    assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Definitions that are pasted, published, restored and exported."""
+"""Pasting, importing, publishing, restoring and exporting definitions."""
 
 import json
 
@@ -14,66 +14,102 @@ from tests.support.flow_client import HOME, Flow, kind
 pytestmark = pytest.mark.django_db
 
 
-def test_pasted_json_is_checked_and_changes_nothing_until_saved(flow):
-    pasted = {
-        "nodes": [{"id": "x", "kind": "no.such", "data": {"inputs": {"kept": [1]}, "odd": True}}],
-        "edges": [{"from": "x", "to": "y"}],
-    }
-    page = flow.post("check", json=json.dumps(pasted)).content.decode()
+UNKNOWN_NODE = {
+    "nodes": [{"id": "x", "kind": "no.such", "data": {"inputs": {"kept": [1]}, "odd": True}}],
+    "edges": [{"from": "x", "to": "y"}],
+}
+
+
+def replace(flow, definition):
+    """Save pasted JSON, a definition or a text, as the whole draft."""
+    text = definition if isinstance(definition, str) else json.dumps(definition)
+    return flow.post(op="replace", view="json", json=text)
+
+
+def test_checking_pasted_json_lists_its_problems_and_changes_nothing(flow):
+    page = flow.post("check", json=json.dumps(UNKNOWN_NODE)).content.decode()
     assert "no node &#x27;no.such&#x27; is registered" in page
     assert "&#x27;y&#x27;, which is not in this graph" in page
     assert flow.revision.revision == 0
-    wrong = flow.post(
-        op="replace",
-        view="json",
-        json=json.dumps({"nodes": [{"id": 1}, {"kind": "b"}], "edges": {}}),
-    )
-    assert wrong.status_code == 422
-    assert "/edges" in wrong.content.decode()
-    assert "&quot;kind&quot;: &quot;b&quot;" in wrong.content.decode(), (
-        "what was pasted is still there"
-    )
-    for text in (
+
+
+def test_json_that_is_no_definition_is_refused_and_stays_in_the_form(flow):
+    refused = replace(flow, {"nodes": [{"id": 1}, {"kind": "b"}], "edges": {}})
+    page = refused.content.decode()
+    assert refused.status_code == 422
+    assert "/edges" in page
+    assert "&quot;kind&quot;: &quot;b&quot;" in page
+    assert flow.revision.revision == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "{",
         "[]",
         '"x"',
         "null",
         '{"nodes": []',
-        "[" * 5000,
+        pytest.param("[" * 5000, id="deep"),
         '{"nodes":[{"id":"a\\u0000","kind":"x"}],"edges":[]}',
         '{"nodes":[{"id":"\\ud800","kind":"x"}],"edges":[]}',
-    ):
-        assert flow.post(op="replace", view="json", json=text).status_code == 422, text[:40]
+    ],
+)
+def test_text_that_is_no_definition_is_refused(flow, text):
+    assert replace(flow, text).status_code == 422
     assert flow.revision.revision == 0
-    flow.post(op="replace", view="json", json=json.dumps(pasted))
+
+
+def test_an_unknown_node_can_be_pasted_and_keeps_its_data(flow):
+    replace(flow, UNKNOWN_NODE)
     page = flow.get("?node=x").content.decode()
     assert "not registered" in page
     assert "rm-unknown" in page
     flow.post(op="change", node="x", id="x", label="Odd", extra='{"kept": [1]}')
-    assert flow.nodes["x"]["data"] == {"odd": True, "inputs": {"kept": [1]}}, (
-        "an unknown node keeps its data"
-    )
+    assert flow.nodes["x"]["data"] == {"odd": True, "inputs": {"kept": [1]}}
 
 
-def test_templates_of_exosphere_are_taken(staff, namespace):
-    template = {
-        "secrets": {}, "nodes": [
-            {"node_name": "log", "namespace": "", "identifier": "one", "inputs": {"message": "x"}, "next_nodes": ["two"]},
-            {"node_name": "noop", "identifier": "two", "inputs": {"value": "${{ one.outputs.value }}"}},
-        ],
-    }  # fmt: skip
-    answer = staff.post(
-        f"{HOME}new/",
-        {"name": "moved", "namespace": namespace.pk, "json": json.dumps(template)},
-        follow=True,
-    )
-    graph = Graph.objects.get(name="moved")
-    flow = Flow(staff, graph)
+EXOSPHERE_TEMPLATE = {
+    "secrets": {},
+    "nodes": [
+        {
+            "node_name": "log",
+            "namespace": "",
+            "identifier": "one",
+            "inputs": {"message": "x"},
+            "next_nodes": ["two"],
+        },
+        {
+            "node_name": "noop",
+            "identifier": "two",
+            "inputs": {"value": "${{ one.outputs.value }}"},
+        },
+    ],
+}
+
+
+@pytest.fixture
+def new_graph(staff, namespace):
+    """new_graph("name", json=…): the page after the form for a new graph was sent."""
+
+    def send(name, **values):
+        form = {"name": name, "namespace": namespace.pk, **values}
+        return staff.post(f"{HOME}new/", form, follow=True)
+
+    return send
+
+
+def test_a_pasted_exosphere_template_becomes_a_graph(staff, new_graph):
+    page = new_graph("moved", json=json.dumps(EXOSPHERE_TEMPLATE)).content.decode()
+    flow = Flow(staff, Graph.objects.get(name="moved"))
     assert list(flow.nodes) == ["one", "two"]
-    assert "none: it can run" in answer.content.decode()
-    file = SimpleUploadedFile("g.json", json.dumps({"graph_template": template}).encode())
-    staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk, "file": file})
-    assert drafts.draft_of(Graph.objects.get(name="again")).definition["edges"] == [
+    assert "none: it can run" in page
+
+
+def test_an_uploaded_exosphere_template_becomes_a_graph(new_graph):
+    text = json.dumps({"graph_template": EXOSPHERE_TEMPLATE})
+    new_graph("uploaded", file=SimpleUploadedFile("g.json", text.encode()))
+    assert drafts.draft_of(Graph.objects.get(name="uploaded")).definition["edges"] == [
         {"from": "one", "to": "two"}
     ]
     taken = staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk})
@@ -104,7 +140,7 @@ def test_templates_of_exosphere_are_taken(staff, namespace):
     assert not Graph.objects.filter(name="bad").exists()
 
 
-def test_publishing_shows_what_changes_and_history_restores(flow):
+def test_publishing_shows_the_changes_and_restoring_an_old_version_publishes_nothing(flow):
     flow.post(op="change", node="a", id="a", label="First")
     page = flow.get("publish/").content.decode()
     assert "Publish version 2" in page
@@ -117,59 +153,67 @@ def test_publishing_shows_what_changes_and_history_restores(flow):
     assert "nodes.a.label" in page
     flow.post("history/1/restore")
     assert "label" not in flow.nodes["a"]
-    assert Graph.objects.get().current_id == graph.current_id, "restoring publishes nothing"
-    assert flow.client.post(f"{flow.path}history/99/restore").status_code == 404
-    flow.post(kind=kind("log"), node="b")
-    refused = flow.client.post(
-        f"{flow.path}publish/", {"revision": flow.revision, "note": "because"}
-    )
-    assert refused.status_code == 422
-    assert "Graph validation failed" in refused.content.decode()
-    assert "because</textarea>" in refused.content.decode(), "the note is kept"
     assert Graph.objects.get().current_id == graph.current_id
 
 
-def test_a_note_is_kept_when_the_draft_was_changed_meanwhile(flow):
+def test_restoring_an_unknown_version_answers_404(flow):
+    assert flow.client.post(f"{flow.path}history/99/restore").status_code == 404
+
+
+def publish(flow, **form):
+    return flow.client.post(f"{flow.path}publish/", form)
+
+
+def test_a_draft_with_errors_is_not_published_and_the_note_stays_in_the_form(flow):
+    published = Graph.objects.get().current_id
+    flow.post(kind=kind("log"), node="b")
+    refused = publish(flow, revision=flow.revision, note="because")
+    page = refused.content.decode()
+    assert refused.status_code == 422
+    assert "Graph validation failed" in page
+    assert "because</textarea>" in page
+    assert Graph.objects.get().current_id == published
+
+
+def test_the_note_stays_in_the_form_if_somebody_changed_the_draft_meanwhile(flow):
     seen = flow.revision
     flow.post(op="change", node="a", id="a", label="Theirs")
-    refused = flow.client.post(f"{flow.path}publish/", {"revision": seen, "note": "mine"})
+    refused = publish(flow, revision=seen, note="mine")
     page = refused.content.decode()
     assert refused.status_code == 409
     assert "ann changed the draft meanwhile" in page
     assert "mine</textarea>" in page
     assert f'name="revision" value="{flow.revision}"' in page, (
-        "the next click publishes what is shown now"
+        "the next click publishes the draft that the page shows now"
     )
     publish_graph(flow.graph.namespace, flow.graph.name, drafts.draft_of(flow.graph).definition)
-    assert (
-        "Your note was: mine"
-        in flow.client.post(
-            f"{flow.path}publish/", {"revision": seen, "note": "mine"}
-        ).content.decode()
-    )
-    assert flow.client.post(f"{flow.path}publish/", {"note": "mine"}).status_code == 422, (
-        "a form that says nothing of what it is of"
-    )
+    page = publish(flow, revision=seen, note="mine").content.decode()
+    assert "Your note was: mine" in page
 
 
-def test_exported_files(flow):
+def test_publishing_without_a_revision_is_refused(flow):
+    assert publish(flow, note="mine").status_code == 422
+
+
+def test_a_graph_is_exported_in_every_format(flow):
     assert json.loads(flow.get("graph.json").content)["nodes"][0]["id"] == "a"
     assert flow.get("graph.mmd").content.decode().startswith("flowchart")
     assert b"<svg" in flow.get("graph.svg").content
     assert json.loads(flow.get("graph.template.json").content)["nodes"][0]["next_nodes"] == ["b"]
+    assert flow.get("graph.exe").status_code == 404
+
+
+def test_a_draft_with_loose_edges_can_be_exported(flow):
     loose = {
         "nodes": [{"id": "a", "kind": "noop"}],
         "edges": [{"from": "a", "to": "gone"}, {"from": "gone", "to": "a"}],
     }
-    flow.post(op="replace", view="json", json=json.dumps(loose))
-    for form in ("json", "mmd", "svg", "template.json"):
-        assert flow.get(f"graph.{form}").status_code == 200, (
-            "a draft with loose ends leaves the house, too"
-        )
-    assert flow.get("graph.exe").status_code == 404
+    replace(flow, loose)
+    for extension in ("json", "mmd", "svg", "template.json"):
+        assert flow.get(f"graph.{extension}").status_code == 200, extension
 
 
-def test_a_template_that_says_less_than_the_draft_says_so(flow):
+def test_exporting_a_template_warns_of_what_the_format_cannot_express(flow):
     flow.post(op="condition", start="a", end="b", when="outputs.value > 1")
     refused = flow.get("graph.template.json")
     page = refused.content.decode()
@@ -177,15 +221,15 @@ def test_a_template_that_says_less_than_the_draft_says_so(flow):
     assert "Content-Disposition" not in refused
     assert "the condition of a → b: outputs.value &gt; 1" in page
     assert 'graph.template.json?anyway">Download the template without them</a>' in page
-    known = flow.get("graph.template.json?anyway")
-    assert json.loads(known.content)["nodes"][0]["next_nodes"] == ["b"]
+    template = flow.get("graph.template.json?anyway")
+    assert json.loads(template.content)["nodes"][0]["next_nodes"] == ["b"]
     assert json.loads(flow.get("graph.json").content)["edges"][0]["data"] == {
         "when": "outputs.value > 1"
-    }, "our own JSON says it all"
+    }, "our own JSON format keeps the condition"
 
 
-def test_what_a_template_has_no_words_for():
-    drawn = definition(
+def test_everything_that_a_template_cannot_express_is_listed():
+    graph = definition(
         "a>b",
         data={
             "a": {"retry": {"max_retries": 1}, "lease": 9, "unites": None},
@@ -193,8 +237,8 @@ def test_what_a_template_has_no_words_for():
         },
         when={"a>b": "true"},
     )
-    drawn |= {"inputs": {"properties": {"day": {}}}, "metadata": {"by": "me"}}
-    drawn["settings"] = {
+    graph |= {"inputs": {"properties": {"day": {}}}, "metadata": {"by": "me"}}
+    graph["settings"] = {
         "failure_policy": "stop",
         "max_failures": 0,
         "retry": {"max_retries": 2},
@@ -202,20 +246,17 @@ def test_what_a_template_has_no_words_for():
         "lease": 5,
         "max_steps": None,
     }
-    paths = [
+    assert [part.path for part in exosphere_template.inexpressible(graph)] == [
         "/edges/0/data/when",
         "/nodes/0/data/retry",
         "/nodes/1/data/timeout",
         "/nodes/1/data/side_effects",
         "/inputs",
-    ]
-    assert [each.path for each in exosphere_template.inexpressible(drawn)] == [
-        *paths,
         "/settings/failure_policy",
         "/settings/max_failures",
     ]
-    assert not list(
-        exosphere_template.inexpressible(
-            definition("a>b") | {"settings": {"failure_policy": "continue"}}
-        )
-    )
+
+
+def test_the_default_failure_policy_needs_no_place_in_a_template():
+    graph = definition("a>b") | {"settings": {"failure_policy": "continue"}}
+    assert not list(exosphere_template.inexpressible(graph))

@@ -1,4 +1,4 @@
-"""The forms in which nodes, inputs and edges are changed."""
+"""The forms for nodes, edges and the inputs of a graph."""
 
 import json
 
@@ -11,11 +11,14 @@ from tests.support.flow_client import inputs, kind, settings
 pytestmark = pytest.mark.django_db
 
 
-def test_adding_changing_and_deleting_by_forms(flow):
+def test_a_node_is_added_without_inputs_and_its_missing_input_is_reported(flow):
     flow.post(kind=kind("log"), node="b")
     assert flow.nodes["log"] == {"id": "log", "kind": "log"}
-    page = flow.get("?view=list").content.decode()
-    assert "log needs the input" in page
+    assert "log needs the input" in flow.get("?view=list").content.decode()
+
+
+def test_nodes_and_edges_are_changed_duplicated_deleted_and_restored(flow):
+    flow.post(kind=kind("log"), node="b")
     form = {
         "op": "change",
         "node": "log",
@@ -28,9 +31,15 @@ def test_adding_changing_and_deleting_by_forms(flow):
     }
     assert flow.post(**form).status_code == 302
     assert flow.nodes["say"] == {
-        "id": "say", "kind": "log", "label": "Say it", "data": {"inputs": {"message": "Hello ${{ b.outputs.value }}"}, "retry": {"max_retries": 2}},
+        "id": "say",
+        "kind": "log",
+        "label": "Say it",
+        "data": {
+            "inputs": {"message": "Hello ${{ b.outputs.value }}"},
+            "retry": {"max_retries": 2},
+        },
         "position": {"x": 30.0, "y": 40.0},
-    }  # fmt: skip
+    }
     flow.post(
         **{"op": "change", "node": "say", "id": "say", "ref-message": "${{ a.outputs.value }}"}
     )
@@ -45,7 +54,7 @@ def test_adding_changing_and_deleting_by_forms(flow):
     assert {"from": "b", "to": "say", "data": {"when": "outputs.value == 1"}} in edges
 
 
-def test_what_does_not_fit_is_said_beside_its_field_and_kept(flow):
+def test_a_wrong_value_is_reported_beside_its_field_and_stays_there(flow):
     flow.post(kind=kind("delay"), node="b")
     answer = flow.post(**{"op": "change", "node": "delay", "id": "delay", "in-seconds": "soon"})
     page = answer.content.decode()
@@ -53,19 +62,29 @@ def test_what_does_not_fit_is_said_beside_its_field_and_kept(flow):
     assert "Enter a number" in page
     assert 'value="soon"' in page
     assert "data" not in flow.nodes["delay"]
-    for wrong in (
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
         {"op": "nonsense"},
         {"op": "move", "node": "a", "x": "far", "y": "1"},
         {"op": "connect", "start": "a", "end": "nowhere"},
         {"kind": "999999"},
-    ):
-        before = flow.revision
-        answer = flow.client.post(f"{flow.path}edit", {"revision": before, **wrong}, follow=True)
-        assert 'class="error"' in answer.content.decode(), wrong
-        assert flow.revision == before
+    ],
+)
+def test_an_impossible_edit_shows_an_error_and_changes_nothing(flow, edit):
+    before = flow.revision
+    answer = flow.client.post(f"{flow.path}edit", {"revision": before, **edit}, follow=True)
+    assert 'class="error"' in answer.content.decode()
+    assert flow.revision == before
 
 
-def test_a_second_input_of_one_name_is_refused_beside_it(flow):
+@pytest.mark.parametrize(
+    ("names", "field"),
+    [(("day", "day", ""), "name-1"), (("day", "x", "x", ""), "name-2")],
+)
+def test_a_second_input_with_the_same_name_is_refused_beside_its_field(flow, names, field):
     flow.post(**settings("day", ""))
     for names, wrong in ((("day", "day", ""), "name-1"), (("day", "x", "x", ""), "name-2")):
         answer = flow.post(**settings(*names))
@@ -74,13 +93,11 @@ def test_a_second_input_of_one_name_is_refused_beside_it(flow):
         assert "There is already an input with this name." in answer.content.decode()
     flow.post(**settings("day", "hour", ""))
     answer = flow.post(**settings("hour", "hour", ""))
-    assert list(answer.context["flow"].form.errors) == ["name-0"], (
-        "the one that took the other's name"
-    )
+    assert list(answer.context["flow"].form.errors) == ["name-0"]
     assert list(inputs(flow)) == ["day", "hour"]
 
 
-def test_renaming_an_input_renames_what_refers_to_it(flow):
+def test_renaming_an_input_renames_the_references_to_it(flow):
     flow.post(**settings("day", "hour", ""))
     flow.post(**{"op": "change", "node": "a", "id": "a", "in-value": "${{ run.inputs.day }}"})
     flow.post(
@@ -100,20 +117,20 @@ def test_renaming_an_input_renames_what_refers_to_it(flow):
     assert "no input" not in flow.get("problems").content.decode()
     flow.post(**settings("", "hour", ""))
     assert flow.nodes["a"]["data"]["inputs"] == {"value": "${{ run.inputs.date }}"}, (
-        "it was deleted, not renamed"
+        "the input was deleted, not renamed"
     )
     page = flow.get("problems").content.decode()
     assert page.count("the graph declares no input &#x27;date&#x27;; available inputs: hour") == 2
     flow.post(**settings("minute", "hour", ""))
     assert flow.nodes["b"]["data"]["inputs"] == {
         "value": "at ${{ run.inputs.hour }} of ${{ run.inputs.date }}"
-    }, "it moved to another row"
+    }, "the input moved to another row"
     flow.post(op="undo")
     assert list(inputs(flow)) == ["hour"]
 
 
 @pytest.mark.parametrize("name", ["a.b", "a}}${{", "{", "a.outputs.value"])
-def test_a_new_id_is_one_that_references_can_name(flow, name):
+def test_a_new_id_must_be_one_that_references_can_name(flow, name):
     answer = flow.post(op="change", node="a", id=name)
     assert answer.status_code == 422
     assert "Other nodes could not refer to it" in answer.content.decode()
@@ -133,7 +150,7 @@ def test_a_new_id_is_one_that_references_can_name(flow, name):
     assert set(flow.nodes) == {"x <y>", "b"}
 
 
-def test_descriptions_of_inputs_are_text(flow):
+def test_the_description_of_an_input_is_escaped(flow):
     inputs = {
         "type": "object",
         "properties": {
@@ -150,36 +167,40 @@ def test_descriptions_of_inputs_are_text(flow):
     assert "<b hx-post" not in page
 
 
-def test_odd_schemas_of_workers_are_no_500(flow, namespace):
-    recursive = {
-        "properties": {"l": {"$ref": "#/$defs/A"}},
-        "required": ["l"],
-        "$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}},
-    }
-    for at, schema in enumerate(
-        [
-            recursive,
-            {"properties": {"l": {"type": "array", "items": True}}},
-            {"properties": {"l": True, "m": {"anyOf": True}}},
-            {"properties": {}},
-            {},
-        ]
-    ):
-        RegisteredNode.objects.create(
-            namespace=namespace,
-            name=f"odd{at}",
-            executor="worker",
-            inputs_schema=schema,
-            outputs_schema=schema,
-        )
-        flow.post(kind=RegisteredNode.objects.get(name=f"odd{at}").pk, node="b")
-        assert flow.get(f"?node=odd{at}").status_code == 200
-        assert flow.post(op="connect", start="a", end=f"odd{at}").status_code == 302
-        assert flow.post(op="change", node=f"odd{at}", id=f"odd{at}", label="x").status_code == 302
-        assert flow.nodes[f"odd{at}"]["label"] == "x"
+RECURSIVE_SCHEMA = {
+    "properties": {"l": {"$ref": "#/$defs/A"}},
+    "required": ["l"],
+    "$defs": {"A": {"type": "array", "items": {"$ref": "#/$defs/A"}}},
+}
 
 
-def test_one_becomes_true(flow):
+@pytest.mark.parametrize(
+    "schema",
+    [
+        RECURSIVE_SCHEMA,
+        {"properties": {"l": {"type": "array", "items": True}}},
+        {"properties": {"l": True, "m": {"anyOf": True}}},
+        {"properties": {}},
+        {},
+    ],
+)
+def test_a_node_with_an_unusual_schema_can_be_edited(flow, namespace, schema):
+    node = RegisteredNode.objects.create(
+        namespace=namespace,
+        name="odd",
+        executor="worker",
+        inputs_schema=schema,
+        outputs_schema=schema,
+    )
+    flow.post(kind=node.pk, node="b")
+    assert flow.get("?node=odd").status_code == 200
+    assert flow.post(op="connect", start="a", end="odd").status_code == 302
+    assert flow.post(op="change", node="odd", id="odd", label="x").status_code == 302
+    assert flow.nodes["odd"]["label"] == "x"
+
+
+def test_values_that_python_holds_for_equal_are_told_apart(flow):
+    """1 == True and 0 == False in Python, but not in JSON: the change must be saved."""
     for text, value in (
         ("1", 1),
         ("true", True),
@@ -189,12 +210,11 @@ def test_one_becomes_true(flow):
         ('"1"', "1"),
     ):
         flow.post(**{"op": "change", "node": "a", "id": "a", "in-value": text})
-        found = flow.nodes["a"]["data"]["inputs"]["value"]
-        assert json.dumps(found) == json.dumps(value)
+        saved = flow.nodes["a"]["data"]["inputs"]["value"]
+        assert json.dumps(saved) == json.dumps(value)
 
 
-def test_what_is_written_beats_the_reference_that_was_chosen_before(flow):
-    script = {"headers": {"HX-Request": "true"}}
+def test_a_typed_value_replaces_the_reference_that_was_chosen_before(flow):
     form = {
         "op": "change",
         "node": "b",
@@ -204,8 +224,6 @@ def test_what_is_written_beats_the_reference_that_was_chosen_before(flow):
         "ref-value": "${{ a.outputs.value }}",
         "strategy": "ALL_SUCCESS",
     }
-    page = flow.client.post(
-        f"{flow.path}edit", {**form, "revision": flow.revision}, **script
-    ).content.decode()
+    answer = flow.client.post(f"{flow.path}edit", {**form, "revision": flow.revision}, **SCRIPT)
     assert flow.nodes["b"]["data"]["inputs"] == {"value": "by hand"}
-    assert 'id="fl-inspector"' in page, "so that the form shows it"
+    assert 'id="fl-inspector"' in answer.content.decode(), "the form no longer shows the reference"

@@ -1,4 +1,4 @@
-"""FlowView's pages: views, rights, odd numbers in addresses, datasets and files."""
+"""FlowView's pages: views, rights, invalid numbers in URLs, datasets and files."""
 
 import io
 import zipfile
@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from graphs.models import Dataset, Namespace, NamespaceMembership
-from graphs.services import drafts
+from graphs.services import datasets, drafts
 from graphs.services.publish import publish_graph
 from runs.engine.start import start_run
 from tests.support.definitions import definition
@@ -29,171 +29,202 @@ def test_each_view_shows_the_graph(flow):
     assert flow.get("?start=a&end=b").content.decode().count("Disconnect") == 1
 
 
-def test_rights(publish, namespace):
-    graph = publish("a>b")
-    theirs = publish_graph(Namespace.objects.create(name="beta"), "theirs", definition("a"))
-    user = User.objects.create_user("viewer", is_staff=True)
-    member = NamespaceMembership.objects.create(namespace=namespace, user=user, role="reader")
-    client = Client()
-    client.force_login(user)
-    flow, hidden = Flow(client, graph), Flow(client, theirs)
-    page = flow.get("?node=a").content.decode()
-    assert "fl-tools" not in page
+@pytest.fixture
+def foreign_graph():
+    """A graph "theirs" in the namespace beta."""
+    return publish_graph(Namespace.objects.create(name="beta"), "theirs", definition("a"))
+
+
+@pytest.fixture
+def member(namespace):
+    """member("operator"): a client of a staff user with this role in the namespace alpha."""
+
+    def login(role):
+        user = User.objects.create_user("member", is_staff=True)
+        NamespaceMembership.objects.create(namespace=namespace, user=user, role=role)
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return login
+
+
+def test_a_reader_sees_a_graph_but_no_tools_to_change_it(member, publish):
+    client = member("reader")
+    flow = Flow(client, publish("a>b"))
+    assert "fl-tools" not in flow.get("?node=a").content.decode()
     assert client.get(HOME).status_code == 200
-    assert "theirs" not in client.get(HOME).content.decode()
     assert flow.post(op="arrange").status_code == 403
     assert flow.get("publish/").status_code == 403
-    assert hidden.get().status_code == 404
-    member.role = "operator"
-    member.save()
+
+
+def test_an_operator_changes_a_graph(member, publish):
+    flow = Flow(member("operator"), publish("a>b"))
     assert flow.post(op="duplicate", node="a").status_code == 302
     assert set(flow.nodes) == {"a", "b", "a_2"}
-    for more in ("edit", "check", "copy", "publish/", "run/", "history/1/restore"):
-        assert hidden.post(more, op="duplicate", node="a").status_code == 404, more
+
+
+def test_graphs_of_other_namespaces_do_not_exist_for_a_member(member, publish, foreign_graph):
+    publish("a>b")
+    client = member("operator")
+    hidden = Flow(client, foreign_graph)
+    assert "theirs" not in client.get(HOME).content.decode()
+    assert hidden.get().status_code == 404
+    for action in ("edit", "check", "copy", "publish/", "run/", "history/1/restore"):
+        assert hidden.post(action, op="duplicate", node="a").status_code == 404, action
+
+
+def test_the_permission_to_view_runs_shows_all_graphs_and_changes_none(member, foreign_graph):
+    client = member("operator")
+    user = User.objects.get(username="member")
     user.user_permissions.add(Permission.objects.get(codename="view_run"))
-    hidden.client.force_login(User.objects.get(pk=user.pk))
-    assert hidden.get().status_code == 200, "who may view runs everywhere sees graphs everywhere"
-    assert hidden.get("run/").status_code == hidden.get("publish/").status_code == 403
-    hidden.post(op="duplicate", node="a")
-    assert drafts.draft_of(theirs).revision == 0
-    assert (
-        client.post(f"{HOME}new/", {"name": "x", "namespace": theirs.namespace_id}).status_code
-        == 422
-    )
-    assert Client().get(flow.path).status_code == 302
+    client.force_login(user)
+    flow = Flow(client, foreign_graph)
+    assert flow.get().status_code == 200
+    assert flow.get("run/").status_code == flow.get("publish/").status_code == 403
+    flow.post(op="duplicate", node="a")
+    assert drafts.draft_of(foreign_graph).revision == 0
+    form = {"name": "x", "namespace": foreign_graph.namespace_id}
+    assert client.post(f"{HOME}new/", form).status_code == 422
+
+
+def test_an_anonymous_user_is_sent_to_the_login(publish):
+    assert Client().get(Flow(None, publish("a>b")).path).status_code == 302
 
 
 @pytest.mark.parametrize("number", ["²", "٣", "-1", "9" * 5000, "x", "", "1-²"])
-def test_what_is_no_number_is_no_500(flow, namespace, number):
-    for more in (
+def test_text_in_place_of_a_number_is_no_server_error(flow, namespace, number):
+    for query in (
         f"?view={number}",
         f"history/?version={number}",
         f"run/?template={number}",
         f"run/?version={number}",
         f"history/?page={number}",
     ):
-        assert flow.get(more).status_code == 200, more
+        assert flow.get(query).status_code == 200, query
     for values in (
         {"op": "arrange", "revision": number},
         {"kind": number},
         {"op": "arrange", "seen": number, "choose": "mine"},
     ):
         assert flow.post(**values).status_code == 302, values
-    for more in ("publish/", "copy", "run/"):
-        assert flow.client.post(
-            f"{flow.path}{more}",
-            {"revision": number, "version": "draft", "op": "arrange", "template": number},
-        ).status_code in (
-            302,
-            409,
-            422,
-        ), more
+    form = {"revision": number, "version": "draft", "op": "arrange", "template": number}
+    for action in ("publish/", "copy", "run/"):
+        assert flow.client.post(f"{flow.path}{action}", form).status_code in (302, 409, 422), action
     assert flow.client.post(f"{HOME}examples/fan-out/", {"namespace": number}).status_code == 302
 
 
-def test_datasets_are_uploaded_looked_into_and_deleted(staff, namespace):
-    path = f"{HOME}datasets/"
+DATASETS = f"{HOME}datasets/"
+
+
+@pytest.fixture
+def upload(staff, namespace):
+    """upload("name", "file.csv", content): the answer to an upload of one file."""
+
+    def send(name, file_name, content):
+        file = SimpleUploadedFile(file_name, content)
+        form = {"namespace": namespace.pk, "name": name, "encoding": "utf-8", "upload": file}
+        return staff.post(DATASETS, form)
+
+    return send
+
+
+def test_an_uploaded_dataset_is_shown_page_by_page_and_can_be_deleted(staff, upload):
     rows = "".join(f"{at},name {at},{at / 4}\n" for at in range(120))
-    file = SimpleUploadedFile("things.csv", f"id,name,price\n{rows}".encode())
-    answer = staff.post(
-        path, {"namespace": namespace.pk, "name": "stuff", "encoding": "utf-8", "upload": file}
-    )
+    answer = upload("stuff", "things.csv", f"id,name,price\n{rows}".encode())
     dataset = Dataset.objects.get()
-    assert answer["Location"] == f"{path}{dataset.pk}/"
-    page = staff.get(answer["Location"]).content.decode()
+    path = f"{DATASETS}{dataset.pk}/"
+    assert answer["Location"] == path
+    page = staff.get(path).content.decode()
     assert 'price <span class="rm-quiet">number</span>' in page
     assert "name 49" in page
     assert "name 50" not in page
-    assert "name 119" in staff.get(f"{path}{dataset.pk}/?table=things&page=3").content.decode()
-    assert "fewer pages" in staff.get(f"{path}{dataset.pk}/?table=things&page=9").content.decode()
-    broken = SimpleUploadedFile("bad.csv", b"a,b\n1\n")
-    answer = staff.post(
-        path, {"namespace": namespace.pk, "name": "bad", "encoding": "utf-8", "upload": broken}
-    )
-    assert answer.status_code == 422
-    assert "line 2" in answer.content.decode()
-    assert "stuff" in staff.get(path).content.decode()
-    staff.post(f"{path}{dataset.pk}/delete")
+    assert "name 119" in staff.get(f"{path}?table=things&page=3").content.decode()
+    assert "fewer pages" in staff.get(f"{path}?table=things&page=9").content.decode()
+    assert "stuff" in staff.get(DATASETS).content.decode()
+    staff.post(f"{path}delete")
     assert not Dataset.objects.exists()
 
 
-def test_datasets_and_files_are_for_their_namespace_only(staff, publish, namespace, drain):
-    from graphs.services import datasets
+def test_an_upload_with_a_broken_row_names_its_line(upload):
+    answer = upload("bad", "bad.csv", b"a,b\n1\n")
+    assert answer.status_code == 422
+    assert "line 2" in answer.content.decode()
 
-    dataset = datasets.load(namespace, "d", [datasets.Source("t.csv", io.BytesIO(b"a\n1\n"))])
-    run = start_run(publish("read>out", kinds={"read": "dataset.read", "out": "table.export"}, inputs={
-        "read": {"table": "t"}, "out": {"table": "${{ read.outputs.table }}", "name": "t.csv"},
-    }), dataset=dataset)  # fmt: skip
-    drain()
-    user, beta = (
-        User.objects.create_user("stranger", is_staff=True),
-        Namespace.objects.create(name="beta"),
+
+@pytest.fixture
+def dataset(namespace):
+    """A dataset with the table "t"."""
+    source = datasets.Source("t.csv", io.BytesIO(b"a,b\n1,x\n2,\n"))
+    return datasets.load(namespace, "d", [source])
+
+
+@pytest.fixture
+def exported(publish, drain, dataset):
+    """A run that made the files t.csv and export.zip, which contains t.csv."""
+    graph = publish(
+        "read>out>pack",
+        kinds={"read": "dataset.read", "out": "table.export", "pack": "zip"},
+        inputs={
+            "read": {"table": "t"},
+            "out": {"table": "${{ read.outputs.table }}", "name": "t.csv"},
+            "pack": {"files": ["${{ out.outputs.file }}"]},
+        },
     )
+    run = start_run(graph, dataset=dataset)
+    drain()
+    return run
+
+
+def test_datasets_and_files_are_shown_only_in_their_namespace(staff, namespace, dataset, exported):
+    user = User.objects.create_user("stranger", is_staff=True)
+    beta = Namespace.objects.create(name="beta")
     NamespaceMembership.objects.create(namespace=beta, user=user, role="manager")
     client = Client()
     client.force_login(user)
-    home, file = (
-        f"{HOME}datasets/",
-        f"/admin/run-manager/run/{run.pk}/files/{run.artifacts.get().pk}/",
-    )
-    for path in (f"{home}{dataset.pk}/", file, f"{file}?entry=t.csv"):
+    artifact = exported.artifacts.get(name="t.csv")
+    archive = exported.artifacts.get(name="export.zip")
+    dataset_path = f"{DATASETS}{dataset.pk}/"
+    files = f"/admin/run-manager/run/{exported.pk}/files/"
+
+    for path in (
+        dataset_path,
+        f"{files}{artifact.pk}/",
+        f"{files}{artifact.pk}/?entry=t.csv",
+        f"{files}{archive.pk}/?entry=t.csv",
+    ):
         assert (client.get(path).status_code, staff.get(path).status_code) == (404, 200), path
-    assert client.post(f"{home}{dataset.pk}/delete").status_code == 404
-    assert "shop" not in client.get(home).content.decode()
-    assert (
-        client.post(
-            home,
-            {
-                "namespace": namespace.pk,
-                "name": "x",
-                "upload": SimpleUploadedFile("x.csv", b"a\n1\n"),
-            },
-        ).status_code
-        == 422
-    )
+    assert client.post(f"{dataset_path}delete").status_code == 404
+    assert "shop" not in client.get(DATASETS).content.decode()
+    upload = SimpleUploadedFile("x.csv", b"a\n1\n")
+    form = {"namespace": namespace.pk, "name": "x", "upload": upload}
+    assert client.post(DATASETS, form).status_code == 422
     assert Dataset.objects.get() == dataset
+
     NamespaceMembership.objects.create(namespace=namespace, user=user, role="viewer")
-    assert client.get(f"/admin/run-manager/run/{run.pk}/").status_code == 200
-    for path in (f"{home}{dataset.pk}/", file):
-        assert client.get(path).status_code in (403, 404), "contents are for who may see payloads"
-    refused = client.post(f"{home}{dataset.pk}/delete", follow=True)
+    assert client.get(f"/admin/run-manager/run/{exported.pk}/").status_code == 200
+    for path in (dataset_path, f"{files}{artifact.pk}/"):
+        assert client.get(path).status_code in (403, 404), "a viewer sees no payloads"
+    refused = client.post(f"{dataset_path}delete", follow=True)
     assert refused.status_code in (403, 404) or 'class="error"' in refused.content.decode()
     assert Dataset.objects.get() == dataset
 
 
-def test_files_of_runs_are_looked_into(staff, publish, namespace, drain):
-    from graphs.services import datasets
-
-    dataset = datasets.load(
-        namespace, "d", [datasets.Source("t.csv", io.BytesIO(b"a,b\n1,x\n2,\n"))]
-    )
-    graph = publish(
-        "read>out>pack", kinds={"read": "dataset.read", "out": "table.export", "pack": "zip"},
-        inputs={"read": {"table": "t"}, "out": {"table": "${{ read.outputs.table }}", "name": "t.csv"}, "pack": {"files": ["${{ out.outputs.file }}"]}},
-    )  # fmt: skip
-    run = start_run(graph, dataset=dataset)
-    drain()
-    files = {file.name: file for file in run.artifacts.all()}
-    path = f"/admin/run-manager/run/{run.pk}/files/"
+def test_a_table_and_the_files_of_an_archive_are_shown(staff, exported):
+    files = {file.name: file for file in exported.artifacts.all()}
+    path = f"/admin/run-manager/run/{exported.pk}/files/"
+    archive_path = f"{path}{files['export.zip'].pk}/"
     assert "<td>x</td>" in staff.get(f"{path}{files['t.csv'].pk}/").content.decode()
-    zipped = staff.get(f"{path}{files['export.zip'].pk}/").content.decode()
-    assert "?entry=t.csv" in zipped
-    assert (
-        "<td>x</td>" in staff.get(f"{path}{files['export.zip'].pk}/?entry=t.csv").content.decode()
-    )
-    assert (
-        "There is no"
-        in staff.get(f"{path}{files['export.zip'].pk}/?entry=../../etc/passwd").content.decode()
-    )
-    with zipfile.ZipFile(
-        io.BytesIO(
-            b"".join(
-                staff.get(
-                    f"/runs/{run.run_id}/artifacts/{files['export.zip'].pk}"
-                ).streaming_content
-            )
-        )
-    ) as archive:
+    assert "?entry=t.csv" in staff.get(archive_path).content.decode()
+    assert "<td>x</td>" in staff.get(f"{archive_path}?entry=t.csv").content.decode()
+    outside = staff.get(f"{archive_path}?entry=../../etc/passwd").content.decode()
+    assert "There is no" in outside
+
+
+def test_an_archive_is_downloaded(staff, exported):
+    artifact = exported.artifacts.get(name="export.zip")
+    answer = staff.get(f"/runs/{exported.run_id}/artifacts/{artifact.pk}")
+    with zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content))) as archive:
         assert archive.namelist() == ["t.csv"]
 
 
