@@ -1,4 +1,4 @@
-"""The Run Manager's JSON API; starting and rerunning by thread id."""
+"""The JSON API of the Run Manager, and starting and rerunning runs by thread id."""
 
 import threading
 from datetime import timedelta
@@ -27,7 +27,7 @@ def admin(namespace):
 
 @pytest.fixture
 def stored(namespace):
-    """Five runs driven from outside, the newest first."""
+    """Five external runs, the newest first."""
     runs = []
     for at, (name, username, workspace) in enumerate(
         [
@@ -59,36 +59,46 @@ def test_runs_are_listed_with_the_documented_members(admin, stored):
     assert ids(answer) == [f"thread_{at}" for at in range(5)]
     first = answer["runs"][0]
     assert {key: first[key] for key in ("id", "name", "result", "username", "workspace")} == {
-        "id": "thread_0", "name": "Order Processing", "result": "queued", "username": "john", "workspace": "w1",
-    }  # fmt: skip
+        "id": "thread_0",
+        "name": "Order Processing",
+        "result": "queued",
+        "username": "john",
+        "workspace": "w1",
+    }
     assert first["time"].endswith("Z")
     assert answer["runs"][2]["name"] == "thread_2"
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "expected"),
     [
-        ("search=order", [0, 1, 4]), ("search=THREAD_3", [3]), ("username=john", [0, 2]), ("workspace=w2", [2, 3]), ("username=jane&workspace=w3", [4]),
-        ("search=order&username=jane", [1, 4]), ("status=queued", [0, 1, 2, 3, 4]), ("status=failed", []), ("search=%25", []), ("search=thread%5F1", [1]),
+        ("search=order", [0, 1, 4]),
+        ("search=THREAD_3", [3]),
+        ("username=john", [0, 2]),
+        ("workspace=w2", [2, 3]),
+        ("username=jane&workspace=w3", [4]),
+        ("search=order&username=jane", [1, 4]),
+        ("status=queued", [0, 1, 2, 3, 4]),
+        ("status=failed", []),
+        ("search=%25", []),
+        ("search=thread%5F1", [1]),
     ],
-)  # fmt: skip
-def test_filters_combine(admin, stored, query, found):
+)
+def test_filters_can_be_combined(admin, stored, query, expected):
     status, answer = admin("GET", f"/admin/run-manager/runs?{query}")
-    assert (status, ids(answer), answer["total"]) == (
-        200,
-        [f"thread_{at}" for at in found],
-        len(found),
-    )
+    assert (status, answer["total"]) == (200, len(expected))
+    assert ids(answer) == [f"thread_{at}" for at in expected]
 
 
-def test_pages(admin, stored):
-    assert ids(admin("GET", "/admin/run-manager/runs?page=2&page_size=2")[1]) == [
-        "thread_2",
-        "thread_3",
-    ]
+def test_the_list_has_pages(admin, stored):
+    second = admin("GET", "/admin/run-manager/runs?page=2&page_size=2")[1]
+    assert ids(second) == ["thread_2", "thread_3"]
     assert admin("GET", "/admin/run-manager/runs?page=9&page_size=2")[1]["runs"] == []
     for wrong in ("page=0", "page_size=0", "page_size=201", "page=x", "page=-1", "status=WHAT"):
         assert admin("GET", f"/admin/run-manager/runs?{wrong}")[0] == 422, wrong
+
+
+def test_usernames_and_workspaces_are_listed(admin, stored):
     assert admin("GET", "/admin/run-manager/usernames") == (200, {"usernames": ["jane", "john"]})
     assert admin("GET", "/admin/run-manager/workspaces") == (
         200,
@@ -106,11 +116,13 @@ def test_the_list_costs_the_same_for_one_and_for_many(admin, stored, django_asse
     ("method", "path"),
     [("DELETE", "/admin/run-manager/runs"), ("POST", "/admin/run-manager/runs/bulk-delete")],
 )
-def test_deleting_takes_all_traces_and_names_what_stays(admin, run_graph, publish, method, path):
+def test_deleted_runs_leave_nothing_and_the_others_are_listed_with_reasons(
+    admin, run_graph, publish, method, path
+):
     done = run_graph("a>b", kinds={"b": "test.emit"})
     active = start_run(publish("a", name="other"))
-    asked = {"thread_ids": [done.run_id, active.run_id, "unknown", "a\u0001b"]}
-    status, answer = admin(method, path, asked)
+    body = {"thread_ids": [done.run_id, active.run_id, "unknown", "a\u0001b"]}
+    status, answer = admin(method, path, body)
     assert (status, answer["deleted_count"], answer["missing"]) == (200, 1, ["unknown", "a\u0001b"])
     assert [each["thread_id"] for each in answer["failed"]] == [active.run_id]
     assert "cancel it first" in answer["failed"][0]["error"]
@@ -122,7 +134,7 @@ def test_deleting_takes_all_traces_and_names_what_stays(admin, run_graph, publis
     assert admin(method, path, {"thread_ids": ["x"] * 201})[0] == 422
 
 
-def test_an_id_of_several_namespaces_is_not_guessed(admin, stored, namespace):
+def test_an_id_of_several_namespaces_needs_the_namespace(admin, stored, namespace):
     second = Namespace.objects.create(name="beta")
     start_outside(second, RunOptions(run_id="thread_0"))
     Run.objects.update(status="completed", finished_at=timezone.now())
@@ -135,7 +147,7 @@ def test_an_id_of_several_namespaces_is_not_guessed(admin, stored, namespace):
     assert Run.objects.get(run_id="thread_0").namespace.name == "alpha"
 
 
-def test_only_admins_get_in(stored, make_key):
+def test_the_api_is_for_admins(stored, make_key):
     assert ApiClient()("GET", "/admin/run-manager/runs")[0] == 401
     assert ApiClient("sm_12345678_wrong")("GET", "/admin/run-manager/runs")[0] == 401
     for scope in ("read", "run", "worker"):
@@ -179,7 +191,7 @@ def test_json_web_tokens_are_issued_refreshed_and_validated(stored):
     assert api("GET", "/admin/run-manager/runs")[0] == 401
 
 
-def test_a_thread_is_started_and_repeated(admin):
+def test_starting_a_thread_twice_makes_one_run(admin):
     body = {
         "thread_id": "thread_1",
         "sop": "Do it.",
@@ -191,13 +203,16 @@ def test_a_thread_is_started_and_repeated(admin):
     assert admin("POST", "/start", body) == started
     assert Run.objects.count() == 1
     assert admin("POST", "/start", {**body, "sop": "Else."})[0] == 409
+
+
+def test_a_thread_without_a_name_is_called_by_its_id(admin):
     status, answer = admin("POST", "/start", {"sop": "", "initial_data": {}})
     assert (status, answer["run_name"]) == (200, answer["thread_id"])
     assert admin("POST", "/start", {"sop": "x"})[0] == 422
     assert admin("POST", "/start", {"sop": "x", "initial_data": [1]})[0] == 422
 
 
-def test_a_thread_may_run_a_graph_of_ours(admin, publish, drain):
+def test_a_thread_may_run_a_graph(admin, publish, drain):
     publish("a>b")
     status, answer = admin(
         "POST",
@@ -213,7 +228,7 @@ def test_a_thread_may_run_a_graph_of_ours(admin, publish, drain):
     )
 
 
-def test_metadata_and_logs(admin, run_graph):
+def test_metadata_and_logs_of_a_thread(admin, run_graph):
     run = run_graph(
         "a>b",
         RunOptions(run_id="t", name="Mine", inputs={"x": 1}, metadata={"m": 2}),
@@ -221,10 +236,17 @@ def test_metadata_and_logs(admin, run_graph):
     )
     status, answer = admin("GET", "/admin/runs/t/metadata")
     assert status == 200
-    assert {key: answer[key] for key in ("thread_id", "run_name", "sop", "initial_data", "parent_thread_id", "rerun_count", "metadata", "status")} == {
-        "thread_id": "t", "run_name": "Mine", "sop": "", "initial_data": {"x": 1}, "parent_thread_id": None, "rerun_count": 0, "metadata": {"m": 2},
+    expected = {
+        "thread_id": "t",
+        "run_name": "Mine",
+        "sop": "",
+        "initial_data": {"x": 1},
+        "parent_thread_id": None,
+        "rerun_count": 0,
+        "metadata": {"m": 2},
         "status": "partial",
-    }  # fmt: skip
+    }
+    assert {key: answer[key] for key in expected} == expected
     assert answer["failed_skill"] == "b"
     assert "broken" in answer["error_message"]
     assert answer["completed_at"].endswith("Z")
@@ -265,18 +287,26 @@ def test_a_rerun_has_the_same_inputs_and_a_name_of_its_own(admin, publish, drain
     )
     drain()
     runs = {run.run_id: run for run in Run.objects.select_related("parent", "version")}
-    assert {name: (run.version.number, run.parent and run.parent.run_id, run.rerun_count) for name, run in runs.items()} == {
-        "t": (1, None, 2), "t_rerun_1": (1, "t", 1), "t_rerun_2": (2, "t", 0), "t_rerun_1_rerun_1": (1, "t_rerun_1", 0),
-    }  # fmt: skip
-    assert all(
-        (run.initial_data, run.store, run.labels, run.status)
-        == ({"x": 1}, {"k": "v"}, {"team": "a"}, "completed")
-        for run in runs.values()
-    )
+    versions = {run_id: run.version.number for run_id, run in runs.items()}
+    assert versions == {"t": 1, "t_rerun_1": 1, "t_rerun_2": 2, "t_rerun_1_rerun_1": 1}
+    parents = {run_id: run.parent.run_id for run_id, run in runs.items() if run.parent}
+    assert parents == {"t_rerun_1": "t", "t_rerun_2": "t", "t_rerun_1_rerun_1": "t_rerun_1"}
+    reruns = {run_id: run.rerun_count for run_id, run in runs.items()}
+    assert reruns == {"t": 2, "t_rerun_1": 1, "t_rerun_2": 0, "t_rerun_1_rerun_1": 0}
     for run in runs.values():
+        assert (run.initial_data, run.store) == ({"x": 1}, {"k": "v"})
+        assert (run.labels, run.status) == ({"team": "a"}, "completed")
         assert_counters_agree(run)
+
+
+def test_a_rerun_may_have_other_inputs(admin, run_graph):
+    run_graph("a>b", RunOptions(run_id="t", inputs={"x": 1}))
     assert admin("POST", "/rerun/t", {"inputs": {"x": 2}})[0] == 200
-    assert Run.objects.get(run_id="t_rerun_3").initial_data == {"x": 2}
+    assert Run.objects.get(run_id="t_rerun_1").initial_data == {"x": 2}
+
+
+def test_impossible_reruns_are_refused(admin, run_graph):
+    run_graph("a>b", RunOptions(run_id="t"))
     assert admin("POST", "/rerun/unknown")[0] == 404
     assert admin("POST", "/rerun/t", {"inputs": [1]})[0] == 422
     assert admin("POST", "/rerun/t", {"version": "other"})[0] == 422
@@ -291,11 +321,11 @@ def test_a_rerun_skips_ids_that_are_taken(admin, namespace):
         2,
         "t (Rerun #2)",
     )
-    made = Run.objects.get(run_id="t_rerun_2")
-    assert (made.sop, made.initial_data, made.graph) == ("s", {"x": 1}, None)
+    new_run = Run.objects.get(run_id="t_rerun_2")
+    assert (new_run.sop, new_run.initial_data, new_run.graph) == ("s", {"x": 1}, None)
 
 
-def test_states_that_were_made_directly_are_made_again(admin, namespace):
+def test_states_that_were_created_directly_are_created_again(admin, namespace):
     api = ApiClient(api_keys.create_key(["alpha"], "admin")[1])
     schema = {"type": "object"}
     node = {"name": "Work", "inputs_schema": schema, "outputs_schema": schema, "secrets": []}
@@ -308,11 +338,11 @@ def test_states_that_were_made_directly_are_made_again(admin, namespace):
         "next_nodes": [],
     }
     api("PUT", "/v0/namespace/alpha/graph/g", {"secrets": {}, "nodes": [template]})
-    asked = {
+    body = {
         "run_id": "made",
         "states": [{"identifier": "a", "inputs": {"n": at}} for at in range(2)],
     }
-    assert api("POST", "/v0/namespace/alpha/graph/g/states/create", asked)[0] == 200
+    assert api("POST", "/v0/namespace/alpha/graph/g/states/create", body)[0] == 200
     assert admin("POST", "/rerun/made", {"inputs": {"n": 7}})[0] == 409
     assert admin("POST", "/rerun/made")[0] == 200
     run = Run.objects.get(run_id="made_rerun_1")
@@ -323,7 +353,7 @@ def test_states_that_were_made_directly_are_made_again(admin, namespace):
 
 @pytest.mark.races
 @pytest.mark.django_db(transaction=True)
-def test_clicks_at_the_same_moment_make_runs_with_different_numbers(publish):
+def test_reruns_at_the_same_moment_get_different_numbers(publish):
     start_run(publish("a"), RunOptions(run_id="t"))
     key = api_keys.create_key((), "admin")[1]
     answers: list[Any] = []

@@ -1,4 +1,4 @@
-"""The REST API of graphs, runs, states and datasets, over real requests."""
+"""The REST API for graphs, runs, states and datasets."""
 
 import pytest
 from django.test import Client
@@ -13,8 +13,19 @@ from tests.support.definitions import definition
 
 pytestmark = pytest.mark.django_db
 RUN_MEMBERS = {
-    "id", "graph_id", "dataset_id", "status", "started_at", "finished_at", "progress", "current_node", "context", "logs", "stats", "error_message",
-}  # fmt: skip
+    "id",
+    "graph_id",
+    "dataset_id",
+    "status",
+    "started_at",
+    "finished_at",
+    "progress",
+    "current_node",
+    "context",
+    "logs",
+    "stats",
+    "error_message",
+}
 
 
 @pytest.fixture
@@ -42,7 +53,7 @@ def test_a_trigger_answers_with_the_run(api, publish, dataset):
     assert run.dataset_id == dataset.pk
 
 
-def test_life_of_a_run_as_a_client_polls_it(api, publish, drain, dataset):
+def test_a_client_polls_a_run_from_start_to_end(api, publish, drain, dataset):
     inputs = {
         "read": {"table": "res.partner"},
         "export": {"table": "${{ read.outputs.table }}", "name": "res.partner"},
@@ -57,25 +68,15 @@ def test_life_of_a_run_as_a_client_polls_it(api, publish, drain, dataset):
     status, [queued] = api("GET", f"/graphs/{graph.pk}/runs")
     assert status == 200
     assert queued.keys() >= RUN_MEMBERS
-    assert (queued["status"], queued["context"], queued["stats"], queued["progress"]) == (
-        "queued",
-        {},
-        None,
-        0,
-    )
-    assert (queued["id"], queued["graph_id"], queued["dataset_id"]) == (
-        started["id"],
-        str(graph.pk),
-        dataset.pk,
-    )
+    assert (queued["status"], queued["progress"]) == ("queued", 0)
+    assert (queued["context"], queued["stats"]) == ({}, None)
+    assert (queued["id"], queued["dataset_id"]) == (started["id"], dataset.pk)
+    assert queued["graph_id"] == str(graph.pk)
+
     drain()
     status, done = api("GET", f"/runs/{started['id']}")
-    assert (status, done["status"], done["progress"], done["current_node"]) == (
-        200,
-        "completed",
-        100,
-        "pack",
-    )
+    assert (status, done["status"]) == (200, "completed")
+    assert (done["progress"], done["current_node"]) == (100, "pack")
     assert done["started_at"].endswith("Z")
     assert done["finished_at"] >= done["started_at"]
     zip_path = done["context"].pop("zip_path")
@@ -98,7 +99,7 @@ def test_life_of_a_run_as_a_client_polls_it(api, publish, drain, dataset):
     assert (status, content[:2]) == (200, b"PK")
 
 
-def test_partial_run_says_what_failed(api, publish, drain):
+def test_a_partial_run_names_what_failed(api, publish, drain):
     graph = publish(
         "a a>b a>c", kinds={"b": "test.fail", "c": "test.fail"}, settings={"max_failures": 1}
     )
@@ -110,7 +111,7 @@ def test_partial_run_says_what_failed(api, publish, drain):
     assert (run["context"]["executed_nodes"], run["context"]["failed_nodes"]) == (["a"], ["b", "c"])
 
 
-def test_polling_an_unchanged_run_is_one_light_query(
+def test_polling_an_unchanged_run_costs_one_light_query(
     api, publish, drain, django_assert_num_queries
 ):
     graph = publish("a")
@@ -118,7 +119,7 @@ def test_polling_an_unchanged_run_is_one_light_query(
     api("GET", f"/runs/{started['id']}")
     tag = api.response["ETag"]
     api_keys.forget()
-    with django_assert_num_queries(3):  # two for the key, one for the run
+    with django_assert_num_queries(3):  # Two for the key, one for the run.
         assert api("GET", f"/runs/{started['id']}", **{"If-None-Match": tag})[0] == 304
     drain()
     assert api("GET", f"/runs/{started['id']}", **{"If-None-Match": tag})[0] == 200
@@ -128,7 +129,7 @@ def test_polling_an_unchanged_run_is_one_light_query(
     )
 
 
-def test_list_of_runs_costs_the_same_for_one_and_for_many(
+def test_the_list_of_runs_costs_the_same_for_one_and_for_many(
     api, publish, drain, django_assert_max_num_queries
 ):
     graph = publish("a>b")
@@ -139,7 +140,7 @@ def test_list_of_runs_costs_the_same_for_one_and_for_many(
         assert len(api("GET", f"/graphs/{graph.pk}/runs")[1]) == 12
 
 
-def test_steering_and_its_refusals(api, publish):
+def test_a_run_is_paused_resumed_cancelled_and_deleted(api, publish):
     graph = publish("a")
     _, started = api("POST", f"/graphs/{graph.pk}/run")
     assert api("POST", f"/runs/{started['id']}/pause")[1]["status"] == "paused"
@@ -152,11 +153,12 @@ def test_steering_and_its_refusals(api, publish):
     assert api("GET", f"/runs/{started['id']}")[0] == 410
 
 
-def test_logs_and_states_page_by_cursor(api, publish, drain):
+def test_states_and_logs_have_pages(api, publish, drain):
     graph = publish("f>b", kinds={"f": "test.each"}, inputs={"f": {"items": list(range(5))}})
     _, started = api("POST", f"/graphs/{graph.pk}/run")
     drain()
-    seen, after = [], ""
+    state_ids = []
+    after = ""
     while after is not None:
         _, page = api("GET", f"/runs/{started['id']}/states?limit=4&after={after}")
         assert all(
@@ -164,18 +166,17 @@ def test_logs_and_states_page_by_cursor(api, publish, drain):
             for state in page["states"]
             if state["identifier"] == "f"
         )
-        seen += [state["id"] for state in page["states"]]
+        state_ids += [state["id"] for state in page["states"]]
         after = page["next"]
-    assert len(seen) == len(set(seen)) == 10
+    assert len(state_ids) == len(set(state_ids)) == 10
+
     status, page = api("GET", f"/runs/{started['id']}/logs?limit=1")
-    assert (status, page["logs"][0]["message"], page["logs"][0]["node"]) == (
-        200,
-        "Starting graph execution with 2 nodes",
-        None,
-    )
+    [line] = page["logs"]
+    assert status == 200
+    assert (line["message"], line["node"]) == ("Starting graph execution with 2 nodes", None)
 
 
-def test_answering_a_waiting_state(api, publish, drain):
+def test_a_waiting_state_is_answered(api, publish, drain):
     graph = publish("ok", kinds={"ok": "approval"}, inputs={"ok": {"question": "Ship it?"}})
     _, started = api("POST", f"/graphs/{graph.pk}/run")
     drain()
@@ -198,21 +199,21 @@ def test_answering_a_waiting_state(api, publish, drain):
     )
 
 
-def test_graphs_are_made_changed_and_deleted(api, namespace):
+def test_graphs_are_created_changed_and_deleted(api, namespace):
     body = {"name": "made", "namespace": "alpha", **definition("a>b"), "metadata": {"x": 1}}
-    status, made = api("POST", "/graphs", body)
-    assert (status, made["version"], made["metadata"]) == (201, 1, {"x": 1})
+    status, graph = api("POST", "/graphs", body)
+    assert (status, graph["version"], graph["metadata"]) == (201, 1, {"x": 1})
     assert api("POST", "/graphs", body)[0] == 409
-    status, same = api("PUT", f"/graphs/{made['id']}", definition("a>b"))
+    status, same = api("PUT", f"/graphs/{graph['id']}", definition("a>b"))
     assert (status, same["version"]) == (200, 1)
-    assert api("PUT", f"/graphs/{made['id']}", definition("a>b>c"))[1]["version"] == 2
-    assert [graph["name"] for graph in api("GET", "/graphs?limit=5")[1]] == ["made"]
-    assert api("POST", f"/graphs/{made['id']}/run/")[0] == 200
-    assert api("DELETE", f"/graphs/{made['id']}")[0] == 204
+    assert api("PUT", f"/graphs/{graph['id']}", definition("a>b>c"))[1]["version"] == 2
+    assert [listed["name"] for listed in api("GET", "/graphs?limit=5")[1]] == ["made"]
+    assert api("POST", f"/graphs/{graph['id']}/run/")[0] == 200
+    assert api("DELETE", f"/graphs/{graph['id']}")[0] == 204
     assert (Graph.objects.count(), Run.objects.count()) == (0, 0)
 
 
-def test_invalid_graphs_list_every_problem_with_its_place(api, namespace):
+def test_all_problems_of_an_invalid_graph_are_listed_with_their_paths(api, namespace):
     broken = definition(
         "a>b>a b>c",
         kinds={"c": "no.such"},
@@ -253,14 +254,18 @@ def test_invalid_graphs_list_every_problem_with_its_place(api, namespace):
         "/runs",
     ],
 )
-def test_unknown_things_are_404_in_json(api, path):
+def test_an_unknown_path_or_id_is_a_404_in_json(api, path):
     status, body = api("POST", path)
     assert (status, body["status"], bool(body["detail"])) == (404, 404, True)
 
 
-def test_unknown_dataset_and_other_namespaces_are_404(api, publish, make_key, dataset):
+def test_an_unknown_dataset_is_a_404(api, publish):
     graph = publish("a")
     assert api("POST", f"/graphs/{graph.pk}/run?dataset_id=77777")[0] == 404
+
+
+def test_other_namespaces_are_a_404(api, publish, make_key, dataset):
+    graph = publish("a")
     Namespace.objects.create(name="beta")
     other = ApiClient(make_key("admin", ("beta",)))
     for method, path in (
@@ -276,21 +281,21 @@ def test_unknown_dataset_and_other_namespaces_are_404(api, publish, make_key, da
     assert other("GET", "/graphs")[1] == []
 
 
-def test_same_run_id_in_two_namespaces_asks_which(api, publish, make_key):
-    everything = ApiClient(make_key("admin", ()))
+def test_a_run_id_of_two_namespaces_needs_the_namespace(api, publish, make_key):
+    both = ApiClient(make_key("admin", ()))
     second = Namespace.objects.create(name="beta")
     for graph in (publish("a"), publish("a", namespace=second)):
-        assert everything("POST", f"/graphs/{graph.pk}/run", {"run_id": "twin"})[0] == 200
-    status, body = everything("GET", "/runs/twin")
+        assert both("POST", f"/graphs/{graph.pk}/run", {"run_id": "same"})[0] == 200
+    status, body = both("GET", "/runs/same")
     assert (status, body["allowed"]) == (409, ["alpha", "beta"])
-    assert everything("GET", "/runs/twin?namespace=beta")[1]["namespace"] == "beta"
-    assert api("GET", "/runs/twin")[1]["namespace"] == "alpha"
+    assert both("GET", "/runs/same?namespace=beta")[1]["namespace"] == "beta"
+    assert api("GET", "/runs/same")[1]["namespace"] == "alpha"
 
 
 @pytest.mark.parametrize(
     ("scope", "allowed"), [("read", False), ("worker", False), ("run", True), ("admin", True)]
 )
-def test_scopes(publish, make_key, scope, allowed):
+def test_only_run_and_admin_keys_start_runs(publish, make_key, scope, allowed):
     graph = publish("a")
     api = ApiClient(make_key(scope))
     assert api("GET", f"/graphs/{graph.pk}/runs")[0] == 200
@@ -298,16 +303,27 @@ def test_scopes(publish, make_key, scope, allowed):
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "sm_deadbeef_nothing", "sm_\x00_x"])
-def test_without_a_right_key_nothing_answers(publish, key):
+def test_a_wrong_key_is_refused(publish, key):
     graph = publish("a")
     status, body = ApiClient(key.replace("\x00", "%00"))("POST", f"/graphs/{graph.pk}/run")
     assert (status, body["status"]) == (401, 401)
 
 
 BAD_BODIES = [
-    '{"inputs": {"x": NaN}}', '{"inputs": {"x": 1e999}}', '{"run_id": "a\\u0000b"}', '{"run_id": "\\ud800"}', "[" * 100_000, "not json",
-    '{"inputs": []}', '{"inputs": {"x": 1' + "0" * 5000 + "}}", '{"start_delay": -1}', '{"run_id": ""}', "[1]", '{"labels": {"a": {}}}', b"\xff\xfe",
-]  # fmt: skip
+    '{"inputs": {"x": NaN}}',
+    '{"inputs": {"x": 1e999}}',
+    '{"run_id": "a\\u0000b"}',
+    '{"run_id": "\\ud800"}',
+    "[" * 100_000,
+    "not json",
+    '{"inputs": []}',
+    '{"inputs": {"x": 1' + "0" * 5000 + "}}",
+    '{"start_delay": -1}',
+    '{"run_id": ""}',
+    "[1]",
+    '{"labels": {"a": {}}}',
+    b"\xff\xfe",
+]
 
 
 @pytest.mark.parametrize("body", BAD_BODIES, ids=range(len(BAD_BODIES)))
@@ -326,7 +342,7 @@ def test_too_large_bodies_are_413(api, publish):
     assert (status, answer["status"]) == (413, 413)
 
 
-def test_session_needs_csrf_and_permissions(publish, admin_user, django_user_model):
+def test_a_session_needs_a_csrf_token_and_permissions(publish, admin_user, django_user_model):
     graph = publish("a")
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
@@ -337,10 +353,14 @@ def test_session_needs_csrf_and_permissions(publish, admin_user, django_user_mod
     assert client.get(f"/graphs/{graph.pk}/runs").status_code == 403
 
 
-def test_a_wrong_method_is_405_and_a_chunked_body_411(api, publish, make_key):
+def test_a_wrong_method_is_405(api, publish):
     graph = publish("a")
     status, body = api("GET", f"/graphs/{graph.pk}/run")
     assert (status, body["status"]) == (405, 405)
+
+
+def test_a_chunked_body_is_411(publish, make_key):
+    graph = publish("a")
     client = Client(headers={"X-API-Key": make_key("run"), "Transfer-Encoding": "chunked"})
     answer = client.generic(
         "POST", f"/graphs/{graph.pk}/run", b"", content_type="application/json", CONTENT_LENGTH=""
@@ -350,14 +370,16 @@ def test_a_wrong_method_is_405_and_a_chunked_body_411(api, publish, make_key):
 
 
 @pytest.mark.parametrize("name", ["a/b", ".", "..", "a\nb", " ", "x" * 201])
-def test_names_that_no_path_can_hold_are_refused(api, publish, name):
+def test_names_that_cannot_be_part_of_a_path_are_refused(api, publish, name):
     graph = publish("a")
     assert api("POST", f"/graphs/{graph.pk}/run", {"run_id": name})[0] == 422
     assert api("POST", "/graphs", {"name": name, "namespace": "alpha", **definition("a")})[0] == 422
     assert Run.objects.count() == 0
 
 
-def test_a_dataset_in_use_stays_as_it_is(api, publish, drain, dataset, namespace, tmp_path):
+def test_a_dataset_that_a_run_uses_is_not_changed_or_deleted(
+    api, publish, drain, dataset, namespace, tmp_path
+):
     graph = publish(
         "ok>r",
         kinds={"ok": "approval", "r": "dataset.read"},
@@ -377,7 +399,7 @@ def test_a_dataset_in_use_stays_as_it_is(api, publish, drain, dataset, namespace
     assert api("GET", f"/runs/{started['id']}")[1]["dataset_id"] is None
 
 
-def test_outputs_that_a_node_does_not_have_are_found_before_it_runs(api, namespace):
+def test_references_to_unknown_outputs_are_refused_when_the_graph_is_saved(api, namespace):
     broken = definition("a>b", inputs={"b": {"value": "${{ a.outputs.nope }}"}})
     status, body = api("POST", "/graphs", {"name": "broken", "namespace": "alpha", **broken})
     assert status == 400

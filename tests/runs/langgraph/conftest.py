@@ -1,4 +1,4 @@
-"""A saver, and the end of its connections."""
+"""A saver, whose connections are closed after each module."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from runs.langgraph import db_executor
 
 @pytest.fixture(autouse=True, scope="module")
 def _closed():
-    """The saver has connections of its own: closed, the test database can be dropped."""
+    """Close the saver's own connections, so that the test database can be dropped."""
     yield
     db_executor.close()
 

@@ -1,4 +1,4 @@
-"""`langgraph.run`: whose thread an attempt works on, and which answer is for which question."""
+"""`langgraph.run`: which thread an attempt uses, and which question an answer belongs to."""
 
 import pytest
 
@@ -24,9 +24,13 @@ def _apps(settings):
 
 @pytest.fixture
 def asking(publish, drain):
-    """asking("two_people") → (run, answer): `answer` gives an answer to what is asked now and returns what is asked next, or the outputs."""
+    """A function that starts an application, and returns its first question and a function.
 
-    def begin(app):
+    That function answers the current question. It returns the next question, or the status of the
+    state with its outputs.
+    """
+
+    def start(app):
         run = start_run(
             publish(
                 "lg",
@@ -36,25 +40,22 @@ def asking(publish, drain):
             RunOptions(run_id="asked"),
         )
 
-        def now():
+        def question_or_result():
             drain()
             state = State.objects.get(run=run)
-            return (
-                state.waiting_for["question"]
-                if state.waiting_for
-                else (
-                    state.status,
-                    state.outputs["values"]["said"] if state.outputs else state.error,
-                )
-            )
+            if state.waiting_for:
+                return state.waiting_for["question"]
+            if state.outputs:
+                return state.status, state.outputs["values"]["said"]
+            return state.status, state.error
 
         def answer(value):
             answer_state(run, State.objects.get(run=run).pk, value, SYSTEM)
-            return now()
+            return question_or_result()
 
-        return now(), answer
+        return question_or_result(), answer
 
-    return begin
+    return start
 
 
 def test_each_item_of_a_fan_out_has_a_thread_of_its_own(run_graph):
@@ -67,13 +68,13 @@ def test_each_item_of_a_fan_out_has_a_thread_of_its_own(run_graph):
         },
     )
     assert by_node(run)["lg"] == ["SUCCESS"] * 5
-    found = [state.outputs for state in run.states.filter(identifier="lg").order_by("path")]
-    assert [each["values"]["amount"] for each in found] == [0, 2, 4, 6, 8]
-    assert len({each["thread"] for each in found}) == 5
+    outputs = [state.outputs for state in run.states.filter(identifier="lg").order_by("path")]
+    assert [output["values"]["amount"] for output in outputs] == [0, 2, 4, 6, 8]
+    assert len({output["thread"] for output in outputs}) == 5
 
 
 def test_no_two_runs_share_a_thread(publish, drain):
-    """Neither where the run's id and the node's name end the same together, nor where both are long."""
+    """Not even if run id and node name are the same when they are joined, or both are long."""
     long = "n" * 190
     for run_id, node in (
         ("a-b", "c"),
@@ -89,39 +90,43 @@ def test_no_two_runs_share_a_thread(publish, drain):
         )
         start_run(graph, RunOptions(run_id=run_id))
     drain()
-    found = [state.outputs for state in State.objects.all()]
-    assert [each["values"]["amount"] for each in found] == [2] * 4
-    assert len({each["thread"] for each in found}) == 4
+    outputs = [state.outputs for state in State.objects.all()]
+    assert [output["values"]["amount"] for output in outputs] == [2] * 4
+    assert len({output["thread"] for output in outputs}) == 4
 
 
 def test_a_task_that_asks_twice_gets_two_answers(asking):
-    asked, answer = asking("two_questions")
-    assert asked == "first?"
+    question, answer = asking("two_questions")
+    assert question == "first?"
     assert answer("one") == "second?"
     assert answer("two") == ("SUCCESS", ["one", "two"])
 
 
 def test_two_tasks_that_ask_at_once_are_answered_one_after_the_other(asking):
-    asked, answer = asking("two_people")
-    other = {"left?": "right?", "right?": "left?"}[asked]
-    assert answer(asked) == other
-    assert answer(other) == ("SUCCESS", ["left?", "right?"])
+    question, answer = asking("two_people")
+    other_question = {"left?": "right?", "right?": "left?"}[question]
+    assert answer(question) == other_question
+    assert answer(other_question) == ("SUCCESS", ["left?", "right?"])
 
 
-@pytest.mark.parametrize("at", ["_answers_current_question", "_question"])
-def test_an_answer_is_for_the_question_that_it_was_given_to(asking, monkeypatch, at):
-    """The attempt that has the first answer ends before it gives it to the application, or after: the next one gives it only if it was not taken."""
-    asked, answer = asking("two_questions")
-    assert asked == "first?"
-    work, calls = getattr(nodes, at), []
+@pytest.mark.parametrize("function", ["_answers_current_question", "_question"])
+def test_an_answer_belongs_to_the_question_that_was_asked(asking, monkeypatch, function):
+    """The attempt with the first answer ends before or after it passes the answer on.
 
-    def dying(*given):
-        calls.append(work(*given))
-        if len(calls) == 1:
+    The next attempt passes it on only if the application has not taken it yet.
+    """
+    question, answer = asking("two_questions")
+    assert question == "first?"
+    original = getattr(nodes, function)
+    results = []
+
+    def end_first_attempt(*args):
+        results.append(original(*args))
+        if len(results) == 1:
             raise RunAgain(0)
-        return calls[-1]
+        return results[-1]
 
-    monkeypatch.setattr(nodes, at, dying)
+    monkeypatch.setattr(nodes, function, end_first_attempt)
     assert answer("one") == "second?"
-    assert len(calls) > 1
+    assert len(results) > 1
     assert answer("two") == ("SUCCESS", ["one", "two"])

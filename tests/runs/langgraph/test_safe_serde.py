@@ -1,8 +1,12 @@
-"""What a stored checkpoint can bring to life: harmless types only, and no plain text where values are encrypted."""
+"""Loading checkpoints is safe.
+
+Only harmless types are rebuilt, and plain values are refused where values must be encrypted.
+"""
 
 import pytest
 
 pytest.importorskip("langgraph.checkpoint.base")
+import ormsgpack
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -15,7 +19,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Planted:
-    """What a checkpoint must not bring to life; an error in it would be taken for a value that can't be rebuilt."""
+    """A type that must not be rebuilt.
+
+    It notes that it was called instead of raising an error, because the serializer would take an
+    error for a value that cannot be rebuilt, and pass over it.
+    """
 
     called = False
 
@@ -23,9 +31,7 @@ class Planted:
         Planted.called = True
 
 
-def test_only_harmless_types_come_to_life(saver):
-    import ormsgpack
-
+def test_only_harmless_types_are_rebuilt(saver):
     planted = ormsgpack.packb(
         {"x": ormsgpack.Ext(0, ormsgpack.packb((Planted.__module__, "Planted", "rm -rf")))}
     )
@@ -38,28 +44,26 @@ def test_only_harmless_types_come_to_life(saver):
         saver.get_tuple(place("t"))
 
 
-@pytest.mark.parametrize("given", ["alone", "encrypted"])
-def test_a_serialiser_that_would_allow_all_is_made_strict(given):
-    import ormsgpack
-
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_serializer_that_would_allow_everything_is_made_strict(encrypted):
     planted = ormsgpack.packb(
         ormsgpack.Ext(0, ormsgpack.packb((Planted.__module__, "Planted", "rm -rf")))
     )
     lax = JsonPlusSerializer(pickle_fallback=True, allowed_msgpack_modules=True)
     crypt = langgraph_apps.fernet(lax)
     Planted.called = False
-    saver = DjangoSaver("alpha", serde=lax if given == "alone" else crypt)
+    saver = DjangoSaver("alpha", serde=crypt if encrypted else lax)
     put(saver, values={"a": 1})
-    name, body = crypt.cipher.encrypt(planted)
-    CheckpointBlob.objects.update(
-        type="msgpack" if given == "alone" else f"msgpack+{name}",
-        body=planted if given == "alone" else body,
-    )
+    if encrypted:
+        name, body = crypt.cipher.encrypt(planted)
+        CheckpointBlob.objects.update(type=f"msgpack+{name}", body=body)
+    else:
+        CheckpointBlob.objects.update(type="msgpack", body=planted)
     assert saver.get_tuple(place("t")).checkpoint["channel_values"] == {"a": "rm -rf"}
     assert not Planted.called
 
 
-def test_a_plain_value_beside_encrypted_ones_is_refused():
+def test_a_plain_value_among_encrypted_ones_is_refused():
     saver = DjangoSaver("alpha", serde=langgraph_apps.fernet())
     config = put(saver, values={"a": "mine"})
     plain = JsonPlusSerializer().dumps_typed("theirs")
@@ -67,31 +71,30 @@ def test_a_plain_value_beside_encrypted_ones_is_refused():
         (CheckpointBlob, dict(zip(("type", "body"), plain, strict=True))),
         (Checkpoint, {"type": "null", "body": b""}),
     ):
-        was = model.objects.values("id", "type", "body").get()
+        original = model.objects.values("id", "type", "body").get()
         model.objects.update(**wrong)
         with pytest.raises(ValueError, match="not encrypted"):
             saver.get_tuple(config)
-        model.objects.update(**was)
+        model.objects.update(**original)
     assert saver.get_tuple(config).checkpoint["channel_values"] == {"a": "mine"}
 
 
-def test_what_no_text_can_say_is_shown_all_the_same(saver, admin_client, client, make_key):
+def test_values_with_lone_surrogates_are_shown(saver, admin_client, client, make_key):
     put(saver, values={"a": 1})
     CheckpointBlob.objects.update(type="json", body=b'{"\\ud800": ["\\udfff", "fine"]}')
-    run, row = Run.objects.get(run_id="t"), Checkpoint.objects.get()
-    shown = client.get(
-        f"/runs/t/checkpoints/{row.checkpoint_id}", headers={"X-API-Key": make_key("read")}
+    run = Run.objects.get(run_id="t")
+    checkpoint = Checkpoint.objects.get()
+    answer = client.get(
+        f"/runs/t/checkpoints/{checkpoint.checkpoint_id}", headers={"X-API-Key": make_key("read")}
     )
-    assert shown.json()["values"] == {"a": {"?": ["?", "fine"]}}
-    assert (
-        "fine"
-        in admin_client.get(
-            f"/admin/run-manager/run/{run.pk}/checkpoints/?checkpoint={row.pk}"
-        ).content.decode()
+    assert answer.json()["values"] == {"a": {"?": ["?", "fine"]}}
+    page = admin_client.get(
+        f"/admin/run-manager/run/{run.pk}/checkpoints/?checkpoint={checkpoint.pk}"
     )
+    assert "fine" in page.content.decode()
 
 
-def test_encrypted_values_are_no_plain_text_in_the_database():
+def test_encrypted_values_are_not_readable_in_the_database():
     serde = (
         EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
         if langgraph_apps.has_aes()

@@ -1,4 +1,4 @@
-"""A thread is a run: its status, its questions, its failures, and what people do with it."""
+"""A thread is a run: its status, its questions, its failures, and what people may do with it."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -30,19 +30,31 @@ from tests.support.clusters import until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_an_application_with_an_interrupt(saver, admin_client, client, make_key):
-    app, thread = langgraph_apps.approval(saver), {"configurable": {"thread_id": "order-1"}}
+def test_an_application_with_an_interrupt(saver):
+    app = langgraph_apps.approval(saver)
+    thread = {"configurable": {"thread_id": "order-1"}}
     app.invoke({"amount": 120}, thread)
     run = Run.objects.get(run_id="order-1")
     assert (run.status, run.current_node) == ("paused", "approve")
     assert "interrupt" in wait_reasons.why_waiting(run)[0]
     app.invoke(langgraph_apps.answer("yes"), thread)
     run.refresh_from_db()
-    assert (run.status, run.progress, app.get_state(thread).values["said"]) == (
-        "completed",
-        100,
-        ["asked", "approved: yes"],
-    )
+    assert (run.status, run.progress) == ("completed", 100)
+    assert app.get_state(thread).values["said"] == ["asked", "approved: yes"]
+
+
+@pytest.fixture
+def approved(saver):
+    """The run of a thread that asked a question, got its answer, and completed."""
+    app = langgraph_apps.approval(saver)
+    thread = {"configurable": {"thread_id": "order-1"}}
+    app.invoke({"amount": 120}, thread)
+    app.invoke(langgraph_apps.answer("yes"), thread)
+    return Run.objects.get(run_id="order-1")
+
+
+def test_the_checkpoints_of_a_thread_are_shown(approved, admin_client, client, make_key):
+    run = approved
     assert "order-1" in admin_client.get("/admin/run-manager/").content.decode()
     page = admin_client.get(f"/admin/run-manager/run/{run.pk}/checkpoints/").content.decode()
     newest = run.checkpoints.order_by("-checkpoint_id").first()
@@ -54,22 +66,31 @@ def test_an_application_with_an_interrupt(saver, admin_client, client, make_key)
     headers = {"X-API-Key": make_key("read")}
     listed = client.get("/runs/order-1/checkpoints", headers=headers).json()["checkpoints"]
     assert len(listed) == run.checkpoints.count()
-    whole = client.get(f"/runs/order-1/checkpoints/{newest.checkpoint_id}", headers=headers).json()
-    assert whole["values"]["said"] == ["asked", "approved: yes"]
+    detail = client.get(f"/runs/order-1/checkpoints/{newest.checkpoint_id}", headers=headers).json()
+    assert detail["values"]["said"] == ["asked", "approved: yes"]
+
+
+def test_the_run_document_of_a_thread_names_its_checkpoint(approved):
+    run = approved
+    newest = run.checkpoints.order_by("-checkpoint_id").first()
     assert documents.run_state(run).memory_snapshots == [
         {"checkpoint_ns": "", "checkpoint_id": newest.checkpoint_id}
     ]
     with pytest.raises(errors.Conflict, match="LangGraph"):
         updates.put_run_state(run, documents.run_state(run), SYSTEM)
-    delete.delete_run(run)
-    assert not [found for found in verify.verify() if "folders" not in found.said], (
-        "folders are left by tests whose database is emptied"
-    )
+
+
+def test_deleting_a_thread_leaves_nothing_over(approved):
+    delete.delete_run(approved)
+    # Tests whose database was flushed leave folders behind.
+    problems = [problem for problem in verify.verify() if "folders" not in problem.label]
+    assert not problems
     assert not CheckpointWrite.objects.exists()
 
 
-def test_a_failed_task_fails_the_run_and_going_on_mends_it(saver):
-    app, thread = langgraph_apps.fragile(saver), {"configurable": {"thread_id": "t"}}
+def test_a_failed_task_fails_the_run_until_the_thread_continues(saver):
+    app = langgraph_apps.fragile(saver)
+    thread = {"configurable": {"thread_id": "t"}}
     with pytest.raises(ValueError, match="not yet"):
         app.invoke({"tries": 0}, thread)
     run = Run.objects.get(run_id="t")
@@ -83,9 +104,10 @@ def test_a_failed_task_fails_the_run_and_going_on_mends_it(saver):
     assert (run.status, run.error_message) == ("completed", "")
 
 
-def test_an_error_that_arrives_before_its_checkpoint_keeps_its_words(saver):
-    """LangGraph stores from several threads: what a task wrote may come first, its checkpoint and the one before later."""
-    before, its_own = empty_checkpoint(), empty_checkpoint()
+def test_an_error_that_arrives_before_its_checkpoint_keeps_its_message(saver):
+    """LangGraph stores from several threads, so writes may arrive before their checkpoint."""
+    before = empty_checkpoint()
+    its_own = empty_checkpoint()
     saver.put_writes(
         place("t", checkpoint_id=its_own["id"]), [(status.ERROR, ValueError("not yet"))], "task"
     )
@@ -101,18 +123,19 @@ def test_an_error_that_arrives_before_its_checkpoint_keeps_its_words(saver):
 
 
 def test_a_thread_in_the_middle_is_running(saver):
-    seen = []
+    observed = []
     app = langgraph_apps.watching(
         saver,
-        lambda: seen.append(Run.objects.values_list("status", "current_node").get(run_id="t")),
+        lambda: observed.append(Run.objects.values_list("status", "current_node").get(run_id="t")),
     )
     app.invoke({"said": []}, {"configurable": {"thread_id": "t"}}, durability="sync")
-    assert seen == [("running", "look")]
+    assert observed == [("running", "look")]
     assert Run.objects.get(run_id="t").status == "completed"
 
 
 def test_a_cancelled_thread_stops_its_application(saver):
-    app, thread = langgraph_apps.approval(saver), {"configurable": {"thread_id": "t"}}
+    app = langgraph_apps.approval(saver)
+    thread = {"configurable": {"thread_id": "t"}}
     app.invoke({"amount": 1}, thread)
     control.cancel_run(Run.objects.get(run_id="t"), SYSTEM)
     with pytest.raises(errors.Conflict, match="cancelled"):
@@ -141,8 +164,8 @@ def test_many_channels_in_parallel_and_subgraphs(saver):
 
 
 @pytest.mark.races
-def test_25_threads_at_once():
-    wrong = []
+def test_25_threads_run_at_the_same_time():
+    failures = []
 
     def work(number):
         try:
@@ -152,9 +175,9 @@ def test_25_threads_at_once():
             app.invoke({"amount": number}, thread)
             app.invoke(langgraph_apps.answer(str(number)), thread)
             if app.get_state(thread).values["said"][-1] != f"approved: {number}":
-                wrong.append((number, app.get_state(thread).values))
-        except Exception as error:  # a thread's error would be lost
-            wrong.append((number, error))
+                failures.append((number, app.get_state(thread).values))
+        except Exception as error:  # An exception would only end this thread.
+            failures.append((number, error))
         finally:
             connections.close_all()
 
@@ -163,12 +186,12 @@ def test_25_threads_at_once():
         worker.start()
     for worker in workers:
         worker.join()
-    assert not wrong, wrong[:3]
+    assert not failures, failures[:3]
     assert Run.objects.filter(status="completed").count() == 25
     assert Namespace.objects.filter(name="alpha").count() == 1
 
 
-def test_a_cancelled_or_paused_thread_stays_so(saver):
+def test_a_paused_or_cancelled_thread_remains_so(saver):
     config = put(saver, values={"branch:to:a": None})
     run = Run.objects.get(run_id="t")
     assert control.pause_run(run, SYSTEM).status == "paused"
@@ -190,7 +213,7 @@ def test_a_cancelled_or_paused_thread_stays_so(saver):
         assert (run.status, run.error_message) == ("cancelled", f"Cancelled by {SYSTEM.label}")
 
 
-def test_a_thread_takes_no_run_of_another_program(saver):
+def test_a_thread_cannot_take_over_the_run_of_another_program(saver):
     run = start_outside(Namespace.objects.create(name="alpha"), RunOptions(run_id="theirs"))
     updates.mark(run, "a", "started", SYSTEM)
     with pytest.raises(errors.Conflict, match="another program"):
@@ -199,7 +222,10 @@ def test_a_thread_takes_no_run_of_another_program(saver):
 
 @pytest.mark.parametrize("app", ["two_questions", "answered_in_vain"])
 def test_what_follows_an_answer_is_stored_after_it(saver, app):
-    """LangGraph stores the answer and what the task says next from threads of its own; the run ends as the application did, each time."""
+    """LangGraph stores the answer and the next step of the task from different threads.
+
+    Whichever is stored first, the run must end as the application did.
+    """
     expected = {"two_questions": "paused", "answered_in_vain": "failed"}[app]
     app = getattr(langgraph_apps, app)(saver)
     for number in range(40):
@@ -207,12 +233,11 @@ def test_what_follows_an_answer_is_stored_after_it(saver, app):
         app.invoke({"said": []}, thread)
         with suppress(ValueError):
             app.invoke(langgraph_apps.answer("one"), thread)
-    found = Run.objects.values_list("status", flat=True)
-    assert list(found) == [expected] * 40
+    assert list(Run.objects.values_list("status", flat=True)) == [expected] * 40
 
 
-def test_a_failure_beside_a_question_is_a_failure_with_its_words(saver):
-    """In whatever order the two are told; once the failed task is done, what is asked counts."""
+def test_a_failure_beside_a_question_is_a_failure_with_its_message(saver):
+    """In whichever order the two are stored. When the failed task has succeeded, the run waits."""
 
     def fail():
         raise ValueError("no such order")
@@ -225,15 +250,15 @@ def test_a_failure_beside_a_question_is_a_failure_with_its_words(saver):
             langgraph_apps.side_by_side(saver, **tasks).invoke({"said": []}, thread)
         run = Run.objects.get(run_id=f"t{number}")
         assert (run.status, "no such order" in run.error_message) == ("failed", True)
-        langgraph_apps.side_by_side(
-            saver, **tasks | {name: lambda: "found" for name, task in tasks.items() if task is fail}
-        ).invoke(None, thread)
+        repaired = {name: lambda: "found" for name, task in tasks.items() if task is fail}
+        langgraph_apps.side_by_side(saver, **tasks | repaired).invoke(None, thread)
         run.refresh_from_db()
         assert (run.status, run.error_message) == ("paused", "")
 
 
-def test_a_node_that_waits_for_two_others_is_still_to_run(saver):
-    app, thread = langgraph_apps.joining(saver), {"configurable": {"thread_id": "t"}}
+def test_a_node_that_waits_for_two_others_keeps_the_run_running(saver):
+    app = langgraph_apps.joining(saver)
+    thread = {"configurable": {"thread_id": "t"}}
     app.invoke({"said": []}, thread)
     run = Run.objects.get(run_id="t")
     assert (run.status, run.current_node) == ("running", "c")
@@ -242,8 +267,8 @@ def test_a_node_that_waits_for_two_others_is_still_to_run(saver):
     assert (run.status, app.get_state(thread).values["said"]) == ("completed", ["a", "b", "c"])
 
 
-def test_a_thread_that_was_taken_meanwhile_is_refused(saver):
-    """Whose run it is, is looked at when nobody else can change it any more."""
+def test_a_run_that_another_program_takes_meanwhile_is_refused(saver):
+    """The saver checks whose run it is after it has locked the run."""
     run = start_outside(Namespace.objects.create(name="alpha"), RunOptions(run_id="both"))
     document = documents.run_state(run)
     with ThreadPoolExecutor(1) as pool, transaction.atomic():

@@ -1,4 +1,4 @@
-"""Clients of two tenants, with the nodes that the tests register."""
+"""Clients of two tenants, each with the node `Work` registered."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from tests.support.v0_client import V0Client
 
 @pytest.fixture
 def api(namespace: Any) -> V0Client:
-    """With a key that opens everything of namespace alpha, and the node Work registered."""
-    found = V0Client(api_keys.create_key(["alpha"], "admin")[1])
-    found.register("Work")
-    return found
+    """A client with an admin key for the namespace alpha."""
+    client = V0Client(api_keys.create_key(["alpha"], "admin")[1])
+    client.register("Work")
+    return client
 
 
 @pytest.fixture
 def other(namespace: Any) -> V0Client:
-    """The same of another tenant."""
-    found = V0Client(api_keys.create_key(["beta"], "admin")[1], "beta")
-    found.register("Work")
-    return found
+    """A client with an admin key for the namespace beta."""
+    client = V0Client(api_keys.create_key(["beta"], "admin")[1], "beta")
+    client.register("Work")
+    return client

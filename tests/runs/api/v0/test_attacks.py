@@ -1,4 +1,7 @@
-"""What a hostile or unlucky program tried on `/v0`, each once broken: cursors of other tenants, deletes in races, odd schemas, leaking secrets."""
+"""Requests of hostile or unlucky programs, each of which once broke `/v0`.
+
+Cursors of other tenants, deletions during other requests, odd schemas, and secrets that leaked.
+"""
 
 import json
 import threading
@@ -13,7 +16,7 @@ import graphs.models
 from graphs.auth import api_keys
 from graphs.models import CronTrigger, Graph, Namespace
 from runs.actions import delete, schedules
-from runs.engine import claimed_states, log_lines, record
+from runs.engine import claimed_states, lease_recovery, log_lines, record
 from runs.health import import_exosphere
 from runs.models import LogLine, Run, State
 from tests.support.concurrency import at_once
@@ -35,31 +38,21 @@ def test_a_cursor_shows_only_what_the_caller_sees(api, other):
         assert api.get(f"states/?after={wrong}")[0] == 422, wrong
 
 
-def test_no_door_runs_states_on_the_workers_of_another_tenant(api, other):
-    """Neither a put, nor a secret that has the graph judged again, nor states that are made directly."""
+def test_a_graph_with_nodes_of_another_tenant_is_refused(api, other):
     assert api.upsert("g", node("a", namespace="beta"), status=400)
     assert api.upsert("g", node("a", ["b"]), node("b", namespace="beta"), status=400)
     assert not Graph.objects.exists()
-    assert (
-        api(
-            "post",
-            "/graphs",
-            {"name": "h", "nodes": [{"id": "a", "kind": "Work", "namespace": "beta"}], "edges": []},
-        )[0]
-        == 400
-    )
+    nodes = [{"id": "a", "kind": "Work", "namespace": "beta"}]
+    assert api("post", "/graphs", {"name": "h", "nodes": nodes, "edges": []})[0] == 400
     assert other.claim("Work") == []
 
 
-def test_states_of_a_node_without_a_namespace_are_refused(namespace):
-    every = V0Client(api_keys.create_key((), "admin")[1])
-    assert every.upsert("g", node("a", namespace="ghost"))["validation_status"] == "INVALID"
-    assert (
-        every.post(
-            "graph/g/states/create", {"run_id": "r", "states": [{"identifier": "a", "inputs": {}}]}
-        )[0]
-        == 400
-    )
+def test_states_of_a_node_in_an_unknown_namespace_are_refused(namespace):
+    unlimited = V0Client(api_keys.create_key((), "admin")[1])
+    graph = unlimited.upsert("g", node("a", namespace="ghost"))
+    assert graph["validation_status"] == "INVALID"
+    body = {"run_id": "r", "states": [{"identifier": "a", "inputs": {}}]}
+    assert unlimited.post("graph/g/states/create", body)[0] == 400
     assert not Run.objects.exists()
 
 
@@ -82,39 +75,39 @@ def test_a_trigger_that_breaks_does_not_keep_others_from_firing(api, monkeypatch
 
 @pytest.mark.races
 @pytest.mark.django_db(transaction=True)
-def test_a_graph_is_deleted_while_everybody_works_with_it(api):
-    """Everything else is done or refused; nothing is a 5xx, and nothing is left over."""
+def test_a_graph_is_deleted_while_others_work_with_it(api):
+    """The other requests succeed or are refused. None gets a 5xx, and nothing is left over."""
     api.upsert("g", node("a", ["b"]), node("b"))
-    seen: set[tuple[str, int]] = set()
+    answers: set[tuple[str, int]] = set()
     over = threading.Event()
 
-    def hammer(call: Any, name: str) -> None:
+    def repeat(call: Any, name: str) -> None:
         worker = V0Client(api.key)
         while not over.is_set():
-            seen.add((name, call(worker)[0]))
+            answers.add((name, call(worker)[0]))
         connections.close_all()
 
     template = {"secrets": {"s": "value-of-it"}, "nodes": [node("a", ["b"]), node("b")]}
     calls = {
-        "trigger": lambda each: each.post("graph/g/trigger", {}),
-        "create": lambda each: each.post(
+        "trigger": lambda client: client.post("graph/g/trigger", {}),
+        "create": lambda client: client.post(
             "graph/g/states/create", {"run_id": "r", "states": [{"identifier": "a", "inputs": {}}]}
         ),
-        "put": lambda each: each.put("graph/g", template),
-        "secret": lambda each: each.put("graph/g/secrets/x", {"value": "another-value"}),
+        "put": lambda client: client.put("graph/g", template),
+        "secret": lambda client: client.put("graph/g/secrets/x", {"value": "another-value"}),
     }
-    threads = [threading.Thread(target=hammer, args=(call, name)) for name, call in calls.items()]
+    threads = [threading.Thread(target=repeat, args=(call, name)) for name, call in calls.items()]
     for thread in threads:
         thread.start()
     try:
         for _ in range(8):
-            seen.add(("delete", api("delete", "graph/g")[0]))
+            answers.add(("delete", api("delete", "graph/g")[0]))
     finally:
         over.set()
         for thread in threads:
             thread.join()
-    assert not [each for each in seen if each[1] >= 500], seen
-    assert ("delete", 200) in seen
+    assert not [status for _, status in answers if status >= 500], answers
+    assert ("delete", 200) in answers
     api.put("graph/g", template)
     for run in Run.objects.all():
         assert_counters_agree(run)
@@ -122,8 +115,8 @@ def test_a_graph_is_deleted_while_everybody_works_with_it(api):
     assert (Run.objects.count(), State.objects.count(), LogLine.objects.count()) == (0, 0, 0)
 
 
-def test_a_graph_that_went_between_two_reads_is_not_found(api, monkeypatch):
-    """What the race above meets once in many tries, made certain: the view has read the graph, then it is deleted."""
+def test_a_graph_that_is_deleted_after_the_view_has_read_it_is_a_404(api, monkeypatch):
+    """The race above meets this case once in many tries. Here it happens for certain."""
     api.upsert("g", node("a"))
     stale = Graph.objects.select_related("namespace").get(name="g")
     assert api("delete", "graph/g")[0] == 200
@@ -134,8 +127,8 @@ def test_a_graph_that_went_between_two_reads_is_not_found(api, monkeypatch):
         ("graph/g/trigger", {}),
     ]
     for path, body in calls:
-        status, said = api.post(path, body)
-        assert (status, "deleted" in str(said)) == (404, True), said
+        status, answer = api.post(path, body)
+        assert (status, "deleted" in str(answer)) == (404, True), answer
 
 
 SCHEMAS = {
@@ -154,7 +147,7 @@ SCHEMAS = {
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_every_json_schema_is_taken(api, name):
+def test_every_valid_json_schema_is_accepted(api, name):
     body = {
         "runtime_name": "r",
         "nodes": [
@@ -177,15 +170,15 @@ def test_every_json_schema_is_taken(api, name):
     assert len(api.claim("Odd")) == 1
 
 
-def test_states_of_which_one_leads_to_the_other_stand_apart(api):
+def test_states_that_are_created_together_run_separately_though_one_leads_to_the_other(api):
     api.upsert(
         "g", node("r", ["a"]), node("a", ["b", "c"]), node("b", ["d"]), node("c", ["d"]), node("d")
     )
-    asked = [{"identifier": name, "inputs": {}} for name in ("r", "a", "b", "c")]
-    assert api.post("graph/g/states/create", {"run_id": "x", "states": asked})[0] == 200
+    states = [{"identifier": name, "inputs": {}} for name in ("r", "a", "b", "c")]
+    assert api.post("graph/g/states/create", {"run_id": "x", "states": states})[0] == 200
     api.work("Work")
     run = Run.objects.get()
-    assert {name: len(found) for name, found in by_node(run).items()} == {
+    assert {name: len(statuses) for name, statuses in by_node(run).items()} == {
         "r": 1,
         "a": 2,
         "b": 3,
@@ -208,7 +201,7 @@ def test_a_heartbeat_costs_the_same_for_one_line_and_for_a_thousand(
     assert LogLine.objects.filter(message__contains="value-of-it").count() == 0
 
 
-def test_the_log_of_a_run_is_bounded_and_counted_right(api, monkeypatch):
+def test_the_log_of_a_run_is_bounded_and_counted_correctly(api, monkeypatch):
     monkeypatch.setattr(log_lines, "LINES_PER_RUN", 1000)
     api.upsert("g", node("a", ["b"]), node("b"))
     api.trigger("g")
@@ -223,13 +216,16 @@ def test_the_log_of_a_run_is_bounded_and_counted_right(api, monkeypatch):
     assert_counters_agree(Run.objects.get())
 
 
-def test_patterns_and_dates_at_the_edge(api):
+def test_patterns_of_run_ids_are_bounded(api):
     api.upsert("g", node("a"))
     api.trigger("g", run_id="a" * 200)
     assert api.get("runs/1/10?run_id=*a*a*a*a*b")[1]["total"] == 0
     assert api.get("runs/1/10?run_id=*a*a*")[1]["total"] == 1
     assert api.get("runs/1/10?run_id=a%25")[1]["total"] == 0
     assert api.get("runs/1/10?run_id=*a*a*a*a*a*a*a*")[0] == 422
+
+
+def test_dates_that_leave_the_calendar_are_refused(api):
     for wrong in (
         "created_after=0001-01-01T00:00:00%2B14:00",
         "created_before=9999-12-31T23:59:59-14:00",
@@ -238,7 +234,7 @@ def test_patterns_and_dates_at_the_edge(api):
         assert api.get(f"states/?{wrong}")[0] == 422
 
 
-def test_imported_parents_in_a_circle_end(api):
+def test_imported_parents_may_form_a_circle(api):
     ids = [f"{'0' * 23}{at}" for at in range(2)]
     base = {
         "namespace_name": "alpha",
@@ -255,7 +251,7 @@ def test_imported_parents_in_a_circle_end(api):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_graph_put_while_its_nodes_are_registered_becomes_valid(api, monkeypatch):
-    """Whoever commits last sees the other."""
+    """The transaction that commits last sees the other one."""
     for _ in range(5):
         Graph.objects.all().delete()
         Namespace.objects.get(name="alpha").nodes.filter(name="Late").delete()
@@ -267,7 +263,7 @@ def test_a_graph_put_while_its_nodes_are_registered_becomes_valid(api, monkeypat
         assert api.get("graph/g")[1]["validation_status"] == "VALID"
 
 
-def test_a_verdict_is_made_by_the_rule_of_the_put(api):
+def test_a_graph_is_checked_by_the_same_rule_when_a_secret_changes(api):
     api.put(
         "nodes/",
         {
@@ -294,13 +290,15 @@ def test_pages_are_bounded_in_size(api):
             "graph/g/states/create",
             {"run_id": "r", "states": [{"identifier": "a", "inputs": {"x": "y" * 300_000}}]},
         )
-    seen, after = 0, ""
+    count = 0
+    after = ""
     while after is not None:
         status, answer = api.get(f"states/?after={after}")
         assert status == 200
         assert len(api.last.content) < 10_000_000
-        seen, after = seen + answer["count"], answer["next"]
-    assert seen == 60
+        count += answer["count"]
+        after = answer["next"]
+    assert count == 60
 
 
 def test_a_graph_with_very_many_runs_is_deleted(api):
@@ -322,7 +320,7 @@ def test_a_graph_with_very_many_runs_is_deleted(api):
     )
     if connection.vendor == "sqlite":
         connection.ensure_connection()
-        connection.connection.setlimit(9, 999)  # SQLITE_LIMIT_VARIABLE_NUMBER of plain builds
+        connection.connection.setlimit(9, 999)  # SQLITE_LIMIT_VARIABLE_NUMBER of plain builds.
     try:
         assert delete.delete_graph(run.graph) == 2001
     finally:
@@ -331,22 +329,20 @@ def test_a_graph_with_very_many_runs_is_deleted(api):
     assert not Run.objects.exists()
 
 
-def test_a_refused_graph_makes_no_namespace(namespace):
-    every = V0Client(api_keys.create_key((), "admin")[1], "fresh")
-    every.upsert("g", status=400)
+def test_a_refused_graph_creates_no_namespace(namespace):
+    unlimited = V0Client(api_keys.create_key((), "admin")[1], "fresh")
+    unlimited.upsert("g", status=400)
     assert not Namespace.objects.filter(name="fresh").exists()
 
 
 def test_a_lost_state_that_was_reported_in_time_is_not_given_back(api):
-    """The sweeper's look and the report cross: the fence decides."""
+    """The report comes between the sweeper's read and its write, and the fence decides."""
     api.upsert("g", node("a"))
     api.trigger("g")
     [state] = api.claim("Work")
-    held = claimed_states.states_by_id([state["state_id"].replace("-", "")])
+    [claimed] = claimed_states.states_by_id([state["state_id"].replace("-", "")])
     api.executed(state, {"value": "1"})
-    from runs.engine.lease_recovery import _lost
-
-    assert record.record_batch([_lost(held[0])]).accepted == {}
+    assert record.record_batch([lease_recovery._lost(claimed)]).accepted == {}
     assert by_node(Run.objects.get()) == {"a": ["SUCCESS"]}
 
 

@@ -1,4 +1,4 @@
-"""Requests that cannot be read, or whose values look like templates."""
+"""Requests that cannot be read, and values that look like placeholders."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.support.v0_client import node, one_state
 pytestmark = pytest.mark.django_db
 
 
-def test_a_body_that_cannot_be_read_is_refused_with_a_reason(api):
+def test_an_id_of_no_state_is_a_404(api):
     one_state(api)
     for path in (
         "state/nonsense",
@@ -19,6 +19,9 @@ def test_a_body_that_cannot_be_read_is_refused_with_a_reason(api):
     ):
         assert api.post(f"{path}/executed", {"outputs": []})[0] == 404, path
         assert api.get(f"{path}/secrets")[0] == 404, path
+
+
+def test_an_impossible_page_is_a_422(api):
     for page, size in (
         ("0", "1"),
         ("-1", "1"),
@@ -30,6 +33,9 @@ def test_a_body_that_cannot_be_read_is_refused_with_a_reason(api):
     ):
         status, answer = api.get(f"runs/{page}/{size}")
         assert (status, isinstance(answer["detail"], list)) == (422, True), (page, size)
+
+
+def test_a_body_that_cannot_be_read_is_a_422(api):
     for text in (
         "{",
         "",
@@ -47,25 +53,27 @@ def test_a_body_that_cannot_be_read_is_refused_with_a_reason(api):
         assert answer.json()["detail"]
 
 
-def test_the_422_is_a_list_of_what_is_wrong(api):
+def test_a_422_lists_every_problem_with_its_place(api):
     status, answer = api.put("graph/g", {"secrets": {"a": 1}, "nodes": [{"node_name": " "}]})
-    places = {tuple(each["loc"]): each["type"] for each in answer["detail"]}
+    places = {tuple(problem["loc"]): problem["type"] for problem in answer["detail"]}
     assert status == 422
     assert places[("body", "secrets", "a")] == "string_type"
     assert places[("body", "nodes", 0, "identifier")] == "missing"
-    assert all({"type", "loc", "msg", "input"} <= set(each) for each in answer["detail"])
-    raw = api.client.put(
-        "/v0/namespace/alpha/graph/g", '{"secrets": ', content_type="application/json"
-    ).json()
-    assert raw["detail"][0]["type"] == "json_invalid"
-    assert raw["detail"][0]["loc"] == ["body", 12]
-    raw = api.client.put("/v0/namespace/alpha/graph/g", "", content_type="application/json").json()
-    assert raw["detail"] == [
+    assert all({"type", "loc", "msg", "input"} <= set(problem) for problem in answer["detail"])
+
+
+def test_a_422_for_a_body_that_is_no_json_names_the_position(api):
+    url = "/v0/namespace/alpha/graph/g"
+    answer = api.client.put(url, '{"secrets": ', content_type="application/json").json()
+    assert answer["detail"][0]["type"] == "json_invalid"
+    assert answer["detail"][0]["loc"] == ["body", 12]
+    answer = api.client.put(url, "", content_type="application/json").json()
+    assert answer["detail"] == [
         {"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}
     ]
 
 
-def test_what_a_caller_gives_is_never_read_as_a_template(api):
+def test_placeholders_in_the_values_of_a_caller_are_not_resolved(api):
     api.register("Work", inputs={"x": "string", "k": "string"})
     api.upsert(
         "g",

@@ -1,4 +1,4 @@
-"""Claims of external workers: bounded, oldest first, and given back when the worker dies."""
+"""Claims of external workers: bounded, oldest first, and recovered when the worker dies."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from tests.support.v0_client import V0Client, node, one_state
 pytestmark = pytest.mark.django_db
 
 
-def test_a_claimed_state_comes_back_when_its_worker_dies(api):
+def test_a_claimed_state_is_ready_again_when_its_worker_dies(api):
     state = one_state(api)
     for attempt in (2, 3):
         State.objects.filter(status="QUEUED").update(
@@ -37,7 +37,7 @@ def test_a_claim_is_bounded_and_one_statement(api, size, django_assert_max_num_q
     api.upsert("g", node("s", ["a"]), node("a"))
     api.trigger("g")
     api.executed(api.claim("Work")[0], *({"value": str(at)} for at in range(1500)))
-    api.get("nodes/")  # the key is known now
+    api.get("nodes/")  # Now the key is cached.
     with django_assert_max_num_queries(6):
         claimed = api.claim("Work", size=size)
     assert len(claimed) == (1000 if size > 0 else 0)
@@ -53,7 +53,7 @@ def test_absurd_sizes_are_refused(api):
     assert raw.status_code == 422
 
 
-def test_the_oldest_come_first(api):
+def test_the_oldest_states_come_first(api):
     api.upsert("g", node("a"))
     ids = [api.trigger("g") for _ in range(5)]
     State.objects.filter(run__run_id=ids[3]).update(due_at=timezone.now() - timedelta(hours=1))
@@ -62,17 +62,13 @@ def test_the_oldest_come_first(api):
 
 def test_a_node_of_another_namespace_is_run_by_its_workers(api, other, namespace):
     both = V0Client(api_keys.create_key(["alpha", "beta"], "admin")[1])
-    assert (
-        "no access to the namespace 'beta'"
-        in api.upsert("g", node("a", namespace="beta"), status=400)["detail"]
-    )
-    assert (
-        both.upsert("g", node("a", ["b"], namespace="beta"), node("b"))["validation_status"]
-        == "VALID"
-    )
+    refused = api.upsert("g", node("a", namespace="beta"), status=400)
+    assert "no access to the namespace 'beta'" in refused["detail"]
+    graph = both.upsert("g", node("a", ["b"], namespace="beta"), node("b"))
+    assert graph["validation_status"] == "VALID"
     run_id = api.trigger("g")
     assert api.claim("Work") == []
     [state] = other.claim("Work")
     other.executed(state, {"value": "1"})
-    assert [each["identifier"] for each in api.claim("Work")] == ["b"]
+    assert [state["identifier"] for state in api.claim("Work")] == ["b"]
     assert other.get(f"states/run/{run_id}")[1]["count"] == 0

@@ -1,4 +1,4 @@
-"""What requests of `/v0` cost in queries: the same for one row and for many."""
+"""The number of queries of requests to `/v0`, which doesn't grow with the number of rows."""
 
 import pytest
 
@@ -6,9 +6,17 @@ from tests.support.v0_client import node
 
 pytestmark = pytest.mark.django_db
 LISTS = {
-    "nodes": 2, "graphs": 4, "graph/g": 5, "graph/g/versions": 3, "states": 7, "states/run/r0": 5, "states/run/r0/graph": 4, "runs/1/100": 3,
-    "run/r0/metrics": 5, "graph/g/metrics": 6,
-}  # fmt: skip
+    "nodes": 2,
+    "graphs": 4,
+    "graph/g": 5,
+    "graph/g/versions": 3,
+    "states": 7,
+    "states/run/r0": 5,
+    "states/run/r0/graph": 4,
+    "runs/1/100": 3,
+    "run/r0/metrics": 5,
+    "graph/g/metrics": 6,
+}
 
 
 @pytest.mark.parametrize("many", [1, 12])
@@ -24,7 +32,9 @@ def test_lists_cost_the_same_for_one_and_for_many(api, path, many, django_assert
         assert api.get(path)[0] == 200
 
 
-def test_what_a_worker_asks_costs_a_constant_number_of_queries(api, django_assert_max_num_queries):
+def test_the_requests_of_a_worker_cost_a_constant_number_of_queries(
+    api, django_assert_max_num_queries
+):
     api.upsert("g", node("s", ["a"]), node("a", ["b"]), node("b"))
     api.trigger("g")
     api.executed(api.claim("Work")[0], *({"value": str(at)} for at in range(60)))

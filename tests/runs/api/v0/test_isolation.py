@@ -1,4 +1,7 @@
-"""Every route against another tenant, a weaker key and absurd payloads; the routes come from the URL map, so that none is forgotten."""
+"""Every route called with a key of another tenant, with a weaker key, and with absurd payloads.
+
+The routes come from the URL map, so that no test forgets one.
+"""
 
 import json
 import re
@@ -13,12 +16,12 @@ from runs.models import Run, State
 from tests.support.runs import by_node
 from tests.support.v0_client import V0Client, node, one_state
 
-NEEDS = {
+SCOPES = {
     (str(pattern.pattern), method.upper()): pattern.callback.cls.scopes[action]
     for pattern in urls.urlpatterns
     for method, action in pattern.callback.actions.items()
 }
-ROUTES = sorted(NEEDS)
+ROUTES = sorted(SCOPES)
 INCLUDED = {
     "read": {"read"},
     "run": {"run", "read"},
@@ -29,8 +32,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def things(api):
-    """What the placeholders of paths stand for, in namespace alpha."""
+def path_values(api):
+    """Values for the placeholders of paths, from the namespace alpha."""
     api.register("Guarded", secrets=["token"])
     api.upsert("g", node("a", name="Guarded"), secrets={"token": "canary"})
     run_id = api.trigger("g", run_id="the-run")
@@ -46,19 +49,19 @@ def things(api):
     }
 
 
-def filled(route: str, things: dict[str, str]) -> str:
-    return re.sub(r"<str:(\w+)>", lambda match: things[match.group(1)], route)
+def fill(route: str, path_values: dict[str, str]) -> str:
+    return re.sub(r"<str:(\w+)>", lambda match: path_values[match.group(1)], route)
 
 
 @pytest.mark.parametrize(("route", "method"), ROUTES)
-def test_a_key_of_another_namespace_gets_a_404(things, other, route, method):
-    """In the owner's namespace, and below its own one with the names and ids of what isn't its own."""
-    status, answer = other(method.lower(), f"/v0/namespace/alpha/{filled(route, things)}", {})
+def test_a_key_of_another_namespace_gets_a_404(path_values, other, route, method):
+    """A foreign key finds nothing below alpha, nor below its own namespace with alpha's ids."""
+    status, answer = other(method.lower(), f"/v0/namespace/alpha/{fill(route, path_values)}", {})
     assert (status, answer) == (
         404,
         {"detail": "There is no namespace 'alpha' that this key opens."},
     )
-    status, answer = other(method.lower(), filled(route, things), BODIES.get(route, {}))
+    status, answer = other(method.lower(), fill(route, path_values), BODIES.get(route, {}))
     assert "canary" not in json.dumps(answer)
     if "<str:state>" in route or ("<str:graph>" in route and method != "PUT"):
         assert status == 404, answer
@@ -88,15 +91,15 @@ BODIES |= {
 
 @pytest.mark.parametrize(("route", "method"), ROUTES)
 @pytest.mark.parametrize("scope", ["read", "run", "worker"])
-def test_a_key_does_what_its_scope_says_and_no_more(things, scope, route, method):
+def test_a_key_does_what_its_scope_allows_and_no_more(path_values, scope, route, method):
     weak = V0Client(api_keys.create_key(["alpha"], scope)[1])
-    status, answer = weak(method.lower(), filled(route, things), {})
-    allowed = NEEDS[route, method] in INCLUDED[scope]
+    status, answer = weak(method.lower(), fill(route, path_values), {})
+    needed = SCOPES[route, method]
+    allowed = needed in INCLUDED[scope]
     assert (status == 403) == (not allowed), answer
     if not allowed:
-        assert answer == {
-            "detail": f"This needs the scope '{NEEDS[route, method]}'; yours are {', '.join(sorted(INCLUDED[scope]))}."
-        }
+        scopes = ", ".join(sorted(INCLUDED[scope]))
+        assert answer == {"detail": f"This needs the scope '{needed}'; yours are {scopes}."}
 
 
 EXTREMES = {
@@ -122,17 +125,14 @@ WRITES = [
     for route, method in ROUTES
     if method in ("POST", "PUT") and not route.startswith("run/")
 ]
-ALL_OPTIONAL = (
-    "heartbeat",
-    "release",
-    "prune",
-)  # an object of other members is fine, or is the data itself
+# These routes accept an object with any members, or take it as their data.
+ALL_OPTIONAL = ("heartbeat", "release", "prune")
 
 
 @pytest.mark.parametrize("extreme", EXTREMES)
-def test_absurd_bodies_are_refused_with_a_reason(api, things, extreme):
+def test_absurd_bodies_are_refused_with_a_reason(api, path_values, extreme):
     for route, method in WRITES:
-        url = f"/v0/namespace/alpha/{filled(route, things)}"
+        url = f"/v0/namespace/alpha/{fill(route, path_values)}"
         answer = api.client.generic(method, url, EXTREMES[extreme], content_type="application/json")
         if extreme == "10^400" and url.endswith(ALL_OPTIONAL):
             continue
@@ -149,26 +149,26 @@ def test_absurd_bodies_are_refused_with_a_reason(api, things, extreme):
     "name",
     ["%00", "..", "a%2Fb", "😀", "x" * 300, "%ff", "'; DROP TABLE statemanager_runs_run; --"],
 )
-def test_absurd_names_in_paths_are_refused_or_stored_right(api, name):
-    every = V0Client(api_keys.create_key((), "admin")[1])
-    for each in (api, every):
+def test_absurd_names_in_paths_are_refused_or_stored_correctly(api, name):
+    unlimited = V0Client(api_keys.create_key((), "admin")[1])
+    for client in (api, unlimited):
         for path in (
             f"graph/{name}",
             f"states/run/{name}",
             f"run/{name}/metrics",
             f"state/{name}/secrets",
         ):
-            assert each.get(path)[0] in (200, 400, 404, 422), path
-        status, answer = each.put(f"graph/{name}", {"secrets": {}, "nodes": [node("a")]})
+            assert client.get(path)[0] in (200, 400, 404, 422), path
+        status, answer = client.put(f"graph/{name}", {"secrets": {}, "nodes": [node("a")]})
         assert status in (201, 404, 422), answer
-        status, answer = each.put(
+        status, answer = client.put(
             f"/v0/namespace/{name}/nodes/", {"runtime_name": "r", "nodes": []}
         )
         assert status in (200, 404, 422), answer
 
 
 @pytest.mark.parametrize("kind", ["integer", "number", "string", "object"])
-def test_huge_numbers_in_outputs_are_judged_like_any_other(api, kind):
+def test_huge_numbers_in_outputs_are_checked_like_any_others(api, kind):
     api.register("Give", outputs={"x": kind})
     api.upsert("g", node("a", name="Give"), retry_policy={"max_retries": 0})
     api.trigger("g")
@@ -179,7 +179,7 @@ def test_huge_numbers_in_outputs_are_judged_like_any_other(api, kind):
     assert item["outputs"] == ({"x": 10**400} if status == 200 else {})
 
 
-def test_another_namespace_finds_nothing(api, other):
+def test_another_namespace_cannot_report_on_a_state(api, other):
     state = one_state(api)
     bodies = {
         "executed": {"outputs": []},
@@ -197,26 +197,30 @@ def test_another_namespace_finds_nothing(api, other):
     assert by_node(Run.objects.get()) == {"a": ["QUEUED"]}
 
 
-def test_keys_open_their_namespaces_and_scopes_only(api, namespace):
+def test_the_three_scopes_allow_different_requests(api, namespace):
     reader, runner, worker = (
         V0Client(api_keys.create_key(["alpha"], scope)[1]) for scope in ("read", "run", "worker")
     )
     state = one_state(api)
-    assert [each.get("graphs/")[0] for each in (reader, runner, worker)] == [200] * 3
-    assert [each.post("graph/g/trigger", {})[0] for each in (reader, runner, worker)] == [
+    assert [client.get("graphs/")[0] for client in (reader, runner, worker)] == [200] * 3
+    assert [client.post("graph/g/trigger", {})[0] for client in (reader, runner, worker)] == [
         403,
         200,
         403,
     ]
     assert [
-        each.post("states/enqueue", {"nodes": [], "batch_size": 1})[0]
-        for each in (reader, runner, worker)
+        client.post("states/enqueue", {"nodes": [], "batch_size": 1})[0]
+        for client in (reader, runner, worker)
     ] == [403, 403, 200]
-    assert [each.get(f"state/{state['state_id']}/secrets")[0] for each in (reader, runner)] == [
-        403,
-        403,
-    ]
-    assert [each("delete", "graph/g")[0] for each in (reader, runner, worker)] == [403] * 3
+    for client in (reader, runner):
+        assert client.get(f"state/{state['state_id']}/secrets")[0] == 403
+    for client in (reader, runner, worker):
+        assert client("delete", "graph/g")[0] == 403
+
+
+def test_a_revoked_key_opens_nothing_and_keys_are_not_stored(api):
+    reader = V0Client(api_keys.create_key(["alpha"], "read")[1])
+    assert reader.get("graphs/")[0] == 200
     api_keys.revoke(ApiKey.objects.filter(scope="read"))
     assert reader.get("graphs/") == (401, {"detail": "Invalid API key"})
     assert api.key.split("_", 2)[2] not in str(ApiKey.objects.values_list())

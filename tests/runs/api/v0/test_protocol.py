@@ -1,4 +1,4 @@
-"""The wire protocol of `/v0`: paths, members, statuses and codes."""
+"""The protocol of `/v0`: its paths, and the members, statuses and codes of its answers."""
 
 import uuid
 
@@ -23,11 +23,11 @@ def test_health_needs_no_key():
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "sm_12345678_wrong"])
-def test_without_a_right_key_nothing_is_answered(key, db):
+def test_a_wrong_key_is_refused(key, db):
     assert V0Client(key).get("graphs/") == (401, {"detail": "Invalid API key"})
 
 
-def test_unknown_routes_and_methods(api):
+def test_unknown_routes_are_404_and_wrong_methods_405(api):
     assert api.get("nowhere") == (404, {"detail": "Not Found"})
     assert api("delete", "nodes/") == (405, {"detail": "Method Not Allowed"})
 
@@ -42,7 +42,7 @@ def test_a_request_id_is_echoed_when_it_is_a_uuid(api):
 
 
 def test_nodes_are_registered_and_listed(api):
-    asked = {
+    greet = {
         "name": "Greet",
         "inputs_schema": {"type": "object"},
         "outputs_schema": {},
@@ -51,15 +51,15 @@ def test_nodes_are_registered_and_listed(api):
     body = {
         "runtime_name": "r",
         "runtime_namespace": "alpha",
-        "nodes": [{**asked, "namespace": "alpha"}],
+        "nodes": [{**greet, "namespace": "alpha"}],
     }
-    assert api.put("nodes/", body) == (200, {"runtime_name": "r", "registered_nodes": [asked]})
+    assert api.put("nodes/", body) == (200, {"runtime_name": "r", "registered_nodes": [greet]})
     status, answer = api.get("nodes/")
     assert (status, answer["namespace"], answer["count"]) == (200, "alpha", 2)
-    [greet] = [each for each in answer["nodes"] if each["name"] == "Greet"]
-    assert {key: greet[key] for key in asked} == asked
-    assert set(greet) == {
-        *asked,
+    [listed] = [node for node in answer["nodes"] if node["name"] == "Greet"]
+    assert {key: listed[key] for key in greet} == greet
+    assert set(listed) == {
+        *greet,
         "_id",
         "namespace",
         "runtime_name",
@@ -75,13 +75,13 @@ def test_a_graph_is_put_and_read_back(api):
         node("a", ["b"], inputs={"n": "1"}),
         node("b", None, inputs={"x": "${{ a.outputs.value }}"}),
     ]
-    made = api.upsert(
+    stored = api.upsert(
         "g", *nodes, triggers=[{"type": "CRON", "value": {"expression": "0 9 * * 1-5"}}]
     )
-    assert made["validation_status"] == "VALID"
-    assert made["validation_errors"] == []
+    assert stored["validation_status"] == "VALID"
+    assert stored["validation_errors"] == []
     status, read = api.get("graph/g")
-    assert (status, read) == (200, made)
+    assert (status, read) == (200, stored)
     assert read["nodes"] == [
         {**nodes[0], "unites": None},
         {**nodes[1], "next_nodes": [], "unites": None},
@@ -128,7 +128,8 @@ def test_a_chain_runs_from_trigger_to_success(api):
     assert_counters_agree(Run.objects.get())
 
 
-def test_the_worked_count_of_fan_outs_and_unites(api):
+def test_fan_outs_and_joins_create_the_expected_states(api):
+    """As in the engine's test, 1 + 2 + 6 + 6 + 2 + 1 = 18 states."""
     api.upsert(
         "g",
         node("s", ["a"]),
@@ -139,16 +140,12 @@ def test_the_worked_count_of_fan_outs_and_unites(api):
         node("v", unites={"identifier": "s"}),
     )
     api.trigger("g")
-    assert (
-        api.work(
-            "Work",
-            outputs={
-                "a": [{"value": "1"}, {"value": "2"}],
-                "b": [{"value": str(at)} for at in range(3)],
-            },
-        )
-        == 18 - 1 - 2 - 2
-    )
+    outputs = {
+        "a": [{"value": "1"}, {"value": "2"}],
+        "b": [{"value": str(at)} for at in range(3)],
+    }
+    # The siblings of a and b, one of a and four of b, are never claimed.
+    assert api.work("Work", outputs=outputs) == 18 - 1 - 2 - 2
     run = Run.objects.get()
     assert run.status == "completed"
     assert run.states.count() == 18
@@ -161,16 +158,18 @@ def test_the_worked_count_of_fan_outs_and_unites(api):
         "v": 1,
     }
     assert_counters_agree(run)
-    parents = api.get(f"states/run/{run.run_id}")[1]["states"]
-    [last] = [each for each in parents if each["identifier"] == "v"]
-    assert list(last["parents"]) == ["s"]
-    assert {tuple(each["parents"]) for each in parents if each["identifier"] == "u"} == {("s", "a")}
-    assert {tuple(each["parents"]) for each in parents if each["identifier"] == "c"} == {
-        ("s", "a", "b")
-    }
+
+    states = api.get(f"states/run/{run.run_id}")[1]["states"]
+
+    def parents_of(identifier):
+        return {tuple(state["parents"]) for state in states if state["identifier"] == identifier}
+
+    assert parents_of("v") == {("s",)}
+    assert parents_of("u") == {("s", "a")}
+    assert parents_of("c") == {("s", "a", "b")}
 
 
-def test_an_empty_list_of_outputs_is_one_empty_output(api):
+def test_no_outputs_count_as_one_empty_output(api):
     api.upsert("g", node("a", ["b"]), node("b"))
     api.trigger("g")
     [state] = api.claim("Work")
@@ -180,7 +179,7 @@ def test_an_empty_list_of_outputs_is_one_empty_output(api):
 
 
 @pytest.mark.parametrize("plural", ["state", "states"])
-def test_reports_take_both_paths(api, plural):
+def test_reports_are_accepted_at_both_paths(api, plural):
     api.upsert(
         "g", node("a"), retry_policy={"max_retries": 1, "strategy": "FIXED", "backoff_factor": 1}
     )
@@ -204,7 +203,7 @@ def test_reports_take_both_paths(api, plural):
     ] == [("FAILED", 1, 1)]
 
 
-def test_prune_keeps_its_data_and_ends_the_branch(api):
+def test_a_pruned_state_keeps_its_data_and_ends_its_branch(api):
     api.upsert("g", node("a", ["b"]), node("b"))
     api.trigger("g")
     [state] = api.claim("Work")
@@ -217,7 +216,7 @@ def test_prune_keeps_its_data_and_ends_the_branch(api):
 
 
 @pytest.mark.parametrize("bare", [{}, {"why": "empty"}])
-def test_older_workers_send_the_bare_data_of_a_prune(api, bare):
+def test_older_workers_prune_with_the_bare_data(api, bare):
     api.upsert("g", node("a"))
     api.trigger("g")
     [state] = api.claim("Work")
@@ -225,7 +224,7 @@ def test_older_workers_send_the_bare_data_of_a_prune(api, bare):
     assert api.get("states/")[1]["states"][0]["data"] == bare
 
 
-def test_a_state_is_queued_again_later(api):
+def test_a_state_is_re_enqueued_with_a_delay(api):
     api.upsert("g", node("a"))
     api.trigger("g")
     [state] = api.claim("Work")
@@ -260,7 +259,7 @@ def test_inputs_and_store_reach_the_states(api):
     assert api.claim("Work")[0]["inputs"] == {"name": "Ann", "key": "v-default"}
 
 
-def test_an_output_is_text_where_the_schema_wants_text(api):
+def test_an_output_becomes_text_where_the_schema_wants_text(api):
     api.register("Give", outputs={"count": "integer"})
     api.register("Take", inputs={"text": "string", "number": "integer"})
     api.upsert(
@@ -277,7 +276,7 @@ def test_an_output_is_text_where_the_schema_wants_text(api):
     assert api.claim("Take")[0]["inputs"] == {"text": "42", "number": 42}
 
 
-def test_manual_retry(api):
+def test_a_failed_state_is_retried_by_hand_once_per_fanout_id(api):
     api.upsert("g", node("a", ["b"]), node("b"), retry_policy={"max_retries": 0})
     api.trigger("g")
     [state] = api.claim("Work")
@@ -307,7 +306,7 @@ def test_the_graph_of_a_run(api):
     run_id = api.trigger("g")
     api.work("Work")
     status, answer = api.get(f"states/run/{run_id}/graph")
-    ids = {each["identifier"]: each["id"] for each in answer["nodes"]}
+    ids = {node["identifier"]: node["id"] for node in answer["nodes"]}
     assert (status, answer["graph_name"], answer["node_count"], answer["edge_count"]) == (
         200,
         "g",
@@ -317,7 +316,7 @@ def test_the_graph_of_a_run(api):
     assert {(edge["source"], edge["target"]) for edge in answer["edges"]} == {
         (ids["a"], ids[name]) for name in "bcd"
     }
-    assert [each["identifier"] for each in answer["root_states"]] == ["a"]
+    assert [state["identifier"] for state in answer["root_states"]] == ["a"]
     assert set(answer["nodes"][0]) == {"id", "node_name", "identifier", "status", "error"}
     assert answer["execution_summary"]["SUCCESS"] == 4
     assert {
@@ -330,25 +329,23 @@ def test_the_graph_of_a_run(api):
         "RETRY_CREATED",
         "PRUNED",
     } <= set(answer["execution_summary"])
-    status, empty = api.get("states/run/unknown/graph")
-    assert (
-        status,
-        empty["nodes"],
-        empty["graph_name"],
-        set(empty["execution_summary"].values()),
-    ) == (200, [], "", {0})
+
+
+def test_the_graph_of_an_unknown_run_is_empty(api):
+    status, answer = api.get("states/run/unknown/graph")
+    assert (status, answer["nodes"], answer["graph_name"]) == (200, [], "")
+    assert set(answer["execution_summary"].values()) == {0}
 
 
 def test_the_details_of_a_node(api):
     api.upsert("g", node("a", ["b"]), node("b"))
     run_id = api.trigger("g")
     api.work("Work")
-    state = next(
-        each for each in api.get(f"states/run/{run_id}")[1]["states"] if each["identifier"] == "b"
-    )
+    states = api.get(f"states/run/{run_id}")[1]["states"]
+    state = next(state for state in states if state["identifier"] == "b")
     status, answer = api.get(f"graph/g/run/{run_id}/node/{state['id']}")
     assert status == 200
-    wanted = {
+    members = {
         "id",
         "node_name",
         "identifier",
@@ -362,7 +359,7 @@ def test_the_details_of_a_node(api):
         "created_at",
         "updated_at",
     }
-    assert wanted <= set(answer)
+    assert members <= set(answer)
     assert (answer["outputs"], list(answer["parents"]), answer["created_at"][-1]) == (
         {"value": "x"},
         ["a"],

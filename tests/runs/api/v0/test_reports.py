@@ -1,4 +1,4 @@
-"""Reports of external workers: what they record, once, and what they cannot change."""
+"""Reports of external workers: what they record, and what they cannot change."""
 
 import http.client
 import json
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from graphs.models import RegisteredNode
-from runs.engine import store as store_module
+from runs.engine import store
 from runs.models import Run
 from tests.support.clusters import served
 from tests.support.concurrency import at_once
@@ -19,13 +19,13 @@ from tests.support.v0_client import V0Client, node, one_state
 pytestmark = pytest.mark.django_db
 
 
-def test_a_report_and_what_follows_are_one_transaction(api, monkeypatch):
+def test_a_report_and_its_consequences_are_one_transaction(api, monkeypatch):
     state = one_state(api)
 
     def crash(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module, "insert_states", crash)
+    monkeypatch.setattr(store, "insert_states", crash)
     with pytest.raises(KeyboardInterrupt):
         api.post(f"state/{state['state_id']}/executed", {"outputs": [{"value": "1"}]})
     monkeypatch.undo()
@@ -36,7 +36,7 @@ def test_a_report_and_what_follows_are_one_transaction(api, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("attempt", [None, 1])
-def test_of_reports_at_the_same_moment_one_counts(api, attempt):
+def test_only_one_of_several_reports_at_the_same_moment_counts(api, attempt):
     state = one_state(api)
     path = f"/v0/namespace/alpha/state/{state['state_id']}"
     bodies = [
@@ -61,11 +61,10 @@ def test_of_reports_at_the_same_moment_one_counts(api, attempt):
         + run.states.filter(status="CREATED", identifier="a").count()
         == 1
     )
-    won = Counter(status for status, _ in answers)
-    assert set(won) == {200, 400}
-    assert (
-        won[200] == 1 if attempt is None else 1 <= won[200] <= 5
-    )  # who names the attempt gets the first answer again
+    statuses = Counter(status for status, _ in answers)
+    assert set(statuses) == {200, 400}
+    # A repeated report that names its attempt gets the answer of the first one.
+    assert 1 <= statuses[200] <= (1 if attempt is None else 5)
     assert_counters_agree(run)
 
 
@@ -78,7 +77,7 @@ def test_of_reports_at_the_same_moment_one_counts(api, attempt):
         ("errored", "ALL_SUCCESS", 0),
     ],
 )
-def test_a_unite_fires_when_its_last_branch_fails_or_is_pruned(api, last, strategy, fires):
+def test_a_join_fires_when_its_last_branch_fails_or_is_pruned(api, last, strategy, fires):
     unites = {"identifier": "s", "strategy": strategy}
     api.upsert(
         "g",
@@ -93,13 +92,8 @@ def test_a_unite_fires_when_its_last_branch_fails_or_is_pruned(api, last, strate
     api.executed(api.claim("Work")[0], {"value": "1"}, {"value": "2"})
     first, second = api.claim("Work")
     api.executed(first, {"value": "1"})
-    assert (
-        api.post(
-            f"state/{second['state_id']}/{last}",
-            {"error": "x"} if last == "errored" else {"data": {}},
-        )[0]
-        == 200
-    )
+    body = {"error": "x"} if last == "errored" else {"data": {}}
+    assert api.post(f"state/{second['state_id']}/{last}", body)[0] == 200
     assert [state["identifier"] for state in api.claim("Work")] == ["u"] * fires
 
 
@@ -123,7 +117,7 @@ def test_finished_states_stay_finished(api):
     assert by_node(Run.objects.get()) == {"a": ["SUCCESS"], "b": ["CREATED"]}
 
 
-def test_a_join_without_unites_runs_once_with_what_all_its_parents_gave(api):
+def test_a_join_without_unites_runs_once_with_the_outputs_of_all_its_parents(api):
     api.register("Take", inputs={"x": "string"})
     join = node("j", name="Take", inputs={"x": "${{ b.outputs.value }} ${{ c.outputs.value }}"})
     api.upsert("g", node("a", ["b", "c"]), node("b", ["j"]), node("c", ["j"]), join)
@@ -133,18 +127,22 @@ def test_a_join_without_unites_runs_once_with_what_all_its_parents_gave(api):
     assert state["inputs"] == {"x": "from b from c"}
 
 
-def test_values_are_json_and_outputs_are_checked(api):
+def test_values_keep_their_json_types(api):
     api.register("Give", outputs={"count": "integer"})
     api.register("Take", inputs={"x": "integer", "y": "array"})
     api.upsert(
         "g",
         node("a", ["b"], "Give"),
         node("b", name="Take", inputs={"x": "${{ a.outputs.count }}", "y": [1, {"deep": True}]}),
-        retry_policy={"max_retries": 0},
     )
     api.trigger("g")
     api.executed(api.claim("Give")[0], {"count": 42})
     assert api.claim("Take")[0]["inputs"] == {"x": 42, "y": [1, {"deep": True}]}
+
+
+def test_outputs_that_do_not_fit_the_schema_fail_the_state(api):
+    api.register("Give", outputs={"count": "integer"})
+    api.upsert("g", node("a", ["b"], "Give"), node("b"), retry_policy={"max_retries": 0})
     api.trigger("g")
     [state] = api.claim("Give")
     status, answer = api.post(
@@ -152,7 +150,7 @@ def test_values_are_json_and_outputs_are_checked(api):
     )
     assert (status, answer["state_status"]) == (422, "ERRORED")
     assert "registered schema of Give" in answer["detail"]
-    assert by_node(Run.objects.order_by("id").last()) == {"a": ["ERRORED"]}
+    assert by_node(Run.objects.get()) == {"a": ["ERRORED"]}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -171,17 +169,17 @@ def test_a_failing_branch_does_not_cut_the_connection(api):
     api.trigger("g")
     [state] = api.claim("Open")
     with served() as address:
-        link = http.client.HTTPConnection(address.removeprefix("http://"))
-        link.connect()
-        socket = link.sock
+        connection = http.client.HTTPConnection(address.removeprefix("http://"))
+        connection.connect()
+        socket = connection.sock
         for path, body in (
             (f"state/{state['state_id']}/executed", {"outputs": [{}]}),
             ("states/enqueue", {"nodes": ["Open"], "batch_size": 1}),
         ):
-            link.request("POST", f"/v0/namespace/alpha/{path}", json.dumps(body), headers)
-            answer = link.getresponse()
+            connection.request("POST", f"/v0/namespace/alpha/{path}", json.dumps(body), headers)
+            answer = connection.getresponse()
             assert answer.status == 200, answer.read()
             answer.read()
-        assert link.sock is socket
-        link.close()
+        assert connection.sock is socket
+        connection.close()
     assert by_node(Run.objects.get()) == {"a": ["NEXT_CREATED_ERROR"]}

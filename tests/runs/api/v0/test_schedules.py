@@ -1,4 +1,4 @@
-"""Cron triggers of graphs."""
+"""Cron triggers of graphs: when they fire, and what happens if a graph cannot start."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,10 +17,10 @@ CRON = [{"type": "CRON", "value": {"expression": "0 9 * * *", "timezone": "Europ
 
 
 def test_triggers_belong_to_their_graph(api, other):
-    for each in (api, other):
-        each.upsert("g", node("a", namespace=each.namespace), triggers=CRON)
+    for client in (api, other):
+        client.upsert("g", node("a", namespace=client.namespace), triggers=CRON)
     kept = CronTrigger.objects.get(graph__namespace__name="beta")
-    assert kept.next_at.astimezone(UTC).hour in (7, 8)  # nine o'clock in Berlin
+    assert kept.next_at.astimezone(UTC).hour in (7, 8)  # Nine o'clock in Berlin.
     for _ in range(3):
         assert api.upsert("g", node("a"), triggers=CRON + CRON)["validation_status"] == "VALID"
     assert CronTrigger.objects.filter(graph__namespace__name="alpha").count() == 1
@@ -41,7 +41,7 @@ def test_expressions_are_checked_when_they_are_saved(api, wrong):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_due_time_fires_once_and_nothing_is_caught_up(api):
+def test_each_due_time_fires_once_and_missed_ones_are_skipped(api):
     api.upsert("g", node("a"), triggers=[{"type": "CRON", "value": {"expression": "*/5 * * * *"}}])
     due = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
     CronTrigger.objects.update(next_at=due)
@@ -58,7 +58,7 @@ def test_each_due_time_fires_once_and_nothing_is_caught_up(api):
     assert_counters_agree(run)
 
 
-def test_a_graph_that_can_t_start_says_so_and_the_chain_goes_on(api):
+def test_a_trigger_whose_graph_cannot_start_keeps_its_error_and_its_schedule(api):
     config = {"required_keys": ["k"], "default_values": {}}
     api.upsert(
         "g",

@@ -1,8 +1,9 @@
-"""Secrets of external workers: who reads them and when, and that nothing shows them."""
+"""Secrets: which workers may read them, when, and that they are masked everywhere else."""
 
 import json
 
 import pytest
+from cryptography.fernet import Fernet
 from django.db import connection
 
 from graphs.auth import api_keys
@@ -14,7 +15,7 @@ from tests.support.v0_client import V0Client, node
 pytestmark = pytest.mark.django_db
 
 
-def test_a_process_that_names_itself_reads_its_secrets(api):
+def test_a_worker_with_a_name_reads_the_secrets_of_its_states(api):
     api.register("Guarded", secrets=["token"])
     api.upsert("g", node("a", name="Guarded"), secrets={"token": "value-of-it"})
     api.trigger("g")
@@ -22,12 +23,8 @@ def test_a_process_that_names_itself_reads_its_secrets(api):
         "states/enqueue", {"nodes": ["Guarded"], "batch_size": 1, "worker": "process 1"}
     )[1]["states"]
     assert api.get(f"state/{state['state_id']}/secrets")[0] == 200
-    assert (
-        V0Client(api_keys.create_key(["alpha"], "worker")[1]).get(
-            f"state/{state['state_id']}/secrets"
-        )[0]
-        == 409
-    )
+    another = V0Client(api_keys.create_key(["alpha"], "worker")[1])
+    assert another.get(f"state/{state['state_id']}/secrets")[0] == 409
 
 
 LEAKS = {
@@ -38,7 +35,7 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("form", LEAKS)
-def test_a_secret_is_masked_in_every_form_it_is_quoted_in(api, form):
+def test_a_secret_is_masked_however_it_is_quoted(api, form):
     value = 'pa"ss\nword-123'
     api.register("Guarded", secrets=["token"])
     api.upsert(
@@ -52,7 +49,7 @@ def test_a_secret_is_masked_in_every_form_it_is_quoted_in(api, form):
     assert "•••" in stored
 
 
-def test_a_secret_that_is_changed_while_it_is_held_is_masked_too(api):
+def test_a_secret_that_is_changed_while_a_worker_uses_it_is_masked_too(api):
     api.register("Guarded", secrets=["token"])
     api.upsert("g", node("a", name="Guarded"), secrets={"token": "first-value"})
     api.trigger("g")
@@ -62,7 +59,7 @@ def test_a_secret_that_is_changed_while_it_is_held_is_masked_too(api):
     assert State.objects.get().outputs == {"value": "••• •••"}
 
 
-def test_masking_loses_no_member_and_leaves_words_alone(api):
+def test_masking_keeps_all_members_and_changes_only_whole_secrets(api):
     api.register("Guarded", secrets=["one", "two", "env"], outputs={"x": "string"})
     api.upsert(
         "g",
@@ -81,9 +78,7 @@ def test_a_refused_template_does_not_show_its_secrets(api):
     assert "canary" not in json.dumps(api.put("graph/g/secrets/x", {"value": ["canary-4711"]})[1])
 
 
-def test_an_unreadable_secret_hinders_only_its_own_states(api, settings):
-    from cryptography.fernet import Fernet
-
+def test_an_unreadable_secret_blocks_only_the_states_that_use_it(api, settings):
     api.register("Guarded", secrets=["token"])
     api.upsert("g", node("a", name="Guarded"), secrets={"token": "value-of-it"})
     api.upsert("h", node("a"))
@@ -95,13 +90,11 @@ def test_an_unreadable_secret_hinders_only_its_own_states(api, settings):
         {"state_id": state["state_id"], "attempt": 1, "outputs": [{"value": "1"}]}
         for state in states
     ]
-    answers = {
-        state["node_name"]: each["code"]
-        for state, each in zip(
-            states, api.post("states/report", {"reports": reports})[1]["reports"], strict=True
-        )
+    answers = api.post("states/report", {"reports": reports})[1]["reports"]
+    codes = {
+        state["node_name"]: answer["code"] for state, answer in zip(states, answers, strict=True)
     }
-    assert answers == {"Guarded": 409, "Work": 200}
+    assert codes == {"Guarded": 409, "Work": 200}
     api.upsert("g", node("a", name="Guarded"), secrets={"token": "value-of-it"})
     assert secrets.reveal(Graph.objects.get(name="g").current_id, ["token"]) == {
         "token": "value-of-it"
@@ -143,11 +136,11 @@ def test_a_node_reads_the_secrets_that_it_declares_while_it_is_leased(api):
     assert api.get("graph/g")[1]["secrets"] == {"token": True, "other": True}
 
 
-def test_empty_secrets_are_refused_and_missing_ones_named(api):
+def test_empty_secrets_are_refused_and_missing_ones_listed(api):
     api.register("Guarded", secrets=["token"])
     api.upsert("g", node("a"), secrets={"token": ""}, status=422)
-    made = api.upsert("g", node("a", name="Guarded"))
-    assert (made["validation_status"], made["validation_errors"]) == (
+    graph = api.upsert("g", node("a", name="Guarded"))
+    assert (graph["validation_status"], graph["validation_errors"]) == (
         "INVALID",
         ["a: Guarded asks for the secret 'token'; add it to the graph"],
     )

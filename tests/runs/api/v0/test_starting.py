@@ -1,4 +1,4 @@
-"""Programs that register and start at the same moment, and starts that break."""
+"""Programs that register at the same moment, and triggers that fail while they are stored."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def test_programs_that_start_at_the_same_moment_register_once(api):
     assert Graph.objects.get().versions.count() == 1
 
 
-def test_a_trigger_that_can_t_be_stored_stores_nothing(api, monkeypatch):
+def test_a_trigger_that_fails_stores_nothing(api, monkeypatch):
     api.upsert("g", node("a"))
 
     def crash(*args: Any) -> None:

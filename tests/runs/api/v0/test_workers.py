@@ -1,5 +1,6 @@
-"""External workers beyond the protocol of old: attempts, heartbeats, releases, reports in batches, and many at once."""
+"""External workers of the newer protocol: attempts, heartbeats, releases and reports in batches."""
 
+import itertools
 import threading
 from collections import Counter
 from datetime import timedelta
@@ -29,7 +30,7 @@ def start(api, *nodes, **members):
     return api.claim("Work")[0]
 
 
-def test_who_repeats_a_report_with_its_attempt_gets_its_answer_again(api):
+def test_a_repeated_report_with_its_attempt_gets_the_same_answer(api):
     state = start(api, retry_policy={"max_retries": 1})
     body = {"error": "x", "attempt": state["attempt"]}
     first = api.post(f"state/{state['state_id']}/errored", body)
@@ -59,7 +60,7 @@ def test_a_late_attempt_changes_nothing(api):
     api.executed(again)
 
 
-def test_a_heartbeat_extends_the_lease_and_brings_lines_and_progress(api):
+def test_a_heartbeat_renews_the_lease_and_reports_progress_and_log_lines(api):
     state = start(api)
     State.objects.filter(pk=state["state_id"]).update(
         lease_expires_at=timezone.now() + timedelta(seconds=5)
@@ -70,10 +71,8 @@ def test_a_heartbeat_extends_the_lease_and_brings_lines_and_progress(api):
         {"status": "QUEUED", "lease_seconds": 60},
     )
     stored = State.objects.get(pk=state["state_id"])
-    assert (
-        stored.progress,
-        50 < (stored.lease_expires_at - timezone.now()).total_seconds() <= 60,
-    ) == (0.5, True)
+    assert stored.progress == 0.5
+    assert 50 < (stored.lease_expires_at - timezone.now()).total_seconds() <= 60
     assert LogLine.objects.get(state=stored.pk).message == "half"
     assert api.post(f"state/{state['state_id']}/heartbeat", {})[1]["lease_seconds"] == 900
     assert State.objects.get(pk=state["state_id"]).progress == 0.5
@@ -83,7 +82,7 @@ def test_a_heartbeat_extends_the_lease_and_brings_lines_and_progress(api):
     assert_counters_agree(Run.objects.get())
 
 
-def test_a_released_state_is_ready_at_once_and_has_lost_nothing(api):
+def test_a_released_state_is_ready_at_once_without_a_lost_lease(api):
     state = start(api)
     assert api.post(f"state/{state['state_id']}/release", {"attempt": 1}) == (
         200,
@@ -103,7 +102,7 @@ def test_reports_of_a_cancelled_run_are_refused(api):
     assert by_node(Run.objects.get()) == {"a": ["CANCELLED"]}
 
 
-def test_a_state_of_our_own_nodes_is_no_worker_s(api, publish, drain):
+def test_external_workers_cannot_report_on_states_of_builtin_nodes(api, publish, drain):
     run = start_run(publish("x"))
     State.objects.update(status="QUEUED", attempt=1)
     state = State.objects.get()
@@ -112,17 +111,13 @@ def test_a_state_of_our_own_nodes_is_no_worker_s(api, publish, drain):
     assert by_node(run) == {"x": ["QUEUED"]}
 
 
-def test_a_node_and_a_graph_may_want_another_lease(api):
+def test_a_node_and_a_graph_may_set_the_length_of_the_lease(api):
     state = start(api)
     graph = Run.objects.get().graph
     definition = graph.current.definition
     definition["nodes"][0]["data"]["lease"] = 5000
-    assert (
-        api(
-            "put", f"/graphs/{graph.pk}", {"nodes": definition["nodes"], "settings": {"lease": 120}}
-        )[0]
-        == 200
-    )
+    body = {"nodes": definition["nodes"], "settings": {"lease": 120}}
+    assert api("put", f"/graphs/{graph.pk}", body)[0] == 200
     api.trigger("g")
     [state] = api.claim("Work")
     assert state["lease_seconds"] == 5000
@@ -132,14 +127,14 @@ def test_a_node_and_a_graph_may_want_another_lease(api):
     assert api.claim("Work")[0]["lease_seconds"] == 120
 
 
-def test_an_idle_worker_is_asked_to_come_again_later(api):
+def test_an_idle_worker_is_told_when_to_claim_again(api):
     assert api.post("states/enqueue", {"nodes": ["Work"], "batch_size": 1})[1]["states"] == []
     assert 1 <= int(api.last["Retry-After"]) <= 3
     start(api)
     assert "Retry-After" not in api.last
 
 
-def test_complete_and_claim_in_one_request(api, django_assert_max_num_queries):
+def test_a_worker_reports_and_claims_in_one_request(api, django_assert_max_num_queries):
     state = start(api, node("a", ["b"]), node("b", ["c"]), node("c"))
     report = {"state_id": state["state_id"], "attempt": 1, "outputs": [{"value": "1"}]}
     with django_assert_max_num_queries(12):
@@ -161,7 +156,7 @@ def test_complete_and_claim_in_one_request(api, django_assert_max_num_queries):
     assert answer["states"] == []
 
 
-def test_each_report_of_a_batch_has_an_answer_of_its_own(api, other):
+def test_each_report_of_a_batch_gets_its_own_answer(api, other):
     api.upsert("g", node("s", ["a"]), node("a"), retry_policy={"max_retries": 0})
     api.trigger("g")
     api.executed(api.claim("Work")[0], *({"value": str(at)} for at in range(6)))
@@ -186,21 +181,28 @@ def test_each_report_of_a_batch_has_an_answer_of_its_own(api, other):
         {"state_id": "no id", "release": True},
     ]
     answers = api.post("states/report", {"reports": reports})[1]["reports"]
-    assert [(each["code"], each["status"]) for each in answers] == [
-        (200, "EXECUTED"), (200, "ERRORED"), (200, "PRUNED"), (200, "CREATED"), (200, "CREATED"), (422, "ERRORED"),
-        (200, "EXECUTED"), (404, None), (404, None), (404, None),
-    ]  # fmt: skip
+    assert [(answer["code"], answer["status"]) for answer in answers] == [
+        (200, "EXECUTED"),
+        (200, "ERRORED"),
+        (200, "PRUNED"),
+        (200, "CREATED"),
+        (200, "CREATED"),
+        (422, "ERRORED"),
+        (200, "EXECUTED"),
+        (404, None),
+        (404, None),
+        (404, None),
+    ]
     assert_counters_agree(Run.objects.get(namespace__name="alpha"))
-    assert (
-        api.post(
-            "states/report", {"reports": [{"state_id": "f" * 32, "outputs": [], "error": "x"}]}
-        )[0]
-        == 422
-    )
-    assert api.post("states/report", {"reports": [{"state_id": "f" * 32}]})[0] == 422
 
 
-def test_the_claim_reads_the_index_made_for_it(api):
+def test_a_report_with_two_outcomes_or_none_is_refused(api):
+    for outcome in ({"outputs": [], "error": "x"}, {}):
+        reports = [{"state_id": "f" * 32, **outcome}]
+        assert api.post("states/report", {"reports": reports})[0] == 422
+
+
+def test_a_claim_reads_the_index_for_external_workers(api):
     start(api)
     statement = claim.claim_for_worker_statement(1, 16)
     params = [1, "Work", 16, "w", 900]
@@ -228,37 +230,37 @@ def test_ten_thousand_ready_states_are_claimed_once_each_by_a_hundred_claimers(a
         api.executed(state, *({"value": str(at)} for at in range(5000)))
     assert State.objects.filter(status="CREATED").count() == 10_000
     namespace = Namespace.objects.get(name="alpha").pk
-    taken: list[list[str]] = [[] for _ in range(100)]
-    room = threading.Semaphore(20)  # connections
+    claimed: list[list[str]] = [[] for _ in range(100)]
+    connections_left = threading.Semaphore(20)
 
     def work(at: int) -> None:
         worker = Worker(namespace, f"w{at}")
         while True:
-            with room:
+            with connections_left:
                 states = claims.claim(worker, ["Work"], 16)
                 connections.close_all()
             if not states:
                 return
-            taken[at] += [state.id for state in states]
+            claimed[at] += [state.id for state in states]
 
     threads = [threading.Thread(target=work, args=(at,)) for at in range(100)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    counted = Counter(each for one in taken for each in one)
-    assert set(counted.values()) == {1}
-    assert len(counted) == 10_000
+    claims_by_state = Counter(itertools.chain.from_iterable(claimed))
+    assert set(claims_by_state.values()) == {1}
+    assert len(claims_by_state) == 10_000
     assert State.objects.filter(status="QUEUED", attempt=1).count() == 10_000
 
 
-def test_a_key_may_be_limited(namespace, monkeypatch):
+def test_the_requests_of_a_key_may_be_limited(namespace, monkeypatch):
     limited = V0Client(api_keys.create_key(["alpha"], "admin", per_minute=3)[1])
-    begun = timezone.now().replace(second=20, microsecond=0)
-    monkeypatch.setattr(api_keys, "timezone", SimpleNamespace(now=lambda: begun))
+    start = timezone.now().replace(second=20, microsecond=0)
+    monkeypatch.setattr(api_keys, "timezone", SimpleNamespace(now=lambda: start))
     assert [limited.get("nodes/")[0] for _ in range(5)] == [200, 200, 200, 429, 429]
     assert int(limited.last["Retry-After"]) == 41
     monkeypatch.setattr(
-        api_keys, "timezone", SimpleNamespace(now=lambda: begun + timedelta(minutes=1))
+        api_keys, "timezone", SimpleNamespace(now=lambda: start + timedelta(minutes=1))
     )
     assert [limited.get("nodes/")[0] for _ in range(4)] == [200, 200, 200, 429]
