@@ -112,31 +112,29 @@ def test_an_uploaded_exosphere_template_becomes_a_graph(new_graph):
     assert drafts.draft_of(Graph.objects.get(name="uploaded")).definition["edges"] == [
         {"from": "one", "to": "two"}
     ]
-    taken = staff.post(f"{HOME}new/", {"name": "again", "namespace": namespace.pk})
-    assert taken.status_code == 422
-    assert "already" in taken.content.decode()
-    flow_of = Flow(staff, Graph.objects.get(name="again"))
-    kept = flow_of.post(op="paste", view="json", json='{"nodes": [oops')
-    assert kept.status_code == 422
-    assert "[oops" in kept.content.decode(), "what was pasted is still there"
-    nasty = staff.post(
-        f"{HOME}new/",
-        {
-            "name": "nasty",
-            "namespace": namespace.pk,
-            "json": '{"nodes": [{"node_name": ["noop"], "identifier": "a"}]}',
-        },
-    )
-    assert nasty.status_code == 422
-    bad = staff.post(
-        f"{HOME}new/",
-        {
-            "name": "bad",
-            "namespace": namespace.pk,
-            "file": SimpleUploadedFile("g.json", b"\xff\xfe{"),
-        },
-    )
-    assert "not UTF-8" in bad.content.decode()
+
+
+def test_a_new_graph_needs_a_name_that_is_free(new_graph):
+    new_graph("used")
+    refused = new_graph("used")
+    assert refused.status_code == 422
+    assert "already" in refused.content.decode()
+
+
+def test_pasted_text_that_is_no_json_stays_in_the_form(flow):
+    refused = flow.post(op="paste", view="json", json='{"nodes": [oops')
+    assert refused.status_code == 422
+    assert "[oops" in refused.content.decode()
+
+
+def test_a_template_whose_node_name_is_no_text_is_refused(new_graph):
+    template = '{"nodes": [{"node_name": ["noop"], "identifier": "a"}]}'
+    assert new_graph("nasty", json=template).status_code == 422
+
+
+def test_a_file_that_is_not_utf_8_is_refused(new_graph):
+    refused = new_graph("bad", file=SimpleUploadedFile("g.json", b"\xff\xfe{"))
+    assert "not UTF-8" in refused.content.decode()
     assert not Graph.objects.filter(name="bad").exists()
 
 

@@ -54,6 +54,7 @@ VALUES = [
     {"": "x"}, {}, {"a": None}, {"a": "${{ run.inputs.day }}"},
     "a", "b", "é•💥", "<b>&amp;",
 ]  # fmt: skip
+NUMBER = re.compile(r"-?\d*\.?\d+([eE][+-]?\d+)?")
 
 
 class BrowserForm(HTMLParser):
@@ -227,22 +228,18 @@ def test_untouched_settings_do_not_change(members):
     assert form.definition() == definition
 
 
-def shown_fields(input_field):
-    """The bound fields that the page shows for one input: its value, its reference, its rows."""
-    yield input_field.get("value")
-    yield input_field.get("from")
-    for row in input_field.get("rows") or ():
-        yield from row
+def shown_fields(shown):
+    """The fields of one input: its value, its reference, and the cells of its rows."""
+    return [shown.value, shown.reference, *itertools.chain(*shown.rows)]
 
 
 def test_the_page_shows_every_field_of_the_form():
     """A field that the page does not show would be submitted empty, and its value lost."""
     form = NodeForm(graph_with({"id": "it", "kind": "k"}), "it", KINDS)
-    fields = list(form.running_fields)
-    for shown in form.input_fields:
-        fields += [shown.value, shown.reference, *itertools.chain(*shown.rows)]
-    names = {field.name for field in fields if field}
-    assert names | {"id", "label", "x", "y"} == set(form.fields)
+    shown = {"id", "label", "x", "y"} | {field.name for field in form.running_fields}
+    for input_field in form.input_fields:
+        shown |= {field.name for field in shown_fields(input_field) if field}
+    assert shown == set(form.fields)
 
 
 def filled_in(inputs, **values):
@@ -270,11 +267,46 @@ def test_list_items_can_be_removed_and_added():
     ]
 
 
-@pytest.mark.parametrize(("values", "name", "said"), [
-    ({"in-measures-1-1": "total"}, "in-measures-1-1", "Enter a name"), ({"in-measures-1-name": "m", "in-measures-1-0": "sum"}, "in-measures-1-name", "already"),
-    ({"in-measures-1-name": "x"}, "in-measures-1-name", "Choose the function"),
-    ({"in-measures-1-name": "x", "in-measures-1-0": "no"}, "in-measures-1-0", "valid"),
-])  # fmt: skip
-def test_a_row_that_is_not_whole_is_told_so(values, name, said):
-    form, _ = written({"measures": {"m": {"function": "count", "column": ""}}}, **values)
-    assert said in form.errors[name][0]
+COUNT = {"function": "count", "column": ""}
+
+
+def test_a_row_is_added_to_a_table_of_objects():
+    new_row = {"in-measures-1-name": "most", "in-measures-1-0": "sum", "in-measures-1-1": "total"}
+    assert saved_inputs({"measures": {"m": COUNT}}, **new_row) == {
+        "measures": {"m": COUNT, "most": {"function": "sum", "column": "total"}}
+    }
+
+
+def test_clearing_the_name_of_a_row_removes_it():
+    form = filled_in({"measures": {"m": COUNT}}, **{"in-measures-0-name": ""})
+    assert form.is_valid(), form.errors
+    assert "inputs" not in (form.node().get("data") or {})
+
+
+def test_a_row_is_renamed():
+    assert saved_inputs({"measures": {"m": COUNT}}, **{"in-measures-0-name": "n"}) == {
+        "measures": {"n": COUNT}
+    }
+
+
+def test_a_cell_of_a_row_may_be_a_reference():
+    row = {"in-map-0-name": "x", "in-map-0-0": "${{ before.outputs.value }}"}
+    assert saved_inputs({}, **row) == {"map": {"x": "${{ before.outputs.value }}"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "message"),
+    [
+        ({"in-measures-1-1": "total"}, "in-measures-1-1", "Enter a name"),
+        (
+            {"in-measures-1-name": "m", "in-measures-1-0": "sum"},
+            "in-measures-1-name",
+            "already",
+        ),
+        ({"in-measures-1-name": "x"}, "in-measures-1-name", "Choose the function"),
+        ({"in-measures-1-name": "x", "in-measures-1-0": "no"}, "in-measures-1-0", "valid"),
+    ],
+)
+def test_an_incomplete_row_shows_an_error_beside_its_field(values, field, message):
+    form = filled_in({"measures": {"m": {"function": "count", "column": ""}}}, **values)
+    assert message in form.errors[field][0]

@@ -130,13 +130,6 @@ def test_the_version_that_the_page_showed_is_started(flow, publish):
     page = flow.get("run/?version=1").content.decode()
     assert "It is not the current version." in page
     assert "Run the published version 2 instead" in page
-    for odd in ("9", "published", "", "draft "):
-        answer = flow.client.post(
-            f"{flow.path}run/", {**fields(flow.get("run/")), "run_id": "odd", "version": odd}
-        )
-        assert answer.status_code == 409
-        assert "Check what would run now" in answer.content.decode()
-    assert not Run.objects.filter(run_id="odd").exists()
 
 
 @pytest.mark.parametrize("version", ["9", "published", "", "draft "])
@@ -145,7 +138,7 @@ def test_an_unknown_version_is_refused(flow, publish, version):
     publish("a>c")
     answer = start(flow, {**fields(flow.get("run/")), "version": version})
     assert answer.status_code == 409
-    assert "Look at what runs now" in answer.content.decode()
+    assert "Check what would run now" in answer.content.decode()
     assert not Run.objects.exists()
 
 
@@ -157,10 +150,11 @@ def test_only_the_draft_that_the_page_showed_is_started(flow):
     assert answer.status_code == 409
     assert "changed the draft meanwhile" in answer.content.decode()
     flow.post(op="change", node="a", id="a", label="")
-    assert "Runs <strong>version 1</strong>." in flow.get("run/?version=draft").content.decode(), (
-        "the draft is as published again"
+    page = flow.get("run/?version=draft").content.decode()
+    assert "Runs <strong>version 1</strong>." in page, (
+        "the draft is the same as the published version again"
     )
-    assert flow.client.post(f"{flow.path}run/", shown).status_code == 409
+    assert start(flow, shown).status_code == 409
     assert not Run.objects.exists()
 
 

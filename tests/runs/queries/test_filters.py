@@ -105,7 +105,9 @@ def test_page_and_api_share_the_cached_total():
 
 
 def test_parameters_of_the_page_are_not_filters():
-    assert not RunFilters.of_query(QueryDict("&".join(f"{name}=1" for name in NOT_FILTERS)), NOT_FILTERS).unknown
+    assert not RunFilters.of_query(
+        QueryDict("&".join(f"{name}=1" for name in NOT_FILTERS)), NOT_FILTERS
+    ).unknown
 
 
 def test_page_sizes_are_the_same_on_the_page_and_in_the_api(runs, admin_client):
