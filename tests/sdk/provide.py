@@ -51,16 +51,14 @@ def environment(version: str) -> str | None:
         if not (folder / "ready").exists():
             if (newer := python()) is None:
                 return None
-            subprocess.run([newer, "-m", "venv", "--clear", str(folder)], check=True)
-            pip = [
-                str(folder / "bin" / "python"),
-                "-m",
-                "pip",
-                "install",
-                "-q",
-                "--disable-pip-version-check",
-            ]
-            subprocess.run([*pip, f"exospherehost=={version}"], check=True)
+            subprocess.run(
+                [newer, "-m", "venv", "--clear", "--without-pip", str(folder)], check=True
+            )
+            # Our own pip installs there: one in each environment would take seconds to make.
+            target = ["--python", str(folder / "bin" / "python")]
+            pip = [sys.executable, "-m", "pip", *target, "install"]
+            quiet = ["-q", "--disable-pip-version-check"]
+            subprocess.run([*pip, *quiet, f"exospherehost=={version}"], check=True)
             (folder / "ready").touch()
         return str(folder / "bin" / "python")
 
