@@ -1,10 +1,11 @@
-"""Loading datasets: every broken file is reported with its line, and all is stored or nothing."""
+"""Loading datasets: errors name their file and line, and all files are stored or none."""
 
 import io
 import zipfile
 
 import pytest
 from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from graphs.definition import errors
@@ -16,11 +17,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def load(namespace, encoding="utf-8", **files):
+    """Load files into the dataset "d"; x_csv=b"…" is the file x.csv."""
     sources = [Source(name.replace("_", "."), io.BytesIO(data)) for name, data in files.items()]
     return datasets.load(namespace, "d", sources, encoding)
 
 
-def packed(**files):
+def zipped(**files):
+    """A zip archive of the files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in files.items():
@@ -40,7 +43,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("data", "message"), BROKEN.values(), ids=BROKEN)
-def test_broken_csv_is_named_with_its_line(namespace, data, message):
+def test_an_error_in_csv_names_its_line_and_nothing_is_stored(namespace, data, message):
     with pytest.raises(errors.Malformed) as refused:
         load(namespace, x_csv=data, good_csv=b"a\n1\n")
     assert message in refused.value.extra["errors"][0]
@@ -58,7 +61,7 @@ def test_broken_csv_is_named_with_its_line(namespace, data, message):
         b"[" * 200_000,
     ],
 )
-def test_broken_json_lines_are_named_with_their_line(namespace, data):
+def test_an_error_in_json_lines_names_its_line(namespace, data):
     with pytest.raises(errors.Malformed, match=r"x\.jsonl, line"):
         load(namespace, x_jsonl=data)
 
@@ -69,23 +72,26 @@ def test_every_broken_file_is_reported(namespace):
     assert len(refused.value.extra["errors"]) == 4
 
 
-def test_other_encodings_and_byte_order_marks(namespace):
-    latin = load(namespace, "latin-1", x_csv="name\ncafé\n".encode("latin-1"))
-    with default_storage.open(latin.tables.get().file) as file:
+def test_another_encoding_is_stored_as_utf_8(namespace):
+    dataset = load(namespace, "latin-1", x_csv="name\ncafé\n".encode("latin-1"))
+    with default_storage.open(dataset.tables.get().file) as file:
         assert file.read().decode() == "name\ncafé\n"
-    marked = load(namespace, x_csv="\ufeffname\nx\n".encode())
-    assert marked.tables.get().columns == [{"name": "name", "type": "text"}]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_name(namespace):
+    dataset = load(namespace, x_csv="\ufeffname\nx\n".encode())
+    assert dataset.tables.get().columns == [{"name": "name", "type": "text"}]
+
+
+def test_an_unknown_encoding_is_refused(namespace):
     with pytest.raises(errors.Malformed, match="unknown encoding"):
         load(namespace, "klingon", x_csv=b"a\n1\n")
 
 
-def test_types_are_the_narrowest_that_hold_every_value(namespace):
+def test_a_column_has_the_narrowest_type_that_fits_all_its_values(namespace):
     data = b"i,n,t,z,big,e\n1,1.5,x,007,12345678901234567890,\n-2,2,3,1,1,\n,1e3,4,2,2,\n"
-    types = {
-        column["name"]: column["type"]
-        for column in load(namespace, x_csv=data).tables.get().columns
-    }
-    assert types == {
+    columns = load(namespace, x_csv=data).tables.get().columns
+    assert {column["name"]: column["type"] for column in columns} == {
         "i": "integer",
         "n": "number",
         "t": "text",
@@ -95,39 +101,56 @@ def test_types_are_the_narrowest_that_hold_every_value(namespace):
     }
 
 
-def test_zip_brings_its_tables_and_replaces_the_former_ones(namespace):
-    first = load(namespace, x_csv=b"a\n1\n")
-    file = first.tables.get().file
-    second = load(
-        namespace, all_zip=packed(p_csv="a\n1\n2\n", q_jsonl='{"k": 1}\n', readme_txt="?")
-    )
-    assert first.pk == second.pk
-    assert {table.name: table.rows for table in second.tables.all()} == {"p": 2, "q": 1}
-    assert not default_storage.exists(file)
+def test_the_tables_of_a_zip_archive_replace_the_old_ones(namespace):
+    old = load(namespace, x_csv=b"a\n1\n")
+    old_file = old.tables.get().file
+    archive = zipped(p_csv="a\n1\n2\n", q_jsonl='{"k": 1}\n', readme_txt="?")
+    new = load(namespace, all_zip=archive)
+    assert old.pk == new.pk
+    assert {table.name: table.rows for table in new.tables.all()} == {"p": 2, "q": 1}
+    assert not default_storage.exists(old_file)
+
+
+def test_two_files_for_the_same_table_are_refused(namespace):
     with pytest.raises(errors.Malformed, match="two files make a table 'p'"):
         load(namespace, p_csv=b"a\n", p_jsonl=b"{}\n")
-    files = [table.file for table in second.tables.all()]
-    datasets.delete(second)
+
+
+def test_deleting_a_dataset_deletes_its_files(namespace):
+    dataset = load(namespace, p_csv=b"a\n1\n", q_jsonl=b'{"k": 1}\n')
+    files = [table.file for table in dataset.tables.all()]
+    assert all(map(default_storage.exists, files))
+    datasets.delete(dataset)
     assert not any(map(default_storage.exists, files))
 
 
-def test_upload_by_the_api(make_key, namespace):
-    client = Client(headers={"X-API-Key": make_key("run")})
-    files = [io.BytesIO(b"a\n1\n"), io.BytesIO(b'{"b": 1}\n')]
-    files[0].name, files[1].name = "one.csv", "two.jsonl"
-    made = client.post("/datasets", {"name": "up", "files": files})
-    assert (made.status_code, [table["name"] for table in made.json()["tables"]]) == (
-        201,
-        ["one", "two"],
-    )
-    assert client.get(f"/datasets/{made.json()['id']}").json()["namespace"] == "alpha"
-    bad = io.BytesIO(b"a,b\n1\n")
-    bad.name = "bad.csv"
-    refused = client.post("/datasets", {"name": "bad", "files": [bad]})
-    assert (refused.status_code, refused.json()["errors"]) == (
-        422,
-        ["bad.csv, line 2: 1 values for 2 columns"],
-    )
-    assert client.post("/datasets", {"name": "none"}).status_code == 422
-    assert client.delete(f"/datasets/{made.json()['id']}").status_code == 204
+@pytest.fixture
+def client(make_key, namespace):
+    return Client(headers={"X-API-Key": make_key("run")})
+
+
+def upload(client, name, **contents):
+    """The API's answer to an upload of files; x_csv=b"…" is the file x.csv."""
+    files = [SimpleUploadedFile(key.replace("_", "."), data) for key, data in contents.items()]
+    return client.post("/datasets", {"name": name, "files": files})
+
+
+def test_the_api_loads_shows_and_deletes_a_dataset(client):
+    answer = upload(client, "up", one_csv=b"a\n1\n", two_jsonl=b'{"b": 1}\n')
+    assert answer.status_code == 201
+    assert [table["name"] for table in answer.json()["tables"]] == ["one", "two"]
+    path = f"/datasets/{answer.json()['id']}"
+    assert client.get(path).json()["namespace"] == "alpha"
+    assert client.delete(path).status_code == 204
     assert client.get("/datasets").json() == []
+
+
+def test_the_api_reports_the_errors_of_an_upload(client):
+    answer = upload(client, "bad", bad_csv=b"a,b\n1\n")
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == ["bad.csv, line 2: 1 values for 2 columns"]
+    assert client.get("/datasets").json() == []
+
+
+def test_the_api_refuses_an_upload_without_files(client):
+    assert client.post("/datasets", {"name": "none"}).status_code == 422

@@ -1,4 +1,4 @@
-"""Secrets: encrypted with the first of several keys, rotated, masked wherever a node might leave them."""
+"""Secrets: encryption, rotation of the keys, and masking in everything that a node leaves."""
 
 import io
 
@@ -18,43 +18,61 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def guarded(namespace):
-    """A node of ours that reads a secret and lets it slip everywhere."""
+def leaking_node(namespace):
+    """A built-in node that reads a secret and leaks it into its log, its outputs and its error."""
 
-    @node("test.guarded", secrets=["token"])
-    def read(ctx, fail: bool = False):
-        ctx.log(f"the token is {ctx.secrets['token']}")
+    @node("test.leak", secrets=["token"])
+    def leak(ctx, fail: bool = False):
+        token = ctx.secrets["token"]
+        ctx.log(f"the token is {token}")
         if fail:
-            raise ValueError(f"refused: {ctx.secrets['token']}")
-        return {"said": f"token={ctx.secrets['token']}", "length": len(ctx.secrets["token"])}
+            raise ValueError(f"refused: {token}")
+        return {"text": f"token={token}", "length": len(token)}
 
     registry.store()
     yield
-    del registry["test.guarded"]
+    del registry["test.leak"]
 
 
-def test_a_node_of_ours_reads_its_secrets_and_they_are_masked(publish, drain, guarded):
-    for fail in (False, True):
-        graph = publish("a", kinds={"a": "test.guarded"}, inputs={"a": {"fail": fail}})
-        secrets.replace(graph, {"token": "canary-4711"})
+@pytest.fixture
+def leak(publish, drain, leaking_node):
+    """leak({"token": …}, fail=True): the state of the leaking node with these secrets."""
+
+    def run(values, fail=False):
+        graph = publish("a", kinds={"a": "test.leak"}, inputs={"a": {"fail": fail}})
+        secrets.replace(graph, values)
         run = start_run(graph)
         drain()
-        state = run.states.get()
-        assert (state.outputs or {}) == ({} if fail else {"said": "token=•••", "length": 11})
-        assert (
-            "canary"
-            not in f"{state.error}{state.outputs}{list(LogLine.objects.values_list('message', flat=True))}"
-        )
+        return run.states.get()
+
+    return run
+
+
+def log_text():
+    return " ".join(LogLine.objects.values_list("message", flat=True))
+
+
+def test_a_secret_is_read_by_its_node_and_masked_in_outputs_and_logs(leak):
+    state = leak({"token": "canary-4711"})
+    assert state.outputs == {"text": "token=•••", "length": 11}
+    assert "canary" not in f"{state.error}{log_text()}"
+
+
+def test_a_secret_is_masked_in_the_error_of_its_node(leak):
+    state = leak({"token": "canary-4711"}, fail=True)
+    assert not state.outputs
     assert state.error == "ValueError: refused: •••"
-    secrets.replace(graph, {})
-    run = start_run(graph)
-    drain()
-    assert run.states.get().error == "the graph has no secret token"
+    assert "canary" not in log_text()
 
 
-def test_rotation_writes_all_with_the_first_key(publish, settings):
+def test_a_node_fails_if_its_graph_has_not_the_secret_that_it_needs(leak):
+    assert leak({}).error == "the graph has no secret token"
+
+
+def test_rotation_encrypts_every_secret_with_the_first_key(publish, settings):
     graph = publish("a")
-    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    old = Fernet.generate_key().decode()
+    new = Fernet.generate_key().decode()
     settings.SECRETS_KEYS = [old]
     for at in range(1000):
         Secret.objects.create(graph=graph, name=f"s{at}", token=secrets.encrypt(f"value {at}"))
@@ -75,21 +93,24 @@ def test_rotation_writes_all_with_the_first_key(publish, settings):
 def test_an_unchanged_secret_keeps_its_row(publish):
     graph = publish("a")
     secrets.replace(graph, {"a": "1", "b": "2"})
-    kept = Secret.objects.get(name="a").token
+    token = Secret.objects.get(name="a").token
     secrets.replace(graph, {"a": "1", "c": "3"})
-    assert dict(Secret.objects.values_list("name", "token"))["a"] == kept
+    assert Secret.objects.get(name="a").token == token
     assert set(Secret.objects.values_list("name", flat=True)) == {"a", "c"}
 
 
-def test_the_mask_leaves_short_values_and_reaches_everything():
+def test_the_mask_reaches_nested_values_and_keys_and_leaves_short_values():
+    """A short secret might be an ordinary word, and masking it would spoil every text."""
     mask = secrets.Mask(["long-secret", "long-secret-2", "abc"])
-    assert mask.text("long-secret-2 long-secret abc") == "••• ••• abc"  # short values are words
+    assert mask.text("long-secret-2 long-secret abc") == "••• ••• abc"
     assert mask.value({"long-secret": ["x long-secret", 1, None, {"y": "long-secret"}]}) == {
         "•••": ["x •••", 1, None, {"y": "•••"}]
     }
 
 
-def test_publishing_does_not_ask_for_secrets_but_the_run_does(publish, drain, guarded):
-    run = start_run(publish("a", kinds={"a": "test.guarded"}))
+def test_a_graph_without_its_secrets_can_be_published_but_its_node_fails(
+    publish, drain, leaking_node
+):
+    run = start_run(publish("a", kinds={"a": "test.leak"}))
     drain()
     assert by_node(run) == {"a": ["ERRORED"]}
