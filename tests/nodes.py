@@ -128,7 +128,9 @@ def _burn(ctx: Context, seconds: float) -> None:
 
 @node("test.count")
 def count(ctx: Context, path: str, seconds: float = 0.0, value: Any = None) -> dict[str, Any]:
-    """Burn processor time, and leave a line for each execution that began (read by `tests.chaos.executions`)."""
+    """Burn processor time, and leave a line for each execution that began (read by
+    `tests.chaos.executions`).
+    """
     _note(ctx, path)
     _burn(ctx, seconds)
     return {"value": value}
@@ -176,7 +178,9 @@ def shapes(ctx: Context) -> dict[str, Any]:
 
 @node("test.tool")
 def tool(ctx: Context, path: str, fails: bool = False, seconds: float = 0.0) -> dict[str, Any]:
-    """A tool call, of which each real one leaves a line in the file; then processor time. One that `fails` does so after it, as long as `broken` is set."""
+    """A tool call, of which each real one leaves a line in the file; then processor time. One that
+    `fails` does so after it, as long as `broken` is set.
+    """
 
     def call() -> int:
         with open(path, "a") as file:

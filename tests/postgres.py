@@ -1,6 +1,8 @@
-"""A private PostgreSQL server for tests and benchmarks: the machine's own binaries, else those of a PyPI wheel.
+"""A private PostgreSQL server for tests and benchmarks: the machine's own binaries, else those of a
+PyPI wheel.
 
-`python -m tests.postgres COMMAND…` runs a command with DATABASE_URL pointing to a fresh server and stops the server afterwards.
+`python -m tests.postgres COMMAND…` runs a command with DATABASE_URL pointing to a fresh server and
+stops the server afterwards.
 """
 
 import importlib.util
@@ -34,7 +36,9 @@ def binaries() -> Path | None:
 
 
 class Server:
-    """A server on a free loopback port with an empty data folder, in `parent` if that is given; `quick` trades durability for speed (tests)."""
+    """A server on a free loopback port with an empty data folder, in `parent` if that is given;
+    `quick` trades durability for speed (tests).
+    """
 
     def __init__(
         self, quick: bool = True, settings: tuple[str, ...] = (), parent: Path | None = None
@@ -146,7 +150,8 @@ class Server:
         if done.returncode:
             log = self.folder / "log"
             raise RuntimeError(
-                f"{name} failed: {done.stderr or done.stdout}\n{log.read_text() if log.exists() else ''}"
+                f"{name} failed:"
+                f" {done.stderr or done.stdout}\n{log.read_text() if log.exists() else ''}"
             )
 
 

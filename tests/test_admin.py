@@ -1,4 +1,6 @@
-"""The admin's pages: they open, runs can't be changed, uploads say what is wrong with a file, keys are shown once."""
+"""The admin's pages: they open, runs can't be changed, uploads say what is wrong with a file, keys
+are shown once.
+"""
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -11,10 +13,24 @@ from runs.models import Run
 
 pytestmark = pytest.mark.django_db
 MODELS = [
-    "statemanager_graphs_namespace", "statemanager_graphs_apikey", "statemanager_graphs_registerednode", "statemanager_graphs_graph", "statemanager_graphs_graphversion", "statemanager_graphs_dataset", "statemanager_graphs_secret",
-    "statemanager_graphs_crontrigger", "statemanager_runs_run", "statemanager_runs_state", "statemanager_runs_logline", "statemanager_runs_artifact", "statemanager_runs_toolresult", "statemanager_runs_checkpoint", "statemanager_runs_checkpointblob",
-    "statemanager_runs_checkpointwrite", "statemanager_runs_cluster",
-]  # fmt: skip
+    "statemanager_graphs_namespace",
+    "statemanager_graphs_apikey",
+    "statemanager_graphs_registerednode",
+    "statemanager_graphs_graph",
+    "statemanager_graphs_graphversion",
+    "statemanager_graphs_dataset",
+    "statemanager_graphs_secret",
+    "statemanager_graphs_crontrigger",
+    "statemanager_runs_run",
+    "statemanager_runs_state",
+    "statemanager_runs_logline",
+    "statemanager_runs_artifact",
+    "statemanager_runs_toolresult",
+    "statemanager_runs_checkpoint",
+    "statemanager_runs_checkpointblob",
+    "statemanager_runs_checkpointwrite",
+    "statemanager_runs_cluster",
+]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,7 +1,8 @@
-"""The whole API against its own schema (Schemathesis): no 5xx, and no answer that the schema doesn't tell of.
+"""The whole API against its own schema (Schemathesis): no 5xx, and no answer that the schema
+doesn't tell of.
 
-A served instance gets examples, boundary values, random ones and chains of operations (stateful). A short run by default;
-`--fuzz-examples 200` makes it longer.
+A served instance gets examples, boundary values, random ones and chains of operations (stateful). A
+short run by default; `--fuzz-examples 200` makes it longer.
 """
 
 import subprocess
@@ -17,7 +18,10 @@ from tests.support.clusters import served
 from tests.support.v0_client import V0Client, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_headers_conformance,response_schema_conformance"
+)
 
 
 @pytest.fixture
@@ -40,7 +44,8 @@ def things(publish: Any) -> str:
     return key
 
 
-# Its transports are imported first: deep in a generated case the import could hit the limit of recursion (CPython gh-106905).
+# Its transports are imported first: deep in a generated case the import could hit the limit of
+# recursion (CPython gh-106905).
 TOOL = (
     "import schemathesis.transport.asgi; from schemathesis.cli import schemathesis; schemathesis()"
 )
@@ -64,7 +69,9 @@ graph = "g"
 def test_no_request_is_answered_with_what_the_schema_does_not_say(
     mode: str, things: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Anywhere: with any names. There: in a namespace and a graph that exist, so that chains of operations lead somewhere."""
+    """Anywhere: with any names. There: in a namespace and a graph that exist, so that chains of
+    operations lead somewhere.
+    """
     examples = request.config.getoption("--fuzz-examples")
     (tmp_path / "schemathesis.toml").write_text(FOUND if mode == "there" else "")
     with served() as address:

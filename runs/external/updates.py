@@ -213,7 +213,8 @@ def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) 
     ended_at_once = before == statuses.RUN_QUEUED and target in statuses.ENDED_RUNS
     if before not in statuses.RUN_MOVES[target] and not resumed and not ended_at_once:
         raise errors.Conflict(
-            f"The run is {statuses.DOCUMENT_RUN_STATUSES[before]}; it can't become {state.status.value}.",
+            f"The run is {statuses.DOCUMENT_RUN_STATUSES[before]}; it can't become"
+            f" {state.status.value}.",
             allowed=_next_statuses(before),
         )
     if target == statuses.RUN_CANCELLED:

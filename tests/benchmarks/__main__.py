@@ -1,6 +1,8 @@
-"""`python -m tests.benchmarks [--quick] [--json FILE]`: the engine's speed on SQLite and PostgreSQL, beside what the databases allow.
+"""`python -m tests.benchmarks [--quick] [--json FILE]`: the engine's speed on SQLite and
+PostgreSQL, beside what the databases allow.
 
-Prints the table of docs/performance.md. Ratios are medians of pairs measured within seconds of each other; quote those, not the rates.
+Prints the table of docs/performance.md. Ratios are medians of pairs measured within seconds of each
+other; quote those, not the rates.
 """
 
 import json

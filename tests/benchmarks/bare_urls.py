@@ -1,4 +1,6 @@
-"""The project's URLs and a plain view: what the server and the database allow before any of our work is done."""
+"""The project's URLs and a plain view: what the server and the database allow before any of our
+work is done.
+"""
 
 from typing import Any
 

@@ -1,7 +1,9 @@
-"""What the databases themselves allow, measured beside the product: the statements L1 and L2 without a product around them.
+"""What the databases themselves allow, measured beside the product: the statements L1 and L2
+without a product around them.
 
-L1: one transaction a step in four round trips. L2: two transactions for a hundred steps. SQLite has the same pair in one process. The
-table has the columns and indexes that the product's hot path needs.
+L1: one transaction a step in four round trips. L2: two transactions for a hundred steps. SQLite has
+the same pair in one process. The table has the columns and indexes that the product's hot path
+needs.
 """
 
 import json
@@ -32,8 +34,9 @@ class Postgres:
         self.connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
         self.connection.execute("DROP TABLE IF EXISTS bench")
         self.connection.execute(
-            "CREATE TABLE bench (id uuid PRIMARY KEY, run_id bigint NOT NULL, node text NOT NULL, status text NOT NULL,"
-            " attempt int NOT NULL, lease timestamptz, outputs jsonb) WITH (fillfactor = 60)"
+            "CREATE TABLE bench (id uuid PRIMARY KEY, run_id bigint NOT NULL, node text NOT NULL,"
+            " status text NOT NULL, attempt int NOT NULL, lease timestamptz, outputs jsonb) WITH"
+            " (fillfactor = 60)"
         )
         for index in INDEXES:
             self.connection.execute(index.format(t="bench"))
@@ -53,11 +56,13 @@ class Postgres:
             following = uuid.uuid4()
             with self.connection.transaction():
                 self.connection.execute(
-                    "UPDATE bench SET status = 'SUCCESS', outputs = %s::jsonb WHERE id = %s AND status = 'QUEUED' AND attempt = %s",
+                    "UPDATE bench SET status = 'SUCCESS', outputs = %s::jsonb WHERE id = %s AND"
+                    " status = 'QUEUED' AND attempt = %s",
                     ['{"value": 1}', state, 1],
                 )
                 self.connection.execute(
-                    "INSERT INTO bench VALUES (%s, %s, %s, 'QUEUED', 1, now() + interval '30 seconds', NULL)",
+                    "INSERT INTO bench VALUES (%s, %s, %s, 'QUEUED', 1, now() + interval '30"
+                    " seconds', NULL)",
                     [following, run, "n"],
                 )
             state = following
@@ -70,13 +75,16 @@ class Postgres:
         began = perf_counter()
         for _ in range(steps // 100):
             claimed = self.connection.execute(
-                "UPDATE bench SET status = 'QUEUED', attempt = attempt + 1, lease = now() + interval '30 seconds' WHERE id IN"
-                " (SELECT id FROM bench WHERE status = 'CREATED' ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED) RETURNING id, attempt"
+                "UPDATE bench SET status = 'QUEUED', attempt = attempt + 1, lease = now() +"
+                " interval '30 seconds' WHERE id IN (SELECT id FROM bench WHERE status = 'CREATED'"
+                " ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED) RETURNING id, attempt"
             ).fetchall()
             with self.connection.transaction():
                 self.connection.execute(
-                    "UPDATE bench SET status = 'SUCCESS', outputs = v.outputs::jsonb, lease = NULL FROM unnest(%s::uuid[], %s::int[], %s::text[])"
-                    " AS v(id, attempt, outputs) WHERE bench.id = v.id AND bench.status = 'QUEUED' AND bench.attempt = v.attempt",
+                    "UPDATE bench SET status = 'SUCCESS', outputs = v.outputs::jsonb, lease = NULL"
+                    " FROM unnest(%s::uuid[], %s::int[], %s::text[]) AS v(id, attempt, outputs)"
+                    " WHERE bench.id = v.id AND bench.status = 'QUEUED' AND bench.attempt ="
+                    " v.attempt",
                     [
                         [row[0] for row in claimed],
                         [row[1] for row in claimed],
@@ -88,7 +96,8 @@ class Postgres:
 
     def _insert(self, ids: list[str]) -> None:
         self.connection.execute(
-            "INSERT INTO bench SELECT v.id, v.run, 'n', 'CREATED', 0, NULL, NULL FROM unnest(%s::uuid[], %s::bigint[]) AS v(id, run)",
+            "INSERT INTO bench SELECT v.id, v.run, 'n', 'CREATED', 0, NULL, NULL FROM"
+            " unnest(%s::uuid[], %s::bigint[]) AS v(id, run)",
             [ids, list(range(len(ids)))],
         )
 
@@ -119,7 +128,10 @@ class Sqlite:
         for _ in range(steps):
             following = uuid.uuid4().hex
             self.connection.execute("BEGIN IMMEDIATE")
-            done = "UPDATE bench SET status = 'SUCCESS', outputs = ? WHERE id = ? AND status = 'QUEUED' AND attempt = ?"
+            done = (
+                "UPDATE bench SET status = 'SUCCESS', outputs = ? WHERE id = ? AND status ="
+                " 'QUEUED' AND attempt = ?"
+            )
             self.connection.execute(done, ['{"value": 1}', state, 1])
             self.connection.execute(
                 "INSERT INTO bench VALUES (?, 1, 'n', 'QUEUED', 1, '', NULL)", [following]
@@ -141,14 +153,16 @@ class Sqlite:
                 "UPDATE bench SET status = 'QUEUED', attempt = attempt + 1, lease = '' WHERE id IN"
             )
             claimed = self.connection.execute(
-                f"{claim} (SELECT id FROM bench WHERE status = 'CREATED' ORDER BY id LIMIT 100) RETURNING id, attempt"
+                f"{claim} (SELECT id FROM bench WHERE status = 'CREATED' ORDER BY id LIMIT 100)"
+                " RETURNING id, attempt"
             ).fetchall()
             self.connection.execute("COMMIT")
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.execute(
                 "UPDATE bench SET status = 'SUCCESS', outputs = '{\"value\": 1}', lease = NULL FROM"
-                " (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS attempt FROM json_each(?)) AS v"
-                " WHERE bench.id = v.id AND bench.status = 'QUEUED' AND bench.attempt = v.attempt",
+                " (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS attempt"
+                " FROM json_each(?)) AS v WHERE bench.id = v.id AND bench.status = 'QUEUED' AND"
+                " bench.attempt = v.attempt",
                 [json.dumps(claimed)],
             )
             self.connection.execute(insert, [json.dumps(_ids(len(claimed)))])

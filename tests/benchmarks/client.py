@@ -1,4 +1,6 @@
-"""A keep-alive HTTP client that costs next to nothing, so that a benchmark on one machine measures the server."""
+"""A keep-alive HTTP client that costs next to nothing, so that a benchmark on one machine measures
+the server.
+"""
 
 import json
 import socket

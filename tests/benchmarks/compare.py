@@ -1,9 +1,10 @@
-"""`python -m tests.benchmarks.compare REVISION [--rounds N]`: the engine's speed at an older revision and now, N times.
+"""`python -m tests.benchmarks.compare REVISION [--rounds N]`: the engine's speed at an older
+revision and now, N times.
 
-The clusters of both wait side by side, and the revisions take turns within a second. Prints medians, and the median of the ratios (now / then) of
-all turns; of a noisy machine only those mean something. Both are measured by this revision's
-benchmark, with this environment's packages; a revision before 0.9.0, whose modules had other names,
-brings its own benchmark.
+The clusters of both wait side by side, and the revisions take turns within a second. Prints
+medians, and the median of the ratios (now / then) of all turns; of a noisy machine only those mean
+something. Both are measured by this revision's benchmark, with this environment's packages; a
+revision before 0.9.0, whose modules had other names, brings its own benchmark.
 """
 
 import json
@@ -120,7 +121,8 @@ def compared(revision: str, rounds: int, server: Server | None) -> None:
     for label, pairs in found.items():
         then, now = (statistics.median(column) for column in zip(*pairs, strict=True))
         print(
-            f"| {label} | {then:,.0f} | {now:,.0f} | {statistics.median(new / old for old, new in pairs):.2f} |",
+            f"| {label} | {then:,.0f} | {now:,.0f} |"
+            f" {statistics.median(new / old for old, new in pairs):.2f} |",
             flush=True,
         )
 

@@ -1,6 +1,8 @@
-"""`python -m tests.benchmarks.flow`: FlowView with a graph of 1,000 nodes: layout, the server's work for the page, and Chromium's.
+"""`python -m tests.benchmarks.flow`: FlowView with a graph of 1,000 nodes: layout, the server's
+work for the page, and Chromium's.
 
-Needs Debian's chromium. SQLite, one web process; figures are medians in milliseconds. The first paint is Chromium's own entry (first-contentful-paint).
+Needs Debian's chromium. SQLite, one web process; figures are medians in milliseconds. The first
+paint is Chromium's own entry (first-contentful-paint).
 """
 
 import os
@@ -17,8 +19,10 @@ from typing import Any
 
 NODES, CALLS = 1000, 7
 UPDATE = """() => {
-  const now = document.getElementById("rm-now"), nodes = [...document.querySelectorAll(".rm-node")].map((node) => node.dataset.node);
-  now.dataset.marks = JSON.stringify(nodes.map((node) => [node, Math.random() < 0.5 ? "done" : "running", "▶ noop 3/5"]));
+  const now = document.getElementById("rm-now");
+  const nodes = [...document.querySelectorAll(".rm-node")].map((node) => node.dataset.node);
+  const marks = nodes.map((node) => [node, Math.random() < 0.5 ? "done" : "running", "▶ noop 3/5"]);
+  now.dataset.marks = JSON.stringify(marks);
   const began = performance.now();
   document.body.dispatchEvent(new CustomEvent("htmx:afterSettle", { bubbles: true }));
   return performance.now() - began;

@@ -1,7 +1,9 @@
-"""`python -m tests.benchmarks.http [--quick] [--json FILE]`: external workers and lists over HTTP, beside a bare view, on PostgreSQL.
+"""`python -m tests.benchmarks.http [--quick] [--json FILE]`: external workers and lists over HTTP,
+beside a bare view, on PostgreSQL.
 
-The server is granian with two processes, as `up` starts it; the clients run in this process on the same machine. Ratios are medians of rounds, each of
-which measures both sides within seconds of each other.
+The server is granian with two processes, as `up` starts it; the clients run in this process on the
+same machine. Ratios are medians of rounds, each of which measures both sides within seconds of each
+other.
 """
 
 import json
@@ -32,7 +34,9 @@ def timed(calls: int, call: Callable[[], Any]) -> float:
 
 
 def at_once(clients: int, work: Callable[[Any], int], address: str, key: str) -> float:
-    """What so many clients do in a second, each on a connection of its own; `work` gives how much it did."""
+    """What so many clients do in a second, each on a connection of its own; `work` gives how much
+    it did.
+    """
     from tests.benchmarks.client import Link
 
     links = [Link(address, key) for _ in range(clients)]
@@ -158,11 +162,19 @@ def fill(runs: int) -> None:
     for first in range(0, runs, 5000):
         Run.objects.bulk_create(
             Run(
-                namespace=graph.namespace, graph=graph, version_id=graph.current_id, run_id=f"stored-{at}", status="completed", success_count=CHAIN,
-                created_at=now - timedelta(seconds=at), started_at=now, finished_at=now, progress=100,
+                namespace=graph.namespace,
+                graph=graph,
+                version_id=graph.current_id,
+                run_id=f"stored-{at}",
+                status="completed",
+                success_count=CHAIN,
+                created_at=now - timedelta(seconds=at),
+                started_at=now,
+                finished_at=now,
+                progress=100,
             )
             for at in range(first, min(first + 5000, runs))
-        )  # fmt: skip
+        )
 
 
 def lists(address: str, key: str) -> dict[str, float]:

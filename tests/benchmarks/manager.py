@@ -1,8 +1,10 @@
-"""`python -m tests.benchmarks.manager [--quick] [--sqlite] [--json FILE]`: the Run Manager on a large table, beside Django's stock changelist.
+"""`python -m tests.benchmarks.manager [--quick] [--sqlite] [--json FILE]`: the Run Manager on a
+large table, beside Django's stock changelist.
 
-On PostgreSQL: 100,000 runs, then 1,000,000 runs with 10,000,000 states; on SQLite (`--sqlite`) 100,000 runs with 1,000,000 states. Everything runs in
-this process, through Django's test client; figures are medians in milliseconds, each page measured beside the stock one. Afterwards 10,000 runs with
-400,000 states are deleted in bulk, while pages are asked for, beside the same in raw SQL.
+On PostgreSQL: 100,000 runs, then 1,000,000 runs with 10,000,000 states; on SQLite (`--sqlite`)
+100,000 runs with 1,000,000 states. Everything runs in this process, through Django's test client;
+figures are medians in milliseconds, each page measured beside the stock one. Afterwards 10,000 runs
+with 400,000 states are deleted in bulk, while pages are asked for, beside the same in raw SQL.
 """
 
 import json
@@ -25,7 +27,10 @@ API, PAGE, STOCK = "/admin/run-manager/runs", "/admin/run-manager/", "/stock/run
 
 _SERIES = {
     "postgresql": "SELECT n FROM generate_series({first}, {last}) AS s(n)",
-    "sqlite": "WITH RECURSIVE s(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM s WHERE n < {last}) SELECT n FROM s",
+    "sqlite": (
+        "WITH RECURSIVE s(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM s WHERE n < {last})"
+        " SELECT n FROM s"
+    ),
 }
 _TIME = {
     "postgresql": "now() - make_interval(secs => {last} - n)",
@@ -48,7 +53,9 @@ def execute(statement: str) -> None:
 
 
 def fill(first: int, last: int, states: int, label: str = "") -> None:
-    """Runs with these numbers, 1 % of them failed, one in a thousand running, of 50 users in 20 workspaces; and their states."""
+    """Runs with these numbers, 1 % of them failed, one in a thousand running, of 50 users in 20
+    workspaces; and their states.
+    """
     from graphs.models import Graph
     from runs.models import Run, State
 
@@ -58,19 +65,52 @@ def fill(first: int, last: int, states: int, label: str = "") -> None:
     )
     at = _TIME[vendor()].format(last=last)
     values = {
-        "namespace_id": graph.namespace_id, "run_id": "'thread-' || n", "name": "'Order processing ' || n", "graph_id": graph.pk,
-        "version_id": graph.current_id, "username": "'user' || (n % 50)", "workspace": "'workspace' || (n % 20)", "status": status, "created_at": at,
-        "started_at": at, "updated_at": at, "finished_at": f"CASE WHEN n % 1000 = 3 AND n % 100 <> 7 THEN NULL ELSE {at} END",
-        "progress": "100", "success_count": states, "log_count": 0, "labels": f"'{json.dumps({'batch': label} if label else {})}'",
-    }  # fmt: skip
+        "namespace_id": graph.namespace_id,
+        "run_id": "'thread-' || n",
+        "name": "'Order processing ' || n",
+        "graph_id": graph.pk,
+        "version_id": graph.current_id,
+        "username": "'user' || (n % 50)",
+        "workspace": "'workspace' || (n % 20)",
+        "status": status,
+        "created_at": at,
+        "started_at": at,
+        "updated_at": at,
+        "finished_at": f"CASE WHEN n % 1000 = 3 AND n % 100 <> 7 THEN NULL ELSE {at} END",
+        "progress": "100",
+        "success_count": states,
+        "log_count": 0,
+        "labels": f"'{json.dumps({'batch': label} if label else {})}'",
+    }
     execute(_insert(Run, values, _SERIES[vendor()].format(first=first, last=last)))
     if states:
-        runs = f"SELECT r.id, r.created_at, s.n FROM statemanager_runs_run r, ({_SERIES[vendor()].format(first=1, last=states)}) s WHERE r.run_id IN (SELECT 'thread-' || n"
+        runs = (
+            "SELECT r.id, r.created_at, s.n FROM statemanager_runs_run r,"
+            f" ({_SERIES[vendor()].format(first=1, last=states)}) s WHERE r.run_id IN (SELECT"
+            " 'thread-' || n"
+        )
         runs += f" FROM ({_SERIES[vendor()].format(first=first, last=last)}) q)"
-        execute(_insert(State, {
-            "id": _KEY[vendor()], "run_id": "x.id", "identifier": "'n' || x.n", "node": "'noop'", "path": "''", "status": "'SUCCESS'",
-            "created_at": "x.created_at", "started_at": "x.created_at", "finished_at": "x.created_at", "attempt": "1", "inputs": "'{}'", "outputs": "'{}'",
-        }, runs, "x"))  # fmt: skip
+        execute(
+            _insert(
+                State,
+                {
+                    "id": _KEY[vendor()],
+                    "run_id": "x.id",
+                    "identifier": "'n' || x.n",
+                    "node": "'noop'",
+                    "path": "''",
+                    "status": "'SUCCESS'",
+                    "created_at": "x.created_at",
+                    "started_at": "x.created_at",
+                    "finished_at": "x.created_at",
+                    "attempt": "1",
+                    "inputs": "'{}'",
+                    "outputs": "'{}'",
+                },
+                runs,
+                "x",
+            )
+        )
 
 
 def _insert(model: Any, values: dict[str, Any], rows: str, alias: str = "x") -> str:
@@ -81,7 +121,10 @@ def _insert(model: Any, values: dict[str, Any], rows: str, alias: str = "x") -> 
         if not getattr(field, "primary_key", False) or field.column in values
     }
     columns |= values
-    return f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {', '.join(str(value) for value in columns.values())} FROM ({rows}) {alias}"
+    return (
+        f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT"
+        f" {', '.join(str(value) for value in columns.values())} FROM ({rows}) {alias}"
+    )
 
 
 def _default(field: Any) -> str:
@@ -232,9 +275,13 @@ def deleted() -> dict[str, float]:
     raw = perf_counter() - began
     rows = DELETED * (STATES_EACH + 1)
     return {
-        "rows a second": rows / seconds, "raw SQL, rows a second": rows / raw, "memory before (MB)": memory[0], "memory meanwhile, most (MB)": max(memory),
-        "a page meanwhile, p50 (ms)": statistics.median(pages), "a page meanwhile, most (ms)": max(pages),
-    }  # fmt: skip
+        "rows a second": rows / seconds,
+        "raw SQL, rows a second": rows / raw,
+        "memory before (MB)": memory[0],
+        "memory meanwhile, most (MB)": max(memory),
+        "a page meanwhile, p50 (ms)": statistics.median(pages),
+        "a page meanwhile, most (ms)": max(pages),
+    }
 
 
 def resident_mb() -> float:
@@ -338,12 +385,14 @@ def show(found: dict[str, Any]) -> None:
         for name, _ in sizes:
             row = found[name][case]
             cells.append(
-                f"{row['json']:.1f} | {row['html']:.1f} | {row['stock']:.1f} | {row['stock'] / row['html']:.1f} ×"
+                f"{row['json']:.1f} | {row['html']:.1f} | {row['stock']:.1f} |"
+                f" {row['stock'] / row['html']:.1f} ×"
             )
         print(f"| {case} | {' | '.join(cells)} |")
     for name, size in sizes:
         print(
-            f"\nexact total of {size}: {found[f'count {name}']['total']:.1f} ms, bare count(*) {found[f'count {name}']['count(*)']:.1f} ms"
+            f"\nexact total of {size}: {found[f'count {name}']['total']:.1f} ms, bare count(*)"
+            f" {found[f'count {name}']['count(*)']:.1f} ms"
         )
     print("picture of 1,000 nodes: layout {:.1f} ms, drawing {:.1f} ms".format(*found["picture"]))
     print(f"idle poll of an open page: {found['idle poll']:.1f} ms")
@@ -366,9 +415,14 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
         environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {
-            "VAR_DIR": folder, "LOG_LEVEL": "ERROR", "DJANGO_SETTINGS_MODULE": "tests.benchmarks.manager_settings", "SECRET_KEY": "benchmark", "HTTPS": "0",
-            "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=", "ALLOWED_HOSTS": "testserver,localhost",
-        }  # fmt: skip
+            "VAR_DIR": folder,
+            "LOG_LEVEL": "ERROR",
+            "DJANGO_SETTINGS_MODULE": "tests.benchmarks.manager_settings",
+            "SECRET_KEY": "benchmark",
+            "HTTPS": "0",
+            "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
+            "ALLOWED_HOSTS": "testserver,localhost",
+        }
         server = (
             None
             if SQLITE

@@ -1,4 +1,6 @@
-"""The project's URLs, and below /stock/ an admin whose run list is Django's own with the same columns."""
+"""The project's URLs, and below /stock/ an admin whose run list is Django's own with the same
+columns.
+"""
 
 from django.contrib import admin
 from django.urls import path

@@ -1,7 +1,9 @@
-"""One lane of the benchmark: the product on the database that DATABASE_URL names, through a real supervised cluster.
+"""One lane of the benchmark: the product on the database that DATABASE_URL names, through a real
+supervised cluster.
 
-`python -m tests.benchmarks.one_database` prints one JSON object; `python -m tests.benchmarks` runs both lanes and makes the table. With `--by-turns` it measures what
-it is told to; so `python -m tests.benchmarks.compare` lets two revisions take turns.
+`python -m tests.benchmarks.one_database` prints one JSON object; `python -m tests.benchmarks` runs
+both lanes and makes the table. With `--by-turns` it measures what it is told to; so `python -m
+tests.benchmarks.compare` lets two revisions take turns.
 """
 
 import json
@@ -12,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -115,7 +118,9 @@ def finished(run: Run, seconds: float = 300, pause: float = 0.002) -> None:
 
 
 def in_flight(graph: Graph, runs: int = 100) -> dict[str, float]:
-    """Submit the runs at once and wait for all; steps a second until the end of the last, and what the database wrote."""
+    """Submit the runs at once and wait for all; steps a second until the end of the last, and what
+    the database wrote.
+    """
     with transaction.atomic():
         started = Run.objects.filter(pk__in=[start_run(graph).pk for _ in range(runs)])
     before = written()
@@ -137,35 +142,37 @@ def bursts(graph: Graph) -> dict[str, float]:
 
 
 def written() -> tuple[float, float]:
-    """Write commits and WAL bytes so far (PostgreSQL). Commits are counted by transaction ids, so reads don't count."""
+    """Write commits and WAL bytes so far (PostgreSQL). Commits are counted by transaction ids, so
+    reads don't count.
+    """
     if connection.vendor != "postgresql":
         return 0.0, 0.0
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+            "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,"
+            " pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
         )
         commits, wal = cursor.fetchone()
     return float(commits), float(wal)
+
+
+def _ended(run: int) -> bool:
+    pending = "SELECT 1 FROM statemanager_runs_run WHERE id = %s AND pending_count > 0"
+    return not sql.run(pending, [run])
 
 
 def alone(graph: Graph, runs: int) -> float:
     """One run after the other, from the start call until its end is seen; steps a second."""
     began = perf_counter()
     for _ in range(runs):
-        end = start_run(graph).pk
-        until(
-            lambda: (
-                not sql.run(
-                    "SELECT 1 FROM statemanager_runs_run WHERE id = %s AND pending_count > 0", [end]
-                )
-            ),
-            60,
-        )
+        until(partial(_ended, start_run(graph).pk), 60)
     return runs * CHAIN / (perf_counter() - began)
 
 
 def start_latency(graph: Graph, runs: int) -> dict[str, float]:
-    """Milliseconds from the return of the start call's transaction (the run's own clock) to the first state's claim, idle system."""
+    """Milliseconds from the return of the start call's transaction (the run's own clock) to the
+    first state's claim, idle system.
+    """
     found = []
     for _ in range(runs):
         sleep(0.05)
@@ -180,7 +187,9 @@ def start_latency(graph: Graph, runs: int) -> dict[str, float]:
 
 
 def queries_per_step() -> float:
-    """Statements that a worker sends for each step with 100 runs in flight, counted in this process."""
+    """Statements that a worker sends for each step with 100 runs in flight, counted in this
+    process.
+    """
     graph, worker = chain(), Executor(threads=False)
     for _ in range(3):
         start_run(graph)
@@ -194,7 +203,7 @@ def queries_per_step() -> float:
 
 
 def export(rows: int) -> dict[str, float]:
-    """Rows a second of dataset.read → table.export, and the largest resident set of a worker (MB)."""
+    """Rows a second of dataset.read → table.export, and a worker's largest resident set (MB)."""
     path = Path(os.environ["VAR_DIR"]) / "big.csv"
     with path.open("w") as file:
         file.write("id,name,amount,day\n")
@@ -226,7 +235,9 @@ def export(rows: int) -> dict[str, float]:
 
 
 def largest_worker() -> float:
-    """The largest high-water mark of resident memory (MB) among the processes of the running clusters (Linux)."""
+    """The largest high-water mark of resident memory (MB) among the processes of the running
+    clusters (Linux).
+    """
     leader = next(iter(Cluster.objects.values_list("pid", flat=True)))
     found = [0.0]
     for entry in Path("/proc").iterdir():
@@ -274,7 +285,9 @@ def prepared() -> Graph:
 
 
 def by_turns() -> None:
-    """For each word of stdin do what it says and print a line of JSON: "1" and "2" give so many workers, "0" none, a figure's name measures it."""
+    """For each word of stdin do what it says and print a line of JSON: "1" and "2" give so many
+    workers, "0" none, a figure's name measures it.
+    """
     graph = prepared()
     figures: dict[str, Callable[[], float]] = {
         "in flight": lambda: in_flight(graph)["steps_per_s"],

@@ -1,4 +1,6 @@
-"""What slices and leased successors each bring: `python -m tests.postgres python -m tests.benchmarks.parts` (one process, no cluster)."""
+"""What slices and leased successors each bring: `python -m tests.postgres python -m
+tests.benchmarks.parts` (one process, no cluster).
+"""
 
 import os
 from time import perf_counter

@@ -1,7 +1,9 @@
-"""A worker program and its client, as a user of `exospherehost` writes them: `program.py VERSION URI KEY NAMESPACE`.
+"""A worker program and its client, as a user of `exospherehost` writes them: `program.py VERSION
+URI KEY NAMESPACE`.
 
-It registers nodes, puts a graph, triggers it and waits until its run has ended; it prints what `/v0` says of the states. It runs in an environment
-with that version of the package, and knows nothing of State Manager.
+It registers nodes, puts a graph, triggers it and waits until its run has ended; it prints what
+`/v0` says of the states. It runs in an environment with that version of the package, and knows
+nothing of State Manager.
 """
 
 import asyncio

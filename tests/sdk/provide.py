@@ -1,6 +1,8 @@
-"""Environments for the `exospherehost` package, which needs Python 3.12 or newer: `python -m tests.sdk.provide` makes all of them.
+"""Environments for the `exospherehost` package, which needs Python 3.12 or newer: `python -m
+tests.sdk.provide` makes all of them.
 
-Such a Python is taken from SDK_PYTHON, the PATH, pyenv or uv; with `--install`, uv is asked for one.
+Such a Python is taken from SDK_PYTHON, the PATH, pyenv or uv; with `--install`, uv is asked for
+one.
 """
 
 import fcntl
@@ -43,7 +45,9 @@ def install() -> None:
 
 
 def environment(version: str) -> str | None:
-    """The Python of an environment with this version of the package, made when it isn't there; None without a new enough Python."""
+    """The Python of an environment with this version of the package, made when it isn't there; None
+    without a new enough Python.
+    """
     FOLDER.mkdir(exist_ok=True)
     with open(FOLDER / f"{version}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,6 @@
-"""The unmodified SDK against a served State Manager: it differs from Exosphere by its URL and its key only."""
+"""The unmodified SDK against a served State Manager: it differs from Exosphere by its URL and its
+key only.
+"""
 
 import json
 import subprocess

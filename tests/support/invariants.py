@@ -1,4 +1,6 @@
-"""What must hold of every run's rows, whatever happened to it: counters that agree with states, and nothing twice."""
+"""What must hold of every run's rows, whatever happened to it: counters that agree with states, and
+nothing twice.
+"""
 
 from collections import Counter
 
@@ -13,9 +15,14 @@ def assert_counters_agree(run: Run) -> None:
     states = list(run.states.all())
     count = Counter(state.status for state in states)
     kept = {
-        "pending": run.pending_count, "success": run.success_count, "errored": run.errored_count, "retried": run.retried_count,
-        "cancelled": run.cancelled_count, "waiting": run.waiting_count, "started": run.started_count,
-    }  # fmt: skip
+        "pending": run.pending_count,
+        "success": run.success_count,
+        "errored": run.errored_count,
+        "retried": run.retried_count,
+        "cancelled": run.cancelled_count,
+        "waiting": run.waiting_count,
+        "started": run.started_count,
+    }
     counted = {
         "pending": count["CREATED"] + count["QUEUED"],
         "success": count["SUCCESS"] + count["PRUNED"],

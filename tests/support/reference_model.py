@@ -1,7 +1,9 @@
-"""A reference model of a run: the rules of the engine said once more, as plainly as possible and without any regard to cost.
+"""A reference model of a run: the rules of the engine said once more, as plainly as possible and
+without any regard to cost.
 
-After every event it looks at everything: each join below each of its dominator's states, the failure limit, the end of the run. A state is
-keyed by (node, path, retry); a path is a tuple of (node, item) for the fan-outs above.
+After every event it looks at everything: each join below each of its dominator's states, the
+failure limit, the end of the run. A state is keyed by (node, path, retry); a path is a tuple of
+(node, item) for the fan-outs above.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,7 +76,9 @@ class Model:
         self.states[key] = "TIMEDOUT" if self.lost[key] == 3 else "CREATED"
 
     def fire_joins(self) -> None:
-        """Fire, in topological order, every join that nothing unfinished can reach any more, until none is left."""
+        """Fire, in topological order, every join that nothing unfinished can reach any more, until
+        none is left.
+        """
         for join in self.plan.order:
             if self.plan.shape.is_join(join) and any(
                 self.fires(join, place) for place in self.places(join)

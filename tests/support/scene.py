@@ -1,4 +1,6 @@
-"""A small world for pages to show: runs of every status, with failures, retries, a question, reruns, labels, files and logs."""
+"""A small world for pages to show: runs of every status, with failures, retries, a question,
+reruns, labels, files and logs.
+"""
 
 import io
 from datetime import timedelta
@@ -23,19 +25,53 @@ from runs.models import Run, State
 ORDERS = {
     "nodes": [
         {"id": "open", "kind": "noop", "label": "Open the shop"},
-        {"id": "fetch", "kind": "test.each", "label": "Fetch orders", "data": {"inputs": {"items": [{"order": number} for number in range(1, 6)]}}},
-        {"id": "check", "kind": "test.emit", "label": "Check stock", "data": {"inputs": {"rows": 40}}},
-        {"id": "price", "kind": "noop", "label": "Compute prices", "data": {"inputs": {"value": "${{ fetch.outputs.value }}"}}},
-        {"id": "invoice", "kind": "test.fail", "label": "Write invoices", "data": {"inputs": {"message": "ConnectionError: billing.example did not answer"}}},
-        {"id": "report", "kind": "noop", "label": "Send report", "data": {"unites": {"identifier": "open"}}},
+        {
+            "id": "fetch",
+            "kind": "test.each",
+            "label": "Fetch orders",
+            "data": {"inputs": {"items": [{"order": number} for number in range(1, 6)]}},
+        },
+        {
+            "id": "check",
+            "kind": "test.emit",
+            "label": "Check stock",
+            "data": {"inputs": {"rows": 40}},
+        },
+        {
+            "id": "price",
+            "kind": "noop",
+            "label": "Compute prices",
+            "data": {"inputs": {"value": "${{ fetch.outputs.value }}"}},
+        },
+        {
+            "id": "invoice",
+            "kind": "test.fail",
+            "label": "Write invoices",
+            "data": {"inputs": {"message": "ConnectionError: billing.example did not answer"}},
+        },
+        {
+            "id": "report",
+            "kind": "noop",
+            "label": "Send report",
+            "data": {"unites": {"identifier": "open"}},
+        },
     ],
     "edges": [
-        {"from": "open", "to": "fetch"}, {"from": "fetch", "to": "check"}, {"from": "fetch", "to": "price"},
-        {"from": "check", "to": "invoice"}, {"from": "price", "to": "invoice"},
+        {"from": "open", "to": "fetch"},
+        {"from": "fetch", "to": "check"},
+        {"from": "fetch", "to": "price"},
+        {"from": "check", "to": "invoice"},
+        {"from": "price", "to": "invoice"},
         {"from": "invoice", "to": "report"},
     ],
-    "inputs": {"type": "object", "properties": {"customer": {"type": "string", "title": "Customer"}, "limit": {"type": "integer", "minimum": 1}}},
-}  # fmt: skip
+    "inputs": {
+        "type": "object",
+        "properties": {
+            "customer": {"type": "string", "title": "Customer"},
+            "limit": {"type": "integer", "minimum": 1},
+        },
+    },
+}
 STEPS = {
     "nodes": [
         {"id": name, "kind": "log", "data": {"inputs": {"message": f"{name} is done"}}}
@@ -54,11 +90,16 @@ STEPS = {
 }
 APPROVAL = {
     "nodes": [
-        {"id": "draft", "kind": "noop"}, {"id": "approve", "kind": "approval", "data": {"inputs": {"question": "Publish the draft?"}}},
+        {"id": "draft", "kind": "noop"},
+        {
+            "id": "approve",
+            "kind": "approval",
+            "data": {"inputs": {"question": "Publish the draft?"}},
+        },
         {"id": "out", "kind": "noop"},
     ],
     "edges": [{"from": "draft", "to": "approve"}, {"from": "approve", "to": "out"}],
-}  # fmt: skip
+}
 
 
 def build(finished: int = 60) -> dict[str, Run]:
@@ -141,9 +182,17 @@ def build(finished: int = 60) -> dict[str, Run]:
     _spread()
     return {
         "exported": exported,
-        "failed": failed, "again": again, "cancelled": cancelled, "archived": archived, "waiting": waiting, "outside": outside, "paused": paused,
-        "queued": queued, "recovered": recovered, "completed": Run.objects.filter(status="completed", graph=steps).latest("pk"),
-    }  # fmt: skip
+        "failed": failed,
+        "again": again,
+        "cancelled": cancelled,
+        "archived": archived,
+        "waiting": waiting,
+        "outside": outside,
+        "paused": paused,
+        "queued": queued,
+        "recovered": recovered,
+        "completed": Run.objects.filter(status="completed", graph=steps).latest("pk"),
+    }
 
 
 def _dataset(shop: Namespace) -> Dataset:
