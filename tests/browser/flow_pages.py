@@ -16,9 +16,8 @@ def saved(page: Page) -> Iterator[None]:
     """
     with page.expect_response(lambda answer: answer.url.endswith("/edit")):
         yield
-    page.wait_for_function(
-        "!document.querySelector('#flow.htmx-request, .htmx-swapping, .htmx-settling')"
-    )
+    unsettled = page.locator("#flow.htmx-request, .htmx-swapping, .htmx-settling")
+    expect(unsettled).to_have_count(0)
 
 
 def begun(page: Page, name: str) -> None:

@@ -47,9 +47,7 @@ class Keyboard:
     def to(self, node: str, *keys: str) -> None:
         """Tab leads to one node, arrows to the others."""
         if not self.page.evaluate("document.activeElement?.matches('.fl-graph .rm-node')"):
-            self.page.wait_for_function(
-                "document.querySelectorAll('.fl-graph .rm-node[tabindex=\"0\"]').length === 1"
-            )
+            expect(self.page.locator(".fl-graph .rm-node[tabindex='0']")).to_have_count(1)
             self.reach(".fl-graph .rm-node[tabindex='0']")
         for key in keys:
             if not self.on(f".rm-node[data-node={node}]"):
