@@ -1,4 +1,4 @@
-"""A copy that was made under load is started elsewhere, and every run that it holds ends."""
+"""A backup is made under load and started elsewhere, and every run in it ends."""
 
 import os
 import shutil
@@ -27,13 +27,19 @@ RUNS = 24
 @pytest.fixture
 def graph(publish):
     return publish(
-        "start>out>work>slow>file", kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep", "file": "test.emit"},
-        inputs={"out": {"items": [1, 2, 3]}, "work": {"seconds": 0.03}, "slow": {"seconds": 0.5}, "file": {"rows": 3}},
-    )  # fmt: skip
+        "start>out>work>slow>file",
+        kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep", "file": "test.emit"},
+        inputs={
+            "out": {"items": [1, 2, 3]},
+            "work": {"seconds": 0.03},
+            "slow": {"seconds": 0.5},
+            "file": {"rows": 3},
+        },
+    )
 
 
 def start_many(graph):
-    """Have work in every stage: runs that are over, states in the hands of workers, and runs that have only begun."""
+    """Start runs until some are completed, some have just begun, and workers are busy."""
     for _ in range(RUNS // 2):
         start_run(graph)
     until(lambda: Run.objects.filter(status="completed").exists(), 30)
@@ -44,19 +50,23 @@ def start_many(graph):
 
 @pytest.fixture(autouse=True)
 def _no_files():
-    """What tests before left, whose rows are gone, is not to be copied."""
+    """Remove the files of earlier tests, whose rows are gone, so that they are not copied."""
     shutil.rmtree(settings.FILES, ignore_errors=True)
 
 
-def restored(env):
-    """A supervisor on the copy, until nothing is unfinished; what `verify` and the runs say then."""
+def assert_all_runs_complete(env):
+    """Run a cluster on the copy until all its runs are completed, and check them with `verify`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "django", "supervise", "--workers", "2"],
         cwd=ROOT,
         env=env,
         stderr=subprocess.DEVNULL,
     )
-    script = "from runs.models import Run; print(Run.objects.filter(pending_count__gt=0).count(), Run.objects.exclude(status='completed').count())"
+    script = (
+        "from runs.models import Run;"
+        "print(Run.objects.filter(pending_count__gt=0).count());"
+        "print(Run.objects.exclude(status='completed').count())"
+    )
     try:
         until(lambda: shell(env, script).split() == ["0", "0"], 60, 0.5)
     finally:
@@ -70,11 +80,11 @@ def restored(env):
         text=True,
         check=False,
     )
-    assert "every count is that of the rows" in verified.stdout, verified.stdout + verified.stderr
+    assert "all counters match their states" in verified.stdout, verified.stdout + verified.stderr
 
 
 def shell(env, script):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "django", "shell", "-v0", "-c", script],
         cwd=ROOT,
         env=env,
@@ -82,7 +92,7 @@ def shell(env, script):
         text=True,
         check=True,
     )
-    return done.stdout
+    return process.stdout
 
 
 def test_a_copy_made_under_load(graph, tmp_path):
@@ -92,22 +102,23 @@ def test_a_copy_made_under_load(graph, tmp_path):
         return
     with supervised():
         start_many(graph)
-        call_command("backup", tmp_path / "copy", stdout=(said := StringIO()))
-    assert f"{RUNS} runs" in said.getvalue()
-    assert not list(tmp_path.glob(".copy*")), "nothing half done is left"
+        output = StringIO()
+        call_command("backup", tmp_path / "copy", stdout=output)
+    assert f"{RUNS} runs" in output.getvalue()
+    assert not list(tmp_path.glob(".copy*")), "no temporary folder is left over"
     with sqlite3.connect(tmp_path / "copy" / "db.sqlite3") as copy:
         [[unfinished]] = copy.execute(
             "SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0"
         )
-    assert unfinished > 0, "it was made in the middle"
+    assert unfinished > 0, "the copy was made while runs were unfinished"
     with pytest.raises(CommandError, match="is there already"):
         call_command("backup", tmp_path / "copy")
     env = environment(VAR_DIR=str(tmp_path / "copy"), DATABASE_URL="")
-    restored({key: value for key, value in env.items() if key != "DATABASE_URL"})
+    assert_all_runs_complete({key: value for key, value in env.items() if key != "DATABASE_URL"})
 
 
 def test_a_dump_made_under_load(graph, tmp_path):
-    """The way that docs/operations.md tells for PostgreSQL."""
+    """The procedure for PostgreSQL in docs/operations.md."""
     binaries = postgres.binaries()
     if connection.vendor != "postgresql":
         return
@@ -135,12 +146,14 @@ def test_a_dump_made_under_load(graph, tmp_path):
             [[unfinished]] = copy.execute(
                 "SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0"
             )
-            [[held]] = copy.execute(
+            [[leased]] = copy.execute(
                 "SELECT count(*) FROM statemanager_runs_state WHERE status = 'QUEUED'"
             )
-        assert unfinished > 0, "it was made in the middle"
-        assert held > 0, "with states in the hands of workers that the copy will never hear of"
-        restored(environment(DATABASE_URL=target, FILES_DIR=str(tmp_path / "files")))
+        assert unfinished > 0, "the copy was made while runs were unfinished"
+        assert leased > 0, "the copy contains states whose workers don't exist there"
+        assert_all_runs_complete(
+            environment(DATABASE_URL=target, FILES_DIR=str(tmp_path / "files"))
+        )
     finally:
         with connection.cursor() as cursor:
             cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")

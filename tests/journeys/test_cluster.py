@@ -1,4 +1,4 @@
-"""The main job through a real supervised cluster: concurrency, visibility, faults and stops."""
+"""Runs in a real supervised cluster: concurrency, logs, faults and stops."""
 
 import os
 import signal
@@ -19,12 +19,13 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
 
 
 def ended(run, seconds=40):
+    """Wait until the run has ended, and return it."""
     until(lambda: Run.objects.get(pk=run.pk).ended, seconds)
     run.refresh_from_db()
     return run
 
 
-def test_waiting_nodes_run_at_once_and_computing_ones_beside_them(publish):
+def test_waiting_nodes_run_concurrently_and_computing_nodes_beside_them(publish):
     wide = publish(
         "f>s",
         kinds={"f": "test.each", "s": "test.sleep"},
@@ -44,10 +45,10 @@ def test_waiting_nodes_run_at_once_and_computing_ones_beside_them(publish):
         assert ended(beside).status == "completed"
         assert State.objects.filter(run=run, node="test.sleep", status="SUCCESS").count() < 20
         assert ended(run).status == "completed"
-        assert monotonic() - began < 10  # 20 seconds one after the other
+        assert monotonic() - began < 10  # One after the other they would take 20 seconds.
 
 
-def test_logs_and_progress_are_seen_while_a_slow_node_runs(publish):
+def test_logs_and_progress_are_visible_while_a_slow_node_runs(publish):
     graph = publish("w", kinds={"w": "test.work"}, inputs={"w": {"seconds": 4}})
     with supervised(workers=1):
         run = start_run(graph)
@@ -58,7 +59,7 @@ def test_logs_and_progress_are_seen_while_a_slow_node_runs(publish):
         assert ended(run).status == "completed"
 
 
-def test_a_node_that_exits_its_process_times_out_and_hurts_no_other_run(publish):
+def test_a_node_that_exits_its_process_times_out_and_harms_no_other_run(publish):
     poison = publish("p", name="poison", kinds={"p": "test.exit"})
     plain = publish("a>b>c>d", name="plain")
     with supervised(workers=2, LEASE_SECONDS="2", HEARTBEAT_SECONDS="0.5", SWEEP_SECONDS="0.5"):
@@ -73,7 +74,7 @@ def test_a_node_that_exits_its_process_times_out_and_hurts_no_other_run(publish)
     assert not State.objects.filter(run__in=good, lost_leases__gt=2).exists()
 
 
-def test_node_past_its_deadline_fails_and_the_worker_goes_on(publish):
+def test_a_node_past_its_deadline_fails_and_its_worker_continues(publish):
     graph = publish(
         "w", kinds={"w": "test.sleep"}, inputs={"w": {"seconds": 60}}, data={"w": {"timeout": 1}}
     )
@@ -83,8 +84,8 @@ def test_node_past_its_deadline_fails_and_the_worker_goes_on(publish):
         assert ended(start_run(publish("a>b", name="plain"))).status == "completed"
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_leaves_no_process_and_loses_nothing(publish, how):
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_leaves_no_process_and_loses_nothing(publish, stop_signal):
     graph = publish("w>x", kinds={"w": "test.sleep"}, inputs={"w": {"seconds": 30}})
     with supervised(workers=2, GRACE_SECONDS="2") as supervisor:
         runs = [start_run(graph) for _ in range(4)]
@@ -97,7 +98,7 @@ def test_stopping_leaves_no_process_and_loses_nothing(publish, how):
             pid: group for session in sessions for pid, group in group_of(int(session)).items()
         }
         assert len(before) >= 4
-        supervisor.send_signal(how)
+        supervisor.send_signal(stop_signal)
         began = monotonic()
         assert supervisor.wait(15) == 0
         assert monotonic() - began < 12
@@ -116,7 +117,7 @@ def _parent(pid):
         return None
 
 
-def test_killed_supervisor_leaves_no_orphan(publish):
+def test_a_killed_supervisor_leaves_no_orphan(publish):
     with supervised(workers=2) as supervisor:
         ended(start_run(publish("a")))
         [session] = [
@@ -130,7 +131,7 @@ def test_killed_supervisor_leaves_no_orphan(publish):
         until(lambda: not group_of(session), 10)
 
 
-def test_killed_idle_worker_does_not_stop_the_work(publish):
+def test_a_killed_idle_worker_does_not_stop_the_work(publish):
     graph = publish("a>b")
     with supervised(workers=2, PROBE_SECONDS="1") as supervisor:
         ended(start_run(graph))
@@ -144,8 +145,8 @@ def test_killed_idle_worker_does_not_stop_the_work(publish):
             assert ended(start_run(graph), 30).status == "completed"
 
 
-def test_what_a_dead_worker_held_does_not_wait_for_its_lease(publish):
-    """The supervisor sees its processes go; a lease of minutes is for hosts that are lost whole."""
+def test_the_state_of_a_dead_worker_does_not_wait_for_the_end_of_its_lease(publish):
+    """The supervisor sees that its process is gone. Leases are for hosts that are lost."""
     graph = publish("w", kinds={"w": "test.sleep"}, inputs={"w": {"seconds": 1.0}})
     with supervised(workers=2, LEASE_SECONDS="300", HEARTBEAT_SECONDS="100"):
         run = start_run(graph)
@@ -157,8 +158,11 @@ def test_what_a_dead_worker_held_does_not_wait_for_its_lease(publish):
 
 
 def test_poisoned_hints_do_not_stop_the_work(publish):
-    """F14: messages that no worker can read or run are passed by; a broken signature, an unknown function, a class that is gone."""
-    gone = SignedPackage.dumps(
+    """Workers pass over messages that they cannot read or execute.
+
+    The messages have a broken signature, no content, an unknown function, or the wrong type.
+    """
+    unknown_function = SignedPackage.dumps(
         {
             "id": "1",
             "name": "x",
@@ -168,7 +172,8 @@ def test_poisoned_hints_do_not_stop_the_work(publish):
             "started": timezone.now(),
         }
     )
-    for payload in ("not a message", "", gone, signing.dumps("text", salt="statemanager")):
+    wrong_type = signing.dumps("text", salt="statemanager")
+    for payload in ("not a message", "", unknown_function, wrong_type):
         OrmQ.objects.create(key="statemanager", payload=payload, lock=timezone.now())
     with supervised(workers=1):
         assert ended(start_run(publish("a>b"))).status == "completed"

@@ -1,4 +1,4 @@
-"""Runs for the pages to show."""
+"""A run for the pages to show."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from runs.engine.start import RunOptions
 
 @pytest.fixture
 def failed(run_graph):
+    """A partial run: b failed, and c emitted a file."""
     return run_graph(
         "a>b>d a>c>d",
         RunOptions(name="<i>Monday</i>", inputs={"password": "hunter2", "n": 1}),

@@ -1,4 +1,4 @@
-"""The page before a rerun, and the page that compares two runs."""
+"""The page from which a run is rerun, and the page that compares two runs."""
 
 import re
 
@@ -17,33 +17,33 @@ from tests.support.pages import LIST, text
 pytestmark = pytest.mark.django_db
 
 
-def test_the_rerun_page_shows_what_would_happen(admin_client, failed):
+def test_the_rerun_page_previews_what_would_happen(admin_client, failed):
     url = f"{LIST}rerun/{failed.pk}/"
     page = text(admin_client.post(url, {"from": "failed", "preview": "1"}))
     assert "1 state would run again" in page
     assert "2 would be reused" in page
     changed = text(admin_client.post(url, {"from": "start", "inputs": '{"n": 2}', "preview": "1"}))
     assert (
-        '<span class="rm-sign">~</span>changed</td><th scope="row" data-label="Where"><code>n</code>'
-        in changed
+        '<span class="rm-sign">~</span>changed</td>'
+        '<th scope="row" data-label="Where"><code>n</code>' in changed
     )
     assert Run.objects.count() == 1
     assert "rerun from the start" in text(
         admin_client.post(url, {"from": "node", "node": "b", "inputs": '{"n": 2}'})
     )
-    for wrong, said in (
+    for wrong, message in (
         ({"at": "2020-01-01T00:00"}, "in the past"),
         ({"at": "soon"}, "is not a time"),
         ({"inputs": "[]"}, "JSON object"),
     ):
         answer = admin_client.post(url, {"from": "start", **wrong})
         assert answer.status_code == 422
-        assert said in text(answer), wrong
+        assert message in text(answer), wrong
     admin_client.post(url, {"from": "start", "at": "2030-01-01T00:00"})
     assert Run.objects.latest("pk").states.get().due_at.year >= 2029
 
 
-def test_inputs_with_a_schema_get_fields(admin_client, namespace):
+def test_inputs_with_a_schema_have_form_fields(admin_client, namespace):
     schema = {
         "type": "object",
         "properties": {
@@ -64,19 +64,19 @@ def test_inputs_with_a_schema_get_fields(admin_client, namespace):
     assert admin_client.post(url, {"from": "start", "input-n": "0"}).status_code == 422
 
 
-def test_two_runs_are_compared_in_words(admin_client, failed, drain):
-    made = rerun(failed, SYSTEM, RerunOptions(inputs={"n": 2}))
+def test_two_runs_are_compared_in_sentences(admin_client, failed, drain):
+    new_run = rerun(failed, SYSTEM, RerunOptions(inputs={"n": 2}))
     drain()
-    made.refresh_from_db()
-    found = compare.compare(failed, made)
-    assert found.summary[:2] == ["Same graph, version 1.", "2 inputs differ."]
-    page = text(admin_client.get(f"{LIST}compare/?a={failed.pk}&b={made.run_id}"))
+    new_run.refresh_from_db()
+    comparison = compare.compare(failed, new_run)
+    assert comparison.summary[:2] == ["Same graph, version 1.", "2 inputs differ."]
+    page = text(admin_client.get(f"{LIST}compare/?a={failed.pk}&b={new_run.run_id}"))
     assert "2 inputs differ." in page
     assert "hunter2" not in page
-    answer = admin_client.post(f"{LIST}compare/", {"run": [made.pk, failed.pk]})
-    assert answer.url == f"{LIST}compare/?a={failed.pk}&b={made.pk}"
+    answer = admin_client.post(f"{LIST}compare/", {"run": [new_run.pk, failed.pk]})
+    assert answer.url == f"{LIST}compare/?a={failed.pk}&b={new_run.pk}"
     assert "Select two runs" in text(
-        admin_client.post(f"{LIST}compare/", {"run": [made.pk]}, follow=True)
+        admin_client.post(f"{LIST}compare/", {"run": [new_run.pk]}, follow=True)
     )
     assert "There is no run nowhere" in text(
         admin_client.get(f"{LIST}compare/?a={failed.pk}&b=nowhere")
@@ -84,13 +84,13 @@ def test_two_runs_are_compared_in_words(admin_client, failed, drain):
 
 
 def test_the_first_divergence_is_named(run_graph):
-    a = run_graph("a>b>c", inputs={"b": {"value": 1}})
-    b = run_graph("a>b>c", kinds={"b": "test.fail"})
-    found = compare.compare(a, b)
-    assert "Same graph, version 1 → 2." in found.summary
-    assert "They part at b: completed vs failed (ValueError: broken)." in found.summary
-    assert [pair.node for pair in found.nodes if not pair.same] == ["b", "c"]
-    assert any(each.path.endswith("kind") for each in found.definition)
+    completed = run_graph("a>b>c", inputs={"b": {"value": 1}})
+    failed = run_graph("a>b>c", kinds={"b": "test.fail"})
+    comparison = compare.compare(completed, failed)
+    assert "Same graph, version 1 → 2." in comparison.summary
+    assert "They part at b: completed vs failed (ValueError: broken)." in comparison.summary
+    assert [pair.node for pair in comparison.nodes if not pair.same] == ["b", "c"]
+    assert any(difference.path.endswith("kind") for difference in comparison.definition)
 
 
 @pytest.mark.parametrize(
@@ -107,15 +107,17 @@ def test_the_first_divergence_is_named(run_graph):
         ({"x": 1.0}, {"x": 1}, []),
     ],
 )
-def test_differences(a, b, expected):
-    assert [(each.path, each.sign) for each in differences(a, b)] == expected
+def test_differences_of_json_values(a, b, expected):
+    signs = [(difference.path, difference.sign) for difference in differences(a, b)]
+    assert signs == expected
 
 
 def test_a_double_click_reruns_once(admin_client, failed):
     url = f"{LIST}rerun/{failed.pk}/"
-    asked = re.search(r'name="asked" value="(\w+)"', text(admin_client.get(url)))[1]
-    answers = [admin_client.post(url, {"from": "start", "asked": asked}) for _ in range(2)]
-    assert answers[0].url == answers[1].url
+    key = re.search(r'name="asked" value="(\w+)"', text(admin_client.get(url)))[1]
+    first = admin_client.post(url, {"from": "start", "asked": key})
+    second = admin_client.post(url, {"from": "start", "asked": key})
+    assert first.url == second.url
     assert Run.objects.filter(parent=failed).count() == 1
-    admin_client.post(url, {"from": "start", "asked": f"{asked}x"})
+    admin_client.post(url, {"from": "start", "asked": f"{key}x"})
     assert Run.objects.filter(parent=failed).count() == 2

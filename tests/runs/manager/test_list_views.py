@@ -1,4 +1,4 @@
-"""Saved views, columns, the search language, and lists that stay open."""
+"""Saved views, columns, the search language, and lists that update themselves."""
 
 import re
 
@@ -15,7 +15,7 @@ from tests.support.pages import HX, LIST, page_of, text
 pytestmark = pytest.mark.django_db
 
 
-def test_views_are_kept_private_or_shared(admin_client, client, failed):
+def test_views_are_private_or_shared(admin_client, client, failed):
     admin_client.post(f"{LIST}views/", {"name": "Mine", "query": "?status=failed"})
     admin_client.post(f"{LIST}views/", {"name": "Ours", "query": "?status=partial", "shared": "on"})
     other = User.objects.create_user("other", password="pw", is_staff=True)
@@ -30,7 +30,7 @@ def test_views_are_kept_private_or_shared(admin_client, client, failed):
     assert not SavedView.objects.filter(shared=True).exists()
 
 
-def test_columns_are_chosen_and_kept(admin_client, failed):
+def test_columns_are_chosen_and_remembered(admin_client, failed):
     admin_client.post(f"{LIST}columns/", {"column": ["status", "labels", "nonsense"]})
     assert ColumnChoice.objects.get().columns == ["status", "labels"]
     page = text(admin_client.get(LIST))
@@ -55,7 +55,7 @@ def many(publish, namespace, run_graph):
 
 
 @pytest.mark.parametrize(
-    ("search", "found"),
+    ("search", "expected"),
     [
         ("order", {"order-1", "order-2"}),
         ("order t", {"order-2"}),
@@ -82,9 +82,9 @@ def many(publish, namespace, run_graph):
         ("what:ever", set()),
     ],
 )
-def test_the_search_language(admin_client, many, search, found):
+def test_the_search_language(admin_client, many, search, expected):
     page = admin_client.get(LIST, {"search": search})
-    assert set(re.findall(r'<code title="([^"]+)"', text(page))) == found
+    assert set(re.findall(r'<code title="([^"]+)"', text(page))) == expected
     assert ("was searched as text" in text(page)) == (search in ("status:unclear", "what:ever"))
 
 
@@ -92,23 +92,25 @@ def test_failures_leave_their_tab_when_a_rerun_completes(admin_client, run_graph
     run = run_graph("a", kinds={"a": "test.fail"})
     page = text(admin_client.get(f"{LIST}?status=failed,partial&recovered=no"))
     assert run.run_id in page
-    made = rerun(run, SYSTEM)
-    again = rerun(made, SYSTEM)
-    Run.objects.filter(pk=again.pk).update(status="completed", finished_at="2026-01-01T00:00Z")
+    first_rerun = rerun(run, SYSTEM)
+    second_rerun = rerun(first_rerun, SYSTEM)
+    Run.objects.filter(pk=second_rerun.pk).update(
+        status="completed", finished_at="2026-01-01T00:00Z"
+    )
     page = text(admin_client.get(f"{LIST}?status=failed,partial&recovered=no"))
-    assert f"run/{run.pk}/" not in page, "the rerun of its rerun completed"
+    assert f"run/{run.pk}/" not in page, "the rerun of its rerun has completed"
     assert "recovered by" in text(admin_client.get(page_of(run)))
-    tree = text(admin_client.get(page_of(made, "lineage")))
+    tree = text(admin_client.get(page_of(first_rerun, "lineage")))
     assert tree.count('data-label="Run"') == 3
 
 
-def test_live_rows_cost_one_query_while_nothing_changes(
+def test_a_poll_of_the_list_costs_one_query_while_nothing_changes(
     admin_client, publish, drain, django_assert_max_num_queries
 ):
     run = start_run(publish("a"))
     page = text(admin_client.get(LIST))
     poll = re.search(r'id="rm-live" hx-get="([^"]+)"', page)[1].replace("&amp;", "&")
-    with django_assert_max_num_queries(3):  # the session, the user, and one of ours
+    with django_assert_max_num_queries(3):  # The session, the user, and the runs.
         assert admin_client.get(poll, headers=HX).status_code == 304
     drain()
     other = start_run(publish("b", name="other"))
@@ -117,17 +119,17 @@ def test_live_rows_cost_one_query_while_nothing_changes(
     assert f'<tr id="run-{other.pk}"' not in part
     assert 'hx-swap-oob="true"' in part
     assert "1 new run · Show" in part
-    assert "hx-trigger" not in part, "none of the rows that it shows can change any more"
+    assert "hx-trigger" not in part, "none of the rows on the page can change any more"
 
 
-def test_rows_are_sorted_by_what_has_an_index(admin_client, many):
+def test_rows_are_sorted_only_by_columns_with_an_index(admin_client, many):
     page = text(admin_client.get(f"{LIST}?ordering=time"))
     assert page.index("health-1") < page.index("thread_9")
     assert 'aria-sort="ascending"' in page
     assert "ordering is one of" in text(admin_client.get(f"{LIST}?ordering=name"))
 
 
-def test_archived_runs_are_out_of_the_way(admin_client, many):
+def test_archived_runs_are_hidden_until_they_are_requested(admin_client, many):
     run = Run.objects.get(run_id="order-1")
     admin_client.post(f"{LIST}run/{run.pk}/archive/")
     assert "order-1" not in text(admin_client.get(LIST))
@@ -142,19 +144,18 @@ def test_archived_runs_are_out_of_the_way(admin_client, many):
     assert "order-1" in text(admin_client.get(LIST))
 
 
-def test_an_open_list_drops_the_rows_of_runs_that_somebody_else_deleted(
-    admin_client, publish, drain
-):
+def test_an_open_list_removes_the_rows_of_deleted_runs(admin_client, publish, drain):
     graph = publish("a")
-    gone, kept = start_run(graph), start_run(graph)
+    deleted = start_run(graph)
+    other = start_run(graph)
     page = text(admin_client.get(LIST))
     poll = re.search(r'id="rm-live" hx-get="([^"]+)"', page)[1].replace("&amp;", "&")
     assert admin_client.get(poll, headers=HX).status_code == 304
-    delete.delete_runs([gone.pk], SYSTEM, even_active=True)
+    delete.delete_runs([deleted.pk], SYSTEM, even_active=True)
     answer = text(admin_client.get(poll, headers=HX))
-    assert f'<tr id="run-{gone.pk}" hx-swap-oob="delete">' in answer
-    assert f'id="run-{kept.pk}" hx-swap-oob="delete"' not in answer
-    again = re.search(r'id="rm-live"[^>]* hx-get="([^"]+)"', answer)[1].replace("&amp;", "&")
-    assert admin_client.get(again, headers=HX).status_code == 304, (
-        "the next poll knows that it is gone"
+    assert f'<tr id="run-{deleted.pk}" hx-swap-oob="delete">' in answer
+    assert f'id="run-{other.pk}" hx-swap-oob="delete"' not in answer
+    next_poll = re.search(r'id="rm-live"[^>]* hx-get="([^"]+)"', answer)[1].replace("&amp;", "&")
+    assert admin_client.get(next_poll, headers=HX).status_code == 304, (
+        "the next poll doesn't mention the deleted run again"
     )

@@ -1,4 +1,7 @@
-"""The Run Manager's pages: who gets in, what they show, deleting and rerunning; without JavaScript, and as htmx asks."""
+"""The pages of the Run Manager: the list, deletions, reruns and exports, and the states of runs.
+
+They work without JavaScript, and answer the requests of htmx with the part that changes.
+"""
 
 import csv
 import io
@@ -17,6 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def stored(namespace):
+    """Sixty external runs, six of which failed."""
     for at in range(60):
         start_outside(
             namespace, RunOptions(run_id=f"thread_{at:02d}", name=f"Order {at}" if at % 2 else "")
@@ -26,7 +30,7 @@ def stored(namespace):
     )
 
 
-def test_who_gets_in(client, stored):
+def test_the_pages_need_the_right_to_view_runs(client, stored):
     assert client.get(LIST).url == f"{reverse('admin:login')}?next={LIST}"
     plain = User.objects.create_user("plain", password="pw")
     staff = User.objects.create_user("staff", password="pw", is_staff=True)
@@ -47,23 +51,23 @@ def test_who_gets_in(client, stored):
     assert "Run Manager" not in text(client.get("/admin/"))
 
 
-def test_the_list_pages_and_filters(admin_client, stored):
+def test_the_list_has_pages_and_filters(admin_client, stored):
     page = text(admin_client.get(LIST))
     assert page.count('name="run"') == 50
     assert "60 runs" in page
     assert "Page 1 of 2" in page
     assert 'href="/admin/run-manager/?page=2"' in page
     assert text(admin_client.get(f"{LIST}?page=2")).count('name="run"') == 10
-    found = text(admin_client.get(f"{LIST}?search=order%207&page_size=25"))
-    assert "1 run match" in found
-    assert "broken &lt;b&gt;pipe&lt;/b&gt;" in found
-    assert 'class="rm-badge rm-failed"' in found
-    assert "error</span>" in found
+    results = text(admin_client.get(f"{LIST}?search=order%207&page_size=25"))
+    assert "1 run match" in results
+    assert "broken &lt;b&gt;pipe&lt;/b&gt;" in results
+    assert 'class="rm-badge rm-failed"' in results
+    assert "error</span>" in results
     assert "No run matches" in text(admin_client.get(f"{LIST}?search=nothing"))
     assert text(admin_client.get(f"{LIST}?status=failed")).count('name="run"') == 6
 
 
-def test_nothing_is_dropped_in_silence(admin_client, stored):
+def test_parameters_that_are_ignored_are_mentioned(admin_client, stored):
     page = text(admin_client.get(f"{LIST}?page_size=500&status=WHAT&page=x"))
     assert "page_size is a number from 1 to 200" in page
     assert "page is a number from 1" in page
@@ -79,13 +83,16 @@ def test_htmx_gets_the_part_that_changes_and_polls_only_while_runs_are_active(ad
     assert "HX-Request" in part["Vary"]
     Run.objects.update(status="completed", finished_at="2026-01-01T00:00Z")
     assert "every 5s" not in text(admin_client.get(LIST))
+
+
+def test_the_page_has_no_inline_styles_and_scripts(admin_client, stored):
     page = admin_client.get(LIST)
     assert "default-src 'self'" in page["Content-Security-Policy"]
     assert "style=" not in text(page).split("<main", 1)[1]
     assert "onclick" not in text(page)
 
 
-def test_an_empty_system_says_how_to_begin(admin_client, db):
+def test_an_empty_list_explains_how_to_begin(admin_client, db):
     assert "There are no runs yet" in text(admin_client.get(LIST))
 
 
@@ -97,44 +104,46 @@ def test_the_list_costs_a_constant_number_of_queries(
         admin_client.get(LIST)
 
 
-def test_runs_are_deleted_after_a_question_that_says_what_goes(admin_client, run_graph, publish):
+def test_runs_are_deleted_after_a_question_that_lists_what_is_deleted(
+    admin_client, run_graph, publish
+):
     done = run_graph("a>b", kinds={"b": "test.emit"})
     active = start_run(publish("a", name="other"))
-    chosen = {"run": [done.pk, active.pk], "back": f"{LIST}?search=x"}
-    page = text(admin_client.post(f"{LIST}bulk/delete/", chosen))
+    selection = {"run": [done.pk, active.pk], "back": f"{LIST}?search=x"}
+    url = f"{LIST}bulk/delete/"
+    page = text(admin_client.post(url, selection))
     assert "Delete 2 runs?" in page
     assert "3 states" in page
     assert "1 file (5\xa0bytes)" in page
     assert "1 of them is still active" in page
     assert Run.objects.count() == 2
-    answer = admin_client.post(f"{LIST}bulk/delete/", {**chosen, "confirmed": "1"}, follow=True)
+
+    answer = admin_client.post(url, {**selection, "confirmed": "1"}, follow=True)
     operation = BulkOperation.objects.get()
     assert answer.redirect_chain == [(f"{LIST}operations/{operation.pk}/", 302)]
     assert "1 of 2 deleted, 1 failed" in text(answer)
     assert "cancel it first" in text(answer)
     assert list(Run.objects.values_list("pk", flat=True)) == [active.pk]
     entry = AuditEntry.objects.get(action="delete")
-    assert (entry.run, entry.run_id, entry.actor, entry.via, entry.operation) == (
-        done.pk,
-        done.run_id,
-        "admin",
-        "page",
-        operation.pk,
-    )
-    answer = admin_client.post(
-        f"{LIST}bulk/delete/", {**chosen, "confirmed": "1", "active": "delete"}, follow=True
-    )
+    assert (entry.run, entry.run_id) == (done.pk, done.run_id)
+    assert (entry.actor, entry.via, entry.operation) == ("admin", "page", operation.pk)
+
+    selection |= {"confirmed": "1", "active": "delete"}
+    answer = admin_client.post(url, selection, follow=True)
     assert answer.redirect_chain == [(f"{LIST}?search=x", 302)]
     assert "1 run was deleted." in text(answer)
-    assert "Choose at least one run" in text(
-        admin_client.post(f"{LIST}bulk/delete/", {}, follow=True)
-    )
-    assert "no longer exist" in text(
-        admin_client.post(f"{LIST}bulk/delete/", {"run": [done.pk, "x"]}, follow=True)
-    )
+
+    answer = admin_client.post(url, {"run": [done.pk, "x"]}, follow=True)
+    assert "no longer exist" in text(answer)
 
 
-def test_a_run_is_run_again_after_a_question(admin_client, run_graph, publish, drain):
+@pytest.mark.parametrize("action", ["delete", "rerun"])
+def test_a_bulk_action_needs_at_least_one_run(admin_client, action):
+    answer = admin_client.post(f"{LIST}bulk/{action}/", {}, follow=True)
+    assert "Choose at least one run" in text(answer)
+
+
+def test_a_run_is_rerun_after_a_question(admin_client, run_graph, publish, drain):
     run = run_graph("a")
     publish("a>b")
     url = f"{LIST}rerun/{run.pk}/"
@@ -142,10 +151,11 @@ def test_a_run_is_run_again_after_a_question(admin_client, run_graph, publish, d
     assert "version 2, the newest" in page
     assert 'href="/admin/run-manager/?page=2"' in page
     answer = admin_client.post(url, {"version": "newest"})
-    made = Run.objects.get(parent=run)
-    assert answer.url == reverse("run_page", args=[made.pk])
-    assert made.version.number == 2
-    assert made.initial_data == run.initial_data
+    new_run = Run.objects.get(parent=run)
+    assert answer.url == reverse("run_page", args=[new_run.pk])
+    assert new_run.version.number == 2
+    assert new_run.initial_data == run.initial_data
+
     admin_client.post(url, {"inputs": '{"value": 2}'})
     changed = Run.objects.get(run_id=f"{run.run_id}_rerun_2")
     assert (changed.initial_data, changed.version.number) == ({"value": 2}, 1)
@@ -155,11 +165,10 @@ def test_a_run_is_run_again_after_a_question(admin_client, run_graph, publish, d
     assert admin_client.get(f"{LIST}rerun/999999/").status_code == 404
 
 
-def test_the_way_back_leads_nowhere_else(admin_client, run_graph):
+def test_the_link_back_never_leaves_the_site(admin_client, run_graph):
     run = run_graph("a")
-    answer = admin_client.post(
-        f"{LIST}bulk/delete/", {"run": run.pk, "confirmed": "1", "back": "https://example.org/?x=1"}
-    )
+    form_data = {"run": run.pk, "confirmed": "1", "back": "https://example.org/?x=1"}
+    answer = admin_client.post(f"{LIST}bulk/delete/", form_data)
     assert answer.url == LIST
 
 
@@ -173,7 +182,7 @@ def test_the_way_back_leads_nowhere_else(admin_client, run_graph):
         '"><img src=x onerror=alert(1)>',
     ],
 )
-def test_hostile_names_are_shown_harmlessly(admin_client, namespace, name):
+def test_hostile_names_are_escaped(admin_client, namespace, name):
     start_outside(namespace, RunOptions(run_id="t", name=name))
     page = text(admin_client.get(LIST))
     assert "<script>alert" not in page
@@ -181,7 +190,7 @@ def test_hostile_names_are_shown_harmlessly(admin_client, namespace, name):
     assert "<bdi>" in page
 
 
-def test_a_run_is_steered_from_its_page(admin_client, publish, drain):
+def test_a_run_is_paused_resumed_retried_and_cancelled_on_its_page(admin_client, publish, drain):
     run = start_run(publish("a", kinds={"a": "test.fail"}))
     page = reverse("run_page", args=[run.pk])
 
@@ -192,72 +201,70 @@ def test_a_run_is_steered_from_its_page(admin_client, publish, drain):
             if f"run-manager/run/{run.pk}/{verb}/" in text(admin_client.get(page))
         ]
 
-    def ask(verb):
+    def click(verb):
         return text(admin_client.post(f"{LIST}run/{run.pk}/{verb}/", follow=True))
 
     assert offered() == ["cancel", "pause"]
-    assert "was paused" in ask("pause")
+    assert "was paused" in click("pause")
     assert offered() == ["cancel", "resume"]
-    assert "You can&#x27;t pause a run" in ask("pause")
-    ask("resume")
+    assert "You can&#x27;t pause a run" in click("pause")
+    click("resume")
     drain()
     assert offered() == ["retry"]
-    ask("retry")
+    click("retry")
     run.refresh_from_db()
     assert run.status == "running"
-    ask("cancel")
+    click("cancel")
     run.refresh_from_db()
     assert run.status == "cancelled"
-    assert list(
-        AuditEntry.objects.filter(run=run.pk).order_by("pk").values_list("action", flat=True)
-    ) == ["pause", "resume", "retry", "cancel"]
+    entries = AuditEntry.objects.filter(run=run.pk).order_by("pk")
+    actions = [entry.action for entry in entries]
+    assert actions == ["pause", "resume", "retry", "cancel"]
+
+
+def test_an_action_must_exist_and_be_posted(admin_client, publish):
+    run = start_run(publish("a"))
     assert admin_client.post(f"{LIST}run/{run.pk}/explode/").status_code == 404
     assert admin_client.get(f"{LIST}run/{run.pk}/cancel/").status_code == 405
 
 
-def test_tabs_count_what_they_lead_to(admin_client, stored):
+def test_tabs_show_how_many_runs_they_lead_to(admin_client, stored):
     page = text(admin_client.get(f"{LIST}?search=thread&page=2"))
     assert 'All <span class="rm-number">60' in page
     assert 'Active <span class="rm-number">54' in page
     assert (
-        'href="/admin/run-manager/?search=thread&amp;page=1&amp;status=failed%2Cpartial">Failed <span class="rm-number">6</span></a>'
-        in page
+        'href="/admin/run-manager/?search=thread&amp;page=1&amp;status=failed%2Cpartial">'
+        'Failed <span class="rm-number">6</span></a>' in page
     )
     assert 'aria-current="true">Failed <span class="rm-number">6' in text(
         admin_client.get(f"{LIST}?status=failed,partial")
     )
 
 
-def test_selected_runs_are_cancelled_and_run_again(admin_client, publish, run_graph):
-    ended, active = run_graph("a"), start_run(publish("a"))
+def test_selected_runs_are_cancelled_and_rerun(admin_client, publish, run_graph):
+    ended = run_graph("a")
+    active = start_run(publish("a"))
     page = text(admin_client.post(f"{LIST}bulk/cancel/", {"run": [ended.pk, active.pk]}))
     assert "Cancel 2 runs?" in page
     assert "1 of them can't do this in its current status" in page
     active.refresh_from_db()
     assert active.status == "queued"
-    answer = text(
-        admin_client.post(
-            f"{LIST}bulk/cancel/", {"run": [ended.pk, active.pk], "confirmed": "1"}, follow=True
-        )
-    )
+
+    form_data = {"run": [ended.pk, active.pk], "confirmed": "1"}
+    answer = text(admin_client.post(f"{LIST}bulk/cancel/", form_data, follow=True))
     assert "1 of 2 cancelled, 1 failed" in answer
     assert "You can&#x27;t cancel a run" in answer
-    answer = text(
-        admin_client.post(
-            f"{LIST}bulk/rerun/",
-            {"run": [ended.pk, active.pk], "back": f"{LIST}?page=1", "confirmed": "1"},
-            follow=True,
-        )
-    )
+
+    form_data["back"] = f"{LIST}?page=1"
+    answer = text(admin_client.post(f"{LIST}bulk/rerun/", form_data, follow=True))
     assert "2 runs were run again." in answer
     assert Run.objects.filter(trigger="rerun").count() == 2
     assert AuditEntry.objects.filter(action__in=("cancel", "rerun")).count() == 3
-    assert "Choose at least one run" in text(
-        admin_client.post(f"{LIST}bulk/rerun/", {}, follow=True)
-    )
 
 
-def test_what_matches_is_exported(admin_client, stored, namespace, django_assert_max_num_queries):
+def test_the_runs_that_match_are_exported(
+    admin_client, stored, namespace, django_assert_max_num_queries
+):
     start_outside(namespace, RunOptions(run_id="evil", name="=HYPERLINK(1)"))
     start_outside(namespace, RunOptions(run_id="evil-2", name='with "quotes", and commas'))
     with django_assert_max_num_queries(4):
@@ -266,8 +273,9 @@ def test_what_matches_is_exported(admin_client, stored, namespace, django_assert
     rows = list(csv.DictReader(io.StringIO(content)))
     assert answer["Content-Disposition"] == 'attachment; filename="runs.csv"'
     assert [(row["run_id"], row["name"], row["namespace"], row["result"]) for row in rows] == [
-        ("evil-2", 'with "quotes", and commas', "alpha", "queued"), ("evil", "'=HYPERLINK(1)", "alpha", "queued"),
-    ]  # fmt: skip
+        ("evil-2", 'with "quotes", and commas', "alpha", "queued"),
+        ("evil", "'=HYPERLINK(1)", "alpha", "queued"),
+    ]
     lines = admin_client.get(f"{LIST}export.jsonl?status=failed").getvalue().decode().splitlines()
     assert len(lines) == 6
     assert json.loads(lines[0])["error_message"] == "broken <b>pipe</b>"
@@ -276,9 +284,10 @@ def test_what_matches_is_exported(admin_client, stored, namespace, django_assert
 
 
 STATES = "/admin/run-states/"
+STATE = "<details><summary>Inputs"
 
 
-def test_run_states_shows_runs_as_cards_and_the_states_of_the_chosen_one(admin_client, run_graph):
+def test_run_states_shows_runs_as_cards_and_the_states_of_the_selected_one(admin_client, run_graph):
     run = run_graph(
         "f>a>x",
         RunOptions(run_id="the-run"),
@@ -292,39 +301,27 @@ def test_run_states_shows_runs_as_cards_and_the_states_of_the_chosen_one(admin_c
     assert "<dt>Completed states</dt><dd>4</dd>" in page
     assert "States of" not in page
     page = text(admin_client.get(f"{STATES}?run={run.pk}"))
-    assert page.count("<details><summary>Inputs") == 6
+    assert page.count(STATE) == 6
     assert "&lt;b&gt;two&lt;/b&gt;" in page
     assert "SUCCESS</span> 4" in page
     assert "ERRORED</span> 2" in page
-    assert (
-        text(admin_client.get(f"{STATES}?run={run.pk}&status=ERRORED")).count(
-            "<details><summary>Inputs"
-        )
-        == 2
-    )
-    assert "no states that are QUEUED" in text(
-        admin_client.get(f"{STATES}?run={run.pk}&status=QUEUED")
-    )
+
+    errored = text(admin_client.get(f"{STATES}?run={run.pk}&status=ERRORED"))
+    assert errored.count(STATE) == 2
+    queued = text(admin_client.get(f"{STATES}?run={run.pk}&status=QUEUED"))
+    assert "no states that are QUEUED" in queued
     assert "There is no run 999" in text(admin_client.get(f"{STATES}?run=999"))
-    assert (
-        text(admin_client.get(f"{STATES}?run={run.pk}&after=nonsense")).count(
-            "<details><summary>Inputs"
-        )
-        == 6
-    )
+    page = text(admin_client.get(f"{STATES}?run={run.pk}&after=nonsense"))
+    assert page.count(STATE) == 6
 
 
-def test_long_runs_are_shown_piece_by_piece(admin_client, run_graph):
+def test_the_states_of_a_long_run_have_pages(admin_client, run_graph):
     run = run_graph("f", kinds={"f": "test.each"}, inputs={"f": {"items": list(range(130))}})
     page = text(admin_client.get(f"{STATES}?run={run.pk}"))
-    assert page.count("<details><summary>Inputs") == 100
+    assert page.count(STATE) == 100
     following = page.split("after=", 1)[1].split("#", 1)[0]
-    assert (
-        text(admin_client.get(f"{STATES}?run={run.pk}&after={following}")).count(
-            "<details><summary>Inputs"
-        )
-        == 30
-    )
+    page = text(admin_client.get(f"{STATES}?run={run.pk}&after={following}"))
+    assert page.count(STATE) == 30
 
 
 def test_a_run_is_started_from_the_page(admin_client, publish, namespace):
@@ -335,7 +332,7 @@ def test_a_run_is_started_from_the_page(admin_client, publish, namespace):
     run = Run.objects.get(run_id="mine")
     assert answer.url == f"{STATES}?run={run.pk}"
     assert (run.trigger, run.initial_data, run.username) == ("admin", {"value": 1}, "admin")
-    for wrong, said in (
+    for wrong, message in (
         ({"inputs": "{"}, "This is not valid JSON"),
         ({"inputs": "[1]"}, "JSON object"),
         ({"run_id": "a/b"}, "contain slashes"),
@@ -343,11 +340,11 @@ def test_a_run_is_started_from_the_page(admin_client, publish, namespace):
     ):
         page = admin_client.post(f"{STATES}start/", {"graph": graph.pk, **wrong})
         assert page.status_code == 422
-        assert said in text(page), wrong
+        assert message in text(page), wrong
     assert Run.objects.count() == 1
 
 
-def test_run_states_is_for_those_who_may_see_runs(client, db):
+def test_run_states_needs_the_right_to_view_runs(client, db):
     assert client.get(STATES).status_code == 302
     viewer = User.objects.create_user("viewer", password="pw", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_run"))

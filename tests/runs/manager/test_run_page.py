@@ -1,4 +1,4 @@
-"""A run's page: tabs, logs, answering, files, history, and rights per namespace."""
+"""The page of a run: tabs, logs, answers, files, history, and rights per namespace."""
 
 import json
 import re
@@ -31,22 +31,22 @@ def test_every_tab_shows(admin_client, failed, tab, django_assert_max_num_querie
     assert "hunter2" not in page
 
 
-def test_the_overview_says_first_what_failed(admin_client, failed):
+def test_the_overview_begins_with_what_failed(admin_client, failed):
     page = text(admin_client.get(page_of(failed)))
     assert page.index("ValueError: broken") < page.index("rm-graph")
     assert 'data-node="b"' in page
     assert f"{LIST}rerun/{failed.pk}/?from=node&amp;node=b" in page
     assert '<button type="button" class="button" disabled>Cancel</button>' in page
-    assert "The run is partial." in page, "what can't be done says why"
+    assert "The run is partial." in page, "a disabled button gives its reason"
 
 
-def test_a_page_that_is_open_gets_304_until_something_changes(
+def test_an_open_page_gets_304_until_something_changes(
     admin_client, publish, drain, django_assert_max_num_queries
 ):
     run = start_run(publish("a"))
     page = text(admin_client.get(page_of(run)))
     poll = re.search(r'hx-get="([^"]+since=\d+[^"]+)"', page)[1].replace("&amp;", "&")
-    with django_assert_max_num_queries(3):  # the session, the user, and one of ours
+    with django_assert_max_num_queries(3):  # The session, the user, and the run.
         assert admin_client.get(poll, headers=HX).status_code == 304
     drain()
     part = admin_client.get(poll, headers=HX)
@@ -57,51 +57,59 @@ def test_a_page_that_is_open_gets_304_until_something_changes(
     assert "hx-trigger" not in text(part)
 
 
-def test_a_deleted_run_says_who_deleted_it(admin_client, failed):
+def test_the_page_of_a_deleted_run_names_the_person_who_deleted_it(admin_client, failed):
     delete.delete_run(failed, caller_of_user(User.objects.get(username="admin"), "page"))
-    gone = admin_client.get(page_of(failed))
-    assert gone.status_code == 410
-    assert "was deleted" in text(gone)
-    assert "by admin" in text(gone)
+    answer = admin_client.get(page_of(failed))
+    assert answer.status_code == 410
+    assert "was deleted" in text(answer)
+    assert "by admin" in text(answer)
     assert admin_client.get(page_of(failed), headers=HX).status_code == 286
     assert admin_client.get(f"{LIST}run/999999/").status_code == 404
 
 
-def test_why_a_run_waits_is_a_sentence(publish, drain, namespace):
-    fresh = start_run(publish("a"))
-    Run.objects.filter(pk=fresh.pk).update(created_at="2026-01-01T00:00Z")
-    fresh.states.update(due_at="2026-01-01T00:00Z")
-    assert wait_reasons.why_waiting(fresh) == [
-        "1 state is ready, but no cluster is running: start one with `manage.py up` or `manage.py supervise`."
+def test_why_a_run_waits_for_a_cluster_or_is_paused(publish):
+    run = start_run(publish("a"))
+    Run.objects.filter(pk=run.pk).update(created_at="2026-01-01T00:00Z")
+    run.states.update(due_at="2026-01-01T00:00Z")
+    assert wait_reasons.why_waiting(run) == [
+        "1 state is ready, but no cluster is running:"
+        " start one with `manage.py up` or `manage.py supervise`."
     ]
-    control.pause_run(fresh, SYSTEM)
-    assert wait_reasons.why_waiting(fresh)[0].startswith("It was paused by system at")
-    retried = start_run(
+    control.pause_run(run, SYSTEM)
+    assert wait_reasons.why_waiting(run)[0].startswith("It was paused by system at")
+
+
+def test_why_a_run_waits_for_a_retry(publish, drain):
+    run = start_run(
         publish(
             "a",
-            name="r",
             kinds={"a": "test.fail"},
             data={"a": {"retry": {"max_retries": 2, "backoff_factor": 60_000}}},
         )
     )
-    asks = start_run(publish("a", name="q", kinds={"a": "test.ask"}))
     drain()
-    for run in (retried, asks):
-        run.refresh_from_db()
+    run.refresh_from_db()
     assert re.match(
         r"a is tried again \(after 1 failed attempt\) at \d\d:\d\d:\d\d UTC",
-        wait_reasons.why_waiting(retried)[0],
+        wait_reasons.why_waiting(run)[0],
     )
-    assert wait_reasons.why_waiting(asks) == ["a waits for an answer: How many?"]
-    assert (
-        "outside program"
-        in wait_reasons.why_waiting(start_outside(namespace, RunOptions(run_id="t")))[0]
-    )
-    control.cancel_run(asks, SYSTEM)
-    assert wait_reasons.why_waiting(asks) == []
 
 
-def test_a_waiting_state_is_answered_by_a_form(admin_client, publish, drain):
+def test_why_a_run_waits_for_an_answer(publish, drain):
+    run = start_run(publish("a", name="q", kinds={"a": "test.ask"}))
+    drain()
+    run.refresh_from_db()
+    assert wait_reasons.why_waiting(run) == ["a waits for an answer: How many?"]
+    control.cancel_run(run, SYSTEM)
+    assert wait_reasons.why_waiting(run) == []
+
+
+def test_why_an_external_run_waits(namespace):
+    run = start_outside(namespace, RunOptions(run_id="t"))
+    assert "outside program" in wait_reasons.why_waiting(run)[0]
+
+
+def test_a_waiting_state_is_answered_with_a_form(admin_client, publish, drain):
     run = start_run(publish("a", kinds={"a": "approval"}, inputs={"a": {"question": "Ship <it>?"}}))
     drain()
     state = run.states.get()
@@ -110,33 +118,20 @@ def test_a_waiting_state_is_answered_by_a_form(admin_client, publish, drain):
     assert f'name="{state.pk}-approved"' in page
     url = f"{page_of(run)}states/{state.pk}/answer/"
     assert "This field is required" in text(admin_client.post(url, {}, follow=True))
-    refused = text(
-        admin_client.post(
-            url,
-            {
-                f"{state.pk}-approved": "true",
-                f"{state.pk}-comment": "kept",
-                f"{state.pk}-data": "no json",
-            },
-        )
-    )
+
+    approved = {f"{state.pk}-approved": "true"}
+    wrong = {f"{state.pk}-comment": "typed", f"{state.pk}-data": "no json"}
+    refused = text(admin_client.post(url, approved | wrong))
     assert "This is not valid JSON" in refused
-    assert "kept</textarea>" in refused, "what was written is still there"
-    assert "was answered" in text(
-        admin_client.post(
-            url, {f"{state.pk}-approved": "true", f"{state.pk}-comment": "go"}, follow=True
-        )
-    )
+    assert "typed</textarea>" in refused, "the form still shows what was typed"
+
+    comment = {f"{state.pk}-comment": "go"}
+    assert "was answered" in text(admin_client.post(url, approved | comment, follow=True))
     drain()
     state.refresh_from_db()
-    assert (state.outputs["approved"], state.outputs["comment"], state.outputs["by"]) == (
-        True,
-        "go",
-        "admin",
-    )
-    assert "doesn&#x27;t wait" in text(
-        admin_client.post(url, {f"{state.pk}-approved": "true"}, follow=True)
-    )
+    assert (state.outputs["approved"], state.outputs["comment"]) == (True, "go")
+    assert state.outputs["by"] == "admin"
+    assert "doesn&#x27;t wait" in text(admin_client.post(url, approved, follow=True))
 
 
 def test_logs_are_searched_filtered_followed_and_downloaded(admin_client, publish, drain):
@@ -155,24 +150,24 @@ def test_logs_are_searched_filtered_followed_and_downloaded(admin_client, publis
     assert "&lt;b&gt;" in page
     line = LogLine.objects.get(message__startswith="Hello")
     assert f'id="L{line.pk}"' in page
-    found = text(admin_client.get(f"{page_of(run, 'logs')}?q=hello"))
-    assert "1 line match" in found
-    assert found.count('class="rm-info"') == 1
+
+    results = text(admin_client.get(f"{page_of(run, 'logs')}?q=hello"))
+    assert "1 line match" in results
+    assert results.count('class="rm-info"') == 1
     assert text(admin_client.get(f"{page_of(run, 'logs')}?level=error")).count("<li id=") == 1
     assert text(admin_client.get(f"{page_of(run, 'logs')}?node=b&tail=1")).count("<li id=") == 1
     assert "No line matches" in text(admin_client.get(f"{page_of(run, 'logs')}?q=nothing"))
     more = admin_client.get(f"{page_of(run)}logs/more?after={line.pk}")
-    assert more.status_code == 286, "the run has ended: the page stops asking"
-    plain = admin_client.get(f"{page_of(run)}lines.log?q=hello").getvalue().decode()
-    assert "info    a Hello" in plain
-    rows = [
-        json.loads(each)
-        for each in admin_client.get(f"{page_of(run)}lines.ndjson").getvalue().splitlines()
-    ]
-    assert [row["node"] for row in rows if row["level"] == "error"] == ["b"]
+    assert more.status_code == 286, "the run has ended, so the page stops polling"
+
+    as_text = admin_client.get(f"{page_of(run)}lines.log?q=hello").getvalue().decode()
+    assert "info    a Hello" in as_text
+    as_json = admin_client.get(f"{page_of(run)}lines.ndjson").getvalue().splitlines()
+    lines = [json.loads(line) for line in as_json]
+    assert [line["node"] for line in lines if line["level"] == "error"] == ["b"]
 
 
-def test_many_lines_come_in_pages(admin_client, publish):
+def test_a_long_log_has_pages(admin_client, publish):
     run = start_run(publish("a"))
     LogLine.objects.bulk_create(LogLine(run=run, message=f"line {at}") for at in range(1200))
     Run.objects.filter(pk=run.pk).update(log_count=1201)
@@ -199,18 +194,15 @@ def test_checkpoints_are_listed_and_never_unpickled(admin_client, namespace):
     assert ">3<" in page
 
 
-def test_a_bundle_holds_all_that_is_known(admin_client, failed):
+def test_a_bundle_contains_everything_about_a_run(admin_client, failed):
     answer = admin_client.get(f"{page_of(failed)}bundle.json")
-    found = json.loads(answer.getvalue())
-    assert (found["format"], found["run"]["run_id"], found["graph"]["version"]) == (
-        1,
-        failed.run_id,
-        1,
-    )
-    assert found["run"]["initial_data"] == {"password": "•••", "n": 1}
-    assert len(found["states"]) == 3
-    assert len(found["logs"]) == failed.log_count
-    assert [file["name"] for file in found["artifacts"]] == ["note.txt"]
+    bundle = json.loads(answer.getvalue())
+    assert (bundle["format"], bundle["graph"]["version"]) == (1, 1)
+    assert bundle["run"]["run_id"] == failed.run_id
+    assert bundle["run"]["initial_data"] == {"password": "•••", "n": 1}
+    assert len(bundle["states"]) == 3
+    assert len(bundle["logs"]) == failed.log_count
+    assert [file["name"] for file in bundle["artifacts"]] == ["note.txt"]
 
 
 def test_any_id_leads_to_its_run(admin_client, failed):
@@ -219,12 +211,12 @@ def test_any_id_leads_to_its_run(admin_client, failed):
     assert admin_client.get(f"/runs?runId={failed.run_id}", headers=html).url == page_of(failed)
     assert admin_client.get("/runs/", headers=html).url == LIST
     assert admin_client.get("/runs", headers={"Accept": "*/*"}).status_code == 404, (
-        "no path of the API"
+        "the API has no such path"
     )
     assert admin_client.get(f"{LIST}find/?runId=no%20such").url == f"{LIST}?search=no%20such"
 
 
-def test_rights_hold_in_their_namespace_only(client, failed, namespace):
+def test_a_role_gives_rights_in_its_namespace_only(client, failed, namespace):
     other = Namespace.objects.create(name="other")
     theirs = start_outside(other, RunOptions(run_id="theirs"))
     user = User.objects.create_user("viewer", password="pw", is_staff=True)
@@ -242,10 +234,9 @@ def test_rights_hold_in_their_namespace_only(client, failed, namespace):
     assert "hidden: you may not see inputs" in text(client.get(page_of(failed, "states")))
     assert client.get(f"{page_of(failed)}lines.log").status_code == 403
     assert client.post(f"{LIST}bulk/delete/", {"run": failed.pk}).status_code == 403
-    assert (
-        client.get(f"/runs/{failed.run_id}/states").json()["states"][0]["outputs"]
-        == redaction.HIDDEN
-    )
+    states = client.get(f"/runs/{failed.run_id}/states").json()["states"]
+    assert states[0]["outputs"] == redaction.HIDDEN
+
     NamespaceMembership.objects.create(namespace=other, group=group, role="operator")
     client.get(LIST)
     assert "was cancelled" in text(client.post(f"{page_of(theirs)}cancel/", follow=True))
@@ -253,32 +244,33 @@ def test_rights_hold_in_their_namespace_only(client, failed, namespace):
     assert AuditEntry.objects.get(action="cancel").actor == "viewer"
 
 
-def test_history_tells_who_did_what_through_which_door(admin_client, failed, make_key, client):
+def test_the_history_shows_who_did_what_and_how(admin_client, failed, make_key, client):
     admin_client.post(f"{page_of(failed)}retry/")
     key = make_key("run")
     client.post(f"/runs/{failed.run_id}/cancel", headers={"X-API-Key": key})
     page = text(admin_client.get(page_of(failed, "history")))
     rows = re.findall(
-        r'data-label="Who">([^<]+)</th><td data-label="Through">(\w+)</td><td data-label="Action">(\w+)',
+        r'data-label="Who">([^<]+)</th><td data-label="Through">(\w+)</td>'
+        r'<td data-label="Action">(\w+)',
         page,
     )
-    assert [(via, what) for _, via, what in rows] == [("api", "cancel"), ("page", "retry")]
+    assert [(via, action) for _, via, action in rows] == [("api", "cancel"), ("page", "retry")]
     assert reverse("admin:statemanager_runs_auditentry_changelist")
 
 
-def test_the_timeline_tells_the_attempts_that_lost_their_worker(admin_client, publish):
+def test_the_timeline_shows_the_attempts_that_lost_their_worker(admin_client, publish):
     run = start_run(publish("a"))
     for lost in range(2):
         claim.claim(
             "w", [(["noop"], 1)], -1, claim.FactsCache(), quarantine=f"lost_leases = {lost}"
         )
         lease_recovery.rescue_expired()
-    assert (
-        len(claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), quarantine=claim.QUARANTINED))
-        == 1
-    )
+    quarantine = claim.QUARANTINED
+    claimed = claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), quarantine=quarantine)
+    assert len(claimed) == 1
+
     page = text(admin_client.get(page_of(run, "timeline")))
     assert page.count('class="rm-ran rm-lost"') == 2
-    assert page.count("a: attempt 2 lost its worker") == 1, "its own bar"
-    assert page.count("<br>attempt 1 lost its worker") == 1, "and a line of the table"
+    assert page.count("a: attempt 2 lost its worker") == 1, "as a bar of its own"
+    assert page.count("<br>attempt 1 lost its worker") == 1, "and as a line of the table"
     assert page.count('class="rm-ran rm-running') == 1

@@ -1,4 +1,4 @@
-"""Run templates on pages, over REST and on a schedule; and the dashboard."""
+"""Run templates on pages, over REST and on schedules, and the dashboard."""
 
 from datetime import timedelta
 
@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM
+from graphs.models import GraphVersion
 from graphs.web import ttl_cache
 from runs.actions import delete, run_templates
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -41,8 +42,8 @@ def test_a_run_is_saved_launched_cloned_and_scheduled_on_pages(admin_client, run
         admin_client.post(f"{LIST}run/{run.pk}/template/", {"name": "Nightly <b>"})
     )
     admin_client.post(f"{answer.url}launch/", {"inputs": '{"n": 2}'})
-    made = Run.objects.latest("pk")
-    assert (made.initial_data, made.template, made.trigger) == ({"n": 2}, template, "template")
+    run = Run.objects.latest("pk")
+    assert (run.initial_data, run.template, run.trigger) == ({"n": 2}, template, "template")
     drain()
     page = text(admin_client.get(answer.url))
     assert "1: 1 completed, 0 failed, 0 active" in page
@@ -64,22 +65,18 @@ def test_a_run_is_saved_launched_cloned_and_scheduled_on_pages(admin_client, run
     listed = text(admin_client.get(f"{LIST}templates/"))
     assert listed.index("<bdi>Nightly") < listed.index("<bdi>Other")
     admin_client.post(f"{answer.url}delete/")
-    made.refresh_from_db()
-    assert made.template is None
+    run.refresh_from_db()
+    assert run.template is None
     assert AuditEntry.objects.filter(action="delete_template").exists()
 
 
-def test_progress_is_what_its_runs_did(saved, drain):
+def test_the_progress_of_a_template_is_that_of_its_runs(saved, drain):
     assert run_templates.progress_of([saved])[saved.pk].percent_complete == 0
     run_templates.launch(saved, SYSTEM)
     drain()
-    seen = run_templates.progress_of([saved])[saved.pk]
-    assert (seen.runs, seen.failed, seen.percent_complete, seen.completed_nodes) == (
-        1,
-        1,
-        50,
-        ["a"],
-    )
+    progress = run_templates.progress_of([saved])[saved.pk]
+    assert (progress.runs, progress.failed) == (1, 1)
+    assert (progress.percent_complete, progress.completed_nodes) == (50, ["a"])
 
 
 def test_progress_costs_two_statements(saved, django_assert_max_num_queries):
@@ -90,26 +87,23 @@ def test_progress_costs_two_statements(saved, django_assert_max_num_queries):
         run_templates.progress_of(others)
 
 
-def test_a_schedule_launches_once_whoever_looks(saved):
+def test_a_due_schedule_launches_once(saved):
     saved.expression = "*/5 * * * *"
     run_templates.save(saved, SYSTEM)
     assert run_templates.launch_due() == 0
     later = timezone.now() + timedelta(minutes=6)
     assert run_templates.launch_due(later) == 1
     assert run_templates.launch_due(later) == 0
-    made = Run.objects.latest("pk")
-    assert (made.template, made.trigger) == (saved, "schedule")
+    run = Run.objects.latest("pk")
+    assert (run.template, run.trigger) == (saved, "schedule")
     saved.refresh_from_db()
     assert saved.next_at > later
 
 
-def test_a_template_that_cannot_be_launched_says_so_and_waits_for_its_next_time(saved):
+def test_a_template_that_cannot_be_launched_keeps_its_error_and_its_schedule(saved):
     RunTemplate.objects.filter(pk=saved.pk).update(
         expression="*/5 * * * *", next_at=timezone.now(), store={"x": 1}
     )
-    saved.graph.current.definition["inputs"] = {}
-    from graphs.models import GraphVersion
-
     GraphVersion.objects.filter(pk=saved.graph.current_id).update(
         problems=[{"message": "node gone"}]
     )
@@ -119,56 +113,55 @@ def test_a_template_that_cannot_be_launched_says_so_and_waits_for_its_next_time(
     assert saved.next_at > timezone.now()
 
 
-def test_templates_over_rest(saved, namespace, make_key, publish):
+def test_templates_over_rest(saved, make_key):
     api = ApiClient(api_keys.create_key(("alpha",), "run")[1])
-    status, made = api("POST", "/templates", {"name": "From a run", "run_id": "first"})
-    assert (status, made["inputs"], made["labels"]) == (201, {"n": 1}, {"team": "x"})
-    status, fresh = api(
-        "POST",
-        "/templates",
-        {"name": "New", "graph_id": made["graph_id"], "schedule": "0 6 * * *", "inputs": {"n": 5}},
-    )
-    assert (status, fresh["next_at"] is None) == (201, False)
-    started = api("POST", f"/templates/{fresh['id']}/launch", {"run_id": "mine"})[1]
+    status, from_run = api("POST", "/templates", {"name": "From a run", "run_id": "first"})
+    assert (status, from_run["inputs"], from_run["labels"]) == (201, {"n": 1}, {"team": "x"})
+
+    body = {"name": "New", "graph_id": from_run["graph_id"], "inputs": {"n": 5}}
+    status, template = api("POST", "/templates", {**body, "schedule": "0 6 * * *"})
+    assert (status, template["next_at"] is None) == (201, False)
+    url = f"/templates/{template['id']}"
+    started = api("POST", f"{url}/launch", {"run_id": "mine"})[1]
     assert started["id"] == "mine"
-    assert api("POST", f"/templates/{fresh['id']}/launch", {"run_id": "mine"})[0] == 200, (
-        "a repeated launch"
-    )
-    assert Run.objects.filter(template=fresh["id"]).count() == 1
-    assert api("POST", f"/templates/{fresh['id']}/clone", {"name": "Clone", "inputs": {"n": 6}})[1][
-        "inputs"
-    ] == {"n": 6}
-    assert [each["name"] for each in api("GET", "/templates")[1]["templates"]] == [
-        "Clone",
-        "From a run",
-        "New",
-        "Nightly",
-    ]
+    assert api("POST", f"{url}/launch", {"run_id": "mine"})[0] == 200, "a repeated launch"
+    assert Run.objects.filter(template=template["id"]).count() == 1
+
+    clone = api("POST", f"{url}/clone", {"name": "Clone", "inputs": {"n": 6}})[1]
+    assert clone["inputs"] == {"n": 6}
+    templates = api("GET", "/templates")[1]["templates"]
+    names = [listed["name"] for listed in templates]
+    assert names == ["Clone", "From a run", "New", "Nightly"]
+    assert api("DELETE", url)[0] == 204
+
+
+def test_wrong_templates_are_refused_over_rest(saved, namespace):
+    api = ApiClient(api_keys.create_key(("alpha",), "run")[1])
     for body in (
         {"name": "x"},
         {"name": "x", "run_id": "first", "graph_id": "1"},
-        {"name": "x", "graph_id": made["graph_id"], "schedule": "soon"},
+        {"name": "x", "graph_id": str(saved.graph_id), "schedule": "soon"},
     ):
         assert api("POST", "/templates", body)[0] == 422, body
-    assert api("POST", "/templates", {"name": "New", "run_id": "first"})[0] == 409
+    assert api("POST", "/templates", {"name": "Nightly", "run_id": "first"})[0] == 409
     start_outside(namespace, RunOptions(run_id="outside"))
     assert api("POST", "/templates", {"name": "y", "run_id": "outside"})[0] == 409
+
+
+def test_a_template_is_visible_in_its_namespace_and_launched_with_the_scope_run(saved, make_key):
     reader = ApiClient(make_key("read"))
-    assert reader("POST", f"/templates/{fresh['id']}/launch")[0] == 403
-    assert reader("GET", f"/templates/{fresh['id']}")[0] == 200
-    assert (
-        ApiClient(api_keys.create_key(("beta",), "admin")[1])("GET", f"/templates/{fresh['id']}")[0]
-        == 404
-    )
-    assert api("DELETE", f"/templates/{fresh['id']}")[0] == 204
+    assert reader("POST", f"/templates/{saved.pk}/launch")[0] == 403
+    assert reader("GET", f"/templates/{saved.pk}")[0] == 200
+    other = ApiClient(api_keys.create_key(("beta",), "admin")[1])
+    assert other("GET", f"/templates/{saved.pk}")[0] == 404
 
 
-def test_deleting_a_graph_takes_its_templates(saved):
+def test_deleting_a_graph_deletes_its_templates(saved):
     delete.delete_graph(saved.graph)
     assert not RunTemplate.objects.exists()
 
 
-def test_the_dashboard_counts_what_its_tiles_lead_to(
+def test_the_tiles_of_the_dashboard_show_how_many_runs_they_lead_to(
     admin_client, run_graph, publish, django_assert_max_num_queries
 ):
     assert "To start one, you need" in text(admin_client.get("/admin/"))
