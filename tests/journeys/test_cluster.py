@@ -157,7 +157,7 @@ def test_what_a_dead_worker_held_does_not_wait_for_its_lease(publish):
 
 
 def test_poisoned_hints_do_not_stop_the_work(publish):
-    """F14: messages that no worker can read or run are passed by; a broken signature, an unknown function, a class that is gone."""
+    """Messages that no worker can read or run are passed by; a broken signature, an unknown function, a class that is gone."""
     gone = SignedPackage.dumps(
         {
             "id": "1",

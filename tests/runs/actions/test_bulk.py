@@ -228,7 +228,7 @@ def test_a_run_that_somebody_holds_is_named_and_the_others_go(ended, monkeypatch
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
 def test_runs_are_deleted_while_a_cluster_executes_them(publish):
-    """F25: 500 runs are deleted while some of them execute; nothing of them stays or comes back."""
+    """500 runs are deleted while some of them execute; nothing of them stays or comes back."""
     graph = publish(
         "f>w",
         kinds={"f": "test.each", "w": "test.work"},
