@@ -188,7 +188,7 @@ def told(kills, roles, runs, given_up, waits, fewest, vain):
 
 
 def test_idle_workers_killed(publish, request, database, record_property):
-    """F2: one killed idle worker may wedge a django-q2 cluster that looks alive; the probe (4 s here, as by default) finds out."""
+    """One killed idle worker may wedge a django-q2 cluster that looks alive; the probe (4 s here, as by default) finds out."""
     graph, chance, waits = publish("a>b"), random.Random(3), []
     with supervised(PROBE_SECONDS="4") as supervisor:
         for _ in range(max(2, request.config.getoption("--chaos-kills") // 50)):

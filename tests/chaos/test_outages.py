@@ -47,7 +47,7 @@ def place(django_db_setup, tmp_path_factory):
 
 
 def test_postgresql_crashes_again_and_again(database, request, record_property):
-    """F15, as immediate stops and starts."""
+    """Crashes are immediate stops, with no time to write anything."""
     if database != "postgresql":
         return
     minutes, chance, backs = request.config.getoption("--outage-minutes"), random.Random(7), []
@@ -84,7 +84,7 @@ def test_postgresql_crashes_again_and_again(database, request, record_property):
 
 
 def test_the_disk_of_postgresql_is_full(tmp_path, database):
-    """F19: requests get an answer that says so, and the work goes on when there is room again."""
+    """Requests get an answer that says so, and the work goes on when there is room again."""
     if database != "postgresql":
         return
     with (
@@ -117,7 +117,7 @@ def test_the_disk_of_postgresql_is_full(tmp_path, database):
 
 
 def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
-    """F20: leases, wake-ups, probes and schedules go by the database's clock; what a host believes changes nothing."""
+    """Leases, wake-ups, probes and schedules go by the database's clock; what a host believes changes nothing."""
     if database != "postgresql":
         return
     registry.store()
@@ -163,7 +163,7 @@ def _probes_answered(number):
 
 
 def test_connections_are_cut_all_the_time(request, database):
-    """F16."""
+    """Every connection is terminated by the server, several times."""
     if database != "postgresql":
         return
     cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'statemanager'"
@@ -177,7 +177,7 @@ def test_connections_are_cut_all_the_time(request, database):
 
 
 def test_no_connection_is_left(tmp_path, database):
-    """F17: requests get 503, the work goes on when there are some again."""
+    """Requests get 503, the work goes on when there are some again."""
     if database != "postgresql":
         return
     with site(
@@ -204,7 +204,7 @@ def test_no_connection_is_left(tmp_path, database):
 
 
 def test_somebody_holds_a_snapshot(request, database, record_property):
-    """F23: a transaction that stays open slows cleaning, not claiming. Rounds with and without one take turns, so that both meet the same machine."""
+    """A transaction that stays open slows cleaning, not claiming. Rounds with and without one take turns, so that both meet the same machine."""
     if database != "postgresql":
         return
     rates, wide = (
@@ -245,7 +245,7 @@ def _rate(place, graph, key):
 
 
 def test_sqlite_is_busy(publish, database, make_key, request):
-    """F18: another process holds the write lock; requests wait or get 503, workers wait."""
+    """Another process holds the write lock; requests wait or get 503, workers wait."""
     if database != "sqlite":
         return
     graph = publish("start>out>work>slow>all", **_options())
@@ -281,7 +281,7 @@ def test_sqlite_is_busy(publish, database, make_key, request):
 
 
 def test_sqlite_is_full(publish, database):
-    """F19: the file can't grow; states wait, and go on when it can."""
+    """The file can't grow; states wait, and go on when it can."""
     if database != "sqlite":
         return
     graph = publish("start>out>work>slow>all", **_options())
@@ -325,7 +325,7 @@ def _all_completed(count):
 
 
 def test_stops_under_load(publish, database, request, record_property):
-    """F27: a deploy stops the cluster with SIGTERM while it works; 100 times in the long form. In each third it holds what doesn't end within the grace."""
+    """A deploy stops the cluster with SIGTERM while it works; 100 times in the long form. In each third it holds what doesn't end within the grace."""
     graph = publish("start>out>work>slow>all", **_options())
     endless = publish(
         "a", name="endless", kinds={"a": "test.sleep"}, inputs={"a": {"seconds": 600}}

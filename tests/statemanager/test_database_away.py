@@ -69,9 +69,7 @@ def test_the_supervisor_survives_its_own_rounds(monkeypatch):
 def test_a_node_stops_before_its_lease_is_over_when_the_database_is_silent(
     publish, monkeypatch, settings
 ):
-    """F8: it fails closed. What came of it doesn't count; the lines that it said meanwhile are not
-    lost.
-    """
+    """It fails closed. Its result doesn't count, and the lines that it logged are not lost."""
     settings.LEASE_SECONDS, settings.HEARTBEAT_SECONDS = 2.0, 0.5
     run = start_run(publish("a", kinds={"a": "test.work"}, inputs={"a": {"seconds": 60}}))
     monkeypatch.setattr(heartbeat, "renew_leases", lambda *_: away())

@@ -159,7 +159,7 @@ def test_old_answers_are_forgotten(client, publish):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_process_that_dies_leaves_both_or_neither(client, publish, monkeypatch):
-    """F5: killed when the run was made and before the answer was sent."""
+    """Killed when the run was made and before the answer was sent."""
     graph = publish("a")
     to_representation = StartedSerializer.to_representation
 
