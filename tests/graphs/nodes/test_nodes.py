@@ -1,4 +1,4 @@
-"""The shipped nodes, on real files."""
+"""The built-in nodes, with real files and a real HTTP server."""
 
 import csv
 import io
@@ -11,10 +11,12 @@ import pytest
 from django.core import mail
 from django.core.files.storage import default_storage
 
+from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
+from graphs.nodes import network
 from graphs.nodes.base import NodeFailed, registry
-from graphs.nodes.network import public_address
 from graphs.services import datasets
+from runs.engine import answer
 from runs.engine.start import start_run
 from runs.models import ToolResult
 
@@ -34,19 +36,20 @@ def dataset(namespace, tmp_path):
 
 
 @pytest.fixture
-def run_with(publish, drain, dataset):
-    """Run a drawing over the dataset; `kinds` and `inputs` as for publish."""
+def run_with_dataset(publish, drain, dataset):
+    """Run a graph with the dataset to its end; the arguments are those of `publish`."""
 
-    def run(drawing, **members):
-        started = start_run(publish(drawing, **members), dataset=dataset)
+    def start_and_drain(drawing, **options):
+        run = start_run(publish(drawing, **options), dataset=dataset)
         drain()
-        started.refresh_from_db()
-        return started
+        run.refresh_from_db()
+        return run
 
-    return run
+    return start_and_drain
 
 
 def table(run, identifier):
+    """The rows of the table that a node made."""
     state = run.states.get(identifier=identifier, status="SUCCESS")
     with default_storage.open(state.outputs["table"]["file"]) as file:
         return [json.loads(line) for line in file.read().decode().splitlines()]
@@ -55,22 +58,25 @@ def table(run, identifier):
 READ = {"kinds": {"r": "dataset.read"}, "inputs": {"r": {"table": "flights"}}}
 
 
-def chain(kind, **inputs):
+def reading_into(kind, **inputs):
+    """The kinds and inputs of r > x, where x is a node of this kind that takes the table of r."""
     return {
         "kinds": {**READ["kinds"], "x": kind},
         "inputs": {**READ["inputs"], "x": {"table": "${{ r.outputs.table }}", **inputs}},
     }
 
 
-def test_columns_have_types(dataset):
+def test_the_columns_of_a_dataset_have_types(dataset):
     types = {
         column["name"]: column["type"] for column in dataset.tables.get(name="flights").columns
     }
     assert types == {"id": "integer", "carrier": "text", "delay": "number", "note": "text"}
 
 
-def test_filter_keeps_rows_with_their_types(run_with):
-    run = run_with("r>x", **chain("rows.filter", where="row.delay != null && row.delay > 0.0"))
+def test_filter_keeps_rows_with_their_types(run_with_dataset):
+    run = run_with_dataset(
+        "r>x", **reading_into("rows.filter", where="row.delay != null && row.delay > 0.0")
+    )
     assert [(row["id"], row["delay"]) for row in table(run, "x")] == [
         (1, 10.0),
         (4, 95.5),
@@ -78,34 +84,34 @@ def test_filter_keeps_rows_with_their_types(run_with):
     ]
 
 
-def test_filter_names_the_row_that_its_expression_can_not_read(run_with):
-    run = run_with("r>x", **chain("rows.filter", where="row.delay > 0.0"))
+def test_filter_names_the_row_at_which_its_condition_fails(run_with_dataset):
+    run = run_with_dataset("r>x", **reading_into("rows.filter", where="row.delay > 0.0"))
     assert run.status == "partial"
     assert "row 2" in run.error_message
 
 
 @pytest.mark.parametrize("where", ["1 + 1", "__import__('os')", "row.nope == 1"])
-def test_filter_refuses_what_is_no_condition(run_with, where):
-    run = run_with("r>x", **chain("rows.filter", where=where))
+def test_filter_fails_if_its_expression_is_no_condition(run_with_dataset, where):
+    run = run_with_dataset("r>x", **reading_into("rows.filter", where=where))
     assert (run.status, run.errored_count) == ("partial", 1)
     assert run.error_message.startswith("x: ")
 
 
 @pytest.mark.parametrize("where", ["row.", "row.delay is big", "row.delay >"])
-def test_what_is_no_expression_is_refused_when_published(run_with, where):
+def test_a_malformed_expression_is_refused_when_it_is_published(run_with_dataset, where):
     with pytest.raises(errors.InvalidGraph, match=r"where: .* is not a valid expression"):
-        run_with("r>x", **chain("rows.filter", where=where))
+        run_with_dataset("r>x", **reading_into("rows.filter", where=where))
 
 
-def test_expression_that_is_too_long_is_refused_when_published(run_with):
+def test_an_expression_that_is_too_long_is_refused_when_it_is_published(run_with_dataset):
     with pytest.raises(errors.InvalidGraph, match="where"):
-        run_with("r>x", **chain("rows.filter", where="x" * 3000))
+        run_with_dataset("r>x", **reading_into("rows.filter", where="x" * 3000))
 
 
-def test_map_computes_columns(run_with):
-    run = run_with(
+def test_map_computes_columns(run_with_dataset):
+    run = run_with_dataset(
         "r>x",
-        **chain(
+        **reading_into(
             "rows.map",
             columns={"late": "row.delay != null && row.delay > 60.0", "who": "row.carrier + '!'"},
         ),
@@ -113,15 +119,17 @@ def test_map_computes_columns(run_with):
     assert table(run, "x")[3] == {"late": True, "who": "UA!"}
 
 
-def test_aggregate_ignores_nulls_and_orders(run_with):
+def test_aggregate_ignores_nulls_and_orders(run_with_dataset):
     measures = {
         "n": {"function": "count", "column": ""},
         "flown": {"function": "count", "column": "delay"},
         "mean": {"function": "mean", "column": "delay"},
     }
-    run = run_with(
+    run = run_with_dataset(
         "r>x",
-        **chain("rows.aggregate", by=["carrier"], measures=measures, order_by="-mean", limit=2),
+        **reading_into(
+            "rows.aggregate", by=["carrier"], measures=measures, order_by="-mean", limit=2
+        ),
     )
     assert table(run, "x") == [
         {"carrier": "B6", "n": 1, "flown": 1, "mean": 70.0},
@@ -130,7 +138,7 @@ def test_aggregate_ignores_nulls_and_orders(run_with):
 
 
 @pytest.mark.parametrize(("how", "rows"), [("inner", 4), ("left", 5)])
-def test_join(run_with, how, rows):
+def test_join(run_with_dataset, how, rows):
     kinds = {"r": "dataset.read", "c": "dataset.read", "x": "rows.join"}
     inputs = {
         "r": {"table": "flights"},
@@ -142,13 +150,13 @@ def test_join(run_with, how, rows):
             "how": how,
         },
     }
-    run = run_with("r>x c>x", kinds=kinds, inputs=inputs)
-    found = table(run, "x")
-    assert (len(found), found[0]["name"]) == (rows, "American")
-    assert how == "inner" or found[-1]["name"] is None
+    run = run_with_dataset("r>x c>x", kinds=kinds, inputs=inputs)
+    joined = table(run, "x")
+    assert (len(joined), joined[0]["name"]) == (rows, "American")
+    assert how == "inner" or joined[-1]["name"] is None
 
 
-def test_export_guards_formulas_and_zip_packs_what_is_there(run_with):
+def test_export_escapes_formulas_and_zip_packs_the_files_that_were_made(run_with_dataset):
     kinds = {"r": "dataset.read", "e": "table.export", "j": "table.export", "z": "zip"}
     inputs = {
         "r": {"table": "flights"},
@@ -156,7 +164,9 @@ def test_export_guards_formulas_and_zip_packs_what_is_there(run_with):
         "j": {"table": "${{ r.outputs.table }}", "name": "out", "format": "jsonl"},
         "z": {"files": ["${{ e.outputs.file }}", "${{ j.outputs.file }}"], "name": "all.zip"},
     }
-    run = run_with("r>e>z r>j>z", kinds=kinds, inputs=inputs, when={"r>j": "outputs.rows > 100"})
+    run = run_with_dataset(
+        "r>e>z r>j>z", kinds=kinds, inputs=inputs, when={"r>j": "outputs.rows > 100"}
+    )
     assert (run.status, run.emitted) == ("completed", 5)
     with (
         default_storage.open(run.artifacts.get(name="all.zip").file) as file,
@@ -167,38 +177,34 @@ def test_export_guards_formulas_and_zip_packs_what_is_there(run_with):
     assert rows[0] == {"id": "1", "carrier": "AA", "delay": "10.0", "note": "'=SUM(A1)"}
 
 
-def test_files_of_other_runs_and_places_can_not_be_read(run_with):
-    for file in ("datasets/999/x.csv", "../secret.key", "runs/0/999999/x", "/etc/passwd"):
-        foreign = {"file": file, "format": "csv", "columns": [], "rows": 1}
-        run = run_with(
-            "x",
-            name=f"n{hash(file)}",
-            kinds={"x": "table.export"},
-            inputs={"x": {"table": foreign, "name": "o"}},
-        )
-        assert "is no file of this run or its dataset" in run.error_message
+@pytest.mark.parametrize(
+    "file", ["datasets/999/x.csv", "../secret.key", "runs/0/999999/x", "/etc/passwd"]
+)
+def test_a_file_outside_the_run_and_its_dataset_cannot_be_read(run_with_dataset, file):
+    foreign = {"file": file, "format": "csv", "columns": [], "rows": 1}
+    run = run_with_dataset(
+        "x", kinds={"x": "table.export"}, inputs={"x": {"table": foreign, "name": "o"}}
+    )
+    assert "is no file of this run or its dataset" in run.error_message
 
 
-def test_unknown_tables_and_runs_without_dataset_are_said(run_with, publish, drain):
-    run = run_with("r", kinds={"r": "dataset.read"}, inputs={"r": {"table": "nope"}})
+def test_reading_an_unknown_table_names_the_tables_of_the_dataset(run_with_dataset):
+    run = run_with_dataset("r", kinds={"r": "dataset.read"}, inputs={"r": {"table": "nope"}})
     assert run.error_message == "r: the dataset has no table 'nope'; it has carriers, flights"
-    bare = start_run(publish("r", **READ))
-    drain()
-    bare.refresh_from_db()
-    assert "no dataset" in bare.error_message
 
 
-def test_mail_is_sent_once_per_state(run_with):
+def test_reading_without_a_dataset_fails(run_graph):
+    assert "no dataset" in run_graph("r", **READ).error_message
+
+
+def test_a_mail_is_sent_without_extra_headers_and_recorded_as_sent(run_with_dataset):
     inputs = {"m": {"to": ["a@example.org"], "subject": "Hi\nBcc: x", "body": "text"}}
-    assert run_with("m", kinds={"m": "mail.send"}, inputs=inputs).status == "completed"
+    assert run_with_dataset("m", kinds={"m": "mail.send"}, inputs=inputs).status == "completed"
     assert [message.subject for message in mail.outbox] == ["Hi Bcc: x"]
     assert ToolResult.objects.count() == 1
 
 
-def test_approval_refused_fails(publish, drain):
-    from graphs.auth.callers import SYSTEM
-    from runs.engine import answer
-
+def test_a_refused_approval_fails_the_run(publish, drain):
     run = start_run(publish("a", kinds={"a": "approval"}, inputs={"a": {"question": "Go?"}}))
     drain()
     answer.answer_state(run, run.states.get().pk, {"approved": False, "comment": "no"}, SYSTEM)
@@ -208,25 +214,27 @@ def test_approval_refused_fails(publish, drain):
 
 
 PRIVATE = [
-    "127.0.0.1", "127.1", "0x7f000001", "2130706433", "localhost", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254",
-    "100.64.0.1", "::1", "::ffff:127.0.0.1", "fe80::1", "fc00::1", "224.0.0.1", "::", "2002:7f00:1::",
+    "127.0.0.1", "127.1", "0x7f000001", "2130706433", "localhost", "0.0.0.0",
+    "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1",
+    "::1", "::", "::ffff:127.0.0.1", "fe80::1", "fc00::1", "2002:7f00:1::",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("host", PRIVATE)
 def test_private_addresses_are_blocked(host):
     with pytest.raises(NodeFailed):
-        public_address(host, 80)
+        network.public_address(host, 80)
 
 
 @pytest.fixture
 def server(settings):
+    """A local HTTP server; gives its address and the headers of the requests that it got."""
     settings.ALLOW_PRIVATE_ADDRESSES = True
-    seen = []
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            seen.append(dict(self.headers))
+            requests.append(dict(self.headers))
             if self.path == "/moved":
                 self.send_response(302)
                 self.send_header("Location", "/json")
@@ -249,7 +257,7 @@ def server(settings):
     http = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=http.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{http.server_port}", seen
+    yield f"http://127.0.0.1:{http.server_port}", requests
     http.shutdown()
     http.server_close()
     thread.join()
@@ -258,41 +266,39 @@ def server(settings):
 @pytest.mark.parametrize(
     ("path", "body"), [("/json", {"answer": 42}), ("/moved", {"answer": 42}), ("/text", "plain")]
 )
-def test_http_request_gives_the_answer(run_graph, server, path, body):
-    run = run_graph("h", kinds={"h": "http.request"}, inputs={"h": {"url": server[0] + path}})
+def test_http_request_gives_the_body_and_sends_an_idempotency_key(run_graph, server, path, body):
+    address, requests = server
+    run = run_graph("h", kinds={"h": "http.request"}, inputs={"h": {"url": address + path}})
     assert run.states.get().outputs["body"] == body
-    assert server[1][-1]["Idempotency-Key"] == f"{run.run_id}:h"
+    assert requests[-1]["Idempotency-Key"] == f"{run.run_id}:h"
 
 
 @pytest.mark.parametrize(
     ("path", "reason"), [("/fail", "answered 500"), ("/broken", "isn't"), ("/big", "more than")]
 )
-def test_http_request_says_why_it_failed(run_graph, server, path, reason):
-    assert (
-        reason
-        in run_graph(
-            "h", kinds={"h": "http.request"}, inputs={"h": {"url": server[0] + path}}
-        ).error_message
-    )
+def test_the_error_of_http_request_names_the_reason(run_graph, server, path, reason):
+    address, _ = server
+    run = run_graph("h", kinds={"h": "http.request"}, inputs={"h": {"url": address + path}})
+    assert reason in run.error_message
 
 
-def test_redirect_to_a_private_address_is_blocked(run_graph, server, settings, monkeypatch):
-    import graphs.nodes.network as network
+def test_a_redirect_to_a_private_address_is_blocked(run_graph, server, settings, monkeypatch):
+    """Only the first request may reach the private address of the test server."""
+    checked_hosts = []
+    check = network.public_address
 
-    judged = []
-    judge = network.public_address
+    def allow_first(host, port):
+        checked_hosts.append(host)
+        settings.ALLOW_PRIVATE_ADDRESSES = len(checked_hosts) == 1
+        return check(host, port)
 
-    def once(host, port):
-        judged.append(host)
-        settings.ALLOW_PRIVATE_ADDRESSES = len(judged) == 1
-        return judge(host, port)
-
-    monkeypatch.setattr(network, "public_address", once)
-    run = run_graph("h", kinds={"h": "http.request"}, inputs={"h": {"url": f"{server[0]}/moved"}})
+    monkeypatch.setattr(network, "public_address", allow_first)
+    url = f"{server[0]}/moved"
+    run = run_graph("h", kinds={"h": "http.request"}, inputs={"h": {"url": url}})
     assert "private address" in run.error_message
 
 
-def test_every_shipped_node_says_what_it_does_and_takes():
+def test_every_built_in_node_is_described_and_takes_only_the_inputs_that_it_declares():
     for node in registry.values():
         assert node.name.startswith("test.") or node.description
         assert node.inputs_schema["additionalProperties"] is False
