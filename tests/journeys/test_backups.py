@@ -70,7 +70,7 @@ def restored(env):
         text=True,
         check=False,
     )
-    assert "every count is that of the rows" in verified.stdout, verified.stdout + verified.stderr
+    assert "all counters match their states" in verified.stdout, verified.stdout + verified.stderr
 
 
 def shell(env, script):
