@@ -1,4 +1,6 @@
-"""A real browser on a served instance: Debian's chromium through Playwright. What the console or the content policy complain of fails the test."""
+"""A real browser on a served instance: Debian's chromium through Playwright. What the console or
+the content policy complain of fails the test.
+"""
 
 import os
 import shutil
@@ -39,7 +41,9 @@ def chromium() -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Pages are the same on both databases: the browser looks once, and each database has its share of that."""
+    """Pages are the same on both databases: the browser looks once, and each database has its share
+    of that.
+    """
     mine = [item for item in items if "tests/browser/" in str(item.path)]
     others = [
         item
@@ -105,7 +109,9 @@ def site(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[
 
 @pytest.fixture
 def open_as(browser: Browser, site: str, world: dict[str, Run]) -> Iterator[Callable[..., Page]]:
-    """open_as("ann", size="phone", scheme="dark", scripts=False): a page that is logged in; complaints are collected."""
+    """open_as("ann", size="phone", scheme="dark", scripts=False): a page that is logged in;
+    complaints are collected.
+    """
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 

@@ -6,7 +6,7 @@ from tests.browser.flow_pages import saved
 
 
 class Keyboard:
-    """Somebody who has no mouse: on every page Tab and Enter, in the picture of a graph its keys."""
+    """Somebody without a mouse: on every page Tab and Enter, in the picture of a graph its keys."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -55,7 +55,7 @@ class Keyboard:
         self.at(node)
 
     def add(self, kind: str, count: int) -> None:
-        """With the focus in the search field: the first node that fits is added, and has the focus."""
+        """With the focus in the search field: add the first node that fits; it has the focus."""
         expect(self.page.locator("#fl-search")).to_be_focused()
         self.page.keyboard.type(kind)
         self.press("Enter")

@@ -1,4 +1,6 @@
-"""The export graph drawn by mouse, by keys alone and without JavaScript, run, and its file compared."""
+"""The export graph drawn by mouse, by keys alone and without JavaScript, run, and its file
+compared.
+"""
 
 import csv
 import io
@@ -141,7 +143,9 @@ def filtered_by_keys(keys: Keyboard) -> None:
 
 
 def counted_by_keys(keys: Keyboard) -> None:
-    """From its last node back to the first, and a second branch, which is counted, exported and packed, too."""
+    """From its last node back to the first, and a second branch, which is counted, exported and
+    packed, too.
+    """
     page = keys.page
     for node in ("export", "filter", "read"):
         keys.press("ArrowLeft")
@@ -198,7 +202,9 @@ def test_the_export_graph_by_keys_alone(
 
 @pytest.mark.parametrize("slow", [False, True], ids=["saved", "being-saved"])
 def test_nodes_are_copied_and_pasted(open_as: Callable[..., Page], slow: bool) -> None:
-    """What was written counts, even if the server hasn't answered yet: here, too, and in another window."""
+    """What was written counts, even if the server hasn't answered yet: here, too, and in another
+    window.
+    """
     page = open_as()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     begun(page, "pasted")

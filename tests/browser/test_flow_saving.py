@@ -1,4 +1,6 @@
-"""Changes that are typed quickly, by two people, or while the network is slow: nothing is lost silently."""
+"""Changes that are typed quickly, by two people, or while the network is slow: nothing is lost
+silently.
+"""
 
 from collections.abc import Callable
 
@@ -150,7 +152,9 @@ def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(
 
 
 def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Page]) -> None:
-    """A row that is left shows the rows anew: not to somebody who is in the next one already, whoever else changes the draft meanwhile."""
+    """A row that is left shows the rows anew: not to somebody who is in the next one already,
+    whoever else changes the draft meanwhile.
+    """
     page = open_as()
     begun(page, "swift")
     page.click(".fl-kind:has(strong:text-is('rows.aggregate'))")

@@ -3,6 +3,7 @@
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 
+from runs.manager.columns import COLUMNS
 from tests.browser.flow_pages import saved
 
 pytestmark = [pytest.mark.cluster]
@@ -26,12 +27,14 @@ RUN_AXE = """async (options) => {
 def run_manager_pages(world) -> dict[str, str]:
     """Each page of the Run Manager: full, empty, failed, loading."""
     failed, waiting, again = world["failed"].pk, world["waiting"].pk, world["again"].pk
+    outside = world["outside"]
+    checkpoint = outside.checkpoints.order_by("pk").first().pk
     run = f"/admin/run-manager/run/{failed}/"
     return {
         "dashboard": "/admin/",
         "list": "/admin/run-manager/",
         "list, nothing found": "/admin/run-manager/?search=nothing&page_size=999",
-        "list, all columns": "/admin/run-manager/?cols=id,name,status,progress,time,duration,labels,trigger,finished,node,reruns,dataset,session,namespace",
+        "list, all columns": f"/admin/run-manager/?cols={','.join(COLUMNS)}",
         "run, failed": run,
         "run, waiting": f"/admin/run-manager/run/{waiting}/",
         "run, outside": f"/admin/run-manager/run/{world['outside'].pk}/",
@@ -39,7 +42,7 @@ def run_manager_pages(world) -> dict[str, str]:
             f"run, {tab}": f"{run}{tab}/"
             for tab in ("timeline", "states", "logs", "data", "checkpoints", "lineage", "history")
         },
-        "a checkpoint": f"/admin/run-manager/run/{world['outside'].pk}/checkpoints/?checkpoint={world['outside'].checkpoints.order_by('pk').first().pk}",
+        "a checkpoint": f"/admin/run-manager/run/{outside.pk}/checkpoints/?checkpoint={checkpoint}",
         "health": "/admin/run-manager/health/",
         "compare": f"/admin/run-manager/compare/?a={failed}&b={again}&all=1",
         "compare, nothing": "/admin/run-manager/compare/",
@@ -52,7 +55,9 @@ def run_manager_pages(world) -> dict[str, str]:
 
 
 def flow_pages(world) -> dict[str, str]:
-    """Each page of FlowView: the draft in its views, a node, an edge, an unknown node, an empty draft; and what surrounds it."""
+    """Each page of FlowView: the draft in its views, a node, an edge, an unknown node, an empty
+    draft; and what surrounds it.
+    """
     graph, drawn = (
         f"/admin/graphs/graph/{world['failed'].graph_id}/flow/",
         f"/admin/graphs/graph/{world['exported'].graph_id}/flow/",
@@ -109,7 +114,9 @@ def test_axe_finds_nothing_on_what_a_reader_sees(open_as, world):
 
 
 def test_axe_finds_nothing_on_what_is_refused_or_asked(open_as, world):
-    """What doesn't fit, what two people changed, JSON that can't be read, and a graph that is empty or can't be published."""
+    """What doesn't fit, what two people changed, JSON that can't be read, and a graph that is empty
+    or can't be published.
+    """
     page, drawn = open_as(), f"/admin/graphs/graph/{world['exported'].graph_id}/flow/"
     graph = f"/admin/graphs/graph/{world['failed'].graph_id}/flow/"
     found = []

@@ -1,4 +1,6 @@
-"""`python -m tests.browser.tour [FOLDER]`: the pictures of docs/tour.md, made of a small world in a fresh database."""
+"""`python -m tests.browser.tour [FOLDER]`: the pictures of docs/tour.md, made of a small world in a
+fresh database.
+"""
 
 import os
 import subprocess
@@ -11,7 +13,10 @@ SHOTS = {
     "dashboard": ("/admin/", "desktop"),
     "list": ("/admin/run-manager/?page_size=10", "desktop"),
     "search": (
-        "/admin/run-manager/?search=graph:orders -status:completed&cols=id,name,status,progress,time,labels",
+        (
+            "/admin/run-manager/?search=graph:orders"
+            " -status:completed&cols=id,name,status,progress,time,labels"
+        ),
         "desktop",
     ),
     "run": ("/admin/run-manager/run/{failed}/", "desktop"),
