@@ -95,7 +95,7 @@ def shell(env, script):
     return process.stdout
 
 
-def test_a_copy_made_under_load(graph, tmp_path):
+def test_a_backup_made_under_load_can_be_started(graph, tmp_path):
     if connection.vendor != "sqlite":
         with pytest.raises(CommandError, match="pg_dump"):
             call_command("backup", tmp_path / "copy")
@@ -117,7 +117,7 @@ def test_a_copy_made_under_load(graph, tmp_path):
     assert_all_runs_complete({key: value for key, value in env.items() if key != "DATABASE_URL"})
 
 
-def test_a_dump_made_under_load(graph, tmp_path):
+def test_a_dump_made_under_load_can_be_started(graph, tmp_path):
     """The procedure for PostgreSQL in docs/operations.md."""
     binaries = postgres.binaries()
     if connection.vendor != "postgresql":

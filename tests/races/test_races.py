@@ -76,7 +76,7 @@ def test_a_thousand_ready_states_are_claimed_once_each(publish):
 
 
 @pytest.mark.parametrize("round_", range(5))
-def test_report_against_a_lost_lease(publish, round_):
+def test_a_report_races_with_the_recovery_of_its_lease(publish, round_):
     run = start_run(publish("a>b"))
     [state] = claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache())
     at_once(

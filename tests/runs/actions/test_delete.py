@@ -75,7 +75,7 @@ def call_page(client, user, run):
     client.post(url, {"run": [run.pk], "confirmed": "1"})
 
 
-DOORS = [
+WAYS_TO_DELETE = [
     call_function,
     call_batch,
     call_bulk,
@@ -87,39 +87,39 @@ DOORS = [
 ]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_the_right_to_delete_is_enough(client, alice, run, door):
-    door(client, grant(alice, ["view", delete.DELETE_RIGHT]), run)
+@pytest.mark.parametrize("delete_run", WAYS_TO_DELETE)
+def test_the_right_to_delete_is_enough(client, alice, run, delete_run):
+    delete_run(client, grant(alice, ["view", delete.DELETE_RIGHT]), run)
     assert not Run.objects.exists()
     assert Tombstone.objects.filter(run_id="r1").exists()
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_nothing_is_deleted_without_the_right_to_delete(client, alice, run, door):
+@pytest.mark.parametrize("delete_run", WAYS_TO_DELETE)
+def test_nothing_is_deleted_without_the_right_to_delete(client, alice, run, delete_run):
     user = grant(alice, PERMISSIONS.keys() - {delete.DELETE_RIGHT})
     try:
-        door(client, user, run)
+        delete_run(client, user, run)
     except Exception as error:
         assert type(error).__name__ == "Forbidden"
     assert Run.objects.exists()
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_every_door_obeys_may_delete(client, alice, run, door, monkeypatch):
+@pytest.mark.parametrize("delete_run", WAYS_TO_DELETE)
+def test_every_way_to_delete_obeys_may_delete(client, alice, run, delete_run, monkeypatch):
     user = grant(alice, PERMISSIONS)
     monkeypatch.setattr(delete, "may_delete", lambda caller, namespace_id: False)
     try:
-        door(client, user, run)
+        delete_run(client, user, run)
     except Exception as error:
         assert type(error).__name__ == "Forbidden"
     assert Run.objects.exists()
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_an_active_run_is_not_deleted(client, alice, run, door):
+@pytest.mark.parametrize("delete_run", WAYS_TO_DELETE)
+def test_an_active_run_is_not_deleted(client, alice, run, delete_run):
     Run.objects.update(status="running", finished_at=None)
     try:
-        door(client, grant(alice, PERMISSIONS), run)
+        delete_run(client, grant(alice, PERMISSIONS), run)
     except Exception as error:
         assert type(error).__name__ == "Conflict"
     assert Run.objects.exists()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def supervise():
     """A function that makes supervisors, whose clusters are a single process that only waits."""
-    made = []
+    supervisors_made = []
 
     def make():
         supervisor = supervisors.Supervisor(1)
@@ -29,11 +29,11 @@ def supervise():
             ["cat"], stdin=subprocess.PIPE, start_new_session=True
         )
         supervisor._started = supervisors.monotonic()
-        made.append(supervisor)
+        supervisors_made.append(supervisor)
         return supervisor
 
     yield make
-    for supervisor in made:
+    for supervisor in supervisors_made:
         supervisor._kill()
         supervisor.process.stdin.close()
 

@@ -122,7 +122,7 @@ def grow(publish):
     return run
 
 
-def test_claim_uses_the_ready_index(publish):
+def test_a_claim_uses_the_ready_index(publish):
     grow(publish)
     text = plan(
         claim.claim_statement(((2, 100), (1, 1)), claim.FRESH),
@@ -151,7 +151,7 @@ def _kind_params(*kinds):
     return [param for kind in kinds for param in (kind, "-infinity")]
 
 
-def test_a_claim_begins_where_the_last_one_found_something(publish):
+def test_a_claim_begins_at_the_scan_floor(publish):
     """Claims skip the index entries of states that earlier claims took.
 
     The index keeps these entries as long as an old snapshot may see them: here, that of the
@@ -193,13 +193,13 @@ def test_recording_finds_states_by_their_ids(publish):
     assert "state_leased" not in plan(store.outcomes_statement(), sql.values([row]))
 
 
-def test_sweep_uses_the_lease_index(publish):
+def test_the_sweep_uses_the_lease_index(publish):
     grow(publish)
     text = plan(lease_recovery.expired_statement(), [100])
     assert "state_leased" in text or "MULTI-INDEX" in text
 
 
-def test_join_uses_the_index_of_unfinished_states(publish):
+def test_a_join_uses_the_index_of_unfinished_states(publish):
     run = grow(publish)
     statement = join_inspection.unfinished_below_statement()
     text = plan(statement, sql.values([[0, run.pk, "b", "", "~"]]))

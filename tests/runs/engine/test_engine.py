@@ -36,7 +36,7 @@ def test_a_chain_passes_values_on_and_completes(run_graph):
     assert run.logs.first().message == "Starting graph execution with 3 nodes"
 
 
-def test_fan_out_and_unite_keep_order(run_graph):
+def test_a_fan_out_and_its_join_keep_the_order(run_graph):
     run = run_graph(
         "r>f>b>j",
         kinds={"f": "fan_out"},
@@ -52,7 +52,7 @@ def test_fan_out_and_unite_keep_order(run_graph):
     assert run.node_counts == {"r": [1, 1, 0], "f": [12, 12, 0], "b": [12, 12, 0], "j": [1, 1, 0]}
 
 
-def test_the_worked_example_of_fan_outs_and_joins(run_graph):
+def test_nested_fan_outs_and_joins_create_the_expected_states(run_graph):
     """s → a (2 items) → b (3 items) → c → u unites a → v unites s.
 
     That makes 1 + 2 + 6 + 6 + 2 + 1 = 18 states.
@@ -186,7 +186,7 @@ def test_an_output_that_json_cannot_express_fails_with_a_clear_reason(run_graph,
     assert reason in run.error_message
 
 
-def test_flood_of_logs_keeps_the_newest_and_says_so(run_graph):
+def test_a_flood_of_logs_keeps_only_the_newest_lines(run_graph):
     run = run_graph("a", kinds={"a": "test.flood"})
     lines = list(run.logs.values_list("message", flat=True))
     assert run.status == "completed"

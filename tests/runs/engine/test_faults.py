@@ -35,7 +35,7 @@ def claim_quarantined(kind="noop", worker="w", count=1, seconds=30):
     return claim.claim(worker, [([kind], count)], seconds, facts, quarantine=claim.QUARANTINED)
 
 
-def test_late_report_changes_nothing(publish):
+def test_a_late_report_changes_nothing(publish):
     run = start_run(publish("a>b"))
     [first] = claimed(seconds=-1)
     assert lease_recovery.rescue_expired() == 1
@@ -170,7 +170,7 @@ def test_run_again_accepts_any_number_without_losing_the_state(
     assert_counters_agree(run)
 
 
-def test_delay_survives_a_release(publish, drain):
+def test_a_released_state_keeps_its_delay(publish, drain):
     run = start_run(publish("d", kinds={"d": "delay"}, inputs={"d": {"seconds": 3600}}))
     record.record_batch([Outcome(claimed(["delay"])[0], "release")])
     drain()

@@ -15,7 +15,7 @@ from tests.support.runs import by_node
 pytestmark = pytest.mark.django_db
 
 
-def test_third_lost_lease_times_out(publish):
+def test_a_third_lost_lease_times_out(publish):
     run = start_run(publish("a"))
     for lost in range(3):
         quarantine = f"lost_leases = {lost}"
@@ -28,7 +28,7 @@ def test_third_lost_lease_times_out(publish):
     assert_counters_agree(run)
 
 
-def test_absurd_leases_are_taken_back(publish):
+def test_impossible_leases_are_recovered(publish):
     graph = publish("a")
     runs = [start_run(graph) for _ in range(2)]
     claimed()

@@ -24,7 +24,9 @@ RUNS = Path(__file__).parents[3] / "runs"
         (0, 0, True, False, "failed"),
     ],
 )
-def test_final_status(succeeded, failed, stopped, stop_at_failure, status):
+def test_the_final_status_depends_on_successes_failures_and_stops(
+    succeeded, failed, stopped, stop_at_failure, status
+):
     assert status_rules.final_status(succeeded, failed, stopped, stop_at_failure) == status
 
 
@@ -37,7 +39,7 @@ def test_final_status(succeeded, failed, stopped, stop_at_failure, status):
         (True, 0, 2, "paused"),
     ],
 )
-def test_active_status(paused, waiting, pending, status):
+def test_the_active_status_depends_on_pauses_and_open_questions(paused, waiting, pending, status):
     assert status_rules.active_status(paused, waiting, pending) == status
 
 

@@ -1,4 +1,7 @@
-"""An outside program reports its run: what is accepted, who may do it, and what people did meanwhile."""
+"""Outside programs report on their runs.
+
+What they may report, which rights they need, and what happens if people change the run meanwhile.
+"""
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -28,18 +31,15 @@ def test_an_outside_program_reports_its_run(api_client):
         answer = api_client.post(url, {"node": node, "event": event, **more}, format="json")
         assert answer.status_code == 200, answer.json()
     run.refresh_from_db()
-    assert (run.status, run.current_node, run.pending_count, run.success_count, run.progress) == (
-        "running",
-        "act",
-        1,
-        1,
-        5,
-    )
-    assert {(row.identifier, row.status, row.node) for row in run.states.all()} == {
+    assert (run.status, run.current_node, run.progress) == ("running", "act", 5)
+    assert (run.pending_count, run.success_count) == (1, 1)
+    assert {(state.identifier, state.status, state.node) for state in run.states.all()} == {
         ("plan", "SUCCESS", OUTSIDE),
         ("act", "QUEUED", OUTSIDE),
     }
-    assert lease_recovery.rescue_expired() == 0, "nobody but its program gives up what it does"
+    assert lease_recovery.rescue_expired() == 0, (
+        "the sweeper leaves the states of outside programs alone"
+    )
     document = api_client.get("/runs/theirs/checkpoint").json()
     document |= {
         "status": "completed",
@@ -49,12 +49,8 @@ def test_an_outside_program_reports_its_run(api_client):
     document["node_states"]["act"] |= {"status": "completed", "output_data": {"done": True}}
     assert api_client.put("/runs/theirs/checkpoint", document, format="json").json() == document
     run.refresh_from_db()
-    assert (run.status, run.progress, run.pending_count, run.error_message) == (
-        "completed",
-        100,
-        0,
-        "",
-    )
+    assert (run.status, run.progress) == ("completed", 100)
+    assert (run.pending_count, run.error_message) == (0, "")
     assert run.tool_results.get().result == {"found": 3}
     late = api_client.put(
         "/runs/theirs/checkpoint", document | {"status": "running"}, format="json"
@@ -64,7 +60,7 @@ def test_an_outside_program_reports_its_run(api_client):
 
 
 @pytest.mark.django_db
-def test_what_a_person_did_meanwhile_stands_in_the_document():
+def test_the_document_shows_that_a_person_cancelled_the_run():
     run = outside()
     updates.mark(run, "a", "started", SYSTEM)
     control.cancel_run(run, SYSTEM)
@@ -72,20 +68,30 @@ def test_what_a_person_did_meanwhile_stands_in_the_document():
     assert (state.status, state.node_states["a"].status) == ("cancelled", "cancelled")
     with pytest.raises(errors.Conflict, match="The run is cancelled"):
         updates.mark(run, "a", "completed", SYSTEM)
-    other = outside()
-    updates.mark(other, "a", "started", SYSTEM)
-    annotate.set_status(other, SYSTEM, "failed", "It hangs.")
-    assert documents.run_state(other).status == "failed"
+
+
+@pytest.mark.django_db
+def test_the_document_shows_the_status_that_a_person_set():
+    run = outside()
+    updates.mark(run, "a", "started", SYSTEM)
+    annotate.set_status(run, SYSTEM, "failed", "It hangs.")
+    assert documents.run_state(run).status == "failed"
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"run_id": "another"}, 422), ({"node_states": {"n" * 201: {"node_id": "n"}}}, 422), ({"current_step": -1}, 422), ({"max_steps": 2**31}, 422),
-        ({"version": 9}, 422), ({"session_id": "s" * 201}, 422), ({"surprise": 1}, 422), ({"data": {"deep": "\x00"}}, 422),
+        ({"run_id": "another"}, 422),
+        ({"node_states": {"n" * 201: {"node_id": "n"}}}, 422),
+        ({"current_step": -1}, 422),
+        ({"max_steps": 2**31}, 422),
+        ({"version": 9}, 422),
+        ({"session_id": "s" * 201}, 422),
+        ({"surprise": 1}, 422),
+        ({"data": {"deep": "\x00"}}, 422),
     ],
-)  # fmt: skip
+)
 def test_bad_reports_change_nothing(api_client, change, status):
     run = outside(run_id="r")
     answer = api_client.put(
@@ -97,7 +103,7 @@ def test_bad_reports_change_nothing(api_client, change, status):
 
 
 @pytest.mark.django_db
-def test_who_may_not_see_payloads_gets_no_document(api_client, django_user_model):
+def test_the_document_needs_the_right_to_see_payloads(api_client, django_user_model):
     run = outside(run_id="r")
     viewer = django_user_model.objects.create_user("viewer", is_staff=True)
     NamespaceMembership.objects.create(user=viewer, namespace=run.namespace, role="viewer")
@@ -105,31 +111,30 @@ def test_who_may_not_see_payloads_gets_no_document(api_client, django_user_model
     viewer_client.force_login(viewer)
     assert api_client.get("/runs/r/checkpoint").status_code == 200
     assert viewer_client.get("/runs/r/checkpoint").status_code == 403
-    assert (
-        viewer_client.post(
-            "/runs/r/mark", {"node": "a", "event": "started"}, format="json"
-        ).status_code
-        == 403
-    )
+    mark = viewer_client.post("/runs/r/mark", {"node": "a", "event": "started"}, format="json")
+    assert mark.status_code == 403
 
 
 @pytest.mark.django_db
-def test_pausing_ends_nothing(api_client):
-    """Between two nodes nothing of the program's run is unfinished; that is no end."""
+def test_pausing_between_two_nodes_does_not_end_the_run(api_client):
+    """At that moment the run has no unfinished states."""
     run = outside(run_id="r")
     assert control.pause_run(run, SYSTEM).status == "paused"
-    assert (
-        api_client.put(
-            "/runs/r/checkpoint", {"run_id": "r", "status": "running"}, format="json"
-        ).json()["status"]
-        == "paused"
-    ), "the program learns of it"
+    document = {"run_id": "r", "status": "running"}
+    answer = api_client.put("/runs/r/checkpoint", document, format="json")
+    assert answer.json()["status"] == "paused", "the answer tells the program about the pause"
     updates.mark(run, "a", "started", SYSTEM)
     updates.mark(run, "a", "failed", SYSTEM, error="once more")
     run.refresh_from_db()
     assert (run.status, run.paused) == ("paused", True)
     assert control.resume_run(run, SYSTEM).status == "running"
     assert documents.run_state(run).status == "running"
+
+
+@pytest.mark.django_db
+def test_a_run_that_its_program_paused_is_not_resumed_by_people():
+    run = outside()
+    updates.mark(run, "a", "started", SYSTEM)
     state = documents.run_state(run)
     state.status = RunStatus.PAUSED
     updates.put_run_state(run, state, SYSTEM)
@@ -141,8 +146,8 @@ def test_pausing_ends_nothing(api_client):
 def test_a_clock_that_goes_back_loses_no_report(monkeypatch):
     run = outside()
     updates.mark(run, "a", "started", SYSTEM)
-    real = uuids.time_ns
-    monkeypatch.setattr(uuids, "time_ns", lambda: real() - 3_000_000_000)
+    time_ns = uuids.time_ns
+    monkeypatch.setattr(uuids, "time_ns", lambda: time_ns() - 3_000_000_000)
     updates.mark(run, "a", "completed", SYSTEM, {"x": 1})
     state = updates.mark(run, "b", "started", SYSTEM)
     assert {name: node.status for name, node in state.node_states.items()} == {
@@ -153,7 +158,7 @@ def test_a_clock_that_goes_back_loses_no_report(monkeypatch):
 
 
 @pytest.mark.django_db
-def test_many_results_do_not_choke_the_run(api_client):
+def test_a_run_may_have_many_results_and_long_errors(api_client):
     run = outside(run_id="r")
     for number in range(4):
         document = {
@@ -165,14 +170,14 @@ def test_many_results_do_not_choke_the_run(api_client):
     for _ in range(30):
         updates.mark(run, "a", "failed", SYSTEM, error="e" * 100_000)
     assert len(api_client.get("/runs/r/checkpoint").json()["tool_results_cache"]) == 4
-    assert (
-        api_client.put(
-            "/runs/r/checkpoint",
-            {"run_id": "r", "tool_results_cache": {"k" * 1501: 1}},
-            format="json",
-        ).status_code
-        == 422
-    )
+
+
+@pytest.mark.django_db
+def test_the_key_of_a_result_has_a_maximum_length(api_client):
+    outside(run_id="r")
+    document = {"run_id": "r", "tool_results_cache": {"k" * 1501: 1}}
+    answer = api_client.put("/runs/r/checkpoint", document, format="json")
+    assert answer.status_code == 422
 
 
 @pytest.mark.django_db
@@ -182,20 +187,12 @@ def test_reporting_needs_the_rights_to_see_and_to_cancel(django_user_model):
     user.user_permissions.set(Permission.objects.filter(codename__in=["view_run", "add_run"]))
     client = APIClient()
     client.force_login(user)
-    assert (
-        client.post("/runs/r/mark", {"node": "a", "event": "started"}, format="json").status_code
-        == 403
-    )
+    report = {"node": "a", "event": "started"}
+    assert client.post("/runs/r/mark", report, format="json").status_code == 403
+
     user.user_permissions.add(Permission.objects.get(codename="view_payload"))
     client.force_login(django_user_model.objects.get(pk=user.pk))
-    assert (
-        client.post("/runs/r/mark", {"node": "a", "event": "started"}, format="json").status_code
-        == 200
-    )
-    assert (
-        client.put(
-            "/runs/r/checkpoint", {"run_id": "r", "status": "cancelled"}, format="json"
-        ).status_code
-        == 403
-    )
+    assert client.post("/runs/r/mark", report, format="json").status_code == 200
+    cancelled = {"run_id": "r", "status": "cancelled"}
+    assert client.put("/runs/r/checkpoint", cancelled, format="json").status_code == 403
     assert AuditEntry.objects.filter(run=run.pk, action="report").count() == 1

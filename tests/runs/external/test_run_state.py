@@ -1,4 +1,4 @@
-"""Run documents come back exactly, pure and through the database; runs resume from any point."""
+"""Run documents are restored exactly, and runs resume from any recorded document."""
 
 import copy
 import math
@@ -29,21 +29,46 @@ OBJECT = st.dictionaries(TEXT, JSON, max_size=3)
 SECONDS = st.floats(0, 4e9)
 COUNTS = st.integers(0, 2**31 - 1)
 NODES = st.builds(
-    NodeState, node_id=TEXT, status=st.sampled_from([*statuses.STATE_STATUS_OF_DOCUMENT, "unheard of"]), input_data=OBJECT, output_data=OBJECT, started_at=SECONDS,
-    finished_at=SECONDS, error=st.none() | TEXT, attempts=COUNTS, idempotency_key=TEXT,
-)  # fmt: skip
+    NodeState,
+    node_id=TEXT,
+    status=st.sampled_from([*statuses.STATE_STATUS_OF_DOCUMENT, "unheard of"]),
+    input_data=OBJECT,
+    output_data=OBJECT,
+    started_at=SECONDS,
+    finished_at=SECONDS,
+    error=st.none() | TEXT,
+    attempts=COUNTS,
+    idempotency_key=TEXT,
+)
 STATES = st.builds(
-    RunState, run_id=TEXT, session_id=TEXT, status=st.sampled_from(RunStatus), purpose=TEXT, current_node=TEXT, current_step=COUNTS, max_steps=COUNTS,
-    data=OBJECT, node_states=st.dictionaries(TEXT, NODES, max_size=4), completed_nodes=st.lists(TEXT, max_size=4),
-    action_history=st.lists(OBJECT, max_size=60), started_at=SECONDS, updated_at=SECONDS, finished_at=SECONDS, tool_results_cache=OBJECT,
-    heuristic_count_at_checkpoint=COUNTS, experience_count_at_checkpoint=COUNTS, metadata=OBJECT, pending_actions=st.lists(OBJECT, max_size=2),
-    memory_snapshots=st.lists(JSON, max_size=2), version=st.just(VERSION),
-)  # fmt: skip
+    RunState,
+    run_id=TEXT,
+    session_id=TEXT,
+    status=st.sampled_from(RunStatus),
+    purpose=TEXT,
+    current_node=TEXT,
+    current_step=COUNTS,
+    max_steps=COUNTS,
+    data=OBJECT,
+    node_states=st.dictionaries(TEXT, NODES, max_size=4),
+    completed_nodes=st.lists(TEXT, max_size=4),
+    action_history=st.lists(OBJECT, max_size=60),
+    started_at=SECONDS,
+    updated_at=SECONDS,
+    finished_at=SECONDS,
+    tool_results_cache=OBJECT,
+    heuristic_count_at_checkpoint=COUNTS,
+    experience_count_at_checkpoint=COUNTS,
+    metadata=OBJECT,
+    pending_actions=st.lists(OBJECT, max_size=2),
+    memory_snapshots=st.lists(JSON, max_size=2),
+    version=st.just(VERSION),
+)
 
 
 @given(STATES)
 @settings(max_examples=200, deadline=None)
-def test_a_document_comes_back_exactly(state):
+def test_a_document_is_restored_exactly(state):
     document = state.to_dict()
     assert RunState.from_dict(copy.deepcopy(document)).to_dict() == document
     assert len(document["action_history"]) <= KEPT_ACTIONS
@@ -54,7 +79,7 @@ def test_a_document_comes_back_exactly(state):
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_document_comes_back_exactly_from_the_database(state):
+def test_a_document_is_restored_exactly_from_the_database(state):
     run = outside()
     state.run_id = run.run_id
     document = state.to_dict()
@@ -63,37 +88,34 @@ def test_a_document_comes_back_exactly_from_the_database(state):
     assert_rows_agree(run, state)
 
 
-def assert_rows_agree(run, state):
+def assert_rows_agree(run, document):
+    """The states and counters in the database are those of the document."""
     run.refresh_from_db()
-    rows = {row.identifier: row for row in run.states.all()}
-    assert rows.keys() == state.node_states.keys()
-    assert (run.ended, run.finished_at is not None) == (run.status in statuses.ENDED_RUNS,) * 2
-    unfinished = [row for row in rows.values() if row.status in statuses.UNFINISHED]
+    states = {state.identifier: state for state in run.states.all()}
+    assert states.keys() == document.node_states.keys()
+    assert run.ended == (run.finished_at is not None) == (run.status in statuses.ENDED_RUNS)
+    unfinished = [state for state in states.values() if state.status in statuses.UNFINISHED]
     assert run.pending_count == len(unfinished)
     assert not (run.ended and unfinished)
-    assert run.success_count == sum(row.status in ("SUCCESS", "PRUNED") for row in rows.values())
+    succeeded = [state for state in states.values() if state.status in ("SUCCESS", "PRUNED")]
+    assert run.success_count == len(succeeded)
     assert run.log_count == run.logs.count()
 
 
 @pytest.mark.parametrize(
     "older", [{}, {"version": 1, "node_states": {"a": {"status": "running", "attempts": 2}}}]
 )
-def test_older_documents_are_brought_up_to_date(older):
+def test_older_documents_are_upgraded(older):
     state = RunState.from_dict({"run_id": "r", **older})
-    assert (state.version, state.pending_actions, state.memory_snapshots, state.started_at) == (
-        VERSION,
-        [],
-        [],
-        0.0,
-    )
-    assert all(
-        (node.node_id, node.idempotency_key) == (key, "") for key, node in state.node_states.items()
-    )
+    assert (state.version, state.started_at) == (VERSION, 0.0)
+    assert (state.pending_actions, state.memory_snapshots) == ([], [])
+    for name, node in state.node_states.items():
+        assert (node.node_id, node.idempotency_key) == (name, "")
     assert RunState.from_dict(state.to_dict()).to_dict() == state.to_dict()
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
         ({"version": VERSION + 1}, "newer State Manager"),
         ({"version": True}, "whole number"),
@@ -105,14 +127,14 @@ def test_older_documents_are_brought_up_to_date(older):
         ({"node_states": []}, "node_states"),
     ],
 )
-def test_a_bad_document_is_told_what_is_wrong_with_it(document, said):
+def test_a_wrong_document_is_refused_with_a_reason(document, message):
     with pytest.raises(errors.Malformed) as refused:
         RunState.from_dict(document)
-    assert said in str(refused.value.detail)
+    assert message in str(refused.value.detail)
 
 
-def test_marks_and_cached_results():
-    state = RunState(run_id="r", current_step=3)
+def test_a_document_is_changed_by_marking_nodes():
+    state = RunState(run_id="r")
     assert (state.max_steps, state.status, state.finished_at) == (20, "pending", 0.0)
     state.mark_node_started("a")
     state.mark_node_failed("a", "broken")
@@ -120,14 +142,9 @@ def test_marks_and_cached_results():
     state.mark_node_completed("a", {"x": 1})
     state.mark_node_completed("a")
     node = state.node_states["a"]
-    assert (
-        node.status,
-        node.attempts,
-        node.error,
-        node.output_data,
-        state.completed_nodes,
-        state.current_node,
-    ) == ("completed", 2, None, {"x": 1}, ["a"], "a")
+    assert (node.status, node.attempts) == ("completed", 2)
+    assert (node.error, node.output_data) == (None, {"x": 1})
+    assert (state.completed_nodes, state.current_node) == (["a"], "a")
     assert [action["action"] for action in state.action_history] == [
         "started",
         "failed",
@@ -135,11 +152,19 @@ def test_marks_and_cached_results():
         "completed",
         "completed",
     ]
+
+
+def test_the_first_cached_result_remains():
+    state = RunState(run_id="r", current_step=3)
     key = state.get_idempotency_key("search", "abc")
     assert (key, state.has_cached_result(key)) == ("r:3:search:abc", False)
     state.cache_result(key, [1])
     state.cache_result(key, [2])
     assert state.get_cached_result(key) == [1]
+
+
+def test_a_document_keeps_only_the_newest_actions():
+    state = RunState(run_id="r")
     for number in range(60):
         state.mark_node_started(str(number))
     assert len(state.to_dict()["action_history"]) == KEPT_ACTIONS
@@ -147,9 +172,12 @@ def test_marks_and_cached_results():
 
 @pytest.mark.django_db
 def test_every_run_has_a_document(publish, drain, tmp_path):
-    graph = publish("start>out>work>all", kinds={"out": "test.each", "work": "test.once"},
-                    inputs={"out": {"items": [1, 2]}, "work": {"path": str(tmp_path / "calls")}},
-                    data={"all": {"unites": {"identifier": "start"}}})  # fmt: skip
+    graph = publish(
+        "start>out>work>all",
+        kinds={"out": "test.each", "work": "test.once"},
+        inputs={"out": {"items": [1, 2]}, "work": {"path": str(tmp_path / "calls")}},
+        data={"all": {"unites": {"identifier": "start"}}},
+    )
     run = start_run(
         graph, RunOptions(store={"a": 1}, purpose="why", session_id="s", metadata={"m": 1})
     )
@@ -157,25 +185,16 @@ def test_every_run_has_a_document(publish, drain, tmp_path):
     run.refresh_from_db()
     document = documents.run_state(run).to_dict()
     assert RunState.from_dict(document).to_dict() == document
-    assert (
-        document["status"],
-        document["purpose"],
-        document["session_id"],
-        document["data"],
-        document["metadata"],
-    ) == (
-        "completed",
-        "why",
-        "s",
-        {"a": 1},
-        {"m": 1},
-    )
+    assert (document["status"], document["purpose"]) == ("completed", "why")
+    assert (document["session_id"], document["data"]) == ("s", {"a": 1})
+    assert document["metadata"] == {"m": 1}
+
     nodes = document["node_states"]
     assert set(nodes) == {"start", "out@1:0", "out@1:1", "work@1:0", "work@1:1", "all"}, (
-        "siblings have keys of their own"
+        "each sibling has a key of its own"
     )
     assert nodes["work@1:1"]["idempotency_key"] == f"{run.run_id}:work@1:1", (
-        "the key that the node saw"
+        "the key that the node used"
     )
     assert nodes["out@1:0"]["idempotency_key"] == f"{run.run_id}:out"
     assert document["completed_nodes"][0] == "start"
@@ -191,7 +210,7 @@ def test_every_run_has_a_document(publish, drain, tmp_path):
 
 
 @pytest.mark.django_db
-def test_retries_are_attempts_of_one_node(publish, drain):
+def test_the_document_counts_retries_as_attempts_of_one_node(publish, drain):
     run = start_run(
         publish(
             "a",
@@ -208,7 +227,7 @@ def test_retries_are_attempts_of_one_node(publish, drain):
 
 
 @pytest.mark.django_db
-def test_the_engine_alone_writes_runs_with_a_graph(publish):
+def test_only_the_engine_writes_runs_of_a_graph(publish):
     run = start_run(publish("a"))
     for write in (
         lambda: updates.put_run_state(run, RunState(run_id=run.run_id), SYSTEM),
@@ -227,21 +246,31 @@ def test_a_run_resumes_from_any_recorded_point(api_client):
         updates.mark(run, node, "completed", SYSTEM, {"of": node})
     points = api_client.get("/runs/long/checkpoints").json()["checkpoints"]
     second = next(point for point in points if point["metadata"]["node"] == "b")
-    then = api_client.get(f"/runs/long/checkpoint?at={second['checkpoint_id']}").json()
-    assert then["completed_nodes"] == ["a"]
-    assert api_client.put("/runs/long/checkpoint", then, format="json").json()[
-        "completed_nodes"
-    ] == ["a"]
-    assert set(State.objects.filter(run=run).values_list("identifier", flat=True)) == {"a", "b"}, (
-        "c is to be done again"
-    )
-    assert api_client.get("/runs/long/checkpoint?at=nonsense").status_code == 404
-    again = rerun(run, SYSTEM, RerunOptions())
-    assert (again.graph, documents.run_state(again).node_states) == (None, {})
+    document = api_client.get(f"/runs/long/checkpoint?at={second['checkpoint_id']}").json()
+    assert document["completed_nodes"] == ["a"]
+    answer = api_client.put("/runs/long/checkpoint", document, format="json").json()
+    assert answer["completed_nodes"] == ["a"]
+    identifiers = set(State.objects.filter(run=run).values_list("identifier", flat=True))
+    assert identifiers == {"a", "b"}, "c must be executed again"
 
 
 @pytest.mark.django_db
-def test_a_document_put_again_is_the_same_point():
+def test_an_unknown_point_is_a_404(api_client):
+    outside(run_id="long")
+    for checkpoint_id in ("nonsense", "%00"):
+        assert api_client.get(f"/runs/long/checkpoint?at={checkpoint_id}").status_code == 404
+
+
+@pytest.mark.django_db
+def test_a_rerun_of_an_external_run_begins_with_an_empty_document():
+    run = outside()
+    updates.mark(run, "a", "started", SYSTEM)
+    new_run = rerun(run, SYSTEM, RerunOptions())
+    assert (new_run.graph, documents.run_state(new_run).node_states) == (None, {})
+
+
+@pytest.mark.django_db
+def test_putting_the_same_document_again_makes_no_new_point():
     run = outside()
     updates.mark(run, "a", "started", SYSTEM)
     first = documents.run_state(run)
@@ -251,12 +280,12 @@ def test_a_document_put_again_is_the_same_point():
     updates.mark(run, "a", "completed", SYSTEM)
     updates.put_run_state(run, first, SYSTEM)
     assert Checkpoint.objects.filter(run=run).count() == 3, (
-        "back to an earlier point is a point of its own"
+        "returning to an earlier document is a new point"
     )
 
 
 @pytest.mark.django_db
-def test_the_last_points_are_kept():
+def test_only_the_newest_points_are_kept():
     run = outside()
     for number in range(updates.MAX_DOCUMENTS + 5):
         updates.mark(run, f"n{number}", "started", SYSTEM)
@@ -274,11 +303,9 @@ def test_a_failed_run_resumes_from_an_earlier_point(api_client):
     first = api_client.get("/runs/r/checkpoints").json()["checkpoints"][0]["checkpoint_id"]
     point = api_client.get(f"/runs/r/checkpoint?at={first}").json()
     assert point["status"] == "pending"
-    assert (
-        api_client.put("/runs/r/checkpoint", point, format="json").json()["status"] == "running"
-    ), "it is under way by now"
+    answer = api_client.put("/runs/r/checkpoint", point, format="json").json()
+    assert answer["status"] == "running", "the run has started since then"
     api_client.put("/runs/r/checkpoint", {**point, "status": "failed"}, format="json")
     run.refresh_from_db()
     assert run.ended
     assert updates.mark(run, "a", "started", SYSTEM).status == "running"
-    assert api_client.get("/runs/r/checkpoint?at=%00").status_code == 404

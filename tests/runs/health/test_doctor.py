@@ -1,4 +1,4 @@
-"""`doctor` says what is wrong and what to do: each finding is provoked."""
+"""`doctor` reports what is wrong and what to do. Each test provokes one of its findings."""
 
 import re
 from datetime import timedelta
@@ -27,32 +27,28 @@ def cluster():
 
 
 def reported():
+    """The findings as `doctor` prints them."""
     return [f"{finding.level}: {finding.message} {finding.fix}" for finding in doctor.examine()]
 
 
-def test_a_sound_installation(admin_client, client, make_key):
+def test_nothing_is_wrong(admin_client, client, make_key):
     assert reported() == []
     call_command("doctor", stdout=(out := StringIO()))
     assert "All is well" in out.getvalue()
-    assert (
-        "No problems were found" in admin_client.get("/admin/run-manager/health/").content.decode()
-    )
-    assert client.get(
-        "/admin/run-manager/doctor", headers={"X-API-Key": make_key("admin", ())}
-    ).json() == {"findings": []}
+    assert "No problems were found" in admin_client.get("/admin/run-manager/health/").content.decode()
+    answer = client.get("/admin/run-manager/doctor", headers={"X-API-Key": make_key("admin", ())})
+    assert answer.json() == {"findings": []}
 
 
-def test_it_is_for_administrators(client, make_key, django_user_model):
-    assert (
-        client.get("/admin/run-manager/doctor", headers={"X-API-Key": make_key("run")}).status_code
-        == 403
-    )
+def test_only_administrators_see_the_findings(client, make_key, django_user_model):
+    answer = client.get("/admin/run-manager/doctor", headers={"X-API-Key": make_key("run")})
+    assert answer.status_code == 403
     user = django_user_model.objects.create_user("viewer", is_staff=True)
     client.force_login(user)
     assert client.get("/admin/run-manager/health/").status_code in (302, 403)
 
 
-def test_no_cluster(cluster, admin_client, client, make_key):
+def test_no_cluster_is_running(cluster, admin_client, client, make_key):
     Cluster.objects.update(seen_at=timezone.now() - timedelta(hours=3))
     assert reported() == [
         "error: No cluster is running, so nothing is executed. The last one, one, was seen 3 h ago."
@@ -64,23 +60,22 @@ def test_no_cluster(cluster, admin_client, client, make_key):
     assert finding["said"].startswith("No cluster is running")
     with pytest.raises(CommandError, match="has errors"):
         call_command("doctor", stdout=StringIO())
-    assert (
-        "No cluster is running" in admin_client.get("/admin/run-manager/health/").content.decode()
-    )
+    page = admin_client.get("/admin/run-manager/health/").content.decode()
+    assert "No cluster is running" in page
 
 
-def test_a_restless_cluster(cluster):
+def test_a_cluster_that_is_replaced_again_and_again(cluster):
     Cluster.objects.update(restarts=9)
     assert "replaced 9 times" in reported()[0]
 
 
-def test_leases_that_nobody_takes_back(publish):
+def test_expired_leases_that_are_not_recovered(publish):
     start_run(publish("a"))
     claim.claim("gone", [(["noop"], 1)], -600, claim.FactsCache())
-    assert any("Expired leases that were not recovered: 1." in each for each in reported())
+    assert any("Expired leases that were not recovered: 1." in finding for finding in reported())
 
 
-def test_states_that_nobody_comes_for(publish, namespace):
+def test_ready_states_that_are_not_claimed(publish, namespace):
     run = start_run(publish("a"))
     State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(minutes=10))
     assert "A state of 'noop' has been ready for 10 min." in reported()[0]
@@ -92,7 +87,7 @@ def test_states_that_nobody_comes_for(publish, namespace):
     assert "Start a worker that claims it" in reported()[0]
 
 
-def test_runs_and_operations_that_hang(publish):
+def test_runs_and_bulk_operations_that_hang(publish):
     run = start_run(publish("a"))
     Run.objects.filter(pk=run.pk).update(pending_count=0)
     BulkOperation.objects.create(
@@ -101,17 +96,13 @@ def test_runs_and_operations_that_hang(publish):
         status="running",
         lease_expires_at=timezone.now() - timedelta(hours=1),
     )
-    words = " ".join(reported())
-    assert all(
-        part in words
-        for part in (
-            "Runs that are active although they have no pending states: 1. Run manage.py verify --fix.",
-            "Bulk operations that have lost their runner: 1.",
-        )
-    )
+    report = " ".join(reported())
+    assert "Runs that are active although they have no pending states: 1." in report
+    assert "Run manage.py verify --fix." in report
+    assert "Bulk operations that have lost their runner: 1." in report
 
 
-def test_counts_that_drifted(run_graph, monkeypatch):
+def test_counters_that_disagree_with_the_states(run_graph, monkeypatch):
     runs = [run_graph("a>b", name=name) for name in ("first", "second")]
     Run.objects.filter(pk=runs[0].pk).update(started_count=7)
     expected = (
@@ -120,20 +111,20 @@ def test_counts_that_drifted(run_graph, monkeypatch):
     )
     assert reported() == [f"error: {expected}"]
     monkeypatch.setattr(recount, "RECENT_RUNS", 1)
-    assert reported() == [], "only so many of the newest are counted"
+    assert reported() == [], "only the newest runs are counted"
     Run.objects.update(node_counts={})
     assert runs[1].run_id in reported()[0]
     monkeypatch.setattr(recount, "MAX_ROWS", 1)
-    assert reported() == [], "and none that is big"
+    assert reported() == [], "large runs are not counted"
     call_command("verify", "--fix", stdout=StringIO())
     monkeypatch.undo()
     assert reported() == []
 
 
-def test_rows_of_no_run(publish, monkeypatch):
-    """The first and the last rows of a table are looked at, however many there are."""
+def test_rows_without_a_run(publish, monkeypatch):
+    """Only the oldest and the newest rows of each table are checked."""
     if connection.vendor != "sqlite":
-        return  # PostgreSQL lets nobody write such a row
+        return  # PostgreSQL refuses these rows.
     monkeypatch.setattr(verify, "SAMPLE_SIZE", 2)
     connection.disable_constraint_checking()
     try:
@@ -142,7 +133,7 @@ def test_rows_of_no_run(publish, monkeypatch):
             LogLine(run_id=pk, message="x") for pk in (run.pk, 10**9, run.pk, run.pk)
         )
         Run.objects.update(log_count=4)
-        assert reported() == [], "the one in the middle"
+        assert reported() == [], "the row in the middle is not checked"
         LogLine.objects.create(run_id=10**9, message="x")
         LogLine.objects.create(id=-1, run_id=10**9, message="x")
         expected = (
@@ -157,22 +148,23 @@ def test_rows_of_no_run(publish, monkeypatch):
         connection.enable_constraint_checking()
 
 
-def test_the_queue(settings):
+def test_wrong_settings_of_the_queue(settings):
     settings.Q_CLUSTER = {**settings.Q_CLUSTER, "max_attempts": 3, "timeout": 10}
-    assert [each.partition(";")[0] for each in reported()] == [
+    assert [finding.partition(";")[0] for finding in reported()] == [
         "error: Q_CLUSTER's max_attempts is 3",
         "error: Q_CLUSTER's retry must be greater than its timeout, and its timeout greater than"
         " NODE_TIMEOUT_SECONDS. Restore Q_CLUSTER as the project's settings define it.",
     ]
 
 
-def test_a_wake_up_that_nobody_takes(publish):
+def test_a_wake_up_that_is_not_taken(publish):
     start_run(publish("a"))
     wakeup.OrmQ.objects.update(lock=timezone.now() - timedelta(minutes=3))
-    assert any("A wake-up has been in the queue for 3 min" in each for each in reported())
+    expected = "A wake-up has been in the queue for 3 min"
+    assert any(expected in finding for finding in reported())
 
 
-def test_clock_disk_and_settings(monkeypatch, settings):
+def test_a_wrong_clock_a_full_disk_and_debug(monkeypatch, settings):
     settings.DEBUG = True
     monkeypatch.setattr(probes, "MIN_FREE_BYTES", 2**63)
     monkeypatch.setattr(
@@ -180,11 +172,12 @@ def test_clock_disk_and_settings(monkeypatch, settings):
         "now",
         lambda: timezone.datetime.now(tz=timezone.get_default_timezone()) - timedelta(seconds=20),
     )
-    words = " ".join(reported())
-    assert all(part in words for part in ("20 s behind", "DEBUG is on", "MB are free"))
+    report = " ".join(reported())
+    for message in ("20 s behind", "DEBUG is on", "MB are free"):
+        assert message in report
 
 
-def test_migrations_that_wait(monkeypatch):
+def test_migrations_that_are_not_applied(monkeypatch):
     monkeypatch.setattr(
         probes.MigrationExecutor, "migration_plan", lambda *_: [("runs.0001_initial", False)]
     )
@@ -197,93 +190,92 @@ def test_migrations_that_wait(monkeypatch):
 def test_versions_that_are_too_old(monkeypatch):
     names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
     monkeypatch.setattr(probes, "MIN_VERSIONS", dict.fromkeys(probes.MIN_VERSIONS, (99, 1)))
-    found = reported()
-    assert [each.split()[1] for each in found] == [
+    findings = reported()
+    assert [finding.split()[1] for finding in findings] == [
         "Python",
         "Django",
         "django-q2",
         names[connection.vendor],
     ]
     assert (
-        f"error: Django {django.get_version()} is too old; 99.1 or newer is required. Install the versions of requirements.txt."
-        in found
+        f"error: Django {django.get_version()} is too old; 99.1 or newer is required."
+        " Install the versions of requirements.txt." in findings
     )
-    assert all(each.startswith("error") for each in found)
+    assert all(finding.startswith("error") for finding in findings)
 
 
-def test_versions_that_nobody_tried(monkeypatch):
+def test_versions_that_are_not_tested(monkeypatch):
     monkeypatch.setattr(probes, "TESTED_VERSIONS", dict.fromkeys(probes.TESTED_VERSIONS, (1, 1)))
-    assert [
-        "the project is tested with 1.1. Install the versions of requirements.txt." in each
-        for each in reported()
-    ] == [True, True]
+    findings = reported()
+    assert len(findings) == 2
+    for finding in findings:
+        assert (
+            "the project is tested with 1.1. Install the versions of requirements.txt." in finding
+        )
 
 
 def test_the_requirements_are_new_enough():
-    """Nothing that the lock installs may be called too old or untried."""
-    locked = dict(
-        re.findall(
-            r"^([\w-]+)==([\w.]+)",
-            (settings.BASE_DIR / "requirements.txt").read_text(),
-            re.MULTILINE,
-        )
-    )
+    """`doctor` must not report the versions of requirements.txt as too old or untested."""
+    requirements = (settings.BASE_DIR / "requirements.txt").read_text()
+    locked = dict(re.findall(r"^([\w-]+)==([\w.]+)", requirements, re.MULTILINE))
     for name in ("Django", "django-q2"):
         version = tuple(map(int, locked[name.lower()].split(".")))
         assert probes.MIN_VERSIONS[name] <= version
         assert version[:2] == probes.TESTED_VERSIONS[name]
 
 
-def test_clusters_that_share_a_file():
+def test_clusters_that_share_a_sqlite_file():
     if connection.vendor == "sqlite":
         Cluster.objects.create(name="two", host="here", pid=2, workers=1)
         assert "2 clusters share one SQLite file" in reported()[0]
 
 
-def test_connections(monkeypatch):
-    """Each living cluster counts with its workers and four, whether they are connected now or not."""
+def test_connections_that_are_nearly_used_up(monkeypatch):
+    """Each running cluster needs a connection for each worker and four more, even if it is idle."""
     if connection.vendor != "postgresql":
         return
     Cluster.objects.create(name="two", host="there", pid=2, workers=10)
     Cluster.objects.create(
         name="gone", host="there", pid=3, workers=5000, seen_at=timezone.now() - timedelta(hours=1)
     )
-    [(most,)] = sql.run("SELECT current_setting('max_connections')::int")
+    [(max_connections,)] = sql.run("SELECT current_setting('max_connections')::int")
     monkeypatch.setattr(probes, "FULL", 0.0)
-    [found] = reported()
+    [finding] = reported()
     assert (
-        f"of {most} connections are in use. The running clusters need 20 (one for each worker, and 4 each)"
-        in found
+        f"of {max_connections} connections are in use."
+        " The running clusters need 20 (one for each worker, and 4 each)" in finding
     )
     assert (
         "Raise max_connections in postgresql.conf and restart PostgreSQL, or lower WORKERS."
-        in found
+        in finding
     )
+
     monkeypatch.undo()
-    Cluster.objects.filter(name="two").update(workers=int(0.8 * most) - 6)
+    most = int(0.8 * max_connections)
+    Cluster.objects.filter(name="two").update(workers=most - 6)
     assert reported()[0].startswith(
-        f"warning: The clusters may use {int(0.8 * most) + 4} of {most} connections."
+        f"warning: The clusters may use {most + 4} of {max_connections} connections."
     )
-    Cluster.objects.filter(name="two").update(workers=most - 10)
-    [found] = reported()
-    assert found.startswith(
-        f"error: PostgreSQL has {most - 3} connections for clients (max_connections is {most});"
-        " that is too few for the clusters."
+
+    Cluster.objects.filter(name="two").update(workers=max_connections - 10)
+    [finding] = reported()
+    assert finding.startswith(
+        f"error: PostgreSQL has {max_connections - 3} connections for clients"
+        f" (max_connections is {max_connections}); that is too few for the clusters."
     )
-    assert f"need {most}" in found
+    assert f"need {max_connections}" in finding
 
 
 @pytest.mark.django_db(transaction=True)
-def test_sqlite_modes():
+def test_wrong_pragmas_of_sqlite():
     if connection.vendor != "sqlite":
         return
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout = 5000")
         cursor.execute("PRAGMA foreign_keys = OFF")
     try:
-        assert ["foreign_keys is 0" in reported()[0], "waits only 5 s" in reported()[1]] == [
-            True,
-            True,
-        ]
+        first, second, *_ = reported()
+        assert "foreign_keys is 0" in first
+        assert "waits only 5 s" in second
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""`import_states`: the states of an Exosphere export, with and without run ids, once and again."""
+"""`import_states` imports the states of an Exosphere export."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from graphs.auth import api_keys
+from runs.engine.start import RunOptions, start_run
 from runs.models import Run, State
 from tests.support.v0_client import V0Client, node
 
@@ -48,16 +49,15 @@ ROWS = [
 ]
 
 
-def imported(tmp_path, rows, **options):
+def import_rows(tmp_path, rows, **options):
     path = tmp_path / "states.jsonl"
-    path.write_text(
-        "\n".join([json.dumps(each) if isinstance(each, dict) else each for each in rows]) + "\n\n"
-    )
+    lines = [json.dumps(row) if isinstance(row, dict) else row for row in rows]
+    path.write_text("\n".join(lines) + "\n\n")
     call_command("import_states", str(path), verbosity=0, **options)
 
 
-def test_rows_become_runs_and_repeating_it_changes_nothing(tmp_path, capsys, make_key):
-    imported(tmp_path, ROWS)
+def test_rows_become_runs_and_importing_them_again_changes_nothing(tmp_path, capsys):
+    import_rows(tmp_path, ROWS)
     assert (
         "Read 6 rows, 4 of them without a run id. 6 states and 4 runs are new."
         in capsys.readouterr().out
@@ -70,22 +70,20 @@ def test_rows_become_runs_and_repeating_it_changes_nothing(tmp_path, capsys, mak
         ("alpha", "other", "legacy-other", "failed", "import"),
         ("beta", "old", "legacy-old", "completed", "import"),
     }
-    before = (
-        list(Run.objects.order_by("pk").values()),
-        list(State.objects.order_by("pk").values()),
-    )
-    imported(tmp_path, ROWS)
+
+    runs = list(Run.objects.order_by("pk").values())
+    states = list(State.objects.order_by("pk").values())
+    import_rows(tmp_path, ROWS)
     assert "0 states and 0 runs are new." in capsys.readouterr().out
-    assert before == (
-        list(Run.objects.order_by("pk").values()),
-        list(State.objects.order_by("pk").values()),
-    )
-    imported(tmp_path, [row(6, run_id="r1")])
+    assert list(Run.objects.order_by("pk").values()) == runs
+    assert list(State.objects.order_by("pk").values()) == states
+
+    import_rows(tmp_path, [row(6, run_id="r1")])
     assert Run.objects.get(run_id="r1").success_count == 2
 
 
-def test_imported_states_are_seen_in_the_api(tmp_path, make_key):
-    imported(tmp_path, ROWS, default_run_id="before")
+def test_imported_states_are_visible_in_the_api(tmp_path, make_key):
+    import_rows(tmp_path, ROWS, default_run_id="before")
     api = V0Client(make_key("read"))
     status, answer = api.get("states/run/before-old")
     assert (status, [state["identifier"] for state in answer["states"]]) == (200, ["n2", "n3"])
@@ -94,13 +92,13 @@ def test_imported_states_are_seen_in_the_api(tmp_path, make_key):
     }
     assert answer["states"][0]["created_at"] == "2025-08-16T10:00:02.123000Z"
     assert api.get(f"graph/old/run/before-old/node/{OIDS[2]}")[1]["outputs"] == {"y": "2"}
-    [row] = [each for each in api.get("runs/1/10")[1]["runs"] if each["run_id"] == "r1"]
-    assert (row["success_count"], row["errored_count"], row["status"]) == (1, 1, "FAILED")
+    [run] = [run for run in api.get("runs/1/10")[1]["runs"] if run["run_id"] == "r1"]
+    assert (run["success_count"], run["errored_count"], run["status"]) == (1, 1, "FAILED")
     assert api.get("/runs/r1")[1]["status"] == "partial"
     assert api.get("states/run/r1/graph")[1]["edge_count"] == 1
 
 
-def test_a_wrong_row_stops_the_import_and_every_one_is_said(tmp_path):
+def test_wrong_rows_stop_the_import_and_are_all_listed(tmp_path):
     rows = [
         ROWS[0],
         "{",
@@ -112,60 +110,72 @@ def test_a_wrong_row_stops_the_import_and_every_one_is_said(tmp_path):
         row(5, graph_name="a/b"),
     ]
     with pytest.raises(CommandError) as refused:
-        imported(tmp_path, rows)
-    assert [f"line {number}" in str(refused.value) for number in range(1, 9)] == [
-        False,
-        *[True] * 7,
-    ]
+        import_rows(tmp_path, rows)
+    assert "line 1" not in str(refused.value)
+    for number in range(2, 9):
+        assert f"line {number}" in str(refused.value)
     assert not Run.objects.exists()
     assert not State.objects.exists()
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(CommandError, match="without --jsonArray"):
-        imported(tmp_path, ['[{"_id": 1}]'])
+        import_rows(tmp_path, ['[{"_id": 1}]'])
     with pytest.raises(CommandError, match="can't be read"):
         call_command("import_states", str(tmp_path / "nowhere"))
 
 
-def test_only_one_namespace(tmp_path):
-    imported(tmp_path, ROWS, namespace="beta")
+def test_a_single_namespace_is_imported(tmp_path):
+    import_rows(tmp_path, ROWS, namespace="beta")
     assert State.objects.count() == 1
     assert State.objects.get().outputs == {"why": 1}
 
 
-def test_a_run_of_ours_is_never_mixed_with_imported_rows(tmp_path, publish):
-    from runs.engine.start import RunOptions, start_run
-
+def test_imported_states_are_not_added_to_an_existing_run(tmp_path, publish):
     start_run(publish("a", name="old"), RunOptions(run_id="r1"))
-    imported(tmp_path, ROWS[:2])
+    import_rows(tmp_path, ROWS[:2])
     assert set(Run.objects.values_list("run_id", flat=True)) == {"r1", "r1 of graph old"}
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"namespace_name": 7}, {"graph_name": None}, {"run_id": 7}, {"parents": [1]}, {"parents": {"n1": {"$oid": OIDS[1]}}}, {"created_at": 10**30},
-        {"created_at": "0001-01-01T00:00:00+14:00"}, {"retry_count": "abc"}, {"retry_count": -1}, {"retry_count": 2**40}, {"identifier": "a\x00b"},
-        {"identifier": "\ud800"}, {"inputs": {"x": "\ud800"}}, {"node_name": ""}, {"status": None},
+        {"namespace_name": 7},
+        {"graph_name": None},
+        {"run_id": 7},
+        {"parents": [1]},
+        {"parents": {"n1": {"$oid": OIDS[1]}}},
+        {"created_at": 10**30},
+        {"created_at": "0001-01-01T00:00:00+14:00"},
+        {"retry_count": "abc"},
+        {"retry_count": -1},
+        {"retry_count": 2**40},
+        {"identifier": "a\x00b"},
+        {"identifier": "\ud800"},
+        {"inputs": {"x": "\ud800"}},
+        {"node_name": ""},
+        {"status": None},
     ],
-)  # fmt: skip
-def test_every_wrong_value_is_said_with_its_line(tmp_path, wrong):
+)
+def test_every_wrong_value_is_reported_with_its_line(tmp_path, wrong):
     with pytest.raises(CommandError, match="line 2"):
-        imported(tmp_path, [ROWS[0], row(1, **wrong)])
+        import_rows(tmp_path, [ROWS[0], row(1, **wrong)])
     assert not Run.objects.exists()
 
 
-def test_imported_history_stays_history(tmp_path):
-    """No worker reports on it, no states are added, and an error with a NUL is stored without it."""
-    imported(tmp_path, [row(0, run_id="r1", error="a\x00b"), row(1, run_id="r1", status="ERRORED")])
+def test_imported_states_cannot_be_changed(tmp_path):
+    """Workers can't report on them, their runs get no more states, and are not retried.
+
+    An error with a NUL is stored without the NUL.
+    """
+    import_rows(
+        tmp_path, [row(0, run_id="r1", error="a\x00b"), row(1, run_id="r1", status="ERRORED")]
+    )
     api = V0Client(api_keys.create_key(["alpha"], "admin")[1])
     assert State.objects.get(identifier="n0").error == "ab"
     assert api.post(f"state/{OIDS[0]}/executed", {"outputs": [], "attempt": 1})[0] == 400
     assert api.post("run/r1/retry-failed")[0] == 409
     api.register("Work")
     api.upsert("old", node("a"))
-    assert (
-        api.post(
-            "graph/old/states/create",
-            {"run_id": "r1", "states": [{"identifier": "a", "inputs": {}}]},
-        )[0]
-        == 409
-    )
+    body = {"run_id": "r1", "states": [{"identifier": "a", "inputs": {}}]}
+    assert api.post("graph/old/states/create", body)[0] == 409

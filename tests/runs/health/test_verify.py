@@ -1,4 +1,4 @@
-"""`verify` finds counters, statuses and rows that are wrong, and `--fix` corrects them."""
+"""`verify` finds wrong counters, statuses and rows, and `--fix` corrects them."""
 
 import os
 import uuid
@@ -27,31 +27,40 @@ from tests.support.invariants import assert_counters_agree
 pytestmark = pytest.mark.django_db
 
 
-def drift():
-    return [found for found in verify.verify() if "counters" in found.label]
+def wrong_counters():
+    """The problems of `verify` that are about counters."""
+    return [problem for problem in verify.verify() if "counters" in problem.label]
 
 
 @pytest.fixture
 def runs(publish, drain, run_graph):
-    """One of each kind: completed, failed with retries, fanned out and united, waiting, at work, run again in part, driven from outside."""
-    graph = publish("start>out>work>all", kinds={"out": "test.each", "work": "test.count"}, inputs={"out": {"items": [1, 2]}, "work": {"path": "/dev/null"}},
-                    data={"all": {"unites": {"identifier": "start"}}})  # fmt: skip
-    made = [
+    """Runs of every kind, and an external run beside them.
+
+    0: completed, with a fan-out and a join; 1: failed; 2: waiting for an answer; 3: running;
+    4: a partial rerun.
+    """
+    graph = publish(
+        "start>out>work>all",
+        kinds={"out": "test.each", "work": "test.count"},
+        inputs={"out": {"items": [1, 2]}, "work": {"path": "/dev/null"}},
+        data={"all": {"unites": {"identifier": "start"}}},
+    )
+    runs = [
         start_run(graph),
         start_run(publish("a>b", name="bad", kinds={"a": "test.fail"})),
         start_run(publish("q", name="asks", kinds={"q": "test.ask"})),
     ]
     drain()
-    made.append(start_run(graph))
+    runs.append(start_run(graph))
     claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache())
-    made.append(rerun(made[0], options=RerunOptions(node="all")))
+    runs.append(rerun(runs[0], options=RerunOptions(node="all")))
     outside = start_outside(Namespace.objects.get(name="alpha"), RunOptions())
     updates.mark(outside, "n", "started", SYSTEM)
-    return made
+    return runs
 
 
-def test_nothing_is_wrong_with_what_the_engine_wrote(runs):
-    assert not drift()
+def test_the_counters_that_the_engine_wrote_are_right(runs):
+    assert not wrong_counters()
 
 
 @pytest.mark.parametrize(
@@ -84,20 +93,21 @@ def test_nothing_is_wrong_with_what_the_engine_wrote(runs):
         },
     ],
 )
-def test_each_count_is_looked_at_and_mended(runs, change):
+def test_each_counter_is_checked_and_fixed(runs, change):
     run = runs[0]
     Run.objects.filter(pk=run.pk).update(**change)
-    [found] = drift()
-    assert (found.count, found.examples) == (1, [run.run_id])
+    [problem] = wrong_counters()
+    assert (problem.count, problem.examples) == (1, [run.run_id])
     with pytest.raises(CommandError, match="--fix"):
         call_command("verify", stdout=StringIO())
-    call_command("verify", "--fix", stdout=(said := StringIO()))
-    assert "fixed" in said.getvalue()
-    assert not drift()
+    output = StringIO()
+    call_command("verify", "--fix", stdout=output)
+    assert "fixed" in output.getvalue()
+    assert not wrong_counters()
     assert_counters_agree(run)
 
 
-def test_a_run_that_hangs_with_nothing_left_ends(runs):
+def test_a_running_run_without_unfinished_states_ends(runs):
     run = runs[0]
     Run.objects.filter(pk=run.pk).update(status="running", finished_at=None, progress=10)
     recount.recount(run.pk)
@@ -106,10 +116,10 @@ def test_a_run_that_hangs_with_nothing_left_ends(runs):
     assert_counters_agree(run)
 
 
-def test_a_run_that_ended_too_early_goes_on(runs, drain):
+def test_a_run_that_ended_too_early_continues(runs, drain):
     run = runs[3]
     Run.objects.filter(pk=run.pk).update(status="completed", finished_at=F("created_at"))
-    assert [found.examples for found in drift()] == [[run.run_id]]
+    assert [problem.examples for problem in wrong_counters()] == [[run.run_id]]
     recount.recount(run.pk)
     State.objects.filter(run=run, status="QUEUED").update(status="CREATED", lost_leases=0)
     drain()
@@ -119,28 +129,27 @@ def test_a_run_that_ended_too_early_goes_on(runs, drain):
     assert_counters_agree(run)
 
 
-def test_rows_of_no_run_are_found(runs):
-    if connection.vendor == "sqlite":
-        connection.disable_constraint_checking()
-    else:
-        return  # PostgreSQL lets nobody write such a row
+def test_rows_without_a_run_are_found_and_deleted(runs):
+    if connection.vendor != "sqlite":
+        return  # PostgreSQL refuses these rows.
+    connection.disable_constraint_checking()
     try:
-        LogLine.objects.create(run_id=10**9, message="of nobody")
+        LogLine.objects.create(run_id=10**9, message="without a run")
         State.objects.create(id=uuid.uuid4(), run_id=10**9, identifier="x", node="noop")
-        found = {
-            each.label: each.count
-            for each in verify.verify(fix=True)
-            if "without a run" in each.label
-        }
-        assert (found["log lines without a run"], found["states without a run"]) == (1, 1)
-        assert not [
-            each for each in verify.verify() if each.label in found and "folders" not in each.label
+        problems = [
+            problem for problem in verify.verify(fix=True) if "without a run" in problem.label
         ]
+        counts = {problem.label: problem.count for problem in problems}
+        assert (counts["log lines without a run"], counts["states without a run"]) == (1, 1)
+
+        # Tests whose database was flushed leave folders behind.
+        fixed = {label for label in counts if "folders" not in label}
+        assert not [problem for problem in verify.verify() if problem.label in fixed]
     finally:
         connection.enable_constraint_checking()
 
 
-def test_a_paused_run_that_is_mended_is_not_held(runs, drain):
+def test_a_paused_run_that_is_fixed_is_not_paused_any_more(runs, drain):
     run = runs[3]
     control.pause_run(run, SYSTEM)
     Run.objects.filter(pk=run.pk).update(status="cancelled", finished_at=F("created_at"))
@@ -148,12 +157,12 @@ def test_a_paused_run_that_is_mended_is_not_held(runs, drain):
     assert not State.objects.filter(run=run, paused=True).exists()
 
 
-def test_files_of_a_rerun_that_is_not_committed_are_spared(runs):
+def test_new_folders_are_left_because_their_run_may_not_be_committed_yet(runs):
     folder = run_folder(10**6)
     name = default_storage.save(f"{folder}/x/file.txt", ContentFile(b"x"))
-    assert not [found for found in verify.verify(fix=True) if folder in found.examples]
+    assert not [problem for problem in verify.verify(fix=True) if folder in problem.examples]
     assert default_storage.exists(name)
     old = (timezone.now() - verify.MIN_FOLDER_AGE - timedelta(minutes=1)).timestamp()
     os.utime(default_storage.path(folder), (old, old))
-    assert [found for found in verify.verify(fix=True) if folder in found.examples]
+    assert [problem for problem in verify.verify(fix=True) if folder in problem.examples]
     assert not default_storage.exists(name)

@@ -221,7 +221,7 @@ def test_a_thread_cannot_take_over_the_run_of_another_program(saver):
 
 
 @pytest.mark.parametrize("app", ["two_questions", "answered_in_vain"])
-def test_what_follows_an_answer_is_stored_after_it(saver, app):
+def test_the_run_ends_as_its_application_did_in_whatever_order_it_is_stored(saver, app):
     """LangGraph stores the answer and the next step of the task from different threads.
 
     Whichever is stored first, the run must end as the application did.

@@ -1,8 +1,9 @@
-"""The management commands, as they are typed."""
+"""The management commands, called as people call them."""
 
 import io
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,15 +15,18 @@ from django.core.management import CommandError, call_command
 import statemanager
 from graphs.auth import api_keys
 from graphs.models import ApiKey, Dataset
+from runs.engine.start import start_run
 from runs.models import Cluster, Run
 from tests.support.clusters import ROOT, environment, free_port, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def call(*words, **options):
-    out, err = io.StringIO(), io.StringIO()
-    call_command(*words, stdout=out, stderr=err, **options)
+def call(*arguments, **options):
+    """Call a management command, and return what it writes to stdout and to stderr."""
+    out = io.StringIO()
+    err = io.StringIO()
+    call_command(*arguments, stdout=out, stderr=err, **options)
     return out.getvalue().strip(), err.getvalue()
 
 
@@ -34,17 +38,23 @@ def test_create_api_key_prints_only_the_key(namespace):
     assert "alpha" in err
     key = api_keys.find_key(out)
     assert (key.scope, key.all_namespaces, key.expires_at.year) == ("read", False, 2099)
+
+
+def test_an_expired_key_is_not_found(namespace):
     out, _ = call("create_api_key")
     assert api_keys.find_key(out).all_namespaces
     ApiKey.objects.update(expires_at="2001-01-01T00:00Z")
     api_keys.forget()
     assert api_keys.find_key(out) is None
+
+
+def test_a_key_cannot_expire_in_the_past(namespace):
     for wrong in ("tomorrow", "2001-01-01"):
         with pytest.raises(CommandError, match=re.escape(wrong)):
             call("create_api_key", "--expires", wrong)
 
 
-def test_load_dataset_and_run_graph_without_a_cluster(publish, tmp_path):
+def test_a_dataset_is_loaded_and_a_graph_run_without_a_cluster(publish, tmp_path):
     (tmp_path / "t.csv").write_text("a\n1\n2\n")
     out, err = call("load_dataset", "alpha/things", str(tmp_path))
     assert Dataset.objects.get(pk=int(out)).name == "things"
@@ -58,6 +68,9 @@ def test_load_dataset_and_run_graph_without_a_cluster(publish, tmp_path):
     run = Run.objects.get(run_id=out)
     assert (run.status, run.emitted, run.trigger) == ("completed", 2, "command")
     assert "executes the run itself" in err
+
+
+def test_a_dataset_that_cannot_be_read_is_refused(namespace, tmp_path):
     (tmp_path / "bad.csv").write_text("a,b\n1\n")
     with pytest.raises(CommandError, match=r"bad\.csv, line 2"):
         call("load_dataset", "alpha/bad", str(tmp_path))
@@ -65,13 +78,21 @@ def test_load_dataset_and_run_graph_without_a_cluster(publish, tmp_path):
         call("load_dataset", "alpha/bad", str(tmp_path / "nowhere"))
 
 
-def test_run_graph_takes_inputs_and_tells_failure(publish):
+def test_run_graph_accepts_inputs(publish):
     publish("a", inputs={"a": {"value": 0}})
     out, _ = call("run_graph", "alpha/graph", "--input", "value=[1, 2]", "--wait")
     assert Run.objects.get(run_id=out).states.get().outputs == {"value": [1, 2]}
+
+
+def test_run_graph_reports_a_failed_run(publish):
     publish("f", name="bad", kinds={"f": "test.fail"})
     with pytest.raises(CommandError, match="ended as failed: f: ValueError: broken"):
         call("run_graph", "alpha/bad", "--wait")
+
+
+def test_run_graph_refuses_an_unknown_graph_and_a_wrong_input(publish):
+    publish("a")
+    publish("f", name="bad")
     with pytest.raises(
         CommandError, match=r"no graph 'alpha/nope'. These exist: alpha/bad, alpha/graph"
     ):
@@ -80,11 +101,12 @@ def test_run_graph_takes_inputs_and_tells_failure(publish):
         call("run_graph", "alpha/graph", "--input", "value")
 
 
-def test_render_run(publish, drain):
+def test_render_run_needs_a_run(publish):
     with pytest.raises(CommandError, match="no run"):
         call("render_run")
-    from runs.engine.start import start_run
 
+
+def test_render_run_draws_a_run(publish, drain):
     run = start_run(publish("a>b"))
     drain()
     out, _ = call("render_run", run.run_id)
@@ -104,26 +126,17 @@ def test_up_serves_and_stops_without_orphans(publish, tmp_path):
         text=True,
     )
 
-    def answers():
+    def serves(path):
         try:
-            return (
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2).status == 200
-            )
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).status == 200
         except OSError:
             return False
 
     try:
-        until(answers, 30)
+        until(lambda: serves("/healthz"), 30)
         until(lambda: Cluster.objects.exists(), 30)
-        assert (
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/admin/login/", timeout=5).status == 200
-        )
-        assert (
-            urllib.request.urlopen(
-                f"http://127.0.0.1:{port}/static/admin/css/base.css", timeout=5
-            ).status
-            == 200
-        )
+        assert serves("/admin/login/")
+        assert serves("/static/admin/css/base.css")
         children = [
             int(entry.name)
             for entry in Path("/proc").iterdir()
@@ -159,31 +172,32 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_settings_stop_the_start_with_a_sentence(name):
-    value, sentence = WRONG[name]
+def test_wrong_settings_stop_the_start_with_a_message(name):
+    value, message = WRONG[name]
     values = {**environment(), "DJANGO_SETTINGS_MODULE": "statemanager.settings", name: value}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "manage.py", "check"], cwd=ROOT, env=values, capture_output=True, text=True
     )
-    assert done.returncode != 0
-    assert sentence in done.stderr
+    assert process.returncode != 0
+    assert message in process.stderr
 
 
-def test_a_taken_port_and_an_unmigrated_database_are_said_in_a_sentence(tmp_path):
-    import socket
-
+def test_up_refuses_a_port_that_is_in_use():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(CommandError, match="can't be used"):
             call("up", "--port", str(taken.getsockname()[1]))
+
+
+def test_a_database_without_tables_is_reported_with_a_message(tmp_path):
     values = {
         **environment(),
         "DJANGO_SETTINGS_MODULE": "statemanager.settings",
         "VAR_DIR": str(tmp_path),
     }
     del values["DATABASE_URL"]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "manage.py", "create_api_key"],
         cwd=ROOT,
         env=values,
@@ -191,29 +205,21 @@ def test_a_taken_port_and_an_unmigrated_database_are_said_in_a_sentence(tmp_path
         text=True,
     )
     assert (
-        done.stderr.strip()
-        == "The database can't be used: no such table: statemanager_graphs_apikey. Run `manage.py migrate` first."
+        process.stderr.strip()
+        == "The database can't be used: no such table: statemanager_graphs_apikey."
+        " Run `manage.py migrate` first."
     )
 
 
-def test_waiting_for_a_run_that_waits_for_a_person_says_so(publish):
+def test_run_graph_stops_waiting_for_a_run_that_waits_for_an_answer(publish):
     publish("ok", kinds={"ok": "approval"}, inputs={"ok": {"question": "Ship it?"}})
     with pytest.raises(CommandError, match=r"ok waits for an answer: Ship it\?"):
         call("run_graph", "alpha/graph", "--wait")
 
 
 def test_keys_are_listed_limited_and_revoked(namespace):
-    text, _ = call(
-        "create_api_key",
-        "--namespace",
-        "alpha",
-        "--scope",
-        "worker",
-        "--per-minute",
-        "7",
-        "--name",
-        "mill",
-    )
+    options = "--namespace alpha --scope worker --per-minute 7 --name mill"
+    text, _ = call("create_api_key", *options.split())
     call("create_api_key", "--scope", "read")
     out, _ = call("api_keys")
     assert "worker  alpha  mill  7/min" in out
@@ -226,17 +232,20 @@ def test_keys_are_listed_limited_and_revoked(namespace):
     assert prefix in call("api_keys", "--namespace", "alpha")[0]
     with pytest.raises(CommandError, match="no key beef"):
         call("revoke_api_key", "beef")
+
+
+def test_the_limit_of_a_key_is_at_least_one_request(namespace):
     with pytest.raises(CommandError, match="from 1"):
         call("create_api_key", "--per-minute", "0")
 
 
-def test_version():
-    done = subprocess.run(
+def test_version_prints_the_version():
+    process = subprocess.run(
         [sys.executable, "manage.py", "version"],
         cwd=ROOT,
         env={**environment(), "DJANGO_SETTINGS_MODULE": "statemanager.settings"},
         capture_output=True,
         text=True,
     )
-    assert (done.stdout, done.returncode) == (f"{statemanager.__version__}\n", 0)
+    assert (process.stdout, process.returncode) == (f"{statemanager.__version__}\n", 0)
     assert call("version") == (statemanager.__version__, "")

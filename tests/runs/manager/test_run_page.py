@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("tab", TABS)
-def test_every_tab_shows(admin_client, failed, tab, django_assert_max_num_queries):
+def test_every_tab_can_be_shown(admin_client, failed, tab, django_assert_max_num_queries):
     with django_assert_max_num_queries(16):
         page = text(admin_client.get(page_of(failed, "" if tab == "overview" else tab)))
     assert "&lt;i&gt;Monday&lt;/i&gt;" in page

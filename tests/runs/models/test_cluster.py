@@ -1,4 +1,4 @@
-"""When a cluster is alive: by the database's clock, for as long as its probes allow."""
+"""When a cluster counts as alive: by the database's clock, and for a number of probes."""
 
 import ast
 from datetime import timedelta
@@ -26,11 +26,11 @@ def test_a_cluster_is_alive_while_its_probes_are_answered(settings, probe):
     settings.PROBE_SECONDS = probe
     cluster(probe * ALIVE_PROBES / 2, "answers")
     cluster(probe * ALIVE_PROBES + 0.4, "silent")
-    assert [each.name for each in Cluster.objects.alive()] == ["answers"]
+    assert [cluster.name for cluster in Cluster.objects.alive()] == ["answers"]
 
 
 @pytest.mark.django_db
-def test_another_time_may_be_asked_for():
+def test_another_time_may_be_given():
     cluster(30)
     assert not Cluster.objects.alive(within=29).exists()
     assert Cluster.objects.alive(within=31).exists()
@@ -48,7 +48,7 @@ def test_a_cluster_that_is_being_replaced_is_still_alive():
     assert ALIVE_PROBES > MISSED_PROBES
 
 
-def test_nothing_else_compares_the_last_sign_of_life_with_a_time():
+def test_no_other_code_compares_the_last_sign_of_life_with_a_time():
     """Only the queryset, and the sweeper that forgets clusters after a day, use `seen_at`."""
     users = set()
     for app in ("runs", "statemanager", "graphs"):
@@ -60,6 +60,6 @@ def test_nothing_else_compares_the_last_sign_of_life_with_a_time():
                     users.add(f"{path.relative_to(ROOT)}: {node.arg}")
     assert users == {
         "runs/models/cluster.py: seen_at__gt",
-        "runs/engine/heartbeat.py: seen_at__gt",  # since it was started
-        "runs/engine/heartbeat.py: seen_at__lt",  # forgets it
+        "runs/engine/heartbeat.py: seen_at__gt",  # a sign since its start
+        "runs/engine/heartbeat.py: seen_at__lt",  # forgets clusters
     }

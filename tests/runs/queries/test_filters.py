@@ -1,4 +1,4 @@
-"""The filters of the run list mean the same runs on the page, in the API and in bulk operations."""
+"""The filters of runs have the same meaning on pages, in the API and in bulk operations."""
 
 import json
 from datetime import datetime, timedelta
@@ -35,20 +35,20 @@ def runs(namespace):
         )
 
 
-def of_page(query):
+def runs_of_page(query):
     return {run.run_id for run in RunPage(SYSTEM, QueryDict(query)).filtered}
 
 
-def of_api(admin_client, query):
+def runs_of_api(admin_client, query):
     return {row["id"] for row in admin_client.get(f"{LIST}runs?{query}").json()["runs"]}
 
 
-def of_export(admin_client, query):
+def runs_of_export(admin_client, query):
     lines = admin_client.get(f"{LIST}export.jsonl?{query}").getvalue().decode().splitlines()
     return {json.loads(line)["run_id"] for line in lines}
 
 
-def of_bulk(query):
+def runs_of_bulk(query):
     filters = dict(QueryDict(query).lists())
     operation = bulk.ask("label", filters, SYSTEM, {"add": {"seen": "yes"}})
     return {run.run_id for run in bulk.targets(operation.query, SYSTEM)}
@@ -70,19 +70,21 @@ def of_bulk(query):
         ("created_after=2999-01-01T00:00:00Z", set()),
     ],
 )
-def test_every_door_finds_the_same_runs(runs, admin_client, query, expected):
-    assert of_page(query) == expected
-    assert of_api(admin_client, query) == expected
-    assert of_export(admin_client, query) == expected
-    assert of_bulk(query) == expected
+def test_the_same_filters_find_the_same_runs_everywhere(runs, admin_client, query, expected):
+    assert runs_of_page(query) == expected
+    assert runs_of_api(admin_client, query) == expected
+    assert runs_of_export(admin_client, query) == expected
+    assert runs_of_bulk(query) == expected
 
 
 @pytest.mark.parametrize("query", ["statsu=failed", "status=WHAT", "since=abc", "recovered=maybe"])
-def test_no_door_takes_a_filter_that_it_cannot_read(runs, admin_client, query):
+def test_a_filter_that_cannot_be_read_is_refused_everywhere(runs, admin_client, query):
     name = query.partition("=")[0]
     page = RunPage(SYSTEM, QueryDict(query))
     assert page.filtered.count() == 3
-    assert any(name in notice for notice in page.notices), "the page says what it left out"
+    assert any(name in notice for notice in page.notices), (
+        "the page mentions the filter that it ignores"
+    )
     answer = admin_client.get(f"{LIST}runs?{query}")
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["query", name]
@@ -95,7 +97,7 @@ def test_stored_filters_mean_the_same_runs_later(runs):
     stored = filters.frozen()
     assert stored.keys() == {"created_after"}
     age = timezone.now() - datetime.fromisoformat(stored["created_after"][0])
-    assert timedelta(minutes=59) < age < timedelta(minutes=61), "the later of the two holds"
+    assert timedelta(minutes=59) < age < timedelta(minutes=61), "the later of the two times counts"
 
 
 def test_page_and_api_share_the_cached_total():

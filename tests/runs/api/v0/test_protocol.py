@@ -111,9 +111,10 @@ def test_a_chain_runs_from_trigger_to_success(api):
         {"status": "EXECUTED"},
     )
     assert api.work("Work") == 1
-    status, rows = api.get("runs/1/10")
-    assert (rows["namespace"], rows["total"], rows["page"], rows["size"]) == ("alpha", 1, 1, 10)
-    [row] = rows["runs"]
+    status, listed = api.get("runs/1/10")
+    assert (listed["namespace"], listed["total"]) == ("alpha", 1)
+    assert (listed["page"], listed["size"]) == (1, 10)
+    [run] = listed["runs"]
     counts = {
         "success_count": 2,
         "pending_count": 0,
@@ -122,8 +123,8 @@ def test_a_chain_runs_from_trigger_to_success(api):
         "total_count": 2,
         "status": "SUCCESS",
     }
-    assert {key: row[key] for key in counts} == counts
-    assert (row["run_id"], row["graph_name"]) == (answer["run_id"], "g")
+    assert {key: run[key] for key in counts} == counts
+    assert (run["run_id"], run["graph_name"]) == (answer["run_id"], "g")
     assert api.get("runs/7/10")[1]["runs"] == []
     assert_counters_agree(Run.objects.get())
 
