@@ -35,7 +35,9 @@ def test_nothing_is_wrong(admin_client, client, make_key):
     assert reported() == []
     call_command("doctor", stdout=(out := StringIO()))
     assert "All is well" in out.getvalue()
-    assert "No problems were found" in admin_client.get("/admin/run-manager/health/").content.decode()
+    assert (
+        "No problems were found" in admin_client.get("/admin/run-manager/health/").content.decode()
+    )
     answer = client.get("/admin/run-manager/doctor", headers={"X-API-Key": make_key("admin", ())})
     assert answer.json() == {"findings": []}
 
@@ -152,8 +154,10 @@ def test_wrong_settings_of_the_queue(settings):
     settings.Q_CLUSTER = {**settings.Q_CLUSTER, "max_attempts": 3, "timeout": 10}
     assert [finding.partition(";")[0] for finding in reported()] == [
         "error: Q_CLUSTER's max_attempts is 3",
-        "error: Q_CLUSTER's retry must be greater than its timeout, and its timeout greater than"
-        " NODE_TIMEOUT_SECONDS. Restore Q_CLUSTER as the project's settings define it.",
+        (
+            "error: Q_CLUSTER's retry must be greater than its timeout, and its timeout greater"
+            " than NODE_TIMEOUT_SECONDS. Restore Q_CLUSTER as the project's settings define it."
+        ),
     ]
 
 
