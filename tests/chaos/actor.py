@@ -1,6 +1,7 @@
-"""`python -m tests.chaos.actor POINT GRAPH`: does what comes by this failpoint, as a caller would in a process of its own.
+"""`python -m tests.chaos.actor POINT GRAPH`: a caller's action that passes the given failpoint.
 
-Done again it must do no harm, and find what was done the first time if that was recorded.
+The action runs in a process of its own, which the test may kill. Repeating the action does no harm:
+what the first process recorded is found, and what it did not record is done.
 """
 
 import sys
@@ -8,13 +9,14 @@ import sys
 import django
 
 CHECKPOINT_ID = "1f0e0000-0000-6000-8000-000000000001"
+RUN_ID = "the-run"
 
 
 def start(graph_id: str) -> None:
     from graphs.models import Graph
     from runs.engine.start import RunOptions, start_run
 
-    start_run(Graph.objects.get(pk=graph_id), RunOptions(run_id="asked"))
+    start_run(Graph.objects.get(pk=graph_id), RunOptions(run_id=RUN_ID))
 
 
 def cancel(graph_id: str) -> None:
@@ -23,10 +25,10 @@ def cancel(graph_id: str) -> None:
     from runs.engine import control
     from runs.models import Run
 
-    run = Run.objects.get(run_id="asked")
+    run = Run.objects.get(run_id=RUN_ID)
     try:
         control.cancel_run(run, SYSTEM)
-    except Conflict:  # so it was done the first time
+    except Conflict:  # the first process cancelled the run
         assert run.status == "cancelled"
 
 
@@ -46,14 +48,12 @@ def put_checkpoint(graph_id: str) -> None:
 
     from runs.langgraph.saver import DjangoSaver
 
-    saver, checkpoint = DjangoSaver("alpha"), empty_checkpoint() | {"id": CHECKPOINT_ID}
-    checkpoint["channel_values"], checkpoint["channel_versions"] = {"a": 1}, {"a": "1"}
-    saver.put(
-        {"configurable": {"thread_id": "asked", "checkpoint_ns": ""}},
-        checkpoint,
-        {"step": 1},
-        {"a": "1"},
-    )
+    saver = DjangoSaver("alpha")
+    checkpoint = empty_checkpoint() | {"id": CHECKPOINT_ID}
+    checkpoint["channel_values"] = {"a": 1}
+    checkpoint["channel_versions"] = {"a": "1"}
+    config = {"configurable": {"thread_id": RUN_ID, "checkpoint_ns": ""}}
+    saver.put(config, checkpoint, {"step": 1}, {"a": "1"})
 
 
 def put_run_state(graph_id: str) -> None:
@@ -62,23 +62,19 @@ def put_run_state(graph_id: str) -> None:
     from runs.external.run_state import NodeState, RunState, RunStatus
     from runs.models import Run
 
-    nodes = {
-        "search": NodeState(
-            "search", status="running", attempts=1, idempotency_key="search of asked"
-        )
-    }
+    search = NodeState("search", status="running", attempts=1, idempotency_key="search of the run")
     state = RunState(
-        "asked",
+        RUN_ID,
         status=RunStatus.RUNNING,
         current_node="search",
-        node_states=nodes,
+        node_states={"search": search},
         started_at=1.0,
         updated_at=1.0,
     )
-    updates.put_run_state(Run.objects.get(run_id="asked"), state, SYSTEM)
+    updates.put_run_state(Run.objects.get(run_id=RUN_ID), state, SYSTEM)
 
 
-ACTS = {
+ACTIONS = {
     "run-created-before-response": start,
     "cancel-between-flag-and-states": cancel,
     "after-cancel-commit": cancel,
@@ -90,4 +86,4 @@ ACTS = {
 
 if __name__ == "__main__":
     django.setup()
-    ACTS[sys.argv[1]](sys.argv[2])
+    ACTIONS[sys.argv[1]](sys.argv[2])

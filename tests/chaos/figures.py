@@ -1,24 +1,25 @@
-"""The times that docs/promises.md names, as they are with the short leases of tests, and what a machine with other work may add to them.
+"""The times promised in docs/promises.md, computed for the short leases of the tests.
 
-The seconds stand here and not in the engine's words: a change there is not to change what is promised.
+The seconds are repeated here, not imported from the engine: changing the engine must not change
+what is promised.
 """
 
-LEASE_SECONDS, SWEEP_SECONDS, PROBE_SECONDS, GRACE_SECONDS = (
-    4,
-    1,
-    2,
-    5,
-)  # those of `tests.support.clusters.FAST`
+# The values of `tests.support.clusters.FAST`.
+LEASE_SECONDS = 4
+SWEEP_SECONDS = 1
+PROBE_SECONDS = 2
+GRACE_SECONDS = 5
 
-RECOVERY_SECONDS = (
-    LEASE_SECONDS + SWEEP_SECONDS + 2
-)  # from a worker's death to the next claim of what it held; 95 of 100
-LONGEST_RECOVERY_SECONDS = (
-    RECOVERY_SECONDS + 3 * PROBE_SECONDS + 5
-)  # the cluster that would claim it is wedged, and is replaced first
-BACK_SECONDS = 15  # of work after a cluster was wedged, and after a PostgreSQL that was away takes connections again
+# From the death of a worker to the next claim of its states, in 95 of 100 cases.
+RECOVERY_SECONDS = LEASE_SECONDS + SWEEP_SECONDS + 2
+# The same, when the cluster that would claim them is stuck and must be replaced first.
+LONGEST_RECOVERY_SECONDS = RECOVERY_SECONDS + 3 * PROBE_SECONDS + 5
+# From the moment at which a cluster got stuck, or at which PostgreSQL accepts connections again,
+# to the next finished work.
+BACK_SECONDS = 15
 
-# What tests allow beyond: on two cores that ran browsers and other suites meanwhile, recoveries took 10 s (p95) and 21 s (the longest of 1,000) more than
-# on quiet ones, because whatever is replaced has to be started first. Without their cause, what these figures are about would not happen at all or after
-# a minute, so that they still tell.
+# What the tests allow on top for a busy machine. On two cores that also ran browsers and other
+# suites, recoveries took 10 s (p95) and 21 s (the longest of 1,000) more than on a quiet machine,
+# because every replaced process has to start first. The bounds are still meaningful: without the
+# mechanism that they test, a recovery takes a minute or never happens.
 NOISE_SECONDS = 15

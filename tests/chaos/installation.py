@@ -1,4 +1,7 @@
-"""A whole installation that can be hurt: a web server, two supervised clusters, and an external worker, each in processes of their own."""
+"""A whole installation whose processes can be killed.
+
+It consists of a web server, two supervised clusters and an external worker.
+"""
 
 import json
 import os
@@ -16,10 +19,8 @@ from tests.support.clusters import ROOT, environment, free_port, until
 
 SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR"}
 
-SUPERVISORS = (
-    "supervisor",
-    "other supervisor",
-)  # two, as on two hosts: while one is killed the other sweeps, and its cluster claims
+# Two, as on two hosts: while one is killed, the other sweeps and its cluster claims.
+SUPERVISORS = ("supervisor", "other supervisor")
 ROLES = {"web": "web parent", "other supervisor": "supervisor"}
 
 
@@ -32,7 +33,7 @@ class Installation:
         self.revive()
 
     def revive(self) -> None:
-        """Start what isn't running, as systemd would."""
+        """Start every part that is not running, as systemd would."""
         for name, command in self._commands().items():
             if name not in self.parts or self.parts[name].poll() is not None:
                 env = environment(**SHORT, **self.env, WORKER_KEY=self.key, WORKER_URL=self.address)
@@ -42,62 +43,40 @@ class Installation:
                 )  # type: ignore[call-overload]
 
     def _commands(self) -> dict[str, list[str]]:
-        web = [
-            "--interface",
-            "wsgi",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--workers",
-            "2",
-            "--blocking-threads",
-            "2",
-            "--respawn-failed-workers",
-        ]
+        """{part: command} of all parts of the installation."""
+        granian = [sys.executable, "-m", "granian", "--interface", "wsgi"]
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        processes = ["--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
+        quiet = ["--no-access-log", "--log-level", "error"]
+        supervise = [sys.executable, "-m", "django", "supervise", "--workers", "1"]
         return {
-            "web": [
-                sys.executable,
-                "-m",
-                "granian",
-                *web,
-                "--no-access-log",
-                "--log-level",
-                "error",
-                "statemanager.wsgi:application",
-            ],
-            **{
-                name: [sys.executable, "-m", "django", "supervise", "--workers", "1"]
-                for name in SUPERVISORS
-            },
+            "web": [*granian, *address, *processes, *quiet, "statemanager.wsgi:application"],
+            **dict.fromkeys(SUPERVISORS, supervise),
             "external worker": [sys.executable, "-m", "tests.chaos.worker"],
         }
 
     def victims(self) -> dict[int, str]:
-        """{pid: role} of everything that runs."""
-        found = {
+        """{pid: role} of every running process."""
+        roles = {
             process.pid: ROLES.get(name, name)
             for name, process in self.parts.items()
             if process.poll() is None
         }
-        held = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
-        busy = {int(pid) for worker in held if (pid := worker.rpartition(":")[2]).isdigit()}
+        workers = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
+        pids = [worker.rpartition(":")[2] for worker in workers]
+        busy = {int(pid) for pid in pids if pid.isdigit()}
         for pid in children(self.parts["web"].pid):
-            found[pid] = "web worker"
-        for parent in (
-            cluster for name in SUPERVISORS for cluster in children(self.parts[name].pid)
-        ):
-            found[parent] = "cluster parent"
-            for sentinel in children(parent):
-                found[sentinel] = "sentinel"
-                found |= {
-                    pid: "busy worker" if pid in busy else "idle worker, pusher or monitor"
-                    for pid in children(sentinel)
-                }
-        return found
+            roles[pid] = "web worker"
+        for name in SUPERVISORS:
+            for parent in children(self.parts[name].pid):
+                roles |= _roles_in_cluster(parent, busy)
+        return roles
 
     def kill(self, pid: int) -> bool:
-        """SIGKILL; what was killed with its children behind it is ended whole, as its service manager does."""
+        """SIGKILL a process; return False if it had already ended.
+
+        The children of a killed web parent are killed, too, as its service manager would do.
+        """
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -111,7 +90,7 @@ class Installation:
         return True
 
     def post(self, path: str, body: Any, key: str) -> Any:
-        """A request that is repeated, under one Idempotency-Key, until it is answered."""
+        """Repeat a request under one Idempotency-Key until it is answered; return the answer."""
         headers = {
             "X-API-Key": self.key,
             "Content-Type": "application/json",
@@ -121,21 +100,21 @@ class Installation:
             f"{self.address}{path}", json.dumps(body).encode(), headers
         )
 
-        def sent() -> Any:
+        def send() -> Any:
             self.revive()
             try:
-                with urllib.request.urlopen(request, timeout=10) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as refused:
-                assert refused.code in (409, 503), (refused.code, refused.read())
+                with urllib.request.urlopen(request, timeout=10) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:
+                assert error.code in (409, 503), (error.code, error.read())
                 return None
             except (OSError, ValueError):
                 return None
 
-        return until(sent, 60, 0.1)
+        return until(send, 60, 0.1)
 
     def code(self, path: str, body: Any = None) -> int:
-        """How one request is answered."""
+        """Send one request and return the status code of its response."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{self.address}{path}",
@@ -143,10 +122,10 @@ class Installation:
             {"X-API-Key": self.key, "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as refused:
-            return refused.code
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def close(self) -> None:
         for name, process in self.parts.items():
@@ -160,15 +139,26 @@ class Installation:
             process.wait(10)
 
 
+def _roles_in_cluster(parent: int, busy: set[int]) -> dict[int, str]:
+    """{pid: role} of the processes of one cluster."""
+    roles = {parent: "cluster parent"}
+    for sentinel in children(parent):
+        roles[sentinel] = "sentinel"
+        for pid in children(sentinel):
+            roles[pid] = "busy worker" if pid in busy else "idle worker, pusher or monitor"
+    return roles
+
+
 def children(pid: int) -> list[int]:
-    found = []
+    """The process ids of the children of a process."""
+    pids = []
     for entry in Path("/proc").iterdir():
-        try:
-            if (
-                entry.name.isdigit()
-                and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid
-            ):
-                found.append(int(entry.name))
-        except OSError:
+        if not entry.name.isdigit():
             continue
-    return found
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # the process has ended meanwhile
+            continue
+        if int(fields[1]) == pid:
+            pids.append(int(entry.name))
+    return pids

@@ -15,9 +15,15 @@ from tests.support.clusters import ROOT, environment, until
 from tests.support.definitions import definition
 
 GRAPH = definition(
-    "start>out>work>slow>all", kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep"},
-    inputs={"out": {"items": [1, 2, 3]}, "work": {"seconds": 0.03}, "slow": {"seconds": 0.15}}, data={"all": {"unites": {"identifier": "start"}}},
-)  # fmt: skip
+    "start>out>work>slow>all",
+    kinds={"out": "test.each", "work": "test.work", "slow": "test.sleep"},
+    inputs={
+        "out": {"items": [1, 2, 3]},
+        "work": {"seconds": 0.03},
+        "slow": {"seconds": 0.15},
+    },
+    data={"all": {"unites": {"identifier": "start"}}},
+)
 STATES = {"start": 1, "out": 3, "work": 3, "slow": 3, "all": 1}
 
 PREPARE = """
@@ -32,51 +38,62 @@ Namespace.objects.create(name="alpha")
 print(api_keys.create_key(["alpha"], "admin")[1])
 """
 
+SUCCEEDED_STATES = """
+SELECT identifier, count(*), count(DISTINCT (run_id, path))
+FROM statemanager_runs_state
+WHERE status = 'SUCCESS'
+GROUP BY 1
+"""
+
 
 class Site:
-    """An installation on a PostgreSQL of its own, which is asked for runs by HTTP."""
+    """An installation on a PostgreSQL server of its own. Runs are started over HTTP."""
 
     def __init__(self, tmp_path, **settings):
         self.server = postgres.Server(quick=False, **settings)
         self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path)}
         key = self.command("shell", "-v0", "-c", PREPARE).split()[-1]
-        self.installation, self.asked = Installation(key, **self.env), 0
+        self.installation = Installation(key, **self.env)
+        self.started = 0
         self.graph = self.installation.post(
             "/graphs", {"name": "g", "namespace": "alpha", **GRAPH}, "graph"
         )["id"]
 
-    def command(self, *words):
-        done = subprocess.run(
-            [sys.executable, "-m", "django", *words], cwd=ROOT, env=environment(**self.env), capture_output=True, text=True, check=False
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def command(self, *arguments):
+        """Run a management command and return what it prints."""
+        completed = subprocess.run(
+            [sys.executable, "-m", "django", *arguments],
+            cwd=ROOT,
+            env=environment(**self.env),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        return completed.stdout
 
-    def ask(self, runs=1):
+    def start(self, runs=1):
         for _ in range(runs):
-            self.asked += 1
-            self.installation.post(f"/graphs/{self.graph}/run", {}, f"run {self.asked}")
+            self.started += 1
+            self.installation.post(f"/graphs/{self.graph}/run", {}, f"run {self.started}")
 
     def read(self, statement):
-        with psycopg.connect(self.server.url, autocommit=True) as mine:
-            return mine.execute(statement).fetchall()
+        with psycopg.connect(self.server.url, autocommit=True) as database:
+            return database.execute(statement).fetchall()
 
     def unfinished(self):
         return self.read("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")[0][0]
 
-    def check(self):
-        """All ran, once each; and the counters say so."""
+    def assert_all_completed_once(self):
+        """Wait until all runs have ended; each state succeeded once, and the counters agree."""
         until(lambda: self.installation.revive() or not self.unfinished(), 90, 0.3)
         assert self.read("SELECT status, count(*) FROM statemanager_runs_run GROUP BY 1") == [
-            ("completed", self.asked)
+            ("completed", self.started)
         ]
-        found = self.read(
-            "SELECT identifier, count(*), count(DISTINCT (run_id, path)) FROM statemanager_runs_state WHERE status = 'SUCCESS' GROUP BY 1"
-        )
-        assert {(name, count, places) for name, count, places in found} == {
-            (name, each * self.asked, each * self.asked) for name, each in STATES.items()
+        assert set(self.read(SUCCEEDED_STATES)) == {
+            (node, states * self.started, states * self.started) for node, states in STATES.items()
         }
-        assert "every count is that of the rows" in self.command("verify")
+        assert "all counters match their states" in self.command("verify")
 
     def close(self):
         try:
@@ -87,25 +104,25 @@ class Site:
 
 @contextmanager
 def site(tmp_path, **settings):
-    made = Site(tmp_path, **settings)
+    opened = Site(tmp_path, **settings)
     try:
-        yield made
+        yield opened
     finally:
-        made.close()
+        opened.close()
 
 
 @contextmanager
 def small_disk(megabytes):
-    """A file system of its own; only root may have one made."""
+    """A file system of the given size. Mounting one needs root; without it the test is skipped."""
     folder = Path(tempfile.mkdtemp(prefix="statemanager-disk-"))
     folder.chmod(0o755)
-    done = subprocess.run(
+    mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", folder],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
+    if mounted.returncode:
         pytest.skip("a full disk (this user may not mount one)")
     try:
         yield folder

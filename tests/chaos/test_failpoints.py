@@ -1,6 +1,8 @@
-"""At each named place a process is killed, stopped past its lease, or loses its database: nothing is lost, nothing recorded twice.
+"""At each failpoint a process is killed, stopped past its lease, or loses its database.
 
-A new place in `runs.core.failpoints` is tested from itself. `--chaos-rounds N` does every action at every place N times; without it each place has one kill.
+Nothing that was recorded is lost, and nothing is recorded twice. The cases come from
+`runs.core.failpoints`, so that a new failpoint is tested automatically. `--chaos-rounds N` performs
+each action at each failpoint N times; without it, each failpoint has one kill.
 """
 
 import os
@@ -20,12 +22,13 @@ from runs.engine import lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.health import verify
 from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
-from tests.chaos.executions import executions, little_in_vain
+from tests.chaos.actor import RUN_ID
+from tests.chaos.executions import assert_few_unrecorded, executions
 from tests.support.clusters import FAST, ROOT, environment, until
 from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
-RUNS = 3  # before the fault is armed, and as many afterwards
+RUNS = 3  # before the failpoint is armed, and as many afterwards
 WORKERS = 2
 STATES = {"start": 1, "out": 3, "many": 60, "work": 3, "slow": 3, "once": 3, "all": 1, "fast": 60}
 FAST_SECONDS = 0.001
@@ -33,39 +36,39 @@ CANCELS = ("cancel-between-flag-and-states", "after-cancel-commit")
 
 
 def pytest_generate_tests(metafunc):
+    if "point" not in metafunc.fixturenames:
+        return
     rounds = metafunc.config.getoption("--chaos-rounds")
     actions = ACTIONS if rounds else ("kill",)
-    if "point" in metafunc.fixturenames:
-        mine = [
-            point
-            for point, who in POINTS.items()
-            if (who == "caller") == ("caller" in metafunc.function.__name__)
-        ]
-        cases = [(point, action) for point in mine for action in actions] * max(1, rounds)
-        metafunc.parametrize(
-            ("point", "action"),
-            cases,
-            ids=[f"{point}-{action}-{number}" for number, (point, action) in enumerate(cases)],
-        )
+    of_callers = "caller" in metafunc.function.__name__
+    points = [point for point, process in POINTS.items() if (process == "caller") == of_callers]
+
+    cases = [(point, action) for point in points for action in actions] * max(1, rounds)
+    ids = [f"{point}-{action}-{number}" for number, (point, action) in enumerate(cases)]
+    metafunc.parametrize(("point", "action"), cases, ids=ids)
 
 
 @contextmanager
-def fault(point, action, tmp_path):
-    """The environment that arms it, and what it stopped goes on in the end."""
+def armed(point, action, tmp_path):
+    """Yield the environment that arms the failpoint, and its marker file.
+
+    In the end a process that the failpoint stopped continues.
+    """
     marker = tmp_path / "fired"
     try:
         yield environment(STATEMANAGER_FAILPOINT=f"{point}:{action}:{marker}"), marker
     finally:
-        wake(marker)
+        resume(marker)
 
 
-def wake(marker):
+def resume(marker):
+    """Continue the process whose id is in the marker file."""
     if marker.exists():
         with suppress(ProcessLookupError, ValueError):
             os.kill(int(marker.read_text()), signal.SIGCONT)
 
 
-def supervisor(env):
+def start_supervisor(env):
     return subprocess.Popen(
         [sys.executable, "-m", "django", "supervise", "--workers", str(WORKERS)],
         cwd=ROOT,
@@ -74,8 +77,11 @@ def supervisor(env):
     )
 
 
-def published(publish, tmp_path, slow):
-    """A graph of slow, fast and waiting nodes, which leave a line for each execution, and of one that makes calls, which have a file of their own."""
+def publish_nodes_of_every_kind(publish, tmp_path, slow):
+    """Publish a graph of slow, fast and waiting nodes, and of one that makes tool calls.
+
+    The nodes write a line for each execution; the calls are written to a file of their own.
+    """
     log = {"path": str(tmp_path / "executions")}
     return publish(
         "start>out>work>slow>all work>once>all start>many>fast",
@@ -103,72 +109,90 @@ def published(publish, tmp_path, slow):
     )
 
 
-def test_a_place_of_the_cluster(point, action, publish, tmp_path, database, record_property):
-    graph = published(publish, tmp_path, slow=1.3 if "heartbeat" in point else 0.1)
-    with fault(point, action, tmp_path) as (env, marker):
-        marker.touch()  # as if it had been: it is to strike workers with much in hand
-        process = supervisor(env)
+def test_a_failpoint_of_the_cluster(point, action, publish, tmp_path, database, record_property):
+    graph = publish_nodes_of_every_kind(
+        publish, tmp_path, slow=1.3 if "heartbeat" in point else 0.1
+    )
+    with armed(point, action, tmp_path) as (env, marker):
+        # While the marker exists, the failpoint does nothing: it must strike busy workers.
+        marker.touch()
+        process = start_supervisor(env)
         try:
             runs = [start_run(graph) for _ in range(RUNS)]
             until(lambda: len(executions(tmp_path / "executions")) > STATES["fast"] / 2, 40)
             marker.unlink()
             runs += [start_run(graph) for _ in range(RUNS)]
             if point == "in-sweep-between-mark-and-hint":
-                runs.append(lose_a_state(graph))
+                runs.append(start_run_with_lost_state(graph))
             until(marker.exists, 40)
-            fired, known = monotonic(), recorded_calls(tmp_path / "calls")
-            process, struck_workers = struck(action, marker, env, process)
+            fired = monotonic()
+            calls_before = recorded_calls(tmp_path / "calls")
+
+            process, struck_workers = after_fault(action, marker, env, process)
             until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 60, 0.1)
-            took = monotonic() - fired
-            struck_workers = (
-                WORKERS if Cluster.objects.filter(restarts__gt=0).exists() else struck_workers
-            )
+            seconds = monotonic() - fired
+            if Cluster.objects.filter(restarts__gt=0).exists():
+                struck_workers = WORKERS
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-    all_done_once(runs)
-    more = nearly_nothing_again(tmp_path, len(runs), known, struck_workers, point, action)
+
+    assert_all_completed_once(runs)
+    unrecorded = assert_few_unrecorded(
+        tmp_path / "executions", {"fast": FAST_SECONDS}, waiting=("slow",)
+    )
+    assert len(unrecorded) <= struck_workers, "only struck workers lose work"
+    repeated_calls = assert_few_repeated_calls(
+        tmp_path / "calls", len(runs), calls_before, struck_workers, point, action
+    )
+    repeated = sum(nodes.total() for nodes in unrecorded.values())
     record_property(
         "report",
-        f"{database}: {action} at {point}: all runs over {took:.1f} s later, {more} more than needed",
+        f"{database}: {action} at {point}: all runs over {seconds:.1f} s later, "
+        f"{repeated} executions and {repeated_calls} calls more than needed",
     )
 
 
-def nearly_nothing_again(tmp_path, runs, known, struck_workers, point, action):
-    """What was done more often than needed is within what is promised of each worker that was struck; in words, how much it was."""
-    vain = little_in_vain(tmp_path / "executions", {"fast": FAST_SECONDS}, waiting=("slow",))
-    assert len(vain) <= struck_workers, "work that nobody took away is recorded"
-    calls = Counter((tmp_path / "calls").read_text().split())
-    assert {key: calls[key] for key in known} == known, "a recorded result is never computed again"
+def assert_few_repeated_calls(log, runs, calls_before, struck_workers, point, action):
+    """Assert that only unrecorded calls were made again; return how many.
+
+    A process that is stopped while it has SQLite's lock loses nothing, because no other process can
+    take its states away: "mid-node" repeats a call for certain only if the action is not "stop".
+    """
+    calls = Counter(log.read_text().split())
+    assert {key: calls[key] for key in calls_before} == calls_before, (
+        "a recorded result is never computed again"
+    )
     assert len(calls) == runs * STATES["once"], "each state made its call"
-    twice = calls.total() - len(calls)
+
+    repeated = calls.total() - len(calls)
     mid_call = point == "mid-node"
-    sure = (
-        mid_call and action != "stop"
-    )  # a process that is stopped while it holds SQLite's lock loses nothing: nobody can take it away
-    assert sure <= twice <= max(struck_workers, mid_call), (
-        "only a call that was not recorded is made again"
-    )
-    return f"{sum(nodes.total() for nodes in vain.values())} executions and {twice} calls"
+    at_least = mid_call and action != "stop"
+    at_most = max(struck_workers, mid_call)
+    assert at_least <= repeated <= at_most, "only a call that was not recorded is made again"
+    return repeated
 
 
-def struck(action, marker, env, process):
-    """What follows the fault: the supervisor that lives afterwards, and how many workers it struck. One that is stopped may hold what others wait for."""
+def after_fault(action, marker, env, process):
+    """Let the fault take its course; return the living supervisor and how many workers were struck.
+
+    A process that was stopped continues after its lease. A dead supervisor is replaced.
+    """
     pid = int(until(marker.read_text))
     if action == "raise":
         return process, 0
     if action == "stop":
         stopped = monotonic()
         until(lambda: monotonic() - stopped > float(FAST["LEASE_SECONDS"]) + 1.5, 10)
-        wake(marker)
-        return process, WORKERS
+        resume(marker)
+        return process, WORKERS  # a stopped process may have locks that all workers wait for
     if pid != process.pid:
         return process, 1
     process.wait(10)
-    return supervisor(env), WORKERS
+    return start_supervisor(env), WORKERS
 
 
-def all_done_once(runs):
+def assert_all_completed_once(runs):
     for run in runs:
         assert_counters_agree(run)
         assert run.status == "completed", run.error_message
@@ -177,27 +201,27 @@ def all_done_once(runs):
 
 
 def recorded_calls(log):
-    """{state: calls} of those whose result is recorded by now."""
-    known = [key.rsplit(":", 2)[0] for key in ToolResult.objects.values_list("key", flat=True)]
+    """{state: calls} of the states whose result is recorded by now."""
+    recorded = [key.rsplit(":", 2)[0] for key in ToolResult.objects.values_list("key", flat=True)]
     calls = Counter(log.read_text().split()) if log.exists() else Counter()
-    return {key: calls[key] for key in known}
+    return {key: calls[key] for key in recorded}
 
 
-def lose_a_state(graph):
-    """A state that a worker claimed and never reported.
+def start_run_with_lost_state(graph):
+    """Start a run whose state a worker claimed and never reported.
 
     In one transaction: between two, a real worker could claim the state, and its report of the
     same attempt would be recorded.
     """
     with transaction.atomic():
-        lost = start_run(graph)
-        State.objects.filter(run=lost, status__in=statuses.UNFINISHED).update(
+        run = start_run(graph)
+        State.objects.filter(run=run, status__in=statuses.UNFINISHED).update(
             status="QUEUED", attempt=1, worker="gone", lease_expires_at=None
         )
-    return lost
+    return run
 
 
-def act(env, point, graph):
+def start_actor(env, point, graph):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.actor", point, str(graph.pk)],
         cwd=ROOT,
@@ -206,41 +230,42 @@ def act(env, point, graph):
     )
 
 
-def test_a_place_of_a_caller(point, action, publish, tmp_path):
+def test_a_failpoint_of_a_caller(point, action, publish, tmp_path):
     graph = publish("a>b")
     if point == "after-run-state-commit":
-        start_outside(graph.namespace, RunOptions(run_id="asked"))
+        start_outside(graph.namespace, RunOptions(run_id=RUN_ID))
     if point in CANCELS:
-        start_run(graph, RunOptions(run_id="asked"))
+        start_run(graph, RunOptions(run_id=RUN_ID))
     if point == "bulk-delete-between-batches":
         for _ in range(120):
             start_run(graph, RunOptions(labels={"doomed": "yes"}))
         start_run(graph, RunOptions(run_id="stays"))
-    with fault(point, action, tmp_path) as (env, marker):
-        first = act(env, point, graph)
+    with armed(point, action, tmp_path) as (env, marker):
+        first = start_actor(env, point, graph)
         until(marker.exists, 30)
-        wake(marker) if action == "stop" else None
+        if action == "stop":
+            resume(marker)
         first.communicate(timeout=30)
         assert (first.returncode == 0) == (action == "stop"), first.returncode
         if action != "stop":
-            untouched(point)
-            BulkOperation.objects.update(lease_expires_at=None)  # as when its lease is over
-            again = act(env, point, graph)
-            _, said = again.communicate(timeout=30)
-            assert again.returncode == 0, said.decode()[-500:]
-    done(point)
+            assert_only_committed_work_exists(point)
+            BulkOperation.objects.update(lease_expires_at=None)  # as if its lease were over
+            second = start_actor(env, point, graph)
+            _, errors = second.communicate(timeout=30)
+            assert second.returncode == 0, errors.decode()[-500:]
+    assert_done_once(point)
     for run in Run.objects.filter(graph=graph):
         assert_counters_agree(run)
     assert lease_recovery.rescue_expired() == 0
 
 
-def untouched(point):
-    """What a transaction had not committed isn't there; what it had, is."""
+def assert_only_committed_work_exists(point):
+    """What the first process committed is there, and nothing else."""
     if point == "run-created-before-response":
-        assert Run.objects.filter(run_id="asked").count() == 1
+        assert Run.objects.filter(run_id=RUN_ID).count() == 1
     if point in CANCELS:
         committed = point == "after-cancel-commit"
-        assert Run.objects.get(run_id="asked").status == ("cancelled" if committed else "queued")
+        assert Run.objects.get(run_id=RUN_ID).status == ("cancelled" if committed else "queued")
         assert State.objects.filter(status="CANCELLED").exists() == committed
     if point == "checkpoint-put-before-commit":
         assert (Checkpoint.objects.count(), Run.objects.count()) == (0, 0)
@@ -250,25 +275,20 @@ def untouched(point):
         assert Run.objects.count() in (1, 21)
 
 
-def done(point):
+def assert_done_once(point):
+    """The action took effect once, although two processes performed it."""
     if point == "run-created-before-response":
         assert (Run.objects.count(), State.objects.count()) == (1, 1)
     elif point in CANCELS:
-        assert (
-            Run.objects.get(run_id="asked").status,
-            LogLine.objects.filter(message__startswith="Cancelled").count(),
-        ) == ("cancelled", 1)
+        assert Run.objects.get(run_id=RUN_ID).status == "cancelled"
+        assert LogLine.objects.filter(message__startswith="Cancelled").count() == 1
     elif point in ("checkpoint-put-before-commit", "after-checkpoint-put-commit"):
-        assert (Run.objects.get(run_id="asked").status, Checkpoint.objects.count()) == (
-            "completed",
-            1,
-        )
+        assert Run.objects.get(run_id=RUN_ID).status == "completed"
+        assert Checkpoint.objects.count() == 1
     elif point == "after-run-state-commit":
-        assert (
-            Run.objects.get(run_id="asked").status,
-            State.objects.get().status,
-            Checkpoint.objects.count(),
-        ) == ("running", "QUEUED", 1)
+        assert Run.objects.get(run_id=RUN_ID).status == "running"
+        assert State.objects.get().status == "QUEUED"
+        assert Checkpoint.objects.count() == 1
         assert not list(verify.verify())
     elif point == "bulk-delete-between-batches":
         assert list(Run.objects.values_list("run_id", flat=True)) == ["stays"]

@@ -1,6 +1,7 @@
-"""Random SIGKILLs of any process of an installation while work goes on: nothing is lost, nothing recorded twice.
+"""Random processes of a working installation are killed with SIGKILL.
 
-`pytest tests/chaos/test_kills.py --chaos-kills 1000` is the long form.
+Nothing that was recorded is lost, and nothing is recorded twice. The long form is
+`pytest tests/chaos/test_kills.py --chaos-kills 1000`.
 """
 
 import os
@@ -16,7 +17,7 @@ from django.utils import timezone
 from graphs.models import RegisteredNode
 from runs.engine.start import start_run
 from runs.models import Run, State
-from tests.chaos.executions import little_in_vain
+from tests.chaos.executions import assert_few_unrecorded
 from tests.chaos.figures import (
     BACK_SECONDS,
     LONGEST_RECOVERY_SECONDS,
@@ -29,17 +30,16 @@ from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 UNFINISHED = 15
-FAST_NODES = {
-    "start": 0.001,
-    "right": 0.001,
-    "both": 0.001,
-    "all": 0.001,
-}  # the seconds that each takes
+# {fast node: the seconds that one execution takes}
+FAST_NODES = {"start": 0.001, "right": 0.001, "both": 0.001, "all": 0.001}
 STATES = {"start": 1, "out": 3, "work": 3, "left": 3, "right": 3, "ext": 3, "both": 3, "all": 1}
 
 
-def choose(installation, chance, roles, busy_only):
-    """Any process; but a busy worker, which is waited for, whenever they had less than half of the kills so far."""
+def choose_victim(installation, chance, roles, busy_only):
+    """Choose a process to kill: (pid, role).
+
+    Half of the kills are for busy workers: while these had fewer, wait for a worker to be busy.
+    """
     if busy_only or roles["busy worker"] * 2 <= sum(roles.values()):
         busy = until(
             lambda: [pid for pid, role in installation.victims().items() if role == "busy worker"],
@@ -49,8 +49,11 @@ def choose(installation, chance, roles, busy_only):
     return chance.choice(sorted(installation.victims().items()))
 
 
-def published(publish, namespace, log):
-    """A graph of fast, slow, waiting and external nodes, and of one with side effects; all but `out` and `ext` leave a line for each execution."""
+def publish_nodes_of_every_kind(publish, namespace, log):
+    """Publish a graph of fast, slow, waiting and external nodes, and of one with side effects.
+
+    All but `out` and `ext` write a line for each execution.
+    """
     schema = {"type": "object", "properties": {"value": {}}}
     RegisteredNode.objects.create(
         namespace=namespace,
@@ -84,34 +87,35 @@ def published(publish, namespace, log):
 def test_random_kills_lose_nothing_and_double_nothing(
     publish, namespace, make_key, request, database, record_property, tmp_path
 ):
-    graph, key = published(publish, namespace, str(tmp_path / "executions")), make_key("admin")
-    kills, chance, roles = request.config.getoption("--chaos-kills"), random.Random(20), Counter()
-    held, asked, fewest = [], 0, 10**9
+    graph = publish_nodes_of_every_kind(publish, namespace, str(tmp_path / "executions"))
+    key = make_key("admin")
+    kills = request.config.getoption("--chaos-kills")
+    busy_only = request.config.getoption("--chaos-busy-only")
+    chance = random.Random(20)
+    roles = Counter()
+    lost_states = []  # (state, attempt, time of the kill)
+    started = 0
+    fewest_unfinished = 10**9
+
     installation = Installation(key)
     try:
         while sum(roles.values()) < kills:
             for _ in range(UNFINISHED - Run.objects.filter(pending_count__gt=0).count()):
-                asked += 1
-                installation.post(f"/graphs/{graph.pk}/run", {}, f"run {asked}")
+                started += 1
+                installation.post(f"/graphs/{graph.pk}/run", {}, f"run {started}")
             sleep(chance.uniform(0.3, 1.2))  # the moment of the kill is what is random
             unfinished = Run.objects.filter(pending_count__gt=0).count()
             if unfinished < 10:
                 continue
-            pid, role = choose(
-                installation, chance, roles, request.config.getoption("--chaos-busy-only")
-            )
-            mine = list(
-                State.objects.filter(status="QUEUED", worker__endswith=f":{pid}").values_list(
-                    "pk", "attempt"
-                )
-            )
+            pid, role = choose_victim(installation, chance, roles, busy_only)
+            claimed = State.objects.filter(status="QUEUED", worker__endswith=f":{pid}")
+            attempts = list(claimed.values_list("pk", "attempt"))
             if not installation.kill(pid):
                 continue
-            held += [
-                (state, attempt, timezone.now()) for state, attempt in mine if role == "busy worker"
-            ]
+            if role == "busy worker":
+                lost_states += [(state, attempt, timezone.now()) for state, attempt in attempts]
             roles[role] += 1
-            fewest = min(fewest, unfinished)
+            fewest_unfinished = min(fewest_unfinished, unfinished)
             installation.revive()
         until(
             lambda: installation.revive() or not Run.objects.filter(pending_count__gt=0).exists(),
@@ -120,37 +124,41 @@ def test_random_kills_lose_nothing_and_double_nothing(
         )
     finally:
         installation.close()
-    assert fewest >= 10
+
+    assert fewest_unfinished >= 10
     assert roles["busy worker"] * 3 >= kills
-    given_up = all_done_once(asked, kills)
-    vain = little_in_vain(tmp_path / "executions", FAST_NODES, waiting=("left",), alone=("both",))
-    waits = recoveries(held)
-    assert waits[-1] <= LONGEST_RECOVERY_SECONDS + NOISE_SECONDS, waits
-    assert len(waits) < 100 or p95(waits) <= RECOVERY_SECONDS + NOISE_SECONDS, (
-        waits
-    )  # of fewer, one unlucky would be the p95
-    record_property(
-        "report", f"chaos on {database}: {told(kills, roles, asked, given_up, waits, fewest, vain)}"
+    given_up = assert_all_completed_once(started, kills)
+    unrecorded = assert_few_unrecorded(
+        tmp_path / "executions", FAST_NODES, waiting=("left",), side_effects=("both",)
     )
+    waits = recovery_times(lost_states)
+    assert waits[-1] <= LONGEST_RECOVERY_SECONDS + NOISE_SECONDS, waits
+    if len(waits) >= 100:  # of fewer, a single slow recovery would be the 95th percentile
+        assert p95(waits) <= RECOVERY_SECONDS + NOISE_SECONDS, waits
+    figures = describe(kills, roles, started, given_up, waits, fewest_unfinished, unrecorded)
+    record_property("report", f"chaos on {database}: {figures}")
 
 
-def all_done_once(asked, kills):
-    """All runs are complete, but for those of states that lost three workers, which are given up by rule; how many states that were."""
+def assert_all_completed_once(started, kills):
+    """Assert that all runs are complete; return how many states were given up.
+
+    A state that lost three workers is given up, and its run ends without it. This is rare.
+    """
     runs = list(Run.objects.select_related("version"))
-    assert len(runs) == asked, "an Idempotency-Key is one run, whoever was killed"
+    assert len(runs) == started, "each Idempotency-Key made one run, whatever was killed"
     given_up = State.objects.exclude(status="SUCCESS").exclude(status="RETRY_CREATED")
     assert all(state.status == "TIMEDOUT" and state.lost_leases == 3 for state in given_up), list(
         given_up.values("status", "lost_leases", "error")
     )
-    unlucky = set(given_up.values_list("run_id", flat=True))
-    assert len(unlucky) * 10 <= len(runs) + kills
+    incomplete = set(given_up.values_list("run_id", flat=True))
+    assert len(incomplete) * 10 <= len(runs) + kills
     for run in runs:
         assert_counters_agree(run)
-        assert (run.status == "completed") == (run.pk not in unlucky), (
+        assert (run.status == "completed") == (run.pk not in incomplete), (
             run.status,
             run.error_message,
         )
-        if run.pk in unlucky:
+        if run.pk in incomplete:
             continue
         assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
         assert State.objects.get(run=run, identifier="all").outputs == {
@@ -159,15 +167,15 @@ def all_done_once(asked, kills):
     return len(given_up)
 
 
-def recoveries(held):
-    """The seconds from each kill to the next claim of what the worker held, in order."""
-    states = State.objects.in_bulk([state for state, _, _ in held])
+def recovery_times(lost_states):
+    """The seconds from each kill to the next claim of the worker's states, sorted."""
+    states = State.objects.in_bulk([state for state, _, _ in lost_states])
     waits = [
-        (states[pk].started_at - at).total_seconds()
-        for pk, attempt, at in held
+        (states[pk].started_at - killed_at).total_seconds()
+        for pk, attempt, killed_at in lost_states
         if pk in states and states[pk].attempt == attempt + 1
     ]
-    assert waits, "no worker that was killed held anything"
+    assert waits, "no killed worker had a state"
     return sorted(max(0.0, wait) for wait in waits)
 
 
@@ -175,38 +183,49 @@ def p95(waits):
     return waits[int(len(waits) * 0.95)]
 
 
-def told(kills, roles, runs, given_up, waits, fewest, vain):
-    """What happened, in figures."""
-    hit = ", ".join(f"{number} × {role}" for role, number in roles.most_common())
-    more, nodes = [each.total() for each in vain.values()], sum(vain.values(), Counter())
+def describe(kills, roles, runs, given_up, waits, fewest_unfinished, unrecorded):
+    """The figures of the test in one line."""
+    kills_by_role = ", ".join(f"{number} × {role}" for role, number in roles.most_common())
+    by_process = [nodes.total() for nodes in unrecorded.values()]
+    by_node = sum(unrecorded.values(), Counter())
     return (
-        f"{kills} kills ({hit}); {runs} runs, {State.objects.count()} states, none lost or doubled; "
-        f"{sum(more)} executions in vain by {len(more)} processes, at most {max(more, default=0)} by one ({dict(nodes)}), {given_up} given up; "
-        f"recovery p50 {statistics.median(waits):.1f} s, p95 {p95(waits):.1f} s, most {waits[-1]:.1f} s (promised p95 {RECOVERY_SECONDS} s); "
-        f"at least {fewest} runs unfinished at each kill"
+        f"{kills} kills ({kills_by_role}); "
+        f"{runs} runs, {State.objects.count()} states, none lost or doubled; "
+        f"{sum(by_process)} executions without a recorded result by {len(by_process)} processes, "
+        f"at most {max(by_process, default=0)} by one ({dict(by_node)}), {given_up} given up; "
+        f"recovery p50 {statistics.median(waits):.1f} s, p95 {p95(waits):.1f} s, "
+        f"most {waits[-1]:.1f} s (promised p95 {RECOVERY_SECONDS} s); "
+        f"at least {fewest_unfinished} runs unfinished at each kill"
     )
 
 
 def test_idle_workers_killed(publish, request, database, record_property):
-    """F2: one killed idle worker may wedge a django-q2 cluster that looks alive; the probe (4 s here, as by default) finds out."""
-    graph, chance, waits = publish("a>b"), random.Random(3), []
+    """A django-q2 cluster whose idle worker was killed may be stuck and still look alive.
+
+    The probe, every 4 s here as by default, notices it.
+    """
+    graph = publish("a>b")
+    chance = random.Random(3)
+    waits = []
     with supervised(PROBE_SECONDS="4") as supervisor:
         for _ in range(max(2, request.config.getoption("--chaos-kills") // 50)):
             start_run(graph)
             until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 30)
-            idle = [
-                pid
-                for parent in children(supervisor.pid)
-                for sentinel in children(parent)
-                for pid in children(sentinel)
-            ]
-            os.kill(chance.choice(idle), signal.SIGKILL)
-            began, run = monotonic(), start_run(graph)
+            os.kill(chance.choice(idle_processes(supervisor.pid)), signal.SIGKILL)
+            killed_at = monotonic()
+            run = start_run(graph)
             until(lambda run=run: Run.objects.get(pk=run.pk).ended, 40)
-            waits.append(monotonic() - began)
+            waits.append(monotonic() - killed_at)
     assert all(run.status == "completed" for run in Run.objects.all())
     assert max(waits) <= BACK_SECONDS + NOISE_SECONDS, waits
     record_property(
         "report",
-        f"{database}: {len(waits)} idle workers killed: the next run was over after {statistics.median(waits):.1f} s (p50), {max(waits):.1f} s at most",
+        f"{database}: {len(waits)} idle workers killed: the next run was over after "
+        f"{statistics.median(waits):.1f} s (p50), {max(waits):.1f} s at most",
     )
+
+
+def idle_processes(supervisor):
+    """The process ids below the sentinels of a supervisor's cluster."""
+    sentinels = [pid for parent in children(supervisor) for pid in children(parent)]
+    return [pid for sentinel in sentinels for pid in children(sentinel)]

@@ -1,4 +1,7 @@
-"""`python -m tests.chaos.worker`: an external worker that claims `ext.work` over REST and reports it, and goes on whatever becomes of the server."""
+"""`python -m tests.chaos.worker`: an external worker that executes `ext.work` over REST.
+
+It keeps trying, whatever happens to the server.
+"""
 
 import json
 import os
@@ -7,7 +10,8 @@ import urllib.request
 from time import sleep
 from typing import Any
 
-URL, KEY = os.environ["WORKER_URL"], os.environ["WORKER_KEY"]
+URL = os.environ["WORKER_URL"]
+KEY = os.environ["WORKER_KEY"]
 
 
 def post(path: str, body: Any) -> Any:
@@ -16,36 +20,39 @@ def post(path: str, body: Any) -> Any:
         json.dumps(body).encode(),
         {"X-API-Key": KEY, "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def report(reports: list[dict[str, Any]]) -> Any:
+    """Send the reports and claim more states in the same request."""
+    body = {
+        "reports": reports,
+        "nodes": ["ext.work"],
+        "batch_size": 4,
+        "worker": str(os.getpid()),
+    }
+    return post("states/report", body)
+
+
+def execute(state: dict[str, Any]) -> dict[str, Any]:
+    sleep(0.02)
+    return {
+        "state_id": state["state_id"],
+        "attempt": state["attempt"],
+        "outputs": [{"value": state["inputs"]["value"]}],
+    }
 
 
 def main() -> None:
     reports: list[dict[str, Any]] = []
     while True:
         try:
-            answer = post(
-                "states/report",
-                {
-                    "reports": reports,
-                    "nodes": ["ext.work"],
-                    "batch_size": 4,
-                    "worker": str(os.getpid()),
-                },
-            )
+            answer = report(reports)
         except (OSError, ValueError):
             sleep(0.2)  # the server is away
             continue
-        reports = []
-        for state in answer["states"]:
-            sleep(0.02)  # its work
-            reports.append(
-                {
-                    "state_id": state["state_id"],
-                    "attempt": state["attempt"],
-                    "outputs": [{"value": state["inputs"]["value"]}],
-                }
-            )
+        reports = [execute(state) for state in answer["states"]]
         if not reports:
             sleep(0.1)
 
