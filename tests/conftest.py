@@ -1,4 +1,7 @@
-"""Fixtures that most tests use, and the last line that names every group which could not run."""
+"""Fixtures that most tests use, the options of the test suite, and its report.
+
+The last line of a test session names every group of tests that could not run.
+"""
 
 import os
 from collections.abc import Callable
@@ -32,18 +35,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos-kills", type=int, default=20, help="random kills per database in the chaos tests"
     )
-    parser.addoption("--chaos-busy-only", action="store_true", help="kill nothing but busy workers")
+    parser.addoption("--chaos-busy-only", action="store_true", help="kill only busy workers")
     parser.addoption(
         "--chaos-rounds",
         type=int,
         default=0,
-        help="every action at every failpoint so often; 0: one kill at each",
+        help="how often each action is performed at each failpoint (0: one kill at each)",
     )
     parser.addoption(
         "--outage-minutes",
         type=float,
         default=0,
-        help="for so long PostgreSQL crashes every 5 to 40 s; 0: twice",
+        help="minutes for which PostgreSQL crashes every 5 to 40 s (0: it crashes twice)",
     )
     parser.addoption(
         "--fuzz-examples",
@@ -52,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="examples of each API operation in the fuzz test",
     )
     parser.addoption(
-        "--model-steps", type=int, default=0, help="examples of the model test (0: a short run)"
+        "--model-steps", type=int, default=0, help="examples of the model test (0: a few)"
     )
 
 
@@ -72,7 +75,7 @@ SLOW = (
     "races",
     "sdk",
     "test_fuzz.py",
-    # A second or more each, or a few hundred cases of one kind.
+    # Tests that take a second or more, or have hundreds of cases.
     "graphs/api/test_idempotency.py",
     "graphs/editor/test_examples.py",
     "graphs/editor/test_node_forms.py",
@@ -90,21 +93,20 @@ SLOW = (
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """`-m fast` does not even import what it would leave out."""
+    """`-m fast` does not even import the modules without fast tests."""
     if config.getoption("markexpr") != "fast":
         return None
-    return _path(collection_path).startswith(SLOW) or None
+    return _path_in_tests(collection_path).startswith(SLOW) or None
 
 
-def _path(path: Path) -> str:
+def _path_in_tests(path: Path) -> str:
     return os.path.relpath(path, Path(__file__).parent)
 
 
 def _is_fast(item: pytest.Item) -> bool:
-    """Tests without processes, browsers, threads and commits, in modules that aren't known slow."""
-    if _path(item.path).startswith(SLOW) or any(
-        item.get_closest_marker(name) for name in SLOW_MARKERS
-    ):
+    """Whether a test needs no process, browser, thread or commit, and its module is not slow."""
+    is_marked_slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS)
+    if is_marked_slow or _path_in_tests(item.path).startswith(SLOW):
         return False
     database = item.get_closest_marker("django_db")
     return not (database and database.kwargs.get("transaction"))
@@ -139,25 +141,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_keepdb(django_db_modify_db_settings: None) -> bool:
-    """Begin with the migrated database of an earlier run, if there is one."""
-    return migrated_database.copied()
+    """Begin with the migrated database of an earlier test session, if there is one."""
+    return migrated_database.restore()
 
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """A test that commits is cleaned up by a snapshot of the migrated database."""
+    """After a test that commits, restore a snapshot of the migrated database."""
     with django_db_blocker.unblock():
-        registry.store()  # the nodes of tests, too; the snapshot keeps them for every test
+        registry.store()  # those of the tests too: the snapshot contains them
         migrated = snapshots.take()
-        migrated_database.keep()
+        migrated_database.store()
     TransactionTestCase._fixture_teardown = lambda self: migrated.restore()
 
 
 @pytest.fixture(autouse=True)
 def _fresh_caches() -> None:
-    """Ids start again after a flush, so what was cached by id is forgotten."""
-    for each in (api_keys, declared, ttl_cache, claims, models, diagram):
-        each.forget()
+    """Clear all caches: after a flush, ids start again and would find the rows of other tests."""
+    for module in (api_keys, declared, ttl_cache, claims, models, diagram):
+        module.forget()
     cache.clear()
 
 
@@ -173,7 +175,7 @@ def namespace(db: None) -> Namespace:
 
 @pytest.fixture
 def publish(namespace: Namespace) -> Callable[..., Graph]:
-    """publish("a>b>d a>c>d", kinds={"a": "fan_out"}, inputs={"a": {…}}, …): a graph drawn as text."""
+    """Publish a graph drawn as text: publish("a>b>d a>c>d", kinds={"a": "fan_out"}, …)."""
 
     def make(drawing: str, name: str = "graph", **options: Any) -> Graph:
         return publish_graph(
@@ -190,7 +192,7 @@ def executor(db: None) -> Executor:
 
 @pytest.fixture
 def drain(executor: Executor) -> Callable[[], int]:
-    """Run everything that is ready, in this thread."""
+    """Execute all ready states in this thread; return how many."""
 
     def run_all() -> int:
         total = 0
@@ -203,19 +205,21 @@ def drain(executor: Executor) -> Callable[[], int]:
 
 @pytest.fixture
 def run_graph(publish: Callable[..., Graph], drain: Callable[[], int]) -> Callable[..., Run]:
-    """Publish a drawing, run it to its end in this thread and give the run."""
+    """Publish a drawing, run it to its end in this thread, and return the run."""
 
-    def run(drawing: str, options: RunOptions | None = None, **members: Any) -> Run:
-        started = start_run(publish(drawing, **members), options)
+    def run_drawing(drawing: str, options: RunOptions | None = None, **members: Any) -> Run:
+        run = start_run(publish(drawing, **members), options)
         drain()
-        started.refresh_from_db()
-        return started
+        run.refresh_from_db()
+        return run
 
-    return run
+    return run_drawing
 
 
 @pytest.fixture
 def make_key(namespace: Namespace) -> Callable[..., str]:
+    """Create an API key with a scope, by default in the namespace alpha."""
+
     def make(scope: str = "run", namespaces: tuple[str, ...] = ("alpha",)) -> str:
         return api_keys.create_key(namespaces, scope)[1]
 

@@ -1,10 +1,10 @@
-"""The settings of the tests: the project's own, on the test database of this process.
+"""The settings of the tests: those of the project, on the test database of this process.
 
 pytest-xdist runs every test in each of two processes (`--dist each`): gw0 uses SQLite, gw1 uses
 PostgreSQL. STATEMANAGER_TEST_DATABASE (`sqlite` or `postgresql`) chooses one database for all
 processes, so that they can share the tests: `-n 2 --dist load`.
 
-Processes that tests start inherit the environment, and with it the folder and the database.
+Processes that tests start inherit the environment, and so use the same folder and database.
 """
 
 import atexit
@@ -38,7 +38,7 @@ if os.environ.get("STATEMANAGER_TEST_PROCESS") != PROCESS:  # not a process that
             os.environ["DATABASE_URL"] = server.url
         else:
             SKIPPED_DATABASES.append("postgresql (no server binaries; install postgresql)")
-    if PROCESS != "main":  # the controller's choice would reach both databases
+    if PROCESS != "main":  # in the controller, it would choose the database of both
         os.environ["STATEMANAGER_TEST_DATABASE"] = TEST_DATABASE
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")
@@ -50,7 +50,7 @@ from statemanager.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
-WHITENOISE_AUTOREFRESH = True  # or each test client would list all static files
+WHITENOISE_AUTOREFRESH = True  # otherwise each test client lists all static files
 if TEST_DATABASE == "sqlite":
     # A file, so that threads and processes share it. Tests kill processes, not the machine:
     # they need no fsync.

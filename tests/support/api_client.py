@@ -7,7 +7,7 @@ from django.test import Client
 
 
 class ApiClient:
-    """Sends JSON, with an API key if one is given. Each answer is (status, body)."""
+    """Sends JSON, with an API key if there is one. A call returns (status, body)."""
 
     def __init__(self, key: str | None = None, **headers: str) -> None:
         self.client = Client(headers={**({"X-API-Key": key} if key else {}), **headers})

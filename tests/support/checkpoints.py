@@ -1,4 +1,4 @@
-"""Checkpoints put by hand."""
+"""Stores checkpoints without running a LangGraph application."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +10,21 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 
 def waited(make):
-    """What a coroutine gives, in a thread of its own: a browser's tests leave an event loop in this one."""
+    """Return the result of the coroutine that `make` creates.
+
+    It runs in a thread of its own: browser tests leave an event loop in this one.
+    """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(make())).result()
 
 
 def place(thread, **more):
+    """The LangGraph config that addresses a thread, or a checkpoint of it."""
     return {"configurable": {"thread_id": thread, "checkpoint_ns": "", **more}}
 
 
 def put(saver, thread="t", values=None, parent="", **metadata):
+    """Store a new checkpoint with these channel values; return its config."""
     checkpoint = empty_checkpoint()
     versions = {channel: saver.get_next_version(None, None) for channel in values or {}}
     checkpoint |= {"channel_values": dict(values or {}), "channel_versions": versions}

@@ -1,4 +1,7 @@
-"""Real clusters for tests: a supervisor in a process of its own, on the test database, with short times."""
+"""Real clusters and web servers for tests, as processes on the test database.
+
+Leases, heartbeats and probes are shorter than in production.
+"""
 
 import os
 import signal
@@ -36,7 +39,7 @@ def database_url() -> str:
 
 
 def environment(**values: str) -> dict[str, str]:
-    """What a child process needs to work on the test database with the test nodes."""
+    """The environment of a child process that uses the test database and the test nodes."""
     return {
         **os.environ,
         "DATABASE_URL": database_url(),
@@ -56,7 +59,7 @@ def environment(**values: str) -> dict[str, str]:
 
 @contextmanager
 def supervised(workers: int = 2, **values: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A supervised cluster; it is stopped at the end, as a user would."""
+    """Run a supervised cluster; at the end it is stopped with SIGTERM, as systemd would."""
     command = [sys.executable, "-m", "django", "supervise", "--workers", str(workers)]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(**values), stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -73,27 +76,13 @@ def supervised(workers: int = 2, **values: str) -> Iterator[subprocess.Popen[byt
 
 @contextmanager
 def served(**values: str) -> Iterator[str]:
-    """The web server on a free port of this machine; gives its address."""
+    """Run the web server on a free port; yield its address."""
     port = free_port()
     command = [
-        sys.executable,
-        "-m",
-        "granian",
-        "--interface",
-        "wsgi",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "2",
-    ]
-    command += [
-        "--blocking-threads",
-        "4",
-        "--no-access-log",
-        "--log-level",
-        "error",
+        *(sys.executable, "-m", "granian", "--interface", "wsgi"),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "2", "--blocking-threads", "4"),
+        *("--no-access-log", "--log-level", "error"),
         "statemanager.wsgi:application",
     ]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(**values), start_new_session=True)
@@ -118,36 +107,35 @@ def free_port() -> int:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
     except OSError:
         return False
 
 
 def until(condition: Callable[[], Any], seconds: float = 30, pause: float = 0.05) -> Any:
-    """Wait for a condition; the failure says how long it waited."""
+    """Wait until the condition returns something true, and return that."""
     deadline = monotonic() + seconds
-    while not (found := condition()):
-        assert monotonic() < deadline, f"not within {seconds} s"
+    while not (result := condition()):
+        assert monotonic() < deadline, f"the condition was not true within {seconds} s"
         sleep(pause)
-    return found
+    return result
 
 
 def group_of(leader: int) -> dict[int, str]:
-    """{pid: command} of the live processes of a session, zombies left out."""
-    found = {}
+    """{pid: command} of the live processes of a session, without zombies."""
+    commands = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) == leader and fields[0] != "Z":
-                found[int(entry.name)] = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                )
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+                commands[int(entry.name)] = b" ".join(arguments).decode()
         except OSError:
             continue
-    return found
+    return commands
 
 
 def sqlite() -> bool:

@@ -1,4 +1,4 @@
-"""Calls at the same moment."""
+"""Makes calls at the same moment."""
 
 import threading
 from collections.abc import Callable
@@ -8,23 +8,24 @@ from django.db import connections
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Call all of them at the same moment, each in a thread of its own.
+    """Make all calls at the same moment, each in a thread of its own.
 
-    The results are in the order of the calls; a call that raised gives its exception.
+    Return their results in the order of the calls. The result of a call that raised is its
+    exception.
     """
     barrier = threading.Barrier(len(calls))
     results: list[Any] = [None] * len(calls)
 
-    def work(at: int, call: Callable[[], Any]) -> None:
+    def work(index: int, call: Callable[[], Any]) -> None:
         try:
             barrier.wait(10)
-            results[at] = call()
+            results[index] = call()
         except Exception as error:
-            results[at] = error
+            results[index] = error
         finally:
             connections.close_all()
 
-    threads = [threading.Thread(target=work, args=each) for each in enumerate(calls)]
+    threads = [threading.Thread(target=work, args=arguments) for arguments in enumerate(calls)]
     for thread in threads:
         thread.start()
     for thread in threads:

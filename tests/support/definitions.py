@@ -13,20 +13,23 @@ def definition(
     namespaces: dict[str, str] | None = None,
     **members: Any,
 ) -> dict[str, Any]:
-    """A definition from chains like "a>b>c"; nodes are `noop` unless `kinds` says otherwise; `when` is {"a>b": condition}."""
-    kinds, inputs, data, when = kinds or {}, inputs or {}, data or {}, when or {}
+    """Return the definition of a drawing: chains like "a>b>c", separated by spaces.
+
+    Nodes are of the kind `noop` if `kinds` names no other. `when` maps edges ("a>b") to conditions.
+    """
+    kinds, inputs, data = kinds or {}, inputs or {}, data or {}
+    when, namespaces = when or {}, namespaces or {}
     ids: list[str] = []
     edges: list[dict[str, Any]] = []
     for chain in drawing.split():
         names = chain.split(">")
         ids = list(dict.fromkeys([*ids, *names]))
         for pair in pairwise(names):
-            if not any((edge["from"], edge["to"]) == pair for edge in edges):
-                condition = (
-                    {"data": {"when": when[">".join(pair)]}} if ">".join(pair) in when else {}
-                )
+            if not any((known["from"], known["to"]) == pair for known in edges):
+                edge = ">".join(pair)
+                condition = {"data": {"when": when[edge]}} if edge in when else {}
                 edges.append({"from": pair[0], "to": pair[1], **condition})
-    made = [
+    nodes = [
         {
             "id": name,
             "kind": kinds.get(name, "noop"),
@@ -34,7 +37,7 @@ def definition(
         }
         for name in ids
     ]
-    for node in made:
-        if node["id"] in (namespaces or {}):
-            node["namespace"] = (namespaces or {})[node["id"]]
-    return {"nodes": made, "edges": edges, **members}
+    for node in nodes:
+        if node["id"] in namespaces:
+            node["namespace"] = namespaces[node["id"]]
+    return {"nodes": nodes, "edges": edges, **members}

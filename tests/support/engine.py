@@ -1,4 +1,4 @@
-"""States claimed and reported as the executor does."""
+"""Claims and reports states as the executor does."""
 
 from django.utils import timezone
 
@@ -8,14 +8,16 @@ from runs.engine.types import Claimed, Outcome
 
 
 def claimed(kinds=("noop",), seconds=30.0):
+    """Claim at most 100 states of these kinds for the worker "w"."""
     return claim.claim("w", [(list(kinds), 100)], seconds, FactsCache())
 
 
 def done(state, value=1):
+    """The outcome of a state that succeeded."""
     return Outcome(state, "done", ['{"value": 1}'], [{"value": value}])
 
 
 def sign(state: Claimed, *messages: str) -> heartbeat.SignOfLife:
-    """A sign of life of a running state that is half done."""
+    """The sign of life of a running state that is half done."""
     lines = [(timezone.now(), "info", message) for message in messages]
     return heartbeat.SignOfLife(state, lines, 0.5)

@@ -27,7 +27,7 @@ class Spread(TypedDict, total=False):
 
 
 def approval(saver: Any) -> Any:
-    """Asks a person before it goes on."""
+    """Asks a person before it continues."""
 
     def approve(state: Order) -> Order:
         answer = interrupt({"question": f"Pay {state['amount']}?"})
@@ -47,7 +47,7 @@ def answer(value: Any) -> Any:
 
 
 def fragile(saver: Any) -> Any:
-    """Fails until it is `ready`."""
+    """Fails until the attribute `fragile.ready` is set."""
 
     def work(state: Order) -> Order:
         if not getattr(fragile, "ready", False):
@@ -62,21 +62,21 @@ def fragile(saver: Any) -> Any:
 
 
 def watching(saver: Any, look: Callable[[], Any]) -> Any:
-    """Looks around while it runs."""
+    """Calls `look` while it runs."""
 
-    def seen(state: Order) -> Order:
+    def call_look(state: Order) -> Order:
         look()
         return {"said": ["looked"]}
 
     graph = StateGraph(Order)
-    graph.add_node("look", seen)
+    graph.add_node("look", call_look)
     graph.add_edge(START, "look")
     graph.add_edge("look", END)
     return graph.compile(checkpointer=saver)
 
 
 def spread(saver: Any) -> Any:
-    """A subgraph for each item, side by side."""
+    """Runs a subgraph for each item, in parallel."""
     inner = StateGraph(Spread, output_schema=Results)
     inner.add_node("double", lambda state: {"results": [state["item"] * 2]})
     inner.add_edge(START, "double")
@@ -95,7 +95,7 @@ def has_aes() -> bool:
 
 
 def fernet(inner: Any = None) -> Any:
-    """LangGraph's encryption with a cipher that the project has anyway."""
+    """LangGraph's encryption with Fernet, which needs no further package."""
     from cryptography.fernet import Fernet
     from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -113,24 +113,25 @@ def fernet(inner: Any = None) -> Any:
 
 
 def two_questions(saver: Any) -> Any:
-    """One task that asks twice."""
+    """A task that asks two questions."""
 
     def ask(state: Order) -> Order:
         return {"said": [interrupt("first?"), interrupt("second?")]}
 
-    return _alone(ask).compile(checkpointer=saver)
+    return _graph_of(ask).compile(checkpointer=saver)
 
 
 def answered_in_vain(saver: Any) -> Any:
-    """One task that fails once it has its answer."""
+    """A task that fails after it got its answer."""
 
     def ask(state: Order) -> Order:
         raise ValueError(f"{interrupt('well?')} is of no use")
 
-    return _alone(ask).compile(checkpointer=saver)
+    return _graph_of(ask).compile(checkpointer=saver)
 
 
-def _alone(work: Any) -> Any:
+def _graph_of(work: Any) -> Any:
+    """A graph with one node."""
     graph = StateGraph(Order)
     graph.add_node("work", work)
     graph.add_edge(START, "work")
@@ -139,7 +140,7 @@ def _alone(work: Any) -> Any:
 
 
 def side_by_side(saver: Any, **tasks: Callable[[], str]) -> Any:
-    """Tasks in one step; what each gives is said, in their order."""
+    """Tasks in one step; their results are appended to `said`, in their order."""
 
     def node(task: Callable[[], str]) -> Any:
         return lambda state: {"said": [task()]}
@@ -157,7 +158,7 @@ def two_people(saver: Any) -> Any:
 
 
 def joining(saver: Any) -> Any:
-    """Three nodes in a row, of which the last waits for two; stops before it."""
+    """Three nodes, of which the last waits for both others; it is interrupted before that one."""
     graph = StateGraph(Order)
     for name in ("a", "b", "c"):
         graph.add_node(name, lambda state, name=name: {"said": [name]})

@@ -1,4 +1,4 @@
-"""A migrated SQLite file, kept between runs of the tests: migrating takes some seconds."""
+"""Stores a migrated SQLite file between test sessions, because migrating takes seconds."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ import django
 from django.db import connection
 
 ROOT = Path(__file__).parent.parent.parent
-# What decides about tables and about the rows that `migrate` makes.
+# The files that determine the tables and the rows that `migrate` creates.
 SOURCES = (
     "graphs/migrations/*.py",
     "graphs/models/*.py",
@@ -24,24 +24,26 @@ SOURCES = (
 )
 
 
-def copied() -> bool:
-    """Copy the kept file, if there is one of these sources, to where the test database is made."""
-    if connection.vendor != "sqlite" or not _kept().exists():
+def restore() -> bool:
+    """Copy the stored file to the test database; return False if there is none."""
+    if connection.vendor != "sqlite" or not _stored_file().exists():
         return False
-    shutil.copyfile(_kept(), connection.settings_dict["TEST"]["NAME"])
+    shutil.copyfile(_stored_file(), connection.settings_dict["TEST"]["NAME"])
     return True
 
 
-def keep() -> None:
-    if connection.vendor != "sqlite" or _kept().exists():
+def store() -> None:
+    """Store a copy of the test database, if there is none for these sources yet."""
+    if connection.vendor != "sqlite" or _stored_file().exists():
         return
-    draft = _kept().with_suffix(f".{os.getpid()}")
+    draft = _stored_file().with_suffix(f".{os.getpid()}")
     with closing(sqlite3.connect(draft)) as file:
         connection.connection.backup(file)
-    draft.replace(_kept())
+    draft.replace(_stored_file())
 
 
-def _kept() -> Path:
+def _stored_file() -> Path:
+    """The file for the current sources: its name contains their digest."""
     digest = hashlib.sha256(django.__version__.encode())
     for pattern in SOURCES:
         for path in sorted(ROOT.glob(pattern)):

@@ -1,8 +1,7 @@
-"""A reference model of a run: the rules of the engine said once more, as plainly as possible and
-without any regard to cost.
+"""A reference model of a run: the rules of the engine, as plainly as possible and at any cost.
 
-After every event it looks at everything: each join below each of its dominator's states, the
-failure limit, the end of the run. A state is keyed by (node, path, retry); a path is a tuple of
+After every event it evaluates everything: each join below each state of its dominator, the failure
+limit, and the end of the run. A state is keyed by (node, path, retry). A path is a tuple of
 (node, item) for the fan-outs above.
 """
 
@@ -13,7 +12,8 @@ from typing import Any
 from graphs.definition.plan import Plan
 
 Key = tuple[str, tuple[tuple[str, int | str], ...], int]
-UNFINISHED, FAILED = ("CREATED", "QUEUED"), ("ERRORED", "TIMEDOUT")
+UNFINISHED = ("CREATED", "QUEUED")
+FAILED = ("ERRORED", "TIMEDOUT")
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Model:
             self.states[node, (), 0] = "CREATED"
 
     def event(self, outcomes: Sequence[tuple[Key, str, Any]]) -> None:
-        """A slice: what came of some QUEUED states."""
+        """Record a batch: the outcomes of some QUEUED states."""
         for key, kind, values in outcomes:
             getattr(self, kind)(key, values)
         self.fire_joins()
@@ -50,16 +50,17 @@ class Model:
         single = isinstance(values, int)
         for item, value in enumerate([values] if single else values or [0]):
             place = path if single else (*path, (node, item if values else "-"))
-            self.states[node, place, retry], self.value[node, place, retry] = "SUCCESS", value
+            self.states[node, place, retry] = "SUCCESS"
+            self.value[node, place, retry] = value
             for child in self.plan.shape.children[node] if single or values else ():
                 if not self.plan.shape.is_join(child) and self.takes(node, child, value):
                     self.states[child, place, 0] = "CREATED"
 
     def error(self, key: Key, _: Any) -> None:
         node, path, retry = key
-        again = retry < self.plan.nodes[node].policy.max_retries and not self.stopping
-        self.states[key] = "RETRY_CREATED" if again else "ERRORED"
-        if again:
+        is_retried = retry < self.plan.nodes[node].policy.max_retries and not self.stopping
+        self.states[key] = "RETRY_CREATED" if is_retried else "ERRORED"
+        if is_retried:
             self.states[node, path, retry + 1] = "CREATED"
 
     def prune(self, key: Key, _: Any) -> None:
@@ -76,9 +77,7 @@ class Model:
         self.states[key] = "TIMEDOUT" if self.lost[key] == 3 else "CREATED"
 
     def fire_joins(self) -> None:
-        """Fire, in topological order, every join that nothing unfinished can reach any more, until
-        none is left.
-        """
+        """Fire every join that no unfinished state can reach any more, in topological order."""
         for join in self.plan.order:
             if self.plan.shape.is_join(join) and any(
                 self.fires(join, place) for place in self.places(join)
@@ -98,14 +97,15 @@ class Model:
         ]
 
     def fires(self, join: str, place: tuple[tuple[str, int | str], ...]) -> bool:
+        """Fire the join below this path, if it is ready; return whether it did."""
         shape, node = self.plan.shape, self.plan.nodes[join]
         below = {
             key: status
             for key, status in self.states.items()
             if key[0] in shape.region[join] and key[1][: len(place)] == place
         }
-        made = any(key[0] == join and key[1][: len(place)] == place for key in self.states)
-        if made or any(status in UNFINISHED for status in below.values()):
+        exists = any(key[0] == join and key[1][: len(place)] == place for key in self.states)
+        if exists or any(status in UNFINISHED for status in below.values()):
             return False
         arrived = any(
             self.states[key] == "SUCCESS"
@@ -132,15 +132,13 @@ class Model:
 
     @property
     def status(self) -> str:
-        words = list(self.states.values())
+        statuses = list(self.states.values())
         if self.cancelled:
             return "cancelled"
-        if any(word in UNFINISHED for word in words):
+        if any(status in UNFINISHED for status in statuses):
             return "paused" if self.paused else "running"
-        failed, succeeded = (
-            any(word in FAILED for word in words),
-            any(word in ("SUCCESS", "PRUNED") for word in words),
-        )
+        failed = any(status in FAILED for status in statuses)
+        succeeded = any(status in ("SUCCESS", "PRUNED") for status in statuses)
         if not failed and not self.stopping:
             return "completed"
         return "failed" if not succeeded or (failed and self.plan.stop_at_failure) else "partial"

@@ -1,15 +1,17 @@
-"""A small world for pages to show: runs of every status, with failures, retries, a question,
-reruns, labels, files and logs.
+"""Builds a small world for the pages to show.
+
+It has runs of every status, with failures, retries, a question, reruns, labels, files and logs.
 """
 
 import io
 from datetime import timedelta
+from functools import partial
 
 from django.contrib.auth.models import User
 from django.db.models import F
 from django.utils import timezone
 
-from graphs.auth.callers import SYSTEM, caller_of_user
+from graphs.auth.callers import SYSTEM, Caller, caller_of_user
 from graphs.definition import edits
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
@@ -103,77 +105,40 @@ APPROVAL = {
 
 
 def build(finished: int = 60) -> dict[str, Run]:
-    """Make the world; the named runs are those that pages are looked at for."""
+    """Create users, graphs and runs; return the runs that tests open, by name.
+
+    `finished` is the number of completed runs beside the named ones.
+    """
     registry.store()
-    shop, lab = (Namespace.objects.get_or_create(name=name)[0] for name in ("shop", "lab"))
+    shop = Namespace.objects.get_or_create(name="shop")[0]
+    lab = Namespace.objects.get_or_create(name="lab")[0]
     ann = User.objects.create_superuser("ann", password="ann")
     ben = User.objects.create_user("ben", password="ben", is_staff=True)
     NamespaceMembership.objects.create(namespace=shop, user=ben, role="reader")
-    orders, steps = (
-        publish.publish_graph(shop, "orders", ORDERS),
-        publish.publish_graph(lab, "nightly-training", STEPS),
-    )
+    orders = publish.publish_graph(shop, "orders", ORDERS)
+    steps = publish.publish_graph(lab, "nightly-training", STEPS)
     approval = publish.publish_graph(shop, "approval", APPROVAL)
     caller = caller_of_user(ann, "page")
-    executor = Executor(threads=False)
-
-    def drained(run: Run) -> Run:
-        while executor.drain():
-            pass
-        run.refresh_from_db()
-        return run
+    drain = partial(_drain, Executor(threads=False))
 
     def start(graph: Graph, name: str, **options: object) -> Run:
         return start_run(graph, RunOptions(name=name, **options), caller=caller)  # type: ignore[arg-type]
 
-    exported = drained(
-        start_run(_export(shop), RunOptions(name="Export of orders"), _dataset(shop), caller=caller)
-    )
-    drafts.apply(
-        exported.graph,
-        drafts.Base(1, 0),
-        lambda was: edits.add(was, "no.such.node", after="pack"),
-        caller,
-    )
-    odd = {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}
-    drafts.apply(
-        exported.graph, drafts.Base(1, 1), lambda was: edits.change(was, "node", odd), caller
-    )
+    options = RunOptions(name="Export of orders")
+    exported = drain(start_run(_export(shop), options, _dataset(shop), caller=caller))
+    _edit_draft(exported.graph, caller)
     for number in range(finished):
-        drained(
-            start(
-                steps,
-                f"Training of night {number + 1}",
-                labels={"team": "research" if number % 3 else "ops"},
-            )
-        )
-    failed = drained(
-        start(
-            orders,
-            "Orders of Monday",
-            inputs={"customer": "ACME", "limit": 5},
-            labels={"team": "sales"},
-        )
-    )
-    again = drained(rerun(failed, caller, RerunOptions(failed=True)))
+        labels = {"team": "research" if number % 3 else "ops"}
+        drain(start(steps, f"Training of night {number + 1}", labels=labels))
+
+    inputs = {"customer": "ACME", "limit": 5}
+    failed = drain(start(orders, "Orders of Monday", inputs=inputs, labels={"team": "sales"}))
+    again = drain(rerun(failed, caller, RerunOptions(failed=True)))
     cancelled = control.cancel_run(start(orders, "Orders of Tuesday"), caller)
-    archived = annotate.archive_run(drained(start(steps, "An old training")), caller)
-    waiting = drained(start(approval, "Release notes"))
-    outside = start_outside(
-        lab,
-        RunOptions(
-            run_id="thread_assistant_7",
-            name="Support assistant",
-            sop="Answer tickets",
-            inputs={"ticket": 4711},
-        ),
-        caller,
-    )
-    updates.mark(
-        outside, "search", "completed", SYSTEM, {"found": 3, "<b>bold</b>": "\u202eright to left"}
-    )
-    updates.mark(outside, "answer", "started", SYSTEM)
-    recovered = drained(start(orders, "Orders of Wednesday", inputs={"customer": "Initech"}))
+    archived = annotate.archive_run(drain(start(steps, "An old training")), caller)
+    waiting = drain(start(approval, "Release notes"))
+    outside = _external_run(lab, caller)
+    recovered = drain(start(orders, "Orders of Wednesday", inputs={"customer": "Initech"}))
     Run.objects.filter(pk=rerun(recovered, SYSTEM).pk).update(
         status="completed", finished_at=timezone.now(), progress=100
     )
@@ -193,6 +158,45 @@ def build(finished: int = 60) -> dict[str, Run]:
         "recovered": recovered,
         "completed": Run.objects.filter(status="completed", graph=steps).latest("pk"),
     }
+
+
+def _drain(executor: Executor, run: Run) -> Run:
+    """Execute all ready states, then return the run as it is stored."""
+    while executor.drain():
+        pass
+    run.refresh_from_db()
+    return run
+
+
+def _edit_draft(graph: Graph, caller: Caller) -> None:
+    """Add a node of an unknown kind to the draft, which can't be published with it."""
+    drafts.apply(
+        graph,
+        drafts.Base(1, 0),
+        lambda definition: edits.add(definition, "no.such.node", after="pack"),
+        caller,
+    )
+    unknown = {"id": "odd", "kind": "no.such.node", "data": {"inputs": {"kept": 1}}}
+    drafts.apply(
+        graph,
+        drafts.Base(1, 1),
+        lambda definition: edits.change(definition, "node", unknown),
+        caller,
+    )
+
+
+def _external_run(lab: Namespace, caller: Caller) -> Run:
+    options = RunOptions(
+        run_id="thread_assistant_7",
+        name="Support assistant",
+        sop="Answer tickets",
+        inputs={"ticket": 4711},
+    )
+    run = start_outside(lab, options, caller)
+    outputs = {"found": 3, "<b>bold</b>": "\u202eright to left"}
+    updates.mark(run, "search", "completed", SYSTEM, outputs)
+    updates.mark(run, "answer", "started", SYSTEM)
+    return run
 
 
 def _dataset(shop: Namespace) -> Dataset:
@@ -242,11 +246,11 @@ def _export(shop: Namespace) -> Graph:
 
 
 def _spread() -> None:
-    """As if the runs had been started one after the other, some minutes apart."""
+    """Date the runs back, as if 17 minutes had passed between them."""
     State.objects.filter(status="CREATED", due_at__isnull=False).update(
         due_at=timezone.now() - timedelta(minutes=1)
     )
     runs = list(Run.objects.order_by("-pk").values_list("pk", flat=True))
-    for at, pk in enumerate(runs):
-        back = timedelta(minutes=17 * at)
-        Run.objects.filter(pk=pk).update(created_at=F("created_at") - back)
+    for position, pk in enumerate(runs):
+        age = timedelta(minutes=17 * position)
+        Run.objects.filter(pk=pk).update(created_at=F("created_at") - age)

@@ -1,6 +1,6 @@
-"""The test database as it was at some moment, to return to.
+"""Snapshots of the test database and of files, which can be restored.
 
-Django's `flush` empties every table and makes content types and permissions again, which takes
+Django's `flush` empties every table and recreates content types and permissions, which takes
 longer than most tests. A snapshot is restored in a few milliseconds.
 """
 
@@ -28,7 +28,7 @@ def take() -> Snapshot:
 class SqliteSnapshot:
     """A copy of the whole file in memory.
 
-    Sequences are not set back. A process that caches rows by id never sees another row under
+    Sequences are not reset, so that a process that caches rows by id never finds another row under
     the same id.
     """
 
@@ -48,14 +48,14 @@ class SqliteSnapshot:
 
 
 class PostgresSnapshot:
-    """The rows of every table that had any."""
+    """The rows of every table that was not empty."""
 
     def __init__(self) -> None:
         self.tables = connection.introspection.django_table_names(only_existing=True)
         self.rows = {table: _copy_out(table) for table in self._filled()}
 
     def _filled(self) -> dict[str, int]:
-        """{table: bytes} of those that have rows, found by one statement."""
+        """{table: bytes} of the tables that have rows, by one statement."""
         parts = [
             f"SELECT '{table}', pg_relation_size('\"{table}\"')"
             f' WHERE EXISTS (SELECT 1 FROM "{table}")'
@@ -69,7 +69,7 @@ class PostgresSnapshot:
         filled = self._filled()
         large = [f'"{table}"' for table, size in filled.items() if size > LARGE]
         with connection.cursor() as cursor:
-            cursor.execute("SET session_replication_role = replica")  # no order of foreign keys
+            cursor.execute("SET session_replication_role = replica")  # foreign keys in any order
             if large:
                 cursor.execute(f"TRUNCATE {', '.join(large)} CASCADE")
             for table in filled:
@@ -89,7 +89,7 @@ def _copy_out(table: str) -> bytes:
 
 
 class FilesSnapshot:
-    """The files of runs, beside the rows that name them."""
+    """A copy of the files of runs, which belongs to a snapshot of the rows."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="statemanager-files-"))

@@ -1,4 +1,4 @@
-"""A client of `/v0` that speaks as a worker program does."""
+"""A client of `/v0` that sends the requests of a worker program."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.test import Client
 
 
 class V0Client:
-    """Requests below one namespace with one key; answers are (status, body)."""
+    """Sends requests in one namespace with one key. A call returns (status, body)."""
 
     def __init__(self, key: str | None, namespace: str = "alpha") -> None:
         self.key, self.namespace = key, namespace
@@ -30,7 +30,7 @@ class V0Client:
     def put(self, path: str, body: Any = None) -> tuple[int, Any]:
         return self("put", path, body)
 
-    # --- what worker programs do ---
+    # --- the requests of worker programs ---
 
     def register(
         self,
@@ -52,8 +52,9 @@ class V0Client:
         assert status == 200, answer
 
     def upsert(self, name: str, *nodes: dict[str, Any], status: int = 201, **members: Any) -> Any:
-        found, answer = self.put(f"graph/{name}", {"secrets": {}, "nodes": list(nodes), **members})
-        assert found == status, answer
+        body = {"secrets": {}, "nodes": list(nodes), **members}
+        actual, answer = self.put(f"graph/{name}", body)
+        assert actual == status, answer
         return answer
 
     def trigger(self, graph: str, **body: Any) -> str:
@@ -73,7 +74,10 @@ class V0Client:
         assert (status, answer) == (200, {"status": "EXECUTED"}), answer
 
     def work(self, *nodes: str, outputs: Any = None, rounds: int = 100) -> int:
-        """Claim and finish whatever comes; `outputs` maps identifiers to lists of outputs."""
+        """Claim and finish states until there are none; return how many.
+
+        `outputs` maps identifiers to lists of outputs.
+        """
         done = 0
         for _ in range(rounds):
             states = self.claim(*nodes)
@@ -82,11 +86,11 @@ class V0Client:
             for state in states:
                 self.executed(state, *(outputs or {}).get(state["identifier"], [{"value": "x"}]))
                 done += 1
-        raise AssertionError("the run does not end")
+        raise AssertionError(f"there are still states after {rounds} rounds")
 
 
 def schema(fields: dict[str, Any]) -> dict[str, Any]:
-    """As pydantic writes it for the SDK's classes."""
+    """A JSON schema, as pydantic generates it for the classes of the SDK."""
     properties = {name: {"title": name.title(), "type": kind} for name, kind in fields.items()}
     return {"properties": properties, "required": list(fields), "title": "Fields", "type": "object"}
 
@@ -111,6 +115,7 @@ def node(
 
 
 def one_state(api: V0Client, **members: Any) -> dict[str, Any]:
+    """Start a run of two nodes; return its first state, claimed."""
     api.upsert("g", node("a", ["b"]), node("b"), **members)
     api.trigger("g")
     return api.claim("Work")[0]
