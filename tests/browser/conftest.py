@@ -1,5 +1,6 @@
-"""A real browser on a served instance: Debian's chromium through Playwright. What the console or
-the content policy complain of fails the test.
+"""A real browser on a served instance: Debian's chromium, driven by Playwright.
+
+A test fails if the console shows an error or the content security policy is violated.
 """
 
 import os
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 from pytest_django.plugin import DjangoDbBlocker
 
 from runs.models import Run
@@ -24,37 +25,32 @@ ARGUMENTS = [
     "--disable-dev-shm-usage",
 ]
 SIZES = {"phone": (390, 844), "tablet": (820, 1180), "desktop": (1280, 900)}
-os.environ.setdefault(
-    "DJANGO_ALLOW_ASYNC_UNSAFE", "1"
-)  # Playwright's loop runs in this thread; the tests' own queries are safe
+# Playwright's event loop runs in this thread. The queries of the tests are safe nevertheless.
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
 
 
 def chromium() -> str | None:
-    return next(
-        (
-            found
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (found := shutil.which(name))
-        ),
-        None,
-    )
+    """The path of the browser, None if there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Pages are the same on both databases: the browser looks once, and each database has its share
-    of that.
+    """Run each browser test on one database only, because the pages are the same on both.
+
+    PostgreSQL gets the tests of `test_looks.py`, SQLite all others.
     """
-    mine = [item for item in items if "tests/browser/" in str(item.path)]
-    others = [
+    browser_items = [item for item in items if "tests/browser/" in str(item.path)]
+    deselected = [
         item
-        for item in mine
+        for item in browser_items
         if (item.path.name == "test_looks.py") != (TEST_DATABASE == "postgresql")
     ]
-    if others:
-        items[:] = [item for item in items if item not in others]
-        config.hook.pytest_deselected(items=others)
+    if deselected:
+        items[:] = [item for item in items if item not in deselected]
+        config.hook.pytest_deselected(items=deselected)
     if chromium() is None:
-        for item in mine:
+        for item in browser_items:
             item.add_marker(
                 pytest.mark.skip(reason="browser (no chromium; install the package chromium)")
             )
@@ -63,16 +59,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="package")
 def built(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[tuple[dict[str, Run], Callable[[], None]]]:
-    """The world's runs, and what sets the database and the files back to it."""
+    """The runs of the world, and a function that restores its rows and files."""
     with django_db_blocker.unblock():
         empty = snapshots.take()
         runs = scene.build(finished=24)
@@ -91,7 +87,7 @@ def built(
 def world(
     transactional_db: None, built: tuple[dict[str, Run], Callable[[], None]]
 ) -> dict[str, Run]:
-    """The world as it was built: each test may change it."""
+    """The runs of a freshly restored world, which the test may change."""
     runs, restore = built
     restore()
     return {name: Run.objects.get(pk=run.pk) for name, run in runs.items()}
@@ -99,9 +95,9 @@ def world(
 
 @pytest.fixture(scope="package")
 def site(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """One web server for all tests of the browser.
+    """The address of one web server for all browser tests.
 
-    Ids are never used again when the world is set back, so what it caches by id stays right.
+    Restoring the world never reuses an id, so what the server caches by id stays right.
     """
     with django_db_blocker.unblock(), served() as address:
         yield address
@@ -109,13 +105,18 @@ def site(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[
 
 @pytest.fixture
 def open_as(browser: Browser, site: str, world: dict[str, Run]) -> Iterator[Callable[..., Page]]:
-    """open_as("ann", size="phone", scheme="dark", scripts=False): a page that is logged in;
-    complaints are collected.
+    """Open a page as a logged-in user: open_as("ann", size="phone", scheme="dark", scripts=False).
+
+    In the end, errors of the page or the console fail the test.
     """
     contexts: list[BrowserContext] = []
-    complaints: list[str] = []
+    errors: list[str] = []
 
-    def make(
+    def add_console_error(message: ConsoleMessage) -> None:
+        if message.type == "error" and not _is_expected(message.text):
+            errors.append(message.text)
+
+    def open_page(
         username: str = "ann", size: str = "desktop", scheme: str = "light", scripts: bool = True
     ) -> Page:
         width, height = SIZES[size]
@@ -128,27 +129,20 @@ def open_as(browser: Browser, site: str, world: dict[str, Run]) -> Iterator[Call
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on(
-            "console",
-            lambda message: (
-                complaints.append(message.text)
-                if message.type == "error" and not _expected(message.text)
-                else None
-            ),
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", add_console_error)
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto("/admin/login/")
         page.fill("#id_username", username)
         page.fill("#id_password", username)
         page.click("[type=submit]")
         return page
 
-    yield make
+    yield open_page
     for context in contexts:
         context.close()
-    assert not complaints, complaints
+    assert not errors, errors
 
 
-def _expected(text: str) -> bool:
-    """The browser notes answers such as 410 and 422 as errors; tests ask for them."""
+def _is_expected(text: str) -> bool:
+    """The browser reports responses such as 410 and 422 as errors. Tests request them."""
     return "Failed to load resource" in text

@@ -1,4 +1,4 @@
-"""What people do in FlowView with a mouse."""
+"""Actions in FlowView with a mouse."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,19 @@ HOME, DATASETS = "/admin/flow/", "/admin/flow/datasets/"
 
 
 @contextmanager
-def saved(page: Page) -> Iterator[None]:
-    """One change of the draft in the block; after it the page shows the answer.
+def saving(page: Page) -> Iterator[None]:
+    """Wait until the change of the draft in the block is saved and the page shows the result.
 
-    The response comes before the parts of the page that it replaces.
+    The response arrives before htmx has replaced the parts of the page.
     """
-    with page.expect_response(lambda answer: answer.url.endswith("/edit")):
+    with page.expect_response(lambda response: response.url.endswith("/edit")):
         yield
     unsettled = page.locator("#flow.htmx-request, .htmx-swapping, .htmx-settling")
     expect(unsettled).to_have_count(0)
 
 
-def begun(page: Page, name: str) -> None:
+def create_graph(page: Page, name: str) -> None:
+    """Create an empty graph and open it."""
     page.goto(HOME)
     page.locator("summary", has_text="New graph").click()
     page.fill("#id_name", name)
@@ -29,19 +30,21 @@ def begun(page: Page, name: str) -> None:
     expect(page.locator("h1")).to_contain_text(name)
 
 
-def drawn(page: Page, count: int) -> None:
+def expect_nodes(page: Page, count: int) -> None:
+    """Wait until the picture has this number of nodes."""
     expect(page.locator(".fl-graph .rm-node")).to_have_count(count)
 
 
-def filled(page: Page, node: str, **values: str) -> None:
+def fill_node(page: Page, node: str, **values: str) -> None:
+    """Select a node and fill in its inputs."""
     page.click(f".fl-graph .rm-node[data-node={node}] text >> nth=0")
     expect(page.locator("#fl-inspector h2")).to_have_text(node)
     for name, value in values.items():
         field = page.locator(f"#id_in-{name}")
-        if name == "measures-0-name":  # its row is saved when it is left
+        if name == "measures-0-name":  # saved when the focus leaves its row
             field.fill(value)
             continue
-        with saved(page):
+        with saving(page):
             if field.evaluate("field => field.tagName") == "SELECT":
                 field.select_option(value)
                 page.locator("#fl-inspector h2").click()
@@ -51,24 +54,23 @@ def filled(page: Page, node: str, **values: str) -> None:
                 page.keyboard.press("Tab")
 
 
-def pulled(page: Page, start: str, end: str) -> None:
-    """Drag from a node's port to another node."""
+def connect(page: Page, start: str, end: str) -> None:
+    """Connect two nodes: drag from the port of one to the other."""
     page.click("[data-zoom=fit]")
-    port, target = (
-        page.locator(f".rm-node[data-node={node}] {part}").bounding_box()
-        for node, part in ((start, ".fl-port"), (end, "rect"))
-    )
+    port = page.locator(f".rm-node[data-node={start}] .fl-port").bounding_box()
+    target = page.locator(f".rm-node[data-node={end}] rect").bounding_box()
     assert port
     assert target
     page.mouse.move(port["x"] + port["width"] / 2, port["y"] + port["height"] / 2)
     page.mouse.down()
     page.mouse.move(target["x"] + 30, target["y"] + 20, steps=5)
-    with saved(page):
+    with saving(page):
         page.mouse.up()
 
 
-def filled_label(page: Page, text: str) -> None:
+def fill_label(page: Page, text: str) -> None:
+    """Select the first node and change its label."""
     page.click(".fl-graph .rm-node rect")
     page.fill("#id_label", text)
-    with saved(page):
+    with saving(page):
         page.keyboard.press("Tab")

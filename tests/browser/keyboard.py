@@ -1,12 +1,12 @@
-"""FlowView without a mouse."""
+"""Actions in FlowView without a mouse."""
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.flow_pages import saved
+from tests.browser.flow_pages import saving
 
 
 class Keyboard:
-    """Somebody without a mouse: on every page Tab and Enter, in the picture of a graph its keys."""
+    """A user without a mouse: Tab and Enter on every page, and the keys of the graph's picture."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -15,16 +15,16 @@ class Keyboard:
         for key in keys:
             self.page.keyboard.press(key)
 
-    def on(self, selector: str) -> bool:
+    def has_focus(self, selector: str) -> bool:
         return self.page.locator(selector).first.evaluate_all(
-            "found => found.length > 0 && found[0] === document.activeElement"
+            "elements => elements.length > 0 && elements[0] === document.activeElement"
         )
 
     def reach(self, selector: str, text: str = "") -> None:
-        """Tab, as often as it takes, until the element has the focus; then write there."""
+        """Press Tab until the element has the focus, then type the text."""
         for _ in range(150):
             self.press("Tab")
-            if self.on(selector):
+            if self.has_focus(selector):
                 return self.page.keyboard.type(text)
         raise AssertionError(f"Tab does not lead to {selector}")
 
@@ -33,29 +33,32 @@ class Keyboard:
         self.press("Enter")
 
     def change(self, *keys: str) -> None:
-        """Keys that change the draft."""
-        with saved(self.page):
+        """Press keys that change the draft, and wait until it is saved."""
+        with saving(self.page):
             self.press(*keys)
 
     def fill(self, name: str, text: str) -> None:
         self.reach(f"#id_in-{name}", text)
         self.change("Tab")
 
-    def at(self, node: str) -> None:
+    def expect_at(self, node: str) -> None:
         expect(self.page.locator(f".fl-graph .rm-node[data-node={node}]")).to_be_focused()
 
     def to(self, node: str, *keys: str) -> None:
-        """Tab leads to one node, arrows to the others."""
+        """Move the focus to a node: Tab leads to one node, the given keys to the others."""
         if not self.page.evaluate("document.activeElement?.matches('.fl-graph .rm-node')"):
             expect(self.page.locator(".fl-graph .rm-node[tabindex='0']")).to_have_count(1)
             self.reach(".fl-graph .rm-node[tabindex='0']")
         for key in keys:
-            if not self.on(f".rm-node[data-node={node}]"):
+            if not self.has_focus(f".rm-node[data-node={node}]"):
                 self.press(key)
-        self.at(node)
+        self.expect_at(node)
 
     def add(self, kind: str, count: int) -> None:
-        """With the focus in the search field: add the first node that fits; it has the focus."""
+        """Add the first node that matches the search, which must have the focus.
+
+        `count` is the number of nodes afterwards. The new node has the focus.
+        """
         expect(self.page.locator("#fl-search")).to_be_focused()
         self.page.keyboard.type(kind)
         self.press("Enter")
@@ -63,6 +66,7 @@ class Keyboard:
         expect(self.page.locator(".fl-graph .fl-chosen")).to_be_focused()
 
     def open(self, node: str) -> None:
+        """Open the inspector of the node that has the focus."""
         self.press("Enter")
         expect(self.page.locator("#fl-inspector h2")).to_have_text(node)
         expect(self.page.locator("#fl-inspector h2")).to_be_focused()

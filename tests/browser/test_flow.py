@@ -1,5 +1,6 @@
-"""The export graph drawn by mouse, by keys alone and without JavaScript, run, and its file
-compared.
+"""A graph that exports files is drawn and run: by mouse, by keyboard, and without JavaScript.
+
+The exported file has the right rows each time.
 """
 
 import csv
@@ -13,7 +14,15 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from runs.models import Run
-from tests.browser.flow_pages import DATASETS, HOME, begun, drawn, filled, pulled, saved
+from tests.browser.flow_pages import (
+    DATASETS,
+    HOME,
+    connect,
+    create_graph,
+    expect_nodes,
+    fill_node,
+    saving,
+)
 from tests.browser.keyboard import Keyboard
 from tests.support.clusters import supervised, until
 
@@ -42,7 +51,8 @@ def orders(tmp_path: Path) -> Path:
     return path
 
 
-def uploaded(page: Page, orders: Path) -> None:
+def upload_orders(page: Page, orders: Path) -> None:
+    """Upload the orders as a dataset."""
     page.goto(DATASETS)
     page.select_option("#id_namespace", label="shop")
     page.fill("#id_name", "shop orders")
@@ -52,14 +62,16 @@ def uploaded(page: Page, orders: Path) -> None:
     expect(page.locator(".fl-rows tbody tr")).to_have_count(50)
 
 
-def watched(page: Page) -> Run:
-    """The run page until the run is over; it comes by itself."""
+def wait_until_completed(page: Page) -> Run:
+    """Wait on the run's page, which updates automatically, until the run has completed."""
     expect(page.locator("#rm-head .rm-badge").first).to_contain_text("completed", timeout=40_000)
     return Run.objects.get(pk=int(page.url.rstrip("/").rpartition("/")[2]))
 
 
-def compared(page: Page, tmp_path: Path, follow: Callable[[Page, str], None] = Page.click) -> None:
-    """The zip that the run made holds just the rows of the dataset that the filter keeps."""
+def check_export(
+    page: Page, tmp_path: Path, follow: Callable[[Page, str], None] = Page.click
+) -> None:
+    """Download the zip of the run: it has exactly the rows that match the filter."""
     follow(page, "#rm-now a[href*='/files/']:has-text('export.zip') >> nth=0")
     expect(page.locator("h1")).to_contain_text("export.zip")
     with page.expect_download() as download:
@@ -72,7 +84,8 @@ def compared(page: Page, tmp_path: Path, follow: Callable[[Page, str], None] = P
         {key: str(value) for key, value in row.items()} for row in ORDERS if row["total"] > 50
     ]
     assert {row["customer"]: int(row["orders"]) for row in customers} == {
-        f"customer {at}": len([1 for row in ORDERS if row["order"] % 7 == at]) for at in range(7)
+        f"customer {number}": sum(row["order"] % 7 == number for row in ORDERS)
+        for number in range(7)
     }
     follow(page, "a:text-is('large.csv')")
     expect(page.locator(".fl-rows tbody tr")).to_have_count(50)
@@ -82,32 +95,32 @@ def test_the_export_graph_by_mouse(
     open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path
 ) -> None:
     page = open_as()
-    uploaded(page, orders)
-    begun(page, "my export")
+    upload_orders(page, orders)
+    create_graph(page, "my export")
     for count, kind in enumerate(("dataset.read", "rows.filter", "table.export", "zip"), start=1):
         page.click(f".fl-kind:has(strong:text-is('{kind}'))")
-        drawn(page, count)
-    filled(page, "read", table="orders")
+        expect_nodes(page, count)
+    fill_node(page, "read", table="orders")
     page.click(".fl-kind:has(strong:text-is('rows.aggregate'))")
     page.click(".fl-kind:has(strong:text-is('table.export'))")
-    drawn(page, 6)
-    pulled(page, "export_2", "zip")
-    filled(page, "filter", where=WHERE)
-    filled(page, "export", name="large.csv")
-    filled(page, "export_2", name="customers.csv")
-    filled(page, "aggregate", **MEASURED)
+    expect_nodes(page, 6)
+    connect(page, "export_2", "zip")
+    fill_node(page, "filter", where=WHERE)
+    fill_node(page, "export", name="large.csv")
+    fill_node(page, "export_2", name="customers.csv")
+    fill_node(page, "aggregate", **MEASURED)
     expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
     page.click("text=Run…")
     page.select_option("#id_dataset", label="shop/shop orders")
     page.dblclick("button:text-is('Run')")
-    run = watched(page)
+    run = wait_until_completed(page)
     assert Run.objects.filter(graph=run.graph).count() == 1, "a double click makes one run"
     assert run.version is not None
     assert run.version.number == 1
-    compared(page, tmp_path)
+    check_export(page, tmp_path)
 
 
-def uploaded_by_keys(keys: Keyboard, orders: Path) -> None:
+def upload_orders_by_keys(keys: Keyboard, orders: Path) -> None:
     page = keys.page
     page.on("filechooser", lambda chooser: chooser.set_files(str(orders)))
     page.goto(DATASETS)
@@ -119,19 +132,17 @@ def uploaded_by_keys(keys: Keyboard, orders: Path) -> None:
     expect(page.locator("h1")).to_contain_text("shop orders")
 
 
-def filtered_by_keys(keys: Keyboard) -> None:
-    """From an empty draft: what is read is filtered, exported and packed."""
+def draw_first_branch(keys: Keyboard) -> None:
+    """Draw the first branch in an empty draft: read, filter, export and zip."""
     keys.reach("#fl-search")
     keys.add("dataset.read", 1)
     keys.open("read")
     keys.fill("table", "orders")
-    for count, (before, kind, node, name, text) in enumerate(
-        (
-            ("read", "rows.filter", "filter", "where", WHERE),
-            ("filter", "table.export", "export", "name", "large.csv"),
-        ),
-        start=2,
-    ):
+    following = (
+        ("read", "rows.filter", "filter", "where", WHERE),
+        ("filter", "table.export", "export", "name", "large.csv"),
+    )
+    for count, (before, kind, node, name, text) in enumerate(following, start=2):
         keys.to(before)
         keys.press("n")
         keys.add(kind, count)
@@ -142,14 +153,12 @@ def filtered_by_keys(keys: Keyboard) -> None:
     keys.add("zip", 4)
 
 
-def counted_by_keys(keys: Keyboard) -> None:
-    """From its last node back to the first, and a second branch, which is counted, exported and
-    packed, too.
-    """
+def draw_second_branch(keys: Keyboard) -> None:
+    """Go back to the first node and draw the second branch: aggregate, export and zip."""
     page = keys.page
     for node in ("export", "filter", "read"):
         keys.press("ArrowLeft")
-        keys.at(node)
+        keys.expect_at(node)
     keys.press("n")
     keys.add("aggregate", 5)
     keys.open("aggregate")
@@ -161,9 +170,9 @@ def counted_by_keys(keys: Keyboard) -> None:
     keys.press("n")
     keys.add("table.export", 6)
     keys.press("Delete")
-    drawn(page, 5)
+    expect_nodes(page, 5)
     keys.press("Control+z")
-    drawn(page, 6)
+    expect_nodes(page, 6)
     keys.to("export_2", "ArrowRight")
     keys.press("e")
     expect(page.locator("#fl-end")).to_be_focused()
@@ -172,78 +181,74 @@ def counted_by_keys(keys: Keyboard) -> None:
     expect(page.locator('.fl-edge[data-start="export_2"][data-end="zip"]')).to_have_count(1)
     keys.to("export_2", "ArrowLeft", "ArrowDown", "ArrowUp")
     keys.change("Alt+ArrowDown")
-    keys.at("export_2")
+    keys.expect_at("export_2")
     keys.open("export_2")
     keys.fill("name", "customers.csv")
 
 
-def test_the_export_graph_by_keys_alone(
+def test_the_export_graph_by_keyboard(
     open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path
 ) -> None:
     page = open_as()
     keys = Keyboard(page)
-    uploaded_by_keys(keys, orders)
+    upload_orders_by_keys(keys, orders)
     page.goto(HOME)
     keys.enter(".rm-start > summary")
     keys.reach("#id_name", "keys")
     keys.reach("#id_namespace", "shop")
     keys.press("Tab", "Tab", "Enter")
     expect(page.locator("h1")).to_contain_text("keys")
-    filtered_by_keys(keys)
-    counted_by_keys(keys)
+    draw_first_branch(keys)
+    draw_second_branch(keys)
     expect(page.locator("#fl-problems h2")).to_contain_text("it can run")
     keys.enter(".fl-main a[href$='/run/']")
     expect(page.locator("h1")).to_contain_text("Run keys")
     keys.reach("#id_dataset", "shop/shop")
     keys.enter("button.default")
-    watched(page)
-    compared(page, tmp_path, lambda _, selector: keys.enter(selector))
+    wait_until_completed(page)
+    check_export(page, tmp_path, lambda _, selector: keys.enter(selector))
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["saved", "being-saved"])
 def test_nodes_are_copied_and_pasted(open_as: Callable[..., Page], slow: bool) -> None:
-    """What was written counts, even if the server hasn't answered yet: here, too, and in another
-    window.
-    """
+    """A copy has the typed text, even if the server has not saved it yet."""
     page = open_as()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    begun(page, "pasted")
+    create_graph(page, "pasted")
     page.click(".fl-kind:has(strong:text-is('log'))")
-    drawn(page, 1)
-    held: list[Route] = []
+    expect_nodes(page, 1)
+    delayed: list[Route] = []
     if slow:
-        page.route("**/edit", lambda route: held.append(route), times=1)
+        page.route("**/edit", lambda route: delayed.append(route), times=1)
         page.fill("#id_in-message", "again")
     else:
-        filled(page, "log", message="again")
+        fill_node(page, "log", message="again")
     page.locator(".fl-graph .rm-node").focus()
     page.keyboard.press("Control+c")
     page.keyboard.press("Control+v")
     if slow:
-        until(
-            lambda: page.evaluate("true") and held
-        )  # Playwright hands the route over while it is asked something
-        held[0].continue_()
-    drawn(page, 2)
+        # Playwright calls the handler of the route only while it executes something.
+        until(lambda: page.evaluate("true") and delayed)
+        delayed[0].continue_()
+    expect_nodes(page, 2)
     expect(page.locator("#fl-inspector h2")).to_have_text("log_2")
     expect(page.locator("#id_in-message")).to_have_value("again")
-    assert json.loads(page.evaluate("navigator.clipboard.readText()"))["nodes"][0]["data"][
-        "inputs"
-    ] == {"message": "again"}
+    clipboard = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    assert clipboard["nodes"][0]["data"]["inputs"] == {"message": "again"}
 
 
 def test_the_export_graph_without_javascript(
     open_as: Callable[..., Page], cluster: None, orders: Path, tmp_path: Path
 ) -> None:
     page = open_as(scripts=False)
-    uploaded(page, orders)
-    begun(page, "plain")
+    upload_orders(page, orders)
+    create_graph(page, "plain")
     page.click(".rm-tabs >> text=List")
 
-    def added(kind: str) -> None:
+    def add(kind: str) -> None:
         page.click(f".fl-kind:has(strong:text-is('{kind}'))")
 
-    def given(node: str, **values: str) -> None:
+    def fill(node: str, **values: str) -> None:
         page.click(f"#fl-list th[scope=row] a:text-is('{node}')")
         for name, value in values.items():
             field = page.locator(f"#id_in-{name}")
@@ -251,14 +256,14 @@ def test_the_export_graph_without_javascript(
         page.click("#fl-node button:text-is('Save')")
 
     for kind in ("dataset.read", "rows.filter", "table.export", "zip"):
-        added(kind)
-    given("read", table="orders")
-    added("rows.aggregate")
-    added("table.export")
-    given("filter", where=WHERE)
-    given("export", name="large.csv")
-    given("export_2", name="customers.csv")
-    given("aggregate", **MEASURED)
+        add(kind)
+    fill("read", table="orders")
+    add("rows.aggregate")
+    add("table.export")
+    fill("filter", where=WHERE)
+    fill("export", name="large.csv")
+    fill("export_2", name="customers.csv")
+    fill("aggregate", **MEASURED)
     page.locator("#fl-list select[name=start]").select_option("export_2")
     page.locator("#fl-list select[name=end]").select_option("zip")
     page.click("#fl-list button:text-is('Connect')")
@@ -274,11 +279,13 @@ def test_the_export_graph_without_javascript(
             break
         page.wait_for_timeout(300)
         page.reload()
-    watched(page)
-    compared(page, tmp_path)
+    wait_until_completed(page)
+    check_export(page, tmp_path)
 
 
-def test_an_example_asks_on_its_live_page(open_as: Callable[..., Page], cluster: None) -> None:
+def test_an_example_asks_its_question_on_the_run_page(
+    open_as: Callable[..., Page], cluster: None
+) -> None:
     page = open_as()
     page.goto(HOME)
     card = page.locator("li", has_text="Wait for a person")
@@ -294,17 +301,17 @@ def test_an_example_asks_on_its_live_page(open_as: Callable[..., Page], cluster:
 
 def test_moving_arranging_zooming_and_searching_by_mouse(open_as: Callable[..., Page]) -> None:
     page = open_as()
-    begun(page, "mouse")
+    create_graph(page, "mouse")
     page.fill("#fl-search", "wait for a")
     expect(page.locator(".fl-kind:visible")).to_have_count(1)
     page.click(".fl-kind:visible")
-    drawn(page, 1)
+    expect_nodes(page, 1)
     box = page.locator(".rm-node rect").bounding_box()
     assert box
     page.mouse.move(box["x"] + 20, box["y"] + 20)
     page.mouse.down()
     page.mouse.move(box["x"] + 120, box["y"] + 90, steps=5)
-    with saved(page):
+    with saving(page):
         page.mouse.up()
     page.click("#fl-inspector summary:text-is('Position')")
     assert page.input_value("#id_x") != ""
@@ -316,7 +323,7 @@ def test_moving_arranging_zooming_and_searching_by_mouse(open_as: Callable[..., 
         ("#fl-redo", 2),
     ):
         page.click(button)
-        drawn(page, count)
+        expect_nodes(page, count)
     width = page.locator(".fl-graph").get_attribute("width")
     page.click("[data-zoom=in]")
     assert float(page.locator(".fl-graph").get_attribute("width") or 0) > float(width or 0)
@@ -324,14 +331,14 @@ def test_moving_arranging_zooming_and_searching_by_mouse(open_as: Callable[..., 
     expect(page.locator("#fl-undo")).to_have_attribute("title", "Undo: Arrange")
 
 
-def test_a_reader_looks_and_is_offered_nothing_else(open_as: Callable[..., Page]) -> None:
+def test_a_reader_sees_the_graph_without_tools(open_as: Callable[..., Page]) -> None:
     page = open_as()
-    begun(page, "read")
+    create_graph(page, "read")
     page.click(".fl-kind:has(strong:text-is('noop'))")
-    drawn(page, 1)
+    expect_nodes(page, 1)
     reader = open_as("ben")
     reader.goto(page.url)
-    drawn(reader, 1)
+    expect_nodes(reader, 1)
     expect(reader.locator(".fl-palette, #fl-undo, .fl-main a[href$='/run/']")).to_have_count(0)
     wide = reader.locator("#fl-canvas").bounding_box()
     assert wide

@@ -1,6 +1,4 @@
-"""Changes that are typed quickly, by two people, or while the network is slow: nothing is lost
-silently.
-"""
+"""No change is lost silently: typed quickly, by two people, or while the network is slow."""
 
 from collections.abc import Callable
 
@@ -11,17 +9,19 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition import edits
 from graphs.models import Graph
 from graphs.services import drafts
-from tests.browser.flow_pages import begun, drawn, filled_label, pulled, saved
+from tests.browser.flow_pages import connect, create_graph, expect_nodes, fill_label, saving
 
 pytestmark = [pytest.mark.cluster]
 
 
-def test_quick_changes_are_all_done_and_a_link_waits_for_them(open_as: Callable[..., Page]) -> None:
+def test_quick_changes_are_all_saved_before_a_link_is_followed(
+    open_as: Callable[..., Page],
+) -> None:
     page = open_as()
-    begun(page, "quick")
+    create_graph(page, "quick")
     for _ in range(6):
         page.click(".fl-kind:has(strong:text-is('noop'))", no_wait_after=True)
-    drawn(page, 6)
+    expect_nodes(page, 6)
     page.click(".fl-graph .rm-node[data-node=noop] rect")
     page.fill("#id_label", "typed, then away")
     page.click(".rm-tabs >> text=List")
@@ -34,11 +34,11 @@ def test_quick_changes_are_all_done_and_a_link_waits_for_them(open_as: Callable[
 
 def test_two_windows_on_the_same_field(open_as: Callable[..., Page]) -> None:
     first, second = open_as(), open_as()
-    begun(first, "shared")
+    create_graph(first, "shared")
     first.click(".fl-kind:has(strong:text-is('noop'))")
-    drawn(first, 1)
+    expect_nodes(first, 1)
     second.goto(first.url.split("?")[0] + "?node=noop")
-    filled_label(first, "first")
+    fill_label(first, "first")
     second.fill("#id_label", "second")
     second.keyboard.press("Tab")
     expect(second.locator("#fl-conflict h2")).to_be_focused()
@@ -46,16 +46,16 @@ def test_two_windows_on_the_same_field(open_as: Callable[..., Page]) -> None:
     expect(second.locator("#fl-picture")).to_contain_text("second")
 
 
-def test_a_list_is_walked_by_arrows_and_what_stands_there_at_last_counts(
+def test_arrow_keys_walk_a_list_and_the_last_option_is_saved(
     open_as: Callable[..., Page],
 ) -> None:
     page = open_as()
-    begun(page, "arrows")
+    create_graph(page, "arrows")
     for _ in range(2):
         page.click(".fl-kind:has(strong:text-is('table.export'))")
     page.click(".fl-kind:has(strong:text-is('zip'))")
-    drawn(page, 3)
-    pulled(page, "export", "zip")
+    expect_nodes(page, 3)
+    connect(page, "export", "zip")
     page.click(".fl-graph .rm-node[data-node=zip] text >> nth=0")
     page.fill("#id_in-files", "[]")
     page.keyboard.press("Tab")
@@ -63,19 +63,19 @@ def test_a_list_is_walked_by_arrows_and_what_stands_there_at_last_counts(
     page.locator("#id_ref-files").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    with saved(page):
+    with saving(page):
         page.keyboard.press("Enter")
     expect(page.locator("#id_in-files")).to_have_value("""[\n  "${{ export.outputs.file }}"\n]""")
 
 
-def test_edges_json_and_conflicts_are_not_left_unsaved_without_a_word(
+def test_leaving_saves_an_edge_and_warns_of_unsaved_json(
     open_as: Callable[..., Page],
 ) -> None:
     page = open_as()
-    begun(page, "kept")
+    create_graph(page, "unsaved")
     for _ in range(2):
         page.click(".fl-kind:has(strong:text-is('noop'))")
-    drawn(page, 2)
+    expect_nodes(page, 2)
     page.locator(".fl-edge").focus()
     page.keyboard.press("Enter")
     page.fill("#fl-when", "outputs.value == 1")
@@ -83,18 +83,18 @@ def test_edges_json_and_conflicts_are_not_left_unsaved_without_a_word(
     expect(page.locator("#fl-list td code")).to_have_text("outputs.value == 1")
     page.click(".rm-tabs >> text=JSON")
     page.fill("#fl-json", "{}")
-    asked = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.type), dialog.dismiss()))
     page.click(".rm-tabs >> text=List", no_wait_after=True)
     expect(page.locator("#fl-json")).to_have_value("{}")
-    assert asked == ["beforeunload"]
+    assert dialogs == ["beforeunload"]
 
 
-def test_a_session_that_ends_takes_nothing_along(open_as: Callable[..., Page]) -> None:
+def test_a_session_that_ends_loses_no_text(open_as: Callable[..., Page]) -> None:
     page = open_as()
-    begun(page, "session")
+    create_graph(page, "session")
     page.click(".fl-kind:has(strong:text-is('noop'))")
-    drawn(page, 1)
+    expect_nodes(page, 1)
     page.context.clear_cookies(name="sessionid")
     page.fill("#id_label", "still here")
     page.keyboard.press("Tab")
@@ -112,36 +112,39 @@ def test_a_session_that_ends_takes_nothing_along(open_as: Callable[..., Page]) -
     expect(page.locator("#fl-picture")).to_contain_text("still here")
 
 
-def limited_by_somebody_else(graph: Graph, node: str) -> None:
-    limited = {"data": {"timeout": 60}}
+def set_timeout_as_another_user(graph: Graph, node: str) -> None:
+    timeout = {"data": {"timeout": 60}}
     drafts.apply(
         graph,
         drafts.draft_of(graph).base,
-        lambda was: edits.change(was, node, {**edits.node_of(was, node), **limited}),
+        lambda definition: edits.change(
+            definition, node, {**edits.node_of(definition, node), **timeout}
+        ),
         SYSTEM,
     )
 
 
-def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(
+def test_text_typed_before_another_users_change_does_not_undo_it(
     open_as: Callable[..., Page],
 ) -> None:
     page = open_as()
-    begun(page, "both")
+    create_graph(page, "both")
     page.click(".fl-kind:has(strong:text-is('delay'))")
-    drawn(page, 1)
-    graph, held = Graph.objects.get(name="both"), []
-    page.route("**/edit", lambda route: held.append(route), times=1)
+    expect_nodes(page, 1)
+    graph = Graph.objects.get(name="both")
+    delayed = []
+    page.route("**/edit", lambda route: delayed.append(route), times=1)
     page.fill("#id_label", "mine")
     page.keyboard.press("Tab")
     page.fill("#id_in-seconds", "3")
     page.keyboard.press("Tab")
-    limited_by_somebody_else(graph, "delay")
+    set_timeout_as_another_user(graph, "delay")
     with page.expect_response(
-        lambda answer: (
-            answer.url.endswith("/edit") and "in-seconds=3" in (answer.request.post_data or "")
+        lambda response: (
+            response.url.endswith("/edit") and "in-seconds=3" in (response.request.post_data or "")
         )
     ):
-        held[0].continue_()
+        delayed[0].continue_()
     node = drafts.draft_of(graph).definition["nodes"][0]
     assert node == {
         "id": "delay",
@@ -151,22 +154,24 @@ def test_what_was_typed_before_somebody_elses_change_came_does_not_undo_it(
     }
 
 
-def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Page]) -> None:
-    """A row that is left shows the rows anew: not to somebody who is in the next one already,
-    whoever else changes the draft meanwhile.
+def test_text_typed_while_a_change_is_saved_stays(open_as: Callable[..., Page]) -> None:
+    """Saving a row replaces all rows, but not while the user is typing in the next one.
+
+    This holds if another user changes the draft meanwhile, too.
     """
     page = open_as()
-    begun(page, "swift")
+    create_graph(page, "typing")
     page.click(".fl-kind:has(strong:text-is('rows.aggregate'))")
-    drawn(page, 1)
-    graph, held = Graph.objects.get(name="swift"), []
-    page.route("**/edit", lambda route: held.append(route), times=1)
+    expect_nodes(page, 1)
+    graph = Graph.objects.get(name="typing")
+    delayed = []
+    page.route("**/edit", lambda route: delayed.append(route), times=1)
     page.fill("#id_in-by-0-0", "customer")
     page.focus("#id_in-measures-0-name")
     page.keyboard.type("orders")
-    limited_by_somebody_else(graph, "aggregate")
-    with saved(page):
-        held[0].continue_()
+    set_timeout_as_another_user(graph, "aggregate")
+    with saving(page):
+        delayed[0].continue_()
     expect(page.locator("#fl-live")).to_contain_text("aggregate")
     expect(page.locator("#id_in-measures-0-name")).to_be_focused()
     expect(page.locator("#id_in-measures-0-name")).to_have_value("orders")
@@ -180,14 +185,14 @@ def test_what_is_written_while_a_change_is_saved_stays(open_as: Callable[..., Pa
     }
 
 
-def test_what_does_not_fit_yet_stays_while_another_node_is_moved(
+def test_invalid_input_stays_while_another_node_is_moved(
     open_as: Callable[..., Page],
 ) -> None:
     page = open_as()
-    begun(page, "half")
+    create_graph(page, "half")
     for count, kind in enumerate(("rows.aggregate", "table.export"), start=1):
         page.click(f".fl-kind:has(strong:text-is('{kind}'))")
-        drawn(page, count)
+        expect_nodes(page, count)
     page.click(".fl-graph .rm-node[data-node=aggregate] rect")
     page.fill("#id_in-measures-0-name", "orders")
     box = page.locator(".rm-node[data-node=export] rect").bounding_box()
@@ -196,8 +201,8 @@ def test_what_does_not_fit_yet_stays_while_another_node_is_moved(
     page.mouse.down()
     page.mouse.move(box["x"] + 20, box["y"] + 120, steps=5)
     with page.expect_response(
-        lambda answer: (
-            answer.url.endswith("/edit") and "op=move" in (answer.request.post_data or "")
+        lambda response: (
+            response.url.endswith("/edit") and "op=move" in (response.request.post_data or "")
         )
     ):
         page.mouse.up()
@@ -211,4 +216,4 @@ def test_what_does_not_fit_yet_stays_while_another_node_is_moved(
     assert aggregate["data"]["inputs"]["measures"] == {
         "orders": {"function": "count", "column": ""}
     }
-    assert export["position"]["y"] > 50, "it was moved, too"
+    assert export["position"]["y"] > 50, "the other node was moved"

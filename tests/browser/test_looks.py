@@ -1,18 +1,21 @@
-"""Every page with axe, in light and dark, and at the width of a phone, a tablet and a desktop."""
+"""Every page is accessible in light and dark mode, and fits a phone, a tablet and a desktop."""
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 
-from runs.manager.columns import COLUMNS
-from tests.browser.flow_pages import saved
+from tests.browser.flow_pages import saving
 
 pytestmark = [pytest.mark.cluster]
-# Only violations are described: what passes is most of a page, and describing it most of the time.
+ALL_COLUMNS = (
+    "id,name,status,progress,time,duration,labels,trigger,finished,node,reruns,dataset,session,"
+    "namespace"
+)
+# Only violations are reported: describing the passed checks takes most of the time.
 OPTIONS = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
     "resultTypes": ["violations"],
 }
-# A change of the colour scheme starts transitions; in their middle there is little contrast.
+# Changing the colour scheme starts transitions, during which the contrast is low.
 RUN_AXE = """async (options) => {
     for (const animation of document.getAnimations()) {
         if (animation instanceof CSSTransition) animation.finish();
@@ -25,26 +28,27 @@ RUN_AXE = """async (options) => {
 
 
 def run_manager_pages(world) -> dict[str, str]:
-    """Each page of the Run Manager: full, empty, failed, loading."""
-    failed, waiting, again = world["failed"].pk, world["waiting"].pk, world["again"].pk
-    outside = world["outside"]
-    checkpoint = outside.checkpoints.order_by("pk").first().pk
+    """{name: address} of each page of the Run Manager: full, empty and with failures."""
+    failed = world["failed"].pk
+    rerun = world["again"].pk
     run = f"/admin/run-manager/run/{failed}/"
+    outside = f"/admin/run-manager/run/{world['outside'].pk}/"
+    checkpoint = world["outside"].checkpoints.order_by("pk").first().pk
     return {
         "dashboard": "/admin/",
         "list": "/admin/run-manager/",
-        "list, nothing found": "/admin/run-manager/?search=nothing&page_size=999",
-        "list, all columns": f"/admin/run-manager/?cols={','.join(COLUMNS)}",
+        "list, empty": "/admin/run-manager/?search=nothing&page_size=999",
+        "list, all columns": f"/admin/run-manager/?cols={ALL_COLUMNS}",
         "run, failed": run,
-        "run, waiting": f"/admin/run-manager/run/{waiting}/",
-        "run, outside": f"/admin/run-manager/run/{world['outside'].pk}/",
+        "run, waiting": f"/admin/run-manager/run/{world['waiting'].pk}/",
+        "run, outside": outside,
         **{
             f"run, {tab}": f"{run}{tab}/"
             for tab in ("timeline", "states", "logs", "data", "checkpoints", "lineage", "history")
         },
-        "a checkpoint": f"/admin/run-manager/run/{outside.pk}/checkpoints/?checkpoint={checkpoint}",
+        "a checkpoint": f"{outside}checkpoints/?checkpoint={checkpoint}",
         "health": "/admin/run-manager/health/",
-        "compare": f"/admin/run-manager/compare/?a={failed}&b={again}&all=1",
+        "compare": f"/admin/run-manager/compare/?a={failed}&b={rerun}&all=1",
         "compare, nothing": "/admin/run-manager/compare/",
         "rerun": f"/admin/run-manager/rerun/{failed}/?from=failed",
         "operations": "/admin/run-manager/operations/",
@@ -55,26 +59,26 @@ def run_manager_pages(world) -> dict[str, str]:
 
 
 def flow_pages(world) -> dict[str, str]:
-    """Each page of FlowView: the draft in its views, a node, an edge, an unknown node, an empty
-    draft; and what surrounds it.
+    """{name: address} of each page of FlowView.
+
+    These are the draft in its views, with a node, an edge or an unknown node selected, and the
+    pages around it.
     """
-    graph, drawn = (
-        f"/admin/graphs/graph/{world['failed'].graph_id}/flow/",
-        f"/admin/graphs/graph/{world['exported'].graph_id}/flow/",
-    )
+    graph = f"/admin/graphs/graph/{world['failed'].graph_id}/flow/"
+    broken = f"/admin/graphs/graph/{world['exported'].graph_id}/flow/"
     file = world["exported"].artifacts.order_by("pk").last()
     return {
         "graphs": "/admin/flow/",
-        "graphs, none found": "/admin/flow/?search=nothing",
+        "graphs, empty": "/admin/flow/?search=nothing",
         "flow": graph,
         "flow, a node": f"{graph}?node=price",
-        "flow, an unknown node": f"{drawn}?node=odd",
+        "flow, an unknown node": f"{broken}?node=odd",
         "flow, an edge": f"{graph}?start=fetch&end=check",
         "flow, the list": f"{graph}?view=list&node=invoice",
         "flow, JSON": f"{graph}?view=json",
-        "publish": f"{drawn}publish/",
+        "publish": f"{broken}publish/",
         "history": f"{graph}history/?version=1",
-        "run": f"{drawn}run/",
+        "run": f"{broken}run/",
         "run, with inputs": f"{graph}run/",
         "datasets": "/admin/flow/datasets/",
         "dataset": f"/admin/flow/datasets/{world['exported'].dataset_id}/",
@@ -86,66 +90,67 @@ PAGES = {"run-manager": run_manager_pages, "flow": flow_pages}
 
 
 def violations(page, name: str, *schemes: str) -> list[str]:
-    """What axe complains of on the page as it is, in each of these colour schemes."""
+    """The violations that axe reports on the current page, in each of these colour schemes."""
     page.evaluate(AXE_SCRIPT)
-    found = []
+    reports = []
     for scheme in schemes or ("light",):
         page.emulate_media(color_scheme=scheme)
-        found += [f"{name}, {scheme}: {text}" for text in page.evaluate(RUN_AXE, OPTIONS)]
-    return found
+        reports += [f"{name}, {scheme}: {text}" for text in page.evaluate(RUN_AXE, OPTIONS)]
+    return reports
 
 
 @pytest.mark.parametrize("part", PAGES)
-def test_axe_finds_nothing(open_as, world, part):
-    page, found = open_as(), []
+def test_pages_are_accessible(open_as, world, part):
+    page = open_as()
+    reports = []
     for name, path in PAGES[part](world).items():
         page.goto(path)
-        found += violations(page, name, "light", "dark")
-    assert not found, "\n".join(found)
+        reports += violations(page, name, "light", "dark")
+    assert not reports, "\n".join(reports)
 
 
-def test_axe_finds_nothing_on_what_a_reader_sees(open_as, world):
-    page, found = open_as("ben"), []
+def test_pages_of_a_reader_are_accessible(open_as, world):
+    page = open_as("ben")
+    reports = []
     for name, path in flow_pages(world).items():
         if name not in ("publish", "run", "run, with inputs"):
             assert page.goto(path).status == 200, name
-            found += violations(page, name)
-    assert not found, "\n".join(found)
+            reports += violations(page, name)
+    assert not reports, "\n".join(reports)
 
 
-def test_axe_finds_nothing_on_what_is_refused_or_asked(open_as, world):
-    """What doesn't fit, what two people changed, JSON that can't be read, and a graph that is empty
-    or can't be published.
-    """
-    page, drawn = open_as(), f"/admin/graphs/graph/{world['exported'].graph_id}/flow/"
+def test_errors_and_conflicts_are_accessible(open_as, world):
+    """Invalid forms and JSON, conflicts, and graphs that are empty or can't be published."""
+    page = open_as()
+    broken = f"/admin/graphs/graph/{world['exported'].graph_id}/flow/"
     graph = f"/admin/graphs/graph/{world['failed'].graph_id}/flow/"
-    found = []
+    reports = []
 
-    def looked(name: str) -> None:
-        found.extend(violations(page, name))
+    def check(name: str) -> None:
+        reports.extend(violations(page, name))
 
     page.goto(f"{graph}?node=price")
     page.click("summary:text-is('Joins, retries, timeout')")
     page.fill("#id_backoff_factor", "-1")
     page.keyboard.press("Tab")
     page.locator("#fl-inspector .fl-bad").wait_for()
-    looked("a form that doesn't fit")
+    check("an invalid form")
     page.goto(f"{graph}?view=json")
     page.fill("#fl-json", '{"nodes": 1}')
     with page.expect_navigation():
         page.click("text=Check only")
-    looked("JSON that can't be drawn")
-    page.goto(f"{drawn}publish/")
-    looked("publishing what can't run")
-    page.goto(f"{drawn}run/")
+    check("invalid JSON")
+    page.goto(f"{broken}publish/")
+    check("publishing a graph that can't run")
+    page.goto(f"{broken}run/")
     if page.locator("button:text-is('Run')").count():
         with page.expect_navigation():
             page.click("button:text-is('Run')")
-    looked("running what can't run")
+    check("running a graph that can't run")
     page.goto(f"{graph}?node=open")
     stale = page.input_value("#fl-where [name=revision]")
     page.fill("#id_label", "one")
-    with saved(page):
+    with saving(page):
         page.keyboard.press("Tab")
     page.evaluate(
         "value => { document.querySelector('#fl-where [name=revision]').value = value; }", stale
@@ -153,24 +158,25 @@ def test_axe_finds_nothing_on_what_is_refused_or_asked(open_as, world):
     page.fill("#id_label", "two")
     page.keyboard.press("Tab")
     page.locator("#fl-conflict h2").wait_for()
-    looked("two changes of the same")
+    check("a conflict")
     page.goto("/admin/flow/")
     page.locator("summary", has_text="New graph").click()
     page.fill("#id_name", "empty")
     page.select_option("#id_namespace", label="shop")
     page.click("text=Create")
     page.locator("#fl-picture .rm-empty").wait_for()
-    looked("an empty draft")
-    assert not found, "\n".join(found)
+    check("an empty draft")
+    assert not reports, "\n".join(reports)
 
 
 @pytest.mark.parametrize("size", ["phone", "tablet", "desktop"])
 def test_no_page_is_wider_than_the_screen(open_as, world, size):
-    page, wide = open_as(size=size), []
+    page = open_as(size=size)
+    too_wide = []
     for name, path in (run_manager_pages(world) | flow_pages(world)).items():
         page.goto(path)
         if page.evaluate(
             "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         ):
-            wide.append((name, page.evaluate("document.documentElement.scrollWidth")))
-    assert not wide
+            too_wide.append((name, page.evaluate("document.documentElement.scrollWidth")))
+    assert not too_wide

@@ -1,4 +1,4 @@
-"""The Run Manager as its users meet it, with JavaScript and without."""
+"""The pages of the Run Manager in a browser, with JavaScript and without."""
 
 import re
 import threading
@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.cluster]
 LIST = "/admin/run-manager/"
 
 
-def drained() -> None:
-    """Execute what is ready, as a cluster would, in a thread of its own."""
+def drain() -> None:
+    """Execute all ready states in a thread of its own, as a cluster would."""
 
     def work() -> None:
         executor = Executor(threads=False)
@@ -30,11 +30,11 @@ def drained() -> None:
     thread.join()
 
 
-def rows(page: Page) -> int:
+def row_count(page: Page) -> int:
     return page.locator("#runs tbody tr").count()
 
 
-def test_access_control(open_as):
+def test_a_user_without_a_role_does_not_see_the_run_manager(open_as):
     page = open_as()
     expect(page.locator("#rm-dashboard")).to_contain_text("Run Manager")
     page.goto(LIST)
@@ -46,14 +46,14 @@ def test_access_control(open_as):
     assert other.url.endswith("/admin/")
 
 
-def test_display_filters_selection_and_deletion(open_as, world):
+def test_pages_filters_selection_and_deletion(open_as, world):
     page = open_as()
     page.goto(f"{LIST}?page_size=25")
-    assert rows(page) == 25
+    assert row_count(page) == 25
     page.get_by_role("link", name="Next", exact=True).click()
     expect(page.locator("#runs")).to_contain_text("Page 2 of 2")
     assert "page=2" in page.url
-    # filtering: the list follows while one types; every filter goes back to page 1
+    # Filters: the list follows while the user types, and every filter leads back to page 1.
     page.fill("#rm-search", "monday")
     expect(page.locator("#runs tbody tr")).to_have_count(2)
     assert "search=monday" in page.url
@@ -69,7 +69,7 @@ def test_display_filters_selection_and_deletion(open_as, world):
     expect(page.locator("#runs tbody tr")).to_have_count(3)
     page.get_by_text("workspace: shop").click()
     expect(page.locator("#runs")).not_to_contain_text("workspace: shop")
-    # selection
+    # Selection
     page.goto(f"{LIST}?status=partial")
     page.locator("#runs tbody input[name=run]").first.check()
     expect(page.locator("#rm-count")).to_have_text("1 selected")
@@ -77,7 +77,7 @@ def test_display_filters_selection_and_deletion(open_as, world):
     expect(page.locator("#rm-count")).to_have_text("3 selected")
     page.locator("#rm-all").uncheck()
     expect(page.locator("#rm-count")).to_have_text("")
-    # deletion
+    # Deletion
     page.locator("#runs tbody tr", has_text="Orders of Wednesday").locator(
         "input[name=run]"
     ).check()
@@ -96,19 +96,19 @@ def test_display_filters_selection_and_deletion(open_as, world):
     assert not Run.objects.filter(pk=world["recovered"].pk).exists()
 
 
-def test_the_same_without_javascript(open_as, world):
+def test_the_list_and_a_run_without_javascript(open_as, world):
     page = open_as(scripts=False)
     page.goto(LIST)
     page.fill("#rm-search", "monday")
     page.select_option("select[name=workspace]", "shop")
     page.get_by_role("button", name="Filter").click()
-    assert rows(page) == 2
+    assert row_count(page) == 2
     page.locator("input[name=run]").first.check()
     page.get_by_text("More", exact=True).click()
     page.get_by_role("button", name="Archive", exact=True).click()
     page.get_by_role("button", name="Yes, 1 run").click()
     expect(page.locator(".messagelist")).to_contain_text("1 run was archived.")
-    assert rows(page) == 1
+    assert row_count(page) == 1
     page.locator("#runs tbody th a").first.click()
     expect(page.locator("#content")).to_contain_text(
         "ConnectionError: billing.example did not answer"
@@ -122,7 +122,7 @@ def test_the_same_without_javascript(open_as, world):
     expect(page.locator(".messagelist")).to_contain_text("Approve was answered.")
 
 
-def test_a_run_is_run_again_from_its_row(open_as, world):
+def test_a_rerun_from_the_row_of_a_run(open_as, world):
     page = open_as()
     page.goto(f"{LIST}?search=monday")
     page.get_by_role("link", name="Rerun Orders of Monday", exact=True).click()
@@ -133,16 +133,16 @@ def test_a_run_is_run_again_from_its_row(open_as, world):
     expect(page.locator(".rm-summary")).to_contain_text("16 would be reused")
     page.get_by_role("button", name="Rerun", exact=True).click()
     expect(page.locator("#rm-head")).to_contain_text("rerun of Orders of Monday")
-    made = Run.objects.latest("pk")
-    assert page.url.endswith(f"/run/{made.pk}/")
-    assert State.objects.filter(run=made, reused__isnull=False).count() == 16
+    new_run = Run.objects.latest("pk")
+    assert page.url.endswith(f"/run/{new_run.pk}/")
+    assert State.objects.filter(run=new_run, reused__isnull=False).count() == 16
     page.get_by_role("link", name="Lineage", exact=True).click()
     expect(page.locator("tr.rm-this")).to_contain_text("taken over")
     page.get_by_role("link", name="Compare", exact=True).last.click()
     expect(page.locator(".rm-summary")).to_contain_text("Same graph, version 1.")
 
 
-def test_pages_follow_a_run_to_its_end_and_then_stop_asking(open_as, world):
+def test_pages_follow_a_run_to_its_end_and_then_stop_polling(open_as, world):
     run = world["queued"]
     page, listing = open_as(), open_as()
     page.goto(f"/admin/run-manager/run/{run.pk}/")
@@ -151,7 +151,7 @@ def test_pages_follow_a_run_to_its_end_and_then_stop_asking(open_as, world):
     expect(page.locator(".rm-why")).to_contain_text("no cluster is running", timeout=15_000)
     row = listing.locator(f"#run-{run.pk}")
     row.locator("input[name=run]").check()
-    drained()
+    drain()
     expect(page.locator("#rm-head .rm-badge")).to_contain_text("partial")
     expect(page.locator(".rm-failure")).to_contain_text("billing.example did not answer")
     expect(page.locator('.rm-node[data-node="invoice"]')).to_have_class(re.compile("rm-failed"))
@@ -162,17 +162,17 @@ def test_pages_follow_a_run_to_its_end_and_then_stop_asking(open_as, world):
     expect(listing.locator("#rm-live")).to_contain_text("1 new run", timeout=15_000)
 
 
-def test_a_log_is_followed(open_as, world):
+def test_the_log_page_follows_a_run(open_as, world):
     run = world["queued"]
     page = open_as()
     page.goto(f"/admin/run-manager/run/{run.pk}/logs/")
     expect(page.locator("#rm-log li[id]")).to_have_count(1)
-    drained()
+    drain()
     expect(page.locator("#rm-log")).to_contain_text("invoice failed")
     expect(page.locator("#rm-log .rm-tail")).to_have_count(0)
 
 
-def test_many_runs_go_in_the_background_and_the_page_shows_how_far(open_as):
+def test_a_bulk_operation_shows_its_progress(open_as):
     from runs.actions import bulk, bulk_runner
 
     page = open_as()
@@ -194,7 +194,7 @@ def test_many_runs_go_in_the_background_and_the_page_shows_how_far(open_as):
     expect(page.locator("#operation")).to_contain_text("not processed")
 
 
-def test_keys(open_as):
+def test_keyboard_shortcuts_of_the_list(open_as):
     page = open_as()
     page.goto(LIST)
     page.keyboard.press("/")
@@ -210,7 +210,7 @@ def test_keys(open_as):
     expect(page.locator("#rm-head")).to_be_visible()
 
 
-def test_run_states(open_as, world):
+def test_the_run_states_page(open_as, world):
     page = open_as()
     page.goto("/admin/run-states/")
     page.get_by_text("Start a run").click()

@@ -1,5 +1,6 @@
-"""`python -m tests.browser.tour [FOLDER]`: the pictures of docs/tour.md, made of a small world in a
-fresh database.
+"""`python -m tests.browser.tour [FOLDER]` makes the pictures of docs/tour.md.
+
+They show a small world in a fresh database.
 """
 
 import os
@@ -8,15 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-WIDTH, HEIGHT = 1280, 860
+VIEWPORTS = {
+    "phone": (390, 844),
+    "desktop": (1280, 860),
+    "dark": (1280, 860),
+    "wide": (1680, 900),
+}
 SHOTS = {
     "dashboard": ("/admin/", "desktop"),
     "list": ("/admin/run-manager/?page_size=10", "desktop"),
     "search": (
-        (
-            "/admin/run-manager/?search=graph:orders"
-            " -status:completed&cols=id,name,status,progress,time,labels"
-        ),
+        "/admin/run-manager/?search=graph:orders -status:completed"
+        "&cols=id,name,status,progress,time,labels",
         "desktop",
     ),
     "run": ("/admin/run-manager/run/{failed}/", "desktop"),
@@ -35,7 +39,7 @@ SHOTS = {
 }
 
 
-def shoot(folder: Path) -> None:
+def take_pictures(folder: Path) -> None:
     import django
 
     django.setup()
@@ -46,7 +50,7 @@ def shoot(folder: Path) -> None:
     from graphs.models import Namespace
     from graphs.services import examples
     from runs.actions.examples import put
-    from tests.browser.conftest import ARGUMENTS, SIZES, chromium
+    from tests.browser.conftest import ARGUMENTS, chromium
     from tests.support import scene
     from tests.support.clusters import served
 
@@ -60,13 +64,7 @@ def shoot(folder: Path) -> None:
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         for name, (path, kind) in SHOTS.items():
-            width, height = (
-                SIZES["phone"]
-                if kind == "phone"
-                else (1680, 900)
-                if kind == "wide"
-                else (WIDTH, HEIGHT)
-            )
+            width, height = VIEWPORTS[kind]
             context = browser.new_context(
                 base_url=address,
                 viewport={"width": width, "height": height},
@@ -89,7 +87,7 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/tour").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if "TOUR" in os.environ:
-        shoot(folder)
+        take_pictures(folder)
         return
     with tempfile.TemporaryDirectory(prefix="statemanager-tour-") as var:
         environment = {
