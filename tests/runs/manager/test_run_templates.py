@@ -101,8 +101,9 @@ def test_a_due_schedule_launches_once(saved):
 
 
 def test_a_template_that_cannot_be_launched_keeps_its_error_and_its_schedule(saved):
+    due = timezone.now() - timedelta(seconds=1)
     RunTemplate.objects.filter(pk=saved.pk).update(
-        expression="*/5 * * * *", next_at=timezone.now(), store={"x": 1}
+        expression="*/5 * * * *", next_at=due, store={"x": 1}
     )
     GraphVersion.objects.filter(pk=saved.graph.current_id).update(
         problems=[{"message": "node gone"}]
