@@ -1,4 +1,4 @@
-"""Each database runs on the database that it is named for."""
+"""Each test process uses the database that its name stands for."""
 
 import os
 
