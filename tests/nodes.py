@@ -1,4 +1,4 @@
-"""Nodes that only tests use: they fail, fan out, wait, flood and die on demand."""
+"""Nodes that only tests use: they fail, fan out, wait, flood the log and die when told to."""
 
 import os
 import time
@@ -9,19 +9,19 @@ from django.db import connection
 
 from graphs.nodes.base import Context, Prune, RunAgain, WaitForAnswer, node
 
-calls: list[tuple[str, int]] = []
+calls: list[tuple[str, int]] = []  # (idempotency key, attempt) of each call of test.fail
 
 
 @node("test.fail")
 def fail(ctx: Context, message: str = "broken", times: int = 10**9) -> dict[str, Any]:
-    """Fail the first `times` calls of this state's step."""
+    """Fail in the first `times` calls of this step."""
     calls.append((ctx.idempotency_key, ctx.attempt))
     if sum(1 for key, _ in calls if key == ctx.idempotency_key) <= times:
         raise ValueError(message)
     return {"value": "recovered"}
 
 
-broken = True
+broken = True  # whether the service that test.outage and test.tool call is away
 
 
 @node("test.outage")
@@ -60,7 +60,7 @@ def ask(ctx: Context) -> dict[str, Any]:
 
 @node("test.return")
 def give(ctx: Context, what: str) -> Any:
-    """Return something that an output can't be."""
+    """Return something that cannot be an output."""
     deep: Any = {}
     for _ in range(100_000):
         deep = {"d": deep}
@@ -96,20 +96,18 @@ def sleep(ctx: Context, seconds: float = 0.2, value: Any = None, path: str = "")
     return {"value": value}
 
 
-sending: list[int] = []  # how many were at it whenever one began
+sending: list[int] = []  # for each call of test.send, how many calls ran when it began
+_running_sends: list[str] = []
 
 
 @node("test.send", waits=True, side_effects=True)
 def send(ctx: Context) -> dict[str, Any]:
-    """What must not be done again by several at once."""
-    sending.append(_at_it.count(True) + 1)
-    _at_it.append(True)
+    """A node with side effects, of which only one may run at a time."""
+    _running_sends.append(ctx.idempotency_key)
+    sending.append(len(_running_sends))
     time.sleep(0.02)
-    _at_it.remove(True)
+    _running_sends.remove(ctx.idempotency_key)
     return {}
-
-
-_at_it: list[bool] = []
 
 
 @node("test.work")
@@ -128,9 +126,7 @@ def _burn(ctx: Context, seconds: float) -> None:
 
 @node("test.count")
 def count(ctx: Context, path: str, seconds: float = 0.0, value: Any = None) -> dict[str, Any]:
-    """Burn processor time, and leave a line for each execution that began (read by
-    `tests.chaos.executions`).
-    """
+    """Burn processor time after noting the execution in a file, for `tests.chaos.executions`."""
     _note(ctx, path)
     _burn(ctx, seconds)
     return {"value": value}
@@ -138,7 +134,7 @@ def count(ctx: Context, path: str, seconds: float = 0.0, value: Any = None) -> d
 
 @node("test.tick")
 def tick(ctx: Context, path: str, seconds: float = 0.001, value: Any = None) -> dict[str, Any]:
-    """The same, of a kind of its own that workers learn to be fast."""
+    """The same as test.count under a name of its own, which workers learn to be fast."""
     return count(ctx, path, seconds, value)
 
 
@@ -154,7 +150,7 @@ def leave(ctx: Context) -> dict[str, Any]:
 
 @node("test.once")
 def once(ctx: Context, path: str, seconds: float = 0.0) -> dict[str, Any]:
-    """A tool call that must be computed once, however often the state runs."""
+    """Call a tool and run again: the second attempt must not compute the result again."""
 
     def call() -> dict[str, Any]:
         with open(path, "a") as file:
@@ -169,7 +165,7 @@ def once(ctx: Context, path: str, seconds: float = 0.0) -> dict[str, Any]:
 
 @node("test.shapes")
 def shapes(ctx: Context) -> dict[str, Any]:
-    """Says what a tool call gave, in each of two attempts."""
+    """Log the result of a tool call in each of two attempts."""
     ctx.log(repr(ctx.once("tool", {}, lambda: {"longer": 1e16, "b": (1, ("x",)), 3: True})))
     if ctx.attempt == 1:
         raise RunAgain(0)
@@ -178,8 +174,9 @@ def shapes(ctx: Context) -> dict[str, Any]:
 
 @node("test.tool")
 def tool(ctx: Context, path: str, fails: bool = False, seconds: float = 0.0) -> dict[str, Any]:
-    """A tool call, of which each real one leaves a line in the file; then processor time. One that
-    `fails` does so after it, as long as `broken` is set.
+    """Call a tool, which writes a line to the file, and then burn processor time.
+
+    If `fails` is set, the node fails after the call for as long as `broken` is set.
     """
 
     def call() -> int:

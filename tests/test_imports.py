@@ -55,7 +55,7 @@ def package_of(module: str) -> str | None:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The modules that a file imports, but not what only the type checker sees."""
+    """The names that a file imports at run time, without those for the type checker only."""
     tree = ast.parse(path.read_text())
     for branch in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
         if ast.unparse(branch.test) == "TYPE_CHECKING":
@@ -68,24 +68,25 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def name_of(path: Path) -> str:
+    """The dotted name of the module in a file."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_imports_from_its_own_package_or_further_down(path):
-    own = package_of(name_of(path))
-    assert own, f"{name_of(path)} is in no package of ORDER"
+def test_a_module_imports_only_from_its_own_package_and_those_below(path):
+    module = name_of(path)
+    own = package_of(module)
+    assert own, f"{module} is in no package of ORDER"
     for imported in imports(path):
         if imported.partition(".")[0] in OURS:
             package = package_of(imported)
-            assert package, f"{name_of(path)} imports {imported}, which is in no package"
-            assert ORDER.index(package) >= ORDER.index(own), f"{name_of(path)} imports {imported}"
+            assert package, f"{module} imports {imported}, which is in no package of ORDER"
+            assert ORDER.index(package) >= ORDER.index(own), f"{module} imports {imported}"
+
+
+def imports_django_q(path: Path) -> bool:
+    return any(f"{name}.".startswith("django_q.") for name in imports(path))
 
 
 def test_only_the_wakeup_module_imports_django_q():
-    users = [
-        name_of(path)
-        for path in MODULES
-        if any(f"{name}.".startswith("django_q.") for name in imports(path))
-    ]
-    assert users == ["runs.engine.wakeup"]
+    assert [name_of(path) for path in MODULES if imports_django_q(path)] == ["runs.engine.wakeup"]

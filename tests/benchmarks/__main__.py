@@ -1,8 +1,8 @@
-"""`python -m tests.benchmarks [--quick] [--json FILE]`: the engine's speed on SQLite and
-PostgreSQL, beside what the databases allow.
+"""The engine's speed on SQLite and PostgreSQL, beside what the databases themselves allow.
 
-Prints the table of docs/performance.md. Ratios are medians of pairs measured within seconds of each
-other; quote those, not the rates.
+`python -m tests.benchmarks [--quick] [--json FILE]` prints the table of docs/performance.md. Each
+ratio is the median of pairs that were measured within seconds of each other. Quote the ratios, not
+the rates: the rates change with the machine.
 """
 
 import json
@@ -60,38 +60,37 @@ ROWS = (
 
 
 def environment(folder: str, url: str | None) -> dict[str, str]:
-    """What a lane runs with: its own files, and the database at `url` or the embedded one."""
-    plain = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {
-        "VAR_DIR": folder,
-        "LOG_LEVEL": "ERROR",
-    }
+    """The environment for one database: the server at `url`, or SQLite in `folder`.
+
+    Files are written to `folder` in both cases.
+    """
+    inherited = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
+    variables = inherited | {"VAR_DIR": folder, "LOG_LEVEL": "ERROR"}
     if not url:
-        return plain
+        return variables
     secrets = {
         "SECRET_KEY": "benchmark",
         "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
     }
-    return plain | secrets | {"DATABASE_URL": url, "ALLOWED_HOSTS": "localhost"}
+    return variables | secrets | {"DATABASE_URL": url, "ALLOWED_HOSTS": "localhost"}
 
 
-def lane(url: str | None) -> dict[str, Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks.one_database",
-        *(["--quick"] if "--quick" in sys.argv else []),
-    ]
+def measure(url: str | None) -> dict[str, Any]:
+    """The figures of one database, measured in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.one_database"]
+    if "--quick" in sys.argv:
+        command.append("--quick")
     with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=environment(folder, url), stdout=subprocess.PIPE, text=True, check=True
         )
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return dict(json.loads(process.stdout.splitlines()[-1]))
 
 
 def main() -> None:
     server = Server(quick=False)
     try:
-        results = [lane(None), lane(server.url)]
+        results = [measure(None), measure(server.url)]
     finally:
         server.close()
     print("| | SQLite | PostgreSQL |\n|---|---|---|")

@@ -1,4 +1,4 @@
-"""The project's settings with one plain view more (`bare_urls`)."""
+"""The project's settings, with the plain view of `bare_urls`."""
 
 from statemanager.settings import *  # noqa: F403
 

@@ -1,6 +1,4 @@
-"""The project's URLs and a plain view: what the server and the database allow before any of our
-work is done.
-"""
+"""The project's URLs and a plain view, whose speed is what server and database allow."""
 
 from typing import Any
 
@@ -22,7 +20,7 @@ COLUMNS = (
 
 
 def bare(request: HttpRequest) -> JsonResponse:
-    """20 rows, as they come from the database."""
+    """Answer with 20 rows, as they come from the database."""
     rows: Any = Run.objects.order_by("-id").values(*COLUMNS)[:20]
     return JsonResponse({"runs": list(rows)})
 

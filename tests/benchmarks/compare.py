@@ -1,10 +1,11 @@
-"""`python -m tests.benchmarks.compare REVISION [--rounds N]`: the engine's speed at an older
-revision and now, N times.
+"""`python -m tests.benchmarks.compare REVISION [--rounds N]`: an older revision beside this one.
 
-The clusters of both wait side by side, and the revisions take turns within a second. Prints
-medians, and the median of the ratios (now / then) of all turns; of a noisy machine only those mean
-something. Both are measured by this revision's benchmark, with this environment's packages; a
-revision before 0.9.0, whose modules had other names, brings its own benchmark.
+The clusters of both revisions run side by side and are measured in turns, within a second of each
+other. The command prints medians, and the median of the ratios (now / then) of all turns. On a
+noisy machine only the ratios mean something.
+
+Both are measured with this revision's benchmark and this environment's packages. A revision before
+0.9.0, whose modules had other names, is measured with its own benchmark.
 """
 
 import json
@@ -22,7 +23,7 @@ from tests.benchmarks.__main__ import environment
 from tests.postgres import Server
 
 ROOT = Path(__file__).parent.parent.parent
-TURNS = 5  # of each figure in a round
+TURNS = 5  # how often a round measures each figure
 FIGURES = {
     "chains of 10, 100 in flight, 1 worker (steps/s)": ("1", "in flight"),
     "one run at a time (steps/s)": ("1", "alone"),
@@ -32,10 +33,10 @@ FIGURES = {
 
 
 class Side:
-    """One revision on one database, waiting for its turns."""
+    """The benchmark of one revision on one database, which measures what it is asked for."""
 
     def __init__(self, folder: Path, files: str, url: str | None) -> None:
-        benchmark = "one_database" if _has_todays_layout(folder) else "lane"
+        benchmark = "one_database" if _has_current_layout(folder) else "lane"
         command = [sys.executable, "-m", f"tests.benchmarks.{benchmark}", "--by-turns"]
         self._process = subprocess.Popen(
             command,
@@ -47,9 +48,10 @@ class Side:
         )
         self.database = self._answer()
 
-    def do(self, word: str) -> Any:
+    def request(self, line: str) -> Any:
+        """Send a line of the protocol of `one_database.by_turns`; gives the answer."""
         assert self._process.stdin
-        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
         return self._answer()
 
@@ -63,13 +65,14 @@ class Side:
         self._process.wait(60)
 
 
-def _has_todays_layout(folder: Path) -> bool:
+def _has_current_layout(folder: Path) -> bool:
+    """Whether the benchmark has its current name; before 0.9.0 it was `tests.benchmarks.lane`."""
     return (folder / "tests" / "benchmarks" / "one_database.py").exists()
 
 
 @contextmanager
 def checked_out(revision: str) -> Iterator[Path]:
-    """A folder with the revision and this revision's benchmarks."""
+    """A folder with the revision, and with this revision's benchmarks if they fit it."""
     with tempfile.TemporaryDirectory(prefix="statemanager-compare-") as name:
         folder = Path(name) / "then"
         subprocess.run(
@@ -79,7 +82,7 @@ def checked_out(revision: str) -> Iterator[Path]:
             capture_output=True,
         )
         try:
-            if _has_todays_layout(folder):
+            if _has_current_layout(folder):
                 ours, theirs = (place / "tests" / "benchmarks" for place in (ROOT, folder))
                 shutil.copytree(ours, theirs, dirs_exist_ok=True)
             yield folder
@@ -92,47 +95,47 @@ def checked_out(revision: str) -> Iterator[Path]:
             )
 
 
-def measured(sides: Sequence[Side], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """For each figure its pairs (then, now)."""
-    found: dict[str, list[tuple[float, float]]] = {label: [] for label in FIGURES}
+def measure(sides: Sequence[Side], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """The pairs (then, now) of each figure. The sides take turns in going first."""
+    pairs: dict[str, list[tuple[float, float]]] = {label: [] for label in FIGURES}
     for at in range(rounds):
         for workers in sorted({workers for workers, _ in FIGURES.values()}):
             for side in sides:
-                side.do(workers)
-            for label, figure in [
-                (label, figure) for label, (wanted, figure) in FIGURES.items() if wanted == workers
-            ]:
+                side.request(workers)
+            labels = [label for label in FIGURES if FIGURES[label][0] == workers]
+            for label in labels:
+                _, figure = FIGURES[label]
                 for turn in range(TURNS):
                     first = (at + turn) % 2
-                    pair = {first: sides[first].do(figure), 1 - first: sides[1 - first].do(figure)}
-                    found[label].append((pair[0], pair[1]))
-    return found
+                    second = 1 - first
+                    rates = {first: sides[first].request(figure)}
+                    rates[second] = sides[second].request(figure)
+                    pairs[label].append((rates[0], rates[1]))
+    return pairs
 
 
-def compared(revision: str, rounds: int, server: Server | None) -> None:
+def print_comparison(revision: str, rounds: int, server: Server | None) -> None:
+    """Compare on PostgreSQL, or on SQLite without a server, and print the table."""
     with ExitStack() as stack:
         sides = []
         for name, folder in (("then", stack.enter_context(checked_out(revision))), ("now", ROOT)):
             files = stack.enter_context(tempfile.TemporaryDirectory(prefix="statemanager-bench-"))
             sides.append(Side(folder, files, server and server.database(name)))
             stack.callback(sides[-1].close)
-        found = measured(sides, rounds)
+        figures = measure(sides, rounds)
     print(f"\n{sides[0].database}\n\n| | {revision} | now | now / then |\n|---|---|---|---|")
-    for label, pairs in found.items():
-        then, now = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(
-            f"| {label} | {then:,.0f} | {now:,.0f} |"
-            f" {statistics.median(new / old for old, new in pairs):.2f} |",
-            flush=True,
-        )
+    for label, pairs in figures.items():
+        then, now = (statistics.median(rates) for rates in zip(*pairs, strict=True))
+        ratio = statistics.median(new / old for old, new in pairs)
+        print(f"| {label} | {then:,.0f} | {now:,.0f} | {ratio:.2f} |", flush=True)
 
 
 def main() -> None:
     rounds = int(sys.argv[sys.argv.index("--rounds") + 1]) if "--rounds" in sys.argv else 4
-    compared(sys.argv[1], rounds, None)
+    print_comparison(sys.argv[1], rounds, None)
     server = Server(quick=False)
     try:
-        compared(sys.argv[1], rounds, server)
+        print_comparison(sys.argv[1], rounds, server)
     finally:
         server.close()
 

@@ -1,8 +1,8 @@
-"""`python -m tests.benchmarks.flow`: FlowView with a graph of 1,000 nodes: layout, the server's
-work for the page, and Chromium's.
+"""FlowView with a graph of 1,000 nodes: the layout, the server's work and Chromium's work.
 
-Needs Debian's chromium. SQLite, one web process; figures are medians in milliseconds. The first
-paint is Chromium's own entry (first-contentful-paint).
+`python -m tests.benchmarks.flow` needs Debian's chromium. It uses SQLite and one web process. The
+figures are medians in milliseconds; the first paint is what Chromium itself reports as
+first-contentful-paint.
 """
 
 import os
@@ -21,12 +21,15 @@ NODES, CALLS = 1000, 7
 UPDATE = """() => {
   const now = document.getElementById("rm-now");
   const nodes = [...document.querySelectorAll(".rm-node")].map((node) => node.dataset.node);
-  const marks = nodes.map((node) => [node, Math.random() < 0.5 ? "done" : "running", "▶ noop 3/5"]);
-  now.dataset.marks = JSON.stringify(marks);
+  const mark = (node) => [node, Math.random() < 0.5 ? "done" : "running", "▶ noop 3/5"];
+  now.dataset.marks = JSON.stringify(nodes.map(mark));
   const began = performance.now();
   document.body.dispatchEvent(new CustomEvent("htmx:afterSettle", { bubbles: true }));
   return performance.now() - began;
 }"""
+
+
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
 def median_ms(call: Callable[[], Any]) -> float:
@@ -39,19 +42,19 @@ def median_ms(call: Callable[[], Any]) -> float:
 
 
 def definition(count: int = NODES) -> dict[str, Any]:
+    """A graph in which each node follows one or two of the 60 nodes before it."""
     chance = random.Random(7)
     nodes = [{"id": f"n{at}", "kind": "noop", "label": f"Step number {at}"} for at in range(count)]
-    pairs = sorted(
-        {
-            (chance.randrange(max(0, at - 60), at), at)
-            for at in range(1, count)
-            for _ in range(1 + (chance.random() < 0.43))
-        }
-    )
-    return {"nodes": nodes, "edges": [{"from": f"n{a}", "to": f"n{b}"} for a, b in pairs]}
+    pairs = set()
+    for at in range(1, count):
+        for _ in range(1 + (chance.random() < 0.43)):
+            pairs.add((chance.randrange(max(0, at - 60), at), at))
+    edges = [{"from": f"n{start}", "to": f"n{end}"} for start, end in sorted(pairs)]
+    return {"nodes": nodes, "edges": edges}
 
 
 def prepare() -> tuple[Any, Any]:
+    """The graph to draw, and a run of the largest graph whose picture is shown."""
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
@@ -65,12 +68,13 @@ def prepare() -> tuple[Any, Any]:
     registry.store()
     User.objects.create_superuser("bench", password="bench")
     namespace = Namespace.objects.create(name="bench")
-    return publish.publish_graph(namespace, "large", definition()), start_run(
-        publish.publish_graph(namespace, "whole", definition(diagram.MAX_NODES))
-    )
+    graph = publish.publish_graph(namespace, "large", definition())
+    shown_graph = publish.publish_graph(namespace, "shown", definition(diagram.MAX_NODES))
+    return graph, start_run(shown_graph)
 
 
 def on_the_server(graph: Any) -> dict[str, float]:
+    """The times of the layout and of requests, without a browser."""
     from django.contrib.auth.models import User
     from django.test import Client
 
@@ -78,13 +82,14 @@ def on_the_server(graph: Any) -> dict[str, float]:
     from graphs.rendering import layout, svg
     from graphs.services import drafts
 
-    drawn = graph.current.definition
-    ids, edges = [node["id"] for node in drawn["nodes"]], plan.edges_of(drawn)
+    published = graph.current.definition
+    ids = [node["id"] for node in published["nodes"]]
+    edges = plan.edges_of(published)
     client = Client()
     client.force_login(User.objects.get())
     path = f"/admin/graphs/graph/{graph.pk}/flow/"
 
-    def moved() -> None:
+    def move_node() -> None:
         base = drafts.draft_of(graph).base
         form = {
             "op": "move",
@@ -95,18 +100,19 @@ def on_the_server(graph: Any) -> dict[str, float]:
             "view": "picture",
         }
         answer = client.post(f"{path}edit", form, headers={"HX-Request": "true"})
-        assert b'id="fl-picture"' in answer.content, "it was refused"
+        assert b'id="fl-picture"' in answer.content, "the change was refused"
 
     return {
         "layout": median_ms(lambda: layout.place(layout.drawable(ids, edges), edges)),
-        "picture as SVG": median_ms(lambda: svg.of_definition(drawn, "x")),
+        "picture as SVG": median_ms(lambda: svg.of_definition(published, "x")),
         "the page, on the server": median_ms(lambda: client.get(path)),
         "problems, on the server": median_ms(lambda: client.get(f"{path}problems")),
-        "a change, on the server": median_ms(moved),
+        "a change, on the server": median_ms(move_node),
     }
 
 
 def in_chromium(address: str, graph: Any, run: Any) -> dict[str, float]:
+    """The times that a user waits for the page, a change and a status update."""
     from playwright.sync_api import sync_playwright
 
     path = f"{address}/admin/graphs/graph/{graph.pk}/flow/"
@@ -120,20 +126,17 @@ def in_chromium(address: str, graph: Any, run: Any) -> dict[str, float]:
         page.fill("#id_password", "bench")
         page.click("[type=submit]")
 
-        def paint() -> float:
+        def first_paint() -> float:
             page.goto(path)
-            return float(
-                page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-            )
+            return float(page.evaluate(FIRST_PAINT))
 
-        paints = [paint() for _ in range(CALLS)]
-
-        def added() -> None:
+        def add_node() -> None:
             count = page.locator(".rm-node").count()
             page.locator(".fl-kind").first.click()
             page.locator(".fl-graph .rm-node").nth(count).wait_for(state="attached")
 
-        change = median_ms(added)
+        paints = [first_paint() for _ in range(CALLS)]
+        change = median_ms(add_node)
         page.goto(f"{address}/admin/run-manager/run/{run.pk}/")
         updates = [float(page.evaluate(UPDATE)) for _ in range(CALLS)]
         shown = page.locator(".rm-node").count()
@@ -162,7 +165,7 @@ def main() -> None:
 
         django.setup()
         graph, run = prepare()
-        found = on_the_server(graph)
+        figures = on_the_server(graph)
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
@@ -185,12 +188,12 @@ def main() -> None:
             until = monotonic() + 30
             while socket.socket().connect_ex(("127.0.0.1", port)) and monotonic() < until:
                 sleep(0.1)
-            found |= in_chromium(f"http://127.0.0.1:{port}", graph, run)
+            figures |= in_chromium(f"http://127.0.0.1:{port}", graph, run)
         finally:
             server.terminate()
             server.wait(10)
     print(f"| {NODES:,} nodes, {len(graph.current.definition['edges']):,} edges | ms |\n|---|---|")
-    for name, value in found.items():
+    for name, value in figures.items():
         print(f"| {name} | {value:,.1f} |")
 
 

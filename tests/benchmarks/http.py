@@ -1,8 +1,9 @@
-"""`python -m tests.benchmarks.http [--quick] [--json FILE]`: external workers and lists over HTTP,
-beside a bare view, on PostgreSQL.
+"""External workers and lists over HTTP on PostgreSQL, beside a bare view.
 
-The server is granian with two processes, as `up` starts it; the clients run in this process on the
-same machine. Ratios are medians of rounds, each of which measures both sides within seconds of each
+`python -m tests.benchmarks.http [--quick] [--json FILE]`
+
+The server is granian with two processes, as `up` starts it. The clients run in this process, on the
+same machine. Each ratio is the median of rounds that measured both sides within seconds of each
 other.
 """
 
@@ -34,33 +35,35 @@ def timed(calls: int, call: Callable[[], Any]) -> float:
 
 
 def at_once(clients: int, work: Callable[[Any], int], address: str, key: str) -> float:
-    """What so many clients do in a second, each on a connection of its own; `work` gives how much
-    it did.
+    """What all clients together do in a second, each with a connection of its own.
+
+    `work` is called once for each client and gives the number of things that it did.
     """
-    from tests.benchmarks.client import Link
+    from tests.benchmarks.client import Connection
 
-    links = [Link(address, key) for _ in range(clients)]
-    done = [0] * clients
+    connections = [Connection(address, key) for _ in range(clients)]
+    counts = [0] * clients
 
-    def one(at: int) -> None:
-        done[at] = work(links[at])
+    def run_client(at: int) -> None:
+        counts[at] = work(connections[at])
 
-    threads = [threading.Thread(target=one, args=(at,)) for at in range(clients)]
+    threads = [threading.Thread(target=run_client, args=(at,)) for at in range(clients)]
     began = perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     seconds = perf_counter() - began
-    for link in links:
-        link.close()
-    return sum(done) / seconds
+    for connection in connections:
+        connection.close()
+    return sum(counts) / seconds
 
 
-def put_chain(link: Any) -> None:
+def put_chain(connection: Any) -> None:
+    """Register the node "Step" and put a graph of ten of them."""
     schema = {"type": "object", "properties": {"value": {"type": "string"}}, "required": ["value"]}
     node = {"name": "Step", "inputs_schema": schema, "outputs_schema": schema, "secrets": []}
-    link.json("PUT", f"{NS}/nodes/", {"runtime_name": "bench", "nodes": [node]})
+    connection.json("PUT", f"{NS}/nodes/", {"runtime_name": "bench", "nodes": [node]})
     names = [f"n{at}" for at in range(CHAIN)]
     inputs = [{"value": "1"}, *({"value": f"${{{{ {name}.outputs.value }}}}"} for name in names)]
     nodes = [
@@ -73,37 +76,35 @@ def put_chain(link: Any) -> None:
         }
         for at, name in enumerate(names)
     ]
-    link.json("PUT", f"{NS}/graph/chain", {"secrets": {}, "nodes": nodes})
+    connection.json("PUT", f"{NS}/graph/chain", {"secrets": {}, "nodes": nodes})
 
 
-def trigger(link: Any, runs: int) -> None:
+def trigger(connection: Any, runs: int) -> None:
     for _ in range(runs):
-        link.json("POST", f"{NS}/graph/chain/trigger", {})
+        connection.json("POST", f"{NS}/graph/chain/trigger", {})
 
 
-def step_by_step(link: Any) -> int:
-    """Claim one, report it, claim the next: two requests a step."""
+def step_by_step(connection: Any) -> int:
+    """Claim a state and report it until none is ready: two requests a step."""
+    claim = {"nodes": ["Step"], "batch_size": 1}
     steps = 0
-    while states := link.json("POST", f"{NS}/states/enqueue", {"nodes": ["Step"], "batch_size": 1})[
-        "states"
-    ]:
-        link.json(
-            "POST",
-            f"{NS}/state/{states[0]['state_id']}/executed",
-            {"outputs": [{"value": "1"}], "attempt": states[0]["attempt"]},
-        )
+    while states := connection.json("POST", f"{NS}/states/enqueue", claim)["states"]:
+        [state] = states
+        report = {"outputs": [{"value": "1"}], "attempt": state["attempt"]}
+        connection.json("POST", f"{NS}/state/{state['state_id']}/executed", report)
         steps += 1
     return steps
 
 
 def complete_and_claim(size: int) -> Callable[[Any], int]:
-    """Report what was claimed and claim more in the same request."""
+    """A client that reports a batch and claims the next one in the same request."""
 
-    def work(link: Any) -> int:
-        steps, reports = 0, []
+    def work(connection: Any) -> int:
+        steps = 0
+        reports: list[dict[str, Any]] = []
         while True:
             body = {"reports": reports, "nodes": ["Step"], "batch_size": size}
-            states = link.json("POST", f"{NS}/states/report", body)["states"]
+            states = connection.json("POST", f"{NS}/states/report", body)["states"]
             if not states:
                 return steps
             steps += len(states)
@@ -120,36 +121,37 @@ def complete_and_claim(size: int) -> Callable[[Any], int]:
 
 
 def workers(address: str, key: str) -> dict[str, float]:
-    from tests.benchmarks.client import Link
+    """The rates of external workers, each beside a bare view."""
+    from tests.benchmarks.client import Connection
 
-    link = Link(address, key)
-    put_chain(link)
-    found: dict[str, float] = {
-        "bare view, N=1 (requests/s)": timed(300, lambda: link.call("GET", "/bare"))
+    connection = Connection(address, key)
+    put_chain(connection)
+    rates: dict[str, float] = {
+        "bare view, N=1 (requests/s)": timed(300, lambda: connection.call("GET", "/bare"))
     }
-    trigger(link, 30)
-    found["claim, then report, N=1 (steps/s)"] = at_once(1, step_by_step, address, key)
-    trigger(link, 30)
-    found["complete and claim, N=1 (steps/s)"] = at_once(1, complete_and_claim(1), address, key)
-    trigger(link, 150)
-    found["claim, then report, N=50 (steps/s)"] = at_once(50, step_by_step, address, key)
-    trigger(link, 1000)
-    found["complete and claim, N=50, batches of 20 (steps/s)"] = at_once(
+    trigger(connection, 30)
+    rates["claim, then report, N=1 (steps/s)"] = at_once(1, step_by_step, address, key)
+    trigger(connection, 30)
+    rates["complete and claim, N=1 (steps/s)"] = at_once(1, complete_and_claim(1), address, key)
+    trigger(connection, 150)
+    rates["claim, then report, N=50 (steps/s)"] = at_once(50, step_by_step, address, key)
+    trigger(connection, 1000)
+    rates["complete and claim, N=50, batches of 20 (steps/s)"] = at_once(
         50, complete_and_claim(20), address, key
     )
-    idle = {"nodes": ["Step"], "batch_size": 16}
-    found["idle polls, N=50 (requests/s)"] = at_once(
-        50,
-        lambda each: sum(1 for _ in range(40) if each.json("POST", f"{NS}/states/enqueue", idle)),
-        address,
-        key,
-    )
-    link.close()
-    return found
+    rates["idle polls, N=50 (requests/s)"] = at_once(50, poll_idle, address, key)
+    connection.close()
+    return rates
+
+
+def poll_idle(connection: Any, polls: int = 40) -> int:
+    """Claim while nothing is ready; gives the number of answers."""
+    claim = {"nodes": ["Step"], "batch_size": 16}
+    return sum(1 for _ in range(polls) if connection.json("POST", f"{NS}/states/enqueue", claim))
 
 
 def fill(runs: int) -> None:
-    """So many ended runs, so that lists have something to page through."""
+    """Store ended runs, so that the lists have many pages."""
     from datetime import timedelta
 
     from django.utils import timezone
@@ -178,13 +180,13 @@ def fill(runs: int) -> None:
 
 
 def lists(address: str, key: str) -> dict[str, float]:
-    def asks(path: str, times: int = 60) -> float:
-        return at_once(
-            8,
-            lambda link: sum(1 for _ in range(times) if link.call("GET", path)[0] == 200),
-            address,
-            key,
-        )
+    """The rates of lists with eight clients, beside a bare view."""
+
+    def rate(path: str, times: int = 60) -> float:
+        def work(connection: Any) -> int:
+            return sum(1 for _ in range(times) if connection.call("GET", path)[0] == 200)
+
+        return at_once(8, work, address, key)
 
     paths = {
         "bare view, N=8 (requests/s)": "/bare",
@@ -194,7 +196,7 @@ def lists(address: str, key: str) -> dict[str, float]:
         "graphs list (requests/s)": f"{NS}/graphs/?limit=20",
         "states list (requests/s)": f"{NS}/states/?limit=20",
     }
-    return {name: asks(path) for name, path in paths.items()}
+    return {name: rate(path) for name, path in paths.items()}
 
 
 def measure() -> dict[str, Any]:
@@ -214,22 +216,22 @@ def measure() -> dict[str, Any]:
         DJANGO_SETTINGS_MODULE="tests.benchmarks.bare_settings", LOG_LEVEL="ERROR"
     ) as address:
         for at in range(ROUNDS):
-            found = workers(address, key)
+            rates = workers(address, key)
             if at == 0:
                 fill(RUNS_STORED)
             with one_database.cluster(1):
-                found["T1: our own worker, 100 in flight (steps/s)"] = one_database.in_flight(
-                    one_database.chain(), 100
-                )["steps_per_s"]
-            rounds.append({**found, **lists(address, key)})
+                burst = one_database.in_flight(one_database.chain(), 100)
+            rates["T1: our own worker, 100 in flight (steps/s)"] = burst["steps_per_s"]
+            rounds.append({**rates, **lists(address, key)})
     return {
         "rounds": rounds,
-        "medians": {name: statistics.median(each[name] for each in rounds) for name in rounds[0]},
+        "medians": {name: statistics.median(rates[name] for rates in rounds) for name in rounds[0]},
         "ratios": ratios(rounds),
     }
 
 
 def ratios(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The medians of ratios of two rates of the same round."""
     pairs = {
         "complete and claim / bare view, N=1": (
             "complete and claim, N=1 (steps/s)",
@@ -251,7 +253,7 @@ def ratios(rounds: list[dict[str, float]]) -> dict[str, float]:
         "states list / bare view": ("states list (requests/s)", "bare view, N=8 (requests/s)"),
     }
     return {
-        name: statistics.median(each[ours] / each[theirs] for each in rounds)
+        name: statistics.median(rates[ours] / rates[theirs] for rates in rounds)
         for name, (ours, theirs) in pairs.items()
     }
 

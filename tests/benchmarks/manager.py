@@ -1,10 +1,12 @@
-"""`python -m tests.benchmarks.manager [--quick] [--sqlite] [--json FILE]`: the Run Manager on a
-large table, beside Django's stock changelist.
+"""The Run Manager on a large table, beside Django's stock changelist.
 
-On PostgreSQL: 100,000 runs, then 1,000,000 runs with 10,000,000 states; on SQLite (`--sqlite`)
-100,000 runs with 1,000,000 states. Everything runs in this process, through Django's test client;
-figures are medians in milliseconds, each page measured beside the stock one. Afterwards 10,000 runs
-with 400,000 states are deleted in bulk, while pages are asked for, beside the same in raw SQL.
+`python -m tests.benchmarks.manager [--quick] [--sqlite] [--json FILE]`
+
+On PostgreSQL the table has 100,000 runs, then 1,000,000 runs with 10,000,000 states; on SQLite
+(`--sqlite`) it has 100,000 runs with 1,000,000 states. Requests go through Django's test client, in
+one process. Figures are medians in milliseconds, and each page is measured beside the stock one.
+Then 10,000 runs with 400,000 states are deleted in bulk while pages are requested, and as many in
+raw SQL.
 """
 
 import json
@@ -13,7 +15,8 @@ import statistics
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -23,13 +26,13 @@ SQLITE = "--sqlite" in sys.argv
 SMALL, LARGE, STATES = (5_000, 20_000, 2) if QUICK else (100_000, 1_000_000, 10)
 CALLS = 5 if QUICK else 15
 DELETED, STATES_EACH = (500, 40) if QUICK else (10_000, 40)
-API, PAGE, STOCK = "/admin/run-manager/runs", "/admin/run-manager/", "/stock/runs/run/"
+API, PAGE, STOCK = "/admin/run-manager/runs", "/admin/run-manager/", "/stock/statemanager_runs/run/"
 
 _SERIES = {
     "postgresql": "SELECT n FROM generate_series({first}, {last}) AS s(n)",
     "sqlite": (
-        "WITH RECURSIVE s(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM s WHERE n < {last})"
-        " SELECT n FROM s"
+        "WITH RECURSIVE s(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM s WHERE n < {last}) "
+        "SELECT n FROM s"
     ),
 }
 _TIME = {
@@ -52,18 +55,28 @@ def execute(statement: str) -> None:
         cursor.execute(statement)
 
 
+def series(first: int, last: int) -> str:
+    """A query for the numbers n from first to last."""
+    return _SERIES[vendor()].format(first=first, last=last)
+
+
 def fill(first: int, last: int, states: int, label: str = "") -> None:
-    """Runs with these numbers, 1 % of them failed, one in a thousand running, of 50 users in 20
-    workspaces; and their states.
+    """Store runs with these numbers, each with so many states.
+
+    1 % of the runs failed and one in a thousand is running. They belong to 50 users in 20
+    workspaces.
     """
+    fill_runs(first, last, states, label)
+    if states:
+        fill_states(first, last, states)
+
+
+def fill_runs(first: int, last: int, states: int, label: str) -> None:
     from graphs.models import Graph
-    from runs.models import Run, State
+    from runs.models import Run
 
     graph = Graph.objects.get(name="bench")
-    status = (
-        "CASE WHEN n % 100 = 7 THEN 'failed' WHEN n % 1000 = 3 THEN 'running' ELSE 'completed' END"
-    )
-    at = _TIME[vendor()].format(last=last)
+    time = _TIME[vendor()].format(last=last)
     values = {
         "namespace_id": graph.namespace_id,
         "run_id": "'thread-' || n",
@@ -72,62 +85,62 @@ def fill(first: int, last: int, states: int, label: str = "") -> None:
         "version_id": graph.current_id,
         "username": "'user' || (n % 50)",
         "workspace": "'workspace' || (n % 20)",
-        "status": status,
-        "created_at": at,
-        "started_at": at,
-        "updated_at": at,
-        "finished_at": f"CASE WHEN n % 1000 = 3 AND n % 100 <> 7 THEN NULL ELSE {at} END",
+        "status": (
+            "CASE WHEN n % 100 = 7 THEN 'failed' WHEN n % 1000 = 3 THEN 'running' "
+            "ELSE 'completed' END"
+        ),
+        "created_at": time,
+        "started_at": time,
+        "updated_at": time,
+        "finished_at": f"CASE WHEN n % 1000 = 3 AND n % 100 <> 7 THEN NULL ELSE {time} END",
         "progress": "100",
         "success_count": states,
         "log_count": 0,
         "labels": f"'{json.dumps({'batch': label} if label else {})}'",
     }
-    execute(_insert(Run, values, _SERIES[vendor()].format(first=first, last=last)))
-    if states:
-        runs = (
-            "SELECT r.id, r.created_at, s.n FROM statemanager_runs_run r,"
-            f" ({_SERIES[vendor()].format(first=1, last=states)}) s WHERE r.run_id IN (SELECT"
-            " 'thread-' || n"
-        )
-        runs += f" FROM ({_SERIES[vendor()].format(first=first, last=last)}) q)"
-        execute(
-            _insert(
-                State,
-                {
-                    "id": _KEY[vendor()],
-                    "run_id": "x.id",
-                    "identifier": "'n' || x.n",
-                    "node": "'noop'",
-                    "path": "''",
-                    "status": "'SUCCESS'",
-                    "created_at": "x.created_at",
-                    "started_at": "x.created_at",
-                    "finished_at": "x.created_at",
-                    "attempt": "1",
-                    "inputs": "'{}'",
-                    "outputs": "'{}'",
-                },
-                runs,
-                "x",
-            )
-        )
+    execute(_insert(Run, values, series(first, last)))
 
 
-def _insert(model: Any, values: dict[str, Any], rows: str, alias: str = "x") -> str:
-    """An INSERT … SELECT with the column's default where no value is given."""
+def fill_states(first: int, last: int, states: int) -> None:
+    from runs.models import State
+
+    values = {
+        "id": _KEY[vendor()],
+        "run_id": "x.id",
+        "identifier": "'n' || x.n",
+        "node": "'noop'",
+        "path": "''",
+        "status": "'SUCCESS'",
+        "created_at": "x.created_at",
+        "started_at": "x.created_at",
+        "finished_at": "x.created_at",
+        "attempt": "1",
+        "inputs": "'{}'",
+        "outputs": "'{}'",
+    }
+    rows = f"""
+        SELECT r.id, r.created_at, s.n
+        FROM statemanager_runs_run r, ({series(1, states)}) s
+        WHERE r.run_id IN (SELECT 'thread-' || n FROM ({series(first, last)}) q)
+    """
+    execute(_insert(State, values, rows))
+
+
+def _insert(model: Any, values: dict[str, Any], rows: str) -> str:
+    """An INSERT … SELECT from `rows`, called x; columns without a value get their default."""
     columns = {
         field.column: _default(field)
         for field in model._meta.concrete_fields
         if not getattr(field, "primary_key", False) or field.column in values
     }
     columns |= values
-    return (
-        f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT"
-        f" {', '.join(str(value) for value in columns.values())} FROM ({rows}) {alias}"
-    )
+    names = ", ".join(columns)
+    expressions = ", ".join(str(value) for value in columns.values())
+    return f"INSERT INTO {model._meta.db_table} ({names}) SELECT {expressions} FROM ({rows}) x"
 
 
 def _default(field: Any) -> str:
+    """The default of a column as SQL."""
     value = field.get_default()
     if value is None or field.null:
         return "NULL"
@@ -138,28 +151,31 @@ def _default(field: Any) -> str:
     return str(value) if isinstance(value, int | float) else f"'{value}'"
 
 
-def analyzed() -> None:
+def analyze() -> None:
+    """Refresh the planner's statistics."""
     execute("ANALYZE" if vendor() == "sqlite" else "VACUUM ANALYZE statemanager_runs_run")
 
 
 def median_ms(call: Callable[[], Any], calls: int = CALLS) -> float:
-    """The median of some calls, the first of which is not counted."""
+    """The median of some calls after a first one that is not counted."""
     call()
-    found = []
+    times = []
     for _ in range(calls):
         began = perf_counter()
         call()
-        found.append((perf_counter() - began) * 1000)
-    return statistics.median(found)
+        times.append((perf_counter() - began) * 1000)
+    return statistics.median(times)
 
 
-def asked(client: Any, path: str, **headers: str) -> Callable[[], Any]:
+def request_ms(client: Any, path: str, calls: int = CALLS) -> float:
+    """The median time of requests of a page."""
+
     def call() -> None:
-        answer = client.get(path, headers=headers)
+        answer = client.get(path)
         assert answer.status_code == 200, (path, answer.status_code)
         _ = answer.content
 
-    return call
+    return median_ms(call, calls)
 
 
 # name: (the API's query, the page's, the stock changelist's)
@@ -178,8 +194,8 @@ CASES = {
 }
 
 
-def measured(runs: int) -> dict[str, dict[str, float]]:
-    """Each case: JSON rows, HTML page and stock page in ms."""
+def measure_cases(runs: int) -> dict[str, dict[str, float]]:
+    """For each case the times of the JSON rows, the HTML page and the stock page."""
     from django.contrib.auth.models import User
     from django.test import Client
 
@@ -187,21 +203,20 @@ def measured(runs: int) -> dict[str, dict[str, float]]:
 
     staff, api = Client(), Client(headers={"X-API-Key": api_keys.create_key((), "admin")[1]})
     staff.force_login(User.objects.get(username="bench"))
-    found = {}
+    times = {}
     for name, (rows, page, stock) in CASES.items():
-        if name == "page 1000" and runs < 50_000:
-            rows = page = stock = rows.replace("1000", "50").replace("p=1000", "p=50")
-            stock = "p=50"
-        found[name] = {
-            "json": median_ms(asked(api, f"{API}?count=none&{rows}")),
-            "html": median_ms(asked(staff, f"{PAGE}?{page}")),
-            "stock": median_ms(asked(staff, f"{STOCK}?{stock}"), 3 if runs > SMALL else CALLS),
+        if name == "page 1000" and runs < 50_000:  # there are fewer pages
+            rows, page, stock = "page=50", "page=50", "p=50"
+        times[name] = {
+            "json": request_ms(api, f"{API}?count=none&{rows}"),
+            "html": request_ms(staff, f"{PAGE}?{page}"),
+            "stock": request_ms(staff, f"{STOCK}?{stock}", 3 if runs > SMALL else CALLS),
         }
-    return found
+    return times
 
 
-def counted() -> dict[str, float]:
-    """An exact total as the API makes it, beside the bare statement."""
+def measure_count() -> dict[str, float]:
+    """An exact total as the API counts it, beside the bare statement."""
     from django.db import connection
 
     from graphs.web import ttl_cache
@@ -220,63 +235,21 @@ def counted() -> dict[str, float]:
     return {"total": median_ms(total, 5), "count(*)": median_ms(bare, 5)}
 
 
-def deleted() -> dict[str, float]:
-    """Deleting many runs as an operation while pages are asked for, and as many in raw SQL."""
-    from django.contrib.auth.models import User
-    from django.db import connection, connections
-    from django.test import Client
-
-    from graphs.auth.callers import caller_of_command
-    from runs.actions import bulk, bulk_runner
-
+def measure_deletion() -> dict[str, float]:
+    """Deleting many runs as an operation while pages are requested, and as many in raw SQL."""
     first = LARGE * 10
     fill(first, first + DELETED - 1, STATES_EACH, "doomed")
     fill(first + DELETED, first + 2 * DELETED - 1, STATES_EACH, "raw")
-    analyzed()
+    analyze()
     pages: list[float] = []
     memory = [resident_mb()]
-    over = threading.Event()
-
-    def look() -> None:
-        client = Client()
-        client.force_login(User.objects.get(username="bench"))
-        while not over.is_set():
-            began = perf_counter()
-            assert client.get(PAGE).status_code == 200
-            pages.append((perf_counter() - began) * 1000)
-            memory.append(resident_mb())
-            sleep(0.1)
-        connections.close_all()
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    began = perf_counter()
-    operation = bulk.ask(
-        "delete", {"label": ["batch=doomed"]}, caller_of_command(), {"active": "delete"}
-    )
-    while bulk_runner.run_waiting(10):
-        pass
-    seconds = perf_counter() - began
-    over.set()
-    thread.join()
-    operation.refresh_from_db()
-    assert operation.done == DELETED, (operation.done, operation.total)
-    began = perf_counter()
-    mine = (
-        "SELECT id FROM statemanager_runs_run WHERE run_id IN (SELECT 'thread-' || n FROM ({}) q)"
-    )
-    mine = mine.format(
-        _SERIES[connection.vendor].format(first=first + DELETED, last=first + 2 * DELETED - 1)
-    )
-    execute(f"CREATE TEMPORARY TABLE doomed AS {mine}")
-    for table in ("statemanager_runs_state", "statemanager_runs_logline"):
-        execute(f"DELETE FROM {table} WHERE run_id IN (SELECT id FROM doomed)")
-    execute("DELETE FROM statemanager_runs_run WHERE id IN (SELECT id FROM doomed)")
-    raw = perf_counter() - began
+    with requesting_pages(pages, memory):
+        seconds = delete_as_operation()
+    raw_seconds = delete_in_sql(first + DELETED, first + 2 * DELETED - 1)
     rows = DELETED * (STATES_EACH + 1)
     return {
         "rows a second": rows / seconds,
-        "raw SQL, rows a second": rows / raw,
+        "raw SQL, rows a second": rows / raw_seconds,
         "memory before (MB)": memory[0],
         "memory meanwhile, most (MB)": max(memory),
         "a page meanwhile, p50 (ms)": statistics.median(pages),
@@ -284,13 +257,73 @@ def deleted() -> dict[str, float]:
     }
 
 
+@contextmanager
+def requesting_pages(times: list[float], memory: list[float]) -> Iterator[None]:
+    """Request the run list in another thread; adds the times (ms) and the resident memory (MB)."""
+    from django.contrib.auth.models import User
+    from django.db import connections
+    from django.test import Client
+
+    stop = threading.Event()
+
+    def request() -> None:
+        client = Client()
+        client.force_login(User.objects.get(username="bench"))
+        while not stop.is_set():
+            began = perf_counter()
+            assert client.get(PAGE).status_code == 200
+            times.append((perf_counter() - began) * 1000)
+            memory.append(resident_mb())
+            sleep(0.1)
+        connections.close_all()
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def delete_as_operation() -> float:
+    """Delete the runs with the label batch=doomed; gives the seconds that it took."""
+    from graphs.auth.callers import caller_of_command
+    from runs.actions import bulk, bulk_runner
+
+    began = perf_counter()
+    operation = bulk.ask(
+        "delete", {"label": ["batch=doomed"]}, caller_of_command(), {"active": "delete"}
+    )
+    while bulk_runner.run_waiting(10):
+        pass
+    seconds = perf_counter() - began
+    operation.refresh_from_db()
+    assert operation.done == DELETED, (operation.done, operation.total)
+    return seconds
+
+
+def delete_in_sql(first: int, last: int) -> float:
+    """Delete the runs with these numbers; gives the seconds that it took."""
+    began = perf_counter()
+    execute(f"""
+        CREATE TEMPORARY TABLE doomed AS
+        SELECT id FROM statemanager_runs_run
+        WHERE run_id IN (SELECT 'thread-' || n FROM ({series(first, last)}) q)
+    """)
+    for table in ("statemanager_runs_state", "statemanager_runs_logline"):
+        execute(f"DELETE FROM {table} WHERE run_id IN (SELECT id FROM doomed)")
+    execute("DELETE FROM statemanager_runs_run WHERE id IN (SELECT id FROM doomed)")
+    return perf_counter() - began
+
+
 def resident_mb() -> float:
-    """What this process holds in memory now (Linux)."""
+    """The resident memory of this process (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def idle_poll() -> float:
-    """What a page that is open asks while nothing changes (ms)."""
+    """The time (ms) of the request that an open page repeats while nothing changes."""
     import re
 
     from django.contrib.auth.models import User
@@ -308,20 +341,14 @@ def idle_poll() -> float:
 
 
 def picture() -> list[float]:
-    """Laying out a graph of 1,000 nodes and 1,416 edges, and drawing it (ms)."""
-    import random
-
+    """The times (ms) of the layout and the drawing of a graph of 1,000 nodes and 1,416 edges."""
+    from graphs.definition import plan
     from graphs.rendering import layout, svg
+    from tests.benchmarks import flow
 
-    chance = random.Random(7)
-    order = [f"n{at}" for at in range(1000)]
-    edges = sorted(
-        {
-            (order[chance.randrange(max(0, at - 60), at)], order[at])
-            for at in range(1, 1000)
-            for _ in range(1 + (chance.random() < 0.43))
-        }
-    )
+    definition = flow.definition()
+    order = [node["id"] for node in definition["nodes"]]
+    edges = plan.edges_of(definition)
     looks = {node: svg.Look(node, "noop") for node in order}
     placed = layout.place(order, edges)
     return [
@@ -351,96 +378,107 @@ def prepare() -> None:
         call_command("create_search_indexes", verbosity=0)
 
 
-def lane() -> dict[str, Any]:
+def measure() -> dict[str, Any]:
+    """All figures of this process's database."""
     prepare()
     fill(1, SMALL, STATES)
-    analyzed()
-    found: dict[str, Any] = {
+    analyze()
+    figures: dict[str, Any] = {
         "database": vendor(),
         "runs": [SMALL],
-        "small": measured(SMALL),
-        "count small": counted(),
+        "small": measure_cases(SMALL),
+        "count small": measure_count(),
     }
     if not SQLITE:
         fill(SMALL + 1, LARGE, STATES)
-        analyzed()
-        found |= {"runs": [SMALL, LARGE], "large": measured(LARGE), "count large": counted()}
-    return found | {"idle poll": idle_poll(), "picture": picture(), "delete": deleted()}
+        analyze()
+        figures["runs"] = [SMALL, LARGE]
+        figures["large"] = measure_cases(LARGE)
+        figures["count large"] = measure_count()
+    figures["idle poll"] = idle_poll()
+    figures["picture"] = picture()
+    figures["delete"] = measure_deletion()
+    return figures
 
 
-def show(found: dict[str, Any]) -> None:
+def show(figures: dict[str, Any]) -> None:
+    """Print the table of docs/performance.md and the figures below it."""
     sizes = [
-        (name, f"{size:,}") for name, size in zip(("small", "large"), found["runs"], strict=False)
+        (name, f"{size:,}") for name, size in zip(("small", "large"), figures["runs"], strict=False)
     ]
-    print(
-        f"\n{found['database']}\n\n| p50, ms | "
-        + " | ".join(
-            f"JSON, {size} | page, {size} | stock, {size} | stock / page" for _, size in sizes
-        )
-        + " |"
-    )
+    titles = [f"JSON, {size} | page, {size} | stock, {size} | stock / page" for _, size in sizes]
+    print(f"\n{figures['database']}\n\n| p50, ms | {' | '.join(titles)} |")
     print("|---" * (1 + 4 * len(sizes)) + "|")
     for case in CASES:
-        cells = []
-        for name, _ in sizes:
-            row = found[name][case]
-            cells.append(
-                f"{row['json']:.1f} | {row['html']:.1f} | {row['stock']:.1f} |"
-                f" {row['stock'] / row['html']:.1f} ×"
-            )
+        cells = [show_times(figures[name][case]) for name, _ in sizes]
         print(f"| {case} | {' | '.join(cells)} |")
     for name, size in sizes:
-        print(
-            f"\nexact total of {size}: {found[f'count {name}']['total']:.1f} ms, bare count(*)"
-            f" {found[f'count {name}']['count(*)']:.1f} ms"
-        )
-    print("picture of 1,000 nodes: layout {:.1f} ms, drawing {:.1f} ms".format(*found["picture"]))
-    print(f"idle poll of an open page: {found['idle poll']:.1f} ms")
-    print(
-        f"bulk delete of {DELETED:,} runs: "
-        + ", ".join(f"{name} {value:,.0f}" for name, value in found["delete"].items())
-    )
+        count = figures[f"count {name}"]
+        total, bare = count["total"], count["count(*)"]
+        print(f"\nexact total of {size}: {total:.1f} ms, bare count(*) {bare:.1f} ms")
+    layout, drawing = figures["picture"]
+    print(f"picture of 1,000 nodes: layout {layout:.1f} ms, drawing {drawing:.1f} ms")
+    print(f"idle poll of an open page: {figures['idle poll']:.1f} ms")
+    deletion = ", ".join(f"{name} {value:,.0f}" for name, value in figures["delete"].items())
+    print(f"bulk delete of {DELETED:,} runs: {deletion}")
+
+
+def show_times(times: dict[str, float]) -> str:
+    """The cells of one case and one size."""
+    json_ms, html_ms, stock_ms = times["json"], times["html"], times["stock"]
+    return f"{json_ms:.1f} | {html_ms:.1f} | {stock_ms:.1f} | {stock_ms / html_ms:.1f} ×"
+
+
+def environment(folder: str, url: str | None) -> dict[str, str]:
+    """The environment for the database at `url`, or for SQLite in `folder`."""
+    inherited = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
+    variables = {
+        "VAR_DIR": folder,
+        "LOG_LEVEL": "ERROR",
+        "DJANGO_SETTINGS_MODULE": "tests.benchmarks.manager_settings",
+        "SECRET_KEY": "benchmark",
+        "HTTPS": "0",
+        "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
+        "ALLOWED_HOSTS": "testserver,localhost",
+    }
+    if url:
+        variables["DATABASE_URL"] = url
+    return inherited | variables
 
 
 def main() -> None:
-    if "--lane" in sys.argv:
+    if "--measure" in sys.argv:
         import django
 
         django.setup()
-        print(json.dumps(lane()))
+        print(json.dumps(measure()))
         return
+    figures = measure_in_child()
+    show(figures)
+    if "--json" in sys.argv:
+        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(figures, indent=1))
+
+
+def measure_in_child() -> dict[str, Any]:
+    """The figures, measured in a process that was started with the right environment."""
     import subprocess
 
     from tests.postgres import Server
 
-    with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
-        environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {
-            "VAR_DIR": folder,
-            "LOG_LEVEL": "ERROR",
-            "DJANGO_SETTINGS_MODULE": "tests.benchmarks.manager_settings",
-            "SECRET_KEY": "benchmark",
-            "HTTPS": "0",
-            "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
-            "ALLOWED_HOSTS": "testserver,localhost",
-        }
-        server = (
-            None
-            if SQLITE
-            else Server(quick=False, settings=("max_wal_size=8GB", "shared_buffers=1GB"))
-        )
-        try:
-            command = [sys.executable, "-m", "tests.benchmarks.manager", "--lane", *sys.argv[1:]]
-            lane_environment = environment | ({"DATABASE_URL": server.url} if server else {})
-            done = subprocess.run(
-                command, env=lane_environment, stdout=subprocess.PIPE, text=True, check=True
+    server = None
+    if not SQLITE:
+        server = Server(quick=False, settings=("max_wal_size=8GB", "shared_buffers=1GB"))
+    command = [sys.executable, "-m", "tests.benchmarks.manager", "--measure", *sys.argv[1:]]
+    try:
+        with tempfile.TemporaryDirectory(prefix="statemanager-bench-") as folder:
+            variables = environment(folder, server.url if server else None)
+            process = subprocess.run(
+                command, env=variables, stdout=subprocess.PIPE, text=True, check=True
             )
-        finally:
-            if server:
-                server.close()
-    found = json.loads(done.stdout.splitlines()[-1])
-    show(found)
-    if "--json" in sys.argv:
-        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(found, indent=1))
+    finally:
+        if server:
+            server.close()
+    return dict(json.loads(process.stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The project's URLs, and below /stock/ an admin whose run list is Django's own with the same
-columns.
+"""The project's URLs, and below /stock/ an admin whose run list is Django's own.
+
+The list has the columns of the Run Manager.
 """
 
 from django.contrib import admin

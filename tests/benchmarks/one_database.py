@@ -1,9 +1,8 @@
-"""One lane of the benchmark: the product on the database that DATABASE_URL names, through a real
-supervised cluster.
+"""The benchmark on one database, which DATABASE_URL names, with a real supervised cluster.
 
 `python -m tests.benchmarks.one_database` prints one JSON object; `python -m tests.benchmarks` runs
-both lanes and makes the table. With `--by-turns` it measures what it is told to; so `python -m
-tests.benchmarks.compare` lets two revisions take turns.
+it on both databases and prints the table. With `--by-turns` it measures what it reads from stdin,
+so that `python -m tests.benchmarks.compare` can let two revisions take turns.
 """
 
 import json
@@ -12,9 +11,9 @@ import signal
 import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -56,7 +55,7 @@ def publish(name: str, nodes: list[dict[str, Any]], edges: list[tuple[str, str]]
 
 
 def chain() -> Graph:
-    """Ten no-op nodes, each handing on the value of the one before."""
+    """Ten no-op nodes, each of which passes on the value of the one before."""
     values = [1, *(f"${{{{ n{at - 1}.outputs.value }}}}" for at in range(1, CHAIN))]
     nodes = [
         {"id": f"n{at}", "kind": "noop", "data": {"inputs": {"value": value}}}
@@ -66,7 +65,7 @@ def chain() -> Graph:
 
 
 def logging_chain() -> Graph:
-    """As `chain`, and each node writes a log line."""
+    """Ten nodes as in `chain`, each of which writes a log line."""
     values = ["step", *(f"${{{{ n{at - 1}.outputs.value }}}}" for at in range(1, CHAIN))]
     nodes = [
         {"id": f"n{at}", "kind": "log", "data": {"inputs": {"message": value}}}
@@ -76,7 +75,7 @@ def logging_chain() -> Graph:
 
 
 def fan(width: int) -> Graph:
-    """1 → width → 1."""
+    """A fan-out of `width` items and a join: 1 → width → 1."""
     nodes = [
         {"id": "start", "kind": "noop"},
         {"id": "out", "kind": "fan_out", "data": {"inputs": {"items": list(range(width))}}},
@@ -88,7 +87,7 @@ def fan(width: int) -> Graph:
 
 @contextmanager
 def cluster(workers: int) -> Iterator[int]:
-    """A supervised cluster of so many workers, ready to work; gives the supervisor's process id."""
+    """Start a supervised cluster and run some graphs; gives the supervisor's process id."""
     process = subprocess.Popen(
         [sys.executable, "manage.py", "supervise", "--workers", str(workers)],
         cwd=ROOT,
@@ -96,9 +95,9 @@ def cluster(workers: int) -> Iterator[int]:
     )
     try:
         until(lambda: Cluster.objects.filter(workers=workers).exists(), 30)
-        warm = chain()
+        warm_up = chain()
         for _ in range(20):
-            finished(start_run(warm))
+            wait_for_end(start_run(warm_up))
         yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
@@ -106,6 +105,7 @@ def cluster(workers: int) -> Iterator[int]:
 
 
 def until(condition: Callable[[], Any], seconds: float, pause: float = 0.002) -> None:
+    """Wait for a condition. Raises TimeoutError after `seconds`."""
     deadline = perf_counter() + seconds
     while not condition():
         if perf_counter() > deadline:
@@ -113,84 +113,88 @@ def until(condition: Callable[[], Any], seconds: float, pause: float = 0.002) ->
         sleep(pause)
 
 
-def finished(run: Run, seconds: float = 300, pause: float = 0.002) -> None:
+def wait_for_end(run: Run, seconds: float = 300, pause: float = 0.002) -> None:
     until(lambda: Run.objects.filter(pk=run.pk, pending_count=0).exists(), seconds, pause)
 
 
 def in_flight(graph: Graph, runs: int = 100) -> dict[str, float]:
-    """Submit the runs at once and wait for all; steps a second until the end of the last, and what
-    the database wrote.
+    """Start the runs in one transaction and wait until all have ended.
+
+    Gives the steps a second until the end of the last run, and what the database wrote per step.
     """
     with transaction.atomic():
         started = Run.objects.filter(pk__in=[start_run(graph).pk for _ in range(runs)])
-    before = written()
+    commits_before, wal_before = written()
     began = timezone.now()
     until(lambda: not started.filter(pending_count__gt=0).exists(), 300, 0.02)
     seconds = (started.aggregate(last=Max("finished_at"))["last"] - began).total_seconds()
     steps = runs * CHAIN
-    spent = [(end - start) / steps for start, end in zip(before, written(), strict=True)]
+    commits, wal = written()
     return {
         "steps_per_s": steps / seconds,
-        "commits_per_step": spent[0],
-        "wal_bytes_per_step": spent[1],
+        "commits_per_step": (commits - commits_before) / steps,
+        "wal_bytes_per_step": (wal - wal_before) / steps,
     }
 
 
 def bursts(graph: Graph) -> dict[str, float]:
-    """Medians of a few times 100 runs in flight, which are over in a fraction of a second."""
+    """The medians of several bursts of 100 runs: one burst ends in a fraction of a second."""
     return medians([in_flight(graph) for _ in range(BURSTS)])
 
 
+WRITTEN = """
+    SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+           pg_current_wal_insert_lsn() - '0/0'::pg_lsn
+"""
+
+
 def written() -> tuple[float, float]:
-    """Write commits and WAL bytes so far (PostgreSQL). Commits are counted by transaction ids, so
-    reads don't count.
+    """Write commits and WAL bytes so far; zeros on SQLite.
+
+    Commits are counted by transaction ids, which only transactions that write have.
     """
     if connection.vendor != "postgresql":
         return 0.0, 0.0
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint,"
-            " pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
-        )
+        cursor.execute(WRITTEN)
         commits, wal = cursor.fetchone()
     return float(commits), float(wal)
 
 
-def _ended(run: int) -> bool:
-    pending = "SELECT 1 FROM statemanager_runs_run WHERE id = %s AND pending_count > 0"
-    return not sql.run(pending, [run])
+PENDING = "SELECT 1 FROM statemanager_runs_run WHERE id = %s AND pending_count > 0"
 
 
 def alone(graph: Graph, runs: int) -> float:
-    """One run after the other, from the start call until its end is seen; steps a second."""
+    """Steps a second of one run after the other, from each start call until its end is seen."""
     began = perf_counter()
     for _ in range(runs):
-        until(partial(_ended, start_run(graph).pk), 60)
+        params = [start_run(graph).pk]
+        until(lambda params=params: not sql.run(PENDING, params), 60)
     return runs * CHAIN / (perf_counter() - began)
 
 
 def start_latency(graph: Graph, runs: int) -> dict[str, float]:
-    """Milliseconds from the return of the start call's transaction (the run's own clock) to the
-    first state's claim, idle system.
-    """
-    found = []
+    """Milliseconds from a run's creation to the first claim of a state, in an idle system."""
+    latencies = []
     for _ in range(runs):
         sleep(0.05)
         run = start_run(graph)
-        finished(run)
+        wait_for_end(run)
         first = State.objects.filter(run=run).order_by("started_at").first()
         assert first is not None
         assert first.started_at is not None
-        found.append((first.started_at - run.created_at).total_seconds() * 1000)
-    found.sort()
-    return {"p50_ms": statistics.median(found), "p95_ms": found[int(len(found) * 0.95)]}
+        latencies.append((first.started_at - run.created_at).total_seconds() * 1000)
+    latencies.sort()
+    return {
+        "p50_ms": statistics.median(latencies),
+        "p95_ms": latencies[int(len(latencies) * 0.95)],
+    }
 
 
 def queries_per_step() -> float:
-    """Statements that a worker sends for each step with 100 runs in flight, counted in this
-    process.
-    """
-    graph, worker = chain(), Executor(threads=False)
+    """Statements that a worker in this process sends for each step, with 100 runs in flight."""
+    graph = chain()
+    worker = Executor(threads=False)
     for _ in range(3):
         start_run(graph)
         worker.drain()
@@ -203,7 +207,7 @@ def queries_per_step() -> float:
 
 
 def export(rows: int) -> dict[str, float]:
-    """Rows a second of dataset.read → table.export, and a worker's largest resident set (MB)."""
+    """Rows a second of dataset.read → table.export, and the peak memory (MB) of a worker."""
     path = Path(os.environ["VAR_DIR"]) / "big.csv"
     with path.open("w") as file:
         file.write("id,name,amount,day\n")
@@ -235,29 +239,25 @@ def export(rows: int) -> dict[str, float]:
 
 
 def largest_worker() -> float:
-    """The largest high-water mark of resident memory (MB) among the processes of the running
-    clusters (Linux).
-    """
-    leader = next(iter(Cluster.objects.values_list("pid", flat=True)))
-    found = [0.0]
-    for entry in Path("/proc").iterdir():
+    """The highest resident memory (MB) that a process of the running cluster ever had (Linux)."""
+    supervisor = next(iter(Cluster.objects.values_list("pid", flat=True)))
+    peaks = [0.0]
+    for process in Path("/proc").iterdir():
         try:
-            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
-            command = (entry / "cmdline").read_bytes()
-            if entry.name.isdigit() and b"run_cluster" in command and session != leader:
-                found.append(
-                    int(
-                        next(
-                            line.split()[1]
-                            for line in (entry / "status").read_text().splitlines()
-                            if line.startswith("VmHWM")
-                        )
-                    )
-                    / 1024
-                )
+            session = int((process / "stat").read_text().rpartition(")")[2].split()[3])
+            command = (process / "cmdline").read_bytes()
+            if process.name.isdigit() and b"run_cluster" in command and session != supervisor:
+                peaks.append(peak_memory(process))
         except (OSError, ValueError, StopIteration, IndexError):
-            continue
-    return max(found)
+            continue  # not a process, or one that has ended
+    return max(peaks)
+
+
+def peak_memory(process: Path) -> float:
+    """The highest resident memory of a process in MB, read from its folder in /proc."""
+    lines = (process / "status").read_text().splitlines()
+    peak = next(line for line in lines if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
 
 
 def medians(samples: list[dict[str, float]]) -> dict[str, float]:
@@ -265,9 +265,9 @@ def medians(samples: list[dict[str, float]]) -> dict[str, float]:
 
 
 def speed(raw: Any, graph: Graph) -> dict[str, Any]:
-    """The engine once, on one worker and on two, beside what the database allows."""
+    """Each rate once, with one worker and with two, beside what the database allows."""
     with cluster(1):
-        found = {
+        rates = {
             "L1": raw.one_by_one(500),
             "L2": raw.by_hundreds(10_000),
             "one": bursts(graph),
@@ -275,20 +275,22 @@ def speed(raw: Any, graph: Graph) -> dict[str, Any]:
             "fan": fan_rate(fan(1000)),
         }
     with cluster(2):
-        return found | {"two": bursts(graph)}
+        return rates | {"two": bursts(graph)}
 
 
-def prepared() -> Graph:
-    """The tables are there, and the chain."""
+def prepare() -> Graph:
+    """Create the tables and the chain."""
     call_command("migrate", verbosity=0)
     return chain()
 
 
 def by_turns() -> None:
-    """For each word of stdin do what it says and print a line of JSON: "1" and "2" give so many
-    workers, "0" none, a figure's name measures it.
+    """Answer each line of stdin with a line of JSON.
+
+    A number starts a cluster with that many workers and stops the one before; "0" only stops it.
+    The name of a figure measures it. The first line of the output names the database.
     """
-    graph = prepared()
+    graph = prepare()
     figures: dict[str, Callable[[], float]] = {
         "in flight": lambda: in_flight(graph)["steps_per_s"],
         "alone": lambda: alone(graph, 10),
@@ -296,68 +298,82 @@ def by_turns() -> None:
     }
     print(json.dumps(connection.vendor), flush=True)
     with ExitStack() as running:
-        for word in map(str.strip, sys.stdin):
-            if word in figures:
-                print(json.dumps(figures[word]()), flush=True)
+        for request in map(str.strip, sys.stdin):
+            if request in figures:
+                print(json.dumps(figures[request]()), flush=True)
                 continue
             running.close()
-            if workers := int(word):
+            workers = int(request)
+            if workers:
                 running.enter_context(cluster(workers))
             print(json.dumps(workers), flush=True)
 
 
 def measure() -> dict[str, Any]:
-    plain, talking = prepared(), logging_chain()
-    raw: Any = (
-        baselines.Postgres(os.environ["DATABASE_URL"])
-        if connection.vendor == "postgresql"
-        else baselines.Sqlite()
-    )
-    result: dict[str, Any] = {"database": connection.vendor}
-    samples: dict[str, list[Any]] = {
-        name: [] for name in ("L1", "L2", "one", "two", "logged", "alone", "fan", "fan_10000")
-    }
-    for _ in range(ROUNDS):
-        for name, sample in speed(raw, plain).items():
-            samples[name].append(sample)
-        with cluster(1):
-            samples["logged"].append(in_flight(talking))
-            samples["fan_10000"].append(fan_rate(fan(10_000)))
-            result.setdefault("latency", start_latency(plain, 40 if QUICK else 200))
-    raw.close()
+    """All figures of this database."""
+    samples, latency = collect_samples()
+    result: dict[str, Any] = {"database": connection.vendor, "latency": latency}
     for name in ("one", "two", "logged"):
         result[name] = medians(samples[name])
     for name in ("L1", "L2", "alone", "fan", "fan_10000"):
         result[name] = statistics.median(samples[name])
-    result["ratios"] = {
-        "in flight / L2": statistics.median(
-            product["steps_per_s"] / base
-            for product, base in zip(samples["one"], samples["L2"], strict=True)
-        ),
-        "alone / L1": statistics.median(
-            product / base for product, base in zip(samples["alone"], samples["L1"], strict=True)
-        ),
-        "2 workers / 1": statistics.median(
-            two["steps_per_s"] / one["steps_per_s"]
-            for two, one in zip(samples["two"], samples["one"], strict=True)
-        ),
-        "cost per state, 10,000 / 1,000": statistics.median(
-            small / large for small, large in zip(samples["fan"], samples["fan_10000"], strict=True)
-        ),
-    }
+    result["ratios"] = ratios(samples)
     result["queries_per_step"] = queries_per_step()
     with cluster(1):
         result["export"] = export(100_000 if QUICK else 2_000_000)
     return result
 
 
+def collect_samples() -> tuple[dict[str, list[Any]], dict[str, float]]:
+    """The samples of each figure, one for each round, and the latency of a start."""
+    plain = prepare()
+    logging = logging_chain()
+    raw: Any = (
+        baselines.Postgres(os.environ["DATABASE_URL"])
+        if connection.vendor == "postgresql"
+        else baselines.Sqlite()
+    )
+    samples: dict[str, list[Any]] = defaultdict(list)
+    latency: dict[str, float] = {}
+    for _ in range(ROUNDS):
+        for name, sample in speed(raw, plain).items():
+            samples[name].append(sample)
+        with cluster(1):
+            samples["logged"].append(in_flight(logging))
+            samples["fan_10000"].append(fan_rate(fan(10_000)))
+            latency = latency or start_latency(plain, 40 if QUICK else 200)
+    raw.close()
+    return samples, latency
+
+
+def ratios(samples: dict[str, list[Any]]) -> dict[str, float]:
+    """The medians of the ratios of figures that were measured in the same round."""
+
+    def median_ratio(numerators: list[float], denominators: list[float]) -> float:
+        pairs = zip(numerators, denominators, strict=True)
+        return statistics.median(numerator / denominator for numerator, denominator in pairs)
+
+    one_worker = [sample["steps_per_s"] for sample in samples["one"]]
+    two_workers = [sample["steps_per_s"] for sample in samples["two"]]
+    return {
+        "in flight / L2": median_ratio(one_worker, samples["L2"]),
+        "alone / L1": median_ratio(samples["alone"], samples["L1"]),
+        "2 workers / 1": median_ratio(two_workers, one_worker),
+        "cost per state, 10,000 / 1,000": median_ratio(samples["fan"], samples["fan_10000"]),
+    }
+
+
 def fan_rate(graph: Graph) -> float:
+    """States a second of one run."""
     run = start_run(graph)
     began = perf_counter()
-    finished(run, pause=0.01)
+    wait_for_end(run, pause=0.01)
     run.refresh_from_db()
     return run.success_count / (perf_counter() - began)
 
 
 if __name__ == "__main__":
-    by_turns() if "--by-turns" in sys.argv else print(json.dumps(measure()))
+    if "--by-turns" in sys.argv:
+        by_turns()
+    else:
+        print(json.dumps(measure()))

@@ -1,9 +1,12 @@
-"""What slices and leased successors each bring: `python -m tests.postgres python -m
-tests.benchmarks.parts` (one process, no cluster).
+"""What batches and leased successors each gain, in one process without a cluster.
+
+`python -m tests.postgres python -m tests.benchmarks.parts`
 """
 
 import os
+from contextlib import ExitStack
 from time import perf_counter
+from unittest import mock
 
 os.environ.setdefault("SECRET_KEY", "benchmark")
 os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")
@@ -17,13 +20,14 @@ from tests.benchmarks import one_database
 CASES = {
     "all of it": {},
     "successors not leased": {"_chooser": lambda self: lambda state: False},
-    "one state a slice": {"MAX_BATCH": 1},
+    "one state per batch": {"MAX_BATCH": 1},
 }
 
 
 def rate(runs: int, at_once: bool) -> float:
-    """Steps a second of chains, all submitted first or one after the other."""
-    graph, worker = one_database.chain(), one_database.Executor(threads=False)
+    """Steps a second of chains that are started all at once, or one after the other."""
+    graph = one_database.chain()
+    worker = one_database.Executor(threads=False)
     for _ in range(5):
         one_database.start_run(graph)
         worker.drain()
@@ -45,16 +49,12 @@ def main() -> None:
 
     call_command("migrate", verbosity=0)
     print("| | 100 in flight (steps/s) | one at a time (steps/s) |\n|---|---|---|")
-    for name, change in CASES.items():
-        kept = {
-            key: getattr(executor.Executor if key.startswith("_") else executor, key)
-            for key in change
-        }
-        for key, value in change.items():
-            setattr(executor.Executor if key.startswith("_") else executor, key, value)
-        print(f"| {name} | {rate(100, True):,.0f} | {rate(30, False):,.0f} |")
-        for key, value in kept.items():
-            setattr(executor.Executor if key.startswith("_") else executor, key, value)
+    for name, changes in CASES.items():
+        with ExitStack() as stack:
+            for attribute, value in changes.items():
+                owner = executor.Executor if attribute.startswith("_") else executor
+                stack.enter_context(mock.patch.object(owner, attribute, value))
+            print(f"| {name} | {rate(100, True):,.0f} | {rate(30, False):,.0f} |")
 
 
 if __name__ == "__main__":

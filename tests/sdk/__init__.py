@@ -1,1 +1,1 @@
-"""Programs written for the `exospherehost` package, run unchanged against a State Manager."""
+"""Programs written for `exospherehost` run unchanged against a served State Manager."""

@@ -1,9 +1,8 @@
-"""A worker program and its client, as a user of `exospherehost` writes them: `program.py VERSION
-URI KEY NAMESPACE`.
+"""A worker program and its client, as a user of `exospherehost` writes them.
 
-It registers nodes, puts a graph, triggers it and waits until its run has ended; it prints what
-`/v0` says of the states. It runs in an environment with that version of the package, and knows
-nothing of State Manager.
+`program.py VERSION URI KEY NAMESPACE` registers nodes, puts a graph, triggers it and waits until
+its run has ended. Then it prints the run and its states as `/v0` shows them. It runs in an
+environment with that version of the package, and knows nothing of State Manager.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from exospherehost import BaseNode, PruneSignal, ReQueueAfterSignal, Runtime, St
 from pydantic import BaseModel
 
 VERSION, URI, KEY, NAMESPACE = sys.argv[1:5]
-seen: dict[str, int] = {}
+calls: dict[str, int] = {}  # how often Flaky was called with each item
 
 
 class Start(BaseNode):
@@ -30,7 +29,7 @@ class Start(BaseNode):
         pass
 
     async def execute(self):
-        """A fan-out."""
+        """Fan out into `count` items."""
         return [self.Outputs(item=str(at)) for at in range(int(self.inputs.count))]
 
 
@@ -47,10 +46,10 @@ class Flaky(BaseNode):
     async def execute(self):
         """Item 0 fails once, item 1 is queued again once, item 2 is pruned."""
         item = self.inputs.item
-        seen[item] = seen.get(item, 0) + 1
-        if item == "0" and seen[item] == 1:
+        calls[item] = calls.get(item, 0) + 1
+        if item == "0" and calls[item] == 1:
             raise ValueError("the first try fails")
-        if item == "1" and seen[item] == 1:
+        if item == "1" and calls[item] == 1:
             raise ReQueueAfterSignal(timedelta(milliseconds=200))
         if item == "2":
             raise PruneSignal({"item": item}) if VERSION != "0.0.2b2" else PruneSignal()
@@ -62,14 +61,14 @@ class Guarded(BaseNode):
         value: str
 
     class Outputs(BaseModel):
-        said: str
+        text: str
 
     class Secrets(BaseModel):
         token: str
 
     async def execute(self):
         return self.Outputs(
-            said=f"{self.inputs.value}:{len(self.secrets.token)}:{self.secrets.token}"
+            text=f"{self.inputs.value}:{len(self.secrets.token)}:{self.secrets.token}"
         )
 
 
@@ -102,7 +101,7 @@ NODES = [
     node("start", Start, {"count": "initial"}, ["flaky"]),
     node("flaky", Flaky, {"item": "${{ start.outputs.item }}"}, ["guarded"]),
     node("guarded", Guarded, {"value": "got ${{ flaky.outputs.value }}"}, ["root", "close"]),
-    node("root", Close, {"count": "${{ guarded.outputs.said }}"}, []),
+    node("root", Close, {"count": "${{ guarded.outputs.text }}"}, []),
     node("close", Close, {"count": "items"}, [], {"identifier": "head", "strategy": "ALL_SUCCESS"}),
 ]
 HEAD = node("head", Close, {"count": "initial"}, ["start"])
@@ -115,7 +114,7 @@ async def put_and_trigger(manager):
     if VERSION.startswith("0.0.3"):
         from exospherehost import CronTrigger, GraphNodeModel, RetryPolicyModel, StoreConfigModel
 
-        models = [GraphNodeModel(**each) for each in nodes]
+        models = [GraphNodeModel(**node) for node in nodes]
         policy = RetryPolicyModel(max_retries=2, strategy="FIXED", backoff_factor=100)
         store = StoreConfigModel(required_keys=["who"], default_values={"greeting": "hello"})
         await manager.upsert_graph(

@@ -1,8 +1,8 @@
-"""`python -m tests.upgrade.make VERSION`: makes the installation that upgrades start from.
+"""`python -m tests.upgrade.make VERSION`: makes the installation that the upgrade test starts from.
 
-It holds runs in every status and is made through the REST API and the commands, on SQLite (a file)
-and on PostgreSQL (a dump). Run it once per release and commit the
-result under tests/upgrade/VERSION; never make an existing one again.
+The installation has runs in every status. It is made through the REST API and the commands, on
+SQLite (a file) and on PostgreSQL (a dump). Run the command once for each release and commit the
+result, the folder tests/upgrade/VERSION. Never make an existing one again.
 """
 
 import gzip
@@ -76,7 +76,7 @@ GRAPHS: dict[str, Any] = {
 
 
 def fill() -> None:
-    """Fill the database of this process."""
+    """Fill the database of this process with graphs and runs."""
     import django
 
     django.setup()
@@ -145,7 +145,7 @@ def fill() -> None:
     send("post", "/templates", {"name": "every night", "run_id": "completed"})
     start("steps", "running")
     claimed = claim.claim("lost host:1", [(["fan_out"], 1)], 1, claim.FactsCache())
-    assert claimed, "its worker is lost, and its lease is over when the copy starts"
+    assert claimed  # its worker is lost, and its lease will be over when the upgrade starts
     start("steps", "queued")
     path = "/admin/run-manager/bulk-operations"
     send("post", path, {"action": "archive", "ids": ["cancelled"], "reason": "old"})
@@ -153,6 +153,7 @@ def fill() -> None:
 
 
 def environment(folder: Path, url: str | None) -> dict[str, str]:
+    """The environment of an installation in `folder`, on the database at `url` or on SQLite."""
     values = {
         "DJANGO_SETTINGS_MODULE": "statemanager.settings",
         "VAR_DIR": str(folder),
@@ -164,7 +165,8 @@ def environment(folder: Path, url: str | None) -> dict[str, str]:
     return {**os.environ, **values, **({"DATABASE_URL": url} if url else {})}
 
 
-def made(folder: Path, url: str | None) -> None:
+def make(folder: Path, url: str | None) -> None:
+    """Make an installation in another process, which has its environment."""
     command = [sys.executable, "-m", "tests.upgrade.make", "--fill"]
     subprocess.run(command, env=environment(folder, url), check=True)
 
@@ -174,7 +176,7 @@ def main(version: str) -> None:
     target.mkdir()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made(folder, None)
+        make(folder, None)
         with sqlite3.connect(folder / "db.sqlite3") as database:
             database.execute("VACUUM INTO ?", [str(folder / "copy.sqlite3")])
         (target / "db.sqlite3.gz").write_bytes(
@@ -184,11 +186,11 @@ def main(version: str) -> None:
     server = Server()
     try:
         with tempfile.TemporaryDirectory() as name:
-            made(Path(name), server.url)
+            make(Path(name), server.url)
         pg_dump = shutil.which("pg_dump") or f"{binaries()}/pg_dump"
         dump = [pg_dump, "--inserts", "--no-owner", "--no-privileges", server.url]
         text = subprocess.run(dump, check=True, capture_output=True, text=True).stdout
-        lines = [line for line in text.splitlines() if not line.startswith("\\")]  # psql's own
+        lines = [line for line in text.splitlines() if not line.startswith("\\")]  # psql commands
         (target / "dump.sql.gz").write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
     finally:
         server.close()

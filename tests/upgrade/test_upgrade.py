@@ -1,4 +1,4 @@
-"""An installation of each release is migrated to the current code and goes on with its work."""
+"""An installation of each earlier release is migrated to this code and continues its runs."""
 
 import gzip
 import shutil
@@ -16,6 +16,8 @@ from tests.support.clusters import ROOT, database_url, supervised, until
 from tests.upgrade.make import HERE, environment
 
 RELEASES = sorted(path.name for path in HERE.iterdir() if path.name[0].isdigit())
+TOMBSTONES = "SELECT run_id FROM statemanager_runs_tombstone"
+LOST_LEASES = "SELECT sum(lost_leases) FROM statemanager_runs_state"
 BEFORE = {
     "completed": "completed",
     "completed_rerun_1": "completed",
@@ -57,11 +59,11 @@ class Installation:
     def manage(self, *arguments: str) -> str:
         command = [sys.executable, "manage.py", *arguments]
         values = environment(self.folder, self.url)
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=ROOT, env=values, capture_output=True, text=True, check=False
         )
-        assert not done.returncode, done.stdout + done.stderr
-        return done.stdout
+        assert not process.returncode, process.stdout + process.stderr
+        return process.stdout
 
     def statuses(self) -> dict[str, str]:
         return dict(self.rows("SELECT run_id, status FROM statemanager_runs_run"))
@@ -75,7 +77,7 @@ class Installation:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_an_installation_is_migrated_and_its_work_goes_on(release, tmp_path):
+def test_an_old_installation_is_migrated_and_continues_its_runs(release, tmp_path):
     installation = Installation(tmp_path, release)
     assert installation.statuses() == BEFORE
     installation.manage("migrate", "--verbosity", "0")
@@ -87,8 +89,4 @@ def test_an_installation_is_migrated_and_its_work_goes_on(release, tmp_path):
     installation.manage("verify")
     assert "deleted" in {run_id for [run_id] in installation.rows(TOMBSTONES)}
     [[lost]] = installation.rows(LOST_LEASES)
-    assert lost == 1, "the state of the lost worker came back once"
-
-
-TOMBSTONES = "SELECT run_id FROM statemanager_runs_tombstone"
-LOST_LEASES = "SELECT sum(lost_leases) FROM statemanager_runs_state"
+    assert lost == 1, "the state of the lost worker was not recovered exactly once"
