@@ -10,14 +10,17 @@ says what to set.
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import environ
+import psycopg
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _DATABASE_SCHEMES = {"postgres", "postgresql", "sqlite"}
+_OWN_OPTIONS = {"options", "user", "password", "host", "port", "dbname"}  # not in the query
 
 
 def text(name: str, default: str = "") -> str:
@@ -118,9 +121,29 @@ def database(name: str) -> Mapping[str, object] | None:
             f"{name} must start with postgresql:// or sqlite:///; it starts with {scheme!r}."
         )
     try:
-        return dict(environ.Env.db_url_config(url))
+        return {**environ.Env.db_url_config(url), "OPTIONS": {}}
     except Exception as error:
         raise ImproperlyConfigured(f"{name} is not a database URL: {error}.") from error
+
+
+def database_options(name: str) -> dict[str, str]:
+    """The connection options in the query of a PostgreSQL URL, such as `?sslmode=verify-full`.
+
+    They are libpq's (https://www.postgresql.org/docs/current/libpq-connect.html). An option that
+    libpq doesn't know stops the start: one that is dropped silently, such as a misspelt sslmode,
+    would make a connection less safe than it was meant to be. So does `options`, which State
+    Manager sets itself.
+    """
+    query = urlsplit(text(name)).query
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    unknown = sorted(options.keys() - (known - _OWN_OPTIONS))
+    if unknown:
+        raise ImproperlyConfigured(
+            f"{name} has options that can't be used: {', '.join(unknown)}. Use libpq's parameters, "
+            "such as sslmode, sslrootcert or connect_timeout."
+        )
+    return options
 
 
 def ensure_folder(name: str, path: Path) -> None:

@@ -159,6 +159,14 @@ else:
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
             "OPTIONS": {
+                # A host that vanishes must be noticed: a connection attempt fails after 10 s, and
+                # a silent connection is closed after about 20 s. DATABASE_URL may say otherwise.
+                "connect_timeout": 10,
+                "keepalives_idle": 10,
+                "keepalives_interval": 3,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 20_000,
+                **env.database_options("DATABASE_URL"),
                 # The hot statements are prepared once per connection. A generic plan saves planning
                 # them for each execution, which costs more than running them. JIT compilation also
                 # costs more than it saves on short statements. The page cost is that of an SSD.
