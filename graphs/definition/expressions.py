@@ -65,7 +65,9 @@ class Expression:
             raise EvaluationFailed(
                 f"{self.text!r}: there is no field {error}; use has(…) to test for a field"
             ) from None
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, OverflowError) as error:
+        except Exception as error:
+            # The engine raises whatever Python error fits best, such as IndexError. An expression
+            # that fails on its data must never look like a failure of the program around it.
             raise EvaluationFailed(f"{self.text!r}: {_first_line(error)}") from None
 
     def is_true(self, **variables: Json) -> bool:
@@ -77,5 +79,6 @@ class Expression:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).replace("<input>:", "at ").strip().splitlines()[0]
+    lines = str(error).replace("<input>:", "at ").strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
     return _EXPECTED.sub("", text.removeprefix("Failed to parse expression "))[:300]
