@@ -19,6 +19,7 @@ from graphs.definition import errors
 from runs.core import statuses
 from runs.models import Run, State
 from runs.queries.search import (
+    MAX_LENGTH,
     MAX_STARS,
     graph_named,
     labelled,
@@ -162,6 +163,7 @@ class ManagerFilter(django_filters.FilterSet):
 
     search = CharFilter(
         method="with_text",
+        max_length=MAX_LENGTH,
         help_text="a part of the run id or the name, in any case; "
         "tokens such as status:failed or -graph:health",
     )

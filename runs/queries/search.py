@@ -22,10 +22,13 @@ from runs.models import Artifact, Checkpoint, Run
 
 Condition = Callable[[str], Q]  # reads a token's value; raises ValueError or OverflowError
 
+MAX_LENGTH = 2000  # characters of a search text
 MAX_TOKENS = 20
 MAX_STARS = 5
 MAX_SPAN_SECONDS = 100 * 366 * 86400.0
-_TOKEN = re.compile(r'(-?)(\w+):("[^"]*"|\S+)')
+# `\b` lets a key begin only where a word begins. Without it, each letter of a long word would be
+# tried as the beginning of a key, which takes a time that is quadratic in the length of the word.
+_TOKEN = re.compile(r'(-?)\b(\w+):("[^"]*"|\S+)')
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -13,7 +13,7 @@ from runs.engine.start import RunOptions, start_outside
 from runs.manager.list_query import NOT_FILTERS
 from runs.manager.run_list import RunPage
 from runs.models import Run
-from runs.queries import lists
+from runs.queries import lists, search
 from runs.queries.filters import InvalidFilters, RunFilters
 
 pytestmark = pytest.mark.django_db
@@ -77,7 +77,17 @@ def test_the_same_filters_find_the_same_runs_everywhere(runs, admin_client, quer
     assert runs_of_bulk(query) == expected
 
 
-@pytest.mark.parametrize("query", ["statsu=failed", "status=WHAT", "since=abc", "recovered=maybe"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "statsu=failed",
+        "status=WHAT",
+        "since=abc",
+        "recovered=maybe",
+        f"search={'a' * (search.MAX_LENGTH + 1)}",
+    ],
+    ids=lambda query: query[:20],
+)
 def test_a_filter_that_cannot_be_read_is_refused_everywhere(runs, admin_client, query):
     name = query.partition("=")[0]
     page = RunPage(SYSTEM, QueryDict(query))
