@@ -17,8 +17,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 while at least one cluster is alive, otherwise 503."""
-    clusters = Cluster.objects.alive().count()
+    """200 while at least one cluster is alive and has answered since its start, otherwise 503."""
+    clusters = Cluster.objects.alive().answered().count()
     body = {
         "status": "ok" if clusters else "no cluster",
         "clusters": clusters,

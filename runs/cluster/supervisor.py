@@ -7,6 +7,11 @@ Each round (`Supervisor.tick`) does what is due:
 3. Probe: send a task through the queue, which a worker of the cluster has to answer.
 4. Replace the cluster if it doesn't answer.
 
+Whatever fails in a round is logged, and the next round follows: the supervisor ends only when it is
+told to. It starts the cluster in a round, too, so a database that is away, full or read-only delays
+the start and does not end it. Starts that fail are repeated after growing pauses, and each of them
+has more time than the one before, because slow imports must not look like a stuck cluster.
+
 Only an answer through the queue counts as a sign of life. A killed idle worker can block a whole
 django-q2 cluster that looks alive, so the supervisor relies on none of its processes.
 """
@@ -41,7 +46,10 @@ from runs.models import Cluster
 from runs.models.cluster import MISSED_PROBES
 
 log = logging.getLogger(__name__)
-START_SECONDS = 15.0
+START_SECONDS = 15.0  # for a cluster's first answer; doubled after each start that failed
+MAX_START_SECONDS = 240.0
+MAX_PAUSE_SECONDS = 30.0  # between starts that fail
+CLUSTER_COMMAND = [sys.executable, "-m", "django", "run_cluster"]
 DOUBT_SECONDS = 4.0
 CHECK_MEMBERS_SECONDS = 0.4
 CHECK_READY_SECONDS = 1.0
@@ -68,13 +76,19 @@ class Supervisor:
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self._started = 0.0
+        self._failed_starts = 0
+        self._next_start = -math.inf
         self._changed = -math.inf  # when a process of the cluster was last gone or new
         self._members: frozenset[int] = frozenset()
         self._due: dict[str, float] = {}
 
     def start(self) -> None:
-        """Start the cluster in a process group of its own, so that Ctrl-C doesn't reach it."""
+        """Start the cluster in a process group of its own, so that Ctrl-C doesn't reach it.
+
+        Raises Django's database errors.
+        """
         heartbeat.register(self.name, self.host, self.workers)
+        Cluster.objects.filter(name=self.name).update(restarts=self.restarts)
         environment = {
             **os.environ,
             "STATEMANAGER_CLUSTER": self.name,
@@ -82,7 +96,7 @@ class Supervisor:
         }
         connection.close()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "django", "run_cluster"],
+            CLUSTER_COMMAND,
             env=_with_settings(environment),
             start_new_session=True,
             preexec_fn=die_with_parent,
@@ -94,23 +108,25 @@ class Supervisor:
     # --- a round -------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Do what is due. While the database is away, wait for it."""
-        stuck = ""
+        """Do what is due. Nothing that fails here ends the supervisor."""
         try:
             close_old_connections()
+            if self.process is None and monotonic() >= self._next_start:
+                self.start()
             self._do_what_is_due()
             stuck = self._stuck()
         except (OperationalError, InterfaceError) as error:
+            stuck = ""
             log.warning("the database is away: %s", error)
             connection.close()
-            self._started = monotonic()
+            self._started = monotonic()  # a cluster can't answer while the database is away
         except Exception:
+            stuck = ""
             log.exception("a round of the supervisor failed; the next one follows")
         if self.process and self.process.poll() is not None:
             stuck = f"its process ended with {self.process.returncode}"
         if stuck:
-            log.error("cluster %s is replaced: %s", self.name, stuck)
-            self._replace()
+            self._end_cluster(stuck)
 
     def _do_what_is_due(self) -> None:
         self._every("members", CHECK_MEMBERS_SECONDS, self._check_members)
@@ -159,7 +175,8 @@ class Supervisor:
 
     def _living(self) -> list[int] | None:
         """The processes of the cluster; None where they can't be seen."""
-        assert self.process is not None
+        if self.process is None:
+            return []
         members = _group(self.process.pid)
         is_visible = self.process.pid in members or self.process.poll() is not None
         return members if is_visible else None
@@ -172,6 +189,10 @@ class Supervisor:
         It has time for MISSED_PROBES probes. Soon after one of its processes was gone or new, it
         has to give a sign that is younger than that change.
         """
+        if self.process is None:
+            return ""
+        if self._failed_starts and heartbeat.answered(self.name):
+            self._failed_starts = 0
         patience = MISSED_PROBES * settings.PROBE_SECONDS
         running = monotonic() - self._started
         unchanged = monotonic() - self._changed
@@ -179,17 +200,24 @@ class Supervisor:
             patience = unchanged
         if running < patience:
             return ""
-        if running < START_SECONDS and not heartbeat.answered(self.name):
+        if running < self._start_seconds() and not heartbeat.answered(self.name):
             return ""  # it may still be starting
         if Cluster.objects.alive(within=patience).filter(name=self.name).exists():
             return ""
         return f"no sign of life for {patience:.0f} s"
 
-    def _replace(self) -> None:
+    def _start_seconds(self) -> float:
+        return float(min(START_SECONDS * 2**self._failed_starts, MAX_START_SECONDS))
+
+    def _end_cluster(self, reason: str) -> None:
+        """Kill the cluster. A round starts it again, at once if it had answered before."""
+        log.error("cluster %s is replaced: %s", self.name, reason)
         self._kill()
+        self.process = None
         self.restarts += 1
-        self.start()
-        Cluster.objects.filter(name=self.name).update(restarts=self.restarts)
+        pause = min(2.0**self._failed_starts, MAX_PAUSE_SECONDS) if self._failed_starts else 0.0
+        self._next_start = monotonic() + pause
+        self._failed_starts += 1  # until it answers
 
     def _kill(self) -> None:
         """End the whole process group at once."""
@@ -204,13 +232,11 @@ class Supervisor:
 
         The states that the cluster held are given back.
         """
-        if self.process is None:
-            return
         try:
             Cluster.objects.filter(name=self.name).update(stopping=True)
         except (DatabaseError, InterfaceError) as error:
             log.warning("the database is away: %s", error)
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(settings.GRACE_SECONDS)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
-from django.db.models import F
 from django.db.models.functions import Now
 
 from runs.core import sql
@@ -210,7 +209,7 @@ def note_cluster(name: str) -> None:
 
 def answered(name: str) -> bool:
     """Whether a cluster has shown a sign of life since it was started."""
-    return Cluster.objects.filter(name=name, seen_at__gt=F("started_at")).exists()
+    return Cluster.objects.answered().filter(name=name).exists()
 
 
 def register(name: str, host: str, workers: int) -> None:

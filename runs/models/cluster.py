@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -24,6 +25,10 @@ class ClusterQuerySet(models.QuerySet[Any]):
         """
         seconds = ALIVE_PROBES * settings.PROBE_SECONDS if within is None else within
         return self.filter(seen_at__gt=Now() - timedelta(seconds=seconds))
+
+    def answered(self) -> Self:
+        """The clusters that have shown a sign of life since they were started."""
+        return self.filter(seen_at__gt=F("started_at"))
 
 
 class Cluster(models.Model):

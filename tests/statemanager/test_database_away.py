@@ -63,8 +63,10 @@ def test_a_claim_that_fails_ends_the_drain_quietly(publish, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("broken", [away, lambda: 1 / 0], ids=["database away", "bug"])
-def test_an_error_in_a_round_does_not_stop_the_supervisor(monkeypatch, broken):
+@pytest.mark.parametrize("step", ["start", "sweep"])
+def test_an_error_in_a_round_does_not_stop_the_supervisor(monkeypatch, step, broken):
     supervisor = Supervisor(1)
+    monkeypatch.setattr(supervisor, "start", broken if step == "start" else lambda: None)
     monkeypatch.setattr(lease_recovery, "rescue_expired", broken)
     monkeypatch.setattr(wakeup, "probe", lambda *_: None)
     supervisor.tick()

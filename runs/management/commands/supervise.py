@@ -23,7 +23,7 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         supervisor = Supervisor(workers)
-        supervisor.start()
+        supervisor.tick()  # starts the cluster; if the database is away, a later round does
         self.stderr.write(
             f"Supervising the cluster {supervisor.name} with {supervisor.workers} workers."
             " Ctrl-C stops it."

@@ -60,7 +60,7 @@ class Command(BaseCommand):
         stop = Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        supervisor.start()
+        supervisor.tick()  # starts the cluster
         web = _start_web_server(host, port)
         self.stdout.write(
             f"State Manager is at http://{host}:{port}/admin/ (ready when /healthz answers)."

@@ -2,10 +2,10 @@
 
 import os
 import socket
-import subprocess
 from datetime import timedelta
 
 import pytest
+from django.db import InternalError, OperationalError
 from django.utils import timezone
 
 from runs.cluster import supervisor as supervisors
@@ -18,24 +18,29 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def supervise():
+def supervise(monkeypatch):
     """A function that makes supervisors, whose clusters are a single process that only waits."""
+    monkeypatch.setattr(supervisors, "CLUSTER_COMMAND", ["sleep", "600"])
     supervisors_made = []
 
-    def make():
+    def make(is_started=True):
         supervisor = supervisors.Supervisor(1)
-        heartbeat.register(supervisor.name, supervisor.host, supervisor.workers)
-        supervisor.process = subprocess.Popen(
-            ["cat"], stdin=subprocess.PIPE, start_new_session=True
-        )
-        supervisor._started = supervisors.monotonic()
         supervisors_made.append(supervisor)
+        if is_started:
+            supervisor.start()
         return supervisor
 
     yield make
     for supervisor in supervisors_made:
         supervisor._kill()
-        supervisor.process.stdin.close()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The supervisors' clock, [seconds], which stands still."""
+    now = [10_000.0]
+    monkeypatch.setattr(supervisors, "monotonic", lambda: now[0])
+    return now
 
 
 def ago(**time):
@@ -90,11 +95,11 @@ def test_containers_with_the_same_host_name_and_process_ids_are_told_apart(
 @pytest.mark.parametrize(
     ("before", "after"), [([1, 2, 3], [1, 2]), ([1, 2], [1, 2, 4])], ids=["went", "went-unseen"]
 )
-def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch, before, after):
+def test_a_cluster_is_in_doubt_when_its_processes_changed(
+    supervise, monkeypatch, clock, before, after
+):
     """Process 3 is gone, or it came and went unseen, and only its replacement 4 shows that."""
-    clock = [supervisors.monotonic()]
     supervisor = supervise()
-    monkeypatch.setattr(supervisors, "monotonic", lambda: clock[0])
     monkeypatch.setattr(supervisor, "_living", lambda: before)
     supervisor._check_members()
     clock[0] += 60
@@ -110,6 +115,78 @@ def test_a_cluster_is_in_doubt_when_its_processes_changed(supervise, monkeypatch
     assert not supervisor._stuck(), "it has given a sign of life since then"
     Cluster.objects.update(seen_at=ago(seconds=5))
     assert "no sign of life for 4 s" in supervisor._stuck()
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("no server"), InternalError("read-only"), OSError("no processes")]
+)
+def test_a_start_that_fails_is_repeated_in_the_next_round(supervise, monkeypatch, error):
+    supervisor = supervise(is_started=False)
+
+    def failing(*_):
+        raise error
+
+    with monkeypatch.context() as outage:
+        outage.setattr(heartbeat, "register", failing)
+        supervisor.tick()
+        assert supervisor.process is None
+    supervisor.tick()
+    assert supervisor.process.poll() is None
+
+
+def test_a_cluster_that_ended_while_the_database_was_away_is_replaced(supervise, monkeypatch):
+    supervisor = supervise()
+    Cluster.objects.update(seen_at=timezone.now())
+    lost = supervisor.process
+    with monkeypatch.context() as outage:
+        outage.setattr(supervisors, "close_old_connections", connection_error)
+        lost.kill()
+        lost.wait()
+        supervisor.tick()
+        supervisor.tick()
+        assert supervisor.process is None
+    supervisor.tick()
+    assert supervisor.process.poll() is None
+    assert Cluster.objects.get().restarts == 1
+
+
+def test_starts_that_fail_are_repeated_after_growing_pauses(supervise, monkeypatch, clock):
+    monkeypatch.setattr(supervisors, "CLUSTER_COMMAND", ["false"])
+    supervisor = supervise(is_started=False)
+    pauses = []
+    for _ in range(8):
+        supervisor.start()
+        supervisor.process.wait()
+        supervisor.tick()
+        assert supervisor.process is None
+        pauses.append(supervisor._next_start - clock[0])
+        clock[0] = supervisor._next_start
+    assert pauses == [0, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_each_start_has_more_time_than_the_one_before_until_one_answers(supervise, clock):
+    supervisor = supervise()
+    for patience in (15, 30, 60, 120, 240, 240):
+        Cluster.objects.update(seen_at=ago(hours=1), started_at=ago(hours=1))
+        clock[0] += patience - 1
+        assert not supervisor._stuck(), f"{patience} s are not over"
+        clock[0] += 1
+        assert supervisor._stuck()
+        supervisor._end_cluster("it did not answer")
+        clock[0] = max(clock[0], supervisor._next_start)
+        supervisor.start()
+    Cluster.objects.update(started_at=ago(seconds=9), seen_at=ago(seconds=1))
+    assert not supervisor._stuck()
+    supervisor._end_cluster("it went away")
+    assert supervisor._next_start == clock[0], "it had answered, so the next start is at once"
+
+
+def test_a_supervisor_that_never_started_its_cluster_stops(supervise):
+    supervise(is_started=False).stop()
+
+
+def connection_error():
+    raise OperationalError("no server")
 
 
 def claim_state(supervisor):
