@@ -114,7 +114,7 @@ class Supervisor:
             if self.process is None and monotonic() >= self._next_start:
                 self.start()
             self._do_what_is_due()
-            stuck = self._stuck()
+            stuck = self._stuck() if self.process else ""
         except (OperationalError, InterfaceError) as error:
             stuck = ""
             log.warning("the database is away: %s", error)
@@ -189,8 +189,6 @@ class Supervisor:
         It has time for MISSED_PROBES probes. Soon after one of its processes was gone or new, it
         has to give a sign that is younger than that change.
         """
-        if self.process is None:
-            return ""
         if self._failed_starts and heartbeat.answered(self.name):
             self._failed_starts = 0
         patience = MISSED_PROBES * settings.PROBE_SECONDS
