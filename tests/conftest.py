@@ -75,20 +75,18 @@ SLOW = (
     "races",
     "sdk",
     "test_fuzz.py",
-    # Tests that take a second or more, or have hundreds of cases.
-    "graphs/api/test_idempotency.py",
-    "graphs/editor/test_examples.py",
-    "graphs/editor/test_node_forms.py",
-    "graphs/editor/test_pages.py",
-    "graphs/editor/test_round_trip.py",
+    # Modules whose tests take a second or more, and most of those of pages and APIs.
+    "graphs/api",
+    "graphs/definition/test_edits.py",
+    "graphs/editor",
     "graphs/nodes/test_nodes.py",
-    "runs/api/v0/test_attacks.py",
-    "runs/api/v0/test_costs.py",
-    "runs/api/v0/test_isolation.py",
+    "runs/api",
     "runs/engine/test_costs.py",
     "runs/engine/test_model.py",
     "runs/external",
+    "runs/manager",
     "runs/queries/test_list_costs.py",
+    "test_admin.py",
 )
 
 
