@@ -49,7 +49,6 @@ def take_pictures(folder: Path) -> None:
     from graphs.auth.callers import SYSTEM
     from graphs.models import Namespace
     from graphs.services import examples
-    from runs.actions.examples import put
     from tests.browser.conftest import ARGUMENTS, chromium
     from tests.support import scene
     from tests.support.clusters import served
@@ -58,7 +57,7 @@ def take_pictures(folder: Path) -> None:
     runs = {name: run.pk for name, run in scene.build(finished=24).items()}
     namespace = Namespace.objects.get(name="shop")
     runs |= {
-        "flow": put("flight-delays", namespace, SYSTEM).pk,
+        "flow": examples.put("flight-delays", namespace, SYSTEM).pk,
         "dataset": examples.load_dataset(namespace).pk,
     }
     with served() as address, sync_playwright() as playwright:
