@@ -30,7 +30,7 @@ from runs.engine import control
 from runs.engine.start import start_run
 from runs.models import Cluster, Run, State
 from tests.chaos.figures import BACK_SECONDS, GRACE_SECONDS, NOISE_SECONDS
-from tests.chaos.installation import Installation
+from tests.chaos.installation import SUPERVISORS, Installation, children
 from tests.chaos.site import GRAPH, STATES, site, small_disk
 from tests.support.clusters import supervised, until
 from tests.support.definitions import definition
@@ -95,6 +95,25 @@ def test_postgresql_crashes_again_and_again(database, request, record_property):
         f"PostgreSQL crashed {len(waits)} times: {shared_site.started} runs, "
         f"none lost or doubled; back at most {max(waits):.1f} s after it",
     )
+
+
+def test_clusters_that_are_killed_while_postgresql_is_away_come_back(database, request):
+    """Their supervisors can't start them meanwhile; they do so when the server is back."""
+    if database != "postgresql":
+        return
+    shared_site = request.getfixturevalue("shared_site")
+    shared_site.start(4)
+    supervisors = [shared_site.installation.parts[name] for name in SUPERVISORS]
+    clusters = [pid for supervisor in supervisors for pid in children(supervisor.pid)]
+    assert len(clusters) == len(supervisors)
+    shared_site.server.stop("immediate")
+    for pid in clusters:
+        os.killpg(pid, signal.SIGKILL)
+    until(lambda: not any(children(supervisor.pid) for supervisor in supervisors), 20)
+    shared_site.server.start()
+    shared_site.start(4)
+    shared_site.assert_all_completed_once()
+    assert [supervisor.poll() for supervisor in supervisors] == [None, None], "none has ended"
 
 
 def test_the_disk_of_postgresql_is_full(tmp_path, database):
