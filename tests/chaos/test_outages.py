@@ -104,12 +104,16 @@ def test_clusters_that_are_killed_while_postgresql_is_away_come_back(database, r
     shared_site = request.getfixturevalue("shared_site")
     shared_site.start(4)
     supervisors = [shared_site.installation.parts[name] for name in SUPERVISORS]
-    clusters = [pid for supervisor in supervisors for pid in children(supervisor.pid)]
-    assert len(clusters) == len(supervisors)
+
+    def clusters():
+        return [pid for supervisor in supervisors for pid in children(supervisor.pid)]
+
+    until(lambda: len(clusters()) == len(supervisors), 20)
+    started = clusters()
     shared_site.server.stop("immediate")
-    for pid in clusters:
+    for pid in started:
         os.killpg(pid, signal.SIGKILL)
-    until(lambda: not any(children(supervisor.pid) for supervisor in supervisors), 20)
+    until(lambda: not clusters(), 20)
     shared_site.server.start()
     shared_site.start(4)
     shared_site.assert_all_completed_once()
