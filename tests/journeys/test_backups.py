@@ -111,7 +111,7 @@ def test_a_backup_made_under_load_can_be_started(graph, tmp_path):
             "SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0"
         )
     assert unfinished > 0, "the copy was made while runs were unfinished"
-    with pytest.raises(CommandError, match="is there already"):
+    with pytest.raises(CommandError, match="exists already"):
         call_command("backup", tmp_path / "copy")
     env = environment(VAR_DIR=str(tmp_path / "copy"), DATABASE_URL="")
     assert_all_runs_complete({key: value for key, value in env.items() if key != "DATABASE_URL"})

@@ -210,7 +210,7 @@ def test_a_locked_run_is_reported_and_the_others_are_deleted(ended, monkeypatch)
     try:
         assert locked.wait(10)
         operation = carry_out(bulk.ask("delete", {}, COMMAND))
-        with pytest.raises(errors.Conflict, match="Something else held it"):
+        with pytest.raises(errors.Conflict, match="Something else locked it"):
             delete.delete_run(ended[4])
     finally:
         release.set()
