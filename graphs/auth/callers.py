@@ -119,7 +119,7 @@ class Caller:
 
 
 def caller_of_key(key: ApiKey) -> Caller:
-    """The caller that an API key stands for."""
+    """The caller that an API key identifies."""
     namespaces = None
     if not key.all_namespaces:
         namespaces = frozenset(namespace.pk for namespace in key.namespaces.all())

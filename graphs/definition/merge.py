@@ -14,7 +14,7 @@ from graphs.definition.types import Definition, Json, JsonObject, NodeDefinition
 
 Place = tuple[str, ...]
 Pieces = dict[Place, Json]
-GONE: Json = object()  # stands for a piece that a definition does not have
+GONE: Json = object()  # a piece that a definition does not have
 MEMBERS = ("nodes", "edges", "inputs", "settings", "metadata")
 
 

@@ -16,7 +16,7 @@ EMPTY: JsonObject = {"nodes": [], "edges": []}
 
 
 def definition_of(template: Mapping[str, Json], former: Mapping[str, Json] = EMPTY) -> JsonObject:
-    """The definition that a template stands for.
+    """The definition that a template describes.
 
     `former` is the graph's definition so far, from which everything is kept that a template can't
     express. A node is the same as before if its id and its kind are the same.

@@ -109,6 +109,7 @@ class Supervisor:
 
     def tick(self) -> None:
         """Do what is due. Nothing that fails here ends the supervisor."""
+        stuck = ""
         try:
             close_old_connections()
             if self.process is None and monotonic() >= self._next_start:
@@ -116,12 +117,10 @@ class Supervisor:
             self._do_what_is_due()
             stuck = self._stuck() if self.process else ""
         except (OperationalError, InterfaceError) as error:
-            stuck = ""
             log.warning("the database is away: %s", error)
             connection.close()
             self._started = monotonic()  # a cluster can't answer while the database is away
         except Exception:
-            stuck = ""
             log.exception("a round of the supervisor failed; the next one follows")
         if self.process and self.process.poll() is not None:
             stuck = f"its process ended with {self.process.returncode}"

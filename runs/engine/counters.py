@@ -198,16 +198,10 @@ _COLUMNS = {
 }
 
 
-@sql.statement
-def _store_statement() -> str:
-    """Write the counters of locked runs.
-
-    The columns that every batch changes are in no index, so PostgreSQL updates the row in place
-    (HOT) unless its status moves.
-    """
+def _assignments() -> str:
+    """The SET clause of both statements below: counters `v` are written to run `r`."""
     return f"""
-        UPDATE statemanager_runs_run AS r
-        SET status = v.status, paused = v.paused, stopping = v.stopping,
+            status = v.status, paused = v.paused, stopping = v.stopping,
             current_node = v.current_node, current_step = v.current_step, progress = v.progress,
             started_count = v.started_count, pending_count = v.pending_count,
             waiting_count = v.waiting_count, success_count = v.success_count,
@@ -224,6 +218,19 @@ def _store_statement() -> str:
                 WHEN v.status IN ('queued', 'running', 'paused') THEN NULL
                 ELSE coalesce(r.finished_at, {sql.now()})
             END
+    """
+
+
+@sql.statement
+def _store_statement() -> str:
+    """Write the counters of locked runs.
+
+    The columns that every batch changes are in no index, so PostgreSQL updates the row in place
+    (HOT) unless its status moves.
+    """
+    return f"""
+        UPDATE statemanager_runs_run AS r
+        SET {_assignments()}
         FROM {sql.rows("v", run="bigint", **_COLUMNS)}
         WHERE r.id = v.run
     """
@@ -238,23 +245,7 @@ def _store_known_statement() -> str:
     """
     return f"""
         UPDATE statemanager_runs_run AS r
-        SET status = v.status, paused = v.paused, stopping = v.stopping,
-            current_node = v.current_node, current_step = v.current_step, progress = v.progress,
-            started_count = v.started_count, pending_count = v.pending_count,
-            waiting_count = v.waiting_count, success_count = v.success_count,
-            errored_count = v.errored_count, retried_count = v.retried_count,
-            cancelled_count = v.cancelled_count, emitted = v.emitted, log_count = v.log_count,
-            error_message = v.error_message, node_counts = v.node_counts,
-            revision = r.revision + 1,
-            updated_at = {sql.now()},
-            started_at = CASE
-                WHEN v.status = 'queued' THEN r.started_at
-                ELSE coalesce(r.started_at, {sql.now()})
-            END,
-            finished_at = CASE
-                WHEN v.status IN ('queued', 'running', 'paused') THEN NULL
-                ELSE coalesce(r.finished_at, {sql.now()})
-            END
+        SET {_assignments()}
         FROM {sql.rows("v", run="bigint", **_COLUMNS, known_revision="bigint")}
         WHERE r.id = v.run
           AND r.revision = v.known_revision

@@ -33,7 +33,7 @@ FilterValues = dict[str, list[str]]  # the values of each filter, as a query str
 
 
 class Like(Lookup):
-    """SQL's LIKE with `*` as the wildcard; every other character stands for itself."""
+    """SQL's LIKE with `*` as the wildcard; every other character is literal."""
 
     lookup_name = "like"
 
@@ -65,7 +65,7 @@ class WordsFilter(BaseInFilter, CharFilter):
 
 
 class PatternFilter(CharFilter):
-    """A part of the value, or a pattern for the whole value in which `*` stands for any text."""
+    """A part of the value, or a pattern for the whole value in which `*` matches any text."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, validators=[_check_stars], lookup_expr="like", **options)
