@@ -38,6 +38,7 @@ def run_manager_pages(world) -> dict[str, str]:
         "dashboard": "/admin/",
         "list": "/admin/run-manager/",
         "list, empty": "/admin/run-manager/?search=nothing&page_size=999",
+        "list, a long word": f"/admin/run-manager/?search={'a' * 300}&workspace={'b' * 300}",
         "list, all columns": f"/admin/run-manager/?cols={ALL_COLUMNS}",
         "run, failed": run,
         "run, waiting": f"/admin/run-manager/run/{world['waiting'].pk}/",
