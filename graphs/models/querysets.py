@@ -39,6 +39,16 @@ class GraphQuerySet(InNamespaces):
         """With their namespaces and current versions."""
         return self.select_related("namespace", "current")
 
+    def lock(self, pk: int, against_starts: bool = False) -> Self:
+        """The graph with this key, locked until the transaction ends. Nothing if it is gone.
+
+        Only the row of the graph is locked, not its namespace's, by which graphs are ordered. Runs
+        can still start from a locked graph, because their foreign key locks its key only, unless
+        it is locked `against_starts`.
+        """
+        locked = self.select_for_update(of=("self",), no_key=not against_starts)
+        return locked.filter(pk=pk).order_by()
+
 
 class DatasetQuerySet(InNamespaces):
     def with_tables(self) -> Self:

@@ -97,9 +97,7 @@ def store_version(
 
 def lock_graph(graph: Graph) -> Graph:
     """Read a graph again and lock it until the transaction ends. Raises NotFound if it is gone."""
-    locked = (
-        Graph.objects.select_for_update(of=("self",)).with_version().filter(pk=graph.pk).first()
-    )
+    locked = Graph.objects.with_version().lock(graph.pk).first()
     if locked is None:
         raise errors.NotFound(f"The graph {graph.name!r} was deleted at this moment.")
     return locked

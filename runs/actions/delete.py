@@ -160,7 +160,7 @@ def delete_graph(graph: Graph, caller: Caller = SYSTEM) -> int:
         raise errors.Forbidden(f"{caller.label} may not delete runs in this namespace.")
     with transaction.atomic():
         # From here on no run of the graph can start: its foreign key would need this row's lock.
-        list(Graph.objects.select_for_update().filter(pk=graph.pk))
+        list(Graph.objects.lock(graph.pk, against_starts=True))
         pks = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
         counters.lock(pks)
         AuditEntry.objects.record_global(caller, "delete_graph", f"{graph} with {len(pks):,} runs")

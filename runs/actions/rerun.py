@@ -86,7 +86,7 @@ def rerun(run: Run, caller: Caller = SYSTEM, options: RerunOptions | None = None
 
 
 def _locked(run: Run) -> Run:
-    runs = Run.objects.select_for_update(of=("self",)).select_related(
+    runs = Run.objects.select_for_update(of=("self",), no_key=True).select_related(
         "namespace", "graph__current", "graph__namespace", "version", "dataset"
     )
     original = runs.filter(pk=run.pk).first()

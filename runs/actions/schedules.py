@@ -59,7 +59,7 @@ def _fire(trigger: CronTrigger, now: datetime) -> bool:
     with transaction.atomic():
         # The graph is locked before its trigger, as in the deletion of a graph. Otherwise the two
         # could wait for each other.
-        list(Graph.objects.select_for_update(no_key=True).filter(pk=trigger.graph_id))
+        list(Graph.objects.lock(trigger.graph_id))
         unchanged = CronTrigger.objects.filter(pk=trigger.pk, enabled=True, next_at=trigger.next_at)
         if not unchanged.update(
             next_at=next_at, last_fired_at=now, missed=F("missed") + missed, error=""

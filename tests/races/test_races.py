@@ -1,10 +1,11 @@
 """Races: threads with connections of their own that change the same rows at the same moment."""
 
 import pytest
+from django.db import connection, transaction
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
-from graphs.models import GraphVersion
+from graphs.models import Graph, GraphVersion, Namespace
 from runs.engine import claim, control, heartbeat, lease_recovery, record
 from runs.engine.start import RunOptions, start_run
 from runs.engine.types import Lease, Outcome
@@ -152,3 +153,24 @@ def test_publishing_at_once_gives_each_version_a_number_of_its_own(publish):
     numbers = sorted(GraphVersion.objects.values_list("number", flat=True))
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) == 6
+
+
+def test_whoever_locks_a_graph_keeps_neither_its_tenant_nor_its_starts_waiting(publish):
+    """The graphs' order by the names of their namespaces once locked the namespaces, too.
+
+    On SQLite there is one writer at a time.
+    """
+    graph = publish("a")
+    if connection.vendor == "sqlite":
+        assert "JOIN" not in str(Graph.objects.lock(graph.pk).query)
+        return
+
+    def lock_namespace():
+        with transaction.atomic():
+            return Namespace.objects.select_for_update(nowait=True).get(pk=graph.namespace_id)
+
+    with transaction.atomic():
+        assert Graph.objects.lock(graph.pk).get() == graph
+        locked, started = at_once(lock_namespace, lambda: start_run(graph))
+    assert locked == graph.namespace
+    assert started.status == "queued"
