@@ -27,8 +27,9 @@ from runs.queries import diagram
 from runs.worker_api import claims
 from tests import nodes  # noqa: F401  the nodes that only tests use
 from tests.settings import SKIPPED_DATABASES, TEST_DATABASE
-from tests.support import migrated_database, snapshots
+from tests.support import migrated_database, scheduling, snapshots
 from tests.support.definitions import definition
+from tests.support.scheduling import EachDatabase
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,7 +60,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> EachDatabase | None:
+    """With `--dist each`, each database runs every test, in as many processes as it has."""
+    return EachDatabase(config, log) if config.getvalue("dist") == "each" else None
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    scheduling.order(items)
     for item in items:
         if _is_fast(item):
             item.add_marker(pytest.mark.fast)

@@ -1,8 +1,9 @@
 """The settings of the tests: those of the project, on the test database of this process.
 
-pytest-xdist runs every test in each of two processes (`--dist each`): gw0 uses SQLite, gw1 uses
-PostgreSQL. STATEMANAGER_TEST_DATABASE (`sqlite` or `postgresql`) chooses one database for all
-processes, so that they can share the tests: `-n 2 --dist load`.
+pytest-xdist runs every test on both databases (`--dist each`): half of its processes use SQLite,
+and half PostgreSQL (`tests.support.scheduling`). STATEMANAGER_TEST_DATABASE (`sqlite` or
+`postgresql`) chooses one database for all processes, so that they can share the tests:
+`-n 2 --dist load`.
 
 Processes that tests start inherit the environment, and so use the same folder and database.
 """
@@ -14,10 +15,10 @@ import tempfile
 from typing import Any
 
 from tests import postgres
+from tests.support.databases import database_of
 
-TEST_DATABASES = {"gw0": "sqlite", "gw1": "postgresql"}
-TEST_DATABASE = os.environ.get("STATEMANAGER_TEST_DATABASE") or TEST_DATABASES.get(
-    os.environ.get("PYTEST_XDIST_WORKER", "gw0"), "sqlite"
+TEST_DATABASE = os.environ.get("STATEMANAGER_TEST_DATABASE") or database_of(
+    os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 )
 SKIPPED_DATABASES: list[str] = []
 
