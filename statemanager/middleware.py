@@ -5,12 +5,12 @@ import re
 import uuid
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
 from graphs.api.errors import refusal
+from runs.core import db_errors
 
 log = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -141,7 +141,10 @@ class LengthRequired:
 
 
 class DatabaseAway:
-    """Answers 503 with Retry-After while the database is unreachable, locked or restarting."""
+    """Answers 503 with Retry-After while the database is away, or held up by other requests.
+
+    A statement that is itself at fault is an error of the server (500).
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -150,9 +153,12 @@ class DatabaseAway:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not isinstance(error, OperationalError | InterfaceError):
+        if not db_errors.passes(error):
             return None
-        log.error("database away: %s", error)
-        return refusal(
-            request, 503, "The database can't be reached. Try again shortly.", {"Retry-After": "5"}
-        )
+        log.error("answered 503: %s", error)
+        db_errors.drop_connection(error)
+        if db_errors.is_away(error):
+            message = "The database can't be used at the moment. Try again shortly."
+            return refusal(request, 503, message, {"Retry-After": "5"})
+        message = "Other requests hold what this one needs. Try again shortly."
+        return refusal(request, 503, message, {"Retry-After": "1"})

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.core.files import File
 from django.core.files.storage import default_storage
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import OperationalError, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -26,7 +26,7 @@ from graphs.definition import errors
 from graphs.models import ApiKey
 from runs.actions import delete, export
 from runs.actions.bulk import ACTIONS, TO_DO, targets
-from runs.core import sql
+from runs.core import db_errors, sql
 from runs.core.failpoints import failpoint
 from runs.models import BulkOperation, BulkResult, Run
 
@@ -107,15 +107,15 @@ def run_until(operation: BulkOperation, deadline: float) -> None:
     """Run a leased operation until the deadline (`monotonic`), its end, or the loss of the lease.
 
     An error of ours ends the operation: it would occur again and again, and hold up the operations
-    behind it. Database errors are raised, because they pass.
+    behind it. Errors of the database that pass are raised.
     """
     try:
         _run_batches(operation, deadline)
     except _LeaseLost:
         return
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as error:
+        if db_errors.passes(error):
+            raise
         log.exception("operation %s could not continue", operation.pk)
         _end(operation, f"{type(error).__name__}: {error}")
 
@@ -168,9 +168,9 @@ def _result_of_action(operation: BulkOperation, run: Run, caller: Caller) -> Bul
             created = ACTIONS[operation.action].call(run, caller, operation.params)
     except errors.StateManagerError as error:
         return _result(operation, run, type(error).__name__.lower(), str(error))
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as error:
+        if db_errors.passes(error):
+            raise
         log.exception("%s of run %s failed", operation.action, run.run_id)
         return _result(operation, run, "error", f"{type(error).__name__}: {error}")
     result = _result(operation, run)
@@ -186,7 +186,7 @@ def _delete_batch(operation: BulkOperation, batch: Sequence[Run], caller: Caller
             kept = delete.delete_runs([run.pk for run in batch], caller, even_active)
             _record(operation, _results_of_deletion(operation, batch, kept), batch[-1].pk)
     except OperationalError as error:
-        if not sql.is_lock_timeout(error):
+        if not db_errors.is_lock_timeout(error):
             raise
         for run in batch:
             with transaction.atomic():

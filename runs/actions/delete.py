@@ -19,7 +19,7 @@ from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.models import Graph
 from graphs.models.idempotency import forget_answers
-from runs.core import sql, statuses
+from runs.core import db_errors, sql, statuses
 from runs.engine import counters
 from runs.engine.node_context import run_folder
 from runs.models import (
@@ -144,7 +144,7 @@ def try_one_by_one(pks: Iterable[int], caller: Caller, even_active: bool = False
         try:
             kept += delete_runs([pk], caller, even_active)
         except OperationalError as error:
-            if not sql.is_lock_timeout(error):
+            if not db_errors.is_lock_timeout(error):
                 raise
             reason = f"Something else locked it for more than {LOCK_SECONDS} s. Try again."
             kept.append(KeptRun(pk, "locked", reason))

@@ -182,7 +182,7 @@ def take_over(old: Run, new: Run, parts: Parts, inputs: Mapping[str, Json] | Non
     State.objects.bulk_create(_copied_states(new, parts.taken_over, copy), batch_size=500)
     _copy_files(old, new, copy)
 
-    facts = _facts_of(new)
+    facts = RunFacts.of(new, new.version.checksum if new.version else "")
     State.objects.fill_inputs(parts.repeated)
     repeats = [_repeat_of(facts, state, copy, inputs) for state in parts.repeated]
     run_counters = _counters(new, facts.plan, parts.taken_over, repeats)
@@ -220,19 +220,6 @@ def _copy_files(old: Run, new: Run, copy: _Copy) -> None:
         values = {column: getattr(artifact, column) for column in _COPIED_FILE}
         new_id = uuids.dashed(copy.ids[artifact.state])
         Artifact.objects.create(run=new, state=new_id, file=name, **values)
-
-
-def _facts_of(run: Run) -> RunFacts:
-    return RunFacts(
-        run.pk,
-        run.run_id,
-        run.namespace_id,
-        run.namespace.name,
-        run.version_id or 0,
-        run.dataset_id,
-        run.initial_data,
-        run.store,
-    )
 
 
 def _repeat_of(

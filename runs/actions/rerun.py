@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.db.models import F
 
 from graphs.auth.callers import SYSTEM, Caller
@@ -18,7 +18,7 @@ from graphs.definition import errors
 from graphs.definition.types import Json, JsonObject
 from graphs.models import GraphVersion
 from runs.actions import partial_rerun
-from runs.core import paths, statuses
+from runs.core import db_errors, paths, statuses
 from runs.engine import create_states
 from runs.engine.start import RunOptions, start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
@@ -295,9 +295,10 @@ def _rerun_automatically(run: Run) -> bool:
         except errors.StateManagerError as error:
             _warn(run, f"The run could not be rerun automatically: {error}")
             return False
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception:  # a defect in one run must not keep the runs behind it from being rerun
+        except Exception as error:
+            if db_errors.passes(error):
+                raise
+            # A defect in one run must not keep the runs behind it from being rerun.
             log.exception("run %s could not be rerun automatically", run.run_id)
             return False
         Run.objects.filter(pk=new_run.pk).update(reruns_left=run.reruns_left - 1)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypedDict
 
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, payloads
 from graphs.definition.types import Json
-from runs.core import sql, statuses
+from runs.core import db_errors, sql, statuses
 from runs.engine.start import RunOptions, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
 
@@ -184,9 +184,9 @@ def _launch_due(template: RunTemplate, now: datetime) -> bool:
                 return False
             launch(template, SYSTEM, trigger=Run.Trigger.SCHEDULE)
             return True
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as error:  # a defect in one template must not keep the others from launching
+        if db_errors.passes(error):
+            raise
         log.warning("template %s could not be launched: %s", template, error)
         unchanged.update(next_at=next_at, error=f"{error}"[:MAX_ERROR_LENGTH])
         return False

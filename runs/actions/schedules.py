@@ -8,13 +8,13 @@ not made up for: the newest one fires, and the trigger and the run say how many 
 import logging
 from datetime import datetime, timedelta
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.db.models import F
 
 from graphs.definition import cron, errors
 from graphs.definition.types import JsonObject
 from graphs.models import CronTrigger, Graph
-from runs.core import sql
+from runs.core import db_errors, sql
 from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run
 
@@ -39,9 +39,9 @@ def _fire_safely(trigger: CronTrigger, now: datetime) -> bool:
     """Fire a trigger. A trigger that breaks is paused, and does not keep the others from firing."""
     try:
         return _fire(trigger, now)
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as error:
+        if db_errors.passes(error):
+            raise
         log.exception("trigger %s of %s could not be fired", trigger, trigger.graph)
         unchanged = CronTrigger.objects.filter(pk=trigger.pk, next_at=trigger.next_at)
         message = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH]

@@ -30,17 +30,11 @@ from contextlib import suppress
 from time import monotonic
 
 from django.conf import settings
-from django.db import (
-    DatabaseError,
-    InterfaceError,
-    OperationalError,
-    close_old_connections,
-    connection,
-)
+from django.db import close_old_connections, connection
 
 from graphs.models.idempotency import forget_old
 from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
-from runs.core import sql
+from runs.core import db_errors, sql
 from runs.engine import heartbeat, lease_recovery, wakeup
 from runs.models import Cluster
 from runs.models.cluster import MISSED_PROBES
@@ -116,12 +110,13 @@ class Supervisor:
                 self.start()
             self._do_what_is_due()
             stuck = self._stuck() if self.process else ""
-        except (OperationalError, InterfaceError) as error:
-            log.warning("the database is away: %s", error)
-            connection.close()
-            self._started = monotonic()  # a cluster can't answer while the database is away
-        except Exception:
-            log.exception("a round of the supervisor failed; the next one follows")
+        except Exception as error:
+            if db_errors.is_away(error):
+                log.warning("the database is away: %s", error)
+                connection.close()
+                self._started = monotonic()  # a cluster can't answer while the database is away
+            else:
+                log.exception("a round of the supervisor failed; the next one follows")
         if self.process and self.process.poll() is not None:
             stuck = f"its process ended with {self.process.returncode}"
         if stuck:
@@ -145,7 +140,12 @@ class Supervisor:
     def _every(self, task: str, seconds: float, call: Callable[[], object]) -> None:
         if monotonic() >= self._due.get(task, 0):
             self._due[task] = monotonic() + seconds
-            call()
+            try:
+                call()
+            except Exception as error:
+                if db_errors.is_away(error):
+                    raise  # everything else would fail, too
+                log.exception("the task %r of the supervisor failed; it is repeated", task)
 
     def _probe(self) -> None:
         wakeup.probe(self.name, sql.clock().timestamp())
@@ -231,7 +231,7 @@ class Supervisor:
         """
         try:
             Cluster.objects.filter(name=self.name).update(stopping=True)
-        except (DatabaseError, InterfaceError) as error:
+        except db_errors.ERRORS as error:
             log.warning("the database is away: %s", error)
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -245,7 +245,7 @@ class Supervisor:
             released = lease_recovery.release_workers(self.name)
             Cluster.objects.filter(name=self.name).delete()
             log.info("cluster %s stopped; %s states were given back", self.name, released)
-        except (DatabaseError, InterfaceError) as error:
+        except db_errors.ERRORS as error:
             log.warning("the database is away: %s; the leases will end in time", error)
 
 

@@ -147,7 +147,8 @@ def run(statement: str, params: Params = ()) -> list[Row]:
     db = connections["default"]
     if not postgres():
         with db.cursor() as cursor:
-            return cursor.execute(statement, params).fetchall()
+            cursor.execute(statement, params)
+            return cursor.fetchall()  # by Django's wrapper, which translates the driver's errors
     with db.wrap_database_errors:
         return _execute(db, statement, params).fetchall()
 
@@ -241,10 +242,6 @@ def wait_for_locks(seconds: int) -> None:
     """
     if postgres():
         send(f"SET LOCAL lock_timeout = '{seconds}s'")
-
-
-def is_lock_timeout(error: Exception) -> bool:
-    return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
 
 
 # --- values ------------------------------------------------------------------------------------

@@ -21,10 +21,9 @@ from time import monotonic, sleep
 from typing import ParamSpec, TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
 
 from graphs.nodes.base import registry
-from runs.core import sql
+from runs.core import db_errors, sql
 from runs.core.failpoints import failpoint
 from runs.engine import claim, heartbeat, record, wakeup
 from runs.engine.claimed_states import FactsCache
@@ -119,9 +118,9 @@ class Executor:
         """
         try:
             return call(*args, **kwargs)
-        except (OperationalError, InterfaceError):
-            log.warning("the database is away", exc_info=True)
-            connection.close()
+        except db_errors.ERRORS as error:
+            log.warning("%s failed; the next one follows", call, exc_info=True)
+            db_errors.drop_connection(error)
             return None
 
     def _replanned(self) -> bool:
@@ -208,19 +207,17 @@ class Executor:
                 done = record.record_outcomes(outcomes, lease, self._known(outcomes))
                 self._remember(done)
                 return done
-            except (OperationalError, InterfaceError):
+            except Exception as error:
+                if not db_errors.passes(error):
+                    ids = [outcome.state.id for outcome in outcomes]
+                    log.exception("outcomes of %s can't be recorded; their leases will end", ids)
+                    return record.RecordedBatch()
                 log.warning(
-                    "the database is away; %s outcomes wait to be recorded",
-                    len(outcomes),
-                    exc_info=True,
+                    "%s outcomes wait until the database records them", len(outcomes), exc_info=True
                 )
-                connection.close()
+                db_errors.drop_connection(error)
                 if monotonic() > give_up:
                     return record.RecordedBatch()
-            except Exception:
-                ids = [outcome.state.id for outcome in outcomes]
-                log.exception("outcomes of %s can't be recorded; their leases will end", ids)
-                return record.RecordedBatch()
             sleep(pause)
             pause = min(2 * pause, 2.0)
 

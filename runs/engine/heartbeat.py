@@ -14,10 +14,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
-from runs.core import sql
+from runs.core import db_errors, sql
 from runs.core.failpoints import failpoint
 from runs.core.node_counts import KNOWN
 from runs.engine import counters, log_lines
@@ -164,7 +164,7 @@ class Reporter:
         """
         try:
             renewed = renew_leases(signs, settings.LEASE_SECONDS)
-        except (OperationalError, InterfaceError):
+        except db_errors.ERRORS:
             for sign in signs:
                 contexts[sign.state.id].keep_lines(sign.lines)
             for context in contexts.values():

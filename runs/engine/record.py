@@ -18,10 +18,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, transaction
 
 from graphs.definition import payloads
-from runs.core import sql, statuses
+from runs.core import db_errors, sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import advance, counters, join, log_lines, store
 from runs.engine.advance import Prepared
@@ -66,22 +66,27 @@ def record_outcomes(
 ) -> RecordedBatch:
     """Record these outcomes; one that can't be stored fails its own state, not the whole batch.
 
-    Takes the arguments of `record_batch`. Raises OperationalError and InterfaceError.
+    Takes the arguments of `record_batch`. Raises the errors of the database that pass.
     """
     try:
         return record_batch(outcomes, lease, known)
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as error:
+        if db_errors.passes(error):
+            raise
         log.exception("a batch of %s outcomes can't be recorded", len(outcomes))
         if len(outcomes) == 1:
-            reason = f"its result can't be recorded: {type(error).__name__}: {error}"
-            failure = Outcome(outcomes[0].state, "error", error=payloads.clean(reason, 2000))
-            return record_batch([failure])
+            reason = payloads.clean(f"its result can't be recorded: {_cause(error)}", 2000)
+            return record_batch([Outcome(outcomes[0].state, "error", error=reason)])
     done = RecordedBatch()
     for outcome in outcomes:
         done.add(record_outcomes([outcome], lease))
     return done
+
+
+def _cause(error: Exception) -> str:
+    if db_errors.is_statement_timeout(error):
+        return "the database allows less time (statement_timeout) than that needs"
+    return f"{type(error).__name__}: {error}"
 
 
 def record_batch(

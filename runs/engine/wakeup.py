@@ -187,7 +187,8 @@ class _DataVersion:
 
     def _version(self) -> object:
         with connection.cursor() as cursor:
-            return cursor.execute("PRAGMA data_version").fetchone()
+            cursor.execute("PRAGMA data_version")
+            return cursor.fetchone()
 
 
 # --- the cluster ---------------------------------------------------------------------------------
