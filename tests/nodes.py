@@ -143,6 +143,12 @@ def _note(ctx: Any, path: str) -> None:
         file.write(f"{ctx.state.id} {ctx.attempt} {os.getpid()} {ctx.identifier}\n")
 
 
+@node("test.who")
+def who(ctx: Context, value: Any = None) -> dict[str, Any]:
+    """Return what the node is told about its run."""
+    return {"run": ctx.run_id, "key": ctx.idempotency_key, "value": value}
+
+
 @node("test.exit")
 def leave(ctx: Context) -> dict[str, Any]:
     os._exit(3)

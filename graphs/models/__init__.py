@@ -32,6 +32,6 @@ __all__ = [
 
 
 def forget() -> None:
-    """Clear the caches of versions and namespaces. Tests need this, because they reuse row ids."""
+    """Clear the caches of versions and namespaces (for tests)."""
     plan_of.cache_clear()
     namespace.forget()

@@ -80,19 +80,18 @@ class GraphVersion(models.Model):
     @property
     def plan(self) -> "plan.Plan":
         """The definition, compiled for the engine."""
-        return plan_of(self.pk)
+        return plan_of(self.pk, self.checksum)
 
 
 @lru_cache(maxsize=512)
-def plan_of(version_id: int) -> plan.Plan:
+def plan_of(version_id: int, checksum: str) -> plan.Plan:
     """The compiled plan of a version.
 
-    A version never changes, so each process compiles it once. Raises NotFound if the graph was
-    deleted.
+    A version never changes, so each process compiles it once. The checksum guards against a key
+    that a failover gave to another version. Raises NotFound if the graph was deleted.
     """
-    definition = (
-        GraphVersion.objects.values_list("definition", flat=True).filter(pk=version_id).first()
-    )
+    version = GraphVersion.objects.filter(pk=version_id, checksum=checksum)
+    definition = version.values_list("definition", flat=True).first()
     if definition is None:
         raise NotFound("The graph was deleted.")
     return plan.compile_plan(definition)

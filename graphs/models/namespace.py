@@ -1,6 +1,5 @@
 """Namespaces and the roles that users and groups have in them."""
 
-from functools import lru_cache
 from time import monotonic
 from typing import ClassVar
 
@@ -79,21 +78,6 @@ class NamespaceMembership(models.Model):
         return f"{self.user or self.group}: {self.role} of {self.namespace}"
 
 
-@lru_cache(maxsize=512)
-def namespace_id(name: str) -> int:
-    """The id of the namespace of an external node. Raises InvalidGraph if there is none.
-
-    The cache never goes stale, because namespaces are never deleted.
-    """
-    pk = Namespace.objects.values_list("pk", flat=True).filter(name=name).first()
-    if pk is None:
-        raise InvalidGraph(
-            f"The graph has nodes of the namespace {name!r}, which does not exist. Create it, or"
-            " register the nodes in another one."
-        )
-    return int(pk)
-
-
 KNOWN_SECONDS = 5.0
 MAX_KNOWN = 1000
 _namespaces: dict[str, tuple[float, Namespace]] = {}  # when each was read, and the row
@@ -102,7 +86,8 @@ _namespaces: dict[str, tuple[float, Namespace]] = {}  # when each was read, and 
 def known_namespace(name: str) -> Namespace | None:
     """The namespace with this name; it may be up to KNOWN_SECONDS old.
 
-    Code that writes into a namespace must read it again.
+    A process that connects to the database forgets all of them, because after a failover their
+    keys may belong to others.
     """
     since, namespace = _namespaces.get(name, (0.0, None))
     if namespace is not None and monotonic() - since <= KNOWN_SECONDS:
@@ -115,7 +100,17 @@ def known_namespace(name: str) -> Namespace | None:
     return namespace
 
 
+def namespace_id(name: str) -> int:
+    """The id of the namespace of an external node. Raises InvalidGraph if there is none."""
+    namespace = known_namespace(name)
+    if namespace is None:
+        raise InvalidGraph(
+            f"The graph has nodes of the namespace {name!r}, which does not exist. Create it, or"
+            " register the nodes in another one."
+        )
+    return int(namespace.pk)
+
+
 def forget() -> None:
-    """Clear the caches of namespaces. Tests need this, because they reuse row ids."""
-    namespace_id.cache_clear()
+    """Clear the cache of namespaces: the rows may be others now."""
     _namespaces.clear()

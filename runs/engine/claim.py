@@ -32,6 +32,11 @@ QUARANTINED = "lost_leases > 0"
 LOST_ONCE = "lost_leases > 0 AND lost_leases = 1"
 LOST_OFTEN = "lost_leases > 0 AND lost_leases > 1"
 
+# When the run of a claimed state was created, by which the cached facts about it are checked.
+_CREATED_AT = """(
+    SELECT r.created_at FROM statemanager_runs_run r WHERE r.id = statemanager_runs_state.run_id
+)"""
+
 # --- claiming for a worker of ours ---------------------------------------------------------------
 
 
@@ -123,7 +128,7 @@ def _claim_candidates(candidates: str, union: str) -> str:
                     started_at = statement_timestamp(), progress = 0
                 WHERE id IN ({union}) AND status = 'CREATED'
                 RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
-                    lost_leases, answer, node, due_at
+                    lost_leases, answer, {_CREATED_AT}, node, due_at
             ),
             started AS (
                 UPDATE statemanager_runs_run
@@ -145,7 +150,7 @@ def _claim_candidates(candidates: str, union: str) -> str:
             started_at = {sql.now()}, progress = 0
         WHERE id IN ({union}) AND status = 'CREATED'
         RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
-            lost_leases, answer, node, due_at
+            lost_leases, answer, {_CREATED_AT}, node, due_at
     """
 
 

@@ -1,15 +1,23 @@
-"""Claimed states as their workers see them, with the cached facts about their runs."""
+"""Claimed states as their workers see them, with the cached facts about their runs.
+
+A process may live longer than the rows that it knows. After a failover to a replica that lacked the
+last commits, or after a restored backup, their keys belong to new rows. So the facts about a run
+are looked up by its key and the time of its creation, and its plan by the key and the checksum of
+its version: no other row can have both.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from runs.core import sql
-from runs.engine.types import Claimed, RunFacts
+from runs.engine.types import Claimed, Moment, RunFacts
 
 # The columns that `claimed` reads, in its order.
 CLAIMED_COLUMNS = """
     s.id, s.run_id, s.identifier, s.path, s.inputs, s.attempt, s.parent, s.retry_count,
-    s.lost_leases, s.answer
+    s.lost_leases, s.answer,
+    (SELECT r.created_at FROM statemanager_runs_run r WHERE r.id = s.run_id)
 """
+CREATED_AT = 10  # the place of the time at which the state's run was created
 
 
 # --- the facts about runs ------------------------------------------------------------------------
@@ -22,12 +30,18 @@ class FactsCache:
         self._known: dict[int, RunFacts] = {}
         self._limit = limit
 
-    def get(self, run_ids: Iterable[int]) -> dict[int, RunFacts]:
-        """The facts about these runs. Runs that don't exist any more are left out."""
-        wanted = set(run_ids)
+    def get(self, created: Mapping[int, Moment | None]) -> dict[int, RunFacts]:
+        """The facts about these runs, given when each was created, as the database returns it.
+
+        Without a time they are read. Runs that don't exist any more are left out.
+        """
         known = self._known  # another thread may replace it at any time
-        facts = {pk: known[pk] for pk in wanted if pk in known}
-        missing = wanted - facts.keys()
+        facts = {
+            pk: known[pk]
+            for pk, moment in created.items()
+            if moment is not None and pk in known and known[pk].created_at == moment
+        }
+        missing = created.keys() - facts.keys()
         if missing:
             if len(known) + len(missing) > self._limit:
                 known = self._known = dict(facts)
@@ -36,18 +50,16 @@ class FactsCache:
             facts.update(read)
         return facts
 
-    def clear(self) -> None:
-        self._known = {}
-
 
 @sql.statement
 def _facts_statement() -> str:
     """The facts about runs, by their ids."""
     return f"""
-        SELECT r.id, r.run_id, r.namespace_id, n.name, r.version_id, r.dataset_id,
-            r.initial_data, r.store
+        SELECT r.id, r.created_at, r.run_id, r.namespace_id, n.name, r.version_id, v.checksum,
+            r.dataset_id, r.initial_data, r.store
         FROM statemanager_runs_run r
         JOIN statemanager_graphs_namespace n ON n.id = r.namespace_id
+        LEFT JOIN statemanager_graphs_graphversion v ON v.id = r.version_id
         WHERE {sql.among("r.id", "bigint")}
     """
 
@@ -58,16 +70,18 @@ def _read_facts(run_ids: Iterable[int]) -> dict[int, RunFacts]:
 
 
 def _facts(row: sql.Row) -> RunFacts:
-    pk, run_id, namespace_id, namespace, version_id, dataset_id, inputs, store = row
+    pk, created_at, run_id, namespace_id, namespace, version_id, checksum, dataset_id, *data = row
     return RunFacts(
         pk=pk,
+        created_at=created_at,
         run_id=run_id,
         namespace_id=namespace_id,
         namespace=namespace,
         version_id=version_id or 0,
+        checksum=checksum or "",
         dataset_id=dataset_id,
-        inputs=sql.loads(inputs),
-        store=sql.loads(store),
+        inputs=sql.loads(data[0]),
+        store=sql.loads(data[1]),
     )
 
 
@@ -90,9 +104,14 @@ def claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
     )
 
 
+def runs_of(rows: Iterable[sql.Row]) -> dict[int, Moment]:
+    """The runs of the states in these rows, and when they were created."""
+    return {row[1]: row[CREATED_AT] for row in rows if row[CREATED_AT] is not None}
+
+
 def claimed_states(rows: Sequence[sql.Row], facts: FactsCache) -> list[Claimed]:
     """The states in these rows. States of a run that was deleted meanwhile are left out."""
-    runs = facts.get({row[1] for row in rows})
+    runs = facts.get(runs_of(rows))
     return [claimed(row, runs) for row in rows if row[1] in runs]
 
 

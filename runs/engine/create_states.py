@@ -13,7 +13,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, names, payloads, uuids
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json
-from graphs.models import Graph, plan_of
+from graphs.models import Graph, GraphVersion
 from runs.core import paths, statuses
 from runs.engine import counters, store, wakeup
 from runs.engine.counters import RunCounters
@@ -37,9 +37,10 @@ def create_states(
     """
     caller.require(right, graph.namespace_id)
     run_id = names.checked("run id", run_id) if run_id else uuids.dashed(uuids.uuid7())
-    if graph.current_id is None:
+    version = graph.current
+    if version is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
-    _check_identifiers(plan_of(graph.current_id), requested)
+    _check_identifiers(version.plan, requested)
     try:
         with transaction.atomic():
             run, is_new = Run.objects.get_or_create(
@@ -50,7 +51,7 @@ def create_states(
                 AuditEntry.objects.record(caller, "start", run)
             if run.graph_id != graph.pk:
                 raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
-            return run, _add_states(run, requested)
+            return run, _add_states(run, _checksum(run, version), requested)
     except IntegrityError:
         raise errors.Conflict(f"The run {run_id!r} was just deleted.") from None
 
@@ -72,21 +73,20 @@ def _check_identifiers(plan: Plan, requested: Iterable[RequestedState]) -> None:
         raise errors.NotFound(f"The graph has no node {quoted}; no state was made.")
 
 
-def _add_states(run: Run, requested: Sequence[RequestedState]) -> list[NewState]:
+def _checksum(run: Run, current: GraphVersion) -> str:
+    """The checksum of the run's version, which may be older than the graph's current one."""
+    if run.version_id in (current.pk, None):
+        return current.checksum
+    checksums = GraphVersion.objects.values_list("checksum", flat=True)
+    return str(checksums.get(pk=run.version_id))
+
+
+def _add_states(run: Run, checksum: str, requested: Sequence[RequestedState]) -> list[NewState]:
     if run.version_id is None:
         raise errors.Conflict(
             f"An outside program drives the run {run.run_id!r}; no states can be made in it here."
         )
-    facts = RunFacts(
-        pk=run.pk,
-        run_id=run.run_id,
-        namespace_id=run.namespace_id,
-        namespace=run.namespace.name,
-        version_id=run.version_id,
-        dataset_id=None,
-        inputs=run.initial_data,
-        store=run.store,
-    )
+    facts = RunFacts.of(run, checksum)
     _check_identifiers(facts.plan, requested)
     run_counters = _locked(run, facts.plan)
     first_branch = State.objects.filter(run=run, parent=None).count()

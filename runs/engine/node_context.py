@@ -25,7 +25,7 @@ from graphs.services import tabular
 from graphs.services.secrets import Mask, mask_of, reveal
 from runs.core.failpoints import failpoint
 from runs.engine.types import Claimed, Line, OutputFile
-from runs.models import ToolResult
+from runs.models import State, ToolResult
 
 T = TypeVar("T")
 MAX_LINES = 1000  # that wait to be stored
@@ -158,11 +158,19 @@ class NodeContext:
             payloads.dump(result)
             # Another attempt may be faster; then its result is the recorded one.
             with suppress(IntegrityError), transaction.atomic():
+                self._require_state()
                 ToolResult.objects.create(
                     run_id=self.state.run.pk, key=key[:1500], digest=digest, result=result
                 )
             recorded = results.get()  # as JSON gives it back to every later attempt
         return recorded.result
+
+    def _require_state(self) -> None:
+        """Raises NodeFailed if the state is gone, because its run was deleted or was lost in a
+        failover. The key of the run may be another run's by now.
+        """
+        if not State.objects.filter(pk=self.state.id, run=self.state.run.pk).exists():
+            raise NodeFailed("the state is gone; its run was deleted meanwhile")
 
     # --- files ---------------------------------------------------------------------------------
 

@@ -169,7 +169,7 @@ def missed_joins(
 
     They are counted; the caller stores them.
     """
-    runs = facts.get([run.pk])
+    runs = facts.get({run.pk: None})
     ended = State.objects.filter(
         run=run, watched=True, status__in=(statuses.SUCCESS, statuses.PRUNED)
     )

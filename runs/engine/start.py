@@ -20,7 +20,7 @@ from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors, names, payloads, references, uuids, validation
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json
-from graphs.models import Dataset, Graph, GraphVersion, Namespace, plan_of
+from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from graphs.nodes.base import registry
 from runs.core import sql
 from runs.core.failpoints import failpoint
@@ -95,7 +95,7 @@ def start_run(
     run.version = version
     run.dataset = dataset
     _set_parent(run, parent)
-    facts = _facts(run, options)
+    facts = RunFacts.of(run, version.checksum if version else "")
     roots = _root_states(facts, plan, options.delay)
     _count_roots(run, roots)
     run.reruns_left = plan.reruns if parent is None else 0
@@ -160,7 +160,7 @@ def start_empty(original: Run, options: RunOptions, caller: Caller) -> Run:
 
 def _with_defaults(options: RunOptions, version: GraphVersion | None) -> RunOptions:
     """The options, with the defaults of the graph's schema for inputs that were not given."""
-    defaults = plan_of(version.pk).input_defaults if version else {}
+    defaults = version.plan.input_defaults if version else {}
     return replace(options, inputs={**defaults, **options.inputs}) if defaults else options
 
 
@@ -173,7 +173,7 @@ def _startable_plan(graph: Graph, version: GraphVersion | None, options: RunOpti
     if version.problems:
         problems = "; ".join(problem["message"] for problem in version.problems)
         raise errors.InvalidGraph(f"The graph {graph} can't run: {problems}")
-    plan = plan_of(version.pk)
+    plan = version.plan
     _check_inputs(plan, options)
     missing = [
         key
@@ -263,20 +263,6 @@ def _started_before(run: Run) -> Run:
 
 
 # --- the root states -----------------------------------------------------------------------------
-
-
-def _facts(run: Run, options: RunOptions) -> RunFacts:
-    """The facts about a run that is not yet inserted, so its key is still missing."""
-    return RunFacts(
-        pk=0,
-        run_id=run.run_id,
-        namespace_id=run.namespace_id,
-        namespace=run.namespace.name,
-        version_id=run.version_id or 0,
-        dataset_id=run.dataset_id,
-        inputs=options.inputs,
-        store=options.store,
-    )
 
 
 def _root_states(facts: RunFacts, plan: Plan, delay: float) -> list[NewState]:

@@ -5,7 +5,7 @@ state, what came of it, and the states that follow.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from graphs.definition.plan import Plan, PlanNode
 from graphs.definition.types import Json
@@ -13,7 +13,11 @@ from graphs.models import namespace_id, plan_of
 from graphs.nodes.base import File
 from runs.core import statuses
 
+if TYPE_CHECKING:
+    from runs.models import Run
+
 Line = tuple[datetime, str, str]  # time, level, message
+Moment = datetime | str  # a time as the database returns it: SQLite's are texts
 OutcomeKind = Literal["done", "error", "prune", "again", "wait", "release", "lost"]
 
 
@@ -28,17 +32,35 @@ class RunFacts:
     """The columns of a run that never change, so that a process may cache them."""
 
     pk: int
+    created_at: Moment | None  # as the database returns it
     run_id: str
     namespace_id: int
     namespace: str
     version_id: int
+    checksum: str  # of the version
     dataset_id: int | None
     inputs: Mapping[str, Json]
     store: Mapping[str, Json]
 
+    @classmethod
+    def of(cls, run: "Run", checksum: str) -> Self:
+        """The facts about a run, stored or not, given the checksum of its version."""
+        return cls(
+            pk=run.pk or 0,
+            created_at=None,
+            run_id=run.run_id,
+            namespace_id=run.namespace_id,
+            namespace=run.namespace.name,
+            version_id=run.version_id or 0,
+            checksum=checksum,
+            dataset_id=run.dataset_id,
+            inputs=run.initial_data,
+            store=run.store,
+        )
+
     @property
     def plan(self) -> Plan:
-        return plan_of(self.version_id)
+        return plan_of(self.version_id, self.checksum)
 
     def worker_namespace(self, name: str) -> int | None:
         """The id of the namespace in which an external node is registered; None for our nodes."""

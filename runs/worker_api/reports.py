@@ -16,7 +16,7 @@ from graphs.models import namespace_id
 from graphs.nodes.declared import declared, wrong_outputs
 from graphs.services import secrets
 from runs.core import sql, statuses
-from runs.engine.claimed_states import CLAIMED_COLUMNS, FactsCache, claimed
+from runs.engine.claimed_states import CLAIMED_COLUMNS, FactsCache, claimed, runs_of
 from runs.engine.types import Claimed, Outcome, OutcomeKind
 
 MAX_OUTPUTS = 20_000
@@ -89,7 +89,7 @@ def find(worker: Worker, ids: Sequence[str]) -> dict[str, StoredState]:
     if not ids:
         return {}
     rows = sql.run(_find_statement(), [sql.choices(ids), worker.namespace, worker.namespace])
-    runs = facts.get({row[1] for row in rows})
+    runs = facts.get(runs_of(rows))
     states = [_stored_state(row, claimed(row, runs)) for row in rows if row[1] in runs]
     return {state.claimed.id: state for state in states}
 

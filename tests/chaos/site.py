@@ -49,9 +49,9 @@ GROUP BY 1
 class Site:
     """An installation on a PostgreSQL server of its own. Runs are started over HTTP."""
 
-    def __init__(self, tmp_path, **settings):
+    def __init__(self, tmp_path, env=None, **settings):
         self.server = postgres.Server(quick=False, **settings)
-        self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path)}
+        self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path), **(env or {})}
         key = self.command("shell", "-v0", "-c", PREPARE).split()[-1]
         self.installation = Installation(key, **self.env)
         self.started = 0
@@ -103,8 +103,8 @@ class Site:
 
 
 @contextmanager
-def site(tmp_path, **settings):
-    opened = Site(tmp_path, **settings)
+def site(tmp_path, env=None, **settings):
+    opened = Site(tmp_path, env, **settings)
     try:
         yield opened
     finally:

@@ -9,9 +9,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from graphs.definition import errors
+from graphs.models import GraphVersion, plan_of
 from graphs.nodes.base import NodeFailed, RunAgain, registry
 from runs.actions import delete
 from runs.cluster.supervisor import Supervisor
@@ -20,7 +22,7 @@ from runs.engine.executor import Executor
 from runs.engine.node_context import NodeContext
 from runs.engine.start import RunOptions, start_run
 from runs.engine.types import Outcome
-from runs.models import Cluster, Run, State
+from runs.models import Cluster, LogLine, Run, State, ToolResult
 from tests import nodes
 from tests.support.engine import claimed, done, sign
 from tests.support.invariants import assert_counters_agree
@@ -86,6 +88,43 @@ def test_a_state_below_the_scan_floor_is_claimed_at_the_next_full_scan_or_wake_u
     worker.scan_floors = floors
     assert worker.drain() == 1
     assert not State.objects.exclude(status__in=["SUCCESS", "QUEUED"]).exists()
+
+
+def test_a_process_does_not_take_a_new_row_for_the_one_that_had_its_id(publish):
+    """After a failover, ids of rows that were lost are given again."""
+    facts = claim.FactsCache()
+    lost_graph, graph = publish("a", name="lost"), publish("b", name="new")
+    lost = start_run(lost_graph, RunOptions(run_id="lost", inputs={"x": 1}))
+    [state] = claim.claim("w", [(["noop"], 1)], 30, facts)
+    assert (state.run.run_id, state.node.id) == ("lost", "a")
+
+    late = start_run(graph, RunOptions(run_id="new", inputs={"x": 2}))
+    State.objects.filter(run=lost).delete()
+    Run.objects.filter(pk=lost.pk)._raw_delete("default")
+    with connection.constraint_checks_disabled(), transaction.atomic():
+        State.objects.filter(run=late).update(run=lost.pk)
+        LogLine.objects.filter(run=late).update(run=lost.pk)
+        Run.objects.filter(pk=late.pk).update(id=lost.pk)
+    [state] = claim.claim("w", [(["noop"], 1)], 30, facts)
+    assert state.run.pk == lost.pk
+    assert (state.run.run_id, state.run.inputs, state.node.id) == ("new", {"x": 2}, "b")
+
+    assert plan_of(graph.current_id, graph.current.checksum).nodes.keys() == {"b"}
+    GraphVersion.objects.filter(pk=graph.current_id).update(
+        definition=lost_graph.current.definition, checksum=lost_graph.current.checksum
+    )
+    assert plan_of(graph.current_id, lost_graph.current.checksum).nodes.keys() == {"a"}
+    with pytest.raises(errors.NotFound):
+        plan_of(graph.current_id, "another")
+
+
+def test_a_tool_result_is_not_given_to_the_run_that_has_the_id_now(publish):
+    start_run(publish("a"))
+    [state] = claimed()
+    State.objects.filter(pk=state.id).delete()
+    with pytest.raises(NodeFailed):
+        NodeContext(state).once("tool", {}, lambda: 1)
+    assert not ToolResult.objects.exists()
 
 
 def test_a_batch_with_one_late_outcome_records_the_others(publish):
