@@ -39,14 +39,17 @@ class GraphQuerySet(InNamespaces):
         """With their namespaces and current versions."""
         return self.select_related("namespace", "current")
 
-    def lock(self, pk: int, against_starts: bool = False) -> Self:
+    def lock(self, pk: int, against_starts: bool = False, skip_locked: bool = False) -> Self:
         """The graph with this key, locked until the transaction ends. Nothing if it is gone.
 
+        With `skip_locked`, nothing either if something else has locked it.
         Only the row of the graph is locked, not its namespace's, by which graphs are ordered. Runs
         can still start from a locked graph, because their foreign key locks its key only, unless
         it is locked `against_starts`.
         """
-        locked = self.select_for_update(of=("self",), no_key=not against_starts)
+        locked = self.select_for_update(
+            of=("self",), no_key=not against_starts, skip_locked=skip_locked
+        )
         return locked.filter(pk=pk).order_by()
 
 

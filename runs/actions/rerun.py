@@ -287,7 +287,8 @@ def _rerun_automatically(run: Run) -> bool:
     with transaction.atomic():
         # `reruns_left` is the guard: of several supervisors, one sets it to 0.
         unchanged = Run.objects.filter(pk=run.pk, reruns_left=run.reruns_left, status=run.status)
-        if not unchanged.update(reruns_left=0):
+        unlocked = unchanged.select_for_update(of=("self",), skip_locked=True, no_key=True)
+        if not list(unlocked.values_list("pk")) or not unchanged.update(reruns_left=0):
             return False
         try:
             with transaction.atomic():

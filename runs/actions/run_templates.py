@@ -185,8 +185,10 @@ def _launch_due(template: RunTemplate, now: datetime) -> bool:
             launch(template, SYSTEM, trigger=Run.Trigger.SCHEDULE)
             return True
     except Exception as error:  # a defect in one template must not keep the others from launching
-        if db_errors.passes(error):
+        if db_errors.is_away(error):
             raise
+        if db_errors.is_contention(error):
+            return False  # the next round tries again
         log.warning("template %s could not be launched: %s", template, error)
         unchanged.update(next_at=next_at, error=f"{error}"[:MAX_ERROR_LENGTH])
         return False

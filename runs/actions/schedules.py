@@ -40,8 +40,10 @@ def _fire_safely(trigger: CronTrigger, now: datetime) -> bool:
     try:
         return _fire(trigger, now)
     except Exception as error:
-        if db_errors.passes(error):
+        if db_errors.is_away(error):
             raise
+        if db_errors.is_contention(error):
+            return False  # the next round tries again
         log.exception("trigger %s of %s could not be fired", trigger, trigger.graph)
         unchanged = CronTrigger.objects.filter(pk=trigger.pk, next_at=trigger.next_at)
         message = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH]
@@ -59,7 +61,9 @@ def _fire(trigger: CronTrigger, now: datetime) -> bool:
     with transaction.atomic():
         # The graph is locked before its trigger, as in the deletion of a graph. Otherwise the two
         # could wait for each other.
-        list(Graph.objects.lock(trigger.graph_id))
+        # If something else has locked it, the next round tries again.
+        if not list(Graph.objects.lock(trigger.graph_id, skip_locked=True)):
+            return False
         unchanged = CronTrigger.objects.filter(pk=trigger.pk, enabled=True, next_at=trigger.next_at)
         if not unchanged.update(
             next_at=next_at, last_fired_at=now, missed=F("missed") + missed, error=""

@@ -25,6 +25,7 @@ from typing import Any, ParamSpec, cast
 import psycopg
 from django.db import connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from graphs.definition.types import Json
 
@@ -234,14 +235,36 @@ def _merged(statements: tuple[str, ...], returns_rows: bool) -> str:
 
 # --- lock timeouts -----------------------------------------------------------------------------
 
+# For how long a process waits for a locked row: one that does everything in one thread, and one
+# that answers a request.
+ENGINE_LOCK_SECONDS = 1.0
+WEB_LOCK_SECONDS = 10.0
 
-def wait_for_locks(seconds: int) -> None:
+
+def wait_for_locks(seconds: float) -> None:
     """In this transaction, fail rather than wait longer than this for a locked row.
 
     SQLite has no row locks.
     """
     if postgres():
-        send(f"SET LOCAL lock_timeout = '{seconds}s'")
+        send(f"SET LOCAL lock_timeout = {round(1000 * seconds)}")
+
+
+def limit_lock_waits(seconds: float) -> None:
+    """In this process, from now on, fail rather than wait longer than this for a locked row.
+
+    For processes that do everything in one thread: whoever locks a row must not stop them. Such an
+    error is a lock timeout (`db_errors`).
+    """
+
+    def limit(connection: BaseDatabaseWrapper, **_: object) -> None:
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, false)", [str(milliseconds)])
+
+    milliseconds = round(1000 * seconds)
+    connection_created.connect(limit, weak=False, dispatch_uid="limit_lock_waits")
+    connections["default"].close()
 
 
 # --- values ------------------------------------------------------------------------------------

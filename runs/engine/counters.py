@@ -146,7 +146,7 @@ class RunCounters:
 
 
 @sql.statement
-def _lock_statement() -> str:
+def _lock_statement(skip_locked: bool) -> str:
     """Lock runs and read their counters.
 
     All transactions lock in the order of the ids, so none of them waits for another in a circle.
@@ -158,13 +158,18 @@ def _lock_statement() -> str:
             revision, max_steps, version_id
         FROM statemanager_runs_run
         WHERE {sql.among("id", "bigint")}
-        ORDER BY id{sql.lock()}
+        ORDER BY id{sql.lock(skip_locked=skip_locked)}
     """
 
 
-def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[int, RunCounters]:
-    """Lock these runs and read their counters. Runs that no longer exist are left out."""
-    rows = sql.run(_lock_statement(), [sql.choices(sorted(set(run_ids)))])
+def lock(
+    run_ids: Iterable[int], plans: dict[int, Plan] | None = None, skip_locked: bool = False
+) -> dict[int, RunCounters]:
+    """Lock these runs and read their counters. Runs that no longer exist are left out.
+
+    With `skip_locked`, so are the runs that something else has locked.
+    """
+    rows = sql.run(_lock_statement(skip_locked), [sql.choices(sorted(set(run_ids)))])
     counters_by_run = {row[0]: RunCounters(*row) for row in rows}
     for run_counters in counters_by_run.values():
         run_counters.node_counts = node_counts.load(str(run_counters.node_counts))
@@ -172,6 +177,12 @@ def lock(run_ids: Iterable[int], plans: dict[int, Plan] | None = None) -> dict[i
         run_counters.stopping = bool(run_counters.stopping)
         run_counters.plan = (plans or {}).get(run_counters.pk)
     return counters_by_run
+
+
+def existing(run_ids: Iterable[int]) -> set[int]:
+    """Those of these runs that exist, locked or not."""
+    statement = f"SELECT id FROM statemanager_runs_run WHERE {sql.among('id', 'bigint')}"
+    return {row[0] for row in sql.run(statement, [sql.choices(run_ids)])}
 
 
 # --- writing -----------------------------------------------------------------------------------

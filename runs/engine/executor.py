@@ -28,6 +28,7 @@ from runs.core.failpoints import failpoint
 from runs.engine import claim, heartbeat, record, wakeup
 from runs.engine.claimed_states import FactsCache
 from runs.engine.counters import RunCounters
+from runs.engine.deferred import Deferred
 from runs.engine.node_threads import NodeThread, emptied, has_side_effects
 from runs.engine.record import MAX_BATCH
 from runs.engine.scan_floors import ScanFloors
@@ -63,6 +64,7 @@ class Executor:
         self.pool = _pool() if threads else None
         self.reporter = heartbeat.Reporter(self.name, cluster)
         self.counters_by_run: dict[int, RunCounters] = {}
+        self.deferred = Deferred()
         self.tainted = False  # a thread was abandoned
         self._planned = monotonic()
         # The first turn of quarantined states comes late: one may have killed the last worker.
@@ -87,20 +89,23 @@ class Executor:
             more = self._takes_more(began, budget)
             if not batch and more:
                 batch = self._calmly(self._claim) or []
-            if not batch and not self.threads:
+            if not batch and not self.threads and not (self.deferred and more):
                 if self._replanned() and more:
                     continue  # plans are made now, so that the next run need not wait for them
                 if more or self._quarantine_due():
                     recorded += self._run_quarantined()
+                if self.deferred:
+                    self._calmly(wakeup.hint)
                 return recorded
             outcomes = self._run(batch)
             lease = Lease(self.name, settings.LEASE_SECONDS, self._chooser()) if more else None
             done = self._record(outcomes, lease)
+            done.add(self._calmly(self.deferred.record) or record.RecordedBatch())
             recorded += len(done.accepted)
             batch = done.leased
             if done.left_over and (not more or len(outcomes) >= MAX_BATCH):
                 self._calmly(wakeup.hint)
-            self._calmly(self.reporter.tick, self.threads)
+            self._calmly(self.reporter.tick, self.threads, self.deferred.signs())
 
     def _takes_more(self, began: float, budget: float) -> bool:
         """Whether the loop may claim more states."""
@@ -108,6 +113,7 @@ class Executor:
         return (
             monotonic() - began < limit
             and not self.reporter.stopping
+            and not self.deferred.full
             and not self._quarantine_waits()
         )
 
@@ -193,21 +199,31 @@ class Executor:
                 done.add(self._persistently(group, lease))
         for outcome in outcomes:
             state = outcome.state
-            if state.id not in done.accepted and outcome.kind != "release":
+            is_recorded = state.id in done.accepted or outcome in done.locked
+            if not is_recorded and outcome.kind != "release":
                 log.info("dropped a late outcome of %s, attempt %s", state.id, state.attempt)
         return done
 
     def _persistently(self, outcomes: list[Outcome], lease: Lease | None) -> record.RecordedBatch:
-        """Record the outcomes. While the database is away, try again for as long as a lease."""
+        """Record the outcomes. While the database is away, try again for as long as a lease.
+
+        If something else has locked some of the runs for too long, their outcomes are deferred.
+        """
         give_up = monotonic() + settings.LEASE_SECONDS
         pause = 0.05
+        skip_locked = False
         while True:
             try:
                 failpoint("after-effect-before-record")
-                done = record.record_outcomes(outcomes, lease, self._known(outcomes))
+                known = None if skip_locked else self._known(outcomes)
+                done = record.record_outcomes(outcomes, lease, known, skip_locked)
+                self.deferred.add(done.locked)
                 self._remember(done)
                 return done
             except Exception as error:
+                if db_errors.is_lock_timeout(error) and not skip_locked:
+                    skip_locked = True
+                    continue
                 if not db_errors.passes(error):
                     ids = [outcome.state.id for outcome in outcomes]
                     log.exception("outcomes of %s can't be recorded; their leases will end", ids)
@@ -313,7 +329,10 @@ class Executor:
             self.threads.append(thread)
         futures = [thread.future for thread in self.threads if thread.future]
         timeout = BATCH_SECONDS if batch else FLUSH_SECONDS / 2
-        wait(futures, timeout=timeout, return_when=FIRST_COMPLETED)
+        if futures:
+            wait(futures, timeout=timeout, return_when=FIRST_COMPLETED)
+        elif self.deferred:
+            sleep(timeout)
         outcomes = self._collect(self.threads) + self._overdue()
         self.threads = [thread for thread in self.threads if not thread.empty]
         return outcomes

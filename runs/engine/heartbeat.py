@@ -2,7 +2,8 @@
 
 1. `Reporter.tick` decides when a process reports, and on which of the states that it runs.
 2. `renew_leases` locks the runs, renews the leases whose fence holds, and stores lines and
-   progress for those states only.
+   progress for those states only. It waits for no lock: of runs that something else has locked
+   only the leases are renewed.
 3. A state that is no longer the worker's is told to stop. So is every state whose lease may end
    while the database is away.
 """
@@ -47,14 +48,26 @@ class SignOfLife(NamedTuple):
 # --- renewing leases -----------------------------------------------------------------------------
 
 
-def renew_leases(signs: Sequence[SignOfLife], lease_seconds: float) -> set[str]:
+class Renewed(NamedTuple):
+    """The ids of the states that are still the caller's, and of those whose lines were not stored
+    because something else has locked their runs.
+    """
+
+    held: set[str]
+    unstored: set[str]
+
+
+def renew_leases(
+    signs: Sequence[SignOfLife], lease_seconds: float, skip_locked: bool = True
+) -> Renewed:
     """Renew the leases of these states and store their lines and progress.
 
-    Returns the ids of the states that are still the caller's; the others are left alone.
+    Without `skip_locked`, wait for whatever has locked their runs.
     """
     runs = {sign.state.run.pk: sign.state.run for sign in signs}
+    plans = {pk: run.plan for pk, run in runs.items()}
     with transaction.atomic():
-        counters_by_run = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
+        counters_by_run = counters.lock(runs, plans, skip_locked)
         table = [(sign.state.id, sign.state.attempt, sign.fraction) for sign in signs]
         rows = sql.run(_renew_statement(), [lease_seconds, *sql.values(table)])
         renewed = {sql.key(row[0]) for row in rows}
@@ -76,7 +89,8 @@ def renew_leases(signs: Sequence[SignOfLife], lease_seconds: float) -> set[str]:
         statements.flush()
         failpoint("in-heartbeat")
     failpoint("after-heartbeat-commit")
-    return renewed
+    stored = {sign.state.id for sign in accepted}
+    return Renewed(renewed, renewed - stored)
 
 
 @sql.statement
@@ -134,15 +148,18 @@ class Reporter:
         rows = sql.run(_cluster_seen_statement(), [self.cluster])
         self.stopping = bool(rows and rows[0][0])
 
-    def tick(self, threads: Iterable["NodeThread"]) -> None:
-        """Report on the states that these threads run, if it is time to."""
+    def tick(self, threads: Iterable["NodeThread"], deferred: Sequence[SignOfLife] = ()) -> None:
+        """Report on the states that these threads run, if it is time to.
+
+        `deferred` are the signs of states whose outcomes wait; their leases are renewed, too.
+        """
         now = monotonic()
         if now - self._flushed < FLUSH_SECONDS:
             return
         self._flushed = now
         renew = now - self._renewed >= settings.HEARTBEAT_SECONDS
         contexts: dict[str, NodeContext] = {}
-        signs: list[SignOfLife] = []
+        signs: list[SignOfLife] = list(deferred) if renew else []
         for thread in threads:
             current = thread.current
             if current:
@@ -166,16 +183,22 @@ class Reporter:
             renewed = renew_leases(signs, settings.LEASE_SECONDS)
         except db_errors.ERRORS:
             for sign in signs:
-                contexts[sign.state.id].keep_lines(sign.lines)
+                if sign.state.id in contexts:
+                    contexts[sign.state.id].keep_lines(sign.lines)
             for context in contexts.values():
                 if now - context.heard > SAFE_SHARE * settings.LEASE_SECONDS:
                     context.give_up()
             raise
         for sign in signs:
-            if sign.state.id in renewed:
-                contexts[sign.state.id].heard = now
-            else:
-                contexts[sign.state.id].cancel()
+            own = contexts.get(sign.state.id)
+            if own is None:
+                continue
+            if sign.state.id not in renewed.held:
+                own.cancel()
+                continue
+            own.heard = now
+            if sign.state.id in renewed.unstored:
+                own.keep_lines(sign.lines)
 
 
 def _sign_of(state: Claimed, context: "NodeContext", renew: bool) -> list[SignOfLife]:

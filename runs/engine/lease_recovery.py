@@ -11,6 +11,8 @@ Every step may run in any number of processes at the same time.
 
 from collections.abc import Callable, Iterable
 
+from django.db import transaction
+
 from graphs.nodes.base import registry
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
@@ -30,12 +32,14 @@ def rescue_expired() -> int:
     After its third lost lease a state ends as TIMEDOUT.
     """
     rescued = 0
+    locked: set[int] = set()  # runs whose states wait for the next sweep
     while True:
-        states = select_states(expired_statement(), [BATCH])
+        states = select_states(expired_statement(), [sql.choices(locked), BATCH])
         outcomes = [_lost(state) for state in states]
-        accepted = record.record_outcomes(outcomes).accepted if outcomes else {}
-        rescued += len(accepted)
-        if len(states) < BATCH or not accepted:
+        done = record.record_outcomes(outcomes, skip_locked=True)
+        rescued += len(done.accepted)
+        locked |= {outcome.state.run.pk for outcome in done.locked}
+        if len(states) < BATCH or not (done.accepted or done.locked):
             break
     if rescued:
         failpoint("in-sweep-between-mark-and-hint")
@@ -47,13 +51,15 @@ def rescue_expired() -> int:
 def expired_statement() -> str:
     """The leased states whose lease is over, the oldest first, by the index of leased states.
 
-    Recording looks at the lease again: a heartbeat may renew it meanwhile.
+    Parameters: the runs whose states are left out; the limit. Recording looks at the lease again,
+    because a heartbeat may renew it meanwhile.
     """
     return f"""
         SELECT {CLAIMED_COLUMNS}
         FROM statemanager_runs_state AS s
         WHERE s.status = 'QUEUED'
           AND s.node <> '{OUTSIDE}'
+          AND NOT ({sql.among("s.run_id", "bigint")})
           AND (
             s.lease_expires_at < {sql.now()}
             OR s.lease_expires_at > {sql.later(str(MAX_LEASE_SECONDS))}
@@ -131,7 +137,7 @@ def release_workers(cluster: str) -> int:
     if not states:
         return 0
     outcomes = [Outcome(state, "release") for state in states]
-    return len(record.record_batch(outcomes).accepted)
+    return len(record.record_batch(outcomes, skip_locked=True).accepted)
 
 
 @sql.statement
@@ -156,9 +162,13 @@ def hint_ready() -> None:
 
 def mark_running() -> int:
     """Move queued runs on whose states were claimed while the run was locked. Returns how many."""
-    return Run.objects.filter(
+    begun = Run.objects.filter(
         status=statuses.RUN_QUEUED,
         archived_at=None,
         version__isnull=False,
         states__status=statuses.QUEUED,
-    ).move(statuses.RUNNING)
+    )
+    with transaction.atomic():
+        unlocked = begun.select_for_update(of=("self",), skip_locked=True, no_key=True)
+        pks = {run.pk for run in unlocked.only("pk")}
+        return Run.objects.filter(pk__in=pks).move(statuses.RUNNING) if pks else 0

@@ -39,19 +39,22 @@ class RecordedBatch:
 
     `accepted` are the ids of the states whose fence held, with their new statuses. `leased` are
     the successors that now belong to the caller. `left_over` says that states of our own nodes
-    became ready that nobody holds. `counters_by_run` are the counters as written.
+    became ready that nobody holds. `counters_by_run` are the counters as written. `locked` are the
+    outcomes that were left out, because something else has locked their runs.
     """
 
     accepted: dict[str, str] = field(default_factory=dict)
     leased: list[Claimed] = field(default_factory=list)
     left_over: bool = False
     counters_by_run: dict[int, RunCounters] = field(default_factory=dict)
+    locked: list[Outcome] = field(default_factory=list)
 
     def add(self, other: "RecordedBatch") -> None:
         self.accepted |= other.accepted
         self.leased += other.leased
         self.left_over = self.left_over or other.left_over
         self.counters_by_run |= other.counters_by_run
+        self.locked += other.locked
 
 
 class _FenceMoved(Exception):
@@ -61,15 +64,25 @@ class _FenceMoved(Exception):
         self.holding = holding
 
 
+class _RunsLocked(Exception):
+    """Something else has locked some of the runs. `pks` are those."""
+
+    def __init__(self, pks: set[int]) -> None:
+        self.pks = pks
+
+
 def record_outcomes(
-    outcomes: Sequence[Outcome], lease: Lease | None = None, known: RunCounters | None = None
+    outcomes: Sequence[Outcome],
+    lease: Lease | None = None,
+    known: RunCounters | None = None,
+    skip_locked: bool = False,
 ) -> RecordedBatch:
     """Record these outcomes; one that can't be stored fails its own state, not the whole batch.
 
     Takes the arguments of `record_batch`. Raises the errors of the database that pass.
     """
     try:
-        return record_batch(outcomes, lease, known)
+        return record_batch(outcomes, lease, known, skip_locked)
     except Exception as error:
         if db_errors.passes(error):
             raise
@@ -79,7 +92,7 @@ def record_outcomes(
             return record_batch([Outcome(outcomes[0].state, "error", error=reason)])
     done = RecordedBatch()
     for outcome in outcomes:
-        done.add(record_outcomes([outcome], lease))
+        done.add(record_outcomes([outcome], lease, skip_locked=skip_locked))
     return done
 
 
@@ -90,14 +103,19 @@ def _cause(error: Exception) -> str:
 
 
 def record_batch(
-    outcomes: Sequence[Outcome], lease: Lease | None = None, known: RunCounters | None = None
+    outcomes: Sequence[Outcome],
+    lease: Lease | None = None,
+    known: RunCounters | None = None,
+    skip_locked: bool = False,
 ) -> RecordedBatch:
     """Record these outcomes and everything that follows from them.
 
     Successors that the `lease` wants are claimed for its worker at once. `known` are the counters
-    of the outcomes' only run, as the caller's last batch left them.
+    of the outcomes' only run, as the caller's last batch left them. With `skip_locked` the outcomes
+    of runs that something else has locked are left out and returned.
     """
     batch = advance.prepare(outcomes)
+    locked: list[Outcome] = []
     if known is not None and batch:
         done = _record_optimistically(batch, lease, known)
         if done:
@@ -106,27 +124,38 @@ def record_batch(
     while batch:
         try:
             with transaction.atomic():
-                done = _record_locked(batch, lease)
+                done = _record_locked(batch, lease, skip_locked)
             failpoint("after-completion-commit")
+            done.locked = locked
             return done
         except _FenceMoved as moved:
             holding = moved.holding
+        except _RunsLocked as runs_locked:
+            left_out = [each for each in batch if each.outcome.state.run.pk in runs_locked.pks]
+            locked += [prepared.outcome for prepared in left_out]
+            holding = {each.outcome.state.id for each in batch if each not in left_out}
         except IntegrityError:
             # The counters refuse a state that ends twice before its fence is looked at.
             holding = _holding(batch)
             if len(holding) == len(batch):
                 raise
         batch = [prepared for prepared in batch if prepared.outcome.state.id in holding]
-    return RecordedBatch()
+    return RecordedBatch(locked=locked)
 
 
 # --- under the locks of the runs -----------------------------------------------------------------
 
 
-def _record_locked(batch: Sequence[Prepared], lease: Lease | None) -> RecordedBatch:
+def _record_locked(
+    batch: Sequence[Prepared], lease: Lease | None, skip_locked: bool
+) -> RecordedBatch:
     runs = {prepared.outcome.state.run.pk: prepared.outcome.state.run for prepared in batch}
-    counters_by_run = counters.lock(runs, {pk: run.plan for pk, run in runs.items()})
+    plans = {pk: run.plan for pk, run in runs.items()}
+    counters_by_run = counters.lock(runs, plans, skip_locked)
     if len(counters_by_run) < len(runs):
+        locked = counters.existing(runs.keys() - counters_by_run.keys()) if skip_locked else set()
+        if locked:
+            raise _RunsLocked(locked)
         raise _FenceMoved(_states_of_runs(batch, counters_by_run))
 
     statements = sql.Statements()

@@ -123,7 +123,12 @@ def heartbeat(
     lease = seconds or lease_of(state)
     mask = Masks().of(state) if lines else secrets.Mask(())
     masked = [(at, level, mask.text(text)) for at, level, text in lines]
-    if not renew_leases([SignOfLife(state, masked, fraction)], lease):
+    sign = SignOfLife(state, masked, fraction)
+    renewed = renew_leases([sign], lease)
+    if renewed.unstored:
+        # The lease is safe. Its lines and its progress wait for whatever has locked the run.
+        renewed = renew_leases([sign], lease, skip_locked=False)
+    if not renewed.held:
         raise errors.Conflict("The state was just taken away.")
     return lease
 

@@ -3,6 +3,7 @@ import os
 from django.core.management.base import BaseCommand
 
 from runs.cluster.supervisor import die_with_parent
+from runs.core import sql
 from runs.engine import wakeup
 
 
@@ -14,5 +15,6 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # the supervisor has made them
 
     def handle(self, *args: object, **options: object) -> None:
+        sql.limit_lock_waits(sql.ENGINE_LOCK_SECONDS)
         os.register_at_fork(after_in_child=die_with_parent)
         raise SystemExit(wakeup.run_cluster())

@@ -4,6 +4,7 @@ from threading import Event
 from django.core.management.base import BaseCommand, CommandParser
 
 from runs.cluster.supervisor import Supervisor
+from runs.core import sql
 
 
 class Command(BaseCommand):
@@ -22,6 +23,7 @@ class Command(BaseCommand):
         stop = Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        sql.limit_lock_waits(sql.ENGINE_LOCK_SECONDS)
         supervisor = Supervisor(workers)
         supervisor.tick()  # starts the cluster; if the database is away, a later round does
         self.stderr.write(

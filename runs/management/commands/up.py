@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.cluster.supervisor import Supervisor, die_with_parent
+from runs.core import sql
 
 APPLICATION = "statemanager.wsgi:application"
 MAX_WEB_WORKERS = 4
@@ -53,6 +54,7 @@ class Command(BaseCommand):
             )
         call_command("migrate", verbosity=0)
         self._create_first_admin()
+        sql.limit_lock_waits(sql.ENGINE_LOCK_SECONDS)
         self._serve(host, port, Supervisor(workers))
 
     def _serve(self, host: str, port: int, supervisor: Supervisor) -> None:

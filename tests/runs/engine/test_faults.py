@@ -44,7 +44,7 @@ def test_a_late_report_changes_nothing(publish):
     [second] = claim_quarantined()
     assert (second.attempt, second.lost_leases) == (2, 1)
     assert not record.record_batch([done(first)]).accepted
-    assert not heartbeat.renew_leases([sign(first, "late")], 30)
+    assert not heartbeat.renew_leases([sign(first, "late")], 30).held
     assert record.record_batch([done(second)]).accepted
     assert not record.record_batch([done(second)]).accepted
     assert by_node(run) == {"a": ["SUCCESS"], "b": ["CREATED"]}
@@ -354,7 +354,7 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
         ]
         accepted += len(record.record_outcomes(outcomes).accepted)
         signs = [sign(state, "late") for state in states]
-        accepted += len(heartbeat.renew_leases(signs, 600))
+        accepted += len(heartbeat.renew_leases(signs, 600).held)
     assert accepted == 0
     assert State.objects.filter(run=run, status="QUEUED", attempt=2, worker="w2").count() == number
     assert not run.logs.filter(message="late").exists()

@@ -91,9 +91,9 @@ def test_the_sweeper_leaves_a_lease_that_was_renewed_meanwhile(publish, monkeypa
     [state] = claimed(seconds=-1)
     record_outcomes = record.record_outcomes
 
-    def renew_before_recording(outcomes, lease=None):
-        assert heartbeat.renew_leases([sign(state)], 30) == {state.id}
-        return record_outcomes(outcomes, lease)
+    def renew_before_recording(outcomes, **options):
+        assert heartbeat.renew_leases([sign(state)], 30).held == {state.id}
+        return record_outcomes(outcomes, **options)
 
     monkeypatch.setattr(record, "record_outcomes", renew_before_recording)
     assert lease_recovery.rescue_expired() == 0
