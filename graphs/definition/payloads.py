@@ -46,6 +46,38 @@ def _joined_texts(value: Json) -> str:
     return "".join(map(_joined_texts, value)) if isinstance(value, list | tuple) else ""
 
 
+class Budget:
+    """Weighs values before they are put together, so that what is too large is never made.
+
+    Many placeholders may stand for the same large value. `limit` is in bytes (MAX_PAYLOAD_BYTES by
+    default).
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit or settings.MAX_PAYLOAD_BYTES
+        self._left = self.limit
+
+    def spend(self, value: Json) -> None:
+        """Take the size of a value off the budget. Raises NotJson when it is spent.
+
+        A text counts as one byte a character, so this never refuses what `dump` would accept.
+        """
+        waiting = [value]
+        while waiting and self._left >= 0:
+            value = waiting.pop()
+            if isinstance(value, str):
+                self._left -= len(value)
+            elif isinstance(value, dict):
+                self._left -= sum(map(len, value))
+                waiting.extend(value.values())
+            elif isinstance(value, list | tuple):
+                waiting.extend(value)
+            else:
+                self._left -= 1
+        if self._left < 0:
+            raise NotJson(f"it would have more than the {self.limit:,} bytes that are allowed")
+
+
 def clean(text: str, limit: int) -> str:
     """Text from a node or a client, made safe to store.
 

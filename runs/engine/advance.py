@@ -183,8 +183,14 @@ def new_state(
 
     `recorded` holds the outputs to which the inputs refer, except those of `parent`.
     """
+    budget = payloads.Budget()
 
     def value_of(reference: Reference) -> Json:
+        value = found(reference)
+        budget.spend(value)
+        return value
+
+    def found(reference: Reference) -> Json:
         if reference.source == "run":
             return references.dig(run.inputs, reference.path, reference)
         if reference.source == "store":

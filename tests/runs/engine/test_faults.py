@@ -5,6 +5,7 @@ A fault harms only the state in which it happens, and a report that comes too la
 
 import json
 import threading
+import tracemalloc
 from dataclasses import replace
 from datetime import timedelta
 
@@ -359,3 +360,24 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
     assert State.objects.filter(run=run, status="QUEUED", attempt=2, worker="w2").count() == number
     assert not run.logs.filter(message="late").exists()
     assert_counters_agree(run)
+
+
+def test_inputs_that_would_be_too_large_are_never_made(publish, drain, settings):
+    """Each of 400 placeholders stands for a text of a quarter of the limit."""
+    settings.MAX_PAYLOAD_BYTES = 2**20
+    texts = {f"t{at}": "${{ a.outputs.value }}" for at in range(400)}
+    graph = publish(
+        "a>b>c a>d",
+        kinds={"a": "test.work", "b": "test.work", "d": "test.work"},
+        inputs={"a": {"value": "${{ run.inputs.text }}"}, "b": {"value": texts}},
+    )
+    run = start_run(graph, RunOptions(inputs={"text": "x" * 2**18}))
+    tracemalloc.start()
+    try:
+        drain()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 2**20
+    assert by_node(run) == {"a": ["NEXT_CREATED_ERROR"]}
+    assert "1,048,576 bytes" in run.states.get().error
