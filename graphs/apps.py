@@ -1,5 +1,4 @@
 from django.apps import AppConfig
-from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 
@@ -16,19 +15,3 @@ class GraphsConfig(AppConfig):
 
         autodiscover_modules("nodes")
         post_migrate.connect(registry.store, sender=self)
-        connection_created.connect(_forget_rows)
-
-
-def _forget_rows(**_: object) -> None:
-    """Forget the rows that this process remembers by their keys.
-
-    A new connection may lead to a server that took over without the last commits of the old one.
-    There the keys of lost rows are given to new ones.
-    """
-    from graphs.models import namespace
-    from graphs.nodes import declared
-    from graphs.web import ttl_cache
-
-    namespace.forget()
-    declared.forget()
-    ttl_cache.forget()

@@ -5,7 +5,9 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.db.backends.signals import connection_created
 from django.db.models import Q
+from django.dispatch import receiver
 from django.utils import timezone
 
 from graphs.definition.errors import InvalidGraph
@@ -111,6 +113,11 @@ def namespace_id(name: str) -> int:
     return int(namespace.pk)
 
 
-def forget() -> None:
-    """Clear the cache of namespaces: the rows may be others now."""
+@receiver(connection_created)
+def forget(**_: object) -> None:
+    """Clear the cache of namespaces.
+
+    A new connection may lead to a server that took over without the last commits of the old one.
+    There the keys of lost rows are given to new ones.
+    """
     _namespaces.clear()

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+
 from graphs.definition.types import Json
 from graphs.definition.validation import schema_validator
 from graphs.models import RegisteredNode
@@ -56,8 +59,9 @@ def _first_problem(declaration: Declared, outputs: Sequence[Json]) -> str:
     return ""
 
 
-def forget() -> None:
-    """Empty the cache (for tests)."""
+@receiver(connection_created)
+def forget(**_: object) -> None:
+    """Empty the cache. After a failover, another namespace may have the key."""
     _cache.clear()
 
 

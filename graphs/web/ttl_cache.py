@@ -4,6 +4,9 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Any, TypeVar
 
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+
 T = TypeVar("T")
 SECONDS = 10.0
 MAX_CACHED = 1000
@@ -32,6 +35,7 @@ def cached(
     return value
 
 
-def forget() -> None:
-    """Empty the cache (for tests)."""
+@receiver(connection_created)
+def forget(**_: object) -> None:
+    """Empty the cache. After a failover, other rows may have the keys in it."""
     _cached.clear()
