@@ -45,6 +45,12 @@ WHERE status = 'SUCCESS'
 GROUP BY 1
 """
 
+FAILED_STATES = """
+SELECT identifier, status, attempt, lost_leases, error
+FROM statemanager_runs_state
+WHERE status NOT IN ('SUCCESS', 'CREATED', 'QUEUED')
+"""
+
 
 class Site:
     """An installation on a PostgreSQL server of its own. Runs are started over HTTP."""
@@ -87,9 +93,8 @@ class Site:
     def assert_all_completed_once(self):
         """Wait until all runs have ended; each state succeeded once, and the counters agree."""
         until(lambda: self.installation.revive() or not self.unfinished(), 90, 0.3)
-        assert self.read("SELECT status, count(*) FROM statemanager_runs_run GROUP BY 1") == [
-            ("completed", self.started)
-        ]
+        ended = self.read("SELECT status, count(*) FROM statemanager_runs_run GROUP BY 1")
+        assert ended == [("completed", self.started)], (ended, self.read(FAILED_STATES))
         assert set(self.read(SUCCEEDED_STATES)) == {
             (node, states * self.started, states * self.started) for node, states in STATES.items()
         }
