@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-import jsonschema_rs
-
 from graphs.definition import expressions, references
+from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.problems import (
     MAX_MESSAGE,
     Kind,
@@ -12,7 +11,6 @@ from graphs.definition.problems import (
     Problem,
     listed,
     object_at,
-    schema_validator,
 )
 from graphs.definition.references import Reference
 from graphs.definition.topology import Topology
@@ -50,7 +48,7 @@ def schema_problems(parts: Parts) -> Iterator[Problem]:
     if not isinstance(parts.inputs, dict):
         return
     try:
-        schema_validator(parts.inputs)
+        SchemaValidator(parts.inputs)
     except ValueError as error:
         message = f"`inputs` is not a valid JSON Schema: {error}"
         yield Problem("invalid_config", message[:MAX_MESSAGE], "/inputs")
@@ -140,7 +138,7 @@ def _schema_problems(
         if key not in ("required", "minProperties")
     }
     try:
-        validator = schema_validator(partial)
+        validator = SchemaValidator(partial)
     except ValueError as error:
         message = f"{node['kind']} is registered with inputs that are no JSON Schema: {error}"
         message = message[:MAX_MESSAGE]
@@ -159,7 +157,7 @@ def _value_problems(
     name: str,
     value: Json,
     schema: Mapping[str, Json],
-    validator: jsonschema_rs.Validator,
+    validator: SchemaValidator,
     path: str,
 ) -> Iterator[Problem]:
     """What is wrong with one input, judged by the schema of its node's inputs."""

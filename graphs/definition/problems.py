@@ -1,9 +1,7 @@
-"""What the rules of validation work with: problems, registered nodes and JSON Schema. Pure."""
+"""What the rules of validation work with: problems, and registered nodes. Pure."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
-
-import jsonschema_rs
 
 from graphs.definition.types import EdgeDefinition, Json, JsonObject, NodeDefinition, Schema
 
@@ -76,12 +74,3 @@ def object_at(value: Json, *path: str) -> JsonObject:
 def listed(names: Collection[str]) -> str:
     """Names for a message: comma-separated, or "none"."""
     return ", ".join(names) or "none"
-
-
-def schema_validator(schema: Schema) -> jsonschema_rs.Validator:
-    """A JSON Schema validator that never fetches anything. Raises ValueError for a bad schema."""
-    return jsonschema_rs.validator_for(dict(schema), retriever=_refuse_to_fetch)
-
-
-def _refuse_to_fetch(address: str) -> Json:
-    raise ValueError(f"a schema may not refer to {address}")

@@ -9,23 +9,23 @@ from collections.abc import Collection, Iterator
 import jsonschema_rs
 
 from graphs.definition import graph_rules, input_rules
+from graphs.definition.json_schema import trusted_validator
 from graphs.definition.problems import (
     MAX_MESSAGE,
     FindKind,
     Kind,
     Parts,
     Problem,
-    schema_validator,
 )
 from graphs.definition.schema import EDGE_SCHEMA, GRAPH_SCHEMA, NODE_SCHEMA
 from graphs.definition.topology import Cycle
 from graphs.definition.types import Definition, EdgeDefinition, Json, NodeDefinition
 
-__all__ = ["FindKind", "Kind", "Problem", "problems", "schema_validator", "shape_problems"]
+__all__ = ["FindKind", "Kind", "Problem", "problems", "shape_problems"]
 
-_graph_validator = schema_validator(GRAPH_SCHEMA)
-_node_validator = schema_validator(NODE_SCHEMA)
-_edge_validator = schema_validator(EDGE_SCHEMA)
+_graph_validator = trusted_validator(GRAPH_SCHEMA)
+_node_validator = trusted_validator(NODE_SCHEMA)
+_edge_validator = trusted_validator(EDGE_SCHEMA)
 
 
 def problems(

@@ -12,8 +12,8 @@ from time import monotonic
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
+from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import Json
-from graphs.definition.validation import schema_validator
 from graphs.models import RegisteredNode
 
 CACHE_SECONDS = 1.0
@@ -73,7 +73,7 @@ def _read(namespace: int, name: str) -> Declared:
     )
     if node is None:
         return Declared((), lambda value: "")
-    validator = schema_validator(node.outputs_schema)
+    validator = SchemaValidator(node.outputs_schema)
 
     def check(value: Json) -> str:
         error = next(validator.iter_errors(value), None)

@@ -8,7 +8,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, payloads, validation
+from graphs.definition import errors, payloads
+from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import Json
 from runs.core import statuses
 from runs.engine import counters, wakeup
@@ -65,7 +66,7 @@ def _check(state: State, answer: Json) -> None:
     schema = state.waiting_for.get("schema") or {}
     problems = [
         f"{'/'.join(map(str, problem.instance_path)) or 'answer'}: {problem.message}"
-        for problem in validation.schema_validator(schema).iter_errors(answer)
+        for problem in SchemaValidator(schema).iter_errors(answer)
     ]
     if problems:
         raise errors.Malformed("The answer doesn't fit the question's schema.", errors=problems)

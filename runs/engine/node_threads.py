@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from django.db import connections
 
-from graphs.definition import payloads, validation
+from graphs.definition import payloads
+from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import JsonObject
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
 from runs.core.failpoints import failpoint
@@ -90,7 +91,7 @@ def _done(state: Claimed, context: NodeContext, returned: object) -> Outcome:
 
 def _check_schema(schema: JsonObject) -> None:
     try:
-        validation.schema_validator(schema)
+        SchemaValidator(schema)
     except ValueError as error:
         raise NodeFailed(f"the answer's schema is no JSON Schema: {error}") from None
 

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import errors, names, payloads, references, uuids, validation
+from graphs.definition import errors, names, payloads, references, uuids
+from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
@@ -188,7 +189,7 @@ def _startable_plan(graph: Graph, version: GraphVersion | None, options: RunOpti
 def _check_inputs(plan: Plan, options: RunOptions) -> None:
     if plan.inputs_schema is None:
         return
-    validator = validation.schema_validator(plan.inputs_schema or {})
+    validator = SchemaValidator(plan.inputs_schema or {})
     problems = [
         f"{'/'.join(map(str, problem.instance_path)) or 'inputs'}: {problem.message}"
         for problem in validator.iter_errors(dict(options.inputs))

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from graphs.api.v0.schemas import Name, Stamp
-from graphs.definition import validation
+from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import JsonObject
 
 MAX_NODES_AT_ONCE = 1000
@@ -13,7 +13,7 @@ MAX_NODES_AT_ONCE = 1000
 
 def _json_schema(schema: JsonObject) -> JsonObject:
     try:
-        validation.schema_validator(schema)
+        SchemaValidator(schema)
     except ValueError as error:
         raise ValueError(f"it is not a JSON Schema: {error}"[:300]) from None
     return schema

@@ -1,0 +1,124 @@
+"""The budget of tenants' JSON Schemas."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphs.definition import json_schema
+from graphs.definition.json_schema import SchemaValidator, trusted_validator
+
+
+def chain(length, step):
+    """Definitions a0 to a<length>, each of which refers to the next one as `step` says."""
+    definitions = {f"a{at}": step({"$ref": f"#/$defs/a{at + 1}"}) for at in range(length)}
+    return {"$defs": {**definitions, f"a{length}": {"type": "object"}}, "$ref": "#/$defs/a0"}
+
+
+def nested(depth):
+    value = {}
+    for _ in range(depth):
+        value = {"x": value}
+    return value
+
+
+TWICE = {
+    "allOf": lambda ref: {"allOf": [ref, ref]},
+    "anyOf and if": lambda ref: {"anyOf": [ref], "if": ref},
+    "not": lambda ref: {"not": ref, "oneOf": [ref]},
+    "beside": lambda ref: {**ref, "dependentSchemas": {"a": ref}},
+}
+
+
+@pytest.mark.parametrize("step", TWICE.values(), ids=TWICE)
+def test_definitions_that_name_each_other_twice_are_refused(step):
+    with pytest.raises(ValueError, match="10,000 evaluations"):
+        SchemaValidator(chain(26, step))
+    assert not list(SchemaValidator(chain(8, step)).iter_errors({})) or step is TWICE["not"]
+
+
+def test_a_definition_that_names_itself_twice_is_refused_for_deep_values_only():
+    twice = {"properties": {"x": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}}, "type": "object"}
+    validator = SchemaValidator(twice)
+    assert not list(validator.iter_errors(nested(6)))
+    [problem] = validator.iter_errors(nested(40))
+    assert "too often" in problem.message
+    members = {"properties": {"x": {"$ref": "#"}}, "additionalProperties": {"$ref": "#"}}
+    assert not list(SchemaValidator(members).iter_errors(nested(3)))
+    [problem] = SchemaValidator(members).iter_errors(nested(60))
+    assert "too often" in problem.message
+
+
+def test_ordinary_recursion_costs_nothing():
+    tree = {
+        "$defs": {
+            "node": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "left": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
+                    "right": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
+                    "others": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+                },
+            }
+        },
+        "$ref": "#/$defs/node",
+    }
+    value = {"name": "leaf"}
+    for at in range(150):
+        value = {"name": str(at), "left": value, "right": None, "others": [{"name": "other"}] * 9}
+    validator = SchemaValidator(tree)
+    assert not list(validator.iter_errors(value))
+    value["left"]["left"].pop("name")
+    assert [list(problem.instance_path) for problem in validator.iter_errors(value)] == [["left"]]
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"$ref": "#"}, "without going into the value"),
+        ({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}, "without"),
+        ({"properties": {f"p{at}": {} for at in range(10_001)}}, "10,000 subschemas"),
+        ({"$ref": "https://example.org/schema"}, "may not refer to"),
+        ({"type": "nothing"}, "nothing"),
+    ],
+)
+def test_schemas_are_refused_with_the_reason(schema, message):
+    with pytest.raises(ValueError, match=message):
+        SchemaValidator(schema)
+
+
+def test_references_by_anchor_and_escaped_pointer_are_weighed(monkeypatch):
+    monkeypatch.setattr(json_schema, "MAX_EVALUATIONS", 20)
+    heavy = {"allOf": [{"type": "object"}] * 15}
+    for schema in (
+        {"$defs": {"a": {"$anchor": "big", **heavy}}, "allOf": [{"$ref": "#big"}] * 2},
+        {"$defs": {"a/b c~": heavy}, "allOf": [{"$ref": "#/$defs/a~1b%20c~0"}] * 2},
+    ):
+        with pytest.raises(ValueError, match="20 evaluations"):
+            SchemaValidator(schema)
+
+
+VALUES = st.recursive(
+    st.none() | st.integers(0, 2),
+    lambda part: st.dictionaries(st.sampled_from("xy"), part),
+    max_leaves=6,
+)
+SCHEMAS = st.recursive(
+    st.sampled_from([{}, {"type": "integer"}, {"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}]),
+    lambda part: st.one_of(
+        st.lists(part, min_size=1, max_size=2).map(lambda parts: {"anyOf": parts}),
+        st.dictionaries(st.sampled_from("xy"), part).map(lambda parts: {"properties": parts}),
+        part.map(lambda one: {"not": one}),
+    ),
+    max_leaves=6,
+)
+
+
+@given(a=SCHEMAS, b=SCHEMAS, value=VALUES)
+def test_a_schema_within_the_budget_judges_as_the_library_does(a, b, value):
+    schema = {"$defs": {"a": {"properties": {"x": a}}, "b": {"items": b}}, "allOf": [a]}
+    validator = SchemaValidator(schema)
+    judged = [(list(p.instance_path), p.message) for p in validator.iter_errors(value)]
+    expected = trusted_validator(schema).iter_errors(value)
+    assert judged == [(list(p.instance_path), p.message) for p in expected]
