@@ -70,6 +70,10 @@ def give(ctx: Context, what: str) -> Any:
         "surrogate": {"x": "\ud800"},
         "object": {"x": object()},
         "number": 7,
+        "zero": 0,
+        "empty": "",
+        "zeros": [0],
+        "lists": [[]],
         "deep": deep,
     }[what]
 

@@ -191,7 +191,7 @@ def _default_headers(ctx: Context, body: Json) -> dict[str, str]:
     headers = {
         "User-Agent": "StateManager",
         "Accept": "application/json, */*",
-        "Idempotency-Key": ctx.idempotency_key.encode("ascii", "replace").decode(),
+        "Idempotency-Key": ctx.idempotency_key,
     }
     if body is not None and not isinstance(body, str):
         headers["Content-Type"] = "application/json"

@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from time import monotonic
 from typing import BinaryIO, TypeVar, cast
 
@@ -24,7 +23,7 @@ from graphs.nodes.base import Column, File, NodeFailed, Table, registry
 from graphs.services import tabular
 from graphs.services.secrets import Mask, mask_of, reveal
 from runs.core.failpoints import failpoint
-from runs.engine.types import Claimed, Line, OutputFile
+from runs.engine.types import Claimed, Line, OutputFile, idempotency_key
 from runs.models import State, ToolResult
 
 T = TypeVar("T")
@@ -48,7 +47,7 @@ class NodeContext:
         self.identifier = state.identifier
         self.attempt = state.attempt or 0  # only reports of older SDKs come without an attempt
         self.answer = state.answer
-        self.idempotency_key = f"{state.run.run_id}:{state.step}"
+        self.idempotency_key = idempotency_key(self.namespace, self.run_id, state.step)
 
         self.emitted = 0
         self.fraction = 0.0
@@ -153,7 +152,7 @@ class NodeContext:
         results = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest)
         recorded = results.first()
         if recorded is None:
-            result = call()
+            result = self.mask.value(call())
             failpoint("mid-node")
             payloads.dump(result)
             # Another attempt may be faster; then its result is the recorded one.
@@ -185,7 +184,7 @@ class NodeContext:
 
     @contextmanager
     def _file(self, name: str, kind: str) -> Iterator["_Writer"]:
-        name = payloads.clean(name, 200).strip()
+        name = payloads.clean(self.mask.text(name), 200).strip()
         if not name:
             raise NodeFailed("a file needs a name")
         path = f"{self.folder}/{self.state.id}-{self.attempt}/{get_valid_filename(name)}"
@@ -271,11 +270,3 @@ class _Writer:
 def run_folder(pk: int) -> str:
     """The folder in the storage for all files of a run. A thousand runs share its parent."""
     return f"runs/{pk // 1000}/{pk}"
-
-
-def at_most(limit: int, values: Iterator[T]) -> list[T]:
-    """The values of a generator. More than `limit` of them fail, before memory runs out."""
-    items = list(islice(values, limit + 1))
-    if len(items) > limit:
-        raise NodeFailed(f"more than {limit:,} outputs; a state may fan out into that many")
-    return items

@@ -13,15 +13,16 @@ from django.db import connections
 
 from graphs.definition import payloads
 from graphs.definition.json_schema import SchemaValidator
-from graphs.definition.types import JsonObject
+from graphs.definition.types import Json, JsonObject
 from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
 from runs.core.failpoints import failpoint
-from runs.engine.node_context import NodeContext, at_most
+from runs.engine.node_context import NodeContext
 from runs.engine.types import Claimed, Outcome
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-MAX_FAN_OUT = 20_000
+MAX_FAN_OUT = 20_000  # outputs of one state
+MAX_FAN_OUT_BYTES = 64 * 2**20  # of all outputs of one state, as JSON
 MAX_DELAY_SECONDS = 366 * 24 * 3600.0
 
 
@@ -61,8 +62,7 @@ def _call(state: Claimed, context: NodeContext) -> Outcome:
     node = registry[state.node.kind]
     try:
         returned = node.call(context, **node.bound(state.inputs))
-        if isinstance(returned, Iterator):
-            returned = at_most(MAX_FAN_OUT, returned)
+        return _done(state, context, returned)  # here, because a generator runs only now
     except Prune as signal:
         data = context.mask.value(signal.data or {})
         return Outcome(state, "prune", outputs=[payloads.dump(data)])
@@ -73,19 +73,31 @@ def _call(state: Claimed, context: NodeContext) -> Outcome:
     except WaitForAnswer as signal:
         _check_schema(signal.schema)
         waiting_for = {"question": signal.question, "schema": signal.schema}
-        return Outcome(state, "wait", waiting_for=payloads.dump(waiting_for))
-    return _done(state, context, returned)
+        return Outcome(state, "wait", waiting_for=payloads.dump(context.mask.value(waiting_for)))
 
 
 def _done(state: Claimed, context: NodeContext, returned: object) -> Outcome:
-    """The outcome of a node that returned. A list is a fan-out, and None an empty output."""
-    fanned = isinstance(returned, list)
-    values = returned if isinstance(returned, list) else [{} if returned is None else returned]
-    wrong = next((value for value in values if not isinstance(value, dict)), None)
-    if wrong:
-        raise NodeFailed(f"the node returned {type(wrong).__name__}; an output is an object (dict)")
-    values = [context.mask.value(value) for value in values]
-    outputs = [payloads.dump(value) for value in values]
+    """The outcome of a node that returned. A list or a generator is a fan-out, and None an empty
+    output.
+    """
+    fanned = isinstance(returned, list | Iterator)
+    values: list[Json] = []
+    outputs: list[str] = []
+    size = 0
+    only = {} if returned is None else returned
+    for value in returned if isinstance(returned, list | Iterator) else [only]:
+        if not isinstance(value, dict):
+            kind = type(value).__name__
+            raise NodeFailed(f"the node returned {kind}; an output is an object (dict)")
+        if len(values) == MAX_FAN_OUT:
+            raise NodeFailed(f"it has more than {MAX_FAN_OUT:,} outputs")
+        masked = context.mask.value(value)
+        text = payloads.dump(masked)
+        size += len(text)
+        if size > MAX_FAN_OUT_BYTES:
+            raise NodeFailed(f"its outputs have more than {MAX_FAN_OUT_BYTES:,} bytes together")
+        values.append(masked)
+        outputs.append(text)
     return Outcome(state, "done", outputs, values, fanned)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Self
+from urllib.parse import quote
 
 from graphs.definition.plan import Plan, PlanNode
 from graphs.definition.types import Json
@@ -65,6 +66,15 @@ class RunFacts:
     def worker_namespace(self, name: str) -> int | None:
         """The id of the namespace in which an external node is registered; None for our nodes."""
         return namespace_id(name) if name else None
+
+
+def idempotency_key(namespace: str, run_id: str, step: str) -> str:
+    """The key that all attempts of a step share, and nothing else in this installation.
+
+    It goes into headers, so it is ASCII: other characters are percent-encoded (RFC 3986), as are
+    those that would make two keys alike.
+    """
+    return ":".join([quote(namespace, safe=""), quote(run_id, safe=""), quote(step, safe="@:")])
 
 
 @dataclass(slots=True)

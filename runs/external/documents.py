@@ -14,6 +14,7 @@ from django.db.models import Max
 from graphs.definition import errors
 from graphs.definition.types import Json, JsonObject
 from runs.core import paths, statuses
+from runs.engine.types import idempotency_key
 from runs.external.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
 from runs.models import Checkpoint, Run, State
 
@@ -173,7 +174,8 @@ def _node_state(run: Run, state: State, attempts: int) -> NodeState:
         finished_at=_seconds(state.finished_at),
         error=state.error or None,
         attempts=attempts,
-        idempotency_key=f"{run.run_id}:{step_key}",  # the key that the node itself saw
+        # The key that the node itself saw.
+        idempotency_key=idempotency_key(run.namespace.name, run.run_id, step_key),
     )
 
 

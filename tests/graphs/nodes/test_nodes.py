@@ -270,7 +270,7 @@ def test_http_request_gives_the_body_and_sends_an_idempotency_key(run_graph, ser
     address, requests = server
     run = run_graph("h", kinds={"h": "http.request"}, inputs={"h": {"url": address + path}})
     assert run.states.get().outputs["body"] == body
-    assert requests[-1]["Idempotency-Key"] == f"{run.run_id}:h"
+    assert requests[-1]["Idempotency-Key"] == f"alpha:{run.run_id}:h"
 
 
 @pytest.mark.parametrize(

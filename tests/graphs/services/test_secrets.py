@@ -8,10 +8,10 @@ from django.core.management import CommandError, call_command
 
 from graphs.definition import errors
 from graphs.models import Secret
-from graphs.nodes.base import node, registry
+from graphs.nodes.base import WaitForAnswer, node, registry
 from graphs.services import secrets
 from runs.engine.start import start_run
-from runs.models import LogLine
+from runs.models import LogLine, ToolResult
 from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
@@ -29,9 +29,18 @@ def leaking_node(namespace):
             raise ValueError(f"refused: {token}")
         return {"text": f"token={token}", "length": len(token)}
 
+    @node("test.leak_more", secrets=["token"])
+    def leak_more(ctx):
+        token = ctx.secrets["token"]
+        with ctx.artifact(f"{token}.txt") as file:
+            file.write(b"x")
+        ctx.once("tool", {}, lambda: {"answer": f"for {token}"})
+        raise WaitForAnswer(f"Is {token} right?", {"title": token, "type": "object"})
+
     registry.store()
     yield
     del registry["test.leak"]
+    del registry["test.leak_more"]
 
 
 @pytest.fixture
@@ -56,6 +65,18 @@ def test_a_secret_is_read_by_its_node_and_masked_in_outputs_and_logs(leak):
     state = leak({"token": "canary-4711"})
     assert state.outputs == {"text": "token=•••", "length": 11}
     assert "canary" not in f"{state.error}{log_text()}"
+
+
+def test_a_secret_is_masked_in_questions_tool_results_and_file_names(publish, drain, leaking_node):
+    graph = publish("a", kinds={"a": "test.leak_more"})
+    secrets.replace(graph, {"token": "canary-4711"})
+    run = start_run(graph)
+    drain()
+    state = run.states.get()
+    assert state.waiting_for["question"] == "Is ••• right?"
+    assert ToolResult.objects.get().result == {"answer": "for •••"}
+    stored = [state.waiting_for, *ToolResult.objects.values(), *run.artifacts.values()]
+    assert "canary" not in str(stored)
 
 
 def test_a_secret_is_masked_in_the_error_of_its_node(leak):

@@ -18,11 +18,11 @@ from graphs.models import GraphVersion, plan_of
 from graphs.nodes.base import NodeFailed, RunAgain, registry
 from runs.actions import delete
 from runs.cluster.supervisor import Supervisor
-from runs.engine import claim, heartbeat, lease_recovery, record, scan_floors
+from runs.engine import claim, heartbeat, lease_recovery, node_threads, record, scan_floors
 from runs.engine.executor import Executor
 from runs.engine.node_context import NodeContext
 from runs.engine.start import RunOptions, start_run
-from runs.engine.types import Outcome
+from runs.engine.types import Outcome, idempotency_key
 from runs.models import Cluster, LogLine, Run, State, ToolResult
 from tests import nodes
 from tests.support.engine import claimed, done, sign
@@ -381,3 +381,45 @@ def test_inputs_that_would_be_too_large_are_never_made(publish, drain, settings)
     assert peak < 16 * 2**20
     assert by_node(run) == {"a": ["NEXT_CREATED_ERROR"]}
     assert "1,048,576 bytes" in run.states.get().error
+
+
+@pytest.mark.parametrize("kind", ["fan_out", "test.each"], ids=["list", "generator"])
+def test_a_list_and_a_generator_have_the_same_limits(publish, drain, monkeypatch, kind):
+    monkeypatch.setattr(node_threads, "MAX_FAN_OUT", 50)
+    monkeypatch.setattr(node_threads, "MAX_FAN_OUT_BYTES", 10_000)
+    graph = publish("a", kinds={"a": kind}, inputs={"a": {"items": []}})
+
+    def errors_of(items):
+        run = start_run(graph, RunOptions(inputs={"items": items}))
+        drain()
+        return {state.error for state in run.states.all()}
+
+    assert errors_of([1] * 50) == {""}
+    assert errors_of([1] * 51) == {"it has more than 50 outputs"}
+    assert errors_of(["x" * 1000] * 9) == {""}
+    assert errors_of(["x" * 1000] * 10) == {"its outputs have more than 10,000 bytes together"}
+
+
+@pytest.mark.parametrize("what", ["number", "zero", "empty", "zeros", "lists"])
+def test_an_output_that_is_no_object_is_refused(publish, drain, what):
+    run = start_run(publish("a", kinds={"a": "test.return"}, inputs={"a": {"what": what}}))
+    drain()
+    assert "an output is an object" in run.states.get().error
+
+
+def test_idempotency_keys_of_different_steps_differ():
+    """They are sent in headers, so they are ASCII, and receivers don't know our namespaces."""
+    steps = [
+        ("a", "order-1", "charge"),
+        ("b", "order-1", "charge"),
+        ("a:order-1", "x", "charge"),
+        ("a", "order-1:x", "charge"),
+        ("a", "bestellung-ä", "charge"),
+        ("a", "bestellung-ö", "charge"),
+        ("a", "order-1", "charge@2:0"),
+        ("a", "order-1", "größe"),
+    ]
+    keys = [idempotency_key(*step) for step in steps]
+    assert len(set(keys)) == len(steps)
+    assert all(key.isascii() for key in keys)
+    assert keys[0] == "a:order-1:charge"

@@ -193,10 +193,10 @@ def test_every_run_has_a_document(publish, drain, tmp_path):
     assert set(nodes) == {"start", "out@1:0", "out@1:1", "work@1:0", "work@1:1", "all"}, (
         "each sibling has a key of its own"
     )
-    assert nodes["work@1:1"]["idempotency_key"] == f"{run.run_id}:work@1:1", (
+    assert nodes["work@1:1"]["idempotency_key"] == f"alpha:{run.run_id}:work@1:1", (
         "the key that the node used"
     )
-    assert nodes["out@1:0"]["idempotency_key"] == f"{run.run_id}:out"
+    assert nodes["out@1:0"]["idempotency_key"] == f"alpha:{run.run_id}:out"
     assert document["completed_nodes"][0] == "start"
     assert document["completed_nodes"][-1] == "all"
     assert {(action["action"], action["node"]) for action in document["action_history"]} >= {
