@@ -131,6 +131,13 @@ TEMPLATES = [
 
 # --- database and files ---------------------------------------------------------------------------
 
+# Whether DATABASE_URL leads to a pooler that gives a connection to each transaction, such as
+# pgbouncer. Then nothing is kept in sessions: no prepared statements and no settings, and waiting
+# for notifications needs a direct connection, DATABASE_LISTEN_URL. Without one, workers look for
+# hints several times a second.
+DATABASE_POOLED = env.flag("DATABASE_POOLED", False)
+DATABASE_LISTEN_URL = env.text("DATABASE_LISTEN_URL")
+
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if EMBEDDED:
     DATABASES = {
@@ -153,11 +160,16 @@ if EMBEDDED:
         }
     }
 else:
+    # The hot statements are prepared once per connection. A generic plan saves planning them for
+    # each execution, which costs more than running them. JIT compilation also costs more than it
+    # saves on short statements. The page cost is that of an SSD.
+    _SESSION = "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1"
     DATABASES = {
         "default": {
             **(_database or {}),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
+            "DISABLE_SERVER_SIDE_CURSORS": DATABASE_POOLED,
             "OPTIONS": {
                 # A host that vanishes must be noticed: a connection attempt fails after 10 s, and
                 # a silent connection is closed after about 20 s. DATABASE_URL may say otherwise.
@@ -167,12 +179,7 @@ else:
                 "keepalives_count": 3,
                 "tcp_user_timeout": 20_000,
                 **env.database_options("DATABASE_URL"),
-                # The hot statements are prepared once per connection. A generic plan saves planning
-                # them for each execution, which costs more than running them. JIT compilation also
-                # costs more than it saves on short statements. The page cost is that of an SSD.
-                "options": (
-                    "-c plan_cache_mode=force_generic_plan -c jit=off -c random_page_cost=1.1"
-                ),
+                **({} if DATABASE_POOLED else {"options": _SESSION}),
                 # Never prepare statements automatically: the engine prepares those that matter.
                 "prepare_threshold": 1_000_000,
             },

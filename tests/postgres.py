@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,34 @@ class Server:
     def has_replayed(self, position: str) -> bool:
         """Whether this replica has everything up to a position in the log (`pg_lsn`)."""
         return bool(self.read(f"SELECT pg_last_wal_replay_lsn() >= '{position}'"))
+
+    @contextmanager
+    def pooled(self) -> Iterator[str]:
+        """Run pgbouncer before this server, in transaction mode; yield the URL that leads to it."""
+        port = _free_port()
+        name = f"statemanager = host=127.0.0.1 port={self.port} dbname=statemanager"
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": port,
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            "default_pool_size": 8,
+            "unix_socket_dir": "",
+        }
+        lines = ["[databases]", f"{name} user=statemanager", "[pgbouncer]"]
+        config = self.folder / "pgbouncer.ini"
+        config.write_text(
+            "\n".join([*lines, *(f"{key} = {value}" for key, value in settings.items())])
+        )
+        config.chmod(0o644)
+        command = [shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", "-q", str(config)]
+        quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, cwd="/", **quiet, **self._user)  # type: ignore[call-overload]
+        try:
+            yield f"postgresql://statemanager@127.0.0.1:{port}/statemanager"
+        finally:
+            process.terminate()
+            process.wait(10)
 
     def revive(self) -> None:
         """Start the server if it has stopped, as a service manager would."""

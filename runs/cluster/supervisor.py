@@ -112,7 +112,7 @@ class Supervisor:
             stuck = self._stuck() if self.process else ""
         except Exception as error:
             if db_errors.is_away(error):
-                log.warning("the database is away: %s", error)
+                log.warning("the database is away: %s", db_errors.explained(error))
                 connection.close()
                 self._started = monotonic()  # a cluster can't answer while the database is away
             else:

@@ -26,6 +26,7 @@ _AWAY = (
 # Another transaction was in the way.
 _CONTENTION = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock timeout
 _STATEMENT_TIMEOUT = "57014"
+_PREPARED_STATEMENTS = ("42P05", "26000")  # there is one of this name already, or none
 
 _SQLITE_CONTENTION = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _SQLITE_AWAY = (
@@ -82,6 +83,17 @@ def is_lock_timeout(error: BaseException) -> bool:
 def is_statement_timeout(error: BaseException) -> bool:
     """Whether the server ended the statement because it took too long (`statement_timeout`)."""
     return getattr(_driver_error(error), "sqlstate", None) == _STATEMENT_TIMEOUT
+
+
+def explained(error: BaseException) -> str:
+    """The message of an error, and what to do if a pooler is the cause."""
+    state = getattr(_driver_error(error), "sqlstate", None)
+    if "unsupported startup parameter" in str(error) or state in _PREPARED_STATEMENTS:
+        return (
+            f"{error} DATABASE_URL seems to lead to a pooler that gives a connection to each "
+            "transaction. Set DATABASE_POOLED=1."
+        )
+    return str(error)
 
 
 def drop_connection(error: BaseException) -> None:

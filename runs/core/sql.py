@@ -23,6 +23,7 @@ from functools import cache, wraps
 from typing import Any, ParamSpec, cast
 
 import psycopg
+from django.conf import settings
 from django.db import connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -143,7 +144,7 @@ def lock(strength: str = "NO KEY UPDATE", skip_locked: bool = False) -> str:
 def run(statement: str, params: Params = ()) -> list[Row]:
     """Execute a statement that returns rows, and return them. Raises Django's database errors.
 
-    On PostgreSQL the statement is prepared on the server.
+    On PostgreSQL the statement is prepared on the server, unless a pooler is between.
     """
     db = connections["default"]
     if not postgres():
@@ -169,7 +170,8 @@ def _execute(db: BaseDatabaseWrapper, statement: str, params: Params) -> psycopg
     db.ensure_connection()
     if db.queries_logged:
         db.queries_log.append({"sql": statement, "time": "0.000"})
-    return psycopg.Cursor(db.connection).execute(statement, params, prepare=True)
+    prepare = not settings.DATABASE_POOLED
+    return psycopg.Cursor(db.connection).execute(statement, params, prepare=prepare)
 
 
 def replan() -> None:
@@ -177,7 +179,7 @@ def replan() -> None:
 
     It keeps a generic plan until it is told to discard it.
     """
-    if postgres():
+    if postgres() and not settings.DATABASE_POOLED:
         send("DISCARD PLANS")
 
 
@@ -254,8 +256,11 @@ def limit_lock_waits(seconds: float) -> None:
     """In this process, from now on, fail rather than wait longer than this for a locked row.
 
     For processes that do everything in one thread: whoever locks a row must not stop them. Such an
-    error is a lock timeout (`db_errors`).
+    error is a lock timeout (`db_errors`). Behind a pooler the limit is one of the role's:
+    `ALTER ROLE … SET lock_timeout`.
     """
+    if settings.DATABASE_POOLED:
+        return
 
     def limit(connection: BaseDatabaseWrapper, **_: object) -> None:
         if connection.vendor == "postgresql":

@@ -14,6 +14,7 @@ from datetime import timedelta
 from time import monotonic, sleep
 
 import psycopg
+from django.conf import settings
 from django.db import close_old_connections, connection, connections
 from django.utils import timezone
 from django_q.brokers.orm import ORM
@@ -28,6 +29,7 @@ from runs.core.failpoints import failpoint
 CHANNEL = "statemanager_hints"
 MAX_WAITING_HINTS = 2
 DATA_VERSION_POLL_SECONDS = 0.008
+POLL_SECONDS = 0.1
 WAIT_SECONDS = 1.0
 
 
@@ -73,7 +75,7 @@ def prune() -> None:
 class WakingBroker(ORM):
     """django-q2's ORM broker, woken instead of polling. Its times are the database's."""
 
-    _waiter: "_Listener | _DataVersion | None" = None
+    _waiter: "_Listener | _Poll | _DataVersion | None" = None
 
     def enqueue(self, task: str) -> int | None:
         """Store the task and, on PostgreSQL, notify. Does nothing while enough tasks wait."""
@@ -83,7 +85,7 @@ class WakingBroker(ORM):
 
     def dequeue(self) -> list[tuple[int, str]]:
         if self._waiter is None:
-            self._waiter = _Listener() if sql.postgres() else _DataVersion()
+            self._waiter = _waiter()
         self._waiter.mark()
         tasks = self._take()
         if not tasks:
@@ -147,6 +149,14 @@ def _take_statement() -> str:
     """
 
 
+def _waiter() -> "_Listener | _Poll | _DataVersion":
+    if not sql.postgres():
+        return _DataVersion()
+    if settings.DATABASE_POOLED and not settings.DATABASE_LISTEN_URL:
+        return _Poll()
+    return _Listener()
+
+
 class _Listener:
     """Waits for a notification, on a connection of its own.
 
@@ -157,7 +167,10 @@ class _Listener:
         params = {**connections["default"].get_connection_params(), "autocommit": True}
         for key in ("cursor_factory", "context", "prepare_threshold"):
             params.pop(key, None)
-        self._connection = psycopg.connect(**params)
+        if settings.DATABASE_LISTEN_URL:
+            for key in ("dbname", "user", "password", "host", "port"):
+                params.pop(key, None)
+        self._connection = psycopg.connect(settings.DATABASE_LISTEN_URL, **params)
         self._connection.execute(f"LISTEN {CHANNEL}")
 
     def mark(self) -> None:
@@ -166,6 +179,16 @@ class _Listener:
     def wait(self, seconds: float) -> None:
         for _ in self._connection.notifies(timeout=seconds, stop_after=1):
             return
+
+
+class _Poll:
+    """Looks again after a moment. For poolers, which pass no notifications on."""
+
+    def mark(self) -> None:
+        pass
+
+    def wait(self, seconds: float) -> None:
+        sleep(min(seconds, POLL_SECONDS))
 
 
 class _DataVersion:

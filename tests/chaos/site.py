@@ -55,8 +55,8 @@ WHERE status NOT IN ('SUCCESS', 'CREATED', 'QUEUED')
 class Site:
     """An installation on a PostgreSQL server of its own. Runs are started over HTTP."""
 
-    def __init__(self, tmp_path, env=None, **settings):
-        self.server = postgres.Server(quick=False, **settings)
+    def __init__(self, tmp_path, env=None, server=None, **settings):
+        self.server = server or postgres.Server(quick=False, **settings)
         self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path), **(env or {})}
         key = self.command("shell", "-v0", "-c", PREPARE).split()[-1]
         self.installation = Installation(key, **self.env)
@@ -77,6 +77,15 @@ class Site:
         )
         assert completed.returncode == 0, completed.stdout + completed.stderr
         return completed.stdout
+
+    def start_command(self, *arguments):
+        """Start a management command; its stderr is a pipe."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "django", *arguments],
+            cwd=ROOT,
+            env=environment(**self.env),
+            stderr=subprocess.PIPE,
+        )
 
     def start(self, runs=1):
         for _ in range(runs):
@@ -108,8 +117,8 @@ class Site:
 
 
 @contextmanager
-def site(tmp_path, env=None, **settings):
-    opened = Site(tmp_path, env, **settings)
+def site(tmp_path, env=None, server=None, **settings):
+    opened = Site(tmp_path, env, server, **settings)
     try:
         yield opened
     finally:
