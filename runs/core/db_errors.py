@@ -118,11 +118,11 @@ def _has_lost_connection(error: BaseException, driver_error: BaseException) -> b
     """Judges an error without SQLSTATE: the driver raised it, or Django for a closed connection.
 
     psycopg raises OperationalError without SQLSTATE for a server that doesn't answer and for a
-    statement that it can't send, such as one with too many parameters. The connection stays open
-    in the second case only.
+    statement that it can't send, such as one with too many parameters. Only asking the server tells
+    the two apart: a connection that the server has just cut still counts as open.
     """
     if not isinstance(error, _CONNECTION_ERRORS):
         return False
     if not isinstance(driver_error, psycopg.OperationalError):
         return True
-    return connection.connection is None or bool(connection.connection.closed)
+    return connection.connection is None or not connection.is_usable()

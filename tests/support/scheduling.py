@@ -1,9 +1,9 @@
 """Shares the tests among the processes of pytest-xdist: each database runs every test once.
 
 `--dist each` would run every test in each process. Here the processes of one database share them,
-file by file, so that fixtures of modules are made once. The chaos tests of a database are one unit
-of work, and so are its browser tests: they take longest, so they begin first, and two chaos tests
-at once would disturb each other.
+file by file, so that fixtures of modules are made once. The long ones begin first: outages, the
+browser tests, which share a server, and the other chaos tests. More than two chaos tests at once
+would disturb each other.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,26 @@ from xdist.workermanage import WorkerController, parse_tx_spec_config
 
 from tests.support.databases import database_of
 
-UNITS = ("tests/chaos/", "tests/browser/")
+UNITS = ("tests/chaos/test_outages.py", "tests/browser/", "tests/chaos/")
 
 
 def order(items: list[pytest.Item]) -> None:
     """Sort the tests so that the long units of work come first."""
-    items.sort(key=lambda item: _unit(item.nodeid) is None)
+    items.sort(key=lambda item: _place(item.nodeid))
 
 
-def _unit(nodeid: str) -> str | None:
-    return next((unit for unit in UNITS if nodeid.startswith(unit)), None)
+def _place(nodeid: str) -> int:
+    """The place of the unit that a test belongs to; len(UNITS) if it belongs to its file only."""
+    places = (place for place, unit in enumerate(UNITS) if nodeid.startswith(unit))
+    return next(places, len(UNITS))
 
 
 class _SharedByFile(LoadFileScheduling):
     """Shares the tests among the processes of one database."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return _unit(nodeid) or str(super()._split_scope(nodeid))
+        place = _place(nodeid)
+        return UNITS[place] if place < len(UNITS) else str(super()._split_scope(nodeid))
 
 
 class EachDatabase:
