@@ -1,5 +1,7 @@
 """Namespaces, keys, nodes, graphs and datasets in the Django admin."""
 
+from typing import Any, ClassVar
+
 from django import forms
 from django.contrib import admin, messages
 from django.core.files.uploadedfile import UploadedFile
@@ -9,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from graphs.auth import api_keys
-from graphs.auth.callers import caller_of_user
+from graphs.auth.callers import PERMISSIONS, Caller, caller_of_user
 from graphs.definition import cron, errors, names
 from graphs.definition.types import JsonObject
 from graphs.models import (
@@ -31,7 +33,22 @@ from graphs.web.fields import FilesField
 
 
 class ReadOnly(admin.ModelAdmin):
-    """Rows that can't be changed in the admin: the engine, the API and the commands write them."""
+    """Rows that can't be changed in the admin: the engine, the API and the commands write them.
+
+    `payloads` are columns with what runs work on. Only staff who may see that see them.
+    """
+
+    payloads: ClassVar[tuple[str, ...]] = ()
+
+    def get_exclude(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        return (*(super().get_exclude(request, obj) or ()), *self._hidden(request))
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        hidden = self._hidden(request)
+        return [column for column in super().get_list_display(request) if column not in hidden]
+
+    def _hidden(self, request: HttpRequest) -> tuple[str, ...]:
+        return () if request.user.has_perm(PERMISSIONS["payloads"]) else self.payloads
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -78,10 +95,19 @@ class NamespaceMembershipAdmin(admin.ModelAdmin):
 
 
 class ApiKeyForm(forms.ModelForm):
+    caller: Caller  # who makes the key
+
     def clean(self) -> JsonObject:
         cleaned = super().clean() or self.cleaned_data
-        if not cleaned.get("all_namespaces") and not cleaned.get("namespaces"):
+        namespaces = cleaned.get("namespaces")
+        if not cleaned.get("all_namespaces") and not namespaces:
             self.add_error("namespaces", "Choose at least one namespace, or allow all of them.")
+        elif cleaned.get("scope"):
+            granted = None
+            if not cleaned.get("all_namespaces"):
+                granted = [namespace.pk for namespace in namespaces or ()]
+            if not self.caller.may_grant(cleaned["scope"], granted):
+                self.add_error("scope", "A key can't do more than you may do yourself.")
         return cleaned
 
 
@@ -103,6 +129,12 @@ class ApiKeyAdmin(admin.ModelAdmin):
     filter_horizontal = ("namespaces",)
     fields = ("name", "scope", "all_namespaces", "namespaces", "per_minute", "expires_at")
     actions = ("revoke",)
+
+    def get_form(
+        self, request: HttpRequest, obj: Model | None = None, change: bool = False, **kwargs: object
+    ) -> type[forms.ModelForm]:
+        form = super().get_form(request, obj, change, **kwargs)
+        return type(form.__name__, (form,), {"caller": caller_of_user(request.user, "page")})
 
     def save_model(
         self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm, change: bool
@@ -160,6 +192,7 @@ class GraphAdmin(ReadOnly):
 
 @admin.register(GraphVersion)
 class GraphVersionAdmin(ReadOnly):
+    payloads = ("definition",)
     list_display = ("graph", "number", "is_current", "is_valid", "created_at", "created_by", "note")
     list_select_related = ("graph__namespace", "created_by")
     search_fields = ("graph__name", "checksum")

@@ -69,6 +69,7 @@ class RunAdmin(FastList):
 
 @admin.register(State)
 class StateAdmin(FastList):
+    payloads = ("inputs", "outputs", "chosen", "answer", "waiting_for", "error")
     list_display = (
         "id",
         "identifier",
@@ -87,6 +88,7 @@ class StateAdmin(FastList):
 
 @admin.register(LogLine)
 class LogLineAdmin(FastList):
+    payloads = ("message",)
     list_display = ("created_at", "level", "identifier", "message", "run")
     list_filter = ("level",)
     list_select_related = ("run",)
@@ -110,12 +112,14 @@ class ArtifactAdmin(FastList):
 
 @admin.register(ToolResult)
 class ToolResultAdmin(FastList):
+    payloads = ("result",)
     list_display = ("key", "run", "created_at")
     list_select_related = ("run",)
 
 
 @admin.register(Checkpoint)
 class CheckpointAdmin(FastList):
+    payloads = ("metadata", "versions")
     list_display = ("checkpoint_id", "ns", "run", "type", "created_at")
     list_select_related = ("run",)
     exclude = ("body",)

@@ -9,6 +9,7 @@ says what to set.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -149,10 +150,12 @@ def database_options(name: str) -> dict[str, str]:
 def ensure_folder(name: str, path: Path) -> None:
     """Create a folder if necessary, and check that files can be written to it.
 
-    `name` is the variable that sets the folder.
+    `name` is the variable that sets the folder. Only the owner may enter a folder that this
+    creates.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ImproperlyConfigured(
             f"{name} names a folder that can't be created: {error}."
@@ -162,3 +165,17 @@ def ensure_folder(name: str, path: Path) -> None:
             f"{name} names a folder that can't be written to: {path}. "
             "Change its permissions or name another folder."
         )
+
+
+def ensure_private_file(name: object) -> None:
+    """Create a database file that only its owner may read, or make an existing one so.
+
+    Nothing happens to a file of somebody else, to one in a folder that doesn't exist, and to
+    databases that are no plain files.
+    """
+    path = Path(str(name))
+    if path.name == ":memory:" or str(name).startswith("file:"):
+        return
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)

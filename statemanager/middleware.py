@@ -15,6 +15,7 @@ from runs.core import db_errors
 log = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
+PERMISSIONS_POLICY = "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()"
 API_PREFIXES = (
     "/graphs",
     "/runs",
@@ -116,6 +117,23 @@ class BothSlashForms:
         if request.path_info.endswith("/") and is_api(request.path_info):
             request.path_info = request.path_info.rstrip("/")
         return self.get_response(request)
+
+
+class PrivateResponses:
+    """Keeps pages and answers out of caches, and devices out of the reach of pages.
+
+    Responses that say for themselves how they are cached, such as static files and those with an
+    ETag, keep what they say.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+        return response
 
 
 class LengthRequired:

@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from statemanager import __version__, env
 
+MIN_SECRET_KEY = 32  # characters
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = Path(env.text("VAR_DIR", str(BASE_DIR / "var")))
 env.ensure_folder("VAR_DIR", VAR)
@@ -52,6 +53,17 @@ if not SECRET_KEY and EMBEDDED:
 if not SECRET_KEY:
     raise ImproperlyConfigured(
         "Set SECRET_KEY: it is required when DATABASE_URL names a PostgreSQL server."
+    )
+
+if not EMBEDDED and len(SECRET_KEY) < MIN_SECRET_KEY:
+    raise ImproperlyConfigured(
+        f"SECRET_KEY has {len(SECRET_KEY)} characters; a site needs at least {MIN_SECRET_KEY}. "
+        "Make one with: openssl rand -base64 48"
+    )
+if not EMBEDDED and DEBUG:
+    raise ImproperlyConfigured(
+        "DEBUG shows settings and source code to everybody, so it can't be used with a PostgreSQL "
+        "server. Unset DEBUG, or unset DATABASE_URL."
     )
 
 # Encrypt the secrets of graphs. They are separate from SECRET_KEY so that each can be replaced
@@ -97,6 +109,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "statemanager.middleware.RequestId",
+    "statemanager.middleware.PrivateResponses",
     "statemanager.middleware.LengthRequired",
     "statemanager.middleware.BothSlashForms",
     "statemanager.middleware.DatabaseAway",
@@ -140,6 +153,7 @@ DATABASE_LISTEN_URL = env.text("DATABASE_LISTEN_URL")
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if EMBEDDED:
+    env.ensure_private_file((_database or {}).get("NAME") or VAR / "db.sqlite3")
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
@@ -201,6 +215,9 @@ STATIC_ROOT = VAR / "static"
 STATIC_ROOT.mkdir(exist_ok=True)
 WHITENOISE_USE_FINDERS = True  # serves static files without `collectstatic`
 FILE_UPLOAD_TEMP_DIR = None
+# On a site, web servers and workers may be different users of one group.
+FILE_UPLOAD_PERMISSIONS = 0o600 if EMBEDDED else 0o640
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700 if EMBEDDED else 0o750
 
 # The largest body of a request, apart from uploaded files.
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", 5 * 2**20, 1024, 2**30)
@@ -357,7 +374,10 @@ X_FRAME_OPTIONS = "DENY"
 HTTPS = env.flag("HTTPS", not EMBEDDED)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+# Other hosts of the domain may well not speak HTTPS, and a preloaded domain is hard to take back.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS", False)
+SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD", False)
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # the two lines above
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 
 # Trust X-Forwarded-Proto only behind a proxy that sets it; otherwise any client could.

@@ -41,7 +41,7 @@ if os.environ.get("STATEMANAGER_TEST_PROCESS") != PROCESS:  # not a process that
             SKIPPED_DATABASES.append("postgresql (no server binaries; install postgresql)")
     if PROCESS != "main":  # in the controller, it would choose the database of both
         os.environ["STATEMANAGER_TEST_DATABASE"] = TEST_DATABASE
-os.environ.setdefault("SECRET_KEY", "only-for-tests")
+os.environ.setdefault("SECRET_KEY", "only-for-tests-and-as-long-as-a-real-one")
 os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")
 os.environ.setdefault("ALLOWED_HOSTS", "localhost,127.0.0.1,testserver")
 os.environ.setdefault("HTTPS", "0")

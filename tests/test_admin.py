@@ -1,13 +1,24 @@
 """The pages of the admin: lists, runs, uploads, API keys, secrets, schedules and versions."""
 
+import re
+
 import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from graphs.models import ApiKey, CronTrigger, Dataset, Secret
+from graphs.models import (
+    ApiKey,
+    CronTrigger,
+    Dataset,
+    GraphVersion,
+    NamespaceMembership,
+    Secret,
+)
 from graphs.services import secrets
 from runs.engine.start import start_run
-from runs.models import Run
+from runs.models import Checkpoint, LogLine, Run, State, ToolResult
 
 pytestmark = pytest.mark.django_db
 MODELS = [
@@ -167,3 +178,75 @@ def test_the_documentation_pages_load_nothing_from_other_hosts(client):
     assert "//cdn" not in text
     assert client.get("/docs/?script=").status_code == 200
     assert client.get("/schema").status_code == 200
+
+
+@pytest.fixture
+def staff(django_user_model, client):
+    """staff("view_run", …): a client of a member of the staff with these permissions only."""
+
+    def login(*permissions):
+        user = django_user_model.objects.create_user("sam", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client.force_login(user)
+        return client
+
+    return login
+
+
+PAYLOAD_PAGES = (
+    ("statemanager_runs_state", State),
+    ("statemanager_runs_logline", LogLine),
+    ("statemanager_runs_toolresult", ToolResult),
+    ("statemanager_runs_checkpoint", Checkpoint),
+    ("statemanager_graphs_graphversion", GraphVersion),
+)
+
+
+@pytest.mark.parametrize("sees", [False, True], ids=["may not see payloads", "may"])
+def test_stock_pages_show_payloads_to_those_only_who_may_see_them(staff, publish, drain, sees):
+    """A marker is in every column that holds what runs work on."""
+    run = start_run(publish("a", inputs={"a": {"value": "canary-literal"}}))
+    drain()
+    State.objects.update(
+        inputs={"a": "canary-in"},
+        outputs={"a": "canary-out"},
+        answer={"a": "canary-answer"},
+        waiting_for={"question": "canary-question"},
+        error="canary-error",
+    )
+    LogLine.objects.create(run=run, message="canary-line")
+    ToolResult.objects.create(run=run, key="k", digest="d", result={"a": "canary-result"})
+    Checkpoint.objects.create(
+        run=run, checkpoint_id="c", type="t", body=b"canary-body", metadata={"a": "canary-meta"}
+    )
+    models = [model for _, model in PAYLOAD_PAGES]
+    rights = [f"view_{model._meta.model_name}" for model in models]
+    client = staff(*rights, "view_run", *(["view_payload"] if sees else []))
+    for name, model in PAYLOAD_PAGES:
+        row = model.objects.order_by("-pk").first()
+        text = page_text(client, f"{name}_changelist") + page_text(client, f"{name}_change", row.pk)
+        assert ("canary" in text) == sees, (name, re.findall("canary-[a-z]*", text))
+
+
+def test_nobody_makes_a_key_that_can_do_more_than_its_maker(staff, namespace, key_form):
+    client = staff("add_apikey", "view_apikey", "view_run")
+    url = reverse("admin:statemanager_graphs_apikey_add")
+    for form in (
+        {"scope": "admin", "all_namespaces": "on"},
+        {"scope": "run", "namespaces": [namespace.pk]},
+        {"scope": "read", "all_namespaces": "on"},
+    ):
+        answer = client.post(url, key_form | form)
+        assert "more than you may do yourself" in answer.content.decode()
+    assert not ApiKey.objects.exists()
+
+    NamespaceMembership.objects.create(
+        namespace=namespace, user=get_user_model().objects.get(username="sam"), role="operator"
+    )
+    client.post(url, key_form | {"scope": "run", "namespaces": [namespace.pk]})
+    assert ApiKey.objects.get().scope == "run"
+
+
+@pytest.fixture
+def key_form():
+    return {"name": "ci", "per_minute": 0}

@@ -1,7 +1,7 @@
 """Who calls and what they may do: one value for users, API keys, commands and the system."""
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,17 @@ class Caller:
         """Raise Forbidden if the caller lacks the right in this namespace."""
         if not self.can(right, namespace_id):
             raise errors.Forbidden(f"{self.label} may not {RIGHT_LABELS[right]} in this namespace.")
+
+    def may_grant(self, scope: str, namespace_ids: Iterable[int] | None) -> bool:
+        """Whether the caller may make a key of this scope, in these namespaces or, with None, in
+        all. A key can't do more than the caller who makes it.
+        """
+        if scope == "admin" and "admin" not in self.scopes:
+            return False
+        rights = RIGHTS_OF_SCOPE[scope]
+        if namespace_ids is None:
+            return self.namespaces is None and rights <= self.rights
+        return all(self.can(right, pk) for right in rights for pk in namespace_ids)
 
     def where(self, right: str) -> Q | None:
         """A filter on `namespace` for those in which the caller has the right; None for all."""

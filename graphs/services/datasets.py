@@ -6,6 +6,7 @@ the error lists every broken file.
 
 import codecs
 import hashlib
+import os
 import tempfile
 import zipfile
 from collections import Counter
@@ -26,6 +27,8 @@ from graphs.services import tabular
 
 MAX_ENTRIES = 1000  # tables in a zip file
 MAX_UNPACKED = 20 * 2**30  # bytes
+MAX_RATIO = 200  # bytes that one byte of a zip file may become
+SMALL = 50 * 2**20  # bytes to which the ratio doesn't apply
 MAX_PROBLEMS_IN_SENTENCE = 20
 COPY_BYTES = 2**18
 ENDINGS = ".csv, .jsonl, .ndjson"
@@ -138,7 +141,7 @@ def _entries(source: Source, stack: ExitStack, problems: list[str]) -> list[Sour
             for entry in archive.infolist()
             if not entry.is_dir() and tabular.format_of(entry.filename)
         ]
-        problem = _problem_of(entries)
+        problem = _problem_of(entries, _size_of(source.file))
         if problem:
             problems.append(f"{source.name}: {problem}")
             return []
@@ -151,8 +154,15 @@ def _entries(source: Source, stack: ExitStack, problems: list[str]) -> list[Sour
         return []
 
 
-def _problem_of(entries: list[zipfile.ZipInfo]) -> str:
-    """What is wrong with the tables of a zip file, or "". The limits refuse zip bombs."""
+def _size_of(file: IO[bytes]) -> int:
+    return file.seek(0, os.SEEK_END)
+
+
+def _problem_of(entries: list[zipfile.ZipInfo], packed: int) -> str:
+    """What is wrong with the tables of a zip file of this many bytes, or "".
+
+    The limits refuse zip bombs. Reading an entry ends at the size that it declares.
+    """
     if not entries:
         return f"the zip file contains no {ENDINGS} file"
     if len(entries) > MAX_ENTRIES:
@@ -160,6 +170,10 @@ def _problem_of(entries: list[zipfile.ZipInfo]) -> str:
     size = sum(entry.file_size for entry in entries)
     if size > MAX_UNPACKED:
         return f"{size:,} bytes when unpacked; {MAX_UNPACKED:,} are allowed"
+    if size > max(SMALL, MAX_RATIO * packed):
+        return (
+            f"{size:,} bytes when unpacked, more than {MAX_RATIO} times the zip file's {packed:,}"
+        )
     return ""
 
 

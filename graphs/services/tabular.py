@@ -20,16 +20,18 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from typing_extensions import TypedDict
 
 from graphs.definition.types import Json, JsonObject
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-MAX_LINE = 10 * 2**20  # characters
+MAX_LINE = 10 * 2**20  # bytes of a row, or characters of a field
+MAX_COLUMNS = 5_000
 MAX_INTEGER_DIGITS = 18  # fits into 64 bits
 ROWS_PER_CHUNK = 256
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -58,17 +60,26 @@ class _Lines:
     """The lines of a UTF-8 file, with or without a byte order mark.
 
     `number` is the number of the last line that was read, from 1. Raises BrokenTable for bytes that
-    are not UTF-8 and for NUL characters, which PostgreSQL can't store.
+    are not UTF-8, for NUL characters, which PostgreSQL can't store, and for rows of more than
+    MAX_LINE bytes, before they are read. A row ends where the reader calls `end_row`.
     """
 
-    def __init__(self, file: Iterable[bytes], name: str) -> None:
+    def __init__(self, file: IO[bytes], name: str) -> None:
         self._file = file
         self._name = name
+        self._row_size = 0
         self.number = 0
 
+    def end_row(self) -> None:
+        self._row_size = 0
+
     def __iter__(self) -> Iterator[str]:
-        for raw in self._file:
+        readline = self._file.readline
+        while raw := readline(MAX_LINE + 1):
             self.number += 1
+            self._row_size += len(raw)
+            if self._row_size > MAX_LINE:
+                raise self.broken(f"a row of more than {MAX_LINE:,} bytes")
             try:
                 line = raw.decode("utf-8-sig" if self.number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -85,7 +96,7 @@ class _Lines:
         return BrokenTable(f"{self._name}, line {line or self.number}: {problem}")
 
 
-def read_csv(file: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
+def read_csv(file: IO[bytes], name: str) -> Iterator[dict[str, str]]:
     """The rows of a CSV file with a header. All values are text.
 
     `name` is the file's name for errors. Blank lines are skipped. Raises BrokenTable if the header
@@ -96,7 +107,9 @@ def read_csv(file: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
     try:
         header = _checked_header(next(rows, None), lines)
         width = len(header)
+        lines.end_row()
         for row in rows:
+            lines.end_row()
             if not row:
                 continue
             if len(row) != width:
@@ -109,13 +122,16 @@ def read_csv(file: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
 def _checked_header(header: list[str] | None, lines: _Lines) -> list[str]:
     if not header or not all(header):
         raise lines.broken("every column needs a name in the header", line=1)
-    repeated = next((column for column in header if header.count(column) > 1), None)
+    if len(header) > MAX_COLUMNS:
+        raise lines.broken(f"{len(header):,} columns; {MAX_COLUMNS:,} are allowed", line=1)
+    counts = Counter(header)
+    repeated = next((column for column in header if counts[column] > 1), None)
     if repeated is not None:
         raise lines.broken(f"the header has the column {repeated!r} twice", line=1)
     return header
 
 
-def read_jsonl(file: Iterable[bytes], name: str) -> Iterator[JsonObject]:
+def read_jsonl(file: IO[bytes], name: str) -> Iterator[JsonObject]:
     """The rows of a JSON Lines file: one object per line. Blank lines are skipped.
 
     `name` is the file's name for errors. Raises BrokenTable for a line that is not a JSON object,
@@ -123,6 +139,7 @@ def read_jsonl(file: Iterable[bytes], name: str) -> Iterator[JsonObject]:
     """
     lines = _Lines(file, name)
     for line in lines:
+        lines.end_row()
         if not line.strip():
             continue
         try:
@@ -150,7 +167,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def read_rows(
-    file: Iterable[bytes], name: str, format: str, columns: Iterable[Column]
+    file: IO[bytes], name: str, format: str, columns: Iterable[Column]
 ) -> Iterator[JsonObject]:
     """The rows of a table ("csv" or "jsonl") with typed values, as the module's table describes.
 
@@ -202,6 +219,10 @@ class TypesSeen:
             self.rows += 1
             if row.keys() - self.types.keys():
                 self.types |= {key: "any" for key in row if key not in self.types}
+                if len(self.types) > MAX_COLUMNS:
+                    raise BrokenTable(
+                        f"its rows have more than {MAX_COLUMNS:,} different members together"
+                    )
             yield row
 
     @property

@@ -265,7 +265,7 @@ def main() -> None:
             os.environ |= {
                 "DATABASE_URL": server.url,
                 "VAR_DIR": folder,
-                "SECRET_KEY": "only-for-tests",
+                "SECRET_KEY": "only-for-tests-and-as-long-as-a-real-one",
                 "ALLOWED_HOSTS": "*",
                 "HTTPS": "0",
             }

@@ -47,7 +47,7 @@ def environment(**values: str) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "tests.child_settings",
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
-        "SECRET_KEY": "only-for-tests",
+        "SECRET_KEY": "only-for-tests-and-as-long-as-a-real-one",
         "SECRETS_KEYS": ",".join(settings.SECRETS_KEYS),
         "ALLOWED_HOSTS": "*",
         "HTTPS": "0",

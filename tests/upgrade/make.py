@@ -157,7 +157,7 @@ def environment(folder: Path, url: str | None) -> dict[str, str]:
     values = {
         "DJANGO_SETTINGS_MODULE": "statemanager.settings",
         "VAR_DIR": str(folder),
-        "SECRET_KEY": "only-for-tests",
+        "SECRET_KEY": "only-for-tests-and-as-long-as-a-real-one",
         "SECRETS_KEYS": SECRETS_KEYS,
         "ALLOWED_HOSTS": "testserver,localhost",
         "HTTPS": "0",

@@ -39,6 +39,10 @@ BROKEN = {
     "open quote": (b'a,b\n1,"2\n', "x.csv, line 2: unexpected end of data"),
     "latin-1": ("a\né\n".encode("latin-1"), "x.csv, line 2: not UTF-8 (byte 0xe9)"),
     "NUL": (b"a\nx\x00y\n", "x.csv, line 2: a NUL character"),
+    "many columns": (b",".join(b"c%d" % at for at in range(20_000)), "20,000 columns; 5,000 are"),
+    "same column often": (b",".join([b"c"] * 5000), "the header has the column 'c' twice"),
+    "long line": (b"a\n" + b"x" * (10 * 2**20 + 1), "line 2: a row of more than 10,485,760 bytes"),
+    "long row": (b'a\n"' + b"x\n" * (6 * 2**20) + b'"', "a row of more than 10,485,760 bytes"),
 }
 
 
@@ -154,3 +158,18 @@ def test_the_api_reports_the_errors_of_an_upload(client):
 
 def test_the_api_refuses_an_upload_without_files(client):
     assert client.post("/datasets", {"name": "none"}).status_code == 422
+
+
+def test_a_zip_archive_that_grows_too_much_is_refused_before_it_is_read(namespace, monkeypatch):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.csv", b"a\n" + b"1\n" * 40_000_000)
+    monkeypatch.setattr(datasets, "_copy", None)  # nothing is read
+    with pytest.raises(errors.Malformed, match="more than 200 times"):
+        load(namespace, all_zip=buffer.getvalue())
+
+
+def test_json_rows_with_ever_new_members_are_refused(namespace):
+    lines = "\n".join(f'{{"k{at}": 1}}' for at in range(5_001))
+    with pytest.raises(errors.Malformed, match="5,000 different members"):
+        load(namespace, x_jsonl=lines.encode())
