@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
-from graphs.nodes import network
+from graphs.nodes import http_client
 from graphs.nodes.base import NodeFailed, registry
 from graphs.services import datasets
 from runs.engine import answer
@@ -216,14 +216,16 @@ def test_a_refused_approval_fails_the_run(publish, drain):
 PRIVATE = [
     "127.0.0.1", "127.1", "0x7f000001", "2130706433", "localhost", "0.0.0.0",
     "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1",
-    "::1", "::", "::ffff:127.0.0.1", "fe80::1", "fc00::1", "2002:7f00:1::",
+    "::1", "::", "::ffff:127.0.0.1", "fe80::1", "fc00::1", "2002:7f00:1::", "fec0::1",
+    "64:ff9b::7f00:1", "64:ff9b::10.0.0.1", "64:ff9b:1::1", "::127.0.0.1", "::ffff:0:127.0.0.1",
+    "2001:0:4136:e378:8000:63bf:3fff:fdd2",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("host", PRIVATE)
 def test_private_addresses_are_blocked(host):
     with pytest.raises(NodeFailed):
-        network.public_address(host, 80)
+        http_client.public_addresses(host, 80)
 
 
 @pytest.fixture
@@ -285,14 +287,14 @@ def test_the_error_of_http_request_names_the_reason(run_graph, server, path, rea
 def test_a_redirect_to_a_private_address_is_blocked(run_graph, server, settings, monkeypatch):
     """Only the first request may reach the private address of the test server."""
     checked_hosts = []
-    check = network.public_address
+    check = http_client.public_addresses
 
     def allow_first(host, port):
         checked_hosts.append(host)
         settings.ALLOW_PRIVATE_ADDRESSES = len(checked_hosts) == 1
         return check(host, port)
 
-    monkeypatch.setattr(network, "public_address", allow_first)
+    monkeypatch.setattr(http_client, "public_addresses", allow_first)
     url = f"{server[0]}/moved"
     run = run_graph("h", kinds={"h": "http.request"}, inputs={"h": {"url": url}})
     assert "private address" in run.error_message
