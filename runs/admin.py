@@ -24,9 +24,10 @@ from runs.models import (
 admin.site.site_header = admin.site.site_title = "State Manager"
 admin.site.index_title = "Overview"
 
-# The pages of django-q2 could run any pickled call again, and hints tell a reader nothing.
+# The pages of django-q2 could run any pickled call again, and hints tell a reader nothing. Those of
+# refresh tokens show the tokens.
 for model in list(admin.site._registry):
-    if model._meta.app_label == "django_q":
+    if model._meta.app_label in ("django_q", "token_blacklist"):
         admin.site.unregister(model)
 
 MAX_SHORT_ID = 13

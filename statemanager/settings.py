@@ -89,7 +89,9 @@ CSRF_TRUSTED_ORIGINS = env.strings("CSRF_TRUSTED_ORIGINS")
 # --- apps and middleware --------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "django_q",  # before runs, whose admin unregisters the pages of django-q2
+    # Before runs, whose admin unregisters their pages.
+    "django_q",
+    "rest_framework_simplejwt.token_blacklist",
     "statemanager.apps.StateManagerConfig",
     "graphs.apps.GraphsConfig",
     "runs.apps.RunsConfig",
@@ -101,6 +103,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "rest_framework",
+    "axes",
     "django_filters",
     "django_htmx",
     "drf_spectacular",
@@ -123,6 +126,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",  # the last one: it answers for logins that are refused
 ]
 ROOT_URLCONF = "statemanager.urls"
 WSGI_APPLICATION = "statemanager.wsgi.application"
@@ -326,6 +330,11 @@ SIMPLE_JWT = {
     "SIGNING_KEY": hashlib.sha256(b"json web tokens:" + SECRET_KEY.encode()).hexdigest(),
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
+    # A refresh token is good for one use, and `/token/revoke` ends it. A new password ends all
+    # tokens of its account.
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "CHECK_REVOKE_TOKEN": True,
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "State Manager",
@@ -370,6 +379,29 @@ CONTENT_SECURITY_POLICY = {
 }
 X_FRAME_OPTIONS = "DENY"
 
+# Passwords and logins. django-axes counts the failures of each account from each address.
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
+    for validator in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # refuses accounts that failed too often
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURES", 5, 1, 1000)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_COOLOFF_TIME = "statemanager.logins.pause"
+AXES_CLIENT_IP_CALLABLE = "statemanager.logins.client_address"
+AXES_LOCKOUT_CALLABLE = "statemanager.logins.locked_out"
+AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS: list[str] = []  # the log names accounts and addresses, never passwords
+
 # Cookies, redirects and HSTS for HTTPS. Load balancers ask for the health pages over plain HTTP.
 HTTPS = env.flag("HTTPS", not EMBEDDED)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
@@ -381,7 +413,8 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # the two lines abo
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 
 # Trust X-Forwarded-Proto only behind a proxy that sets it; otherwise any client could.
-if env.flag("BEHIND_PROXY", False):
+BEHIND_PROXY = env.flag("BEHIND_PROXY", False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # --- logging --------------------------------------------------------------------------------------

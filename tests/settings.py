@@ -49,6 +49,7 @@ os.environ.setdefault("LOG_LEVEL", "WARNING")
 
 from statemanager.settings import *  # noqa: E402, F403
 
+AXES_ENABLED = False  # tests log in without a request; those of logins turn it on
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
 WHITENOISE_AUTOREFRESH = True  # otherwise each test client lists all static files

@@ -1,14 +1,24 @@
 """JSON Web Tokens (RFC 7519, RFC 6750).
 
-`POST /token` issues an access and a refresh token for a username and a password, `/token/refresh` a
-new access token for a refresh token.
+`POST /token` issues an access and a refresh token for a username and a password, `/token/refresh`
+new ones for a refresh token, which is used up by that. `/token/revoke` ends a refresh token.
 """
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_in
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
-from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
+from rest_framework_simplejwt.serializers import (
+    TokenBlacklistSerializer,
+    TokenObtainPairSerializer,
+    TokenRefreshSerializer,
+)
+from rest_framework_simplejwt.views import (
+    TokenBlacklistView,
+    TokenObtainPairView,
+    TokenRefreshView,
+)
 
 from graphs.api.schema import REFUSALS
 
@@ -18,8 +28,25 @@ class TokenView(TokenObtainPairView):
         operation_id="token", responses={200: TokenObtainPairSerializer, **REFUSALS}, auth=[]
     )
     def post(self, request: Request, *args: str, **kwargs: str) -> Response:
-        """An access token (15 minutes) and a refresh token (a day) for a username and password."""
-        return super().post(request, *args, **kwargs)
+        """An access token (15 minutes) and a refresh token (a day) for a username and password.
+
+        After five wrong passwords for an account from one address, it is refused with 429 for a
+        minute, then for two, and so on.
+        """
+        answer = super().post(request, *args, **kwargs)
+        username = str(dict(request.data)["username"])
+        user = get_user_model().objects.get_by_natural_key(username)
+        # The login is logged and ends the count of failures.
+        user_logged_in.send(sender=type(user), request=request._request, user=user)
+        return answer
+
+    def get_serializer_context(self) -> dict[str, object]:
+        """With Django's request, on which django-axes notes that a login is refused."""
+        request = self.request._request
+        data = self.request.data
+        username = data.get("username") if isinstance(data, dict) else None
+        request.axes_credentials = {"username": username}  # type: ignore[attr-defined]
+        return {**super().get_serializer_context(), "request": request}
 
 
 class RefreshView(TokenRefreshView):
@@ -27,5 +54,14 @@ class RefreshView(TokenRefreshView):
         operation_id="token_refresh", responses={200: TokenRefreshSerializer, **REFUSALS}, auth=[]
     )
     def post(self, request: Request, *args: str, **kwargs: str) -> Response:
-        """A new access token for a refresh token."""
+        """A new access token and a new refresh token for a refresh token, which ends with that."""
+        return super().post(request, *args, **kwargs)
+
+
+class RevokeView(TokenBlacklistView):
+    @extend_schema(
+        operation_id="token_revoke", responses={200: TokenBlacklistSerializer, **REFUSALS}, auth=[]
+    )
+    def post(self, request: Request, *args: str, **kwargs: str) -> Response:
+        """End a refresh token. Access tokens that were issued for it last 15 minutes at most."""
         return super().post(request, *args, **kwargs)

@@ -4,7 +4,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from graphs.api.datasets import DatasetViewSet
-from graphs.api.tokens import RefreshView, TokenView
+from graphs.api.tokens import RefreshView, RevokeView, TokenView
 from graphs.api.v0.health import HealthView
 from graphs.api.v0.nodes import NamespaceViewSet
 
@@ -17,5 +17,6 @@ urlpatterns = [
     # Not resources, but single operations.
     path("token", TokenView.as_view()),
     path("token/refresh", RefreshView.as_view()),
+    path("token/revoke", RevokeView.as_view()),
     path("health", HealthView.as_view()),
 ]

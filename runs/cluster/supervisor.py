@@ -32,7 +32,8 @@ from time import monotonic
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from graphs.models.idempotency import forget_old
+from graphs.auth import login_records
+from graphs.models import idempotency
 from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
 from runs.core import db_errors, sql
 from runs.engine import heartbeat, lease_recovery, wakeup
@@ -134,7 +135,8 @@ class Supervisor:
         self._every("clusters", TIDY_SECONDS, lambda: heartbeat.forget_lost(self.name))
         self._every("deleted", CHECK_DELETED_SECONDS, delete.sweep)
         self._every("retention", TIDY_SECONDS, retention.delete_old)
-        self._every("answers", TIDY_SECONDS, forget_old)
+        self._every("answers", TIDY_SECONDS, idempotency.forget_old)
+        self._every("logins", TIDY_SECONDS, login_records.forget_old)
         self._every("exports", TIDY_SECONDS, bulk_runner.forget_files)
 
     def _every(self, task: str, seconds: float, call: Callable[[], object]) -> None:

@@ -40,6 +40,7 @@ _SQLITE_AWAY = (
 
 # What the callers of `passes` catch: Django's errors, and the drivers' where nothing wraps them.
 ERRORS = (Error, psycopg.Error, sqlite3.Error)
+_TOO_MANY_PARAMETERS = "number of parameters must be between"  # libpq's words
 _CONNECTION_ERRORS = (
     OperationalError,
     InterfaceError,
@@ -64,7 +65,7 @@ def is_away(error: BaseException) -> bool:
     state = getattr(driver_error, "sqlstate", None)
     if state is not None:
         return state.startswith(_AWAY)
-    return _has_lost_connection(error, driver_error)
+    return _has_lost_connection(error)
 
 
 def is_contention(error: BaseException) -> bool:
@@ -114,15 +115,11 @@ def _sqlite_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _has_lost_connection(error: BaseException, driver_error: BaseException) -> bool:
-    """Judges an error without SQLSTATE: the driver raised it, or Django for a closed connection.
+def _has_lost_connection(error: BaseException) -> bool:
+    """Judges an error without SQLSTATE: it comes from the driver, not from the server.
 
-    psycopg raises OperationalError without SQLSTATE for a server that doesn't answer and for a
-    statement that it can't send, such as one with too many parameters. Only asking the server tells
-    the two apart: a connection that the server has just cut still counts as open.
+    The driver raises such errors for a server that doesn't answer, and for a statement that it
+    can't send. Whether the connection is open tells nothing: Django may have opened a new one when
+    the transaction ended.
     """
-    if not isinstance(error, _CONNECTION_ERRORS):
-        return False
-    if not isinstance(driver_error, psycopg.OperationalError):
-        return True
-    return connection.connection is None or not connection.is_usable()
+    return isinstance(error, _CONNECTION_ERRORS) and _TOO_MANY_PARAMETERS not in str(error)

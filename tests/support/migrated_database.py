@@ -14,6 +14,8 @@ from django.db import connection
 ROOT = Path(__file__).parent.parent.parent
 # The files that determine the tables and the rows that `migrate` creates.
 SOURCES = (
+    "requirements.txt",
+    "statemanager/settings.py",
     "graphs/migrations/*.py",
     "graphs/models/*.py",
     "graphs/nodes/*.py",

@@ -67,6 +67,27 @@ def test_a_statement_that_cannot_be_sent_is_at_fault(database):
         assert kind_of(raised.value) == "fault"
 
 
+def cut_own_connection():
+    """Cut the connection of this thread in a transaction, and go on until that is noticed."""
+    other = connection.copy()
+    try:
+        with transaction.atomic(), other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", sql.run("SELECT pg_backend_pid()")[0])
+            while True:
+                sql.run("SELECT 1")
+    finally:
+        other.close()
+
+
+def test_a_connection_that_is_cut_in_a_transaction_is_away(database):
+    """Django opens a new connection when the transaction ends, which works."""
+    if database == "postgresql":
+        with pytest.raises(Error) as raised:
+            cut_own_connection()
+        assert kind_of(raised.value) == "away"
+        assert sql.run("SELECT 1")
+
+
 def test_a_locked_row_or_file_is_contention(database):
     Namespace.objects.create(name="locked")
     if database == "sqlite":

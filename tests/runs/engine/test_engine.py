@@ -287,7 +287,7 @@ def test_once_is_not_computed_again_by_a_retry(run_graph, drain, tmp_path, monke
         {"a": ["RETRY_CREATED", "SUCCESS"]},
         [{"value": 1}],
     )
-    assert path.read_text() == f"{run.run_id}:a\n"
+    assert path.read_text() == f"alpha:{run.run_id}:a\n"
     assert ToolResult.objects.filter(run=run).count() == 1
 
 

@@ -1,0 +1,59 @@
+"""Failed logins: how long an account has to wait for its next try, and what it is told.
+
+django-axes counts the failures of each account from each address, in the admin and at `/token`
+alike. So nobody can lock another person out, and guessing from one address soon stops.
+"""
+
+from datetime import timedelta
+
+from axes.helpers import get_client_username
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from graphs.api.errors import refusal
+
+MAX_PAUSE = timedelta(hours=1)
+
+
+def client_address(request: HttpRequest) -> str:
+    """The address that a request comes from. Behind a proxy, it is the last one that the proxy
+    added to X-Forwarded-For; everything before that the client may have made up.
+    """
+    if settings.BEHIND_PROXY:
+        forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        if forwarded:
+            return str(forwarded)
+    return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def pause(request: HttpRequest | None) -> timedelta:
+    """For how long the account that logs in is refused after its last failure.
+
+    The pause is a minute when the limit is reached and doubles with each further failure.
+    """
+    failures = settings.AXES_FAILURE_LIMIT
+    if request is not None:
+        credentials = getattr(request, "axes_credentials", None)
+        attempts = AccessAttempt.objects.filter(
+            username=get_client_username(request, credentials),
+            ip_address=client_address(request),
+        )
+        failures = max([failures, *attempts.values_list("failures_since_start", flat=True)])
+    doublings = min(failures - settings.AXES_FAILURE_LIMIT, 10)
+    return min(timedelta(minutes=2**doublings), MAX_PAUSE)
+
+
+def locked_out(
+    request: HttpRequest, response: HttpResponse | None, credentials: dict[str, str] | None
+) -> HttpResponse:
+    """The answer to a login that is refused, right or wrong, until the pause is over."""
+    minutes = round(pause(request).total_seconds() / 60)
+    message = f"Too many failed logins. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
+    wait = str(60 * minutes)
+    if request.path.startswith("/token"):
+        return refusal(request, 429, message, {"Retry-After": wait})
+    page = render(request, "admin/locked_out.html", {"message": message}, status=429)
+    page["Retry-After"] = wait
+    return page
