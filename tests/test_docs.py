@@ -1,6 +1,7 @@
 """The tests, files, modules, commands and links that the documents name exist."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,16 @@ def test_the_links_of_a_page_lead_somewhere(page):
 def test_the_commands_that_a_page_names_exist(page):
     for name in COMMAND.findall(page.read_text()):
         assert name == "help" or name in get_commands(), name
+
+
+LIMIT = re.compile(
+    r"^\| (?P<what>[^|]+) \| (?P<limit>[^|]+) \|.*`(?P<module>[\w.]+):(?P<name>\w+)`", re.M
+)
+
+
+def test_the_limits_that_the_page_names_are_those_of_the_code():
+    rows = list(LIMIT.finditer((ROOT / "docs" / "limits.md").read_text()))
+    assert len(rows) > 20
+    for row in rows:
+        value = getattr(import_module(row["module"]), row["name"])
+        assert f"{value:,}" in re.findall(r"[\d,]+", row["limit"]), row["what"]
