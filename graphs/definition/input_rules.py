@@ -93,7 +93,11 @@ def _unknown_reference(
         return undeclared_input(parts.inputs, reference) if is_closed(parts.inputs) else None
     if reference.node not in parts.kinds:
         return f"{reference} refers to {reference.node!r}, which is not a node of this graph"
-    if shape and reference.node not in shape.ancestors[name] | {shape.dominator[name]}:
+    if (
+        shape
+        and reference.node not in shape.ancestors[name]
+        and (reference.node != shape.dominator[name])
+    ):
         return (
             f"{reference} is not available here, because no path leads from {reference.node!r}"
             " to this node; connect them, or choose another reference"

@@ -14,12 +14,15 @@ them, because that node accepts their failures.
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+
+from graphs.definition.node_set import NodeOrder, NodeSet
 
 ROOT = ""
 
 Links = Mapping[str, list[str]]
-Sets = Mapping[str, frozenset[str]]
+Sets = Mapping[str, NodeSet]
 
 
 class Cycle(ValueError):
@@ -49,7 +52,7 @@ class Topology:
     failing: Sets
     watchers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def roots(self) -> tuple[str, ...]:
         """The nodes with which a run starts."""
         return tuple(
@@ -74,20 +77,22 @@ def build(
     nodes = list(nodes)
     parents, children = _links(nodes, edges)
     order = _sorted(nodes, parents, children, unites)
-    ancestors = _closure(order, parents)
-    descendants = _closure(list(reversed(order)), children)
+    bits = NodeOrder(order)
+    ancestors = _closure(bits, order, parents)
+    descendants = _closure(bits, reversed(order), children)
     dominator = _dominators(order, parents, unites)
 
     joins = [node for node in order if node in unites or len(parents[node]) > 1]
-    own: dict[str, frozenset[str]] = {}
-    failing: dict[str, frozenset[str]] = {}
+    passing = _closure(bits, order, parents, stops=all_done) if joins else {}
+    own: dict[str, NodeSet] = {}
+    failing: dict[str, NodeSet] = {}
     for node in joins:
         if node in unites:
             below = descendants[unites[node]] - descendants[node] - {node}
             own[node] = failing[node] = _dominated(below, unites[node], dominator)
         else:
             own[node] = _between(dominator[node], ancestors[node], descendants)
-            failing[node] = _failing(node, own[node], parents, all_done)
+            failing[node] = own[node] & passing[node]
     region = {node: _with_nested(node, own, unites, descendants) for node in joins}
 
     return Topology(
@@ -147,11 +152,20 @@ def _sorted(
     return order
 
 
-def _closure(order: list[str], links: Links) -> dict[str, frozenset[str]]:
-    """All that can be reached over the links; `order` has every node after those it links to."""
-    reached: dict[str, frozenset[str]] = {}
+def _closure(
+    bits: NodeOrder, order: Iterable[str], links: Links, stops: Collection[str] = ()
+) -> dict[str, NodeSet]:
+    """All that can be reached over the links; `order` has every node after those it links to.
+
+    Nothing is reached through the nodes in `stops`, only they themselves.
+    """
+    reached: dict[str, NodeSet] = {}
     for node in order:
-        reached[node] = frozenset(links[node]).union(*(reached[link] for link in links[node]))
+        mask = bits.mask_of(links[node])
+        for link in links[node]:
+            if link not in stops:
+                mask |= reached[link].mask
+        reached[node] = NodeSet(bits, mask)
     return reached
 
 
@@ -185,53 +199,41 @@ def _common_ancestor(
     return first
 
 
-def _between(dominator: str, ancestors: frozenset[str], descendants: Sets) -> frozenset[str]:
+def _between(dominator: str, ancestors: NodeSet, descendants: Sets) -> NodeSet:
     """The ancestors of a join that lie below its dominator."""
     return ancestors if dominator == ROOT else ancestors & descendants[dominator]
 
 
-def _dominated(nodes: Iterable[str], by: str, dominator: Mapping[str, str]) -> frozenset[str]:
-    """The nodes each of whose states belongs to one state of another node."""
-    return frozenset(node for node in nodes if _is_dominated(node, by, dominator))
+def _dominated(nodes: NodeSet, by: str, dominator: Mapping[str, str]) -> NodeSet:
+    """The nodes each of whose states belongs to one state of another node.
+
+    The dominators between a node and the other one are among the nodes, and come before it.
+    """
+    dominated = {by}
+    for node in nodes:
+        if dominator[node] in dominated:
+            dominated.add(node)
+    return nodes & dominated
 
 
-def _is_dominated(node: str, by: str, dominator: Mapping[str, str]) -> bool:
-    while node not in (ROOT, by):
-        node = dominator[node]
-    return node == by
-
-
-def _with_nested(
-    node: str, own: Sets, unites: Mapping[str, str], descendants: Sets
-) -> frozenset[str]:
+def _with_nested(node: str, own: Sets, unites: Mapping[str, str], descendants: Sets) -> NodeSet:
     """The region of a join: its own, and the regions of the nodes in it that unite others."""
-    region = set(own[node])
-    todo = [inner for inner in own[node] if inner in unites]
+    order, mask = own[node].order, own[node].mask
+    todo = list(own[node] & unites.keys())
     while todo:
-        new = own[todo.pop()] - region - descendants[node] - {node}
-        region |= new
-        todo += [inner for inner in new if inner in unites]
-    return frozenset(region)
-
-
-def _failing(
-    join: str, region: frozenset[str], parents: Links, all_done: Collection[str]
-) -> frozenset[str]:
-    """The nodes of the region from which a failure reaches the join."""
-    failing: set[str] = set()
-    todo = list(parents[join])
-    while todo:
-        node = todo.pop()
-        if node in region and node not in failing:
-            failing.add(node)
-            todo += [] if node in all_done else parents[node]
-    return frozenset(failing)
+        new = own[todo.pop()] - NodeSet(order, mask) - descendants[node] - {node}
+        mask |= new.mask
+        todo += new & unites.keys()
+    return NodeSet(order, mask)
 
 
 def _watchers(
     order: Iterable[str], joins: list[str], dominator: Mapping[str, str], region: Sets
 ) -> dict[str, tuple[str, ...]]:
-    return {
-        node: tuple(join for join in joins if dominator[join] == node or node in region[join])
-        for node in [ROOT, *order]
-    }
+    watchers: dict[str, list[str]] = {node: [] for node in [ROOT, *order]}
+    for join in joins:
+        if dominator[join] not in region[join]:
+            watchers[dominator[join]].append(join)
+        for node in region[join]:
+            watchers[node].append(join)
+    return {node: tuple(watching) for node, watching in watchers.items()}

@@ -1,6 +1,6 @@
 """The models of what can run and who may run it: namespaces, keys, nodes, graphs, datasets."""
 
-from graphs.models import namespace
+from graphs.models import graph, namespace
 from graphs.models.api_key import ApiKey
 from graphs.models.cron_trigger import CronTrigger
 from graphs.models.dataset import Dataset, DatasetTable
@@ -33,5 +33,5 @@ __all__ = [
 
 def forget() -> None:
     """Clear the caches of versions and namespaces (for tests)."""
-    plan_of.cache_clear()
+    graph.forget_plans()
     namespace.forget()

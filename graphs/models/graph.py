@@ -1,6 +1,5 @@
 """Graphs and their immutable versions."""
 
-from functools import lru_cache
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -14,6 +13,9 @@ from graphs.definition.errors import NotFound
 from graphs.models.constraints import not_empty
 from graphs.models.namespace import Namespace
 from graphs.models.querysets import GraphQuerySet
+from graphs.models.sized_cache import SizedCache
+
+MAX_CACHED_NODES = 100_000  # of the plans that a process keeps
 
 
 class Graph(models.Model):
@@ -83,13 +85,24 @@ class GraphVersion(models.Model):
         return plan_of(self.pk, self.checksum)
 
 
-@lru_cache(maxsize=512)
+_plans = SizedCache[tuple[int, str], plan.Plan](MAX_CACHED_NODES, lambda made: len(made.order))
+
+
 def plan_of(version_id: int, checksum: str) -> plan.Plan:
     """The compiled plan of a version.
 
     A version never changes, so each process compiles it once. The checksum guards against a key
     that a failover gave to another version. Raises NotFound if the graph was deleted.
     """
+    return _plans.get((version_id, checksum), lambda: _compiled(version_id, checksum))
+
+
+def forget_plans() -> None:
+    """Empty the cache of plans (for tests)."""
+    _plans.clear()
+
+
+def _compiled(version_id: int, checksum: str) -> "plan.Plan":
     version = GraphVersion.objects.filter(pk=version_id, checksum=checksum)
     definition = version.values_list("definition", flat=True).first()
     if definition is None:

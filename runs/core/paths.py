@@ -6,7 +6,7 @@ leaves its state at "2:-". A node with a single output adds no part. While a nod
 its state lacks the state's own part.
 """
 
-from collections.abc import Collection
+from collections.abc import Container
 
 EMPTY = "-"
 # Instead of a node's index: a branch of the run itself (`runs.engine.create_states`).
@@ -19,7 +19,7 @@ def below(path: str, index: int | str, item: int | str) -> str:
     return f"{path}.{part}" if path else part
 
 
-def trim(path: str, nodes: Collection[str]) -> str:
+def trim(path: str, nodes: Container[str]) -> str:
     """The parts of the path that belong to these node indexes (as text)."""
     if not path:
         return ""

@@ -1,8 +1,9 @@
 """The recorded outputs to which the inputs of a new state refer: finding and reading them."""
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from graphs.definition import references
 from graphs.definition.plan import Plan
@@ -107,11 +108,32 @@ def place_of(run: RunFacts, identifier: str, path: str, wanted: str) -> Place:
     return Place(run.pk, wanted, paths.trim(path, fan_outs_above(plan, shared)), shared == wanted)
 
 
-@lru_cache(maxsize=10_000)
-def fan_outs_above(plan: Plan, node: str) -> frozenset[str]:
+@dataclass(frozen=True, slots=True)
+class _Indexes:
+    """The indexes of some nodes, as text, and the branches of the run.
+
+    The mask has a bit for each index.
+    """
+
+    mask: int
+
+    def __contains__(self, index: object) -> bool:
+        text = str(index)
+        return text == paths.BRANCH or (text.isdecimal() and bool(self.mask >> int(text) & 1))
+
+
+_indexes: WeakKeyDictionary[Plan, dict[str, _Indexes]] = WeakKeyDictionary()
+
+
+def fan_outs_above(plan: Plan, node: str) -> _Indexes:
     """The indexes, as text, that a path below this node may begin with.
 
     These are the node itself, its ancestors, and the branches of the run.
     """
-    above = (*plan.shape.ancestors[node], node) if node != ROOT else ()
-    return frozenset({paths.BRANCH, *(str(plan.nodes[name].index) for name in above)})
+    of_plan = _indexes.setdefault(plan, {})
+    if node not in of_plan:
+        own = 0
+        if node != ROOT:
+            own = plan.shape.ancestors[node].mask | 1 << plan.nodes[node].index
+        of_plan[node] = _Indexes(own)
+    return of_plan[node]
