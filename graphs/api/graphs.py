@@ -1,6 +1,6 @@
 """Graphs over REST. `runs.api.graphs` adds what needs runs: starting, listing and deleting them."""
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -88,14 +88,15 @@ class GraphViewSet(DraftActions):
         Publishing the current definition again doesn't create a version.
         """
         graph = self.get_object()
+        self.caller.require("start", graph.namespace_id)
         changes = self.validated(GraphChangeSerializer)
         name = changes.pop("name", graph.name)
-        if name != graph.name:
-            _rename(graph, name)
-
         current = graph.current.definition if graph.current else {"nodes": [], "edges": []}
         definition = {**current, **changes}
-        published = publish.publish_graph(graph.namespace, graph.name, definition, self.caller)
+        with transaction.atomic():  # a definition that is refused doesn't rename the graph either
+            if name != graph.name:
+                _rename(graph, name)
+            published = publish.publish_graph(graph.namespace, graph.name, definition, self.caller)
         return Response(GraphSerializer(published).data)
 
     @extend_schema(
@@ -142,7 +143,8 @@ class GraphViewSet(DraftActions):
 
 def _rename(graph: Graph, name: str) -> None:
     try:
-        Graph.objects.filter(pk=graph.pk).update(name=name)
+        with transaction.atomic():
+            Graph.objects.filter(pk=graph.pk).update(name=name)
     except IntegrityError:
         raise errors.Conflict(
             f"The namespace {graph.namespace} already has a graph {name!r}."

@@ -16,7 +16,8 @@ class Kinds:
     """The registered nodes that the nodes of a definition may refer to.
 
     A node without a namespace is looked up in the namespace of the graph first, and then among the
-    built-in nodes. A node with a namespace is looked up there, if the caller may see it.
+    built-in nodes. A node of another namespace is looked up there, if the caller may start runs
+    there: a run of the graph makes that namespace's workers work.
 
     The definition may be malformed. With `every_input`, the node of a worker needs all inputs of
     its schema, even those with defaults, which is the rule of the `/v0` API.
@@ -36,7 +37,7 @@ class Kinds:
         self._nodes = {
             (node.namespace.name, node.name): node
             for node in candidates
-            if node.namespace.name == BUILTIN or caller.sees(node.namespace_id)
+            if node.namespace.name in (BUILTIN, namespace) or caller.can("start", node.namespace_id)
         }
 
     def find(self, namespace: str, name: str) -> Kind | None:
@@ -53,15 +54,16 @@ class Kinds:
         return Kind(place, inputs_schema, _outputs_schema(node), tuple(node.secrets))
 
     def foreign(self, definition: Mapping[str, Json]) -> list[Problem]:
-        """A problem for each node in a namespace that the caller may not see.
+        """A problem for each node in a namespace where the caller may not start runs.
 
         A definition with one of them must not be stored: it is checked again later with the rights
-        of somebody else, who may see the namespace.
+        of somebody else, who may.
         """
-        if self._caller.namespaces is None:
+        if self._caller.namespaces is None and "start" in self._caller.rights:
             return []
-        visible = Namespace.objects.filter(pk__in=self._caller.namespaces)
-        allowed = {self.namespace, BUILTIN, *visible.values_list("name", flat=True)}
+        named = Namespace.objects.filter(name__in=_texts(definition["nodes"], "namespace"))
+        allowed = {self.namespace, BUILTIN}
+        allowed |= {each.name for each in named if self._caller.can("start", each.pk)}
         return [
             Problem(
                 "unknown_node",

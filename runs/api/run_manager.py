@@ -173,7 +173,12 @@ class RunManagerViewSet(ViewSet):
     @extend_schema(operation_id="doctor", responses={200: DoctorSerializer, **REFUSALS})
     @action(detail=False, permission_classes=[ScopePermission])
     def doctor(self, request: Request) -> Response:
-        """What is wrong with the installation, and how to fix it."""
+        """What is wrong with the installation, and how to fix it.
+
+        For callers that see all namespaces, because findings name runs and nodes of any.
+        """
+        if self.caller.namespaces is not None:
+            raise errors.Forbidden("The health report is for callers that see all namespaces.")
         findings = FindingSerializer(list(doctor.examine()), many=True)
         return Response({"findings": findings.data})
 
