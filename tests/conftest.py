@@ -27,7 +27,7 @@ from runs.models import Run
 from runs.queries import diagram
 from runs.worker_api import claims
 from tests import nodes  # noqa: F401  the nodes that only tests use
-from tests.settings import SKIPPED_DATABASES, TEST_DATABASE
+from tests.settings import PROCESS, SKIPPED_DATABASES, TEST_DATABASE
 from tests.support import migrated_database, scheduling, snapshots
 from tests.support.definitions import definition
 from tests.support.scheduling import EachDatabase
@@ -59,6 +59,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--model-steps", type=int, default=0, help="examples of the model test (0: a few)"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without processes of pytest-xdist, nobody has started a PostgreSQL server."""
+    is_controller = bool(getattr(config.option, "numprocesses", None))
+    has_server = PROCESS != "main" or os.environ.get("DATABASE_URL")
+    if TEST_DATABASE == "postgresql" and not is_controller and not has_server:
+        raise pytest.UsageError(
+            "STATEMANAGER_TEST_DATABASE=postgresql needs a process of its own: add -n 1."
+        )
 
 
 @pytest.hookimpl(optionalhook=True)
