@@ -156,10 +156,11 @@ def _exchange(
             body = response.read(MAX_BODY + 1)
         finally:
             response.close()
-    except (OSError, urllib3.exceptions.HTTPError, ValueError):
+    except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
         if deadline.passed:
-            error = TimeoutError(f"it took longer than {deadline.seconds:g} s")
-        raise NodeFailed(f"{method} {url} failed: {type(error).__name__}: {error}") from None
+            reason = f"it took longer than {deadline.seconds:g} s"
+        raise NodeFailed(f"{method} {url} failed: {reason}") from None
     if deadline.passed:  # a response of unknown length seems to be complete when it is cut
         raise NodeFailed(f"{method} {url} failed: it took longer than {deadline.seconds:g} s")
     if len(body) > MAX_BODY:

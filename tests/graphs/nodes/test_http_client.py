@@ -127,6 +127,13 @@ def test_redirects_share_one_deadline():
         get(address, timeout=0.5)
 
 
+def test_a_host_that_refuses_connections_is_named():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(NodeFailed, match=r"GET http://127\.0\.0\.1:\d+/ failed: NewConnection"):
+            get(f"http://127.0.0.1:{closed.getsockname()[1]}/")
+
+
 def test_the_next_address_of_a_host_is_tried(monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.2", 0))  # nobody listens there
