@@ -69,7 +69,7 @@ def environment(folder: str, url: str | None) -> dict[str, str]:
     if not url:
         return variables
     secrets = {
-        "SECRET_KEY": "benchmark",
+        "SECRET_KEY": "only-for-benchmarks-and-long-enough-for-a-site",
         "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
     }
     return variables | secrets | {"DATABASE_URL": url, "ALLOWED_HOSTS": "localhost"}

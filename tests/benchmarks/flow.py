@@ -156,7 +156,7 @@ def main() -> None:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "statemanager.settings",
             "VAR_DIR": folder,
-            "SECRET_KEY": "bench",
+            "SECRET_KEY": "only-for-benchmarks-and-long-enough-for-a-site",
             "ALLOWED_HOSTS": "testserver,127.0.0.1",
             "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
         }

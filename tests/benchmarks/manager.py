@@ -436,7 +436,7 @@ def environment(folder: str, url: str | None) -> dict[str, str]:
         "VAR_DIR": folder,
         "LOG_LEVEL": "ERROR",
         "DJANGO_SETTINGS_MODULE": "tests.benchmarks.manager_settings",
-        "SECRET_KEY": "benchmark",
+        "SECRET_KEY": "only-for-benchmarks-and-long-enough-for-a-site",
         "HTTPS": "0",
         "SECRETS_KEYS": "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=",
         "ALLOWED_HOSTS": "testserver,localhost",

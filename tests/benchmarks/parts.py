@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from time import perf_counter
 from unittest import mock
 
-os.environ.setdefault("SECRET_KEY", "benchmark")
+os.environ.setdefault("SECRET_KEY", "only-for-benchmarks-and-long-enough-for-a-site")
 os.environ.setdefault("SECRETS_KEYS", "b25seS1mb3ItdGVzdHMtLi4uLi4uLi4uLi4uLi4uLi4=")
 os.environ.setdefault("ALLOWED_HOSTS", "localhost")
 os.environ.setdefault("LOG_LEVEL", "ERROR")
