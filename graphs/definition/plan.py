@@ -3,8 +3,8 @@
 `graphs.definition.types` describes a definition, `graphs.definition.schema` its JSON Schema.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from graphs.definition import expressions, references, retry_delay, topology
@@ -70,6 +70,8 @@ class Plan:
     store_required: tuple[str, ...]
     inputs_schema: JsonObject | None
     rerun_on_failure: RerunOnFailure | None = None
+    # The fan-outs above each node, which the engine works out when it needs them.
+    fan_outs: dict[str, Container[str]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def input_defaults(self) -> JsonObject:

@@ -95,8 +95,6 @@ class Context(Protocol):
     """The id of the node in its graph."""
     attempt: int
     """The number of times this state was claimed, from 1."""
-    idempotency_key: str
-    """The same for all attempts and retries of a step, and different for every other step."""
     dataset_id: int | None
     answer: Answer | None
     """The answer of a person after `WaitForAnswer`; None before."""
@@ -115,6 +113,13 @@ class Context(Protocol):
 
         A node that runs for long should check this now and then, and return soon. Nothing that it
         does afterwards is recorded.
+        """
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all attempts and retries of a step, and different for every other step.
+
+        It is ASCII, so that it fits into a header.
         """
 
     def log(self, message: str, level: str = "info") -> None:

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from time import monotonic
 from typing import BinaryIO, TypeVar, cast
 
@@ -47,7 +48,6 @@ class NodeContext:
         self.identifier = state.identifier
         self.attempt = state.attempt or 0  # only reports of older SDKs come without an attempt
         self.answer = state.answer
-        self.idempotency_key = idempotency_key(self.namespace, self.run_id, state.step)
 
         self.emitted = 0
         self.fraction = 0.0
@@ -63,6 +63,10 @@ class NodeContext:
         self.reported = 0.0
         self.announced = False
         self.heard = monotonic()
+
+    @cached_property
+    def idempotency_key(self) -> str:
+        return idempotency_key(self.namespace, self.run_id, self.state.step)
 
     # --- stopping ------------------------------------------------------------------------------
 

@@ -1,9 +1,8 @@
 """The recorded outputs to which the inputs of a new state refer: finding and reading them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 from graphs.definition import references
 from graphs.definition.plan import Plan
@@ -122,18 +121,15 @@ class _Indexes:
         return text == paths.BRANCH or (text.isdecimal() and bool(self.mask >> int(text) & 1))
 
 
-_indexes: WeakKeyDictionary[Plan, dict[str, _Indexes]] = WeakKeyDictionary()
-
-
-def fan_outs_above(plan: Plan, node: str) -> _Indexes:
+def fan_outs_above(plan: Plan, node: str) -> Container[str]:
     """The indexes, as text, that a path below this node may begin with.
 
     These are the node itself, its ancestors, and the branches of the run.
     """
-    of_plan = _indexes.setdefault(plan, {})
-    if node not in of_plan:
-        own = 0
+    known = plan.fan_outs.get(node)
+    if known is None:
+        mask = 0
         if node != ROOT:
-            own = plan.shape.ancestors[node].mask | 1 << plan.nodes[node].index
-        of_plan[node] = _Indexes(own)
-    return of_plan[node]
+            mask = plan.shape.ancestors[node].mask | 1 << plan.nodes[node].index
+        known = plan.fan_outs[node] = _Indexes(mask)
+    return known

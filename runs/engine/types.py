@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import quote
+from weakref import ref
 
 from graphs.definition.plan import Plan, PlanNode
 from graphs.definition.types import Json
@@ -42,6 +43,7 @@ class RunFacts:
     dataset_id: int | None
     inputs: Mapping[str, Json]
     store: Mapping[str, Json]
+    _plan: ref[Plan] | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, run: "Run", checksum: str) -> Self:
@@ -61,7 +63,15 @@ class RunFacts:
 
     @property
     def plan(self) -> Plan:
-        return plan_of(self.version_id, self.checksum)
+        """The plan of the version.
+
+        It is remembered weakly, because the cache of plans bounds their size.
+        """
+        known = self._plan() if self._plan is not None else None
+        if known is None:
+            known = plan_of(self.version_id, self.checksum)
+            self._plan = ref(known)
+        return known
 
     def worker_namespace(self, name: str) -> int | None:
         """The id of the namespace in which an external node is registered; None for our nodes."""
