@@ -16,7 +16,7 @@ process takes no other state with it.
 
 from collections.abc import Iterable, Sequence
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from runs.core import sql
 from runs.engine.claimed_states import FactsCache, claimed_states
@@ -32,10 +32,12 @@ QUARANTINED = "lost_leases > 0"
 LOST_ONCE = "lost_leases > 0 AND lost_leases = 1"
 LOST_OFTEN = "lost_leases > 0 AND lost_leases > 1"
 
-# When the run of a claimed state was created, by which the cached facts about it are checked.
+# When the run of a claimed state was created, by which cached facts about it are checked. A worker
+# of ours needs no check: its facts are those that its own connection has read.
 _CREATED_AT = """(
     SELECT r.created_at FROM statemanager_runs_run r WHERE r.id = statemanager_runs_state.run_id
 )"""
+_UNCHECKED = "NULL"
 
 # --- claiming for a worker of ours ---------------------------------------------------------------
 
@@ -84,7 +86,7 @@ def claim_statement(groups: tuple[tuple[int, int], ...], quarantine: str = FRESH
         for at, (nodes, limit) in enumerate(groups)
     )
     union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups)))
-    return _claim_candidates(candidates, union)
+    return _claim_candidates(candidates, union, _UNCHECKED)
 
 
 def _ready(quarantine: str, limit: int) -> str:
@@ -112,7 +114,7 @@ def _oldest_of_nodes(ready: str, nodes: int, limit: str) -> str:
     return f"SELECT id FROM ({union}) oldest ORDER BY due_at, id LIMIT {limit}"
 
 
-def _claim_candidates(candidates: str, union: str) -> str:
+def _claim_candidates(candidates: str, union: str, created_at: str) -> str:
     """Claim the states in `union`, whose common table expressions are `candidates`.
 
     On PostgreSQL their queued runs start in the same statement. A run that another transaction has
@@ -128,7 +130,7 @@ def _claim_candidates(candidates: str, union: str) -> str:
                     started_at = statement_timestamp(), progress = 0
                 WHERE id IN ({union}) AND status = 'CREATED'
                 RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
-                    lost_leases, answer, {_CREATED_AT}, node, due_at
+                    lost_leases, answer, {created_at} AS created_at, node, due_at
             ),
             started AS (
                 UPDATE statemanager_runs_run
@@ -150,7 +152,7 @@ def _claim_candidates(candidates: str, union: str) -> str:
             started_at = {sql.now()}, progress = 0
         WHERE id IN ({union}) AND status = 'CREATED'
         RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
-            lost_leases, answer, {_CREATED_AT}, node, due_at
+            lost_leases, answer, {created_at} AS created_at, node, due_at
     """
 
 
@@ -220,7 +222,8 @@ def claim_for_worker_statement(nodes: int, limit_of_node: int) -> str:
           AND due_at IS NOT NULL AND due_at <= {sql.now()} AND node = %s
         ORDER BY due_at, id LIMIT {limit_of_node}{sql.lock("UPDATE", skip_locked=True)}
     """
-    return _claim_candidates(f"g0 AS ({_oldest_of_nodes(ready, nodes, '%s')})", "SELECT id FROM g0")
+    candidates = f"g0 AS ({_oldest_of_nodes(ready, nodes, '%s')})"
+    return _claim_candidates(candidates, "SELECT id FROM g0", _CREATED_AT)
 
 
 @sql.statement
@@ -248,4 +251,5 @@ def _take(
         with transaction.atomic():
             rows = sql.run(statement, params)
             sql.send(_start_runs_statement(), [sql.choices({row[1] for row in rows})])
+    facts.keep_for(connection.connection)
     return sorted(claimed_states(rows, facts), key=lambda state: state.id)

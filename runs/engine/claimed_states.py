@@ -1,9 +1,10 @@
 """Claimed states as their workers see them, with the cached facts about their runs.
 
 A process may live longer than the rows that it knows. After a failover to a replica that lacked the
-last commits, or after a restored backup, their keys belong to new rows. So the facts about a run
-are looked up by its key and the time of its creation, and its plan by the key and the checksum of
-its version: no other row can have both.
+last commits, or after a restored backup, their keys belong to new rows. No connection survives
+that, so a worker of ours forgets the facts about runs with its connection. Where several threads
+share them, they are looked up by the key and the time of creation. Plans are looked up by the key
+and the checksum of their version. No other row can have both.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,17 +30,24 @@ class FactsCache:
     def __init__(self, limit: int = 2000) -> None:
         self._known: dict[int, RunFacts] = {}
         self._limit = limit
+        self._connection: object = None
+
+    def keep_for(self, connection: object) -> None:
+        """Forget everything unless it was read on this connection."""
+        if connection is not self._connection:
+            self._known = {}
+            self._connection = connection
 
     def get(self, created: Mapping[int, Moment | None]) -> dict[int, RunFacts]:
         """The facts about these runs, given when each was created, as the database returns it.
 
-        Without a time they are read. Runs that don't exist any more are left out.
+        Without a time they are not checked. Runs that don't exist any more are left out.
         """
         known = self._known  # another thread may replace it at any time
         facts = {
             pk: known[pk]
             for pk, moment in created.items()
-            if moment is not None and pk in known and known[pk].created_at == moment
+            if pk in known and moment in (None, known[pk].created_at)
         }
         missing = created.keys() - facts.keys()
         if missing:
@@ -104,9 +112,9 @@ def claimed(row: sql.Row, runs: Mapping[int, RunFacts]) -> Claimed:
     )
 
 
-def runs_of(rows: Iterable[sql.Row]) -> dict[int, Moment]:
+def runs_of(rows: Iterable[sql.Row]) -> dict[int, Moment | None]:
     """The runs of the states in these rows, and when they were created."""
-    return {row[1]: row[CREATED_AT] for row in rows if row[CREATED_AT] is not None}
+    return {row[1]: row[CREATED_AT] for row in rows}
 
 
 def claimed_states(rows: Sequence[sql.Row], facts: FactsCache) -> list[Claimed]:

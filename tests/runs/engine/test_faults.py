@@ -91,8 +91,9 @@ def test_a_state_below_the_scan_floor_is_claimed_at_the_next_full_scan_or_wake_u
     assert not State.objects.exclude(status__in=["SUCCESS", "QUEUED"]).exists()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_process_does_not_take_a_new_row_for_the_one_that_had_its_id(publish):
-    """After a failover, ids of rows that were lost are given again."""
+    """After a failover, ids of rows that were lost are given again, on another connection."""
     facts = claim.FactsCache()
     lost_graph, graph = publish("a", name="lost"), publish("b", name="new")
     lost = start_run(lost_graph, RunOptions(run_id="lost", inputs={"x": 1}))
@@ -100,12 +101,18 @@ def test_a_process_does_not_take_a_new_row_for_the_one_that_had_its_id(publish):
     assert (state.run.run_id, state.node.id) == ("lost", "a")
 
     late = start_run(graph, RunOptions(run_id="new", inputs={"x": 2}))
-    State.objects.filter(run=lost).delete()
-    Run.objects.filter(pk=lost.pk)._raw_delete("default")
-    with connection.constraint_checks_disabled(), transaction.atomic():
-        State.objects.filter(run=late).update(run=lost.pk)
-        LogLine.objects.filter(run=late).update(run=lost.pk)
+    with transaction.atomic():  # foreign keys are checked at its end
+        for rows in (State, LogLine):
+            rows.objects.filter(run=lost).delete()
+            rows.objects.filter(run=late).update(run=lost.pk)
+        Run.objects.filter(pk=lost.pk)._raw_delete("default")
         Run.objects.filter(pk=late.pk).update(id=lost.pk)
+    created = Run.objects.get(pk=lost.pk).created_at
+    if connection.vendor == "postgresql":
+        shared = facts.get({lost.pk: created})[lost.pk]
+        assert shared.run_id == "new", "threads that share facts check them"
+    facts.get({lost.pk: None})
+    connection.close()
     [state] = claim.claim("w", [(["noop"], 1)], 30, facts)
     assert state.run.pk == lost.pk
     assert (state.run.run_id, state.run.inputs, state.node.id) == ("new", {"x": 2}, "b")
