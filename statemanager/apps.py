@@ -1,3 +1,4 @@
+from axes.apps import AppConfig as AxesConfig
 from django.apps import AppConfig
 
 
@@ -7,3 +8,9 @@ class StateManagerConfig(AppConfig):
 
     def ready(self) -> None:
         from statemanager import checks  # noqa: F401  (the import registers the system checks)
+
+
+class LoginsConfig(AxesConfig):
+    """django-axes under a name that says what its pages show."""
+
+    verbose_name = "Logins"

@@ -9,6 +9,7 @@ from datetime import timedelta
 from axes.helpers import get_client_username
 from axes.models import AccessAttempt
 from django.conf import settings
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -54,6 +55,7 @@ def locked_out(
     wait = str(60 * minutes)
     if request.path.startswith("/token"):
         return refusal(request, 429, message, {"Retry-After": wait})
-    page = render(request, "admin/locked_out.html", {"message": message}, status=429)
+    context = {**admin.site.each_context(request), "title": "Login", "message": message}
+    page = render(request, "admin/locked_out.html", context, status=429)
     page["Retry-After"] = wait
     return page

@@ -103,7 +103,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "rest_framework",
-    "axes",
+    "statemanager.apps.LoginsConfig",  # django-axes
     "django_filters",
     "django_htmx",
     "drf_spectacular",
