@@ -84,6 +84,17 @@ def _decrypt(token: str, name: str) -> str:
         ) from None
 
 
+def unreadable(limit: int = 1000) -> list[str]:
+    """Those of the newest secrets that no key opens, as graph and name."""
+    names = []
+    for secret in Secret.objects.select_related("graph__namespace").order_by("-pk")[:limit]:
+        try:
+            _cipher().decrypt(secret.token.encode())
+        except InvalidToken:
+            names.append(f"{secret.graph}: {secret.name}")
+    return names
+
+
 def _has_value(secret: Secret, value: str) -> bool:
     """Whether a secret has this value. A secret that can't be decrypted has no value."""
     try:

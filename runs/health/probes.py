@@ -13,16 +13,21 @@ from importlib import metadata
 
 import django
 from django.conf import settings
+from django.core.files.storage import default_storage
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+from graphs.models import DatasetTable
+from graphs.services import secrets
 from runs.core import sql
-from runs.models import Cluster
+from runs.models import Artifact, Cluster
 
 MAX_SKEW_SECONDS = 2.0
 MIN_FREE_BYTES = 500 * 2**20
 MIN_BUSY_TIMEOUT_MS = 20_000
+MIN_TIMEOUT_MS = 10_000
+RECENT_FILES = 100
 FULL = 0.8  # the share of PostgreSQL's connections that may be in use
 EXTRA_CONNECTIONS = 4  # per cluster, in addition to its workers: the supervisor and django-q2
 MIN_VERSIONS = {
@@ -57,6 +62,17 @@ OLD_TRANSACTIONS = """
     WHERE xact_start < now() - interval '1 minute' AND datname = current_database()
     ORDER BY xact_start
     LIMIT 3
+"""
+
+
+# What holds for this connection; times are in milliseconds.
+ROLE_SETTINGS = """
+    SELECT name, setting
+    FROM pg_settings
+    WHERE name IN (
+        'default_transaction_isolation', 'transaction_read_only', 'statement_timeout',
+        'idle_in_transaction_session_timeout'
+    )
 """
 
 
@@ -220,13 +236,70 @@ def _sqlite() -> Iterator[Finding]:
         )
 
 
-def _disk() -> Iterator[Finding]:
-    free = shutil.disk_usage(settings.VAR).free
-    if free < MIN_FREE_BYTES:
+def _role() -> Iterator[Finding]:
+    """Find settings of the database's role under which batches fail."""
+    if connection.vendor != "postgresql":
+        return
+    values: dict[str, str] = dict(sql.run(ROLE_SETTINGS))
+    isolation = values["default_transaction_isolation"]
+    if isolation != "read committed":
         yield Finding(
             "error",
-            f"Only {free // 2**20:,} MB are free where files are stored ({settings.VAR}).",
-            "Free some space, for example by deleting old runs in the Run Manager.",
+            f"Transactions of the database role are {isolation}, so batches fail again and again.",
+            "ALTER ROLE … SET default_transaction_isolation = 'read committed'.",
+        )
+    if values["transaction_read_only"] == "on":
+        yield Finding(
+            "error",
+            "The database may only be read: it is a standby, or the role is read-only.",
+            "Let DATABASE_URL lead to the primary, with a role that may write.",
+        )
+    for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        milliseconds = int(values[name])
+        if 0 < milliseconds < MIN_TIMEOUT_MS:
+            yield Finding(
+                "warning",
+                f"The role's {name} is {milliseconds / 1000:g} s; large batches take longer, and"
+                " their states fail.",
+                f"ALTER ROLE … SET {name} = '{MIN_TIMEOUT_MS // 1000}s', or more.",
+            )
+
+
+def _disk() -> Iterator[Finding]:
+    for folder in dict.fromkeys([settings.VAR, settings.FILES]):
+        free = shutil.disk_usage(folder).free
+        if free < MIN_FREE_BYTES:
+            yield Finding(
+                "error",
+                f"Only {free // 2**20:,} MB are free where files are stored ({folder}).",
+                "Free some space, for example by deleting old runs in the Run Manager.",
+            )
+
+
+def _files() -> Iterator[Finding]:
+    """Find a storage that isn't the one in which the newest files were stored."""
+    names = [
+        *Artifact.objects.order_by("-pk").values_list("file", flat=True)[:RECENT_FILES],
+        *DatasetTable.objects.order_by("-pk").values_list("file", flat=True)[:RECENT_FILES],
+    ]
+    missing = [name for name in names if not default_storage.exists(name)]
+    if missing:
+        yield Finding(
+            "error",
+            f"{len(missing):,} of the newest {len(names):,} files are not in the storage, such as"
+            f" {missing[0]}.",
+            f"Check that FILES_DIR ({settings.FILES}) is the folder in which they were stored.",
+        )
+
+
+def _secrets() -> Iterator[Finding]:
+    unreadable = secrets.unreadable()
+    if unreadable:
+        yield Finding(
+            "error",
+            f"No key of SECRETS_KEYS opens {len(unreadable):,} secrets, such as {unreadable[0]};"
+            " nodes that need them fail.",
+            "Add the key with which they were stored to SECRETS_KEYS, or store them again.",
         )
 
 
@@ -239,4 +312,4 @@ def _settings() -> Iterator[Finding]:
         )
 
 
-CHECKS = (_clock, _connections, _postgres, _sqlite, _disk, _settings)
+CHECKS = (_clock, _connections, _postgres, _role, _sqlite, _disk, _files, _secrets, _settings)

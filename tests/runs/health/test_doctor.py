@@ -6,17 +6,21 @@ from io import StringIO
 
 import django
 import pytest
+from cryptography.fernet import Fernet
 from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
 from graphs.models import RegisteredNode
+from graphs.services import secrets
 from runs.core import sql
 from runs.engine import claim, wakeup
 from runs.engine.start import start_run
 from runs.health import doctor, probes, recount, verify
-from runs.models import BulkOperation, Cluster, LogLine, Run, State
+from runs.models import Artifact, BulkOperation, Cluster, LogLine, Run, State
 
 pytestmark = pytest.mark.django_db
 
@@ -283,3 +287,50 @@ def test_wrong_pragmas_of_sqlite():
         assert "waits only 5 s" in second
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "finding"),
+    [
+        (
+            "default_transaction_isolation",
+            "serializable",
+            "error: Transactions of the database role",
+        ),
+        ("statement_timeout", "500ms", "warning: The role's statement_timeout is 0.5 s"),
+        ("idle_in_transaction_session_timeout", "1s", "warning: The role's idle_in_transaction"),
+    ],
+)
+def test_a_role_with_which_batches_fail(database, setting, value, finding):
+    if database == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL {setting} = '{value}'")
+        assert [text for text in reported() if text.startswith(finding)]
+
+
+def test_a_storage_that_is_not_the_one_of_the_files(publish, drain, settings, tmp_path):
+    run = start_run(publish("a"))
+    drain()
+    name = default_storage.save("runs/1/a.txt", ContentFile(b"x"))
+    Artifact.objects.create(
+        run=run, state=run.states.get().pk, identifier="a", name="a.txt", file=name, size=1
+    )
+    assert reported() == []
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": str(tmp_path)},
+        },
+    }
+    [finding] = reported()
+    assert f"1 of the newest 1 files are not in the storage, such as {name}." in finding
+
+
+def test_secrets_that_no_key_opens(publish, settings):
+    graph = publish("a")
+    secrets.replace(graph, {"token": "a value"})
+    assert reported() == []
+    settings.SECRETS_KEYS = [Fernet.generate_key().decode()]
+    [finding] = reported()
+    assert "No key of SECRETS_KEYS opens 1 secrets, such as alpha/graph: token" in finding
