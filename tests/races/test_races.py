@@ -171,6 +171,7 @@ def test_whoever_locks_a_graph_keeps_neither_its_tenant_nor_its_starts_waiting(p
 
     with transaction.atomic():
         assert Graph.objects.lock(graph.pk).get() == graph
-        locked, started = at_once(lock_namespace, lambda: start_run(graph))
+        [locked] = at_once(lock_namespace)
+        [started] = at_once(lambda: start_run(graph))
     assert locked == graph.namespace
     assert started.status == "queued"
