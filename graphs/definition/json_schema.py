@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import jsonschema_rs
 
+from graphs.definition.errors import Malformed
 from graphs.definition.types import Json, Schema
 
 MAX_SUBSCHEMAS = 10_000
@@ -41,6 +42,10 @@ _NAMED = (
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
+class BadSchema(Malformed, ValueError):
+    """A JSON Schema can't be used. It may have been stored before it had a budget."""
+
+
 @dataclass(frozen=True)
 class TooMuchWork:
     """The problem of a value whose validation would take too long."""
@@ -52,12 +57,15 @@ class TooMuchWork:
 class SchemaValidator:
     """Validates values by one schema, and never fetches anything.
 
-    Raises ValueError for a schema that is invalid or asks for too much work.
+    Raises BadSchema for a schema that is invalid or asks for too much work.
     """
 
     def __init__(self, schema: Schema) -> None:
-        self._weigher = _Weigher(schema)
-        self._validator = trusted_validator(schema)
+        try:
+            self._weigher = _Weigher(schema)
+            self._validator = trusted_validator(schema)
+        except ValueError as error:
+            raise BadSchema(str(error)) from None
 
     def iter_errors(self, value: Json) -> Iterator[jsonschema_rs.ValidationError | TooMuchWork]:
         """The problems of a value, each with `message` and `instance_path`."""
@@ -106,7 +114,8 @@ class _Weigher:
         self._weights = [self._weighed({})]
         if self._weights[0][""] > MAX_EVALUATIONS:
             raise ValueError(
-                f"its references ask for more than {MAX_EVALUATIONS:,} evaluations of each value"
+                f"the schema's references ask for more than {MAX_EVALUATIONS:,} evaluations of each"
+                " value"
             )
 
     def refusal(self, value: Json) -> str:
@@ -135,7 +144,7 @@ class _Weigher:
             pointer, schema = waiting.pop()
             subschema = self._subschemas[pointer] = _Subschema()
             if len(self._subschemas) > MAX_SUBSCHEMAS:
-                raise ValueError(f"it has more than {MAX_SUBSCHEMAS:,} subschemas")
+                raise ValueError(f"the schema has more than {MAX_SUBSCHEMAS:,} subschemas")
             if not isinstance(schema, dict):
                 continue
             for key in ("$anchor", "$dynamicAnchor", "$id", "id"):

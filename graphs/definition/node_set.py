@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 
 
 class NodeOrder:
-    """The nodes of a graph in a fixed order, which is what the bits of its sets stand for."""
+    """The nodes of a graph in a fixed order. The place of a node is its bit in the masks."""
 
     def __init__(self, nodes: Sequence[str]) -> None:
         self.nodes = tuple(nodes)

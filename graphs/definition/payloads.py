@@ -47,9 +47,9 @@ def _joined_texts(value: Json) -> str:
 
 
 class Budget:
-    """Weighs values before they are put together, so that what is too large is never made.
+    """Adds up the sizes of values before they are rendered, and refuses those that are too large.
 
-    Many placeholders may stand for the same large value. `limit` is in bytes (MAX_PAYLOAD_BYTES by
+    Many placeholders may refer to the same large value. `limit` is in bytes (MAX_PAYLOAD_BYTES by
     default).
     """
 

@@ -125,7 +125,7 @@ class Executor:
         try:
             return call(*args, **kwargs)
         except db_errors.ERRORS as error:
-            log.warning("%s failed; the next one follows", call, exc_info=True)
+            log.warning("%s failed and is left out this time", call.__qualname__, exc_info=True)
             db_errors.drop_connection(error)
             return None
 

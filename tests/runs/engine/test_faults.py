@@ -370,7 +370,7 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
 
 
 def test_inputs_that_would_be_too_large_are_never_made(publish, drain, settings):
-    """Each of 400 placeholders stands for a text of a quarter of the limit."""
+    """There are 400 placeholders for a text of a quarter of the limit."""
     settings.MAX_PAYLOAD_BYTES = 2**20
     texts = {f"t{at}": "${{ a.outputs.value }}" for at in range(400)}
     graph = publish(
@@ -430,3 +430,13 @@ def test_idempotency_keys_of_different_steps_differ():
     assert len(set(keys)) == len(steps)
     assert all(key.isascii() for key in keys)
     assert keys[0] == "a:order-1:charge"
+
+
+def test_a_schema_that_was_stored_before_it_had_a_budget_is_named(publish):
+    """Starting a run answers with the reason, not with an error of the server."""
+    graph = publish("a")
+    twice = {f"a{at}": {"allOf": [{"$ref": f"#/$defs/a{at + 1}"}] * 2} for at in range(20)}
+    schema = {"$defs": {**twice, "a20": {}}, "$ref": "#/$defs/a0"}
+    GraphVersion.objects.update(definition={**graph.current.definition, "inputs": schema})
+    with pytest.raises(errors.Malformed, match="10,000 evaluations"):
+        start_run(graph)
