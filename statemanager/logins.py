@@ -4,9 +4,11 @@ django-axes counts the failures of each account from each address, in the admin 
 alike. So nobody can lock another person out, and guessing from one address soon stops.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_address
 
-from axes.helpers import get_client_username
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import admin
@@ -16,16 +18,25 @@ from django.shortcuts import render
 from graphs.api.errors import refusal
 
 MAX_PAUSE = timedelta(hours=1)
+MAX_USERNAME = 255  # characters
+
+
+def account(request: HttpRequest, credentials: Mapping[str, str] | None) -> str:
+    """The account that a login is for, cut to what the column of django-axes holds."""
+    username = (credentials or {}).get("username") or request.POST.get("username") or ""
+    return str(username)[:MAX_USERNAME]
 
 
 def client_address(request: HttpRequest) -> str:
-    """The address that a request comes from. Behind a proxy, it is the last one that the proxy
-    added to X-Forwarded-For; everything before that the client may have made up.
+    """The address that a request comes from.
+
+    Behind a proxy it is the last one in X-Forwarded-For, which the proxy has added. The client may
+    have made up the others. If that is no IP address, it is the proxy's.
     """
     if settings.BEHIND_PROXY:
         forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-        if forwarded:
-            return str(forwarded)
+        with suppress(ValueError):
+            return str(ip_address(forwarded))
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
@@ -38,7 +49,7 @@ def pause(request: HttpRequest | None) -> timedelta:
     if request is not None:
         credentials = getattr(request, "axes_credentials", None)
         attempts = AccessAttempt.objects.filter(
-            username=get_client_username(request, credentials),
+            username=account(request, credentials),
             ip_address=client_address(request),
         )
         failures = max([failures, *attempts.values_list("failures_since_start", flat=True)])

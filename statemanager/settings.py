@@ -396,6 +396,7 @@ AUTHENTICATION_BACKENDS = [
 AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURES", 5, 1, 1000)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = "statemanager.logins.pause"
+AXES_USERNAME_CALLABLE = "statemanager.logins.account"
 AXES_CLIENT_IP_CALLABLE = "statemanager.logins.client_address"
 AXES_LOCKOUT_CALLABLE = "statemanager.logins.locked_out"
 AXES_RESET_ON_SUCCESS = True

@@ -1,5 +1,6 @@
 """Logins: guessing is slowed down, weak passwords are refused, and tokens end."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -120,3 +121,20 @@ def test_what_is_kept_of_logins_is_forgotten_in_time(ann):
     login_records.forget_old()
     for model in (AccessAttempt, AccessLog, OutstandingToken):
         assert not model.objects.exists()
+
+
+@pytest.mark.parametrize("username", ["x" * 300, "ä" * 5000, "", "a\x00b", "\ud800", ["ann"], None])
+def test_odd_usernames_get_a_clear_answer(ann, username):
+    body = json.dumps({"username": username, "password": "wrong"})
+    for agent in ("browser", "x" * 3000):
+        answer = Client(raise_request_exception=False).post(
+            "/token", body, content_type="application/json", headers={"User-Agent": agent}
+        )
+        assert answer.status_code in (401, 422), answer.content
+
+
+@pytest.mark.parametrize("chain", ["unknown", "203.0.113.7:4711", "1.2.3.4, [2001:db8::1]:80", ","])
+def test_a_proxy_that_sends_no_address_counts_as_one_client(ann, settings, chain):
+    settings.BEHIND_PROXY = True
+    assert token("wrong", **{"X-Forwarded-For": chain})[0] == 401
+    assert AccessAttempt.objects.get().ip_address == "198.51.100.1"
