@@ -65,7 +65,7 @@ def is_away(error: BaseException) -> bool:
     state = getattr(driver_error, "sqlstate", None)
     if state is not None:
         return state.startswith(_AWAY)
-    return _has_lost_connection(error)
+    return _has_lost_connection(error) or _is_out_of_step(driver_error)
 
 
 def is_contention(error: BaseException) -> bool:
@@ -123,3 +123,12 @@ def _has_lost_connection(error: BaseException) -> bool:
     the transaction ended.
     """
     return isinstance(error, _CONNECTION_ERRORS) and _TOO_MANY_PARAMETERS not in str(error)
+
+
+def _is_out_of_step(error: BaseException) -> bool:
+    """Whether the driver got an answer that isn't the statement's, an error without SQLSTATE.
+
+    It happens when a pooler's server connection is cut: an error that nobody waited for is taken
+    for the answer to the next statement.
+    """
+    return isinstance(error, psycopg.InternalError) or type(error) is psycopg.DatabaseError

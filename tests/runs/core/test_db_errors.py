@@ -88,6 +88,18 @@ def test_a_connection_that_is_cut_in_a_transaction_is_away(database):
         assert sql.run("SELECT 1")
 
 
+def test_a_connection_that_is_out_of_step_is_away(database):
+    """An answer is left from before, as when a pooler sends an error that nobody waits for."""
+    if database == "postgresql":
+        connection.ensure_connection()
+        driver = connection.connection
+        with pytest.raises(Error) as raised, connection.wrap_database_errors:
+            driver.wait(driver._exec_command(b"SELECT 1; SELECT 2"))
+        assert "received 2 results" in str(raised.value)
+        assert kind_of(raised.value) == "away"
+        assert not db_errors.passes(Error("Save with update_fields did not affect any rows."))
+
+
 def test_a_locked_row_or_file_is_contention(database):
     Namespace.objects.create(name="locked")
     if database == "sqlite":
