@@ -27,6 +27,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Event
 from time import monotonic
 
 from django.conf import settings
@@ -35,7 +36,7 @@ from django.db import close_old_connections, connection
 from graphs.auth import login_records
 from graphs.models import idempotency
 from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
-from runs.core import db_errors, sql
+from runs.core import db_errors, silent_path, sql
 from runs.engine import heartbeat, lease_recovery, wakeup
 from runs.models import Cluster
 from runs.models.cluster import MISSED_PROBES
@@ -52,6 +53,19 @@ CHECK_SCHEDULE_SECONDS = 1.0
 CHECK_DELETED_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
 PR_SET_PDEATHSIG = 1
+
+
+def stop_on_signals() -> Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = Event()
+
+    def ask_to_stop(*_: object) -> None:
+        stop.set()
+        silent_path.hurry()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+    return stop
 
 
 def die_with_parent() -> None:
@@ -231,10 +245,7 @@ class Supervisor:
 
         The states that the cluster held are given back.
         """
-        try:
-            Cluster.objects.filter(name=self.name).update(stopping=True)
-        except db_errors.ERRORS as error:
-            log.warning("the database is away: %s", error)
+        is_reachable = self._mark_stopping()
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -242,6 +253,19 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 log.warning("cluster %s did not end within %s s", self.name, settings.GRACE_SECONDS)
         self._kill()
+        if is_reachable:
+            self._give_back()
+
+    def _mark_stopping(self) -> bool:
+        """Say that this cluster stops; return whether the database could be told."""
+        try:
+            Cluster.objects.filter(name=self.name).update(stopping=True)
+        except db_errors.ERRORS as error:
+            log.warning("the database is away: %s; the leases will end in time", error)
+            return False
+        return True
+
+    def _give_back(self) -> None:
         try:
             close_old_connections()
             released = lease_recovery.release_workers(self.name)

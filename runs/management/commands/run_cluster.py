@@ -3,7 +3,7 @@ import os
 from django.core.management.base import BaseCommand
 
 from runs.cluster.supervisor import die_with_parent
-from runs.core import sql
+from runs.core import silent_path, sql
 from runs.engine import wakeup
 
 
@@ -16,5 +16,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: object, **options: object) -> None:
         sql.limit_lock_waits(sql.ENGINE_LOCK_SECONDS)
+        silent_path.watch()
         os.register_at_fork(after_in_child=die_with_parent)
         raise SystemExit(wakeup.run_cluster())

@@ -1,10 +1,7 @@
-import signal
-from threading import Event
-
 from django.core.management.base import BaseCommand, CommandParser
 
-from runs.cluster.supervisor import Supervisor
-from runs.core import sql
+from runs.cluster.supervisor import Supervisor, stop_on_signals
+from runs.core import silent_path, sql
 
 
 class Command(BaseCommand):
@@ -20,10 +17,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: object, workers: int | None, **options: object) -> None:
-        stop = Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop = stop_on_signals()
         sql.limit_lock_waits(sql.ENGINE_LOCK_SECONDS)
+        silent_path.watch()
         supervisor = Supervisor(workers)
         supervisor.tick()  # starts the cluster; if the database is away, a later round does
         self.stderr.write(

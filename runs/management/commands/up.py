@@ -6,15 +6,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from itertools import chain
-from threading import Event
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runs.cluster.supervisor import Supervisor, die_with_parent
-from runs.core import sql
+from runs.cluster.supervisor import Supervisor, die_with_parent, stop_on_signals
+from runs.core import silent_path, sql
 
 APPLICATION = "statemanager.wsgi:application"
 MAX_WEB_WORKERS = 4
@@ -55,13 +54,12 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         self._create_first_admin()
         sql.limit_lock_waits(sql.ENGINE_LOCK_SECONDS)
+        silent_path.watch()
         self._serve(host, port, Supervisor(workers))
 
     def _serve(self, host: str, port: int, supervisor: Supervisor) -> None:
         """Run the cluster and the web server until a signal comes or the web server ends."""
-        stop = Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop = stop_on_signals()
         supervisor.tick()  # starts the cluster
         web = _start_web_server(host, port)
         self.stdout.write(
