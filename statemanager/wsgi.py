@@ -14,6 +14,6 @@ silent_path.watch()
 
 # Set by `manage.py up`. Without it, the workers of the web server would outlive a killed server.
 if os.environ.get("STATEMANAGER_DIES_WITH_PARENT"):
-    from runs.cluster.supervisor import die_with_parent
+    from runs.cluster.processes import die_with_parent
 
     die_with_parent()

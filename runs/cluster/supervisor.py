@@ -16,7 +16,6 @@ Only an answer through the queue counts as a sign of life. A killed idle worker 
 django-q2 cluster that looks alive, so the supervisor relies on none of its processes.
 """
 
-import ctypes
 import logging
 import math
 import os
@@ -27,7 +26,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event
 from time import monotonic
 
 from django.conf import settings
@@ -36,7 +34,8 @@ from django.db import close_old_connections, connection
 from graphs.auth import login_records
 from graphs.models import idempotency
 from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
-from runs.core import db_errors, silent_path, sql
+from runs.cluster.processes import die_with_parent, group_of
+from runs.core import db_errors, sql
 from runs.engine import heartbeat, lease_recovery, wakeup
 from runs.models import Cluster
 from runs.models.cluster import MISSED_PROBES
@@ -52,26 +51,6 @@ CHECK_READY_SECONDS = 1.0
 CHECK_SCHEDULE_SECONDS = 1.0
 CHECK_DELETED_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
-PR_SET_PDEATHSIG = 1
-
-
-def stop_on_signals() -> Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = Event()
-
-    def ask_to_stop(*_: object) -> None:
-        stop.set()
-        silent_path.hurry()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
-    return stop
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies. Elsewhere this does nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Supervisor:
@@ -192,7 +171,7 @@ class Supervisor:
         """The processes of the cluster; None where they can't be seen."""
         if self.process is None:
             return []
-        members = _group(self.process.pid)
+        members = group_of(self.process.pid)
         is_visible = self.process.pid in members or self.process.poll() is not None
         return members if is_visible else None
 
@@ -288,21 +267,3 @@ def _with_settings(environment: dict[str, str]) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "statemanager.settings"),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
-
-
-# --- processes -----------------------------------------------------------------------------------
-
-
-def _group(leader: int) -> list[int]:
-    """The living processes of a process group; none where there is no /proc, as outside Linux."""
-    members = []
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        with suppress(OSError):  # the process may end while we look
-            if entry.isdigit() and os.getpgid(int(entry)) == leader and _lives(entry):
-                members.append(int(entry))
-    return members
-
-
-def _lives(pid: str) -> bool:
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] not in "ZX"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,18 @@ class Installation:
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        # (part, exit code) of those that nobody killed. granian ends when it loses a worker twice
+        # within seconds, so the web server doesn't count.
+        self.ended: list[tuple[str, int]] = []
         self.revive()
 
     def revive(self) -> None:
         """Start every part that is not running, as systemd would."""
         for name, command in self._commands().items():
-            if name not in self.parts or self.parts[name].poll() is not None:
+            code = self.parts[name].poll() if name in self.parts else -signal.SIGKILL
+            if name != "web" and code not in (None, -signal.SIGKILL):
+                self.ended.append((name, code))
+            if code is not None:
                 env = environment(**SHORT, **self.env, WORKER_KEY=self.key, WORKER_URL=self.address)
                 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
                 self.parts[name] = subprocess.Popen(
@@ -55,14 +62,18 @@ class Installation:
             "external worker": [sys.executable, "-m", "tests.chaos.worker"],
         }
 
-    def victims(self) -> dict[int, str]:
-        """{pid: role} of every running process."""
+    def victims(self, workers: Iterable[str] | None = None) -> dict[int, str]:
+        """{pid: role} of every running process.
+
+        `workers` are those that have claimed states, by default those in the test database.
+        """
         roles = {
             process.pid: ROLES.get(name, name)
             for name, process in self.parts.items()
             if process.poll() is None
         }
-        workers = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
+        if workers is None:
+            workers = State.objects.filter(status="QUEUED").values_list("worker", flat=True)
         pids = [worker.rpartition(":")[2] for worker in workers]
         busy = {int(pid) for pid in pids if pid.isdigit()}
         for pid in children(self.parts["web"].pid):

@@ -87,6 +87,11 @@ class Site:
             stderr=subprocess.PIPE,
         )
 
+    def victims(self):
+        """{pid: role} of every process of the installation that is running."""
+        workers = self.read("SELECT DISTINCT worker FROM statemanager_runs_state WHERE worker > ''")
+        return self.installation.victims(worker for (worker,) in workers)
+
     def start(self, runs=1):
         for _ in range(runs):
             self.started += 1

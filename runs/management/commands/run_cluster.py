@@ -2,7 +2,7 @@ import os
 
 from django.core.management.base import BaseCommand
 
-from runs.cluster.supervisor import die_with_parent
+from runs.cluster.processes import die_with_parent
 from runs.core import silent_path, sql
 from runs.engine import wakeup
 

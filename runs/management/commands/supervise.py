@@ -1,6 +1,7 @@
 from django.core.management.base import BaseCommand, CommandParser
 
-from runs.cluster.supervisor import Supervisor, stop_on_signals
+from runs.cluster.processes import stop_on_signals
+from runs.cluster.supervisor import Supervisor
 from runs.core import silent_path, sql
 
 

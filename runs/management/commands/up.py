@@ -1,23 +1,15 @@
 import os
 import secrets
-import signal
 import socket
-import subprocess
-import sys
-from contextlib import suppress
-from itertools import chain
 
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runs.cluster.supervisor import Supervisor, die_with_parent, stop_on_signals
+from runs.cluster.processes import stop_on_signals
+from runs.cluster.supervisor import Supervisor
+from runs.cluster.web_server import WebServer
 from runs.core import silent_path, sql
-
-APPLICATION = "statemanager.wsgi:application"
-MAX_WEB_WORKERS = 4
-BLOCKING_THREADS = 8
 
 
 class Command(BaseCommand):
@@ -58,28 +50,28 @@ class Command(BaseCommand):
         self._serve(host, port, Supervisor(workers))
 
     def _serve(self, host: str, port: int, supervisor: Supervisor) -> None:
-        """Run the cluster and the web server until a signal comes or the web server ends."""
+        """Run the cluster and the web server until a signal comes or the server can't start."""
         stop = stop_on_signals()
         supervisor.tick()  # starts the cluster
-        web = _start_web_server(host, port)
+        web = WebServer(host, port)
         self.stdout.write(
             f"State Manager is at http://{host}:{port}/admin/ (ready when /healthz answers)."
             " Ctrl-C stops it."
         )
         self.stdout.flush()
+        failed = None
         try:
-            while not stop.wait(0.2) and web.poll() is None:
+            while failed is None and not stop.wait(0.2):
                 supervisor.tick()
-            if not stop.is_set():
-                self.stderr.write(
-                    f"The web server ended with exit code {web.returncode}. Is port {port} free?"
-                )
+                failed = web.tick()
         finally:
             web.terminate()
             supervisor.stop()
-            _stop_web_server(web)
-        if not stop.is_set():
-            raise SystemExit(1)
+            web.wait()
+        if failed is not None:
+            raise CommandError(
+                f"The web server ended with exit code {failed}. Is port {port} free?"
+            )
 
     def _create_first_admin(self) -> None:
         users = get_user_model().objects
@@ -106,33 +98,3 @@ def _is_free(host: str, port: int) -> bool:
     except (OSError, OverflowError):
         return False
     return True
-
-
-def _start_web_server(host: str, port: int) -> subprocess.Popen[bytes]:
-    """Start granian in a process group of its own; it ends when this process ends."""
-    options = {
-        "--interface": "wsgi",
-        "--host": host,
-        "--port": str(port),
-        "--workers": str(min(os.cpu_count() or 2, MAX_WEB_WORKERS)),
-        "--blocking-threads": str(BLOCKING_THREADS),
-        "--log-level": "error",
-    }
-    flags = ["--no-access-log", "--respawn-failed-workers"]
-    command = [sys.executable, "-m", "granian", *chain(*options.items()), *flags, APPLICATION]
-    return subprocess.Popen(
-        command,
-        cwd=settings.BASE_DIR,
-        env={**os.environ, "STATEMANAGER_DIES_WITH_PARENT": "1"},
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
-
-
-def _stop_web_server(web: subprocess.Popen[bytes]) -> None:
-    """Wait until the web server has ended, but not longer than its grace period."""
-    with suppress(subprocess.TimeoutExpired):
-        web.wait(settings.GRACE_SECONDS)
-    with suppress(ProcessLookupError):  # its workers may have outlived it
-        os.killpg(web.pid, signal.SIGKILL)
-    web.wait()

@@ -1,6 +1,7 @@
 """The management commands, called as people call them."""
 
 import io
+import os
 import re
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -15,6 +17,7 @@ from django.core.management import CommandError, call_command
 import statemanager
 from graphs.auth import api_keys
 from graphs.models import ApiKey, Dataset
+from runs.cluster import web_server
 from runs.engine.start import start_run
 from runs.models import Cluster, Run
 from tests.support.clusters import ROOT, environment, free_port, until
@@ -143,6 +146,7 @@ def test_up_serves_and_stops_without_orphans(publish, tmp_path):
             if entry.name.isdigit() and _parent(entry) == process.pid
         ]
         assert len(children) == 2
+        _assert_started_again(process, children, lambda: serves("/healthz"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         until(lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], 5)
@@ -152,6 +156,17 @@ def test_up_serves_and_stops_without_orphans(publish, tmp_path):
             process.kill()
         process.wait(10)
         process.stdout.close()
+
+
+def _assert_started_again(process, children, serves):
+    """The web server ends, as granian does when it loses workers; `up` goes on with another."""
+    [web] = [pid for pid in children if b"granian" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    started_at = monotonic()
+    until(lambda: monotonic() - started_at > web_server.START_SECONDS, 20)  # its start has worked
+    os.killpg(web, signal.SIGKILL)
+    until(lambda: not serves(), 10)
+    until(serves, 30)
+    assert process.poll() is None
 
 
 def _parent(entry):
