@@ -83,6 +83,10 @@ class Installation:
                 roles |= _roles_in_cluster(parent, busy)
         return roles
 
+    def idle(self) -> dict[int, str]:
+        """{pid: role} of every running process, as if no worker had claimed a state."""
+        return self.victims(())
+
     def kill(self, pid: int) -> bool:
         """SIGKILL a process; return False if it had already ended.
 

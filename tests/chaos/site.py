@@ -66,8 +66,13 @@ class Site:
         )["id"]
 
     def command(self, *arguments):
-        """Run a management command and return what it prints."""
-        completed = subprocess.run(
+        """Run a management command, which must succeed, and return what it prints."""
+        completed = self.run_command(*arguments)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        return completed.stdout
+
+    def run_command(self, *arguments):
+        return subprocess.run(
             [sys.executable, "-m", "django", *arguments],
             cwd=ROOT,
             env=environment(**self.env),
@@ -75,8 +80,6 @@ class Site:
             text=True,
             check=False,
         )
-        assert completed.returncode == 0, completed.stdout + completed.stderr
-        return completed.stdout
 
     def start_command(self, *arguments):
         """Start a management command; its stderr is a pipe."""

@@ -154,10 +154,10 @@ def test_kills_beside_trouble(cause, tmp_path, database, request, record_propert
         while roles.total() < kills:
             fill_up(opened)
             number = min(KILLS_IN_A_ROUND, kills - roles.total())
-            roles += kill(opened, number // 2, chance)
+            roles += kill(opened, number // 2, chance, opened.victims)
             with trouble.trouble(opened):
-                roles += kill(opened, number - number // 2, chance, opened.installation.victims([]))
-                opened.installation.revive()
+                # Which workers are busy isn't known while the database can't be asked.
+                roles += kill(opened, number - number // 2, chance, opened.installation.idle)
             waits.append(seconds_until_work(opened))
         fill_up(opened)
         assert_all_ended_rightly(opened, kills)
@@ -174,18 +174,15 @@ def fill_up(opened):
     opened.start(max(1, UNFINISHED - opened.unfinished()))
 
 
-def kill(opened, number, chance, victims=None):
-    """Kill so many processes; `victims` must be given while the database can't be asked."""
+def kill(opened, number, chance, victims):
+    """Kill so many of the processes that `victims` returns, {pid: role}."""
     roles = Counter()
     while roles.total() < number:
         sleep(chance.uniform(0.3, 1.2))  # the moment of the kill is what is random
-        pid, role = chance.choice(sorted((victims or opened.victims()).items()))
+        pid, role = chance.choice(sorted(victims().items()))
         if opened.installation.kill(pid):
             roles[role] += 1
-        if victims:
-            opened.installation.revive()
-            victims = opened.installation.victims([])
-    opened.installation.revive()
+        opened.installation.revive()
     return roles
 
 
