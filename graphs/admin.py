@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from graphs.auth import api_keys
-from graphs.auth.callers import PERMISSIONS, Caller, caller_of_user
+from graphs.auth.callers import PERMISSIONS, Caller
 from graphs.definition import cron, errors, names
 from graphs.definition.types import JsonObject
 from graphs.models import (
@@ -30,6 +30,7 @@ from graphs.models import (
 from graphs.models.querysets import ApiKeyQuerySet
 from graphs.services import datasets, publish, secrets
 from graphs.web.fields import FilesField
+from graphs.web.page_guard import caller_of
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -58,6 +59,16 @@ class ReadOnly(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class WithCaller(admin.ModelAdmin):
+    """Its form knows who sends it, as `caller`."""
+
+    def get_form(
+        self, request: HttpRequest, obj: Model | None = None, change: bool = False, **kwargs: object
+    ) -> type[forms.ModelForm]:
+        form = super().get_form(request, obj, change, **kwargs)
+        return type(form.__name__, (form,), {"caller": caller_of(request)})
 
 
 class ReadOnlyInline(admin.TabularInline):
@@ -112,7 +123,7 @@ class ApiKeyForm(forms.ModelForm):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(WithCaller):
     form = ApiKeyForm
     list_display = (
         "name",
@@ -129,12 +140,6 @@ class ApiKeyAdmin(admin.ModelAdmin):
     filter_horizontal = ("namespaces",)
     fields = ("name", "scope", "all_namespaces", "namespaces", "per_minute", "expires_at")
     actions = ("revoke",)
-
-    def get_form(
-        self, request: HttpRequest, obj: Model | None = None, change: bool = False, **kwargs: object
-    ) -> type[forms.ModelForm]:
-        form = super().get_form(request, obj, change, **kwargs)
-        return type(form.__name__, (form,), {"caller": caller_of_user(request.user, "page")})
 
     def save_model(
         self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm, change: bool
@@ -153,7 +158,8 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: ApiKeyQuerySet) -> None:
-        messages.success(request, f"Revoked keys: {api_keys.revoke(queryset)}.")
+        revoked = api_keys.revoke(queryset, caller_of(request))
+        messages.success(request, f"Revoked keys: {revoked}.")
 
 
 @admin.register(RegisteredNode)
@@ -215,7 +221,7 @@ class GraphVersionAdmin(ReadOnly):
             messages.error(request, "Select exactly one version.")
             return
         version = queryset.get()
-        graph = publish.roll_back(version.graph, version.number, caller_of_user(request.user))
+        graph = publish.roll_back(version.graph, version.number, caller_of(request))
         messages.success(
             request,
             f"New runs of {graph} use version {version.number}. Runs that have already started "
@@ -226,6 +232,7 @@ class GraphVersionAdmin(ReadOnly):
 class DatasetForm(forms.ModelForm):
     """Loads the uploaded files during validation, so that their problems are errors of the form."""
 
+    caller: Caller  # who uploads them
     upload = FilesField(
         required=False,
         help_text=(
@@ -267,6 +274,7 @@ class DatasetForm(forms.ModelForm):
             [datasets.Source(file.name or "", file) for file in files],
             self.cleaned_data["encoding"],
             "uploaded in the admin",
+            self.caller,
         )
 
 
@@ -278,7 +286,7 @@ class TableInline(ReadOnlyInline):
 
 
 @admin.register(Dataset)
-class DatasetAdmin(admin.ModelAdmin):
+class DatasetAdmin(WithCaller):
     form = DatasetForm
     list_display = ("name", "namespace", "id", "source", "created_at")
     list_filter = ("namespace",)
@@ -291,11 +299,11 @@ class DatasetAdmin(admin.ModelAdmin):
         return ("namespace", "name") if obj else ()
 
     def delete_model(self, request: HttpRequest, obj: Dataset) -> None:
-        datasets.delete(obj)
+        datasets.delete(obj, caller_of(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Dataset]) -> None:
         for dataset in queryset:
-            datasets.delete(dataset)
+            self.delete_model(request, dataset)
 
 
 class SecretForm(forms.ModelForm):

@@ -141,9 +141,9 @@ class ClusterAdmin(FastList):
 @admin.register(AuditEntry)
 class AuditEntryAdmin(FastList):
     list_display = ("at", "actor", "via", "action", "run_id", "namespace", "detail")
-    list_filter = ("action", "via", "namespace")
+    list_filter = ("at", "via", "action", "namespace")
     list_select_related = ("namespace",)
-    search_fields = ("=run_id", "=actor")
+    search_fields = ("=run_id", "=actor", "detail")
     ordering = ("-id",)
 
 

@@ -1,5 +1,6 @@
 from axes.apps import AppConfig as AxesConfig
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 
 
 class StateManagerConfig(AppConfig):
@@ -7,10 +8,24 @@ class StateManagerConfig(AppConfig):
     verbose_name = "State Manager"
 
     def ready(self) -> None:
-        from statemanager import checks  # noqa: F401  (the import registers the system checks)
+        # The imports register the system checks and connect the receivers.
+        from statemanager import checks, login_audit  # noqa: F401
+
+
+class AdminSiteConfig(AdminConfig):
+    """The admin with audit entries."""
+
+    default_site = "statemanager.admin_site.AuditedSite"
 
 
 class LoginsConfig(AxesConfig):
     """django-axes under a name that says what its pages show."""
 
     verbose_name = "Logins"
+
+    def ready(self) -> None:
+        super().ready()
+        from axes.admin import AccessAttemptAdmin
+
+        # Its action fails for requests that are no logins. The supervisor forgets old attempts.
+        AccessAttemptAdmin.actions = []

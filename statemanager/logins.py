@@ -40,6 +40,11 @@ def client_address(request: HttpRequest) -> str:
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
+def is_api(request: HttpRequest) -> bool:
+    """Whether a login is one for tokens of the API, not one in the admin."""
+    return request.path.startswith("/token")
+
+
 def pause(request: HttpRequest | None) -> timedelta:
     """For how long the account that logs in is refused after its last failure.
 
@@ -64,7 +69,7 @@ def locked_out(
     minutes = round(pause(request).total_seconds() / 60)
     message = f"Too many failed logins. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
     wait = str(60 * minutes)
-    if request.path.startswith("/token"):
+    if is_api(request):
         return refusal(request, 429, message, {"Retry-After": wait})
     context = {**admin.site.each_context(request), "title": "Login", "message": message}
     page = render(request, "admin/locked_out.html", context, status=429)

@@ -95,7 +95,7 @@ INSTALLED_APPS = [
     "statemanager.apps.StateManagerConfig",
     "graphs.apps.GraphsConfig",
     "runs.apps.RunsConfig",
-    "django.contrib.admin",
+    "statemanager.apps.AdminSiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -49,6 +49,7 @@ class DatasetViewSet(ViewSet):
             [Source(file.name, file) for file in data["files"]],
             data["encoding"],
             f"uploaded by {self.caller.label}",
+            self.caller,
         )
         return Response(DatasetSerializer(dataset).data, 201)
 
@@ -62,5 +63,5 @@ class DatasetViewSet(ViewSet):
         """Delete a dataset with its files. Runs that used it stay."""
         dataset = self.get_object()
         self.caller.require("start", dataset.namespace_id)
-        datasets.delete(dataset)
+        datasets.delete(dataset, self.caller)
         return Response(status=204)

@@ -19,6 +19,8 @@ from graphs.api.serializers import (
     NewGraphSerializer,
     ValidationSerializer,
 )
+from graphs.auth import acts
+from graphs.auth.callers import Caller
 from graphs.definition import errors, lint, validation
 from graphs.definition.types import Definition, Json
 from graphs.models import Graph
@@ -95,7 +97,7 @@ class GraphViewSet(DraftActions):
         definition = {**current, **changes}
         with transaction.atomic():  # a definition that is refused doesn't rename the graph either
             if name != graph.name:
-                _rename(graph, name)
+                _rename(graph, name, self.caller)
             published = publish.publish_graph(graph.namespace, graph.name, definition, self.caller)
         return Response(GraphSerializer(published).data)
 
@@ -141,7 +143,7 @@ class GraphViewSet(DraftActions):
         return HttpResponse(picture, content_type="image/svg+xml")
 
 
-def _rename(graph: Graph, name: str) -> None:
+def _rename(graph: Graph, name: str, caller: Caller) -> None:
     try:
         with transaction.atomic():
             Graph.objects.filter(pk=graph.pk).update(name=name)
@@ -149,6 +151,7 @@ def _rename(graph: Graph, name: str) -> None:
         raise errors.Conflict(
             f"The namespace {graph.namespace} already has a graph {name!r}."
         ) from None
+    acts.record(caller, "rename_graph", graph.namespace_id, f"{graph} → {name}")
     graph.name = name
 
 

@@ -1,7 +1,8 @@
 """Finds what a path or a body names, among what the caller may see."""
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, names
+from graphs.auth.namespaces import ensure_namespace
+from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.models import Dataset, Graph, Namespace
 
@@ -42,8 +43,7 @@ def namespace_for(caller: Caller, name: str | None) -> Namespace:
     name = name or DEFAULT_NAMESPACE
     namespace = Namespace.objects.filter(name=name).first()
     if namespace is None and caller.namespaces is None and "start" in caller.rights:
-        checked_name = names.checked("namespace", name)
-        namespace, _ = Namespace.objects.get_or_create(name=checked_name)
+        namespace = ensure_namespace(name, caller)
     if namespace is None or not caller.sees(namespace.pk):
         raise errors.NotFound(f"There is no namespace {name!r}.")
     caller.require("start", namespace.pk)

@@ -6,6 +6,7 @@ new ones for a refresh token, which is used up by that. `/token/revoke` ends a r
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,6 +15,8 @@ from rest_framework_simplejwt.serializers import (
     TokenObtainPairSerializer,
     TokenRefreshSerializer,
 )
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken
+from rest_framework_simplejwt.tokens import RefreshToken
 from rest_framework_simplejwt.views import (
     TokenBlacklistView,
     TokenObtainPairView,
@@ -21,6 +24,8 @@ from rest_framework_simplejwt.views import (
 )
 
 from graphs.api.schema import REFUSALS
+from graphs.auth import acts
+from graphs.auth.callers import caller_named
 
 
 class TokenView(TokenObtainPairView):
@@ -64,4 +69,17 @@ class RevokeView(TokenBlacklistView):
     )
     def post(self, request: Request, *args: str, **kwargs: str) -> Response:
         """End a refresh token. Access tokens that were issued for it last 15 minutes at most."""
-        return super().post(request, *args, **kwargs)
+        with transaction.atomic():
+            answer = super().post(request, *args, **kwargs)
+            _record_end(dict(request.data)["refresh"])
+        return answer
+
+
+def _record_end(refresh: str) -> None:
+    """Record that a refresh token was ended, by the account that it belongs to."""
+    token = BlacklistedToken.objects.select_related("token__user").get(
+        token__jti=RefreshToken(refresh, verify=False)["jti"]  # type: ignore[arg-type]
+    )
+    user = token.token.user
+    caller = caller_named(user.get_username() if user else "", "api")
+    acts.record(caller, "revoke_token", None, f"token {token.token.jti[:8]}…")

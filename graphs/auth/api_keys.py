@@ -16,8 +16,10 @@ from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
-from graphs.definition import names
-from graphs.models import ApiKey, Namespace
+from graphs.auth import acts
+from graphs.auth.callers import SYSTEM, Caller
+from graphs.auth.namespaces import ensure_namespace
+from graphs.models import ApiKey
 from graphs.models.querysets import ApiKeyQuerySet
 
 USED_EVERY = timedelta(minutes=1)  # how often a use of a key is recorded, at most
@@ -36,21 +38,22 @@ class KeyOptions(TypedDict, total=False):
 
 @transaction.atomic
 def create_key(
-    namespaces: Iterable[str] = (), scope: str = "run", **options: Unpack[KeyOptions]
+    namespaces: Iterable[str] = (),
+    scope: str = "run",
+    caller: Caller = SYSTEM,
+    **options: Unpack[KeyOptions],
 ) -> tuple[ApiKey, str]:
     """Make a key for these namespaces. Returns the stored key and, this once, its text.
 
     Without namespaces the key opens all of them. A namespace that does not exist is made. Raises
     Malformed for a bad name.
     """
-    opened = [
-        Namespace.objects.get_or_create(name=names.checked("namespace", namespace))[0]
-        for namespace in namespaces
-    ]
+    opened = [ensure_namespace(namespace, caller) for namespace in namespaces]
     key = ApiKey(scope=scope, all_namespaces=not opened, **options)
     text = set_secret(key)
     key.save()
     key.namespaces.set(opened)
+    acts.record(caller, "create_key", None, f"{key}, scope {key.scope}")
     return key, text
 
 
@@ -79,13 +82,19 @@ def find_key(text: str) -> ApiKey | None:
     return key
 
 
-def revoke(keys: ApiKeyQuerySet) -> int:
+@transaction.atomic
+def revoke(keys: ApiKeyQuerySet, caller: Caller = SYSTEM) -> int:
     """Revoke these keys. Returns how many of them were not revoked before.
 
     This process refuses them at once, others within KNOWN_SECONDS.
     """
-    _known.clear()
-    return keys.filter(revoked_at=None).update(revoked_at=timezone.now())
+    revoked = list(keys.filter(revoked_at=None).select_for_update(no_key=True))
+    ApiKey.objects.filter(pk__in=[key.pk for key in revoked]).update(revoked_at=timezone.now())
+    for key in revoked:
+        acts.record(caller, "revoke_key", None, str(key))
+    forget()
+    transaction.on_commit(forget)
+    return len(revoked)
 
 
 def forget() -> None:

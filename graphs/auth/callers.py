@@ -190,6 +190,11 @@ def _scopes_for_rights(caller: Caller) -> frozenset[str]:
     return frozenset(scopes)
 
 
+def caller_named(label: str, via: str) -> Caller:
+    """A caller for records only, which may do nothing."""
+    return Caller(label, NO_RIGHTS, frozenset(), rights=NO_RIGHTS, via=via)
+
+
 def caller_of_command() -> Caller:
     """The caller that a management command is; it may do everything.
 

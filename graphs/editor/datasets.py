@@ -82,7 +82,7 @@ def _upload(request: HttpRequest, form: UploadForm, caller: Caller) -> Dataset |
         caller.require("start", fields["namespace"].pk)
         files = [datasets.Source(file.name, file) for file in fields["upload"]]
         dataset = datasets.load(
-            fields["namespace"], fields["name"], files, fields["encoding"], source
+            fields["namespace"], fields["name"], files, fields["encoding"], source, caller
         )
     except errors.StateManagerError as error:
         problems = error.extra.get("errors")
@@ -144,7 +144,7 @@ def delete_dataset(request: HttpRequest, pk: int) -> HttpResponse:
     dataset = get_object_or_404(Dataset.objects.visible_to(caller), pk=pk)
     try:
         caller.require("start", dataset.namespace_id)
-        datasets.delete(dataset)
+        datasets.delete(dataset, caller)
     except errors.StateManagerError as error:
         messages.error(request, str(error))
         return redirect("flow_dataset", pk)

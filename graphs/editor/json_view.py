@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET, require_POST
 
+from graphs.auth import acts
 from graphs.definition import errors
 from graphs.definition.types import Definition, Json
 from graphs.editor.checks import problems_of
@@ -57,6 +58,7 @@ def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
         lost = list(exosphere_template.inexpressible(definition))
         if lost:
             return _confirm_loss(request, graph, lost)
+    acts.record(caller_of(request), "export_graph", graph.namespace_id, f"{graph}: {form}")
     return HttpResponse(
         EXPORTS[form](graph, definition),
         content_type=CONTENT_TYPES[form],

@@ -21,6 +21,8 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils.text import get_valid_filename
 
+from graphs.auth import acts
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors, names
 from graphs.models import Dataset, DatasetTable, Namespace
 from graphs.services import tabular
@@ -91,6 +93,7 @@ def load(
     sources: Iterable[Source],
     encoding: str = "utf-8",
     origin: str = "",
+    caller: Caller = SYSTEM,
 ) -> Dataset:
     """Create a dataset from files, or replace the tables of the dataset with this name.
 
@@ -115,7 +118,7 @@ def load(
             sentence = "; ".join(problems[:MAX_PROBLEMS_IN_SENTENCE])
             raise errors.Malformed(f"Nothing was loaded: {sentence}.", errors=problems)
 
-        return _store(namespace, name, origin, tables)
+        return _store(namespace, name, origin, tables, caller)
 
 
 def _repeated_names(tables: Iterable[CheckedTable]) -> list[str]:
@@ -252,7 +255,9 @@ def _header(source: Source, copy: IO[bytes]) -> list[tabular.Column]:
     return [tabular.Column(name=name, type="text") for name in header]
 
 
-def _store(namespace: Namespace, name: str, origin: str, tables: list[CheckedTable]) -> Dataset:
+def _store(
+    namespace: Namespace, name: str, origin: str, tables: list[CheckedTable], caller: Caller
+) -> Dataset:
     """Store the files and replace the tables. The files of a failed transaction are deleted."""
     stored: list[str] = []
     try:
@@ -265,6 +270,7 @@ def _store(namespace: Namespace, name: str, origin: str, tables: list[CheckedTab
                 stored.append(_store_file(dataset, table))
                 _create_row(dataset, table, stored[-1])
             Dataset.objects.filter(pk=dataset.pk).update(source=origin)
+            acts.record(caller, "load_dataset", namespace.pk, str(dataset))
             transaction.on_commit(lambda: _delete_files(replaced))
     except BaseException:
         _delete_files(stored)
@@ -305,7 +311,7 @@ def _delete_files(files: Iterable[str]) -> None:
         default_storage.delete(file)
 
 
-def delete(dataset: Dataset) -> None:
+def delete(dataset: Dataset, caller: Caller = SYSTEM) -> None:
     """Delete a dataset and its files. Runs that used it stay, without a dataset.
 
     Raises Conflict while unfinished runs use the dataset.
@@ -313,5 +319,6 @@ def delete(dataset: Dataset) -> None:
     with transaction.atomic():
         _require_unused(dataset)
         files = list(dataset.tables.values_list("file", flat=True))
+        acts.record(caller, "delete_dataset", dataset.namespace_id, str(dataset))
         dataset.delete()
         transaction.on_commit(lambda: _delete_files(files))

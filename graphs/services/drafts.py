@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
+from graphs.auth import acts
 from graphs.auth.callers import Caller
 from graphs.definition import edits, errors, merge, names, validation
 from graphs.definition.edits import Edit
@@ -263,6 +264,7 @@ def record(
         renamed=edit.renamed,
     )
     DraftChange.objects.filter(graph=graph, revision__lte=change.revision - KEPT).delete()
+    acts.record(caller, "change_draft", graph.namespace_id, f"{graph} revision {change.revision}")
     return Draft(Base(now.base.version, change.revision), change.definition, change)
 
 
@@ -336,6 +338,7 @@ def begin(
         raise errors.Conflict(
             f"The namespace {namespace} already has a graph {name!r}. Choose another name."
         )
+    acts.record(caller, "create_graph", namespace.pk, str(graph))
     if definition:
         edit = Edit(definition.copy(), message)
         apply(graph, Base(0, 0), lambda _: edit, caller)

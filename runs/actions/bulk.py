@@ -285,10 +285,12 @@ def stop(operation: BulkOperation, caller: Caller) -> None:
 
     Raises Conflict if it is over.
     """
-    if not BulkOperation.objects.filter(pk=operation.pk, status__in=TO_DO).update(stop_asked=True):
-        raise errors.Conflict("The operation is over.", allowed=[])
-    _audit(operation, caller, "bulk_stop", str(operation))
-    wakeup.hint()
+    with transaction.atomic():
+        unfinished = BulkOperation.objects.filter(pk=operation.pk, status__in=TO_DO)
+        if not unfinished.update(stop_asked=True):
+            raise errors.Conflict("The operation is over.", allowed=[])
+        _audit(operation, caller, "bulk_stop", str(operation))
+        wakeup.hint()
 
 
 def _audit(operation: BulkOperation, caller: Caller, action: str, detail: str) -> None:

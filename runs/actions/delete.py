@@ -163,7 +163,8 @@ def delete_graph(graph: Graph, caller: Caller = SYSTEM) -> int:
         list(Graph.objects.lock(graph.pk, against_starts=True))
         pks = list(Run.objects.filter(graph=graph).order_by("pk").values_list("pk", flat=True))
         counters.lock(pks)
-        AuditEntry.objects.record_global(caller, "delete_graph", f"{graph} with {len(pks):,} runs")
+        detail = f"{graph} with {len(pks):,} runs"
+        AuditEntry.objects.record_global(caller, "delete_graph", detail, graph.namespace_id)
         runs_of_graph = Run.objects.filter(graph=graph).values("pk")
         _erase(pks, Q(run__in=runs_of_graph), Q(graph=graph), caller)
         Graph.objects.filter(pk=graph.pk).update(current=None)

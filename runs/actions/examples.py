@@ -14,6 +14,6 @@ def start(name: str, namespace: Namespace, caller: Caller, run_id: str = "") -> 
     """
     example = examples.example_named(name)
     graph = examples.put(name, namespace, caller)
-    dataset = examples.load_dataset(namespace) if example.dataset else None
+    dataset = examples.load_dataset(namespace, caller) if example.dataset else None
     options = RunOptions(run_id=run_id, name=example.title)
     return start_run(graph, options, dataset, caller, Run.Trigger.ADMIN)

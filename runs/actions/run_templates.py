@@ -117,13 +117,14 @@ def clone(template: RunTemplate, name: str, caller: Caller, **changes: Any) -> R
 def remove(template: RunTemplate, caller: Caller) -> None:
     """Delete a template. Its runs stay. Raises Forbidden without the right."""
     caller.require("start", template.namespace_id)
-    _audit(template, caller, "delete_template")
-    template.delete()
+    with transaction.atomic():
+        _audit(template, caller, "delete_template")
+        template.delete()
 
 
 def _audit(template: RunTemplate, caller: Caller, action: str) -> None:
     detail = f"{template.namespace.name}/{template.name}"
-    AuditEntry.objects.record_global(caller, action, detail)
+    AuditEntry.objects.record_global(caller, action, detail, template.namespace_id)
 
 
 # --- launching ------------------------------------------------------------------------------------

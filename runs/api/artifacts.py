@@ -15,7 +15,7 @@ from graphs.definition.types import JsonObject
 from runs.api.lookups import NAMESPACE
 from runs.api.serializers import artifact_url
 from runs.api.viewsets import OfRunViewSet
-from runs.models import Artifact
+from runs.models import Artifact, AuditEntry
 
 
 class ArtifactSerializer(serializers.Serializer):
@@ -73,6 +73,7 @@ class ArtifactViewSet(OfRunViewSet):
         file = run.artifacts.filter(pk=parse_id(artifact) or 0).first()
         if file is None or not default_storage.exists(file.file):
             raise errors.NotFound(f"The run has no artifact {artifact[:50]!r}.")
+        AuditEntry.objects.record(self.caller, "download", run, file.name)
         return FileResponse(
             default_storage.open(file.file, "rb"),
             as_attachment=True,

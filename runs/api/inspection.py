@@ -14,7 +14,7 @@ from graphs.definition import errors
 from graphs.definition.types import JsonObject
 from runs.api.lookups import NAMESPACE, run_of
 from runs.api.viewsets import OfRunViewSet
-from runs.models import Run
+from runs.models import AuditEntry, Run
 from runs.queries import bundle, compare, diagram, lineage, wait_reasons
 
 
@@ -120,6 +120,7 @@ class RunInspectionViewSet(OfRunViewSet):
         run = self.run(Run.objects.for_wire().select_related("parent"))
         self.caller.require("export", run.namespace_id)
         document = bundle.bundle(run, self.caller)
+        AuditEntry.objects.record(self.caller, "download", run, "bundle")
         return StreamingHttpResponse(document, content_type="application/json")
 
     @extend_schema(

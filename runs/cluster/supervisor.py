@@ -37,7 +37,7 @@ from runs.actions import bulk_runner, delete, rerun, retention, run_templates, s
 from runs.cluster.processes import die_with_parent, group_of
 from runs.core import db_errors, sql
 from runs.engine import heartbeat, lease_recovery, wakeup
-from runs.models import Cluster
+from runs.models import AuditEntry, Cluster
 from runs.models.cluster import MISSED_PROBES
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ class Supervisor:
         self._every("retention", TIDY_SECONDS, retention.delete_old)
         self._every("answers", TIDY_SECONDS, idempotency.forget_old)
         self._every("logins", TIDY_SECONDS, login_records.forget_old)
+        self._every("failed logins", TIDY_SECONDS, AuditEntry.objects.forget_failed_logins)
         self._every("exports", TIDY_SECONDS, bulk_runner.forget_files)
 
     def _every(self, task: str, seconds: float, call: Callable[[], object]) -> None:

@@ -51,7 +51,11 @@ def create_states(
                 AuditEntry.objects.record(caller, "start", run)
             if run.graph_id != graph.pk:
                 raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
-            return run, _add_states(run, _checksum(run, version), requested)
+            states = _add_states(run, _checksum(run, version), requested)
+            if not is_new:
+                identifiers = ", ".join(dict(requested))
+                AuditEntry.objects.record(caller, "create_states", run, identifiers)
+            return run, states
     except IntegrityError:
         raise errors.Conflict(f"The run {run_id!r} was just deleted.") from None
 

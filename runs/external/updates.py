@@ -35,7 +35,7 @@ def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
     the document doesn't fit the run, NotFound if the run was deleted meanwhile, and Forbidden if
     the caller may not start runs, see payloads or (for a cancelled document) cancel runs.
     """
-    stored = _put(run, state, caller)
+    stored = _put(run, state, caller, "document", state.status.value)
     failpoint("after-run-state-commit")
     return stored
 
@@ -69,7 +69,7 @@ def mark(
         if state.status in (RunStatus.PENDING, RunStatus.FAILED):
             state.status = RunStatus.RUNNING
         _mark_node(state, node, event, output or {}, error)
-        stored = _put(run, state, caller)
+        stored = _put(run, state, caller, "mark", f"{node}: {event}")
     failpoint("after-run-state-commit")
     return stored
 
@@ -85,7 +85,8 @@ def _mark_node(state: RunState, node: str, event: str, output: JsonObject, error
         raise errors.Malformed("The event is started, completed or failed.")
 
 
-def _put(run: Run, state: RunState, caller: Caller) -> RunState:
+def _put(run: Run, state: RunState, caller: Caller, action: str, detail: str) -> RunState:
+    """Store a document and what follows from it. A new one leaves an audit entry."""
     _require_rights(run, caller)
     _require_external(run)
     _check(run, state)
@@ -98,7 +99,8 @@ def _put(run: Run, state: RunState, caller: Caller) -> RunState:
     with transaction.atomic():
         run_counters = _lock(run)
         _refuse_threads(run)
-        _store_checkpoint(run, state, body)
+        if _store_checkpoint(run, state, body):
+            AuditEntry.objects.record(caller, action, run, detail)
         _move(run, run_counters, state, caller)
         rows.count(run_counters, state)
         rows.store_columns(run, state)
@@ -174,16 +176,16 @@ def _check(run: Run, state: RunState) -> None:
 # --- what follows from a document ---------------------------------------------------------------
 
 
-def _store_checkpoint(run: Run, state: RunState, body: str) -> None:
+def _store_checkpoint(run: Run, state: RunState, body: str) -> bool:
     """Store the document as the newest checkpoint and delete those beyond the last 50.
 
-    The same document again is the same checkpoint.
+    The same document again is the same checkpoint. Returns whether it is a new one.
     """
     documents = Checkpoint.objects.filter(run=run, ns=NS)
     earlier = list(documents.order_by("-pk").values_list("checkpoint_id", flat=True))
     newest = earlier[0] if earlier else ""
     if newest and documents.filter(checkpoint_id=newest, body=body.encode()).exists():
-        return
+        return False
     Checkpoint.objects.create(
         run=run,
         ns=NS,
@@ -198,6 +200,7 @@ def _store_checkpoint(run: Run, state: RunState, body: str) -> None:
         },
     )
     documents.filter(checkpoint_id__in=earlier[MAX_DOCUMENTS - 1 :]).delete()
+    return True
 
 
 def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) -> None:

@@ -11,7 +11,7 @@ from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.web.page_guard import caller_of, staff_page
 from runs.manager.lookups import run_for, uuid_of
-from runs.models import LogLine, Run
+from runs.models import AuditEntry, LogLine, Run
 from runs.queries import lists
 
 LINES = 500  # lines on a page
@@ -97,8 +97,9 @@ def more_lines(request: HttpRequest, pk: int) -> HttpResponse:
 @staff_page("payloads")
 def download_logs(request: HttpRequest, pk: int, form: str) -> StreamingHttpResponse:
     """All lines that match the query, as text or as JSON Lines."""
-    run = run_for(request, pk)
-    caller_of(request).require("payloads", run.namespace_id)
+    run, caller = run_for(request, pk), caller_of(request)
+    caller.require("payloads", run.namespace_id)
+    AuditEntry.objects.record(caller, "download", run, f"lines as {form}")
     lines = filtered_lines(run, request.GET).order_by("pk").iterator(chunk_size=1000)
     as_text = form == "log"
     return StreamingHttpResponse(

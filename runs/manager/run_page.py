@@ -17,7 +17,7 @@ from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from runs.manager.lookups import run_for
 from runs.manager.run_tabs import CONTENT, TABS
 from runs.manager.run_tools import tools_of
-from runs.models import Run, Tombstone
+from runs.models import AuditEntry, Run, Tombstone
 from runs.queries import lineage
 from runs.queries.bundle import bundle
 
@@ -101,6 +101,7 @@ def download_bundle(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The run with everything that belongs to it, as one JSON document."""
     run, caller = run_for(request, pk), caller_of(request)
     caller.require("export", run.namespace_id)
+    AuditEntry.objects.record(caller, "download", run, "bundle")
     return StreamingHttpResponse(
         bundle(run, caller),
         content_type="application/json",

@@ -14,7 +14,8 @@ from graphs.api.parsers import AnyTypeJSONParser
 from graphs.api.schema import Responses
 from graphs.api.v0.schemas import Refusal
 from graphs.api.viewsets import ViewSet
-from graphs.definition import errors, names
+from graphs.auth.namespaces import ensure_namespace
+from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph, Namespace, known_namespace
@@ -54,8 +55,7 @@ class V0ViewSet(ViewSet):
     @property
     def own_namespace(self) -> Namespace:
         """The namespace to write into; it is created if it doesn't exist."""
-        checked_name = names.checked("namespace", self.name)
-        self.namespace, _ = Namespace.objects.get_or_create(name=checked_name)
+        self.namespace = ensure_namespace(self.name, self.caller)
         return self.namespace
 
     def body(self, model: type[Body]) -> Body:

@@ -150,14 +150,15 @@ class SecretViewSet(V0ViewSet):
         """Set one secret of a graph. Answers name the graph's secrets but never show values."""
         stored = self.graph()
         value = self.body(schemas.SecretBody).value
-        return _secret_names(worker_registration.set_secret(stored, secret, value))
+        return _secret_names(worker_registration.set_secret(stored, secret, value, self.caller))
 
     @extend_schema(
         operation_id="v0_secret_delete", responses={200: schemas.SecretNamesAnswer, **REFUSALS}
     )
     def destroy(self, request: Request, ns: str, graph: str, secret: str) -> Response:
         """Delete one secret of a graph."""
-        return _secret_names(worker_registration.set_secret(self.graph(), secret, None))
+        stored = worker_registration.set_secret(self.graph(), secret, None, self.caller)
+        return _secret_names(stored)
 
 
 def _secret_names(graph: Graph) -> Response:

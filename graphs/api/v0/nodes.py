@@ -43,7 +43,7 @@ class NodeViewSet(V0ViewSet):
         """Register or change the nodes of a runtime; all of them or none."""
         body = self.body(schemas.RegisterBody)
         nodes = [node.model_dump() for node in body.nodes]
-        worker_registration.register(self.own_namespace, body.runtime_name, nodes)
+        worker_registration.register(self.own_namespace, body.runtime_name, nodes, self.caller)
         return Response({"runtime_name": body.runtime_name, "registered_nodes": nodes})
 
     @extend_schema(operation_id="v0_nodes_list", responses={200: schemas.NodesAnswer, **REFUSALS})

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.auth import api_keys
+from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
 from graphs.models import ApiKey
 
@@ -51,6 +52,7 @@ class Command(BaseCommand):
             key, text = api_keys.create_key(
                 namespace,
                 scope,
+                caller_of_command(),
                 expires_at=_end_of(expires) if expires else None,
                 per_minute=per_minute,
                 name=name,

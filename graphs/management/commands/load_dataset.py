@@ -6,8 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs.definition import errors, names
-from graphs.models import Dataset, Namespace
+from graphs.auth.callers import caller_of_command
+from graphs.auth.namespaces import ensure_namespace
+from graphs.definition import errors
+from graphs.models import Dataset
 from graphs.services import datasets
 
 
@@ -48,8 +50,7 @@ def _load(namespace_name: str, name: str, paths: list[Path], encoding: str) -> D
         sources: list[datasets.Source] = []
         for path in paths:
             sources += stack.enter_context(datasets.sources_at(path))
-        namespace, _ = Namespace.objects.get_or_create(
-            name=names.checked("namespace", namespace_name)
-        )
+        caller = caller_of_command()
+        namespace = ensure_namespace(namespace_name, caller)
         origin = ", ".join(map(str, paths))
-        return datasets.load(namespace, name, sources, encoding, origin=origin)
+        return datasets.load(namespace, name, sources, encoding, origin, caller)

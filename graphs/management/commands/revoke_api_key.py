@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.auth import api_keys
+from graphs.auth.callers import caller_of_command
 from graphs.models import ApiKey
 
 
@@ -21,4 +22,4 @@ class Command(BaseCommand):
         unknown = prefixes - set(keys.values_list("prefix", flat=True))
         if unknown:
             raise CommandError(f"There is no key {', '.join(sorted(unknown))}. No key was revoked.")
-        self.stdout.write(f"{api_keys.revoke(keys)} revoked.")
+        self.stdout.write(f"{api_keys.revoke(keys, caller_of_command())} revoked.")

@@ -106,7 +106,13 @@ def _find_dataset(graph: Graph, name: str) -> Dataset:
     if dataset:
         return dataset
     with datasets.sources_at(Path(name)) as sources:
-        return datasets.load(graph.namespace, Path(name).stem, sources, origin=str(name))
+        return datasets.load(
+            graph.namespace,
+            Path(name).stem,
+            sources,
+            origin=str(name),
+            caller=caller_of_command(),
+        )
 
 
 def _parse_input(text: str) -> tuple[str, Json]:
