@@ -11,6 +11,7 @@ class GraphsConfig(AppConfig):
 
     def ready(self) -> None:
         """Find the nodes in `nodes` modules of all apps, and store them after each migrate."""
+        from graphs.auth import accounts  # noqa: F401  (the import connects its receivers)
         from graphs.nodes.base import registry
 
         autodiscover_modules("nodes")

@@ -24,8 +24,13 @@ class InNamespaces(models.QuerySet[Any]):
 
 class ApiKeyQuerySet(models.QuerySet[Any]):
     def usable(self, now: datetime) -> Self:
-        """The keys that are neither revoked nor expired at this time."""
-        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+        """The keys that are neither revoked nor expired at this time.
+
+        The account that made a key must be active.
+        """
+        made_by_somebody = Q(created_by=None) | Q(created_by__is_active=True)
+        lasts = Q(expires_at=None) | Q(expires_at__gt=now)
+        return self.filter(made_by_somebody, lasts, revoked_at=None)
 
 
 class MembershipQuerySet(models.QuerySet[Any]):

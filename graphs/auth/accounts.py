@@ -1,0 +1,41 @@
+"""What ends with an account: its API keys and its refresh tokens.
+
+Access tokens and sessions of an account that is gone or inactive are refused at each request.
+"""
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import transaction
+from django.db.models.signals import post_save, pre_delete
+from django.dispatch import receiver
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+
+from graphs.auth import api_keys
+from graphs.models import ApiKey
+
+
+@receiver(post_save, sender=settings.AUTH_USER_MODEL)
+def end_inactive(instance: AbstractBaseUser, **_: object) -> None:
+    """An account that was deactivated doesn't get its keys back when it is activated again."""
+    if not instance.is_active:
+        end_access(instance)
+
+
+@receiver(pre_delete, sender=settings.AUTH_USER_MODEL)
+def end_deleted(instance: AbstractBaseUser, **_: object) -> None:
+    end_access(instance)
+
+
+@transaction.atomic
+def end_access(user: AbstractBaseUser) -> None:
+    """Revoke the API keys that the account made, and end its refresh tokens."""
+    api_keys.revoke(ApiKey.objects.filter(created_by=user.pk))
+    end_tokens(user)
+
+
+def end_tokens(user: AbstractBaseUser) -> int:
+    """End all refresh tokens of the account. Returns how many of them were still good."""
+    tokens = OutstandingToken.objects.filter(user=user.pk, blacklistedtoken=None)
+    ended = [BlacklistedToken(token=token) for token in tokens]
+    BlacklistedToken.objects.bulk_create(ended, ignore_conflicts=True)
+    return len(ended)
