@@ -3,20 +3,21 @@
 import re
 from typing import TypedDict
 
-from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
+from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.models import Graph, Namespace
 from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from graphs.web.ttl_cache import cached
-from runs.actions import export
+from runs.actions import export, saved_views
 from runs.core import statuses
 from runs.manager.columns import COLUMNS, USUAL
 from runs.manager.list_query import RANGES
@@ -66,7 +67,8 @@ def _choices(request: HttpRequest) -> JsonObject:
         lambda: _names(caller),
         lambda names: len(names["usernames"]) > UNCACHED_NAMES,
     )
-    views = SavedView.objects.filter(Q(owner=request.user.pk) | Q(shared=True))
+    views = SavedView.objects.visible_to(caller)
+    changeable = SavedView.objects.changeable_by(caller).values_list("pk", flat=True)
     return {
         **names,
         "sizes": PAGE_SIZES,
@@ -74,7 +76,9 @@ def _choices(request: HttpRequest) -> JsonObject:
         "status_labels": statuses.RUN_RESULTS,
         "triggers": Run.Trigger.values,
         "all_columns": COLUMNS,
-        "views": views.select_related("owner"),
+        "views": views.select_related("owner", "namespace"),
+        "changeable": set(changeable),
+        "sees_all": caller.namespaces is None,
     }
 
 
@@ -164,27 +168,28 @@ def choose_columns(request: HttpRequest) -> HttpResponse:
 @require_POST
 @staff_page()
 def save_view(request: HttpRequest) -> HttpResponse:
-    """Save the query of the list under a name, for the user or for everybody.
+    """Save the query of the list under a name, for the user or for those who see a namespace.
 
     A view of the user with this name is replaced.
     """
-    name = request.POST.get("name", "").strip()[:100]
-    query = request.POST.get("query", "").lstrip("?")[:4000]
+    form = request.POST
+    name = form.get("name", "").strip()[:100]
+    query = form.get("query", "").lstrip("?")[:4000]
     if name:
-        SavedView.objects.update_or_create(
-            owner_id=request.user.pk,
-            name=name,
-            defaults={"query": query, "shared": "shared" in request.POST},
-        )
+        shared, namespace = "shared" in form, form.get("namespace", "")
+        try:
+            saved_views.save(caller_of(request), name, query, shared, namespace)
+        except errors.StateManagerError as error:
+            messages.error(request, str(error))
     return redirect(f"{reverse('run_manager')}?{query}")
 
 
 @require_POST
 @staff_page()
 def delete_view(request: HttpRequest, pk: int) -> HttpResponse:
-    """Delete a view of the user's own. Administrators may delete any view."""
-    views = SavedView.objects.all()
-    if not caller_of(request).may("admin"):
-        views = views.filter(owner=request.user.pk)
-    get_object_or_404(views, pk=pk).delete()
+    """Delete a view of the user's own, or a shared one where the user may change runs."""
+    try:
+        saved_views.remove(caller_of(request), pk)
+    except errors.NotFound as error:
+        raise Http404 from error
     return redirect(back_to(request, "run_manager"))

@@ -1,15 +1,44 @@
 """How users see the run list: saved views and chosen columns."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from graphs.models import Namespace
+
+if TYPE_CHECKING:
+    from graphs.auth.callers import Caller
+
+
+class SavedViewQuerySet(models.QuerySet[Any]):
+    def visible_to(self, caller: "Caller") -> Self:
+        """The caller's own views, and those shared in a namespace that the caller sees."""
+        shared = Q(shared=True)
+        if caller.namespaces is not None:
+            shared &= Q(namespace__in=caller.namespaces)
+        return self.filter(shared | _own(caller))
+
+    def changeable_by(self, caller: "Caller") -> Self:
+        """The caller's own views, and those shared where the caller may change runs."""
+        shared = Q(shared=True)
+        where = caller.where("change")
+        if where is not None:
+            shared &= where
+        return self.filter(shared | _own(caller))
+
+
+def _own(caller: "Caller") -> Q:
+    return Q(owner=caller.user) if caller.user else Q(pk__in=())
+
 
 class SavedView(models.Model):
-    """A query of the run list under a name, for its owner or, if shared, for all users."""
+    """A query of the run list under a name, for its owner or, if shared, for others, too.
+
+    It is shared with those who see its namespace; without one, with those who see all namespaces.
+    """
 
     name = models.CharField(max_length=100)
     query = models.CharField(
@@ -17,7 +46,12 @@ class SavedView(models.Model):
     )
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     shared = models.BooleanField(default=False)
+    namespace = models.ForeignKey(
+        Namespace, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects: Any = SavedViewQuerySet.as_manager()
 
     class Meta:
         ordering = ["name", "id"]

@@ -3,31 +3,121 @@
 import re
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
+from django.test import Client
 
 from graphs.auth.callers import SYSTEM
+from graphs.models import Namespace, NamespaceMembership
 from runs.actions import delete
 from runs.actions.rerun import rerun
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import ColumnChoice, Run, SavedView
+from tests.support.api_client import ApiClient
 from tests.support.pages import HX, LIST, page_of, text
 
 pytestmark = pytest.mark.django_db
 
 
-def test_views_are_private_or_shared(admin_client, client, failed):
-    admin_client.post(f"{LIST}views/", {"name": "Mine", "query": "?status=failed"})
-    admin_client.post(f"{LIST}views/", {"name": "Ours", "query": "?status=partial", "shared": "on"})
-    other = User.objects.create_user("other", password="pw", is_staff=True)
-    other.user_permissions.add(Permission.objects.get(codename="view_run"))
-    client.force_login(other)
+@pytest.fixture
+def person(namespace):
+    """person(name, role, namespace=…): a client of a new user, with a role in a namespace."""
+
+    def make(name, role, *places):
+        user = User.objects.create_user(name, is_staff=True)
+        for place in places or (namespace,):
+            NamespaceMembership.objects.create(namespace=place, user=user, role=role)
+        client = Client()
+        client.force_login(user, "django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return make
+
+
+def share(client, name, **form):
+    """Save a view as a page does."""
+    return client.post(f"{LIST}views/", {"name": name, "query": "?q=1", **form})
+
+
+def views_of(client):
+    """The names of the views that a user sees, which the page and the API agree on."""
     page = text(client.get(LIST))
-    assert 'href="/admin/run-manager/?status=partial">Ours</a>' in page
-    assert ">Mine</a>" not in page
-    ours = SavedView.objects.get(name="Ours")
-    assert client.post(f"{LIST}views/{ours.pk}/delete/").status_code == 404
-    assert admin_client.post(f"{LIST}views/{ours.pk}/delete/").status_code == 302
-    assert not SavedView.objects.filter(shared=True).exists()
+    by_api = client.get(f"{LIST}saved-views").json()["views"]
+    names = {view["name"] for view in by_api}
+    assert set(re.findall(r">(v-[a-z-]+)</a>", page)) == names
+    return names
+
+
+def test_views_are_private_or_shared_with_those_who_see_the_namespace(person, admin_client):
+    beta = Namespace.objects.create(name="beta")
+    ann, bob, ben = (
+        person("ann", "viewer"), person("bob", "viewer"), person("ben", "viewer", beta)
+    )  # fmt: skip
+    share(ann, "v-mine")
+    share(ann, "v-ours", shared="on", namespace="alpha")
+    share(admin_client, "v-of-admins", shared="on")
+    share(admin_client, "v-in-beta", shared="on", namespace="beta")
+    share(ben, "v-not-there", shared="on", namespace="alpha")
+    assert views_of(ann) == {"v-mine", "v-ours"}
+    assert views_of(bob) == {"v-ours"}
+    assert views_of(ben) == {"v-in-beta"}
+    assert views_of(admin_client) == {"v-ours", "v-of-admins", "v-in-beta"}
+
+
+def test_a_key_lists_the_views_that_are_shared_where_it_opens(person, make_key, namespace):
+    beta = Namespace.objects.create(name="beta")
+    share(person("ann", "viewer"), "v-alpha", shared="on", namespace="alpha")
+    share(person("ben", "viewer", beta), "v-beta", shared="on", namespace="beta")
+    views = ApiClient(make_key("admin"))("GET", f"{LIST}saved-views")[1]["views"]
+    assert [(view["name"], view["namespace"]) for view in views] == [("v-alpha", "alpha")]
+
+
+def delete_by_page(client, pk):
+    return client.post(f"{LIST}views/{pk}/delete/").status_code
+
+
+def delete_by_api(client, pk):
+    return client.delete(f"{LIST}saved-views/{pk}").status_code
+
+
+@pytest.mark.parametrize("delete_view", [delete_by_page, delete_by_api])
+def test_only_those_who_may_change_runs_there_delete_a_view_of_others(
+    person, admin_client, delete_view
+):
+    beta = Namespace.objects.create(name="beta")
+    ann, viewer = person("ann", "viewer"), person("bob", "viewer")
+    operator, elsewhere = person("eve", "operator"), person("joe", "operator", beta)
+    share(ann, "v-mine")
+    share(ann, "v-ours", shared="on", namespace="alpha")
+    share(ann, "v-ours-too", shared="on", namespace="alpha")
+    mine, ours, too = SavedView.objects.order_by("name")
+    for client in (viewer, operator, elsewhere, admin_client):
+        assert delete_view(client, mine.pk) == 404
+    for client in (viewer, elsewhere):
+        assert delete_view(client, ours.pk) == 404
+    assert delete_view(operator, ours.pk) < 400
+    assert delete_view(ann, too.pk) < 400
+    assert delete_view(ann, mine.pk) < 400
+    assert not SavedView.objects.exists()
+
+
+def test_a_view_of_the_same_name_is_another_view_of_another_person(person):
+    ann, bob = person("ann", "operator"), person("bob", "operator")
+    share(ann, "v-same", shared="on", namespace="alpha")
+    share(bob, "v-same", query="?q=2")
+    assert SavedView.objects.get(owner__username="ann").query == "q=1"
+
+
+def test_who_sees_several_namespaces_says_where_a_view_is_shared(person, namespace):
+    both = person("ann", "viewer", namespace, Namespace.objects.create(name="beta"))
+    body = {"name": "v", "query": "", "shared": True}
+    url = f"{LIST}saved-views"
+    assert both.post(url, body, content_type="application/json").status_code == 422
+    assert "Name the namespace" in text(share(both, "v", shared="on") and both.get(LIST))
+    assert not SavedView.objects.exists()
+    other = {**body, "namespace": "gamma"}
+    assert both.post(url, other, content_type="application/json").status_code == 404
+    answer = both.post(url, {**body, "namespace": "beta"}, content_type="application/json")
+    assert answer.json()["namespace"] == "beta"
 
 
 def test_columns_are_chosen_and_remembered(admin_client, failed):
