@@ -15,11 +15,11 @@ from graphs.definition import errors
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.actions import bulk, bulk_runner, export
 from runs.manager.bulk import TITLES
-from runs.models import BulkOperation
+from runs.models import AuditEntry, BulkOperation
 
 OPERATIONS = 50  # operations on a page of the list
 RESULTS = 100  # results on a page of an operation
-REPORT_COLUMNS = ("run_id", "name", "done", "code", "reason", "made")
+REPORT_COLUMNS = ("run_id", "name", "done", "code", "reason", "created_run_id")
 
 
 def _visible(request: HttpRequest) -> QuerySet[BulkOperation]:
@@ -90,6 +90,7 @@ def act_on_operation(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
 def report(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The result for each run, as CSV."""
     operation = get_object_or_404(_visible(request), pk=pk)
+    _record_download(request, operation, f"the report of {operation}")
     return StreamingHttpResponse(
         _report_lines(operation),
         content_type="text/csv; charset=utf-8",
@@ -112,8 +113,14 @@ def exported_file(request: HttpRequest, pk: int) -> FileResponse:
     operation = get_object_or_404(_visible(request), pk=pk)
     if not operation.file or not default_storage.exists(operation.file):
         raise Http404("The file no longer exists. Exports are deleted after a day.")
+    _record_download(request, operation, f"the file of {operation}")
     return FileResponse(
         default_storage.open(operation.file, "rb"),
         as_attachment=True,
         filename=operation.file.rpartition("/")[2],
     )
+
+
+def _record_download(request: HttpRequest, operation: BulkOperation, detail: str) -> None:
+    caller = caller_of(request).with_door("page", operation.pk)
+    AuditEntry.objects.record_global(caller, "download", detail)
