@@ -5,13 +5,17 @@ from datetime import timedelta
 
 import pytest
 from axes.models import AccessAttempt, AccessLog
-from django.contrib.auth.models import User
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
-from graphs.auth import login_records
+from graphs.auth import acts, api_keys, login_records
+from graphs.auth.callers import SYSTEM
+from graphs.models import ApiKey
+from runs.models import AuditEntry
 from tests.support.api_client import ApiClient
 
 pytestmark = pytest.mark.django_db
@@ -138,3 +142,137 @@ def test_a_proxy_that_sends_no_address_counts_as_one_client(ann, settings, chain
     settings.BEHIND_PROXY = True
     assert token("wrong", **{"X-Forwarded-For": chain})[0] == 401
     assert AccessAttempt.objects.get().ip_address == "198.51.100.1"
+
+
+def audit_of(*actions):
+    entries = AuditEntry.objects.filter(action__in=actions).order_by("pk")
+    return [(entry.action, entry.actor, entry.via, entry.detail) for entry in entries]
+
+
+LOGIN_ACTIONS = ("login", "login_failed", "logout", "password")
+
+
+def test_logins_failures_logouts_and_new_passwords_leave_entries(ann):
+    where = "from 198.51.100.1"
+    token("wrong-canary")
+    token(PASSWORD)
+    login("wrong-canary")
+    client = Client(REMOTE_ADDR="198.51.100.1")
+    client.post(reverse("admin:login"), {"username": "ann", "password": PASSWORD})
+    new = "another good password"
+    form = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
+    assert client.post(reverse("admin:password_change"), form).status_code == 302
+    client.post(reverse("admin:logout"))
+    assert audit_of(*LOGIN_ACTIONS) == [
+        ("login_failed", "ann", "api", where),
+        ("login", "ann", "api", where),
+        ("login_failed", "ann", "page", where),
+        ("login", "ann", "page", where),
+        ("password", "ann", "page", "changed"),
+        ("logout", "ann", "page", where),
+    ]
+    assert "canary" not in str(AuditEntry.objects.values())
+
+
+def test_a_refused_login_during_the_pause_fills_no_table(ann):
+    for _ in range(10):
+        token("wrong")
+    assert len(audit_of("login_failed")) == 3
+
+
+def test_a_password_that_was_not_changed_leaves_no_entry(ann, client):
+    client.force_login(ann, "django.contrib.auth.backends.ModelBackend")
+    form = {"old_password": PASSWORD, "new_password1": "1", "new_password2": "1"}
+    client.post(reverse("admin:password_change"), form)
+    assert not audit_of("password")
+
+
+def end_by_save(user):
+    user.is_active = False
+    user.save()
+
+
+def end_in_bulk(user):
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+ENDS = {
+    "saved": end_by_save,
+    "updated": end_in_bulk,
+    "deleted": lambda user: user.delete(),
+    "deleted in bulk": lambda user: User.objects.filter(pk=user.pk).delete(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_keys_and_tokens_of_an_account_end_with_it(ann, end):
+    key, text = api_keys.create_key((), "admin")
+    ApiKey.objects.filter(pk=key.pk).update(created_by=ann)
+    _, tokens, _ = token(PASSWORD)
+    clients = [ApiClient(text), ApiClient(Authorization=f"Bearer {tokens['access']}")]
+    path = "/admin/run-manager/runs"
+    assert [client("GET", path)[0] for client in clients] == [200, 200]
+    ENDS[end](ann)
+    api_keys.forget()  # a process may remember a key for a second
+    assert [client("GET", path)[0] for client in clients] == [401, 401]
+    assert ApiClient()("POST", "/token/refresh", {"refresh": tokens["refresh"]})[0] == 401
+
+
+def test_an_account_that_is_activated_again_does_not_get_its_keys_back(ann):
+    key, text = api_keys.create_key((), "admin", name="robot")
+    ApiKey.objects.filter(pk=key.pk).update(created_by=ann)
+    _, tokens, _ = token(PASSWORD)
+    end_by_save(ann)
+    ann.is_active = True
+    ann.save()
+    assert ApiClient(text)("GET", "/admin/run-manager/runs")[0] == 401
+    assert ApiClient()("POST", "/token/refresh", {"refresh": tokens["refresh"]})[0] == 401
+    assert audit_of("revoke_key") == [("revoke_key", "system", "system", f"{key}")]
+
+
+def test_the_keys_of_other_accounts_go_on(ann):
+    text = api_keys.create_key((), "admin")[1]
+    ann.delete()
+    assert ApiClient(text)("GET", "/admin/run-manager/runs")[0] == 200
+
+
+def test_history_outlives_the_account(ann, client, admin_client):
+    """The admin's own log is deleted with the account; the audit entries stay."""
+    client.force_login(ann, "django.contrib.auth.backends.ModelBackend")
+    client.post(reverse("admin:auth_group_add"), {"name": "crew"})
+    assert LogEntry.objects.filter(user=ann).exists()
+    ann.delete()
+    assert not LogEntry.objects.exists()
+    assert audit_of("admin_add") == [("admin_add", "ann", "page", "group crew")]
+    url = reverse("admin:statemanager_runs_auditentry_changelist")
+    page = admin_client.get(f"{url}?action__exact=admin_add&q=ann").content.decode()
+    assert "group crew" in page
+
+
+def test_the_audit_page_is_filtered_by_what_and_where_and_needs_the_permission(
+    ann, client, namespace, django_assert_max_num_queries
+):
+    acts.record(SYSTEM, "publish", namespace.pk, "alpha/shown version 1")
+    acts.record(SYSTEM, "roll_back", None, "another thing")
+    reader = User.objects.create_user("reader", is_staff=True)
+    client.force_login(reader, "django.contrib.auth.backends.ModelBackend")
+    url = reverse("admin:statemanager_runs_auditentry_changelist")
+    assert client.get(url).status_code == 403
+    reader.user_permissions.add(Permission.objects.get(codename="view_auditentry"))
+    with django_assert_max_num_queries(9):
+        query = {"action__exact": "publish", "via__exact": "system", "namespace": namespace.pk}
+        page = client.get(url, query).content.decode()
+    assert "alpha/shown version 1" in page
+    assert "another thing" not in page
+    assert "alpha/shown" in client.get(url, {"q": "shown"}).content.decode()
+
+
+def test_failed_logins_are_forgotten_in_time_and_other_entries_are_kept(ann):
+    token("wrong")
+    token(PASSWORD)
+    AuditEntry.objects.update(at=timezone.now() - timedelta(days=89))
+    AuditEntry.objects.forget_failed_logins()
+    assert len(audit_of("login", "login_failed")) == 2
+    AuditEntry.objects.update(at=timezone.now() - timedelta(days=91))
+    AuditEntry.objects.forget_failed_logins()
+    assert [action for action, *_ in audit_of(*LOGIN_ACTIONS)] == ["login"]
