@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
+from axes.handlers.proxy import AxesProxyHandler
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.signals import user_login_failed
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -16,6 +18,7 @@ from django.template.response import TemplateResponse
 from graphs.models import Namespace
 from graphs.web.page_guard import caller_of
 from runs.models import AuditEntry
+from statemanager import logins
 
 Message = list[dict[str, Any]] | str  # what the admin says about a change
 
@@ -75,12 +78,28 @@ class AuditedSite(admin.AdminSite):
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
-        """The page on which people change their own passwords."""
+        """The page on which people change their own passwords.
+
+        A wrong old password counts as a failed login: somebody may have found an open session.
+        """
+        if request.method != "POST":
+            return super().password_change(request, extra_context)
+        credentials = {"username": request.user.get_username()}
+        if not AxesProxyHandler.is_allowed(request, credentials):
+            request.axes_credentials = credentials  # type: ignore[attr-defined]
+            return logins.locked_out(request, None, credentials)  # type: ignore[return-value]
         with transaction.atomic():
             response = super().password_change(request, extra_context)
-            if request.method == "POST" and response.status_code == 302:
+            if response.status_code == 302:
                 AuditEntry.objects.record_global(caller_of(request), "password", "changed")
+        if response.status_code == 200 and _is_wrong_password(response):
+            user_login_failed.send(sender=__name__, credentials=credentials, request=request)
         return response
+
+
+def _is_wrong_password(response: TemplateResponse) -> bool:
+    form = (response.context_data or {})["form"]
+    return bool(form.has_error("old_password", "password_incorrect"))
 
 
 def _record(request: HttpRequest, action: str, obj: Model, message: Message = "") -> None:

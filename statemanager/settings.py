@@ -124,6 +124,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "statemanager.sessions.SessionUse",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",  # the last one: it answers for logins that are refused
@@ -402,6 +403,9 @@ AXES_LOCKOUT_CALLABLE = "statemanager.logins.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS: list[str] = []  # the log names accounts and addresses, never passwords
+
+# A session in the admin ends when it was not used for this long; 0 means never.
+SESSION_IDLE_MINUTES = env.integer("SESSION_IDLE_MINUTES", 0 if EMBEDDED else 720, 0, 20160)
 
 # Cookies, redirects and HSTS for HTTPS. Load balancers ask for the health pages over plain HTTP.
 HTTPS = env.flag("HTTPS", not EMBEDDED)

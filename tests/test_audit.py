@@ -24,7 +24,14 @@ from rest_framework_simplejwt.tokens import RefreshToken
 
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM, caller_of_user
-from graphs.models import CronTrigger, Dataset, Graph, GraphVersion, NamespaceMembership
+from graphs.models import (
+    ApiKey,
+    CronTrigger,
+    Dataset,
+    Graph,
+    GraphVersion,
+    NamespaceMembership,
+)
 from graphs.services import drafts, worker_registration
 from runs.actions import bulk, bulk_runner
 from runs.engine import control
@@ -299,6 +306,7 @@ PAGES = {
             {"run_id": "new", "version": "2", "revision": "2-0", "inputs": "{{}}"},
         )
     ],
+    "POST admin/access/": [Act(["revoke_key: mine ({prefix}…)"], {"key": "{prefix}"})],
     "POST admin/run-states/start/": [Act(["start: new"], {"run_id": "new", "graph": "{ok}"})],
 }
 DOWNLOADS = {
@@ -325,9 +333,12 @@ def routes(patterns=None, prefix=""):
             yield path, pattern.callback
 
 
+OURS_IN_ADMIN = ("runs.manager", "graphs.editor", "statemanager.sessions")
+
+
 def is_of_admin(path, view):
     """Whether a page belongs to Django's admin, whose forms the registry lists."""
-    ours = getattr(view, "__module__", "").startswith(("runs.manager", "graphs.editor"))
+    ours = getattr(view, "__module__", "").startswith(OURS_IN_ADMIN)
     return path.startswith("admin/") and not ours and not hasattr(view, "cls")
 
 
@@ -413,6 +424,8 @@ def world(publish, namespace, drain, settings):
     )
     over = bulk_runner.run_inline(bulk.ask("pause", done, asker))
     assert over.failed, "a run that has ended can't be paused"
+    own_key = api_keys.create_key((), "read", name="mine")[0]
+    ApiKey.objects.filter(pk=own_key.pk).update(created_by=root)
     yield World(
         root=root,
         namespace=namespace.pk,
@@ -429,6 +442,7 @@ def world(publish, namespace, drain, settings):
         queued=bulk.ask("archive", done, asker).pk,
         exported=exported.pk,
         artifact=artifact.pk,
+        prefix=own_key.prefix,
         jti="",
         refresh="",
     )
@@ -486,7 +500,7 @@ OF_PATH = {
     "operation": "{operation}",
 }  # fmt: skip
 EVERYWHERE = {"login", "logout", "revoke_token", "export", "bulk_pause", "bulk_archive",
-              "bulk_stop", "admin_add"}  # fmt: skip
+              "bulk_stop", "revoke_key"}  # fmt: skip
 
 
 @pytest.mark.parametrize("place", API)

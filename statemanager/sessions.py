@@ -1,0 +1,142 @@
+"""Sessions of the admin: when they were used last, when they end, and the page of one's own.
+
+A session notes its login and its last use in itself, so that there is no second table to keep.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import time
+
+from django.conf import settings
+from django.contrib import auth, messages
+from django.contrib.auth.signals import user_logged_in
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from graphs.auth import accounts, api_keys
+from graphs.models import ApiKey
+from graphs.models.querysets import ApiKeyQuerySet
+from graphs.web.page_guard import caller_of, in_admin
+from runs.models import AuditEntry
+from statemanager.logins import client_address
+
+LOGIN, USED = "login", "used"  # what a session holds
+NOTED_EVERY = 60  # seconds between two notes of a session's use
+MAX_SESSIONS = 5000  # the newest ones, among which a person's own are looked for
+MAX_AGENT = 200
+
+
+@receiver(user_logged_in)
+def note_login(request: HttpRequest, **_: object) -> None:
+    if hasattr(request, "session"):
+        request.session[LOGIN] = {
+            "at": int(time()),
+            "from": client_address(request),
+            "agent": request.headers.get("User-Agent", "")[:MAX_AGENT],
+        }
+        request.session[USED] = int(time())
+
+
+class SessionUse:
+    """Notes the use of sessions, and ends those that were idle for SESSION_IDLE_MINUTES.
+
+    What an open page asks for by itself is no use of a session.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and auth.SESSION_KEY in request.session:
+            self._note(request)
+        return self.get_response(request)
+
+    def _note(self, request: HttpRequest) -> None:
+        idle = time() - request.session.get(USED, time())
+        if settings.SESSION_IDLE_MINUTES and idle > settings.SESSION_IDLE_MINUTES * 60:
+            auth.logout(request)
+        elif "Poll" not in request.headers and (idle > NOTED_EVERY or USED not in request.session):
+            request.session[USED] = int(time())
+
+
+@dataclass(frozen=True)
+class OwnSession:
+    """A session as the page shows it. `name` stands for its key, which is a credential."""
+
+    key: str
+    name: str
+    is_this: bool
+    since: datetime | None
+    used: datetime | None
+    address: str
+    agent: str
+
+
+def own_sessions(request: HttpRequest) -> Iterator[OwnSession]:
+    """The sessions of the user, among the MAX_SESSIONS that end last."""
+    sessions = Session.objects.filter(expire_date__gt=timezone.now()).order_by("-expire_date")
+    for session in sessions[:MAX_SESSIONS].iterator():
+        data = session.get_decoded()
+        if data.get(auth.SESSION_KEY) != str(request.user.pk):
+            continue
+        login = data.get(LOGIN) or {}
+        yield OwnSession(
+            key=session.session_key,
+            name=hashlib.sha256(session.session_key.encode()).hexdigest()[:16],
+            is_this=session.session_key == request.session.session_key,
+            since=_moment(login.get("at")),
+            used=_moment(data.get(USED)),
+            address=login.get("from", ""),
+            agent=login.get("agent", ""),
+        )
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+@require_http_methods(["GET", "POST"])
+def own_access(request: HttpRequest) -> HttpResponse:
+    """The user's own sessions and API keys; a POST ends one of them, or all other sessions."""
+    if request.method == "POST":
+        messages.success(request, _end(request))
+        return redirect("own_access")
+    context = in_admin(
+        request,
+        "Sessions and API keys",
+        sessions=list(own_sessions(request)),
+        keys=_own_keys(request),
+        idle_minutes=settings.SESSION_IDLE_MINUTES,
+    )
+    return render(request, "admin/own_access.html", context)
+
+
+def _own_keys(request: HttpRequest) -> ApiKeyQuerySet:
+    keys = ApiKey.objects.usable(timezone.now()).filter(created_by=request.user.pk)
+    return keys.order_by("-pk")
+
+
+@transaction.atomic
+def _end(request: HttpRequest) -> str:
+    """Do what the form says. Returns the sentence that says what was done."""
+    form, caller = request.POST, caller_of(request)
+    if "key" in form:
+        keys = _own_keys(request).filter(prefix=form["key"])
+        return f"Revoked keys: {api_keys.revoke(keys, caller)}."
+    others = [session for session in own_sessions(request) if not session.is_this]
+    if "session" in form:
+        others = [session for session in others if session.name == form["session"]]
+    else:
+        accounts.end_tokens(request.user)  # type: ignore[arg-type]  # a login is required
+    for session in others:
+        Session.objects.filter(pk=session.key).delete()
+        detail = f"session from {session.address or 'unknown'}"
+        AuditEntry.objects.record_global(caller, "end_session", detail)
+    return f"Ended sessions: {len(others)}."
