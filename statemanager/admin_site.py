@@ -19,6 +19,7 @@ from graphs.models import Namespace
 from graphs.web.page_guard import caller_of
 from runs.models import AuditEntry
 from statemanager import logins
+from statemanager.second_factor import LoginForm
 
 Message = list[dict[str, Any]] | str  # what the admin says about a change
 
@@ -64,6 +65,9 @@ class Audited(admin.ModelAdmin):
 
 class AuditedSite(admin.AdminSite):
     """Makes every page of a model an audited one, those of other apps, too."""
+
+    login_form = LoginForm
+    login_template = "admin/sign_in.html"
 
     def register(
         self,

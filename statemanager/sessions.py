@@ -126,17 +126,30 @@ def _own_keys(request: HttpRequest) -> ApiKeyQuerySet:
 @transaction.atomic
 def _end(request: HttpRequest) -> str:
     """Do what the form says. Returns the sentence that says what was done."""
-    form, caller = request.POST, caller_of(request)
+    form = request.POST
     if "key" in form:
         keys = _own_keys(request).filter(prefix=form["key"])
-        return f"Revoked keys: {api_keys.revoke(keys, caller)}."
-    others = [session for session in own_sessions(request) if not session.is_this]
+        return f"Revoked keys: {api_keys.revoke(keys, caller_of(request))}."
     if "session" in form:
-        others = [session for session in others if session.name == form["session"]]
-    else:
-        accounts.end_tokens(request.user)  # type: ignore[arg-type]  # a login is required
+        return f"Ended sessions: {_end_sessions(request, form['session'])}."
+    return f"Ended sessions: {end_others(request)}."
+
+
+def end_others(request: HttpRequest) -> int:
+    """End the user's other sessions and refresh tokens. Returns how many sessions these were."""
+    accounts.end_tokens(request.user)  # type: ignore[arg-type]  # a login is required
+    return _end_sessions(request)
+
+
+def _end_sessions(request: HttpRequest, name: str | None = None) -> int:
+    """End the user's other sessions, or the one with this name."""
+    others = [
+        session
+        for session in own_sessions(request)
+        if not session.is_this and name in (None, session.name)
+    ]
     for session in others:
         Session.objects.filter(pk=session.key).delete()
         detail = f"session from {session.address or 'unknown'}"
-        AuditEntry.objects.record_global(caller, "end_session", detail)
-    return f"Ended sessions: {len(others)}."
+        AuditEntry.objects.record_global(caller_of(request), "end_session", detail)
+    return len(others)

@@ -91,12 +91,15 @@ CSRF_TRUSTED_ORIGINS = env.strings("CSRF_TRUSTED_ORIGINS")
 INSTALLED_APPS = [
     # Before runs, whose admin unregisters their pages.
     "django_q",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "rest_framework_simplejwt.token_blacklist",
-    "statemanager.apps.StateManagerConfig",
     "graphs.apps.GraphsConfig",
     "runs.apps.RunsConfig",
     "statemanager.apps.AdminSiteConfig",
     "django.contrib.auth",
+    "statemanager.apps.StateManagerConfig",  # after auth, whose page of accounts it replaces
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
@@ -124,6 +127,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "statemanager.second_factor.SecondFactorRequired",
     "statemanager.sessions.SessionUse",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -403,6 +408,10 @@ AXES_LOCKOUT_CALLABLE = "statemanager.logins.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS: list[str] = []  # the log names accounts and addresses, never passwords
+
+# Whether everyone needs a second factor. Otherwise each account may have one.
+SECOND_FACTOR_REQUIRED = env.flag("SECOND_FACTOR_REQUIRED", False)
+OTP_TOTP_ISSUER = "State Manager"
 
 # A session in the admin ends when it was not used for this long; 0 means never.
 SESSION_IDLE_MINUTES = env.integer("SESSION_IDLE_MINUTES", 0 if EMBEDDED else 720, 0, 20160)

@@ -14,7 +14,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from graphs.api import errors
 from runs.manager import run_page, run_states, start_example, start_from_graph
-from statemanager import health, sessions
+from statemanager import health, second_factor, sessions
 from statemanager.middleware import is_api
 
 schema = SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[])
@@ -39,6 +39,11 @@ urlpatterns = [
     path("admin/run-states/", run_states.run_states, name="run_states"),
     path("admin/run-states/start/", run_states.start, name="run_states_start"),
     path("admin/access/", admin.site.admin_view(sessions.own_access), name="own_access"),
+    path(
+        "admin/access/second-factor/",
+        admin.site.admin_view(second_factor.own_second_factor),
+        name="second_factor",
+    ),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

@@ -627,6 +627,7 @@ ADMIN = {
 ADMIN_ACTIONS = {
     ("statemanager_graphs.apikey", "revoke"): ["revoke_key"],
     ("statemanager_graphs.graphversion", "make_current"): ["roll_back"],
+    ("auth.user", "remove_second_factor"): [],
 }
 
 

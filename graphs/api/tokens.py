@@ -4,15 +4,22 @@
 new ones for a refresh token, which is used up by that. `/token/revoke` ends a refresh token.
 """
 
+from typing import Any, ClassVar
+
+from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.signals import user_logged_in
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_simplejwt.serializers import (
     TokenBlacklistSerializer,
     TokenObtainPairSerializer,
+    TokenObtainSerializer,
     TokenRefreshSerializer,
 )
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken
@@ -24,14 +31,42 @@ from rest_framework_simplejwt.views import (
 )
 
 from graphs.api.schema import REFUSALS
-from graphs.auth import acts
+from graphs.auth import acts, second_factor
 from graphs.auth.callers import caller_named
 
 
-class TokenView(TokenObtainPairView):
-    @extend_schema(
-        operation_id="token", responses={200: TokenObtainPairSerializer, **REFUSALS}, auth=[]
+class PasswordSerializer(TokenObtainPairSerializer):
+    code = serializers.CharField(
+        required=False,
+        write_only=True,
+        max_length=20,
+        help_text="A code of the second factor, for accounts that have one.",
     )
+
+    default_error_messages: ClassVar = {
+        **TokenObtainPairSerializer.default_error_messages,
+        "code": "This account has a second factor: send a new `code` of it.",
+        "no_second_factor": "This site asks for a second factor. Set it up in the admin.",
+    }
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
+        TokenObtainSerializer.validate(self, attrs)  # the password
+        self._check_code(self.user, attrs.get("code", ""))  # type: ignore[arg-type]
+        refresh = RefreshToken.for_user(self.user)  # type: ignore[type-var]
+        return {"refresh": str(refresh), "access": str(refresh.access_token)}
+
+    def _check_code(self, user: AbstractUser, code: str) -> None:
+        if second_factor.is_set_up(user):
+            if second_factor.verify(user, code) is None:
+                raise AuthenticationFailed(self.error_messages["code"], "code")
+        elif settings.SECOND_FACTOR_REQUIRED:
+            raise AuthenticationFailed(self.error_messages["no_second_factor"], "no_second_factor")
+
+
+class TokenView(TokenObtainPairView):
+    serializer_class = PasswordSerializer
+
+    @extend_schema(operation_id="token", responses={200: PasswordSerializer, **REFUSALS}, auth=[])
     def post(self, request: Request, *args: str, **kwargs: str) -> Response:
         """An access token (15 minutes) and a refresh token (a day) for a username and password.
 

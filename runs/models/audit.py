@@ -39,7 +39,7 @@ ACTIONS = (
     "delete_graph", "export_graph", "set_secret", "delete_secret", "load_dataset",
     "delete_dataset", "register_nodes", "create_namespace", "create_key", "revoke_key",
     "admin_add", "admin_change", "admin_delete", "admin_action",
-    "login", FAILED_LOGIN, "logout", "password", "revoke_token", "end_session",
+    "login", FAILED_LOGIN, "logout", "password", "revoke_token", "end_session", "second_factor",
 )  # fmt: skip
 
 

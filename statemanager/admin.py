@@ -1,0 +1,29 @@
+"""The page of accounts, which can take a lost second factor from one."""
+
+from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import AbstractUser
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from graphs.auth import accounts, second_factor
+
+Account = get_user_model()
+admin.site.unregister(Account)
+
+
+@admin.register(Account)
+class AccountAdmin(UserAdmin):
+    actions = ("remove_second_factor",)
+
+    @admin.action(description="Remove the second factor", permissions=["remove_factor"])
+    def remove_second_factor(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
+        """For people who have lost it. Their refresh tokens end, too."""
+        for user in queryset:
+            second_factor.remove(user)
+            accounts.end_tokens(user)
+        messages.success(request, f"Accounts without a second factor now: {len(queryset)}.")
+
+    def has_remove_factor_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_superuser)
