@@ -4,6 +4,8 @@ A change names the revision that it is based on (`If-Match`), so that it can't o
 that was made in the meantime.
 """
 
+from collections.abc import Sequence
+
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -14,7 +16,7 @@ from graphs.api.problem_details import PROBLEM
 from graphs.api.schema import REFUSALS, Responses
 from graphs.api.serializers import DefinitionSerializer, GraphSerializer, ProblemSerializer
 from graphs.api.viewsets import ViewSet
-from graphs.definition import edits, errors
+from graphs.definition import edits, errors, redaction
 from graphs.definition.payloads import when
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph
@@ -48,11 +50,13 @@ class DraftSerializer(DefinitionSerializer):
     changed_at = serializers.DateTimeField(allow_null=True)
 
     def to_representation(self, draft: drafts.Draft) -> JsonObject:
-        change = draft.change
+        change, graph = draft.change, self.context["graph"]
+        may_see = self.context["caller"].can("payloads", graph.namespace_id)
+        definition = redaction.definition_shown(draft.definition, may_see)
         return {
-            **{name: draft.definition.get(name) for name in DEFINITION_MEMBERS},
+            **{name: definition.get(name) for name in DEFINITION_MEMBERS},
             "revision": draft.revision,
-            "differs": drafts.differs(self.context["graph"], draft),
+            "differs": drafts.differs(graph, draft),
             "said": change.message if change else "",
             "changed_by": change.made_by if change else None,
             "changed_at": when(change.made_at) if change else None,
@@ -68,12 +72,19 @@ class DraftActions(ViewSet):
 
     scopes = {"draft": "read", "replace_draft": "run", "publish_draft": "run"}
 
+    def graph_json(self, graphs: Graph | Sequence[Graph], many: bool = False) -> JsonObject:
+        return GraphSerializer(graphs, many=many, context={"caller": self.caller}).data
+
+    def _answer(self, graph: Graph, draft: drafts.Draft) -> Response:
+        body = DraftSerializer(draft, context={"graph": graph, "caller": self.caller}).data
+        return Response(body, headers={"ETag": _tag(draft), "Cache-Control": "private, no-cache"})
+
     @extend_schema(operation_id="graphs_draft_read", responses={200: DraftSerializer, **REFUSALS})
     @action(detail=True)
     def draft(self, request: Request, graph_id: str) -> Response:
         """The draft of a graph. Changes must name its ETag."""
         graph = self.get_object()
-        return _answer(graph, drafts.draft_of(graph))
+        return self._answer(graph, drafts.draft_of(graph))
 
     @extend_schema(
         operation_id="graphs_draft_update",
@@ -89,9 +100,11 @@ class DraftActions(ViewSet):
         """
         graph = self.get_object()
         members = self.validated(DefinitionSerializer)
-        definition: Json = {name: value for name, value in members.items() if value is not None}
+        sent: Json = {name: value for name, value in members.items() if value is not None}
+        definition = redaction.definition_restored(sent, drafts.draft_of(graph).definition)
         edit = edits.Edit(definition, "Replace over the API")
-        return _answer(graph, drafts.replace(graph, _base(request, graph), edit, self.caller))
+        draft = drafts.replace(graph, _base(request, graph), edit, self.caller)
+        return self._answer(graph, draft)
 
     @extend_schema(
         operation_id="graphs_draft_publish",
@@ -105,7 +118,7 @@ class DraftActions(ViewSet):
         graph = self.get_object()
         note = self.validated(PublishSerializer).get("note", "")
         published = drafts.publish(graph, _base(request, graph), self.caller, note)
-        return Response(GraphSerializer(published).data)
+        return Response(self.graph_json(published))
 
 
 def _base(request: Request, graph: Graph) -> drafts.Base:
@@ -129,8 +142,3 @@ def _base(request: Request, graph: Graph) -> drafts.Base:
 
 def _tag(draft: drafts.Draft) -> str:
     return f'"{draft.base}"'
-
-
-def _answer(graph: Graph, draft: drafts.Draft) -> Response:
-    body = DraftSerializer(draft, context={"graph": graph}).data
-    return Response(body, headers={"ETag": _tag(draft), "Cache-Control": "private, no-cache"})

@@ -21,7 +21,7 @@ from graphs.api.serializers import (
 )
 from graphs.auth import acts
 from graphs.auth.callers import Caller
-from graphs.definition import errors, lint, validation
+from graphs.definition import errors, lint, redaction, validation
 from graphs.definition.types import Definition, Json
 from graphs.models import Graph
 from graphs.models.querysets import GraphQuerySet
@@ -55,7 +55,7 @@ class GraphViewSet(DraftActions):
     def list(self, request: Request) -> Response:
         """The graphs that the caller may see."""
         page = self.page(self.get_queryset())
-        return self.get_paginated_response(GraphSerializer(page, many=True).data)
+        return self.get_paginated_response(self.graph_json(page, many=True))
 
     @extend_schema(
         operation_id="graphs_create",
@@ -72,12 +72,12 @@ class GraphViewSet(DraftActions):
                 f"The namespace {namespace} already has a graph {name!r}; change it with PUT."
             )
         graph = publish.publish_graph(namespace, name, data, self.caller)
-        return Response(GraphSerializer(graph).data, 201)
+        return Response(self.graph_json(graph), 201)
 
     @extend_schema(operation_id="graphs_read", responses={200: GraphSerializer, **REFUSALS})
     def retrieve(self, request: Request, graph_id: str) -> Response:
         """One graph with its current definition."""
-        return Response(GraphSerializer(self.get_object()).data)
+        return Response(self.graph_json(self.get_object()))
 
     @extend_schema(
         operation_id="graphs_update",
@@ -94,12 +94,12 @@ class GraphViewSet(DraftActions):
         changes = self.validated(GraphChangeSerializer)
         name = changes.pop("name", graph.name)
         current = graph.current.definition if graph.current else {"nodes": [], "edges": []}
-        definition = {**current, **changes}
+        definition = redaction.definition_restored({**current, **changes}, current)
         with transaction.atomic():  # a definition that is refused doesn't rename the graph either
             if name != graph.name:
                 _rename(graph, name, self.caller)
             published = publish.publish_graph(graph.namespace, graph.name, definition, self.caller)
-        return Response(GraphSerializer(published).data)
+        return Response(self.graph_json(published))
 
     @extend_schema(
         operation_id="graphs_validate",

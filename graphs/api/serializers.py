@@ -6,6 +6,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from graphs.definition import redaction
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph
 
@@ -69,7 +70,10 @@ class GraphSerializer(DefinitionSerializer):
     version = serializers.IntegerField()
 
     def to_representation(self, graph: Graph) -> JsonObject:
+        """The context holds the caller, who may not see secrets in definitions without payloads."""
         definition = graph.current.definition if graph.current else {"nodes": [], "edges": []}
+        may_see = self.context["caller"].can("payloads", graph.namespace_id)
+        definition = redaction.definition_shown(definition, may_see)
         return {
             "id": str(graph.pk),
             "name": graph.name,

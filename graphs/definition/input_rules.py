@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from graphs.definition import expressions, references
+from graphs.definition import expressions, redaction, references
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.problems import (
     MAX_MESSAGE,
@@ -178,7 +178,10 @@ def _value_problems(
         return
     yield from _expression_problems(node["id"], name, properties[name], value, path)
     for error in validator.iter_errors({name: value}):
-        message = f"{name}: {error.message}"[:MAX_MESSAGE]
+        said = (
+            "it does not fit its schema" if redaction.holds_secret(name, value) else error.message
+        )
+        message = f"{name}: {said}"[:MAX_MESSAGE]
         yield Problem("type_mismatch", message, path, node["id"], registry=True)
 
 

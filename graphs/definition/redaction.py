@@ -5,7 +5,7 @@ gets a sentence instead of them.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from graphs.definition.types import Json
 
@@ -24,9 +24,18 @@ PAYLOADS = (
     "metadata",
     "data",
     "sop",
+    "purpose",
+    "action_history",
+    "chosen",
+    "waiting_for",
+    "error",
+    "error_message",
 )
 DOTS = "•••"
 HIDDEN = "hidden: you may not see inputs, outputs and logs of this run"
+REFERENCE = re.compile(r"\$\{\{[^{}]*\}\}")  # such as ${{ login.outputs.token }}: a name, no value
+MEMBERS = ("inputs", "settings", "metadata")  # of a definition, besides its nodes and edges
+VALUES_OF_SCHEMA = ("default", "const", "examples")
 
 
 def shown(value: Json, allowed: bool = True) -> Json:
@@ -57,14 +66,58 @@ def restored(value: Json, former: Json) -> Json:
     return value
 
 
+def definition_shown(definition: Mapping[str, Json], allowed: bool) -> Json:
+    """A definition as it is shown to a caller who may, or may not, see payloads.
+
+    Without `allowed`, secrets among the inputs of its nodes, the defaults of the run's inputs, the
+    store and the metadata are replaced by dots.
+    """
+    if allowed:
+        return definition
+    shown = {**definition, "nodes": [_node_shown(node) for node in definition["nodes"]]}
+    for name in ("settings", "metadata"):
+        if name in definition:
+            shown[name] = _without_secrets(definition[name])
+    if "inputs" in definition:
+        shown["inputs"] = schema_shown(definition["inputs"])
+    return shown
+
+
+def definition_restored(
+    definition: Json, former: Mapping[str, Json], renamed: tuple[str, str] | None = None
+) -> Json:
+    """A definition that a person sent back, with the dots replaced by what they stood for.
+
+    Nodes are told by their ids; `renamed` holds the old and the new id of one.
+    """
+    if not isinstance(definition, dict) or not isinstance(definition.get("nodes"), list):
+        return definition
+    known = {node["id"]: node for node in former["nodes"]}
+    if renamed and renamed[0] in known:
+        known[renamed[1]] = known[renamed[0]]
+    nodes = [
+        restored(node, known[node["id"]])
+        if isinstance(node, dict) and isinstance(node.get("id"), str) and node["id"] in known
+        else node
+        for node in definition["nodes"]
+    ]
+    members = {name: definition[name] for name in MEMBERS if name in definition}
+    return {**definition, **restored(members, former), "nodes": nodes}
+
+
 def hide(records: Iterable[object], allowed: bool) -> None:
     """Remove the payloads of states, log lines or runs for a caller who may not see them."""
     if allowed:
         return
     for record in records:
         for name in PAYLOADS:
-            if getattr(record, name, None):
+            if _is_loaded(record, name) and getattr(record, name):
                 setattr(record, name, HIDDEN)
+
+
+def _is_loaded(record: object, name: str) -> bool:
+    """Whether the record has the value already. A deferred column is not read to be hidden."""
+    return name in getattr(record, "__dict__", ()) or name in getattr(record, "__slots__", ())
 
 
 def _without_secrets(value: Json) -> Json:
@@ -78,8 +131,44 @@ def _without_secrets(value: Json) -> Json:
     return value
 
 
+def _node_shown(node: Json) -> Json:
+    inputs = (node.get("data") or {}).get("inputs")
+    return (
+        {**node, "data": {**node["data"], "inputs": _without_secrets(inputs)}} if inputs else node
+    )
+
+
+def schema_shown(schema: Json, secret: bool = False) -> Json:
+    """A JSON Schema without the defaults of what is `secret` or has a name that suggests it."""
+    if isinstance(schema, list):
+        return [schema_shown(member, secret) for member in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shown: Json = {}
+    for key, value in schema.items():
+        if key == "properties" and isinstance(value, dict):
+            shown[key] = {
+                name: schema_shown(member, secret or bool(SECRET.search(name)))
+                for name, member in value.items()
+            }
+        elif key in VALUES_OF_SCHEMA:
+            shown[key] = DOTS if secret and _could_be_secret(value) else _without_secrets(value)
+        else:
+            shown[key] = schema_shown(value, secret)
+    return shown
+
+
+def holds_secret(key: str, value: Json) -> bool:
+    """Whether the value under this name is a secret or has one in it."""
+    return bool(_without_secrets({key: value}) != {key: value})
+
+
 def _is_secret(key: str, value: Json) -> bool:
-    """Whether the value is one that a secret could be: numbers and empty values can't."""
+    return _could_be_secret(value) and bool(SECRET.search(str(key)))
+
+
+def _could_be_secret(value: Json) -> bool:
+    """Whether a secret could be the value. Numbers, empty values and references can't."""
     if value in (None, "", [], {}) or isinstance(value, bool | int | float):
         return False
-    return bool(SECRET.search(str(key)))
+    return not (isinstance(value, str) and REFERENCE.fullmatch(value.strip()))

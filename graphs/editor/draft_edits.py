@@ -1,6 +1,7 @@
 """Changing the draft: what a form asks for is applied, merged with what others did, or refused."""
 
 import json
+from dataclasses import replace
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -9,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from graphs.definition import errors
+from graphs.definition import errors, merge, redaction
 from graphs.definition.edits import Edit
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
@@ -136,6 +137,8 @@ def _conflict(
         context["sent"] = [(name, value) for name, value in sent if name != "revision"]
     else:
         context["conflict"] = conflict
+        may_see = caller_of(request).can("payloads", graph.namespace_id)
+        context["conflicts"] = [_conflict_shown(each, may_see) for each in conflict.conflicts]
         context["sent"] = sent
     if request.headers.get("HX-Request"):
         response = render(request, "flow/_conflict.html", context)
@@ -144,6 +147,18 @@ def _conflict(
         return response
     context = in_admin(request, "Conflicting changes", **context)
     return render(request, "flow/conflict.html", context, status=412)
+
+
+def _conflict_shown(conflict: merge.Conflict, may_see: bool) -> merge.Conflict:
+    """The conflict without secrets if the user may not see payloads."""
+    if may_see:
+        return conflict
+    name = " ".join(conflict.place[2:])
+    values = {
+        side: redaction.shown({name: getattr(conflict, side)})[name]
+        for side in ("base", "mine", "theirs")
+    }
+    return replace(conflict, **values)
 
 
 def _refused(request: HttpRequest, graph: Graph, error: errors.StateManagerError) -> HttpResponse:

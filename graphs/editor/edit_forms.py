@@ -1,13 +1,15 @@
 """The forms of FlowView as changes of the draft."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from graphs.auth.callers import Caller
-from graphs.definition import edits, errors, input_suggestions
+from graphs.definition import edits, errors, input_suggestions, redaction
 from graphs.definition.edits import Edit
 from graphs.definition.names import parse_id
 from graphs.definition.types import Definition, JsonObject
 from graphs.editor.checks import kinds_of
+from graphs.editor.flow import shown
 from graphs.editor.inspector import NodeForm
 from graphs.editor.palette import is_local, may_use
 from graphs.editor.pasted import parse_definition
@@ -94,7 +96,7 @@ class EditForm:
     def change(self, definition: Definition) -> Edit:
         """Change the chosen node as the inspector's form says."""
         kinds = kinds_of(self.graph, definition, self.caller)
-        form = NodeForm(definition, self.node, kinds, self.data)
+        form = NodeForm(self._shown(definition), self.node, kinds, self.data)
         if not form.is_valid():
             raise InvalidForm(form)
         new_id = form.cleaned_data["id"]
@@ -104,10 +106,14 @@ class EditForm:
         return edits.change(definition, self.node, form.node())
 
     def settings(self, definition: Definition) -> Edit:
-        form = SettingsForm(definition, self.data)
+        form = SettingsForm(self._shown(definition), self.data)
         if not form.is_valid():
             raise InvalidForm(form)
         return Edit(form.definition(), "Change the graph's settings")
+
+    def _shown(self, definition: Definition) -> Definition:
+        """The definition as the form showed it."""
+        return shown(self.graph, definition, self.caller)
 
     def replace(self, definition: Definition) -> Edit:
         """Replace the draft by the pasted JSON."""
@@ -135,12 +141,21 @@ OPS: dict[str, Callable[[EditForm, Definition], Edit]] = {
 
 
 def change_for(data: FormData, graph: Graph, caller: Caller) -> drafts.Change:
-    """The change that the form asks for. Raises Malformed if there is no such change."""
+    """The change that the form asks for. Raises Malformed if there is no such change.
+
+    Dots that come back mean the secrets that they stood for.
+    """
     op = data.get("op") or ("add" if data.get("kind") else "")
     if op not in OPS:
         raise errors.Malformed(f"There is no change {op[:40]!r}. Use one of {', '.join(OPS)}.")
     form = EditForm(data, graph, caller)
-    return lambda definition: OPS[op](form, definition)
+
+    def change(definition: Definition) -> Edit:
+        edit = OPS[op](form, definition)
+        restored = redaction.definition_restored(edit.definition, definition, edit.renamed)
+        return replace(edit, definition=restored)
+
+    return change
 
 
 def _has_node(definition: Definition, name: str) -> bool:

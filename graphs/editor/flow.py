@@ -8,8 +8,8 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from graphs.auth.callers import Caller
-from graphs.definition import plan
-from graphs.definition.types import EdgeDefinition, JsonObject
+from graphs.definition import plan, redaction
+from graphs.definition.types import Definition, EdgeDefinition, JsonObject
 from graphs.definition.validation import Kind, Problem
 from graphs.editor.checks import kinds_of, problems_of
 from graphs.editor.inspector import NodeForm
@@ -25,12 +25,21 @@ MAX_PROBLEMS = 200  # problems that the panel lists
 INSPECTOR = "#fl-inspector"
 
 
+def shown(graph: Graph, definition: Definition, caller: Caller) -> Definition:
+    """A definition of the graph as the caller may see it."""
+    seen: Definition = redaction.definition_shown(
+        definition, caller.can("payloads", graph.namespace_id)
+    )
+    return seen
+
+
 class Flow:
     """The draft of a graph as the page shows it.
 
     `choice` is the query or the form: the view, and the chosen node, or the start and end of the
     chosen edge. `base` is the draft that the forms on the page are changes of. It is the current
     draft, or an older one when a form is shown again that was filled in for that.
+    `definition` is that of the draft, with dots for secrets if the caller may not see payloads.
     """
 
     def __init__(
@@ -45,7 +54,7 @@ class Flow:
         self.caller, self.graph = caller, graph
         self.draft = draft or drafts.draft_of(graph)
         self.base = base or str(self.draft.base)
-        self.definition = self.draft.definition
+        self.definition = shown(graph, self.draft.definition, caller)
         view, node = choice.get("view", ""), choice.get("node", "")
         self.view = view if view in VIEWS else "picture"
         self.node = node if node in self.ids else ""
@@ -112,7 +121,7 @@ class Flow:
     @cached_property
     def problems(self) -> tuple[list[Problem], list[Problem]]:
         """(errors, warnings)"""
-        return problems_of(self.graph, self.definition, self.caller)
+        return problems_of(self.graph, self.draft.definition, self.caller)
 
     @property
     def errors(self) -> list[Problem]:

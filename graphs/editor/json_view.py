@@ -7,10 +7,10 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth import acts
-from graphs.definition import errors
+from graphs.definition import errors, redaction
 from graphs.definition.types import Definition, Json
 from graphs.editor.checks import problems_of
-from graphs.editor.flow import Flow
+from graphs.editor.flow import Flow, shown
 from graphs.editor.pages import graph_for, render_flow_page
 from graphs.editor.pasted import parse_definition
 from graphs.models import Graph
@@ -33,9 +33,9 @@ def check(request: HttpRequest, pk: int) -> HttpResponse:
     """The problems of pasted JSON. Nothing is changed."""
     graph, caller = graph_for(request, pk), caller_of(request)
     flow = Flow(caller, graph, {"view": "json"})
-    text = request.POST.get("json", "")
+    text, former = request.POST.get("json", ""), flow.draft.definition
     try:
-        definition = parse_definition(text, flow.definition)
+        definition = redaction.definition_restored(parse_definition(text, former), former)
         wrong, warnings = problems_of(graph, definition, caller)
     except errors.StateManagerError as error:
         details = error.extra.get("errors", [])
@@ -53,7 +53,7 @@ def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
     the page says what, and the download needs `?anyway`.
     """
     graph = graph_for(request, pk)
-    definition = drafts.draft_of(graph).definition
+    definition = shown(graph, drafts.draft_of(graph).definition, caller_of(request))
     if form == "template.json" and "anyway" not in request.GET:
         lost = list(exosphere_template.inexpressible(definition))
         if lost:

@@ -14,7 +14,7 @@ from graphs.definition.edits import EMPTY, Edit
 from graphs.definition.names import parse_id
 from graphs.definition.types import Definition, JsonObject
 from graphs.editor.edit_forms import InvalidForm, change_for
-from graphs.editor.flow import Flow
+from graphs.editor.flow import Flow, shown
 from graphs.editor.pages import graph_for, render_flow_page
 from graphs.models import Graph, GraphVersion
 from graphs.rendering import svg
@@ -73,13 +73,13 @@ def _publish_page(
         flow=flow,
         form=form,
         message=message,
-        differences=_differences(_definition(graph.current), flow.definition),
+        differences=_differences(_definition(graph.current, flow), flow.definition),
     )
     return render(request, "flow/publish.html", context, status=status)
 
 
-def _definition(version: GraphVersion | None) -> Definition:
-    return version.definition if version else EMPTY
+def _definition(version: GraphVersion | None, flow: Flow) -> Definition:
+    return shown(flow.graph, version.definition, flow.caller) if version else EMPTY
 
 
 def _differences(before: Definition, after: Definition) -> list[Difference]:
@@ -118,8 +118,9 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
     )
     if chosen:
         older = graph.versions.filter(number__lt=chosen.number).order_by("-number").first()
-        context["changed"] = _differences(_definition(older), chosen.definition)
-        context["changed_since"] = _differences(chosen.definition, flow.definition)
+        definition = _definition(chosen, flow)
+        context["changed"] = _differences(_definition(older, flow), definition)
+        context["changed_since"] = _differences(definition, flow.definition)
         context["svg"] = svg.of_definition(chosen.definition, f"Version {chosen.number}")
     return render(request, "flow/history.html", context)
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from graphs.auth import acts
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import cron, errors, names
+from graphs.definition import cron, errors, names, redaction
 from graphs.definition.plan import BUILTIN
 from graphs.definition.types import Json
 from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode
@@ -83,8 +83,9 @@ def put_graph(
     name = names.checked("graph", name)
     former = Graph.objects.with_version().filter(namespace=namespace, name=name).first()
     former_version = former.current if former else None
-    definition = exosphere_template.definition_of(
-        template, former_version.definition if former_version else exosphere_template.EMPTY
+    former_definition = former_version.definition if former_version else exosphere_template.EMPTY
+    definition = redaction.definition_restored(
+        exosphere_template.definition_of(template, former_definition), former_definition
     )
 
     kinds = Kinds(namespace.name, definition, caller, every_input=True)

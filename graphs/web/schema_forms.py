@@ -56,8 +56,8 @@ class ObjectField(JsonField):
 class SchemaForm(forms.Form):
     """A field for each property of a schema; `value()` is the object that the fields make.
 
-    With `original`, the form edits that object: `value()` is the original with the changed fields,
-    and secrets that were shown as dots keep their values. Without it, empty fields are left out.
+    With `original`, the form edits that object: `value()` is the original with the changed fields.
+    Without it, empty fields are left out. Secrets that were shown as dots keep their values.
     """
 
     def __init__(
@@ -71,13 +71,16 @@ class SchemaForm(forms.Form):
         self.original = dict(original or {})
         shown = redaction.shown(self.original)
         required = set(schema.get("required") or ())
-        for name, member in (schema.get("properties") or {}).items():
+        self.members: Mapping[str, Json] = schema.get("properties") or {}
+        shown_members = redaction.schema_shown({"properties": self.members})["properties"]
+        for name, member in shown_members.items():
             member_schema = member if isinstance(member, dict) else {}
             self.fields[name] = field_for(name, member_schema, name in required, shown.get(name))
 
     def value(self) -> JsonObject:
         if not self.original:
-            return {name: value for name, value in self.cleaned_data.items() if not _empty(value)}
+            given = {name: value for name, value in self.cleaned_data.items() if not _empty(value)}
+            return {name: self._restored(name, value) for name, value in given.items()}
 
         edited = dict(self.original)
         for name in self.changed_data:
@@ -86,6 +89,12 @@ class SchemaForm(forms.Form):
             if not _empty(value):
                 edited[name] = redaction.restored(value, self.original.get(name))
         return edited
+
+    def _restored(self, name: str, value: Json) -> Json:
+        """The value, or the default that was shown as dots."""
+        member = self.members.get(name)
+        default = member.get("default") if isinstance(member, dict) else None
+        return value if default is None else redaction.restored(value, default)
 
 
 def _empty(value: Json) -> bool:

@@ -231,7 +231,7 @@ def _export(operation: BulkOperation, caller: Caller) -> None:
     if format_name not in export.FORMATS:
         format_name = export.DEFAULT_FORMAT
     runs = targets(operation.query, caller).filter(pk__lte=operation.bound)
-    lines, _ = export.exported(export.exportable(runs, caller), format_name)
+    lines, _ = export.exported(export.exportable(runs, caller), format_name, caller)
 
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="") as file:
         line_count = 0

@@ -2,13 +2,14 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from django.db.models import QuerySet
 
 from graphs.auth.callers import Caller
+from graphs.definition import redaction
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
 from runs.core import statuses
@@ -54,27 +55,29 @@ class Echo:
         return text
 
 
-def rows(runs: QuerySet[Run]) -> Iterator[JsonObject]:
-    """The runs as JSON objects, newest first."""
-    newest_first = runs.order_by("-created_at", "-id").values_list(*COLUMNS)
-    for values in newest_first.iterator(chunk_size=ROWS_AT_ONCE):
+def rows(runs: QuerySet[Run], caller: Caller) -> Iterator[JsonObject]:
+    """The runs as JSON objects, newest first. Errors are hidden without the right to payloads."""
+    newest_first = runs.order_by("-created_at", "-id").values_list("namespace", *COLUMNS)
+    for namespace, *values in newest_first.iterator(chunk_size=ROWS_AT_ONCE):
         row = dict(zip(NAMES, values, strict=True))
         row |= {name: when(row[name]) for name in TIMES}
+        if row["error_message"] and not caller.can("payloads", namespace):
+            row["error_message"] = redaction.HIDDEN
         yield {**row, "result": statuses.RUN_RESULTS[row["status"]]}
 
 
-def as_csv(runs: QuerySet[Run]) -> Iterator[str]:
+def as_csv(rows: Iterable[JsonObject]) -> Iterator[str]:
     """The lines of a CSV file (RFC 4180) with a heading."""
     writer = csv.writer(Echo())
     yield writer.writerow([*NAMES, "result"])
-    for row in rows(runs):
+    for row in rows:
         row["labels"] = " ".join(f"{key}={value}" for key, value in row["labels"].items())
         yield writer.writerow([harmless(value) for value in row.values()])
 
 
-def as_jsonl(runs: QuerySet[Run]) -> Iterator[str]:
+def as_jsonl(rows: Iterable[JsonObject]) -> Iterator[str]:
     """The lines of a JSON Lines file."""
-    return (f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows(runs))
+    return (f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
 def harmless(value: T) -> T | str:
@@ -88,7 +91,7 @@ def harmless(value: T) -> T | str:
 class Format:
     """A file format. `heading_lines` is the number of lines before the first run."""
 
-    lines: Callable[[QuerySet[Run]], Iterator[str]]
+    lines: Callable[[Iterable[JsonObject]], Iterator[str]]
     content_type: str
     heading_lines: int
 
@@ -100,7 +103,7 @@ FORMATS = {
 }
 
 
-def exported(runs: QuerySet[Run], format_name: str) -> tuple[Iterator[str], str]:
-    """The lines of the file and its content type."""
+def exported(runs: QuerySet[Run], format_name: str, caller: Caller) -> tuple[Iterator[str], str]:
+    """The lines of the file for the caller, and its content type."""
     file_format = FORMATS[format_name]
-    return file_format.lines(runs), file_format.content_type
+    return file_format.lines(rows(runs, caller)), file_format.content_type

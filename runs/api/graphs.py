@@ -65,8 +65,9 @@ class GraphViewSet(graphs.GraphViewSet):
 
         runs = list(newest.for_wire()[:limit])
         tails = LogLine.objects.tails([run.pk for run in runs], TAIL_LINES)
-        for lines in tails.values():
-            redaction.hide(lines, self.caller.can("payloads", graph.namespace_id))
+        may_see = self.caller.can("payloads", graph.namespace_id)
+        for records in (runs, *tails.values()):
+            redaction.hide(records, may_see)
         return tagged(RunSerializer(runs, many=True, context={"tails": tails}).data, tag)
 
     def _dataset(self, graph: Graph) -> Dataset | None:

@@ -164,4 +164,5 @@ class RunInspectionViewSet(OfRunViewSet):
     @action(detail=True)
     def why(self, request: Request, run_id: str) -> Response:
         """What an active run waits for, as sentences; none if it has ended."""
-        return Response({"why": wait_reasons.why_waiting(self.run())})
+        run = self.run()
+        return Response({"why": wait_reasons.why_waiting(run, self.sees_payloads(run))})

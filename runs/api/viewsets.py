@@ -20,5 +20,5 @@ class OfRunViewSet(ViewSet):
 
     def run_json(self, run: Run) -> RunSerializer:
         tails = LogLine.objects.tails([run.pk], TAIL_LINES)
-        redaction.hide(tails[run.pk], self.sees_payloads(run))
+        redaction.hide([run, *tails[run.pk]], self.sees_payloads(run))
         return RunSerializer(run, context={"tails": tails})

@@ -125,7 +125,7 @@ COLUMNS: dict[str, Column] = {
     "dataset": Column("Dataset", _dataset, ["dataset__name"], low=True),
 }
 USUAL = ("id", "name", "status", "progress", "time", "duration", "username", "workspace", "graph")
-ALWAYS = ("pk", "run_id", "name", "status", "revision", "rerun_count")
+ALWAYS = ("pk", "namespace", "run_id", "name", "status", "revision", "rerun_count")
 
 
 def _opening_tag(name: str, column: Column) -> str:

@@ -144,7 +144,7 @@ def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
     allowed = caller.where("export")
     if allowed:
         runs = runs.filter(allowed)
-    lines, content_type = export.exported(runs, form)
+    lines, content_type = export.exported(runs, form, caller)
     filters = request.GET.urlencode()[:500] or "everything"
     AuditEntry.objects.record_global(caller, "export", f"{form}: {filters}")
     return StreamingHttpResponse(

@@ -71,9 +71,13 @@ class RunPage(ListQuery):
         return self.with_fields(lists.run_page(self.filtered, first, self.size, ordering))
 
     def with_fields(self, runs: QuerySet[Run]) -> list[Run]:
-        """The runs with the fields that their cells need, and no others."""
+        """The runs with the fields that their cells need and that the caller may see."""
         related = columns.related_of(self.columns)
-        return list(runs.select_related(*related).only(*columns.fields_of(self.columns)))
+        shown = list(runs.select_related(*related).only(*columns.fields_of(self.columns)))
+        for run in shown:
+            if not self.caller.can("payloads", run.namespace_id):
+                run.error_message = ""  # the list has no room to say that it is hidden
+        return shown
 
     @property
     def rows(self) -> SafeString:

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET
 
 from graphs.api.errors import not_found
 from graphs.auth.callers import Caller
+from graphs.definition import redaction
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
@@ -60,6 +61,7 @@ def render_run_page(
 
 def _context(request: HttpRequest, run: Run, tab: str) -> JsonObject:
     header = _header(run, caller_of(request))
+    redaction.hide([run], header["payloads"])
     return {"run": run, "tab": tab, **header, **CONTENT[tab](request, run)}
 
 

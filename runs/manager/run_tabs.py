@@ -42,10 +42,11 @@ FAILURES, MAX_FAILURES = 5, 200  # groups of failures shown, failed states read 
 def _overview(request: HttpRequest, run: Run) -> JsonObject:
     states_url = f"{reverse('run_tab', args=[run.pk, 'states'])}?node="
     may_answer = caller_of(request).can("cancel", run.namespace_id)
+    payloads = caller_of(request).can("payloads", run.namespace_id)
     return {
-        "failures": _failures(run),
+        "failures": _failures(run, payloads),
         "at": int(time()),
-        "wait_reasons": wait_reasons.why_waiting(run),
+        "wait_reasons": wait_reasons.why_waiting(run, payloads),
         "waiting": _answer_forms(request, run) if may_answer else [],
         "svg": diagram.inline_svg(run, states_url) if run.version else "",
         "marks": json.dumps(diagram.marks(run)) if run.version else "[]",
@@ -78,12 +79,14 @@ def _node_counts(run: Run) -> list[tuple[str, int, int, int]]:
     return rows
 
 
-def _failures(run: Run) -> list[tuple[State, int]]:
+def _failures(run: Run, payloads: bool) -> list[tuple[State, int]]:
     """The first states that failed, grouped by node and error, with the size of their group."""
     failed = run.states.filter(status__in=statuses.FAILED_STATES)
     failed = failed.order_by("finished_at", "pk").defer("inputs", "outputs")
+    states = list(failed[:MAX_FAILURES])
+    redaction.hide(states, payloads)
     groups: dict[tuple[str, str], list[State]] = {}
-    for state in failed[:MAX_FAILURES]:
+    for state in states:
         groups.setdefault((state.identifier, state.error), []).append(state)
     return [(states[0], len(states)) for states in list(groups.values())[:FAILURES]]
 
@@ -121,14 +124,14 @@ def _states(request: HttpRequest, run: Run) -> JsonObject:
 
 def redact_payloads(states: Iterable[State] | Iterable[StateRow], payloads: bool) -> None:
     """Hide secrets in the inputs and outputs of states; without `payloads`, hide all of them."""
+    redaction.hide(states, payloads)
     for state in states:
-        state.inputs = redaction.shown(state.inputs, payloads)
-        state.outputs = redaction.shown(state.outputs, payloads)
+        state.inputs = redaction.shown(state.inputs)
+        state.outputs = redaction.shown(state.outputs)
 
 
 def _data(request: HttpRequest, run: Run) -> JsonObject:
     """What the run was given and what it stored."""
-    payloads = caller_of(request).can("payloads", run.namespace_id)
     values = {
         "Inputs": run.initial_data,
         "Store": run.store,
@@ -136,7 +139,7 @@ def _data(request: HttpRequest, run: Run) -> JsonObject:
         "Reported by the outside program": run.data,
         "Procedure": run.sop,
     }
-    parts = [(name, redaction.shown(value, payloads)) for name, value in values.items() if value]
+    parts = [(name, redaction.shown(value)) for name, value in values.items() if value]
     return {"parts": parts, "artifacts": run.artifacts.all()}
 
 

@@ -52,6 +52,12 @@ class ScheduleForm(forms.Form):
         run_templates.save(template, caller)
 
 
+def _hide_error(caller: Caller, template: RunTemplate) -> None:
+    """Hide the error, which may quote the inputs, from those who may not see payloads."""
+    if template.error and not caller.can("payloads", template.namespace_id):
+        template.error = "hidden: you may not see payloads"
+
+
 def _visible(request: HttpRequest) -> QuerySet[RunTemplate]:
     return RunTemplate.objects.visible_to(caller_of(request)).select_related(*RELATED)
 
@@ -64,6 +70,8 @@ def template_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(templates, ROWS).get_page(request.GET.get("page"))
     progress = run_templates.progress_of(page.object_list)
     rows = [(template, progress[template.pk]) for template in page.object_list]
+    for template in page.object_list:
+        _hide_error(caller_of(request), template)
     context = in_admin(request, "Run templates", page=page, rows=rows)
     return render(request, "run_manager/templates.html", context)
 
@@ -107,6 +115,7 @@ def _page(
     request: HttpRequest, template: RunTemplate, form: InputsForm, status: int = 200
 ) -> HttpResponse:
     caller = caller_of(request)
+    _hide_error(caller, template)
     runs = Run.objects.filter(template=template).select_related("version").order_by("-pk")
     schedule = {"expression": template.expression, "time_zone": template.time_zone}
     context = in_admin(

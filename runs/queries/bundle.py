@@ -27,13 +27,19 @@ _RUN = (
     "username",
     "workspace",
     "session_id",
-    "purpose",
-    "error_message",
     "labels",
     "emitted",
     "node_counts",
 )
-_RUN_PAYLOADS = ("initial_data", "store", "metadata", "data", "sop")
+_RUN_PAYLOADS = (
+    "purpose",
+    "error_message",
+    "initial_data",
+    "store",
+    "metadata",
+    "data",
+    "sop",
+)
 _STATE = (
     "id",
     "identifier",
@@ -43,10 +49,9 @@ _STATE = (
     "parent",
     "attempt",
     "retry_count",
-    "error",
     "emitted",
 )
-_STATE_PAYLOADS = ("inputs", "outputs", "answer")
+_STATE_PAYLOADS = ("error", "inputs", "outputs", "answer")
 _TIMES = ("created_at", "started_at", "finished_at")
 _LOG_LINE = ("created_at", "level", "identifier", "state", "attempt", "message")
 _ARTIFACT = ("name", "kind", "size", "checksum", "identifier")

@@ -89,7 +89,7 @@ class Comparison:
 
 
 def compare(a: Run, b: Run, payloads: bool = True) -> Comparison:
-    """Compare two runs. Without `payloads`, inputs and outputs are hidden."""
+    """Compare two runs. Without `payloads`, inputs, outputs and errors are hidden."""
     nodes = _node_pairs(a, b, payloads)
     divergence = next((pair for pair in nodes if not pair.same), None)
     inputs = some_differences(
@@ -146,7 +146,7 @@ def _sides(run: Run, payloads: bool) -> dict[str, NodeSide]:
         side.attempts += retry_count + 1
         if payloads:
             side.outputs.append(_without_folder(outputs, folder))
-        side.error = side.error or error
+            side.error = side.error or error
         if started_at and finished_at:
             side.took += finished_at - started_at
     return sides

@@ -16,8 +16,11 @@ MAX_SENTENCES = 3  # of each kind
 MAX_WAITING_STATES = 20
 
 
-def why_waiting(run: Run, now: datetime | None = None) -> list[str]:
-    """What an active run waits for, the most important first. Empty if the run has ended."""
+def why_waiting(run: Run, payloads: bool = True, now: datetime | None = None) -> list[str]:
+    """What an active run waits for, the most important first. Empty if the run has ended.
+
+    Without `payloads`, questions to people are left out.
+    """
     if run.ended:
         return []
     if run.version_id is None:
@@ -29,7 +32,7 @@ def why_waiting(run: Run, now: datetime | None = None) -> list[str]:
     due = [(state.due_at, state) for state in created if state.due_at and not state.paused]
 
     sentences = [_paused(run)] if run.paused else []
-    sentences += _questions(created)
+    sentences += _questions(created, payloads)
     sentences += _running([state for state in states if state.status == statuses.QUEUED], now)
     sentences += _delayed([(due_at, state) for due_at, state in due if due_at > now], now)
     sentences += _ready([state for due_at, state in due if due_at <= now - READY_FOR], now)
@@ -65,8 +68,10 @@ def _paused(run: Run) -> str:
     return f"It was paused{by}. Resume it to let it continue."
 
 
-def _questions(created: list[State]) -> list[str]:
+def _questions(created: list[State], payloads: bool) -> list[str]:
     waiting = [state for state in created if state.due_at is None and state.waiting_for]
+    if not payloads:
+        return [f"{state.identifier} waits for an answer." for state in waiting[:MAX_SENTENCES]]
     return [
         f"{state.identifier} waits for an answer: "
         f"{state.waiting_for.get('question') or 'no question'}"

@@ -1,5 +1,7 @@
 """Graph templates under `/v0`, with their versions and secrets."""
 
+from collections.abc import Mapping
+
 from django.db import transaction
 from django.db.models import Prefetch
 from drf_spectacular.utils import extend_schema
@@ -10,9 +12,10 @@ from rest_framework.response import Response
 from graphs.api.v0 import schemas
 from graphs.api.v0.base import REFUSALS, V0ViewSet, read_number
 from graphs.api.v0.pagination import GraphPagination, VersionPagination
-from graphs.definition import errors
+from graphs.auth.callers import Caller
+from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
-from graphs.definition.types import JsonObject
+from graphs.definition.types import Json, JsonObject
 from graphs.models import CronTrigger, Graph, GraphVersion, Secret
 from graphs.models.querysets import GraphQuerySet
 from graphs.services import publish, worker_registration
@@ -36,7 +39,7 @@ class GraphListViewSet(V0ViewSet):
                 "_id": str(graph.pk),
                 "name": graph.name,
                 "namespace": self.name,
-                **graph_json(graph),
+                **graph_json(graph, self.caller),
             }
             for graph in page
         ]
@@ -54,7 +57,7 @@ class GraphViewSet(V0ViewSet):
     @extend_schema(operation_id="v0_graph_read", responses={200: schemas.GraphAnswer, **REFUSALS})
     def retrieve(self, request: Request, ns: str, graph: str) -> Response:
         """A graph template as it is stored, with its problems. Secret values are never shown."""
-        return Response(graph_json(self.graph(_with_parts())))
+        return Response(graph_json(self.graph(_with_parts()), self.caller))
 
     @extend_schema(
         operation_id="v0_graph_put",
@@ -80,7 +83,7 @@ class GraphViewSet(V0ViewSet):
             stored = worker_registration.put_graph(
                 self.own_namespace, graph, template, body.secrets, triggers, self.caller
             )
-        return Response(graph_json(_with_parts().get(pk=stored.pk)), 201)
+        return Response(graph_json(_with_parts().get(pk=stored.pk), self.caller), 201)
 
     @extend_schema(
         operation_id="v0_graph_rollback",
@@ -93,7 +96,7 @@ class GraphViewSet(V0ViewSet):
         stored = self.graph()
         version = self.body(schemas.RollbackBody).version
         current = publish.roll_back(stored, version, self.caller)
-        return Response(graph_json(_with_parts().get(pk=current.pk)))
+        return Response(graph_json(_with_parts().get(pk=current.pk), self.caller))
 
 
 class VersionViewSet(V0ViewSet):
@@ -131,7 +134,7 @@ class VersionViewSet(V0ViewSet):
         return Response(
             {
                 **_version_json(stored_version, stored),
-                **template_of(stored_version.definition),
+                **_template(stored, stored_version.definition, self.caller),
                 "validation_errors": [problem["message"] for problem in stored_version.problems],
             }
         )
@@ -176,12 +179,12 @@ def _with_parts() -> GraphQuerySet:
     )
 
 
-def graph_json(graph: Graph) -> JsonObject:
-    """A graph that was read with its parts, as `/v0` shows it."""
+def graph_json(graph: Graph, caller: Caller) -> JsonObject:
+    """A graph that was read with its parts, as `/v0` shows it to the caller."""
     version = graph.current
     problems = version.problems if version else [{"message": "it has no definition"}]
     return {
-        **template_of(version.definition if version else EMPTY),
+        **_template(graph, version.definition if version else EMPTY, caller),
         "secrets": {secret.name: True for secret in graph.secrets.all()},
         "triggers": [_trigger_json(trigger) for trigger in graph.triggers.all()],
         "created_at": when(graph.created_at),
@@ -190,6 +193,11 @@ def graph_json(graph: Graph) -> JsonObject:
         "validation_errors": [_sentence(problem) for problem in problems],
         "version": version.number if version else 0,
     }
+
+
+def _template(graph: Graph, definition: Mapping[str, Json], caller: Caller) -> JsonObject:
+    may_see = caller.can("payloads", graph.namespace_id)
+    return template_of(redaction.definition_shown(definition, may_see))
 
 
 def _sentence(problem: JsonObject) -> str:
