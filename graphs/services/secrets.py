@@ -1,13 +1,11 @@
-"""The secrets of graphs: encryption at rest, and masking of their values in what is stored.
+"""The secrets of graphs, encrypted at rest. `masking` masks their values in what is stored.
 
 Values are encrypted with Fernet. SECRETS_KEYS lists the keys: the first encrypts, and all of them
 decrypt. `rotate` encrypts every secret with the first key, after which the other keys can be
 removed.
 """
 
-import json
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
@@ -15,11 +13,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from graphs.definition import errors, names
-from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph, Secret
+from graphs.services.masking import Mask
 
-MASK = "•••"
-MIN_MASKED = 8  # characters; shorter values are words that occur in other texts, too
 BATCH = 500
 
 
@@ -121,62 +117,6 @@ def rotate() -> int:
                 updated += unchanged.update(token=token, former="")
         last_pk = batch[-1].pk
     return updated
-
-
-class Mask:
-    """Replaces secret values in texts and JSON with •••, also where they are quoted or escaped.
-
-    Values with fewer than eight characters are not masked.
-    """
-
-    def __init__(self, values: Iterable[str]) -> None:
-        patterns: set[str] = set()
-        for value in values:
-            if len(value) >= MIN_MASKED:
-                patterns |= _spellings(value)
-        # The longest comes first, so that no value is cut in two by another one inside it.
-        self._patterns = sorted(patterns, key=len, reverse=True)
-
-    def __bool__(self) -> bool:
-        return bool(self._patterns)
-
-    def text(self, text: str) -> str:
-        """The text with all values masked."""
-        for pattern in self._patterns:
-            text = text.replace(pattern, MASK)
-        return text
-
-    def value(self, value: Json) -> Json:
-        """The JSON value with all texts masked, including the keys of objects."""
-        if not self._patterns:
-            return value
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, dict):
-            return self._object(value)
-        if isinstance(value, list):
-            return [self.value(item) for item in value]
-        return value
-
-    def _object(self, members: JsonObject) -> JsonObject:
-        masked: JsonObject = {}
-        for key, item in members.items():
-            masked_key = self.text(key)
-            while masked_key in masked:  # two keys may look the same now; neither may be lost
-                masked_key += MASK
-            masked[masked_key] = self.value(item)
-        return masked
-
-
-def _spellings(value: str) -> set[str]:
-    """A value as it appears in plain text, in JSON, in a Python representation and in a URL."""
-    return {
-        value,
-        json.dumps(value)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        repr(value)[1:-1],
-        quote(value),
-    }
 
 
 def mask_of(version_id: int, names: Iterable[str]) -> Mask:

@@ -22,7 +22,8 @@ from graphs.definition.types import Json, JsonObject
 from graphs.models import DatasetTable
 from graphs.nodes.base import Column, File, NodeFailed, Table, registry
 from graphs.services import tabular
-from graphs.services.secrets import Mask, mask_of, reveal
+from graphs.services.masking import Mask
+from graphs.services.secrets import mask_of, reveal
 from runs.core.failpoints import failpoint
 from runs.engine.types import Claimed, Line, OutputFile, idempotency_key
 from runs.models import State, ToolResult
@@ -153,6 +154,7 @@ class NodeContext:
         args_digest = hashlib.sha256(payloads.dump(args).encode()).hexdigest()[:16]
         key = f"{self.run_id}:{self.state.step}:{tool}:{args_digest}"
         digest = hashlib.sha256(key.encode()).hexdigest()
+        key = self.mask.text(key)
         results = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest)
         recorded = results.first()
         if recorded is None:

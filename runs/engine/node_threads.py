@@ -3,6 +3,7 @@
 import logging
 import math
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -36,7 +37,9 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
     except payloads.NotJson as error:
         outcome = Outcome(state, "error", error=f"the node returned what can't be stored: {error}")
     except Exception as error:
-        log.info("node %s of run %s failed", state.identifier, state.run.run_id, exc_info=True)
+        if log.isEnabledFor(logging.INFO):
+            trace = context.mask.text(traceback.format_exc())
+            log.info("node %s of run %s failed\n%s", state.identifier, state.run.run_id, trace)
         outcome = Outcome(state, "error", error=f"{type(error).__name__}: {error}")
     except BaseException as error:
         if _is_ctrl_c(error):

@@ -14,6 +14,7 @@ from graphs.definition import errors, uuids
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared
 from graphs.services import secrets
+from graphs.services.masking import Mask
 from runs.core import sql, statuses
 from runs.engine import record, wakeup
 from runs.engine.claim import claim_for_worker
@@ -121,7 +122,7 @@ def heartbeat(
         raise errors.Conflict(str(refusal), state_status=stored.status)
     state = replace(stored.claimed, attempt=stored.attempt)
     lease = seconds or lease_of(state)
-    mask = Masks().of(state) if lines else secrets.Mask(())
+    mask = Masks().of(state) if lines else Mask(())
     masked = [(at, level, mask.text(text)) for at, level, text in lines]
     sign = SignOfLife(state, masked, fraction)
     renewed = renew_leases([sign], lease)

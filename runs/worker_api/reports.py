@@ -15,6 +15,7 @@ from graphs.definition.types import Json
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared, wrong_outputs
 from graphs.services import secrets
+from graphs.services.masking import Mask
 from runs.core import sql, statuses
 from runs.engine.claimed_states import CLAIMED_COLUMNS, FactsCache, claimed, runs_of
 from runs.engine.types import Claimed, Outcome, OutcomeKind
@@ -201,9 +202,9 @@ class Masks:
     """The masks for the secrets that nodes may read, each made once in a request."""
 
     def __init__(self) -> None:
-        self._masks: dict[tuple[int, str, str], secrets.Mask] = {}
+        self._masks: dict[tuple[int, str, str], Mask] = {}
 
-    def of(self, state: Claimed) -> secrets.Mask:
+    def of(self, state: Claimed) -> Mask:
         """The mask for a state's node. Raises Conflict if its secrets can't be decrypted."""
         key = state.run.version_id, state.node.worker_namespace, state.node.kind
         if key not in self._masks:
@@ -211,6 +212,6 @@ class Masks:
         return self._masks[key]
 
 
-def _mask(state: Claimed) -> secrets.Mask:
+def _mask(state: Claimed) -> Mask:
     names = declared(namespace_of(state), state.node.kind).secrets
-    return secrets.mask_of(state.run.version_id, names) if names else secrets.Mask(())
+    return secrets.mask_of(state.run.version_id, names) if names else Mask(())

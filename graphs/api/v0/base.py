@@ -20,7 +20,7 @@ from graphs.definition.names import parse_id
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph, Namespace, known_namespace
 from graphs.models.querysets import GraphQuerySet
-from graphs.services import secrets
+from graphs.services.masking import MASK
 
 Body = TypeVar("Body", bound=BaseModel)
 REFUSAL_CODES = (400, 401, 403, 404, 405, 409, 410, 411, 413, 422, 429, 503)
@@ -117,10 +117,10 @@ def _problem(error: Mapping[str, Json], place: str) -> JsonObject:
 def _without_secrets(place: Sequence[str | int], value: Json) -> Json:
     """The wrong input as far as it isn't secret."""
     if place and place[0] in SECRET_MEMBERS:
-        return secrets.MASK
+        return MASK
     is_body = not place[1:]
     if is_body and isinstance(value, dict) and "secrets" in value:
-        return {**value, "secrets": secrets.MASK}
+        return {**value, "secrets": MASK}
     return value
 
 
