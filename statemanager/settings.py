@@ -263,6 +263,8 @@ NODE_THREADS = env.integer("NODE_THREADS", 16, 1, 256)
 MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 2 * 2**20, 1024, 2**28)
 
 # Runs that have ended are deleted this many days after they were created; 0 keeps them.
+PUBLIC_DOCS = env.flag("PUBLIC_DOCS", True)
+PUBLIC_READYZ = env.flag("PUBLIC_READYZ", True)
 RETENTION_DAYS = int(env.number("RETENTION_DAYS", 0, 0, 36500))
 
 # Whether `http.request` may reach addresses of the internal network.

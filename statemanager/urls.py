@@ -4,31 +4,22 @@ API paths have no trailing slash here; `BothSlashForms` (see `statemanager.middl
 forms. The admin comes last, because it answers every path below `admin/`.
 """
 
-from csp.decorators import csp_update
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views import defaults
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from graphs.api import errors
 from runs.manager import run_page, run_states, start_example, start_from_graph
-from statemanager import health, second_factor, sessions
+from statemanager import api_docs, health, second_factor, sessions
 from statemanager.middleware import is_api
-
-schema = SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[])
-docs = csp_update({"style-src": ["'self'", "'unsafe-inline'"]})(
-    SpectacularSwaggerSplitView.as_view(
-        url_name="schema", authentication_classes=[], permission_classes=[]
-    )
-)
 
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
-    path("schema", schema, name="schema"),
-    path("docs/", docs, name="docs"),
+    path("schema", api_docs.schema, name="schema"),
+    path("docs/", api_docs.docs, name="docs"),
     path("", include("graphs.api.urls")),
     path("", include("runs.api.urls")),
     path("runs", run_page.runs_in_browser),

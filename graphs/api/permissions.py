@@ -21,6 +21,13 @@ class Denied(BasePermission):
         return False
 
 
+class KnownCaller(BasePermission):
+    """The caller may read something, whatever it is."""
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        return isinstance(request.auth, Caller) and request.auth.may("read")
+
+
 class ScopePermission(BasePermission):
     """The caller has the scope or right that the viewset's `scopes` names for the action."""
 

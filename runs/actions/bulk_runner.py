@@ -205,6 +205,7 @@ def _results_of_deletion(
             reason = kept_by_pk[run.pk]
             results.append(_result(operation, run, reason.code, reason.reason))
         else:
+            run.name = ""  # nothing of a deleted run stays but its id
             results.append(_result(operation, run))
     return results
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from django.core.files.storage import Storage, default_storage
 from django.db import OperationalError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
@@ -25,6 +25,7 @@ from runs.engine.node_context import run_folder
 from runs.models import (
     Artifact,
     AuditEntry,
+    BulkResult,
     Checkpoint,
     CheckpointBlob,
     CheckpointWrite,
@@ -182,11 +183,21 @@ def _erase(pks: list[int], children: Q, runs: Q, caller: Caller) -> None:
     """
     sql.send(_write_tombstones_statement(), [caller.label[:150], sql.choices(pks)])
     forget_answers(Run.objects.filter(runs).values("run_id"))
+    _blank(Run.objects.filter(runs).values("pk"))
     for model in RUN_CHILDREN:
         model.objects.filter(children)._raw_delete(model.objects.db)
     Run.objects.filter(parent__in=Run.objects.filter(runs).values("pk")).update(parent=None)
     Run.objects.filter(runs)._raw_delete(Run.objects.db)
     transaction.on_commit(lambda: remove_files(pks))
+
+
+def _blank(runs: QuerySet[Run, dict[str, int]]) -> None:
+    """Erase the texts about runs that are being deleted from the rows that outlive them.
+
+    Who did what to which run, and when, stays.
+    """
+    AuditEntry.objects.filter(run__in=runs).exclude(detail="").update(detail="")
+    BulkResult.objects.filter(run__in=runs).update(name="", reason="")
 
 
 def sweep(now: datetime | None = None) -> int:

@@ -125,7 +125,8 @@ class BulkResult(models.Model):
         indexes: ClassVar = [
             models.Index(
                 fields=["operation", "id"], condition=Q(done=False), name="sm_result_failed"
-            )
+            ),
+            models.Index(fields=["run"], name="sm_result_of_run"),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,14 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("statemanager_runs", "0001_initial"),
+    ]
+
+    operations = [
+        migrations.AddIndex(
+            model_name="bulkresult",
+            index=models.Index(fields=["run"], name="sm_result_of_run"),
+        ),
+    ]
