@@ -410,3 +410,20 @@ def test_a_form_of_flowview_keeps_the_secrets_that_it_showed_as_dots(world):
     assert inputs["pay"] == {
         "password": secret, "headers": {"Authorization": secret, "Accept": "y"},
     }  # fmt: skip
+
+
+GUESS = "error:MARK-Run-error_message"
+
+
+@pytest.mark.parametrize("text", [GUESS, f"-{GUESS}"])
+def test_a_search_does_not_spell_out_the_errors_that_one_may_not_see(world, admin_client, text):
+    client = staff(Permission.objects.exclude(codename="view_payload"))
+    paths = (
+        "/admin/run-manager/runs?search=", "/admin/run-manager/export.csv?search=",
+        "/admin/run-manager/?search=",
+    )  # fmt: skip
+    for path in paths:
+        for who, found in ((client, False), (admin_client, not text.startswith("-"))):
+            response = who.get(f"{path}{text}")
+            body = response.getvalue() if response.streaming else response.content
+            assert (b"the-run" in body) == found, path

@@ -115,7 +115,7 @@ def targets(query: JsonObject, caller: Caller) -> QuerySet[Run]:
     if "failed_of" in query:
         failed = BulkResult.objects.filter(operation=query["failed_of"], done=False)
         return visible.filter(pk__in=failed.values("run"))
-    return RunFilters.of_mapping(query).apply(visible)
+    return RunFilters.of_mapping(query).apply(visible, caller)
 
 
 def filter_query(filters: Mapping[str, object]) -> FilterValues:

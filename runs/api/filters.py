@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from graphs.api.pagination import parameter
+from graphs.auth.callers import Caller
 from graphs.definition.types import JsonObject
 from runs.api.pagination import PAGE_PARAMETERS
 from runs.models import Run
@@ -22,7 +23,9 @@ class ManagerFilterBackend(DjangoFilterBackend):
         self, request: Request, queryset: QuerySet[Run], view: APIView
     ) -> QuerySet[Run]:
         """Raises InvalidFilters, which names each filter that is unknown or can't be read."""
-        return RunFilters.of_query(request.query_params, PAGE_PARAMETERS).apply(queryset)
+        filters = RunFilters.of_query(request.query_params, PAGE_PARAMETERS)
+        assert isinstance(request.auth, Caller)  # as the permissions of the viewset have seen to
+        return filters.apply(queryset, request.auth)
 
 
 class FilterSchema(OpenApiFilterExtension):  # type: ignore[no-untyped-call]

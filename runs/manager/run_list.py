@@ -54,7 +54,7 @@ class RunPage(ListQuery):
     @cached_property
     def filtered(self) -> QuerySet[Run]:
         """The runs that match the filters. A filter with a wrong value is ignored with a notice."""
-        runs, problems = self.run_filters.apply_valid(self.visible)
+        runs, problems = self.run_filters.apply_valid(self.visible, self.caller)
         self.notices += [
             f"{name}: {problem} This filter was ignored." for name, problem in problems.items()
         ]
@@ -163,7 +163,7 @@ class RunPage(ListQuery):
     def archived_matches(self) -> int:
         """How many archived runs match, for a list that shows none."""
         filters = self.run_filters.with_value("archived", "yes")
-        runs, problems = filters.apply_valid(self.visible)
+        runs, problems = filters.apply_valid(self.visible, self.caller)
         if problems:
             return 0
         return runs.filter(archived_at__isnull=False)[:MAX_COUNT].count()

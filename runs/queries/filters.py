@@ -267,16 +267,27 @@ class RunFilters:
         if self.unknown:
             raise InvalidFilters(dict.fromkeys(self.unknown, "There is no such filter."))
 
-    def apply(self, runs: QuerySet[Run]) -> QuerySet[Run]:
+    def apply(self, runs: QuerySet[Run], caller: Caller) -> QuerySet[Run]:
         """The runs that match. Raises InvalidFilters if a filter is unknown or can't be read."""
         self.check_names()
-        matching, problems = self.apply_valid(runs)
+        matching, problems = self.apply_valid(runs, caller)
         if problems:
             raise InvalidFilters(problems)
         return matching
 
-    def apply_valid(self, runs: QuerySet[Run]) -> tuple[QuerySet[Run], dict[str, str]]:
-        """The runs that match the valid filters, and the problem of each invalid one."""
+    def apply_valid(
+        self, runs: QuerySet[Run], caller: Caller
+    ) -> tuple[QuerySet[Run], dict[str, str]]:
+        """The runs that match the valid filters, and the problem of each invalid one.
+
+        A search for errors finds only runs whose errors the caller may see: otherwise the matches
+        of one guess after the other would spell them.
+        """
+        allowed = caller.where("payloads")
+        if allowed is not None and any(
+            parse(text).payloads for text in self.values.get("search", ())
+        ):
+            runs = runs.filter(allowed)
         filterset = ManagerFilter(_query(self.values), queryset=runs)
         if filterset.is_valid():
             return filterset.qs, {}
@@ -304,7 +315,8 @@ class RunFilters:
 
     def cache_key(self, caller: Caller) -> str:
         """A key for what is computed from the runs that match and that the caller sees."""
-        return f"runs {caller.namespaces} {sorted(self.values.items())}"
+        seen = (caller.namespaces, str(caller.where("payloads")))
+        return f"runs {seen} {sorted(self.values.items())}"
 
 
 def _query(values: FilterValues) -> QueryDict:

@@ -24,6 +24,7 @@ Condition = Callable[[str], Q]  # reads a token's value; raises ValueError or Ov
 
 MAX_LENGTH = 2000  # characters of a search text
 MAX_TOKENS = 20
+PAYLOAD_TOKENS = ("error",)
 MAX_STARS = 5
 MAX_SPAN_SECONDS = 100 * 366 * 86400.0
 # `\b` lets a key begin only where a word begins. Without it, each letter of a long word would be
@@ -35,10 +36,14 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass
 class Search:
-    """The condition that a search text means, and notices about what was searched as text."""
+    """The condition that a search text means, and notices about what was searched as text.
+
+    `payloads` says that it searches what runs worked on, which not everybody may see.
+    """
 
     condition: Q = field(default_factory=Q)
     notices: list[str] = field(default_factory=list)
+    payloads: bool = False
 
 
 def parse(text: str) -> Search:
@@ -57,6 +62,7 @@ def parse(text: str) -> Search:
             phrase_parts.append(match[0])
         else:
             search.condition &= ~condition if minus else condition
+            search.payloads |= key in PAYLOAD_TOKENS
     phrase_parts.append(text[end:])
     phrase = " ".join(" ".join(phrase_parts).split())
     if phrase:

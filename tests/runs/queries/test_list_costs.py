@@ -49,7 +49,7 @@ def many(publish, namespace):
 
 
 def page(query, first=0, ordering="-time"):
-    filtered = filters.RunFilters.of_query(QueryDict(query)).apply(Run.objects.all())
+    filtered = filters.RunFilters.of_query(QueryDict(query)).apply(Run.objects.all(), SYSTEM)
     return lists.run_page(filtered, first, 50, ORDERINGS[ordering]).values_list("run_id", "status")
 
 
