@@ -66,7 +66,12 @@ class PasswordSerializer(TokenObtainPairSerializer):
 class TokenView(TokenObtainPairView):
     serializer_class = PasswordSerializer
 
-    @extend_schema(operation_id="token", responses={200: PasswordSerializer, **REFUSALS}, auth=[])
+    @extend_schema(
+        operation_id="token",
+        request=PasswordSerializer,
+        responses={200: TokenObtainPairSerializer, **REFUSALS},
+        auth=[],
+    )
     def post(self, request: Request, *args: str, **kwargs: str) -> Response:
         """An access token (15 minutes) and a refresh token (a day) for a username and password.
 
