@@ -61,7 +61,6 @@ SILENT = {
     "POST admin/run-manager/compare/": QUESTION,
     "POST admin/graphs/graph/<int:pk>/flow/check": QUESTION,
     "POST healthz": QUESTION,
-    "POST readyz": QUESTION,
     "POST runs": QUESTION,
     "POST ": "a redirect",
     **{
