@@ -7,6 +7,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from time import sleep
 from typing import Any
 
@@ -49,7 +50,7 @@ def main() -> None:
     while True:
         try:
             answer = report(reports)
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):
             sleep(0.2)  # the server is away
             continue
         reports = [execute(state) for state in answer["states"]]

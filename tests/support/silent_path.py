@@ -19,6 +19,7 @@ class Path:
         self.target = target
         self.silent = False
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._to_server: set[socket.socket] = set()
         self._selector = selectors.DefaultSelector()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port = int(self._listener.getsockname()[1])
@@ -32,10 +33,14 @@ class Path:
         self.silent = True
 
     def resume(self) -> None:
-        """Carry new connections. Those from before stay silent, as after a failover."""
+        """Carry new connections. Those from before stay silent for the clients, as after a
+        failover; the server learns that they are gone.
+        """
         for side in list(self._pairs):
             with suppress(KeyError, ValueError):
                 self._selector.unregister(side)
+            if side in self._to_server:
+                side.close()
         self.silent = False
 
     def close(self) -> None:
@@ -62,6 +67,7 @@ class Path:
         except OSError:
             client.close()
             return
+        self._to_server.add(server)
         for side, other in ((client, server), (server, client)):
             self._pairs[side] = other
             self._selector.register(side, selectors.EVENT_READ)
