@@ -1,22 +1,26 @@
 """Expressions in graphs: edge conditions, row filters and row mappings, in CEL.
 
 CEL (the Common Expression Language, github.com/google/cel-spec) is a specified, typed language
-without side effects, loops or recursion, so an expression always ends. Users know it from
-Kubernetes and cloud IAM, its regular expressions run in linear time, and the engine behind this
-module is compiled (some microseconds per row), never `eval`.
+without side effects or recursion, so an expression always ends. Users know it from Kubernetes and
+cloud IAM, and the engine behind this module is compiled (some microseconds per row), never `eval`.
+
+An expression that ends may still take days: three loops inside each other over 10,000 items.
+`graphs.definition.cel_work` bounds the work of each evaluation before it begins.
 """
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cel
 
+from graphs.definition import cel_syntax, cel_work
+from graphs.definition.cel_work import MAX_NESTED_LOOPS
 from graphs.definition.types import Json, JsonObject
 
 MAX_LENGTH = 2000  # characters
-MAX_NESTED_LOOPS = 3
-_LOOPS = ("map", "filter", "all", "exists", "exists_one")
 _EXPECTED = re.compile(r" expecting \{.*\}")  # the parser lists every token it knows here
+_KEPT = "_kept"  # the function that counts what loops keep
 
 
 class BadExpression(ValueError):
@@ -33,6 +37,14 @@ def compiled(text: str) -> "Expression":
     return Expression(text)
 
 
+def stored(text: str) -> "Expression | Refused":
+    """An expression that was checked when it was stored, maybe by fewer rules than today's."""
+    try:
+        return compiled(text)
+    except BadExpression as error:
+        return Refused(text, str(error))
+
+
 class Expression:
     """One compiled expression; `text` is its source."""
 
@@ -42,16 +54,19 @@ class Expression:
             raise BadExpression(
                 f"an expression may have {MAX_LENGTH} characters; this one has {len(text)}"
             )
-        # Loops that follow each other are counted as if they were nested: that is stricter than
-        # needed, but takes no parser of our own.
-        if sum(text.count(f".{loop}(") for loop in _LOOPS) > MAX_NESTED_LOOPS:
-            raise BadExpression(
-                f"an expression may contain {MAX_NESTED_LOOPS} loops (map, filter, all, exists)"
-            )
         try:
+            tree = cel_syntax.parse(text)
             self._program = cel.compile(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadExpression(_first_line(error)) from None
+        if cel_work.nested_loops(tree) > MAX_NESTED_LOOPS:
+            raise BadExpression(
+                f"loops (map, filter, all, exists) may be nested {MAX_NESTED_LOOPS} deep"
+            )
+        self._tree = tree if cel_work.needs_bound(tree) else None
+        self._conditions = cel_syntax.conditions(tree)
+        if self._conditions:
+            self._program = cel.compile(_counting(text, self._conditions))
 
     def evaluate(self, **variables: Json) -> Json:
         """The value for these variables. Raises EvaluationFailed."""
@@ -60,7 +75,7 @@ class Expression:
     def evaluate_with(self, variables: JsonObject) -> Json:
         """The value for these variables. Raises EvaluationFailed."""
         try:
-            return self._program.execute(variables)
+            return self._value(variables)
         except KeyError as error:
             raise EvaluationFailed(
                 f"{self.text!r}: there is no field {error}; use has(…) to test for a field"
@@ -70,12 +85,61 @@ class Expression:
             # that fails on its data must never look like a failure of the program around it.
             raise EvaluationFailed(f"{self.text!r}: {_first_line(error)}") from None
 
+    def _value(self, variables: JsonObject) -> Json:
+        if self._tree is None:
+            return self._program.execute(variables)
+        estimate = cel_work.Estimate(self._tree, variables)
+        if not self._conditions:
+            return self._program.execute(variables)
+        count = _Count(estimate, self._conditions)
+        value = self._program.execute(cel.Context(variables, {_KEPT: count}))
+        cel_work.check(count.work)
+        return value
+
     def is_true(self, **variables: Json) -> bool:
         """The value, which must be true or false. Raises EvaluationFailed."""
         value = self.evaluate_with(variables)
         if not isinstance(value, bool):
             raise EvaluationFailed(f"{self.text!r} must be true or false; it is {value!r:.60}")
         return value
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An expression that can't be evaluated; `reason` says why."""
+
+    text: str
+    reason: str
+
+    def is_true(self, **variables: Json) -> bool:
+        """Raises EvaluationFailed."""
+        raise EvaluationFailed(f"{self.text!r}: {self.reason}")
+
+
+class _Count:
+    """Counts the work of the items that loops keep. Each call is one item of a loop.
+
+    Beyond the limit nothing is kept any more, so that the evaluation ends soon.
+    """
+
+    def __init__(self, estimate: cel_work.Estimate, loops: list[tuple[int, int]]) -> None:
+        self.work = estimate.work
+        self._costs = [estimate.kept.get(span, 1.0) for span in loops]
+
+    def __call__(self, loop: int) -> bool:
+        self.work += self._costs[loop]
+        return self.work <= cel_work.MAX_WORK
+
+
+def _counting(text: str, conditions: list[tuple[int, int]]) -> str:
+    """The expression with a call of `_kept` after each of these conditions, if it holds."""
+    insertions: list[tuple[int, int, str]] = []
+    for number, (start, end) in enumerate(conditions):
+        insertions.append((start, -end, "("))
+        insertions.append((end, -start, f") && {_KEPT}({number})"))
+    for at, _, inserted in sorted(insertions, reverse=True):
+        text = text[:at] + inserted + text[at:]
+    return text
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ class Edge:
     """An edge to a node, which is taken only where the condition holds."""
 
     to: str
-    condition: expressions.Expression | None
+    condition: expressions.Expression | expressions.Refused | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +189,7 @@ def _nodes(definition: Definition, shape: Topology, settings: GraphSettings) -> 
 
 
 def _edge(to: str, condition: str | None) -> Edge:
-    return Edge(to, expressions.compiled(condition) if condition else None)
+    return Edge(to, expressions.stored(condition) if condition else None)
 
 
 def _node(
