@@ -207,3 +207,14 @@ def emit(ctx: Context, rows: int = 3) -> dict[str, Any]:
     with ctx.artifact("note.txt") as file:
         file.write(b"hello")
     return {"file": file.file}
+
+
+counted: list[str] = []  # the run ids of the calls of test.counted
+counted_outputs: list[dict[str, Any]] = []  # what it returns: one output, or a fan-out
+
+
+@node("test.counted")
+def give_counted(ctx: Context) -> Any:
+    """Return `counted_outputs`, and remember the call."""
+    counted.append(ctx.run_id)
+    return counted_outputs[0] if len(counted_outputs) == 1 else list(counted_outputs)

@@ -100,7 +100,9 @@ class Expression:
         """The value, which must be true or false. Raises EvaluationFailed."""
         value = self.evaluate_with(variables)
         if not isinstance(value, bool):
-            raise EvaluationFailed(f"{self.text!r} must be true or false; it is {value!r:.60}")
+            raise EvaluationFailed(
+                f"{self.text!r} must be true or false; it is {_abbreviated(value)}"
+            )
         return value
 
 
@@ -140,6 +142,13 @@ def _counting(text: str, conditions: list[tuple[int, int]]) -> str:
     for at, _, inserted in sorted(insertions, reverse=True):
         text = text[:at] + inserted + text[at:]
     return text
+
+
+def _abbreviated(value: Json) -> str:
+    """The beginning of a value that may be large and deep."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return f"{value!r:.60}"
 
 
 def _first_line(error: BaseException) -> str:

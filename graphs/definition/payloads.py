@@ -1,11 +1,17 @@
 """JSON as it is stored: any value of bounded size that both databases and every client accept."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import chain
 
 from django.conf import settings
 
 from graphs.definition.types import Json
+
+# Levels of objects and lists. Python reads and writes JSON as deep as its stack allows, so what one
+# thread has written might be too deep for the next one to read.
+MAX_DEPTH = 300
 
 
 class NotJson(ValueError):
@@ -26,6 +32,8 @@ def dump(value: Json, limit: int | None = None) -> str:
     except (TypeError, ValueError, OverflowError) as error:
         raise NotJson(str(error)) from None
 
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_too_deep(value):
+        raise NotJson(f"it is nested too deeply; {MAX_DEPTH} levels are allowed")
     if "\\u0000" in text and "\x00" in _joined_texts(value):
         raise NotJson("it contains a NUL character")
     try:
@@ -37,13 +45,34 @@ def dump(value: Json, limit: int | None = None) -> str:
     return text
 
 
-def _joined_texts(value: Json) -> str:
-    """All strings in a value, keys included, as one text."""
-    if isinstance(value, str):
-        return value
+def _is_too_deep(value: Json) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = list(chain.from_iterable(map(_parts, level)))
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Json) -> Iterable[Json]:
     if isinstance(value, dict):
-        return "".join(map(_joined_texts, [*value.keys(), *value.values()]))
-    return "".join(map(_joined_texts, value)) if isinstance(value, list | tuple) else ""
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _joined_texts(value: Json) -> str:
+    """All strings in a value, keys included, as one text, in no particular order."""
+    texts: list[str] = []
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return "".join(texts)
 
 
 class Budget:

@@ -16,6 +16,7 @@ from graphs.definition.types import Json
 
 _OPEN = "${{"
 _PLACEHOLDER = re.compile(r"\$\{\{([^{}]*)\}\}")
+_MAX_DIGITS = 20  # of an index; Python reads no more than 4,300
 _MAX_QUOTE = 80  # characters of a text that a message repeats
 
 Resolve = Callable[["Reference"], Json]
@@ -193,11 +194,15 @@ def dig(value: Json, path: tuple[str, ...], label: object) -> Json:
     for step in path:
         if isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+        elif isinstance(value, list) and _is_index(step, value):
             value = value[int(step)]
         else:
             raise Unresolved(f"{label} is missing: there is no {step!r} in {_described(value)}")
     return value
+
+
+def _is_index(step: str, items: list[Json]) -> bool:
+    return step.isdecimal() and len(step) <= _MAX_DIGITS and int(step) < len(items)
 
 
 def _described(value: Json) -> str:

@@ -9,21 +9,33 @@
 Joins are decided later, under the locks of the runs: see `runs.engine.join`.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from graphs.definition import payloads, references, retry_delay, uuids
+from graphs.definition import errors, payloads, references, retry_delay, uuids
 from graphs.definition.expressions import EvaluationFailed
 from graphs.definition.plan import PlanNode
 from graphs.definition.references import Reference, Unresolved
 from graphs.definition.types import Json
-from runs.core import paths, statuses
+from runs.core import db_errors, paths, statuses
 from runs.engine.recorded_outputs import Place, RecordedOutputs, place_of, places_of
 from runs.engine.types import NewState, Outcome, RunFacts
 
 MAX_PATH = 1000
+MAX_REASON = 10_000  # characters
 Parent = tuple[str, Json]  # identifier and outputs of the state that a new state follows
+
+
+class CannotFollow(ValueError):
+    """Raised when a state that follows can't be made. The message says which one, and why."""
+
+    def __init__(self, identifier: str, error: Exception) -> None:
+        expected = isinstance(error, Unresolved | payloads.NotJson | errors.InvalidGraph)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        text = f"the inputs of {identifier} can't be made: {reason}"
+        super().__init__(payloads.clean(text, MAX_REASON))
 
 
 @dataclass(slots=True)
@@ -56,13 +68,17 @@ def prepare(outcomes: Iterable[Outcome]) -> list[Prepared]:
     prepared = [Prepared(outcome) for outcome in outcomes]
     places: set[Place] = set()
     for consequences in prepared:
-        if consequences.outcome.kind == "done":
+        if consequences.outcome.stuck:
+            consequences.failed = consequences.outcome.stuck
+        elif consequences.outcome.kind == "done":
             _choose_edges(consequences)
             places.update(_places(consequences))
 
     recorded = RecordedOutputs(places)
     for consequences in prepared:
-        if consequences.outcome.kind == "done" and not consequences.failed:
+        if consequences.failed:
+            continue
+        if consequences.outcome.kind == "done":
             _make_states(consequences, recorded)
         elif consequences.outcome.kind == "error":
             consequences.retry = _retry_of(consequences.outcome)
@@ -89,7 +105,8 @@ def _choose_edges(prepared: Prepared) -> None:
     try:
         prepared.chosen = [_chosen(node, value) for value in outcome.values]
     except EvaluationFailed as error:
-        prepared.failed = f"a condition of an edge from {node.id} failed: {error}"
+        reason = f"a condition of an edge from {node.id} failed: {error}"
+        prepared.failed = payloads.clean(reason, MAX_REASON)
 
 
 def _chosen(node: PlanNode, outputs: Json) -> tuple[str, ...]:
@@ -145,8 +162,8 @@ def _make_states(prepared: Prepared, recorded: RecordedOutputs) -> None:
                     state.run, child.identifier, child.path, ids[child.output], recorded, parent
                 )
             )
-        except (Unresolved, payloads.NotJson) as error:
-            prepared.failed = f"the inputs of {child.identifier} can't be made: {error}"
+        except CannotFollow as error:
+            prepared.failed = str(error)
             prepared.children = []
             return
     prepared.siblings = [_sibling(prepared, at, ids[at]) for at in range(1, len(ids))]
@@ -179,10 +196,32 @@ def new_state(
     parent: Parent | None = None,
     joined: bool = False,
 ) -> NewState:
-    """A state of this node with its inputs rendered. Raises Unresolved and NotJson.
+    """A state of this node with its inputs rendered. Raises CannotFollow.
 
     `recorded` holds the outputs to which the inputs refer, except those of `parent`.
     """
+    try:
+        inputs = _inputs(run, identifier, path, recorded, parent)
+        inputs_json = payloads.dump(inputs)
+        run.worker_namespace(run.plan.nodes[identifier].worker_namespace)  # it must exist
+    except Exception as error:
+        # Whatever it is, it is no failure of the state before, whose result must be recorded.
+        if db_errors.passes(error):
+            raise
+        raise CannotFollow(identifier, error) from error
+    return NewState(
+        uuids.uuid7(), run, identifier, path, parent_id, inputs, inputs_json, joined=joined
+    )
+
+
+def _inputs(
+    run: RunFacts,
+    identifier: str,
+    path: str,
+    recorded: RecordedOutputs,
+    parent: Parent | None,
+) -> Json:
+    """The inputs of a state, rendered."""
     budget = payloads.Budget()
 
     def value_of(reference: Reference) -> Json:
@@ -200,17 +239,7 @@ def new_state(
             return references.dig(parent[1], reference.path, reference)
         return recorded.value(place_of(run, identifier, path, reference.node), reference)
 
-    inputs = run.plan.nodes[identifier].render(value_of)
-    return NewState(
-        uuids.uuid7(),
-        run,
-        identifier,
-        path,
-        parent_id,
-        inputs,
-        payloads.dump(inputs),
-        joined=joined,
-    )
+    return run.plan.nodes[identifier].render(value_of)
 
 
 # --- retries -------------------------------------------------------------------------------------
@@ -229,7 +258,7 @@ def _retry_of(outcome: Outcome) -> NewState | None:
         state.path,
         state.parent,
         state.inputs,
-        payloads.dump(state.inputs),
+        payloads.dump(state.inputs, limit=sys.maxsize),  # they were stored before
         delay=retry_delay.delay(policy, retry_count) / 1000,
         retry_count=retry_count,
     )

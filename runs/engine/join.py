@@ -15,10 +15,9 @@ nothing in it is unfinished.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from graphs.definition import payloads, uuids
-from graphs.definition.references import Unresolved
+from graphs.definition import uuids
 from runs.core import paths, statuses
-from runs.engine.advance import Prepared, new_state
+from runs.engine.advance import CannotFollow, Prepared, new_state
 from runs.engine.count_outcomes import Ended
 from runs.engine.counters import RunCounters
 from runs.engine.join_inspection import (
@@ -36,7 +35,8 @@ from runs.engine.types import NewState, RunFacts
 def candidates_of(ended: Iterable[Ended]) -> Iterator[Candidate]:
     """The joins that these states may have been the last to hold up."""
     for prepared, status in ended:
-        if status in statuses.FINAL_STATES and status != statuses.RETRY_CREATED:
+        final = status in statuses.FINAL_STATES and status != statuses.RETRY_CREATED
+        if final and prepared.outcome.joins:
             state = prepared.outcome.state
             for path in _final_paths(prepared, status):
                 yield from candidates_after(state.run, state.identifier, path)
@@ -179,7 +179,7 @@ def _make(
     join, prefix, parent = candidate.join, candidate.prefix, inspection.parent
     try:
         return new_state(run, join, prefix, parent, recorded, joined=True)
-    except (Unresolved, payloads.NotJson) as error:
+    except CannotFollow as error:
         return NewState(
             uuids.uuid7(),
             run,
@@ -191,5 +191,5 @@ def _make(
             delay=None,
             joined=True,
             status=statuses.NEXT_CREATED_ERROR,
-            error=f"the inputs of {join} can't be made: {error}",
+            error=str(error),
         )

@@ -88,12 +88,33 @@ def record_outcomes(
             raise
         log.exception("a batch of %s outcomes can't be recorded", len(outcomes))
         if len(outcomes) == 1:
-            reason = payloads.clean(f"its result can't be recorded: {_cause(error)}", 2000)
-            return record_batch([Outcome(outcomes[0].state, "error", error=reason)])
+            return _record_less(outcomes[0], _cause(error))
     done = RecordedBatch()
     for outcome in outcomes:
         done.add(record_outcomes([outcome], lease, skip_locked=skip_locked))
     return done
+
+
+def _record_less(outcome: Outcome, cause: str) -> RecordedBatch:
+    """Record an outcome without what can't be recorded. A success is never undone by it, because
+    its node must not run again.
+
+    First nothing follows from it but joins, then nothing at all; at last its outputs, lines and
+    files are left out, too. Raises what the last attempt raises.
+    """
+    reason = payloads.clean(f"its result can't be recorded: {cause}", 2000)
+    if outcome.kind not in ("done", "error"):
+        return record_batch([Outcome(outcome.state, "error", error=reason)])
+    stuck = reason if outcome.kind == "done" else f"{outcome.error} ({reason})"
+    for joins in (True, False):
+        try:
+            return record_batch([replace(outcome, stuck=stuck, joins=joins)])
+        except Exception as error:
+            if db_errors.passes(error):
+                raise
+            log.exception("state %s can't be recorded with joins=%s", outcome.state.id, joins)
+    bare = Outcome(outcome.state, outcome.kind, error=reason, stuck=reason, joins=False)
+    return record_batch([bare])
 
 
 def _cause(error: Exception) -> str:

@@ -8,6 +8,7 @@ the run:
 3. Joins run that the end of the run kept from running.
 """
 
+import sys
 from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
@@ -15,11 +16,10 @@ from django.db.models import QuerySet
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, uuids
-from graphs.definition.references import Unresolved
 from runs.core import statuses
 from runs.core.node_counts import BAD
 from runs.engine import counters, join, store, wakeup
-from runs.engine.advance import new_state
+from runs.engine.advance import CannotFollow, new_state
 from runs.engine.claimed_states import FactsCache, states_by_id
 from runs.engine.counters import RunCounters
 from runs.engine.join_inspection import Candidate
@@ -143,7 +143,7 @@ def _retry_of(claimed: Claimed, state: State) -> NewState:
         claimed.path,
         claimed.parent,
         claimed.inputs,
-        payloads.dump(claimed.inputs),
+        payloads.dump(claimed.inputs, limit=sys.maxsize),  # they were stored before
     )
     if state.joined and state.status == statuses.NEXT_CREATED_ERROR and not state.attempt:
         render_again(retry)
@@ -156,8 +156,8 @@ def render_again(retry: NewState) -> None:
     recorded = RecordedOutputs(places_of(run, identifier, path))
     try:
         rendered = new_state(run, identifier, path, retry.parent, recorded)
-    except (Unresolved, payloads.NotJson) as error:
-        raise errors.Conflict(f"The inputs of {identifier} still can't be made: {error}.") from None
+    except CannotFollow as error:
+        raise errors.Conflict(f"The join can't run yet: {error}.") from None
     retry.inputs = rendered.inputs
     retry.inputs_json = rendered.inputs_json
 

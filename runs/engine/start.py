@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import errors, names, payloads, references, uuids
+from graphs.definition import errors, names, payloads, uuids
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json
@@ -26,7 +26,7 @@ from graphs.nodes.base import registry
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.engine import log_lines, store, wakeup
-from runs.engine.advance import new_state
+from runs.engine.advance import CannotFollow, new_state
 from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, Tombstone
@@ -269,8 +269,8 @@ def _started_before(run: Run) -> Run:
 def _root_states(facts: RunFacts, plan: Plan, delay: float) -> list[NewState]:
     try:
         roots = [_root_state(facts, identifier) for identifier in plan.shape.roots]
-    except (references.Unresolved, payloads.NotJson) as error:
-        raise errors.Malformed(f"The first inputs can't be made: {error}.") from None
+    except (CannotFollow, payloads.NotJson) as error:
+        raise errors.Malformed(f"The run can't start: {error}.") from None
     for root in roots:
         root.delay = delay
     return roots

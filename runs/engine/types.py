@@ -124,6 +124,9 @@ class Outcome:
     - `wait`: it needs the answer of a person (`waiting_for`, as JSON).
     - `release`: it was not begun; give it back.
     - `lost`: its lease ended.
+
+    `stuck` says why nothing may follow from it, neither next states nor a retry. Without `joins` it
+    doesn't make joins run either.
     """
 
     state: Claimed
@@ -138,6 +141,8 @@ class Outcome:
     lines: list[Line] = field(default_factory=list)
     files: list[OutputFile] = field(default_factory=list)
     refused: bool = False  # an error because the worker's report was not acceptable
+    stuck: str = ""
+    joins: bool = True
 
 
 @dataclass(slots=True)

@@ -159,7 +159,7 @@ def test_a_result_that_cannot_be_recorded_fails_only_its_own_state(publish, monk
             outcome.emitted = -5  # The database refuses negative counts.
     record.record_outcomes(outcomes)
     bad.refresh_from_db()
-    assert (bad.status, by_node(bad)) == ("failed", {"a": ["ERRORED"]})
+    assert (bad.status, by_node(bad)) == ("failed", {"a": ["NEXT_CREATED_ERROR"]})
     assert "can't be recorded" in bad.error_message
     assert by_node(good) == {"a": ["SUCCESS"], "b": ["CREATED"]}
 
