@@ -262,6 +262,9 @@ NODE_THREADS = env.integer("NODE_THREADS", 16, 1, 256)
 # The largest JSON value that is stored, such as the outputs of a state.
 MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 2 * 2**20, 1024, 2**28)
 
+# The most that the states of a run may store: inputs, outputs and files, in bytes.
+MAX_RUN_BYTES = env.integer("MAX_RUN_BYTES", 2**30, 1024, 2**50)
+
 # Runs that have ended are deleted this many days after they were created; 0 keeps them.
 PUBLIC_DOCS = env.flag("PUBLIC_DOCS", True)
 PUBLIC_READYZ = env.flag("PUBLIC_READYZ", True)

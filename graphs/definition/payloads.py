@@ -37,12 +37,19 @@ def dump(value: Json, limit: int | None = None) -> str:
     if "\\u0000" in text and "\x00" in _joined_texts(value):
         raise NotJson("it contains a NUL character")
     try:
-        size = len(text) if text.isascii() else len(text.encode())
+        bytes_ = size(text)
     except UnicodeEncodeError:
         raise NotJson("it contains a lone surrogate, which is not valid text") from None
-    if size > limit:
-        raise NotJson(f"it has {size:,} bytes; {limit:,} are allowed")
+    if bytes_ > limit:
+        raise NotJson(f"it has {bytes_:,} bytes; {limit:,} are allowed")
     return text
+
+
+def size(text: str | None) -> int:
+    """The bytes of a text that `dump` made; none for None."""
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _is_too_deep(value: Json) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.core.files.storage import default_storage
+from django.db.models import Sum, TextField
+from django.db.models.functions import Cast, Coalesce, Length
 from django.utils import timezone
 
 from graphs.definition import errors, payloads, uuids
@@ -251,7 +253,21 @@ def _counters(
         run_counters.emitted += state.emitted
         run_counters.count(state.identifier, KNOWN)
         run_counters.count(state.identifier, DONE)
+    run_counters.stored_bytes = _stored_bytes(new)
     for repeat in repeats:
         run_counters.appear(repeat.identifier)
+        run_counters.stored_bytes += repeat.size
     run_counters.current_step = run_counters.success_count
     return run_counters
+
+
+def _stored_bytes(run: Run) -> int:
+    """The bytes of inputs, outputs and files, added up from all rows of the run."""
+    inputs, outputs = (_length(name) for name in ("inputs", "outputs"))
+    states = State.objects.filter(run=run).aggregate(size=Sum(inputs + outputs))
+    files = Artifact.objects.filter(run=run).aggregate(size=Sum("size"))
+    return (states["size"] or 0) + (files["size"] or 0)
+
+
+def _length(column: str) -> Coalesce:
+    return Coalesce(Length(Cast(column, TextField())), 0)

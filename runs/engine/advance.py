@@ -25,6 +25,8 @@ from runs.engine.types import NewState, Outcome, RunFacts
 
 MAX_PATH = 1000
 MAX_REASON = 10_000  # characters
+MAX_NEXT_BYTES = 64 * 2**20  # of the inputs of all states that follow one state directly
+_TOO_MUCH = f"the next states would have more than {MAX_NEXT_BYTES:,} bytes of inputs together"
 Parent = tuple[str, Json]  # identifier and outputs of the state that a new state follows
 
 
@@ -154,18 +156,21 @@ def _places(prepared: Prepared) -> Iterator[Place]:
 def _make_states(prepared: Prepared, recorded: RecordedOutputs) -> None:
     outcome, state = prepared.outcome, prepared.outcome.state
     ids = [state.id, *(uuids.uuid7() for _ in prepared.paths[1:])]
+    size = 0
     for child in _children(prepared):
         parent = (state.identifier, outcome.values[child.output])
         try:
-            prepared.children.append(
-                new_state(
-                    state.run, child.identifier, child.path, ids[child.output], recorded, parent
-                )
+            new = new_state(
+                state.run, child.identifier, child.path, ids[child.output], recorded, parent
             )
+            size += new.size
+            if size > MAX_NEXT_BYTES:
+                raise CannotFollow(child.identifier, payloads.NotJson(_TOO_MUCH))
         except CannotFollow as error:
             prepared.failed = str(error)
             prepared.children = []
             return
+        prepared.children.append(new)
     prepared.siblings = [_sibling(prepared, at, ids[at]) for at in range(1, len(ids))]
 
 

@@ -30,6 +30,7 @@ def count_outcomes(
     for prepared in batch:
         outcome, state = prepared.outcome, prepared.outcome.state
         run_counters = counters_by_run[state.run.pk]
+        _limit_bytes(prepared, run_counters)
         status = _status(prepared, run_counters)
         ended.append((prepared, status))
         lines_of_state = [*outcome.lines, *_engine_lines(prepared, status)]
@@ -37,6 +38,23 @@ def count_outcomes(
         run_counters.log_count += len(lines_of_state)
         new += _count_outcome(prepared, status, run_counters)
     return ended, new, lines
+
+
+def _limit_bytes(prepared: Prepared, run_counters: RunCounters) -> None:
+    """Let nothing follow from the outcome that would exceed what the run may store."""
+    following = [*prepared.siblings, *prepared.children]
+    if prepared.retry:
+        following.append(prepared.retry)
+    if not following:
+        return
+    refusal = run_counters.refusal(prepared.outcome.size + sum(state.size for state in following))
+    if not refusal:
+        return
+    prepared.siblings, prepared.children, prepared.retry = [], [], None
+    if prepared.outcome.kind == "done":
+        prepared.failed = refusal
+    else:
+        prepared.failed = f"{prepared.outcome.error} (not retried: {refusal})"
 
 
 def _status(prepared: Prepared, run_counters: RunCounters) -> str:
@@ -66,6 +84,8 @@ def _count_outcome(prepared: Prepared, status: str, run_counters: RunCounters) -
         run_counters.waiting_count += outcome.kind == "wait"
         return []
     run_counters.finish(state.identifier, status)
+    if outcome.kind in ("done", "prune"):
+        run_counters.stored_bytes += outcome.size
     run_counters.current_node = state.identifier
 
     new: list[NewState] = []

@@ -14,6 +14,8 @@ knows from its last batch, if nothing has changed since.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from django.conf import settings
+
 from graphs.definition.plan import Plan
 from runs.core import node_counts, sql, statuses
 from runs.core.node_counts import BAD, DONE, KNOWN, NodeCounts
@@ -46,6 +48,7 @@ class RunCounters:
     revision: int = 0
     max_steps: int | None = None
     version_id: int | None = None
+    stored_bytes: int = 0
     plan: Plan | None = field(default=None, compare=False)
 
     @property
@@ -83,6 +86,7 @@ class RunCounters:
 
     def enter(self, state: NewState) -> None:
         """Count a state that is about to be stored, whatever its status."""
+        self.stored_bytes += state.size
         if state.status == statuses.SUCCESS:
             self.sibling(state.identifier)
             return
@@ -90,6 +94,16 @@ class RunCounters:
         if state.status != statuses.CREATED:
             self.finish(state.identifier, state.status)
             self.note_failure(state.identifier, state.error)
+
+    def refusal(self, size: int) -> str:
+        """Why the run may not store this many bytes more; "" if it may."""
+        limit = settings.MAX_RUN_BYTES
+        if self.stored_bytes + size <= limit:
+            return ""
+        return (
+            f"the run would store more than {limit:,} bytes of inputs, outputs and files;"
+            " store less, or raise MAX_RUN_BYTES"
+        )
 
     def count(self, identifier: str, position: int, by: int = 1) -> None:
         self.node_counts.setdefault(identifier, [0, 0, 0])[position] += by
@@ -155,7 +169,7 @@ def _lock_statement(skip_locked: bool) -> str:
         SELECT id, status, paused, stopping, current_node, current_step, progress,
             started_count, pending_count, waiting_count, success_count, errored_count,
             retried_count, cancelled_count, emitted, log_count, error_message, node_counts,
-            revision, max_steps, version_id
+            revision, max_steps, version_id, stored_bytes
         FROM statemanager_runs_run
         WHERE {sql.among("id", "bigint")}
         ORDER BY id{sql.lock(skip_locked=skip_locked)}
@@ -206,6 +220,7 @@ _COLUMNS = {
     "log_count": "int",
     "error_message": "text",
     "node_counts": "text",
+    "stored_bytes": "bigint",
 }
 
 
@@ -219,6 +234,7 @@ def _assignments() -> str:
             errored_count = v.errored_count, retried_count = v.retried_count,
             cancelled_count = v.cancelled_count, emitted = v.emitted, log_count = v.log_count,
             error_message = v.error_message, node_counts = v.node_counts,
+            stored_bytes = v.stored_bytes,
             revision = r.revision + 1,
             updated_at = {sql.now()},
             started_at = CASE

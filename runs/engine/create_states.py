@@ -97,6 +97,9 @@ def _add_states(run: Run, checksum: str, requested: Sequence[RequestedState]) ->
     _check_branches(run, facts.plan, first_branch)
 
     states = _new_states(facts, requested, first_branch)
+    refusal = run_counters.refusal(sum(state.size for state in states))
+    if refusal:
+        raise errors.TooLarge(f"No state was made: {refusal}.")
     for state in states:
         run_counters.enter(state)
     store.insert_states_now(states, run_counters.paused)

@@ -15,7 +15,7 @@ nothing in it is unfinished.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from graphs.definition import uuids
+from graphs.definition import payloads, uuids
 from runs.core import paths, statuses
 from runs.engine.advance import CannotFollow, Prepared, new_state
 from runs.engine.count_outcomes import Ended
@@ -77,8 +77,6 @@ def fire(
     waiting = {each for each in candidates if not counters_by_run[each.run].stopping}
     while waiting:
         waiting = firing.round(waiting) - firing.settled
-    for state in firing.states:
-        counters_by_run[state.run.pk].enter(state)
     return firing.states
 
 
@@ -139,7 +137,9 @@ class _Firing:
             failing = run.plan.shape.failing[candidate.join]
             inspection.failed = self._failed.any_below(candidate, failing)
         if inspection.runs:
-            state = _make(candidate, run, inspection, recorded)
+            run_counters = self._counters_by_run[candidate.run]
+            state = _make(candidate, run, inspection, recorded, run_counters)
+            run_counters.enter(state)
             self.states.append(state)
             if state.status == statuses.CREATED:
                 self._unfinished.add(state)
@@ -173,12 +173,20 @@ class _Places:
 
 
 def _make(
-    candidate: Candidate, run: RunFacts, inspection: Inspection, recorded: RecordedOutputs
+    candidate: Candidate,
+    run: RunFacts,
+    inspection: Inspection,
+    recorded: RecordedOutputs,
+    run_counters: RunCounters,
 ) -> NewState:
-    """The state of the join; one that has failed if its inputs can't be made."""
+    """The state of the join; one that has failed if its inputs can't be made or stored."""
     join, prefix, parent = candidate.join, candidate.prefix, inspection.parent
     try:
-        return new_state(run, join, prefix, parent, recorded, joined=True)
+        state = new_state(run, join, prefix, parent, recorded, joined=True)
+        refusal = run_counters.refusal(state.size)
+        if refusal:
+            raise CannotFollow(join, payloads.NotJson(refusal))
+        return state
     except CannotFollow as error:
         return NewState(
             uuids.uuid7(),

@@ -86,8 +86,12 @@ def _retry_states(
     failed.move(statuses.RETRY_CREATED)
     Run.objects.filter(pk=run.pk, archived_at__isnull=False).update(archived_at=None)
     _move_back(run_counters, states)
+    refusal = run_counters.refusal(sum(retry.size for retry in retries))
+    if refusal:
+        raise errors.TooLarge(f"Nothing was retried: {refusal}.")
     for retry in retries:
         run_counters.appear(retry.identifier, retry=True)
+        run_counters.stored_bytes += retry.size
     joins = missed_joins(run, retries, facts, run_counters)
     store.insert_states_now([*retries, *joins], run_counters.paused)
 

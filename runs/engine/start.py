@@ -281,6 +281,7 @@ def _count_roots(run: Run, roots: Sequence[NewState]) -> None:
     run.started_count = len(roots)
     run.node_counts = {root.identifier: [1, 0, 0] for root in roots}
     run.log_count = 1
+    run.stored_bytes = sum(root.size for root in roots)
 
 
 def _root_state(run: RunFacts, identifier: str) -> NewState:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import quote
 from weakref import ref
 
+from graphs.definition import payloads
 from graphs.definition.plan import Plan, PlanNode
 from graphs.definition.types import Json
 from graphs.models import namespace_id, plan_of
@@ -144,6 +145,12 @@ class Outcome:
     stuck: str = ""
     joins: bool = True
 
+    @property
+    def size(self) -> int:
+        """The bytes that its first output and its files take; the other outputs are siblings."""
+        files = sum(file["size"] for file in self.files)
+        return files + payloads.size(self.outputs[0] if self.outputs else None)
+
 
 @dataclass(slots=True)
 class NewState:
@@ -163,6 +170,11 @@ class NewState:
     outputs_json: str | None = None
     chosen_json: str | None = None
     error: str = ""
+
+    @property
+    def size(self) -> int:
+        """The bytes of its inputs and outputs."""
+        return payloads.size(self.inputs_json) + payloads.size(self.outputs_json)
 
     def claimed(self) -> Claimed:
         """The state as its first worker sees it."""

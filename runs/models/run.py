@@ -148,6 +148,11 @@ class Run(models.Model):
     current_step = models.PositiveIntegerField(
         default=0, help_text="The number of states that succeeded."
     )
+    stored_bytes = models.PositiveBigIntegerField(
+        default=0,
+        db_default=0,
+        help_text="Bytes of the inputs, outputs and files that its states stored.",
+    )
     log_count = models.PositiveIntegerField(default=0)
     progress = models.PositiveSmallIntegerField(default=0)
     current_node = models.CharField(max_length=200, blank=True)

@@ -1,0 +1,150 @@
+"""What a run stores is counted in its counters, and limited where rows are made."""
+
+import pytest
+from django.db.models import Sum, TextField
+from django.db.models.functions import Cast, Coalesce, Length
+
+from graphs.auth.callers import SYSTEM
+from graphs.definition import errors
+from runs.actions.rerun import RerunOptions, rerun
+from runs.engine import advance, create_states, record, retry
+from runs.engine.start import start_run
+from runs.engine.types import Outcome
+from runs.models import Artifact, Run, State
+from tests import nodes
+from tests.support.engine import claimed
+from tests.support.invariants import assert_counters_agree
+from tests.support.runs import by_node
+
+pytestmark = pytest.mark.django_db
+KILOBYTE = "x" * 1000
+REMEDY = "raise MAX_RUN_BYTES"
+
+
+def bytes_in_rows(run: Run) -> int:
+    """What the rows of a run hold; on PostgreSQL with a space after each comma and colon."""
+    length = sum(
+        (Coalesce(Length(Cast(name, TextField())), 0) for name in ("inputs", "outputs")), start=0
+    )
+    rows = State.objects.filter(run=run).aggregate(size=Sum(length))["size"]
+    files = Artifact.objects.filter(run=run).aggregate(size=Sum("size"))["size"]
+    return (rows or 0) + (files or 0)
+
+
+def finished(run_graph, drawing, **members):
+    run = run_graph(drawing, **members)
+    assert_counters_agree(run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("drawing", "members"),
+    [
+        ("a>b>c", {}),
+        ("a>b>c a>c", {"kinds": {"a": "test.counted"}}),
+        ("a>b>c", {"kinds": {"a": "test.counted"}, "data": {"c": {"unites": {"identifier": "a"}}}}),
+        ("a>b", {"kinds": {"a": "test.prune"}}),
+        ("a>b", {"kinds": {"a": "test.again"}}),
+        ("a>b", {"kinds": {"a": "test.fail"}, "data": {"a": {"retry": {"max_retries": 2}}}}),
+    ],
+)
+def test_what_the_rows_hold_is_counted(run_graph, drawing, members):
+    nodes.counted_outputs[:] = [{"value": KILOBYTE}, {"value": KILOBYTE + "é"}, {"value": []}]
+    inputs = {"b": {"value": KILOBYTE}, "c": {"value": KILOBYTE}}
+    run = finished(run_graph, drawing, inputs=inputs, **members)
+    assert run.stored_bytes == pytest.approx(bytes_in_rows(run), abs=10 * run.state_count)
+
+
+def test_a_result_whose_next_states_exceed_the_limit_is_kept_and_nothing_follows(
+    run_graph, settings
+):
+    settings.MAX_RUN_BYTES = 5500
+    nodes.counted.clear()
+    nodes.counted_outputs[:] = [{"value": KILOBYTE}]
+    data = {"a": {"retry": {"max_retries": 3}}}
+    inputs = {"b": {"value": ["${{ a.outputs.value }}"] * 5}}
+    run = finished(run_graph, "a>b", kinds={"a": "test.counted"}, inputs=inputs, data=data)
+    assert by_node(run) == {"a": ["NEXT_CREATED_ERROR"]}
+    assert (len(nodes.counted), run.status) == (1, "failed")
+    assert "5,500 bytes" in run.error_message
+    assert REMEDY in run.error_message
+    assert run.stored_bytes == pytest.approx(1014, abs=10)
+
+
+def test_a_fan_out_is_limited_as_a_whole(run_graph, settings):
+    settings.MAX_RUN_BYTES = 5500
+    nodes.counted_outputs[:] = [{"value": KILOBYTE}] * 6
+    run = finished(run_graph, "a>b", kinds={"a": "test.counted"})
+    assert by_node(run) == {"a": ["NEXT_CREATED_ERROR"]}
+    assert run.stored_bytes < 5500
+
+
+@pytest.mark.parametrize("unites", [{}, {"unites": {"identifier": "a"}}])
+def test_a_join_that_exceeds_the_limit_fails(run_graph, settings, unites):
+    """Small inputs grow large when every state of a join holds what all states before it made."""
+    settings.MAX_RUN_BYTES = 10_000
+    nodes.counted_outputs[:] = [{"value": KILOBYTE}, {"value": KILOBYTE}]
+    run = finished(
+        run_graph,
+        "a>b>d a>c>d",
+        kinds={"a": "test.counted"},
+        inputs={"d": {"value": ["${{ a.outputs.value }}"] * 5}},
+        data={"d": unites},
+    )
+    # The first one is made, and its output is kept, although that exceeds the limit.
+    assert by_node(run)["d"] == ["SUCCESS", "NEXT_CREATED_ERROR"]
+    assert run.stored_bytes < 10_000 + 5100
+    assert REMEDY in run.error_message
+
+
+def test_a_failure_beyond_the_limit_is_not_retried(run_graph, settings):
+    settings.MAX_RUN_BYTES = 2500
+    kinds, data = {"a": "test.fail"}, {"a": {"retry": {"max_retries": 9, "backoff_factor": 0.001}}}
+    inputs = {"a": {"message": KILOBYTE}}
+    run = finished(run_graph, "a", kinds=kinds, inputs=inputs, data=data)
+    assert by_node(run)["a"][-1] == "ERRORED"
+    assert len(by_node(run)["a"]) == 2
+    assert run.stored_bytes <= 2500
+
+
+def test_states_that_are_made_or_retried_by_hand_are_limited(publish, settings):
+    graph = publish("a", inputs={"a": {"value": KILOBYTE}})
+    run = start_run(graph)
+    [state] = claimed()
+    record.record_outcomes([Outcome(state, "error", error="broken")])
+    settings.MAX_RUN_BYTES = 1500
+    with pytest.raises(errors.TooLarge, match=REMEDY):
+        retry.retry_failed(run, SYSTEM)
+    with pytest.raises(errors.TooLarge, match=REMEDY):
+        create_states.create_states(graph, "new", [("a", {"value": KILOBYTE})] * 2, SYSTEM)
+    assert by_node(run) == {"a": ["ERRORED"]}
+    assert not Run.objects.filter(run_id="new").exists()
+    settings.MAX_RUN_BYTES = 3000
+    retry.retry_failed(run, SYSTEM)
+    run.refresh_from_db()
+    assert run.stored_bytes == pytest.approx(2 * 1014, abs=10)
+
+
+def test_the_inputs_of_the_next_states_are_limited_together(run_graph, monkeypatch):
+    monkeypatch.setattr(advance, "MAX_NEXT_BYTES", 5000)
+    nodes.counted_outputs[:] = [{"value": KILOBYTE}] * 3
+    inputs = {"b": {"value": ["${{ a.outputs.value }}"] * 2}}
+    run = finished(run_graph, "a>b", kinds={"a": "test.counted"}, inputs=inputs)
+    assert by_node(run) == {"a": ["NEXT_CREATED_ERROR"]}
+    assert "the next states would have more than" in run.error_message
+
+
+def test_files_are_counted(run_graph):
+    run = finished(run_graph, "a", kinds={"a": "test.emit"})
+    assert run.stored_bytes >= Artifact.objects.filter(run=run).aggregate(s=Sum("size"))["s"] > 0
+
+
+def test_a_rerun_of_a_part_counts_what_it_takes_over(run_graph, drain):
+    nodes.counted_outputs[:] = [{"value": KILOBYTE}]
+    kinds = {"a": "test.counted", "b": "test.outage"}
+    original = finished(run_graph, "a>b", kinds=kinds, inputs={"b": {"value": KILOBYTE}})
+    new = rerun(original, options=RerunOptions(failed=True))
+    drain()
+    new.refresh_from_db()
+    assert by_node(new) == {"a": ["SUCCESS"], "b": ["ERRORED"]}
+    assert new.stored_bytes == pytest.approx(bytes_in_rows(new), abs=20)
