@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("statemanager_runs", "0001_initial"),
+        ("statemanager_runs", "0004_results_of_a_run"),
     ]
 
     operations = [
