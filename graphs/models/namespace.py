@@ -20,6 +20,15 @@ class Namespace(models.Model):
 
     name = models.CharField(max_length=100, unique=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    max_stored_bytes = models.PositiveBigIntegerField(
+        "most stored bytes",
+        null=True,
+        blank=True,
+        help_text=(
+            "How many bytes its runs may store in all. Beyond that, no run starts until others are "
+            "deleted. Empty means no limit."
+        ),
+    )
 
     class Meta:
         ordering = ["name"]

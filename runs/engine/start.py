@@ -25,7 +25,7 @@ from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from graphs.nodes.base import registry
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.engine import log_lines, store, wakeup
+from runs.engine import log_lines, quota, store, wakeup
 from runs.engine.advance import CannotFollow, new_state
 from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.types import NewState, RunFacts
@@ -79,7 +79,7 @@ def start_run(
     """Start a run of the graph's current version, or of the given one, without waiting for it.
 
     Repeated with the same `run_id` and the same options, it returns the run that it started the
-    first time. Raises InvalidGraph, Malformed, and Conflict if the `run_id` is taken.
+    first time. Raises InvalidGraph, Malformed, TooLarge, and Conflict if the `run_id` is taken.
     """
     caller.require("rerun" if parent else "start", graph.namespace_id)
     requested = options or RunOptions()
@@ -102,7 +102,7 @@ def start_run(
     run.reruns_left = plan.reruns if parent is None else 0
     try:
         with transaction.atomic():
-            _insert_run(run, options, caller)
+            _insert_new_run(run, options, caller)
             facts.pk = run.pk
             _insert_roots(run, roots, plan)
             if not options.delay:
@@ -133,7 +133,7 @@ def start_outside(
     message = "The run was created; an outside program drives it"
     try:
         with transaction.atomic():
-            _insert_run(run, options, caller)
+            _insert_new_run(run, options, caller)
             LogLine.objects.create(run=run, message=message)
     except IntegrityError:
         return _started_before(run)
@@ -238,6 +238,14 @@ def _set_parent(run: Run, parent: Run | None) -> None:
         run.root = None
     else:
         run.root = parent.root or parent.pk
+
+
+def _insert_new_run(run: Run, options: RunOptions, caller: Caller) -> None:
+    """Insert the run if its namespace has room for it. A repeated start finds its run instead."""
+    problem = quota.problem(run.namespace)  # before the bytes of this run are among those stored
+    _insert_run(run, options, caller)
+    if problem:
+        raise errors.TooLarge(problem)
 
 
 def _insert_run(run: Run, options: RunOptions, caller: Caller) -> None:

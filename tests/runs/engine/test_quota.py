@@ -6,9 +6,10 @@ from django.db.models.functions import Cast, Coalesce, Length
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
+from graphs.web import ttl_cache
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import advance, create_states, record, retry
-from runs.engine.start import start_run
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.engine.types import Outcome
 from runs.models import Artifact, Run, State
 from tests import nodes
@@ -148,3 +149,22 @@ def test_a_rerun_of_a_part_counts_what_it_takes_over(run_graph, drain):
     new.refresh_from_db()
     assert by_node(new) == {"a": ["SUCCESS"], "b": ["ERRORED"]}
     assert new.stored_bytes == pytest.approx(bytes_in_rows(new), abs=20)
+
+
+def test_a_namespace_that_stores_all_it_may_starts_no_run(publish, settings, drain):
+    graph = publish("a", inputs={"a": {"value": KILOBYTE}})
+    first = start_run(graph, RunOptions(run_id="first"))
+    drain()
+    graph.namespace.max_stored_bytes = 1000
+    graph.namespace.save()
+    ttl_cache.forget()
+    with pytest.raises(errors.TooLarge, match="Delete old runs"):
+        start_run(graph, RunOptions(run_id="second"))
+    assert not Run.objects.filter(run_id="second").exists()
+    assert start_run(graph, RunOptions(run_id="first")) == first, "a repeated start finds its run"
+    with pytest.raises(errors.TooLarge, match="Delete old runs"):
+        start_outside(graph.namespace, RunOptions())
+
+    first.delete()
+    ttl_cache.forget()
+    assert start_run(graph, RunOptions(run_id="second")).pk
