@@ -31,6 +31,15 @@ from graphs.models.querysets import ApiKeyQuerySet
 from graphs.services import datasets, publish, secrets
 from graphs.web.fields import FilesField
 from graphs.web.page_guard import caller_of
+from graphs.web.pickers import MAX_CHOICES
+
+
+class SomeRelated(admin.RelatedFieldListFilter):
+    """A filter with the first rows of a related table. The search finds what the others have."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[Any]:
+        rows = field.related_model._default_manager.order_by("pk")[:MAX_CHOICES]
+        return [(str(row.pk), str(row)) for row in rows]
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -72,9 +81,19 @@ class WithCaller(admin.ModelAdmin):
 
 
 class ReadOnlyInline(admin.TabularInline):
+    related: ClassVar[tuple[str, ...]] = ()  # what the rows' texts and columns need
     extra = 0
     can_delete = False
     show_change_link = True
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """The newest rows. A formset filters its queryset, so it must not be cut."""
+        rows = super().get_queryset(request).select_related(*self.related)
+        parent = request.resolver_match.kwargs.get("object_id") if request.resolver_match else None
+        if not (parent and parent.isdigit()):
+            return rows
+        of_parent = rows.filter(**{self.fk_name or "": parent}).order_by("-pk")
+        return rows.filter(pk__in=of_parent.values("pk")[:MAX_CHOICES])
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -100,9 +119,10 @@ class NamespaceAdmin(admin.ModelAdmin):
 @admin.register(NamespaceMembership)
 class NamespaceMembershipAdmin(admin.ModelAdmin):
     list_display = ("namespace", "user", "group", "role")
-    list_filter = ("role", "namespace")
+    list_filter = ("role", ("namespace", SomeRelated))
+    search_fields = ("namespace__name", "user__username", "group__name")
     list_select_related = ("namespace", "user", "group")
-    autocomplete_fields = ("user", "group")
+    autocomplete_fields = ("namespace", "user", "group")
 
 
 class ApiKeyForm(forms.ModelForm):
@@ -137,7 +157,7 @@ class ApiKeyAdmin(WithCaller):
     )
     list_filter = ("scope", "all_namespaces")
     search_fields = ("name", "prefix")
-    filter_horizontal = ("namespaces",)
+    autocomplete_fields = ("namespaces",)
     fields = ("name", "scope", "all_namespaces", "namespaces", "per_minute", "expires_at")
     actions = ("revoke",)
 
@@ -165,8 +185,8 @@ class ApiKeyAdmin(WithCaller):
 @admin.register(RegisteredNode)
 class RegisteredNodeAdmin(ReadOnly):
     list_display = ("name", "namespace", "executor", "description")
-    list_filter = ("executor", "namespace")
-    search_fields = ("name",)
+    list_filter = ("executor", ("namespace", SomeRelated))
+    search_fields = ("name", "namespace__name")
 
 
 @admin.register(IdempotencyKey)
@@ -179,6 +199,9 @@ class IdempotencyKeyAdmin(ReadOnly):
 
 class VersionInline(ReadOnlyInline):
     model = GraphVersion
+    fk_name = "graph"
+    related = ("graph__namespace", "created_by")
+    verbose_name_plural = f"the newest {MAX_CHOICES} versions"
     fields = ("number", "checksum", "note", "created_at", "created_by")
     readonly_fields = fields
 
@@ -186,7 +209,7 @@ class VersionInline(ReadOnlyInline):
 @admin.register(Graph)
 class GraphAdmin(ReadOnly):
     list_display = ("name", "namespace", "current_number", "updated_at")
-    list_filter = ("namespace",)
+    list_filter = (("namespace", SomeRelated),)
     list_select_related = ("namespace", "current")
     search_fields = ("name", "namespace__name")
     inlines = (VersionInline,)
@@ -280,6 +303,7 @@ class DatasetForm(forms.ModelForm):
 
 class TableInline(ReadOnlyInline):
     model = DatasetTable
+    fk_name = "dataset"
     fields = ("name", "format", "rows", "size", "checksum")
     readonly_fields = fields
     show_change_link = False
@@ -289,8 +313,9 @@ class TableInline(ReadOnlyInline):
 class DatasetAdmin(WithCaller):
     form = DatasetForm
     list_display = ("name", "namespace", "id", "source", "created_at")
-    list_filter = ("namespace",)
-    search_fields = ("name",)
+    list_filter = (("namespace", SomeRelated),)
+    autocomplete_fields = ("namespace",)
+    search_fields = ("name", "namespace__name")
     inlines = (TableInline,)
 
     def get_readonly_fields(
@@ -331,9 +356,9 @@ class SecretAdmin(admin.ModelAdmin):
     form = SecretForm
     raw_id_fields = ("graph",)
     list_display = ("name", "graph", "updated_at")
-    list_filter = ("graph__namespace",)
+    list_filter = (("graph__namespace", SomeRelated),)
     list_select_related = ("graph__namespace",)
-    search_fields = ("name", "graph__name")
+    search_fields = ("name", "graph__name", "graph__namespace__name")
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Model | None = None
@@ -371,9 +396,9 @@ class CronTriggerAdmin(admin.ModelAdmin):
         "missed",
         "error",
     )
-    list_filter = ("enabled", "graph__namespace")
+    list_filter = ("enabled", ("graph__namespace", SomeRelated))
     list_select_related = ("graph__namespace",)
-    search_fields = ("graph__name", "expression")
+    search_fields = ("graph__name", "graph__namespace__name", "expression")
     raw_id_fields = ("graph",)
     fields = (
         "graph",

@@ -6,7 +6,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 
-from graphs.admin import ReadOnly
+from graphs.admin import ReadOnly, SomeRelated
 from runs.models import (
     Artifact,
     AuditEntry,
@@ -44,9 +44,9 @@ class FastList(ReadOnly):
 @admin.register(Run)
 class RunAdmin(FastList):
     list_display = ("short_id", "name", "status", "progress", "graph", "created_at")
-    list_filter = ("status", "trigger", "namespace")
+    list_filter = ("status", "trigger", ("namespace", SomeRelated))
     list_select_related = ("graph__namespace",)
-    search_fields = ("run_id", "name", "graph__name")
+    search_fields = ("run_id", "name", "graph__name", "=namespace__name")
     ordering = ("-id",)
 
     def change_view(
@@ -82,7 +82,7 @@ class StateAdmin(FastList):
         "created_at",
         "finished_at",
     )
-    list_filter = ("status", "run__namespace")
+    list_filter = ("status", ("run__namespace", SomeRelated))
     list_select_related = ("run",)
     search_fields = ("=run__run_id", "=identifier")
     ordering = ("-id",)
@@ -142,7 +142,7 @@ class ClusterAdmin(FastList):
 @admin.register(AuditEntry)
 class AuditEntryAdmin(FastList):
     list_display = ("at", "actor", "via", "action", "run_id", "namespace", "detail")
-    list_filter = ("at", "via", "action", "namespace")
+    list_filter = ("at", "via", "action", ("namespace", SomeRelated))
     list_select_related = ("namespace",)
     search_fields = ("=run_id", "=actor", "detail")
     ordering = ("-id",)

@@ -107,6 +107,7 @@ SLOW = (
     "runs/manager",
     "runs/queries/test_list_costs.py",
     "test_admin.py",
+    "test_page_sizes.py",
 )
 
 

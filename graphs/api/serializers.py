@@ -6,7 +6,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from graphs.definition import redaction
+from graphs.definition import errors, labels, redaction
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph
 
@@ -23,8 +23,16 @@ class LabelsField(serializers.DictField):
     """Labels by key; values are short texts."""
 
     def __init__(self, **options: Any) -> None:
-        value = serializers.CharField(max_length=500, allow_blank=True)
+        value = serializers.CharField(max_length=labels.MAX_VALUE, allow_blank=True)
         super().__init__(child=value, **options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        values = super().to_internal_value(data)
+        try:
+            labels.check(values)
+        except errors.Malformed as error:
+            raise serializers.ValidationError(str(error)) from None
+        return values
 
 
 class ProblemSerializer(serializers.Serializer):

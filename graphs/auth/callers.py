@@ -119,10 +119,14 @@ class Caller:
 
     def where(self, right: str) -> Q | None:
         """A filter on `namespace` for those in which the caller has the right; None for all."""
+        ids = self.namespaces_with(right)
+        return None if ids is None else Q(namespace__in=ids)
+
+    def namespaces_with(self, right: str) -> frozenset[int] | None:
+        """The ids of the namespaces in which the caller has the right; None for all."""
         if right in self.rights:
-            return None if self.namespaces is None else Q(namespace__in=self.namespaces)
-        ids = [pk for pk, rights in self.namespace_rights.items() if right in rights]
-        return Q(namespace__in=ids)
+            return self.namespaces
+        return frozenset(pk for pk, rights in self.namespace_rights.items() if right in rights)
 
     def with_door(self, via: str, operation: int | None = None) -> "Caller":
         """The same caller, coming through another door or on behalf of a bulk operation."""

@@ -14,13 +14,14 @@ from graphs.definition.validation import Kind, Problem
 from graphs.editor.checks import kinds_of, problems_of
 from graphs.editor.inspector import NodeForm
 from graphs.editor.node_details import NodeDetails, details_of
-from graphs.editor.palette import Entry, palette_of
+from graphs.editor.palette import Palette, palette_of
 from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph
 from graphs.rendering.svg import Look, editable, placed
 from graphs.services import drafts, undo
 
 VIEWS = {"picture": "Picture", "list": "List", "json": "JSON"}
+MAX_SEARCH = 100  # characters
 MAX_PROBLEMS = 200  # problems that the panel lists
 INSPECTOR = "#fl-inspector"
 
@@ -59,6 +60,7 @@ class Flow:
         self.view = view if view in VIEWS else "picture"
         self.node = node if node in self.ids else ""
         self.edge = self._edge(choice.get("start"), choice.get("end"))
+        self.search = choice.get("search", "")[:MAX_SEARCH]
         self._form = form
 
     def _edge(self, start: str | None, end: str | None) -> EdgeDefinition | None:
@@ -221,9 +223,9 @@ class Flow:
             for node in self.definition["nodes"]
         ]
 
-    @property
-    def palette(self) -> dict[str, list[Entry]]:
-        return palette_of(self.graph, self.caller)
+    @cached_property
+    def palette(self) -> Palette:
+        return palette_of(self.graph, self.caller, self.search)
 
     @cached_property
     def steps(self) -> undo.Steps:

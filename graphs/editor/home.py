@@ -5,13 +5,19 @@ from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, uuids
 from graphs.definition.types import Definition, JsonObject
 from graphs.editor import pasted
-from graphs.editor.named_form import NamedForm, startable_namespaces
+from graphs.editor.named_form import (
+    ExampleForm,
+    NamedForm,
+    startable_namespaces,
+)
 from graphs.models import Graph
 from graphs.models.draft import DraftChange
 from graphs.services import drafts, examples
@@ -63,22 +69,34 @@ def home(request: HttpRequest) -> HttpResponse:
 def _page(request: HttpRequest, form: NewForm, status: int = 200) -> HttpResponse:
     caller = caller_of(request)
     search = request.GET.get("search", "").strip()
-    namespaces = startable_namespaces(caller)
-    graphs = _graphs(caller, search)
+    page = Paginator(_graphs(caller, search), GRAPHS).get_page(request.GET.get("page"))
     context = in_admin(
         request,
         "Graphs",
-        page=Paginator(graphs, GRAPHS).get_page(request.GET.get("page")),
+        page=page,
         search=search,
         form=form,
-        # Each example has a new run id, so that a double click starts one run.
-        examples=[(example, uuids.dashed(uuids.uuid7())) for example in examples.EXAMPLES.values()],
+        examples=_examples(caller),
         missing_packages=examples.missing_packages(),
-        namespaces=namespaces,
-        startable={namespace.pk for namespace in namespaces},
-        default_namespace=examples.NAMESPACE,
+        may_draw=startable_namespaces(caller).exists(),
+        startable={graph.namespace_id for graph in page if caller.can("start", graph.namespace_id)},
     )
     return render(request, "flow/home.html", context, status=status)
+
+
+def _examples(caller: Caller) -> list[tuple[examples.Example, str, SafeString]]:
+    """The examples, each with a new run id and the field of its namespace.
+
+    By the run id, a double click starts one run. The fields are rendered from one form, so that
+    their choices are read once.
+    """
+    field = str(ExampleForm(caller)["namespace"])
+    rows = []
+    for example in examples.EXAMPLES.values():
+        of_example = field.replace("id_namespace", f"id_namespace_{example.name}")
+        labelled = of_example.replace(ExampleForm.LABEL, escape(f"Namespace for {example.title}"))
+        rows.append((example, uuids.dashed(uuids.uuid7()), mark_safe(labelled)))  # noqa: S308
+    return rows
 
 
 def _graphs(caller: Caller, search: str) -> QuerySet[Graph]:

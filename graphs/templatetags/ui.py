@@ -1,15 +1,15 @@
 """Template tags and filters that the pages of both apps use."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from django import template
 from django.template.context import Context
-from django.utils.html import escape
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from graphs.definition.types import Json
-from graphs.web import formats
+from graphs.web import formats, pickers
 from graphs.web.page_guard import caller_of
 
 register = template.Library()
@@ -46,6 +46,34 @@ def options(names: Iterable[object], chosen: object = "") -> SafeString:
     return mark_safe("".join(rendered))  # noqa: S308  (escaped above)
 
 
+@register.simple_tag
+def picker(
+    name: str,
+    names: Sequence[str],
+    chosen: str,
+    empty: str,
+    kind: str,
+    run: int | None = None,
+    label: str = "",
+) -> SafeString:
+    """The field of a filter: a menu of all names or, if there are many, a text with suggestions.
+
+    `empty` is what no choice means, "" if one must be chosen; `kind` and `run` say where further
+    suggestions come from.
+    """
+    if len(names) > pickers.MAX_CHOICES:
+        params = f"&run={run}" if run else ""
+        return pickers.suggestions(
+            name, names, kind, chosen, params, id=f"rm-{name}", empty=empty, label=label
+        )
+    offered = [chosen, *names] if chosen and chosen not in names else names
+    first = format_html('<option value="">{}</option>', empty) if empty else ""
+    named = format_html(' aria-label="{}"', label) if label else ""
+    return format_html(
+        '<select name="{}"{}>{}{}</select>', name, named, first, options(offered, chosen)
+    )
+
+
 @register.filter
 def visible(text: str) -> str:
     """A line with its control characters replaced, and cut if it is very long."""
@@ -68,6 +96,13 @@ def is_number(value: Json) -> bool:
 def is_plain(value: Json) -> bool:
     """Whether a value is shown as it is. Lists and objects are shown as JSON."""
     return isinstance(value, str | int | float)
+
+
+@register.filter
+def first_names(names: Sequence[str], most: int) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 @register.filter

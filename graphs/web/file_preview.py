@@ -23,6 +23,7 @@ ROWS = 50
 MAX_PAGE = 20_000  # a page is reached by reading all rows before it
 MAX_TEXT = 100_000  # bytes
 MAX_CELL = 300  # characters
+MAX_COLUMNS = 100
 MAX_ENTRIES = 1000
 TEXT_ENDINGS = {".txt", ".log", ".json", ".md", ".xml", ".html", ".yaml", ".yml", ".sql"}
 BROKEN_ZIP = (
@@ -41,7 +42,7 @@ class Preview:
     """What a page shows: rows of a table, text, or the (name, size) entries of a zip file.
 
     `message` says why there is nothing to show. `more` says that another page follows, and `cut`
-    that the text is longer.
+    that the text is longer. `hidden` columns are not shown.
     """
 
     columns: Sequence[Mapping[str, str]] = ()
@@ -50,6 +51,7 @@ class Preview:
     more: bool = False
     text: str | None = None
     cut: bool = False
+    hidden: int = 0
     entries: Sequence[tuple[str, int]] = field(default_factory=list)
     message: str = ""
 
@@ -127,13 +129,15 @@ def _table(rows: Iterable[Mapping[str, Json]], page: int, columns: list[Column])
     if not columns:
         keys = dict.fromkeys(key for row in shown for key in row)
         columns = [Column(name=key, type="") for key in keys]
-
+    hidden = max(0, len(columns) - MAX_COLUMNS)
+    columns = columns[:MAX_COLUMNS]
     cells = [[_shortened(row.get(column["name"])) for column in columns] for row in shown]
     return Preview(
         columns=[{"name": column["name"], "type": column["type"]} for column in columns],
         rows=cells,
         page=page,
         more=len(read) > ROWS and page < MAX_PAGE,
+        hidden=hidden,
     )
 
 

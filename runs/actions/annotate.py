@@ -8,12 +8,11 @@ from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
+from graphs.definition import labels as label_rules
 from runs.core import statuses
 from runs.engine import counters, status_rules, store
 from runs.models import AuditEntry, LogLine, Run
 
-MAX_LABELS = 50
-MAX_LABEL_LENGTH = 200
 MAX_MESSAGE_LENGTH = 2000
 
 
@@ -58,8 +57,7 @@ def label_run(run: Run, caller: Caller, add: Mapping[str, str], remove: Sequence
     NotFound if the run is gone.
     """
     caller.require("change", run.namespace_id)
-    for key, value in add.items():
-        _check_label(key, str(value))
+    label_rules.check(add)
     with transaction.atomic():
         locked = Run.objects.select_for_update(no_key=True).filter(pk=run.pk)
         old_labels = locked.values_list("labels", flat=True).first()
@@ -67,8 +65,8 @@ def label_run(run: Run, caller: Caller, add: Mapping[str, str], remove: Sequence
             raise errors.NotFound(f"There is no run {run.run_id!r}.")
         labels = {key: value for key, value in old_labels.items() if key not in remove}
         labels |= add
-        if len(labels) > MAX_LABELS:
-            raise errors.Malformed(f"A run has at most {MAX_LABELS} labels.")
+        if len(labels) > len(old_labels):  # a run that has too many already can lose some
+            label_rules.check(labels)
         Run.objects.filter(pk=run.pk).update(
             labels=labels, revision=F("revision") + 1, updated_at=timezone.now()
         )
@@ -77,14 +75,6 @@ def label_run(run: Run, caller: Caller, add: Mapping[str, str], remove: Sequence
         AuditEntry.objects.record(caller, "label", run, " ".join([*added, *removed]))
     run.labels = labels
     return run
-
-
-def _check_label(key: str, value: str) -> None:
-    if not key or len(key) > MAX_LABEL_LENGTH or len(value) > MAX_LABEL_LENGTH:
-        raise errors.Malformed(
-            f"The key of a label has 1 to {MAX_LABEL_LENGTH} characters, "
-            f"its value at most {MAX_LABEL_LENGTH}."
-        )
 
 
 def set_status(run: Run, caller: Caller, status: str, reason: str) -> Run:

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Max, QuerySet, Sum
 
 from graphs.auth.callers import RIGHT_LABELS, Caller
-from graphs.definition import errors
+from graphs.definition import errors, labels
 from graphs.definition.types import JsonObject
 from runs.actions.annotate import archive_run, label_run, set_status, unarchive_run
 from runs.actions.delete import DELETABLE, DELETE_RIGHT, delete_run
@@ -250,6 +250,8 @@ def _check(action: str, params: JsonObject, reason: str) -> None:
     remove = params.get("remove") or []
     if not _are_labels(add, remove):
         raise errors.Malformed("`add` maps labels to texts, `remove` is a list of labels.")
+    labels.check(add)
+    labels.check(dict.fromkeys(remove, ""))
     if action == "label" and not (add or remove):
         raise errors.Malformed("Say which labels to add or to remove.")
 

@@ -11,7 +11,7 @@ from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import cron, errors, payloads
+from graphs.definition import cron, errors, labels, payloads
 from graphs.definition.types import Json
 from runs.core import db_errors, sql, statuses
 from runs.engine.start import RunOptions, start_run
@@ -67,6 +67,7 @@ def _check(template: RunTemplate) -> None:
         )
     if template.graph.namespace_id != template.namespace_id:
         raise errors.Malformed("A template must be in the namespace of its graph.")
+    labels.check(template.labels)
     for value in (template.inputs, template.store, template.labels):
         try:
             payloads.dump(value)

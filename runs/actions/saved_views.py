@@ -7,6 +7,8 @@ from graphs.definition import errors
 from graphs.models import Namespace
 from runs.models import AuditEntry, SavedView
 
+MAX_VIEWS = 100  # of one user
+
 
 def save(
     caller: Caller, name: str, query: str, shared: bool = False, namespace: str = ""
@@ -17,10 +19,14 @@ def save(
     that see a single namespace, and by those that see all, who then share with each other.
 
     Raises Forbidden for API keys, NotFound for a namespace that the caller doesn't see, Malformed
-    if the namespace must be named, and Conflict if another request saves the view at this moment.
+    if the namespace must be named or the caller has too many views, and Conflict if another request
+    saves the view at this moment.
     """
     if caller.user is None:
         raise errors.Forbidden("Views belong to users; an API key can't save one.")
+    own = SavedView.objects.filter(owner=caller.user)
+    if not own.filter(name=name).exists() and own.count() >= MAX_VIEWS:
+        raise errors.Malformed(f"You can have {MAX_VIEWS} views. Delete one first.")
     place = _namespace(caller, namespace) if shared else None
     values = {"query": query.lstrip("?"), "shared": shared, "namespace": place}
     try:

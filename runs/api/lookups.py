@@ -13,6 +13,7 @@ from graphs.definition.types import Json
 from runs.models import Run, Tombstone
 from runs.models.querysets import RunQuerySet
 
+MAX_NAMESPACES = 50  # that a refusal lists
 NAMESPACE = OpenApiParameter(
     "namespace", str, description="Chooses the run when several namespaces have one of this id."
 )
@@ -33,7 +34,7 @@ def run_of(caller: Caller, request: Request, run_id: str, runs: RunQuerySet | No
         namespaces = named.order_by("namespace__name").values_list("namespace__name", flat=True)
         raise errors.Conflict(
             f"Several namespaces have a run {run_id!r}. Choose one with ?namespace=.",
-            allowed=list(namespaces),
+            allowed=list(namespaces[:MAX_NAMESPACES]),
         )
     return matches[0]
 

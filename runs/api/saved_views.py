@@ -12,6 +12,8 @@ from graphs.definition.names import parse_id
 from runs.actions import saved_views
 from runs.models import SavedView
 
+MAX_LISTED = 1000
+
 
 class ViewSerializer(serializers.Serializer):
     """`query` is the query string of the list.
@@ -40,8 +42,11 @@ class SavedViewViewSet(ViewSet):
 
     @extend_schema(operation_id="saved_views_list", responses={200: ViewsSerializer, **REFUSALS})
     def list(self, request: Request) -> Response:
-        """The caller's own views, and those shared in namespaces that the caller sees."""
-        views = SavedView.objects.visible_to(self.caller).select_related("namespace")
+        """The caller's own views, and those shared in namespaces that the caller sees.
+
+        Own ones come first; there are 1,000 at most.
+        """
+        views = SavedView.objects.visible_to(self.caller)[:MAX_LISTED]
         return Response({"views": ViewSerializer(views, many=True).data})
 
     @extend_schema(

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import errors, names, payloads, uuids
+from graphs.definition import errors, labels, names, payloads, uuids
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json
@@ -85,6 +85,8 @@ def start_run(
     requested = options or RunOptions()
     version = version or graph.current
     options = _with_defaults(requested, version)
+    if parent is None:  # a rerun has the labels of its parent
+        labels.check(options.labels)
     plan = _startable_plan(graph, version, options)
     if requested.run_id:
         requested.run_id = options.run_id = names.checked("run id", requested.run_id)
@@ -125,6 +127,8 @@ def start_outside(
     Repeats and errors are those of `start_run`.
     """
     caller.require("rerun" if parent else "start", namespace.pk)
+    if parent is None:
+        labels.check(options.labels)
     if options.run_id:
         options.run_id = names.checked("run id", options.run_id)
     run = _new_run(namespace, options, caller, trigger, _fingerprint(options, None, None))

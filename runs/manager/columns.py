@@ -19,6 +19,7 @@ from runs.models import Run
 
 MAX_ERROR = 120  # characters of an error that the list shows
 MAX_ID = 13  # characters of a run id that the list shows
+MAX_LABELS = 3  # of a run in the list
 EMPTY = "–"
 
 
@@ -58,11 +59,7 @@ def _name(run: Run) -> str:
 
 
 def _labels(run: Run) -> str:
-    labels = [
-        f'<span class="rm-label">{escape(key)}={escape(value)}</span>'
-        for key, value in run.labels.items()
-    ]
-    return " ".join(labels) or EMPTY
+    return badges.labels(run.labels, MAX_LABELS) or EMPTY
 
 
 def _graph(run: Run) -> str:

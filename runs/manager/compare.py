@@ -17,6 +17,7 @@ from runs.models import Run
 from runs.queries.compare import Comparison, NodePair, compare
 
 SUGGESTIONS = 5
+MAX_NODES = 500  # that the table has
 RELATED = ("graph__namespace", "version", "dataset__namespace", "namespace")
 SUGGESTION_FIELDS = ("pk", "run_id", "name", "status", "created_at")
 
@@ -93,8 +94,8 @@ def _chosen_node(comparison: Comparison, name: str | None) -> NodePair | None:
 def _nodes(comparison: Comparison, only_different: bool) -> list[NodePair]:
     """The nodes that differ; with `only_different` False followed by the others."""
     if only_different:
-        return [pair for pair in comparison.nodes if not pair.same]
-    return sorted(comparison.nodes, key=lambda pair: pair.same)
+        return [pair for pair in comparison.nodes if not pair.same][:MAX_NODES]
+    return sorted(comparison.nodes, key=lambda pair: pair.same)[:MAX_NODES]
 
 
 def _output_differences(node: NodePair, payloads: bool) -> list[Difference]:

@@ -1,24 +1,27 @@
 """The run list: its page, its live rows, its export, and the columns and views that users save."""
 
 import re
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
-from graphs.models import Graph, Namespace
+from graphs.models import Graph
 from graphs.web.links import back_to
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from graphs.web.ttl_cache import cached
 from runs.actions import export, saved_views
 from runs.core import statuses
+from runs.manager import choices
 from runs.manager.columns import COLUMNS, USUAL
 from runs.manager.list_query import RANGES
 from runs.manager.run_list import RunPage
@@ -26,15 +29,16 @@ from runs.models import AuditEntry, ColumnChoice, Run, SavedView
 from runs.queries import lists
 from runs.queries.lists import PAGE_SIZES
 
-MAX_CHOICES = 200  # graphs and namespaces that the menus offer
-UNCACHED_NAMES = 20  # a menu with at most this many names is read again for every page
+UNCACHED_NAMES = 20  # menus with at most this many names are read again for every page
+MENU_VIEWS = 20  # that the menu of the list has
+VIEWS = 50  # views on a page of their list
 MAX_LIVE = 200  # rows that one poll asks for
 MAX_NEW = 1000  # new runs that a poll counts
 _PAIR = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
 class Names(TypedDict):
-    """The names that the menus of the filters offer."""
+    """The names that the filters offer, one more than MAX_CHOICES if there are as many."""
 
     usernames: list[str]
     workspaces: list[str]
@@ -42,12 +46,20 @@ class Names(TypedDict):
     namespaces: list[str]
 
 
+ALL_NAMES: tuple[Literal["usernames", "workspaces", "graphs", "namespaces"], ...] = (
+    "usernames",
+    "workspaces",
+    "graphs",
+    "namespaces",
+)
+
+
 @require_GET
 @staff_page()
 def run_list(request: HttpRequest) -> HttpResponse:
     """The list. htmx gets only the part that changes."""
-    choices = ColumnChoice.objects.filter(user=request.user.pk)
-    columns = choices.values_list("columns", flat=True).first()
+    chosen = ColumnChoice.objects.filter(user=request.user.pk)
+    columns = chosen.values_list("columns", flat=True).first()
     page = RunPage(caller_of(request), request.GET, columns or USUAL)
     context = {"page": page, "may": may_of(request), "url": reverse("run_manager")}
     if request.headers.get("HX-Request"):
@@ -65,10 +77,9 @@ def _choices(request: HttpRequest) -> JsonObject:
     names = cached(
         ("choices", caller.namespaces),
         lambda: _names(caller),
-        lambda names: len(names["usernames"]) > UNCACHED_NAMES,
+        lambda names: any(len(names[kind]) > UNCACHED_NAMES for kind in ALL_NAMES),
     )
-    views = SavedView.objects.visible_to(caller)
-    changeable = SavedView.objects.changeable_by(caller).values_list("pk", flat=True)
+    views = list(SavedView.objects.visible_to(caller)[: MENU_VIEWS + 1])
     return {
         **names,
         "sizes": PAGE_SIZES,
@@ -76,20 +87,19 @@ def _choices(request: HttpRequest) -> JsonObject:
         "status_labels": statuses.RUN_RESULTS,
         "triggers": Run.Trigger.values,
         "all_columns": COLUMNS,
-        "views": views.select_related("owner", "namespace"),
-        "changeable": set(changeable),
-        "sees_all": caller.namespaces is None,
+        "views": views[:MENU_VIEWS],
+        "more_views": len(views) > MENU_VIEWS,
+        "changeable": _changeable(caller),
+        "all_namespaces": "all namespaces" if caller.namespaces is None else "",
     }
 
 
 def _names(caller: Caller) -> Names:
-    graphs = Graph.objects.visible_to(caller).select_related("namespace")[:MAX_CHOICES]
-    namespaces = [space.name for space in Namespace.objects.all() if caller.sees(space.pk)]
     return {
-        "usernames": lists.distinct(caller, "username"),
-        "workspaces": lists.distinct(caller, "workspace"),
-        "graphs": [str(graph) for graph in graphs],
-        "namespaces": namespaces[:MAX_CHOICES],
+        "usernames": choices.values_of(caller, "username"),
+        "workspaces": choices.values_of(caller, "workspace"),
+        "graphs": choices.names_of(Graph.objects.visible_to(caller), choices.IN_NAMESPACE),
+        "namespaces": choices.names_of(choices.visible_namespaces(caller), ("name",)),
     }
 
 
@@ -165,10 +175,31 @@ def choose_columns(request: HttpRequest) -> HttpResponse:
     return redirect(back_to(request, "run_manager"))
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 @staff_page()
-def save_view(request: HttpRequest) -> HttpResponse:
-    """Save the query of the list under a name, for the user or for those who see a namespace.
+def views(request: HttpRequest) -> HttpResponse:
+    """All views that the user sees. A POST saves the query of the list under a name."""
+    if request.method == "POST":
+        return _save_view(request)
+    caller = caller_of(request)
+    page = Paginator(SavedView.objects.visible_to(caller), VIEWS).get_page(request.GET.get("page"))
+    context = in_admin(
+        request,
+        "Saved views",
+        page=page,
+        url=reverse("run_manager"),
+        changeable=_changeable(caller),
+    )
+    return render(request, "run_manager/views.html", context)
+
+
+def _changeable(caller: Caller) -> set[int]:
+    """The keys of the views that the caller may delete."""
+    return set(SavedView.objects.changeable_by(caller).values_list("pk", flat=True))
+
+
+def _save_view(request: HttpRequest) -> HttpResponse:
+    """Save a view for the user or for those who see a namespace.
 
     A view of the user with this name is replaced.
     """
@@ -180,7 +211,7 @@ def save_view(request: HttpRequest) -> HttpResponse:
         try:
             saved_views.save(caller_of(request), name, query, shared, namespace)
         except errors.StateManagerError as error:
-            messages.error(request, str(error))
+            messages.error(request, message_of(error))
     return redirect(f"{reverse('run_manager')}?{query}")
 
 

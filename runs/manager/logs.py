@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.web.page_guard import caller_of, staff_page
+from runs.manager.choices import nodes_of
 from runs.manager.lookups import run_for, uuid_of
 from runs.models import AuditEntry, LogLine, Run
 from runs.queries import lists
@@ -60,7 +61,7 @@ def log_page(request: HttpRequest, run: Run) -> JsonObject:
         "link": query.urlencode(),
         "count": lists.lines_up_to(matching) if narrowed else run.log_count,
         "narrowed": narrowed,
-        "nodes": sorted(run.node_counts),
+        "nodes": nodes_of(run),
     }
 
 

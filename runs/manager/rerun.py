@@ -21,6 +21,7 @@ from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
 from runs.actions import partial_rerun
 from runs.actions.rerun import RerunOptions, rerun
+from runs.manager.choices import nodes_of
 from runs.manager.forms import has_inputs
 from runs.manager.lookups import run_for
 from runs.models import Run
@@ -153,7 +154,6 @@ def _page(
     status: int = 200,
 ) -> HttpResponse:
     fields = request.POST or request.GET
-    nodes = run.version.plan.order if run.version else []
     context = in_admin(
         request,
         "Rerun",
@@ -167,7 +167,7 @@ def _page(
         version=fields.get("version", ""),
         at=fields.get("at", ""),
         changed=form.is_bound and form.has_changed(),
-        nodes=[node for node in nodes if node in run.node_counts],
+        nodes=nodes_of(run) if run.version else [],
         payloads=_sees_payloads(request, run),
         idempotency_key=request.POST.get("asked") or uuid.uuid4().hex,
     )

@@ -1,6 +1,6 @@
 """The Run States page: the newest runs as cards, the states of the chosen run, and a start form."""
 
-from typing import TypedDict, cast
+from typing import TypedDict
 
 from django import forms
 from django.contrib import messages
@@ -17,10 +17,12 @@ from graphs.definition.types import JsonObject
 from graphs.models import Graph
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
+from graphs.web.pickers import PickerField
 from graphs.web.schema_forms import AREA, ObjectField
 from graphs.web.ttl_cache import cached
 from runs.core import statuses
 from runs.engine.start import RunOptions, start_run
+from runs.manager.choices import IN_NAMESPACE, runnable_graphs
 from runs.manager.run_tabs import redact_payloads
 from runs.models import Run, State
 from runs.queries import lists
@@ -38,7 +40,7 @@ STATE_COUNT = (
 class StartForm(forms.Form):
     """Starts a run of one of the graphs that the caller may see."""
 
-    graph = forms.ModelChoiceField(queryset=Graph.objects.none())
+    graph = PickerField(Graph.objects.none(), columns=IN_NAMESPACE, kind="runnable")
     run_id = forms.CharField(
         required=False,
         max_length=200,
@@ -53,10 +55,8 @@ class StartForm(forms.Form):
 
     def __init__(self, caller: Caller, data: QueryDict | None = None) -> None:
         super().__init__(data)
-        runnable = Graph.objects.visible_to(caller).filter(current__problems=[])
-        runnable = runnable.select_related("namespace", "current")
-        field = cast(forms.ModelChoiceField, self.fields["graph"])
-        field.queryset = runnable.order_by("namespace__name", "name")
+        runnable = runnable_graphs(caller).select_related("namespace", "current")
+        self.fields["graph"].queryset = runnable  # type: ignore[attr-defined]
 
 
 class Totals(TypedDict):

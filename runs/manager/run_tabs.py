@@ -35,11 +35,13 @@ TABS = {
 }
 STATES = 100  # states on a page
 ROWS = 100  # rows of the other tables on a page
+FILES = 20  # files on the overview
 LAST_LINES = 5  # log lines on the overview
 FAILURES, MAX_FAILURES = 5, 200  # groups of failures shown, failed states read for them
 
 
 def _overview(request: HttpRequest, run: Run) -> JsonObject:
+    files = list(run.artifacts.filter(kind="file").order_by("pk")[: FILES + 1])
     states_url = f"{reverse('run_tab', args=[run.pk, 'states'])}?node="
     may_answer = caller_of(request).can("cancel", run.namespace_id)
     payloads = caller_of(request).can("payloads", run.namespace_id)
@@ -51,7 +53,8 @@ def _overview(request: HttpRequest, run: Run) -> JsonObject:
         "svg": diagram.inline_svg(run, states_url) if run.version else "",
         "marks": json.dumps(diagram.marks(run)) if run.version else "[]",
         "lines": LogLine.objects.tails([run.pk], LAST_LINES)[run.pk],
-        "artifacts": run.artifacts.filter(kind="file"),
+        "artifacts": files[:FILES],
+        "more_files": len(files) > FILES,
         "nodes": _node_counts(run),
     }
 
@@ -139,8 +142,9 @@ def _data(request: HttpRequest, run: Run) -> JsonObject:
         "Reported by the outside program": run.data,
         "Procedure": run.sop,
     }
-    parts = [(name, redaction.shown(value)) for name, value in values.items() if value]
-    return {"parts": parts, "artifacts": run.artifacts.all()}
+    parts = [(name, redaction.shown(value, payloads)) for name, value in values.items() if value]
+    page = Paginator(run.artifacts.order_by("pk"), ROWS).get_page(request.GET.get("page"))
+    return {"parts": parts, "page": page}
 
 
 def _checkpoints(request: HttpRequest, run: Run) -> JsonObject:

@@ -7,8 +7,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from graphs.definition import errors
-from graphs.definition.names import parse_id
-from graphs.editor.named_form import startable_namespaces
+from graphs.editor.named_form import ExampleForm
 from graphs.services import examples
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, staff_page
@@ -20,11 +19,11 @@ from runs.actions.examples import start
 def start_example(request: HttpRequest, name: str) -> HttpResponse:
     """Add the example to the user's graphs and start a run of it; with `open`, only show it."""
     caller = caller_of(request)
-    pk = parse_id(request.POST.get("namespace", ""))
+    form = ExampleForm(caller, request.POST)
     try:
-        namespace = startable_namespaces(caller).filter(pk=pk).first() if pk else None
-        if namespace is None:
+        if not form.is_valid():
             raise errors.Forbidden("Choose a namespace in which you may start runs.")
+        namespace = form.cleaned_data["namespace"]
         if "open" in request.POST:
             return redirect("flow", examples.put(name, namespace, caller).pk)
         run = start(name, namespace, caller, request.POST.get("run_id", ""))

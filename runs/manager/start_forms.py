@@ -11,13 +11,20 @@ from graphs.definition.types import Definition, JsonObject
 from graphs.editor.flow import Flow
 from graphs.editor.versions import version_of
 from graphs.models import Dataset, Graph, GraphVersion
+from graphs.web.pickers import PickerField
+from runs.manager.choices import IN_NAMESPACE
 
 
 class RunForm(forms.Form):
     """What a run has besides its inputs."""
 
-    dataset = forms.ModelChoiceField(
-        queryset=Dataset.objects.none(), required=False, label="Dataset", empty_label="– none –"
+    dataset = PickerField(
+        Dataset.objects.none(),
+        columns=IN_NAMESPACE,
+        kind="datasets",
+        required=False,
+        label="Dataset",
+        empty_label="– none –",
     )
     name = forms.CharField(
         required=False, max_length=200, help_text="The name that lists of runs show."
@@ -28,8 +35,9 @@ class RunForm(forms.Form):
     ) -> None:
         super().__init__(data, initial=initial)
         datasets = Dataset.objects.filter(namespace=graph.namespace_id).select_related("namespace")
-        field = cast(forms.ModelChoiceField, self.fields["dataset"])
+        field = cast(PickerField, self.fields["dataset"])
         field.queryset = datasets.order_by("name")
+        field.params = f"&graph={graph.pk}"
         field.required = reads_dataset
         field.help_text = "The graph reads tables of this dataset." if reads_dataset else ""
 

@@ -10,6 +10,7 @@ from runs.actions.bulk import ACTIONS
 from runs.manager import (
     answer,
     bulk,
+    choices,
     compare,
     dashboard,
     files,
@@ -35,6 +36,7 @@ _register_choices("export", export.FORMATS)
 _register_choices("verb", run_actions.VERBS)
 _register_choices("action", ACTIONS)
 _register_choices("tab", run_tabs.TABS)
+_register_choices("choice", choices.KINDS)
 _register_choices("lines", ("log", "ndjson"))
 _register_choices("template_verb", ("clone", "schedule", "delete"))
 _register_choices("operation_verb", ("stop", "retry"))
@@ -42,8 +44,9 @@ urlpatterns = [
     path("", list_page.run_list, name="run_manager"),
     path("live", list_page.live_rows, name="run_manager_live"),
     path("export.<export:form>", list_page.export_runs, name="run_manager_export"),
+    path("choices/<choice:kind>/", choices.choices, name="run_manager_choices"),
     path("columns/", list_page.choose_columns, name="run_manager_columns"),
-    path("views/", list_page.save_view, name="run_manager_view"),
+    path("views/", list_page.views, name="run_manager_view"),
     path("views/<int:pk>/delete/", list_page.delete_view, name="run_manager_view_delete"),
     path("bulk/<action:action>/", bulk.ask, name="run_manager_bulk"),
     path("operations/", operations.operation_list, name="run_manager_operations"),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Q, When
 from django.utils import timezone
 
 from graphs.models import Namespace
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 class SavedViewQuerySet(models.QuerySet[Any]):
     def visible_to(self, caller: "Caller") -> Self:
-        """The caller's own views, and those shared in a namespace that the caller sees."""
+        """The caller's own views, then those shared in a namespace that the caller sees."""
         shared = Q(shared=True)
         if caller.namespaces is not None:
             shared &= Q(namespace__in=caller.namespaces)
-        return self.filter(shared | _own(caller))
+        own_first = Case(When(_own(caller), then=0), default=1)
+        views = self.filter(shared | _own(caller)).select_related("owner", "namespace")
+        return views.order_by(own_first, "name", "id")
 
     def changeable_by(self, caller: "Caller") -> Self:
         """The caller's own views, and those shared where the caller may change runs."""

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 
 from graphs.definition import redaction
 from graphs.definition.differences import MAX_DIFFERENCES, Difference, differences, some_differences
+from graphs.definition.labels import MAX_LABELS
 from graphs.definition.types import Json
 from runs.core import statuses
 from runs.engine.node_context import run_folder
@@ -188,7 +190,9 @@ def _metadata_of(run: Run) -> dict[str, object]:
         "Workspace": run.workspace,
         "User": run.username,
         "Trigger": run.trigger,
-        "Labels": " ".join(f"{key}={value}" for key, value in run.labels.items()),
+        "Labels": " ".join(
+            f"{key}={value}" for key, value in islice(run.labels.items(), MAX_LABELS)
+        ),
         "States": run.state_count,
         "Failed states": run.errored_count,
         "Rows emitted": run.emitted,

@@ -31,16 +31,20 @@ def inline_svg(run: Run, link: str) -> str:
     Of a large graph only the surroundings of the current node and the failed ones are shown. Each
     node is a link: `link` followed by the node's name.
     """
-    is_large = len(_version(run).plan.order) > MAX_NODES
-    placed, nodes = _placed(_version(run).pk, _neighbourhood(run) if is_large else None)
+    placed, nodes = _placed(_version(run).pk, _shown(run))
     return svg.inline(placed, looks(run, nodes), f"Graph of {run}", link)
 
 
 def marks(run: Run) -> list[tuple[str, str, str]]:
-    """(node, state, second line) of each node that has states, for the script of the page."""
+    """(node, state, second line) of each node that has states, for the script of the page.
+
+    Of a large graph, only of the nodes that the page shows.
+    """
+    shown = _shown(run)
+    nodes = [node for node in run.node_counts if shown is None or node in shown]
     return [
         (node, look.state, f"{svg.MARKS[look.state]} {look.subtitle}")
-        for node, look in looks(run, run.node_counts).items()
+        for node, look in looks(run, nodes).items()
     ]
 
 
@@ -76,6 +80,12 @@ def _placed(version_pk: int, shown: frozenset[str] | None) -> PlacedGraph:
         nodes = tuple(node for node in nodes if node in shown)
         edges = [(start, end) for start, end in edges if start in shown and end in shown]
     return layout.place(nodes, edges, layout.positions(version.definition["nodes"])), nodes
+
+
+def _shown(run: Run) -> frozenset[str] | None:
+    """The nodes that a page shows; None for all."""
+    is_large = len(_version(run).plan.order) > MAX_NODES
+    return _neighbourhood(run) if is_large else None
 
 
 def _neighbourhood(run: Run) -> frozenset[str]:

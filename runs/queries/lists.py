@@ -19,7 +19,7 @@ DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = PAGE_SIZES[-1]
 NEWEST = ("-created_at", "-id")
 EXACT_COUNT = 10_000  # a number up to this is counted at every call, a larger one is cached
-MAX_CHOICES = 10_000
+MAX_CHOICES = 10_000  # usernames or workspaces that the API lists
 RUNS_AT_ONCE = 1000
 ROUNDS = 5  # groups of runs that are searched for the states of one page
 ROWS_AT_ONCE = 50
@@ -149,7 +149,8 @@ def revisions(caller: Caller, pks: Iterable[int]) -> tuple[int, dict[int, int]]:
 # SELECT DISTINCT would read the entries of all runs.
 _DISTINCT = """
     WITH RECURSIVE found (value) AS (
-        SELECT min({column}) FROM statemanager_runs_run WHERE {column} > '' AND {visible}
+        SELECT min({column}) FROM statemanager_runs_run
+        WHERE {column} > '' AND {column} >= %s AND {visible}
         UNION ALL
         SELECT (
             SELECT min({column}) FROM statemanager_runs_run
@@ -157,21 +158,27 @@ _DISTINCT = """
         )
         FROM found WHERE found.value IS NOT NULL
     )
-    SELECT value FROM found WHERE value IS NOT NULL LIMIT {limit}
+    SELECT value FROM found WHERE value IS NOT NULL LIMIT %s
 """
 
 
 def distinct_statement(column: str, visible: str) -> str:
     """The statement that reads the distinct values of `username` or `workspace`."""
     assert column in ("username", "workspace")
-    return _DISTINCT.format(column=column, visible=visible, limit=MAX_CHOICES)
+    return _DISTINCT.format(column=column, visible=visible)
 
 
-def distinct(caller: Caller, column: str) -> list[str]:
-    """The usernames or workspaces of the runs that the caller sees, sorted, without empty ones."""
+def distinct(
+    caller: Caller, column: str, limit: int = MAX_CHOICES, beginning: str = ""
+) -> list[str]:
+    """The first usernames or workspaces of the runs that the caller sees, sorted, not empty.
+
+    With a `beginning`, only those that begin with it.
+    """
     visible, params = _visible(caller)
-    rows = sql.run(distinct_statement(column, visible), [*params, *params])
-    return [row[0] for row in rows]
+    statement = distinct_statement(column, visible)
+    rows = sql.run(statement, [beginning, *params, *params, limit])
+    return [value for (value,) in rows if value.startswith(beginning)]
 
 
 def _visible(caller: Caller) -> tuple[str, list[object]]:

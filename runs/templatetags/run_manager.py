@@ -11,6 +11,7 @@ from runs.manager.dashboard import context_for
 register = template.Library()
 register.filter("badge", badges.run_badge)
 register.filter("state_badge", badges.state_badge)
+register.filter("label_badges", badges.labels)
 
 
 @register.simple_tag(takes_context=True)

@@ -88,7 +88,7 @@ def test_the_counts_of_the_tabs_are_read_from_indexes(many):
 
 def test_the_names_in_menus_are_read_from_an_index(many):
     prefix = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
-    rows = sql.run(prefix + lists.distinct_statement("username", "true"))
+    rows = sql.run(prefix + lists.distinct_statement("username", "true"), ["", 100])
     plan = "\n".join(" ".join(map(str, row)) for row in rows)
     assert "run_of_user" in plan, plan
     assert lists.distinct(SYSTEM, "username")[:3] == ["user0", "user1", "user10"]
