@@ -26,6 +26,7 @@ from graphs.models import (
     NamespaceMembership,
     RegisteredNode,
     Secret,
+    clock,
 )
 from graphs.models.querysets import ApiKeyQuerySet
 from graphs.services import datasets, publish, secrets
@@ -417,5 +418,5 @@ class CronTriggerAdmin(admin.ModelAdmin):
     ) -> None:
         """Compute the next time from now, so that a schedule doesn't fire for times it missed."""
         if not change or form.changed_data:
-            obj.next_at = cron.next_time(obj.expression, obj.time_zone, timezone.now())
+            obj.next_at = cron.next_time(obj.expression, obj.time_zone, clock.now())
         super().save_model(request, obj, form, change)

@@ -119,7 +119,7 @@ def own_access(request: HttpRequest) -> HttpResponse:
 
 
 def _own_keys(request: HttpRequest) -> ApiKeyQuerySet:
-    keys = ApiKey.objects.usable(timezone.now()).filter(created_by=request.user.pk)
+    keys = ApiKey.objects.usable().filter(created_by=request.user.pk)
     return keys.order_by("-pk")
 
 

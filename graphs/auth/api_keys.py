@@ -14,12 +14,13 @@ from typing import TypedDict, Unpack
 
 from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from graphs.auth import acts
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.auth.namespaces import ensure_namespace
-from graphs.models import ApiKey
+from graphs.models import ApiKey, clock
 from graphs.models.querysets import ApiKeyQuerySet
 
 USED_EVERY = timedelta(minutes=1)  # how often a use of a key is recorded, at most
@@ -110,7 +111,7 @@ def admit(key: ApiKey) -> int:
     """
     if key.per_minute is None:
         return 0
-    now = timezone.now()
+    now = clock.now()
     minute = now.replace(second=0, microsecond=0)
     is_free = ~Q(minute=minute) | Q(minute=None) | Q(minute_count__lt=key.per_minute)
     count = Case(When(minute=minute, then=F("minute_count") + 1), default=Value(1))
@@ -126,12 +127,12 @@ def _read(text: str) -> ApiKey | None:
     if len(parts) != 3 or parts[0] != "sm" or "\x00" in text:
         return None
     _, prefix, secret = parts
-    now = timezone.now()
-    key = ApiKey.objects.usable(now).filter(prefix=prefix).prefetch_related("namespaces").first()
+    keys = ApiKey.objects.usable().annotate(now=Now()).filter(prefix=prefix)
+    key = keys.prefetch_related("namespaces").first()
     if key is None or not hmac.compare_digest(key.digest, _digest(secret)):
         return None
-    if key.last_used_at is None or now - key.last_used_at > USED_EVERY:
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    if key.last_used_at is None or key.now - key.last_used_at > USED_EVERY:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=key.now)
     return key
 
 

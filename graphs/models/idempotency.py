@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 KEPT_FOR = timedelta(hours=24)
@@ -56,7 +57,7 @@ class IdempotencyKey(models.Model):
 
 def forget_old() -> None:
     """Delete the keys that are older than KEPT_FOR."""
-    IdempotencyKey.objects.filter(created_at__lt=timezone.now() - KEPT_FOR).delete()
+    IdempotencyKey.objects.filter(created_at__lt=Now() - KEPT_FOR).delete()
 
 
 def forget_answers(run_ids: models.QuerySet[models.Model, object]) -> None:

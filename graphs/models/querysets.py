@@ -1,10 +1,10 @@
 """Querysets with named filters. `visible_to` is the one place that decides who sees which rows."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
@@ -23,13 +23,13 @@ class InNamespaces(models.QuerySet[Any]):
 
 
 class ApiKeyQuerySet(models.QuerySet[Any]):
-    def usable(self, now: datetime) -> Self:
-        """The keys that are neither revoked nor expired at this time.
+    def usable(self) -> Self:
+        """The keys that are neither revoked nor expired, by the database's clock.
 
         The account that made a key must be active.
         """
         made_by_somebody = Q(created_by=None) | Q(created_by__is_active=True)
-        lasts = Q(expires_at=None) | Q(expires_at__gt=now)
+        lasts = Q(expires_at=None) | Q(expires_at__gt=Now())
         return self.filter(made_by_somebody, lasts, revoked_at=None)
 
 

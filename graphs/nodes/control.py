@@ -1,12 +1,12 @@
 """Nodes that control the course of a run: noop, log, delay, approval and fan_out."""
 
-import time
 from typing import Annotated, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from graphs.definition.types import Json, JsonObject
+from graphs.models import clock
 from graphs.nodes.base import Context, NodeFailed, RunAgain, WaitForAnswer, node
 
 
@@ -62,8 +62,8 @@ def log(
 @node("delay")
 def delay(ctx: Context, seconds: Annotated[float, Field(ge=0, le=366 * 86400)]) -> Passed:
     """Wait for a number of seconds before the branch continues. No worker is busy meanwhile."""
-    due = ctx.once("delay", seconds, lambda: time.time() + seconds)
-    remaining = due - time.time()
+    due = ctx.once("delay", seconds, lambda: clock.now().timestamp() + seconds)
+    remaining = due - clock.now().timestamp()
     if remaining > 0:
         raise RunAgain(remaining)
 

@@ -1,7 +1,6 @@
 """Nodes that talk to other services: http.request and mail.send."""
 
 import json
-import time
 from typing import Annotated, Literal
 
 from django.core.mail import EmailMessage
@@ -10,6 +9,7 @@ from typing_extensions import TypedDict
 
 from graphs.definition import expressions
 from graphs.definition.types import Json
+from graphs.models import clock
 from graphs.nodes import http_client
 from graphs.nodes.base import Context, NodeFailed, RunAgain, node
 
@@ -55,14 +55,19 @@ def http_request(
     With `until`, such as `body.status == "done"`, the request is repeated every `every` seconds
     until the condition is true. The node fails if that takes longer than `patience` seconds.
     """
-    started = ctx.once("began", None, time.time) if until else 0.0
+    started = ctx.once("began", None, _now) if until else 0.0
     output = _request(ctx, url, method, headers, body, timeout, fail_on_error)
     if until and not _is_true(until, output):
-        if time.time() - started > patience:
+        if _now() - started > patience:
             raise NodeFailed(f"{until!r} did not become true within {patience:g} s")
         raise RunAgain(every)
 
     return output
+
+
+def _now() -> float:
+    """The database's time: another host may have begun."""
+    return clock.now().timestamp()
 
 
 def _is_true(condition: str, output: HttpOutput) -> bool:

@@ -14,7 +14,7 @@ from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, names, redaction
 from graphs.definition.plan import BUILTIN
 from graphs.definition.types import Json
-from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode
+from graphs.models import CronTrigger, Graph, Namespace, RegisteredNode, clock
 from graphs.services import exosphere_template, publish, secrets
 from graphs.services.kinds import Kinds
 
@@ -104,7 +104,7 @@ def put_graph(
         namespace, name, kinds.resolved(definition), problems, caller, by_template=True
     )
     secrets.replace(graph, values)
-    set_triggers(graph, schedules, timezone.now())
+    set_triggers(graph, schedules, clock.now())
     acts.record(caller, "put_graph", namespace.pk, _summary(graph, values, schedules))
     if problems:
         # The missing nodes may have been registered while this transaction was open.

@@ -7,6 +7,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
 MISSING = "–"
+ZERO = timedelta()
 # Seconds of a unit and of the next smaller one, and their symbols.
 UNITS = ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s"))
 
@@ -53,4 +54,5 @@ def took(timed: Timed) -> timedelta | None:
     """How long a run or a state took, or has taken so far. None if it has not started."""
     if timed.started_at is None:
         return None
-    return (timed.finished_at or timezone.now()) - timed.started_at
+    # The clock of this host may be behind the one that wrote the time.
+    return max(ZERO, (timed.finished_at or timezone.now()) - timed.started_at)

@@ -19,7 +19,6 @@ from django.core.files.storage import default_storage
 from django.db import OperationalError, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from graphs.auth.callers import Caller, caller_of_command, caller_of_key, caller_of_user
 from graphs.definition import errors
@@ -250,7 +249,7 @@ def _export(operation: BulkOperation, caller: Caller) -> None:
 
 def forget_files() -> int:
     """Remove exported files that are older than a day. Returns their number."""
-    limit = timezone.now() - EXPORT_AGE
+    limit = sql.clock() - EXPORT_AGE
     old = BulkOperation.objects.exclude(file="").filter(finished_at__lt=limit)
     for operation in old:
         default_storage.delete(operation.file)
@@ -288,7 +287,7 @@ def _end(operation: BulkOperation, error: str = "") -> None:
     _leased(operation).update(
         status=BulkOperation.Status.STOPPED if stopped else BulkOperation.Status.DONE,
         error=error,
-        finished_at=timezone.now(),
+        finished_at=sql.clock(),
         lease_expires_at=None,
     )
 
@@ -310,4 +309,4 @@ def caller_of(operation: BulkOperation) -> Caller:
 
 
 def _is_usable(key: ApiKey) -> bool:
-    return ApiKey.objects.usable(timezone.now()).filter(pk=key.pk).exists()
+    return ApiKey.objects.usable().filter(pk=key.pk).exists()

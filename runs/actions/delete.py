@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from django.core.files.storage import Storage, default_storage
 from django.db import OperationalError, transaction
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
@@ -205,7 +204,7 @@ def sweep(now: datetime | None = None) -> int:
 
     Returns the number of folders whose removal was tried.
     """
-    now = now or timezone.now()
+    now = now or sql.clock()
     forgotten = list(
         Tombstone.objects.filter(files=True, at__lt=now - FILES_WAIT)
         .order_by("id")

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from runs.actions import bulk
 from runs.actions.delete import DELETABLE
+from runs.core import sql
 from runs.models import BulkOperation, Run
 
 # The idempotency key of a day's operation is made from this and the date. So the supervisors of
@@ -25,7 +25,7 @@ def delete_old(now: datetime | None = None) -> BulkOperation | None:
 
     Returns None if there are no such runs, or if RETENTION_DAYS is 0.
     """
-    now = now or timezone.now()
+    now = now or sql.clock()
     if not settings.RETENTION_DAYS:
         return None
     oldest_to_keep = now - timedelta(days=settings.RETENTION_DAYS)

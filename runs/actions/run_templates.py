@@ -83,7 +83,7 @@ def _first_time(template: RunTemplate) -> datetime | None:
         cron.check(template.expression, template.time_zone)
     except ValueError as error:
         raise errors.Malformed(f"{error}.") from None
-    return cron.next_time(template.expression, template.time_zone, timezone.now())
+    return cron.next_time(template.expression, template.time_zone, sql.clock())
 
 
 def from_run(run: Run, name: str, caller: Caller, description: str = "") -> RunTemplate:

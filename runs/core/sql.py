@@ -29,6 +29,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from graphs.definition.types import Json
+from graphs.models import clock as database_clock
 
 Row = tuple[Any, ...]
 Params = Sequence[Any]
@@ -283,9 +284,7 @@ def stamp(value: datetime) -> str:
 
 def clock() -> datetime:
     """The database's time. Hosts may disagree with it and with each other."""
-    value = moment(run(f"SELECT {now()}")[0][0])
-    assert value is not None
-    return value
+    return database_clock.now()
 
 
 def moment(value: str | datetime | None) -> datetime | None:

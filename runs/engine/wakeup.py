@@ -16,7 +16,6 @@ from time import monotonic, sleep
 import psycopg
 from django.conf import settings
 from django.db import close_old_connections, connection, connections
-from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.cluster import Cluster as QCluster
 from django_q.conf import Conf
@@ -58,14 +57,14 @@ def waiting_hints() -> int:
 
 def oldest_hint() -> timedelta | None:
     """For how long the oldest hint has waited; None if none waits."""
-    now = timezone.now()
+    now = sql.clock()
     due = OrmQ.objects.filter(lock__lte=now).order_by("lock").values_list("lock", flat=True).first()
     return now - due if due else None
 
 
 def prune() -> None:
     """Delete the hints and failure records that are older than a day."""
-    yesterday = timezone.now() - timedelta(days=1)
+    yesterday = sql.clock() - timedelta(days=1)
     OrmQ.objects.filter(lock__lt=yesterday).delete()
     Failure.objects.filter(stopped__lt=yesterday).delete()
 

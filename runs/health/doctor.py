@@ -5,12 +5,11 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
-from django.utils import timezone
 
 from graphs.definition.types import JsonObject
 from graphs.models import RegisteredNode
 from graphs.nodes.base import registry
-from runs.core import statuses
+from runs.core import sql, statuses
 from runs.engine import wakeup
 from runs.health import probes, recount, verify
 from runs.health.probes import Finding, duration
@@ -94,7 +93,7 @@ def _no_cluster() -> Finding:
     last = Cluster.objects.order_by("-seen_at").first()
     last_seen = ""
     if last:
-        age = duration(timezone.now() - last.seen_at)
+        age = duration(sql.clock() - last.seen_at)
         last_seen = f" The last one, {last.name}, was seen {age} ago."
     return Finding(
         "error",
@@ -104,13 +103,13 @@ def _no_cluster() -> Finding:
 
 
 def _hours_since(moment: datetime) -> float:
-    return (timezone.now() - moment).total_seconds() / 3600
+    return (sql.clock() - moment).total_seconds() / 3600
 
 
 def _leases() -> Iterator[Finding]:
     late = timedelta(seconds=3 * settings.SWEEP_SECONDS)
     leased = State.objects.filter(status=statuses.QUEUED, run__version__isnull=False)
-    expired = leased.filter(lease_expires_at__lt=timezone.now() - late).count()
+    expired = leased.filter(lease_expires_at__lt=sql.clock() - late).count()
     if expired:
         yield Finding(
             "error",
@@ -122,7 +121,7 @@ def _leases() -> Iterator[Finding]:
 def _ready() -> Iterator[Finding]:
     """States that have been ready for too long without being claimed."""
     stuck = State.objects.filter(
-        status=statuses.CREATED, paused=False, due_at__lt=timezone.now() - STUCK
+        status=statuses.CREATED, paused=False, due_at__lt=sql.clock() - STUCK
     ).order_by("due_at")
     builtin = stuck.filter(worker_namespace=None).first()
     if builtin:
@@ -161,7 +160,7 @@ def _unclaimed_external(state: State) -> Finding:
 
 
 def _ready_for(state: State) -> str:
-    return duration(timezone.now() - (state.due_at or state.created_at))
+    return duration(sql.clock() - (state.due_at or state.created_at))
 
 
 def _runs() -> Iterator[Finding]:
@@ -173,7 +172,7 @@ def _runs() -> Iterator[Finding]:
             "Run manage.py verify --fix.",
         )
     abandoned = BulkOperation.objects.filter(
-        status="running", lease_expires_at__lt=timezone.now() - LATE
+        status="running", lease_expires_at__lt=sql.clock() - LATE
     ).count()
     if abandoned:
         yield Finding(

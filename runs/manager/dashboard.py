@@ -7,7 +7,6 @@ from html import escape
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
 
@@ -70,7 +69,7 @@ def context_for(request: HttpRequest) -> JsonObject:
 def _tiles(view: Overview) -> list[Tile]:
     url = reverse("run_manager")
     active = sum(view.counts.get(status, 0) for status in statuses.ACTIVE_RUNS)
-    age = timezone.now() - view.oldest_queued if view.oldest_queued else None
+    age = view.at - view.oldest_queued if view.oldest_queued else None
     return [
         Tile("Active", active, f"{url}?status={','.join(statuses.ACTIVE_RUNS)}"),
         Tile(

@@ -9,7 +9,6 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, redaction
@@ -21,6 +20,7 @@ from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
 from runs.actions import partial_rerun
 from runs.actions.rerun import RerunOptions, rerun
+from runs.core import sql
 from runs.manager.choices import nodes_of
 from runs.manager.forms import has_inputs
 from runs.manager.lookups import run_for
@@ -130,7 +130,7 @@ def _delay(text: str) -> float:
         raise errors.Malformed(
             f"{text[:40]!r} is not a time. Use a form such as 2030-01-31T06:00."
         ) from None
-    now = timezone.now()
+    now = sql.clock()
     if moment < now:
         raise errors.Malformed("This time is in the past.")
     return (moment - now).total_seconds()

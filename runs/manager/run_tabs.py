@@ -142,7 +142,7 @@ def _data(request: HttpRequest, run: Run) -> JsonObject:
         "Reported by the outside program": run.data,
         "Procedure": run.sop,
     }
-    parts = [(name, redaction.shown(value, payloads)) for name, value in values.items() if value]
+    parts = [(name, redaction.shown(value)) for name, value in values.items() if value]
     page = Paginator(run.artifacts.order_by("pk"), ROWS).get_page(request.GET.get("page"))
     return {"parts": parts, "page": page}
 

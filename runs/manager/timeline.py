@@ -6,11 +6,10 @@ from datetime import datetime
 from html import escape
 from uuid import UUID
 
-from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
 from graphs.web.formats import length
-from runs.core import statuses
+from runs.core import sql, statuses
 from runs.models import Run, State
 
 ROWS = 200
@@ -72,7 +71,7 @@ def timeline_of(run: Run, after: str = "") -> Timeline:
     if after:
         matching = matching.filter(pk__gt=after)
     page = list(matching[: ROWS + 1])
-    states, now = page[:ROWS], timezone.now()
+    states, now = page[:ROWS], sql.clock()
     critical, lost = _critical(states), _lost_leases(run, states)
     bars = [_bar(state, now, state.pk in critical, lost.get(state.pk, ())) for state in states]
     return Timeline(

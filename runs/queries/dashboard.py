@@ -5,11 +5,10 @@ from datetime import datetime, timedelta
 
 from django.db.models import Avg, Count, F, Q, QuerySet
 from django.db.models.functions import TruncHour
-from django.utils import timezone
 
 from graphs.auth.callers import Caller
 from graphs.web.ttl_cache import cached
-from runs.core import statuses
+from runs.core import sql, statuses
 from runs.engine import wakeup
 from runs.models import Cluster, Run, State
 from runs.queries import lists, search
@@ -66,7 +65,7 @@ def overview(caller: Caller) -> Overview:
 
 
 def _read(caller: Caller) -> Overview:
-    now = timezone.now()
+    now = sql.clock()
     runs = Run.objects.visible_to(caller).filter(archived_at=None)
     day = runs.filter(created_at__gte=now - timedelta(hours=HOURS))
     return Overview(

@@ -3,9 +3,7 @@
 from collections import Counter
 from datetime import datetime, timedelta
 
-from django.utils import timezone
-
-from runs.core import statuses
+from runs.core import sql, statuses
 from runs.engine import answer
 from runs.external import documents
 from runs.models import AuditEntry, Cluster, Run, State
@@ -25,7 +23,7 @@ def why_waiting(run: Run, payloads: bool = True, now: datetime | None = None) ->
         return []
     if run.version_id is None:
         return [_external(run)]
-    now = now or timezone.now()
+    now = now or sql.clock()
     unfinished = State.objects.filter(run=run, status__in=statuses.UNFINISHED)
     states = list(unfinished.order_by("pk").defer("inputs", "outputs")[:MAX_STATES])
     created = [state for state in states if state.status == statuses.CREATED]

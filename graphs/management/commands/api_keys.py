@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.utils import timezone
 
 from graphs.models import ApiKey
 
@@ -21,7 +20,7 @@ class Command(BaseCommand):
     def handle(self, *args: str, namespace: str | None, usable: bool, **options: Any) -> None:
         keys = ApiKey.objects.prefetch_related("namespaces").order_by("pk")
         if usable:
-            keys = keys.usable(timezone.now())
+            keys = keys.usable()
         for key in keys:
             names = [opened.name for opened in key.namespaces.all()]
             if namespace and not key.all_namespaces and namespace not in names:

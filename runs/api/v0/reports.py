@@ -13,6 +13,7 @@ from graphs.definition import errors, uuids
 from runs.api.v0 import worker_schemas as schemas
 from runs.api.v0.rows import state_key
 from runs.api.v0.workers import WorkerViewSet
+from runs.core import sql
 from runs.engine import retry
 from runs.models import State
 from runs.worker_api import claims
@@ -88,7 +89,7 @@ class ReportViewSet(WorkerViewSet):
         delay_seconds = body.enqueue_after / 1000
         report = Report(state_key(state), "again", body.attempt, delay=delay_seconds)
         due = self._report(report).due
-        due_seconds = due.timestamp() if due else timezone.now().timestamp() + delay_seconds
+        due_seconds = due.timestamp() if due else sql.clock().timestamp() + delay_seconds
         return Response({"status": "CREATED", "enqueue_after": int(due_seconds * 1000)})
 
     @extend_schema(
