@@ -190,6 +190,16 @@ def _fresh_caches() -> None:
 
 
 @pytest.fixture
+def own_storage(settings: Any, tmp_path: Path) -> Path:
+    """An empty storage of files for this test. Other tests leave files behind in the usual one."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    default = {**settings.STORAGES["default"], "OPTIONS": {"location": str(folder)}}
+    settings.STORAGES = {**settings.STORAGES, "default": default}
+    return folder
+
+
+@pytest.fixture
 def database() -> str:
     return TEST_DATABASE
 

@@ -216,7 +216,7 @@ RECORDERS = {
     "runs/health/exosphere_row.py",
     "runs/health/import_exosphere.py",
     "runs/health/probes.py",  # compares the clock of the host with the database's
-    "runs/health/verify.py",  # the age of files, which the host's storage dates
+    "runs/health/stored_files.py",  # the age of files, which the host's storage dates
     "runs/queries/search.py",  # "since": as exact as the user's own clock
 }
 

@@ -11,7 +11,7 @@ from graphs.models import RegisteredNode
 from graphs.nodes.base import registry
 from runs.core import sql, statuses
 from runs.engine import wakeup
-from runs.health import probes, recount, verify
+from runs.health import probes, recount, schema, storage, used_nodes, verify
 from runs.health.probes import Finding, duration
 from runs.models import BulkOperation, Cluster, Run, State
 
@@ -19,6 +19,9 @@ LATE = timedelta(minutes=1)
 STUCK = timedelta(minutes=5)
 MANY_RESTARTS = 5
 RESTARTS_PER_HOUR = 3
+START_WITHIN = 600.0  # seconds; a supervisor tries more often
+MAX_SHOWN = 5
+MAX_LINE = 300
 
 # The settings of django-q2 without which work would be lost, repeated or left behind
 # (docs/architecture.md).
@@ -86,6 +89,18 @@ def _clusters() -> Iterator[Finding]:
             "warning",
             f"The cluster {restarted.name} was replaced {restarted.restarts} times.",
             "Look for the reason in its log; often a node uses too much memory.",
+        )
+
+
+def _starts() -> Iterator[Finding]:
+    """Clusters that don't start, with the last line of what they wrote."""
+    for cluster in Cluster.objects.alive(within=START_WITHIN).exclude(start_error="")[:MAX_SHOWN]:
+        reason, *lines = cluster.start_error.splitlines()
+        last_line = f" ({lines[-1][:MAX_LINE]})" if lines else ""
+        yield Finding(
+            "error",
+            f"The cluster {cluster.name} does not start: {reason}{last_line}.",
+            "Mend that; the supervisor tries again by itself. The page Health has more of the log.",
         )
 
 
@@ -208,10 +223,14 @@ def _drift() -> Iterator[Finding]:
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _queue,
     _clusters,
+    _starts,
     _leases,
     _ready,
     _runs,
     _orphans,
     _drift,
     *probes.CHECKS,
+    storage.findings,
+    schema.findings,
+    used_nodes.findings,
 )

@@ -1,4 +1,4 @@
-"""What must not exist: rows and files without a run, tombstones of existing runs, wrong counters.
+"""What must not exist: rows and files without a run, rows without files, wrong counters.
 
 If nothing is found, deleting runs has removed everything and the engine's counters are right.
 """
@@ -6,22 +6,18 @@ If nothing is found, deleting runs has removed everything and the engine's count
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeVar
 
 from django.core.files.storage import default_storage
 from django.db.models import Exists, Model, OuterRef, QuerySet
-from django.utils import timezone
 
 from runs.actions import delete
 from runs.engine.node_context import run_folder
-from runs.health import recount
+from runs.health import recount, stored_files
 from runs.models import Run, Tombstone
 
 MAX_EXAMPLES = 5
 SAMPLE_SIZE = 1000
-# A rerun copies files before its row is committed, so newer folders may have no run yet.
-MIN_FOLDER_AGE = timedelta(minutes=15)
 
 Child = TypeVar("Child", bound=Model)
 
@@ -33,15 +29,19 @@ class Finding:
     label: str
     count: int
     examples: list[str]
+    fixable: bool = True
 
 
-def verify(fix: bool = False) -> Iterator[Finding]:
-    """Yield everything that is wrong; with `fix`, repair each finding after it was yielded.
+def verify(fix: bool = False, checksums: bool = False) -> Iterator[Finding]:
+    """Yield everything that is wrong; with `fix`, repair what can be repaired.
+
+    The sizes of all files are compared with their rows; with `checksums`, their contents, too.
 
     Call it while no runs are being deleted, because a deletion in progress would be found, too.
     """
     yield from _orphans(fix)
     yield from _folders(fix)
+    yield from _files(fix, checksums)
     yield from _tombstones(fix)
     yield from _drift(fix)
 
@@ -86,35 +86,34 @@ def _orphans_found(model: type[Model], count: int, pks: list[int | uuid.UUID]) -
 
 
 def _folders(fix: bool) -> Iterator[Finding]:
-    orphans = [
-        pk
-        for pk in _run_folders()
-        if not Run.objects.filter(pk=pk).exists() and _is_old(run_folder(pk))
-    ]
-    if orphans:
-        examples = [run_folder(pk) for pk in orphans[:MAX_EXAMPLES]]
-        yield Finding("folders without a run", len(orphans), examples)
+    found = stored_files.Found()
+    for pk in stored_files.without_run():
+        found.add(run_folder(pk))
         if fix:
-            delete.remove_files(orphans)
+            delete.remove_files([pk])
+    if found.count:
+        yield Finding("folders without a run", found.count, found.examples)
 
 
-def _is_old(folder: str) -> bool:
-    try:
-        return timezone.now() - default_storage.get_modified_time(folder) > MIN_FOLDER_AGE
-    except FileNotFoundError:
-        return False
+def _files(fix: bool, checksums: bool) -> Iterator[Finding]:
+    """Files that are missing or damaged, which can't be repaired, and files that no row names."""
+    compared = stored_files.compare(checksums)
+    kinds = {
+        "files that are not in the storage": compared.missing,
+        "files whose size is not that of their row": compared.size,
+        "files whose content is not that of their row": compared.checksum,
+    }
+    for label, found in kinds.items():
+        if found.count:
+            yield Finding(label, found.count, found.examples, fixable=False)
 
-
-def _run_folders() -> Iterator[int]:
-    """Yield the primary keys for which the storage has a folder."""
-    try:
-        thousands, _ = default_storage.listdir("runs")
-    except FileNotFoundError:
-        return
-    for thousand in thousands:
-        for name in default_storage.listdir(f"runs/{thousand}")[0]:
-            if name.isdigit():
-                yield int(name)
+    unnamed = stored_files.Found()
+    for file in stored_files.without_row():
+        unnamed.add(file)
+        if fix:
+            default_storage.delete(file)
+    if unnamed.count:
+        yield Finding("files without a row", unnamed.count, unnamed.examples)
 
 
 def _tombstones(fix: bool) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from runs.models.audit import AuditEntry
 from runs.models.bulk import BulkOperation, BulkResult
 from runs.models.checkpoint import Checkpoint, CheckpointBlob, CheckpointWrite, ToolResult
 from runs.models.cluster import Cluster
+from runs.models.installation import Installation
 from runs.models.log_line import LogLine
 from runs.models.run import Run
 from runs.models.run_template import RunTemplate
@@ -23,6 +24,7 @@ __all__ = [
     "CheckpointWrite",
     "Cluster",
     "ColumnChoice",
+    "Installation",
     "LogLine",
     "Run",
     "RunTemplate",

@@ -42,6 +42,12 @@ class Cluster(models.Model):
     seen_at = models.DateTimeField(default=timezone.now)
     restarts = models.PositiveIntegerField(default=0)
     stopping = models.BooleanField(default=False)
+    start_error = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Why the last start failed; empty once a worker has answered.",
+    )
 
     objects = ClusterQuerySet.as_manager()
 

@@ -199,12 +199,8 @@ def test_runs_are_changed_with_the_bulk_command(ended):
 
 
 def test_verify_finds_and_removes_leftovers(
-    run_graph, namespace, django_capture_on_commit_callbacks, settings, tmp_path
+    run_graph, namespace, django_capture_on_commit_callbacks, own_storage
 ):
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "default": {**settings.STORAGES["default"], "OPTIONS": {"location": str(tmp_path)}},
-    }
     run = run_graph("a", kinds={"a": "test.emit"})
     assert "Nothing is wrong" in output_of("verify")
     with django_capture_on_commit_callbacks(execute=True):

@@ -20,7 +20,7 @@ from tests.support.runs import outside
 
 
 @pytest.mark.django_db
-def test_an_outside_program_reports_its_run(api_client):
+def test_an_outside_program_reports_its_run(api_client, own_storage):
     run = outside(run_id="theirs")
     url = "/runs/theirs/mark"
     for node, event, more in (

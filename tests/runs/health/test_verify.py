@@ -1,9 +1,11 @@
 """`verify` finds wrong counters, statuses and rows, and `--fix` corrects them."""
 
+import io
 import os
 import uuid
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
@@ -15,16 +17,17 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
+from graphs.services import datasets
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import claim, control
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import updates
-from runs.health import recount, verify
-from runs.models import LogLine, Run, State
+from runs.health import recount, stored_files, verify
+from runs.models import Artifact, LogLine, Run, State
 from tests.support.invariants import assert_counters_agree
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_storage")]
 
 
 def wrong_counters():
@@ -162,7 +165,74 @@ def test_new_folders_are_left_because_their_run_may_not_be_committed_yet(runs):
     name = default_storage.save(f"{folder}/x/file.txt", ContentFile(b"x"))
     assert not [problem for problem in verify.verify(fix=True) if folder in problem.examples]
     assert default_storage.exists(name)
-    old = (timezone.now() - verify.MIN_FOLDER_AGE - timedelta(minutes=1)).timestamp()
+    old = (timezone.now() - stored_files.MIN_AGE - timedelta(minutes=1)).timestamp()
     os.utime(default_storage.path(folder), (old, old))
     assert [problem for problem in verify.verify(fix=True) if folder in problem.examples]
     assert not default_storage.exists(name)
+
+
+@pytest.fixture
+def stored(run_graph):
+    """A run with a file, and the row of that file."""
+    run_graph("a", kinds={"a": "test.emit"})
+    return Artifact.objects.first()
+
+
+def problems_of_files(**options):
+    """{kind: examples} of the problems that are about single files."""
+    problems = verify.verify(**options)
+    return {each.label: each.examples for each in problems if each.label.startswith("files ")}
+
+
+def test_files_that_are_missing_or_differ_from_their_row_are_found(stored):
+    assert problems_of_files(checksums=True) == {}
+    path = Path(default_storage.path(stored.file))
+    content = path.read_bytes()
+
+    path.write_bytes(content[:-1] + b"?")
+    assert problems_of_files() == {}, "the contents are read only on demand"
+    changed = "files whose content is not that of their row"
+    assert problems_of_files(checksums=True) == {changed: [stored.file]}
+    with pytest.raises(CommandError):
+        call_command("verify", "--checksums", stdout=StringIO())
+
+    path.write_bytes(content + b"more")
+    assert problems_of_files() == {"files whose size is not that of their row": [stored.file]}
+
+    path.unlink()
+    assert problems_of_files() == {"files that are not in the storage": [stored.file]}
+    with pytest.raises(CommandError, match="Restore them from a backup"):
+        call_command("verify", "--fix", stdout=StringIO())
+
+
+def test_files_of_datasets_are_compared_too(namespace):
+    source = datasets.Source("t.csv", io.BytesIO(b"a,b\n1,2\n"))
+    dataset = datasets.load(namespace, "d", [source])
+    table = dataset.tables.get()
+    assert problems_of_files(checksums=True) == {}
+    Path(default_storage.path(table.file)).unlink()
+    assert problems_of_files() == {"files that are not in the storage": [table.file]}
+
+
+def test_files_without_a_row_are_found_and_removed(stored):
+    folder = stored.file.rpartition("/")[0]
+    left_over = default_storage.save(f"{folder}/left-over.txt", ContentFile(b"x"))
+    assert problems_of_files() == {}, "its row may not be committed yet"
+    old = (timezone.now() - stored_files.MIN_AGE - timedelta(minutes=1)).timestamp()
+    for name in (left_over, stored.file):
+        os.utime(default_storage.path(name), (old, old))
+    assert problems_of_files(fix=True) == {"files without a row": [left_over]}
+    assert not default_storage.exists(left_over)
+    assert default_storage.exists(stored.file)
+    assert problems_of_files() == {}
+
+
+def test_rows_are_read_in_pages(stored, monkeypatch):
+    monkeypatch.setattr(stored_files, "PAGE", 2)
+    monkeypatch.setattr(stored_files, "MAX_EXAMPLES", 3)
+    Artifact.objects.bulk_create(
+        Artifact(run=stored.run, state=stored.state, name="x", file=f"gone/{n}", size=1)
+        for n in range(7)
+    )
+    [problem] = [each for each in verify.verify() if each.label.startswith("files ")]
+    assert (problem.count, problem.examples) == (7, ["gone/0", "gone/1", "gone/2"])

@@ -80,7 +80,7 @@ def test_the_run_document_of_a_thread_names_its_checkpoint(approved):
         updates.put_run_state(run, documents.run_state(run), SYSTEM)
 
 
-def test_deleting_a_thread_leaves_nothing_over(approved):
+def test_deleting_a_thread_leaves_nothing_over(own_storage, approved):
     delete.delete_run(approved)
     # Tests whose database was flushed leave folders behind.
     problems = [problem for problem in verify.verify() if "folders" not in problem.label]
