@@ -10,7 +10,8 @@ Each round (`Supervisor.tick`) does what is due:
 Whatever fails in a round is logged, and the next round follows: the supervisor ends only when it is
 told to. It starts the cluster in a round, too, so a database that is away, full or read-only delays
 the start and does not end it. Starts that fail are repeated after growing pauses, and each of them
-has more time than the one before, because slow imports must not look like a stuck cluster.
+has more time than the one before, because slow imports must not look like a stuck cluster. Why a
+start failed is stored with the cluster (`start_error`).
 
 Only an answer through the queue counts as a sign of life. A killed idle worker can block a whole
 django-q2 cluster that looks alive, so the supervisor relies on none of its processes.
@@ -19,6 +20,7 @@ django-q2 cluster that looks alive, so the supervisor relies on none of its proc
 import logging
 import math
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -34,9 +36,11 @@ from django.db import close_old_connections, connection
 from graphs.auth import login_records
 from graphs.models import idempotency
 from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
+from runs.cluster.error_output import ErrorOutput
 from runs.cluster.processes import die_with_parent, group_of
 from runs.core import db_errors, sql
 from runs.engine import heartbeat, lease_recovery, wakeup
+from runs.health import storage
 from runs.models import AuditEntry, Cluster
 from runs.models.cluster import MISSED_PROBES
 
@@ -44,13 +48,21 @@ log = logging.getLogger(__name__)
 START_SECONDS = 15.0  # for a cluster's first answer; doubled after each start that failed
 MAX_START_SECONDS = 240.0
 MAX_PAUSE_SECONDS = 30.0  # between starts that fail
-CLUSTER_COMMAND = [sys.executable, "-m", "django", "run_cluster"]
+# With faulthandler, SIGABRT makes a process say where it is.
+CLUSTER_COMMAND = [sys.executable, "-X", "faulthandler", "-m", "django", "run_cluster"]
+DUMP_SECONDS = 2.0  # for a process to say where it is
 DOUBT_SECONDS = 4.0
 CHECK_MEMBERS_SECONDS = 0.4
 CHECK_READY_SECONDS = 1.0
 CHECK_SCHEDULE_SECONDS = 1.0
 CHECK_DELETED_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
+
+
+def _prepare_cluster() -> None:
+    """What the process of a cluster does first: it dies with us, and writes no core dumps."""
+    die_with_parent()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Supervisor:
@@ -62,6 +74,7 @@ class Supervisor:
         # Containers may share both the name of their host and their process ids.
         self.name = f"{self.host[:60]}:{os.getpid()}:{secrets.token_hex(3)}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._errors: ErrorOutput | None = None
         self.restarts = 0
         self._started = 0.0
         self._failed_starts = 0
@@ -87,8 +100,11 @@ class Supervisor:
             CLUSTER_COMMAND,
             env=_with_settings(environment),
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=_prepare_cluster,
+            stderr=subprocess.PIPE,
         )
+        assert self.process.stderr is not None
+        self._errors = ErrorOutput(self.process.stderr)
         self._started = monotonic()
         self._members = frozenset()
         log.info("cluster %s started, process %s", self.name, self.process.pid)
@@ -131,6 +147,7 @@ class Supervisor:
         self._every("answers", TIDY_SECONDS, idempotency.forget_old)
         self._every("logins", TIDY_SECONDS, login_records.forget_old)
         self._every("failed logins", TIDY_SECONDS, AuditEntry.objects.forget_failed_logins)
+        self._every("storage", TIDY_SECONDS, storage.mark)
         self._every("exports", TIDY_SECONDS, bulk_runner.forget_files)
 
     def _every(self, task: str, seconds: float, call: Callable[[], object]) -> None:
@@ -186,6 +203,7 @@ class Supervisor:
         """
         if self._failed_starts and heartbeat.answered(self.name):
             self._failed_starts = 0
+            Cluster.objects.filter(name=self.name).update(start_error="")
         patience = MISSED_PROBES * settings.PROBE_SECONDS
         running = monotonic() - self._started
         unchanged = monotonic() - self._changed
@@ -205,12 +223,37 @@ class Supervisor:
     def _end_cluster(self, reason: str) -> None:
         """Kill the cluster. A round starts it again, at once if it had answered before."""
         log.error("cluster %s is replaced: %s", self.name, reason)
+        try:
+            is_start = not heartbeat.answered(self.name)
+        except db_errors.ERRORS:
+            is_start = False
+        if is_start:
+            self._say_where_it_is()
         self._kill()
+        if is_start:
+            self._store_reason(reason)
         self.process = None
         self.restarts += 1
         pause = min(2.0**self._failed_starts, MAX_PAUSE_SECONDS) if self._failed_starts else 0.0
         self._next_start = monotonic() + pause
         self._failed_starts += 1  # until it answers
+
+    def _say_where_it_is(self) -> None:
+        """Let a process that still starts write its traceback: what it imports, for example."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGABRT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(DUMP_SECONDS)
+
+    def _store_reason(self, reason: str) -> None:
+        """Store why a start failed, with the last lines that the cluster wrote."""
+        lines = self._errors.last() if self._errors else ""
+        text = f"{reason}\n{lines}".strip()
+        try:
+            Cluster.objects.filter(name=self.name).update(start_error=text)
+        except db_errors.ERRORS as error:
+            log.warning("the database is away: %s", error)
 
     def _kill(self) -> None:
         """End the whole process group at once."""
