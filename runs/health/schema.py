@@ -11,9 +11,11 @@ from django.apps import apps
 from django.db import connection
 from django.db.models import ForeignKey, Model
 
+from graphs.web.ttl_cache import cached
 from runs.core import sql
 from runs.health.probes import Finding
 
+CACHE_SECONDS = 60.0
 LABELS = ("statemanager_graphs", "statemanager_runs")
 FIX = (
     "Restore what is missing as the migrations have it (manage.py sqlmigrate shows them), and"
@@ -28,7 +30,20 @@ Constraints = Mapping[str, Mapping[str, Any]]
 
 
 def findings() -> Iterator[Finding]:
-    """Find tables that were changed by something else than migrations."""
+    """Find tables that were changed by something else than migrations.
+
+    Reading how every table is made takes a second or two on SQLite, so a process that is asked
+    again within CACHE_SECONDS gives the same answer.
+    """
+    yield from cached(("schema", _version()), lambda: list(_find()), seconds=CACHE_SECONDS)
+
+
+def _version() -> int:
+    """Changes with every change of the tables on SQLite; PostgreSQL has nothing like it."""
+    return sql.run("PRAGMA schema_version")[0][0] if connection.vendor == "sqlite" else 0
+
+
+def _find() -> Iterator[Finding]:
     for model in _models():
         for problem in _problems(model):
             yield Finding("error", f"The table {model._meta.db_table} {problem}.", FIX)
