@@ -55,6 +55,16 @@ class Installation:
             dump = gzip.decompress((HERE / release / "dump.sql.gz").read_bytes()).decode()
             with psycopg.connect(self.url, autocommit=True) as database:
                 database.execute(dump)  # type: ignore[call-overload]
+            self._move_files()
+
+    def _move_files(self) -> None:
+        """Put the files where the dump has them: those of the release are of its SQLite file."""
+        for (name,) in self.rows("SELECT file FROM statemanager_runs_artifact"):
+            target = self.folder / "files" / name
+            if not target.exists():
+                [source] = (self.folder / "files" / "runs").rglob(target.name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.rename(target)
 
     def manage(self, *arguments: str) -> str:
         command = [sys.executable, "manage.py", *arguments]
@@ -82,7 +92,7 @@ def test_an_old_installation_is_migrated_and_continues_its_runs(release, tmp_pat
     assert installation.statuses() == BEFORE
     installation.manage("migrate", "--verbosity", "0")
     assert installation.statuses() == BEFORE
-    installation.manage("verify")
+    installation.manage("verify", "--checksums")
     values = environment(tmp_path, installation.url)
     with supervised(workers=1, **{key: values[key] for key in ("VAR_DIR", "DATABASE_URL")}):
         until(lambda: installation.statuses() == AFTER, 60)
