@@ -13,7 +13,7 @@ from typing import IO
 from django.conf import settings
 
 from graphs.definition import payloads
-from graphs.services.secrets import MASK, Mask
+from graphs.services.masking import MASK, Mask
 
 MAX_KEPT = 8192  # bytes
 MAX_LINE = 4096  # bytes that are read of a line at once

@@ -3,9 +3,11 @@
 from django.db import migrations, models
 
 import runs.models.audit
+from graphs.models.migrating import AddIndexConcurrently
 
 
 class Migration(migrations.Migration):
+    atomic = False
     dependencies = [
         ("statemanager_graphs", "0001_initial"),
         ("statemanager_runs", "0001_initial"),
@@ -17,7 +19,7 @@ class Migration(migrations.Migration):
             name="action",
             field=models.CharField(choices=runs.models.audit.actions, max_length=20),
         ),
-        migrations.AddIndex(
+        AddIndexConcurrently(
             model_name="auditentry",
             index=models.Index(
                 condition=models.Q(("action", "login_failed")),

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("statemanager_runs", "0001_initial"),
+        ("statemanager_runs", "0005_run_stored_bytes"),
     ]
 
     operations = [
