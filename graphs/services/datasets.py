@@ -10,8 +10,8 @@ import os
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -23,7 +23,7 @@ from django.utils.text import get_valid_filename
 
 from graphs.auth import acts
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import errors, names
+from graphs.definition import errors, names, uuids
 from graphs.models import Dataset, DatasetTable, Namespace
 from graphs.services import tabular
 
@@ -258,30 +258,45 @@ def _header(source: Source, copy: IO[bytes]) -> list[tabular.Column]:
 def _store(
     namespace: Namespace, name: str, origin: str, tables: list[CheckedTable], caller: Caller
 ) -> Dataset:
-    """Store the files and replace the tables. The files of a failed transaction are deleted."""
+    """Store the files, then replace the tables. If that fails, the files are deleted.
+
+    The storage may be slow, and a transaction of SQLite keeps everybody else from writing. So the
+    files come first, in a folder of their own.
+    """
+    _require_replaceable(namespace, name)
+    folder = f"datasets/{uuids.dashed(uuids.uuid7())}"
     stored: list[str] = []
     try:
-        with transaction.atomic():
-            dataset, _ = Dataset.objects.get_or_create(namespace=namespace, name=name)
-            _require_unused(dataset)
-            replaced = list(dataset.tables.values_list("file", flat=True))
-            dataset.tables.all().delete()
-            for table in tables:
-                stored.append(_store_file(dataset, table))
-                _create_row(dataset, table, stored[-1])
-            Dataset.objects.filter(pk=dataset.pk).update(source=origin)
-            acts.record(caller, "load_dataset", namespace.pk, str(dataset))
-            transaction.on_commit(lambda: _delete_files(replaced))
+        for table in tables:
+            stored.append(_store_file(folder, table))
+        by_file = dict(zip(stored, tables, strict=True))
+        return _replace_tables(namespace, name, origin, by_file, caller)
     except BaseException:
         _delete_files(stored)
         raise
+
+
+@transaction.atomic
+def _replace_tables(
+    namespace: Namespace, name: str, origin: str, tables: dict[str, CheckedTable], caller: Caller
+) -> Dataset:
+    """`tables` are the new tables by the names of their files in the storage."""
+    dataset, _ = Dataset.objects.get_or_create(namespace=namespace, name=name)
+    _require_unused(dataset)
+    replaced = list(dataset.tables.values_list("file", flat=True))
+    dataset.tables.all().delete()
+    for file, table in tables.items():
+        _create_row(dataset, table, file)
+    Dataset.objects.filter(pk=dataset.pk).update(source=origin)
+    acts.record(caller, "load_dataset", namespace.pk, str(dataset))
+    transaction.on_commit(lambda: _delete_files(replaced))
     return dataset
 
 
-def _store_file(dataset: Dataset, table: CheckedTable) -> str:
+def _store_file(folder: str, table: CheckedTable) -> str:
     """Store the content of a table and return its name in the storage."""
     table.content.seek(0)
-    path = f"datasets/{dataset.pk}/{get_valid_filename(table.name)}.{table.format}"
+    path = f"{folder}/{get_valid_filename(table.name)}.{table.format}"
     return default_storage.save(path, File(table.content))
 
 
@@ -298,6 +313,13 @@ def _create_row(dataset: Dataset, table: CheckedTable, file: str) -> None:
     )
 
 
+def _require_replaceable(namespace: Namespace, name: str) -> None:
+    """Refuse a load that would fail anyway, before its files are stored."""
+    dataset = Dataset.objects.filter(namespace=namespace, name=name).first()
+    if dataset:
+        _require_unused(dataset)
+
+
 def _require_unused(dataset: Dataset) -> None:
     if any(uses(dataset) for uses in in_use):
         raise errors.Conflict(
@@ -306,9 +328,13 @@ def _require_unused(dataset: Dataset) -> None:
         )
 
 
-def _delete_files(files: Iterable[str]) -> None:
+def _delete_files(files: Collection[str]) -> None:
+    """Delete files, and their folders if nothing else is in them."""
     for file in files:
         default_storage.delete(file)
+    for folder in {str(PurePosixPath(file).parent) for file in files}:
+        with suppress(OSError):
+            default_storage.delete(folder)
 
 
 def delete(dataset: Dataset, caller: Caller = SYSTEM) -> None:

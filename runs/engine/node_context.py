@@ -208,11 +208,18 @@ class NodeContext:
     @contextmanager
     def open_file(self, file: str) -> Iterator[BinaryIO]:
         """Open a file of this run or of its dataset; others are refused."""
-        folders = f"{self.folder}/", f"datasets/{self.dataset_id}/"
-        if ".." in file.split("/") or not file.startswith(folders):
+        if ".." in file.split("/") or not (self._is_of_run(file) or self._is_of_dataset(file)):
             raise NodeFailed(f"{file!r} is no file of this run or its dataset")
         with default_storage.open(file, "rb") as opened:
             yield cast(BinaryIO, opened)
+
+    def _is_of_run(self, file: str) -> bool:
+        return file.startswith(f"{self.folder}/")
+
+    def _is_of_dataset(self, file: str) -> bool:
+        if self.dataset_id is None or not file.startswith("datasets/"):
+            return False
+        return DatasetTable.objects.filter(dataset_id=self.dataset_id, file=file).exists()
 
     # --- tables --------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 """Loading datasets: errors name their file and line, and all files are stored or none."""
 
 import io
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.core.files.storage import default_storage
+from django.core.files.storage import InMemoryStorage, default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, connections
 from django.test import Client
 
 from graphs.definition import errors
@@ -173,3 +176,76 @@ def test_json_rows_with_ever_new_members_are_refused(namespace):
     lines = "\n".join(f'{{"k{at}": 1}}' for at in range(5_001))
     with pytest.raises(errors.Malformed, match="5,000 different members"):
         load(namespace, x_jsonl=lines.encode())
+
+
+class BlockingStorage(InMemoryStorage):
+    """Files that are stored once `go_on` is set; `began` tells that one is waiting."""
+
+    began: threading.Event
+    go_on: threading.Event
+
+    def _save(self, name, content):
+        self.began.set()
+        assert self.go_on.wait(30)
+        return super()._save(name, content)
+
+
+@pytest.fixture
+def blocking_storage(settings):
+    BlockingStorage.began, BlockingStorage.go_on = threading.Event(), threading.Event()
+    backend = f"{__name__}.BlockingStorage"
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": backend}}
+    yield BlockingStorage
+    BlockingStorage.go_on.set()
+
+
+def test_others_write_while_the_storage_is_slow(namespace, blocking_storage):
+    """An upload holds no lock while its files are stored: on SQLite it would be everybody's."""
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(in_a_thread, load, namespace, x_csv=b"a\n1\n")
+        assert blocking_storage.began.wait(30)
+        with connection.cursor() as cursor:
+            if connection.vendor == "sqlite":
+                cursor.execute("PRAGMA busy_timeout = 1000")
+            else:
+                cursor.execute("SET lock_timeout = 1000")
+        Dataset.objects.create(namespace=namespace, name="another")
+        assert not loading.done()
+        blocking_storage.go_on.set()
+        assert [table.name for table in loading.result(30).tables.all()] == ["x"]
+    connection.close()  # with the short timeout
+
+
+def in_a_thread(call, *args, **options):
+    try:
+        return call(*args, **options)
+    finally:
+        connections.close_all()
+
+
+def test_a_load_that_fails_leaves_neither_files_nor_rows(namespace, monkeypatch):
+    def stored():
+        folders, files = default_storage.listdir("datasets")
+        return {*folders, *files}
+
+    load(namespace, x_csv=b"a\n1\n")
+    before = stored()
+    monkeypatch.setattr(datasets, "_create_row", broken)
+    with pytest.raises(RuntimeError):
+        load(namespace, x_csv=b"a\n1\n", y_csv=b"b\n1\n")
+    assert stored() == before
+    [dataset] = Dataset.objects.all()
+    [table] = dataset.tables.all()
+    assert default_storage.exists(table.file)
+
+
+def broken(*args):
+    raise RuntimeError("the row can't be stored")
+
+
+def test_replacing_a_dataset_deletes_its_old_files_and_their_folder(namespace):
+    [old] = load(namespace, x_csv=b"a\n1\n").tables.all()
+    [new] = load(namespace, x_csv=b"a\n2\n").tables.all()
+    assert not default_storage.exists(old.file.rpartition("/")[0])
+    with default_storage.open(new.file) as file:
+        assert file.read() == b"a\n2\n"
