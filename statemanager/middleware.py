@@ -52,6 +52,15 @@ def is_api(path: str) -> bool:
     return ADMIN_API.match(path) is not None
 
 
+def routed_path(path: str) -> str:
+    """The path that the URL map knows: API paths end without a slash there."""
+    if path.startswith("//"):  # the client's base URL ends with a slash
+        path = f"/{path.lstrip('/')}"
+    if path.endswith("/") and is_api(path):
+        path = path.rstrip("/")
+    return path
+
+
 class RequestId:
     """Gives each request an id, so that a client and the logs can refer to it.
 
@@ -112,10 +121,7 @@ class BothSlashForms:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith("//"):  # the client's base URL ends with a slash
-            request.path_info = f"/{request.path_info.lstrip('/')}"
-        if request.path_info.endswith("/") and is_api(request.path_info):
-            request.path_info = request.path_info.rstrip("/")
+        request.path_info = routed_path(request.path_info)
         return self.get_response(request)
 
 
@@ -134,28 +140,6 @@ class PrivateResponses:
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
         return response
-
-
-class LengthRequired:
-    """Refuses chunked request bodies with 411.
-
-    WSGI doesn't know the length of such a body and reads it as empty, so the request would be
-    carried out without its content.
-    """
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        is_chunked = "chunked" in request.headers.get("Transfer-Encoding", "")
-        if is_chunked and not request.headers.get("Content-Length"):
-            return refusal(
-                request,
-                411,
-                "Chunked request bodies are not supported. Send a Content-Length header.",
-                {"Connection": "close"},
-            )
-        return self.get_response(request)
 
 
 class DatabaseAway:

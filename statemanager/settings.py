@@ -116,7 +116,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "statemanager.middleware.RequestId",
     "statemanager.middleware.PrivateResponses",
-    "statemanager.middleware.LengthRequired",
+    "statemanager.refusals.RequestLimits",
     "statemanager.middleware.BothSlashForms",
     "statemanager.middleware.DatabaseAway",
     "django.middleware.security.SecurityMiddleware",
@@ -229,8 +229,14 @@ FILE_UPLOAD_TEMP_DIR = None
 FILE_UPLOAD_PERMISSIONS = 0o600 if EMBEDDED else 0o640
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700 if EMBEDDED else 0o750
 
-# The largest body of a request, apart from uploaded files.
+# The largest body of a request, apart from uploads.
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.integer("MAX_BODY_BYTES", 5 * 2**20, 1024, 2**30)
+
+# The largest body of an upload. Only views that accept uploads may be sent more than the above.
+MAX_UPLOAD_BYTES = env.integer("MAX_UPLOAD_BYTES", 2**30, 1024, 2**40)
+
+# Requests that each process of the web server works on at once.
+WEB_THREADS = env.integer("WEB_THREADS", 8, 1, 256)
 
 # --- execution ------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from graphs.services.datasets import Source
 
 
 class DatasetViewSet(ViewSet):
+    accepts_uploads = True
     lookup_url_kwarg = "dataset_id"
     pagination_class = OffsetPagination
     parser_classes = [MultiPartParser]

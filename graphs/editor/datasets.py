@@ -18,7 +18,7 @@ from graphs.models import Dataset, DatasetTable
 from graphs.services import datasets
 from graphs.web import file_preview
 from graphs.web.fields import FilesField
-from graphs.web.page_guard import caller_of, in_admin, staff_page
+from graphs.web.page_guard import accepts_uploads, caller_of, in_admin, staff_page
 
 DATASETS = 50  # datasets on a page
 USES = 10  # runs and templates listed as uses of a dataset
@@ -41,6 +41,7 @@ class UploadForm(NamedForm):
     )
 
 
+@accepts_uploads
 @require_http_methods(["GET", "POST"])
 @staff_page()
 def dataset_list(request: HttpRequest) -> HttpResponse:

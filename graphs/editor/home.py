@@ -21,7 +21,7 @@ from graphs.editor.named_form import (
 from graphs.models import Graph
 from graphs.models.draft import DraftChange
 from graphs.services import drafts, examples
-from graphs.web.page_guard import caller_of, in_admin, staff_page
+from graphs.web.page_guard import accepts_uploads, caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA
 
 GRAPHS = 50  # graphs on a page
@@ -107,8 +107,9 @@ def _graphs(caller: Caller, search: str) -> QuerySet[Graph]:
     return graphs.order_by("namespace__name", "name").defer("current__definition")
 
 
-@require_POST
+@accepts_uploads
 @staff_page("start")
+@require_POST
 def new_graph(request: HttpRequest) -> HttpResponse:
     """Begin a graph as an unpublished draft, and open it."""
     form = NewForm(caller_of(request), request.POST, request.FILES)

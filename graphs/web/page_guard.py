@@ -51,6 +51,16 @@ def staff_page(right: str = "view") -> Callable[[View[Params]], View[Params]]:
     return decorate
 
 
+def accepts_uploads(view: View[Params]) -> View[Params]:
+    """Decorate a page to which files of up to MAX_UPLOAD_BYTES may be sent.
+
+    Such a file is received only after the page has been asked for by a GET, and has answered that
+    the client may use it: with 200, or with 405 if the page only takes POSTs.
+    """
+    view.accepts_uploads = True  # type: ignore[attr-defined]
+    return view
+
+
 def _to_login(request: HttpRequest) -> HttpResponseBase:
     """Redirect to the login page, and from there back to this page.
 
