@@ -25,3 +25,9 @@ if skew := float(os.environ.get("CLOCK_SKEW", 0)):
     real_now = timezone.now
     time.time = lambda: real_time() + skew
     timezone.now = lambda: real_now() + timedelta(seconds=skew)
+
+# Shorter deadlines for clients.
+if _seconds := float(os.environ.get("CLIENT_SECONDS", 0)):
+    from statemanager.slow_clients import body, client
+
+    body.SECONDS = client.STALL_SECONDS = _seconds

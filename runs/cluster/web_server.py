@@ -14,9 +14,8 @@ from django.conf import settings
 from runs.cluster.processes import die_with_parent
 
 log = logging.getLogger(__name__)
-APPLICATION = "statemanager.wsgi:application"
+APPLICATION = "statemanager.asgi:application"
 MAX_WORKERS = 4
-BLOCKING_THREADS = 8
 START_SECONDS = 10.0  # one that ends earlier has failed to start
 MAX_PAUSE_SECONDS = 30.0
 
@@ -81,14 +80,13 @@ class WebServer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         options = {
-            "--interface": "wsgi",
+            "--interface": "asgi",
             "--host": self.host,
             "--port": str(self.port),
             "--workers": str(min(os.cpu_count() or 2, MAX_WORKERS)),
-            "--blocking-threads": str(BLOCKING_THREADS),
             "--log-level": "error",
         }
-        flags = ["--no-access-log", "--respawn-failed-workers"]
+        flags = ["--no-ws", "--no-access-log", "--respawn-failed-workers"]
         command = [sys.executable, "-m", "granian", *chain(*options.items()), *flags, APPLICATION]
         return subprocess.Popen(
             command,

@@ -173,13 +173,13 @@ def main() -> None:
             "-m",
             "granian",
             "--interface",
-            "wsgi",
+            "asgi",
             "--host",
             "127.0.0.1",
             "--port",
             str(port),
             "--no-access-log",
-            "statemanager.wsgi:application",
+            "statemanager.asgi:application",
         ]
         server = subprocess.Popen(
             [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from runs.models import State
-from tests.support.clusters import ROOT, environment, free_port, until
+from tests.support.clusters import ROOT, environment, free_port, granian, until
 
-SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR"}
+SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR", "WEB_THREADS": "2"}
 
 # Two, as on two hosts: while one is killed, the other sweeps and its cluster claims.
 SUPERVISORS = ("supervisor", "other supervisor")
@@ -51,13 +51,9 @@ class Installation:
 
     def _commands(self) -> dict[str, list[str]]:
         """{part: command} of all parts of the installation."""
-        granian = [sys.executable, "-m", "granian", "--interface", "wsgi"]
-        address = ["--host", "127.0.0.1", "--port", str(self.port)]
-        processes = ["--workers", "2", "--blocking-threads", "2", "--respawn-failed-workers"]
-        quiet = ["--no-access-log", "--log-level", "error"]
         supervise = [sys.executable, "-m", "django", "supervise", "--workers", "1"]
         return {
-            "web": [*granian, *address, *processes, *quiet, "statemanager.wsgi:application"],
+            "web": granian(self.port, "--workers", "2", "--respawn-failed-workers"),
             **dict.fromkeys(SUPERVISORS, supervise),
             "external worker": [sys.executable, "-m", "tests.chaos.worker"],
         }

@@ -74,18 +74,28 @@ def supervised(workers: int = 2, **values: str) -> Iterator[subprocess.Popen[byt
         process.stderr.close()
 
 
+def granian(port: int, *options: str, interface: str = "asgi") -> list[str]:
+    """The command of a web server. "wsgi" runs the application without `slow_clients`."""
+    own = {"asgi": ["--no-ws"], "wsgi": ["--blocking-threads", "8"]}[interface]
+    return [
+        *(sys.executable, "-m", "granian", "--interface", interface),
+        *("--host", "127.0.0.1", "--port", str(port), *own, *options),
+        *("--no-access-log", "--log-level", "error"),
+        f"statemanager.{interface}:application",
+    ]
+
+
 @contextmanager
-def served(**values: str) -> Iterator[str]:
+def served(interface: str = "asgi", **values: str) -> Iterator[str]:
     """Run the web server on a free port; yield its address."""
     port = free_port()
-    command = [
-        *(sys.executable, "-m", "granian", "--interface", "wsgi"),
-        *("--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "2", "--blocking-threads", "4"),
-        *("--no-access-log", "--log-level", "error"),
-        "statemanager.wsgi:application",
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(**values), start_new_session=True)
+    env = environment(**{"WEB_THREADS": "4", **values})
+    process = subprocess.Popen(
+        granian(port, "--workers", "2", interface=interface),
+        cwd=ROOT,
+        env=env,
+        start_new_session=True,
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         until(lambda: process.poll() is None and _answers(f"{address}/health"))
