@@ -24,7 +24,7 @@ _AGAIN = {"Retry-After": "5"}
 ANSWERS: Mapping[str, tuple[int, str, dict[str, str]]] = {
     CHUNKED: (
         411,
-        "Chunked request bodies are not supported. Send a Content-Length header.",
+        "Bodies without a Content-Length header, such as chunked ones, are not supported.",
         _CLOSE,
     ),
     TOO_LARGE: (413, "The body is too large. At most {limit:,} bytes are accepted here.", _CLOSE),

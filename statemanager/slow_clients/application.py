@@ -11,7 +11,7 @@ from django.conf import settings
 from statemanager import refusals
 from statemanager.middleware import routed_path
 from statemanager.slow_clients import environ as environs
-from statemanager.slow_clients.body import TooSlow, receive_body
+from statemanager.slow_clients.body import TooSlow, comes_unannounced, receive_body
 from statemanager.slow_clients.client import Client, Gone
 from statemanager.slow_clients.environ import Environ
 from statemanager.slow_clients.response import (
@@ -82,9 +82,11 @@ class SlowClients:
     async def _receive_and_run(
         self, environ: Environ, length: int, client: Client
     ) -> Response | None:
-        if not length:
-            return await self._run(environ, client)
         try:
+            if not length:
+                if await comes_unannounced(client):
+                    return await self._refuse(environ, refusals.CHUNKED, client)
+                return await self._run(environ, client)
             body = await receive_body(client.receive, length, self._files)
         except TooSlow:
             return await self._refuse(environ, refusals.TOO_SLOW, client)

@@ -8,7 +8,7 @@ from typing import IO
 
 from asgiref.typing import ASGIReceiveCallable
 
-from statemanager.slow_clients.client import Gone
+from statemanager.slow_clients.client import Client, Gone
 
 SECONDS = 20  # for any body
 BYTES_PER_SECOND = 2**16  # a large body may take longer
@@ -38,6 +38,25 @@ async def receive_body(receive: ASGIReceiveCallable, length: int, files: Executo
         raise
     body.seek(0)
     return body
+
+
+async def comes_unannounced(client: Client) -> bool:
+    """Whether a request without a length has a body all the same, which HTTP/2 allows.
+
+    Raises TooSlow, and Gone if the client goes.
+    """
+    if client.scope["http_version"] < "2" or client.scope["method"] in ("GET", "HEAD"):
+        return False
+    try:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                event = await client.receive()
+                if event["type"] != "http.request":
+                    raise Gone
+                if event.get("body") or not event.get("more_body"):
+                    return bool(event.get("body"))
+    except TimeoutError as error:
+        raise TooSlow from error
 
 
 async def _copy(

@@ -56,6 +56,7 @@ def test_v0_is_refused_in_its_own_form():
 def test_a_body_without_a_length_is_refused():
     answer = Client().post("/token", headers={"Transfer-Encoding": "Chunked"}, CONTENT_LENGTH="")
     assert answer.status_code == 411
+    assert "Content-Length" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

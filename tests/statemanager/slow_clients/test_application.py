@@ -323,6 +323,24 @@ def test_only_so_many_uploads_are_received_at_once(site, settings, monkeypatch, 
     run(test())
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"), [(b"a", refusals.CHUNKED.encode()), (b"", b"answer")]
+)
+def test_a_body_of_http_2_without_a_length_is_refused(site, content, expected):
+    """WSGI would read it as empty."""
+
+    async def test():
+        visitor = Visitor(method="POST")
+        visitor.scope["http_version"] = "2"
+        for data in (b"", content):
+            visitor.events.put_nowait({"type": "http.request", "body": data, "more_body": not data})
+        visitor.events.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        await visitor.visit(SlowClients(site, 1))
+        assert visitor.content == expected
+
+    run(test())
+
+
 @pytest.mark.parametrize(("size", "is_file"), [(body.MEMORY_BYTES, False), (LARGE, True)])
 def test_a_large_body_is_a_file(size, is_file):
     async def test():
