@@ -30,7 +30,8 @@ from graphs.models import (
 )
 from graphs.models.querysets import ApiKeyQuerySet
 from graphs.services import datasets, publish, secrets
-from graphs.web.fields import FilesField
+from graphs.services.dataset_files import Source
+from graphs.web.fields import FilesField, delimiter_field, encoding_field, reading_of
 from graphs.web.page_guard import caller_of
 from graphs.web.pickers import MAX_CHOICES
 
@@ -264,7 +265,8 @@ class DatasetForm(forms.ModelForm):
             "They replace all tables of the dataset."
         ),
     )
-    encoding = forms.CharField(initial="utf-8", max_length=40)
+    encoding = encoding_field()
+    delimiter = delimiter_field()
 
     class Meta:
         model = Dataset
@@ -295,8 +297,8 @@ class DatasetForm(forms.ModelForm):
         return datasets.load(
             self.cleaned_data.get("namespace", self.instance.namespace),
             self.cleaned_data.get("name", self.instance.name),
-            [datasets.Source(file.name or "", file) for file in files],
-            self.cleaned_data["encoding"],
+            [Source(file.name or "", file) for file in files],
+            reading_of(self.cleaned_data),
             "uploaded in the admin",
             self.caller,
         )

@@ -11,8 +11,8 @@ from graphs.api.schema import REFUSALS
 from graphs.api.serializers import DatasetSerializer, UploadSerializer
 from graphs.api.viewsets import ViewSet
 from graphs.models import Dataset
-from graphs.services import datasets
-from graphs.services.datasets import Source
+from graphs.services import datasets, dialects
+from graphs.services.dataset_files import Reading, Source
 
 
 class DatasetViewSet(ViewSet):
@@ -48,7 +48,7 @@ class DatasetViewSet(ViewSet):
             namespace_for(self.caller, data.get("namespace")),
             data["name"],
             [Source(file.name, file) for file in data["files"]],
-            data["encoding"],
+            Reading(data["encoding"], dialects.BY_NAME[data["delimiter"]]),
             f"uploaded by {self.caller.label}",
             self.caller,
         )

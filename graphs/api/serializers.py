@@ -9,6 +9,7 @@ from rest_framework import serializers
 from graphs.definition import errors, labels, redaction
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph
+from graphs.services import dialects
 
 
 @extend_schema_field(OpenApiTypes.ANY)
@@ -131,4 +132,10 @@ class UploadSerializer(serializers.Serializer):
     name = serializers.CharField(max_length=200)
     namespace = serializers.CharField(max_length=100, required=False)
     encoding = serializers.CharField(max_length=40, required=False, default="utf-8")
+    delimiter = serializers.ChoiceField(
+        list(dialects.BY_NAME),
+        required=False,
+        default=dialects.AUTO,
+        help_text="What separates the columns of CSV files; `auto` looks at each file.",
+    )
     files = serializers.ListField(child=serializers.FileField(), min_length=1)

@@ -1,13 +1,25 @@
-"""Names of namespaces, graphs, datasets, runs and secrets, and ids of rows.
+"""Names of namespaces, graphs, datasets, runs and secrets, names of files, and ids of rows.
 
-One rule holds for all names, because all of them are parts of URLs.
+One rule holds for all names but those of files, because all of them are parts of URLs.
 """
+
+import re
+import unicodedata
+from collections.abc import Collection
 
 from graphs.definition.errors import Malformed
 
 MAX_ID = 2**63 - 1
 MAX_ID_DIGITS = 19
 LIMITS = {"namespace": 100, "graph": 200, "dataset": 200, "run id": 200, "secret": 200}
+LIMITS["table"] = 200
+MAX_ENDING = 10  # characters after the dot of a file's name
+MAX_FILE_NAME = 200  # bytes; file systems allow 255, and a storage may add some
+# What Windows does not allow in names, controls, and marks that turn the direction of text around.
+_UNSAFE = re.compile(
+    r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]'
+)
+_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])(?=[ .]*(\.|$))", re.I)
 
 
 def checked(kind: str, name: str) -> str:
@@ -27,6 +39,53 @@ def checked(kind: str, name: str) -> str:
             f" {name!r:.80} is not allowed."
         )
     return name
+
+
+def file_name(text: str) -> str:
+    """The text as the name of a file that every system can store, in no other folder.
+
+    Every file that leaves the application, and every entry of a zip file, is named by it.
+    """
+    name = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
+    name = _UNSAFE.sub("_", name).strip().rstrip(". ")
+    if name.startswith("."):
+        name = f"_{name}"
+    if _RESERVED.match(name):
+        name = f"_{name}"
+    return _shortened(name) or "file"
+
+
+def distinct(name: str, taken: Collection[str]) -> str:
+    """The name of a file, with a number if it is taken: report.csv, report (2).csv.
+
+    `taken` are results of `same_file`: many systems don't tell the case of letters apart.
+    """
+    stem, ending = _split(name)
+    number = 1
+    candidate = name
+    while same_file(candidate) in taken:
+        number += 1
+        candidate = f"{stem} ({number}){ending}"
+    return candidate
+
+
+def same_file(name: str) -> str:
+    """A text that is equal for all names that may be those of one file."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The name without its ending, and the ending with its dot."""
+    stem, dot, ending = name.rpartition(".")
+    if not stem or len(ending) > MAX_ENDING:
+        return name, ""
+    return stem, dot + ending
+
+
+def _shortened(name: str) -> str:
+    stem, ending = _split(name)
+    room = MAX_FILE_NAME - len(ending.encode())
+    return stem.encode()[:room].decode("utf-8", "ignore") + ending
 
 
 def parse_id(text: object) -> int | None:

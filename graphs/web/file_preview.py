@@ -7,6 +7,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import PurePosixPath
@@ -16,8 +17,9 @@ from django.core.files.storage import default_storage
 
 from graphs.definition import errors
 from graphs.definition.types import Json
-from graphs.services import tabular
-from graphs.services.tabular import Column
+from graphs.services import dataset_files, dialects, tabular
+from graphs.services.column_types import Column
+from graphs.services.csv_files import BrokenTable, CsvReader
 
 ROWS = 50
 MAX_PAGE = 20_000  # a page is reached by reading all rows before it
@@ -107,17 +109,36 @@ def _file(file: IO[bytes], name: str, page: int, columns: list[Column]) -> Previ
     format = tabular.format_of(name)
     if format:
         try:
-            return _table(tabular.read_rows(file, name, format, columns), page, columns)
-        except tabular.BrokenTable as error:
+            return _table(_rows(file, name, format, bool(columns)), page, columns)
+        except BrokenTable as error:
             return Preview(message=f"The file can't be shown as a table: {error}.")
     if PurePosixPath(name).suffix.lower() in TEXT_ENDINGS:
         return _text(file)
     return Preview(message="Files of this kind can't be shown here. Download the file instead.")
 
 
+def _rows(file: IO[bytes], name: str, format: str, is_ours: bool) -> Iterable[Mapping[str, Json]]:
+    """The rows of a table, with the cells of a CSV file as they are written there.
+
+    CSV files of ours have commas; those that nodes wrote may have other delimiters.
+    """
+    if format == "jsonl":
+        return tabular.read_jsonl(file, name)
+    delimiter = ","
+    if not is_ours:
+        with suppress(dialects.Undecided):
+            delimiter = dialects.delimiter_of(file, name)
+        file.seek(0)
+    reader = CsvReader(file, name, delimiter)
+    return (
+        {key: cell or None for key, cell in zip(reader.header, row, strict=True)} for row in reader
+    )
+
+
 def _text(file: IO[bytes]) -> Preview:
     data = file.read(MAX_TEXT + 1)
-    text = data[:MAX_TEXT].decode("utf-8", "replace")
+    text = data[:MAX_TEXT].decode(dataset_files.by_mark(data) or "utf-8", "replace")
+    text = text.removeprefix("\ufeff")
     return Preview(text=text.replace("\x00", "\N{REPLACEMENT CHARACTER}"), cut=len(data) > MAX_TEXT)
 
 

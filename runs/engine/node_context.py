@@ -246,12 +246,12 @@ class NodeContext:
     def write_table(
         self, name: str, rows: Iterator[Mapping[str, Json]], columns: list[Column] | None = None
     ) -> Table:
-        seen = tabular.TypesSeen()
+        seen = tabular.RowsSeen()
         with self._file(f"{name}.jsonl", "table") as writer:
-            for chunk in tabular.write_jsonl(seen.watch_json(rows)):
+            for chunk in tabular.write_jsonl(seen.watch(rows)):
                 writer.write(chunk)
         if columns is None:
-            columns = [Column(name=column["name"], type=column["type"]) for column in seen.columns]
+            columns = seen.columns
         return Table(file=writer.file["file"], format="jsonl", columns=columns, rows=seen.rows)
 
 

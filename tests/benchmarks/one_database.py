@@ -30,7 +30,7 @@ from django.test.utils import CaptureQueriesContext  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from graphs.models import Graph, Namespace  # noqa: E402
-from graphs.services import datasets  # noqa: E402
+from graphs.services import dataset_files, datasets  # noqa: E402
 from graphs.services.publish import publish_graph  # noqa: E402
 from runs.core import sql  # noqa: E402
 from runs.engine.executor import Executor  # noqa: E402
@@ -214,7 +214,7 @@ def export(rows: int) -> dict[str, float]:
         for at in range(rows):
             file.write(f"{at},customer {at % 9973},{at % 1000}.5,2026-01-{at % 28 + 1:02d}\n")
     namespace, _ = Namespace.objects.get_or_create(name="bench")
-    with datasets.sources_at(path) as sources:
+    with dataset_files.sources_at(path) as sources:
         dataset = datasets.load(namespace, "big", sources)
     path.unlink()
     nodes = [

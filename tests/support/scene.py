@@ -15,7 +15,7 @@ from graphs.auth.callers import SYSTEM, Caller, caller_of_user
 from graphs.definition import edits
 from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
-from graphs.services import datasets, drafts, publish
+from graphs.services import dataset_files, datasets, drafts, publish
 from runs.actions import annotate
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import control
@@ -207,7 +207,11 @@ def _dataset(shop: Namespace) -> Dataset:
     return datasets.load(
         shop,
         "orders of November",
-        [datasets.Source("orders.csv", io.BytesIO(f"order,customer,items,total\n{rows}".encode()))],
+        [
+            dataset_files.Source(
+                "orders.csv", io.BytesIO(f"order,customer,items,total\n{rows}".encode())
+            )
+        ],
     )
 
 

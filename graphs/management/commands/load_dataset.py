@@ -10,7 +10,8 @@ from graphs.auth.callers import caller_of_command
 from graphs.auth.namespaces import ensure_namespace
 from graphs.definition import errors
 from graphs.models import Dataset
-from graphs.services import datasets
+from graphs.services import dataset_files, datasets, dialects
+from graphs.services.dataset_files import Reading
 
 
 class Command(BaseCommand):
@@ -28,14 +29,28 @@ class Command(BaseCommand):
             help="the encoding of the files, such as latin-1; the default is utf-8",
         )
 
+        parser.add_argument(
+            "--delimiter",
+            choices=list(dialects.BY_NAME),
+            default=dialects.AUTO,
+            help="what separates the columns of CSV files; auto, the default, looks at each file",
+        )
+
     def handle(
-        self, *args: str, name: str, paths: list[Path], encoding: str, **options: Any
+        self,
+        *args: str,
+        name: str,
+        paths: list[Path],
+        encoding: str,
+        delimiter: str,
+        **options: Any,
     ) -> None:
+        reading = Reading(encoding, dialects.BY_NAME[delimiter])
         namespace, _, dataset_name = name.partition("/")
         if not namespace or not dataset_name:
             raise CommandError("The name must be NAMESPACE/DATASET, such as default/flights.")
         try:
-            dataset = _load(namespace, dataset_name, paths, encoding)
+            dataset = _load(namespace, dataset_name, paths, reading)
         except errors.StateManagerError as error:
             problems = error.extra.get("errors") or [str(error)]
             raise CommandError("\n  ".join(["Nothing was loaded:", *problems])) from None
@@ -44,13 +59,13 @@ class Command(BaseCommand):
         self.stdout.write(str(dataset.pk))
 
 
-def _load(namespace_name: str, name: str, paths: list[Path], encoding: str) -> Dataset:
+def _load(namespace_name: str, name: str, paths: list[Path], reading: Reading) -> Dataset:
     """Load the files at these paths into a namespace, which is made if it does not exist."""
     with ExitStack() as stack:
-        sources: list[datasets.Source] = []
+        sources: list[dataset_files.Source] = []
         for path in paths:
-            sources += stack.enter_context(datasets.sources_at(path))
+            sources += stack.enter_context(dataset_files.sources_at(path))
         caller = caller_of_command()
         namespace = ensure_namespace(namespace_name, caller)
         origin = ", ".join(map(str, paths))
-        return datasets.load(namespace, name, sources, encoding, origin, caller)
+        return datasets.load(namespace, name, sources, reading, origin, caller)

@@ -7,7 +7,7 @@ from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
 from graphs.definition.types import Json
 from graphs.models import Dataset, Graph
-from graphs.services import datasets
+from graphs.services import dataset_files, datasets
 from runs.core import statuses
 from runs.engine import answer
 from runs.engine.executor import Executor
@@ -105,7 +105,7 @@ def _find_dataset(graph: Graph, name: str) -> Dataset:
     dataset = Dataset.objects.filter(namespace=graph.namespace, name=name).first()
     if dataset:
         return dataset
-    with datasets.sources_at(Path(name)) as sources:
+    with dataset_files.sources_at(Path(name)) as sources:
         return datasets.load(
             graph.namespace,
             Path(name).stem,

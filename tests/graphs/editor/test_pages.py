@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from graphs.models import Dataset, Namespace, NamespaceMembership
-from graphs.services import datasets, drafts
+from graphs.services import dataset_files, datasets, drafts
 from graphs.services.publish import publish_graph
 from runs.engine.start import start_run
 from tests.support.definitions import definition
@@ -155,7 +155,7 @@ def test_an_upload_with_a_broken_row_names_its_line(upload):
 @pytest.fixture
 def dataset(namespace):
     """A dataset with the table "t"."""
-    source = datasets.Source("t.csv", io.BytesIO(b"a,b\n1,x\n2,\n"))
+    source = dataset_files.Source("t.csv", io.BytesIO(b"a,b\n1,x\n2,\n"))
     return datasets.load(namespace, "d", [source])
 
 

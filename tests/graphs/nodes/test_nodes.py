@@ -15,7 +15,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.nodes import http_client
 from graphs.nodes.base import NodeFailed, registry
-from graphs.services import datasets
+from graphs.services import dataset_files, datasets
 from runs.engine import answer
 from runs.engine.start import start_run
 from runs.models import ToolResult
@@ -31,7 +31,7 @@ CARRIERS = '{"code": "AA", "name": "American"}\n{"code": "UA", "name": "United"}
 def dataset(namespace, tmp_path):
     (tmp_path / "flights.csv").write_text(FLIGHTS)
     (tmp_path / "carriers.jsonl").write_text(CARRIERS)
-    with datasets.sources_at(tmp_path) as sources:
+    with dataset_files.sources_at(tmp_path) as sources:
         return datasets.load(namespace, "air", sources)
 
 
@@ -174,7 +174,7 @@ def test_export_escapes_formulas_and_zip_packs_the_files_that_were_made(run_with
     ):
         assert archive.namelist() == ["out.csv"]
         rows = list(csv.DictReader(io.StringIO(archive.read("out.csv").decode())))
-    assert rows[0] == {"id": "1", "carrier": "AA", "delay": "10.0", "note": "'=SUM(A1)"}
+    assert rows[0] == {"id": "1", "carrier": "AA", "delay": "10", "note": "'=SUM(A1)"}
 
 
 @pytest.mark.parametrize(

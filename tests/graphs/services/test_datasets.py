@@ -1,5 +1,6 @@
 """Loading datasets: errors name their file and line, and all files are stored or none."""
 
+import csv
 import io
 import threading
 import zipfile
@@ -13,8 +14,8 @@ from django.test import Client
 
 from graphs.definition import errors
 from graphs.models import Dataset
-from graphs.services import datasets
-from graphs.services.datasets import Source
+from graphs.services import dataset_files, datasets
+from graphs.services.dataset_files import Reading, Source
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def load(namespace, encoding="utf-8", **files):
     """Load files into the dataset "d"; x_csv=b"…" is the file x.csv."""
     sources = [Source(name.replace("_", "."), io.BytesIO(data)) for name, data in files.items()]
-    return datasets.load(namespace, "d", sources, encoding)
+    return datasets.load(namespace, "d", sources, Reading(encoding))
 
 
 def zipped(**files):
@@ -96,7 +97,7 @@ def test_an_unknown_encoding_is_refused(namespace):
 
 
 def test_a_column_has_the_narrowest_type_that_fits_all_its_values(namespace):
-    data = b"i,n,t,z,big,e\n1,1.5,x,007,12345678901234567890,\n-2,2,3,1,1,\n,1e3,4,2,2,\n"
+    data = b"i,n,t,z,big,e\n1,1.5,x,007,12345678901234567890,\n-2,2,3,1,1,\n,-3.25,4,2,2,\n"
     columns = load(namespace, x_csv=data).tables.get().columns
     assert {column["name"]: column["type"] for column in columns} == {
         "i": "integer",
@@ -167,7 +168,7 @@ def test_a_zip_archive_that_grows_too_much_is_refused_before_it_is_read(namespac
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.csv", b"a\n" + b"1\n" * 40_000_000)
-    monkeypatch.setattr(datasets, "_copy", None)  # nothing is read
+    monkeypatch.setattr(dataset_files, "copy_decoded", None)  # nothing is read
     with pytest.raises(errors.Malformed, match="more than 200 times"):
         load(namespace, all_zip=buffer.getvalue())
 
@@ -249,3 +250,98 @@ def test_replacing_a_dataset_deletes_its_old_files_and_their_folder(namespace):
     assert not default_storage.exists(old.file.rpartition("/")[0])
     with default_storage.open(new.file) as file:
         assert file.read() == b"a\n2\n"
+
+
+def columns_of(dataset):
+    return [column["name"] for column in dataset.tables.get().columns]
+
+
+def rows_of(dataset):
+    """The cells of the only table, as it is stored."""
+    with default_storage.open(dataset.tables.get().file) as file:
+        return list(csv.reader(io.StringIO(file.read().decode(), newline="")))
+
+
+def test_a_header_without_rows_is_read_like_any_other(namespace):
+    assert columns_of(load(namespace, x_csv=b'"last, first",age\n')) == ["last, first", "age"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("file", ["x_csv", "x_jsonl"])
+def test_a_byte_order_mark_says_the_encoding(namespace, encoding, file):
+    text = "é\n1\n" if file == "x_csv" else '{"é": 1}\n'
+    assert columns_of(load(namespace, **{file: text.encode(encoding)})) == ["é"]
+
+
+def test_a_refusal_says_which_encoding_was_assumed(namespace):
+    with pytest.raises(errors.Malformed, match=r"not UTF-8 .* which was assumed; .*windows-1252"):
+        load(namespace, x_csv="name\n“é”\n".encode("windows-1252"))
+    dataset = load(namespace, "windows-1252", x_csv="name\n“é”\n".encode("windows-1252"))
+    assert rows_of(dataset) == [["name"], ["“é”"]]
+
+
+def test_a_file_that_ends_within_a_character_is_refused(namespace):
+    with pytest.raises(errors.Malformed, match="not utf-16"):
+        load(namespace, x_csv="a\nb\n".encode("utf-16") + b"\x00")
+
+
+def test_what_a_mac_adds_to_a_zip_archive_is_left_out(namespace):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("d/заказ.csv", "a\n1\n")
+        archive.writestr("__MACOSX/d/._заказ.csv", b"\x00\x05\x16\x07")
+        archive.writestr("d/._x.csv", b"\x00")
+        archive.writestr("d/.DS_Store", b"\x00")
+    packed = buffer.getvalue().replace(b"\x00\x08\x00\x00\x00\x00", b"\x00\x00\x00\x00\x00\x00")
+    assert load(namespace, all_zip=packed).tables.get().name == "заказ"
+
+
+def test_a_folder_of_a_zip_archive_from_windows_is_no_part_of_the_name(namespace):
+    assert load(namespace, all_zip=zipped(**{r"d\x_csv": "a\n1\n"})).tables.get().name == "x"
+
+
+@pytest.mark.parametrize("name", ["..", "x" * 201, "a\x07"])
+def test_names_of_tables_obey_the_rule_for_names(namespace, name):
+    with pytest.raises(errors.Malformed, match="A table"):
+        datasets.load(namespace, "d", [Source(f"{name}.csv", io.BytesIO(b"a\n"))])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found(namespace, delimiter):
+    rows = [["name", "price"], ["x", "1" if delimiter == "," else "1,5"], ["a\nb", "2"]]
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=delimiter).writerows(rows)
+    dataset = load(namespace, x_csv=buffer.getvalue().encode())
+    assert rows_of(dataset) == rows
+
+
+@pytest.mark.parametrize(
+    ("data", "choices"),
+    [
+        (b"text\na;b\nc\n", ["comma", "semicolon"]),
+        (b"text\nc\na\tb\n", ["comma", "tab"]),
+        (b"a,b;c\n1,2;3\n", ["comma", "semicolon"]),
+    ],
+)
+def test_a_delimiter_that_only_people_know_is_asked_for(namespace, data, choices):
+    with pytest.raises(errors.Malformed) as refused:
+        load(namespace, x_csv=data)
+    assert refused.value.extra["choices"] == {"x.csv": choices}
+
+
+def test_text_in_quotation_marks_is_not_asked_about(namespace):
+    assert columns_of(load(namespace, x_csv=b'text\n"a;b"\n"c\td"\n')) == ["text"]
+
+
+def test_the_api_takes_the_delimiter_that_it_asked_for(client):
+    def post(**fields):
+        file = SimpleUploadedFile("x.csv", b"text\na;b\n")
+        return client.post("/datasets", {"name": "d", "files": [file], **fields})
+
+    asked = post()
+    assert asked.status_code == 422
+    assert asked.json()["choices"] == {"x.csv": ["comma", "semicolon"]}
+    answer = post(delimiter="comma")
+    assert answer.status_code == 201
+    assert [column["name"] for column in answer.json()["tables"][0]["columns"]] == ["text"]
+    assert post(delimiter="#").status_code == 422

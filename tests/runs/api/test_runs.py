@@ -6,7 +6,7 @@ from django.test import Client
 from graphs.auth import api_keys
 from graphs.definition import errors
 from graphs.models import Graph, Namespace
-from graphs.services import datasets
+from graphs.services import dataset_files, datasets
 from runs.models import Run
 from tests.support.api_client import ApiClient
 from tests.support.definitions import definition
@@ -36,7 +36,7 @@ def api(make_key):
 @pytest.fixture
 def dataset(namespace, tmp_path):
     (tmp_path / "res.partner.csv").write_text("id,name\n1,Ann\n2,Bob\n")
-    with datasets.sources_at(tmp_path) as sources:
+    with dataset_files.sources_at(tmp_path) as sources:
         return datasets.load(namespace, "odoo", sources)
 
 
@@ -390,7 +390,7 @@ def test_a_dataset_that_a_run_uses_is_not_changed_or_deleted(
     (tmp_path / "other.csv").write_text("x\n1\n")
     with (
         pytest.raises(errors.Conflict, match="used by runs"),
-        datasets.sources_at(tmp_path / "other.csv") as sources,
+        dataset_files.sources_at(tmp_path / "other.csv") as sources,
     ):
         datasets.load(namespace, "odoo", sources)
     assert api("DELETE", f"/datasets/{dataset.pk}")[0] == 409
