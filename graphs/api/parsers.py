@@ -24,7 +24,10 @@ class NotJsonBody(ParseError):
 
 
 class StrictJSONParser(BaseParser):
-    """UTF-8 JSON without NaN, NUL, lone surrogates, and numbers or nesting beyond all limits."""
+    """UTF-8 JSON without NaN, NUL, lone surrogates, and numbers or nesting beyond all limits.
+
+    A byte order mark is skipped.
+    """
 
     media_type = "application/json"
 
@@ -58,7 +61,7 @@ class AnyTypeJSONParser(StrictJSONParser):
 def _load(data: bytes) -> Json:
     try:
         return json.loads(
-            data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
+            data.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite
         )
     except UnicodeDecodeError:
         raise ParseError("The body is not UTF-8.") from None

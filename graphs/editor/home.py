@@ -48,7 +48,11 @@ class NewForm(NamedForm):
         file = cleaned.get("file")
         field = "file" if file else "json"
         try:
-            text = file.read(pasted.MAX_LENGTH + 1).decode() if file else cleaned.get("json")
+            text = (
+                file.read(pasted.MAX_LENGTH + 1).decode("utf-8-sig")
+                if file
+                else cleaned.get("json")
+            )
             self.definition = pasted.parse_definition(text) if text else None
         except UnicodeDecodeError:
             self.add_error(field, "The file is not UTF-8 text.")

@@ -16,6 +16,7 @@ from graphs.editor.pasted import parse_definition
 from graphs.models import Graph
 from graphs.rendering import mermaid, svg
 from graphs.services import drafts, exosphere_template
+from graphs.web.downloads import attachment
 from graphs.web.page_guard import caller_of, staff_page
 
 MAX_NAME = 100  # characters of a file name
@@ -62,7 +63,7 @@ def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
     return HttpResponse(
         EXPORTS[form](graph, definition),
         content_type=CONTENT_TYPES[form],
-        headers={"Content-Disposition": f'attachment; filename="{_file_name(graph)}.{form}"'},
+        headers=attachment(f"{graph.name[:MAX_NAME]}.{form}"),
     )
 
 
@@ -70,11 +71,6 @@ def _confirm_loss(request: HttpRequest, graph: Graph, lost: list[Json]) -> HttpR
     flow = Flow(caller_of(request), graph, {"view": "json"})
     message = "A graph template can't express these parts of the draft:"
     return render_flow_page(request, flow, 409, message=message, details=lost, anyway=True)
-
-
-def _file_name(graph: Graph) -> str:
-    letters = [letter if letter.isalnum() or letter in "-_." else "_" for letter in graph.name]
-    return "".join(letters)[:MAX_NAME]
 
 
 def _dump(value: Mapping[str, Json]) -> str:

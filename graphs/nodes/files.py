@@ -6,6 +6,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
+from graphs.definition import names
 from graphs.nodes.base import Context, File, FileWriter, Table, node
 from graphs.nodes.data import rows_with_progress
 from graphs.services import tabular
@@ -56,25 +57,29 @@ def _chunks(ctx: Context, table: Table, format: str, guard_formulas: bool) -> It
 def zip_files(ctx: Context, files: list[File | None], name: str = "export.zip") -> ZipOutput:
     """Pack files of the run into one zip file.
 
-    Nulls in the list are skipped, so a branch that didn't run leaves no trace.
+    Nulls in the list are skipped, so a branch that didn't run leaves no trace. Files of the same
+    name are numbered: report.csv, report (2).csv.
     """
     present = [file for file in files if file]
     with (
         ctx.artifact(name) as target,
         zipfile.ZipFile(_Unseekable(target), "w", zipfile.ZIP_DEFLATED) as archive,
     ):
+        taken: set[str] = set()
         for index, file in enumerate(present):
             ctx.progress(index / len(present))
-            _add(ctx, archive, file)
+            entry = names.distinct(names.file_name(file["name"]), taken)
+            taken.add(names.same_file(entry))
+            _add(ctx, archive, file, entry)
 
     ctx.log(f"Packed {len(present)} file{'' if len(present) == 1 else 's'} into {name}")
     return ZipOutput(file=target.file, files=len(present))
 
 
-def _add(ctx: Context, archive: zipfile.ZipFile, file: File) -> None:
+def _add(ctx: Context, archive: zipfile.ZipFile, file: File, name: str) -> None:
     with (
         ctx.open_file(file["file"]) as source,
-        archive.open(file["name"], "w", force_zip64=True) as entry,
+        archive.open(name, "w", force_zip64=True) as entry,
     ):
         while chunk := source.read(COPY_BYTES):
             entry.write(chunk)

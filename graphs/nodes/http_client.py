@@ -27,6 +27,7 @@ from urllib3.util import Url, parse_url
 
 from graphs.definition.types import Json
 from graphs.nodes.base import NodeFailed
+from graphs.services import encodings
 
 MAX_BODY = 2**20  # bytes, unpacked
 MAX_REDIRECTS = 5
@@ -56,15 +57,25 @@ class Response:
     headers: dict[str, str]
     content: bytes
 
+    @property
+    def _media_type(self) -> Message:
+        message = Message()
+        message["Content-Type"] = self.headers.get("content-type", "")
+        return message
+
+    @property
+    def text(self) -> str:
+        """The body in the charset that the response names, without NUL characters."""
+        charset = self._media_type.get_content_charset("utf-8")
+        return encodings.as_text(self.content, charset).replace("\x00", "")
+
     def decoded(self) -> Json:
         """The value of a JSON response, or the text of any other one.
 
         Raises NodeFailed for a response that is not the JSON that it says it is.
         """
-        media_type = Message()
-        media_type["Content-Type"] = self.headers.get("content-type", "")
-        text = _text(self.content, media_type.get_content_charset("utf-8"))
-        if not media_type.get_content_subtype().endswith("json") or not text:
+        text = self.text
+        if not self._media_type.get_content_subtype().endswith("json") or not text:
             return text
         try:
             return json.loads(text)
@@ -72,14 +83,6 @@ class Response:
             raise NodeFailed(
                 f"the Content-Type of the response is JSON, but its body isn't: {error}"
             ) from None
-
-
-def _text(content: bytes, charset: str) -> str:
-    try:
-        text = content.decode(charset, "replace")
-    except LookupError:
-        text = content.decode("utf-8", "replace")
-    return text.replace("\x00", "")
 
 
 # --- addresses -----------------------------------------------------------------------------------

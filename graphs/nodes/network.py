@@ -94,8 +94,7 @@ def _request(
     request = f"{response.method} {response.url}"
     ctx.log(f"{request}: {response.status}")
     if fail_on_error and response.status >= 400:
-        beginning = response.content[:200].decode("utf-8", "replace")
-        raise NodeFailed(f"{request} answered {response.status}: {beginning}")
+        raise NodeFailed(f"{request} answered {response.status}: {response.text[:200]}")
     return HttpOutput(status=response.status, headers=response.headers, body=response.decoded())
 
 

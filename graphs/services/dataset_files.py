@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from graphs.definition import errors, names
-from graphs.services import dialects, tabular
+from graphs.services import dialects, encodings, tabular
 from graphs.services.column_types import Column
 from graphs.services.csv_files import BrokenTable, CsvReader, CsvWriter
 from graphs.services.dialects import Undecided
@@ -25,14 +25,6 @@ SMALL = 50 * 2**20  # bytes to which the ratio doesn't apply
 COPY_BYTES = 2**18
 ENDINGS = ".csv, .jsonl, .ndjson"
 ZIP_UTF8 = 0x800  # the flag of an entry whose name is in UTF-8
-# A byte order mark says more than anybody who uploads a file knows. The longer ones come first.
-BOMS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 MAX_PROBLEMS_IN_SENTENCE = 20
 
 
@@ -284,7 +276,7 @@ def copy_decoded(source: Source, encoding: str, target: Content, limit: int | No
     if not codec._is_text_encoding:  # such as "zlib" and "base64"
         raise LookupError(f"{encoding} is not an encoding of text")
     chunk = source.file.read(min(COPY_BYTES, limit or COPY_BYTES))
-    codec = codecs.lookup(by_mark(chunk) or codec.name)
+    codec = codecs.lookup(encodings.by_mark(chunk) or codec.name)
     decoder = None
     if codec.name != "utf-8" and codec.incrementaldecoder:
         decoder = codec.incrementaldecoder()
@@ -297,8 +289,3 @@ def copy_decoded(source: Source, encoding: str, target: Content, limit: int | No
     if decoder and limit is None:
         target.write(decoder.decode(b"", final=True).encode())
     target.file.flush()
-
-
-def by_mark(beginning: bytes) -> str | None:
-    """The encoding that a byte order mark gives away."""
-    return next((name for mark, name in BOMS.items() if beginning.startswith(mark)), None)

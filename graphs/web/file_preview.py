@@ -17,7 +17,7 @@ from django.core.files.storage import default_storage
 
 from graphs.definition import errors
 from graphs.definition.types import Json
-from graphs.services import dataset_files, dialects, tabular
+from graphs.services import dialects, encodings, tabular
 from graphs.services.column_types import Column
 from graphs.services.csv_files import BrokenTable, CsvReader
 
@@ -137,8 +137,7 @@ def _rows(file: IO[bytes], name: str, format: str, is_ours: bool) -> Iterable[Ma
 
 def _text(file: IO[bytes]) -> Preview:
     data = file.read(MAX_TEXT + 1)
-    text = data[:MAX_TEXT].decode(dataset_files.by_mark(data) or "utf-8", "replace")
-    text = text.removeprefix("\ufeff")
+    text = encodings.as_text(data[:MAX_TEXT])
     return Preview(text=text.replace("\x00", "\N{REPLACEMENT CHARACTER}"), cut=len(data) > MAX_TEXT)
 
 

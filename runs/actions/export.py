@@ -1,10 +1,8 @@
 """Exporting runs to a file. Rows are streamed, so memory use does not depend on their number."""
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from django.db.models import QuerySet
 
@@ -12,6 +10,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import redaction
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
+from graphs.services.csv_files import CsvWriter, harmless
 from runs.core import statuses
 from runs.models import Run
 
@@ -38,21 +37,13 @@ COLUMNS = (
 NAMES = tuple(column.removesuffix("__name") for column in COLUMNS)
 TIMES = ("created_at", "started_at", "finished_at")
 ROWS_AT_ONCE = 1000
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-T = TypeVar("T")
+LINE_END = "\r\n"  # RFC 4180
 
 
 def exportable(runs: QuerySet[Run], caller: Caller) -> QuerySet[Run]:
     """Those of the runs that the caller may export."""
     condition = caller.where("export")
     return runs if condition is None else runs.filter(condition)
-
-
-class Echo:
-    """A file for `csv.writer` whose `write()` returns the text instead of storing it."""
-
-    def write(self, text: str) -> str:
-        return text
 
 
 def rows(runs: QuerySet[Run], caller: Caller) -> Iterator[JsonObject]:
@@ -68,23 +59,17 @@ def rows(runs: QuerySet[Run], caller: Caller) -> Iterator[JsonObject]:
 
 def as_csv(rows: Iterable[JsonObject]) -> Iterator[str]:
     """The lines of a CSV file (RFC 4180) with a heading."""
-    writer = csv.writer(Echo())
-    yield writer.writerow([*NAMES, "result"])
+    names = [*NAMES, "result"]
+    writer = CsvWriter(names, LINE_END)
+    yield writer.line(names)
     for row in rows:
         row["labels"] = " ".join(f"{key}={value}" for key, value in row["labels"].items())
-        yield writer.writerow([harmless(value) for value in row.values()])
+        yield writer.line(map(harmless, row.values()))
 
 
 def as_jsonl(rows: Iterable[JsonObject]) -> Iterator[str]:
     """The lines of a JSON Lines file."""
     return (f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-
-
-def harmless(value: T) -> T | str:
-    """The value as a cell; an apostrophe is put before text that a spreadsheet would execute."""
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.schema import REFUSALS
-from graphs.definition import errors
+from graphs.definition import errors, names
 from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
@@ -77,6 +77,6 @@ class ArtifactViewSet(OfRunViewSet):
         return FileResponse(
             default_storage.open(file.file, "rb"),
             as_attachment=True,
-            filename=file.name,
+            filename=names.file_name(file.name),
             content_type="application/octet-stream",
         )

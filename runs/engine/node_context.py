@@ -15,9 +15,8 @@ from django.core.files.base import File as DjangoFile
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from django.utils.text import get_valid_filename
 
-from graphs.definition import payloads
+from graphs.definition import names, payloads
 from graphs.definition.types import Json, JsonObject
 from graphs.models import DatasetTable
 from graphs.nodes.base import Column, File, NodeFailed, Table, registry
@@ -193,7 +192,7 @@ class NodeContext:
         name = payloads.clean(self.mask.text(name), 200).strip()
         if not name:
             raise NodeFailed("a file needs a name")
-        path = f"{self.folder}/{self.state.id}-{self.attempt}/{get_valid_filename(name)}"
+        path = f"{self.folder}/{self.state.id}-{self.attempt}/{names.file_name(name)}"
         writer = _Writer()
         try:
             yield writer

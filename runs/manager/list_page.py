@@ -15,6 +15,7 @@ from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.models import Graph
+from graphs.web.downloads import attachment
 from graphs.web.links import back_to
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
@@ -160,7 +161,7 @@ def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
     return StreamingHttpResponse(
         lines,
         content_type=content_type,
-        headers={"Content-Disposition": f'attachment; filename="runs.{form}"'},
+        headers=attachment(f"runs.{form}"),
     )
 
 

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET
 
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
+from graphs.web.downloads import attachment
 from graphs.web.page_guard import caller_of, staff_page
 from runs.manager.choices import nodes_of
 from runs.manager.lookups import run_for, uuid_of
@@ -106,7 +107,7 @@ def download_logs(request: HttpRequest, pk: int, form: str) -> StreamingHttpResp
     return StreamingHttpResponse(
         map(_text_line if as_text else _json_line, lines),
         content_type="text/plain; charset=utf-8" if as_text else "application/x-ndjson",
-        headers={"Content-Disposition": f'attachment; filename="run-{pk}.{form}"'},
+        headers=attachment(f"run-{pk}.{form}"),
     )
 
 

@@ -1,6 +1,5 @@
 """The pages of bulk operations: the list, the progress, the results and exported files."""
 
-import csv
 from collections.abc import Iterator
 
 from django.contrib import messages
@@ -12,6 +11,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.definition import errors
+from graphs.services.csv_files import CsvWriter, harmless
+from graphs.web.downloads import attachment
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.actions import bulk, bulk_runner, export
 from runs.manager.bulk import TITLES
@@ -94,16 +95,16 @@ def report(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     return StreamingHttpResponse(
         _report_lines(operation),
         content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="operation-{pk}.csv"'},
+        headers=attachment(f"operation-{pk}.csv"),
     )
 
 
 def _report_lines(operation: BulkOperation) -> Iterator[str]:
-    writer = csv.writer(export.Echo())
-    yield writer.writerow(REPORT_COLUMNS)
+    writer = CsvWriter(REPORT_COLUMNS, export.LINE_END)
+    yield writer.line(REPORT_COLUMNS)
     results = operation.results.order_by("pk").values_list(*REPORT_COLUMNS)
     for values in results.iterator(chunk_size=1000):
-        yield writer.writerow([export.harmless(value) for value in values])
+        yield writer.line(map(harmless, values))
 
 
 @require_GET

@@ -14,6 +14,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import redaction
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
+from graphs.web.downloads import attachment
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from runs.manager.lookups import run_for
 from runs.manager.run_tabs import CONTENT, TABS
@@ -107,7 +108,7 @@ def download_bundle(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     return StreamingHttpResponse(
         bundle(run, caller),
         content_type="application/json",
-        headers={"Content-Disposition": f'attachment; filename="run-{run.pk}.json"'},
+        headers=attachment(f"run-{run.pk}.json"),
     )
 
 

@@ -1,5 +1,3 @@
-import csv
-import io
 import zipfile
 from time import monotonic
 
@@ -10,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from graphs.auth.callers import caller_of_command
 from graphs.models import Dataset, Graph
 from graphs.services import examples, publish
+from graphs.services.csv_files import CsvReader
 from runs.cluster.supervisor import Supervisor
 from runs.core import statuses
 from runs.engine.start import RunOptions, start_run
@@ -97,4 +96,6 @@ class Command(BaseCommand):
 
 
 def _read_csv(archive: zipfile.ZipFile, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(archive.read(name).decode())))
+    with archive.open(name) as file:
+        reader = CsvReader(file, name)
+        return [dict(zip(reader.header, row, strict=True)) for row in reader]

@@ -258,3 +258,9 @@ def test_everything_that_a_template_cannot_express_is_listed():
 def test_the_default_failure_policy_needs_no_place_in_a_template():
     graph = definition("a>b") | {"settings": {"failure_policy": "continue"}}
     assert not list(exosphere_template.inexpressible(graph))
+
+
+def test_a_file_with_a_byte_order_mark_is_imported(new_graph):
+    text = '{"nodes": [], "edges": []}'.encode("utf-8-sig")
+    new_graph("marked", file=SimpleUploadedFile("g.json", text))
+    assert Graph.objects.filter(name="marked").exists()

@@ -149,6 +149,10 @@ def test_the_next_address_of_a_host_is_tried(monkeypatch):
     [
         ("text/plain; charset=latin-1", "größe".encode("latin-1"), "größe"),
         ("text/plain", "größe".encode(), "größe"),
+        ("text/html; charset=ISO-8859-1", "größe".encode("latin-1"), "größe"),
+        ("text/plain; charset=latin-1", "größe".encode("utf-8-sig"), "größe"),
+        ("application/json", "{}".encode("utf-8-sig"), {}),
+        ("application/json", '{"ä": 1}'.encode("utf-16"), {"ä": 1}),
         ("text/plain; charset=nonsense", b"a\x00b", "ab"),
         ("application/problem+json", b'{"a": 1}', {"a": 1}),
         ("application/json; charset=utf-16", '{"ä": 1}'.encode("utf-16"), {"ä": 1}),

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from django.core import mail
 from django.core.files.storage import default_storage
+from django.test import Client
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
@@ -304,3 +305,38 @@ def test_every_built_in_node_is_described_and_takes_only_the_inputs_that_it_decl
     for node in registry.values():
         assert node.name.startswith("test.") or node.description
         assert node.inputs_schema["additionalProperties"] is False
+
+
+def test_files_of_one_name_are_all_in_the_zip_file_under_safe_names(run_with_dataset):
+    names = ["report", "Report", "../../report", "a\nb", "CON"]
+    kinds = {"r": "dataset.read", "z": "zip"}
+    inputs = {"r": {"table": "carriers"}, "z": {"files": []}}
+    for at, name in enumerate(names):
+        kinds[f"e{at}"] = "table.export"
+        inputs[f"e{at}"] = {"table": "${{ r.outputs.table }}", "name": name}
+        inputs["z"]["files"].append(f"${{{{ e{at}.outputs.file }}}}")
+    run = run_with_dataset("r>e0>e1>e2>e3>e4>z", kinds=kinds, inputs=inputs)
+    assert run.status == "completed", run.error_message
+    with (
+        default_storage.open(run.artifacts.get(name="export.zip").file) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        assert archive.namelist() == [
+            "report.csv", "Report (2).csv", "_.._.._report.csv", "a_b.csv", "_CON.csv",
+        ]  # fmt: skip
+        assert len({archive.read(name) for name in archive.namelist()}) == 1
+
+
+@pytest.mark.parametrize("name", ["..", "a\nb.txt", "x" * 300, "é" * 200, "con"])
+def test_a_file_of_any_name_is_stored_and_downloaded(run_with_dataset, make_key, name):
+    inputs = {
+        "r": {"table": "carriers"},
+        "z": {"files": [], "name": name},
+    }
+    run = run_with_dataset("r>z", kinds={"r": "dataset.read", "z": "zip"}, inputs=inputs)
+    assert run.status == "completed", run.error_message
+    client = Client(headers={"X-API-Key": make_key("run")})
+    answer = client.get(f"/runs/{run.run_id}/artifacts/{run.artifacts.get(kind='file').pk}")
+    assert answer.status_code == 200
+    assert answer["Content-Disposition"].startswith("attachment; filename")
+    answer.close()
