@@ -8,10 +8,14 @@ from rest_framework.response import Response
 from graphs.api.lookups import dataset_of, namespace_for
 from graphs.api.pagination import OffsetPagination
 from graphs.api.schema import REFUSALS
-from graphs.api.serializers import DatasetSerializer, UploadSerializer
+from graphs.api.serializers import (
+    DatasetSerializer,
+    UploadPreviewSerializer,
+    UploadSerializer,
+)
 from graphs.api.viewsets import ViewSet
 from graphs.models import Dataset
-from graphs.services import datasets, dialects
+from graphs.services import dataset_preview, datasets, dialects
 from graphs.services.dataset_files import Reading, Source
 
 
@@ -36,19 +40,26 @@ class DatasetViewSet(ViewSet):
     @extend_schema(
         operation_id="datasets_upload",
         request=UploadSerializer,
-        responses={201: DatasetSerializer, **REFUSALS},
+        responses={200: UploadPreviewSerializer, 201: DatasetSerializer, **REFUSALS},
     )
     def create(self, request: Request) -> Response:
         """Upload a dataset. Its tables replace those of an existing dataset with the same name.
 
-        If one of the files is refused, nothing is stored.
+        If one of the files is refused, nothing is stored. With `preview`, the answer (200) has the
+        delimiter and the first rows of each file, and nothing is stored either.
         """
         data = self.validated(UploadSerializer)
+        namespace = namespace_for(self.caller, data.get("namespace"))
+        files = [Source(file.name, file) for file in data["files"]]
+        reading = Reading(data["encoding"], dialects.BY_NAME[data["delimiter"]])
+        if data["preview"]:
+            tables = dataset_preview.previews(files, reading)
+            return Response(UploadPreviewSerializer({"tables": tables}).data)
         dataset = datasets.load(
-            namespace_for(self.caller, data.get("namespace")),
+            namespace,
             data["name"],
-            [Source(file.name, file) for file in data["files"]],
-            Reading(data["encoding"], dialects.BY_NAME[data["delimiter"]]),
+            files,
+            reading,
             f"uploaded by {self.caller.label}",
             self.caller,
         )

@@ -138,4 +138,26 @@ class UploadSerializer(serializers.Serializer):
         default=dialects.AUTO,
         help_text="What separates the columns of CSV files; `auto` looks at each file.",
     )
+    preview = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Only say what the files would become: nothing is stored.",
+    )
     files = serializers.ListField(child=serializers.FileField(), min_length=1)
+
+
+class TablePreviewSerializer(serializers.Serializer):
+    """The first rows of a file, and why it would be refused, as far as they show it."""
+
+    file = serializers.CharField()
+    delimiter = serializers.CharField(help_text="Of a CSV file; empty for JSON Lines.")
+    choices = serializers.ListField(
+        child=serializers.CharField(), help_text="The delimiters, if only people can know."
+    )
+    columns = serializers.ListField(child=serializers.CharField())
+    rows = serializers.ListField(child=serializers.ListField(child=AnyJson()))
+    problem = serializers.CharField()
+
+
+class UploadPreviewSerializer(serializers.Serializer):
+    tables = TablePreviewSerializer(many=True)

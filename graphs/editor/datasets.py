@@ -14,8 +14,9 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.editor.named_form import NamedForm, startable_namespaces
 from graphs.models import Dataset, DatasetTable
-from graphs.services import datasets
+from graphs.services import dataset_preview, datasets
 from graphs.services.dataset_files import Source
+from graphs.services.dataset_preview import TablePreview
 from graphs.web import file_preview
 from graphs.web.fields import FilesField, delimiter_field, encoding_field, reading_of
 from graphs.web.page_guard import accepts_uploads, caller_of, in_admin, staff_page
@@ -42,14 +43,20 @@ class UploadForm(NamedForm):
 @require_http_methods(["GET", "POST"])
 @staff_page()
 def dataset_list(request: HttpRequest) -> HttpResponse:
-    """The datasets that the user may see. A POST uploads one.
+    """The datasets that the user may see. A POST uploads one, or shows what it would become.
 
-    htmx gets only the form, or the address of the new dataset.
+    htmx gets only the form, the preview, or the address of the new dataset.
     """
     caller = caller_of(request)
     by_script = bool(request.headers.get("HX-Request"))
     form = UploadForm(caller)
-    if request.method == "POST":
+    previews: list[TablePreview] = []
+    if request.method == "POST" and "preview" in request.POST:
+        form, previews = _preview_upload(request, caller)
+        if by_script and previews:
+            context = {"previews": previews, "by_script": True}
+            return render(request, "flow/_dataset_preview.html", context)
+    elif request.method == "POST":
         form = UploadForm(caller, request.POST, request.FILES)
         dataset = _upload(request, form, caller) if form.is_valid() else None
         if dataset:
@@ -58,10 +65,27 @@ def dataset_list(request: HttpRequest) -> HttpResponse:
 
     page = Paginator(_datasets(caller), DATASETS).get_page(request.GET.get("page"))
     may_upload = startable_namespaces(caller).exists()
-    context = in_admin(request, "Datasets", page=page, form=form, may_upload=may_upload)
+    context = in_admin(
+        request, "Datasets", page=page, form=form, may_upload=may_upload, previews=previews
+    )
     if by_script:
         return render(request, "flow/_upload.html", context)
-    return render(request, "flow/datasets.html", context, status=422 if form.is_bound else 200)
+    status = 422 if form.is_bound and not previews else 200
+    return render(request, "flow/datasets.html", context, status=status)
+
+
+def _preview_upload(request: HttpRequest, caller: Caller) -> tuple[UploadForm, list[TablePreview]]:
+    """The form, and what its files would become: nothing if the form is wrong.
+
+    A name isn't needed yet.
+    """
+    form = UploadForm(caller, request.POST, request.FILES)
+    if not form.is_valid() and set(form.errors) - {"name"}:
+        return form, []
+    caller.require("start", form.cleaned_data["namespace"].pk)
+    files = [Source(file.name, file) for file in form.cleaned_data["upload"]]
+    found = dataset_preview.previews(files, reading_of(form.cleaned_data))
+    return UploadForm(caller, initial=request.POST.dict()), found
 
 
 def _datasets(caller: Caller) -> QuerySet[Dataset]:

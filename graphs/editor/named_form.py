@@ -43,9 +43,11 @@ class NamedForm(forms.Form):
         caller: Caller,
         data: Mapping[str, str] | None = None,
         files: MultiValueDict[str, UploadedFile] | None = None,
+        initial: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(data, files)
-        self.fields["namespace"].queryset = startable_namespaces(caller)  # type: ignore[attr-defined]
+        super().__init__(data, files, initial=dict(initial or {}))
+        field = cast(forms.ModelChoiceField, self.fields["namespace"])
+        field.queryset = startable_namespaces(caller)
 
     def clean_name(self) -> str:
         try:

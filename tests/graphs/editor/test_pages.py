@@ -152,6 +152,31 @@ def test_an_upload_with_a_broken_row_names_its_line(upload):
     assert "line 2" in answer.content.decode()
 
 
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+def test_a_preview_shows_the_delimiter_and_stores_nothing(staff, namespace, headers):
+    file = SimpleUploadedFile("x.csv", b"name;price\nx;1,5\n")
+    form = {"namespace": namespace.pk, "name": "", "encoding": "utf-8", "upload": file}
+    answer = staff.post(DATASETS, {**form, "preview": "1"}, headers=headers)
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert "columns separated by: semicolon" in page
+    assert "<td>1,5</td>" in page
+    assert ("Choose the files again" in page) is not bool(headers)
+    assert not Dataset.objects.exists()
+
+
+def test_a_delimiter_that_only_people_know_is_chosen_on_the_page(staff, namespace):
+    def send(**fields):
+        file = SimpleUploadedFile("x.csv", b"text\na;b\n")
+        form = {"namespace": namespace.pk, "name": "d", "encoding": "utf-8", "upload": file}
+        return staff.post(DATASETS, {**form, **fields})
+
+    refused = send()
+    assert refused.status_code == 422
+    assert "comma or semicolon" in refused.content.decode()
+    assert send(delimiter="comma").status_code == 302
+
+
 @pytest.fixture
 def dataset(namespace):
     """A dataset with the table "t"."""

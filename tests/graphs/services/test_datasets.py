@@ -345,3 +345,26 @@ def test_the_api_takes_the_delimiter_that_it_asked_for(client):
     assert answer.status_code == 201
     assert [column["name"] for column in answer.json()["tables"][0]["columns"]] == ["text"]
     assert post(delimiter="#").status_code == 422
+
+
+def test_the_api_shows_what_files_would_become(client):
+    files = {"a_csv": b"x;y\n1;2\n", "b_csv": b"t\na;b\n", "c_jsonl": b'{"k": [1]}\n'}
+    sent = [SimpleUploadedFile(key.replace("_", "."), data) for key, data in files.items()]
+    answer = client.post("/datasets", {"name": "d", "files": sent, "preview": "true"})
+    assert answer.status_code == 200
+    first, second, third = answer.json()["tables"]
+    assert (first["delimiter"], first["columns"], first["rows"]) == (
+        "semicolon", ["x", "y"], [["1", "2"]],
+    )  # fmt: skip
+    assert second["choices"] == ["comma", "semicolon"]
+    assert "say which delimiter" in second["problem"]
+    assert (third["columns"], third["rows"]) == (["k"], [[[1]]])
+    assert not Dataset.objects.exists()
+
+
+def test_a_preview_reads_the_beginning_only(client):
+    large = b"a,b\n" + b"1,2\n" * 200_000 + b"broken\n"
+    file = SimpleUploadedFile("x.csv", large)
+    answer = client.post("/datasets", {"name": "d", "files": [file], "preview": "true"})
+    table = answer.json()["tables"][0]
+    assert (len(table["rows"]), table["problem"]) == (10, "")
