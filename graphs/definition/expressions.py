@@ -85,6 +85,14 @@ class Expression:
             # that fails on its data must never look like a failure of the program around it.
             raise EvaluationFailed(f"{self.text!r}: {_first_line(error)}") from None
 
+    def members_of(self, variable: str) -> frozenset[str] | None:
+        """The members of a variable that the expression can read; None if they can be any.
+
+        Converting a whole row to the engine's types costs much more than evaluating it.
+        """
+        uses = re.findall(rf"\b{variable}\b(?:\s*\.\s*(\w+)(?!\s*\(|\w))?", self.text)
+        return None if "" in uses else frozenset(uses)
+
     def _value(self, variables: JsonObject) -> Json:
         if self._tree is None:
             return self._program.execute(variables)

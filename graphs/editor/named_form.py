@@ -46,8 +46,7 @@ class NamedForm(forms.Form):
         initial: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(data, files, initial=dict(initial or {}))
-        field = cast(forms.ModelChoiceField, self.fields["namespace"])
-        field.queryset = startable_namespaces(caller)
+        self.fields["namespace"].queryset = startable_namespaces(caller)  # type: ignore[attr-defined]
 
     def clean_name(self) -> str:
         try:

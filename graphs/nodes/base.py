@@ -36,6 +36,9 @@ from typing_extensions import TypedDict, is_typeddict
 from graphs.definition.plan import BUILTIN
 from graphs.definition.types import Json, JsonObject
 from graphs.services.column_types import Column as Column  # node authors import it from here
+from graphs.services.table_reader import TableRows
+
+STOPPED = "stopped: the run was cancelled or the lease of this attempt was lost"
 
 
 class Table(TypedDict):
@@ -173,6 +176,29 @@ class Context(Protocol):
 
         Values have the types that `graphs.services.column_types` describes. Raises BrokenTable if
         the file can't be read as a table, and NodeFailed once the run is cancelled.
+        """
+
+    def open_table(self, table: Table) -> AbstractContextManager[TableRows]:
+        """Open a table to read a few columns of each row, and to pass rows on as they are.
+
+            with ctx.open_table(table) as rows:
+                for raw, values in rows.pairs(["id"]):
+                    print(values["id"], rows.line(raw))
+
+        Much faster than `rows`. Reading raises what that raises.
+        """
+
+    def write_lines(
+        self,
+        name: str,
+        format: str,
+        lines: Iterator[str],
+        columns: list[Column],
+        heading: str = "",
+    ) -> Table:
+        """Store the lines of a CSV or JSON Lines file as a table of the run, a row each.
+
+        `heading` is the header of a CSV file, which names the `columns`.
         """
 
     def write_table(

@@ -4,16 +4,18 @@ Rows are streamed from file to file. Only two things stay in memory: the groups 
 and the right table of a join. Both have a limit.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from graphs.definition import expressions
 from graphs.definition.types import Json, JsonObject
-from graphs.nodes.base import Column, Context, NodeFailed, Table, node
+from graphs.nodes.base import STOPPED, Column, Context, NodeFailed, Table, node
 from graphs.nodes.groups import KINDS, Groups, Key, Measure, key_of, values_of
+from graphs.services import tabular
+from graphs.services.table_reader import Raw, TableRows
 
 Expression = Annotated[
     str,
@@ -25,7 +27,9 @@ Expression = Annotated[
     ),
 ]
 MAX_JOIN_ROWS = 500_000
+MAX_REMEMBERED = 10_000  # values of one expression
 ROWS_PER_PROGRESS = 2000
+Row = TypeVar("Row")
 
 
 class TableOutput(TypedDict):
@@ -37,10 +41,12 @@ def _output(table: Table) -> TableOutput:
     return TableOutput(table=table, rows=table["rows"])
 
 
-def rows_with_progress(ctx: Context, table: Table) -> Iterator[JsonObject]:
+def with_progress(ctx: Context, table: Table, rows: Iterable[Row]) -> Iterator[Row]:
     """The rows of a table. Reports the share of the rows that were read as progress."""
-    for index, row in enumerate(ctx.rows(table)):
+    for index, row in enumerate(rows):
         if index % ROWS_PER_PROGRESS == 0:
+            if ctx.cancelled:
+                raise NodeFailed(STOPPED)
             ctx.progress(index / max(table["rows"], 1))
         yield row
 
@@ -52,12 +58,41 @@ def _compiled(text: str, input_name: str) -> expressions.Expression:
         raise NodeFailed(f"{input_name}: {error}") from None
 
 
-def _evaluate(expression: expressions.Expression, row: JsonObject, number: int) -> Json:
-    """The value of an expression for the row with this number, from 1."""
-    try:
-        return expression.evaluate_with({"row": row})
-    except expressions.EvaluationFailed as error:
-        raise NodeFailed(f"row {number}: {error}") from None
+class _Evaluator:
+    """Evaluates an expression for the rows of a table.
+
+    It remembers the values for the first cells that it sees, because most columns have few values.
+    """
+
+    def __init__(self, expression: expressions.Expression) -> None:
+        self._expression = expression
+        self.wanted = expression.members_of("row")
+        self._memory: dict[object, Json] = {}
+        self._key: Callable[[Raw], object] | None = None
+
+    def prepare(self, rows: TableRows) -> None:
+        self._key = None if self.wanted is None else rows.key_maker(self.wanted)
+
+    def value(self, raw: Raw, values: JsonObject, number: int) -> Json:
+        """The value for the row with this number, from 1."""
+        if self._key is None:
+            return self._evaluated(values, number)
+        key = self._key(raw)
+        if key in self._memory:
+            return self._memory[key]
+        value = self._evaluated(values, number)
+        if len(self._memory) < MAX_REMEMBERED:
+            self._memory[key] = value
+        return value
+
+    def _evaluated(self, values: JsonObject, number: int) -> Json:
+        row = values
+        if self.wanted is not None:
+            row = {name: values[name] for name in self.wanted if name in values}
+        try:
+            return self._expression.evaluate_with({"row": row})
+        except expressions.EvaluationFailed as error:
+            raise NodeFailed(f"row {number}: {error}") from None
 
 
 @node("dataset.read")
@@ -74,17 +109,23 @@ def filter_rows(ctx: Context, table: Table, where: Expression) -> TableOutput:
 
     Example: `row.dep_delay != null && row.dep_delay > 60`.
     """
-    condition = _compiled(where, "where")
+    condition = _Evaluator(_compiled(where, "where"))
 
-    def matching_rows() -> Iterator[JsonObject]:
-        for number, row in enumerate(rows_with_progress(ctx, table), start=1):
-            matches = _evaluate(condition, row, number)
+    def matching_lines(rows: TableRows) -> Iterator[str]:
+        condition.prepare(rows)
+        pairs = with_progress(ctx, table, rows.pairs(condition.wanted))
+        for number, (raw, values) in enumerate(pairs, start=1):
+            matches = condition.value(raw, values, number)
             if not isinstance(matches, bool):
                 raise NodeFailed(f"where: {where!r} must be true or false; it is {matches!r:.60}")
             if matches:
-                yield row
+                yield rows.line(raw)
 
-    return _output(ctx.write_table("filtered", matching_rows(), table["columns"]))
+    with ctx.open_table(table) as rows:
+        filtered = ctx.write_lines(
+            "filtered", rows.format, matching_lines(rows), table["columns"], rows.heading()
+        )
+    return _output(filtered)
 
 
 @node("rows.map")
@@ -96,20 +137,48 @@ def map_rows(
     The result has the computed columns only. With `keep` it also has the columns of the table; a
     computed column replaces the one of the same name.
     """
-    computed = {name: _compiled(text, f"columns.{name}") for name, text in columns.items()}
+    computed = {
+        name: _Evaluator(_compiled(text, f"columns.{name}")) for name, text in columns.items()
+    }
 
-    def mapped_rows() -> Iterator[JsonObject]:
-        for number, row in enumerate(rows_with_progress(ctx, table), start=1):
-            values = {
-                name: _evaluate(expression, row, number) for name, expression in computed.items()
-            }
-            yield {**row, **values} if keep else values
+    def mapped_lines(rows: TableRows) -> Iterator[str]:
+        for evaluator in computed.values():
+            evaluator.prepare(rows)
+        kept = rows.json_members(without=computed) if keep else None
+        pairs = with_progress(ctx, table, rows.pairs(_wanted(computed.values())))
+        for number, (raw, values) in enumerate(pairs, start=1):
+            new = {name: made.value(raw, values, number) for name, made in computed.items()}
+            members = tabular.to_json(new)
+            yield f"{tabular.joined_members(kept(raw), members)}\n" if kept else f"{members}\n"
 
-    kept_columns = [
-        column for column in table["columns"] if keep and column["name"] not in computed
+    with ctx.open_table(table) as rows:
+        mapped = ctx.write_lines(
+            "mapped", "jsonl", mapped_lines(rows), _mapped_columns(table, columns, keep)
+        )
+    return _output(mapped)
+
+
+def _wanted(evaluators: Iterable[_Evaluator]) -> set[str] | None:
+    """The columns that any of the expressions reads; None for all."""
+    wanted: set[str] = set()
+    for evaluator in evaluators:
+        if evaluator.wanted is None:
+            return None
+        wanted |= evaluator.wanted
+    return wanted
+
+
+def _mapped_columns(table: Table, columns: Mapping[str, str], keep: bool) -> list[Column]:
+    """The columns of the result. A column that is only renamed has the type that it had."""
+    known = {f"row.{column['name']}": column for column in table["columns"]}
+    kept = [column for column in table["columns"] if keep and column["name"] not in columns]
+    new: list[Column] = [
+        {**known[text.strip()], "name": name}
+        if text.strip() in known
+        else Column(name=name, type="any")
+        for name, text in columns.items()
     ]
-    new_columns = [Column(name=name, type="any") for name in computed]
-    return _output(ctx.write_table("mapped", mapped_rows(), [*kept_columns, *new_columns]))
+    return [*kept, *new]
 
 
 @node("rows.aggregate")
@@ -124,16 +193,18 @@ def aggregate(
     """Group the rows by columns and compute measures for each group.
 
     A measure is a function (count, sum, mean, min, max) of a column; nulls don't count. Sums and
-    means are for columns of numbers. `order_by`
-    sorts by a column of the result, descending with a leading minus ("-mean"), nulls last.
-    `limit` keeps only the first rows of the result; 0 keeps all.
+    means are for columns of numbers. `order_by` sorts by a column of the result, descending with a
+    leading minus ("-mean"), nulls last. `limit` keeps only the first rows of the result; 0 keeps
+    all.
     """
     groups = Groups(by, measures)
-    for number, row in enumerate(rows_with_progress(ctx, table), start=1):
-        try:
-            groups.add(row)
-        except NodeFailed as error:
-            raise NodeFailed(f"row {number}: {error}") from None
+    with ctx.open_table(table) as rows:
+        pairs = with_progress(ctx, table, rows.pairs(groups.columns))
+        for number, (_, values) in enumerate(pairs, start=1):
+            try:
+                groups.add(values)
+            except NodeFailed as error:
+                raise NodeFailed(f"row {number}: {error}") from None
     results = groups.results()
     if order_by:
         results = _ordered(results, order_by)
@@ -192,26 +263,34 @@ def join(
         )
 
     right_names = _joined_names(left, right, on, prefix)
-    matches = _rows_by_key(ctx.rows(right), list(on.values()), right_names)
+    with ctx.open_table(right) as rows:
+        matches = _members_by_key(rows, list(on.values()), right_names)
     kinds = _KeyKinds(on, matches)
-    without_match = [dict.fromkeys(right_names.values())] if how == "left" else []
+    nulls = [tabular.to_json(dict.fromkeys(right_names.values()))]
+    without_match = nulls if how == "left" else []
 
-    def joined_rows() -> Iterator[JsonObject]:
-        for row in rows_with_progress(ctx, left):
-            key = key_of([row.get(column) for column in on])
+    def joined_lines(rows: TableRows) -> Iterator[str]:
+        members = rows.json_members(without=right_names.values())
+        for raw, values in with_progress(ctx, left, rows.pairs(list(on))):
+            key = key_of([values.get(column) for column in on])
             found = matches.get(key)
             if found is None:
                 kinds.see(key)
-            for right_row in without_match if found is None else found:
-                yield {**row, **right_row}
+                found = without_match
+            for right_members in found:
+                yield f"{tabular.joined_members(members(raw), right_members)}\n"
         kinds.require_a_common_one()
 
-    right_columns = [
-        Column(name=right_names[column["name"]], type=column["type"])
+    right_columns: list[Column] = [
+        {**column, "name": right_names[column["name"]]}
         for column in right["columns"]
         if column["name"] in right_names
     ]
-    return _output(ctx.write_table("joined", joined_rows(), [*left["columns"], *right_columns]))
+    with ctx.open_table(left) as rows:
+        joined = ctx.write_lines(
+            "joined", "jsonl", joined_lines(rows), [*left["columns"], *right_columns]
+        )
+    return _output(joined)
 
 
 def _joined_names(left: Table, right: Table, on: dict[str, str], prefix: str) -> dict[str, str]:
@@ -258,13 +337,13 @@ def _kinds(keys: Iterable[Key], width: int) -> list[set[str]]:
     return kinds
 
 
-def _rows_by_key(
-    rows: Iterable[JsonObject], key_columns: list[str], names: dict[str, str]
-) -> dict[Key, list[JsonObject]]:
-    """The renamed rows of the right table by the values that they are joined on."""
-    by_key: dict[Key, list[JsonObject]] = {}
-    for row in rows:
-        key = key_of([row.get(column) for column in key_columns])
-        renamed = {new_name: row.get(name) for name, new_name in names.items()}
-        by_key.setdefault(key, []).append(renamed)
+def _members_by_key(
+    rows: TableRows, key_columns: list[str], names: dict[str, str]
+) -> dict[Key, list[str]]:
+    """The renamed rows of the right table, as JSON, by the values that they are joined on."""
+    by_key: dict[Key, list[str]] = {}
+    members = rows.named_members(names)
+    for raw, values in rows.pairs(key_columns):
+        key = key_of([values.get(column) for column in key_columns])
+        by_key.setdefault(key, []).append(f"{{{members(raw)}}}")
     return by_key

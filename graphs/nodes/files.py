@@ -8,8 +8,9 @@ from typing_extensions import TypedDict
 
 from graphs.definition import names
 from graphs.nodes.base import Context, File, FileWriter, Table, node
-from graphs.nodes.data import rows_with_progress
+from graphs.nodes.data import with_progress
 from graphs.services import tabular
+from graphs.services.table_reader import TableRows
 
 COPY_BYTES = 2**18
 
@@ -37,8 +38,8 @@ def export(
     `guard_formulas` puts an apostrophe before CSV cells that a spreadsheet would run as a formula.
     """
     file_name = name if name.endswith(f".{format}") else f"{name}.{format}"
-    with ctx.artifact(file_name) as target:
-        for chunk in _chunks(ctx, table, format, guard_formulas):
+    with ctx.artifact(file_name) as target, ctx.open_table(table) as rows:
+        for chunk in tabular.in_chunks(_lines(ctx, table, rows, format, guard_formulas)):
             target.write(chunk)
 
     ctx.emit(table["rows"])
@@ -46,11 +47,18 @@ def export(
     return FileOutput(file=target.file, rows=table["rows"])
 
 
-def _chunks(ctx: Context, table: Table, format: str, guard_formulas: bool) -> Iterator[bytes]:
-    rows = rows_with_progress(ctx, table)
+def _lines(
+    ctx: Context, table: Table, rows: TableRows, format: str, guard_formulas: bool
+) -> Iterator[str]:
+    """The lines of the file. Cells of a CSV file are taken over as they are."""
     if format == "jsonl":
-        return tabular.write_jsonl(rows)
-    return tabular.write_csv(rows, table["columns"], guard_formulas)
+        members = rows.json_members(without=())
+        return (f"{{{members(raw)}}}\n" for raw, _ in with_progress(ctx, table, rows.pairs(())))
+    if rows.format == "csv":
+        raws = (raw for raw, _ in with_progress(ctx, table, rows.pairs(())))
+        return tabular.csv_lines_of_cells(raws, rows.columns, guard_formulas)
+    values = (values for _, values in with_progress(ctx, table, rows.pairs()))
+    return tabular.csv_lines(values, table["columns"], guard_formulas)
 
 
 @node("zip")

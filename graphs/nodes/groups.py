@@ -25,7 +25,7 @@ class Measure(TypedDict):
 
 def key_of(values: Iterable[Json]) -> Key:
     """Values as a key. Unlike for Python, true is not 1 here. Raises NodeFailed."""
-    key = tuple((value,) if isinstance(value, bool) else value for value in values)
+    key = tuple([(value,) if value is True or value is False else value for value in values])
     try:
         hash(key)
     except TypeError:

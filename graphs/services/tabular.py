@@ -20,7 +20,7 @@ from graphs.services.csv_files import MAX_COLUMNS, BrokenTable, CsvReader, CsvWr
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 ROWS_PER_CHUNK = 256
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escaped one
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def format_of(name: str) -> str | None:
@@ -43,10 +43,15 @@ def read_rows(
     return _typed(CsvReader(file, name), columns)
 
 
+def columns_in_order(header: Iterable[str], columns: Iterable[Column]) -> list[Column]:
+    """The columns of a CSV file as they follow each other there. Unknown ones are text."""
+    known = {column["name"]: column for column in columns}
+    return [known.get(name, Column(name=name, type="text")) for name in header]
+
+
 def _typed(reader: CsvReader, columns: Iterable[Column]) -> Iterator[JsonObject]:
     header = reader.header
-    known = {column["name"]: column for column in columns}
-    converters = [converter(known.get(name, Column(name=name, type="text"))) for name in header]
+    converters = [converter(column) for column in columns_in_order(header, columns)]
     for row in reader:
         yield {
             name: convert(cell) for name, convert, cell in zip(header, converters, row, strict=True)
@@ -54,7 +59,12 @@ def _typed(reader: CsvReader, columns: Iterable[Column]) -> Iterator[JsonObject]
 
 
 def read_jsonl(file: IO[bytes], name: str) -> Iterator[JsonObject]:
-    """The rows of a JSON Lines file: one object per line. Blank lines are skipped.
+    """The rows of `read_json_lines` without their lines."""
+    return (row for _, row in read_json_lines(file, name))
+
+
+def read_json_lines(file: IO[bytes], name: str) -> Iterator[tuple[str, JsonObject]]:
+    """The lines of a JSON Lines file, each with its object. Blank lines are skipped.
 
     `name` is the file's name for errors. Raises BrokenTable for a line that is not a JSON object,
     and for NaN, Infinity, numbers too large for a float, and text that can't be stored.
@@ -67,7 +77,7 @@ def read_jsonl(file: IO[bytes], name: str) -> Iterator[JsonObject]:
         try:
             row = _decode(line)
             if "\\u" in line:  # only an escape can produce a lone surrogate or a NUL
-                _to_json(row).encode()
+                to_json(row).encode()
         except UnicodeEncodeError:
             raise lines.broken("half of a surrogate pair, which is not valid text") from None
         except (ValueError, RecursionError) as error:
@@ -76,7 +86,7 @@ def read_jsonl(file: IO[bytes], name: str) -> Iterator[JsonObject]:
             raise lines.broken("not a JSON object")
         if "\\u0000" in line and NUL.search(line):
             raise lines.broken("a NUL character")
-        yield row
+        yield line, row
 
 
 def _finite(text: str) -> float:
@@ -145,10 +155,18 @@ class RowsSeen:
         return [Column(name=name, type="any") for name in self._names]
 
 
+def joined_members(first: str, second: str) -> str:
+    """An object, as JSON, with the members of two. The first ones come without braces."""
+    if not first:
+        return second
+    return f"{{{first}{second[1:]}" if second == "{}" else f"{{{first},{second[1:]}"
+
+
 # --- writing ---------------------------------------------------------------------------------
 
 
-def _in_chunks(lines: Iterable[str]) -> Iterator[bytes]:
+def in_chunks(lines: Iterable[str]) -> Iterator[bytes]:
+    """Lines as bytes, so many at a time that writing them costs little."""
     lines = iter(lines)
     while chunk := "".join(islice(lines, ROWS_PER_CHUNK)):
         yield chunk.encode()
@@ -156,7 +174,7 @@ def _in_chunks(lines: Iterable[str]) -> Iterator[bytes]:
 
 def write_jsonl(rows: Iterable[Mapping[str, Json]]) -> Iterator[bytes]:
     """The rows as JSON Lines, in chunks of 256 rows. Raises ValueError for NaN and Infinity."""
-    return _in_chunks(f"{_to_json(row)}\n" for row in rows)
+    return in_chunks(f"{to_json(row)}\n" for row in rows)
 
 
 def write_csv(
@@ -168,10 +186,10 @@ def write_csv(
     numbers of a CSV file as they were there. With `guard_formulas`, text that a spreadsheet would
     run as a formula gets an apostrophe in front.
     """
-    return _in_chunks(_csv_lines(rows, columns, guard_formulas))
+    return in_chunks(csv_lines(rows, columns, guard_formulas))
 
 
-def _csv_lines(
+def csv_lines(
     rows: Iterable[Mapping[str, Json]], columns: Sequence[Column], guard_formulas: bool
 ) -> Iterator[str]:
     guard = csv_files.harmless if guard_formulas else str
@@ -182,6 +200,24 @@ def _csv_lines(
     cells = [(column["name"], _cell_maker(column, guard)) for column in columns]
     for row in rows:
         yield writer.line([cell(row.get(name)) for name, cell in cells])
+
+
+def csv_lines_of_cells(
+    rows: Iterable[list[str]], columns: Sequence[Column], guard_formulas: bool
+) -> Iterator[str]:
+    """The lines of a CSV file with the cells of another one, under its columns."""
+    header = [column["name"] for column in columns]
+    texts = [at for at, column in enumerate(columns) if column["type"] not in ("integer", "number")]
+    if guard_formulas:
+        header = [csv_files.harmless(name) for name in header]
+    writer = CsvWriter(header)
+    yield writer.line(header)
+    for row in rows:
+        if guard_formulas:
+            for at in texts:
+                if row[at].startswith(csv_files.FORMULA_STARTS):
+                    row[at] = csv_files.harmless(row[at])
+        yield writer.line(row)
 
 
 def _cell_maker(column: Column, guard: Callable[[str], str]) -> Callable[[Json], Json]:

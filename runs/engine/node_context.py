@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import count
 from time import monotonic
 from typing import BinaryIO, TypeVar, cast
 
@@ -19,10 +20,11 @@ from django.utils import timezone
 from graphs.definition import names, payloads
 from graphs.definition.types import Json, JsonObject
 from graphs.models import DatasetTable
-from graphs.nodes.base import Column, File, NodeFailed, Table, registry
-from graphs.services import tabular
+from graphs.nodes.base import STOPPED, Column, File, NodeFailed, Table, registry
+from graphs.services import table_reader, tabular
 from graphs.services.masking import Mask
 from graphs.services.secrets import mask_of, reveal
+from graphs.services.table_reader import TableRows
 from runs.core.failpoints import failpoint
 from runs.engine.types import Claimed, Line, OutputFile, idempotency_key
 from runs.models import State, ToolResult
@@ -87,7 +89,7 @@ class NodeContext:
 
     def stop_if_cancelled(self) -> None:
         if self.cancelled:
-            raise NodeFailed("stopped: the run was cancelled or the lease of this attempt was lost")
+            raise NodeFailed(STOPPED)
 
     # --- secrets -------------------------------------------------------------------------------
 
@@ -241,6 +243,29 @@ class NodeContext:
                 if at % 1000 == 0:
                     self.stop_if_cancelled()
                 yield row
+
+    @contextmanager
+    def open_table(self, table: Table) -> Iterator[TableRows]:
+        file_name = table["file"].rpartition("/")[2]
+        with self.open_file(table["file"]) as file:
+            yield table_reader.open_table(file, file_name, table["format"], table["columns"])
+
+    def write_lines(
+        self,
+        name: str,
+        format: str,
+        lines: Iterator[str],
+        columns: list[Column],
+        heading: str = "",
+    ) -> Table:
+        counter = count()
+        counted = (line for line, _ in zip(lines, counter, strict=False))
+        with self._file(f"{name}.{format}", "table") as writer:
+            writer.write(heading.encode())
+            for chunk in tabular.in_chunks(counted):
+                self.stop_if_cancelled()
+                writer.write(chunk)
+        return Table(file=writer.file["file"], format=format, columns=columns, rows=next(counter))
 
     def write_table(
         self, name: str, rows: Iterator[Mapping[str, Json]], columns: list[Column] | None = None

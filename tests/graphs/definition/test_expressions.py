@@ -174,3 +174,23 @@ def test_any_text_is_an_expression_or_not(text):
         compiled(text)
     except BadExpression as error:
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "members"),
+    [
+        ("row.a > 1 && row . b == ''", {"a", "b"}),
+        ("has(row.a)", {"a"}),
+        ("[1].map(x, x + row.a)", {"a"}),
+        ("other.row.a", {"a"}),
+        ("rows.a + arrow.b", set()),
+        ('row["a"]', None),
+        ("row.size() > 1", None),
+        ("row.a > 1 && 'b' in row", None),
+        ("row.map(k, k)", None),
+        ("row", None),
+    ],
+)
+def test_the_members_that_an_expression_can_read(text, members):
+    found = compiled(text).members_of("row")
+    assert found is None if members is None else found == members

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,7 +15,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.nodes import http_client
 from graphs.nodes.base import NodeFailed, registry
-from graphs.services import dataset_files, datasets
+from graphs.services import dataset_files, datasets, tabular
 from runs.engine import answer
 from runs.engine.start import start_run
 from runs.models import ToolResult
@@ -51,9 +50,9 @@ def run_with_dataset(publish, drain, dataset):
 
 def table(run, identifier):
     """The rows of the table that a node made."""
-    state = run.states.get(identifier=identifier, status="SUCCESS")
-    with default_storage.open(state.outputs["table"]["file"]) as file:
-        return [json.loads(line) for line in file.read().decode().splitlines()]
+    made = run.states.get(identifier=identifier, status="SUCCESS").outputs["table"]
+    with default_storage.open(made["file"]) as file:
+        return list(tabular.read_rows(file, made["file"], made["format"], made["columns"]))
 
 
 READ = {"kinds": {"r": "dataset.read"}, "inputs": {"r": {"table": "flights"}}}
