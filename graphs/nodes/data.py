@@ -61,11 +61,13 @@ def _compiled(text: str, input_name: str) -> expressions.Expression:
 class _Evaluator:
     """Evaluates an expression for the rows of a table.
 
-    It remembers the values for the first cells that it sees, because most columns have few values.
+    `finish` makes the result of a value. Results for the first cells that it sees are remembered,
+    because most columns have few values.
     """
 
-    def __init__(self, expression: expressions.Expression) -> None:
+    def __init__(self, expression: expressions.Expression, finish: Callable[[Json], Json]) -> None:
         self._expression = expression
+        self._finish = finish
         self.wanted = expression.members_of("row")
         self._memory: dict[object, Json] = {}
         self._key: Callable[[Raw], object] | None = None
@@ -73,21 +75,21 @@ class _Evaluator:
     def prepare(self, rows: TableRows) -> None:
         self._key = None if self.wanted is None else rows.key_maker(self.wanted)
 
-    def value(self, raw: Raw, values: JsonObject, number: int) -> Json:
-        """The value for the row with this number, from 1."""
+    def result(self, raw: Raw, values: JsonObject, number: int) -> Json:
+        """The result for the row with this number, from 1."""
         if self._key is None:
-            return self._evaluated(values, number)
+            return self._finish(self._evaluated(values, number))
         key = self._key(raw)
         if key in self._memory:
             return self._memory[key]
-        value = self._evaluated(values, number)
+        result = self._finish(self._evaluated(values, number))
         if len(self._memory) < MAX_REMEMBERED:
-            self._memory[key] = value
-        return value
+            self._memory[key] = result
+        return result
 
     def _evaluated(self, values: JsonObject, number: int) -> Json:
         row = values
-        if self.wanted is not None:
+        if self.wanted is not None and len(self.wanted) != len(values):
             row = {name: values[name] for name in self.wanted if name in values}
         try:
             return self._expression.evaluate_with({"row": row})
@@ -109,16 +111,19 @@ def filter_rows(ctx: Context, table: Table, where: Expression) -> TableOutput:
 
     Example: `row.dep_delay != null && row.dep_delay > 60`.
     """
-    condition = _Evaluator(_compiled(where, "where"))
+
+    def checked(matches: Json) -> bool:
+        if not isinstance(matches, bool):
+            raise NodeFailed(f"where: {where!r} must be true or false; it is {matches!r:.60}")
+        return matches
+
+    condition = _Evaluator(_compiled(where, "where"), checked)
 
     def matching_lines(rows: TableRows) -> Iterator[str]:
         condition.prepare(rows)
         pairs = with_progress(ctx, table, rows.pairs(condition.wanted))
         for number, (raw, values) in enumerate(pairs, start=1):
-            matches = condition.value(raw, values, number)
-            if not isinstance(matches, bool):
-                raise NodeFailed(f"where: {where!r} must be true or false; it is {matches!r:.60}")
-            if matches:
+            if condition.result(raw, values, number):
                 yield rows.line(raw)
 
     with ctx.open_table(table) as rows:
@@ -138,24 +143,33 @@ def map_rows(
     computed column replaces the one of the same name.
     """
     computed = {
-        name: _Evaluator(_compiled(text, f"columns.{name}")) for name, text in columns.items()
+        name: _Evaluator(_compiled(text, f"columns.{name}"), _member(name))
+        for name, text in columns.items()
     }
 
     def mapped_lines(rows: TableRows) -> Iterator[str]:
-        for evaluator in computed.values():
+        evaluators = list(computed.values())
+        for evaluator in evaluators:
             evaluator.prepare(rows)
         kept = rows.json_members(without=computed) if keep else None
         pairs = with_progress(ctx, table, rows.pairs(_wanted(computed.values())))
         for number, (raw, values) in enumerate(pairs, start=1):
-            new = {name: made.value(raw, values, number) for name, made in computed.items()}
-            members = tabular.to_json(new)
-            yield f"{tabular.joined_members(kept(raw), members)}\n" if kept else f"{members}\n"
+            members = [made.result(raw, values, number) for made in evaluators]
+            if kept and (taken_over := kept(raw)):
+                members.insert(0, taken_over)
+            yield f"{{{','.join(members)}}}\n"
 
     with ctx.open_table(table) as rows:
         mapped = ctx.write_lines(
             "mapped", "jsonl", mapped_lines(rows), _mapped_columns(table, columns, keep)
         )
     return _output(mapped)
+
+
+def _member(name: str) -> Callable[[Json], str]:
+    """A function that writes a value as a member of an object."""
+    start = f"{tabular.to_json(name)}:"
+    return lambda value: start + tabular.to_json(value)
 
 
 def _wanted(evaluators: Iterable[_Evaluator]) -> set[str] | None:
