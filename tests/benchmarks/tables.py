@@ -48,7 +48,7 @@ def node_cases(path: Path) -> dict[str, Callable[[], object]]:
     import django
 
     django.setup()
-    from graphs.nodes import data, files
+    from graphs.nodes import data, files, joins
     from graphs.services import tabular
     from graphs.services.csv_files import CsvReader
     from tests.support.node_folder import NodeFolder
@@ -72,7 +72,7 @@ def node_cases(path: Path) -> dict[str, Callable[[], object]]:
             context, table, {"late": "row.dep_delay > 60"}, True
         ),
         "rows.aggregate": lambda: data.aggregate(context, table, ["carrier"], measures),
-        "rows.join": lambda: data.join(context, table, small, {"id": "id"}, prefix="r_"),
+        "rows.join": lambda: joins.join(context, table, small, {"id": "id"}, prefix="r_"),
         "table.export": lambda: files.export(context, table, "out"),
     }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from graphs.nodes import data, files
+from graphs.nodes import data, files, joins
 from graphs.nodes.base import NodeFailed
 from graphs.services import tabular
 from graphs.services.csv_files import CsvReader
@@ -45,7 +45,7 @@ STEPS = {
         folder, table, {name: f"row.{name}" for name in ("id", "price", "code", "whole", "note")}
     ),
     "map, keep": lambda folder, table: data.map_rows(folder, table, {}, True),
-    "join": lambda folder, table: data.join(folder, table, table, {"id": "id"}),
+    "join": lambda folder, table: joins.join(folder, table, table, {"id": "id"}),
     "groups": lambda folder, table: data.aggregate(
         folder, table, [column["name"] for column in table["columns"]], {}
     ),
@@ -69,7 +69,7 @@ def test_numbers_of_a_column_are_floats_for_every_node(folder, load):
 def test_a_join_of_text_with_numbers_is_refused(folder, load):
     left, right = load("id\n1\n2\n"), load("id,x\n007,a\n1,b\n", "r.csv")
     with pytest.raises(NodeFailed, match="numbers and 'id' of the right table holds text"):
-        data.join(folder, left, right, {"id": "id"})
+        joins.join(folder, left, right, {"id": "id"})
 
 
 def test_the_sum_of_a_text_column_is_no_text(folder, load):
