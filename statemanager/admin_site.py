@@ -10,8 +10,9 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.signals import user_login_failed
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import ForeignKey, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
@@ -29,6 +30,20 @@ class Audited(admin.ModelAdmin):
 
     That log is deleted with the account that it is about; audit entries stay.
     """
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """What the query of the page sets, without related rows that are named by no key."""
+        initial = super().get_changeform_initial_data(request)
+        return {name: value for name, value in initial.items() if self._may_be(name, value)}
+
+    def _may_be(self, name: str, value: Any) -> bool:
+        try:
+            field = self.opts.get_field(name)
+            if isinstance(field, ForeignKey):
+                field.target_field.to_python(value)
+        except (FieldDoesNotExist, ValidationError):
+            return False
+        return True
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Message) -> LogEntry:
         _record(request, "admin_add", obj)

@@ -95,11 +95,11 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "rest_framework_simplejwt.token_blacklist",
+    "statemanager.apps.StateManagerConfig",
     "graphs.apps.GraphsConfig",
     "runs.apps.RunsConfig",
     "statemanager.apps.AdminSiteConfig",
     "django.contrib.auth",
-    "statemanager.apps.StateManagerConfig",  # after auth, whose page of accounts it replaces
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",

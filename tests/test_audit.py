@@ -59,6 +59,7 @@ SILENT = {
     "POST v0/namespace/<str:ns>/states/report": WORK,
     "POST admin/run-manager/columns/": OWN,
     "POST admin/run-manager/compare/": QUESTION,
+    "POST admin/run-manager/choices/<choice:kind>/": QUESTION,
     "POST admin/graphs/graph/<int:pk>/flow/check": QUESTION,
     "POST healthz": QUESTION,
     "POST runs": QUESTION,

@@ -88,7 +88,7 @@ OPEN = {
     "Checkpoint": "ns checkpoint_id parent_checkpoint_id type pending",
     "CheckpointBlob": "ns channel version type",
     "CheckpointWrite": "ns checkpoint_id task_id task_path channel type",
-    "Cluster": "name host",
+    "Cluster": "name host start_error",
     "ColumnChoice": "columns",
     "LogLine": "identifier level",
     "Run": "run_id name username workspace session_id trigger labels fingerprint origin status"

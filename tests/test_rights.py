@@ -71,7 +71,7 @@ def beta(publish, drain):
             "graph_id": graph.pk, "dataset_id": dataset.pk, "run_id": "the-run",
             "thread_id": "the-run", "template": template.pk, "state": state.pk, "artifact": 1,
             "checkpoint_id": "c", "operation": 1, "view": 1, "number": 1, "name": "approval",
-            "form": "json", "tab": "states", "action": "cancel",
+            "form": "json", "tab": "states", "action": "cancel", "kind": "graphs",
         },
         "pks": {"datasets": dataset.pk, "templates": template.pk, "graph": graph.pk, "run": run.pk},
         "asking": asking,

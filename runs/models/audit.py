@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from graphs.auth.acts import acted
 from graphs.auth.callers import Caller
-from graphs.models import Namespace
+from graphs.models import Namespace, clock
 from graphs.models.querysets import InNamespaces
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class AuditQuerySet(InNamespaces):
 
     def forget_failed_logins(self) -> None:
         """Delete old failed logins: strangers write these entries. All others are kept."""
-        oldest = timezone.now() - FAILED_LOGIN_AGE
+        oldest = clock.now() - FAILED_LOGIN_AGE
         self.filter(action=FAILED_LOGIN, at__lt=oldest).delete()
 
 

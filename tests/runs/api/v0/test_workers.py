@@ -4,14 +4,13 @@ import itertools
 import threading
 from collections import Counter
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
 from graphs.auth import api_keys
-from graphs.models import Namespace
+from graphs.models import Namespace, clock
 from runs.engine import claim, lease_recovery
 from runs.engine.start import start_run
 from runs.models import LogLine, Run, State
@@ -257,10 +256,8 @@ def test_ten_thousand_ready_states_are_claimed_once_each_by_a_hundred_claimers(a
 def test_the_requests_of_a_key_may_be_limited(namespace, monkeypatch):
     limited = V0Client(api_keys.create_key(["alpha"], "admin", per_minute=3)[1])
     start = timezone.now().replace(second=20, microsecond=0)
-    monkeypatch.setattr(api_keys, "timezone", SimpleNamespace(now=lambda: start))
+    monkeypatch.setattr(clock, "now", lambda: start)
     assert [limited.get("nodes/")[0] for _ in range(5)] == [200, 200, 200, 429, 429]
     assert int(limited.last["Retry-After"]) == 41
-    monkeypatch.setattr(
-        api_keys, "timezone", SimpleNamespace(now=lambda: start + timedelta(minutes=1))
-    )
+    monkeypatch.setattr(clock, "now", lambda: start + timedelta(minutes=1))
     assert [limited.get("nodes/")[0] for _ in range(4)] == [200, 200, 200, 429]
