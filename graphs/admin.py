@@ -107,7 +107,7 @@ class ReadOnlyInline(admin.TabularInline):
 @admin.register(Namespace)
 class NamespaceAdmin(admin.ModelAdmin):
     list_display = ("name", "created_at")
-    search_fields = ("name",)
+    search_fields = ("name__any_case",)
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Model | None = None
@@ -158,7 +158,7 @@ class ApiKeyAdmin(WithCaller):
         "last_used_at",
     )
     list_filter = ("scope", "all_namespaces")
-    search_fields = ("name", "prefix")
+    search_fields = ("name__any_case", "prefix__any_case")
     autocomplete_fields = ("namespaces",)
     fields = ("name", "scope", "all_namespaces", "namespaces", "per_minute", "expires_at")
     actions = ("revoke",)
@@ -188,13 +188,13 @@ class ApiKeyAdmin(WithCaller):
 class RegisteredNodeAdmin(ReadOnly):
     list_display = ("name", "namespace", "executor", "description")
     list_filter = ("executor", ("namespace", SomeRelated))
-    search_fields = ("name", "namespace__name")
+    search_fields = ("name__any_case", "namespace__name__any_case")
 
 
 @admin.register(IdempotencyKey)
 class IdempotencyKeyAdmin(ReadOnly):
     list_display = ("key", "caller", "status", "created_at")
-    search_fields = ("=key",)
+    search_fields = ("key__exact",)
     ordering = ("-id",)
     exclude = ("answer",)
 
@@ -213,7 +213,7 @@ class GraphAdmin(ReadOnly):
     list_display = ("name", "namespace", "current_number", "updated_at")
     list_filter = (("namespace", SomeRelated),)
     list_select_related = ("namespace", "current")
-    search_fields = ("name", "namespace__name")
+    search_fields = ("name__any_case", "namespace__name__any_case")
     inlines = (VersionInline,)
 
     @admin.display(description="version")
@@ -226,7 +226,7 @@ class GraphVersionAdmin(ReadOnly):
     payloads = ("definition",)
     list_display = ("graph", "number", "is_current", "is_valid", "created_at", "created_by", "note")
     list_select_related = ("graph__namespace", "created_by")
-    search_fields = ("graph__name", "checksum")
+    search_fields = ("graph__name__any_case", "checksum__any_case")
     actions = ("make_current",)
 
     @admin.display(boolean=True, description="current")
@@ -318,7 +318,7 @@ class DatasetAdmin(WithCaller):
     list_display = ("name", "namespace", "id", "source", "created_at")
     list_filter = (("namespace", SomeRelated),)
     autocomplete_fields = ("namespace",)
-    search_fields = ("name", "namespace__name")
+    search_fields = ("name__any_case", "namespace__name__any_case")
     inlines = (TableInline,)
 
     def get_readonly_fields(
@@ -361,7 +361,7 @@ class SecretAdmin(admin.ModelAdmin):
     list_display = ("name", "graph", "updated_at")
     list_filter = (("graph__namespace", SomeRelated),)
     list_select_related = ("graph__namespace",)
-    search_fields = ("name", "graph__name", "graph__namespace__name")
+    search_fields = ("name__any_case", "graph__name__any_case", "graph__namespace__name__any_case")
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Model | None = None
@@ -401,7 +401,11 @@ class CronTriggerAdmin(admin.ModelAdmin):
     )
     list_filter = ("enabled", ("graph__namespace", SomeRelated))
     list_select_related = ("graph__namespace",)
-    search_fields = ("graph__name", "graph__namespace__name", "expression")
+    search_fields = (
+        "graph__name__any_case",
+        "graph__namespace__name__any_case",
+        "expression__any_case",
+    )
     raw_id_fields = ("graph",)
     fields = (
         "graph",

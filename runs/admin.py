@@ -46,7 +46,12 @@ class RunAdmin(FastList):
     list_display = ("short_id", "name", "status", "progress", "graph", "created_at")
     list_filter = ("status", "trigger", ("namespace", SomeRelated))
     list_select_related = ("graph__namespace",)
-    search_fields = ("run_id", "name", "graph__name", "=namespace__name")
+    search_fields = (
+        "run_id__any_case",
+        "name__any_case",
+        "graph__name__any_case",
+        "namespace__name__exact",
+    )
     ordering = ("-id",)
 
     def change_view(
@@ -84,7 +89,7 @@ class StateAdmin(FastList):
     )
     list_filter = ("status", ("run__namespace", SomeRelated))
     list_select_related = ("run",)
-    search_fields = ("=run__run_id", "=identifier")
+    search_fields = ("run__run_id__exact", "identifier__exact")
     ordering = ("-id",)
 
 
@@ -94,7 +99,7 @@ class LogLineAdmin(FastList):
     list_display = ("created_at", "level", "identifier", "message", "run")
     list_filter = ("level",)
     list_select_related = ("run",)
-    search_fields = ("=run__run_id",)
+    search_fields = ("run__run_id__exact",)
     ordering = ("-id",)
 
 
@@ -103,7 +108,7 @@ class ArtifactAdmin(FastList):
     list_display = ("name", "kind", "size", "run", "identifier", "created_at", "download")
     list_filter = ("kind",)
     list_select_related = ("run__namespace",)
-    search_fields = ("=run__run_id", "name")
+    search_fields = ("run__run_id__exact", "name__any_case")
 
     @admin.display(description="")
     def download(self, artifact: Artifact) -> str:
@@ -144,7 +149,7 @@ class AuditEntryAdmin(FastList):
     list_display = ("at", "actor", "via", "action", "run_id", "namespace", "detail")
     list_filter = ("at", "via", "action", ("namespace", SomeRelated))
     list_select_related = ("namespace",)
-    search_fields = ("=run_id", "=actor", "detail")
+    search_fields = ("run_id__exact", "actor__exact", "detail__any_case")
     ordering = ("-id",)
 
 
@@ -152,5 +157,5 @@ class AuditEntryAdmin(FastList):
 class TombstoneAdmin(FastList):
     list_display = ("run_id", "namespace", "at", "actor", "files")
     list_select_related = ("namespace",)
-    search_fields = ("=run_id",)
+    search_fields = ("run_id__exact",)
     ordering = ("-id",)

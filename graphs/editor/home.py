@@ -107,7 +107,7 @@ def _graphs(caller: Caller, search: str) -> QuerySet[Graph]:
     changes = DraftChange.objects.filter(graph=OuterRef("pk"))
     graphs = Graph.objects.visible_to(caller).with_version().annotate(has_draft=Exists(changes))
     if search:
-        graphs = graphs.filter(name__icontains=search)
+        graphs = graphs.filter(name__any_case=search)
     return graphs.order_by("namespace__name", "name").defer("current__definition")
 
 

@@ -1,6 +1,6 @@
 """The models of what can run and who may run it: namespaces, keys, nodes, graphs, datasets."""
 
-from graphs.models import graph, namespace
+from graphs.models import graph, lookups, namespace  # noqa: F401  (lookups registers itself)
 from graphs.models.api_key import ApiKey
 from graphs.models.cron_trigger import CronTrigger
 from graphs.models.dataset import Dataset, DatasetTable

@@ -65,15 +65,18 @@ def now() -> str:
     """The database's clock when the statement arrived.
 
     PostgreSQL can't use an index for a time that changes within a statement (`clock_timestamp()`).
+    SQLite compares times as texts and has milliseconds, so these get the six digits of others.
     """
-    return "statement_timestamp()" if postgres() else "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')"
+    if postgres():
+        return "statement_timestamp()"
+    return "(strftime('%%Y-%%m-%%d %%H:%%M:%%f','now') || '000')"
 
 
 def later(seconds: str) -> str:
     """The database's clock plus an SQL expression in seconds; NULL for NULL."""
     if postgres():
         return f"statement_timestamp() + make_interval(secs => {seconds})"
-    return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f','now', ({seconds}) || ' seconds')"
+    return f"(strftime('%%Y-%%m-%%d %%H:%%M:%%f','now', ({seconds}) || ' seconds') || '000')"
 
 
 def rows(alias: str, **columns: str) -> str:

@@ -37,7 +37,7 @@ def filtered_lines(run: Run, query: QueryDict) -> QuerySet[LogLine]:
     if state:
         lines = lines.filter(state=state)
     if text:
-        lines = lines.filter(message__icontains=text)
+        lines = lines.filter(message__any_case=text)
     return lines
 
 

@@ -8,9 +8,7 @@ from typing import Any, Self, TypeVar
 import django_filters
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Lookup, Q, QuerySet
-from django.db.models.sql.compiler import SQLCompiler
+from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
 
@@ -18,11 +16,11 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs.core import statuses
 from runs.models import Run, State
+from runs.queries.labels import labelled
 from runs.queries.search import (
     MAX_LENGTH,
     MAX_STARS,
     graph_named,
-    labelled,
     parse,
     recovered_or_not,
     since,
@@ -30,22 +28,6 @@ from runs.queries.search import (
 
 Model = TypeVar("Model", bound=models.Model)
 FilterValues = dict[str, list[str]]  # the values of each filter, as a query string has them
-
-
-class Like(Lookup):
-    """SQL's LIKE with `*` as the wildcard; every other character is literal."""
-
-    lookup_name = "like"
-
-    def as_sql(
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
-    ) -> tuple[str, tuple[str | int, ...]]:
-        left, params = self.process_lhs(compiler, connection)
-        escaped = str(self.rhs).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return f"{left} LIKE %s ESCAPE '\\'", (*params, escaped.replace("*", "%"))
-
-
-models.CharField.register_lookup(Like)
 
 
 class WordsFilter(BaseInFilter, CharFilter):
@@ -64,8 +46,18 @@ class WordsFilter(BaseInFilter, CharFilter):
         super().__init__(*args, help_text=help_text, validators=[check], **options)
 
 
-class PatternFilter(CharFilter):
-    """A part of the value, or a pattern for the whole value in which `*` matches any text."""
+class ExactFilter(CharFilter):
+    """A text with its blanks: they can be part of a name."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, strip=False, **options)
+
+
+class PatternFilter(ExactFilter):
+    """A part of the value, or a pattern for the whole value in which `*` matches any text.
+
+    Both match in any case.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, validators=[_check_stars], lookup_expr="like", **options)
@@ -93,7 +85,7 @@ def _check_range(moment: datetime) -> None:
         raise ValidationError("This time is out of range.") from None
 
 
-class TextFilter(CharFilter):
+class TextFilter(ExactFilter):
     """A text that a function of `runs.queries.search` turns into a condition."""
 
     def __init__(self, *args: Any, read: Callable[[str], Q], **options: Any) -> None:
@@ -114,7 +106,7 @@ class StateFilter(django_filters.FilterSet):
     """States by status, node and time of creation. `OfRunFilter` filters their runs."""
 
     status = WordsFilter(words=statuses.STATE_STATUSES, field_name="status", lookup_expr="in")
-    identifier = CharFilter(help_text="the node's identifier in its graph")
+    identifier = ExactFilter(help_text="the node's identifier in its graph")
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
@@ -126,7 +118,7 @@ class StateFilter(django_filters.FilterSet):
 class OfRunFilter(django_filters.FilterSet):
     """Runs by graph and run id."""
 
-    graph = CharFilter(field_name="graph__name", help_text="the name of the graph")
+    graph = ExactFilter(field_name="graph__name", help_text="the name of the graph")
     run_id = PatternFilter(
         field_name="run_id", help_text="a part of the run id, or a pattern with *"
     )
@@ -167,10 +159,10 @@ class ManagerFilter(django_filters.FilterSet):
         help_text="a part of the run id or the name, in any case; "
         "tokens such as status:failed or -graph:health",
     )
-    username = CharFilter(help_text="who started it")
-    workspace = CharFilter(help_text="its workspace")
+    username = ExactFilter(help_text="who started it")
+    workspace = ExactFilter(help_text="its workspace")
     status = WordsFilter(words=statuses.RUN_STATUSES, field_name="status", lookup_expr="in")
-    namespace = CharFilter(field_name="namespace__name", help_text="its namespace")
+    namespace = ExactFilter(field_name="namespace__name", help_text="its namespace")
     graph = TextFilter(read=graph_named, help_text="the name of its graph, or namespace/name")
     trigger = WordsFilter(words=Run.Trigger.values, field_name="trigger", lookup_expr="in")
     label = TextFilter(read=labelled, help_text="a label as key=value, or its key")

@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from django.db.models import Exists, F, OuterRef, Q, Value
-from django.db.models.fields.json import KeyTextTransform
-from django.db.models.lookups import Exact
+from django.db.models import BooleanField, Case, Exists, F, OuterRef, Q, Value, When
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from runs.core import sql, statuses
+from runs.core import statuses
 from runs.models import Artifact, Checkpoint, Run
+from runs.queries.labels import labelled
 
 Condition = Callable[[str], Q]  # reads a token's value; raises ValueError or OverflowError
 
@@ -61,13 +60,22 @@ def parse(text: str) -> Search:
             search.notices.append(f"{match[0][:60]!r} was searched as text: {error}.")
             phrase_parts.append(match[0])
         else:
-            search.condition &= ~condition if minus else condition
+            search.condition &= without(condition) if minus else condition
             search.payloads |= key in PAYLOAD_TOKENS
     phrase_parts.append(text[end:])
     phrase = " ".join(" ".join(phrase_parts).split())
     if phrase:
         search.condition &= _phrase(phrase, search.notices)
     return search
+
+
+def without(condition: Q) -> Q:
+    """All rows for which the condition is not true.
+
+    `~condition` would leave out rows for which it is NULL, as for a column without a value.
+    """
+    matches = When(condition, then=Value(False))
+    return Q(Case(matches, default=Value(True), output_field=BooleanField()))
 
 
 def _token(key: str, value: str, tokens_before: int) -> Q:
@@ -87,11 +95,11 @@ def _phrase(text: str, notices: list[str]) -> Q:
         notices.append(
             f"A pattern can have up to {MAX_STARS} stars; this one was searched as text."
         )
-    return Q(run_id__icontains=text) | Q(name__icontains=text)
+    return Q(run_id__any_case=text) | Q(name__any_case=text)
 
 
 def _pattern(column: str) -> Condition:
-    """The column equals the value, or matches it if it has stars."""
+    """The column equals the value; if that has stars, the column matches it in any case."""
 
     def condition(value: str) -> Q:
         if value.count("*") > MAX_STARS:
@@ -103,7 +111,7 @@ def _pattern(column: str) -> Condition:
 
 def _part(column: str) -> Condition:
     """The column contains the value, in any case."""
-    return lambda value: Q(**{f"{column}__icontains": value})
+    return lambda value: Q(**{f"{column}__any_case": value})
 
 
 _STATUS_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -135,18 +143,6 @@ def graph_named(value: str) -> Q:
     if slash:
         return Q(graph__namespace__name=namespace, graph__name=name)
     return _pattern("graph__name")(value)
-
-
-def labelled(value: str) -> Q:
-    """Runs with a label, given as its key or as key=value."""
-    key, equals, label_value = value.partition("=")
-    if not key:
-        raise ValueError("a label is key=value, or a key alone")
-    if not equals:
-        return Q(labels__has_key=key)
-    if sql.postgres():
-        return Q(labels__contains={key: label_value})  # an index could answer this
-    return Q(Exact(KeyTextTransform(key, F("labels")), Value(label_value)))
 
 
 def _period(text: str) -> tuple[datetime, datetime]:

@@ -2,20 +2,20 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError, connection
 from django.db.utils import NotSupportedError, OperationalError
 
+from graphs.models.lookups import upper
+
 # Trigrams answer searches for a part of an id or a name; jsonb_path_ops answers filters for labels.
 # CONCURRENTLY lets runs go on while a large table is being indexed.
-INDEXES = {
-    "sm_run_search": """
-        CREATE INDEX CONCURRENTLY IF NOT EXISTS sm_run_search
-        ON statemanager_runs_run
-        USING gin (upper(run_id) gin_trgm_ops, upper(name) gin_trgm_ops)
-    """,
-    "sm_run_labels": """
-        CREATE INDEX CONCURRENTLY IF NOT EXISTS sm_run_labels
-        ON statemanager_runs_run
-        USING gin (labels jsonb_path_ops)
-    """,
-}
+_SEARCH = """
+    CREATE INDEX CONCURRENTLY IF NOT EXISTS sm_run_search_text
+    ON statemanager_runs_run USING gin ({run_id} gin_trgm_ops, {name} gin_trgm_ops)
+"""
+_LABELS = """
+    CREATE INDEX CONCURRENTLY IF NOT EXISTS sm_run_labels
+    ON statemanager_runs_run USING gin (labels jsonb_path_ops)
+"""
+# The index of 0.9.0, whose letter case was that of the database's locale.
+_DROP_OLD = "DROP INDEX CONCURRENTLY IF EXISTS sm_run_search"
 
 
 class Command(BaseCommand):
@@ -38,7 +38,9 @@ class Command(BaseCommand):
                     "The extension pg_trgm is not installed, or you may not create it:"
                     f" {str(error).strip()}"
                 ) from None
-            for name, statement in INDEXES.items():
-                cursor.execute(statement)
-                self.stdout.write(f"The index {name} exists.")
+            cursor.execute(_SEARCH.format(run_id=upper("run_id"), name=upper("name")))
+            self.stdout.write("The index sm_run_search_text exists.")
+            cursor.execute(_LABELS)
+            self.stdout.write("The index sm_run_labels exists.")
+            cursor.execute(_DROP_OLD)
             cursor.execute("ANALYZE statemanager_runs_run")

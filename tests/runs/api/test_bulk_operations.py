@@ -18,6 +18,7 @@ from runs.actions.rerun import rerun
 from runs.engine.node_context import run_folder
 from runs.engine.start import RunOptions, start_outside
 from runs.models import BulkOperation, Checkpoint, Run, Tombstone
+from runs.queries.search import parse
 from tests.support.api_client import ApiClient
 
 pytestmark = pytest.mark.django_db
@@ -225,9 +226,16 @@ def test_search_indexes_are_created_where_the_database_has_them(namespace):
         cursor.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")
         available = cursor.fetchone()[0]
     if available:
-        assert "The index sm_run_search exists" in output_of("create_search_indexes")
+        assert "The index sm_run_search_text exists" in output_of("create_search_indexes")
         with connection.cursor() as cursor:
-            cursor.execute("DROP INDEX sm_run_search, sm_run_labels")
+            cursor.execute("SET enable_seqscan = off")
+        try:
+            for text in ("part", "part*whole"):
+                assert "sm_run_search_text" in Run.objects.filter(parse(text).condition).explain()
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("RESET enable_seqscan")
+                cursor.execute("DROP INDEX sm_run_search_text, sm_run_labels")
     else:
         with pytest.raises(CommandError, match="pg_trgm is not installed"):
             output_of("create_search_indexes")
