@@ -25,6 +25,7 @@ class DatasetViewSet(ViewSet):
     pagination_class = OffsetPagination
     parser_classes = [MultiPartParser]
     scopes = {"list": "read", "create": "run", "retrieve": "read", "destroy": "run"}
+    bodies = ("create",)
 
     def get_object(self) -> Dataset:
         return dataset_of(self.caller, self.kwargs["dataset_id"])
@@ -49,7 +50,7 @@ class DatasetViewSet(ViewSet):
         delimiter and the first rows of each file, and nothing is stored either.
         """
         data = self.validated(UploadSerializer)
-        namespace = namespace_for(self.caller, data.get("namespace"))
+        namespace = namespace_for(self.caller, data.get("namespace"), create=False)
         files = [Source(file.name, file) for file in data["files"]]
         reading = Reading(data["encoding"], dialects.BY_NAME[data["delimiter"]])
         if data["preview"]:

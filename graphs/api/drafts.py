@@ -4,14 +4,14 @@ A change names the revision that it is based on (`If-Match`), so that it can't o
 that was made in the meantime.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.problem_details import PROBLEM
 from graphs.api.schema import REFUSALS, Responses
 from graphs.api.serializers import DefinitionSerializer, GraphSerializer, ProblemSerializer
@@ -71,6 +71,7 @@ class DraftActions(ViewSet):
     """The draft of a graph, for `GraphViewSet`."""
 
     scopes = {"draft": "read", "replace_draft": "run", "publish_draft": "run"}
+    bodies: Collection[str] = ("replace_draft", "publish_draft")
 
     def graph_json(self, graphs: Graph | Sequence[Graph], many: bool = False) -> JsonObject:
         return GraphSerializer(graphs, many=many, context={"caller": self.caller}).data

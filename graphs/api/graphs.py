@@ -1,5 +1,7 @@
 """Graphs over REST. `runs.api.graphs` adds what needs runs: starting, listing and deleting them."""
 
+from collections.abc import Collection
+
 from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -8,6 +10,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict
 from graphs.api.drafts import DraftActions
 from graphs.api.lookups import graph_of, namespace_for
 from graphs.api.pagination import OffsetPagination
@@ -22,7 +25,7 @@ from graphs.api.serializers import (
 from graphs.auth import acts
 from graphs.auth.callers import Caller
 from graphs.definition import errors, lint, redaction, validation
-from graphs.definition.types import Definition, Json
+from graphs.definition.types import Definition, Json, JsonObject
 from graphs.models import Graph
 from graphs.models.querysets import GraphQuerySet
 from graphs.rendering import mermaid, svg
@@ -42,6 +45,7 @@ class GraphViewSet(DraftActions):
         "picture": "read",
         **DraftActions.scopes,
     }
+    bodies: Collection[str] = ("create", "update", "validate", *DraftActions.bodies)
 
     def get_queryset(self) -> GraphQuerySet:
         return Graph.objects.visible_to(self.caller).with_version()
@@ -65,14 +69,18 @@ class GraphViewSet(DraftActions):
     def create(self, request: Request) -> Response:
         """Create a graph with its first version."""
         data = self.validated(NewGraphSerializer)
+        with transaction.atomic():  # a graph that is refused creates no namespace
+            graph = self._publish_new(data)
+        return Response(self.graph_json(graph), 201)
+
+    def _publish_new(self, data: JsonObject) -> Graph:
         name = data["name"]
         namespace = namespace_for(self.caller, data.get("namespace"))
         if Graph.objects.filter(namespace=namespace, name=name).exists():
             raise errors.Conflict(
                 f"The namespace {namespace} already has a graph {name!r}; change it with PUT."
             )
-        graph = publish.publish_graph(namespace, name, data, self.caller)
-        return Response(self.graph_json(graph), 201)
+        return publish.publish_graph(namespace, name, data, self.caller)
 
     @extend_schema(operation_id="graphs_read", responses={200: GraphSerializer, **REFUSALS})
     def retrieve(self, request: Request, graph_id: str) -> Response:
@@ -92,6 +100,7 @@ class GraphViewSet(DraftActions):
         graph = self.get_object()
         self.caller.require("start", graph.namespace_id)
         changes = self.validated(GraphChangeSerializer)
+        _check_unchanged(graph, changes)
         name = changes.pop("name", graph.name)
         current = graph.current.definition if graph.current else {"nodes": [], "edges": []}
         definition = redaction.definition_restored({**current, **changes}, current)
@@ -111,6 +120,7 @@ class GraphViewSet(DraftActions):
         """Every problem of the definition in the body or, without a body, of the current one."""
         graph = self.get_object()
         definition: Json = request.data or (graph.current and graph.current.definition)
+        strict.refuse_unknown(GraphChangeSerializer(), definition)
         problems = publish.check(graph.namespace.name, definition, self.caller)
         has_shape = not validation.shape_problems(definition)
         warnings = lint.warnings(definition) if has_shape else []
@@ -141,6 +151,21 @@ class GraphViewSet(DraftActions):
         graph = self.get_object()
         picture = svg.of_definition(_published_definition(graph), graph.name)
         return HttpResponse(picture, content_type="image/svg+xml")
+
+
+def _check_unchanged(graph: Graph, changes: JsonObject) -> None:
+    """Take the members that can't be changed off the changes.
+
+    Raises Malformed if one has another value, and Conflict for an older version.
+    """
+    version = graph.current.number if graph.current else 0
+    if changes.pop("version", version) != version:
+        raise errors.Conflict(f"The graph is at version {version} now. Read it again.")
+    fixed = {"id": str(graph.pk), "namespace": graph.namespace.name}
+    for name, value in fixed.items():
+        if changes.pop(name, value) != value:
+            problem = {"loc": ["body", name], "msg": f"It is {value!r} and can't be changed."}
+            raise errors.Malformed([{**problem, "type": "value_error"}])
 
 
 def _rename(graph: Graph, name: str, caller: Caller) -> None:

@@ -2,7 +2,7 @@
 
 from graphs.auth.callers import Caller
 from graphs.auth.namespaces import ensure_namespace
-from graphs.definition import errors
+from graphs.definition import errors, names
 from graphs.definition.names import parse_id
 from graphs.models import Dataset, Graph, Namespace
 
@@ -31,18 +31,21 @@ def dataset_of(caller: Caller, dataset_id: str) -> Dataset:
     return dataset
 
 
-def namespace_for(caller: Caller, name: str | None) -> Namespace:
+def namespace_for(caller: Caller, name: str | None, create: bool = True) -> Namespace:
     """The namespace to create something in, in which the caller must have the right to start runs.
 
     Without a name it is the only namespace of the caller's key, or else "default". Callers that
-    see all namespaces may name one that doesn't exist; it is created. Raises NotFound if the
-    caller doesn't see the namespace, Forbidden if it may not start runs there.
+    see all namespaces may name one that doesn't exist; it is created, or with `create=False`
+    returned without being saved. Raises NotFound if the caller doesn't see the namespace, Forbidden
+    if it may not start runs there.
     """
     if name is None and caller.namespaces is not None and len(caller.namespaces) == 1:
         return Namespace.objects.get(pk=next(iter(caller.namespaces)))
     name = name or DEFAULT_NAMESPACE
     namespace = Namespace.objects.filter(name=name).first()
     if namespace is None and caller.namespaces is None and "start" in caller.rights:
+        if not create:
+            return Namespace(name=names.checked("namespace", name))
         namespace = ensure_namespace(name, caller)
     if namespace is None or not caller.sees(namespace.pk):
         raise errors.NotFound(f"There is no namespace {name!r}.")

@@ -64,12 +64,7 @@ class OperationSchema(AutoSchema):
         return bool(getattr(serializer, "many", False))
 
     def _reads_pages(self) -> bool:
-        """Whether the action is the list, or an extra action with a pagination class."""
-        action = getattr(self.view, "action", None)
-        if action == "list":
-            return True
-        options = getattr(getattr(self.view, action or "", None), "kwargs", {})
-        return self.method == "GET" and "pagination_class" in options
+        return self.method == "GET" and getattr(self.view, "reads_pages", False)
 
 
 def add_idempotency_keys(

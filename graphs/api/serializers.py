@@ -4,8 +4,9 @@ from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
-from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 
+from graphs.api import strict as serializers
 from graphs.definition import errors, labels, redaction
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph
@@ -32,7 +33,7 @@ class LabelsField(serializers.DictField):
         try:
             labels.check(values)
         except errors.Malformed as error:
-            raise serializers.ValidationError(str(error)) from None
+            raise ValidationError(str(error)) from None
         return values
 
 
@@ -67,6 +68,14 @@ class NewGraphSerializer(DefinitionSerializer):
 
 
 class GraphChangeSerializer(DefinitionSerializer):
+    """What changes of a graph.
+
+    `id`, `namespace` and `version` may be sent back as they were read; they can't be changed.
+    """
+
+    id = serializers.CharField(required=False)
+    namespace = serializers.CharField(required=False)
+    version = serializers.IntegerField(required=False)
     nodes = serializers.ListField(child=AnyJson(), required=False)
     edges = serializers.ListField(child=AnyJson(), required=False)
     name = serializers.CharField(max_length=200, required=False)

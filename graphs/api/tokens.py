@@ -12,7 +12,6 @@ from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.signals import user_logged_in
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -31,12 +30,13 @@ from rest_framework_simplejwt.views import (
 )
 
 from graphs.api.schema import REFUSALS
+from graphs.api.strict import CharField, KnownMembers
 from graphs.auth import acts, second_factor
 from graphs.auth.callers import caller_named
 
 
-class PasswordSerializer(TokenObtainPairSerializer):
-    code = serializers.CharField(
+class CredentialsSerializer(KnownMembers, TokenObtainPairSerializer):
+    code = CharField(
         required=False,
         write_only=True,
         max_length=20,
@@ -48,6 +48,11 @@ class PasswordSerializer(TokenObtainPairSerializer):
         "code": "This account has a second factor: send a new `code` of it.",
         "no_second_factor": "This site asks for a second factor. Set it up in the admin.",
     }
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name in (self.username_field, "password"):
+            self.fields[name] = CharField(write_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         TokenObtainSerializer.validate(self, attrs)  # the password
@@ -63,12 +68,20 @@ class PasswordSerializer(TokenObtainPairSerializer):
             raise AuthenticationFailed(self.error_messages["no_second_factor"], "no_second_factor")
 
 
+class RefreshSerializer(KnownMembers, TokenRefreshSerializer):
+    refresh = CharField()
+
+
+class RevokeSerializer(KnownMembers, TokenBlacklistSerializer):
+    refresh = CharField(write_only=True)
+
+
 class TokenView(TokenObtainPairView):
-    serializer_class = PasswordSerializer
+    serializer_class = CredentialsSerializer
 
     @extend_schema(
         operation_id="token",
-        request=PasswordSerializer,
+        request=CredentialsSerializer,
         responses={200: TokenObtainPairSerializer, **REFUSALS},
         auth=[],
     )
@@ -95,8 +108,13 @@ class TokenView(TokenObtainPairView):
 
 
 class RefreshView(TokenRefreshView):
+    serializer_class = RefreshSerializer
+
     @extend_schema(
-        operation_id="token_refresh", responses={200: TokenRefreshSerializer, **REFUSALS}, auth=[]
+        operation_id="token_refresh",
+        request=TokenRefreshSerializer,
+        responses={200: TokenRefreshSerializer, **REFUSALS},
+        auth=[],
     )
     def post(self, request: Request, *args: str, **kwargs: str) -> Response:
         """A new access token and a new refresh token for a refresh token, which ends with that."""
@@ -104,8 +122,13 @@ class RefreshView(TokenRefreshView):
 
 
 class RevokeView(TokenBlacklistView):
+    serializer_class = RevokeSerializer
+
     @extend_schema(
-        operation_id="token_revoke", responses={200: TokenBlacklistSerializer, **REFUSALS}, auth=[]
+        operation_id="token_revoke",
+        request=TokenBlacklistSerializer,
+        responses={200: TokenBlacklistSerializer, **REFUSALS},
+        auth=[],
     )
     def post(self, request: Request, *args: str, **kwargs: str) -> Response:
         """End a refresh token. Access tokens that were issued for it last 15 minutes at most."""

@@ -1,6 +1,6 @@
-"""Names of namespaces, graphs, datasets, runs and secrets, names of files, and ids of rows.
+"""Names of namespaces, graphs, datasets, runs, secrets, templates, views and files; ids of rows.
 
-One rule holds for all names but those of files, because all of them are parts of URLs.
+One rule holds for all names but those of files: they are parts of URLs, files and one another.
 """
 
 import re
@@ -11,8 +11,16 @@ from graphs.definition.errors import Malformed
 
 MAX_ID = 2**63 - 1
 MAX_ID_DIGITS = 19
-LIMITS = {"namespace": 100, "graph": 200, "dataset": 200, "run id": 200, "secret": 200}
-LIMITS["table"] = 200
+LIMITS = {
+    "namespace": 100,
+    "graph": 200,
+    "dataset": 200,
+    "run id": 200,
+    "secret": 200,
+    "template": 200,
+    "view": 100,
+    "table": 200,
+}
 MAX_ENDING = 10  # characters after the dot of a file's name
 MAX_FILE_NAME = 200  # bytes; file systems allow 255, and a storage may add some
 # What Windows does not allow in names, controls, and marks that turn the direction of text around.
@@ -23,14 +31,14 @@ _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])
 
 
 def checked(kind: str, name: str) -> str:
-    """The name without surrounding whitespace. Raises Malformed if it is not valid.
+    """The name. Raises Malformed if it is not valid.
 
-    `kind` is one of LIMITS.
+    `kind` is one of LIMITS. Spaces around a name are refused rather than cut off: with them, it
+    is the name of something else.
     """
-    name = name.strip()
     limit = LIMITS[kind]
-    if not name:
-        raise Malformed(f"A {kind} has 1 to {limit} characters; this one is empty.")
+    if not name.strip():
+        raise Malformed(f"A {kind} has 1 to {limit} characters; this one is blank.")
     if len(name) > limit:
         raise Malformed(f"A {kind} has 1 to {limit} characters; this one has {len(name)}.")
     if name in (".", "..") or "/" in name or not name.isprintable():
@@ -38,6 +46,8 @@ def checked(kind: str, name: str) -> str:
             f"A {kind} can't be '.' or '..', and can't contain slashes or control characters;"
             f" {name!r:.80} is not allowed."
         )
+    if name != name.strip():
+        raise Malformed(f"A {kind} can't begin or end with a space; {name!r:.80} does.")
     return name
 
 

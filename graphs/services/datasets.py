@@ -14,6 +14,7 @@ from django.db import transaction
 
 from graphs.auth import acts
 from graphs.auth.callers import SYSTEM, Caller
+from graphs.auth.namespaces import ensure_namespace
 from graphs.definition import errors, names, uuids
 from graphs.models import Dataset, DatasetTable, Namespace
 from graphs.services.dataset_files import (
@@ -44,7 +45,8 @@ def load(
     """Create a dataset from files, or replace the tables of the dataset with this name.
 
     Zip files are unpacked. `reading` says how all files are read; they are stored as UTF-8, and CSV
-    files with commas. `origin` is a note for people on where the data comes from.
+    files with commas. `origin` is a note for people on where the data comes from. A namespace that
+    isn't saved is made with the dataset.
 
     Raises Malformed with every problem of the files, and Conflict while unfinished runs use the
     dataset.
@@ -71,7 +73,8 @@ def _store(
     The storage may be slow, and a transaction of SQLite keeps everybody else from writing. So the
     files come first, in a folder of their own.
     """
-    _require_replaceable(namespace, name)
+    if namespace.pk is not None:
+        _require_replaceable(namespace, name)
     folder = f"datasets/{uuids.dashed(uuids.uuid7())}"
     stored: list[str] = []
     try:
@@ -89,6 +92,8 @@ def _replace_tables(
     namespace: Namespace, name: str, origin: str, tables: dict[str, CheckedTable], caller: Caller
 ) -> Dataset:
     """`tables` are the new tables by the names of their files in the storage."""
+    if namespace.pk is None:
+        namespace = ensure_namespace(namespace.name, caller)
     dataset, _ = Dataset.objects.get_or_create(namespace=namespace, name=name)
     _require_unused(dataset)
     replaced = list(dataset.tables.values_list("file", flat=True))

@@ -31,7 +31,7 @@ def register(
     """Create or update the nodes of a worker, all of them or none.
 
     Graphs that had problems because these nodes were missing are checked again. Raises Conflict for
-    the namespace of the built-in nodes.
+    the namespace of the built-in nodes, and Malformed for a name with control characters.
     """
     if namespace.name == BUILTIN:
         raise errors.Conflict(
@@ -40,6 +40,9 @@ def register(
 
     now = timezone.now()
     by_name = {node["name"]: node for node in nodes}
+    for name in by_name:
+        if not name.isprintable():
+            raise errors.Malformed(f"A node's name has no control characters; {name!r:.80} has.")
     rows = [
         RegisteredNode(
             namespace=namespace,

@@ -13,8 +13,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Max, QuerySet, Sum
 
 from graphs.auth.callers import RIGHT_LABELS, Caller
-from graphs.definition import errors, labels
+from graphs.definition import errors
 from graphs.definition.types import JsonObject
+from runs.actions import bulk_params
 from runs.actions.annotate import archive_run, label_run, set_status, unarchive_run
 from runs.actions.delete import DELETABLE, DELETE_RIGHT, delete_run
 from runs.actions.rerun import RerunOptions, rerun
@@ -195,7 +196,9 @@ def ask(
     that don't suit the action, Conflict for another caller's key, and what `preview` raises.
     """
     params = params or {}
-    _check(action, params, reason)
+    if action not in ACTIONS:
+        raise errors.Malformed(f"The action is one of {', '.join(ACTIONS)}.")
+    bulk_params.check(action, params, reason)
     expected = preview(action, query, caller)
     idempotency_key = idempotency_key or uuid.uuid4()
     operation = BulkOperation(
@@ -238,30 +241,6 @@ def _asked_before(idempotency_key: uuid.UUID, caller: Caller) -> BulkOperation:
     return operation
 
 
-def _check(action: str, params: JsonObject, reason: str) -> None:
-    """Raises Malformed for an unknown action or params that don't suit it."""
-    if action not in ACTIONS:
-        raise errors.Malformed(f"The action is one of {', '.join(ACTIONS)}.")
-    ends_run = params.get("status") in statuses.ENDED_RUNS
-    if action == "set_status" and not (ends_run and reason.strip()):
-        choices = ", ".join(statuses.ENDED_RUNS)
-        raise errors.Malformed(f"Setting a status needs one of {choices} and a reason.")
-    add = params.get("add") or {}
-    remove = params.get("remove") or []
-    if not _are_labels(add, remove):
-        raise errors.Malformed("`add` maps labels to texts, `remove` is a list of labels.")
-    labels.check(add)
-    labels.check(dict.fromkeys(remove, ""))
-    if action == "label" and not (add or remove):
-        raise errors.Malformed("Say which labels to add or to remove.")
-
-
-def _are_labels(add: object, remove: object) -> bool:
-    if not (isinstance(add, dict) and isinstance(remove, list)):
-        return False
-    return all(isinstance(text, str) for text in (*add.values(), *remove))
-
-
 def retry(operation: BulkOperation, caller: Caller) -> BulkOperation:
     """A new operation on the runs for which this one failed.
 
@@ -275,7 +254,7 @@ def retry(operation: BulkOperation, caller: Caller) -> BulkOperation:
         operation.action,
         {"failed_of": operation.pk},
         caller,
-        operation.params,
+        {name: value for name, value in operation.params.items() if name != "reason"},
         operation.reason,
         # The second of two clicks gets the operation that the first one made.
         uuid.uuid5(operation.idempotency_key, "retry"),

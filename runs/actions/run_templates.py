@@ -11,7 +11,7 @@ from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import cron, errors, labels, payloads
+from graphs.definition import cron, errors, labels, names, payloads
 from graphs.definition.types import Json
 from runs.core import db_errors, sql, statuses
 from runs.engine.start import RunOptions, start_run
@@ -19,7 +19,6 @@ from runs.models import AuditEntry, Run, RunTemplate, State
 
 log = logging.getLogger(__name__)
 BATCH = 100
-MAX_NAME_LENGTH = 200
 MAX_ERROR_LENGTH = 2000
 COPIED = (
     "namespace",
@@ -60,11 +59,7 @@ def save(template: RunTemplate, caller: Caller) -> RunTemplate:
 
 
 def _check(template: RunTemplate) -> None:
-    template.name = template.name.strip()
-    if not 1 <= len(template.name) <= MAX_NAME_LENGTH or not template.name.isprintable():
-        raise errors.Malformed(
-            f"The name of a template has 1 to {MAX_NAME_LENGTH} printable characters."
-        )
+    names.checked("template", template.name)
     if template.graph.namespace_id != template.namespace_id:
         raise errors.Malformed("A template must be in the namespace of its graph.")
     labels.check(template.labels)

@@ -3,7 +3,7 @@
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors
+from graphs.definition import errors, names
 from graphs.models import Namespace
 from runs.models import AuditEntry, SavedView
 
@@ -24,6 +24,7 @@ def save(
     """
     if caller.user is None:
         raise errors.Forbidden("Views belong to users; an API key can't save one.")
+    names.checked("view", name)
     own = SavedView.objects.filter(owner=caller.user)
     if not own.filter(name=name).exists() and own.count() >= MAX_VIEWS:
         raise errors.Malformed(f"You can have {MAX_VIEWS} views. Delete one first.")

@@ -3,10 +3,10 @@
 from django.core.files.storage import default_storage
 from django.http import FileResponse
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.schema import REFUSALS
 from graphs.definition import errors, names
 from graphs.definition.names import parse_id

@@ -2,11 +2,11 @@
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.pagination import AfterPagination
 from graphs.api.permissions import AdminPermission
 from graphs.api.schema import REFUSALS
@@ -16,7 +16,7 @@ from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
-from runs.actions import bulk
+from runs.actions import bulk, bulk_params
 from runs.api.run_manager import runs_by_id
 from runs.models import BulkOperation, BulkResult, Run
 
@@ -125,6 +125,8 @@ class BulkOperationViewSet(ViewSet):
         "retry": "read",
         "results": "read",
     }
+    bodies = ("create",)
+    queries = {"results": ("failed",)}
 
     def get_queryset(self) -> QuerySet[BulkOperation]:
         return bulk.seen_by(self.caller)
@@ -157,6 +159,7 @@ class BulkOperationViewSet(ViewSet):
         data = self.validated(AskSerializer)
         query, missing = self._query(data)
         if data["dry_run"]:
+            bulk_params.check(data["action"], data.get("params", {}), data["reason"])
             preview = bulk.preview(data["action"], query, self.caller)
             return Response(
                 {

@@ -3,10 +3,10 @@
 from django.db.models import QuerySet
 from django.db.models.functions import Length
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.pagination import AfterPagination
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
@@ -77,6 +77,7 @@ class CheckpointViewSet(OfRunViewSet):
     lookup_url_kwarg = "checkpoint_id"
     pagination_class = AfterPagination
     scopes = {"list": "read", "retrieve": "read"}
+    queries = {"retrieve": ("ns",)}
 
     @extend_schema(
         operation_id="runs_checkpoints",

@@ -1,11 +1,11 @@
 """A run as one document over REST, and the reports of outside programs about their own runs."""
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
 from graphs.definition import errors
@@ -70,7 +70,7 @@ class RunStateSerializer(serializers.Serializer):
 
 
 class MarkSerializer(serializers.Serializer):
-    node = serializers.CharField(max_length=updates.MAX_NAME, trim_whitespace=False)
+    node = serializers.CharField(max_length=updates.MAX_NAME)
     event = serializers.ChoiceField(("started", "completed", "failed"))
     output = serializers.DictField(default=dict)
     error = serializers.CharField(default="", allow_blank=True)
@@ -79,6 +79,8 @@ class MarkSerializer(serializers.Serializer):
 class RunDocumentViewSet(OfRunViewSet):
     lookup_url_kwarg = "run_id"
     scopes = {"checkpoint": "read", "put_checkpoint": "run", "mark": "run"}
+    bodies = ("put_checkpoint", "mark")
+    queries = {"checkpoint": ("at",)}
 
     @extend_schema(
         operation_id="runs_checkpoint",

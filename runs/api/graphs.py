@@ -22,6 +22,8 @@ RUNS_LIMIT = OpenApiParameter("limit", int, description="1–200, default 50")
 
 class GraphViewSet(graphs.GraphViewSet):
     scopes = {**graphs.GraphViewSet.scopes, "destroy": "admin", "start": "run", "runs": "read"}
+    bodies = (*graphs.GraphViewSet.bodies, "start")
+    queries = {"start": ("dataset_id",), "runs": ("limit",)}
 
     @extend_schema(operation_id="graphs_delete", responses={204: None, **REFUSALS})
     def destroy(self, request: Request, graph_id: str) -> Response:

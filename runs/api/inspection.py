@@ -3,11 +3,11 @@
 from django.http import HttpResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
 from graphs.definition import errors
@@ -95,6 +95,7 @@ class RunInspectionViewSet(OfRunViewSet):
         "lineage": "read",
         "why": "read",
     }
+    queries = {"compare": ("with",)}
 
     @extend_schema(
         operation_id="runs_picture",

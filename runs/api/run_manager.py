@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.permissions import AdminPermission, ScopePermission
 from graphs.api.schema import REFUSALS
 from graphs.api.viewsets import ViewSet
@@ -116,6 +116,8 @@ class RunManagerViewSet(ViewSet):
         "workspaces": "read",
         "doctor": "admin",
     }
+    bodies = ("delete_runs", "bulk_delete")
+    queries = {"delete_runs": ("namespace",), "bulk_delete": ("namespace",)}
 
     def get_queryset(self) -> QuerySet[Run]:
         return Run.objects.visible_to(self.caller)

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.lookups import dataset_of, graph_of
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson, LabelsField
@@ -18,7 +18,7 @@ from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
 from runs.actions import run_templates
-from runs.api.lookups import run_of
+from runs.api.lookups import NAMESPACE, run_of
 from runs.api.serializers import StartedSerializer
 from runs.models import RunTemplate
 
@@ -44,8 +44,8 @@ class TemplateBody(serializers.Serializer):
     name = serializers.CharField(max_length=200)
     description = serializers.CharField(required=False, allow_blank=True)
     run_id = serializers.CharField(max_length=200, required=False)
-    graph_id = serializers.CharField(max_length=20, required=False)
-    dataset_id = serializers.CharField(max_length=20, required=False)
+    graph_id = serializers.IdField(max_length=20, required=False)
+    dataset_id = serializers.IdField(max_length=20, required=False)
     inputs = serializers.DictField(child=AnyJson(), required=False)
     store = serializers.DictField(child=AnyJson(), required=False)
     labels = LabelsField(required=False)
@@ -122,6 +122,8 @@ class RunTemplateViewSet(ViewSet):
         "launch": "start",
         "clone": "start",
     }
+    bodies = ("create", "launch", "clone")
+    queries = {"create": ("namespace",)}
 
     def get_queryset(self) -> QuerySet[RunTemplate]:
         templates = RunTemplate.objects.visible_to(self.caller)
@@ -147,6 +149,7 @@ class RunTemplateViewSet(ViewSet):
 
     @extend_schema(
         operation_id="templates_save",
+        parameters=[NAMESPACE],
         request=TemplateBody,
         responses={201: TemplateSerializer, **REFUSALS},
     )

@@ -1,10 +1,10 @@
 """Saved views of the Run Manager's list over REST."""
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.permissions import AdminPermission
 from graphs.api.schema import REFUSALS
 from graphs.api.viewsets import ViewSet
@@ -39,6 +39,7 @@ class SavedViewViewSet(ViewSet):
     permission_classes = [AdminPermission]
     lookup_url_kwarg = "view"
     scopes = {"list": "read", "create": "read", "destroy": "read"}
+    bodies = ("create",)
 
     @extend_schema(operation_id="saved_views_list", responses={200: ViewsSerializer, **REFUSALS})
     def list(self, request: Request) -> Response:

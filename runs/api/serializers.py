@@ -1,8 +1,8 @@
 """The JSON of runs and log lines."""
 
 from django.urls import reverse
-from rest_framework import serializers
 
+from graphs.api import strict as serializers
 from graphs.api.serializers import AnyJson, LabelsField
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject

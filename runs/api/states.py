@@ -4,11 +4,11 @@ import uuid
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.pagination import AfterPagination
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
@@ -84,6 +84,7 @@ class StateViewSet(OfRunViewSet):
     lookup_url_kwarg = "state"
     pagination_class = StatePagination
     scopes = {"list": "read", "answer": "run"}
+    bodies = ("answer",)
 
     @extend_schema(
         operation_id="runs_states",

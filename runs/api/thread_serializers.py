@@ -1,8 +1,8 @@
 """The JSON of runs that are addressed by thread id."""
 
-from rest_framework import serializers
 from rest_framework.fields import Field
 
+from graphs.api import strict as serializers
 from graphs.api.serializers import AnyJson
 from graphs.definition import errors
 from graphs.definition.payloads import when

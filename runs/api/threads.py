@@ -1,5 +1,6 @@
 """Runs by thread id: starting, rerunning and approving them, their metadata and last lines."""
 
+from django.db import transaction
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
@@ -11,6 +12,7 @@ from graphs.api.pagination import MAX_LIMIT, read_limit
 from graphs.api.schema import REFUSALS
 from graphs.api.viewsets import ViewSet
 from graphs.definition import errors, redaction
+from graphs.definition.types import JsonObject
 from graphs.models import Graph, Namespace
 from runs.actions.rerun import RerunOptions, rerun
 from runs.api.lookups import NAMESPACE, run_of
@@ -38,6 +40,13 @@ class ThreadViewSet(ViewSet):
         "metadata": "read",
         "logs": "read",
     }
+    bodies = ("start", "rerun", "approve")
+    queries = {
+        "rerun": ("namespace",),
+        "approve": ("namespace",),
+        "metadata": ("namespace",),
+        "logs": ("namespace", "limit"),
+    }
 
     def get_object(self) -> Run:
         return run_of(self.caller, self.request, self.kwargs["thread_id"])
@@ -53,6 +62,13 @@ class ThreadViewSet(ViewSet):
         Sending the same body with the same id again returns the same run; another body is a 409.
         """
         data = self.validated(StartThreadSerializer)
+        with transaction.atomic():  # a run that is refused creates no namespace
+            run = self._start(data)
+        return Response(
+            {"status": "started", "thread_id": run.run_id, "run_name": run.name or run.run_id}
+        )
+
+    def _start(self, data: JsonObject) -> Run:
         namespace_name, _, graph_name = data.get("graph", "").rpartition("/")
         namespace = namespace_for(self.caller, namespace_name or data.get("namespace"))
         options = RunOptions(
@@ -64,12 +80,8 @@ class ThreadViewSet(ViewSet):
             metadata=data.get("metadata", {}),
         )
         if "graph" in data:
-            run = start_run(_graph(namespace, graph_name), options, caller=self.caller)
-        else:
-            run = start_outside(namespace, options, self.caller)
-        return Response(
-            {"status": "started", "thread_id": run.run_id, "run_name": run.name or run.run_id}
-        )
+            return start_run(_graph(namespace, graph_name), options, caller=self.caller)
+        return start_outside(namespace, options, self.caller)
 
     @extend_schema(
         operation_id="rerun",

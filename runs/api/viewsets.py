@@ -11,6 +11,8 @@ from runs.models.querysets import RunQuerySet
 class OfRunViewSet(ViewSet):
     """A run, or what belongs to the run that the path names."""
 
+    every_query = ("namespace",)
+
     def run(self, runs: RunQuerySet | None = None) -> Run:
         """The run of the path. Raises NotFound, Gone or Conflict (see `run_of`)."""
         return run_of(self.caller, self.request, self.kwargs["run_id"], runs)

@@ -14,13 +14,13 @@ from graphs.definition.types import JsonObject
 from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.actions import bulk, bulk_runner
+from runs.actions.bulk_params import PARAMS
 from runs.core import statuses
 from runs.manager.forms import labels_of
 from runs.manager.run_list import RunPage
 
 RUNS_SHOWN = 20  # runs that the confirmation lists by name
 UNTYPED_MAX = 100  # deleting more runs than this needs the number typed
-PARAMS = ("status", "version", "format", "active")
 TITLES = {
     "delete": "Delete",
     "archive": "Archive",
@@ -163,7 +163,8 @@ def _begin(request: HttpRequest, action: str, query: JsonObject, back: str) -> H
 
 def _params(action: str, form: QueryDict) -> JsonObject:
     """The parameters of the operation. Raises Malformed for labels that can't be read."""
-    params: JsonObject = {name: form[name] for name in PARAMS if form.get(name)}
+    names = PARAMS.get(action, ())
+    params: JsonObject = {name: form[name] for name in names if form.get(name)}
     if action == "label":
         params["add"] = labels_of(form.get("add", ""))
         params["remove"] = form.get("remove", "").split()

@@ -39,6 +39,7 @@ class V0ViewSet(ViewSet):
     authentication_classes = [ApiKeyAuthentication]
     parser_classes = [AnyTypeJSONParser]
     plain_errors = True
+    ignores_unknown_members = True  # programs written for the protocol send some
     namespace: Namespace | None
     name: str
 

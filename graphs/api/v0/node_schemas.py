@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from graphs.api.v0.schemas import Name, Stamp
+from graphs.api.v0.schemas import Name, Stamp, StrictModel
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import JsonObject
 
@@ -22,14 +22,14 @@ def _json_schema(schema: JsonObject) -> JsonObject:
 Schema = Annotated[JsonObject, AfterValidator(_json_schema)]
 
 
-class NodeShape(BaseModel):
+class NodeShape(StrictModel):
     name: Name
     inputs_schema: Schema
     outputs_schema: Schema
     secrets: list[Name] = Field(max_length=100)
 
 
-class RegisterBody(BaseModel):
+class RegisterBody(StrictModel):
     runtime_name: Annotated[str, StringConstraints(max_length=200)]
     nodes: list[NodeShape] = Field(max_length=MAX_NODES_AT_ONCE)
 

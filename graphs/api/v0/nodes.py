@@ -1,5 +1,6 @@
 """Namespaces and their registered nodes under `/v0`."""
 
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -43,7 +44,8 @@ class NodeViewSet(V0ViewSet):
         """Register or change the nodes of a runtime; all of them or none."""
         body = self.body(schemas.RegisterBody)
         nodes = [node.model_dump() for node in body.nodes]
-        worker_registration.register(self.own_namespace, body.runtime_name, nodes, self.caller)
+        with transaction.atomic():  # nodes that are refused create no namespace
+            worker_registration.register(self.own_namespace, body.runtime_name, nodes, self.caller)
         return Response({"runtime_name": body.runtime_name, "registered_nodes": nodes})
 
     @extend_schema(operation_id="v0_nodes_list", responses={200: schemas.NodesAnswer, **REFUSALS})

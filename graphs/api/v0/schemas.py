@@ -35,7 +35,13 @@ Lease = Annotated[
 ]
 
 
-class UnitesShape(BaseModel):
+class StrictModel(BaseModel):
+    # What a body consists of. A number in quotes or a true is no number. (A docstring would be
+    # shown in the schema for every model that has none.)
+    model_config = ConfigDict(strict=True)
+
+
+class UnitesShape(StrictModel):
     identifier: Name
     strategy: Literal["ALL_SUCCESS", "ALL_DONE"] = "ALL_SUCCESS"
 
@@ -46,7 +52,7 @@ def _identifier(text: str) -> str:
     return text
 
 
-class TemplateNode(BaseModel):
+class TemplateNode(StrictModel):
     """One node of a graph template. `namespace` is where the node is registered."""
 
     node_name: Name
@@ -71,7 +77,7 @@ class TemplateNode(BaseModel):
         return value
 
 
-class RetryPolicyShape(BaseModel):
+class RetryPolicyShape(StrictModel):
     """When a failed state is retried; times are in milliseconds."""
 
     max_retries: int = Field(default=3, ge=0, le=1000)
@@ -90,7 +96,7 @@ def _store_key(text: str) -> str:
 StoreKey = Annotated[Name, AfterValidator(_store_key)]
 
 
-class StoreConfigShape(BaseModel):
+class StoreConfigShape(StrictModel):
     required_keys: list[StoreKey] = Field(default_factory=list, max_length=1000)
     default_values: dict[StoreKey, Json] = Field(default_factory=dict)
 
@@ -102,7 +108,7 @@ class StoreConfigShape(BaseModel):
         return value
 
 
-class CronShape(BaseModel):
+class CronShape(StrictModel):
     expression: Annotated[str, StringConstraints(strip_whitespace=True)]
     timezone: str = "UTC"
 
@@ -112,7 +118,7 @@ class CronShape(BaseModel):
         return self
 
 
-class TriggerShape(BaseModel):
+class TriggerShape(StrictModel):
     type: Literal["CRON"]
     value: CronShape
 
@@ -123,7 +129,7 @@ class StoredTrigger(TriggerShape):
     error: str | None = None
 
 
-class GraphBody(BaseModel):
+class GraphBody(StrictModel):
     """A graph template. Members that are left out get their defaults, also in an update."""
 
     secrets: dict[Name, Annotated[str, StringConstraints(min_length=1, max_length=100_000)]]
@@ -188,7 +194,7 @@ class VersionAnswer(VersionShape):
     validation_errors: list[str]
 
 
-class RollbackBody(BaseModel):
+class RollbackBody(StrictModel):
     version: int = Field(ge=1, lt=2**31)
 
 
@@ -196,7 +202,7 @@ class SecretNamesAnswer(BaseModel):
     secrets: dict[str, bool]
 
 
-class SecretBody(BaseModel):
+class SecretBody(StrictModel):
     value: Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 
 

@@ -1,10 +1,10 @@
 """The bodies of `/v0` for runs and states. See `graphs.api.v0.schemas`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
-from graphs.api.v0.schemas import Name, Stamp
+from graphs.api.v0.schemas import Name, Stamp, StrictModel
 from graphs.definition.types import JsonObject
 from runs.core import statuses
 from runs.engine.start import MAX_DELAY_SECONDS
@@ -12,15 +12,17 @@ from runs.engine.start import MAX_DELAY_SECONDS
 StateStatus = Literal[statuses.STATE_STATUSES]  # type: ignore[valid-type]
 RunStatus = Literal[statuses.RUN_STATUSES]  # type: ignore[valid-type]
 MAX_CREATED_STATES = 10_000
+# With its blanks: a run id that begins or ends with one is refused, not that of another run.
+RunId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-class AskedState(BaseModel):
+class AskedState(StrictModel):
     identifier: Name
     inputs: JsonObject
 
 
-class CreateBody(BaseModel):
-    run_id: Name
+class CreateBody(StrictModel):
+    run_id: RunId
     states: list[AskedState] = Field(min_length=1, max_length=MAX_CREATED_STATES)
 
 
@@ -39,7 +41,7 @@ class CreateAnswer(BaseModel):
     states: list[CreatedState]
 
 
-class TriggerBody(BaseModel):
+class TriggerBody(StrictModel):
     """`inputs`, `store` and `start_delay` (milliseconds), or `states` in the older form.
 
     `run_id` may be chosen by the caller.
@@ -51,7 +53,7 @@ class TriggerBody(BaseModel):
     states: list[AskedState] | None = Field(
         default=None, min_length=1, max_length=MAX_CREATED_STATES
     )
-    run_id: Name | None = None
+    run_id: RunId | None = None
 
 
 class TriggerAnswer(BaseModel):

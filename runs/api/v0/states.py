@@ -28,6 +28,7 @@ class StateViewSet(OfRunViewSet):
     filterset_class = filters.StateFilter
     pagination_class = V0Pagination
     scopes = {"list": "read", "of_run": "read", "graph_of_run": "read"}
+    queries = {"list": tuple(filters.OfRunFilter.base_filters)}
 
     @extend_schema(
         operation_id="v0_states_list",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from graphs.api.v0.schemas import Name, Stamp
+from graphs.api.v0.schemas import Name, Stamp, StrictModel
 from graphs.definition.types import Json, JsonObject
 from runs.engine import store
 from runs.engine.start import MAX_DELAY_SECONDS
@@ -23,7 +23,7 @@ WorkerName = Annotated[str, StringConstraints(max_length=60)]
 MAX_NODES = 1000  # node names in one claim
 
 
-class EnqueueBody(BaseModel):
+class EnqueueBody(StrictModel):
     """`worker` names the calling process on pages and in logs."""
 
     nodes: list[Name] = Field(max_length=MAX_NODES)
@@ -54,38 +54,38 @@ class EnqueueAnswer(BaseModel):
     states: list[ClaimedState]
 
 
-class ExecutedBody(BaseModel):
+class ExecutedBody(StrictModel):
     outputs: list[JsonObject]
     attempt: Attempt
 
 
-class ErroredBody(BaseModel):
+class ErroredBody(StrictModel):
     error: str
     attempt: Attempt
 
 
-class PruneBody(BaseModel):
+class PruneBody(StrictModel):
     data: JsonObject
     attempt: Attempt
 
 
-class RequeueBody(BaseModel):
+class RequeueBody(StrictModel):
     """`enqueue_after` is a delay in milliseconds."""
 
     enqueue_after: Milliseconds
     attempt: Attempt
 
 
-class ReleaseBody(BaseModel):
+class ReleaseBody(StrictModel):
     attempt: Attempt
 
 
-class LogShape(BaseModel):
+class LogShape(StrictModel):
     message: Annotated[str, StringConstraints(max_length=10_000)]
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class HeartbeatBody(BaseModel):
+class HeartbeatBody(StrictModel):
     attempt: Attempt
     lease_seconds: float | None = Field(default=None, ge=1, le=store.MAX_LEASE_SECONDS)
     progress: float | None = Field(default=None, ge=0, le=1)
@@ -97,7 +97,7 @@ class HeartbeatAnswer(BaseModel):
     lease_seconds: float
 
 
-class ReportShape(BaseModel):
+class ReportShape(StrictModel):
     """The outcome of one state.
 
     It has exactly one of `outputs`, `error`, `prune`, `enqueue_after` (milliseconds) and `release`.
@@ -112,7 +112,7 @@ class ReportShape(BaseModel):
     release: Literal[True] | None = None
 
 
-class ReportBody(BaseModel):
+class ReportBody(StrictModel):
     """Reports on several states and a claim of up to `batch_size` more."""
 
     reports: list[ReportShape] = Field(max_length=1000)
@@ -163,8 +163,8 @@ class ReleasedAnswer(BaseModel):
     status: Literal["CREATED"]
 
 
-class ManualRetryBody(BaseModel):
-    fanout_id: Name
+class ManualRetryBody(StrictModel):
+    fanout_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class ManualRetryAnswer(BaseModel):

@@ -381,3 +381,12 @@ def test_a_waiting_run_is_approved(admin, publish, drain):
     drain()
     assert run.states.get().outputs == {"value": 7}
     assert admin("POST", "/approve/t")[0] == 409
+
+
+def test_an_id_with_a_blank_is_another_id(admin, namespace):
+    run = start_outside(namespace, RunOptions(run_id="x"))
+    Run.objects.filter(pk=run.pk).update(status="completed", finished_at=timezone.now())
+    answer = admin("DELETE", "/admin/run-manager/runs", {"thread_ids": ["x ", " x"]})
+    assert answer == (200, {"deleted_count": 0, "failed": [], "missing": ["x ", " x"]})
+    assert admin("DELETE", "/admin/run-manager/runs", {"thread_ids": [1]})[0] == 422
+    assert Run.objects.filter(pk=run.pk).exists()

@@ -404,3 +404,11 @@ def test_references_to_unknown_outputs_are_refused_when_the_graph_is_saved(api, 
     status, body = api("POST", "/graphs", {"name": "broken", "namespace": "alpha", **broken})
     assert status == 400
     assert body["errors"][0]["message"] == "'a' has no output 'nope'; available outputs: value"
+
+
+def test_texts_keep_their_blanks(api, namespace):
+    body = {"sop": "  step 1\n", "initial_data": {}, "namespace": "alpha", "run_name": " n "}
+    status, started = api("POST", "/start", {**body, "workspace": " w ", "thread_id": "t"})
+    assert (status, started["run_name"]) == (200, " n ")
+    run = Run.objects.get(run_id="t")
+    assert (run.sop, run.workspace) == ("  step 1\n", " w ")
