@@ -34,7 +34,7 @@ API_PREFIXES = (
 # The API below /admin/, beside the pages of the admin.
 ADMIN_API = re.compile(
     r"""/admin/(
-        runs/[^/]+/(metadata|logs)
+        runs/.+
         |run-manager/(
             runs|runs/bulk-delete|usernames|workspaces|(bulk-operations|saved-views)(/.*)?
         )

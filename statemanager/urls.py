@@ -35,6 +35,8 @@ urlpatterns = [
         admin.site.admin_view(second_factor.own_second_factor),
         name="second_factor",
     ),
+    # Ids with a slash, which no run has: without this, the admin would answer with its login.
+    path("admin/runs/<path:rest>", errors.unknown_path),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

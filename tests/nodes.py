@@ -78,6 +78,18 @@ def give(ctx: Context, what: str) -> Any:
     }[what]
 
 
+@node("test.nested")
+def nested(ctx: Context, levels: int, by_tool: bool = False) -> dict[str, Any]:
+    """Return an object of so many levels, or use it as the result of a tool."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"d": value}
+    if by_tool:
+        ctx.once("tool", {}, lambda: value)
+        return {}
+    return value
+
+
 @node("test.flood")
 def flood(ctx: Context, lines: int = 100_000) -> dict[str, Any]:
     for number in range(lines):

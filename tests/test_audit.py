@@ -128,9 +128,7 @@ API = {
     "POST runs/<str:run_id>/states/<str:state>/answer": Act(
         ["answer: asking q"], 1, {"run_id": "asking", "state": "{waiting}"}
     ),
-    "POST templates": Act(
-        ["save_template: alpha/new"], {"name": "new", "namespace": "alpha", "graph_id": "{graph}"}
-    ),
+    "POST templates": Act(["save_template: alpha/new"], {"name": "new", "graph_id": "{graph}"}),
     "DELETE templates/<str:template>": Act(["delete_template: alpha/t"]),
     "POST templates/<str:template>/clone": Act(["save_template: alpha/new"], {"name": "new"}),
     "POST templates/<str:template>/launch": Act(["start: new"], {"run_id": "new"}),

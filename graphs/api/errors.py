@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -129,6 +130,12 @@ def refusal(
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """404 for unknown paths."""
     return refusal(request, 404, "Not Found")
+
+
+@csrf_exempt
+def unknown_path(request: HttpRequest, rest: str) -> HttpResponse:
+    """404 for paths of the API below a page that would answer all others."""
+    return not_found(request)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -43,7 +43,7 @@ class StrictJSONParser(BaseParser):
         if len(data) > max_bytes:
             raise errors.TooLarge(f"The body may have at most {max_bytes:,} bytes.")
         value = _load(data)
-        if _depth(value) > MAX_DEPTH:
+        if payloads.is_deeper(value, MAX_DEPTH):
             raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.")
         try:
             payloads.dump(value, max_bytes * 2)
@@ -82,28 +82,3 @@ def _finite(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise ValueError(f"the number {text[:30]} is too large")
     return value
-
-
-def _depth(value: Json) -> int:
-    """The levels of nested lists and objects, up to one more than MAX_DEPTH.
-
-    They are counted level by level, because recursion would fail on a deep value.
-    """
-    depth = 0
-    level = [value]
-    while depth <= MAX_DEPTH:
-        level = _children(level)
-        if not level:
-            break
-        depth += 1
-    return depth
-
-
-def _children(values: list[Json]) -> list[Json]:
-    children: list[Json] = []
-    for value in values:
-        if isinstance(value, dict):
-            children.extend(value.values())
-        elif isinstance(value, list):
-            children.extend(value)
-    return children

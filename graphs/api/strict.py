@@ -12,6 +12,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.fields import empty
 
+from graphs.definition.names import parse_id
 from graphs.definition.types import Json, JsonObject
 
 __all__ = [
@@ -89,7 +90,10 @@ class IdField(CharField):
 
     def to_internal_value(self, data: Json) -> str:
         is_number = isinstance(data, int) and not isinstance(data, bool)
-        return super().to_internal_value(str(data) if is_number else data)
+        text = super().to_internal_value(str(data) if is_number else data)
+        if parse_id(text) is None:
+            self.fail("invalid")
+        return text
 
 
 class ChoiceField(serializers.ChoiceField):

@@ -1,17 +1,13 @@
 """JSON as it is stored: any value of bounded size that both databases and every client accept."""
 
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from itertools import chain
 
 from django.conf import settings
 
 from graphs.definition.types import Json
 
-# Levels of objects and lists. Python reads and writes JSON as deep as its stack allows, so what one
-# thread has written might be too deep for the next one to read.
-MAX_DEPTH = 300
+MAX_DEPTH = 200  # levels of nested lists and objects: what reads values later calls itself for each
 
 
 class NotJson(ValueError):
@@ -32,8 +28,9 @@ def dump(value: Json, limit: int | None = None) -> str:
     except (TypeError, ValueError, OverflowError) as error:
         raise NotJson(str(error)) from None
 
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_too_deep(value):
-        raise NotJson(f"it is nested too deeply; {MAX_DEPTH} levels are allowed")
+    brackets = text.count("[") + text.count("{")
+    if brackets > MAX_DEPTH and is_deeper(value, MAX_DEPTH):
+        raise NotJson(f"it is nested deeper than {MAX_DEPTH} levels")
     if "\\u0000" in text and "\x00" in _joined_texts(value):
         raise NotJson("it contains a NUL character")
     try:
@@ -52,19 +49,27 @@ def size(text: str | None) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _is_too_deep(value: Json) -> bool:
+def is_deeper(value: Json, levels: int) -> bool:
+    """Whether the lists and objects of a value are nested deeper than this.
+
+    They are counted level by level, because recursion would fail on a deep value.
+    """
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = list(chain.from_iterable(map(_parts, level)))
+    for _ in range(levels):
+        level = _nested(level)
         if not level:
             return False
     return True
 
 
-def _parts(value: Json) -> Iterable[Json]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list | tuple) else ()
+def _nested(values: list[Json]) -> list[Json]:
+    """The lists and objects within these."""
+    nested: list[Json] = []
+    for value in values:
+        children = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | list | tuple):
+            nested.extend(child for child in children if isinstance(child, dict | list | tuple))
+    return nested
 
 
 def _joined_texts(value: Json) -> str:

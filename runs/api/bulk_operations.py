@@ -23,6 +23,7 @@ from runs.models import BulkOperation, BulkResult, Run
 Selection = tuple[JsonObject, list[str]]  # the query of an operation, and the unknown run ids
 MAX_LISTED = 100
 TRUE_WORDS = ("1", "true", "yes")
+FALSE_WORDS = ("", "0", "false", "no")
 OPERATION_MEMBERS = ("action", "status", "total", "done", "failed", "reason", "actor")
 
 
@@ -221,7 +222,7 @@ class BulkOperationViewSet(ViewSet):
     def results(self, request: Request, operation: str) -> Response:
         """The result for each run."""
         results = self.get_object().results.all()
-        if request.query_params.get("failed", "").lower() in TRUE_WORDS:
+        if _is_true(request.query_params.get("failed", "false")):
             results = results.filter(done=False)
         page = self.page(results)
         return self.get_paginated_response({"results": ResultSerializer(page, many=True).data})
@@ -245,3 +246,12 @@ class BulkOperationViewSet(ViewSet):
                 )
         pks = [run.pk for matches in runs.values() for run in matches]
         return {"pk": pks}, [run_id for run_id, matches in runs.items() if not matches]
+
+
+def _is_true(text: str) -> bool:
+    """Raises Malformed if a filter of results is neither true nor false."""
+    if text.lower() not in (*TRUE_WORDS, *FALSE_WORDS):
+        raise errors.Malformed(
+            [{"loc": ["query", "failed"], "msg": "It is true or false.", "type": "value_error"}]
+        )
+    return text.lower() in TRUE_WORDS

@@ -10,6 +10,7 @@ from graphs.api.lookups import dataset_of
 from graphs.api.pagination import read_limit
 from graphs.api.schema import REFUSALS
 from graphs.definition import errors, redaction
+from graphs.definition.names import parse_id
 from graphs.models import Dataset, Graph
 from runs.actions.delete import delete_graph
 from runs.api.lookups import is_unchanged, not_modified, revision_tag, tagged
@@ -73,10 +74,17 @@ class GraphViewSet(graphs.GraphViewSet):
         return tagged(RunSerializer(runs, many=True, context={"tails": tails}).data, tag)
 
     def _dataset(self, graph: Graph) -> Dataset | None:
-        """The dataset that the query names. Raises NotFound for one of another namespace."""
+        """The dataset that the query names.
+
+        Raises Malformed for what is no id, and NotFound for a dataset of another namespace.
+        """
         dataset_id = self.request.query_params.get("dataset_id")
         if not dataset_id:
             return None
+        if parse_id(dataset_id) is None:
+            message = "It is the id of a dataset, a whole number."
+            problem = {"loc": ["query", "dataset_id"], "msg": message, "type": "value_error"}
+            raise errors.Malformed([problem])
         dataset = dataset_of(self.caller, dataset_id)
         if dataset.namespace_id != graph.namespace_id:
             raise errors.NotFound(f"The namespace {graph.namespace} has no dataset {dataset_id!r}.")

@@ -52,6 +52,8 @@ class RunPagination(BasePagination):
         self.page_size = page_size
         self.notices = search.parse(query.get("search", "")).notices
         self.total = None
+        if query.get("count", "all") not in ("all", "none"):
+            raise errors.Malformed("count must be none or all.")
         if query.get("count") != "none":
             filters = RunFilters.of_query(query, PAGE_PARAMETERS)
             self.total = lists.total(queryset, filters.cache_key(view.caller))
@@ -71,7 +73,7 @@ class RunPagination(BasePagination):
 
     def get_schema_operation_parameters(self, view: ViewSet) -> list[JsonObject]:  # type: ignore[override]
         count = parameter("count", "none: don't count the total; it is null then.")
-        count["schema"]["enum"] = ["none"]
+        count["schema"]["enum"] = ["all", "none"]
         sizes = f"1–{MAX_PAGE_SIZE}, default {DEFAULT_PAGE_SIZE}"
         return [
             count,

@@ -12,7 +12,7 @@ provided that it was started by the same request.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from django.db import IntegrityError, transaction
 
@@ -60,7 +60,7 @@ class RunOptions:
 
         By it a repeated request finds the run that it started. Raises NotJson.
         """
-        request = [graph.pk if graph else None, dataset.pk if dataset else None, asdict(self)]
+        request = [graph.pk if graph else None, dataset.pk if dataset else None, vars(self)]
         return hashlib.sha256(payloads.dump(request).encode()).hexdigest()
 
 

@@ -87,7 +87,10 @@ def check_lengths(
     channels: Iterable[str] = (),
     versions: Iterable[str] = (),
 ) -> None:
-    """Raises Malformed for a name that is too long for an index, and for a reserved namespace."""
+    """Raises Malformed for a name that is too long for an index, and for a reserved namespace.
+
+    An entry of an index has a limit in bytes, so these are bytes, too.
+    """
     if ns == documents.NS:
         raise errors.Malformed(f"The checkpoint namespace {ns!r} is reserved for run documents.")
     limits: dict[str, tuple[int, list[str]]] = {
@@ -98,8 +101,8 @@ def check_lengths(
         "version": (200, [*versions]),
     }
     for kind, (limit, values) in limits.items():
-        if any(len(value) > limit for value in values):
-            raise errors.Malformed(f"A {kind} has at most {limit:,} characters.")
+        if any(len(value.encode("utf-8", "surrogatepass")) > limit for value in values):
+            raise errors.Malformed(f"A {kind} has at most {limit:,} bytes.")
 
 
 def of_namespace(namespace: Namespace) -> QuerySet[Checkpoint]:

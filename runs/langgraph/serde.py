@@ -48,21 +48,23 @@ def deserialize(serde: SerializerProtocol, kind: str, body: bytes | memoryview |
     return serde.loads_typed((kind, bytes(body or b"")))
 
 
-def storable(value: object) -> Json:
+def storable(value: object, levels: int = payloads.MAX_DEPTH) -> Json:
     """Return metadata as JSON that both databases can store.
 
     NUL characters are removed and lone surrogates replaced. Infinities, NaN and values of a type
-    that JSON lacks become text.
+    that JSON lacks become text, and so does what is nested deeper than these levels.
     """
+    if levels <= 0 and isinstance(value, dict | list | tuple | set):
+        return "…"
     if isinstance(value, str):
         return payloads.clean(value, len(value))
     if isinstance(value, dict):
         return {
-            payloads.clean(str(key), MAX_METADATA_KEY): storable(item)
+            payloads.clean(str(key), MAX_METADATA_KEY): storable(item, levels - 1)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set):
-        return [storable(item) for item in value]
+        return [storable(item, levels - 1) for item in value]
     if isinstance(value, bool | int) or value is None:
         return value
     if isinstance(value, float) and math.isfinite(value):

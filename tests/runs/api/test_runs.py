@@ -1,5 +1,7 @@
 """The REST API for graphs, runs, states and datasets."""
 
+from urllib.parse import quote
+
 import pytest
 from django.test import Client
 
@@ -412,3 +414,24 @@ def test_texts_keep_their_blanks(api, namespace):
     assert (status, started["run_name"]) == (200, " n ")
     run = Run.objects.get(run_id="t")
     assert (run.sop, run.workspace) == ("  step 1\n", " w ")
+
+
+@pytest.mark.parametrize("dataset_id", ["abc", "1.5", "-1", "٣", "1 ", "9" * 30])
+def test_a_dataset_that_is_no_number_is_malformed(api, publish, dataset_id):
+    graph = publish("a")
+    answer = api("POST", f"/graphs/{graph.pk}/run?dataset_id={quote(dataset_id)}")
+    assert (answer[0], answer[1]["detail"][0]["loc"]) == (422, ["query", "dataset_id"])
+    body = {"name": "t", "graph_id": str(graph.pk), "dataset_id": dataset_id}
+    status, refusal = api("POST", "/templates", body)
+    assert (status, refusal["detail"][0]["loc"]) == (422, ["body", "dataset_id"])
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("verb", ["metadata", "logs"])
+@pytest.mark.parametrize("run_id", ["a%2Fb", "a/b", "%2F", "a%2F..%2Fb"])
+def test_an_id_with_a_slash_is_answered_in_json(api, client, verb, run_id):
+    for sender in (client, api.client):
+        answer = sender.get(f"/admin/runs/{run_id}/{verb}")
+        assert answer.status_code == 404
+        assert answer["Content-Type"] == "application/problem+json"
+        assert answer.json()["detail"] == "Not Found"

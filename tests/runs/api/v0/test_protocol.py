@@ -221,7 +221,10 @@ def test_older_workers_prune_with_the_bare_data(api, bare):
     api.upsert("g", node("a"))
     api.trigger("g")
     [state] = api.claim("Work")
-    assert api.post(f"state/{state['state_id']}/prune", bare)[0] == 200
+    status, answer = api.post(f"state/{state['state_id']}/prune", bare)
+    assert (status, answer["detail"][0]["loc"]) == (422, ["body", "data"]), "newer ones don't"
+    assert api.get("states/")[1]["states"][0]["status"] == "QUEUED"
+    assert api.post(f"states/{state['state_id']}/prune", bare)[0] == 200
     assert api.get("states/")[1]["states"][0]["data"] == bare
 
 
