@@ -145,7 +145,7 @@ class RunCounters:
         percent = 0
         if self.plan is not None:
             percent = status_rules.percent_of_nodes(
-                self.plan.order, self.node_counts, self.pending_count == 0, running
+                self.plan.shape, self.node_counts, self.pending_count == 0, running
             )
         self.progress = status_rules.progress(self.status, percent, self.progress)
 

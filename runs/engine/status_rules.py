@@ -4,8 +4,7 @@ The engine, external updates, LangGraph threads, manual status changes, partial 
 and imports all call these functions.
 """
 
-from collections.abc import Sequence
-
+from graphs.definition.topology import Topology
 from runs.core import statuses
 from runs.core.node_counts import DONE, KNOWN, NodeCounts
 
@@ -54,13 +53,23 @@ def percent(done: float, total: int) -> int:
 
 
 def percent_of_nodes(
-    nodes: Sequence[str], node_counts: NodeCounts, ended: bool, running: float = 0.0
+    shape: Topology, node_counts: NodeCounts, ended: bool, running: float = 0.0
 ) -> int:
     """The mean, over the nodes of a graph, of the share of their known states that succeeded.
 
-    `running` is added for states that report how far they are. Once a run has `ended`, the nodes
-    that were never reached count as done: a failure before them or another branch skipped them.
+    `running` is added for states that report how far they are. Once a run has `ended`, nodes that
+    were never reached count as done if a condition skipped them, and not if a failure did.
     """
     done = sum(counts[DONE] / counts[KNOWN] for counts in node_counts.values() if counts[KNOWN])
-    skipped = sum(node not in node_counts for node in nodes) if ended else 0
-    return percent(done + running + skipped, len(nodes))
+    skipped = _skipped_by_conditions(shape, node_counts) if ended else 0
+    return percent(done + running + skipped, len(shape.order))
+
+
+def _skipped_by_conditions(shape: Topology, node_counts: NodeCounts) -> int:
+    """The number of nodes that were never reached although all before them succeeded."""
+    unreached = [shape.ancestors[node] for node in shape.order if node not in node_counts]
+    if not unreached:
+        return 0
+    incomplete = [node for node, counts in node_counts.items() if counts[DONE] < counts[KNOWN]]
+    broken = unreached[0].order.set_of(incomplete)
+    return sum(not ancestors & broken for ancestors in unreached)

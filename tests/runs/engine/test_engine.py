@@ -337,3 +337,25 @@ def test_a_run_keeps_the_version_it_started_with(publish, drain):
 def test_no_transaction_is_open_while_a_node_runs(run_graph):
     run = run_graph("a", kinds={"a": "test.transaction"})
     assert run.states.get().outputs == {"value": False}
+
+
+@pytest.mark.parametrize(
+    ("drawing", "failing", "when", "progress"),
+    [
+        ("a>b>c", "b", {}, 33),
+        ("a>b>c", "a", {}, 0),
+        ("a>b>c>d", "c", {}, 50),
+        # x was not chosen, so it and what follows are done with; c lies behind the failure.
+        ("a>b>c a>x>y", "b", {"a>x": "false"}, 60),
+        ("a>b a>x", "", {"a>x": "false"}, 100),
+        # j joins a branch that wasn't chosen and one that failed.
+        ("a>b>j a>x>j", "b", {"a>x": "false"}, 50),
+    ],
+)
+def test_skipped_by_a_condition_is_done_and_skipped_by_a_failure_is_not(
+    run_graph, drawing, failing, when, progress
+):
+    kinds = {failing: "test.fail"} if failing else {}
+    run = run_graph(drawing, kinds=kinds, when=when)
+    assert run.progress == progress
+    assert (run.status == "completed") == (progress == 100)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from graphs.definition import topology
 from runs.core import statuses
 from runs.engine import status_rules
 
@@ -58,11 +59,15 @@ def test_progress_is_100_if_and_only_if_the_run_is_completed(status, reached, pe
     assert progress >= min(reached, 99)
 
 
-def test_nodes_that_were_never_reached_count_once_the_run_has_ended():
+def test_nodes_that_a_condition_skipped_count_once_the_run_has_ended():
+    shape = topology.build(["a", "b", "c", "d"], [("a", "b"), ("b", "c"), ("a", "d")], {})
     counts = {"a": [1, 1, 0], "b": [4, 1, 1]}
-    assert status_rules.percent_of_nodes(["a", "b", "c"], counts, ended=False) == 41
-    assert status_rules.percent_of_nodes(["a", "b", "c"], counts, ended=False, running=0.5) == 58
-    assert status_rules.percent_of_nodes(["a", "b", "c"], counts, ended=True) == 75
+    assert status_rules.percent_of_nodes(shape, counts, ended=False) == 31
+    assert status_rules.percent_of_nodes(shape, counts, ended=False, running=0.5) == 43
+    # d was not chosen; c lies behind a failure.
+    assert status_rules.percent_of_nodes(shape, counts, ended=True) == 56
+    counts["b"] = [4, 4, 0]
+    assert status_rules.percent_of_nodes(shape, counts, ended=True) == 100
 
 
 def written_progress():
