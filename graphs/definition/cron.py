@@ -7,7 +7,7 @@ unless the hour field is a wildcard.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -15,6 +15,8 @@ from croniter import CroniterError, croniter
 
 MAX_LENGTH = 200
 MAX_MISSED = 1000
+_SECOND = timedelta(seconds=1)
+_LONGEST_REPEAT = timedelta(hours=3)  # more than any clock goes back, which is two hours
 
 # croniter takes n-n for every value; crontab(5) means n only.
 _SINGLE_RANGE = re.compile(r"\b(\w+)-\1\b(/\d+)?")
@@ -50,12 +52,60 @@ def _times(expression: str, after: datetime) -> croniter:
 
 
 def next_time(expression: str, zone: str, after: datetime) -> datetime:
-    """The first due time after an aware moment, in UTC."""
-    times = _times(expression, after.astimezone(ZoneInfo(zone)))
-    due = times.get_next(datetime)
-    while due.fold and not expression.split()[1].startswith("*"):
-        due = times.get_next(datetime)
-    return due.astimezone(UTC)
+    """The first due time after an aware moment, in UTC.
+
+    croniter only finds the times of the wall clock, and knows no zone: its own changes of clocks
+    are those by whole hours.
+    """
+    clock = ZoneInfo(zone)
+    after = after.astimezone(UTC)
+    every_hour = expression.split()[1].startswith("*")
+    times = _times(expression, after.astimezone(clock).replace(tzinfo=None))
+    due = after
+    while due <= after:
+        moments = _moments(times.get_next(datetime), clock)
+        due = moments[0]
+        if due <= after and every_hour:
+            due = moments[-1]
+    again = _first_repeated(expression, clock, after) if every_hour else None
+    return min(due, again) if again else due
+
+
+def _moments(time: datetime, clock: ZoneInfo) -> list[datetime]:
+    """When a clock shows this time: once; twice when it goes back then. A time that it leaves out
+    counts as shown at the end of the gap.
+    """
+    first = time.replace(tzinfo=clock).astimezone(UTC)
+    second = time.replace(tzinfo=clock, fold=1).astimezone(UTC)
+    if first <= second:
+        return [first] if first == second else [first, second]
+    return [_change(clock, second, first)]
+
+
+def _change(clock: ZoneInfo, before: datetime, after: datetime) -> datetime:
+    """The moment at which the clock is changed, which is after `before` and not after `after`."""
+    old = before.astimezone(clock).utcoffset()
+    while after - before > _SECOND:
+        middle = before + (after - before) // 2
+        if middle.astimezone(clock).utcoffset() == old:
+            before = middle
+        else:
+            after = middle
+    return after.replace(microsecond=0)
+
+
+def _first_repeated(expression: str, clock: ZoneInfo, after: datetime) -> datetime | None:
+    """The first due time that the clock shows again, if it goes back soon after this moment."""
+    soon = after + _LONGEST_REPEAT
+    old, new = after.astimezone(clock).utcoffset(), soon.astimezone(clock).utcoffset()
+    if old is None or new is None or new >= old:
+        return None
+    change = _change(clock, after, soon)
+    begins = change.astimezone(clock).replace(tzinfo=None)
+    time = _times(expression, begins - _SECOND).get_next(datetime)
+    if time >= begins + (old - new):
+        return None
+    return time.replace(tzinfo=clock, fold=1).astimezone(UTC)
 
 
 def passed(expression: str, zone: str, due: datetime, now: datetime) -> tuple[int, datetime]:
