@@ -32,6 +32,7 @@ from runs.models import State, ToolResult
 T = TypeVar("T")
 MAX_LINES = 1000  # that wait to be stored
 MAX_LINE = 10_000  # characters
+MAX_KEY = 1500  # characters of a tool result's key
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -153,7 +154,9 @@ class NodeContext:
 
     def once(self, tool: str, args: Json, call: Callable[[], Json]) -> Json:
         args_digest = hashlib.sha256(payloads.dump(args).encode()).hexdigest()[:16]
-        key = f"{self.run_id}:{self.state.step}:{tool}:{args_digest}"
+        # Without a colon in the name of the tool, no two calls share a key.
+        name = tool.replace("%", "%25").replace(":", "%3A")
+        key = f"{self.run_id}:{self.state.step}:{name}:{args_digest}"
         digest = hashlib.sha256(key.encode()).hexdigest()
         key = self.mask.text(key)
         results = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest)
@@ -166,7 +169,7 @@ class NodeContext:
             with suppress(IntegrityError), transaction.atomic():
                 self._require_state()
                 ToolResult.objects.create(
-                    run_id=self.state.run.pk, key=key[:1500], digest=digest, result=result
+                    run_id=self.state.run.pk, key=_stored_key(key), digest=digest, result=result
                 )
             recorded = results.get()  # as JSON gives it back to every later attempt
         return recorded.result
@@ -302,6 +305,13 @@ class _Writer:
 
     def discard(self) -> None:
         self._file.close()
+
+
+def _stored_key(key: str) -> str:
+    """The key as it fits into its column; a longer one ends with a digest of all of it."""
+    if len(key) <= MAX_KEY:
+        return key
+    return f"{key[: MAX_KEY - 65]}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def run_folder(pk: int) -> str:

@@ -88,6 +88,15 @@ def idempotency_key(namespace: str, run_id: str, step: str) -> str:
     return ":".join([quote(namespace, safe=""), quote(run_id, safe=""), quote(step, safe="@:")])
 
 
+def step_name(identifier: str, path: str) -> str:
+    """The name of a step, which all attempts and retries share, and no other step of the run.
+
+    An identifier may have an @ of its own; it is percent-encoded.
+    """
+    identifier = identifier.replace("%", "%25").replace("@", "%40")
+    return f"{identifier}@{path}" if path else identifier
+
+
 @dataclass(slots=True)
 class Claimed:
     """A state in the hands of a worker. `attempt` is the fence of everything it writes."""
@@ -109,8 +118,7 @@ class Claimed:
 
     @property
     def step(self) -> str:
-        """The name of the step, which all attempts and retries share."""
-        return f"{self.identifier}@{self.path}" if self.path else self.identifier
+        return step_name(self.identifier, self.path)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """Pasting, importing, publishing, restoring and exporting definitions."""
 
 import json
+from urllib.parse import unquote
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -264,3 +265,11 @@ def test_a_file_with_a_byte_order_mark_is_imported(new_graph):
     text = '{"nodes": [], "edges": []}'.encode("utf-8-sig")
     new_graph("marked", file=SimpleUploadedFile("g.json", text))
     assert Graph.objects.filter(name="marked").exists()
+
+
+def test_the_file_of_a_draft_is_named_like_the_graph(publish, admin_client):
+    graph = publish("a", name="Заказ; “1”")
+    answer = admin_client.get(f"/admin/graphs/graph/{graph.pk}/flow/graph.json")
+    header = answer["Content-Disposition"]
+    assert header.startswith("attachment; filename*=utf-8''")
+    assert unquote(header.partition("''")[2]) == "Заказ; “1”.json"
