@@ -8,6 +8,7 @@ These refuse instead. Serializers import this module as they would `rest_framewo
 from collections.abc import Mapping
 from typing import Any
 
+from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.fields import empty
@@ -125,7 +126,12 @@ class FloatField(serializers.FloatField):
 
 
 class BooleanField(serializers.BooleanField):
+    """true or false. Forms have texts only, so there these words count."""
+
     def to_internal_value(self, data: Json) -> bool:
+        is_form = isinstance(getattr(self.root, "initial_data", None), QueryDict)
+        if is_form and isinstance(data, str):
+            data = {"true": True, "false": False}.get(data)
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data

@@ -70,7 +70,7 @@ class ColumnSeen:
         if not INTEGER.fullmatch(value):
             return False
         self._decimals = 0
-        if len(value) > EXACT_DIGITS and int(float(value)) != int(value):
+        if len(value) > EXACT_DIGITS and _shortest(float(value)) != value:
             self._floats_hold_all = False
         return True
 
