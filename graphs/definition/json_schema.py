@@ -1,20 +1,26 @@
 """JSON Schemas of tenants, with a budget for the work that they ask for. Pure.
 
-References let a small schema ask for any amount of work: twenty definitions that name each other
-twice are evaluated a million times, and a definition that names itself twice as often again for
-each level of the value. So a schema is weighed when it is read, and a value before it is validated.
+A small schema can ask for any amount of work: twenty definitions that name each other twice are
+evaluated a million times, a definition that names itself twice as often again for each level of the
+value, and an `enum` of thousands of values is compared with each of thousands of items. So a schema
+is weighed when it is read, and a value before it is validated.
 
 The weight is an upper bound for the number of evaluations on one path into the value. With n
 subschemas and values of depth d it takes O(n · d):
 
-    weight(s, 0) = 1 + sum of weight(t, 0), for the t that s applies to the same value
-    weight(s, d) = 1 + sum of weight(t, d) + the largest sum of weight(t, d - 1), for the t that s
-                   applies to the same member or item
+    weight(s, 0) = cost(s) + sum of weight(t, 0), for the t that s applies to the same value
+    weight(s, d) = cost(s) + sum of weight(t, d) + the largest sum of weight(t, d - 1), for the t
+                   that s applies to the same member or item
+
+The cost of a subschema is 1, and more if it compares a value with others. Patterns are matched in
+linear time. What a schema refers to must be in it, so that no reference escapes the scales.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
+from itertools import islice
+from urllib.parse import unquote, urljoin
 
 import jsonschema_rs
 
@@ -25,6 +31,17 @@ MAX_SUBSCHEMAS = 10_000
 MAX_EVALUATIONS = 10_000  # of one value without members
 MAX_WORK = 5_000_000  # evaluations of a value with everything in it: about a second
 MAX_DEPTH = 200  # of a value that a schema with references validates
+MAX_PATTERNS = 500
+MAX_PATTERN_BYTES = 2**18  # of a compiled pattern
+MAX_PROBLEMS = 100  # that are reported of one value
+MAX_MESSAGE = 1_000  # characters of each
+# What all problems of a value could take in memory; beyond it only the first one is made.
+MAX_PROBLEM_BYTES = 64 * 2**20
+_PROBLEM_BYTES = 500  # of one without the value and the part of the schema that it quotes
+
+_BYTES_PER_COMPARISON = 16  # of the JSON of an `enum`, a `const` or a list of names
+_CHARACTERS_PER_PART = 16  # of a text, which a pattern may have to read
+_FRACTION_COST = 100  # of a `multipleOf` that is no whole number: it computes with large fractions
 
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
 _SAME = ("not", "if", "then", "else")
@@ -40,6 +57,7 @@ _NAMED = (
     "definitions",
 )
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_COMPARED = ("enum", "const", "required", "dependentRequired", "dependencies")
 
 
 class BadSchema(Malformed, ValueError):
@@ -47,11 +65,11 @@ class BadSchema(Malformed, ValueError):
 
 
 @dataclass(frozen=True)
-class TooMuchWork:
-    """The problem of a value whose validation would take too long."""
+class ValueProblem:
+    """What is wrong with a value, and where in it."""
 
     message: str
-    instance_path: tuple[str, ...] = ()
+    instance_path: tuple[str | int, ...] = ()
 
 
 class SchemaValidator:
@@ -63,22 +81,41 @@ class SchemaValidator:
     def __init__(self, schema: Schema) -> None:
         try:
             self._weigher = _Weigher(schema)
-            self._validator = trusted_validator(schema)
+            self._validator = trusted_validator(schema, _PATTERNS)
         except ValueError as error:
             raise BadSchema(str(error)) from None
 
-    def iter_errors(self, value: Json) -> Iterator[jsonschema_rs.ValidationError | TooMuchWork]:
-        """The problems of a value, each with `message` and `instance_path`."""
+    def iter_errors(self, value: Json) -> Iterator[ValueProblem]:
+        """The first problems of a value: MAX_PROBLEMS of them, or one of a value that is large."""
         refusal = self._weigher.refusal(value)
         if refusal:
-            yield TooMuchWork(refusal)
-        else:
+            yield ValueProblem(refusal)
+        elif not self._validator.is_valid(value):
+            for error in islice(self._errors(value), MAX_PROBLEMS):
+                yield ValueProblem(error.message[:MAX_MESSAGE], tuple(error.instance_path))
+
+    def _errors(self, value: Json) -> Iterator[jsonschema_rs.ValidationError]:
+        """The problems; the library makes all of them at once, each with what it is about."""
+        if self._weigher.problem_bytes(value) <= MAX_PROBLEM_BYTES:
             yield from self._validator.iter_errors(value)
+            return
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            yield error
 
 
-def trusted_validator(schema: Schema) -> jsonschema_rs.Validator:
+# Without look-around and back-references, which take exponential time.
+_PATTERNS = jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES)
+
+
+def trusted_validator(
+    schema: Schema, patterns: jsonschema_rs.RegexOptions | None = None
+) -> jsonschema_rs.Validator:
     """A validator for a schema of ours, without the budget."""
-    return jsonschema_rs.validator_for(dict(schema), retriever=_refuse_to_fetch)
+    return jsonschema_rs.validator_for(
+        dict(schema), retriever=_refuse_to_fetch, pattern_options=patterns
+    )
 
 
 def _refuse_to_fetch(address: str) -> Json:
@@ -93,9 +130,10 @@ class _Subschema:
     """What one subschema applies: others to the same value, and others to its parts.
 
     `members` are applied to the members of that name, `every_member` to each member, and `items`
-    to each item.
+    to each item. `cost` is that of its own keywords.
     """
 
+    cost: int = 1
     same: list[str] = field(default_factory=list)
     members: list[tuple[str, str]] = field(default_factory=list)
     every_member: list[str] = field(default_factory=list)
@@ -104,15 +142,18 @@ class _Subschema:
 
 class _Weigher:
     def __init__(self, schema: Schema) -> None:
+        self._root: Json = dict(schema)
+        self._base = _text_at(self._root, "$id") or _text_at(self._root, "id")
         self._subschemas: dict[str, _Subschema] = {}
         self._anchors: dict[str, str] = {}
-        self._refers = False
-        self._read(dict(schema))
-        if not self._refers:
-            return
+        self._references: list[tuple[str, str]] = []
+        self._resources: list[str] = []  # the parts with an address of their own
+        self._patterns = 0
+        self._read("", self._root)
+        self._follow_references()
         self._order = self._ordered()
         self._weights = [self._weighed({})]
-        if self._weights[0][""] > MAX_EVALUATIONS:
+        if self._references and self._weights[0][""] > MAX_EVALUATIONS:
             raise ValueError(
                 f"the schema's references ask for more than {MAX_EVALUATIONS:,} evaluations of each"
                 " value"
@@ -120,43 +161,99 @@ class _Weigher:
 
     def refusal(self, value: Json) -> str:
         """Why the value is not validated; "" if it may be."""
-        if not self._refers:
-            return ""
         depth, parts = _measured(value)
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH and self._references:
             return f"it is nested more than {MAX_DEPTH} levels deep"
-        while len(self._weights) <= depth:
-            if self._weights[-1][""] * parts > MAX_WORK:
-                break
-            self._weights.append(self._weighed(self._weights[-1]))
-        weight = self._weights[min(depth, len(self._weights) - 1)][""]
-        if weight * parts > MAX_WORK:
-            return "its schema refers to itself too often for a value as deep and large as this one"
+        if self._weight(depth, parts) * parts > MAX_WORK:
+            return (
+                "its schema asks for too many evaluations of a value as deep and large as this one:"
+                f" more than {MAX_WORK:,}"
+            )
         return ""
+
+    def problem_bytes(self, value: Json) -> int:
+        """An upper bound for the sizes of all problems that a value can have.
+
+        Each quotes the part of the value that it is about, and the part of the schema.
+        """
+        depth, parts = _measured(value)
+        weight = self._weight(depth, parts)
+        size = len(json.dumps(value))
+        return weight * (size + parts * (_PROBLEM_BYTES + _BYTES_PER_COMPARISON))
+
+    def _weight(self, depth: int, parts: int) -> int:
+        """The weight of the schema for values of this depth, or the first one that is too much."""
+        while len(self._weights) <= depth and self._weights[-1][""] * parts <= MAX_WORK:
+            heavier = self._weighed(self._weights[-1])
+            if heavier == self._weights[-1]:
+                break  # the schema leads no deeper into the value
+            self._weights.append(heavier)
+        return self._weights[min(depth, len(self._weights) - 1)][""]
 
     # --- reading -------------------------------------------------------------------------------
 
-    def _read(self, root: Json) -> None:
+    def _read(self, pointer: str, schema: Json) -> None:
         """Find the subschemas and what they apply. They are named by their JSON pointers."""
-        waiting: list[tuple[str, Json]] = [("", root)]
-        references: list[tuple[str, str]] = []
+        waiting: list[tuple[str, Json]] = [(pointer, schema)]
         while waiting:
             pointer, schema = waiting.pop()
+            if pointer in self._subschemas:
+                continue
             subschema = self._subschemas[pointer] = _Subschema()
             if len(self._subschemas) > MAX_SUBSCHEMAS:
                 raise ValueError(f"the schema has more than {MAX_SUBSCHEMAS:,} subschemas")
             if not isinstance(schema, dict):
                 continue
-            for key in ("$anchor", "$dynamicAnchor", "$id", "id"):
-                if isinstance(schema.get(key), str):
-                    self._anchors[schema[key].removeprefix("#")] = pointer
-            for key in _REFERENCES:
-                if isinstance(schema.get(key), str):
-                    references.append((pointer, schema[key]))
+            self._read_names(pointer, schema)
+            self._count_patterns(schema)
+            subschema.cost = _cost(schema)
             waiting += self._parts(pointer, schema, subschema)
-        self._refers = bool(references)
-        for pointer, reference in references:
-            self._subschemas[pointer].same += self._targets(reference)
+
+    def _read_names(self, pointer: str, schema: Mapping[str, Json]) -> None:
+        """Note what a subschema is called, and what it refers to."""
+        for key in ("$anchor", "$dynamicAnchor", "$id", "id"):
+            name = _text_at(schema, key)
+            if key in ("$id", "id") and name and not name.startswith("#"):
+                if pointer:
+                    self._resources.append(pointer)
+            elif name and self._anchors.setdefault(name.removeprefix("#"), pointer) != pointer:
+                raise ValueError(f"two subschemas have the anchor {name[:100]!r}")
+        for key in _REFERENCES:
+            if isinstance(schema.get(key), str):
+                self._references.append((pointer, schema[key]))
+
+    def _count_patterns(self, schema: Mapping[str, Json]) -> None:
+        named = schema.get("patternProperties")
+        self._patterns += ("pattern" in schema) + (len(named) if isinstance(named, dict) else 0)
+        if self._patterns > MAX_PATTERNS:
+            raise ValueError(f"the schema has more than {MAX_PATTERNS:,} patterns")
+
+    def _follow_references(self) -> None:
+        """Find what the references apply, which may be in places that keywords don't lead to."""
+        for pointer, reference in self._references:  # grows while parts are read
+            if self._resources:
+                raise ValueError(
+                    f"{self._resources[0][:100]} has an $id of its own; a schema with references"
+                    " may have one at its root only"
+                )
+            target = self._target(reference)
+            if target is not None:
+                self._subschemas[pointer].same.append(target)
+
+    def _target(self, reference: str) -> str | None:
+        """The subschema that a reference leads to; None if that is in another document."""
+        address, _, fragment = urljoin(self._base, reference).partition("#")
+        if address != self._base.partition("#")[0]:
+            return None  # the published meta-schemas, or it can't be fetched
+        fragment = unquote(fragment)
+        if fragment and not fragment.startswith("/"):
+            target = self._anchors.get(fragment)
+        else:
+            target = fragment
+            self._read(target, _value_at(self._root, target))
+        if target is None:
+            raise ValueError(f"it has no part {reference[:100]!r}")
+        return target
 
     def _parts(
         self, pointer: str, schema: Mapping[str, Json], subschema: _Subschema
@@ -195,16 +292,6 @@ class _Weigher:
                 subschema.same.append(target)
             yield target, part
 
-    def _targets(self, reference: str) -> list[str]:
-        """The subschema that a reference names; none if it is elsewhere, or names no schema."""
-        address, _, fragment = reference.partition("#")
-        if address and address not in self._anchors:
-            return []
-        base = self._anchors[address] if address else ""
-        fragment = unquote(fragment)
-        target = base + fragment if fragment.startswith("/") else self._anchors.get(fragment, base)
-        return [target] if target in self._subschemas else []
-
     # --- weighing ------------------------------------------------------------------------------
 
     def _ordered(self) -> list[str]:
@@ -238,7 +325,7 @@ class _Weigher:
         weights: dict[str, int] = {}
         for pointer in self._order:
             subschema = self._subschemas[pointer]
-            weight = 1 + sum(weights[target] for target in subschema.same)
+            weight = subschema.cost + sum(weights[target] for target in subschema.same)
             if deeper:
                 weight += self._weight_of_parts(subschema, deeper)
             weights[pointer] = min(weight, MAX_WORK + 1)
@@ -251,24 +338,59 @@ class _Weigher:
         return max(every + max(members, default=0), items)
 
 
+def _cost(schema: Mapping[str, Json]) -> int:
+    """What the keywords of a subschema cost that compare a value with others."""
+    cost = 1
+    for key in _COMPARED:
+        if key in schema:
+            cost += len(json.dumps(schema[key])) // _BYTES_PER_COMPARISON
+    if isinstance(schema.get("multipleOf"), float):
+        cost += _FRACTION_COST
+    return cost
+
+
+def _text_at(schema: Mapping[str, Json], key: str) -> str:
+    value = schema.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _value_at(root: Json, pointer: str) -> Json:
+    """The part of a JSON value at a pointer (RFC 6901). Raises ValueError if there is none."""
+    value = root
+    try:
+        for step in pointer.split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            value = value[int(name)] if isinstance(value, list) else value[name]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise ValueError(f"Pointer {pointer[:100]!r} does not exist") from None
+    return value
+
+
 def _escaped(name: str) -> str:
     """A step of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
 def _measured(value: Json) -> tuple[int, int]:
-    """How deep a value is nested, up to a little more than MAX_DEPTH, and how many parts it has."""
+    """How deep a value is nested, up to a little more than MAX_DEPTH, and how many parts it has.
+
+    A long text counts as several parts.
+    """
     parts = 0
     depth = 0
+    characters = 0
     level: list[Json] = [value]
     while level and depth <= MAX_DEPTH + 1:
         parts += len(level)
         deeper: list[Json] = []
         for part in level:
             if isinstance(part, dict):
+                characters += sum(map(len, part))
                 deeper.extend(part.values())
             elif isinstance(part, list | tuple):
                 deeper.extend(part)
+            elif isinstance(part, str):
+                characters += len(part)
         level = deeper
         depth += bool(level)
-    return depth, parts
+    return depth, parts + characters // _CHARACTERS_PER_PART

@@ -41,11 +41,11 @@ def test_a_definition_that_names_itself_twice_is_refused_for_deep_values_only():
     validator = SchemaValidator(twice)
     assert not list(validator.iter_errors(nested(6)))
     [problem] = validator.iter_errors(nested(40))
-    assert "too often" in problem.message
+    assert "too many evaluations" in problem.message
     members = {"properties": {"x": {"$ref": "#"}}, "additionalProperties": {"$ref": "#"}}
     assert not list(SchemaValidator(members).iter_errors(nested(3)))
     [problem] = SchemaValidator(members).iter_errors(nested(60))
-    assert "too often" in problem.message
+    assert "too many evaluations" in problem.message
 
 
 def test_ordinary_recursion_costs_nothing():
@@ -97,6 +97,75 @@ def test_references_by_anchor_and_escaped_pointer_are_weighed(monkeypatch):
     ):
         with pytest.raises(ValueError, match="20 evaluations"):
             SchemaValidator(schema)
+
+
+HIDDEN = {
+    "in a place without a keyword": lambda parts: {"x": parts, "$ref": "#/x/a0"},
+    "in an example": lambda parts: {"examples": [parts], "$ref": "#/examples/0/a0"},
+    "by the address of the schema": lambda parts: {
+        "$id": "https://example.org/root",
+        "$defs": parts,
+        "$ref": "root#/$defs/a0",
+    },
+}
+
+
+@pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN)
+def test_what_references_lead_to_is_weighed_wherever_it_is(hidden):
+    schema = hidden({"a0": True})
+    at = schema["$ref"].removesuffix("a0")
+    parts = {f"a{step}": {"allOf": [{"$ref": f"{at}a{step + 1}"}] * 2} for step in range(26)}
+    with pytest.raises(ValueError, match="10,000 evaluations"):
+        SchemaValidator(hidden({**parts, "a26": {}}))
+    assert not list(SchemaValidator(schema).iter_errors(1))
+
+
+def test_addresses_within_a_schema_are_refused_beside_references():
+    parts = {
+        f"a{at}": {"$id": f"https://example.org/a{at}", "allOf": [{"$ref": f"a{at + 1}"}] * 2}
+        for at in range(26)
+    }
+    with pytest.raises(ValueError, match="at its root only"):
+        SchemaValidator({"$defs": parts, "$ref": "https://example.org/a0"})
+    with pytest.raises(ValueError, match="the anchor 'b'"):
+        SchemaValidator({"$defs": {"x": {"$anchor": "b"}, "y": {"$anchor": "b"}}, "$ref": "#b"})
+
+
+LARGE = {
+    "subschemas": ({"items": {"allOf": [{"type": "integer"}] * 100}}, [1] * 50_000),
+    "an enum": ({"items": {"enum": [{"a": at} for at in range(5_000)]}}, [0] * 50_000),
+    "a const": ({"items": {"const": list(range(20_000))}}, [[1]] * 50_000),
+    "names": ({"items": {"required": [f"a{at}" for at in range(5_000)]}}, [{}] * 50_000),
+    "patterns": ({"patternProperties": {f"^a{at}": {} for at in range(400)}}, {}),
+    "a long text": ({"allOf": [{"pattern": f"(x+x+)+{at}"} for at in range(400)]}, "x" * 10**6),
+    "fractions": ({"items": {"multipleOf": 1e-300}}, [1e300] * 100_000),
+}
+
+
+@pytest.mark.parametrize(("schema", "value"), LARGE.values(), ids=LARGE)
+def test_a_value_that_is_too_large_for_what_its_schema_compares_is_refused(schema, value):
+    value = value or {f"b{at}": 1 for at in range(50_000)}
+    validator = SchemaValidator(schema)
+    [problem] = validator.iter_errors(value)
+    assert "more than 5,000,000" in problem.message
+    few = value[:1] if isinstance(value, list | str) else {}
+    assert all("5,000,000" not in problem.message for problem in validator.iter_errors(few))
+
+
+@pytest.mark.parametrize("pattern", [r"^(a|a|b?a)*\1$", "^(?=a)b", r"\w{1000}{1000}"])
+def test_patterns_that_take_exponential_time_or_much_memory_are_refused(pattern):
+    with pytest.raises(ValueError, match=r"regex|pattern"):
+        SchemaValidator({"anyOf": [{"pattern": pattern}, {}]})
+    with pytest.raises(ValueError, match="500 patterns"):
+        SchemaValidator({"allOf": [{"pattern": "a"}] * 501})
+
+
+def test_the_problems_of_a_value_are_few_and_short():
+    every = SchemaValidator({"items": {"type": "string"}})
+    assert len(list(every.iter_errors([1] * 1_000))) == json_schema.MAX_PROBLEMS
+    schema = {"allOf": [{"type": "integer"}] * 5_000}
+    [problem] = SchemaValidator(schema).iter_errors("x" * 10_000)
+    assert len(problem.message) == json_schema.MAX_MESSAGE
 
 
 VALUES = st.recursive(
