@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from graphs.definition import expressions, plan
 from graphs.definition.problems import Parts, Problem
-from graphs.definition.topology import ROOT, Cycle, Topology, build
+from graphs.definition.topology import MAX_WAITING, ROOT, Cycle, TooEntangled, Topology, build
 from graphs.definition.types import Definition, EdgeDefinition
 
 
@@ -68,7 +68,10 @@ def _condition_problems(at: int, edge: EdgeDefinition) -> Iterator[Problem]:
 
 
 def topology_of(parts: Parts) -> Topology:
-    """The topology of the edges and `unites` that lead from node to node. Raises Cycle."""
+    """The topology of the edges and `unites` that lead from node to node.
+
+    Raises Cycle or TooEntangled.
+    """
     ids = set(parts.ids)
     nodes = [node for _, node in parts.nodes]
     edges = [edge for _, edge in parts.edges if edge["from"] in ids and edge["to"] in ids]
@@ -79,12 +82,16 @@ def topology_of(parts: Parts) -> Topology:
     }
     uniting = [node for node in nodes if node["id"] in unites]
     drawn: Definition = {"nodes": uniting, "edges": edges}
-    return build(parts.ids, plan.edges_of(drawn), unites)
+    return build(parts.ids, plan.edges_of(drawn), unites, max_waiting=MAX_WAITING)
 
 
 def cycle_problem(cycle: Cycle) -> Problem:
     message = f"the edges form a cycle: {cycle}; remove one of them"
     return Problem("circular_dependency", message, "/edges", cycle.nodes[0])
+
+
+def entangled_problem(error: TooEntangled) -> Problem:
+    return Problem("invalid_config", str(error), "/edges")
 
 
 def unites_problems(parts: Parts, shape: Topology | None) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from math import inf
 
 from graphs.definition.node_set import NodeOrder, NodeSet
 
@@ -23,6 +24,19 @@ ROOT = ""
 
 Links = Mapping[str, list[str]]
 Sets = Mapping[str, NodeSet]
+
+
+MAX_WAITING = 2_000_000  # pairs of a join and a node that it waits for: about a second, 40 MB
+
+
+class TooEntangled(ValueError):
+    """Raised when the joins together wait for too many nodes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"the joins wait for more than {MAX_WAITING:,} nodes together; join branches earlier,"
+            " or make several graphs"
+        )
 
 
 class Cycle(ValueError):
@@ -68,11 +82,12 @@ def build(
     edges: Iterable[tuple[str, str]],
     unites: Mapping[str, str],
     all_done: Collection[str] = (),
+    max_waiting: float = inf,
 ) -> Topology:
     """The topology of distinct nodes and the (from, to) edges between them. Raises Cycle.
 
     `unites` maps nodes to the node that they unite, and `all_done` are those of them that accept
-    failures.
+    failures. Raises TooEntangled if the joins together wait for more than `max_waiting` nodes.
     """
     nodes = list(nodes)
     parents, children = _links(nodes, edges)
@@ -86,14 +101,21 @@ def build(
     passing = _closure(bits, order, parents, stops=all_done) if joins else {}
     own: dict[str, NodeSet] = {}
     failing: dict[str, NodeSet] = {}
+    waiting = _Budget(max_waiting)
     for node in joins:
         if node in unites:
             below = descendants[unites[node]] - descendants[node] - {node}
+            waiting.spend(len(below))
             own[node] = failing[node] = _dominated(below, unites[node], dominator)
         else:
             own[node] = _between(dominator[node], ancestors[node], descendants)
             failing[node] = own[node] & passing[node]
-    region = {node: _with_nested(node, own, unites, descendants) for node in joins}
+            waiting.spend(len(own[node]))
+    region = {}
+    waiting = _Budget(max_waiting)
+    for node in joins:
+        region[node] = _with_nested(node, own, unites, descendants)
+        waiting.spend(len(region[node]))
 
     return Topology(
         order=tuple(order),
@@ -108,16 +130,27 @@ def build(
     )
 
 
+class _Budget:
+    """Adds up how many nodes the joins wait for. Raises TooEntangled beyond the limit."""
+
+    def __init__(self, limit: float) -> None:
+        self._left = limit
+
+    def spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise TooEntangled
+
+
 def _links(
     nodes: Iterable[str], edges: Iterable[tuple[str, str]]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """The parents and the children of every node; a repeated edge counts once."""
     parents: dict[str, list[str]] = {node: [] for node in nodes}
     children: dict[str, list[str]] = {node: [] for node in parents}
-    for start, end in edges:
-        if start not in parents[end]:
-            parents[end].append(start)
-            children[start].append(end)
+    for start, end in dict.fromkeys(edges):
+        parents[end].append(start)
+        children[start].append(end)
     return parents, children
 
 
@@ -174,29 +207,53 @@ def _dominators(order: list[str], parents: Links, unites: Mapping[str, str]) -> 
 
     It is the nearest common ancestor of the parents in the tree of dominators built so far.
     """
-    above: dict[str, str] = {}
-    depth = {ROOT: 0}
+    tree = _Tree()
     for node in order:
         if node in unites:
             nearest = unites[node]
         else:
             nearest, *others = parents[node] or [ROOT]
             for other in others:
-                nearest = _common_ancestor(nearest, other, above, depth)
-        above[node] = nearest
-        depth[node] = depth[nearest] + 1
-    return above
+                nearest = tree.common_ancestor(nearest, other)
+        tree.add(node, nearest)
+    return tree.above
 
 
-def _common_ancestor(
-    first: str, second: str, above: Mapping[str, str], depth: Mapping[str, int]
-) -> str:
-    while first != second:
-        if depth[first] >= depth[second]:
-            first = above[first]
-        else:
-            second = above[second]
-    return first
+class _Tree:
+    """A tree that grows at its leaves and finds common ancestors in logarithmic time.
+
+    Beside the node above it, each node has a jump, whose length follows from the node's depth
+    alone: two jumps of the same length become one that takes both (Myers, 1983).
+    """
+
+    def __init__(self) -> None:
+        self.above: dict[str, str] = {}
+        self._depth = {ROOT: 0}
+        self._jump = {ROOT: ROOT}
+
+    def add(self, node: str, above: str) -> None:
+        depth, jump = self._depth, self._jump
+        first = jump[above]
+        second = jump[first]
+        is_even = depth[above] - depth[first] == depth[first] - depth[second]
+        self.above[node] = above
+        depth[node] = depth[above] + 1
+        jump[node] = second if is_even else above
+
+    def common_ancestor(self, first: str, second: str) -> str:
+        if self._depth[first] < self._depth[second]:
+            first, second = second, first
+        depth = self._depth[second]
+        while self._depth[first] > depth:
+            jump = self._jump[first]
+            first = jump if self._depth[jump] >= depth else self.above[first]
+        while first != second:
+            jumps = self._jump[first], self._jump[second]
+            if jumps[0] != jumps[1]:
+                first, second = jumps
+            else:
+                first, second = self.above[first], self.above[second]
+        return first
 
 
 def _between(dominator: str, ancestors: NodeSet, descendants: Sets) -> NodeSet:

@@ -18,7 +18,7 @@ from graphs.definition.problems import (
     Problem,
 )
 from graphs.definition.schema import EDGE_SCHEMA, GRAPH_SCHEMA, NODE_SCHEMA
-from graphs.definition.topology import Cycle
+from graphs.definition.topology import Cycle, TooEntangled
 from graphs.definition.types import Definition, EdgeDefinition, Json, NodeDefinition
 
 __all__ = ["FindKind", "Kind", "Problem", "problems", "shape_problems"]
@@ -72,6 +72,9 @@ def _rule_problems(parts: Parts) -> Iterator[Problem]:
     except Cycle as cycle:
         shape = None
         yield graph_rules.cycle_problem(cycle)
+    except TooEntangled as error:
+        shape = None
+        yield graph_rules.entangled_problem(error)
     yield from graph_rules.unites_problems(parts, shape)
     for at, node in parts.nodes:
         yield from input_rules.input_problems(parts, at, node, shape)
