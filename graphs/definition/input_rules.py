@@ -88,7 +88,7 @@ def _unknown_reference(
 ) -> str | None:
     """What is wrong with a reference in the inputs of a node, as far as the graph can tell."""
     if reference.source == "store":
-        return _unknown_store_key(parts.settings, reference.path[0])
+        return _unknown_store_key(parts, reference.path[0])
     if reference.source == "run":
         return undeclared_input(parts.inputs, reference) if is_closed(parts.inputs) else None
     if reference.node not in parts.kinds:
@@ -105,11 +105,8 @@ def _unknown_reference(
     return None
 
 
-def _unknown_store_key(settings: Json, key: str) -> str | None:
-    store = object_at(settings, "store")
-    required = store.get("required_keys")
-    is_required = isinstance(required, list) and key in required
-    if is_required or key in object_at(store, "default_values"):
+def _unknown_store_key(parts: Parts, key: str) -> str | None:
+    if key in parts.store_keys:
         return None
     return f"the store has no key {key!r}; make it a required key, or give it a default value"
 

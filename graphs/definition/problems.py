@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
 
 from graphs.definition.types import EdgeDefinition, Json, JsonObject, NodeDefinition, Schema
 
 MAX_MESSAGE = 300
+MAX_LISTED = 20  # names in a message
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Kind:
     secrets: tuple[str, ...] = ()
 
 
+def _is_text(value: Json) -> bool:
+    return isinstance(value, str)
+
+
 FindKind = Callable[[str, str], Kind | None]  # (namespace or "", name)
 
 
@@ -63,6 +70,14 @@ class Parts:
         """The ids of the nodes in the order of the definition, each once."""
         return list(dict.fromkeys(node["id"] for _, node in self.nodes))
 
+    @cached_property
+    def store_keys(self) -> frozenset[str]:
+        """The keys that the run's store always has."""
+        store = object_at(self.settings, "store")
+        required = store.get("required_keys")
+        keys = required if isinstance(required, list) else []
+        return frozenset([*filter(_is_text, keys), *object_at(store, "default_values")])
+
 
 def object_at(value: Json, *path: str) -> JsonObject:
     """The JSON object at a path of member names; empty if there is none."""
@@ -72,5 +87,7 @@ def object_at(value: Json, *path: str) -> JsonObject:
 
 
 def listed(names: Collection[str]) -> str:
-    """Names for a message: comma-separated, or "none"."""
-    return ", ".join(names) or "none"
+    """The first names for a message, comma-separated, and how many others there are, or "none"."""
+    text = ", ".join(islice(names, MAX_LISTED))[:MAX_MESSAGE] or "none"
+    others = len(names) - MAX_LISTED
+    return f"{text} and {others:,} others" if others > 0 else text
