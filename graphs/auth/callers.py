@@ -46,6 +46,7 @@ RIGHT_LABELS = {
     "export": "export runs",
 }
 
+KEY_LABEL = "key "  # begins the labels of API keys
 NO_RIGHTS: frozenset[str] = frozenset()
 READING_RIGHTS = frozenset({"view", "payloads", "export"})
 RUNNING_RIGHTS = READING_RIGHTS | {"start", "rerun", "cancel", "change"}
@@ -84,6 +85,16 @@ class Caller:
     via: str = "api"
     operation: int | None = None
     key: int | None = None
+
+    @property
+    def username(self) -> str:
+        """The username of the runs that the caller starts: a user's, or the name of an API key.
+
+        Empty for commands and the system.
+        """
+        if self.key:
+            return self.label.removeprefix(KEY_LABEL)
+        return self.label if self.user else ""
 
     def may(self, scope_or_right: str) -> bool:
         """Whether the caller has this scope, or this right in at least one namespace."""
@@ -139,7 +150,7 @@ def caller_of_key(key: ApiKey) -> Caller:
     if not key.all_namespaces:
         namespaces = frozenset(namespace.pk for namespace in key.namespaces.all())
     return Caller(
-        f"key {key.name or key.prefix}",
+        f"{KEY_LABEL}{key.name or key.prefix}",
         frozenset(INCLUDES[key.scope]),
         namespaces,
         rights=RIGHTS_OF_SCOPE[key.scope],

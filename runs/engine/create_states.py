@@ -66,7 +66,7 @@ def _columns(graph: Graph, caller: Caller) -> dict[str, object]:
         "version_id": graph.current_id,
         "workspace": graph.namespace.name,
         "user": caller.user,
-        "username": caller.label if caller.user else "",
+        "username": caller.username,
     }
 
 

@@ -221,7 +221,7 @@ def _new_run(
         run_id=options.run_id or uuids.dashed(uuids.uuid7()),
         name=options.name,
         user=caller.user,
-        username=caller.label if caller.user else "",
+        username=caller.username,
         workspace=options.workspace or namespace.name,
         session_id=options.session_id,
         purpose=options.purpose,

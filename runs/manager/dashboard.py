@@ -53,7 +53,7 @@ def context_for(request: HttpRequest) -> JsonObject:
     """The context of the block."""
     caller = caller_of(request)
     view = overview(caller)
-    own_runs = Run.objects.visible_to(caller).filter(username=caller.label)
+    own_runs = Run.objects.visible_to(caller).filter(username=caller.username, user=caller.user)
     newest_own = own_runs.order_by("-created_at", "-id")
     return {
         "overview": view,

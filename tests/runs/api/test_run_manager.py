@@ -98,6 +98,27 @@ def test_the_list_has_pages(admin, stored):
         assert admin("GET", f"/admin/run-manager/runs?{wrong}")[0] == 422, wrong
 
 
+def test_runs_started_with_a_key_have_its_name_as_username(publish, admin_client):
+    graph = publish("a")
+    api = ApiClient(api_keys.create_key((), "admin", name="nightly")[1])
+    unnamed, text = api_keys.create_key((), "admin")
+    assert api("POST", f"/graphs/{graph.pk}/run", {"run_id": "r"})[0] == 200
+    body = {"thread_id": "t", "initial_data": {}, "sop": ""}
+    assert api("POST", "/start", body)[0] == 200
+    assert api("POST", "/rerun/t", {})[0] == 200
+    created = {"run_id": "c", "states": [{"identifier": "a", "inputs": {}}]}
+    assert api("POST", "/v0/namespace/alpha/graph/graph/states/create", created)[0] == 200
+    assert ApiClient(text)("POST", f"/graphs/{graph.pk}/run", {"run_id": "u"})[0] == 200
+    names = dict(Run.objects.values_list("run_id", "username"))
+    expected = {"r": "nightly", "t": "nightly", "t_rerun_1": "nightly", "c": "nightly"}
+    assert names == {**expected, "u": unnamed.prefix}
+    status, answer = api("GET", "/admin/run-manager/runs?username=nightly")
+    assert (status, answer["total"]) == (200, 4)
+    # A key that has a user's name doesn't make its runs the user's own.
+    Run.objects.update(username="admin")
+    assert "You have not started any runs" in admin_client.get("/admin/").content.decode()
+
+
 def test_usernames_and_workspaces_are_listed(admin, stored):
     assert admin("GET", "/admin/run-manager/usernames") == (200, {"usernames": ["jane", "john"]})
     assert admin("GET", "/admin/run-manager/workspaces") == (
