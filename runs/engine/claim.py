@@ -86,7 +86,7 @@ def claim_statement(groups: tuple[tuple[int, int], ...], quarantine: str = FRESH
         for at, (nodes, limit) in enumerate(groups)
     )
     union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups)))
-    return _claim_candidates(candidates, union, _UNCHECKED)
+    return _claim_candidates(candidates, union)
 
 
 def _ready(quarantine: str, limit: int) -> str:
@@ -114,12 +114,55 @@ def _oldest_of_nodes(ready: str, nodes: int, limit: str) -> str:
     return f"SELECT id FROM ({union}) oldest ORDER BY due_at, id LIMIT {limit}"
 
 
-def _claim_candidates(candidates: str, union: str, created_at: str) -> str:
+def _start_queued_runs() -> str:
+    """On PostgreSQL, the part of a claim that starts the queued runs of the states in `taken`.
+
+    A run that another transaction has locked is skipped: the sweeper starts it
+    (`lease_recovery.mark_running`).
+    """
+    return """
+                UPDATE statemanager_runs_run
+                SET status = 'running', started_at = statement_timestamp(),
+                    updated_at = statement_timestamp(), revision = revision + 1
+                WHERE id IN (
+                    SELECT id FROM statemanager_runs_run
+                    WHERE id IN (SELECT run_id FROM taken) AND status = 'queued'
+                    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+                )
+    """
+
+
+def _name_current_nodes() -> str:
+    """The same for an external worker, which names the node that it holds in the run, too.
+
+    Nobody knows when the worker shows a sign of life next. No column that changes is indexed but
+    the status of a queued run, so PostgreSQL updates the rows in place. A run that is locked is
+    skipped: whatever has locked it names the node that it works on.
+    """
+    return """
+                UPDATE statemanager_runs_run r
+                SET status = 'running', current_node = held.identifier,
+                    started_at = coalesce(r.started_at, statement_timestamp()),
+                    updated_at = statement_timestamp(), revision = r.revision + 1
+                FROM (
+                    SELECT DISTINCT ON (run_id) run_id, identifier FROM taken ORDER BY run_id, id
+                ) held
+                WHERE r.id = held.run_id AND r.id IN (
+                    SELECT id FROM statemanager_runs_run
+                    WHERE id IN (SELECT run_id FROM taken) AND status IN ('queued', 'running')
+                    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+                )
+                RETURNING r.id, r.revision
+    """
+
+
+def _claim_candidates(candidates: str, union: str, for_worker: bool = False) -> str:
     """Claim the states in `union`, whose common table expressions are `candidates`.
 
-    On PostgreSQL their queued runs start in the same statement. A run that another transaction has
-    locked is skipped: the sweeper starts it (`lease_recovery.mark_running`).
+    On PostgreSQL the same statement changes their runs. For an external worker each row ends with
+    the run's new revision, or NULL if the run was not changed.
     """
+    created_at = _CREATED_AT if for_worker else _UNCHECKED
     if sql.postgres():
         return f"""
             WITH {candidates},
@@ -132,17 +175,9 @@ def _claim_candidates(candidates: str, union: str, created_at: str) -> str:
                 RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
                     lost_leases, answer, {created_at} AS created_at, node, due_at
             ),
-            started AS (
-                UPDATE statemanager_runs_run
-                SET status = 'running', started_at = statement_timestamp(),
-                    updated_at = statement_timestamp(), revision = revision + 1
-                WHERE id IN (
-                    SELECT id FROM statemanager_runs_run
-                    WHERE id IN (SELECT run_id FROM taken) AND status = 'queued'
-                    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
-                )
-            )
-            SELECT * FROM taken
+            changed AS ({_name_current_nodes() if for_worker else _start_queued_runs()})
+            SELECT taken.*{", changed.revision" if for_worker else ""} FROM taken
+            {"LEFT JOIN changed ON changed.id = taken.run_id" if for_worker else ""}
         """
     return f"""
         WITH {candidates}
@@ -168,6 +203,19 @@ def _start_runs_statement() -> str:
             WHERE {sql.among("id", "bigint")} AND status = 'queued'
             ORDER BY id
         )
+    """
+
+
+@sql.statement
+def _name_nodes_statement() -> str:
+    """The same for an external worker, which names the node that it holds in the run, too."""
+    return f"""
+        UPDATE statemanager_runs_run AS r
+        SET status = 'running', current_node = v.node,
+            started_at = coalesce(r.started_at, {sql.now()}), updated_at = {sql.now()},
+            revision = r.revision + 1
+        FROM {sql.rows("v", run="bigint", node="text")}
+        WHERE r.id = v.run AND r.status IN ('queued', 'running')
     """
 
 
@@ -198,15 +246,21 @@ def claim_for_worker(
     limit: int,
     lease_seconds: float,
     facts: FactsCache,
-) -> list[Claimed]:
-    """Claim up to `limit` ready states of these nodes of a namespace for an external worker."""
+) -> tuple[list[Claimed], dict[int, int]]:
+    """Claim up to `limit` ready states of these nodes of a namespace for an external worker.
+
+    Returns the states, and the new revisions of the runs in which the claim named their nodes, as
+    far as they are known.
+    """
     params = [value for node in nodes for value in (namespace, node)]
     if not sql.postgres() and not sql.run(_work_for_worker_statement(len(nodes)), params):
-        return []  # looking takes no lock, and SQLite has only one
+        return [], {}  # looking takes no lock, and SQLite has only one
     # Rounded up to a power of two, so that there are few statements to prepare.
     limit_of_node = 1 << (limit - 1).bit_length()
     statement = claim_for_worker_statement(len(nodes), limit_of_node)
-    return _take(statement, [*params, limit, worker, lease_seconds], facts)
+    rows = _take_rows(statement, [*params, limit, worker, lease_seconds], for_worker=True)
+    revisions = {row[1]: row[-1] for row in rows if row[-1]} if sql.postgres() else {}
+    return _claimed(rows, facts), revisions
 
 
 @sql.statement
@@ -223,7 +277,7 @@ def claim_for_worker_statement(nodes: int, limit_of_node: int) -> str:
         ORDER BY due_at, id LIMIT {limit_of_node}{sql.lock("UPDATE", skip_locked=True)}
     """
     candidates = f"g0 AS ({_oldest_of_nodes(ready, nodes, '%s')})"
-    return _claim_candidates(candidates, "SELECT id FROM g0", _CREATED_AT)
+    return _claim_candidates(candidates, "SELECT id FROM g0", for_worker=True)
 
 
 @sql.statement
@@ -243,13 +297,28 @@ def _take(
     facts: FactsCache,
     scan_floors: ScanFloors | None = None,
 ) -> list[Claimed]:
+    rows = _take_rows(statement, params)
+    if scan_floors:
+        scan_floors.note(rows)
+    return _claimed(rows, facts)
+
+
+def _take_rows(
+    statement: str, params: Sequence[object], for_worker: bool = False
+) -> Sequence[sql.Row]:
     if sql.postgres():  # one statement is one transaction
+        return sql.run(statement, params)
+    with transaction.atomic():
         rows = sql.run(statement, params)
-        if scan_floors:
-            scan_floors.note(rows)
-    else:
-        with transaction.atomic():
-            rows = sql.run(statement, params)
+        if not for_worker:
             sql.send(_start_runs_statement(), [sql.choices({row[1] for row in rows})])
+        elif rows:
+            oldest_last = sorted(rows, key=lambda row: sql.key(row[0]), reverse=True)
+            nodes = {row[1]: row[2] for row in oldest_last}
+            sql.send(_name_nodes_statement(), sql.values(list(nodes.items())))
+    return rows
+
+
+def _claimed(rows: Sequence[sql.Row], facts: FactsCache) -> list[Claimed]:
     facts.keep_for(connection.connection)
     return sorted(claimed_states(rows, facts), key=lambda state: state.id)

@@ -13,6 +13,7 @@ from runs.engine.counters import RunCounters
 from runs.engine.types import Claimed, Line, NewState
 
 MAX_LOST_LEASES = 3
+_LOGGED_OF_WORKERS = (statuses.SUCCESS, statuses.PRUNED)
 Ended = tuple[Prepared, str]  # an outcome and the status that its state gets
 
 
@@ -116,6 +117,15 @@ def _engine_lines(prepared: Prepared, status: str) -> Iterator[Line]:
         yield timezone.now(), "warning", message
     elif status in statuses.FAILED_STATES:
         yield timezone.now(), "error", f"{identifier} failed: {prepared.failed or outcome.error}"
+    elif status in _LOGGED_OF_WORKERS and state.node.worker_namespace:
+        yield timezone.now(), "info", f"{identifier} {_ended_as(len(outcome.values), status)}"
+
+
+def _ended_as(outputs: int, status: str) -> str:
+    """What an external worker reported. Its lines are those that it sends, which may be none."""
+    if status == statuses.PRUNED:
+        return "ended its branch"
+    return f"succeeded with {outputs:,} outputs" if outputs > 1 else "succeeded"
 
 
 def stop_at_limits(counters_by_run: dict[int, RunCounters]) -> None:

@@ -315,6 +315,8 @@ def _state_rows(
         taken = lease is not None and free and lease.wants(state)
         if taken:
             done.leased.append(state.claimed())
+            if state.run.plan.nodes[state.identifier].worker_namespace:
+                run_counters.current_node = state.identifier  # its next sign of life may be far
         elif free and not state.run.plan.nodes[state.identifier].worker_namespace:
             done.left_over = True
         rows.append(store.state_row(state, run_counters.paused, lease if taken else None))

@@ -1,21 +1,27 @@
 """The rows of a run that follow from the document that its outside program reports."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from django.utils import timezone
 
 from graphs.definition import payloads, uuids
-from runs.core import statuses
+from runs.core import sql, statuses
 from runs.core.node_counts import NodeCounts
-from runs.engine import status_rules
+from runs.engine import log_lines, status_rules
 from runs.engine.counters import RunCounters
 from runs.external.documents import digest_of, node_status
 from runs.external.run_state import KEPT_ACTIONS, NodeState, RunState
-from runs.models import OUTSIDE, Run, State, ToolResult
+from runs.models import OUTSIDE, LogLine, Run, State, ToolResult
 
 MAX_ATTEMPTS = 2**31 - 1
 MAX_ERROR = 10_000
 MAX_RUN_ERROR = 2000
+_ENDED_AS = {
+    statuses.SUCCESS: "succeeded",
+    statuses.PRUNED: "ended its branch",
+    statuses.CANCELLED: "was cancelled",
+}
 _SUCCEEDED = (statuses.SUCCESS, statuses.PRUNED)
 _REPORTED = ("status", "node", "inputs", "outputs", "attempt", "error", "due_at", "started_at")
 
@@ -63,15 +69,16 @@ def store_columns(run: Run, state: RunState) -> None:
     )
 
 
-def store_states(run: Run, state: RunState, run_status: str) -> NodeCounts:
-    """Make the run's states those of the document's nodes; return the node counts.
+def store_states(run: Run, state: RunState, run_status: str) -> tuple[NodeCounts, list[State]]:
+    """Make the run's states those of the document's nodes; return the node counts, and the states
+    that have ended since the last document.
 
     There is one state for each node. New ones are added, changed ones are updated, and those whose
     node is no longer in the document are deleted.
     """
     node_counts: NodeCounts = {}
     stored = {existing.identifier: existing for existing in run.states.all()}
-    new = []
+    new, ended = [], []
     for key, node in state.node_states.items():
         status = node_status(node, run_status)
         succeeded = int(status in _SUCCEEDED)
@@ -80,6 +87,8 @@ def store_states(run: Run, state: RunState, run_status: str) -> NodeCounts:
 
         reported = _reported_state(run, key, node, status)
         existing = stored.pop(key, None)
+        if status in statuses.FINAL_STATES and not (existing and existing.status == status):
+            ended.append(reported)
         if existing is None:
             reported.finished_at = _finished_at(node, status)
             new.append(reported)
@@ -90,7 +99,28 @@ def store_states(run: Run, state: RunState, run_status: str) -> NodeCounts:
             )
     State.objects.bulk_create(new)
     State.objects.filter(pk__in=[removed.pk for removed in stored.values()]).delete()
-    return node_counts
+    return node_counts, ended
+
+
+def log_ended(run_counters: RunCounters, ended: Sequence[State]) -> None:
+    """Log how these states ended. The caller stores the counters."""
+    LogLine.objects.bulk_create(_line(run_counters.pk, state) for state in ended)
+    run_counters.log_count += len(ended)
+    statements = sql.Statements()
+    log_lines.drop_oldest(run_counters, statements)
+    statements.flush()
+
+
+def _line(run: int, state: State) -> LogLine:
+    failed = state.status in statuses.FAILED_STATES
+    how = f"failed: {state.error}" if failed else _ENDED_AS[state.status]
+    return LogLine(
+        run_id=run,
+        identifier=state.identifier,
+        attempt=state.attempt,
+        level="error" if failed else "info",
+        message=f"{state.identifier} {how}",
+    )
 
 
 def _reported_state(run: Run, key: str, node: NodeState, status: str) -> State:

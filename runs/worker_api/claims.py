@@ -67,7 +67,7 @@ def claim(worker: Worker, nodes: Iterable[str], limit: int) -> list[Claimed]:
     for at in range(0, len(nodes), MAX_NODES):
         room = limit - len(states)
         if room > 0:
-            states += claim_for_worker(
+            claimed, revisions = claim_for_worker(
                 worker.name,
                 worker.namespace,
                 nodes[at : at + MAX_NODES],
@@ -75,8 +75,20 @@ def claim(worker: Worker, nodes: Iterable[str], limit: int) -> list[Claimed]:
                 settings.WORKER_LEASE_SECONDS,
                 facts,
             )
+            states += claimed
+            _follow(claimed, revisions)
     _give_out(states)
     return states
+
+
+def _follow(claimed: Iterable[Claimed], revisions: Mapping[int, int]) -> None:
+    """Keep the counters of the runs in which nothing changed but the name of the node."""
+    for state in claimed:
+        known = _counters.get(state.run.pk)
+        if known is None or known.status != statuses.RUNNING:
+            continue
+        if known.revision + 1 == revisions.get(state.run.pk):
+            _counters[state.run.pk] = replace(known, revision=known.revision + 1)
 
 
 def lease_of(state: Claimed) -> float:

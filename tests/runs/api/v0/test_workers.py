@@ -219,6 +219,42 @@ def test_a_claim_reads_the_index_for_external_workers(api):
     assert "state_ready_for_worker" in plan, plan
 
 
+def test_the_run_names_the_node_that_an_external_worker_holds(api):
+    api.upsert("g", node("a", ["b"]), node("b"))
+    api.trigger("g", run_id="r")
+    [first] = api.claim("Work")
+
+    def shown():
+        run = Run.objects.get()
+        return run.status, run.current_node
+
+    assert shown() == ("running", "a")
+    revision = Run.objects.get().revision
+    api.executed(first, {"value": "1"})
+    [second] = api.claim("Work")
+    assert (*shown(), Run.objects.get().revision) == ("running", "b", revision + 2)
+    api.executed(second, {"value": "1"}, {"value": "2"})
+    assert shown() == ("completed", "b")
+    lines = Run.objects.get().logs.order_by("id").values_list("identifier", "message")
+    assert [line for line in lines if line[0]] == [
+        ("a", "a succeeded"),
+        ("b", "b succeeded with 2 outputs"),
+    ]
+    assert_counters_agree(Run.objects.get())
+
+
+def test_a_state_that_is_claimed_with_a_report_is_the_current_node(api):
+    api.upsert("g", node("a", ["b"]), node("b", ["c"]), node("c"))
+    api.trigger("g")
+    [state] = api.claim("Work")
+    for following in ("b", "c"):
+        reports = [{"state_id": state["state_id"], "attempt": 1, "outputs": [{"value": "1"}]}]
+        body = {"reports": reports, "nodes": ["Work"], "batch_size": 1}
+        _, answer = api.post("states/report", body)
+        [state] = answer["states"]
+        assert Run.objects.get().current_node == state["identifier"] == following
+
+
 @pytest.mark.races
 @pytest.mark.django_db(transaction=True)
 def test_ten_thousand_ready_states_are_claimed_once_each_by_a_hundred_claimers(api):
