@@ -17,6 +17,8 @@ MAX_LINE = 4096  # characters of a log line
 MAX_JSON = 10_000  # characters of a value
 register.filter("moment", formats.moment)
 register.filter("length_of", formats.length)
+register.filter("seconds", formats.seconds)
+register.filter("percent", formats.percent)
 register.filter("took", formats.took)
 
 

@@ -50,6 +50,16 @@ def length(span: timedelta | None) -> str:
     return f"{rounded} s"
 
 
+def seconds(number: float | None) -> str:
+    """A duration in seconds, as `length` shows it."""
+    return length(None if number is None else timedelta(seconds=number))
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in percent."""
+    return f"{100 * share:.1f} %"
+
+
 def took(timed: Timed) -> timedelta | None:
     """How long a run or a state took, or has taken so far. None if it has not started."""
     if timed.started_at is None:

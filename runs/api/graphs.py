@@ -14,15 +14,23 @@ from graphs.definition.names import parse_id
 from graphs.models import Dataset, Graph
 from runs.actions.delete import delete_graph
 from runs.api.lookups import is_unchanged, not_modified, revision_tag, tagged
+from runs.api.metrics import GraphMetricsSerializer
 from runs.api.serializers import TAIL_LINES, RunSerializer, StartedSerializer, StartSerializer
 from runs.engine.start import RunOptions, start_run
 from runs.models import LogLine, Run
+from runs.queries import metrics
 
 RUNS_LIMIT = OpenApiParameter("limit", int, description="1–200, default 50")
 
 
 class GraphViewSet(graphs.GraphViewSet):
-    scopes = {**graphs.GraphViewSet.scopes, "destroy": "admin", "start": "run", "runs": "read"}
+    scopes = {
+        **graphs.GraphViewSet.scopes,
+        "destroy": "admin",
+        "start": "run",
+        "runs": "read",
+        "metrics": "read",
+    }
     bodies = (*graphs.GraphViewSet.bodies, "start")
     queries = {"start": ("dataset_id",), "runs": ("limit",)}
 
@@ -72,6 +80,15 @@ class GraphViewSet(graphs.GraphViewSet):
         for records in (runs, *tails.values()):
             redaction.hide(records, may_see)
         return tagged(RunSerializer(runs, many=True, context={"tails": tails}).data, tag)
+
+    @extend_schema(
+        operation_id="graphs_metrics", responses={200: GraphMetricsSerializer, **REFUSALS}
+    )
+    @action(detail=True)
+    def metrics(self, request: Request, graph_id: str) -> Response:
+        """How long the newest runs of the graph and their nodes took, and how often they failed."""
+        runs = Run.objects.filter(graph=self.get_object())
+        return Response(GraphMetricsSerializer(metrics.of_graph(runs)).data)
 
     def _dataset(self, graph: Graph) -> Dataset | None:
         """The dataset that the query names.

@@ -13,9 +13,10 @@ from graphs.api.serializers import AnyJson
 from graphs.definition import errors
 from graphs.definition.types import JsonObject
 from runs.api.lookups import NAMESPACE, run_of
+from runs.api.metrics import RunMetricsSerializer
 from runs.api.viewsets import OfRunViewSet
 from runs.models import AuditEntry, Run
-from runs.queries import bundle, compare, diagram, lineage, wait_reasons
+from runs.queries import bundle, compare, diagram, lineage, metrics, wait_reasons
 
 
 class DifferenceSerializer(serializers.Serializer):
@@ -94,8 +95,19 @@ class RunInspectionViewSet(OfRunViewSet):
         "compare": "read",
         "lineage": "read",
         "why": "read",
+        "metrics": "read",
     }
     queries = {"compare": ("with",)}
+
+    @extend_schema(
+        operation_id="runs_metrics",
+        parameters=[NAMESPACE],
+        responses={200: RunMetricsSerializer, **REFUSALS},
+    )
+    @action(detail=True)
+    def metrics(self, request: Request, run_id: str) -> Response:
+        """How long the run and each of its nodes took, and how often they failed."""
+        return Response(RunMetricsSerializer(metrics.of_run(self.run())).data)
 
     @extend_schema(
         operation_id="runs_picture",

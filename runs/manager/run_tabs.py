@@ -20,13 +20,14 @@ from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.lookups import uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, State
-from runs.queries import diagram, lineage, wait_reasons
+from runs.queries import diagram, lineage, metrics, wait_reasons
 from runs.queries.lists import StateRow
 
 TABS = {
     "overview": "Overview",
     "timeline": "Timeline",
     "states": "States",
+    "metrics": "Metrics",
     "logs": "Logs",
     "data": "Data",
     "checkpoints": "Checkpoints",
@@ -96,6 +97,10 @@ def _failures(run: Run, payloads: bool) -> list[tuple[State, int]]:
 
 def _timeline(request: HttpRequest, run: Run) -> JsonObject:
     return {"timeline": timeline.timeline_of(run, uuid_of(request.GET.get("after", "")))}
+
+
+def _metrics(request: HttpRequest, run: Run) -> JsonObject:
+    return {"metrics": metrics.of_run(run)}
 
 
 def _states(request: HttpRequest, run: Run) -> JsonObject:
@@ -179,6 +184,7 @@ CONTENT: dict[str, Callable[[HttpRequest, Run], JsonObject]] = {
     "overview": _overview,
     "timeline": _timeline,
     "states": _states,
+    "metrics": _metrics,
     "logs": log_page,
     "data": _data,
     "checkpoints": _checkpoints,

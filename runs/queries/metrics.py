@@ -1,6 +1,6 @@
 """How long runs and their nodes take, and how often they fail. Durations are in seconds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TypedDict
 
@@ -9,8 +9,10 @@ from django.db.models.functions import RowNumber
 
 from runs.core import statuses
 from runs.models import Run, State
+from runs.models.run import STATE_COUNTS
 
 RUNS_OF_A_GRAPH = 100
+MAX_STATES = 50_000  # that are read for the metrics of a run or a graph
 MEDIAN = 50
 P95 = 95
 _DURATION = F("finished_at") - F("started_at")
@@ -61,13 +63,13 @@ def of_run(run: Run) -> RunMetrics:
         "states": ended + run.retried_count + run.pending_count,
         "failed": failed,
         "failure_rate": _share(failed, ended),
-        "nodes": of_states(State.objects.filter(run=run)),
+        "nodes": of_states(_some_states([run])),
     }
 
 
 def of_graph(runs: QuerySet[Run]) -> GraphMetrics:
     """The metrics of the newest RUNS_OF_A_GRAPH of these runs and of their nodes."""
-    columns = ("pk", "status", "started_at", "finished_at")
+    columns = ("pk", "status", "started_at", "finished_at", *STATE_COUNTS)
     newest = list(runs.order_by("-created_at", "-id").only(*columns)[:RUNS_OF_A_GRAPH])
     ended = [run for run in newest if run.ended]
     failed = sum(run.status != statuses.COMPLETED for run in ended)
@@ -82,8 +84,28 @@ def of_graph(runs: QuerySet[Run]) -> GraphMetrics:
         "failure_rate": _share(failed, len(ended)),
         "p50_seconds": _percentile(durations, MEDIAN),
         "p95_seconds": _percentile(durations, P95),
-        "nodes": of_states(State.objects.filter(run__in=[run.pk for run in newest])),
+        "nodes": of_states(_some_states(newest)),
     }
+
+
+def _some_states(runs: Sequence[Run]) -> QuerySet[State]:
+    """The states of the first of these runs, as many as have MAX_STATES together.
+
+    Of a run that has more they are the first in the order of their nodes and paths, which is that
+    of an index.
+    """
+    chosen: list[int] = []
+    count = 0
+    for run in runs:
+        count += run.state_count
+        if chosen and count > MAX_STATES:
+            break
+        chosen.append(run.pk)
+    states = State.objects.filter(run__in=chosen)
+    if len(chosen) == 1 and runs[0].state_count > MAX_STATES:
+        first = states.order_by("run", "identifier", "path").values("pk")[:MAX_STATES]
+        return State.objects.filter(pk__in=first)
+    return states
 
 
 def _share(part: int, whole: int) -> float:
