@@ -76,19 +76,21 @@ def may_delete(caller: Caller, namespace_id: int) -> bool:
     return caller.can(DELETE_RIGHT, namespace_id)
 
 
-def delete_run(run: Run, caller: Caller = SYSTEM) -> None:
-    """Delete a run that has ended.
+def delete_run(run: Run, caller: Caller = SYSTEM, even_active: bool = False) -> None:
+    """Delete a run that has ended; with `even_active` an active one, too, which cancels it.
 
     Raises Forbidden without the right, NotFound if the run is gone, and Conflict if it is active
     or locked.
     """
     if not may_delete(caller, run.namespace_id):
         raise errors.Forbidden(f"{caller.label} may not delete runs in this namespace.")
-    kept = try_one_by_one([run.pk], caller)
+    kept = try_one_by_one([run.pk], caller, even_active)
     if not kept:
         return
     if kept[0].code == "gone":
         raise errors.NotFound(f"There is no run {run.run_id!r}.")
+    if kept[0].code == "permission":
+        raise errors.Forbidden(kept[0].reason)
     if kept[0].code == "active":
         raise errors.Conflict(kept[0].reason, allowed=list(statuses.RUN_ACTIONS[run.status]))
     raise errors.Conflict(kept[0].reason)
@@ -97,8 +99,8 @@ def delete_run(run: Run, caller: Caller = SYSTEM) -> None:
 def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -> list[KeptRun]:
     """Delete these runs in one transaction. Returns the runs that were kept, with the reasons.
 
-    With `even_active` active runs are deleted too. Raises OperationalError if one of the runs stays
-    locked for more than LOCK_SECONDS.
+    With `even_active` active runs are cancelled and deleted, too. Raises OperationalError if one of
+    the runs stays locked for more than LOCK_SECONDS.
     """
     with transaction.atomic():
         sql.wait_for_locks(LOCK_SECONDS)
@@ -117,6 +119,9 @@ def delete_runs(pks: Sequence[int], caller: Caller, even_active: bool = False) -
                 kept.append(reason)
         if deletable:
             entries = [(run.namespace_id, run.pk, run.run_id) for run in deletable]
+            active = {pk for pk, each in counters_by_run.items() if each.status not in DELETABLE}
+            cancelled = [entry for entry in entries if entry[1] in active]
+            AuditEntry.objects.record_many(caller, "cancel", cancelled)
             AuditEntry.objects.record_many(caller, "delete", entries)
             pks_to_delete = [run.pk for run in deletable]
             _erase(pks_to_delete, Q(run__in=pks_to_delete), Q(pk__in=pks_to_delete), caller)
@@ -129,8 +134,13 @@ def _reason_to_keep(
     if not may_delete(caller, run.namespace_id):
         reason = f"{caller.label} may not delete runs of its namespace."
         return KeptRun(run.pk, "permission", reason)
-    if run_counters.status not in DELETABLE and not even_active:
+    if run_counters.status in DELETABLE:
+        return None
+    if not even_active:
         return KeptRun(run.pk, "active", f"The run is {run_counters.status}; cancel it first.")
+    if not caller.can("cancel", run.namespace_id):
+        reason = f"The run is {run_counters.status}, and {caller.label} may not cancel it."
+        return KeptRun(run.pk, "permission", reason)
     return None
 
 

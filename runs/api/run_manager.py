@@ -65,6 +65,11 @@ class IdsSerializer(serializers.Serializer):
     thread_ids = serializers.ListField(
         child=serializers.CharField(max_length=200), min_length=1, max_length=MAX_IDS
     )
+    active = serializers.ChoiceField(
+        ("keep", "delete"),
+        default="keep",
+        help_text="delete: active runs are cancelled and deleted. keep: they are refused.",
+    )
 
 
 class FailedSerializer(serializers.Serializer):
@@ -141,9 +146,10 @@ class RunManagerViewSet(ViewSet):
 
         A run that can't be deleted is named with the reason, and the others are deleted.
         """
-        thread_ids = self.validated(IdsSerializer)["thread_ids"]
+        data = self.validated(IdsSerializer)
         namespace = request.query_params.get("namespace", "")
-        return Response(_delete(self.caller, thread_ids, namespace))
+        even_active = data["active"] == "delete"
+        return Response(_delete(self.caller, data["thread_ids"], namespace, even_active))
 
     @extend_schema(
         operation_id="run_manager_bulk_delete",
@@ -198,7 +204,9 @@ def runs_by_id(
     return matches
 
 
-def _delete(caller: Caller, thread_ids: Iterable[str], namespace: str) -> JsonObject:
+def _delete(
+    caller: Caller, thread_ids: Iterable[str], namespace: str, even_active: bool
+) -> JsonObject:
     """Delete these runs, each in its own transaction."""
     visible = Run.objects.visible_to(caller).select_related("namespace")
     runs = runs_by_id(visible, thread_ids, namespace)
@@ -209,7 +217,7 @@ def _delete(caller: Caller, thread_ids: Iterable[str], namespace: str) -> JsonOb
             if len(matches) > 1:
                 raise _ambiguous(matches)
             for run in matches:
-                delete_run(run, caller)
+                delete_run(run, caller, even_active)
                 deleted_count += 1
         except errors.StateManagerError as error:
             failed.append({"thread_id": thread_id, "error": str(error)})

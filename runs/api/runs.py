@@ -1,19 +1,25 @@
 """Runs over REST: reading, deleting, cancelling, pausing, resuming and retrying them."""
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.pagination import AfterPagination
 from graphs.api.schema import REFUSALS
-from graphs.definition import redaction
+from graphs.definition import errors, redaction
 from runs.actions.delete import DELETE_RIGHT, delete_run
 from runs.api.lookups import NAMESPACE, is_unchanged, not_modified, revision_tag, tagged
 from runs.api.serializers import LogLineSerializer, LogPageSerializer, RunSerializer
 from runs.api.viewsets import OfRunViewSet
 from runs.engine import control, retry
 from runs.models import LogLine, Run
+
+ACTIVE = OpenApiParameter(
+    "active",
+    enum=("keep", "delete"),
+    description="delete: cancel and delete the run if it is active. keep, the default: refuse it.",
+)
 
 
 class RunViewSet(OfRunViewSet):
@@ -44,11 +50,19 @@ class RunViewSet(OfRunViewSet):
         return tagged(self.run_json(run).data, revision_tag([(run.pk, run.revision)]))
 
     @extend_schema(
-        operation_id="runs_delete", parameters=[NAMESPACE], responses={204: None, **REFUSALS}
+        operation_id="runs_delete",
+        parameters=[NAMESPACE, ACTIVE],
+        responses={204: None, **REFUSALS},
     )
     def destroy(self, request: Request, run_id: str) -> Response:
-        """Delete a run that has ended, with its states, logs and files."""
-        delete_run(self.run(), self.caller)
+        """Delete a run that has ended, with its states, logs and files.
+
+        An active run is a 409, unless `active=delete` says that it is cancelled and deleted.
+        """
+        active = request.query_params.get("active", "keep")
+        if active not in ("keep", "delete"):
+            raise errors.Malformed("active is keep or delete.")
+        delete_run(self.run(), self.caller, even_active=active == "delete")
         return Response(status=204)
 
     @extend_schema(

@@ -5,11 +5,12 @@ from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 from django.utils import timezone
 
-from graphs.auth.callers import PERMISSIONS, caller_of_user
+from graphs.auth.callers import PERMISSIONS, SYSTEM, caller_of_user
 from runs.actions import bulk, bulk_runner, delete
-from runs.engine.start import RunOptions, start_outside
+from runs.engine import control
+from runs.engine.start import RunOptions, start_outside, start_run
 from runs.manager.run_tools import tools_of
-from runs.models import Run, Tombstone
+from runs.models import AuditEntry, Run, State, Tombstone
 
 pytestmark = pytest.mark.django_db
 ENDED = {"status": "completed", "finished_at": "2026-01-01T00:00Z"}
@@ -142,3 +143,49 @@ def test_a_tombstone_is_renewed_when_its_id_is_deleted_again(namespace, run):
     tombstone = Tombstone.objects.get(run_id="r1")
     assert (tombstone.run, tombstone.actor) == (run.pk, "system")
     assert abs((timezone.now() - tombstone.at).total_seconds()) < 60
+
+
+def delete_by_id(client, query):
+    return client.delete(f"/runs/r1?{query}").status_code
+
+
+def delete_by_list(client, query):
+    body = {"thread_ids": ["r1"], **dict(pair.split("=") for pair in query.split("&") if pair)}
+    answer = client.delete(API, body, content_type="application/json")
+    if answer.status_code != 200:
+        return answer.status_code
+    return 204 if answer.json()["deleted_count"] else 409
+
+
+@pytest.mark.parametrize("remove", [delete_by_id, delete_by_list])
+@pytest.mark.parametrize("status", ["queued", "running", "paused", "waiting"])
+def test_an_active_run_is_deleted_only_where_the_request_says_so(
+    admin_client, publish, drain, status, remove
+):
+    kind = "test.ask" if status == "waiting" else "noop"
+    run = start_run(publish("a", kinds={"a": kind}), RunOptions(run_id="r1"))
+    if status == "waiting":
+        drain()
+    elif status == "paused":
+        control.pause_run(run, SYSTEM)
+    elif status == "running":
+        Run.objects.update(status="running", started_at=timezone.now())
+    for query in ("", "active=keep"):
+        assert remove(admin_client, query) == 409
+    assert remove(admin_client, "active=yes") == 422
+    assert Run.objects.exists()
+    assert remove(admin_client, "active=delete") == 204
+    assert not Run.objects.exists()
+    assert not State.objects.exists()
+    actions = AuditEntry.objects.filter(run=run.pk, actor="admin").order_by("pk")
+    assert list(actions.values_list("action", flat=True)) == ["cancel", "delete"]
+    assert drain() == 0
+
+
+def test_deleting_an_active_run_needs_the_right_to_cancel_it(client, alice, publish):
+    start_run(publish("a"), RunOptions(run_id="r1"))
+    grant(alice, ("view", "start", "delete"))
+    assert client.delete("/runs/r1?active=delete").status_code == 403
+    assert Run.objects.exists()
+    grant(alice, ("view", "start", "delete", "cancel"))
+    assert client.delete("/runs/r1?active=delete").status_code == 204
