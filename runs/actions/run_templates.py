@@ -11,7 +11,7 @@ from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import cron, errors, labels, names, payloads
+from graphs.definition import cron, errors, labels, names, payloads, redaction
 from graphs.definition.types import Json
 from runs.core import db_errors, sql, statuses
 from runs.engine.start import RunOptions, start_run
@@ -20,6 +20,7 @@ from runs.models import AuditEntry, Run, RunTemplate, State
 log = logging.getLogger(__name__)
 BATCH = 100
 MAX_ERROR_LENGTH = 2000
+SCHEDULE = {"expression", "time_zone"}
 COPIED = (
     "namespace",
     "description",
@@ -46,10 +47,15 @@ def save(template: RunTemplate, caller: Caller) -> RunTemplate:
     _check(template)
     template.error = ""
     template.next_at = _first_time(template)
-    action = "change_template" if template.pk else "save_template"
+    return _store(template, caller, "change_template" if template.pk else "save_template")
+
+
+def _store(
+    template: RunTemplate, caller: Caller, action: str, columns: Iterable[str] | None = None
+) -> RunTemplate:
     try:
         with transaction.atomic():
-            template.save()
+            template.save(update_fields=columns)
             _audit(template, caller, action)
     except IntegrityError:
         raise errors.Conflict(
@@ -58,10 +64,31 @@ def save(template: RunTemplate, caller: Caller) -> RunTemplate:
     return template
 
 
+def change(template: RunTemplate, caller: Caller, **changes: Any) -> RunTemplate:
+    """Change these columns. What was not changed keeps its value, whoever else changes it.
+
+    Secrets that were shown as dots and come back as such are kept. Raises what `save` raises.
+    """
+    for name in {"inputs", "store"} & changes.keys():
+        changes[name] = redaction.restored(changes[name], getattr(template, name))
+    for name, value in changes.items():
+        setattr(template, name, value)
+    caller.require("start", template.namespace_id)
+    _check(template)
+    template.error = ""
+    columns = {*changes, "error"}
+    if columns & SCHEDULE:
+        template.next_at = _first_time(template)
+        columns.add("next_at")
+    return _store(template, caller, "change_template", columns)
+
+
 def _check(template: RunTemplate) -> None:
     names.checked("template", template.name)
     if template.graph.namespace_id != template.namespace_id:
         raise errors.Malformed("A template must be in the namespace of its graph.")
+    if template.dataset and template.dataset.namespace_id != template.namespace_id:
+        raise errors.Malformed("A template takes a dataset of its own namespace.")
     labels.check(template.labels)
     for value in (template.inputs, template.store, template.labels):
         try:

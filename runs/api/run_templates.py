@@ -54,6 +54,20 @@ class TemplateBody(serializers.Serializer):
     time_zone = serializers.CharField(max_length=60, required=False)
 
 
+class TemplateChangeBody(serializers.Serializer):
+    """Members that are left out keep their values. `dataset_id` null removes the dataset."""
+
+    name = serializers.CharField(max_length=200, required=False)
+    description = serializers.CharField(required=False, allow_blank=True)
+    dataset_id = serializers.CharField(max_length=20, required=False, allow_null=True)
+    inputs = serializers.DictField(child=AnyJson(), required=False)
+    store = serializers.DictField(child=AnyJson(), required=False)
+    labels = LabelsField(required=False)
+    workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    schedule = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    time_zone = serializers.CharField(max_length=60, required=False)
+
+
 class CloneBody(serializers.Serializer):
     name = serializers.CharField(max_length=200)
     inputs = serializers.DictField(child=AnyJson(), required=False)
@@ -118,6 +132,7 @@ class RunTemplateViewSet(ViewSet):
         "list": "read",
         "create": "start",
         "retrieve": "read",
+        "partial_update": "start",
         "destroy": "start",
         "launch": "start",
         "clone": "start",
@@ -170,6 +185,22 @@ class RunTemplateViewSet(ViewSet):
     def retrieve(self, request: Request, template: str) -> Response:
         """One template and what its runs came to."""
         return Response(self._json(self.get_object()))
+
+    @extend_schema(
+        operation_id="templates_change",
+        request=TemplateChangeBody,
+        responses={200: TemplateSerializer, **REFUSALS},
+    )
+    def partial_update(self, request: Request, template: str) -> Response:
+        """Change a template. Runs that it has started stay as they are."""
+        changes = self.validated(TemplateChangeBody)
+        if "schedule" in changes:
+            changes["expression"] = changes.pop("schedule")
+        if "dataset_id" in changes:
+            dataset_id = changes.pop("dataset_id")
+            changes["dataset"] = dataset_of(self.caller, dataset_id) if dataset_id else None
+        changed = run_templates.change(self.get_object(), self.caller, **changes)
+        return Response(self._json(changed))
 
     @extend_schema(operation_id="templates_delete", responses={204: None, **REFUSALS})
     def destroy(self, request: Request, template: str) -> Response:

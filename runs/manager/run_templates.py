@@ -1,7 +1,10 @@
 """The pages of run templates: the list, one template, and saving, launching and changing it."""
 
+from typing import cast
+
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -10,9 +13,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
+from graphs.models import Dataset
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
+from graphs.web.pickers import PickerField
+from graphs.web.schema_forms import AREA, ObjectField
 from runs.actions import run_templates
+from runs.manager.choices import IN_NAMESPACE
 from runs.manager.forms import has_inputs
 from runs.manager.lookups import run_for
 from runs.manager.rerun import InputsForm, inputs_form
@@ -31,6 +38,38 @@ class NameForm(forms.Form):
     )
 
 
+class EditForm(NameForm):
+    """What a template starts its runs with, besides their inputs."""
+
+    workspace = forms.CharField(required=False, max_length=200)
+    labels = ObjectField(
+        required=False,
+        widget=forms.Textarea(attrs=AREA | {"rows": 2}),
+        help_text='A JSON object of texts, such as {"team": "data"}.',
+    )
+    dataset = PickerField(
+        Dataset.objects.none(),
+        columns=IN_NAMESPACE,
+        kind="datasets",
+        required=False,
+        empty_label="– none –",
+    )
+
+    def __init__(self, template: RunTemplate, data: QueryDict | None = None) -> None:
+        initial = {name: getattr(template, name) for name in self.base_fields}
+        super().__init__(data, initial=initial)
+        datasets = Dataset.objects.filter(namespace=template.namespace_id)
+        field = cast(PickerField, self.fields["dataset"])
+        field.queryset = datasets.select_related("namespace").order_by("name")
+        field.params = f"&graph={template.graph_id}"
+
+    def clean_labels(self) -> dict[str, str]:
+        labels: dict[str, str] = self.cleaned_data["labels"]
+        if not all(isinstance(value, str) for value in labels.values()):
+            raise ValidationError("The values of labels are texts.")
+        return labels
+
+
 class ScheduleForm(forms.Form):
     """When a template is launched automatically."""
 
@@ -47,9 +86,8 @@ class ScheduleForm(forms.Form):
         if not self.is_valid():
             problems = [f"{name}: {found[0]}" for name, found in self.errors.items()]
             raise errors.Malformed("; ".join(problems))
-        template.expression = self.cleaned_data["expression"].strip()
-        template.time_zone = self.cleaned_data["time_zone"].strip()
-        run_templates.save(template, caller)
+        values = {name: value.strip() for name, value in self.cleaned_data.items()}
+        run_templates.change(template, caller, **values)
 
 
 def _hide_error(caller: Caller, template: RunTemplate) -> None:
@@ -130,6 +168,38 @@ def _page(
         may_start=caller.can("start", template.namespace_id),
     )
     return render(request, "run_manager/template.html", context, status=status)
+
+
+@require_http_methods(["GET", "POST"])
+@staff_page("start")
+def edit_template(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change what the template starts its runs with. Runs that it has started stay as they are."""
+    template, caller = get_object_or_404(_visible(request), pk=pk), caller_of(request)
+    data = request.POST if request.method == "POST" else None
+    form = EditForm(template, data)
+    payloads = caller.can("payloads", template.namespace_id)
+    inputs = _inputs_form(template, data if payloads and data and has_inputs(data) else None)
+    if form.is_bound and form.is_valid() and (not inputs.is_bound or inputs.is_valid()):
+        changes = dict(form.cleaned_data)
+        if inputs.is_bound:
+            changes["inputs"] = inputs.value()
+        try:
+            run_templates.change(template, caller, **changes)
+        except errors.StateManagerError as error:
+            form.add_error(None, message_of(error))
+        else:
+            messages.success(request, f"The template {template} was saved.")
+            return redirect("run_template", pk)
+    context = in_admin(
+        request,
+        "Edit the template",
+        template=RunTemplate.objects.get(pk=pk),
+        form=form,
+        inputs=inputs,
+        payloads=payloads,
+    )
+    status = 422 if form.is_bound else 200
+    return render(request, "run_manager/template_edit.html", context, status=status)
 
 
 @require_POST

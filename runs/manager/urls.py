@@ -72,6 +72,7 @@ urlpatterns = [
     path("run/<int:pk>/template/", run_templates.new_template, name="run_template_new"),
     path("templates/", run_templates.template_list, name="run_templates"),
     path("templates/<int:pk>/", run_templates.template_page, name="run_template"),
+    path("templates/<int:pk>/edit/", run_templates.edit_template, name="run_template_edit"),
     path("templates/<int:pk>/launch/", run_templates.launch_template, name="run_template_launch"),
     path(
         "templates/<int:pk>/<template_verb:verb>/",

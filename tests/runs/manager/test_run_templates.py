@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM
-from graphs.models import GraphVersion
+from graphs.models import Dataset, GraphVersion, Namespace
 from graphs.web import ttl_cache
 from runs.actions import delete, run_templates
 from runs.engine.start import RunOptions, start_outside, start_run
@@ -181,3 +181,53 @@ def test_the_tiles_of_the_dashboard_show_how_many_runs_they_lead_to(
     admin_client.force_login(User.objects.get(username="staff"))
     assert "rm-dashboard" not in text(admin_client.get("/admin/"))
     assert State.objects.count() == 3
+
+
+def test_a_template_is_edited_on_its_page(admin_client, saved):
+    url = f"{LIST}templates/{saved.pk}/"
+    assert f'href="{url}edit/"' in text(admin_client.get(url))
+    page = text(admin_client.get(f"{url}edit/"))
+    assert "Nightly" in page
+    form = {"name": "Weekly", "description": "d", "labels": '{"a": "b c"}', "workspace": "w"}
+    assert admin_client.post(f"{url}edit/", {**form, "inputs": "["}).status_code == 422
+    assert admin_client.post(f"{url}edit/", {**form, "labels": '{"a": 1}'}).status_code == 422
+    saved.refresh_from_db()
+    assert (saved.name, saved.inputs) == ("Nightly", {"n": 1})
+    assert admin_client.post(f"{url}edit/", {**form, "inputs": '{"n": 2}'}).url == url
+    saved.refresh_from_db()
+    assert (saved.name, saved.description, saved.workspace) == ("Weekly", "d", "w")
+    assert (saved.labels, saved.inputs) == ({"a": "b c"}, {"n": 2})
+
+
+def test_a_template_is_changed_over_rest(saved, make_key, publish):
+    api = ApiClient(make_key("run"))
+    path = f"/templates/{saved.pk}"
+    RunTemplate.objects.update(inputs={"n": 1, "password": "hunter2"}, next_at=timezone.now())
+    due = RunTemplate.objects.get().next_at
+    shown = api("GET", path)[1]["inputs"]
+    assert "hunter2" not in str(shown)
+    status, answer = api("PATCH", path, {"inputs": {**shown, "n": 3}, "description": "x"})
+    assert (status, answer["name"], answer["description"]) == (200, "Nightly", "x")
+    saved.refresh_from_db()
+    assert saved.inputs == {"n": 3, "password": "hunter2"}
+    assert saved.next_at == due, "a schedule that was not changed stays as it is"
+    assert api("PATCH", path, {"schedule": "0 6 * * *"})[1]["next_at"]
+    assert api("PATCH", path, {"schedule": "soon"})[0] == 422
+    assert api("PATCH", path, {"name": " "})[0] == 422
+    assert api("PATCH", path, {"labels": {"a": {}}})[0] == 422
+    assert ApiClient(make_key("read"))("PATCH", path, {"name": "x"})[0] == 403
+    assert ApiClient(make_key("admin", ("beta",)))("PATCH", path, {"name": "x"})[0] == 404
+    run_templates.clone(saved, "Other", SYSTEM)
+    assert api("PATCH", path, {"name": "Other"})[0] == 409
+    assert AuditEntry.objects.filter(action="change_template").count() == 2
+
+
+def test_a_template_takes_a_dataset_of_its_own_namespace(saved, make_key):
+    own = Dataset.objects.create(namespace=saved.namespace, name="d")
+    beta = Namespace.objects.create(name="beta")
+    other = Dataset.objects.create(namespace=beta, name="d")
+    api = ApiClient(make_key("run", ()))
+    path = f"/templates/{saved.pk}"
+    assert api("PATCH", path, {"dataset_id": str(own.pk)})[1]["dataset_id"] == own.pk
+    assert api("PATCH", path, {"dataset_id": str(other.pk)})[0] == 422
+    assert api("PATCH", path, {"dataset_id": None})[1]["dataset_id"] is None
