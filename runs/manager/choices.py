@@ -94,6 +94,13 @@ def _workspaces(request: HttpRequest, text: str) -> list[str]:
     return values_of(caller_of(request), "workspace", text)
 
 
+def _runs(request: HttpRequest, text: str) -> list[str]:
+    """The ids of runs that begin with the text, read from the index of ids."""
+    runs = Run.objects.visible_to(caller_of(request)).filter(run_id__gte=text).order_by("run_id")
+    run_ids = runs.values_list("run_id", flat=True)[: MAX_CHOICES + 1]
+    return [run_id for run_id in dict.fromkeys(run_ids) if run_id.startswith(text)]
+
+
 def _nodes(request: HttpRequest, text: str) -> list[str]:
     """Those of a run (`?run=`)."""
     return nodes_of(run_for(request, parse_id(request.GET.get("run")) or 0), text)
@@ -108,4 +115,5 @@ KINDS: dict[str, Callable[[HttpRequest, str], list[str]]] = {
     "usernames": _usernames,
     "workspaces": _workspaces,
     "nodes": _nodes,
+    "runs": _runs,
 }

@@ -1,6 +1,8 @@
-"""The Run States page: the newest runs as cards, the states of the chosen run, and a start form."""
+"""The Run States page: runs as cards, the states of the chosen run, and a start form."""
 
+from dataclasses import dataclass
 from typing import TypedDict
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
@@ -8,6 +10,7 @@ from django.db.models import Count, F, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST
 
 from graphs.auth.callers import Caller
@@ -15,6 +18,7 @@ from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.models import Graph
+from graphs.web import pickers
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.pickers import PickerField
@@ -26,8 +30,11 @@ from runs.manager.choices import IN_NAMESPACE, runnable_graphs
 from runs.manager.run_tabs import redact_payloads
 from runs.models import Run, State
 from runs.queries import lists
+from runs.queries.filters import RunFilters
+from runs.queries.search import parse
 
 CARDS, STATES = 24, 100
+MAX_PAGE = 10**9
 STATE_COUNT = (
     F("pending_count")
     + F("success_count")
@@ -70,7 +77,10 @@ class Totals(TypedDict):
 @require_GET
 @staff_page()
 def run_states(request: HttpRequest) -> HttpResponse:
-    """The newest runs as cards, and the states of the chosen one."""
+    """A page of runs as cards, and the states of the chosen one.
+
+    A poll of htmx gets what has changed, or 304.
+    """
     return _page(request, StartForm(caller_of(request)))
 
 
@@ -93,19 +103,104 @@ def start(request: HttpRequest) -> HttpResponse:
     return redirect(f"{reverse('run_states')}?run={run.pk}")
 
 
+@dataclass(frozen=True)
+class Cards:
+    """A page of the runs that match the search, newest first.
+
+    `keep` is the part of the query that links to other runs keep, `notices` say what in the search
+    was not understood.
+    """
+
+    runs: list[Run]
+    number: int
+    more: bool
+    search: str
+    keep: str
+    notices: list[str]
+
+    @property
+    def active(self) -> bool:
+        return any(not run.ended for run in self.runs)
+
+    @property
+    def older(self) -> str:
+        return self._link(self.number + 1) if self.more else ""
+
+    @property
+    def newer(self) -> str:
+        return self._link(self.number - 1) if self.number > 1 else ""
+
+    def _link(self, number: int) -> str:
+        return f"?{urlencode({'search': self.search, 'page': number})}"
+
+    @property
+    def picker(self) -> SafeString:
+        """The field of the search, which suggests run ids."""
+        return pickers.suggestions(
+            "search",
+            [],
+            "runs",
+            self.search,
+            id="rm-run-search",
+            label="Search run ids and names",
+            empty="Run id, name, or tokens such as status:failed",
+        )
+
+
+def _cards(request: HttpRequest, visible: QuerySet[Run], caller: Caller) -> Cards:
+    number = min(parse_id(request.GET.get("page")) or 1, MAX_PAGE)
+    search = request.GET.get("search", "").strip()
+    runs, notices = visible, []
+    if search:
+        # Archived runs have states, too.
+        filters = RunFilters.of_mapping({"search": search, "archived": ["yes", "no"]})
+        runs, problems = filters.apply_valid(visible, caller)
+        notices = [*parse(search).notices, *problems.values()]
+    page = lists.run_page(runs, CARDS * (number - 1), CARDS + 1).select_related("graph")
+    found = list(page.defer("initial_data", "store", "data"))
+    kept = {"search": search, "page": number if number > 1 else ""}
+    keep = urlencode({name: value for name, value in kept.items() if value})
+    return Cards(
+        found[:CARDS], number, len(found) > CARDS, search, f"{keep}&" if keep else "", notices
+    )
+
+
 def _page(request: HttpRequest, form: StartForm, status: int = 200) -> HttpResponse:
     caller = caller_of(request)
     visible = Run.objects.visible_to(caller)
-    newest = visible.select_related("graph", "namespace").order_by("-created_at", "-id")
-    context = in_admin(
-        request,
-        "Run States",
-        cards=list(newest.defer("initial_data", "store", "data")[:CARDS]),
-        totals=_totals(visible, caller),
-        chosen=_chosen(request, visible),
-        form=form,
-    )
+    cards = _cards(request, visible, caller)
+    polls = bool(request.headers.get("HX-Request")) and "known" in request.GET
+    known = set(request.GET.get("known", "").split("."))
+    chosen = _chosen(request, visible)
+    shown = [_mark(run) for run in cards.runs]
+    changes = chosen is not None and "run" in chosen and _mark(chosen["run"]) not in known
+    if chosen and "run" in chosen:
+        shown.append(_mark(chosen["run"]))
+    if polls and known == set(shown):
+        return HttpResponse(status=304)
+    context = {
+        "cards": cards,
+        "totals": _totals(visible, caller),
+        "chosen": chosen,
+        "known": ".".join(shown),
+        "poll_link": _poll_link(request),
+        "live": cards.active or bool(chosen and "run" in chosen and not chosen["run"].ended),
+    }
+    if polls:
+        context |= {"swapped": True, "chosen_changed": changes}
+        return render(request, "run_manager/_run_states_live.html", context)
+    context = in_admin(request, "Run States", form=form, **context)
     return render(request, "run_manager/states.html", context, status=status)
+
+
+def _mark(run: Run) -> str:
+    return f"{run.pk}-{run.revision}"
+
+
+def _poll_link(request: HttpRequest) -> str:
+    query = request.GET.copy()
+    query.pop("known", None)
+    return f"?{query.urlencode()}&" if query else "?"
 
 
 def _totals(visible: QuerySet[Run], caller: Caller) -> Totals:

@@ -6,6 +6,7 @@ They work without JavaScript, and answer the requests of htmx with the part that
 import csv
 import io
 import json
+import re
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -13,7 +14,7 @@ from django.urls import reverse
 
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, Run
-from tests.support.pages import LIST, text
+from tests.support.pages import HX, LIST, text
 
 pytestmark = pytest.mark.django_db
 
@@ -100,7 +101,7 @@ def test_the_list_costs_a_constant_number_of_queries(
     admin_client, stored, django_assert_max_num_queries
 ):
     admin_client.get(LIST)
-    with django_assert_max_num_queries(15):
+    with django_assert_max_num_queries(16):
         admin_client.get(LIST)
 
 
@@ -313,6 +314,49 @@ def test_run_states_shows_runs_as_cards_and_the_states_of_the_selected_one(admin
     assert "There is no run 999" in text(admin_client.get(f"{STATES}?run=999"))
     page = text(admin_client.get(f"{STATES}?run={run.pk}&after=nonsense"))
     assert page.count(STATE) == 6
+
+
+def test_run_states_reaches_every_run(admin_client, stored):
+    runs = {run.run_id: run for run in Run.objects.all()}
+    seen, address = [], STATES
+    while address:
+        page = text(admin_client.get(address))
+        seen += re.findall(r'<code title="(thread_\d+)">', page)
+        link = re.search(r'<a href="([^"]+)">Older runs', page)
+        address = link and STATES + link[1].replace("&amp;", "&")
+    assert seen == sorted(runs, reverse=True)
+
+    page = text(admin_client.get(f"{STATES}?search=thread_07"))
+    assert re.findall(r'<code title="(thread_\d+)">', page) == ["thread_07"]
+    link = f"?search=thread_07&amp;run={runs['thread_07'].pk}#states"
+    assert f'href="{link}"' in page
+    chosen = text(admin_client.get(STATES + link.replace("&amp;", "&")))
+    assert "States of" in chosen
+    assert 'value="thread_07"' in chosen
+    found = text(admin_client.get(f"{STATES}?search=status:failed"))
+    assert found.count("<code title=") == 6
+    assert "No runs match" in text(admin_client.get(f"{STATES}?search=nothing"))
+    assert "searched as text" in text(admin_client.get(f"{STATES}?search=color:red"))
+    assert admin_client.get(f"{STATES}?page=x").status_code == 200
+
+    options = text(admin_client.get(f"{LIST}choices/runs/?field=search&search=thread_0"))
+    assert re.findall('value="([^"]+)"', options) == [f"thread_{at:02d}" for at in range(10)]
+
+
+def test_run_states_is_refreshed_while_runs_are_active(admin_client, publish, drain):
+    run = start_run(publish("a"), RunOptions(run_id="r"))
+    page = text(admin_client.get(f"{STATES}?run={run.pk}"))
+    poll = re.search(r'hx-get="([^"]+known=[^"]+)"', page)[1].replace("&amp;", "&")
+    assert admin_client.get(f"{STATES}{poll}", headers=HX).status_code == 304
+    drain()
+    part = text(admin_client.get(f"{STATES}{poll}", headers=HX))
+    assert part.startswith('<div id="rm-cards"')
+    assert "completed" in part
+    assert '<div id="rm-chosen" hx-swap-oob="true">' in part
+    assert "SUCCESS" in part
+    assert "<dt>Completed states</dt><dd>1</dd>" in part
+    assert "hx-trigger" not in part
+    assert "hx-trigger" not in text(admin_client.get(STATES)).partition('id="rm-cards"')[2]
 
 
 def test_the_states_of_a_long_run_have_pages(admin_client, run_graph):
