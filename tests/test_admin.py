@@ -250,3 +250,15 @@ def test_nobody_makes_a_key_that_can_do_more_than_its_maker(staff, namespace, ke
 @pytest.fixture
 def key_form():
     return {"name": "ci", "per_minute": 0}
+
+
+def test_the_sidebar_marks_the_run_manager_with_a_database_icon(admin_client, client):
+    page = "/admin/password_change/"
+    sidebar = admin_client.get(page).content.decode().partition('id="nav-sidebar"')[2]
+    link = sidebar.partition("</a>")[0]
+    assert "<ellipse" in link
+    assert "Run Manager" in link
+    client.force_login(get_user_model().objects.create_user("staff", is_staff=True))
+    page = client.get(page).content.decode()
+    assert 'id="nav-sidebar"' in page
+    assert "<ellipse" not in page
