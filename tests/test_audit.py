@@ -314,6 +314,8 @@ PAGES = {
 DOWNLOADS = {
     "runs/<str:run_id>/artifacts/<str:artifact>": "download: done f.txt",
     "runs/<str:run_id>/bundle": "download: done bundle",
+    "admin/run-manager/bulk-operations/<str:operation>/file": "download: the file of Export of"
+    " 1 runs",
     f"{MANAGER}/export.<export:form>": "export: csv: everything",
     f"{MANAGER}/operations/<int:pk>/report.csv": "download: the report of Pause of 1 runs",
     f"{MANAGER}/operations/<int:pk>/file": "download: the file of Export of 1 runs",

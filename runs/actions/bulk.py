@@ -15,7 +15,7 @@ from django.db.models import Count, Max, QuerySet, Sum
 from graphs.auth.callers import RIGHT_LABELS, Caller
 from graphs.definition import errors
 from graphs.definition.types import JsonObject
-from runs.actions import bulk_params
+from runs.actions import bulk_params, export
 from runs.actions.annotate import archive_run, label_run, set_status, unarchive_run
 from runs.actions.delete import DELETABLE, DELETE_RIGHT, delete_run
 from runs.actions.rerun import RerunOptions, rerun
@@ -32,6 +32,7 @@ from runs.models import (
     Run,
 )
 from runs.models.run import STATE_COUNTS
+from runs.queries import orderings
 from runs.queries.filters import FilterValues, RunFilters
 
 MAX_CHOSEN = 1000
@@ -200,6 +201,8 @@ def ask(
         raise errors.Malformed(f"The action is one of {', '.join(ACTIONS)}.")
     bulk_params.check(action, params, reason)
     expected = preview(action, query, caller)
+    if action == "export":
+        _check_export(params, expected.total)
     idempotency_key = idempotency_key or uuid.uuid4()
     operation = BulkOperation(
         idempotency_key=idempotency_key,
@@ -239,6 +242,13 @@ def _asked_before(idempotency_key: uuid.UUID, caller: Caller) -> BulkOperation:
     if operation is None:
         raise errors.Conflict("Another caller has used this key (`asked`). Make a new one.")
     return operation
+
+
+def _check_export(params: JsonObject, total: int) -> None:
+    """Raises Malformed for a file that can't be written."""
+    refusal = orderings.refusal(export.view_of(params).ordering, total)
+    if refusal:
+        raise errors.Malformed(refusal)
 
 
 def retry(operation: BulkOperation, caller: Caller) -> BulkOperation:

@@ -15,7 +15,7 @@ PARAMS: Mapping[str, Mapping[str, Collection[str]]] = {
     "rerun": {"version": ("original", "newest"), "from": ("start", "failed")},
     "label": {"add": (), "remove": ()},
     "set_status": {"status": ()},
-    "export": {"format": tuple(FORMATS)},
+    "export": {"format": tuple(FORMATS), "columns": (), "ordering": ()},
 }
 
 

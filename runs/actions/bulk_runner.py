@@ -27,7 +27,7 @@ from runs.actions import delete, export
 from runs.actions.bulk import ACTIONS, TO_DO, targets
 from runs.core import db_errors, sql
 from runs.core.failpoints import failpoint
-from runs.models import BulkOperation, BulkResult, Run
+from runs.models import AuditEntry, BulkOperation, BulkResult, Run
 
 log = logging.getLogger(__name__)
 MAX_INLINE = 100  # runs of an operation that a page runs while the user waits
@@ -227,11 +227,10 @@ def _result(operation: BulkOperation, run: Run, code: str = "", reason: str = ""
 
 def _export(operation: BulkOperation, caller: Caller) -> None:
     """Write the file in one go. A runner that takes the operation over starts a new file."""
-    format_name = operation.params.get("format")
-    if format_name not in export.FORMATS:
-        format_name = export.DEFAULT_FORMAT
+    format_name = operation.params.get("format", export.DEFAULT_FORMAT)
     runs = targets(operation.query, caller).filter(pk__lte=operation.bound)
-    lines, _ = export.exported(export.exportable(runs, caller), format_name, caller)
+    view = export.view_of(operation.params)
+    lines, _ = export.exported(export.exportable(runs, caller), format_name, caller, view)
 
     with tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline="") as file:
         line_count = 0
@@ -243,8 +242,17 @@ def _export(operation: BulkOperation, caller: Caller) -> None:
         with open(file.name, "rb") as written:
             name = f"operations/{operation.pk}/runs.{format_name}"
             name = default_storage.save(name, File(written))
-    run_count = line_count - export.FORMATS[format_name].heading_lines
+    run_count = line_count - export.FORMATS[format_name].other_lines
     _update(operation, done=run_count, file=name, cursor=0)
+
+
+def exported_file(operation: BulkOperation, caller: Caller) -> File:
+    """The file that an export wrote. Raises NotFound if there is none, or none any more."""
+    if not operation.file or not default_storage.exists(operation.file):
+        raise errors.NotFound("The file does not exist. Exports are deleted after a day.")
+    caller = caller.with_door(caller.via, operation.pk)
+    AuditEntry.objects.record_global(caller, "download", f"the file of {operation}")
+    return default_storage.open(operation.file, "rb")
 
 
 def forget_files() -> int:

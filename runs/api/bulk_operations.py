@@ -1,6 +1,8 @@
 """Bulk operations over REST, for admins."""
 
 from django.db.models import QuerySet
+from django.http import FileResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -16,11 +18,12 @@ from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
-from runs.actions import bulk, bulk_params
+from runs.actions import bulk, bulk_params, bulk_runner
 from runs.api.run_manager import runs_by_id
 from runs.models import BulkOperation, BulkResult, Run
 
 Selection = tuple[JsonObject, list[str]]  # the query of an operation, and the unknown run ids
+OPERATIONS = "/admin/run-manager/bulk-operations"
 MAX_LISTED = 100
 TRUE_WORDS = ("1", "true", "yes")
 FALSE_WORDS = ("", "0", "false", "no")
@@ -32,7 +35,8 @@ class AskSerializer(serializers.Serializer):
 
     Send `ids`, the run ids (with `namespace` if several namespaces have them), or `filter`, the
     filters of the list. `params` are those of the action: `version` and `from` of rerun, `add` and
-    `remove` of label, `status` of set_status, `format` of export, `active: delete` of delete.
+    `remove` of label, `status` of set_status, `format` (csv, jsonl or json), `columns`
+    and `ordering` of export, which are those of the list, `active: delete` of delete.
     Repeating a request with the same `asked` returns the first operation.
     """
 
@@ -76,6 +80,9 @@ class OperationSerializer(serializers.Serializer):
     actor = serializers.CharField()
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
+    file = serializers.CharField(
+        allow_null=True, help_text="Where the file of an export is, for a day."
+    )
     missing = serializers.ListField(child=serializers.CharField())
 
     def to_representation(self, operation: BulkOperation) -> JsonObject:
@@ -84,6 +91,7 @@ class OperationSerializer(serializers.Serializer):
             **{name: getattr(operation, name) for name in OPERATION_MEMBERS},
             "created_at": when(operation.created_at),
             "finished_at": when(operation.finished_at),
+            "file": f"{OPERATIONS}/{operation.pk}/file" if operation.file else None,
             "missing": self.context.get("missing", []),
         }
 
@@ -125,6 +133,7 @@ class BulkOperationViewSet(ViewSet):
         "stop": "read",
         "retry": "read",
         "results": "read",
+        "file": "export",
     }
     bodies = ("create",)
     queries = {"results": ("failed",)}
@@ -179,7 +188,7 @@ class BulkOperationViewSet(ViewSet):
             data["reason"],
             data.get("asked"),
         )
-        location = f"/admin/run-manager/bulk-operations/{operation.pk}"
+        location = f"{OPERATIONS}/{operation.pk}"
         body = OperationSerializer(operation, context={"missing": missing}).data
         return Response(body, status=202, headers={"Location": location})
 
@@ -226,6 +235,17 @@ class BulkOperationViewSet(ViewSet):
             results = results.filter(done=False)
         page = self.page(results)
         return self.get_paginated_response({"results": ResultSerializer(page, many=True).data})
+
+    @extend_schema(
+        operation_id="bulk_operations_file",
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **REFUSALS},
+    )
+    @action(detail=True)
+    def file(self, request: Request, operation: str) -> FileResponse:
+        """The file that an export wrote. It is deleted after a day."""
+        stored = self.get_object()
+        file = bulk_runner.exported_file(stored, self.caller)
+        return FileResponse(file, as_attachment=True, filename=stored.file.rpartition("/")[2])
 
     def _query(self, data: JsonObject) -> Selection:
         """The query of the runs that a request names, and the run ids that don't exist.

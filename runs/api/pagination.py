@@ -13,14 +13,14 @@ from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import Json, JsonObject
 from runs.models import Run
-from runs.queries import lists, search
+from runs.queries import lists, orderings, search
 from runs.queries.filters import RunFilters
 from runs.queries.lists import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
 COLUMNS = ("run_id", "name", "status", "created_at", "username", "workspace")
 RunRow = tuple[str, str, str, datetime, str, str]  # of these columns
 MAX_PAGE = 10**9
-PAGE_PARAMETERS = ("page", "page_size", "count")
+PAGE_PARAMETERS = ("page", "page_size", "count", "ordering")
 
 
 class RunPagination(BasePagination):
@@ -39,7 +39,9 @@ class RunPagination(BasePagination):
     ) -> list[RunRow]:
         """The rows of the page, without the models around them, which would take longer to build.
 
-        Raises Malformed when `page` or `page_size` is out of range."""
+        Raises Malformed when `page` or `page_size` is out of range, or for an ordering that doesn't
+        exist or that isn't possible for so many runs.
+        """
         query = request.query_params
         page = parse_id(query.get("page", "1"))
         page_size = parse_id(query.get("page_size", str(DEFAULT_PAGE_SIZE)))
@@ -48,6 +50,14 @@ class RunPagination(BasePagination):
         if page_size is None or not 1 <= page_size <= MAX_PAGE_SIZE:
             raise _out_of_range()
 
+        filters = RunFilters.of_query(query, PAGE_PARAMETERS)
+        key = filters.cache_key(view.caller)
+        ordering_name = query.get("ordering") or orderings.DEFAULT
+        ordering = orderings.named(ordering_name)
+        refusal = orderings.refusal_for(ordering_name, queryset, key)
+        if refusal:
+            raise errors.Malformed(refusal)
+
         self.page = page
         self.page_size = page_size
         self.notices = search.parse(query.get("search", "")).notices
@@ -55,9 +65,8 @@ class RunPagination(BasePagination):
         if query.get("count", "all") not in ("all", "none"):
             raise errors.Malformed("count must be none or all.")
         if query.get("count") != "none":
-            filters = RunFilters.of_query(query, PAGE_PARAMETERS)
-            self.total = lists.total(queryset, filters.cache_key(view.caller))
-        runs = lists.run_page(queryset, (page - 1) * page_size, page_size)
+            self.total = lists.total(queryset, key)
+        runs = lists.run_page(queryset, (page - 1) * page_size, page_size, ordering)
         return list(runs.values_list(*COLUMNS))
 
     def get_paginated_response(self, data: Json) -> Response:
@@ -74,9 +83,12 @@ class RunPagination(BasePagination):
     def get_schema_operation_parameters(self, view: ViewSet) -> list[JsonObject]:  # type: ignore[override]
         count = parameter("count", "none: don't count the total; it is null then.")
         count["schema"]["enum"] = ["all", "none"]
+        ordering = parameter("ordering", "A column of the list; a minus before it reverses it.")
+        ordering["schema"]["enum"] = list(orderings.ORDERINGS)
         sizes = f"1–{MAX_PAGE_SIZE}, default {DEFAULT_PAGE_SIZE}"
         return [
             count,
+            ordering,
             parameter("page", "from 1", "integer"),
             parameter("page_size", sizes, "integer"),
         ]

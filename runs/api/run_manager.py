@@ -130,7 +130,7 @@ class RunManagerViewSet(ViewSet):
     @extend_schema(operation_id="run_manager_list", responses={200: RowsSerializer, **REFUSALS})
     @action(detail=False, pagination_class=RunPagination)
     def runs(self, request: Request) -> Response:
-        """All runs that the caller may see, newest first."""
+        """All runs that the caller may see, newest first or in the order of `ordering`."""
         rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response(RowSerializer(rows, many=True).data)
 

@@ -13,11 +13,11 @@ from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.web.links import back_to
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.actions import bulk, bulk_runner
+from runs.actions import bulk, bulk_runner, export
 from runs.actions.bulk_params import PARAMS
 from runs.core import statuses
 from runs.manager.forms import labels_of
-from runs.manager.run_list import RunPage
+from runs.manager.run_list import page_of
 
 RUNS_SHOWN = 20  # runs that the confirmation lists by name
 UNTYPED_MAX = 100  # deleting more runs than this needs the number typed
@@ -75,7 +75,7 @@ def ask(request: HttpRequest, action: str) -> HttpResponse:
 def _query(request: HttpRequest, back: str) -> JsonObject:
     """The selected runs, or the filters of the list that the form was sent from."""
     if "all" in request.POST:
-        return RunPage(caller_of(request), QueryDict(back.partition("?")[2])).filters
+        return page_of(request, QueryDict(back.partition("?")[2])).filters
     ids = map(parse_id, request.POST.getlist("run"))
     return {"pk": [pk for pk in ids if pk is not None][: bulk.MAX_CHOSEN]}
 
@@ -133,6 +133,7 @@ def _confirmation(
         idempotency_key=request.POST.get("asked") or uuid.uuid4(),
         fingerprint=_fingerprint(preview),
         form=request.POST,
+        formats=export.FORMATS,
     )
     status = 422 if objection else 200
     return render(request, "run_manager/bulk.html", context, status=status)
@@ -145,7 +146,7 @@ def _begin(request: HttpRequest, action: str, query: JsonObject, back: str) -> H
             action,
             query,
             caller_of(request),
-            _params(action, form),
+            _params(action, request, back),
             form.get("reason", "").strip(),
             _uuid(form.get("asked", "")),
         )
@@ -161,13 +162,17 @@ def _begin(request: HttpRequest, action: str, query: JsonObject, back: str) -> H
     return redirect("run_manager_operation", operation.pk)
 
 
-def _params(action: str, form: QueryDict) -> JsonObject:
+def _params(action: str, request: HttpRequest, back: str) -> JsonObject:
     """The parameters of the operation. Raises Malformed for labels that can't be read."""
-    names = PARAMS.get(action, ())
+    form = request.POST
+    names = set(PARAMS.get(action, ())) - {"columns"}
     params: JsonObject = {name: form[name] for name in names if form.get(name)}
     if action == "label":
         params["add"] = labels_of(form.get("add", ""))
         params["remove"] = form.get("remove", "").split()
+    if action == "export" and form.get("columns") == "view":
+        page = page_of(request, QueryDict(back.partition("?")[2]))
+        params |= {"columns": page.columns, "ordering": page.ordering}
     return params
 
 

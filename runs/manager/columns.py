@@ -27,14 +27,13 @@ EMPTY = "–"
 class Column:
     """A column of the list.
 
-    `cell` renders the cell from the run's `fields`. `sort` is the ordering that the heading links
-    to; "" for none. A `low` column is hidden on narrow screens.
+    `cell` renders the cell from the run's `fields`. A `low` column is hidden on
+    narrow screens.
     """
 
     label: str
     cell: Callable[[Run], str]
     fields: Sequence[str]
-    sort: str = ""
     low: bool = False
 
 
@@ -103,9 +102,9 @@ def _text_column(label: str, field: str, low: bool = True) -> Column:
 COLUMNS: dict[str, Column] = {
     "id": Column("ID", _id, ["run_id"]),
     "name": Column("Name", _name, ["run_id", "name", "error_message"]),
-    "status": Column("Status", lambda run: badges.run_badge(run.status), ["status"], sort="status"),
+    "status": Column("Status", lambda run: badges.run_badge(run.status), ["status"]),
     "progress": Column("Progress", badges.progress, ["progress"]),
-    "time": Column("Time", _moment("created_at"), ["created_at"], sort="time"),
+    "time": Column("Time", _moment("created_at"), ["created_at"]),
     "duration": Column("Duration", _duration, ["started_at", "finished_at"], low=True),
     "username": _text_column("Username", "username", low=False),
     "workspace": _text_column("Workspace", "workspace", low=False),

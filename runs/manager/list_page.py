@@ -59,20 +59,20 @@ ALL_NAMES: tuple[Literal["usernames", "workspaces", "graphs", "namespaces"], ...
 @staff_page()
 def run_list(request: HttpRequest) -> HttpResponse:
     """The list. htmx gets only the part that changes."""
-    chosen = ColumnChoice.objects.filter(user=request.user.pk)
-    columns = chosen.values_list("columns", flat=True).first()
-    page = RunPage(caller_of(request), request.GET, columns or USUAL)
+    caller = caller_of(request)
+    choice = ColumnChoice.objects.filter(user=request.user.pk).first() or ColumnChoice()
+    page = RunPage(caller, request.GET, choice.columns or USUAL)
     context = {"page": page, "may": may_of(request), "url": reverse("run_manager")}
     if request.headers.get("HX-Request"):
         response = render(request, "run_manager/_runs.html", context)
     else:
-        context = in_admin(request, "Run Manager", **_choices(request), **context)
+        context = in_admin(request, "Run Manager", **_choices(request, choice), **context)
         response = render(request, "run_manager/list.html", context)
     response["Vary"] = "HX-Request"
     return response
 
 
-def _choices(request: HttpRequest) -> JsonObject:
+def _choices(request: HttpRequest, choice: ColumnChoice) -> JsonObject:
     """What the menus of the page offer."""
     caller = caller_of(request)
     names = cached(
@@ -149,13 +149,17 @@ def _list_query(request: HttpRequest) -> QueryDict:
 @require_GET
 @staff_page("export")
 def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
-    """All runs that match the filters of the list, as a file."""
+    """All runs that match the filters of the list, as a file in the order of the list.
+
+    With `cols` it has these columns of the list; otherwise it has those of every export.
+    """
     caller = caller_of(request)
-    runs = RunPage(caller, request.GET).filtered
-    allowed = caller.where("export")
-    if allowed:
-        runs = runs.filter(allowed)
-    lines, content_type = export.exported(runs, form, caller)
+    page = RunPage(caller, request.GET)
+    runs = export.exportable(page.filtered, caller)
+    _ = page.possible_ordering
+    columns = tuple(page.columns) if request.GET.get("cols") else ()
+    view = export.View(columns, page.ordering)
+    lines, content_type = export.exported(runs, form, caller, view)
     filters = request.GET.urlencode()[:500] or "everything"
     AuditEntry.objects.record_global(caller, "export", f"{form}: {filters}")
     return StreamingHttpResponse(

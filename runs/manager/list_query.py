@@ -13,6 +13,7 @@ from runs.manager import columns
 from runs.queries import search
 from runs.queries.filters import FilterValues, RunFilters
 from runs.queries.lists import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from runs.queries.orderings import DEFAULT, ORDERINGS
 
 RANGES = {
     "15m": "last 15 minutes",
@@ -21,12 +22,6 @@ RANGES = {
     "7d": "last 7 days",
     "30d": "last 30 days",
     "90d": "last 90 days",
-}
-ORDERINGS = {
-    "-time": ("-created_at", "-id"),
-    "time": ("created_at", "id"),
-    "status": ("status", "-created_at", "-id"),
-    "-status": ("-status", "created_at", "id"),
 }
 MAX_PAGE = 10**9
 NOT_FILTERS = ("page", "page_size", "ordering", "cols", "view")
@@ -50,7 +45,7 @@ class ListQuery:
         self.notices: list[str] = []
         self.number = self._number("page", MAX_PAGE, 1)
         self.size = self._number("page_size", MAX_PAGE_SIZE, DEFAULT_PAGE_SIZE)
-        self.ordering = self._choice("ordering", ORDERINGS, "-time")
+        self.ordering = self._choice("ordering", ORDERINGS, DEFAULT)
         self.columns = self._columns()
         self.notices += search.parse(self.query.get("search", "")).notices
         self.run_filters = RunFilters.of_query(self.query, other_names=NOT_FILTERS)

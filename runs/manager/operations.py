@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from django.contrib import messages
-from django.core.files.storage import default_storage
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
@@ -112,14 +111,11 @@ def _report_lines(operation: BulkOperation) -> Iterator[str]:
 def exported_file(request: HttpRequest, pk: int) -> FileResponse:
     """The file that an export wrote."""
     operation = get_object_or_404(_visible(request), pk=pk)
-    if not operation.file or not default_storage.exists(operation.file):
-        raise Http404("The file no longer exists. Exports are deleted after a day.")
-    _record_download(request, operation, f"the file of {operation}")
-    return FileResponse(
-        default_storage.open(operation.file, "rb"),
-        as_attachment=True,
-        filename=operation.file.rpartition("/")[2],
-    )
+    try:
+        file = bulk_runner.exported_file(operation, caller_of(request))
+    except errors.NotFound as error:
+        raise Http404(str(error)) from None
+    return FileResponse(file, as_attachment=True, filename=operation.file.rpartition("/")[2])
 
 
 def _record_download(request: HttpRequest, operation: BulkOperation, detail: str) -> None:

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from django.db.models import QuerySet
+from django.http import HttpRequest, QueryDict
 from django.utils.safestring import SafeString
 
+from graphs.web.page_guard import caller_of
 from runs.core import statuses
 from runs.manager import columns
-from runs.manager.list_query import ORDERINGS, ListQuery
-from runs.models import Run
-from runs.queries import lists, search
+from runs.manager.list_query import ListQuery
+from runs.models import ColumnChoice, Run
+from runs.queries import lists, orderings, search
+from runs.queries.lists import Ordering
 
 FAILURES = f"{statuses.FAILED},{statuses.PARTIAL}"
 TABS: dict[str, dict[str, str]] = {
@@ -32,8 +35,8 @@ class Heading:
 
     key: str
     column: columns.Column
-    link: str = ""
-    sorted: str = ""
+    link: str
+    sorted: str
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,18 @@ class RunPage(ListQuery):
     @cached_property
     def runs(self) -> list[Run]:
         first = (self.number - 1) * self.size
-        ordering = ORDERINGS[self.ordering]
-        return self.with_fields(lists.run_page(self.filtered, first, self.size, ordering))
+        ordered = lists.run_page(self.filtered, first, self.size, self.possible_ordering)
+        return self.with_fields(ordered)
+
+    @cached_property
+    def possible_ordering(self) -> Ordering:
+        """The ordering; the usual one, with a notice, if too many runs match for it."""
+        key = self.run_filters.cache_key(self.caller)
+        refusal = orderings.refusal_for(self.ordering, self.filtered, key)
+        if refusal:
+            self.notices.append(refusal)
+            self.ordering = orderings.DEFAULT
+        return orderings.ORDERINGS[self.ordering]
 
     def with_fields(self, runs: QuerySet[Run]) -> list[Run]:
         """The runs with the fields that their cells need and that the caller may see."""
@@ -94,9 +107,7 @@ class RunPage(ListQuery):
         return [self._heading(name, columns.COLUMNS[name]) for name in self.columns]
 
     def _heading(self, name: str, column: columns.Column) -> Heading:
-        if not column.sort:
-            return Heading(name, column)
-        ascending, descending = column.sort, f"-{column.sort}"
+        ascending, descending = name, f"-{name}"
         if self.ordering == descending:
             return Heading(name, column, self.link(ordering=ascending, page=1), "descending")
         direction = "ascending" if self.ordering == ascending else ""
@@ -155,6 +166,11 @@ class RunPage(ListQuery):
         )
 
     @property
+    def export_link(self) -> str:
+        """The query with which the runs are exported as the list shows them."""
+        return self.link(cols=",".join(self.columns), ordering=self.ordering)
+
+    @property
     def last(self) -> int:
         """The number of the last page."""
         return max(1, -(-self.total // self.size))
@@ -179,3 +195,10 @@ class RunPage(ListQuery):
             links["next"] = self.link(page=self.number + 1)
             links["last"] = self.link(page=self.last)
         return links
+
+
+def page_of(request: HttpRequest, query: QueryDict) -> RunPage:
+    """The page of this query with the columns that the user has chosen."""
+    chosen = ColumnChoice.objects.filter(user=request.user.pk)
+    usual = chosen.values_list("columns", flat=True).first()
+    return RunPage(caller_of(request), query, usual or columns.USUAL)

@@ -203,6 +203,8 @@ class Run(models.Model):
                 name="sm_run_by_status",
             ),
             models.Index(fields=["graph", "-id"], name="sm_run_of_graph"),
+            models.Index(fields=["name", "-created_at", "-id"], name="sm_run_by_name"),
+            models.Index(fields=["finished_at", "id"], name="sm_run_by_finish"),
             models.Index(fields=["username", "-created_at", "-id"], name="sm_run_of_user"),
             models.Index(fields=["workspace", "-created_at", "-id"], name="sm_run_of_workspace"),
             models.Index(

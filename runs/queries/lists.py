@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, OrderBy, Q, QuerySet
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
@@ -17,7 +17,8 @@ from runs.models import LogLine, Run, State
 PAGE_SIZES = (25, 50, 100, 200)  # that the list offers; any number up to the largest is accepted
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = PAGE_SIZES[-1]
-NEWEST = ("-created_at", "-id")
+Ordering = tuple[str | OrderBy, ...]
+NEWEST: Ordering = ("-created_at", "-id")
 EXACT_COUNT = 10_000  # a number up to this is counted at every call, a larger one is cached
 MAX_CHOICES = 10_000  # usernames or workspaces that the API lists
 RUNS_AT_ONCE = 1000
@@ -111,7 +112,7 @@ def by_status(runs: QuerySet[Run], key: str) -> dict[str, int]:
 
 
 def run_page(
-    runs: QuerySet[Run], offset: int, length: int, ordering: Sequence[str] = NEWEST
+    runs: QuerySet[Run], offset: int, length: int, ordering: Ordering = NEWEST
 ) -> QuerySet[Run]:
     """The runs of a page.
 

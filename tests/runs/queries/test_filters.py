@@ -141,4 +141,4 @@ def test_export_formats_are_the_same_on_the_page_and_in_bulk_operations(runs, ad
         assert answer["Content-Type"] == file_format.content_type
         assert f"export.{name}" in page
         assert f'name="format" value="{name}"' in form
-        assert len(answer.getvalue().splitlines()) == 3 + file_format.heading_lines
+        assert len(answer.getvalue().splitlines()) == 3 + file_format.other_lines

@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from runs.core import sql
-from runs.manager.list_query import ORDERINGS
 from runs.models import Run
-from runs.queries import filters, lists, search
+from runs.queries import filters, lists, orderings, search
+from runs.queries.orderings import ORDERINGS
 
 pytestmark = pytest.mark.django_db
 RUNS = 5000
@@ -63,6 +63,14 @@ def page(query, first=0, ordering="-time"):
         ("status=failed", 0, "-status", "run_by_status"),
         ("username=user7", 0, "-time", "run_of_user"),
         ("workspace=space7", 0, "-time", "run_of_workspace"),
+        ("", 0, "id", "run_by_thread"),
+        ("", 0, "-id", "run_by_thread"),
+        ("", 0, "name", "run_by_name"),
+        ("", 0, "-name", "run_by_name"),
+        ("", 0, "finished", "run_by_finish"),
+        ("", 0, "-finished", "run_by_finish"),
+        ("", 0, "username", "run_of_user"),
+        ("", 0, "-workspace", "run_of_workspace"),
     ],
 )
 def test_pages_are_read_from_an_index(many, query, first, ordering, index):
@@ -70,7 +78,7 @@ def test_pages_are_read_from_an_index(many, query, first, ordering, index):
     assert index in plan
     assert "Seq Scan on statemanager_runs_run" not in plan
     assert "SCAN statemanager_runs_run\n" not in f"{plan}\n"
-    if ordering != "-status" and not first:
+    if ordering.endswith("time") and not first:
         assert "Sort" not in plan.split("Nested")[0].split("Semi")[0], plan
         assert "TEMP B-TREE" not in plan
 
@@ -103,3 +111,19 @@ def test_a_page_costs_the_same_number_of_statements_for_5_and_for_200_runs(many,
             admin_client.get(f"/admin/run-manager/?page_size={size}")
         costs.append(len(queries))
     assert costs[0] == costs[1]
+
+
+def test_no_ordering_reads_more_runs_than_may_be_sorted(many, admin_client, monkeypatch):
+    monkeypatch.setattr(orderings, "MAX_SORTED", 100)
+    api, listed = "/admin/run-manager/runs", "/admin/run-manager/"
+    for name in ORDERINGS:
+        indexed = name.removeprefix("-") in orderings.INDEXED
+        assert admin_client.get(f"{api}?ordering={name}").status_code == (200 if indexed else 422)
+        page = admin_client.get(f"{listed}?ordering={name}").content.decode()
+        assert ("too many to sort" in page) != indexed
+        few = f"ordering={name}&status=failed"
+        assert admin_client.get(f"{api}?{few}").status_code == 200
+        assert "too many to sort" not in admin_client.get(f"{listed}?{few}").content.decode()
+    body = {"action": "export", "filter": {}, "params": {"ordering": "duration"}}
+    answer = admin_client.post(f"{listed}bulk-operations", body, content_type="application/json")
+    assert (answer.status_code, "too many" in answer.content.decode()) == (422, True)
