@@ -1,26 +1,34 @@
 """Saving and deleting the views of the run list."""
 
+from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.models import Namespace
-from runs.models import AuditEntry, SavedView
+from runs.models import AuditEntry, ColumnChoice, SavedView
 
 MAX_VIEWS = 100  # of one user
 
 
 def save(
-    caller: Caller, name: str, query: str, shared: bool = False, namespace: str = ""
+    caller: Caller,
+    name: str,
+    query: str,
+    shared: bool = False,
+    namespace: str = "",
+    group: str = "",
 ) -> SavedView:
     """Save a query under a name, replacing the caller's view of that name.
 
-    A shared view is for those who see the namespace of this name. It may be left out by callers
+    A shared view is for the members of the group of this name, which must be one of the caller's,
+    or for those who see the namespace of this name. The namespace may be left out by callers
     that see a single namespace, and by those that see all, who then share with each other.
 
-    Raises Forbidden for API keys, NotFound for a namespace that the caller doesn't see, Malformed
-    if the namespace must be named or the caller has too many views, and Conflict if another request
-    saves the view at this moment.
+    Raises Forbidden for API keys, NotFound for a namespace that the caller doesn't see or a group
+    that isn't the caller's, Malformed if the namespace must be named or the caller has too many
+    views, and Conflict if another request saves the view at this moment.
     """
     if caller.user is None:
         raise errors.Forbidden("Views belong to users; an API key can't save one.")
@@ -28,8 +36,14 @@ def save(
     own = SavedView.objects.filter(owner=caller.user)
     if not own.filter(name=name).exists() and own.count() >= MAX_VIEWS:
         raise errors.Malformed(f"You can have {MAX_VIEWS} views. Delete one first.")
-    place = _namespace(caller, namespace) if shared else None
-    values = {"query": query.lstrip("?"), "shared": shared, "namespace": place}
+    shared_with = _group(caller, group) if shared and group else None
+    place = _namespace(caller, namespace) if shared and not shared_with else None
+    values = {
+        "query": query.lstrip("?"),
+        "shared": shared,
+        "namespace": place,
+        "group": shared_with,
+    }
     try:
         with transaction.atomic():
             view: SavedView
@@ -40,6 +54,18 @@ def save(
     except IntegrityError:
         raise errors.Conflict("Another request has just saved this view.") from None
     return view
+
+
+def groups_of(caller: Caller) -> QuerySet[Group]:
+    """The groups with which the caller may share views."""
+    return caller.user.groups.order_by("name") if caller.user else Group.objects.none()
+
+
+def _group(caller: Caller, name: str) -> Group:
+    group = groups_of(caller).filter(name=name.replace("\x00", "")).first()
+    if group is None:
+        raise errors.NotFound(f"You are in no group {name[:100]!r}.")
+    return group
 
 
 def _namespace(caller: Caller, name: str) -> Namespace | None:
@@ -68,6 +94,31 @@ def remove(caller: Caller, pk: int) -> None:
             raise errors.NotFound(f"There is no view {pk} that you may delete.")
         _record(caller, "delete_view", view)
         view.delete()
+
+
+def default_of(caller: Caller) -> SavedView | None:
+    """The view with which the list opens for the caller, if the caller still sees it."""
+    if caller.user is None:
+        return None
+    chosen = ColumnChoice.objects.filter(user=caller.user, view__isnull=False).values("view")
+    view: SavedView | None = SavedView.objects.visible_to(caller).filter(pk__in=chosen).first()
+    return view
+
+
+def choose_default(caller: Caller, pk: int, chosen: bool) -> None:
+    """Let the list open with this view for the caller, or no longer.
+
+    Raises Forbidden for API keys, and NotFound for a view that the caller doesn't see.
+    """
+    if caller.user is None:
+        raise errors.Forbidden("A default view belongs to a user; an API key has none.")
+    view = SavedView.objects.visible_to(caller).filter(pk=pk).first()
+    if view is None:
+        raise errors.NotFound(f"There is no view {pk} that you see.")
+    if chosen:
+        ColumnChoice.objects.update_or_create(user=caller.user, defaults={"view": view})
+    else:
+        ColumnChoice.objects.filter(user=caller.user, view=view).update(view=None)
 
 
 def _record(caller: Caller, action: str, view: SavedView) -> None:

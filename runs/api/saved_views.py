@@ -1,6 +1,8 @@
 """Saved views of the Run Manager's list over REST."""
 
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -9,6 +11,7 @@ from graphs.api.permissions import AdminPermission
 from graphs.api.schema import REFUSALS
 from graphs.api.viewsets import ViewSet
 from graphs.definition.names import parse_id
+from graphs.definition.types import JsonObject
 from runs.actions import saved_views
 from runs.models import SavedView
 
@@ -19,7 +22,9 @@ class ViewSerializer(serializers.Serializer):
     """`query` is the query string of the list.
 
     `namespace` is where a view is shared. It may be left out by callers that see one namespace, and
-    by those that see all: such a view is shared with everybody who sees all namespaces.
+    by those that see all: such a view is shared with everybody who sees all namespaces. With
+    `group`, one of the caller's own, it is shared with the members of that group instead.
+    `default` says that the list opens with the view for the caller.
     """
 
     id = serializers.IntegerField(read_only=True)
@@ -29,6 +34,13 @@ class ViewSerializer(serializers.Serializer):
     namespace = serializers.CharField(
         source="namespace.name", max_length=100, default=None, allow_null=True
     )
+    group = serializers.CharField(
+        source="group.name", max_length=150, default=None, allow_null=True
+    )
+    default = serializers.SerializerMethodField(method_name="is_default")
+
+    def is_default(self, view: SavedView) -> bool:
+        return view.pk == self.context.get("default")
 
 
 class ViewsSerializer(serializers.Serializer):
@@ -38,7 +50,13 @@ class ViewsSerializer(serializers.Serializer):
 class SavedViewViewSet(ViewSet):
     permission_classes = [AdminPermission]
     lookup_url_kwarg = "view"
-    scopes = {"list": "read", "create": "read", "destroy": "read"}
+    scopes = {
+        "list": "read",
+        "create": "read",
+        "destroy": "read",
+        "choose_default": "read",
+        "drop_default": "read",
+    }
     bodies = ("create",)
 
     @extend_schema(operation_id="saved_views_list", responses={200: ViewsSerializer, **REFUSALS})
@@ -48,7 +66,8 @@ class SavedViewViewSet(ViewSet):
         Own ones come first; there are 1,000 at most.
         """
         views = SavedView.objects.visible_to(self.caller)[:MAX_LISTED]
-        return Response({"views": ViewSerializer(views, many=True).data})
+        serializer = ViewSerializer(views, many=True, context=self._context())
+        return Response({"views": serializer.data})
 
     @extend_schema(
         operation_id="saved_views_save",
@@ -63,8 +82,9 @@ class SavedViewViewSet(ViewSet):
         """
         data = self.validated(ViewSerializer)
         namespace = (data.pop("namespace", None) or {}).get("name") or ""
-        view = saved_views.save(self.caller, namespace=namespace, **data)
-        return Response(ViewSerializer(view).data)
+        group = (data.pop("group", None) or {}).get("name") or ""
+        view = saved_views.save(self.caller, namespace=namespace, group=group, **data)
+        return Response(ViewSerializer(view, context=self._context()).data)
 
     @extend_schema(operation_id="saved_views_delete", responses={204: None, **REFUSALS})
     def destroy(self, request: Request, view: str) -> Response:
@@ -74,3 +94,25 @@ class SavedViewViewSet(ViewSet):
         """
         saved_views.remove(self.caller, parse_id(view) or 0)
         return Response(status=204)
+
+    @extend_schema(
+        operation_id="saved_views_choose_default",
+        request=None,
+        responses={204: None, **REFUSALS},
+    )
+    @action(detail=True, methods=["post"], url_path="default")
+    def choose_default(self, request: Request, view: str) -> Response:
+        """Let the list open with this view for the caller, who is a user."""
+        saved_views.choose_default(self.caller, parse_id(view) or 0, chosen=True)
+        return Response(status=204)
+
+    @extend_schema(operation_id="saved_views_drop_default", responses={204: None, **REFUSALS})
+    @choose_default.mapping.delete
+    def drop_default(self, request: Request, view: str) -> Response:
+        """Let the list open without this view again."""
+        saved_views.choose_default(self.caller, parse_id(view) or 0, chosen=False)
+        return Response(status=204)
+
+    def _context(self) -> JsonObject:
+        default = saved_views.default_of(self.caller)
+        return {"default": default and default.pk}

@@ -31,6 +31,7 @@ from runs.queries import lists
 from runs.queries.lists import PAGE_SIZES
 
 UNCACHED_NAMES = 20  # menus with at most this many names are read again for every page
+GROUPS = 100  # of the user that the menu of views has
 MENU_VIEWS = 20  # that the menu of the list has
 VIEWS = 50  # views on a page of their list
 MAX_LIVE = 200  # rows that one poll asks for
@@ -58,9 +59,16 @@ ALL_NAMES: tuple[Literal["usernames", "workspaces", "graphs", "namespaces"], ...
 @require_GET
 @staff_page()
 def run_list(request: HttpRequest) -> HttpResponse:
-    """The list. htmx gets only the part that changes."""
+    """The list. htmx gets only the part that changes.
+
+    Without a query it opens with the user's default view.
+    """
     caller = caller_of(request)
     choice = ColumnChoice.objects.filter(user=request.user.pk).first() or ColumnChoice()
+    if choice.view_id and not request.GET:
+        default = saved_views.default_of(caller)
+        if default:
+            return redirect(f"{reverse('run_manager')}?view={default.pk}&{default.query}")
     page = RunPage(caller, request.GET, choice.columns or USUAL)
     context = {"page": page, "may": may_of(request), "url": reverse("run_manager")}
     if request.headers.get("HX-Request"):
@@ -90,6 +98,8 @@ def _choices(request: HttpRequest, choice: ColumnChoice) -> JsonObject:
         "all_columns": COLUMNS,
         "views": views[:MENU_VIEWS],
         "more_views": len(views) > MENU_VIEWS,
+        "default_view": choice.view_id,
+        "groups": saved_views.groups_of(caller).values_list("name", flat=True)[:GROUPS],
         "changeable": _changeable(caller),
         "all_namespaces": "all namespaces" if caller.namespaces is None else "",
     }
@@ -194,8 +204,13 @@ def views(request: HttpRequest) -> HttpResponse:
         page=page,
         url=reverse("run_manager"),
         changeable=_changeable(caller),
+        default_view=_default_pk(caller),
     )
     return render(request, "run_manager/views.html", context)
+
+
+def _default_pk(caller: Caller) -> int | None:
+    return ColumnChoice.objects.filter(user=caller.user).values_list("view", flat=True).first()
 
 
 def _changeable(caller: Caller) -> set[int]:
@@ -204,7 +219,7 @@ def _changeable(caller: Caller) -> set[int]:
 
 
 def _save_view(request: HttpRequest) -> HttpResponse:
-    """Save a view for the user or for those who see a namespace.
+    """Save a view for the user, for a group, or for those who see a namespace.
 
     A view of the user with this name is replaced.
     """
@@ -212,9 +227,10 @@ def _save_view(request: HttpRequest) -> HttpResponse:
     name = form.get("name", "").strip()[:100]
     query = form.get("query", "").lstrip("?")[:4000]
     if name:
-        shared, namespace = "shared" in form, form.get("namespace", "")
+        namespace, group = form.get("namespace", ""), form.get("group", "")
+        shared = "shared" in form or bool(group)
         try:
-            saved_views.save(caller_of(request), name, query, shared, namespace)
+            saved_views.save(caller_of(request), name, query, shared, namespace, group)
         except errors.StateManagerError as error:
             messages.error(request, message_of(error))
     return redirect(f"{reverse('run_manager')}?{query}")
@@ -226,6 +242,17 @@ def delete_view(request: HttpRequest, pk: int) -> HttpResponse:
     """Delete a view of the user's own, or a shared one where the user may change runs."""
     try:
         saved_views.remove(caller_of(request), pk)
+    except errors.NotFound as error:
+        raise Http404 from error
+    return redirect(back_to(request, "run_manager"))
+
+
+@require_POST
+@staff_page()
+def choose_default(request: HttpRequest, pk: int) -> HttpResponse:
+    """Let the list open with this view for the user; without `chosen`, no longer."""
+    try:
+        saved_views.choose_default(caller_of(request), pk, "chosen" in request.POST)
     except errors.NotFound as error:
         raise Http404 from error
     return redirect(back_to(request, "run_manager"))

@@ -48,6 +48,7 @@ urlpatterns = [
     path("choices/<choice:kind>/", choices.choices, name="run_manager_choices"),
     path("columns/", list_page.choose_columns, name="run_manager_columns"),
     path("views/", list_page.views, name="run_manager_view"),
+    path("views/<int:pk>/default/", list_page.choose_default, name="run_manager_view_default"),
     path("views/<int:pk>/delete/", list_page.delete_view, name="run_manager_view_delete"),
     path("bulk/<action:action>/", bulk.ask, name="run_manager_bulk"),
     path("operations/", operations.operation_list, name="run_manager_operations"),

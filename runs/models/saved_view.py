@@ -15,17 +15,25 @@ if TYPE_CHECKING:
 
 class SavedViewQuerySet(models.QuerySet[Any]):
     def visible_to(self, caller: "Caller") -> Self:
-        """The caller's own views, then those shared in a namespace that the caller sees."""
-        shared = Q(shared=True)
+        """The caller's own views, then those shared with a group of the caller's, or in a namespace
+        that the caller sees.
+        """
+        shared = Q(shared=True, group=None)
         if caller.namespaces is not None:
             shared &= Q(namespace__in=caller.namespaces)
         own_first = Case(When(_own(caller), then=0), default=1)
-        views = self.filter(shared | _own(caller)).select_related("owner", "namespace")
+        views = self.filter(shared | _of_groups(caller) | _own(caller))
+        views = views.select_related("owner", "namespace", "group")
         return views.order_by(own_first, "name", "id")
 
     def changeable_by(self, caller: "Caller") -> Self:
-        """The caller's own views, and those shared where the caller may change runs."""
+        """The caller's own views, and those shared where the caller may change runs.
+
+        Views of a group belong to their owners, and to those who may do everything everywhere.
+        """
         shared = Q(shared=True)
+        if not (caller.may("admin") and caller.namespaces is None):
+            shared &= Q(group=None)
         where = caller.where("change")
         if where is not None:
             shared &= where
@@ -36,10 +44,17 @@ def _own(caller: "Caller") -> Q:
     return Q(owner=caller.user) if caller.user else Q(pk__in=())
 
 
+def _of_groups(caller: "Caller") -> Q:
+    if caller.user is None:
+        return Q(pk__in=())
+    return Q(shared=True, group__in=caller.user.groups.values("pk"))
+
+
 class SavedView(models.Model):
     """A query of the run list under a name, for its owner or, if shared, for others, too.
 
-    It is shared with those who see its namespace; without one, with those who see all namespaces.
+    It is shared with its group, or with those who see its namespace; without either, with those who
+    see all namespaces.
     """
 
     name = models.CharField(max_length=100)
@@ -50,6 +65,9 @@ class SavedView(models.Model):
     shared = models.BooleanField(default=False)
     namespace = models.ForeignKey(
         Namespace, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+    )
+    group = models.ForeignKey(
+        "auth.Group", null=True, blank=True, on_delete=models.CASCADE, related_name="+"
     )
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -67,12 +85,21 @@ class SavedView(models.Model):
 
 
 class ColumnChoice(models.Model):
-    """The columns of the run list that a user has chosen, in order."""
+    """The columns of the run list that a user has chosen, in order, and its default view."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+"
     )
     columns = models.JSONField(default=list)
+    # Without a constraint the release before this one can delete views that are defaults.
+    view = models.ForeignKey(
+        SavedView,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_constraint=False,
+    )
 
     def __str__(self) -> str:
         return ", ".join(self.columns)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from graphs.auth.callers import SYSTEM
@@ -118,6 +118,73 @@ def test_who_sees_several_namespaces_says_where_a_view_is_shared(person, namespa
     assert both.post(url, other, content_type="application/json").status_code == 404
     answer = both.post(url, {**body, "namespace": "beta"}, content_type="application/json")
     assert answer.json()["namespace"] == "beta"
+
+
+def test_a_view_of_a_group_is_for_its_members(person, admin_client):
+    ann, bob, eve = (person(name, "operator") for name in ("ann", "bob", "eve"))
+    night = Group.objects.create(name="night")
+    night.user_set.add(*User.objects.filter(username__in=("ann", "bob")))
+    assert "<option>night</option>" in text(ann.get(LIST))
+    share(ann, "v-night", group="night")
+    url = f"{LIST}saved-views"
+    assert [(view["name"], view["group"]) for view in bob.get(url).json()["views"]] == [
+        ("v-night", "night")
+    ]
+    assert views_of(ann) == views_of(bob) == {"v-night"}
+    assert "shared by ann with night" in text(bob.get(LIST))
+    assert views_of(eve) == views_of(admin_client) == set()
+    view = SavedView.objects.get()
+    for client, status in ((bob, 404), (eve, 404), (admin_client, 204)):
+        assert delete_by_api(client, view.pk) == status
+
+    body = {"name": "v-x", "query": "", "shared": True, "group": "night"}
+    assert eve.post(url, body, content_type="application/json").status_code == 404
+    answer = bob.post(url, body, content_type="application/json")
+    assert (answer.status_code, answer.json()["group"]) == (200, "night")
+    night.user_set.remove(User.objects.get(username="ann"))
+    assert views_of(ann) == set()
+
+
+def choose_by_page(client, pk, chosen=True):
+    form = {"chosen": "1"} if chosen else {}
+    return client.post(f"{LIST}views/{pk}/default/", form).status_code
+
+
+def choose_by_api(client, pk, chosen=True):
+    url = f"{LIST}saved-views/{pk}/default"
+    return (client.post(url) if chosen else client.delete(url)).status_code
+
+
+@pytest.mark.parametrize("choose", [choose_by_page, choose_by_api])
+def test_the_list_opens_with_the_default_view_of_the_user(person, choose):
+    ann, bob = person("ann", "operator"), person("bob", "viewer")
+    share(ann, "v-failed", query="?status=failed&ordering=name", shared="on", namespace="alpha")
+    share(ann, "v-private")
+    shared, private = SavedView.objects.order_by("name")
+    assert choose(bob, private.pk) == 404
+    assert choose(bob, shared.pk) < 400
+    assert bob.get(LIST).url == f"{LIST}?view={shared.pk}&status=failed&ordering=name"
+    assert bob.get(bob.get(LIST).url).status_code == 200
+    assert bob.get(f"{LIST}?page=1").status_code == 200
+    assert ann.get(LIST).status_code == 200
+    assert [view["default"] for view in bob.get(f"{LIST}saved-views").json()["views"]] == [True]
+    bob.post(f"{LIST}columns/", {"column": ["status"]})
+    assert bob.get(LIST).status_code == 302, "other choices leave it as it is"
+
+    assert choose(bob, shared.pk, chosen=False) < 400
+    assert bob.get(LIST).status_code == 200
+    choose(bob, shared.pk)
+    SavedView.objects.update(shared=False)
+    assert bob.get(LIST).status_code == 200, "it is not shared any more"
+    delete_by_api(ann, shared.pk)
+    assert ColumnChoice.objects.get().view is None
+
+
+def test_an_api_key_has_no_default_view(namespace, make_key, person):
+    share(person("ann", "operator"), "v-shared", shared="on", namespace="alpha")
+    view = SavedView.objects.get()
+    answer = ApiClient(make_key("admin"))("POST", f"{LIST}saved-views/{view.pk}/default")
+    assert answer[0] == 403
 
 
 def test_columns_are_chosen_and_remembered(admin_client, failed):
