@@ -29,6 +29,7 @@ __all__ = [
     "JSONField",
     "ListField",
     "Serializer",
+    "SerializerMethodField",
     "UUIDField",
     "empty",
 ]
@@ -38,6 +39,7 @@ DictField = serializers.DictField
 FileField = serializers.FileField
 JSONField = serializers.JSONField
 ListField = serializers.ListField
+SerializerMethodField = serializers.SerializerMethodField
 
 
 class KnownMembers:

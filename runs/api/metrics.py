@@ -1,6 +1,6 @@
 """The metrics of runs and graphs as the API shows them. Durations are in seconds."""
 
-from rest_framework import serializers
+from graphs.api import strict as serializers
 
 
 class NodeMetricsSerializer(serializers.Serializer):

@@ -1,7 +1,6 @@
 """Saved views of the Run Manager's list over REST."""
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
