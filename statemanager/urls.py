@@ -6,23 +6,35 @@ forms. The admin comes last, because it answers every path below `admin/`.
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import include, path
 from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 
 from graphs.api import errors
+from runs.api.runs import RunViewSet
 from runs.manager import run_page, run_states, start_example, start_from_graph
 from statemanager import api_docs, health, second_factor, sessions
 from statemanager.middleware import is_api
+
+
+@csrf_exempt  # as all views of the API are; those that read the session's cookie check it
+def runs(request: HttpRequest) -> HttpResponseBase:
+    """`/runs?runId=` leads browsers to the run's page. Everybody else gets the list of the API."""
+    if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
+        return run_page.find_run(request)
+    return RunViewSet.as_view({"get": "list"})(request)
+
 
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("schema", api_docs.schema, name="schema"),
     path("docs/", api_docs.docs, name="docs"),
+    path("runs", runs),
     path("", include("graphs.api.urls")),
     path("", include("runs.api.urls")),
-    path("runs", run_page.runs_in_browser),
     path("admin/run-manager/", include("runs.manager.urls")),
     path("admin/", include("graphs.editor.urls")),
     path("admin/flow/examples/<slug:name>/", start_example.start_example, name="flow_example"),

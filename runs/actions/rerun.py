@@ -277,7 +277,7 @@ def _rerun_part(
 def rerun_failures() -> int:
     """Rerun failed runs of graphs that ask for it (`rerun_on_failure`). Returns their number."""
     failed = Run.objects.filter(
-        status__in=(statuses.FAILED, statuses.PARTIAL), reruns_left__gt=0, archived_at=None
+        status__in=statuses.UNSUCCESSFUL, reruns_left__gt=0, archived_at=None
     ).select_related("version", "namespace", "graph__namespace")
     return sum(_rerun_automatically(run) for run in failed.order_by("pk")[:BATCH])
 

@@ -261,7 +261,7 @@ def progress_of(templates: Iterable[RunTemplate]) -> dict[int, Progress]:
 
 
 def _counts_of(template_pks: Iterable[int]) -> dict[int, _Counts]:
-    failed = Q(status__in=(statuses.FAILED, statuses.PARTIAL))
+    failed = Q(status__in=statuses.UNSUCCESSFUL)
     active = Q(status__in=statuses.ACTIVE_RUNS)
     rows = (
         Run.objects.filter(template__in=template_pks)

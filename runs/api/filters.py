@@ -17,13 +17,17 @@ from runs.queries.filters import RunFilters
 
 
 class ManagerFilterBackend(DjangoFilterBackend):
-    """The Run Manager's filters, which its pages and bulk operations use, too."""
+    """The Run Manager's filters, which its pages and bulk operations use, too.
+
+    A viewset's `other_parameters` are those of the query that are no filters.
+    """
 
     def filter_queryset(
         self, request: Request, queryset: QuerySet[Run], view: APIView
     ) -> QuerySet[Run]:
         """Raises InvalidFilters, which names each filter that is unknown or can't be read."""
-        filters = RunFilters.of_query(request.query_params, PAGE_PARAMETERS)
+        others = getattr(view, "other_parameters", PAGE_PARAMETERS)
+        filters = RunFilters.of_query(request.query_params, others)
         assert isinstance(request.auth, Caller)  # as the permissions of the viewset have seen to
         return filters.apply(queryset, request.auth)
 

@@ -7,13 +7,13 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from graphs.api.pagination import parameter
+from graphs.api.pagination import parameter, read_limit
 from graphs.api.viewsets import ViewSet
 from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import Json, JsonObject
 from runs.models import Run
-from runs.queries import lists, orderings, search
+from runs.queries import lists, orderings, run_cursor, search
 from runs.queries.filters import RunFilters
 from runs.queries.lists import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
@@ -21,6 +21,7 @@ COLUMNS = ("run_id", "name", "status", "created_at", "username", "workspace")
 RunRow = tuple[str, str, str, datetime, str, str]  # of these columns
 MAX_PAGE = 10**9
 PAGE_PARAMETERS = ("page", "page_size", "count", "ordering")
+CURSOR_PARAMETERS = ("after", "limit", "ordering")
 
 
 class RunPagination(BasePagination):
@@ -91,6 +92,39 @@ class RunPagination(BasePagination):
             ordering,
             parameter("page", "from 1", "integer"),
             parameter("page_size", sizes, "integer"),
+        ]
+
+
+class RunCursorPagination(BasePagination):
+    """`limit`, `ordering`, and `after`: the `next` of the previous page; null on the last one."""
+
+    next: str | None = None
+
+    def paginate_queryset(  # type: ignore[override]
+        self, queryset: QuerySet[Run], request: Request, view: ViewSet
+    ) -> list[Run]:
+        """Raises Malformed when a parameter can't be read."""
+        limit = read_limit(request, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        ordering = request.query_params.get("ordering") or run_cursor.DEFAULT_ORDERING
+        if ordering not in run_cursor.ORDERINGS:
+            raise errors.Malformed(f"ordering is one of {', '.join(run_cursor.ORDERINGS)}.")
+        after = request.query_params.get("after", "")
+        runs = list(run_cursor.page_after(queryset, ordering, after, limit + 1))
+        if len(runs) > limit:
+            self.next = run_cursor.cursor_of(runs[limit - 1], ordering)
+        return runs[:limit]
+
+    def get_paginated_response(self, data: Json) -> Response:
+        return Response({"runs": data, "next": self.next})
+
+    def get_schema_operation_parameters(self, view: ViewSet) -> list[JsonObject]:  # type: ignore[override]
+        ordering = parameter("ordering", f"default {run_cursor.DEFAULT_ORDERING}")
+        ordering["schema"]["enum"] = list(run_cursor.ORDERINGS)
+        sizes = f"1–{MAX_PAGE_SIZE}, default {DEFAULT_PAGE_SIZE}"
+        return [
+            parameter("limit", sizes, "integer"),
+            ordering,
+            parameter("after", "The `next` of the previous page, in the same order."),
         ]
 
 

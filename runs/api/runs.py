@@ -2,18 +2,36 @@
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
+from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from graphs.api.pagination import AfterPagination
 from graphs.api.schema import REFUSALS
 from graphs.definition import errors, redaction
+from graphs.definition.names import parse_id
 from runs.actions.delete import DELETE_RIGHT, delete_run
+from runs.api.filters import ManagerFilterBackend
 from runs.api.lookups import NAMESPACE, is_unchanged, not_modified, revision_tag, tagged
-from runs.api.serializers import LogLineSerializer, LogPageSerializer, RunSerializer
+from runs.api.pagination import CURSOR_PARAMETERS, RunCursorPagination
+from runs.api.serializers import (
+    LogLineSerializer,
+    LogPageSerializer,
+    RunPageSerializer,
+    RunSerializer,
+)
 from runs.api.viewsets import OfRunViewSet
+from runs.core import statuses
 from runs.engine import control, retry
 from runs.models import LogLine, Run
+from runs.models.querysets import RunQuerySet
+from runs.queries.filters import ManagerFilter
+from runs.queries.run_watch import MAX_SECONDS, TooManyWaiters, watch
+
+WAIT_PARAMETERS = (
+    OpenApiParameter("until", str, description="Statuses, or groups of them. Default: ended."),
+    OpenApiParameter("timeout", int, description=f"Seconds, 0–{MAX_SECONDS}, default 30."),
+)
 
 ACTIVE = OpenApiParameter(
     "active",
@@ -24,7 +42,12 @@ ACTIVE = OpenApiParameter(
 
 class RunViewSet(OfRunViewSet):
     lookup_url_kwarg = "run_id"
+    pagination_class = RunCursorPagination
+    filter_backends = [ManagerFilterBackend]
+    filterset_class = ManagerFilter
+    other_parameters = CURSOR_PARAMETERS
     scopes = {
+        "list": "read",
         "retrieve": "read",
         "destroy": DELETE_RIGHT,
         "cancel": "run",
@@ -32,7 +55,21 @@ class RunViewSet(OfRunViewSet):
         "resume": "run",
         "retry": "run",
         "logs": "read",
+        "wait": "read",
     }
+
+    def get_queryset(self) -> RunQuerySet:
+        return Run.objects.visible_to(self.caller).for_wire()
+
+    @extend_schema(operation_id="runs_list", responses={200: RunPageSerializer, **REFUSALS})
+    def list(self, request: Request) -> Response:
+        """The runs that the caller may see, newest first unless `ordering` says otherwise.
+
+        The filters are those of the Run Manager's list. Archived runs are left out unless
+        `archived` asks for them.
+        """
+        runs = self.page(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(self.runs_json(runs).data)
 
     @extend_schema(
         operation_id="runs_read",
@@ -48,6 +85,27 @@ class RunViewSet(OfRunViewSet):
                 return not_modified(tag)
         run = self.run()
         return tagged(self.run_json(run).data, revision_tag([(run.pk, run.revision)]))
+
+    @extend_schema(
+        operation_id="runs_wait",
+        parameters=[NAMESPACE, *WAIT_PARAMETERS],
+        responses={200: RunSerializer, **REFUSALS},
+    )
+    @action(detail=True)
+    def wait(self, request: Request, run_id: str) -> Response:
+        """The run, as soon as it has a status of `until` or has ended, or when the time is over.
+
+        Its `status` says which. 429 while too many requests wait.
+        """
+        wanted, seconds = _wait_of(request)
+        run = self.run()
+        if run.status not in wanted:
+            try:
+                watch.wait(run.pk, wanted, seconds)
+            except TooManyWaiters:
+                raise Throttled(1, "Too many requests wait for runs. Ask again later.") from None
+            run = self.run()
+        return Response(self.run_json(run).data)
 
     @extend_schema(
         operation_id="runs_delete",
@@ -131,3 +189,16 @@ class RunViewSet(OfRunViewSet):
             after = request.query_params.get("after", "0")
             response.data["next"] = str(lines[-1].pk) if lines else after
         return response
+
+
+def _wait_of(request: Request) -> tuple[set[str], int]:
+    """The statuses that the query waits for, those of ended runs among them, and the seconds."""
+    wanted = set(statuses.ENDED_RUNS)
+    for word in request.query_params.get("until", "ended").lower().split(","):
+        if word not in statuses.RUN_WORDS:
+            raise errors.Malformed(f"until is one of {', '.join(statuses.RUN_WORDS)}.")
+        wanted.update(statuses.RUN_WORDS[word])
+    seconds = parse_id(request.query_params.get("timeout", "30"))
+    if seconds is None or seconds > MAX_SECONDS:
+        raise errors.Malformed(f"timeout is a number of seconds from 0 to {MAX_SECONDS}.")
+    return wanted, seconds

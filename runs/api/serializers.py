@@ -121,6 +121,11 @@ class RunSerializer(serializers.Serializer):
         }
 
 
+class RunPageSerializer(serializers.Serializer):
+    runs = RunSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
 def artifact_url(run: Run, artifact: Artifact) -> str:
     return reverse("artifact-detail", args=[run.run_id, artifact.pk])
 

@@ -1,5 +1,7 @@
 """What the viewsets of runs share: finding the run of the path, and its last log lines."""
 
+from collections.abc import Sequence
+
 from graphs.api.viewsets import ViewSet
 from graphs.definition import redaction
 from runs.api.lookups import run_of
@@ -19,6 +21,12 @@ class OfRunViewSet(ViewSet):
 
     def sees_payloads(self, run: Run) -> bool:
         return self.caller.can("payloads", run.namespace_id)
+
+    def runs_json(self, runs: Sequence[Run]) -> RunSerializer:
+        tails = LogLine.objects.tails([run.pk for run in runs], TAIL_LINES)
+        for run in runs:
+            redaction.hide([run, *tails[run.pk]], self.sees_payloads(run))
+        return RunSerializer(runs, many=True, context={"tails": tails})
 
     def run_json(self, run: Run) -> RunSerializer:
         tails = LogLine.objects.tails([run.pk], TAIL_LINES)

@@ -78,6 +78,7 @@ RUN_CANCELLED = "cancelled"
 RUN_STATUSES = (RUN_QUEUED, RUNNING, PAUSED, COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
 ACTIVE_RUNS = (RUN_QUEUED, RUNNING, PAUSED)
 ENDED_RUNS = (COMPLETED, PARTIAL, FAILED, RUN_CANCELLED)
+UNSUCCESSFUL = (FAILED, PARTIAL)  # ended with failures that were not made good
 
 # For each status, those from which a run may move to it. A run that has ended goes on only when
 # states are retried by hand (`runs.engine.retry`), which writes its counters, not just its status.
@@ -139,6 +140,18 @@ STATE_STATUS_OF_DOCUMENT = {
     "skipped": PRUNED,
 }
 
+# The words of the filters `status`, in lower case: each name that an interface gives to a status,
+# and names of groups.
+RUN_WORDS: Mapping[str, tuple[str, ...]] = {
+    **{status: (status,) for status in RUN_STATUSES},
+    "error": (FAILED,),
+    "pending": (RUN_QUEUED,),
+    "success": (COMPLETED,),
+    "unsuccessful": UNSUCCESSFUL,
+    "active": ACTIVE_RUNS,
+    "ended": ENDED_RUNS,
+}
+
 # The list of runs in the `/v0` API.
 V0_RUN_STATUSES = {
     **dict.fromkeys(RUN_STATUSES, "PENDING"),
@@ -146,4 +159,9 @@ V0_RUN_STATUSES = {
     FAILED: "FAILED",
     PARTIAL: "FAILED",
     RUN_CANCELLED: "FAILED",
+}
+# The words of that list's filter. In capitals they are its own, each for all that it shows so.
+V0_RUN_WORDS: Mapping[str, tuple[str, ...]] = {
+    word: tuple(status for status in RUN_STATUSES if V0_RUN_STATUSES[status] == word)
+    for word in dict.fromkeys(V0_RUN_STATUSES.values())
 }

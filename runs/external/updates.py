@@ -58,7 +58,8 @@ def mark(
     _require_external(run)
     with transaction.atomic():
         run_counters = _lock(run)
-        if run_counters.status in statuses.ENDED_RUNS and run_counters.status != statuses.FAILED:
+        is_over = run_counters.status in statuses.ENDED_RUNS
+        if is_over and run_counters.status not in statuses.UNSUCCESSFUL:
             raise errors.Conflict(
                 f"The run is {statuses.DOCUMENT_RUN_STATUSES[run_counters.status]}."
                 " Its nodes can't be marked any more.",
@@ -211,9 +212,11 @@ def _move(run: Run, run_counters: RunCounters, state: RunState, caller: Caller) 
     """
     before = run_counters.status
     target = _target(run_counters, state)
-    if target == before:
-        return
-    resumed = before == statuses.FAILED and target == statuses.RUNNING  # from an earlier document
+    if target == before or (target, before) == (statuses.FAILED, statuses.PARTIAL):
+        return  # documents call both failed
+    resumed = (
+        before in statuses.UNSUCCESSFUL and target == statuses.RUNNING
+    )  # from an earlier document
     ended_at_once = before == statuses.RUN_QUEUED and target in statuses.ENDED_RUNS
     if before not in statuses.RUN_MOVES[target] and not resumed and not ended_at_once:
         raise errors.Conflict(

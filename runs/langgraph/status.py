@@ -55,7 +55,7 @@ def update_after_writes(
     asked or failed before. Ordinary results matter only to a thread that is failed or paused.
     """
     control = {ERROR, INTERRUPT, RESUME} & set(channels)
-    is_stopped = run_counters.status in (statuses.FAILED, statuses.PAUSED)
+    is_stopped = run_counters.status in (*statuses.UNSUCCESSFUL, statuses.PAUSED)
     if run_counters.status == statuses.RUN_CANCELLED or not (control or is_stopped):
         return
     if is_behind(run_counters.pk, checkpoint_id):

@@ -15,7 +15,7 @@ from runs.models import ColumnChoice, Run
 from runs.queries import lists, orderings, search
 from runs.queries.lists import Ordering
 
-FAILURES = f"{statuses.FAILED},{statuses.PARTIAL}"
+FAILURES = ",".join(statuses.UNSUCCESSFUL)
 TABS: dict[str, dict[str, str]] = {
     "All": {},
     "Active": {"status": ",".join(statuses.ACTIVE_RUNS)},

@@ -4,12 +4,10 @@ from time import time
 from urllib.parse import quote
 
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from graphs.api.errors import not_found
 from graphs.auth.callers import Caller
 from graphs.definition import redaction
 from graphs.definition.names import parse_id
@@ -110,13 +108,6 @@ def download_bundle(request: HttpRequest, pk: int) -> StreamingHttpResponse:
         content_type="application/json",
         headers=attachment(f"run-{run.pk}.json"),
     )
-
-
-def runs_in_browser(request: HttpRequest) -> HttpResponseBase:
-    """`/runs` is a page for browsers only; the API has nothing at this path."""
-    if "text/html" in request.headers.get("Accept", ""):
-        return find_run(request)
-    return not_found(request)
 
 
 @require_GET

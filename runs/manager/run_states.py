@@ -232,7 +232,7 @@ def _chosen(request: HttpRequest, visible: QuerySet[Run]) -> JsonObject | None:
     if run is None:
         return {"missing": text}
 
-    status = request.GET.get("status", "")
+    status = request.GET.get("status", "").upper()
     states = State.objects.all()
     if status in statuses.STATE_STATUSES:
         states = states.filter(status=status)

@@ -105,7 +105,7 @@ def _metrics(request: HttpRequest, run: Run) -> JsonObject:
 
 def _states(request: HttpRequest, run: Run) -> JsonObject:
     """A page of states: all of them, those of one status or node, or a single one."""
-    status, node = request.GET.get("status", ""), request.GET.get("node", "")
+    status, node = request.GET.get("status", "").upper(), request.GET.get("node", "")
     pk = uuid_of(request.GET.get("state", ""))
     after = uuid_of(request.GET.get("after", ""))
     matching = run.states.order_by("pk")

@@ -209,7 +209,7 @@ class Run(models.Model):
             models.Index(fields=["workspace", "-created_at", "-id"], name="sm_run_of_workspace"),
             models.Index(
                 fields=["id"],
-                condition=Q(reruns_left__gt=0, status__in=(statuses.FAILED, statuses.PARTIAL)),
+                condition=Q(reruns_left__gt=0, status__in=statuses.UNSUCCESSFUL),
                 name="sm_run_to_rerun",
             ),
             models.Index(

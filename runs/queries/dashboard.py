@@ -115,7 +115,7 @@ def _hours(day: QuerySet[Run], now: datetime) -> list[tuple[datetime, StatusCoun
 
 
 def _graphs(day: QuerySet[Run]) -> list[GraphRow]:
-    failed = Q(status__in=(statuses.FAILED, statuses.PARTIAL))
+    failed = Q(status__in=statuses.UNSUCCESSFUL)
     completed = Q(status=statuses.COMPLETED)
     rows = (
         day.filter(graph__isnull=False)

@@ -1,5 +1,6 @@
 """The filters of runs and states: one definition for pages, API, commands and bulk operations."""
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,19 +32,41 @@ FilterValues = dict[str, list[str]]  # the values of each filter, as a query str
 
 
 class WordsFilter(BaseInFilter, CharFilter):
-    """One or several of these words, separated by commas."""
+    """One or several of these words in any case, separated by commas.
 
-    def __init__(self, *args: Any, words: Iterable[str], **options: Any) -> None:
-        known = list(words)
+    `words` has the values of the column that each word means.
+    """
+
+    def __init__(self, *args: Any, words: Mapping[str, Collection[str]], **options: Any) -> None:
+        self.words = {
+            **{word.lower(): meaning for word, meaning in words.items()},
+            **words,  # where case matters, the word as it is written comes first
+        }
 
         def check(value: str | Iterable[str]) -> None:
             for word in value.split(",") if isinstance(value, str) else value:
-                if word.strip() not in known:
-                    choices = ", ".join(sorted(known))
+                if self.meaning(word) is None:
+                    choices = ", ".join(sorted(words))
                     raise ValidationError(f"{word.strip()!r:.80} is none of {choices}.")
 
-        help_text = f"one or several, separated by commas, of: {', '.join(known)}"
+        help_text = f"one or several, separated by commas, in any case, of: {', '.join(words)}"
+        options["lookup_expr"] = "in"
         super().__init__(*args, help_text=help_text, validators=[check], **options)
+
+    def meaning(self, word: str) -> Collection[str] | None:
+        """The values that a word means; None if it is unknown."""
+        word = word.strip()
+        return self.words.get(word, self.words.get(word.lower()))
+
+    def filter(self, queryset: QuerySet[Model], value: list[str] | None) -> QuerySet[Model]:
+        meanings = (self.meaning(word) or () for word in value or ())
+        values = dict.fromkeys(itertools.chain.from_iterable(meanings))
+        return super().filter(queryset, list(values))
+
+
+def _themselves(words: Iterable[str]) -> dict[str, tuple[str]]:
+    """Words that mean themselves."""
+    return {word: (word,) for word in words}
 
 
 class ExactFilter(CharFilter):
@@ -105,7 +128,7 @@ class TextFilter(ExactFilter):
 class StateFilter(django_filters.FilterSet):
     """States by status, node and time of creation. `OfRunFilter` filters their runs."""
 
-    status = WordsFilter(words=statuses.STATE_STATUSES, field_name="status", lookup_expr="in")
+    status = WordsFilter(words=_themselves(statuses.STATE_STATUSES), field_name="status")
     identifier = ExactFilter(help_text="the node's identifier in its graph")
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
@@ -131,19 +154,9 @@ class OfRunFilter(django_filters.FilterSet):
 class RunFilter(OfRunFilter):
     """Runs by graph, run id, time of creation, and status: our statuses, or those of `/v0`."""
 
-    status = WordsFilter(
-        words=(*statuses.RUN_STATUSES, "SUCCESS", "FAILED", "PENDING"), method="with_status"
-    )
+    status = WordsFilter(words={**statuses.RUN_WORDS, **statuses.V0_RUN_WORDS}, field_name="status")
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
-
-    def with_status(self, queryset: QuerySet[Run], name: str, words: list[str]) -> QuerySet[Run]:
-        wanted = [
-            status
-            for status in statuses.RUN_STATUSES
-            if status in words or statuses.V0_RUN_STATUSES[status] in words
-        ]
-        return queryset.filter(status__in=wanted)
 
 
 class ManagerFilter(django_filters.FilterSet):
@@ -161,10 +174,10 @@ class ManagerFilter(django_filters.FilterSet):
     )
     username = ExactFilter(help_text="who started it")
     workspace = ExactFilter(help_text="its workspace")
-    status = WordsFilter(words=statuses.RUN_STATUSES, field_name="status", lookup_expr="in")
+    status = WordsFilter(words=statuses.RUN_WORDS, field_name="status")
     namespace = ExactFilter(field_name="namespace__name", help_text="its namespace")
     graph = TextFilter(read=graph_named, help_text="the name of its graph, or namespace/name")
-    trigger = WordsFilter(words=Run.Trigger.values, field_name="trigger", lookup_expr="in")
+    trigger = WordsFilter(words=_themselves(Run.Trigger.values), field_name="trigger")
     label = TextFilter(read=labelled, help_text="a label as key=value, or its key")
     since = TextFilter(
         read=lambda text: Q(created_at__gte=since(text)),
@@ -176,7 +189,7 @@ class ManagerFilter(django_filters.FilterSet):
         read=recovered_or_not,
         help_text="yes or no: failed runs with or without a later rerun that completed",
     )
-    archived = WordsFilter(words=("yes", "no"), method="with_archived")
+    archived = WordsFilter(words=_themselves(("yes", "no")), method="with_archived")
 
     class Meta:
         model = Run
@@ -199,7 +212,7 @@ class ManagerFilter(django_filters.FilterSet):
     @property
     def qs(self) -> QuerySet[Run]:
         runs: QuerySet[Run] = super().qs
-        wanted = set(self.form.cleaned_data.get("archived") or ["no"])
+        wanted = {word.lower() for word in self.form.cleaned_data.get("archived") or ["no"]}
         if wanted == {"yes", "no"}:
             return runs
         return runs.filter(archived_at__isnull="no" in wanted)

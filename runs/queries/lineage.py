@@ -55,7 +55,7 @@ def tree_of(run: Run, caller: Caller) -> list[Branch]:
 
 def recovered_by(run: Run) -> Run | None:
     """The first later run of the tree that completed; None if this run did not fail."""
-    if run.status not in (statuses.FAILED, statuses.PARTIAL):
+    if run.status not in statuses.UNSUCCESSFUL:
         return None
     later = Run.objects.filter(_tree(run), pk__gt=run.pk, status=statuses.COMPLETED)
     return later.order_by("pk").only("pk", "run_id", "name").first()

@@ -114,22 +114,13 @@ def _part(column: str) -> Condition:
     return lambda value: Q(**{f"{column}__any_case": value})
 
 
-_STATUS_WORDS: Mapping[str, tuple[str, ...]] = {
-    **{status: (status,) for status in statuses.RUN_STATUSES},
-    "error": (statuses.FAILED,),
-    "pending": (statuses.RUN_QUEUED,),
-    "active": statuses.ACTIVE_RUNS,
-    "ended": statuses.ENDED_RUNS,
-}
-
-
 def _status(value: str) -> Q:
     """One or several statuses, separated by commas, or groups of statuses."""
     wanted: list[str] = []
     unknown = set()
     for word in value.lower().split(","):
-        if word in _STATUS_WORDS:
-            wanted += _STATUS_WORDS[word]
+        if word in statuses.RUN_WORDS:
+            wanted += statuses.RUN_WORDS[word]
         else:
             unknown.add(word)
     if unknown:
@@ -209,10 +200,11 @@ def recovered() -> Exists:
 
 def recovered_or_not(value: str) -> Q:
     """Failed runs that a rerun recovered (`yes`), or that no rerun did (`no`)."""
-    failed = Q(status__in=(statuses.FAILED, statuses.PARTIAL))
-    if value not in ("yes", "no"):
+    failed = Q(status__in=statuses.UNSUCCESSFUL)
+    answer = value.lower()
+    if answer not in ("yes", "no"):
         raise ValueError("recovered: takes yes or no")
-    return failed & (Q(recovered()) if value == "yes" else ~Q(recovered()))
+    return failed & (Q(recovered()) if answer == "yes" else ~Q(recovered()))
 
 
 def _has(value: str) -> Q:
@@ -222,9 +214,9 @@ def _has(value: str) -> Q:
         "artifact": Exists(Artifact.objects.filter(run=OuterRef("pk"))),
         "rerun": Exists(Run.objects.filter(parent=OuterRef("pk"))),
     }
-    if value not in conditions:
+    if value.lower() not in conditions:
         raise ValueError(f"has: takes one of {', '.join(conditions)}")
-    return Q(conditions[value])
+    return Q(conditions[value.lower()])
 
 
 TOKENS: Mapping[str, Condition] = {

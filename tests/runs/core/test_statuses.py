@@ -1,5 +1,7 @@
 """The statuses: their allowed moves, and their names in run documents and APIs."""
 
+from pathlib import Path
+
 import pytest
 
 from runs.core import statuses
@@ -43,6 +45,40 @@ def test_every_status_is_either_active_or_final():
     assert set(statuses.ACTIVE_RUNS) | set(statuses.ENDED_RUNS) == set(statuses.RUN_STATUSES)
     assert set(statuses.UNFINISHED) | set(statuses.FINAL_STATES) == set(statuses.STATE_STATUSES)
     assert not any(sources & set(statuses.ENDED_RUNS) for sources in statuses.RUN_MOVES.values())
+
+
+def test_the_documentation_names_every_status_and_every_word():
+    page = (Path(__file__).parents[3] / "docs" / "statuses.md").read_text()
+    rows = [line.split("`")[1::2] for line in page.splitlines() if line.startswith("| `")]
+    run_names = [
+        [
+            status,
+            statuses.RUN_RESULTS[status],
+            statuses.DOCUMENT_RUN_STATUSES[status],
+            statuses.V0_RUN_STATUSES[status],
+        ]
+        for status in statuses.RUN_STATUSES
+    ]
+    state_names = [
+        [status, statuses.DOCUMENT_NODE_STATUSES[status]] for status in statuses.STATE_STATUSES
+    ]
+    runs = [[status] for status in statuses.RUN_STATUSES]
+    assert rows[: len(runs)] == runs
+    assert rows[len(runs) : -len(state_names)] == run_names
+    assert sorted(rows[-len(state_names) :]) == sorted(state_names)
+    for word in statuses.RUN_WORDS:
+        assert f"`{word}`" in page
+
+
+def test_every_word_that_an_interface_shows_is_a_word_of_the_filters():
+    shown = {
+        *statuses.RUN_RESULTS.values(),
+        *statuses.DOCUMENT_RUN_STATUSES.values(),
+        *(word.lower() for word in statuses.V0_RUN_STATUSES.values()),
+    }
+    assert shown <= set(statuses.RUN_WORDS)
+    for status, name in statuses.RUN_RESULTS.items():
+        assert status in statuses.RUN_WORDS[name]
 
 
 @pytest.mark.django_db

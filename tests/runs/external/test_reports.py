@@ -103,6 +103,21 @@ def test_bad_reports_change_nothing(api_client, change, status):
 
 
 @pytest.mark.django_db
+def test_a_run_that_counts_as_partial_goes_on_like_a_failed_one(api_client):
+    run = outside(run_id="theirs")
+    updates.mark(run, "plan", "started", SYSTEM)
+    run = annotate.set_status(run, SYSTEM, "partial", "Half of it is done.")
+    document = documents.run_state(run)
+    assert document.status == RunStatus.FAILED
+    updates.put_run_state(run, document, SYSTEM)  # the program says what it was told
+    run.refresh_from_db()
+    assert run.status == "partial"
+    updates.mark(run, "plan", "completed", SYSTEM)
+    run.refresh_from_db()
+    assert run.status == "running"
+
+
+@pytest.mark.django_db
 def test_the_document_needs_the_right_to_see_payloads(api_client, django_user_model):
     run = outside(run_id="r")
     viewer = django_user_model.objects.create_user("viewer", is_staff=True)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM
 from runs.core import sql
 from runs.models import Run
-from runs.queries import filters, lists, orderings, search
+from runs.queries import filters, lists, orderings, run_cursor, search
 from runs.queries.orderings import ORDERINGS
 
 pytestmark = pytest.mark.django_db
@@ -81,6 +81,18 @@ def test_pages_are_read_from_an_index(many, query, first, ordering, index):
     if ordering.endswith("time") and not first:
         assert "Sort" not in plan.split("Nested")[0].split("Semi")[0], plan
         assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize(("ordering", "index"), [("-time", "run_newest"), ("time", "run_newest")])
+def test_a_page_behind_a_cursor_is_read_from_an_index(many, ordering, index):
+    runs = filters.RunFilters.of_query(QueryDict("")).apply(Run.objects.all(), SYSTEM)
+    [middle] = run_cursor.page_after(runs, ordering, "", RUNS)[RUNS // 2 : RUNS // 2 + 1]
+    cursor = run_cursor.cursor_of(middle, ordering)
+    following = run_cursor.page_after(runs, ordering, cursor, 50)
+    plan = following.explain()
+    assert index in plan
+    assert not [word for word in ("Sort", "TEMP B-TREE", "Seq Scan") if word in plan], plan
+    assert "created_at" in plan or "Index Cond" in plan, "the index is entered at the cursor"
 
 
 def test_the_counts_of_the_tabs_are_read_from_indexes(many):
