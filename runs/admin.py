@@ -16,6 +16,7 @@ from runs.models import (
     Cluster,
     LogLine,
     Run,
+    RunNote,
     State,
     Tombstone,
     ToolResult,
@@ -115,6 +116,14 @@ class ArtifactAdmin(FastList):
         run = artifact.run
         url = reverse("artifact-detail", args=[run.run_id, artifact.pk])
         return format_html('<a href="{}?namespace={}">Download</a>', url, run.namespace.name)
+
+
+@admin.register(RunNote)
+class RunNoteAdmin(FastList):
+    list_display = ("id", "run", "author", "created_at")
+    list_select_related = ("run",)
+    search_fields = ("=run__run_id", "=author")
+    ordering = ("-id",)
 
 
 @admin.register(ToolResult)

@@ -39,6 +39,7 @@ from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import (
     Artifact,
     AuditEntry,
+    RunNote,
     RunTemplate,
     SavedView,
 )
@@ -130,6 +131,10 @@ API = {
     ),
     "POST runs/<str:run_id>/states/<str:state>/answer": Act(
         ["answer: asking q"], 1, {"run_id": "asking", "state": "{waiting}"}
+    ),
+    "POST runs/<str:run_id>/notes": Act(["note: done"], {"text": CANARY}, {"run_id": "done"}),
+    "DELETE runs/<str:run_id>/notes/<str:note>": Act(
+        ["delete_note: done by ann"], {}, {"run_id": "done", "note": "{note}"}
     ),
     "POST templates": Act(["save_template: alpha/new"], {"name": "new", "graph_id": "{graph}"}),
     "PATCH templates/<str:template>": Act(["change_template: alpha/new"], {"name": "new"}),
@@ -259,6 +264,12 @@ PAGES = {
             {"{waiting}-value_": "1"},
             {"pk": "{asking}", "state": "{waiting}"},
         )
+    ],
+    f"POST {MANAGER}/run/<int:pk>/notes/add/": [
+        Act(["note: done"], {"text": CANARY}, {"pk": "{done}"})
+    ],
+    f"POST {MANAGER}/run/<int:pk>/notes/<int:note>/delete/": [
+        Act(["delete_note: done by ann"], {}, {"pk": "{done}", "note": "{note}"})
     ],
     f"POST {MANAGER}/rerun/<int:pk>/": [
         Act(
@@ -450,6 +461,7 @@ def world(publish, namespace, drain, settings):
         waiting=runs["asking"].states.get().pk,
         dataset=Dataset.objects.create(namespace=namespace, name="d").pk,
         template=RunTemplate.objects.create(namespace=namespace, name="t", graph=ok).pk,
+        note=RunNote.objects.create(run=runs["done"], author="ann", text=CANARY).pk,
         view=SavedView.objects.create(name="v", owner=root, shared=True, namespace=namespace).pk,
         operation=over.pk,
         queued=bulk.ask("archive", done, asker).pk,

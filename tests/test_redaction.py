@@ -40,6 +40,7 @@ from runs.models import (
     CheckpointWrite,
     LogLine,
     Run,
+    RunNote,
     RunTemplate,
     State,
     ToolResult,
@@ -93,6 +94,7 @@ OPEN = {
     "LogLine": "identifier level",
     "Run": "run_id name username workspace session_id trigger labels fingerprint origin status"
     " current_node node_counts",
+    "RunNote": "author text",
     "RunTemplate": "name description labels workspace expression time_zone",
     "SavedView": "name query",
     "State": "fanout_id identifier node path status worker",
@@ -215,6 +217,7 @@ def world(publish, drain, make_key):
     CheckpointWrite.objects.create(
         run=run, checkpoint_id="c", task_id="t", idx=0, channel="ch", type="json", body=b"1"
     )
+    RunNote.objects.create(run=run, author="ann", text="x")
     template = RunTemplate.objects.create(namespace=beta, name="t", graph=graph)
     IdempotencyKey.objects.create(caller="x", key="k", digest="d", answer={})
     AuditEntry.objects.record(SYSTEM, "start", run)

@@ -71,7 +71,7 @@ def beta(publish, drain):
             "graph_id": graph.pk, "dataset_id": dataset.pk, "run_id": "the-run",
             "thread_id": "the-run", "template": template.pk, "state": state.pk, "artifact": 1,
             "checkpoint_id": "c", "operation": 1, "view": 1, "number": 1, "name": "approval",
-            "form": "json", "tab": "states", "action": "cancel", "kind": "graphs",
+            "form": "json", "tab": "states", "action": "cancel", "kind": "graphs", "note": 1,
         },
         "pks": {"datasets": dataset.pk, "templates": template.pk, "graph": graph.pk, "run": run.pk},
         "asking": asking,
@@ -83,13 +83,14 @@ def beta(publish, drain):
             "labels": {"a": "b"}, "thread_ids": ["the-run"], "run_ids": ["the-run"],
             "action": "delete", "approved": True,
             "answer": {"value": 1}, "value": 1, "status": "completed", "delete": True,
-            "query": {}, "from": "a", "session_id": "s", "sop": "s", "purpose": "p",
+            "text": "x", "query": {}, "from": "a", "session_id": "s", "sop": "s", "purpose": "p",
         },
         "form": {
             "namespace": namespace.pk, "graph": graph.pk, "name": "renamed", "op": "add",
-            "kind": "noop", "ids": [run.pk], "run": [run.pk], "runs": [run.pk], "value": "1",
-            "note": "n", "revision": "1", "label": "a=b", "labels": "a=b", "status": "completed",
-            "json": '{"nodes": [], "edges": []}', "run_ids": "the-run", "confirm": "1",
+            "text": "x", "kind": "noop", "ids": [run.pk], "run": [run.pk], "runs": [run.pk],
+            "value": "1", "note": "n", "revision": "1", "label": "a=b", "labels": "a=b",
+            "status": "completed", "json": '{"nodes": [], "edges": []}', "run_ids": "the-run",
+            "confirm": "1",
         },
     }  # fmt: skip
 

@@ -40,7 +40,7 @@ RIGHT_LABELS = {
     "start": "start runs, or store graphs and datasets",
     "rerun": "rerun runs",
     "cancel": "cancel, pause, resume, retry and answer runs",
-    "change": "archive and label runs",
+    "change": "archive and label runs, or write notes on them",
     "set_status": "set the status of runs by hand",
     "delete": "delete runs",
     "export": "export runs",

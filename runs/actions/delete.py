@@ -30,6 +30,7 @@ from runs.models import (
     CheckpointWrite,
     LogLine,
     Run,
+    RunNote,
     State,
     Tombstone,
     ToolResult,
@@ -37,7 +38,16 @@ from runs.models import (
 
 DELETE_RIGHT = "delete"
 DELETABLE = statuses.ENDED_RUNS
-RUN_CHILDREN = (State, LogLine, Artifact, ToolResult, CheckpointWrite, CheckpointBlob, Checkpoint)
+RUN_CHILDREN = (
+    State,
+    LogLine,
+    Artifact,
+    RunNote,
+    ToolResult,
+    CheckpointWrite,
+    CheckpointBlob,
+    Checkpoint,
+)
 TOMBSTONE_AGE = timedelta(days=30)
 FILES_WAIT = timedelta(minutes=1)  # before a sweep takes a folder for a forgotten one
 LOCK_SECONDS = 3

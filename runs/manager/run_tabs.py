@@ -14,12 +14,13 @@ from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.web import schema_forms
 from graphs.web.page_guard import caller_of
+from runs.actions import notes
 from runs.core import statuses
 from runs.langgraph import viewer
 from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.lookups import uuid_of
-from runs.models import AuditEntry, Checkpoint, LogLine, Run, State
+from runs.models import AuditEntry, Checkpoint, LogLine, Run, RunNote, State
 from runs.queries import diagram, lineage, metrics, wait_reasons
 from runs.queries.lists import StateRow
 
@@ -32,9 +33,11 @@ TABS = {
     "data": "Data",
     "checkpoints": "Checkpoints",
     "lineage": "Lineage",
+    "notes": "Notes",
     "history": "History",
 }
 STATES = 100  # states on a page
+NOTES = 20  # notes on a page
 ROWS = 100  # rows of the other tables on a page
 FILES = 20  # files on the overview
 LAST_LINES = 5  # log lines on the overview
@@ -175,6 +178,19 @@ def _lineage(request: HttpRequest, run: Run) -> JsonObject:
     return {"tree": lineage.tree_of(run, caller_of(request))}
 
 
+def _notes(request: HttpRequest, run: Run) -> JsonObject:
+    caller = caller_of(request)
+    entries = RunNote.objects.filter(run=run).order_by("-pk")
+    page = Paginator(entries, NOTES).get_page(request.GET.get("page"))
+    return {
+        "page": page,
+        "notes": [(note, notes.may_delete_note(note, run, caller)) for note in page],
+        "may_write": caller.can("change", run.namespace_id),
+        "max_text": notes.MAX_TEXT,
+        "sent_text": request.POST.get("text", ""),
+    }
+
+
 def _history(request: HttpRequest, run: Run) -> JsonObject:
     entries = AuditEntry.objects.filter(run=run.pk).order_by("-pk")
     return {"page": Paginator(entries, ROWS).get_page(request.GET.get("page"))}
@@ -189,5 +205,6 @@ CONTENT: dict[str, Callable[[HttpRequest, Run], JsonObject]] = {
     "data": _data,
     "checkpoints": _checkpoints,
     "lineage": _lineage,
+    "notes": _notes,
     "history": _history,
 }

@@ -7,6 +7,7 @@ from runs.models.checkpoint import Checkpoint, CheckpointBlob, CheckpointWrite, 
 from runs.models.cluster import Cluster
 from runs.models.installation import Installation
 from runs.models.log_line import LogLine
+from runs.models.note import RunNote
 from runs.models.run import Run
 from runs.models.run_template import RunTemplate
 from runs.models.saved_view import ColumnChoice, SavedView
@@ -27,6 +28,7 @@ __all__ = [
     "Installation",
     "LogLine",
     "Run",
+    "RunNote",
     "RunTemplate",
     "SavedView",
     "State",

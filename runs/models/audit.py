@@ -22,7 +22,7 @@ FAILED_LOGIN_AGE = timedelta(days=90)
 ACTIONS_ON_RUNS = (
     "start", "create_states", "rerun", "retry", "answer", "cancel", "pause", "resume",
     "archive", "unarchive", "label", "set_status", "delete", "report", "document", "mark",
-    "download",
+    "download", "note", "delete_note",
 )  # fmt: skip
 BULK_ACTIONS = tuple(
     f"bulk_{action}"

@@ -13,7 +13,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import redaction
 from graphs.definition.payloads import when
 from graphs.definition.types import Json, JsonObject
-from runs.models import AuditEntry, Run
+from runs.models import AuditEntry, Run, RunNote
 
 FORMAT = 1  # the version of the document's format
 ROWS_AT_ONCE = 200
@@ -56,6 +56,7 @@ _TIMES = ("created_at", "started_at", "finished_at")
 _LOG_LINE = ("created_at", "level", "identifier", "state", "attempt", "message")
 _ARTIFACT = ("name", "kind", "size", "checksum", "identifier")
 _CHECKPOINT = ("ns", "checkpoint_id", "parent_checkpoint_id", "type", "metadata", "size")
+_NOTE = ("author", "text", "created_at")
 _AUDIT_ENTRY = ("at", "actor", "via", "action", "detail")
 
 
@@ -73,6 +74,7 @@ def bundle(run: Run, caller: Caller) -> Iterator[str]:
         "logs": _logs(run, payloads),
         "artifacts": run.artifacts.values(*_ARTIFACT),
         "checkpoints": _checkpoints(run, payloads),
+        "notes": _notes(run),
         "audit": _audit(run),
     }
     for name, rows in lists.items():
@@ -126,6 +128,11 @@ def _checkpoints(run: Run, payloads: bool) -> Iterable[JsonObject]:
     checkpoints = run.checkpoints.order_by("pk").annotate(size=Length("body"))
     for row in checkpoints.values(*_CHECKPOINT).iterator(chunk_size=ROWS_AT_ONCE):
         yield {**row, "metadata": redaction.shown(row["metadata"], payloads)}
+
+
+def _notes(run: Run) -> Iterable[JsonObject]:
+    for row in RunNote.objects.filter(run=run).order_by("pk").values(*_NOTE):
+        yield {**row, "created_at": when(row["created_at"])}
 
 
 def _audit(run: Run) -> Iterable[JsonObject]:

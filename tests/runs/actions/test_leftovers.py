@@ -28,6 +28,7 @@ from runs.models import (
     CheckpointWrite,
     LogLine,
     Run,
+    RunNote,
     State,
     Tombstone,
     ToolResult,
@@ -76,6 +77,7 @@ def plant(run):
     Run.objects.update(sop=MARK, purpose=MARK, store={"s": MARK}, data={"d": MARK})
     State.objects.update(outputs={"o": MARK}, answer={"a": MARK}, waiting_for={"question": MARK})
     LogLine.objects.create(run=run, message=MARK)
+    RunNote.objects.create(run=run, author="ann", text=MARK)
     ToolResult.objects.create(run=run, key=MARK, digest="d", result=MARK)
     Checkpoint.objects.create(**of_run, checkpoint_id="c", body=MARK.encode(), metadata={"m": MARK})
     CheckpointBlob.objects.create(**of_run, channel=MARK, version="1", body=MARK.encode())
