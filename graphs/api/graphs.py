@@ -1,11 +1,12 @@
 """Graphs over REST. `runs.api.graphs` adds what needs runs: starting, listing and deleting them."""
 
+import hashlib
 from collections.abc import Collection
 
 from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,12 +15,14 @@ from graphs.api import strict
 from graphs.api.drafts import DraftActions
 from graphs.api.lookups import graph_of, namespace_for
 from graphs.api.pagination import OffsetPagination
+from graphs.api.problem_details import PROBLEM
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import (
     DefinitionSerializer,
     GraphChangeSerializer,
     GraphSerializer,
     NewGraphSerializer,
+    ProblemSerializer,
     ValidationSerializer,
 )
 from graphs.auth import acts
@@ -30,6 +33,13 @@ from graphs.models import Graph
 from graphs.models.querysets import GraphQuerySet
 from graphs.rendering import mermaid, svg
 from graphs.services import publish
+
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The ETag of the graph that the change is based on.",
+)
 
 
 class GraphViewSet(DraftActions):
@@ -85,30 +95,38 @@ class GraphViewSet(DraftActions):
     @extend_schema(operation_id="graphs_read", responses={200: GraphSerializer, **REFUSALS})
     def retrieve(self, request: Request, graph_id: str) -> Response:
         """One graph with its current definition."""
-        return Response(self.graph_json(self.get_object()))
+        return self._tagged(self.get_object())
+
+    def _tagged(self, graph: Graph) -> Response:
+        headers = {"ETag": _tag(graph), "Cache-Control": "private, no-cache"}
+        return Response(self.graph_json(graph), headers=headers)
 
     @extend_schema(
         operation_id="graphs_update",
+        parameters=[IF_MATCH],
         request=GraphChangeSerializer,
-        responses={200: GraphSerializer, **REFUSALS},
+        responses={200: GraphSerializer, **REFUSALS, (412, PROBLEM): ProblemSerializer},
     )
     def update(self, request: Request, graph_id: str) -> Response:
         """Publish a new version. Members that are left out keep their values.
 
-        Publishing the current definition again doesn't create a version.
+        Publishing the current definition again doesn't create a version. 412 if If-Match names
+        another version than the current one.
         """
         graph = self.get_object()
         self.caller.require("start", graph.namespace_id)
         changes = self.validated(GraphChangeSerializer)
         _check_unchanged(graph, changes)
-        name = changes.pop("name", graph.name)
-        current = graph.current.definition if graph.current else {"nodes": [], "edges": []}
-        definition = redaction.definition_restored({**current, **changes}, current)
         with transaction.atomic():  # a definition that is refused doesn't rename the graph either
+            graph = publish.lock_graph(graph)
+            _check_match(request, graph)
+            name = changes.pop("name", graph.name)
+            current = graph.current.definition if graph.current else {"nodes": [], "edges": []}
+            definition = redaction.definition_restored({**current, **changes}, current)
             if name != graph.name:
                 _rename(graph, name, self.caller)
             published = publish.publish_graph(graph.namespace, graph.name, definition, self.caller)
-        return Response(self.graph_json(published))
+        return self._tagged(published)
 
     @extend_schema(
         operation_id="graphs_validate",
@@ -166,6 +184,23 @@ def _check_unchanged(graph: Graph, changes: JsonObject) -> None:
         if changes.pop(name, value) != value:
             problem = {"loc": ["body", name], "msg": f"It is {value!r} and can't be changed."}
             raise errors.Malformed([{**problem, "type": "value_error"}])
+
+
+def _tag(graph: Graph) -> str:
+    """The entity tag of what a PUT changes: the name and the current version."""
+    name = hashlib.sha256(graph.name.encode()).hexdigest()[:12]
+    return f'"{graph.current.number if graph.current else 0}-{name}"'
+
+
+def _check_match(request: Request, graph: Graph) -> None:
+    """Raises PreconditionFailed if If-Match names neither the locked graph's state nor any."""
+    sent = request.headers.get("If-Match")
+    tags = [tag.strip().removeprefix("W/") for tag in (sent or "*").split(",")]
+    if not {"*", _tag(graph)} & set(tags):
+        raise errors.PreconditionFailed(
+            f"The graph has changed since: it is now {graph} at version"
+            f" {graph.current.number if graph.current else 0}. Read it again."
+        )
 
 
 def _rename(graph: Graph, name: str, caller: Caller) -> None:

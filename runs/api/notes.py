@@ -1,10 +1,10 @@
 """The notes on a run over REST."""
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from graphs.api import strict as serializers
 from graphs.api.pagination import AfterPagination
 from graphs.api.schema import REFUSALS
 from graphs.definition import errors

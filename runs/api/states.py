@@ -1,6 +1,7 @@
 """The states of a run over REST."""
 
 import uuid
+from collections.abc import Sequence
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -12,14 +13,16 @@ from graphs.api import strict as serializers
 from graphs.api.pagination import AfterPagination
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
-from graphs.definition import redaction
+from graphs.definition import errors, redaction
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
 from runs.api.lookups import NAMESPACE, state_id
 from runs.api.viewsets import OfRunViewSet
 from runs.core import statuses
 from runs.engine.answer import answer_state
-from runs.models import State
+from runs.engine.steps import key_of
+from runs.models import Run, State
+from runs.queries import attempts
 
 FIRST = uuid.UUID(int=0)
 
@@ -27,7 +30,8 @@ FIRST = uuid.UUID(int=0)
 class StateSerializer(serializers.Serializer):
     """One execution of a node.
 
-    `parent` is the state whose outputs created it, `waiting_for` the question to a person.
+    `parent` is the state whose outputs created it, `waiting_for` the question to a person. All
+    attempts and retries share the `idempotency_key`. The run comes from the context.
     """
 
     id = serializers.CharField()
@@ -38,6 +42,7 @@ class StateSerializer(serializers.Serializer):
     parent = serializers.CharField(allow_null=True)  # type: ignore[assignment]
     attempt = serializers.IntegerField()
     retry_count = serializers.IntegerField()
+    idempotency_key = serializers.CharField()
     inputs = AnyJson()
     outputs = AnyJson()
     error = serializers.CharField(allow_null=True)
@@ -58,6 +63,7 @@ class StateSerializer(serializers.Serializer):
             "parent": str(state.parent) if state.parent else None,
             "attempt": state.attempt,
             "retry_count": state.retry_count,
+            "idempotency_key": key_of(self.context["run"], state),
             "inputs": state.inputs,
             "outputs": state.outputs,
             "error": state.error or None,
@@ -68,6 +74,35 @@ class StateSerializer(serializers.Serializer):
             "started_at": when(state.started_at),
             "finished_at": when(state.finished_at),
         }
+
+
+class AttemptSerializer(serializers.Serializer):
+    """An attempt. `status` is that of its state, or LOST if another attempt followed in it."""
+
+    state_id = serializers.CharField()
+    retry_count = serializers.IntegerField()
+    attempt = serializers.IntegerField()
+    status = serializers.ChoiceField((*statuses.STATE_STATUSES, attempts.LOST))
+    worker = serializers.CharField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    error = serializers.CharField(allow_null=True)
+
+    def to_representation(self, attempt: attempts.Attempt) -> JsonObject:
+        return {
+            "state_id": str(attempt.state),
+            "retry_count": attempt.retry_count,
+            "attempt": attempt.number,
+            "status": attempt.status,
+            "worker": attempt.worker or None,
+            "started_at": when(attempt.started_at),
+            "finished_at": when(attempt.finished_at),
+            "error": attempt.error or None,
+        }
+
+
+class AttemptsSerializer(serializers.Serializer):
+    attempts = AttemptSerializer(many=True)
 
 
 class StatePageSerializer(serializers.Serializer):
@@ -83,7 +118,7 @@ class StatePagination(AfterPagination):
 class StateViewSet(OfRunViewSet):
     lookup_url_kwarg = "state"
     pagination_class = StatePagination
-    scopes = {"list": "read", "answer": "run"}
+    scopes = {"list": "read", "attempts": "read", "answer": "run"}
     bodies = ("answer",)
 
     @extend_schema(
@@ -97,7 +132,7 @@ class StateViewSet(OfRunViewSet):
         states = self.page(run.states.all())
         State.objects.fill_inputs(states)
         redaction.hide(states, self.sees_payloads(run))
-        return self.get_paginated_response({"states": StateSerializer(states, many=True).data})
+        return self.get_paginated_response({"states": self._json(run, states, many=True)})
 
     @extend_schema(
         operation_id="runs_answer",
@@ -111,4 +146,23 @@ class StateViewSet(OfRunViewSet):
         run = self.run()
         answered = answer_state(run, state_id(state), request.data, self.caller)
         redaction.hide([answered], self.sees_payloads(run))
-        return Response(StateSerializer(answered).data)
+        return Response(self._json(run, answered))
+
+    def _json(self, run: Run, states: State | Sequence[State], many: bool = False) -> JsonObject:
+        return StateSerializer(states, many=many, context={"run": run}).data
+
+    @extend_schema(
+        operation_id="runs_attempts",
+        parameters=[NAMESPACE],
+        responses={200: AttemptsSerializer, **REFUSALS},
+    )
+    @action(detail=True)
+    def attempts(self, request: Request, run_id: str, state: str) -> Response:
+        """All attempts of the state's step, the retries of the state among them."""
+        run = self.run()
+        found = run.states.filter(pk=state_id(state)).first()
+        if found is None:
+            raise errors.NotFound(f"The run has no state {state[:50]!r}.")
+        rows = attempts.attempts_of(run, found)
+        redaction.hide(rows, self.sees_payloads(run))
+        return Response({"attempts": AttemptSerializer(rows, many=True).data})

@@ -13,8 +13,8 @@ from django.db.models import Max
 
 from graphs.definition import errors
 from graphs.definition.types import Json, JsonObject
-from runs.core import paths, statuses
-from runs.engine.types import idempotency_key, step_name
+from runs.core import statuses
+from runs.engine.steps import key_of
 from runs.external.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
 from runs.models import Checkpoint, Run, State
 
@@ -162,9 +162,6 @@ def _node_states(run: Run, states: list[State]) -> dict[str, NodeState]:
 
 
 def _node_state(run: Run, state: State, attempts: int) -> NodeState:
-    node = run.version.plan.nodes.get(state.identifier) if run.version else None
-    step = paths.step(state.path, node.index) if node else state.path
-    step_key = step_name(state.identifier, step)
     return NodeState(
         node_id=state.identifier,
         status=statuses.DOCUMENT_NODE_STATUSES[state.status],
@@ -175,7 +172,7 @@ def _node_state(run: Run, state: State, attempts: int) -> NodeState:
         error=state.error or None,
         attempts=attempts,
         # The key that the node itself saw.
-        idempotency_key=idempotency_key(run.namespace.name, run.run_id, step_key),
+        idempotency_key=key_of(run, state),
     )
 
 

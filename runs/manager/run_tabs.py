@@ -16,12 +16,13 @@ from graphs.web import schema_forms
 from graphs.web.page_guard import caller_of
 from runs.actions import notes
 from runs.core import statuses
+from runs.engine.steps import key_of
 from runs.langgraph import viewer
 from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.lookups import uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, RunNote, State
-from runs.queries import diagram, lineage, metrics, wait_reasons
+from runs.queries import attempts, diagram, lineage, metrics, wait_reasons
 from runs.queries.lists import StateRow
 
 TABS = {
@@ -123,14 +124,24 @@ def _states(request: HttpRequest, run: Run) -> JsonObject:
 
     states = list(matching[: STATES + 1])
     State.objects.fill_inputs(states)
+    for state in states:
+        state.idempotency_key = key_of(run, state)  # type: ignore[attr-defined]
     redact_payloads(states, caller_of(request).can("payloads", run.namespace_id))
+    payloads = caller_of(request).can("payloads", run.namespace_id)
     return {
+        "attempts": _attempts(run, states[0], payloads) if pk and states else [],
         "counts": sorted(State.objects.filter(run=run).summary().items()),
         "status": status,
         "node": node,
         "states": states[:STATES],
         "next": states[STATES - 1].pk if len(states) > STATES else None,
     }
+
+
+def _attempts(run: Run, state: State, payloads: bool) -> list[attempts.Attempt]:
+    rows = attempts.attempts_of(run, state)
+    redaction.hide(rows, payloads)
+    return rows
 
 
 def redact_payloads(states: Iterable[State] | Iterable[StateRow], payloads: bool) -> None:

@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString, mark_safe
 from graphs.web.formats import length
 from runs.core import sql, statuses
 from runs.models import Run, State
+from runs.queries.attempts import lost_leases
 
 ROWS = 200
 LABEL, WIDTH, ROW, TOP = 220, 760, 22, 24  # of the drawing, in pixels
@@ -37,7 +38,6 @@ FIELDS = (
     "started_at",
     "finished_at",
 )
-LOST_LEASE = "lost its worker in attempt"  # the text by which `lease_recovery` logs a lost lease
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,12 @@ def timeline_of(run: Run, after: str = "") -> Timeline:
         matching = matching.filter(pk__gt=after)
     page = list(matching[: ROWS + 1])
     states, now = page[:ROWS], sql.clock()
-    critical, lost = _critical(states), _lost_leases(run, states)
-    bars = [_bar(state, now, state.pk in critical, lost.get(state.pk, ())) for state in states]
+    critical = _critical(states)
+    lost = lost_leases(run, [state.pk for state in states if state.lost_leases])
+    bars = [
+        _bar(state, now, state.pk in critical, [at for _, at in lost.get(state.pk, ())])
+        for state in states
+    ]
     return Timeline(
         bars,
         Drawing(run, bars, now).svg(),
@@ -87,19 +91,6 @@ def _bar(state: State, now: datetime, critical: bool, lost: Sequence[datetime]) 
     began = state.started_at or state.finished_at or now
     ran = length((state.finished_at or now) - state.started_at) if state.started_at else "–"
     return Bar(state, length(began - ready), ran, critical, lost)
-
-
-def _lost_leases(run: Run, states: Sequence[State]) -> dict[UUID, list[datetime]]:
-    """When each state lost a lease, from the log: states count lost leases without their times."""
-    pks = [state.pk for state in states if state.lost_leases]
-    times: dict[UUID, list[datetime]] = {}
-    if not pks:
-        return times
-    lines = run.logs.filter(state__in=pks, level="warning", message__contains=LOST_LEASE)
-    for line in lines.order_by("pk").only("state", "created_at"):
-        if line.state:
-            times.setdefault(line.state, []).append(line.created_at)
-    return times
 
 
 def _critical(states: Sequence[State]) -> set[UUID]:

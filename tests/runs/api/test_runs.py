@@ -253,7 +253,6 @@ def test_all_problems_of_an_invalid_graph_are_listed_with_their_paths(api, names
         "/graphs/99999999999999999999/run",
         "/runs/nope/cancel",
         "/graphs/1/nowhere",
-        "/runs",
     ],
 )
 def test_an_unknown_path_or_id_is_a_404_in_json(api, path):
@@ -435,3 +434,18 @@ def test_an_id_with_a_slash_is_answered_in_json(api, client, verb, run_id):
         assert answer.status_code == 404
         assert answer["Content-Type"] == "application/problem+json"
         assert answer.json()["detail"] == "Not Found"
+
+
+def test_a_change_of_a_graph_is_refused_if_it_is_based_on_an_older_one(api, publish):
+    path = f"/graphs/{publish('a').pk}"
+    api("GET", path)
+    tag = api.response.headers["ETag"]
+    assert api("PUT", path, definition("a>b"), **{"If-Match": tag})[0] == 200
+    newer = api.response.headers["ETag"]
+    status, answer = api("PUT", path, definition("a>c"), **{"If-Match": tag})
+    assert (status, "version 2" in answer["detail"]) == (412, True)
+    assert Graph.objects.get().current.number == 2
+    assert api("PUT", path, {"name": "h"}, **{"If-Match": f'"0-x", W/{newer}'})[0] == 200
+    assert api("PUT", path, {"name": "i"}, **{"If-Match": newer})[0] == 412, "the name counts"
+    assert api("PUT", path, definition("a>c"), **{"If-Match": "*"})[0] == 200
+    assert api("PUT", path, definition("a>d"))[0] == 200, "without the header nothing is compared"
