@@ -54,8 +54,7 @@ class GraphViewSet(graphs.GraphViewSet):
         """
         graph = self.get_object()
         values = self.validated(StartSerializer)
-        delay_seconds = values.pop("start_delay", 0) / 1000
-        options = RunOptions(delay=delay_seconds, **values)
+        options = RunOptions(delay=values.pop("delay_seconds"), **values)
         run = start_run(graph, options, self._dataset(graph), self.caller)
         return Response(StartedSerializer(run).data)
 

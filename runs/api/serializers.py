@@ -4,21 +4,40 @@ from django.urls import reverse
 
 from graphs.api import strict as serializers
 from graphs.api.serializers import AnyJson, LabelsField
+from graphs.definition import errors
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
 from runs.core import statuses
-from runs.core.node_counts import BAD, DONE, KNOWN
 from runs.models import Artifact, LogLine, Run
+from runs.queries.run_context import context_of
 
 TAIL_LINES = 50  # the log lines that are part of a run's JSON
 MAX_START_DELAY = 315_360_000_000  # milliseconds: ten years
 
 
-class StartSerializer(serializers.Serializer):
-    """What a run may start with.
+class DelayedSerializer(serializers.Serializer):
+    """What may start later. `delay_seconds` is what was sent, under either name."""
 
-    `inputs` override the inputs that root nodes declare; `start_delay` is in milliseconds.
-    """
+    start_delay_ms = serializers.IntegerField(
+        min_value=0, max_value=MAX_START_DELAY, required=False
+    )
+    start_delay = serializers.IntegerField(
+        min_value=0,
+        max_value=MAX_START_DELAY,
+        required=False,
+        help_text="The older name of `start_delay_ms`, which `/v0` has.",
+    )
+
+    def validate(self, attrs: JsonObject) -> JsonObject:
+        """Raises Malformed if both names are used."""
+        delays = [attrs.pop(name) for name in ("start_delay_ms", "start_delay") if name in attrs]
+        if len(delays) > 1:
+            raise errors.Malformed("`start_delay` is the older name of `start_delay_ms`; send one.")
+        return {**attrs, "delay_seconds": sum(delays) / 1000}
+
+
+class StartSerializer(DelayedSerializer):
+    """What a run may start with. `inputs` override the inputs that root nodes declare."""
 
     run_id = serializers.CharField(max_length=200, required=False, allow_blank=False)
     inputs = serializers.DictField(child=AnyJson(), required=False)
@@ -27,7 +46,6 @@ class StartSerializer(serializers.Serializer):
     metadata = serializers.DictField(child=AnyJson(), required=False)
     name = serializers.CharField(max_length=500, required=False, allow_blank=True)
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
-    start_delay = serializers.IntegerField(min_value=0, max_value=MAX_START_DELAY, required=False)
 
 
 class StartedSerializer(serializers.Serializer):
@@ -131,36 +149,10 @@ def artifact_url(run: Run, artifact: Artifact) -> str:
 
 
 def run_context(run: Run) -> JsonObject:
-    """The plan of a run and what became of its nodes; empty while the run is queued."""
-    if run.version is None or run.status == statuses.RUN_QUEUED:
-        return {}
-    plan = run.version.plan
-    node_counts = run.node_counts
-    started = [node for node in plan.order if node in node_counts]
-    failed = [node for node in started if node_counts[node][BAD]]
-    broken = set(failed)
-    executed = [
-        node
-        for node in started
-        if node not in broken and node_counts[node][DONE] == node_counts[node][KNOWN]
-    ]
-    skipped = [
-        node
-        for node in plan.order
-        if node not in node_counts and plan.shape.ancestors[node] & broken
-    ]
-    context: JsonObject = {
-        "dataset_id": run.dataset_id,
-        "graph_id": str(run.graph_id),
-        "plan": list(plan.order),
-        "total_steps": len(plan.order),
-        "executed_nodes": executed,
-        "failed_nodes": failed,
-        "skipped_nodes": skipped,
-    }
-    if run.ended:
+    """The run's context; that of an ended one with the address of its zip file."""
+    context = context_of(run)
+    if context and run.ended:
         zip_files = [file for file in getattr(run, "files", ()) if file.name.endswith(".zip")]
-        context["total_emitted"] = run.emitted
         context["zip_path"] = artifact_url(run, zip_files[-1]) if zip_files else None
     return context
 

@@ -7,7 +7,7 @@ from graphs.api.serializers import AnyJson
 from graphs.definition import errors
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
-from runs.api.serializers import MAX_START_DELAY, LogLineSerializer
+from runs.api.serializers import DelayedSerializer, LogLineSerializer
 from runs.core.node_counts import BAD
 from runs.models import Run
 
@@ -39,20 +39,17 @@ class RerunSerializer(StartedThreadSerializer):
     rerun_count = serializers.IntegerField()
 
 
-class RerunAskedSerializer(serializers.Serializer):
+class RerunAskedSerializer(DelayedSerializer):
     """How to run a run again.
 
     `version` is the one that the run had or the graph's newest one. `inputs` replace those that the
     run had. `from` is `start`, `failed` (what failed and everything after it; the rest is taken
-    over) or `node` (from the node that `node` names). `start_delay` is in milliseconds.
+    over) or `node` (from the node that `node` names).
     """
 
     inputs = serializers.DictField(child=AnyJson(), required=False)
     version = serializers.ChoiceField(("original", "newest"), required=False, default="original")
     node = serializers.CharField(max_length=200, required=False)
-    start_delay = serializers.IntegerField(
-        min_value=0, max_value=MAX_START_DELAY, required=False, default=0
-    )
 
     def get_fields(self) -> dict[str, Field]:
         """Adds `from`, which can't be the name of a class attribute."""
@@ -64,7 +61,7 @@ class RerunAskedSerializer(serializers.Serializer):
         """Raises Malformed for a node without `from: node`, and the other way round."""
         if (attrs["from"] == "node") != bool(attrs.get("node")):
             raise errors.Malformed("`node` is required with `from: node`, and only allowed there.")
-        return attrs
+        return super().validate(attrs)
 
 
 class MetadataSerializer(serializers.Serializer):

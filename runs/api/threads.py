@@ -98,7 +98,7 @@ class ThreadViewSet(ViewSet):
             inputs=data.get("inputs"),
             failed=data["from"] == "failed",
             node=data.get("node", ""),
-            delay=data["start_delay"] / 1000,
+            delay=data["delay_seconds"],
         )
         run = rerun(original, self.caller, options)
         return Response(

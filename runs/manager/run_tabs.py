@@ -24,6 +24,7 @@ from runs.manager.lookups import uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, RunNote, State
 from runs.queries import attempts, diagram, lineage, metrics, wait_reasons
 from runs.queries.lists import StateRow
+from runs.queries.run_context import context_of
 
 TABS = {
     "overview": "Overview",
@@ -155,6 +156,7 @@ def redact_payloads(states: Iterable[State] | Iterable[StateRow], payloads: bool
 def _data(request: HttpRequest, run: Run) -> JsonObject:
     """What the run was given and what it stored."""
     values = {
+        "Context": context_of(run),
         "Inputs": run.initial_data,
         "Store": run.store,
         "Metadata": run.metadata,

@@ -273,3 +273,14 @@ def test_the_timeline_shows_the_attempts_that_lost_their_worker(admin_client, pu
     assert page.count("a: attempt 2 lost its worker") == 1, "as a bar of its own"
     assert page.count("<br>attempt 1 lost its worker") == 1, "and as a line of the table"
     assert page.count('class="rm-ran rm-running') == 1
+
+
+def test_the_page_shows_the_context_and_what_was_emitted(admin_client, run_graph):
+    run = run_graph("a>b c", kinds={"a": "test.fail", "c": "test.emit"})
+    assert run.emitted
+    data = text(admin_client.get(page_of(run, "data")))
+    assert "<h2>Context</h2>" in data
+    for name in ("plan", "total_steps", "executed_nodes", "skipped_nodes", "total_emitted"):
+        assert name in data
+    head = text(admin_client.get(page_of(run)))
+    assert f"<dt>Rows emitted</dt><dd>{run.emitted}</dd>" in head
