@@ -46,6 +46,7 @@ class NoteViewSet(OfRunViewSet):
     lookup_url_kwarg = "note"
     pagination_class = AfterPagination
     scopes = {"list": "read", "create": "run", "destroy": "run"}
+    bodies = ("create",)
 
     @extend_schema(
         operation_id="runs_notes",

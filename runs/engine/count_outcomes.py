@@ -13,7 +13,13 @@ from runs.engine.counters import RunCounters
 from runs.engine.types import Claimed, Line, NewState
 
 MAX_LOST_LEASES = 3
-_LOGGED_OF_WORKERS = (statuses.SUCCESS, statuses.PRUNED)
+# What the worker of an external node did, by the kind of the outcome.
+REPORTED = {
+    "done": "reported success, outputs: {outputs}",
+    "prune": "ended the branch",
+    "again": "asked to run it again in {delay:g} s",
+    "release": "gave it back",
+}
 Ended = tuple[Prepared, str]  # an outcome and the status that its state gets
 
 
@@ -117,15 +123,10 @@ def _engine_lines(prepared: Prepared, status: str) -> Iterator[Line]:
         yield timezone.now(), "warning", message
     elif status in statuses.FAILED_STATES:
         yield timezone.now(), "error", f"{identifier} failed: {prepared.failed or outcome.error}"
-    elif status in _LOGGED_OF_WORKERS and state.node.worker_namespace:
-        yield timezone.now(), "info", f"{identifier} {_ended_as(len(outcome.values), status)}"
-
-
-def _ended_as(outputs: int, status: str) -> str:
-    """What an external worker reported. Its lines are those that it sends, which may be none."""
-    if status == statuses.PRUNED:
-        return "ended its branch"
-    return f"succeeded with {outputs:,} outputs" if outputs > 1 else "succeeded"
+    elif state.node.worker_namespace and outcome.kind in REPORTED:
+        # Our own nodes log what they do. Of an external one, this is the only trace in the log.
+        did = REPORTED[outcome.kind].format(outputs=len(outcome.outputs), delay=outcome.delay)
+        yield timezone.now(), "info", f"{identifier}: its worker {did}"
 
 
 def stop_at_limits(counters_by_run: dict[int, RunCounters]) -> None:

@@ -91,6 +91,30 @@ def test_a_released_state_is_ready_at_once_without_a_lost_lease(api):
     assert api.claim("Work")[0]["attempt"] == 2
 
 
+def test_each_report_of_an_external_node_has_a_line_in_the_log(api):
+    state = start(api)
+    path = f"state/{state['state_id']}"
+    api.post(f"{path}/re-enqueue-after", {"enqueue_after": 1500})
+    State.objects.update(due_at=timezone.now())
+    api.claim("Work")
+    api.post(f"{path}/release", {})
+    api.claim("Work")
+    api.post(f"{path}/executed", {"outputs": [{"value": "1"}, {"value": "2"}]})
+    lines = LogLine.objects.filter(state=state["state_id"]).order_by("pk")
+    name = State.objects.get(pk=state["state_id"]).identifier
+    assert [line.message for line in lines] == [
+        f"{name}: its worker asked to run it again in 1.5 s",
+        f"{name}: its worker gave it back",
+        f"{name}: its worker reported success, outputs: 2",
+    ]
+    other = start(api)
+    api.post(f"state/{other['state_id']}/prune", {"data": {}})
+    line = LogLine.objects.get(state=other["state_id"])
+    assert line.message == f"{line.identifier}: its worker ended the branch"
+    for run in Run.objects.all():
+        assert_counters_agree(run)
+
+
 def test_reports_of_a_cancelled_run_are_refused(api):
     state = start(api)
     api.post(f"run/{state['run_id']}/cancel")
