@@ -9,7 +9,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from graphs.definition.types import Json
-from graphs.web import formats, pickers
+from graphs.web import formats, json_tree, pickers
 from graphs.web.page_guard import caller_of
 
 register = template.Library()
@@ -117,6 +117,14 @@ def words(text: str) -> list[str]:
 def short(text: str, length: int = 13) -> str:
     """The beginning of an id."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+@register.filter
+def tree(value: Json) -> SafeString:
+    """A value as a tree or, if it is large, as indented JSON."""
+    if json_tree.is_small(value):
+        return json_tree.tree(value)
+    return format_html("<pre>{}</pre>", pretty(value))
 
 
 @register.filter

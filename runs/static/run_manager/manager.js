@@ -31,9 +31,10 @@
     const copy = event.target.closest(".rm-copy");
     if (copy) {
       navigator.clipboard?.writeText(copy.dataset.copy);
+      copy.dataset.label ??= copy.textContent;
       copy.textContent = "copied";
       setTimeout(() => {
-        copy.textContent = "copy";
+        copy.textContent = copy.dataset.label;
       }, 1200);
       return;
     }
