@@ -25,6 +25,7 @@ from runs.manager import (
     run_page,
     run_tabs,
     run_templates,
+    session,
 )
 
 
@@ -62,6 +63,7 @@ urlpatterns = [
     path("operations/<int:pk>/report.csv", operations.report, name="run_manager_report"),
     path("operations/<int:pk>/file", operations.exported_file, name="run_manager_file"),
     path("run/<int:pk>/<verb:verb>/", run_actions.act_on_run, name="run_manager_action"),
+    path("session/", session.session_page, name="run_session"),
     path("find/", run_page.find_run, name="run_find"),
     path("run/<int:pk>/", run_page.run_page, name="run_page"),
     path("run/<int:pk>/<tab:tab>/", run_page.run_page, name="run_tab"),

@@ -217,6 +217,11 @@ class Run(models.Model):
                 condition=Q(template__isnull=False),
                 name="sm_run_of_template",
             ),
+            models.Index(
+                fields=["session_id", "created_at", "id"],
+                condition=~Q(session_id=""),
+                name="sm_run_of_session",
+            ),
             models.Index(fields=["root"], condition=Q(root__isnull=False), name="sm_run_of_tree"),
         ]
         permissions: ClassVar = [

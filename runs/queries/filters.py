@@ -22,6 +22,7 @@ from runs.queries.search import (
     MAX_LENGTH,
     MAX_STARS,
     graph_named,
+    of_session,
     parse,
     recovered_or_not,
     since,
@@ -177,6 +178,7 @@ class ManagerFilter(django_filters.FilterSet):
     status = WordsFilter(words=statuses.RUN_WORDS, field_name="status")
     namespace = ExactFilter(field_name="namespace__name", help_text="its namespace")
     graph = TextFilter(read=graph_named, help_text="the name of its graph, or namespace/name")
+    session = TextFilter(read=of_session, help_text="its session")
     trigger = WordsFilter(words=_themselves(Run.Trigger.values), field_name="trigger")
     label = TextFilter(read=labelled, help_text="a label as key=value, or its key")
     since = TextFilter(

@@ -136,6 +136,11 @@ def graph_named(value: str) -> Q:
     return _pattern("graph__name")(value)
 
 
+def of_session(value: str) -> Q:
+    """Runs of a session. Naming that it is not empty lets an index answer."""
+    return ~Q(session_id="") & _pattern("session_id")(value)
+
+
 def _period(text: str) -> tuple[datetime, datetime]:
     """The beginning and the end of a day; for a moment, both are that moment."""
     if day := parse_date(text):
@@ -231,7 +236,7 @@ TOKENS: Mapping[str, Condition] = {
     "name": _part("name"),
     "error": _part("error_message"),
     "node": _pattern("current_node"),
-    "session": _pattern("session_id"),
+    "session": of_session,
     "parent": _pattern("parent__run_id"),
     "created": _time("created_at"),
     "finished": _time("finished_at"),
