@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("statemanager_runs", "0006_installation_and_start_error"),
+        ("statemanager_runs", "0008_views_of_groups"),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from graphs.models.migrating import AddIndexConcurrently
 class Migration(migrations.Migration):
     atomic = False
     dependencies = [
-        ("statemanager_runs", "0010_run_notes"),
+        ("statemanager_runs", "0009_run_notes"),
     ]
 
     operations = [
