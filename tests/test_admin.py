@@ -240,9 +240,15 @@ def test_nobody_makes_a_key_that_can_do_more_than_its_maker(staff, namespace, ke
         assert "more than you may do yourself" in answer.content.decode()
     assert not ApiKey.objects.exists()
 
-    NamespaceMembership.objects.create(
-        namespace=namespace, user=get_user_model().objects.get(username="sam"), role="operator"
+    membership = NamespaceMembership.objects.create(
+        namespace=namespace, user=get_user_model().objects.get(username="sam"), role="reader"
     )
+    # A worker is given secrets and decides what becomes of runs; a reader is not and does not.
+    answer = client.post(url, key_form | {"scope": "worker", "namespaces": [namespace.pk]})
+    assert "more than you may do yourself" in answer.content.decode()
+
+    membership.role = "operator"
+    membership.save()
     client.post(url, key_form | {"scope": "run", "namespaces": [namespace.pk]})
     assert ApiKey.objects.get().scope == "run"
 

@@ -64,6 +64,9 @@ RIGHTS_OF_SCOPE = {
     "run": RUNNING_RIGHTS,
     "admin": RIGHTS,
 }
+# The rights of those who may make a key of each scope. A worker decides what becomes of runs and is
+# given the secrets of their graphs, which no right to read includes.
+RIGHTS_TO_GRANT = {**RIGHTS_OF_SCOPE, "worker": RUNNING_RIGHTS}
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Caller:
         """
         if scope == "admin" and "admin" not in self.scopes:
             return False
-        rights = RIGHTS_OF_SCOPE[scope]
+        rights = RIGHTS_TO_GRANT[scope]
         if namespace_ids is None:
             return self.namespaces is None and rights <= self.rights
         return all(self.can(right, pk) for right in rights for pk in namespace_ids)
