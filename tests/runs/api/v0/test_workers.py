@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import Namespace, clock
-from runs.engine import claim, lease_recovery
+from runs.engine import claim, lease_recovery, record
 from runs.engine.start import start_run
 from runs.models import LogLine, Run, State
 from runs.worker_api import claims
@@ -265,6 +265,25 @@ def test_the_run_names_the_node_that_an_external_worker_holds(api):
         ("b", "b: its worker reported success, outputs: 2"),
     ]
     assert_counters_agree(Run.objects.get())
+
+
+def test_a_claim_keeps_the_counters_that_its_process_knows(api, monkeypatch):
+    """Otherwise each report of a worker that follows a run would be recorded under a lock."""
+    batches = []
+    optimistic = record._record_optimistically
+
+    def watched(*args):
+        batches.append(optimistic(*args))
+        return batches[-1]
+
+    monkeypatch.setattr(record, "_record_optimistically", watched)
+    api.upsert("g", node("a", ["b"]), node("b", ["c"]), node("c"))
+    api.trigger("g")
+    for _ in range(3):
+        [state] = api.claim("Work")
+        api.executed(state, {"value": "1"})
+    assert len(batches) == 2, "of b and c; the counters were not known before a"
+    assert all(batches) == (connection.vendor == "postgresql")
 
 
 def test_a_state_that_is_claimed_with_a_report_is_the_current_node(api):
