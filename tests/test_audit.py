@@ -39,6 +39,7 @@ from runs.engine.start import RunOptions, start_outside, start_run
 from runs.models import (
     Artifact,
     AuditEntry,
+    Checkpoint,
     RunNote,
     RunTemplate,
     SavedView,
@@ -135,6 +136,14 @@ API = {
     "POST runs/<str:run_id>/notes": Act(["note: done"], {"text": CANARY}, {"run_id": "done"}),
     "DELETE runs/<str:run_id>/notes/<str:note>": Act(
         ["delete_note: done by ann"], {}, {"run_id": "done", "note": "{note}"}
+    ),
+    "DELETE runs/<str:run_id>/checkpoints/<str:checkpoint_id>": Act(
+        ["delete_checkpoint: thread c1"], {}, {"run_id": "thread", "checkpoint_id": "c1"}
+    ),
+    "POST runs/<str:run_id>/checkpoints/<str:checkpoint_id>/fork": Act(
+        ["fork: new from thread"],
+        {"thread_id": "new"},
+        {"run_id": "thread", "checkpoint_id": "c1"},
     ),
     "POST templates": Act(["save_template: alpha/new"], {"name": "new", "graph_id": "{graph}"}),
     "PATCH templates/<str:template>": Act(["change_template: alpha/new"], {"name": "new"}),
@@ -264,6 +273,18 @@ PAGES = {
             {"{waiting}-value_": "1"},
             {"pk": "{asking}", "state": "{waiting}"},
         )
+    ],
+    f"POST {MANAGER}/run/<int:pk>/checkpoints/<int:checkpoint>/<checkpoint_verb:verb>/": [
+        Act(
+            ["delete_checkpoint: thread c1"],
+            {},
+            {"pk": "{thread}", "checkpoint": "{checkpoint}", "verb": "delete"},
+        ),
+        Act(
+            ["fork: * from thread"],
+            {},
+            {"pk": "{thread}", "checkpoint": "{checkpoint}", "verb": "fork"},
+        ),
     ],
     f"POST {MANAGER}/run/<int:pk>/notes/add/": [
         Act(["note: done"], {"text": CANARY}, {"pk": "{done}"})
@@ -434,6 +455,10 @@ def world(publish, namespace, drain, settings):
     runs |= {name: start_run(ok, RunOptions(run_id=name)) for name in ("active", "paused")}
     control.pause_run(runs["paused"], SYSTEM)
     start_outside(namespace, RunOptions(run_id="outside"))
+    runs["thread"] = start_outside(namespace, RunOptions(run_id="thread"))
+    checkpoint = Checkpoint.objects.create(
+        run=runs["thread"], checkpoint_id="c1", type="json", body=b"{}"
+    )
     done, asker = {"pk": [runs["done"].pk]}, caller_of_user(root)
     exported = bulk_runner.run_inline(bulk.ask("export", done, asker, {"format": "csv"}))
     file = default_storage.save("f.txt", ContentFile(b"x"))
@@ -461,6 +486,7 @@ def world(publish, namespace, drain, settings):
         waiting=runs["asking"].states.get().pk,
         dataset=Dataset.objects.create(namespace=namespace, name="d").pk,
         template=RunTemplate.objects.create(namespace=namespace, name="t", graph=ok).pk,
+        checkpoint=checkpoint.pk,
         note=RunNote.objects.create(run=runs["done"], author="ann", text=CANARY).pk,
         view=SavedView.objects.create(name="v", owner=root, shared=True, namespace=namespace).pk,
         operation=over.pk,

@@ -72,6 +72,7 @@ def beta(publish, drain):
             "thread_id": "the-run", "template": template.pk, "state": state.pk, "artifact": 1,
             "checkpoint_id": "c", "operation": 1, "view": 1, "number": 1, "name": "approval",
             "form": "json", "tab": "states", "action": "cancel", "kind": "graphs", "note": 1,
+            "checkpoint": 1,
         },
         "pks": {"datasets": dataset.pk, "templates": template.pk, "graph": graph.pk, "run": run.pk},
         "asking": asking,

@@ -62,6 +62,19 @@ def _prunable(thread_id: str, rows: list[Checkpoint], keep_latest: bool) -> list
     return [row for row in rows if newest[row.ns] is not row]
 
 
+def delete_one(run_counters: RunCounters, row: Checkpoint) -> None:
+    """Delete one checkpoint of a locked run. Raises Conflict if a later one needs it."""
+    later = Checkpoint.objects.filter(
+        run=run_counters.pk, ns=row.ns, checkpoint_id__gt=row.checkpoint_id
+    )
+    if any(DELTA_METADATA in metadata for metadata in later.values_list("metadata", flat=True)):
+        raise errors.Conflict(
+            "The checkpoint can't be deleted: the thread stores channels as differences, so later"
+            " checkpoints need it."
+        )
+    _drop(run_counters, [row])
+
+
 def _drop(run_counters: RunCounters, rows: Sequence[Checkpoint]) -> None:
     """Delete these checkpoints of a run, their writes, and values that no other one refers to."""
     run = run_counters.pk

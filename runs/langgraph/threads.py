@@ -8,6 +8,7 @@ thread is refused for as long as its tombstone exists.
 from typing import TypeVar
 
 from django.db import transaction
+from django.db.models import Q
 
 from graphs.definition import errors, names
 from graphs.models import Namespace
@@ -23,6 +24,7 @@ from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Ru
 DROPPED = "checkpoints_deleted_until"  # in a run's metadata
 LOCK_SECONDS = 20
 MAX_PENDING = 500
+EVERY = Q()
 
 ThreadRow = TypeVar("ThreadRow", Checkpoint, CheckpointBlob, CheckpointWrite)
 
@@ -152,8 +154,28 @@ def copy_thread(namespace: Namespace, source: str, target: str) -> None:
         counters.store([run_counters])
 
 
-def _copy_rows(model: type[ThreadRow], source_run: int, target_run: int) -> None:
-    rows = model._default_manager.filter(run=source_run).exclude(ns=documents.NS).order_by("pk")
+def copy_until(namespace: Namespace, source: Run, until: str, target: str) -> Run:
+    """Copy a thread up to a checkpoint of its main namespace, under an id that is new.
+
+    The writes on top of that checkpoint are left out, so that the tasks that follow it run again.
+    Raises Conflict if there is a run with the id, and Gone and Malformed as `put` does.
+    """
+    with transaction.atomic():
+        counters.lock([source.pk])
+        if Run.objects.filter(namespace=namespace, run_id=target).exists():
+            raise errors.Conflict(f"There is a run {target!r} already. Choose another id.")
+        run_counters = _lock_thread(namespace, target)
+        _copy_rows(Checkpoint, source.pk, run_counters.pk, Q(checkpoint_id__lte=until))
+        _copy_rows(CheckpointBlob, source.pk, run_counters.pk)
+        _copy_rows(CheckpointWrite, source.pk, run_counters.pk, Q(checkpoint_id__lt=until))
+        status.update(run_counters)
+        counters.store([run_counters])
+    return Run.objects.get(pk=run_counters.pk)
+
+
+def _copy_rows(model: type[ThreadRow], source_run: int, target_run: int, which: Q = EVERY) -> None:
+    rows = model._default_manager.filter(which, run=source_run).exclude(ns=documents.NS)
+    rows = rows.order_by("pk")
     for start in range(0, rows.count(), BATCH):
         copies = list(rows[start : start + BATCH])
         for row in copies:

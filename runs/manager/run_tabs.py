@@ -17,7 +17,7 @@ from graphs.web.page_guard import caller_of
 from runs.actions import notes
 from runs.core import statuses
 from runs.engine.steps import key_of
-from runs.langgraph import viewer
+from runs.langgraph import edits, viewer
 from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.lookups import uuid_of
@@ -173,9 +173,11 @@ def _checkpoints(request: HttpRequest, run: Run) -> JsonObject:
     checkpoints = Checkpoint.objects.filter(run=run)
     pk = parse_id(request.GET.get("checkpoint", ""))
     chosen = checkpoints.filter(pk=pk).first() if pk is not None else None
-    content = None
+    content, changed = None, []
+    caller = caller_of(request)
     if chosen:
-        payloads = caller_of(request).can("payloads", run.namespace_id)
+        payloads = caller.can("payloads", run.namespace_id)
+        changed = edits.changes(chosen, payloads)
         content = redaction.shown(viewer.inspected(chosen), payloads)
     listed = checkpoints.annotate(size=Length("body")).defer("body").order_by("-checkpoint_id")
     return {
@@ -184,6 +186,9 @@ def _checkpoints(request: HttpRequest, run: Run) -> JsonObject:
         "results": run.tool_results.count(),
         "chosen": chosen,
         "content": content,
+        "changes": changed,
+        "may_fork": caller.can("start", run.namespace_id),
+        "may_delete": caller.can("delete", run.namespace_id),
     }
 
 

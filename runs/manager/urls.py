@@ -7,9 +7,11 @@ from django.urls.converters import StringConverter
 
 from runs.actions import export
 from runs.actions.bulk import ACTIONS
+from runs.langgraph import edits
 from runs.manager import (
     answer,
     bulk,
+    checkpoints,
     choices,
     compare,
     dashboard,
@@ -38,6 +40,7 @@ def _register_choices(name: str, choices: Iterable[str]) -> None:
 _register_choices("export", export.FORMATS)
 _register_choices("verb", run_actions.VERBS)
 _register_choices("action", ACTIONS)
+_register_choices("checkpoint_verb", edits.VERBS)
 _register_choices("tab", run_tabs.TABS)
 _register_choices("choice", choices.KINDS)
 _register_choices("lines", ("log", "ndjson"))
@@ -68,6 +71,11 @@ urlpatterns = [
     path("run/<int:pk>/", run_page.run_page, name="run_page"),
     path("run/<int:pk>/<tab:tab>/", run_page.run_page, name="run_tab"),
     path("run/<int:pk>/files/<int:artifact>/", files.run_file, name="run_file"),
+    path(
+        "run/<int:pk>/checkpoints/<int:checkpoint>/<checkpoint_verb:verb>/",
+        checkpoints.act_on_checkpoint,
+        name="run_checkpoint",
+    ),
     path("run/<int:pk>/bundle.json", run_page.download_bundle, name="run_bundle"),
     path("run/<int:pk>/logs/more", logs.more_lines, name="run_logs_more"),
     path("run/<int:pk>/lines.<lines:form>", logs.download_logs, name="run_logs_file"),
