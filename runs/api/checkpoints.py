@@ -3,7 +3,6 @@
 from django.db.models import QuerySet
 from django.db.models.functions import Length
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
