@@ -129,7 +129,7 @@ class CheckpointViewSet(OfRunViewSet):
 
     @extend_schema(
         operation_id="runs_checkpoint_fork",
-        parameters=[NAMESPACE],
+        parameters=[NAMESPACE, CHECKPOINT_NAMESPACE],
         request=ForkSerializer,
         responses={201: RunSerializer, **REFUSALS},
     )

@@ -137,7 +137,7 @@ class RunTemplateViewSet(ViewSet):
         "launch": "start",
         "clone": "start",
     }
-    bodies = ("create", "launch", "clone")
+    bodies = ("create", "partial_update", "launch", "clone")
     queries = {"create": ("namespace",)}
 
     def get_queryset(self) -> QuerySet[RunTemplate]:

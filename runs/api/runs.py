@@ -57,6 +57,7 @@ class RunViewSet(OfRunViewSet):
         "logs": "read",
         "wait": "read",
     }
+    queries = {"destroy": ("active",), "wait": ("until", "timeout")}
 
     def get_queryset(self) -> RunQuerySet:
         return Run.objects.visible_to(self.caller).for_wire()

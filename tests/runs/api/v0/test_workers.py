@@ -261,7 +261,7 @@ def test_the_run_names_the_node_that_an_external_worker_holds(api):
     assert shown() == ("completed", "b")
     lines = Run.objects.get().logs.order_by("id").values_list("identifier", "message")
     assert [line for line in lines if line[0]] == [
-        ("a", "a succeeded"),
+        ("a", "a: its worker reported success, outputs: 1"),
         ("b", "b: its worker reported success, outputs: 2"),
     ]
     assert_counters_agree(Run.objects.get())
