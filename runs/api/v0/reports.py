@@ -69,7 +69,11 @@ class ReportViewSet(WorkerViewSet):
     )
     @action(detail=True, methods=["post"])
     def prune(self, request: Request, ns: str, state: str) -> Response:
-        """The branch ends here without failing; `data` is stored."""
+        """The branch ends here without failing; `data` is stored.
+
+        SDKs before 0.0.2b4 send the bare data as the body, also here and also if it is empty. They
+        end their task at a refusal.
+        """
         body = self._prune_body()
         self._report(Report(state_key(state), "prune", body.attempt, [body.data]))
         return Response({"status": "PRUNED", "enqueue_after": int(time() * 1000)})
@@ -155,6 +159,10 @@ class ReportViewSet(WorkerViewSet):
         return answer
 
     def _prune_body(self) -> schemas.PruneBody:
+        data = self.request.data
+        has_body = int(self.request.META.get("CONTENT_LENGTH") or 0) > 0
+        if has_body and isinstance(data, dict) and "data" not in data:
+            return validate(schemas.PruneBody, {"data": data}, "body")
         return self.body(schemas.PruneBody)
 
 
@@ -170,11 +178,3 @@ class ReportViewSet(WorkerViewSet):
 )
 class OlderReportViewSet(ReportViewSet):
     """`/states/{state}/...`, where older workers send their reports."""
-
-    def _prune_body(self) -> schemas.PruneBody:
-        """SDKs before 0.0.2b4 send the bare data as the body."""
-        data = self.request.data
-        has_body = int(self.request.META.get("CONTENT_LENGTH") or 0) > 0
-        if has_body and isinstance(data, dict) and "data" not in data:
-            return validate(schemas.PruneBody, {"data": data}, "body")
-        return super()._prune_body()

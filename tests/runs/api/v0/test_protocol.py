@@ -216,15 +216,15 @@ def test_a_pruned_state_keeps_its_data_and_ends_its_branch(api):
     assert api.get("runs/1/1")[1]["runs"][0]["success_count"] == 1
 
 
+@pytest.mark.parametrize("path", ["state", "states"])
 @pytest.mark.parametrize("bare", [{}, {"why": "empty"}])
-def test_older_workers_prune_with_the_bare_data(api, bare):
+def test_older_workers_prune_with_the_bare_data(api, bare, path):
+    """The SDKs 0.0.2b2 and 0.0.2b3 use the singular path for this report alone (tests/sdk)."""
     api.upsert("g", node("a"))
     api.trigger("g")
     [state] = api.claim("Work")
-    status, answer = api.post(f"state/{state['state_id']}/prune", bare)
-    assert (status, answer["detail"][0]["loc"]) == (422, ["body", "data"]), "newer ones don't"
-    assert api.get("states/")[1]["states"][0]["status"] == "QUEUED"
-    assert api.post(f"states/{state['state_id']}/prune", bare)[0] == 200
+    assert api.post(f"{path}/{state['state_id']}/prune")[0] == 422, "a body is needed"
+    assert api.post(f"{path}/{state['state_id']}/prune", bare)[0] == 200
     assert api.get("states/")[1]["states"][0]["data"] == bare
 
 
