@@ -22,7 +22,7 @@ from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.lookups import uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, Run, RunNote, State
-from runs.queries import attempts, diagram, lineage, metrics, wait_reasons
+from runs.queries import attempts, diagram, events, lineage, metrics, wait_reasons
 from runs.queries.lists import StateRow
 from runs.queries.run_context import context_of
 
@@ -32,6 +32,7 @@ TABS = {
     "states": "States",
     "metrics": "Metrics",
     "logs": "Logs",
+    "events": "Events",
     "data": "Data",
     "checkpoints": "Checkpoints",
     "lineage": "Lineage",
@@ -153,6 +154,11 @@ def redact_payloads(states: Iterable[State] | Iterable[StateRow], payloads: bool
         state.outputs = redaction.shown(state.outputs)
 
 
+def _events(request: HttpRequest, run: Run) -> JsonObject:
+    rows, last = events.events_of(run, uuid_of(request.GET.get("after", "")))
+    return {"events": rows, "last": last}
+
+
 def _data(request: HttpRequest, run: Run) -> JsonObject:
     """What the run was given and what it stored."""
     values = {
@@ -220,6 +226,7 @@ CONTENT: dict[str, Callable[[HttpRequest, Run], JsonObject]] = {
     "states": _states,
     "metrics": _metrics,
     "logs": log_page,
+    "events": _events,
     "data": _data,
     "checkpoints": _checkpoints,
     "lineage": _lineage,
