@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from graphs.auth.callers import SYSTEM
 from graphs.models import Graph, Namespace
 from runs.models import Artifact, Checkpoint, Run
 from runs.queries.filters import ManagerFilter, OfRunFilter, RunFilters
@@ -212,12 +213,15 @@ FILTERS = {
     "created_before=2026-11-01T12:00:00Z": "e",
     "recovered=no": "b",
     "archived=yes": "",
+    "session=S1": "a",
+    "session=s*": "a",
+    "session=s1": "",
 }
 
 
 def filtered(runs, query):
     name, _, value = query.partition("=")
-    matching = RunFilters.of_mapping({name: value}).apply(Run.objects.all())
+    matching = RunFilters.of_mapping({name: value}).apply(Run.objects.all(), SYSTEM)
     return "".join(sorted(runs[run.pk] for run in matching))
 
 
