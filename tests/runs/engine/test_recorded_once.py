@@ -12,7 +12,7 @@ from django.db import DataError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graphs.definition import references
+from graphs.definition import payloads, references
 from graphs.definition.types import Json, JsonObject
 from graphs.models import GraphVersion, Namespace, RegisteredNode, namespace
 from runs.engine import advance, join, record
@@ -93,7 +93,7 @@ VALUES = (
     {"rows": [1]},
     {"end": {"end": [0]}},
     list(range(3000)),
-    nested(280),
+    nested(payloads.MAX_DEPTH - 20),
 )
 JSON = st.recursive(
     st.none()
