@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -125,7 +126,9 @@ async def until(condition):
 
 
 def run(test):
-    asyncio.run(asyncio.wait_for(test, 60))
+    """Run a coroutine in a thread of its own: browser tests leave an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(asyncio.wait_for(test, 60))).result()
 
 
 @pytest.mark.parametrize("content", [b"", b"a=1", b"y" * LARGE])
