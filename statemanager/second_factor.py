@@ -87,12 +87,14 @@ def own_second_factor(request: HttpRequest) -> HttpResponse:
     """Set up the user's own second factor, or remove it with a code."""
     user: AbstractUser = request.user  # type: ignore[assignment]  # a login is required
     action, code = request.POST.get("action", ""), request.POST.get("code", "")
-    if action == "begin":
+    if action == "remove":
+        _remove(request, user, code)
+    elif action and second_factor.is_set_up(user):  # whoever has only the session can't replace it
+        messages.error(request, "Remove your second factor before you set up another one.")
+    elif action == "begin":
         second_factor.begin(user)
     elif action == "confirm":
         return _confirm(request, user, code)
-    elif action == "remove":
-        _remove(request, user, code)
     return redirect("second_factor") if action else _page(request, user)
 
 

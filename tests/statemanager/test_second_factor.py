@@ -38,6 +38,12 @@ def token_answer(**fields):
     return Client().post("/token", {**LOGIN, **fields}, "application/json")
 
 
+def code_of_device(device):
+    totp = TOTP(device.bin_key)
+    totp.time = time()
+    return f"{totp.token():06}"
+
+
 def code_of(key, steps=0):
     """What an authenticator app shows for a key, so many steps of 30 s from now."""
     totp = TOTP(b32decode(key))
@@ -109,6 +115,16 @@ def test_removing_it_needs_a_code(ann):
     assert not StaticToken.objects.exists()
     assert login()[1].status_code == 302
     assert AuditEntry.objects.filter(action="second_factor", detail="removed").exists()
+
+
+def test_a_session_without_a_code_cannot_replace_it(ann):
+    client, _ = login()
+    key, _ = set_up(client)
+    page = client.post(PAGE, {"action": "begin"}, follow=True).content.decode()
+    assert "Remove your second factor before you set up another one" in page
+    other = TOTPDevice.objects.create(user=ann, name="other", confirmed=False)
+    client.post(PAGE, {"action": "confirm", "code": code_of_device(other)})
+    assert TOTPDevice.objects.get(confirmed=True).bin_key == b32decode(key)
 
 
 def test_a_wrong_code_does_not_end_the_set_up(ann):
