@@ -99,23 +99,17 @@ def build(
 
     joins = [node for node in order if node in unites or len(parents[node]) > 1]
     passing = _closure(bits, order, parents, stops=all_done) if joins else {}
-    own: dict[str, NodeSet] = {}
-    failing: dict[str, NodeSet] = {}
+    own = {}
     waiting = _Budget(max_waiting)
     for node in joins:
         if node in unites:
             below = descendants[unites[node]] - descendants[node] - {node}
             waiting.spend(len(below))
-            own[node] = failing[node] = _dominated(below, unites[node], dominator)
+            own[node] = _dominated(below, unites[node], dominator)
         else:
             own[node] = _between(dominator[node], ancestors[node], descendants)
-            failing[node] = own[node] & passing[node]
             waiting.spend(len(own[node]))
-    region = {}
-    waiting = _Budget(max_waiting)
-    for node in joins:
-        region[node] = _with_nested(node, own, unites, descendants)
-        waiting.spend(len(region[node]))
+    region = _regions(joins, own, unites, descendants, max_waiting)
 
     return Topology(
         order=tuple(order),
@@ -125,9 +119,25 @@ def build(
         descendants=descendants,
         dominator=dominator,
         region=region,
-        failing=failing,
+        failing={n: own[n] if n in unites else own[n] & passing[n] for n in joins},
         watchers=_watchers(order, joins, dominator, region),
     )
+
+
+def _regions(
+    joins: Iterable[str],
+    own: Sets,
+    unites: Mapping[str, str],
+    descendants: Sets,
+    max_waiting: float,
+) -> dict[str, NodeSet]:
+    """The nodes for which each join waits, with those of the joins among them."""
+    region = {}
+    waiting = _Budget(max_waiting)
+    for node in joins:
+        region[node] = _with_nested(node, own, unites, descendants)
+        waiting.spend(len(region[node]))
+    return region
 
 
 class _Budget:
