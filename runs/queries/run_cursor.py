@@ -11,15 +11,16 @@ from django.db.models import Field, Q, QuerySet
 
 from graphs.definition import errors
 from runs.models import Run
+from runs.queries import orderings
 
-# The orderings that have cursors. Each ends with the primary key, so that no two runs are equal.
+# The orderings that have cursors: those that an index answers and that no run lacks the values of.
 ORDERINGS: dict[str, Sequence[str]] = {
-    "-time": ("-created_at", "-id"),
-    "time": ("created_at", "id"),
-    "status": ("status", "-created_at", "-id"),
-    "-status": ("-status", "created_at", "id"),
+    name: [part for part in ordering if isinstance(part, str)]
+    for name, ordering in orderings.ORDERINGS.items()
+    if name.removeprefix("-") in orderings.INDEXED
+    and all(isinstance(part, str) for part in ordering)
 }
-DEFAULT_ORDERING = "-time"
+DEFAULT_ORDERING = orderings.DEFAULT
 _SALT = "runs.cursor"
 
 
