@@ -68,7 +68,7 @@ class SessionUse:
 
 @dataclass(frozen=True)
 class OwnSession:
-    """A session as the page shows it. `name` stands for its key, which is a credential."""
+    """A session as the page shows it. The page has `name` in place of the key, a credential."""
 
     key: str
     name: str

@@ -81,7 +81,7 @@ SILENT = {
 class Act:
     """A request and the entries that it leaves, as "action: run or detail".
 
-    In texts, `{name}` stands for the world's member of this name. `of` gives the values for the
+    In texts, `{name}` is replaced with the attribute of the world that has this name. `of` gives the values for the
     path. An act `as_person` is one that no API key may do.
     """
 

@@ -1,7 +1,7 @@
 """Reading a table for a node: a few values of each row, and the row as it is written in the file.
 
-Most nodes look at some columns and pass the others on. What they pass on is neither converted nor
-written anew, so it stays as it was, and this is most of what makes them fast.
+Most nodes look at some columns and pass the others on. What they pass on is copied, neither
+converted nor formatted again: it stays exact, and copying is fast.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -90,7 +90,15 @@ def test_runs_that_come_and_go_move_no_page(api, stored, namespace):
 
 @pytest.mark.parametrize(
     "query",
-    ["statsu=failed", "status=WHAT", "ordering=duration", "limit=201", "limit=0", "after=x", "page=2"],
+    [
+        "statsu=failed",
+        "status=WHAT",
+        "ordering=duration",
+        "limit=201",
+        "limit=0",
+        "after=x",
+        "page=2",
+    ],
 )
 def test_a_query_that_cannot_be_read_is_refused(api, stored, query):
     status, answer = api("GET", f"/runs?{query}")
