@@ -81,8 +81,8 @@ SILENT = {
 class Act:
     """A request and the entries that it leaves, as "action: run or detail".
 
-    In texts, `{name}` is replaced with the attribute of the world that has this name. `of` gives the values for the
-    path. An act `as_person` is one that no API key may do.
+    In texts, `{name}` is replaced with the world's attribute of this name. `of` gives the values
+    for the path. An act `as_person` is one that no API key may do.
     """
 
     entries: list[str]
