@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-examples",
         type=int,
-        default=5,
+        default=3,
         help="examples of each API operation in the fuzz test",
     )
     parser.addoption(
