@@ -60,7 +60,7 @@ def fork(run: Run, checkpoint: Checkpoint, caller: Caller, thread_id: str = "") 
             session_id=run.session_id,
             trigger=Run.Trigger.RERUN,
             user=caller.user,
-            username=caller.label if caller.user else "",
+            username=caller.username,
             origin={"how": f"forked from {checkpoint.checkpoint_id}"},
         )
         AuditEntry.objects.record(caller, "fork", forked, f"from {run.run_id}")
