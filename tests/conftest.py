@@ -61,8 +61,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+LONG_FORMS = {"chaos_kills": 20, "chaos_rounds": 0, "outage_minutes": 0, "model_steps": 0}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Without processes of pytest-xdist, nobody has started a PostgreSQL server."""
+    """The long forms of tests take as long as they are told to.
+
+    Without processes of pytest-xdist, nobody has started a PostgreSQL server.
+    """
+    if any(config.getoption(name) != short for name, short in LONG_FORMS.items()):
+        config.option.timeout = 0
     is_controller = bool(getattr(config.option, "numprocesses", None))
     has_server = PROCESS != "main" or os.environ.get("DATABASE_URL")
     if TEST_DATABASE == "postgresql" and not is_controller and not has_server:
