@@ -6,7 +6,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 
-from graphs.admin import ReadOnly, SomeRelated
+from graphs.admin.base import ReadOnly, SomeRelated
 from runs.models import (
     Artifact,
     AuditEntry,
