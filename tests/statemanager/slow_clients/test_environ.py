@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from statemanager.slow_clients import environ
-from tests.support.clusters import ROOT, environment, free_port, granian, until
+from tests.support.clusters import ROOT, end, environment, free_port, granian, until
 
 OF_THE_SERVER = ("GATEWAY_INTERFACE", "SERVER_SOFTWARE", "SERVER_PORT")
 HOST = b"Host: example.org\r\n"
@@ -43,7 +43,8 @@ def servers():
         for prefix in ((), ("--url-path-prefix", "/below"))
     }
     processes = [
-        subprocess.Popen(command, cwd=ROOT, env=environment()) for command in commands.values()
+        subprocess.Popen(command, cwd=ROOT, env=environment(), start_new_session=True)
+        for command in commands.values()
     ]
     ports = {name: int(command[command.index("--port") + 1]) for name, command in commands.items()}
     try:
@@ -52,9 +53,7 @@ def servers():
         yield ports
     finally:
         for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(10)
+            end(process)
 
 
 def answers(port):
