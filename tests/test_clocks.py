@@ -189,7 +189,7 @@ def test_a_delay_lasts_as_long_when_another_host_ends_it(publish, drain, skew, h
     graph = publish("wait", kinds={"wait": "delay"}, inputs={"wait": {"seconds": 600}})
     run = start_run(graph, RunOptions())
     drain()
-    State.objects.filter(run=run).update(due_at=ago(seconds=1))
+    State.objects.filter(run=run).update(due_at=ago(seconds=1), claim_at=ago(seconds=1))
     skew(hours)  # the host that looks at it again
     drain()
     state = State.objects.get(run=run)

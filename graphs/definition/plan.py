@@ -66,6 +66,7 @@ class Plan:
     stop_at_failure: bool
     max_failures: str | float | None
     max_steps: int | None
+    priority: int  # of runs that are started without one
     store_defaults: JsonObject
     store_required: tuple[str, ...]
     inputs_schema: JsonObject | None
@@ -157,6 +158,7 @@ def compile_plan(definition: Definition) -> Plan:
         stop_at_failure=settings.get("failure_policy") == "stop",
         max_failures=settings.get("max_failures"),
         max_steps=settings.get("max_steps"),
+        priority=settings.get("priority", 0),
         store_defaults=store.get("default_values") or {},
         store_required=tuple(store.get("required_keys") or ()),
         inputs_schema=definition.get("inputs"),

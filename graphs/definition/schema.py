@@ -7,6 +7,7 @@ from graphs.definition import retry_delay
 from graphs.definition.types import JsonObject
 
 MAX_NODES = 10_000
+MIN_PRIORITY, MAX_PRIORITY = -100, 100
 _WEEK = 7 * 24 * 3600  # seconds
 
 _ID: JsonObject = {
@@ -90,6 +91,11 @@ GRAPH_SCHEMA: JsonObject = {
                     "anyOf": [{"type": "integer", "minimum": 0}, _PERCENTAGE, {"type": "null"}]
                 },
                 "max_steps": {"type": ["integer", "null"], "minimum": 1},
+                "priority": {
+                    "type": "integer",
+                    "minimum": MIN_PRIORITY,
+                    "maximum": MAX_PRIORITY,
+                },
                 "rerun_on_failure": {
                     "type": ["object", "null"],
                     "required": ["times"],

@@ -105,6 +105,7 @@ class GraphSettings(TypedDict, total=False):
     failure_policy: Literal["continue", "stop"]
     max_failures: int | str | None
     max_steps: int | None
+    priority: int
     rerun_on_failure: RerunOnFailure | None
     retry: RetryPolicy
     lease: float | None

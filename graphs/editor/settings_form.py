@@ -7,6 +7,7 @@ from django import forms
 from django.forms.boundfield import BoundField
 
 from graphs.definition import merge, renames
+from graphs.definition.schema import MAX_PRIORITY, MIN_PRIORITY
 from graphs.definition.types import Definition, Json, JsonObject
 from graphs.editor.merged_form import MergedForm, set_or_remove
 from graphs.editor.value_fields import AnyField
@@ -22,7 +23,7 @@ TYPES = [
     ("", "anything"),
 ]
 PARTS = ("name", "type", "title", "default", "needed")
-OTHER_FIELDS = ("schema", "failure_policy", "max_failures", "store")
+OTHER_FIELDS = ("schema", "failure_policy", "max_failures", "priority", "store")
 NAME = re.compile(r"^[^\s.${}]{1,100}$")
 MAX_FAILURES = r"^(\d{1,9}|(100|\d{1,2})(\.\d+)?%)$"
 NEW_INPUT: JsonObject = {"type": "string"}
@@ -69,6 +70,14 @@ class SettingsForm(MergedForm):
             label="Failures allowed",
             initial=settings.get("max_failures"),
             help_text="A number, or a percentage such as 10%.",
+        )
+        self.fields["priority"] = forms.IntegerField(
+            required=False,
+            min_value=MIN_PRIORITY,
+            max_value=MAX_PRIORITY,
+            label="Priority of its runs",
+            initial=settings.get("priority"),
+            help_text="From -100 to 100; 0 if empty. Runs of higher priority are executed first.",
         )
         self.fields["store"] = JsonField(
             required=False,
@@ -159,6 +168,8 @@ class SettingsForm(MergedForm):
         if self.touched("max_failures"):
             text = fields["max_failures"]
             set_or_remove(settings, "max_failures", int(text) if text.isdigit() else text)
+        if self.touched("priority"):
+            set_or_remove(settings, "priority", fields["priority"])
         if self.touched("store"):
             store = dict(settings.get("store") or {})
             set_or_remove(store, "default_values", fields["store"])

@@ -4,6 +4,7 @@ from time import monotonic
 from typing import ClassVar
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.backends.signals import connection_created
 from django.db.models import Q
@@ -13,6 +14,8 @@ from django.utils import timezone
 from graphs.definition.errors import InvalidGraph
 from graphs.models.constraints import not_empty
 from graphs.models.querysets import MembershipQuerySet
+
+MAX_WEIGHT = 100
 
 
 class Namespace(models.Model):
@@ -29,10 +32,24 @@ class Namespace(models.Model):
             "deleted. Empty means no limit."
         ),
     )
+    weight = models.PositiveSmallIntegerField(
+        default=1,
+        db_default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_WEIGHT)],
+        help_text=(
+            "Its share of the workers while several namespaces have work: one of weight 3 gets "
+            "three turns for each turn of one of weight 1."
+        ),
+    )
 
     class Meta:
         ordering = ["name"]
-        constraints: ClassVar = [not_empty("name", "sm_namespace_named")]
+        constraints: ClassVar = [
+            not_empty("name", "sm_namespace_named"),
+            models.CheckConstraint(
+                condition=Q(weight__gte=1, weight__lte=MAX_WEIGHT), name="sm_namespace_weight"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name

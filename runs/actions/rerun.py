@@ -128,6 +128,7 @@ def _numbered(original: Run, options: RerunOptions) -> tuple[int, RunOptions]:
         purpose=original.purpose,
         sop=original.sop,
         max_steps=original.max_steps,
+        priority=original.priority,
         delay=options.delay,
     )
     return number, start

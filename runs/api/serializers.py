@@ -1,11 +1,14 @@
 """The JSON of runs and log lines."""
 
+from typing import Any
+
 from django.urls import reverse
 
 from graphs.api import strict as serializers
 from graphs.api.serializers import AnyJson, LabelsField
 from graphs.definition import errors
 from graphs.definition.payloads import when
+from graphs.definition.schema import MAX_PRIORITY, MIN_PRIORITY
 from graphs.definition.types import JsonObject
 from runs.core import statuses
 from runs.models import Artifact, LogLine, Run
@@ -13,6 +16,13 @@ from runs.queries.run_context import context_of
 
 TAIL_LINES = 50  # the log lines that are part of a run's JSON
 MAX_START_DELAY = 315_360_000_000  # milliseconds: ten years
+
+
+class PriorityField(serializers.IntegerField):
+    """Which runs of the namespace go first; by default that of the graph, or 0."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, **options)
 
 
 class DelayedSerializer(serializers.Serializer):
@@ -46,6 +56,7 @@ class StartSerializer(DelayedSerializer):
     metadata = serializers.DictField(child=AnyJson(), required=False)
     name = serializers.CharField(max_length=500, required=False, allow_blank=True)
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    priority = PriorityField(required=False)
 
 
 class StartedSerializer(serializers.Serializer):
@@ -113,6 +124,7 @@ class RunSerializer(serializers.Serializer):
     name = serializers.CharField()
     namespace = serializers.CharField()
     labels = AnyJson()
+    priority = serializers.IntegerField()
     revision = serializers.IntegerField()
     created_at = serializers.DateTimeField()
 
@@ -134,6 +146,7 @@ class RunSerializer(serializers.Serializer):
             "name": run.name or run.run_id,
             "namespace": run.namespace.name,
             "labels": run.labels,
+            "priority": run.priority,
             "revision": run.revision,
             "created_at": when(run.created_at),
         }

@@ -7,7 +7,7 @@ from graphs.api.serializers import AnyJson
 from graphs.definition import errors
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
-from runs.api.serializers import DelayedSerializer, LogLineSerializer
+from runs.api.serializers import DelayedSerializer, LogLineSerializer, PriorityField
 from runs.core.node_counts import BAD
 from runs.models import Run
 
@@ -26,6 +26,7 @@ class StartThreadSerializer(serializers.Serializer):
     namespace = serializers.CharField(max_length=100, required=False)
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
     metadata = serializers.DictField(child=AnyJson(), required=False)
+    priority = PriorityField(required=False)
 
 
 class StartedThreadSerializer(serializers.Serializer):

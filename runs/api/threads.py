@@ -78,6 +78,7 @@ class ThreadViewSet(ViewSet):
             inputs=data["initial_data"],
             workspace=data.get("workspace", ""),
             metadata=data.get("metadata", {}),
+            priority=data.get("priority"),
         )
         if "graph" in data:
             return start_run(_graph(namespace, graph_name), options, caller=self.caller)

@@ -79,6 +79,13 @@ def later(seconds: str) -> str:
     return f"(strftime('%%Y-%%m-%%d %%H:%%M:%%f','now', ({seconds}) || ' seconds') || '000')"
 
 
+def earlier(moment: str, seconds: str) -> str:
+    """An SQL expression of a time, minus an SQL expression in seconds."""
+    if postgres():
+        return f"{moment} - make_interval(secs => {seconds})"
+    return f"(strftime('%%Y-%%m-%%d %%H:%%M:%%f', {moment}, (-({seconds})) || ' seconds') || '000')"
+
+
 def rows(alias: str, **columns: str) -> str:
     """A table of parameters, given its column names and their PostgreSQL types.
 

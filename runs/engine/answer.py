@@ -35,7 +35,7 @@ def answer_state(run: Run, state_id: str | UUID, answer: Json, caller: Caller) -
 
         record = {"value": answer, "by": caller.label, "at": timezone.now().isoformat()}
         State.objects.filter(WAITS, pk=state.pk).move(
-            statuses.CREATED, answer=record, due_at=Now(), waiting_for=None
+            statuses.CREATED, answer=record, due_at=Now(), claim_at=Now(), waiting_for=None
         )
         LogLine.objects.create(
             run=run,

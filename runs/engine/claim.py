@@ -1,9 +1,11 @@
 """Claiming ready states.
 
-1. One statement takes the oldest ready states of the wanted nodes: it raises their attempt, which
-   is the fence, and begins a lease by the database's clock. On PostgreSQL the same statement moves
-   their runs from queued to running.
-2. The unchanging facts about their runs come from a cache of the process, or from one more
+1. The worker looks up which namespaces have ready states of the wanted nodes (`runs.engine.turns`).
+2. One statement takes some of each, first those of the namespaces whose turn it is, and of a
+   namespace those with the earliest `claim_at` (`runs.engine.priority`). It raises their attempt,
+   which is the fence, and begins a lease by the database's clock. On PostgreSQL the same statement
+   moves their runs from queued to running.
+3. The unchanging facts about their runs come from a cache of the process, or from one more
    statement.
 
 A worker of ours asks for groups of nodes, each group with its own limit, so that it takes only
@@ -14,20 +16,19 @@ lost one worker run among themselves. Those that lost more run alone, so that a 
 process takes no other state with it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from django.db import connection, transaction
 
 from runs.core import sql
 from runs.engine.claimed_states import FactsCache, claimed_states
-from runs.engine.scan_floors import ScanFloors
+from runs.engine.turns import OF_WORKER, OURS, QueueClaim, Turns, is_claimable, look
 from runs.engine.types import Claimed
 
 Group = tuple[Sequence[str], int]  # nodes, and how many of their states at most
 
-# Conditions for the states to claim. Those of quarantined states begin as the partial index
-# sm_state_quarantined does, so that PostgreSQL uses it.
-FRESH = "lost_leases = 0"
+# Conditions for quarantined states. They begin as the partial index sm_state_quarantined does, so
+# that PostgreSQL uses it.
 QUARANTINED = "lost_leases > 0"
 LOST_ONCE = "lost_leases > 0 AND lost_leases = 1"
 LOST_OFTEN = "lost_leases > 0 AND lost_leases > 1"
@@ -47,71 +48,172 @@ def claim(
     groups: Iterable[Group],
     lease_seconds: float,
     facts: FactsCache,
-    quarantine: str = FRESH,
-    scan_floors: ScanFloors | None = None,
+    turns: Turns | None = None,
 ) -> list[Claimed]:
-    """Claim up to each group's limit of ready states, oldest first, for `lease_seconds`.
+    """Claim up to each group's limit of ready states, for `lease_seconds`.
 
-    `quarantine` is FRESH, QUARANTINED, LOST_ONCE or LOST_OFTEN.
+    `turns` is what the worker remembers of earlier claims.
     """
-    groups = [(nodes, limit) for nodes, limit in groups if nodes and limit > 0]
-    if not groups:
+    wanted = {kind: group for kind, group in enumerate(groups) if group[0] and group[1] > 0}
+    nodes = {node for nodes, _ in wanted.values() for node in nodes}
+    if not nodes:
         return []
-    sizes = tuple((len(nodes), limit) for nodes, limit in groups)
-    statement = claim_statement(sizes, quarantine)
-    all_nodes = [node for nodes, _ in groups for node in nodes]
-    if not sql.postgres():
-        # Looking takes no lock, and SQLite has only one.
-        if not work_is_ready(all_nodes, quarantine):
-            return []
-        return _take(statement, [*all_nodes, worker, lease_seconds], facts)
-    floors = scan_floors or ScanFloors()
-    floors.renew()
-    nodes_with_floors = [value for node in all_nodes for value in (node, floors.of(node))]
-    return _take(statement, [*nodes_with_floors, worker, lease_seconds], facts, floors)
+    turns = turns or Turns()
+    turns.renew_if_due(nodes)
+    rows = _claim_known(worker, wanted, lease_seconds, turns)
+    if not rows and not turns.just_renewed:
+        turns.renew(nodes)
+        rows = _claim_known(worker, wanted, lease_seconds, turns)
+    return _claimed(rows, facts)
+
+
+def _claim_known(
+    worker: str, groups: dict[int, Group], lease_seconds: float, turns: Turns
+) -> Sequence[sql.Row]:
+    """Claim from the queues that are known to have ready states."""
+    claims = [
+        QueueClaim(kind, turns.queues_of(nodes), limit) for kind, (nodes, limit) in groups.items()
+    ]
+    if not any(each.queues for each in claims):
+        return []
+    rows = _take_rows(*_statement(claims, turns, worker, lease_seconds))
+    for each in claims:
+        turns.note(each, rows)
+    return rows
+
+
+def rehearse(groups: Iterable[Group]) -> None:
+    """Let PostgreSQL plan the claim of these groups. It claims nothing."""
+    claims = [
+        QueueClaim(kind, [], limit) for kind, (nodes, limit) in enumerate(groups) if nodes and limit
+    ]
+    _take_rows(*_statement(claims, Turns(), "", 0))
+
+
+def _statement(
+    claims: Sequence[QueueClaim], turns: Turns, worker: str, lease_seconds: float
+) -> tuple[str, list[object]]:
+    """The statement and its parameters. It has a part for each group, even without a queue.
+
+    So there are few statements to prepare.
+    """
+    statement = claim_statement(tuple((each.limit_of_queue, each.limit) for each in claims))
+    heads = [value for each in claims for value in _heads(each, turns)]
+    return statement, [*heads, worker, lease_seconds]
+
+
+_NO_HEAD = (-1, "", "2000-01-01 00:00:00+00", 0.0, 1)
+
+
+def _heads(claim: QueueClaim, turns: Turns) -> list[object]:
+    """The parameters for the heads of the queues."""
+    if not claim.queues:
+        return sql.values([_NO_HEAD])
+    passes = turns.passes(claim)
+    return sql.values(
+        [
+            [queue.namespace, queue.node, turns.floor(queue), passes[queue.namespace], queue.weight]
+            for queue in claim.queues
+        ]
+    )
 
 
 @sql.statement
-def claim_statement(groups: tuple[tuple[int, int], ...], quarantine: str = FRESH) -> str:
-    """Claim for a worker of ours, given (number of nodes, limit) of each group.
+def claim_statement(groups: tuple[tuple[int, int], ...]) -> str:
+    """Claim for a worker of ours, given (limit of each queue, limit) of each group.
 
-    Parameters: for each node its name and, on PostgreSQL, its scan floor; the worker; the lease.
-
-    Each node is read from its own place in the index, so that many ready states of one node don't
-    hide the others. The limits are part of the text, because a plan that was prepared for an
-    unknown limit would sort everything that is ready.
+    Parameters: the heads of the queues of each group; the worker; the lease. The limits are part
+    of the text, because a plan that was prepared for an unknown limit would sort everything that
+    is ready.
     """
     candidates = ", ".join(
-        f"g{at} AS ({_oldest_of_nodes(_ready(quarantine, limit), nodes, str(limit))})"
-        for at, (nodes, limit) in enumerate(groups)
+        f"g{at} AS ({_in_turn(OURS, limit_of_queue, str(limit))})"
+        for at, (limit_of_queue, limit) in enumerate(groups)
     )
     union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups)))
     return _claim_candidates(candidates, union)
 
 
-def _ready(quarantine: str, limit: int) -> str:
-    """The oldest ready states of one node of ours, from sm_state_ready or sm_state_quarantined."""
+def _in_turn(owner: str, limit_of_queue: int, limit: str) -> str:
+    """The ready states to take from some queues, each read from its own place in the index.
+
+    The first state of a namespace is placed at its pass, and each further one by 1/weight later.
+    With OF_WORKER the worker's namespace is the last parameter before the limit.
+    """
+    ready = f"""
+        SELECT id{", claim_at" if sql.postgres() else ""} FROM statemanager_runs_state
+        WHERE {is_claimable(owner, fresh=owner == OURS)}
+          AND namespace_key = v.namespace AND node = v.node
+          AND claim_at >= v.floor_at AND claim_at <= {sql.now()} AND due_at <= {sql.now()}
+        ORDER BY claim_at, id LIMIT {limit_of_queue}
+    """
+    heads = sql.rows(
+        "v", namespace="bigint", node="text", floor_at="timestamptz", turn="float8", weight="int"
+    )
     if sql.postgres():
-        return f"""
-            SELECT id, due_at FROM statemanager_runs_state
-            WHERE status = 'CREATED' AND worker_namespace_id IS NULL AND NOT paused
-              AND due_at IS NOT NULL AND due_at <= statement_timestamp()
-              AND {quarantine} AND node = %s AND due_at >= %s
-            ORDER BY due_at, id LIMIT {limit} FOR UPDATE SKIP LOCKED
-        """
+        states = f"CROSS JOIN LATERAL ({ready} FOR UPDATE SKIP LOCKED) s"
+    else:
+        states = f"CROSS JOIN statemanager_runs_state s WHERE s.id IN ({ready})"
     return f"""
-        SELECT id, due_at FROM statemanager_runs_state
-        WHERE status = 'CREATED' AND worker_namespace_id IS NULL AND NOT paused
-          AND due_at IS NOT NULL AND due_at <= {sql.now()}
-          AND {quarantine} AND node = %s
-        ORDER BY due_at, id LIMIT {limit}
+        SELECT id FROM (
+            SELECT s.id, s.claim_at, v.turn + 1.0 / v.weight * row_number() OVER (
+                PARTITION BY v.namespace ORDER BY s.claim_at, s.id
+            ) AS turn
+            FROM {heads} {states}
+        ) candidates ORDER BY turn, claim_at, id LIMIT {limit}
     """
 
 
-def _oldest_of_nodes(ready: str, nodes: int, limit: str) -> str:
-    """The oldest of the states that `ready` selects for each of this many nodes."""
-    union = " UNION ALL ".join(f"SELECT id, due_at FROM ({ready}) k{at}" for at in range(nodes))
-    return f"SELECT id FROM ({union}) oldest ORDER BY due_at, id LIMIT {limit}"
+def work_is_ready(nodes: Collection[str]) -> bool:
+    """Whether a state of one of these nodes of ours could be claimed now."""
+    return bool(look(nodes)) or quarantined_work_is_ready(nodes)
+
+
+# --- claiming quarantined states -----------------------------------------------------------------
+
+
+def claim_quarantined(
+    worker: str, group: Group, lease_seconds: float, facts: FactsCache, quarantine: str
+) -> list[Claimed]:
+    """Claim quarantined states, those that have been due longest first.
+
+    `quarantine` is QUARANTINED, LOST_ONCE or LOST_OFTEN.
+    """
+    nodes, limit = group
+    if limit < 1:
+        return []
+    statement = claim_quarantined_statement(limit, quarantine)
+    return _claimed(_take_rows(statement, [sql.choices(nodes), worker, lease_seconds]), facts)
+
+
+@sql.statement
+def claim_quarantined_statement(limit: int, quarantine: str) -> str:
+    """Parameters: the nodes; the worker; the lease. The index holds nothing but such states."""
+    candidates = f"""
+        SELECT id FROM statemanager_runs_state
+        WHERE {is_claimable(OURS, fresh=False)} AND {quarantine}
+          AND due_at <= {sql.now()} AND {sql.among("node", "text")}
+        ORDER BY due_at, id LIMIT {limit}{sql.lock("UPDATE", skip_locked=True)}
+    """
+    return _claim_candidates(f"g0 AS ({candidates})", "SELECT id FROM g0")
+
+
+@sql.statement
+def _quarantined_work_statement() -> str:
+    return f"""
+        SELECT 1 FROM statemanager_runs_state
+        WHERE {is_claimable(OURS, fresh=False)} AND {QUARANTINED}
+          AND due_at <= {sql.now()} AND {sql.among("node", "text")}
+        LIMIT 1
+    """
+
+
+def quarantined_work_is_ready(nodes: Collection[str]) -> bool:
+    """Whether a quarantined state of one of these nodes could be claimed now."""
+    return bool(sql.run(_quarantined_work_statement(), [sql.choices(nodes)]))
+
+
+# --- changing the states and their runs ----------------------------------------------------------
 
 
 def _start_queued_runs() -> str:
@@ -173,7 +275,7 @@ def _claim_candidates(candidates: str, union: str, for_worker: bool = False) -> 
                     started_at = statement_timestamp(), progress = 0
                 WHERE id IN ({union}) AND status = 'CREATED'
                 RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
-                    lost_leases, answer, {created_at} AS created_at, node, due_at
+                    lost_leases, answer, {created_at} AS created_at, node, claim_at, namespace_key
             ),
             changed AS ({_name_current_nodes() if for_worker else _start_queued_runs()})
             SELECT taken.*{", changed.revision" if for_worker else ""} FROM taken
@@ -187,7 +289,7 @@ def _claim_candidates(candidates: str, union: str, for_worker: bool = False) -> 
             started_at = {sql.now()}, progress = 0
         WHERE id IN ({union}) AND status = 'CREATED'
         RETURNING id, run_id, identifier, path, inputs, attempt, parent, retry_count,
-            lost_leases, answer, {created_at} AS created_at, node, due_at
+            lost_leases, answer, {created_at} AS created_at, node, claim_at, namespace_key
     """
 
 
@@ -219,88 +321,44 @@ def _name_nodes_statement() -> str:
     """
 
 
-@sql.statement
-def _work_is_ready_statement(quarantine: str) -> str:
-    """Whether any state of these nodes of ours is ready; the first index entry answers."""
-    return f"""
-        SELECT 1 FROM statemanager_runs_state
-        WHERE status = 'CREATED' AND worker_namespace_id IS NULL AND NOT paused
-          AND due_at IS NOT NULL AND due_at <= {sql.now()}
-          AND {quarantine} AND {sql.among("node", "text")}
-        LIMIT 1
-    """
-
-
-def work_is_ready(nodes: Iterable[str], quarantine: str = "true") -> bool:
-    """Whether a state of one of these nodes of ours could be claimed now."""
-    return bool(sql.run(_work_is_ready_statement(quarantine), [sql.choices(nodes)]))
-
-
 # --- claiming for an external worker -------------------------------------------------------------
 
 
 def claim_for_worker(
     worker: str,
-    namespace: int,
     nodes: Sequence[str],
     limit: int,
     lease_seconds: float,
     facts: FactsCache,
+    turns: Turns,
 ) -> tuple[list[Claimed], dict[int, int]]:
-    """Claim up to `limit` ready states of these nodes of a namespace for an external worker.
+    """Claim up to `limit` ready states of these nodes for an external worker.
 
-    Returns the states, and the new revisions of the runs in which the claim named their nodes, as
-    far as they are known.
+    `turns` belongs to the namespace of the worker. Returns the states, and the new revisions of the
+    runs in which the claim named their nodes, as far as they are known.
     """
-    params = [value for node in nodes for value in (namespace, node)]
-    if not sql.postgres() and not sql.run(_work_for_worker_statement(len(nodes)), params):
-        return [], {}  # looking takes no lock, and SQLite has only one
-    # Rounded up to a power of two, so that there are few statements to prepare.
-    limit_of_node = 1 << (limit - 1).bit_length()
-    statement = claim_for_worker_statement(len(nodes), limit_of_node)
-    rows = _take_rows(statement, [*params, limit, worker, lease_seconds], for_worker=True)
+    turns.renew(nodes)
+    queues = turns.queues_of(nodes)
+    if not queues:
+        return [], {}
+    wanted = QueueClaim(0, queues, limit)
+    params = [*_heads(wanted, turns), turns.worker_namespace, limit]
+    statement = claim_for_worker_statement(wanted.limit_of_queue)
+    rows = _take_rows(statement, [*params, worker, lease_seconds], for_worker=True)
+    turns.note(wanted, rows)
     revisions = {row[1]: row[-1] for row in rows if row[-1]} if sql.postgres() else {}
     return _claimed(rows, facts), revisions
 
 
 @sql.statement
-def claim_for_worker_statement(nodes: int, limit_of_node: int) -> str:
-    """Claim for an external worker, from this many nodes.
+def claim_for_worker_statement(limit_of_queue: int) -> str:
+    """Claim for an external worker.
 
-    Parameters: for each node its namespace and name; the limit; the worker; the lease. Each node
-    is read from its own place in sm_state_ready_for_worker.
+    Parameters: the heads of the queues; the namespace of the worker; the limit; the worker; the
+    lease.
     """
-    ready = f"""
-        SELECT id, due_at FROM statemanager_runs_state
-        WHERE status = 'CREATED' AND worker_namespace_id = %s AND NOT paused
-          AND due_at IS NOT NULL AND due_at <= {sql.now()} AND node = %s
-        ORDER BY due_at, id LIMIT {limit_of_node}{sql.lock("UPDATE", skip_locked=True)}
-    """
-    candidates = f"g0 AS ({_oldest_of_nodes(ready, nodes, '%s')})"
+    candidates = f"g0 AS ({_in_turn(OF_WORKER, limit_of_queue, '%s')})"
     return _claim_candidates(candidates, "SELECT id FROM g0", for_worker=True)
-
-
-@sql.statement
-def _work_for_worker_statement(nodes: int) -> str:
-    """On SQLite, whether any state of this many nodes is ready for an external worker."""
-    ready = f"""
-        SELECT 1 FROM statemanager_runs_state
-        WHERE status = 'CREATED' AND worker_namespace_id = %s AND NOT paused
-          AND due_at IS NOT NULL AND due_at <= {sql.now()} AND node = %s
-    """
-    return f"SELECT * FROM ({' UNION ALL '.join([ready] * nodes)}) r LIMIT 1"
-
-
-def _take(
-    statement: str,
-    params: Sequence[object],
-    facts: FactsCache,
-    scan_floors: ScanFloors | None = None,
-) -> list[Claimed]:
-    rows = _take_rows(statement, params)
-    if scan_floors:
-        scan_floors.note(rows)
-    return _claimed(rows, facts)
 
 
 def _take_rows(

@@ -64,7 +64,7 @@ def _facts_statement() -> str:
     """The facts about runs, by their ids."""
     return f"""
         SELECT r.id, r.created_at, r.run_id, r.namespace_id, n.name, r.version_id, v.checksum,
-            r.dataset_id, r.initial_data, r.store
+            r.dataset_id, r.initial_data, r.store, r.priority
         FROM statemanager_runs_run r
         JOIN statemanager_graphs_namespace n ON n.id = r.namespace_id
         LEFT JOIN statemanager_graphs_graphversion v ON v.id = r.version_id
@@ -90,6 +90,7 @@ def _facts(row: sql.Row) -> RunFacts:
         dataset_id=dataset_id,
         inputs=sql.loads(data[0]),
         store=sql.loads(data[1]),
+        priority=data[2],
     )
 
 

@@ -31,7 +31,7 @@ from runs.engine.counters import RunCounters
 from runs.engine.deferred import Deferred
 from runs.engine.node_threads import NodeThread, emptied, has_side_effects
 from runs.engine.record import MAX_BATCH
-from runs.engine.scan_floors import ScanFloors
+from runs.engine.turns import Turns
 from runs.engine.types import Claimed, Lease, NewState, Outcome, worker_name
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Executor:
         self.name = worker_name(cluster or socket.gethostname()[:60], os.getpid())
         self.cluster = cluster
         self.facts = FactsCache()
-        self.scan_floors = ScanFloors()
+        self.turns = Turns()
         self.speed: dict[str, float] = {}  # seconds that a call of each node usually takes
         self.threads: list[NodeThread] = []
         self.pool = _pool() if threads else None
@@ -80,7 +80,7 @@ class Executor:
         """
         began = monotonic()
         recorded = 0
-        self.scan_floors.reset()
+        self.turns.expire()
         self._calmly(self.reporter.alive)
         if self._quarantine_due():
             recorded += self._run_quarantined()
@@ -91,18 +91,19 @@ class Executor:
                 batch = self._calmly(self._claim) or []
             if not batch and not self.threads and not (self.deferred and more):
                 if self._replanned() and more:
-                    continue  # plans are made now, so that the next run need not wait for them
+                    continue
                 if more or self._quarantine_due():
                     recorded += self._run_quarantined()
                 if self.deferred:
                     self._calmly(wakeup.hint)
                 return recorded
             outcomes = self._run(batch)
-            lease = Lease(self.name, settings.LEASE_SECONDS, self._chooser()) if more else None
-            done = self._record(outcomes, lease)
+            done = self._record(outcomes, self._lease(outcomes) if more else None)
             done.add(self._calmly(self.deferred.record) or record.RecordedBatch())
             recorded += len(done.accepted)
             batch = done.leased
+            if done.left_over:
+                self.turns.expire()
             if done.left_over and (not more or len(outcomes) >= MAX_BATCH):
                 self._calmly(wakeup.hint)
             self._calmly(self.reporter.tick, self.threads, self.deferred.signs())
@@ -130,10 +131,14 @@ class Executor:
             return None
 
     def _replanned(self) -> bool:
-        """Let PostgreSQL plan its statements again, if that is due."""
+        """Let PostgreSQL plan its statements again, if that is due.
+
+        Those of a claim are planned now, so that the next run need not wait for them.
+        """
         if monotonic() - self._planned <= REPLAN_SECONDS:
             return False
         self._calmly(sql.replan)
+        self._calmly(claim.rehearse, self._groups())
         self._planned = monotonic()
         return True
 
@@ -150,7 +155,7 @@ class Executor:
         """
         if not self.threads or not self._quarantine_due() or self._runs_slow_node():
             return False
-        waiting = bool(self._calmly(claim.work_is_ready, registry, claim.QUARANTINED))
+        waiting = bool(self._calmly(claim.quarantined_work_is_ready, registry))
         if not waiting:
             self._quarantine_tried = monotonic()
         return waiting
@@ -177,15 +182,17 @@ class Executor:
 
     def _claim_quarantined(self) -> list[Claimed]:
         """States that lost one worker, or else one that lost more."""
-        if not claim.work_is_ready(registry, claim.QUARANTINED):
+        if not claim.quarantined_work_is_ready(registry):
             return []
-        lease = settings.LEASE_SECONDS
-        groups = self._groups()
-        states = claim.claim(self.name, groups, lease, self.facts, quarantine=claim.LOST_ONCE)
-        if states:
-            return states
-        one = [(list(registry), 1)]
-        return claim.claim(self.name, one, lease, self.facts, quarantine=claim.LOST_OFTEN)
+        states: list[Claimed] = []
+        for group in self._groups():
+            states += self._claim_from(group, claim.LOST_ONCE)
+        return states or self._claim_from((list(registry), 1), claim.LOST_OFTEN)
+
+    def _claim_from(self, group: claim.Group, quarantine: str) -> list[Claimed]:
+        return claim.claim_quarantined(
+            self.name, group, settings.LEASE_SECONDS, self.facts, quarantine
+        )
 
     # --- recording -----------------------------------------------------------------------------
 
@@ -253,7 +260,7 @@ class Executor:
             self._groups(),
             settings.LEASE_SECONDS,
             self.facts,
-            scan_floors=self.scan_floors,
+            self.turns,
         )
         if states:
             failpoint("after-claim-commit")
@@ -285,6 +292,17 @@ class Executor:
             (sending, 1 - running_sending),
             (reading, settings.NODE_THREADS - running_reading),
         ]
+
+    def _lease(self, outcomes: Sequence[Outcome]) -> Lease | None:
+        """A lease for what follows from the outcomes, unless another namespace waits.
+
+        Then the worker claims its next batch, of which each namespace gets its share.
+        """
+        nodes = [node for nodes, limit in self._groups() for node in nodes if limit > 0]
+        self._calmly(self.turns.renew_if_due, nodes)
+        if self.turns.namespaces() - {outcome.state.run.namespace_id for outcome in outcomes}:
+            return None
+        return Lease(self.name, settings.LEASE_SECONDS, self._chooser())
 
     def _chooser(self) -> Callable[[NewState], bool]:
         """Decides which successors this worker takes at once (`Lease.wants`).

@@ -16,7 +16,7 @@ from django.db import transaction
 from graphs.nodes.base import registry
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
-from runs.engine import claim, record, wakeup
+from runs.engine import claim, priority, record, wakeup
 from runs.engine.claimed_states import CLAIMED_COLUMNS, select_states
 from runs.engine.count_outcomes import lost_too_often
 from runs.engine.store import MAX_LEASE_SECONDS
@@ -155,9 +155,10 @@ def _held_statement() -> str:
 
 
 def hint_ready() -> None:
-    """Hint if a state of our own nodes is ready."""
+    """Hint if a state of our own nodes is ready. In a backlog, order those that were delayed."""
     if claim.work_is_ready(registry):
         wakeup.hint()
+        priority.give_head_starts()
 
 
 def mark_running() -> int:

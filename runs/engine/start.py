@@ -25,7 +25,7 @@ from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from graphs.nodes.base import registry
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.engine import log_lines, quota, store, wakeup
+from runs.engine import log_lines, priority, quota, store, wakeup
 from runs.engine.advance import CannotFollow, new_state
 from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.types import NewState, RunFacts
@@ -39,7 +39,8 @@ class RunOptions:
     """What a caller may choose for a run.
 
     `inputs` override the inputs that root nodes declare. `delay` is in seconds. `max_steps` bounds
-    the number of states that are started; None means the limit of the graph.
+    the number of states that are started; None means the limit of the graph. So does None for
+    `priority`.
     """
 
     run_id: str = ""
@@ -54,13 +55,15 @@ class RunOptions:
     sop: str = ""
     max_steps: int | None = None
     delay: float = 0.0
+    priority: int | None = None
 
     def fingerprint(self, graph: Graph | None, dataset: Dataset | None) -> str:
         """A digest that is the same for the same request.
 
         By it a repeated request finds the run that it started. Raises NotJson.
         """
-        request = [graph.pk if graph else None, dataset.pk if dataset else None, vars(self)]
+        options = {key: value for key, value in vars(self).items() if key != "priority" or value}
+        request = [graph.pk if graph else None, dataset.pk if dataset else None, options]
         return hashlib.sha256(payloads.dump(request).encode()).hexdigest()
 
 
@@ -97,6 +100,7 @@ def start_run(
     run.graph = graph
     run.version = version
     run.dataset = dataset
+    run.priority = plan.priority if options.priority is None else options.priority
     _set_parent(run, parent)
     facts = RunFacts.of(run, version.checksum if version else "")
     roots = _root_states(facts, plan, options.delay)
@@ -155,6 +159,7 @@ def start_empty(original: Run, options: RunOptions, caller: Caller) -> Run:
     run.graph = original.graph
     run.version = original.version
     run.dataset = original.dataset
+    run.priority = original.priority
     _set_parent(run, original)
     _insert_run(run, options, caller)
     return run
@@ -173,6 +178,7 @@ def _startable_plan(graph: Graph, version: GraphVersion | None, options: RunOpti
     """The plan of the version. Raises an error if it can't run with these options."""
     if not 0 <= options.delay <= MAX_DELAY_SECONDS:
         raise errors.Malformed(f"The delay is from 0 to {MAX_DELAY_SECONDS:,} seconds.")
+    priority.check(options.priority or 0)
     if version is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
     if version.problems:

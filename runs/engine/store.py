@@ -8,7 +8,7 @@ SQL condition: the statement changes nothing unless it holds (`sql.FIRST_CHANGED
 from collections.abc import Iterable, Sequence
 
 from runs.core import paths, sql, statuses
-from runs.engine import advance
+from runs.engine import advance, priority
 from runs.engine.advance import Prepared
 from runs.engine.count_outcomes import Ended
 from runs.engine.counters import RunCounters
@@ -31,6 +31,7 @@ _OUTCOME_COLUMNS = {
     "error": "text",
     "emitted": "bigint",
     "delay": "float8",
+    "claim_in": "float8",
     "waiting_for": "jsonb",
     "paused": "boolean",
     "lost_leases": "int",
@@ -53,6 +54,7 @@ def outcomes_statement(gate: str = sql.ALWAYS) -> str:
             paused = v.paused, lost_leases = s.lost_leases + v.lost_leases,
             lease_expires_at = NULL, worker = '',
             due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {sql.later("v.delay")} END,
+            claim_at = CASE WHEN v.delay IS NULL THEN s.claim_at ELSE {sql.later("v.claim_in")} END,
             finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {sql.now()} END
         FROM {sql.rows("v", **_OUTCOME_COLUMNS)}
         WHERE s.id = v.state
@@ -90,6 +92,7 @@ def _outcome_row(prepared: Prepared, status: str, run_counters: RunCounters) -> 
     outcome = prepared.outcome
     comes_back = status == statuses.CREATED
     succeeded = status == statuses.SUCCESS
+    delay = outcome.delay if comes_back and outcome.kind != "wait" else None
     return [
         outcome.state.id,
         outcome.state.attempt,
@@ -99,7 +102,8 @@ def _outcome_row(prepared: Prepared, status: str, run_counters: RunCounters) -> 
         advance.chosen_json(prepared) if succeeded else None,
         prepared.failed or outcome.error,
         outcome.emitted if succeeded else 0,
-        outcome.delay if comes_back and outcome.kind != "wait" else None,
+        delay,
+        priority.claim_in(delay, outcome.state.run.priority),
         outcome.waiting_for if comes_back else None,
         comes_back and run_counters.paused,
         1 if outcome.kind == "lost" else 0,
@@ -131,6 +135,7 @@ _NEW_STATE_COLUMNS = {
     "run": "bigint",
     "parent": "uuid",
     "namespace": "bigint",
+    "worker_namespace": "bigint",
     "retry_count": "int",
     "joined": "boolean",
     "watched": "boolean",
@@ -141,6 +146,7 @@ _NEW_STATE_COLUMNS = {
     "status": "text",
     "paused": "boolean",
     "delay": "float8",
+    "claim_in": "float8",
     "worker": "text",
     "lease": "float8",
     "outputs": "jsonb",
@@ -157,10 +163,11 @@ def _new_states_statement(gate: str = sql.ALWAYS) -> str:
     """
     return f"""
         INSERT INTO statemanager_runs_state (
-            id, run_id, parent, worker_namespace_id, created_at, retry_count, joined, watched,
+            id, run_id, parent, namespace_key, worker_namespace_id, created_at, retry_count,
+            joined, watched,
             identifier, node, path, inputs, status,
             attempt,
-            lost_leases, paused, due_at,
+            lost_leases, paused, due_at, claim_at,
             lease_expires_at,
             worker,
             started_at,
@@ -168,10 +175,11 @@ def _new_states_statement(gate: str = sql.ALWAYS) -> str:
             progress, emitted, outputs, chosen, error, waiting_for, answer
         )
         SELECT
-            v.id, v.run, v.parent, v.namespace, {sql.now()}, v.retry_count, v.joined, v.watched,
+            v.id, v.run, v.parent, v.namespace, v.worker_namespace, {sql.now()}, v.retry_count,
+            v.joined, v.watched,
             v.identifier, v.node, v.path, v.inputs, v.status,
             CASE WHEN v.lease IS NULL THEN 0 ELSE 1 END,
-            0, v.paused, {sql.later("v.delay")},
+            0, v.paused, {sql.later("v.delay")}, {sql.later("v.claim_in")},
             CASE WHEN v.lease IS NULL THEN NULL ELSE {sql.later("v.lease")} END,
             v.worker,
             CASE WHEN v.lease IS NULL THEN NULL ELSE {sql.now()} END,
@@ -205,6 +213,7 @@ def state_row(state: NewState, paused: bool = False, lease: Lease | None = None)
         state.id,
         state.run.pk,
         state.parent,
+        state.run.namespace_id,
         state.run.worker_namespace(node.worker_namespace),
         state.retry_count,
         state.joined,
@@ -216,6 +225,7 @@ def state_row(state: NewState, paused: bool = False, lease: Lease | None = None)
         statuses.QUEUED if lease else state.status,
         paused and waits,
         state.delay if waits else None,
+        priority.claim_in(state.delay, state.run.priority),
         lease.worker if lease else "",
         lease.seconds if lease else None,
         state.outputs_json,

@@ -44,6 +44,7 @@ class RunFacts:
     dataset_id: int | None
     inputs: Mapping[str, Json]
     store: Mapping[str, Json]
+    priority: int = 0
     _plan: ref[Plan] | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -60,6 +61,7 @@ class RunFacts:
             dataset_id=run.dataset_id,
             inputs=run.initial_data,
             store=run.store,
+            priority=run.priority,
         )
 
     @property

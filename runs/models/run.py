@@ -108,6 +108,11 @@ class Run(models.Model):
     experience_count_at_checkpoint = models.PositiveIntegerField(default=0)
     rerun_count = models.PositiveIntegerField(default=0)
     max_steps = models.PositiveIntegerField(null=True, blank=True)
+    priority = models.SmallIntegerField(
+        default=0,
+        db_default=0,
+        help_text="From -100 to 100: which of the namespace's ready states are executed first.",
+    )
     origin = json_field(None, null=True)
     reruns_left = models.PositiveSmallIntegerField(
         default=0, db_default=0, help_text="How often the run is rerun automatically if it fails."

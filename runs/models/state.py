@@ -4,7 +4,8 @@ import uuid
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from graphs.models import Namespace
@@ -66,6 +67,16 @@ class State(models.Model):
     )
     paused = models.BooleanField(default=False)
     due_at = models.DateTimeField(null=True, default=timezone.now)
+    namespace_key = models.BigIntegerField(
+        default=0,
+        db_default=0,
+        help_text="The id of its run's namespace, for claims; 0 if an old version stored it.",
+    )
+    claim_at = models.DateTimeField(
+        default=timezone.now,
+        db_default=Now(),
+        help_text="Its place among the ready states of its namespace: runs.engine.priority.",
+    )
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=100, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -110,14 +121,14 @@ class State(models.Model):
                 name="sm_state_unfinished",
             ),
             models.Index(
-                fields=["node", "due_at", "id"],
+                fields=["namespace_key", "node", "claim_at", "id"],
                 condition=Q(
                     status=statuses.CREATED,
                     worker_namespace=None,
                     paused=False,
                     due_at__isnull=False,
                 ),
-                name="sm_state_ready",
+                name="sm_state_claimable",
             ),
             models.Index(
                 fields=["node", "due_at", "id"],
@@ -131,14 +142,19 @@ class State(models.Model):
                 name="sm_state_quarantined",
             ),
             models.Index(
-                fields=["worker_namespace", "node", "due_at", "id"],
+                fields=["worker_namespace", "namespace_key", "node", "claim_at", "id"],
                 condition=Q(
                     status=statuses.CREATED,
                     worker_namespace__isnull=False,
                     paused=False,
                     due_at__isnull=False,
                 ),
-                name="sm_state_ready_for_worker",
+                name="sm_state_claimable_by_worker",
+            ),
+            models.Index(
+                fields=["claim_at"],
+                condition=Q(status=statuses.CREATED, paused=False, claim_at=F("due_at")),
+                name="sm_state_delayed",
             ),
             models.Index(
                 fields=["lease_expires_at"],

@@ -20,6 +20,7 @@ from runs.engine import record, wakeup
 from runs.engine.claim import claim_for_worker
 from runs.engine.counters import RunCounters
 from runs.engine.heartbeat import SignOfLife, renew_leases
+from runs.engine.turns import Turns
 from runs.engine.types import Claimed, Lease, Line, NewState, Outcome
 from runs.worker_api.reports import (
     ANSWER_STATUSES,
@@ -40,10 +41,13 @@ MAX_CLAIM = 1000
 MAX_NODES = 200  # in one statement
 MAX_CACHED_COUNTERS = 500
 MAX_CACHED_STATES = 5000
+MAX_CACHED_TURNS = 1000
 MAX_CACHED_INPUTS = 2000  # characters
 
 # The counters of runs that this process wrote last. Their revision guards each use.
 _counters: dict[int, RunCounters] = {}
+# The turns of the namespaces whose runs need the workers of a namespace.
+_turns: dict[int, Turns] = {}
 # The states that this process gave out. Their status and attempt guard each use.
 _leased: dict[str, Claimed] = {}
 
@@ -60,25 +64,32 @@ class Reported:
 
 
 def claim(worker: Worker, nodes: Iterable[str], limit: int) -> list[Claimed]:
-    """Claim up to `limit` ready states of these nodes, oldest first."""
+    """Claim up to `limit` ready states of these nodes, in turn from each namespace's runs."""
     nodes = list(dict.fromkeys(nodes))
     limit = min(limit, MAX_CLAIM)
+    turns = _turns_of(worker.namespace)
     states: list[Claimed] = []
     for at in range(0, len(nodes), MAX_NODES):
         room = limit - len(states)
         if room > 0:
             claimed, revisions = claim_for_worker(
                 worker.name,
-                worker.namespace,
                 nodes[at : at + MAX_NODES],
                 room,
                 settings.WORKER_LEASE_SECONDS,
                 facts,
+                turns,
             )
             states += claimed
             _follow(claimed, revisions)
     _give_out(states)
     return states
+
+
+def _turns_of(namespace: int) -> Turns:
+    if len(_turns) > MAX_CACHED_TURNS:
+        _turns.clear()
+    return _turns.setdefault(namespace, Turns(namespace))
 
 
 def _follow(claimed: Iterable[Claimed], revisions: Mapping[int, int]) -> None:
@@ -303,3 +314,4 @@ def forget() -> None:
     """Drop what this process has cached, because ids of runs repeat between tests."""
     _counters.clear()
     _leased.clear()
+    _turns.clear()

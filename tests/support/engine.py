@@ -12,6 +12,13 @@ def claimed(kinds=("noop",), seconds=30.0):
     return claim.claim("w", [(list(kinds), 100)], seconds, FactsCache())
 
 
+def claimed_again(kind="noop", seconds=30.0, count=1, worker="w", facts=None):
+    """Claim quarantined states, which lost a worker before."""
+    return claim.claim_quarantined(
+        worker, ([kind], count), seconds, facts or FactsCache(), claim.QUARANTINED
+    )
+
+
 def done(state, value=1):
     """The outcome of a state that succeeded."""
     return Outcome(state, "done", ['{"value": 1}'], [{"value": value}])

@@ -62,6 +62,7 @@ class GraphViewSet(graphs.GraphViewSet, OfRunViewSet):
             inputs=body.inputs,
             store=body.store,
             delay=body.start_delay / 1000,
+            priority=body.priority,
         )
         run = start_run(stored, options, caller=self.caller)
         return Response({"status": "CREATED", "run_id": run.run_id})

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from graphs.api.v0.schemas import Name, Stamp, StrictModel
+from graphs.definition.schema import MAX_PRIORITY, MIN_PRIORITY
 from graphs.definition.types import JsonObject
 from runs.core import statuses
 from runs.engine.start import MAX_DELAY_SECONDS
@@ -54,6 +55,7 @@ class TriggerBody(StrictModel):
         default=None, min_length=1, max_length=MAX_CREATED_STATES
     )
     run_id: RunId | None = None
+    priority: int | None = Field(default=None, ge=MIN_PRIORITY, le=MAX_PRIORITY)
 
 
 class TriggerAnswer(BaseModel):

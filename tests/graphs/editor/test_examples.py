@@ -51,7 +51,9 @@ def polled_server(settings):
 
 
 def make_due(states):
-    states.update(due_at=timezone.now() - timedelta(minutes=1))
+    states.update(
+        due_at=timezone.now() - timedelta(minutes=1), claim_at=timezone.now() - timedelta(minutes=1)
+    )
 
 
 def test_the_polling_example_polls_until_the_server_is_ready(

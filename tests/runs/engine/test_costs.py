@@ -8,11 +8,13 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from graphs.models import Namespace
 from graphs.nodes.base import registry
 from runs.core import sql
 from runs.engine import claim, join_inspection, lease_recovery, record, store
 from runs.engine.executor import FAST_SECONDS, REPLAN_SECONDS, Executor
 from runs.engine.start import start_run
+from runs.engine.turns import Turns
 from runs.engine.types import Outcome
 from runs.models import State
 
@@ -45,16 +47,18 @@ def test_a_batch_costs_the_same_for_one_state_and_for_fifty(publish, drawing):
     assert costs[0] <= (8 if connection.vendor == "sqlite" else 6)
 
 
-def test_a_claim_costs_one_statement(publish):
+def test_a_claim_costs_a_constant_number_of_statements(publish):
     graph = publish("a")
     for _ in range(20):
         start_run(graph)
     facts = claim.FactsCache()
     kinds = list(registry)
-    claim.claim("w", [(kinds, 1)], 30, facts)
-    sent = statements(lambda: claim.claim("w", [(kinds, 100)], 30, facts))
-    # Besides the claim, one statement reads the facts of the runs that never change.
-    assert len(sent) <= (4 if connection.vendor == "sqlite" else 2)
+    turns = Turns()
+    claim.claim("w", [(kinds, 1)], 30, facts, turns)
+    sent = statements(lambda: claim.claim("w", [(kinds, 100)], 30, facts, turns))
+    # Besides the claim, one statement may look for namespaces that have ready states, and one reads
+    # the facts of the runs that never change.
+    assert len(sent) <= (5 if connection.vendor == "sqlite" else 3)
 
 
 def test_draining_a_hundred_chains_sends_few_statements(publish):
@@ -82,8 +86,11 @@ def test_statements_are_planned_again_while_the_worker_is_idle(publish):
     if connection.vendor == "postgresql":
         discarded = sent.index("DISCARD PLANS")
         claims = [at for at, statement in enumerate(sent) if statement.startswith("WITH g0")]
+        lookups = [at for at, sql in enumerate(sent) if sql.startswith("WITH RECURSIVE")]
         # The first claim takes the state, the second finds nothing, the third makes the plan.
         assert [at < discarded for at in claims] == [True, True, False]
+        # The first lookup finds the state, the second one nothing, the third makes the plan.
+        assert [at < discarded for at in lookups] == [True, True, False]
 
 
 def test_several_slow_calls_make_a_node_slow_but_one_does_not():
@@ -107,6 +114,7 @@ def grow(publish):
     State.objects.bulk_create(
         State(
             run=run,
+            namespace_key=run.namespace_id,
             identifier="b",
             node="noop" if at % 2 else "log",
             path=f"0:{at}",
@@ -125,10 +133,10 @@ def grow(publish):
 def test_a_claim_uses_the_ready_index(publish):
     grow(publish)
     text = plan(
-        claim.claim_statement(((2, 100), (1, 1)), claim.FRESH),
-        [*_kind_params("noop", "log", "http.request"), "w", 30.0],
+        claim.claim_statement(((100, 100), (1, 1))),
+        [*_heads("noop", "log"), *_heads("http.request"), "w", 30.0],
     )
-    assert text.count("state_ready") >= 3
+    assert text.count("state_claimable") >= 2
     assert "Seq Scan on statemanager_runs_state" not in text
     assert "SCAN statemanager_runs_state" not in text.replace(
         "SCAN statemanager_runs_state USING INDEX", ""
@@ -138,20 +146,19 @@ def test_a_claim_uses_the_ready_index(publish):
 @pytest.mark.parametrize("quarantine", [claim.LOST_ONCE, claim.LOST_OFTEN, claim.QUARANTINED])
 def test_claiming_from_the_quarantine_does_not_scan_all_ready_states(publish, quarantine):
     grow(publish)
-    statement = claim.claim_statement(((2, 100),), quarantine)
-    text = plan(statement, [*_kind_params("noop", "log"), "w", 30.0])
-    assert text.count("state_quarantined") >= 2
-    assert "state_ready" not in text
+    statement = claim.claim_quarantined_statement(100, quarantine)
+    text = plan(statement, [sql.choices(["noop", "log"]), "w", 30.0])
+    assert "state_quarantined" in text
+    assert "state_claimable" not in text
 
 
-def _kind_params(*kinds):
-    """The parameters for these kinds in a claim's statement, on PostgreSQL with no scan floor."""
-    if connection.vendor != "postgresql":
-        return list(kinds)
-    return [param for kind in kinds for param in (kind, "-infinity")]
+def _heads(*kinds, floor="2000-01-01 00:00:00+00"):
+    """The heads of the queues of these kinds, as parameters of a claim's statement."""
+    namespace = Namespace.objects.values_list("pk", flat=True).first()
+    return sql.values([[namespace, kind, floor, 0.0, 1] for kind in kinds])
 
 
-def test_a_claim_begins_at_the_scan_floor(publish):
+def test_a_claim_begins_behind_the_states_that_were_taken(publish):
     """Claims skip the index entries of states that earlier claims took.
 
     The index keeps these entries as long as an old snapshot may see them: here, that of the
@@ -159,23 +166,24 @@ def test_a_claim_begins_at_the_scan_floor(publish):
     """
     if connection.vendor != "postgresql":
         return
-    grow(publish)
-    scan_floors, facts = claim.ScanFloors(), claim.FactsCache()
+    namespace = grow(publish).namespace_id
+    turns, facts = Turns(), claim.FactsCache()
     for count in (1400, 10):
-        states = claim.claim("w", [(["noop"], count)], 30, facts, scan_floors=scan_floors)
+        states = claim.claim("w", [(["noop"], count)], 30, facts, turns)
         assert len(states) == count
 
     def blocks_read(floor):
-        statement = claim.claim_statement(((1, 10),), claim.FRESH)
+        statement = claim.claim_statement(((10, 10),))
         with transaction.atomic():
             [[[explained]]] = sql.run(
-                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", ["noop", floor, "w", 30.0]
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}",
+                [*_heads("noop", floor=floor), "w", 30.0],
             )
             transaction.set_rollback(True)
         return sum(
             node["Shared Hit Blocks"]
             for node in nodes_of(explained["Plan"])
-            if node.get("Index Name") == "sm_state_ready"
+            if node.get("Index Name") == "sm_state_claimable"
         )
 
     def nodes_of(node):
@@ -183,13 +191,15 @@ def test_a_claim_begins_at_the_scan_floor(publish):
         for child in node.get("Plans", ()):
             yield from nodes_of(child)
 
-    assert blocks_read(scan_floors.of("noop")) < blocks_read("-infinity") / 3
+    [queue] = turns.queues_of(["noop"])
+    assert queue.namespace == namespace
+    assert 0 < blocks_read(turns.floor(queue)) < blocks_read("-infinity") / 3
 
 
 def test_recording_finds_states_by_their_ids(publish):
     """The index of leased states looks small to the planner, but it may be full of dead rows."""
     grow(publish)
-    row = ["0" * 32, 1, "SUCCESS", "", "{}", None, "", 0, None, None, False, 0]
+    row = ["0" * 32, 1, "SUCCESS", "", "{}", None, "", 0, None, 0.0, None, False, 0]
     assert "state_leased" not in plan(store.outcomes_statement(), sql.values([row]))
 
 

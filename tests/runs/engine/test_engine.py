@@ -241,7 +241,9 @@ def test_a_paused_run_does_nothing_until_it_is_resumed(publish, drain):
 def test_a_delayed_start_waits_until_it_is_due(publish, drain):
     run = start_run(publish("a"), RunOptions(delay=3600))
     assert drain() == 0
-    State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(seconds=1))
+    State.objects.filter(run=run).update(
+        due_at=timezone.now() - timedelta(seconds=1), claim_at=timezone.now() - timedelta(seconds=1)
+    )
     assert drain() == 1
 
 
@@ -297,7 +299,7 @@ def test_once_is_not_computed_again_after_a_pause(run_graph, drain, tmp_path):
         "a", kinds={"a": "test.once"}, inputs={"a": {"path": str(path), "seconds": 3600}}
     )
     control.pause_run(run, SYSTEM)
-    State.objects.filter(run=run).update(due_at=timezone.now())
+    State.objects.filter(run=run).update(due_at=timezone.now(), claim_at=timezone.now())
     assert drain() == 0
     control.resume_run(run, SYSTEM)
     drain()

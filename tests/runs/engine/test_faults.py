@@ -18,31 +18,25 @@ from graphs.models import GraphVersion, plan_of
 from graphs.nodes.base import NodeFailed, RunAgain, registry
 from runs.actions import delete
 from runs.cluster.supervisor import Supervisor
-from runs.engine import claim, heartbeat, lease_recovery, node_threads, record, scan_floors
+from runs.engine import claim, heartbeat, lease_recovery, node_threads, record, turns
 from runs.engine.executor import Executor
 from runs.engine.node_context import NodeContext
 from runs.engine.start import RunOptions, start_run
 from runs.engine.types import Outcome, idempotency_key
 from runs.models import Cluster, LogLine, Run, State, ToolResult
 from tests import nodes
-from tests.support.engine import claimed, done, sign
+from tests.support.engine import claimed, claimed_again, done, sign
 from tests.support.invariants import assert_counters_agree
 from tests.support.runs import by_node
 
 pytestmark = pytest.mark.django_db
 
 
-def claim_quarantined(kind="noop", worker="w", count=1, seconds=30):
-    """Claim states of the quarantine, which lost a worker before."""
-    facts = claim.FactsCache()
-    return claim.claim(worker, [([kind], count)], seconds, facts, quarantine=claim.QUARANTINED)
-
-
 def test_a_late_report_changes_nothing(publish):
     run = start_run(publish("a>b"))
     [first] = claimed(seconds=-1)
     assert lease_recovery.rescue_expired() == 1
-    [second] = claim_quarantined()
+    [second] = claimed_again()
     assert (second.attempt, second.lost_leases) == (2, 1)
     assert not record.record_batch([done(first)]).accepted
     assert not heartbeat.renew_leases([sign(first, "late")], 30).held
@@ -53,40 +47,36 @@ def test_a_late_report_changes_nothing(publish):
     assert_counters_agree(run)
 
 
-def test_a_state_below_the_scan_floor_is_claimed_at_the_next_full_scan_or_wake_up(
-    publish, monkeypatch
-):
-    """A state whose transaction was slow is older than what was claimed in the meantime.
-
-    PostgreSQL claims it at the next full scan. SQLite uses no scan floor and claims it at once.
-    """
+def test_a_state_before_those_that_were_taken_is_found_by_the_next_lookup(publish, monkeypatch):
+    """A state whose transaction was slow is older than what was claimed in the meantime."""
     graph = publish("a")
-    floors = claim.ScanFloors()
-    now = [0.0]
-    monkeypatch.setattr(scan_floors, "monotonic", lambda: now[0])
+    remembered = turns.Turns()
+    now = [100.0]
+    monkeypatch.setattr(turns, "monotonic", lambda: now[0])
 
     def claim_one():
-        states = claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), scan_floors=floors)
+        states = claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), remembered)
         return [state.run.run_id for state in states]
 
     def start_late(name):
         run = start_run(graph, RunOptions(run_id=name))
-        State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(minutes=5))
+        State.objects.filter(run=run).update(claim_at=timezone.now() - timedelta(hours=5))
 
     for name in ("a", "b", "c", "d"):
         start_run(graph, RunOptions(run_id=name))
     assert claim_one() == ["a"]
 
     start_late("late")
-    now[0] += scan_floors.FULL_SCAN_SECONDS / 2
-    assert claim_one() == ["late" if connection.vendor == "sqlite" else "b"]
-    now[0] += scan_floors.FULL_SCAN_SECONDS
-    assert claim_one() == ["b" if connection.vendor == "sqlite" else "late"]
+    now[0] += turns.LOOKUP_SECONDS / 2
+    has_floor = connection.vendor == "postgresql"
+    assert claim_one() == ["b" if has_floor else "late"]
+    now[0] += turns.LOOKUP_SECONDS
+    assert claim_one() == ["late" if has_floor else "b"]
     assert claim_one() + claim_one() == ["c", "d"]
 
     start_late("last")
     worker = Executor(threads=False)
-    worker.scan_floors = floors
+    worker.turns = remembered
     assert worker.drain() == 1
     assert not State.objects.exclude(status__in=["SUCCESS", "QUEUED"]).exists()
 
@@ -349,7 +339,7 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
     assert lease_recovery.rescue_expired() == number
     reclaimed = []
     for _ in range(number // 100):
-        reclaimed += claim_quarantined("test.work", "w2", 100, 600)
+        reclaimed += claimed_again("test.work", 600, 100, "w2")
     assert {state.attempt for state in reclaimed} == {2}
 
     kinds = ["done", "error", "prune", "again", "wait", "release", "lost"]

@@ -83,7 +83,7 @@ def test_a_join_waits_for_what_its_uniting_parent_waits_for(publish, drain):
     run = start_run(graph)
     drain()
     assert not {"u", "k"} & by_node(run).keys()
-    run.states.filter(identifier="z").update(due_at=run.created_at)
+    run.states.filter(identifier="z").update(due_at=run.created_at, claim_at=run.created_at)
     drain()
     assert values(run, "k") == [["U", "C"]]
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 from runs.engine import claim, heartbeat, lease_recovery, record
 from runs.engine.start import start_run
 from runs.models import State
-from tests.support.engine import claimed, sign
+from tests.support.engine import claimed, claimed_again, sign
 from tests.support.invariants import assert_counters_agree
 from tests.support.runs import by_node
 
@@ -18,8 +18,7 @@ pytestmark = pytest.mark.django_db
 def test_a_third_lost_lease_times_out(publish):
     run = start_run(publish("a"))
     for lost in range(3):
-        quarantine = f"lost_leases = {lost}"
-        states = claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache(), quarantine=quarantine)
+        states = claimed_again(seconds=-1) if lost else claimed(seconds=-1)
         assert len(states) == 1
         lease_recovery.rescue_expired()
     run.refresh_from_db()
@@ -71,15 +70,18 @@ def test_quarantined_states_run_apart_from_others_and_alone_after_a_second_loss(
     State.objects.filter(pk__in=states[3:5]).update(lost_leases=2)
 
     lost_leases_by_claim = []
-    original_claim = claim.claim
 
-    def note_lost_leases(*args, **options):
-        states = original_claim(*args, **options)
-        if states:
-            lost_leases_by_claim.append(sorted(state.lost_leases for state in states))
-        return states
+    def noting(claims):
+        def note_lost_leases(*args):
+            states = claims(*args)
+            if states:
+                lost_leases_by_claim.append(sorted(state.lost_leases for state in states))
+            return states
 
-    monkeypatch.setattr(claim, "claim", note_lost_leases)
+        return note_lost_leases
+
+    for name in ("claim", "claim_quarantined"):
+        monkeypatch.setattr(claim, name, noting(getattr(claim, name)))
     while executor.drain():
         pass
     assert sorted(lost_leases_by_claim) == [[0], [1, 1, 1], [2], [2]]

@@ -32,6 +32,7 @@ from runs.engine.start import start_run
 from runs.engine.types import Claimed, Lease, Outcome
 from runs.models import Run
 from tests.settings import TEST_DATABASE
+from tests.support.engine import claimed_again
 from tests.support.invariants import assert_counters_agree
 from tests.support.reference_model import Model
 
@@ -126,15 +127,10 @@ class EngineAgainstModel(RuleBasedStateMachine):
         A smaller limit would let chance decide between states of the same age, and Hypothesis
         could not replay that.
         """
-        self.take(
-            claim.claim(
-                "model",
-                [(["noop"], 1000)],
-                30,
-                self.facts,
-                claim.QUARANTINED if quarantined else claim.FRESH,
-            )
-        )
+        if quarantined:
+            self.take(claimed_again(count=1000, facts=self.facts))
+        else:
+            self.take(claim.claim("model", [(["noop"], 1000)], 30, self.facts))
         unclaimed = [
             key
             for key, status in self.model.states.items()

@@ -219,7 +219,9 @@ def test_the_document_counts_retries_as_attempts_of_one_node(publish, drain):
         )
     )
     while drain():
-        State.objects.filter(run=run, status="CREATED").update(due_at=timezone.now())
+        State.objects.filter(run=run, status="CREATED").update(
+            due_at=timezone.now(), claim_at=timezone.now()
+        )
     document = documents.run_state(Run.objects.get(pk=run.pk)).to_dict()
     assert (document["status"], document["node_states"]["a"]["status"]) == ("failed", "failed")
     assert document["node_states"]["a"]["attempts"] == run.states.count() == 3

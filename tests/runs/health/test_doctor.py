@@ -83,7 +83,10 @@ def test_expired_leases_that_are_not_recovered(publish):
 
 def test_ready_states_that_are_not_claimed(publish, namespace):
     run = start_run(publish("a"))
-    State.objects.filter(run=run).update(due_at=timezone.now() - timedelta(minutes=10))
+    State.objects.filter(run=run).update(
+        due_at=timezone.now() - timedelta(minutes=10),
+        claim_at=timezone.now() - timedelta(minutes=10),
+    )
     assert "A state of 'noop' has been ready for 10 min." in reported()[0]
     State.objects.filter(run=run).update(node="gone.node")
     assert "no installed app has this node" in reported()[0]

@@ -11,11 +11,12 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.definition import redaction
 from graphs.models import Namespace, NamespaceMembership
 from runs.actions import delete
-from runs.engine import claim, control, lease_recovery
+from runs.engine import control, lease_recovery
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.manager.run_page import TABS
 from runs.models import AuditEntry, Checkpoint, LogLine, Run
 from runs.queries import wait_reasons
+from tests.support.engine import claimed, claimed_again
 from tests.support.pages import HX, LIST, page_of, text
 
 pytestmark = pytest.mark.django_db
@@ -70,7 +71,7 @@ def test_the_page_of_a_deleted_run_names_the_person_who_deleted_it(admin_client,
 def test_why_a_run_waits_for_a_cluster_or_is_paused(publish):
     run = start_run(publish("a"))
     Run.objects.filter(pk=run.pk).update(created_at="2026-01-01T00:00Z")
-    run.states.update(due_at="2026-01-01T00:00Z")
+    run.states.update(due_at="2026-01-01T00:00Z", claim_at="2026-01-01T00:00Z")
     assert wait_reasons.why_waiting(run) == [
         "1 state is ready, but no cluster is running:"
         " start one with `manage.py up` or `manage.py supervise`."
@@ -260,13 +261,9 @@ def test_the_history_shows_who_did_what_and_how(admin_client, failed, make_key, 
 def test_the_timeline_shows_the_attempts_that_lost_their_worker(admin_client, publish):
     run = start_run(publish("a"))
     for lost in range(2):
-        claim.claim(
-            "w", [(["noop"], 1)], -1, claim.FactsCache(), quarantine=f"lost_leases = {lost}"
-        )
+        (claimed_again if lost else claimed)(seconds=-1)
         lease_recovery.rescue_expired()
-    quarantine = claim.QUARANTINED
-    claimed = claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), quarantine=quarantine)
-    assert len(claimed) == 1
+    assert len(claimed_again()) == 1
 
     page = text(admin_client.get(page_of(run, "timeline")))
     assert page.count('class="rm-ran rm-lost"') == 2

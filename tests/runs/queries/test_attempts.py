@@ -27,7 +27,7 @@ def test_retries_are_attempts_of_one_step_and_share_its_key(api, publish, drain,
     graph = publish("a", kinds={"a": "test.fail"}, data={"a": {"retry": RETRY}})
     run = start_run(graph, RunOptions(run_id="r"))
     drain()
-    State.objects.filter(status="CREATED").update(due_at=run.created_at)
+    State.objects.filter(status="CREATED").update(due_at=run.created_at, claim_at=run.created_at)
     drain()
     first, second = State.objects.order_by("pk")
     assert rows(api, first) == rows(api, second) == [(0, 1, "RETRY_CREATED"), (1, 1, "ERRORED")]

@@ -56,7 +56,9 @@ def test_absurd_sizes_are_refused(api):
 def test_the_oldest_states_come_first(api):
     api.upsert("g", node("a"))
     ids = [api.trigger("g") for _ in range(5)]
-    State.objects.filter(run__run_id=ids[3]).update(due_at=timezone.now() - timedelta(hours=1))
+    State.objects.filter(run__run_id=ids[3]).update(
+        due_at=timezone.now() - timedelta(hours=1), claim_at=timezone.now() - timedelta(hours=5)
+    )
     assert [api.claim("Work", size=1)[0]["run_id"] for _ in range(5)] == [ids[3], *ids[:3], ids[4]]
 
 

@@ -191,7 +191,7 @@ def test_reports_are_accepted_at_both_paths(api, plural):
         {"status": "ERRORED", "retry_created": True},
     )
     run = Run.objects.get()
-    run.states.filter(status="CREATED").update(due_at=run.created_at)
+    run.states.filter(status="CREATED").update(due_at=run.created_at, claim_at=run.created_at)
     [again] = api.claim("Work")
     assert again["state_id"] != state["state_id"]
     assert api.post(f"{plural}/{again['state_id']}/errored", {"error": "broken"}) == (
@@ -239,7 +239,7 @@ def test_a_state_is_re_enqueued_with_a_delay(api):
     assert (status, answer["status"]) == (200, "CREATED")
     assert abs(answer["enqueue_after"] - stored.due_at.timestamp() * 1000) < 5000
     assert api.claim("Work") == []
-    Run.objects.get().states.update(due_at=stored.created_at)
+    Run.objects.get().states.update(due_at=stored.created_at, claim_at=stored.created_at)
     [again] = api.claim("Work")
     assert (again["state_id"], again["attempt"]) == (state["state_id"], 2)
 

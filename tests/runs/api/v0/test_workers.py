@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import Namespace, clock
+from runs.core import sql
 from runs.engine import claim, lease_recovery, record
 from runs.engine.start import start_run
 from runs.models import LogLine, Run, State
@@ -95,7 +96,7 @@ def test_each_report_of_an_external_node_has_a_line_in_the_log(api):
     state = start(api)
     path = f"state/{state['state_id']}"
     api.post(f"{path}/re-enqueue-after", {"enqueue_after": 1500})
-    State.objects.update(due_at=timezone.now())
+    State.objects.update(due_at=timezone.now(), claim_at=timezone.now())
     api.claim("Work")
     api.post(f"{path}/release", {})
     api.claim("Work")
@@ -227,8 +228,9 @@ def test_a_report_with_two_outcomes_or_none_is_refused(api):
 
 def test_a_claim_reads_the_index_for_external_workers(api):
     start(api)
-    statement = claim.claim_for_worker_statement(1, 16)
-    params = [1, "Work", 16, "w", 900]
+    statement = claim.claim_for_worker_statement(16)
+    head = [1, "Work", "2000-01-01 00:00:00+00", 0.0, 1]
+    params = [*sql.values([head]), 1, 16, "w", 900]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET LOCAL enable_seqscan = off")
@@ -240,7 +242,7 @@ def test_a_claim_reads_the_index_for_external_workers(api):
                 str(row[3])
                 for row in cursor.execute("EXPLAIN QUERY PLAN " + statement, params).fetchall()
             )
-    assert "state_ready_for_worker" in plan, plan
+    assert "state_claimable_by_worker" in plan, plan
 
 
 def test_the_run_names_the_node_that_an_external_worker_holds(api):

@@ -1,0 +1,295 @@
+"""Claims go round between namespaces, and in a namespace by priority and age."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+
+from graphs.models import Namespace
+from graphs.nodes.base import registry
+from runs.core import sql
+from runs.engine import claim, lease_recovery, priority, turns
+from runs.engine.claimed_states import FactsCache
+from runs.engine.executor import Executor
+from runs.engine.start import RunOptions, start_run
+from runs.models import Run, State
+from tests.support.engine import claimed
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _fresh_lookups(monkeypatch):
+    """Each claim looks for queues, as if enough time had passed since the last one."""
+    monkeypatch.setattr(turns, "LOOKUP_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "CHEAP_SECONDS", 60.0)
+
+
+def test_a_namespace_without_states_does_not_stop_the_clock_of_the_turns(tenant, monkeypatch):
+    """A claim may know of states that were taken meanwhile."""
+    tenant("busy", 500)
+    tenant("idle", 1)
+    worker = Worker()
+    worker.claim(50)
+    monkeypatch.setattr(turns, "LOOKUP_SECONDS", 60.0)
+    for _ in range(4):
+        worker.claim(50)
+    monkeypatch.setattr(turns, "LOOKUP_SECONDS", 0.0)
+    backlog(Run.objects.get(namespace__name="idle"), 200)
+    worker.turns.expire()
+    assert worker.claim(10) == {"busy": 5, "idle": 5}
+
+
+@pytest.fixture
+def tenant(publish):
+    """A function that makes a namespace with a number of ready states. Returns the namespace."""
+
+    def make(name, states, weight=1):
+        graph = publish("a", namespace=Namespace.objects.create(name=name))
+        Namespace.objects.filter(pk=graph.namespace_id).update(weight=weight)
+        if states:
+            run = start_run(graph)
+            backlog(run, states - 1)
+        return graph.namespace
+
+    return make
+
+
+def backlog(run, count, node="noop"):
+    State.objects.bulk_create(
+        State(
+            run=run,
+            namespace_key=run.namespace_id,
+            identifier="a",
+            node=node,
+            path=f"0:{at}",
+            inputs={},
+            claim_at=sql.clock() - timedelta(hours=1),
+        )
+        for at in range(count)
+    )
+
+
+class Worker:
+    """Claims as a worker does, with what it remembers between its claims."""
+
+    def __init__(self):
+        self.turns = turns.Turns()
+
+    def claim(self, limit, nodes=("noop",)):
+        """How many states of each namespace one claim takes."""
+        states = claim.claim("w", [(list(nodes), limit)], 30, FactsCache(), self.turns)
+        names = [state.run.namespace for state in states]
+        return {name: names.count(name) for name in sorted(set(names))}
+
+
+def test_a_backlog_keeps_no_other_namespace_waiting_longer_than_a_batch(tenant):
+    tenant("big", 1000)
+    worker = Worker()
+    assert worker.claim(100) == {"big": 100}
+    tenant("small", 1)
+    assert worker.claim(100) == {"big": 99, "small": 1}
+
+
+def test_a_worker_that_follows_its_chains_turns_to_another_namespace(publish, monkeypatch):
+    """It would go on with what follows from its batch, without a claim."""
+    big, small = (Namespace.objects.create(name=name) for name in ("big", "small"))
+    chain = publish("a>b>c>d>e>f>g>h", namespace=big)
+    late = publish("a", namespace=small)
+    for _ in range(20):
+        start_run(chain)
+    worker = Executor(threads=False)
+    worker.speed = {"noop": 1e-4}
+    record, batches = worker._record, []
+
+    def note_batch(outcomes, lease):
+        batches.append({outcome.state.run.namespace for outcome in outcomes})
+        if len(batches) == 2:
+            start_run(late)
+        return record(outcomes, lease)
+
+    monkeypatch.setattr(worker, "_record", note_batch)
+    worker.drain(budget=20)
+    assert next(at for at, names in enumerate(batches, 1) if "small" in names) <= 4
+    assert not Run.objects.exclude(status="completed").exists()
+
+
+def test_namespaces_share_a_batch_by_their_weights(tenant):
+    tenant("heavy", 100, weight=3)
+    tenant("light", 100)
+    assert Worker().claim(40) == {"heavy": 30, "light": 10}
+
+
+def test_namespaces_share_by_their_weights_where_a_claim_takes_one_state(tenant):
+    tenant("heavy", 100, weight=3)
+    tenant("light", 100)
+    worker = Worker()
+    taken = [next(iter(worker.claim(1))) for _ in range(40)]
+    assert taken.count("heavy") == 30
+    longest = max(len(part) for part in "".join(name[0] for name in taken).split("l"))
+    assert longest <= 4, "they take turns"
+
+
+def test_a_namespace_that_was_idle_has_saved_no_turns(tenant):
+    tenant("busy", 1000)
+    tenant("idle", 1)
+    worker = Worker()
+    for _ in range(5):
+        worker.claim(50)
+    backlog(Run.objects.get(namespace__name="idle"), 200)
+    assert worker.claim(10) == {"busy": 5, "idle": 5}
+
+
+def test_each_of_many_namespaces_has_its_turn(tenant, publish):
+    """More than one lookup finds."""
+    names = [f"n{at:03}" for at in range(turns.MAX_QUEUES + 20)]
+    for name in names:
+        tenant(name, 3)
+    worker = Worker()
+    seen = {name for _ in range(2) for name in worker.claim(100)}
+    assert seen == set(names)
+
+
+def test_groups_of_nodes_have_turns_of_their_own(tenant, publish):
+    """A namespace that had many fast states is not the last one with its slow ones."""
+    tenant("fast", 500)
+    for name in ("fast", "slow"):
+        namespace, _ = Namespace.objects.get_or_create(name=name)
+        run = start_run(publish("a", namespace=namespace, name="other", kinds={"a": "test.work"}))
+        run.states.all().delete()
+        backlog(run, 9, "test.work")
+    worker = Worker()
+    taken = []
+    for _ in range(4):
+        groups = [(["noop"], 100), (["test.work"], 1)]
+        states = claim.claim("w", groups, 30, FactsCache(), worker.turns)
+        taken += [state.run.namespace for state in states if state.node.kind == "test.work"]
+    assert sorted(taken) == ["fast", "fast", "slow", "slow"]
+
+
+def test_shared_external_workers_take_turns_between_namespaces(publish):
+    """A graph may use nodes of another namespace; their workers serve all that do."""
+    tools = Namespace.objects.create(name="tools")
+    for name, count in (("big", 300), ("small", 1)):
+        namespace = Namespace.objects.create(name=name)
+        run = start_run(publish("a", namespace=namespace))
+        run.states.all().delete()
+        backlog(run, count)
+        State.objects.filter(run=run).update(worker_namespace=tools)
+    remembered = turns.Turns(tools.pk)
+
+    def claim_some():
+        states, _ = claim.claim_for_worker("w", ["noop"], 10, 30, FactsCache(), remembered)
+        return sorted(state.run.namespace for state in states)
+
+    assert claim_some() == ["big"] * 9 + ["small"]
+    assert claim_some() == ["big"] * 10
+
+
+# --- priorities ----------------------------------------------------------------------------------
+
+
+def test_states_of_a_namespace_are_claimed_by_priority_and_then_by_age(publish):
+    graph = publish("a")
+    for name, points in (("low", -100), ("first", 0), ("second", 0), ("high", 100)):
+        start_run(graph, RunOptions(run_id=name, priority=points))
+    taken = [claimed_one() for _ in range(4)]
+    assert taken == ["high", "first", "second", "low"]
+
+
+def claimed_one():
+    [state] = claim.claim("w", [(["noop"], 1)], 30, FactsCache())
+    return state.run.run_id
+
+
+def test_an_old_state_of_low_priority_comes_before_a_new_one(publish):
+    """It would wait for ever behind others that never end."""
+    graph = publish("a")
+    for name, points in (("low", 0), ("high", 10)):
+        start_run(graph, RunOptions(run_id=name, priority=points))
+    older = timedelta(seconds=10 * priority.SECONDS_PER_POINT + 1)
+    low = State.objects.get(run__run_id="low")
+    State.objects.filter(pk=low.pk).update(due_at=low.due_at - older, claim_at=low.claim_at - older)
+    assert [claimed_one(), claimed_one()] == ["low", "high"]
+
+
+def test_what_follows_has_the_priority_of_its_run(publish, executor):
+    run = start_run(publish("a>b"), RunOptions(priority=50))
+    [root] = claimed()
+    waits = run.states.get().claim_at
+    assert timedelta() < sql.clock() - waits
+    assert abs(sql.clock() - waits - timedelta(seconds=priority.head_start(50))) < timedelta(
+        minutes=5
+    )
+    assert root.run.priority == 50
+
+
+def test_a_delayed_state_gets_its_head_start_when_it_is_due(publish):
+    run = start_run(publish("a"), RunOptions(delay=3600, priority=100))
+    state = run.states.get()
+    assert state.claim_at == state.due_at
+    assert claimed() == []
+    due = sql.clock() - timedelta(seconds=5)
+    State.objects.update(due_at=due, claim_at=due)
+    start_run(publish("a"), RunOptions(run_id="later"))
+    lease_recovery.hint_ready()
+    state.refresh_from_db()
+    assert state.due_at - state.claim_at == timedelta(seconds=priority.head_start(100))
+    assert claimed_one() == run.run_id
+
+
+def test_a_paused_or_future_state_gets_no_head_start(publish):
+    run = start_run(publish("a"), RunOptions(delay=3600))
+    priority.give_head_starts()
+    state = run.states.get()
+    assert state.claim_at == state.due_at
+
+
+# --- costs ---------------------------------------------------------------------------------------
+
+
+def explained(statement, params):
+    prefix = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
+    return "\n".join(" ".join(map(str, row)) for row in sql.run(prefix + statement, params))
+
+
+def test_a_lookup_reads_the_index_and_neither_scans_nor_sorts(tenant):
+    for name in ("one", "two", "three"):
+        tenant(name, 1000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    text = explained(turns.queues_statement(), [-1, "", sql.choices(["noop"])])
+    assert text.count("sm_state_claimable") >= 2
+    assert "Seq Scan on statemanager_runs_state" not in text
+    assert "Sort" not in text
+    assert "TEMP B-TREE" not in text
+
+
+def test_a_claim_reads_as_much_of_a_large_backlog_as_of_a_small_one(tenant):
+    if connection.vendor != "postgresql":
+        return
+    tenant("other", 10)
+    big = tenant("big", 500)
+
+    def blocks_of_a_claim():
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE statemanager_runs_state")
+        with transaction.atomic():
+            read = [blocks(turns.queues_statement(), [-1, "", sql.choices(list(registry))])]
+            heads = [
+                [queue.namespace, queue.node, queue.first, 0.0, 1] for queue in turns.look(registry)
+            ]
+            read.append(blocks(claim.claim_statement(((10, 10),)), [*sql.values(heads), "w", 30]))
+            transaction.set_rollback(True)
+        return read
+
+    small = blocks_of_a_claim()
+    backlog(Run.objects.get(namespace=big), 10_000)
+    large = blocks_of_a_claim()
+    assert large[0] <= small[0] + 6, "one more level of the index in each descent"
+    assert large[1] <= 2 * small[1] + 20
+
+
+def blocks(statement, params):
+    [[[plan]]] = sql.run(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", params)
+    return plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
