@@ -21,11 +21,4 @@ class Migration(migrations.Migration):
                 validators=[validators.MinValueValidator(1), validators.MaxValueValidator(100)],
             ),
         ),
-        migrations.AddConstraint(
-            model_name="namespace",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("weight__gte", 1), ("weight__lte", 100)),
-                name="sm_namespace_weight",
-            ),
-        ),
     ]

@@ -44,12 +44,7 @@ class Namespace(models.Model):
 
     class Meta:
         ordering = ["name"]
-        constraints: ClassVar = [
-            not_empty("name", "sm_namespace_named"),
-            models.CheckConstraint(
-                condition=Q(weight__gte=1, weight__lte=MAX_WEIGHT), name="sm_namespace_weight"
-            ),
-        ]
+        constraints: ClassVar = [not_empty("name", "sm_namespace_named")]
 
     def __str__(self) -> str:
         return self.name

@@ -179,6 +179,9 @@ def inexpressible(definition: Mapping[str, Json]) -> Iterator[Problem]:
         yield Problem("not_in_template", message, "/inputs")
 
     settings = definition.get("settings") or {}
-    for key in ("failure_policy", "max_failures", "max_steps", "priority", "rerun_on_failure"):
-        if settings.get(key) not in (None, "continue", 0):
+    for key in ("failure_policy", "max_failures", "max_steps", "rerun_on_failure"):
+        if settings.get(key) not in (None, "continue"):
             yield Problem("not_in_template", f"{key}: {settings[key]}", f"/settings/{key}")
+    if settings.get("priority"):
+        message = f"priority: {settings['priority']}"
+        yield Problem("not_in_template", message, "/settings/priority")

@@ -15,7 +15,7 @@ from graphs.definition.schema import MAX_PRIORITY, MIN_PRIORITY
 from runs.core import sql
 
 # A state with one point more overtakes those that are up to this much older.
-SECONDS_PER_POINT = 36.0
+SECONDS_PER_POINT = 36
 MAX_HEAD_STARTS = 1000  # in one statement
 
 

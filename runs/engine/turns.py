@@ -108,7 +108,7 @@ def look(
     else:
         params = [worker_namespace, *place, worker_namespace, sql.choices(nodes)]
         rows = sql.run(queues_statement(OF_WORKER), params)
-    return [Queue(*row) for row in rows]
+    return [Queue(namespace, node, max(weight, 1), at) for namespace, node, weight, at in rows]
 
 
 # --- taking turns --------------------------------------------------------------------------------

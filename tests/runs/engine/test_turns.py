@@ -245,6 +245,35 @@ def test_a_paused_or_future_state_gets_no_head_start(publish):
     assert state.claim_at == state.due_at
 
 
+def test_a_graph_has_a_priority_for_its_runs_and_a_start_may_have_another(publish):
+    graph = publish("a", settings={"priority": 7})
+    assert start_run(graph).priority == 7
+    assert start_run(graph, RunOptions(priority=0)).priority == 0
+
+
+def test_the_api_takes_a_priority_and_a_rerun_keeps_it(admin_client, publish):
+    graph = publish("a")
+
+    def start(value):
+        return admin_client.post(
+            f"/graphs/{graph.pk}/run", {"priority": value}, content_type="application/json"
+        )
+
+    run = Run.objects.get(run_id=start(-5).json()["id"])
+    assert admin_client.get(f"/runs/{run.run_id}").json()["priority"] == run.priority == -5
+    for refused in (101, -101, "high", 1.5, True):
+        assert start(refused).status_code == 422, refused
+    rerun = admin_client.post(f"/rerun/{run.run_id}", {}, content_type="application/json").json()
+    assert Run.objects.get(run_id=rerun["thread_id"]).priority == -5
+
+
+def test_the_same_start_is_the_same_request_whether_it_names_the_usual_priority_or_not(publish):
+    """A start that was sent before the update is found by its repetition."""
+    graph = publish("a")
+    first = start_run(graph, RunOptions(run_id="r"))
+    assert start_run(graph, RunOptions(run_id="r", priority=None)) == first
+
+
 # --- costs ---------------------------------------------------------------------------------------
 
 
