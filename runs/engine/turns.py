@@ -62,7 +62,7 @@ def queues_statement(owner: str = OURS) -> str:
     """The queues after a place, in the order of the index, each found by one descent.
 
     Parameters: the place as namespace and node; the wanted nodes. With OF_WORKER, the worker's
-    namespace comes before the place, and once more before the nodes.
+    namespace comes before the place, and once more before the nodes (on SQLite twice).
     """
     claimable = is_claimable(owner, fresh=owner == OURS)
     order = "namespace_key, node, claim_at"
@@ -71,21 +71,27 @@ def queues_statement(owner: str = OURS) -> str:
         WHERE {claimable} AND (namespace_key, node) > (%s, %s)
         ORDER BY {order} LIMIT 1
     """
-    after = f"{claimable} AND (namespace_key, node) > (q.namespace, q.node)"
     if sql.postgres():
         following = f"""
             SELECT n.namespace_key, n.node, n.claim_at FROM q CROSS JOIN LATERAL (
                 SELECT namespace_key, node, claim_at FROM statemanager_runs_state
-                WHERE {after} ORDER BY {order} LIMIT 1
+                WHERE {claimable} AND (namespace_key, node) > (q.namespace, q.node)
+                ORDER BY {order} LIMIT 1
             ) n
         """
     else:
+        # SQLite would compare the pair with each state of the namespace.
         following = f"""
             SELECT n.namespace_key, n.node, n.claim_at
-            FROM q CROSS JOIN statemanager_runs_state n WHERE n.id = (
+            FROM q CROSS JOIN statemanager_runs_state n WHERE n.id = coalesce((
                 SELECT id FROM statemanager_runs_state
-                WHERE {after} ORDER BY {order} LIMIT 1
-            )
+                WHERE {claimable} AND namespace_key = q.namespace AND node > q.node
+                ORDER BY node, claim_at LIMIT 1
+            ), (
+                SELECT id FROM statemanager_runs_state
+                WHERE {claimable} AND namespace_key > q.namespace
+                ORDER BY {order} LIMIT 1
+            ))
         """
     return f"""
         WITH RECURSIVE q(namespace, node, claim_at) AS (
@@ -106,7 +112,8 @@ def look(
     if worker_namespace is None:
         rows = sql.run(queues_statement(), [*place, sql.choices(nodes)])
     else:
-        params = [worker_namespace, *place, worker_namespace, sql.choices(nodes)]
+        again = [worker_namespace] * (1 if sql.postgres() else 2)
+        params = [worker_namespace, *place, *again, sql.choices(nodes)]
         rows = sql.run(queues_statement(OF_WORKER), params)
     return [Queue(namespace, node, max(weight, 1), at) for namespace, node, weight, at in rows]
 
