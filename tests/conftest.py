@@ -28,7 +28,7 @@ from runs.queries import diagram
 from runs.worker_api import claims
 from tests import nodes  # noqa: F401  the nodes that only tests use
 from tests.settings import PROCESS, SKIPPED_DATABASES, TEST_DATABASE
-from tests.support import migrated_database, scheduling, snapshots
+from tests.support import migrated_database, scheduling, snapshots, storage_io
 from tests.support.definitions import definition
 from tests.support.scheduling import EachDatabase
 
@@ -72,6 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if any(config.getoption(name) != short for name, short in LONG_FORMS.items()):
         config.option.timeout = 0
+    storage_io.watch()
     is_controller = bool(getattr(config.option, "numprocesses", None))
     has_server = PROCESS != "main" or os.environ.get("DATABASE_URL")
     if TEST_DATABASE == "postgresql" and not is_controller and not has_server:

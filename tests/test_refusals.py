@@ -15,6 +15,7 @@ from django.test import Client
 
 from graphs.auth import api_keys
 from tests import test_audit
+from tests.support.storage_io import transaction_of_the_test
 from tests.test_audit import API, OF_PATH, filled
 
 pytestmark = pytest.mark.django_db
@@ -104,7 +105,7 @@ def door(request, world, person):
 def refused(door, body, query="", what=None):
     """Send a request; whether it is refused, in which case nothing has changed."""
     before = rows()
-    with transaction.atomic():
+    with transaction_of_the_test():
         answer = door.send(body, query)
         after = rows()
         transaction.set_rollback(True)

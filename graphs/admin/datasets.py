@@ -1,10 +1,14 @@
 """Datasets, whose files are uploaded in the admin."""
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_protect
 
 from graphs.admin.base import ReadOnlyInline, SomeRelated, WithCaller
 from graphs.auth.callers import Caller
@@ -86,6 +90,21 @@ class DatasetAdmin(WithCaller):
     autocomplete_fields = ("namespace",)
     search_fields = ("name__any_case", "namespace__name__any_case")
     inlines = (TableInline,)
+
+    @method_decorator(csrf_protect)
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Django's page without its transaction: the form stores files, and then loads them in a
+        transaction of its own.
+        """
+        return self._changeform_view(  # type: ignore[attr-defined]
+            request, object_id, form_url, extra_context
+        )
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Model | None = None

@@ -1,5 +1,8 @@
 """Datasets over REST."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
@@ -14,6 +17,7 @@ from graphs.api.serializers import (
     UploadSerializer,
 )
 from graphs.api.viewsets import ViewSet
+from graphs.definition.types import JsonObject
 from graphs.models import Dataset
 from graphs.services import dataset_preview, datasets, dialects
 from graphs.services.dataset_files import Reading, Source
@@ -26,6 +30,19 @@ class DatasetViewSet(ViewSet):
     parser_classes = [MultiPartParser]
     scopes = {"list": "read", "create": "run", "retrieve": "read", "destroy": "run"}
     bodies = ("create",)
+
+    tables: datasets.Tables  # of an upload, stored
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Store the files of an upload, unless it is a preview."""
+        data = self.validated(UploadSerializer)
+        if data["preview"]:
+            yield
+            return
+        namespace = namespace_for(self.caller, data.get("namespace"), create=False)
+        with datasets.stored(namespace, data["name"], *_sources(data)) as self.tables:
+            yield
 
     def get_object(self) -> Dataset:
         return dataset_of(self.caller, self.kwargs["dataset_id"])
@@ -50,18 +67,14 @@ class DatasetViewSet(ViewSet):
         delimiter and the first rows of each file, and nothing is stored either.
         """
         data = self.validated(UploadSerializer)
-        namespace = namespace_for(self.caller, data.get("namespace"), create=False)
-        files = [Source(file.name, file) for file in data["files"]]
-        reading = Reading(data["encoding"], dialects.BY_NAME[data["delimiter"]])
         if data["preview"]:
-            tables = dataset_preview.previews(files, reading)
+            tables = dataset_preview.previews(*_sources(data))
             return Response(UploadPreviewSerializer({"tables": tables}).data)
-        dataset = datasets.load(
-            namespace,
+        dataset = datasets.replace_tables(
+            namespace_for(self.caller, data.get("namespace"), create=False),
             data["name"],
-            files,
-            reading,
             f"uploaded by {self.caller.label}",
+            self.tables,
             self.caller,
         )
         return Response(DatasetSerializer(dataset).data, 201)
@@ -78,3 +91,9 @@ class DatasetViewSet(ViewSet):
         self.caller.require("start", dataset.namespace_id)
         datasets.delete(dataset, self.caller)
         return Response(status=204)
+
+
+def _sources(data: JsonObject) -> tuple[list[Source], Reading]:
+    """The files of an upload, and how they are read."""
+    files = [Source(file.name, file) for file in data["files"]]
+    return files, Reading(data["encoding"], dialects.BY_NAME[data["delimiter"]])

@@ -9,6 +9,7 @@ writer). Refusals aren't recorded: they changed nothing.
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
@@ -26,29 +27,39 @@ MAX_ANSWER = 1_000_000  # characters
 MAX_KEY = 255  # characters
 RUN_ID_MEMBERS = ("run_id", "thread_id", "id")  # what the APIs call a run's id
 Handler = Callable[..., Response]
+Prepared = Callable[[], AbstractContextManager[None]]
 
 
-def answer_once(handler: Handler, caller: Caller) -> Handler:
-    """The handler of a POST, which answers a repeated request as it answered the first one."""
+def answer_once(handler: Handler, caller: Caller, prepared: Prepared) -> Handler:
+    """The handler of a POST, which answers a repeated request as it answered the first one.
+
+    `prepared` surrounds the transaction. A repeated request doesn't enter it.
+    """
 
     def answer(request: Request, *args: str, **kwargs: str) -> Response:
         key = request.headers.get("Idempotency-Key")
         if key is None:
-            return handler(request, *args, **kwargs)
+            with prepared():
+                return handler(request, *args, **kwargs)
         if not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
             raise errors.Malformed(
                 f"An Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters."
             )
-        return _answer(caller, key, _digest(request), lambda: handler(request, *args, **kwargs))
+        digest = _digest(request)
+        identity = {"caller": _name(caller), "key": key}
+        IdempotencyKey.objects.bulk_create(
+            [IdempotencyKey(**identity, digest=digest)], ignore_conflicts=True
+        )
+        answered = IdempotencyKey.objects.filter(**identity, status__isnull=False).exists()
+        with nullcontext() if answered else prepared():
+            return _answer(caller, identity, digest, lambda: handler(request, *args, **kwargs))
 
     return answer
 
 
-def _answer(caller: Caller, key: str, digest: str, work: Callable[[], Response]) -> Response:
-    identity = {"caller": _name(caller), "key": key}
-    IdempotencyKey.objects.bulk_create(
-        [IdempotencyKey(**identity, digest=digest)], ignore_conflicts=True
-    )
+def _answer(
+    caller: Caller, identity: dict[str, str], digest: str, work: Callable[[], Response]
+) -> Response:
     with transaction.atomic():
         unlocked = IdempotencyKey.objects.select_for_update(skip_locked=True)
         record = unlocked.filter(**identity).first()

@@ -1,6 +1,7 @@
 """The base of all viewsets."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 from django.db.models import QuerySet
 from rest_framework.exceptions import UnsupportedMediaType
@@ -35,7 +36,8 @@ class ViewSet(GenericViewSet):
     of the query, apart from those of its pages and filters; `every_query` is read by all actions.
     What nothing reads is refused, so that a misspelt option isn't ignored.
 
-    Every POST accepts an Idempotency-Key.
+    Every POST accepts an Idempotency-Key. What it must not do in the transaction in which its
+    answer is recorded, such as storing files, it does in `prepared`.
     """
 
     permission_classes = [ScopePermission]
@@ -52,7 +54,12 @@ class ViewSet(GenericViewSet):
         if request.method != "OPTIONS":
             self._refuse_unread(request)
         if request.method == "POST":
-            self.post = answer_once(self.post, self.caller)
+            self.post = answer_once(self.post, self.caller, self.prepared)
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Prepare a POST, and clean up after its transaction. Called before the action."""
+        yield
 
     @property
     def caller(self) -> Caller:

@@ -4,13 +4,13 @@ Each file becomes a table and is checked line by line. All tables of a load are 
 the error lists every broken file.
 """
 
-from collections.abc import Callable, Collection, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import PurePosixPath
 
 from django.core.files.base import File
 from django.core.files.storage import default_storage
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from graphs.auth import acts
 from graphs.auth.callers import SYSTEM, Caller
@@ -28,6 +28,8 @@ from graphs.services.dataset_files import (
     repeated_names,
     unpacked,
 )
+
+Tables = dict[str, CheckedTable]  # by the names of their files in the storage
 
 # Apps whose rows use datasets add a function that says whether a dataset is in use. A dataset that
 # is in use can't be changed or deleted.
@@ -51,6 +53,20 @@ def load(
     Raises Malformed with every problem of the files, and Conflict while unfinished runs use the
     dataset.
     """
+    with stored(namespace, name, sources, reading) as tables:
+        return replace_tables(namespace, name, origin, tables, caller)
+
+
+@contextmanager
+def stored(
+    namespace: Namespace, name: str, sources: Iterable[Source], reading: Reading = AS_IT_SEEMS
+) -> Iterator[Tables]:
+    """Check the files of a dataset and store them. Those without a row at the end are deleted.
+
+    The storage may be slow, and a transaction of SQLite keeps everybody else from writing. So the
+    files come first, in a folder of their own, and `replace_tables` follows. Raises what `load`
+    raises.
+    """
     name = names.checked("dataset", name)
     problems = Problems()
     with ExitStack() as stack:
@@ -62,39 +78,28 @@ def load(
         checked = [check(file, reading, stack, problems) for file in files]
         tables = [table for table in checked if table is not None]
         problems.require_none(repeated_names(tables))
-        return _store(namespace, name, origin, tables, caller)
-
-
-def _store(
-    namespace: Namespace, name: str, origin: str, tables: list[CheckedTable], caller: Caller
-) -> Dataset:
-    """Store the files, then replace the tables. If that fails, the files are deleted.
-
-    The storage may be slow, and a transaction of SQLite keeps everybody else from writing. So the
-    files come first, in a folder of their own.
-    """
-    if namespace.pk is not None:
-        _require_replaceable(namespace, name)
-    folder = f"datasets/{uuids.dashed(uuids.uuid7())}"
-    stored: list[str] = []
-    try:
-        for table in tables:
-            stored.append(_store_file(folder, table))
-        by_file = dict(zip(stored, tables, strict=True))
-        return _replace_tables(namespace, name, origin, by_file, caller)
-    except BaseException:
-        _delete_files(stored)
-        raise
+        if namespace.pk is not None:
+            _require_replaceable(namespace, name)
+        folder = f"datasets/{uuids.dashed(uuids.uuid7())}"
+        by_file: Tables = {}
+        try:
+            for table in tables:
+                by_file[_store_file(folder, table)] = table
+            yield by_file
+        finally:
+            _delete_unnamed(by_file)
 
 
 @transaction.atomic
-def _replace_tables(
-    namespace: Namespace, name: str, origin: str, tables: dict[str, CheckedTable], caller: Caller
+def replace_tables(
+    namespace: Namespace, name: str, origin: str, tables: Tables, caller: Caller
 ) -> Dataset:
-    """`tables` are the new tables by the names of their files in the storage."""
+    """Make stored files the tables of the dataset with this name. Raises what `load` raises."""
     if namespace.pk is None:
         namespace = ensure_namespace(namespace.name, caller)
-    dataset, _ = Dataset.objects.get_or_create(namespace=namespace, name=name)
+    dataset, _ = Dataset.objects.get_or_create(
+        namespace=namespace, name=names.checked("dataset", name)
+    )
     _require_unused(dataset)
     replaced = list(dataset.tables.values_list("file", flat=True))
     dataset.tables.all().delete()
@@ -138,6 +143,14 @@ def _require_unused(dataset: Dataset) -> None:
             f"The dataset {dataset} is used by runs that have not ended. "
             "Wait for them, cancel them, or choose another name."
         )
+
+
+def _delete_unnamed(files: Collection[str]) -> None:
+    """Delete these files unless a table has them."""
+    # Without an answer of the database they stay: their rows may have been committed.
+    with suppress(DatabaseError):
+        if files and not DatasetTable.objects.filter(file__in=list(files)[:1]).exists():
+            _delete_files(files)
 
 
 def _delete_files(files: Collection[str]) -> None:

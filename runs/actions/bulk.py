@@ -6,8 +6,10 @@ not touched: the operation takes runs up to its `bound`.
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Max, QuerySet, Sum
@@ -18,7 +20,8 @@ from graphs.definition.types import JsonObject
 from runs.actions import bulk_params, export
 from runs.actions.annotate import archive_run, label_run, set_status, unarchive_run
 from runs.actions.delete import DELETABLE, DELETE_RIGHT, delete_run
-from runs.actions.rerun import RerunOptions, rerun
+from runs.actions.partial_rerun import CopiedFiles
+from runs.actions.rerun import RerunOptions, files_for, rerun
 from runs.core import statuses
 from runs.engine import control, wakeup
 from runs.engine.retry import retry_failed
@@ -46,13 +49,20 @@ class Action:
     """Something that can be done to a run.
 
     `right` is what the caller needs, `done` the participle for results, `statuses` those of runs
-    that it can work on.
+    that it can work on. `prepare` does what must not happen in a transaction, and gives the call
+    that does the rest.
     """
 
     right: str
     done: str
     statuses: Sequence[str]
     call: Call
+    prepare: Callable[[Run, Caller, JsonObject], AbstractContextManager[Call]] | None = None
+
+    def prepared(
+        self, run: Run, caller: Caller, params: JsonObject
+    ) -> AbstractContextManager[Call]:
+        return self.prepare(run, caller, params) if self.prepare else nullcontext(self.call)
 
 
 def _without_params(function: Callable[[Run, Caller], object]) -> Call:
@@ -63,11 +73,20 @@ def _without_params(function: Callable[[Run, Caller], object]) -> Call:
     return call
 
 
-def _rerun(run: Run, caller: Caller, params: JsonObject) -> str:
-    options = RerunOptions(
+def _rerun_options(params: JsonObject) -> RerunOptions:
+    return RerunOptions(
         newest=params.get("version") == "newest", failed=params.get("from") == "failed"
     )
-    return rerun(run, caller, options).run_id
+
+
+def _rerun(run: Run, caller: Caller, params: JsonObject, files: CopiedFiles | None = None) -> str:
+    return rerun(run, caller, _rerun_options(params), files).run_id
+
+
+@contextmanager
+def _prepared_rerun(run: Run, caller: Caller, params: JsonObject) -> Iterator[Call]:
+    with files_for(run, caller, _rerun_options(params)) as files:
+        yield partial(_rerun, files=files)
 
 
 def _label(run: Run, caller: Caller, params: JsonObject) -> str:
@@ -91,7 +110,7 @@ ACTIONS: Mapping[str, Action] = {
     "delete": Action(DELETE_RIGHT, "deleted", DELETABLE, _without_params(delete_run)),
     "archive": Action("change", "archived", _ENDED, _without_params(archive_run)),
     "unarchive": Action("change", "brought back", _ENDED, _without_params(unarchive_run)),
-    "rerun": Action("rerun", "run again", _ALL, _rerun),
+    "rerun": Action("rerun", "run again", _ALL, _rerun, _prepared_rerun),
     "retry": Action("cancel", "retried", _RETRYABLE, _without_params(retry_failed)),
     "cancel": Action("cancel", "cancelled", _ACTIVE, _without_params(control.cancel_run)),
     "pause": Action("cancel", "paused", _PAUSABLE, _without_params(control.pause_run)),

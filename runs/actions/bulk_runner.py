@@ -24,7 +24,7 @@ from graphs.auth.callers import Caller, caller_of_command, caller_of_key, caller
 from graphs.definition import errors
 from graphs.models import ApiKey
 from runs.actions import delete, export
-from runs.actions.bulk import ACTIONS, TO_DO, targets
+from runs.actions.bulk import ACTIONS, TO_DO, Call, targets
 from runs.core import db_errors, sql
 from runs.core.failpoints import failpoint
 from runs.models import AuditEntry, BulkOperation, BulkResult, Run
@@ -155,16 +155,17 @@ def _run_batch(
     for run in batch:
         if monotonic() >= deadline:
             return
-        with transaction.atomic():
-            result = _result_of_action(operation, run, caller)
+        action = ACTIONS[operation.action]
+        with action.prepared(run, caller, operation.params) as call, transaction.atomic():
+            result = _result_of_action(operation, run, caller, call)
             _record(operation, [result], run.pk)
 
 
-def _result_of_action(operation: BulkOperation, run: Run, caller: Caller) -> BulkResult:
+def _result_of_action(operation: BulkOperation, run: Run, caller: Caller, call: Call) -> BulkResult:
     """Do the action to a run. A run for which it fails must not stop the operation."""
     try:
         with transaction.atomic():
-            created = ACTIONS[operation.action].call(run, caller, operation.params)
+            created = call(run, caller, operation.params)
     except errors.StateManagerError as error:
         return _result(operation, run, type(error).__name__.lower(), str(error))
     except Exception as error:

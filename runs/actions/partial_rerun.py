@@ -5,13 +5,18 @@ elsewhere. Each gets a new state in the new run. What is below a chosen state is
 the new states will lead to it again. Everything else that succeeded is taken over: it is copied
 with its outputs and files, and refers to the state that it was copied from. The new run has the
 version of the old one, because paths are written with the indexes of that version's nodes.
+
+The files are copied first, into the folder of a row id that is reserved for the new run: copying
+takes as long as the storage does, and a transaction keeps others from writing.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.core.files.storage import default_storage
+from django.db import DatabaseError
 from django.db.models import Sum, TextField
 from django.db.models.functions import Cast, Coalesce, Length
 from django.utils import timezone
@@ -19,7 +24,8 @@ from django.utils import timezone
 from graphs.definition import errors, payloads, uuids
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json
-from runs.core import paths, statuses
+from runs.actions import delete
+from runs.core import paths, sql, statuses
 from runs.core.node_counts import DONE, KNOWN
 from runs.engine import counters, retry, store, wakeup
 from runs.engine.claimed_states import FactsCache
@@ -140,6 +146,63 @@ class _Below:
         return False
 
 
+# --- the files ------------------------------------------------------------------------------------
+
+
+@dataclass
+class CopiedFiles:
+    """Files that are in the storage before the run that gets them is in the database.
+
+    `run_pk` is the row id of that run, None if there are no files. `names` are the new names by the
+    old ones. `error` is what the storage raised, for whoever needs the files.
+    """
+
+    run_pk: int | None = None
+    names: dict[str, str] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+@contextmanager
+def copied_files(old: Run, node: str = "") -> Iterator[CopiedFiles]:
+    """Copy the files that a rerun would take over, outside of the transaction that makes it.
+
+    They are removed at the end if there is no such run then. If the process dies before, `verify`
+    finds them as a folder without a run.
+    """
+    files = _copy_files(old, node) if Artifact.objects.filter(run=old).exists() else CopiedFiles()
+    try:
+        yield files
+    finally:
+        # Without an answer of the database the files stay: the run may have been committed.
+        with suppress(DatabaseError):
+            if files.run_pk and not Run.objects.filter(pk=files.run_pk).exists():
+                delete.remove_files([files.run_pk])
+
+
+def _copy_files(old: Run, node: str) -> CopiedFiles:
+    try:
+        taken_over = [state.pk for state in parts(old, node).taken_over]
+    except errors.StateManagerError:
+        return CopiedFiles()  # the rerun, which asks again under the run's lock, refuses
+    artifacts = Artifact.objects.filter(run=old, state__in=taken_over)
+    stored = list(artifacts.values_list("file", flat=True))
+    files = CopiedFiles(sql.reserve_id("statemanager_runs_run") if stored else None)
+    try:
+        for name in stored:
+            files.names[name] = _copied(name, run_folder(old.pk), run_folder(files.run_pk or 0))
+    except Exception as error:
+        files.error = error
+    return files
+
+
+def _copied(name: str, old_folder: str, new_folder: str) -> str:
+    new_name = f"{new_folder}/{name.removeprefix(f'{old_folder}/')}"
+    if not default_storage.exists(name):
+        return new_name
+    with default_storage.open(name, "rb") as content:
+        return default_storage.save(new_name, content)
+
+
 # --- filling the new run --------------------------------------------------------------------------
 
 
@@ -170,11 +233,18 @@ class _Copy:
         return value
 
 
-def take_over(old: Run, new: Run, parts: Parts, inputs: Mapping[str, Json] | None = None) -> None:
+def take_over(
+    old: Run,
+    new: Run,
+    parts: Parts,
+    files: CopiedFiles,
+    inputs: Mapping[str, Json] | None = None,
+) -> None:
     """Fill a new, empty run: states and files that are taken over, repeated states, counters.
 
     `inputs` replace those of the repeated states. Must be called in the transaction that made the
-    run. Raises Conflict if the inputs of a repeated join still can't be made.
+    run, which has the row id of the files. Raises Conflict if the inputs of a repeated join still
+    can't be made, or if the old run was changed since the files were copied.
     """
     copy = _Copy(
         {state.pk: uuids.uuid7() for state in parts.taken_over},
@@ -182,7 +252,7 @@ def take_over(old: Run, new: Run, parts: Parts, inputs: Mapping[str, Json] | Non
         f"{run_folder(new.pk)}/",
     )
     State.objects.bulk_create(_copied_states(new, parts.taken_over, copy), batch_size=500)
-    _copy_files(old, new, copy)
+    _insert_artifacts(old, new, copy, files)
 
     facts = RunFacts.of(new, new.version.checksum if new.version else "")
     State.objects.fill_inputs(parts.repeated)
@@ -212,16 +282,24 @@ def _copied_states(new: Run, states: Iterable[State], copy: _Copy) -> Iterable[S
         )
 
 
-def _copy_files(old: Run, new: Run, copy: _Copy) -> None:
-    """Copy the files of the states that are taken over, so that the old run can be deleted."""
-    for artifact in Artifact.objects.filter(run=old, state__in=copy.ids):
-        name = copy.moved(artifact.file)
-        if default_storage.exists(artifact.file):
-            with default_storage.open(artifact.file, "rb") as content:
-                name = default_storage.save(name, content)
-        values = {column: getattr(artifact, column) for column in _COPIED_FILE}
-        new_id = uuids.dashed(copy.ids[artifact.state])
-        Artifact.objects.create(run=new, state=new_id, file=name, **values)
+def _insert_artifacts(old: Run, new: Run, copy: _Copy, files: CopiedFiles) -> None:
+    if files.error:
+        raise files.error
+    artifacts = list(Artifact.objects.filter(run=old, state__in=copy.ids))
+    if any(artifact.file not in files.names for artifact in artifacts):
+        raise errors.Conflict("The run has changed while its files were copied. Try again.")
+    Artifact.objects.bulk_create(
+        [
+            Artifact(
+                run=new,
+                state=uuids.dashed(copy.ids[artifact.state]),
+                file=files.names[artifact.file],
+                **{column: getattr(artifact, column) for column in _COPIED_FILE},
+            )
+            for artifact in artifacts
+        ],
+        batch_size=500,
+    )
 
 
 def _repeat_of(

@@ -8,6 +8,7 @@ is skipped.
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from django.db import transaction
@@ -18,6 +19,7 @@ from graphs.definition import errors
 from graphs.definition.types import Json, JsonObject
 from graphs.models import GraphVersion
 from runs.actions import partial_rerun
+from runs.actions.partial_rerun import CopiedFiles
 from runs.core import db_errors, paths, statuses
 from runs.engine import create_states
 from runs.engine.start import RunOptions, start_empty, start_outside, start_run
@@ -54,8 +56,24 @@ class RerunOptions:
         return self.failed or bool(self.node)
 
 
-def rerun(run: Run, caller: Caller = SYSTEM, options: RerunOptions | None = None) -> Run:
+def files_for(
+    run: Run, caller: Caller, options: RerunOptions
+) -> AbstractContextManager[CopiedFiles]:
+    """The files that the rerun takes over, copied. Enter it outside of any transaction."""
+    if options.partly and caller.can("rerun", run.namespace_id):
+        return partial_rerun.copied_files(run, options.node)
+    return nullcontext(CopiedFiles())
+
+
+def rerun(
+    run: Run,
+    caller: Caller = SYSTEM,
+    options: RerunOptions | None = None,
+    files: CopiedFiles | None = None,
+) -> Run:
     """Start a rerun of the run and return it.
+
+    A caller with a transaction of its own copies the `files` before it (`files_for`).
 
     Raises Forbidden without the right, Malformed for options that exclude each other, NotFound if
     the run is gone, Conflict if the run can't be rerun this way, and what starting a run raises.
@@ -67,17 +85,32 @@ def rerun(run: Run, caller: Caller = SYSTEM, options: RerunOptions | None = None
             "A partial rerun starts at once, on the version that the run had. "
             "Rerun the whole run to choose another version or a later time."
         )
+    earlier = _earlier(run, options)
+    if earlier is not None:
+        return earlier
+    if files is not None:
+        return _rerun(run, caller, options, files)
+    with files_for(run, caller, options) as files:
+        return _rerun(run, caller, options, files)
+
+
+def _earlier(run: Run, options: RerunOptions) -> Run | None:
+    """The rerun that an earlier request with the same idempotency key made."""
+    if not options.idempotency_key:
+        return None
+    reruns = Run.objects.filter(parent=run, origin__idempotency_key=options.idempotency_key)
+    return reruns.first()
+
+
+def _rerun(run: Run, caller: Caller, options: RerunOptions, files: CopiedFiles) -> Run:
     with transaction.atomic():
         original = _locked(run)
-        if options.idempotency_key:
-            earlier = Run.objects.filter(
-                parent=original, origin__idempotency_key=options.idempotency_key
-            ).first()
-            if earlier is not None:
-                return earlier
+        earlier = _earlier(original, options)
+        if earlier is not None:
+            return earlier
         number, start = _numbered(original, options)
         if options.partly:
-            new_run, how = _rerun_part(original, start, caller, options)
+            new_run, how = _rerun_part(original, start, caller, options, files)
         else:
             new_run, how = _rerun_whole(original, start, caller, options)
         _note(original, new_run, number, how, caller, options)
@@ -255,7 +288,7 @@ def _create_branches(
 
 
 def _rerun_part(
-    original: Run, start: RunOptions, caller: Caller, options: RerunOptions
+    original: Run, start: RunOptions, caller: Caller, options: RerunOptions, files: CopiedFiles
 ) -> tuple[Run, str]:
     """The partial rerun, and a description of it."""
     parts = partial_rerun.parts(original, options.node)
@@ -264,8 +297,8 @@ def _rerun_part(
             "Other inputs can only be given for one node with a single state; "
             f"this rerun would repeat {len(parts.repeated):,} states."
         )
-    new_run = start_empty(original, start, caller)
-    partial_rerun.take_over(original, new_run, parts, options.inputs)
+    new_run = start_empty(original, start, caller, files.run_pk)
+    partial_rerun.take_over(original, new_run, parts, files, options.inputs)
     nodes = ", ".join(dict.fromkeys(state.identifier for state in parts.repeated))
     changed = " with other inputs" if options.inputs is not None else ""
     taken_over = f"{len(parts.taken_over):,} states are taken over"
@@ -285,7 +318,8 @@ def rerun_failures() -> int:
 
 def _rerun_automatically(run: Run) -> bool:
     """Rerun the run once, however many supervisors try it. Returns whether this call did."""
-    with transaction.atomic():
+    options = _automatic_options(run)
+    with files_for(run, SYSTEM, options) as files, transaction.atomic():
         # `reruns_left` is the guard: of several supervisors, one sets it to 0.
         unchanged = Run.objects.filter(pk=run.pk, reruns_left=run.reruns_left, status=run.status)
         unlocked = unchanged.select_for_update(of=("self",), skip_locked=True, no_key=True)
@@ -293,7 +327,7 @@ def _rerun_automatically(run: Run) -> bool:
             return False
         try:
             with transaction.atomic():
-                new_run = rerun(run, SYSTEM, _automatic_options(run))
+                new_run = rerun(run, SYSTEM, options, files)
         except errors.StateManagerError as error:
             _warn(run, f"The run could not be rerun automatically: {error}")
             return False

@@ -1,5 +1,8 @@
 """Runs by thread id: starting, rerunning and approving them, their metadata and last lines."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.db import transaction
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -14,7 +17,8 @@ from graphs.api.viewsets import ViewSet
 from graphs.definition import errors, redaction
 from graphs.definition.types import JsonObject
 from graphs.models import Graph, Namespace
-from runs.actions.rerun import RerunOptions, rerun
+from runs.actions.partial_rerun import CopiedFiles
+from runs.actions.rerun import RerunOptions, files_for, rerun
 from runs.api.lookups import NAMESPACE, run_of
 from runs.api.serializers import LogLineSerializer
 from runs.api.thread_serializers import (
@@ -47,6 +51,18 @@ class ThreadViewSet(ViewSet):
         "metadata": ("namespace",),
         "logs": ("namespace", "limit"),
     }
+
+    files: CopiedFiles | None = None
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Copy the files that a rerun takes over."""
+        if self.action != "rerun":
+            yield
+            return
+        options = _rerun_options(self.validated(RerunAskedSerializer, may_be_empty=True))
+        with files_for(self.get_object(), self.caller, options) as self.files:
+            yield
 
     def get_object(self) -> Run:
         return run_of(self.caller, self.request, self.kwargs["thread_id"])
@@ -94,14 +110,7 @@ class ThreadViewSet(ViewSet):
         """Run a run again, with the same inputs unless the body has others."""
         data = self.validated(RerunAskedSerializer, may_be_empty=True)
         original = self.get_object()
-        options = RerunOptions(
-            newest=data["version"] == "newest",
-            inputs=data.get("inputs"),
-            failed=data["from"] == "failed",
-            node=data.get("node", ""),
-            delay=data["delay_seconds"],
-        )
-        run = rerun(original, self.caller, options)
+        run = rerun(original, self.caller, _rerun_options(data), self.files)
         return Response(
             {
                 "status": "started",
@@ -156,6 +165,16 @@ class ThreadViewSet(ViewSet):
         lines = LogLine.objects.tails([run.pk], read_limit(request, 100))[run.pk]
         redaction.hide(lines, self.caller.can("payloads", run.namespace_id))
         return Response({"logs": LogLineSerializer(lines, many=True).data, "count": run.log_count})
+
+
+def _rerun_options(data: JsonObject) -> RerunOptions:
+    return RerunOptions(
+        newest=data["version"] == "newest",
+        inputs=data.get("inputs"),
+        failed=data["from"] == "failed",
+        node=data.get("node", ""),
+        delay=data["delay_seconds"],
+    )
 
 
 def _graph(namespace: Namespace, name: str) -> Graph:

@@ -185,6 +185,14 @@ def _execute(db: BaseDatabaseWrapper, statement: str, params: Params) -> psycopg
     return psycopg.Cursor(db.connection).execute(statement, params, prepare=prepare)
 
 
+def reserve_id(table: str) -> int:
+    """An id of the table that no other row gets. The table must have had a row."""
+    if postgres():
+        return int(run("SELECT nextval(pg_get_serial_sequence(%s, 'id'))", [table])[0][0])
+    statement = "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = %s RETURNING seq"
+    return int(run(statement, [table])[0][0])
+
+
 def replan() -> None:
     """Let PostgreSQL plan prepared statements again, for tables that have grown since.
 

@@ -148,10 +148,10 @@ def start_outside(
     return run
 
 
-def start_empty(original: Run, options: RunOptions, caller: Caller) -> Run:
+def start_empty(original: Run, options: RunOptions, caller: Caller, pk: int | None = None) -> Run:
     """Insert a rerun without states; the caller adds them in the same transaction.
 
-    For `runs.actions.partial_rerun`.
+    For `runs.actions.partial_rerun`. `pk` is a row id that was reserved for the run.
     """
     caller.require("rerun", original.namespace_id)
     fingerprint = _fingerprint(options, original.graph, original.dataset)
@@ -160,6 +160,7 @@ def start_empty(original: Run, options: RunOptions, caller: Caller) -> Run:
     run.version = original.version
     run.dataset = original.dataset
     run.priority = original.priority
+    run.pk = pk
     _set_parent(run, original)
     _insert_run(run, options, caller)
     return run
