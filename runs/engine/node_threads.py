@@ -96,7 +96,7 @@ def _done(state: Claimed, context: NodeContext, returned: object) -> Outcome:
             raise NodeFailed(f"it has more than {MAX_FAN_OUT:,} outputs")
         masked = context.mask.value(value)
         text = payloads.dump(masked)
-        size += len(text)
+        size += payloads.size(text)
         if size > MAX_FAN_OUT_BYTES:
             raise NodeFailed(f"its outputs have more than {MAX_FAN_OUT_BYTES:,} bytes together")
         values.append(masked)

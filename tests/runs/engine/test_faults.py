@@ -394,7 +394,10 @@ def test_a_list_and_a_generator_have_the_same_limits(publish, drain, monkeypatch
     assert errors_of([1] * 50) == {""}
     assert errors_of([1] * 51) == {"it has more than 50 outputs"}
     assert errors_of(["x" * 1000] * 9) == {""}
-    assert errors_of(["x" * 1000] * 10) == {"its outputs have more than 10,000 bytes together"}
+    too_much = {"its outputs have more than 10,000 bytes together"}
+    assert errors_of(["x" * 1000] * 10) == too_much
+    assert errors_of(["é" * 500] * 9) == {""}
+    assert errors_of(["é" * 500] * 10) == too_much  # of two bytes each
 
 
 @pytest.mark.parametrize("what", ["number", "zero", "empty", "zeros", "lists"])
