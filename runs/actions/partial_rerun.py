@@ -10,15 +10,16 @@ The files are copied first, into the folder of a row id that is reserved for the
 takes as long as the storage does, and a transaction keeps others from writing.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from uuid import UUID
 
 from django.core.files.storage import default_storage
 from django.db import DatabaseError
-from django.db.models import Sum, TextField
-from django.db.models.functions import Cast, Coalesce, Length
+from django.db.models import Sum
 from django.utils import timezone
 
 from graphs.definition import errors, payloads, uuids
@@ -331,7 +332,7 @@ def _counters(
         run_counters.emitted += state.emitted
         run_counters.count(state.identifier, KNOWN)
         run_counters.count(state.identifier, DONE)
-    run_counters.stored_bytes = _stored_bytes(new)
+    run_counters.stored_bytes = _stored_bytes(new, taken_over)
     for repeat in repeats:
         run_counters.appear(repeat.identifier)
         run_counters.stored_bytes += repeat.size
@@ -339,13 +340,12 @@ def _counters(
     return run_counters
 
 
-def _stored_bytes(run: Run) -> int:
-    """The bytes of inputs, outputs and files, added up from all rows of the run."""
-    inputs, outputs = (_length(name) for name in ("inputs", "outputs"))
-    states = State.objects.filter(run=run).aggregate(size=Sum(inputs + outputs))
-    files = Artifact.objects.filter(run=run).aggregate(size=Sum("size"))
-    return (states["size"] or 0) + (files["size"] or 0)
-
-
-def _length(column: str) -> Coalesce:
-    return Coalesce(Length(Cast(column, TextField())), 0)
+def _stored_bytes(run: Run, taken_over: Iterable[State]) -> int:
+    """The bytes of the inputs, outputs and files that the run took over."""
+    files = Artifact.objects.filter(run=run).aggregate(size=Sum("size", default=0))["size"]
+    values = chain.from_iterable((state.inputs, state.outputs) for state in taken_over)
+    return int(files) + sum(
+        payloads.size(payloads.dump(value, limit=sys.maxsize))
+        for value in values
+        if value is not None
+    )

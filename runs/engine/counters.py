@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 
+from graphs.definition import errors
 from graphs.definition.plan import Plan
 from runs.core import node_counts, sql, statuses
 from runs.core.node_counts import BAD, DONE, KNOWN, NodeCounts
@@ -104,6 +105,17 @@ class RunCounters:
             f"the run would store more than {limit:,} bytes of inputs, outputs and files;"
             " store less, or raise MAX_RUN_BYTES"
         )
+
+    def keep(self, size: int) -> None:
+        """Count bytes that are about to be stored, less those that are deleted for them.
+
+        Raises TooLarge if the run may not store them. What was stored before runs counted their
+        bytes can be deleted, too; so the counter stops at 0.
+        """
+        problem = self.refusal(size) if size > 0 else ""
+        if problem:
+            raise errors.TooLarge(f"Nothing was stored: {problem}.")
+        self.stored_bytes = max(0, self.stored_bytes + size)
 
     def count(self, identifier: str, position: int, by: int = 1) -> None:
         self.node_counts.setdefault(identifier, [0, 0, 0])[position] += by

@@ -15,7 +15,7 @@ from graphs.definition.plan import Plan
 from graphs.definition.types import Json
 from graphs.models import Graph, GraphVersion
 from runs.core import paths, statuses
-from runs.engine import counters, store, wakeup
+from runs.engine import counters, quota, store, wakeup
 from runs.engine.counters import RunCounters
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
@@ -47,6 +47,7 @@ def create_states(
                 namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller)
             )
             if is_new:
+                quota.require_room(graph.namespace)
                 Tombstone.objects.refuse(run.namespace_id, run_id)
                 AuditEntry.objects.record(caller, "start", run)
             if run.graph_id != graph.pk:

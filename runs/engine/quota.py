@@ -7,6 +7,7 @@ go on: each of them has a limit of its own (MAX_RUN_BYTES).
 
 from django.db.models import Sum
 
+from graphs.definition import errors
 from graphs.models import Namespace
 from graphs.web import ttl_cache
 from runs.models import Run
@@ -36,3 +37,10 @@ def problem(namespace: Namespace) -> str:
         f"The runs of namespace {namespace.name} store {stored:,} bytes, and {limit:,} are "
         "allowed. Delete old runs, or ask an administrator for a higher quota."
     )
+
+
+def require_room(namespace: Namespace) -> None:
+    """Raises TooLarge if no run may start in the namespace."""
+    message = problem(namespace)
+    if message:
+        raise errors.TooLarge(message)

@@ -154,6 +154,7 @@ def start_empty(original: Run, options: RunOptions, caller: Caller, pk: int | No
     For `runs.actions.partial_rerun`. `pk` is a row id that was reserved for the run.
     """
     caller.require("rerun", original.namespace_id)
+    quota.require_room(original.namespace)
     fingerprint = _fingerprint(options, original.graph, original.dataset)
     run = _new_run(original.namespace, options, caller, Run.Trigger.RERUN, fingerprint)
     run.graph = original.graph

@@ -154,10 +154,16 @@ def _moment(seconds: float) -> datetime | None:
         return None
 
 
-def store_tool_results(run: Run, state: RunState) -> None:
-    """Record the document's tool results. A result that is already recorded is not replaced."""
-    results = [
+def store_tool_results(run: Run, run_counters: RunCounters, state: RunState) -> None:
+    """Record the document's tool results. A result that is already recorded is not replaced.
+
+    Raises TooLarge if the run may not store the new ones.
+    """
+    recorded = set(run.tool_results.values_list("digest", flat=True))
+    new = [
         ToolResult(run=run, key=key, digest=digest_of(key), result=result)
         for key, result in state.tool_results_cache.items()
+        if digest_of(key) not in recorded
     ]
-    ToolResult.objects.bulk_create(results, ignore_conflicts=True)
+    run_counters.keep(sum(payloads.size(payloads.dump(row.result)) for row in new))
+    ToolResult.objects.bulk_create(new, ignore_conflicts=True)

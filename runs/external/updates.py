@@ -6,6 +6,8 @@ follow from the document in the same transaction. Pages, lists and counts read o
 """
 
 from django.db import transaction
+from django.db.models import Sum
+from django.db.models.functions import Length
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, uuids
@@ -32,8 +34,9 @@ def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
 
     Raises Conflict if the run has a graph (only the engine changes it), belongs to a LangGraph
     application, or can't get from its status to the reported one. Raises Malformed or TooLarge if
-    the document doesn't fit the run, NotFound if the run was deleted meanwhile, and Forbidden if
-    the caller may not start runs, see payloads or (for a cancelled document) cancel runs.
+    the document doesn't fit the run or what the run may store, NotFound if the run was deleted
+    meanwhile, and Forbidden if the caller may not start runs, see payloads or (for a cancelled
+    document) cancel runs.
     """
     stored = _put(run, state, caller, "document", state.status.value)
     failpoint("after-run-state-commit")
@@ -100,14 +103,14 @@ def _put(run: Run, state: RunState, caller: Caller, action: str, detail: str) ->
     with transaction.atomic():
         run_counters = _lock(run)
         _refuse_threads(run)
-        if _store_checkpoint(run, state, body):
+        if _store_checkpoint(run, run_counters, state, body.encode()):
             AuditEntry.objects.record(caller, action, run, detail)
         _move(run, run_counters, state, caller)
         rows.count(run_counters, state)
         rows.store_columns(run, state)
         run_counters.node_counts, ended = rows.store_states(run, state, run_counters.status)
         rows.log_ended(run_counters, ended)
-        rows.store_tool_results(run, state)
+        rows.store_tool_results(run, run_counters, state)
         counters.store([run_counters])
         run.refresh_from_db()
         return run_state(run)
@@ -178,30 +181,33 @@ def _check(run: Run, state: RunState) -> None:
 # --- what follows from a document ---------------------------------------------------------------
 
 
-def _store_checkpoint(run: Run, state: RunState, body: str) -> bool:
+def _store_checkpoint(run: Run, run_counters: RunCounters, state: RunState, body: bytes) -> bool:
     """Store the document as the newest checkpoint and delete those beyond the last 50.
 
-    The same document again is the same checkpoint. Returns whether it is a new one.
+    The same document again is the same checkpoint. Returns whether it is a new one. The states of
+    the run are made of the newest document, so their bytes are not counted a second time.
     """
     documents = Checkpoint.objects.filter(run=run, ns=NS)
     earlier = list(documents.order_by("-pk").values_list("checkpoint_id", flat=True))
     newest = earlier[0] if earlier else ""
-    if newest and documents.filter(checkpoint_id=newest, body=body.encode()).exists():
+    if newest and documents.filter(checkpoint_id=newest, body=body).exists():
         return False
+    dropped = documents.filter(checkpoint_id__in=earlier[MAX_DOCUMENTS - 1 :])
+    run_counters.keep(len(body) - (dropped.aggregate(size=Sum(Length("body")))["size"] or 0))
     Checkpoint.objects.create(
         run=run,
         ns=NS,
         checkpoint_id=uuids.dashed(uuids.uuid7()),
         parent_checkpoint_id=newest,
         type="json",
-        body=body.encode(),
+        body=body,
         metadata={
             "step": state.current_step,
             "node": state.current_node,
             "status": state.status.value,
         },
     )
-    documents.filter(checkpoint_id__in=earlier[MAX_DOCUMENTS - 1 :]).delete()
+    dropped.delete()
     return True
 
 

@@ -9,7 +9,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, redaction, uuids
 from graphs.definition.differences import MAX_DIFFERENCES, Difference, differences
 from runs.actions.delete import DELETE_RIGHT
-from runs.engine import counters, quota
+from runs.engine import counters
 from runs.external import documents
 from runs.langgraph import prune, threads, viewer
 from runs.models import AuditEntry, Checkpoint, Run
@@ -38,7 +38,8 @@ def fork(run: Run, checkpoint: Checkpoint, caller: Caller, thread_id: str = "") 
 
     The program of the thread takes it up when it is invoked with the new thread id and no input.
     Raises Forbidden without the right to start runs, Conflict for what is no checkpoint of a
-    thread or if the id is taken, and TooLarge for a thread of too many checkpoints.
+    thread or if the id is taken, and TooLarge for a thread of too many checkpoints, or if it would
+    store more than it may.
     """
     caller.require("start", run.namespace_id)
     _require_thread(checkpoint)
@@ -46,9 +47,6 @@ def fork(run: Run, checkpoint: Checkpoint, caller: Caller, thread_id: str = "") 
         raise errors.Conflict("Fork the thread from a checkpoint of its main namespace.")
     if Checkpoint.objects.filter(run=run).count() > MAX_FORKED:
         raise errors.TooLarge(f"A thread of more than {MAX_FORKED:,} checkpoints isn't forked.")
-    problem = quota.problem(run.namespace)
-    if problem:
-        raise errors.TooLarge(problem)
     target = thread_id or f"{run.run_id[:MAX_STEM]}-{uuids.uuid7()}"
     with transaction.atomic():
         forked = threads.copy_until(run.namespace, run, checkpoint.checkpoint_id, target)

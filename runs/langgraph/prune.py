@@ -10,7 +10,7 @@ from graphs.models import Namespace
 from runs.actions import delete
 from runs.engine import counters
 from runs.engine.counters import RunCounters
-from runs.langgraph import checkpoints, status, threads
+from runs.langgraph import checkpoints, status, thread_bytes, threads
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run
 
 DELTA_METADATA = "counters_since_delta_snapshot"
@@ -89,6 +89,7 @@ def _drop(run_counters: RunCounters, rows: Sequence[Checkpoint]) -> None:
         _remember_dropped(run, newest_dropped)
         if not status.is_behind(run, newest_dropped):
             status.update(run_counters)
+    run_counters.stored_bytes = thread_bytes.of_thread(run)
     counters.store([run_counters])
 
 

@@ -5,19 +5,19 @@ Every write locks the run first, so it can't race the deletion of the thread. Th
 thread is refused for as long as its tombstone exists.
 """
 
-from typing import TypeVar
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from graphs.definition import errors, names
 from graphs.models import Namespace
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
-from runs.engine import counters
+from runs.engine import counters, quota
 from runs.engine.counters import RunCounters
 from runs.external import documents
-from runs.langgraph import status
+from runs.langgraph import status, thread_bytes
 from runs.langgraph.checkpoints import BATCH, NewCheckpoint, TaskWrites, check_lengths
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, Tombstone
 
@@ -26,21 +26,20 @@ LOCK_SECONDS = 20
 MAX_PENDING = 500
 EVERY = Q()
 
-ThreadRow = TypeVar("ThreadRow", Checkpoint, CheckpointBlob, CheckpointWrite)
-
 
 def put(namespace: Namespace, thread_id: str, new: NewCheckpoint) -> None:
     """Store a checkpoint with its values. A thread that doesn't exist yet is created.
 
     Raises Gone if the thread was deleted, and Conflict if its run was cancelled (unless the
     checkpoint holds new input) or its id belongs to another kind of run. Raises Malformed for a
-    name that is too long.
+    name that is too long, and TooLarge if the thread or its namespace would store more than it may.
     """
     check_lengths(new.ns, new.checkpoint_id, channels=new.versions, versions=new.versions.values())
     with transaction.atomic():
         run_counters = _lock_thread(namespace, thread_id)
         if new.metadata.get("source") != "input":
             _refuse_cancelled(run_counters, thread_id)
+        run_counters.keep(thread_bytes.added_by_checkpoint(run_counters.pk, new))
         _store(run_counters.pk, new)
         if not new.ns and not status.is_behind(run_counters.pk, new.checkpoint_id):
             _follow(run_counters, new)
@@ -89,7 +88,7 @@ def put_writes(namespace: Namespace, thread_id: str, task: TaskWrites) -> None:
     A write to a control channel replaces an earlier one; other writes that exist are kept. Writes
     on top of a checkpoint that was deleted are dropped, because nothing refers to them.
 
-    Raises Gone, Conflict and Malformed as `put` does.
+    Raises what `put` raises.
     """
     channels = [write.channel for write in task.writes]
     check_lengths(task.ns, task.checkpoint_id, task.task_id, channels)
@@ -103,6 +102,7 @@ def put_writes(namespace: Namespace, thread_id: str, task: TaskWrites) -> None:
             _refuse_cancelled(run_counters, thread_id)
         elif not task.ns and task.checkpoint_id <= dropped_until(run):
             return
+        run_counters.keep(thread_bytes.added_by_writes(run, task))
         _store_writes(run, task)
         if not task.ns:
             status.update_after_writes(run_counters, task.checkpoint_id, channels, task.error)
@@ -139,7 +139,7 @@ def _store_writes(run: int, task: TaskWrites) -> None:
 def copy_thread(namespace: Namespace, source: str, target: str) -> None:
     """Copy a thread under another id. What the target has already is kept.
 
-    Does nothing if there is no thread `source`. Raises Gone and Conflict as `put` does.
+    Does nothing if there is no thread `source`. Raises Gone, Conflict and TooLarge as `put` does.
     """
     source_run = run_of(namespace, source)
     if source_run is None:
@@ -147,9 +147,7 @@ def copy_thread(namespace: Namespace, source: str, target: str) -> None:
     with transaction.atomic():
         counters.lock([source_run])
         run_counters = _lock_thread(namespace, target)
-        _copy_rows(Checkpoint, source_run, run_counters.pk)
-        _copy_rows(CheckpointBlob, source_run, run_counters.pk)
-        _copy_rows(CheckpointWrite, source_run, run_counters.pk)
+        _copy(run_counters, source_run, EVERY, EVERY)
         status.update(run_counters)
         counters.store([run_counters])
 
@@ -158,31 +156,40 @@ def copy_until(namespace: Namespace, source: Run, until: str, target: str) -> Ru
     """Copy a thread up to a checkpoint of its main namespace, under an id that is new.
 
     The writes on top of that checkpoint are left out, so that the tasks that follow it run again.
-    Raises Conflict if there is a run with the id, and Gone and Malformed as `put` does.
+    Raises Conflict if there is a run with the id, and Gone, Malformed and TooLarge as `put` does.
     """
     with transaction.atomic():
         counters.lock([source.pk])
         if Run.objects.filter(namespace=namespace, run_id=target).exists():
             raise errors.Conflict(f"There is a run {target!r} already. Choose another id.")
         run_counters = _lock_thread(namespace, target)
-        _copy_rows(Checkpoint, source.pk, run_counters.pk, Q(checkpoint_id__lte=until))
-        _copy_rows(CheckpointBlob, source.pk, run_counters.pk)
-        _copy_rows(CheckpointWrite, source.pk, run_counters.pk, Q(checkpoint_id__lt=until))
+        _copy(run_counters, source.pk, Q(checkpoint_id__lte=until), Q(checkpoint_id__lt=until))
         status.update(run_counters)
         counters.store([run_counters])
     return Run.objects.get(pk=run_counters.pk)
 
 
-def _copy_rows(model: type[ThreadRow], source_run: int, target_run: int, which: Q = EVERY) -> None:
-    rows = model._default_manager.filter(which, run=source_run).exclude(ns=documents.NS)
-    rows = rows.order_by("pk")
+def _copy(run_counters: RunCounters, source: int, checkpoints: Q, writes: Q) -> None:
+    """Copy these checkpoints and writes of a thread, and all values, to a locked run."""
+    of_source: list[QuerySet[Any]] = [
+        Checkpoint.objects.filter(checkpoints, run=source).exclude(ns=documents.NS),
+        CheckpointBlob.objects.filter(run=source),
+        CheckpointWrite.objects.filter(writes, run=source),
+    ]
+    run_counters.keep(sum(thread_bytes.of(rows) for rows in of_source))
+    for rows in of_source:
+        _copy_rows(rows.order_by("pk"), run_counters.pk)
+    run_counters.stored_bytes = thread_bytes.of_thread(run_counters.pk)
+
+
+def _copy_rows(rows: QuerySet[Any], target: int) -> None:
     for start in range(0, rows.count(), BATCH):
         copies = list(rows[start : start + BATCH])
         for row in copies:
             row._state.adding = True
             row.pk = None
-            row.run_id = target_run
-        model._default_manager.bulk_create(copies, ignore_conflicts=True)
+            row.run_id = target
+        rows.model._default_manager.bulk_create(copies, ignore_conflicts=True)
 
 
 # --- the run of a thread ------------------------------------------------------------------------
@@ -191,8 +198,8 @@ def _copy_rows(model: type[ThreadRow], source_run: int, target_run: int, which: 
 def _lock_thread(namespace: Namespace, thread_id: str) -> RunCounters:
     """Lock the thread's run, which is created if there is none, and return its counters.
 
-    Raises Malformed for an impossible id, Gone for a deleted one and Conflict for one that belongs
-    to another kind of run.
+    Raises Malformed for an impossible id, Gone for a deleted one, Conflict for one that belongs to
+    another kind of run, and TooLarge if the namespace has no room for a new one.
     """
     run_id = names.checked("run id", thread_id)
     if run_id != thread_id:
@@ -207,6 +214,7 @@ def _lock_thread(namespace: Namespace, thread_id: str) -> RunCounters:
         },
     )
     if created:
+        quota.require_room(namespace)
         Tombstone.objects.refuse(namespace.pk, run_id)
         LogLine.objects.create(run=run, message="A LangGraph application stores this thread")
     sql.wait_for_locks(LOCK_SECONDS)

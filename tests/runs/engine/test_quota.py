@@ -1,11 +1,10 @@
 """What a run stores is counted in its counters, and limited where rows are made."""
 
 import pytest
-from django.db.models import Sum, TextField
-from django.db.models.functions import Cast, Coalesce, Length
+from django.db.models import Sum
 
 from graphs.auth.callers import SYSTEM
-from graphs.definition import errors
+from graphs.definition import errors, payloads
 from graphs.web import ttl_cache
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import advance, create_states, record, retry
@@ -23,13 +22,13 @@ REMEDY = "raise MAX_RUN_BYTES"
 
 
 def bytes_in_rows(run: Run) -> int:
-    """What the rows of a run hold; on PostgreSQL with a space after each comma and colon."""
-    length = sum(
-        (Coalesce(Length(Cast(name, TextField())), 0) for name in ("inputs", "outputs")), start=0
-    )
-    rows = State.objects.filter(run=run).aggregate(size=Sum(length))["size"]
+    """What the rows of a run hold."""
+    states = State.objects.filter(run=run)
+    values = [value for state in states for value in (state.inputs, state.outputs)]
     files = Artifact.objects.filter(run=run).aggregate(size=Sum("size"))["size"]
-    return (rows or 0) + (files or 0)
+    return sum(payloads.size(payloads.dump(value)) for value in values if value is not None) + (
+        files or 0
+    )
 
 
 def finished(run_graph, drawing, **members):
@@ -141,14 +140,16 @@ def test_files_are_counted(run_graph):
 
 
 def test_a_rerun_of_a_part_counts_what_it_takes_over(run_graph, drain):
-    nodes.counted_outputs[:] = [{"value": KILOBYTE}]
+    nodes.counted_outputs[:] = [{"value": "é" * 1000}]
     kinds = {"a": "test.counted", "b": "test.outage"}
     original = finished(run_graph, "a>b", kinds=kinds, inputs={"b": {"value": KILOBYTE}})
     new = rerun(original, options=RerunOptions(failed=True))
     drain()
     new.refresh_from_db()
     assert by_node(new) == {"a": ["SUCCESS"], "b": ["ERRORED"]}
+    assert new.stored_bytes == pytest.approx(original.stored_bytes, abs=20)
     assert new.stored_bytes == pytest.approx(bytes_in_rows(new), abs=20)
+    assert new.stored_bytes > 3000, "bytes, not characters"
 
 
 def test_a_namespace_that_stores_all_it_may_starts_no_run(publish, settings, drain):
@@ -164,6 +165,11 @@ def test_a_namespace_that_stores_all_it_may_starts_no_run(publish, settings, dra
     assert start_run(graph, RunOptions(run_id="first")) == first, "a repeated start finds its run"
     with pytest.raises(errors.TooLarge, match="Delete old runs"):
         start_outside(graph.namespace, RunOptions())
+    with pytest.raises(errors.TooLarge, match="Delete old runs"):
+        create_states.create_states(graph, "second", [("a", {})], SYSTEM)
+    with pytest.raises(errors.TooLarge, match="Delete old runs"):
+        rerun(first, options=RerunOptions(node="a"))
+    assert Run.objects.get() == first
 
     first.delete()
     ttl_cache.forget()
