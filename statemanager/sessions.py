@@ -7,21 +7,20 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import time
 
 from django.conf import settings
 from django.contrib import auth, messages
 from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models.functions import Now
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from graphs.auth import accounts, api_keys
-from graphs.models import ApiKey
+from graphs.models import ApiKey, clock
 from graphs.models.querysets import ApiKeyQuerySet
 from graphs.web.page_guard import caller_of, in_admin
 from runs.models import AuditEntry
@@ -33,15 +32,20 @@ MAX_SESSIONS = 5000  # the newest ones, among which a person's own are looked fo
 MAX_AGENT = 200
 
 
+def _seconds() -> int:
+    """The time of the database, which all hosts share, as a session notes it."""
+    return int(clock.estimate().timestamp())
+
+
 @receiver(user_logged_in)
 def note_login(request: HttpRequest, **_: object) -> None:
     if hasattr(request, "session"):
         request.session[LOGIN] = {
-            "at": int(time()),
+            "at": _seconds(),
             "from": client_address(request),
             "agent": request.headers.get("User-Agent", "")[:MAX_AGENT],
         }
-        request.session[USED] = int(time())
+        request.session[USED] = _seconds()
 
 
 class SessionUse:
@@ -59,11 +63,12 @@ class SessionUse:
         return self.get_response(request)
 
     def _note(self, request: HttpRequest) -> None:
-        idle = time() - request.session.get(USED, time())
+        now = _seconds()
+        idle = now - request.session.get(USED, now)
         if settings.SESSION_IDLE_MINUTES and idle > settings.SESSION_IDLE_MINUTES * 60:
             auth.logout(request)
         elif "Poll" not in request.headers and (idle > NOTED_EVERY or USED not in request.session):
-            request.session[USED] = int(time())
+            request.session[USED] = _seconds()
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class OwnSession:
 
 def own_sessions(request: HttpRequest) -> Iterator[OwnSession]:
     """The sessions of the user, among the MAX_SESSIONS that end last."""
-    sessions = Session.objects.filter(expire_date__gt=timezone.now()).order_by("-expire_date")
+    sessions = Session.objects.filter(expire_date__gt=Now()).order_by("-expire_date")
     for session in sessions[:MAX_SESSIONS].iterator():
         data = session.get_decoded()
         if data.get(auth.SESSION_KEY) != str(request.user.pk):

@@ -352,6 +352,7 @@ SIMPLE_JWT = {
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
     "CHECK_REVOKE_TOKEN": True,
+    "AUTH_TOKEN_CLASSES": ("graphs.auth.tokens.AccessToken",),
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "State Manager",
@@ -410,6 +411,7 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # refuses accounts that failed too often
     "django.contrib.auth.backends.ModelBackend",
 ]
+AXES_HANDLER = "statemanager.failed_logins.FailedLogins"
 AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURES", 5, 1, 1000)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = "statemanager.logins.pause"

@@ -2,13 +2,16 @@
 
 import ast
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
 from django.utils import timezone
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
-from graphs.auth import api_keys
+from graphs.auth import api_keys, login_records
 from graphs.auth.callers import SYSTEM
 from graphs.models import ApiKey, CronTrigger, IdempotencyKey, clock, idempotency
 from runs.actions import bulk_runner, delete, retention, run_templates
@@ -25,16 +28,41 @@ ROOT = Path(__file__).parents[1]
 SKEWS = pytest.mark.parametrize("hours", [3, -1, -24, 24 * 400], ids="{:+} h".format)
 
 
+# Names by which libraries have imported `now`.
+OTHER_NAMES = (
+    "rest_framework_simplejwt.tokens.aware_utcnow",
+    "axes.handlers.proxy.now",
+    "axes.attempts.now",
+)
+
+
 @pytest.fixture
 def skew(monkeypatch):
     """Sets the clock of this process wrong by some hours."""
     real_now, real_time = timezone.now, time.time
 
     def set_wrong(hours):
-        monkeypatch.setattr(timezone, "now", lambda: real_now() + timedelta(hours=hours))
+        def wrong(tz=None):
+            return real_now() + timedelta(hours=hours)
+
+        monkeypatch.setattr(timezone, "now", wrong)
         monkeypatch.setattr(time, "time", lambda: real_time() + 3600 * hours)
+        for name in OTHER_NAMES:
+            monkeypatch.setattr(name, wrong)
+        monkeypatch.setattr("jwt.api_jwt.datetime", type("Wrong", (datetime,), {"now": wrong}))
 
     return set_wrong
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Lets time go by: the database's clock, and that of each host."""
+    estimate = clock.estimate
+
+    def pass_by(**time):
+        monkeypatch.setattr(clock, "estimate", lambda: estimate() + timedelta(**time))
+
+    return pass_by
 
 
 def ago(**age):
@@ -197,6 +225,101 @@ def test_a_delay_lasts_as_long_when_another_host_ends_it(publish, drain, skew, h
     assert timedelta(minutes=9) < state.due_at - sql.clock() <= timedelta(minutes=10)
 
 
+PASSWORD = "correct horse battery"
+LIST = "/admin/run-manager/"
+
+
+@pytest.fixture
+def ann(settings):
+    settings.AXES_ENABLED = True
+    settings.AXES_FAILURE_LIMIT = 3
+    return User.objects.create_superuser("ann", password=PASSWORD)
+
+
+def post(path, **body):
+    return Client().post(path, body, content_type="application/json")
+
+
+def accepted(access):
+    headers = {"Authorization": f"Bearer {access}"}
+    status = Client().get("/admin/run-manager/runs", headers=headers).status_code
+    assert status in (200, 401)
+    return status == 200
+
+
+@SKEWS
+def test_tokens_last_as_long_on_every_host(ann, skew, later, hours):
+    tokens = post("/token", username="ann", password=PASSWORD).json()
+    skew(hours)
+    assert accepted(tokens["access"])
+    fresh = post("/token/refresh", refresh=tokens["refresh"]).json()
+    assert accepted(fresh["access"])
+    later(minutes=14)
+    assert accepted(tokens["access"])
+    later(minutes=16)
+    assert not accepted(tokens["access"])
+    assert not accepted(fresh["access"])
+    later(hours=23)
+    assert accepted(post("/token/refresh", refresh=fresh["refresh"]).json()["access"])
+    later(hours=25)
+    assert post("/token/refresh", refresh=fresh["refresh"]).status_code == 401
+
+
+@SKEWS
+def test_a_revoked_token_is_refused_after_its_row_is_gone(ann, skew, later, monkeypatch, hours):
+    refresh = post("/token", username="ann", password=PASSWORD).json()["refresh"]
+    assert post("/token/revoke", refresh=refresh).status_code == 200
+    later(hours=25)
+    monkeypatch.setattr(clock, "now", clock.estimate)
+    login_records.forget_old()
+    assert not OutstandingToken.objects.exists()
+    skew(hours)
+    assert post("/token/refresh", refresh=refresh).status_code == 401
+
+
+@SKEWS
+def test_pauses_after_failed_logins_last_as_long_on_every_host(ann, skew, later, hours):
+    def statuses(*passwords):
+        answers = [post("/token", username="ann", password=password) for password in passwords]
+        return [answer.status_code for answer in answers]
+
+    assert statuses("wrong", "wrong", "wrong") == [401, 401, 429]
+    skew(hours)
+    assert statuses(PASSWORD) == [429]
+    later(minutes=10)
+    assert statuses(PASSWORD) == [200]
+
+
+@SKEWS
+def test_a_session_is_idle_by_the_databases_clock(ann, skew, later, settings, hours):
+    """Its cookie lasts two weeks by the host's clock."""
+    settings.SESSION_IDLE_MINUTES = 30
+    client = Client()
+    login = {"username": "ann", "password": PASSWORD}
+    assert client.post("/admin/login/", login).status_code == 302
+    skew(min(hours, 3))
+    later(minutes=29)
+    assert client.get(LIST).status_code == 200
+    later(minutes=58)
+    assert client.get(LIST).status_code == 200
+    later(minutes=90)
+    assert client.get(LIST).status_code == 302
+
+
+def test_the_estimate_asks_the_database_once_a_minute(django_assert_num_queries, monkeypatch):
+    monkeypatch.setattr(clock, "_asked", None)
+    with django_assert_num_queries(1):
+        estimates = [clock.estimate() for _ in range(100)]
+    assert estimates == sorted(estimates)
+    assert abs(clock.now() - estimates[-1]) < timedelta(seconds=5)
+    monkeypatch.setattr(clock, "ASK_EVERY", 0.0)
+    with django_assert_num_queries(2):
+        clock.estimate()
+        clock.estimate()
+
+
+CLOCKS_OF_A_HOST = ("timezone.now", "time", "time.time", "datetime.now")
+
 # Modules that write down when something happened, and compare nothing with it.
 RECORDERS = {
     "graphs/admin/graphs.py",
@@ -213,6 +336,7 @@ RECORDERS = {
     "runs/engine/count_outcomes.py",
     "runs/engine/node_context.py",
     "runs/external/rows.py",
+    "runs/external/run_state.py",
     "runs/health/exosphere_row.py",
     "runs/health/import_exosphere.py",
     "runs/health/probes.py",  # compares the clock of the host with the database's
@@ -223,9 +347,9 @@ RECORDERS = {
 
 def test_no_other_module_asks_the_clock_of_its_host():
     found = set()
-    for app in ("graphs", "runs"):
+    for app in ("graphs", "runs", "statemanager"):
         for path in (ROOT / app).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == "timezone.now":
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in CLOCKS_OF_A_HOST:
                     found.add(str(path.relative_to(ROOT)))
     assert found <= RECORDERS, found - RECORDERS

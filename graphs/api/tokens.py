@@ -22,7 +22,6 @@ from rest_framework_simplejwt.serializers import (
     TokenRefreshSerializer,
 )
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken
-from rest_framework_simplejwt.tokens import RefreshToken
 from rest_framework_simplejwt.views import (
     TokenBlacklistView,
     TokenObtainPairView,
@@ -33,6 +32,7 @@ from graphs.api.schema import REFUSALS
 from graphs.api.strict import CharField, KnownMembers
 from graphs.auth import acts, second_factor
 from graphs.auth.callers import caller_named
+from graphs.auth.tokens import RefreshToken
 
 
 class CredentialsSerializer(KnownMembers, TokenObtainPairSerializer):
@@ -69,10 +69,12 @@ class CredentialsSerializer(KnownMembers, TokenObtainPairSerializer):
 
 
 class RefreshSerializer(KnownMembers, TokenRefreshSerializer):
+    token_class = RefreshToken
     refresh = CharField()
 
 
 class RevokeSerializer(KnownMembers, TokenBlacklistSerializer):
+    token_class = RefreshToken
     refresh = CharField(write_only=True)
 
 

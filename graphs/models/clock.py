@@ -4,12 +4,16 @@ A time that another host wrote is compared with it and never with the clock of t
 disagree. In a condition of a queryset, use Django's `Now`.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 from django.db import connection
 
 _POSTGRES = "SELECT statement_timestamp()"
 _SQLITE = "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"
+
+ASK_EVERY = 60.0  # seconds
+_asked: tuple[float, datetime] | None = None  # when, by the monotonic clock, and the answer
 
 
 def now() -> datetime:
@@ -20,3 +24,15 @@ def now() -> datetime:
     if isinstance(value, datetime):
         return value
     return datetime.fromisoformat(value).replace(tzinfo=UTC)
+
+
+def estimate() -> datetime:
+    """The database's time, for what each request compares: the database is asked once a minute.
+
+    What has passed since is measured by the monotonic clock, which nobody sets.
+    """
+    global _asked
+    asked = _asked
+    if asked is None or monotonic() - asked[0] > ASK_EVERY:
+        asked = _asked = monotonic(), now()
+    return asked[1] + timedelta(seconds=monotonic() - asked[0])

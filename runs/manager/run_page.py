@@ -1,6 +1,5 @@
 """The page of a run: its header, its tabs, and what changes while the page is open."""
 
-from time import time
 from urllib.parse import quote
 
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
@@ -12,6 +11,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import redaction
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
+from graphs.models import clock
 from graphs.web.downloads import attachment
 from graphs.web.page_guard import caller_of, in_admin, may_of, staff_page
 from runs.manager.lookups import run_for
@@ -81,7 +81,7 @@ def _is_unchanged(request: HttpRequest, pk: int) -> bool:
     """
     since = parse_id(request.GET.get("since", ""))
     at = parse_id(request.GET.get("at", ""))
-    if since is None or at is None or time() - at > FRESH_SECONDS:
+    if since is None or at is None or clock.estimate().timestamp() - at > FRESH_SECONDS:
         return False
     revisions = Run.objects.visible_to(caller_of(request)).values_list("revision", flat=True)
     return revisions.filter(pk=pk).first() == since

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from graphs.auth import api_keys
 from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
-from graphs.models import ApiKey
+from graphs.models import ApiKey, clock
 
 MAX_PER_MINUTE = 2**31 - 1  # what the column holds
 
@@ -73,6 +73,6 @@ def _end_of(day: str) -> datetime:
         end = datetime.combine(date.fromisoformat(day), time.max, UTC)
     except ValueError:
         raise CommandError(f"--expires must be a date such as 2027-12-31, not {day!r}.") from None
-    if end < datetime.now(UTC):
+    if end < clock.now():
         raise CommandError(f"--expires must not be in the past; {day} is.")
     return end
