@@ -8,14 +8,17 @@ from django.core.files.storage import default_storage
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphs.auth.callers import SYSTEM
 from graphs.models import DatasetTable
 from graphs.services import datasets
 from graphs.services.dataset_files import sources_at
 from runs.engine.node_context import NodeContext
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.engine.types import idempotency_key, step_name
-from runs.models import Run, ToolResult
+from runs.external import documents, updates
+from runs.models import Run, State, ToolResult
 from tests.support.engine import claimed
+from tests.support.runs import outside
 
 pytestmark = pytest.mark.django_db
 # Alike in ASCII, without blanks, in one case, in another form of Unicode, or at the beginning.
@@ -54,6 +57,38 @@ def test_two_steps_have_two_keys(a, b):
 @given(a=parts, b=parts, path=st.sampled_from(["", "0:1", "0:1.2:0"]))
 def test_an_identifier_is_not_taken_for_another_with_a_path(a, b, path):
     assert (step_name(a, path) == step_name(b, "")) == (a == b and not path)
+
+
+document_parts = st.text("a@0:1-r.", max_size=6)
+document_paths = st.sampled_from(["", "0:1", "0:-", "r:0", "0:1.12:0"])
+
+
+@given(a=st.tuples(document_parts, document_paths), b=st.tuples(document_parts, document_paths))
+def test_two_nodes_of_a_document_have_two_keys(a, b):
+    first, second = (documents._key(State(identifier=name, path=path)) for name, path in (a, b))
+    assert (first == second) == (a == b)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "fetch@v2", "me@host:80", "50%", "a@0:1:2", "@home"])
+def test_ordinary_names_are_keys_of_a_document_as_they_are(name):
+    assert documents._key(State(identifier=name)) == name
+    assert documents._key(State(identifier=name, path="0:1")) == f"{name}@0:1"
+
+
+def test_a_node_of_a_document_is_not_taken_for_a_sibling(run_graph):
+    kinds, inputs = {"f": "test.each"}, {"f": {"items": [1, 2]}}
+    run = run_graph("f>b f@0:1", kinds=kinds, inputs=inputs)
+    document = documents.run_state(run)
+    assert set(document.node_states) == {"f@0:0", "f@0:1", "b@0:0", "b@0:1", "f@0:1@"}
+    assert set(document.completed_nodes) == set(document.node_states)
+
+
+def test_the_keys_of_an_outside_program_are_its_own():
+    run = outside(run_id="theirs")
+    for _ in range(2):
+        state = updates.mark(run, "a@0:1", "started", SYSTEM)
+    assert list(state.node_states) == ["a@0:1"]
+    assert list(documents.from_rows(run).node_states) == ["a@0:1"]
 
 
 def test_run_ids_are_told_apart(namespace):

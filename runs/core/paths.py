@@ -6,11 +6,19 @@ leaves its state at "2:-". A node with a single output adds no part. While a nod
 its state lacks the state's own part.
 """
 
+import re
 from collections.abc import Container
 
 EMPTY = "-"
 # Instead of a node's index: a branch of the run itself (`runs.engine.create_states`).
 BRANCH = "r"
+_PART = f"(?:{BRANCH}|[0-9]+):(?:{EMPTY}|[0-9]+)"
+_PATH = re.compile(rf"{_PART}(?:\.{_PART})*")
+
+
+def is_path(text: str) -> bool:
+    """Whether the text could be a path that is not empty."""
+    return bool(_PATH.fullmatch(text))
 
 
 def below(path: str, index: int | str, item: int | str) -> str:

@@ -13,10 +13,10 @@ from django.db.models import Max
 
 from graphs.definition import errors
 from graphs.definition.types import Json, JsonObject
-from runs.core import statuses
+from runs.core import paths, statuses
 from runs.engine.steps import key_of
 from runs.external.run_state import KEPT_ACTIONS, NodeState, RunState, RunStatus
-from runs.models import Checkpoint, Run, State
+from runs.models import OUTSIDE, Checkpoint, Run, State
 
 NS = ":run-state"  # the checkpoint namespace of run documents; no node of LangGraph can be named so
 MAX_NODES = 10_000
@@ -177,8 +177,17 @@ def _node_state(run: Run, state: State, attempts: int) -> NodeState:
 
 
 def _key(state: State) -> str:
-    """Return the key of a state's node. Each sibling of a fan-out has a key of its own."""
-    return f"{state.identifier}@{state.path}" if state.path else state.identifier
+    """Return the key of a state's node. Each sibling of a fan-out has a key of its own.
+
+    A node whose name could be such a key, as `a@0:1` could, or ends with an @ has another @ at the
+    end of its key, so that no two nodes share one. An outside program chooses its keys itself.
+    """
+    name = state.identifier
+    if state.path:
+        return f"{name}@{state.path}"
+    _, at, tail = name.rpartition("@")
+    is_ambiguous = at and (not tail or paths.is_path(tail)) and state.node != OUTSIDE
+    return f"{name}@" if is_ambiguous else name
 
 
 def _as_object(value: Json) -> JsonObject:
