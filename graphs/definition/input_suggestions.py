@@ -10,6 +10,7 @@ from graphs.definition import edits, plan
 from graphs.definition.problems import Kind, object_at
 from graphs.definition.types import Definition, JsonObject, Schema
 
+MAX_NODES = 100  # the nearest ones, whose outputs are suggested
 MAX_REFS = 10  # `$ref` and `anyOf` that are followed for one schema
 
 Kinds = Mapping[str, Kind | None]  # by the id of the node
@@ -31,7 +32,7 @@ class Offer:
 def offers(definition: Definition, node: str, kinds: Kinds) -> list[Offer]:
     """What the inputs of this node may refer to; outputs of the nearest nodes come first."""
     suggested: list[Offer] = []
-    for name in plan.nodes_before(definition, node):
+    for name in plan.nodes_before(definition, node)[:MAX_NODES]:
         suggested += outputs_of(name, kinds.get(name))
 
     for name, schema in object_at(definition.get("inputs"), "properties").items():

@@ -1,8 +1,10 @@
 """What FlowView shows of a graph: its draft as a picture, lists and forms, and its problems."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import islice
 
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -11,6 +13,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import plan, redaction
 from graphs.definition.types import Definition, EdgeDefinition, JsonObject
 from graphs.definition.validation import Kind, Problem
+from graphs.editor import excerpt
 from graphs.editor.checks import kinds_of, problems_of
 from graphs.editor.inspector import NodeForm
 from graphs.editor.node_details import NodeDetails, details_of
@@ -19,6 +22,7 @@ from graphs.editor.settings_form import SettingsForm
 from graphs.models import Graph
 from graphs.rendering.svg import Look, editable, placed
 from graphs.services import drafts, undo
+from graphs.web.pickers import MAX_CHOICES
 
 VIEWS = {"picture": "Picture", "list": "List", "json": "JSON"}
 MAX_SEARCH = 100  # characters
@@ -37,10 +41,11 @@ def shown(graph: Graph, definition: Definition, caller: Caller) -> Definition:
 class Flow:
     """The draft of a graph as the page shows it.
 
-    `choice` is the query or the form: the view, and the chosen node, or the start and end of the
-    chosen edge. `base` is the draft that the forms on the page are changes of. It is the current
-    draft, or an older one when a form is shown again that was filled in for that.
-    `definition` is that of the draft, with dots for secrets if the caller may not see payloads.
+    `choice` is the query or the form: the view, what the list is searched for, and the chosen node,
+    or the start and end of the chosen edge. `unknown` is a chosen node that the draft lacks. `base`
+    is the draft that the forms on the page are changes of. It is the current draft, or an older one
+    when a form is shown again that was filled in for that. `definition` is that of the draft, with
+    dots for secrets if the caller may not see payloads.
     """
 
     def __init__(
@@ -59,8 +64,10 @@ class Flow:
         view, node = choice.get("view", ""), choice.get("node", "")
         self.view = view if view in VIEWS else "picture"
         self.node = node if node in self.ids else ""
+        self.unknown = node[:MAX_SEARCH] if not self.node else ""
         self.edge = self._edge(choice.get("start"), choice.get("end"))
         self.search = choice.get("search", "")[:MAX_SEARCH]
+        self.find = choice.get("find", "")[:MAX_SEARCH]
         self._form = form
 
     def _edge(self, start: str | None, end: str | None) -> EdgeDefinition | None:
@@ -96,22 +103,36 @@ class Flow:
         """The URL of this page with the chosen node."""
         return self.address(node=self.node) if self.node else self.address()
 
+    @cached_property
+    def excerpt(self) -> excerpt.Excerpt:
+        """The part of the draft that the drawing shows."""
+        if self.drawing == "list":
+            return excerpt.found(self.definition, self.find, self.node)
+        ends = [self.edge["from"], self.edge["to"]] if self.edge else []
+        return excerpt.around(self.definition, [self.node] if self.node else ends)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the picture depends on what is chosen."""
+        return self.drawing == "picture" and self.excerpt.is_part
+
     @property
     def svg(self) -> str:
+        drawn = self.excerpt.definition
         conditional = {
             (edge["from"], edge["to"])
-            for edge in self.definition["edges"]
+            for edge in drawn["edges"]
             if (edge.get("data") or {}).get("when")
         }
         title = f"Draft of {self.graph.name}"
-        layout, looks = placed(self.definition), self._looks()
+        layout, looks = placed(drawn), self._looks()
         return editable(layout, looks, title, self.address(), self.node, conditional)
 
     def _looks(self) -> dict[str, Look]:
         """How each node looks. Errors are marked only if the page has looked them up already."""
         wrong = self.wrong if "problems" in self.__dict__ else []
         looks = {}
-        for node in self.definition["nodes"]:
+        for node in self.excerpt.definition["nodes"]:
             name, state = node["id"], "waiting"
             if self.kinds[name] is None:
                 state = "unknown"
@@ -166,8 +187,9 @@ class Flow:
 
     @property
     def wrong(self) -> list[str]:
-        """The nodes that have errors."""
-        return sorted({problem.nodeId for problem in self.errors if problem.nodeId})
+        """The nodes of the drawing that have errors."""
+        wrong = {problem.nodeId for problem in self.errors if problem.nodeId}
+        return sorted(wrong & self.excerpt.ids)
 
     @property
     def marks(self) -> str:
@@ -198,13 +220,22 @@ class Flow:
         return details_of(self.definition, self.node, self.kinds[self.node])
 
     @property
+    def has_menus(self) -> bool:
+        """Whether the nodes fit into a menu. The name of one among more is typed."""
+        return len(self.ids) <= MAX_CHOICES
+
+    @cached_property
     def possible_followers(self) -> list[str]:
-        """The nodes that an edge from the chosen one may lead to without making a cycle."""
+        """The nodes that an edge from the chosen one may lead to without making a cycle.
+
+        Of a large draft, some of them.
+        """
         edges = self.definition["edges"]
         taken = {edge["to"] for edge in edges if edge["from"] == self.node}
         above = plan.nodes_before(self.definition, self.node)
         excluded = {self.node, *taken, *above}
-        return [name for name in self.ids if name not in excluded]
+        possible = (name for name in self.ids if name not in excluded)
+        return list(islice(possible, MAX_CHOICES))
 
     @property
     def rows(self) -> list[JsonObject]:
@@ -212,15 +243,15 @@ class Flow:
         before: dict[str, list[str]] = {}
         for edge in self.definition["edges"]:
             before.setdefault(edge["to"], []).append(edge["from"])
-        error_nodes = [problem.nodeId for problem in self.errors]
+        errors = Counter(problem.nodeId for problem in self.errors)
         return [
             {
                 **node,
-                "after": before.get(node["id"], []),
-                "errors": error_nodes.count(node["id"]),
+                "after": _some(before.get(node["id"], [])),
+                "errors": errors[node["id"]],
                 "known": self.kinds[node["id"]],
             }
-            for node in self.definition["nodes"]
+            for node in self.excerpt.definition["nodes"]
         ]
 
     @cached_property
@@ -249,3 +280,10 @@ class Flow:
         if change is None or current is None:
             return False
         return change.version < current.number and self.differs
+
+
+def _some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - excerpt.MAX_NAMED
+    first = ", ".join(names[: excerpt.MAX_NAMED])
+    return f"{first} and {more:,} more" if more > 0 else first

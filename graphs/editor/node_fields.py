@@ -11,6 +11,7 @@ from graphs.definition.validation import Kind
 from graphs.editor.merged_form import MergedForm
 from graphs.editor.row_fields import Rows
 from graphs.editor.value_fields import label_of, value_field, whole_reference
+from graphs.web.pickers import MAX_CHOICES
 from graphs.web.schema_forms import AREA, JsonField
 
 NONE = ("", "–")
@@ -109,7 +110,7 @@ class NodeFields(MergedForm):
 
     def _add_running_fields(self, definition: Definition, name: str) -> None:
         unites: Mapping[str, Json] = self.former_data.get("unites") or {}
-        ids = plan.nodes_before(definition, name)
+        ids = plan.nodes_before(definition, name)[:MAX_CHOICES]
         if unites and unites["identifier"] not in ids:
             ids.append(unites["identifier"])
         self.fields |= _join_fields(unites, ids)

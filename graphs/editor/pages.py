@@ -30,13 +30,13 @@ def flow_page(request: HttpRequest, pk: int) -> HttpResponse:
     """The draft.
 
     A script that has chosen a node gets only the parts that change: the bar, the inspector, and
-    the drawing if it shows another draft than `shown`.
+    the drawing if it shows another draft than `shown`, or another part of a large one.
     """
     flow = Flow(caller_of(request), graph_for(request, pk), request.GET)
     if not request.headers.get("HX-Request"):
         return render_flow_page(request, flow)
     parts = ["bar", "inspector"]
-    if request.GET.get("shown") != flow.base:
+    if request.GET.get("shown") != flow.base or flow.is_large:
         parts.append(flow.drawing)
     return render(request, "flow/_parts.html", {"flow": flow, "parts": parts, "swapped": True})
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from graphs.definition import plan
 from graphs.models import GraphVersion
-from graphs.rendering import layout, svg
+from graphs.rendering import layout, surroundings, svg
 from runs.core.node_counts import BAD, DONE, KNOWN
 from runs.models import Run
 
@@ -96,17 +96,12 @@ def _neighbourhood(run: Run) -> frozenset[str]:
     shape = _version(run).plan.shape
     failed = [node for node, counts in run.node_counts.items() if counts[BAD]]
     centres = [run.current_node, *failed][:MAX_CENTRES]
-    nodes = {node for node in centres if node in shape.children} or {shape.order[0]}
-    border = set(nodes)
-    for _ in range(HOPS):
-        neighbours: set[str] = set()
-        for node in border:
-            neighbours.update(shape.children[node], shape.parents[node])
-        border = neighbours
-        nodes |= border
-        if len(nodes) > MAX_NODES:
-            break
-    return frozenset(sorted(nodes)[:MAX_NODES])
+    known = [node for node in centres if node in shape.children] or [shape.order[0]]
+
+    def neighbours(node: str) -> Iterable[str]:
+        return (*shape.children[node], *shape.parents[node])
+
+    return frozenset(surroundings.nearest(known, neighbours, MAX_NODES, HOPS))
 
 
 def _state(run: Run, counts: list[int] | None) -> str:
