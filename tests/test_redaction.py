@@ -80,6 +80,7 @@ OPEN = {
     "Graph": "name",
     "GraphVersion": "checksum note problems",
     "IdempotencyKey": "caller key digest rights run_id location",
+    "IndexedInput": "path",
     "Namespace": "name",
     "NamespaceMembership": "role",
     "RegisteredNode": "name executor description inputs_schema outputs_schema secrets runtime_name",

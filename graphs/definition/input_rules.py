@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from graphs.definition import expressions, redaction, references
+from graphs.definition import expressions, redaction, references, value_paths
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.problems import (
     MAX_MESSAGE,
@@ -52,6 +52,25 @@ def schema_problems(parts: Parts) -> Iterator[Problem]:
     except ValueError as error:
         message = f"`inputs` is not a valid JSON Schema: {error}"
         yield Problem("invalid_config", message[:MAX_MESSAGE], "/inputs")
+
+
+def indexed_problems(parts: Parts) -> Iterator[Problem]:
+    """Paths of `indexed_inputs` that can't be read, and those that are there twice."""
+    paths = parts.settings.get("indexed_inputs") if isinstance(parts.settings, dict) else None
+    seen: set[value_paths.Path] = set()
+    for at, text in enumerate(paths if isinstance(paths, list) else ()):
+        if not isinstance(text, str):
+            continue  # reported with the shape
+        place = f"/settings/indexed_inputs/{at}"
+        try:
+            path = value_paths.parse(text)
+        except ValueError as error:
+            yield Problem("invalid_config", f"{text!r} is no indexed input: {error}", place)
+            continue
+        if path in seen:
+            message = f"the indexed input {text!r} is there twice; remove one of them"
+            yield Problem("invalid_config", message, place)
+        seen.add(path)
 
 
 def input_problems(

@@ -3,11 +3,12 @@
 `graphs.definition.validation` holds the rules that concern more than one part of a definition.
 """
 
-from graphs.definition import retry_delay
+from graphs.definition import retry_delay, value_paths
 from graphs.definition.types import JsonObject
 
 MAX_NODES = 10_000
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
+MAX_INDEXED_INPUTS = 10  # of a graph; each costs a row for every run
 _WEEK = 7 * 24 * 3600  # seconds
 
 _ID: JsonObject = {
@@ -108,6 +109,15 @@ GRAPH_SCHEMA: JsonObject = {
                 },
                 "retry": retry_delay.SCHEMA,
                 "lease": _LEASE,
+                "indexed_inputs": {
+                    "type": "array",
+                    "items": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": value_paths.MAX_LENGTH,
+                    },
+                    "maxItems": MAX_INDEXED_INPUTS,
+                },
                 "store": {
                     "type": "object",
                     "properties": {

@@ -100,7 +100,10 @@ class StoreSettings(TypedDict, total=False):
 
 
 class GraphSettings(TypedDict, total=False):
-    """How the runs of a graph behave. `lease` is in seconds, `max_failures` may be a percentage."""
+    """How the runs of a graph behave. `lease` is in seconds, `max_failures` may be a percentage.
+
+    `indexed_inputs` are paths into the inputs of a run (`value_paths`) by which runs are searched.
+    """
 
     failure_policy: Literal["continue", "stop"]
     max_failures: int | str | None
@@ -109,6 +112,7 @@ class GraphSettings(TypedDict, total=False):
     rerun_on_failure: RerunOnFailure | None
     retry: RetryPolicy
     lease: float | None
+    indexed_inputs: list[str]
     store: StoreSettings
 
 

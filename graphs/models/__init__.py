@@ -7,6 +7,7 @@ from graphs.models.dataset import Dataset, DatasetTable
 from graphs.models.draft import DraftChange
 from graphs.models.graph import Graph, GraphVersion, plan_of
 from graphs.models.idempotency import IdempotencyKey
+from graphs.models.indexed_input import IndexedInput
 from graphs.models.namespace import Namespace, NamespaceMembership, known_namespace, namespace_id
 from graphs.models.node import RegisteredNode
 from graphs.models.secret import Secret
@@ -20,6 +21,7 @@ __all__ = [
     "Graph",
     "GraphVersion",
     "IdempotencyKey",
+    "IndexedInput",
     "Namespace",
     "NamespaceMembership",
     "RegisteredNode",

@@ -13,10 +13,10 @@ from django.utils import timezone
 
 from graphs.auth import acts
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import errors, names, payloads, validation
+from graphs.definition import errors, names, payloads, validation, value_paths
 from graphs.definition.types import Json, JsonObject
 from graphs.definition.validation import Problem
-from graphs.models import Graph, GraphVersion, Namespace
+from graphs.models import Graph, GraphVersion, IndexedInput, Namespace
 from graphs.services.kinds import Kinds
 
 MAX_NAME_STEM = 190  # leaves room for a number at the end of a name of 200 characters
@@ -139,6 +139,26 @@ def _make_current(graph: Graph, version: GraphVersion) -> None:
     graph.current = version
     graph.updated_at = timezone.now()
     Graph.objects.filter(pk=graph.pk).update(current=version, updated_at=graph.updated_at)
+    _declare_inputs(graph, version)
+
+
+def _declare_inputs(graph: Graph, version: GraphVersion) -> None:
+    """Make the indexed inputs of the graph those of its current version.
+
+    The runs that there are already are indexed later, in batches. Before the first version there
+    were none.
+    """
+    settings = version.definition.get("settings") or {}
+    paths = {
+        value_paths.written(value_paths.parse(text)) for text in settings.get("indexed_inputs", ())
+    }
+    declared = IndexedInput.objects.declared().filter(graph=graph)
+    declared.exclude(path__in=paths).update(dropped=True)
+    indexed_from = 0 if version.number == 1 else None
+    IndexedInput.objects.bulk_create(
+        IndexedInput(graph=graph, path=path, indexed_from=indexed_from)
+        for path in sorted(paths - set(declared.values_list("path", flat=True)))
+    )
 
 
 def _update_problems(version: GraphVersion, problems: list[JsonObject]) -> None:

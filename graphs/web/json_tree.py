@@ -4,17 +4,16 @@ Folding needs no JavaScript, and without it the tree reads as plain text.
 """
 
 import json
-import re
 from collections.abc import Iterable
 
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from graphs.definition.types import Json
+from graphs.definition.value_paths import path_of
 
 MAX_VALUES = 300  # of a tree; what has more is shown as text
 MAX_TEXT = 2000  # characters of a value
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def is_small(value: Json) -> bool:
@@ -58,13 +57,6 @@ def _item(key: str | int, value: Json, path: str) -> str:
         f"<li><details open><summary>{name} <span>{size}</span></summary>{button}"
         f"<ul>{_items(value, path)}</ul></details></li>"
     )
-
-
-def path_of(path: str, key: str | int) -> str:
-    """The path of a member, such as `rows[0].name` or `["a b"]`."""
-    if isinstance(key, str) and _NAME.fullmatch(key):
-        return f"{path}.{key}" if path else key
-    return f"{path}[{json.dumps(key, ensure_ascii=False)}]"
 
 
 def _leaf(value: Json) -> str:

@@ -15,7 +15,7 @@ from graphs.definition.plan import Plan
 from graphs.definition.types import Json
 from graphs.models import Graph, GraphVersion
 from runs.core import paths, statuses
-from runs.engine import counters, quota, store, wakeup
+from runs.engine import counters, input_index, quota, store, wakeup
 from runs.engine.counters import RunCounters
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
@@ -50,6 +50,7 @@ def create_states(
                 quota.require_room(graph.namespace)
                 Tombstone.objects.refuse(run.namespace_id, run_id)
                 AuditEntry.objects.record(caller, "start", run)
+                input_index.store(run)
             if run.graph_id != graph.pk:
                 raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
             states = _add_states(run, _checksum(run, version), requested)

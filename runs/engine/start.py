@@ -25,7 +25,7 @@ from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from graphs.nodes.base import registry
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.engine import log_lines, priority, quota, store, wakeup
+from runs.engine import input_index, log_lines, priority, quota, store, wakeup
 from runs.engine.advance import CannotFollow, new_state
 from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.types import NewState, RunFacts
@@ -164,6 +164,8 @@ def start_empty(original: Run, options: RunOptions, caller: Caller, pk: int | No
     run.pk = pk
     _set_parent(run, original)
     _insert_run(run, options, caller)
+    if run.graph:
+        input_index.store(run)
     return run
 
 
@@ -321,8 +323,9 @@ def _root_state(run: RunFacts, identifier: str) -> NewState:
 
 def _insert_roots(run: Run, roots: Iterable[NewState], plan: Plan) -> None:
     statements = sql.Statements()
+    input_index.add_to(statements, run)
     store.insert_states([store.state_row(root) for root in roots], statements)
     message = f"Starting graph execution with {len(plan.order)} nodes"
     first_line = [run.pk, None, 0, "", "info", message, sql.stamp(run.created_at)]
     log_lines.insert([first_line], statements)
-    statements.flush()
+    input_index.store(run, statements.flush())

@@ -9,6 +9,7 @@ from runs.models.installation import Installation
 from runs.models.log_line import LogLine
 from runs.models.note import RunNote
 from runs.models.run import Run
+from runs.models.run_input import RunInput, digest_of
 from runs.models.run_template import RunTemplate
 from runs.models.saved_view import ColumnChoice, SavedView
 from runs.models.state import OUTSIDE, State
@@ -28,10 +29,12 @@ __all__ = [
     "Installation",
     "LogLine",
     "Run",
+    "RunInput",
     "RunNote",
     "RunTemplate",
     "SavedView",
     "State",
     "Tombstone",
     "ToolResult",
+    "digest_of",
 ]

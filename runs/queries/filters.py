@@ -17,6 +17,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors
 from runs.core import statuses
 from runs.models import Run, State
+from runs.queries import searched_inputs
 from runs.queries.labels import labelled
 from runs.queries.search import (
     MAX_LENGTH,
@@ -287,18 +288,21 @@ class RunFilters:
     ) -> tuple[QuerySet[Run], dict[str, str]]:
         """The runs that match the valid filters, and the problem of each invalid one.
 
-        A search for errors finds only runs whose errors the caller may see: otherwise the matches
-        of one guess after the other would spell them.
+        A search for errors or inputs finds only runs of which the caller may see them: otherwise
+        the matches of one guess after the other would spell them.
         """
+        searches = [parse(text) for text in self.values.get("search", ())]
         allowed = caller.where("payloads")
-        if allowed is not None and any(
-            parse(text).payloads for text in self.values.get("search", ())
-        ):
+        if allowed is not None and any(search.payloads for search in searches):
             runs = runs.filter(allowed)
         filterset = ManagerFilter(_query(self.values), queryset=runs)
-        if filterset.is_valid():
-            return filterset.qs, {}
         problems = {name: " ".join(texts) for name, texts in filterset.errors.items()}
+        paths = [path for search in searches for path in search.inputs]
+        if paths and "search" not in problems:
+            refusal = searched_inputs.refusal(paths, caller)
+            problems |= {"search": refusal} if refusal else {}
+        if not problems:
+            return filterset.qs, {}
         valid = {name: texts for name, texts in self.values.items() if name not in problems}
         return ManagerFilter(_query(valid), queryset=runs).qs, problems
 

@@ -6,6 +6,8 @@ like a token but can't be read as one is searched as text as well, and a notice 
 the text is dropped silently.
 """
 
+import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,20 +17,25 @@ from django.db.models import BooleanField, Case, Exists, F, OuterRef, Q, Value, 
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
+from graphs.definition import value_paths
+from graphs.definition.types import Json
 from runs.core import statuses
-from runs.models import Artifact, Checkpoint, Run
+from runs.models import Artifact, Checkpoint, Run, RunInput, digest_of
 from runs.queries.labels import labelled
 
 Condition = Callable[[str], Q]  # reads a token's value; raises ValueError or OverflowError
 
 MAX_LENGTH = 2000  # characters of a search text
 MAX_TOKENS = 20
-PAYLOAD_TOKENS = ("error",)
+INPUT = "input"
+PAYLOAD_TOKENS = ("error", INPUT)
 MAX_STARS = 5
 MAX_SPAN_SECONDS = 100 * 366 * 86400.0
 # `\b` lets a key begin only where a word begins. Without it, each letter of a long word would be
 # tried as the beginning of a key, which takes a time that is quadratic in the length of the word.
-_TOKEN = re.compile(r'(-?)\b(\w+):("[^"]*"|\S+)')
+# The names of inputs and their values may be quoted as in JSON, with blanks in them.
+_QUOTED_PARTS = r'(?<=(?i:input:))(?:[^\s"]|"(?:[^"\\]|\\.)*")+(?!\S)'
+_TOKEN = re.compile(rf'(-?)\b(\w+):("[^"]*"(?!\S)|{_QUOTED_PARTS}|"[^"]*"|\S+)')
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -37,12 +44,14 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 class Search:
     """The condition that a search text means, and notices about what was searched as text.
 
-    `payloads` says that it searches what runs worked on, which not everybody may see.
+    `payloads` says that it searches what runs worked on, which not everybody may see, and `inputs`
+    are the paths of the inputs that it names. Whether graphs declare these is not checked here.
     """
 
     condition: Q = field(default_factory=Q)
     notices: list[str] = field(default_factory=list)
     payloads: bool = False
+    inputs: list[str] = field(default_factory=list)
 
 
 def parse(text: str) -> Search:
@@ -53,7 +62,9 @@ def parse(text: str) -> Search:
     for count, match in enumerate(_TOKEN.finditer(text)):
         phrase_parts.append(text[end : match.start()])
         end = match.end()
-        minus, key, value = match[1], match[2].lower(), match[3].strip('"')
+        minus, key, value = match[1], match[2].lower(), match[3]
+        if key != INPUT:
+            value = value.strip('"')
         try:
             condition = _token(key, value, count)
         except (ValueError, OverflowError) as error:
@@ -62,6 +73,8 @@ def parse(text: str) -> Search:
         else:
             search.condition &= without(condition) if minus else condition
             search.payloads |= key in PAYLOAD_TOKENS
+            if key == INPUT:
+                search.inputs.append(_path_and_value(value)[0])
     phrase_parts.append(text[end:])
     phrase = " ".join(" ".join(phrase_parts).split())
     if phrase:
@@ -224,6 +237,41 @@ def _has(value: str) -> Q:
     return Q(conditions[value.lower()])
 
 
+def _input(text: str) -> Q:
+    """Runs whose inputs have this value at a path that their graph declares, or any value."""
+    path, value = _path_and_value(text)
+    indexed = RunInput.objects.filter(input__path=path, input__dropped=False)
+    if value is not value_paths.MISSING:
+        indexed = indexed.filter(digest=digest_of(value))
+    return Q(pk__in=indexed.values("run"))  # as IN, because SQLite enters no index by EXISTS
+
+
+def _path_and_value(text: str) -> tuple[str, Json]:
+    """The path that is written before the first `=`, and the value after it or MISSING.
+
+    The value is a number, true, false, null or a quoted text as in JSON; whatever else is a text.
+    """
+    if text[:1] == text[-1:] == '"':
+        text = text[1:-1]
+    path, rest = value_paths.parse_beginning(text)
+    if rest and not rest.startswith("="):
+        raise ValueError("input: takes a path such as customer.id, or customer.id=42")
+    return value_paths.written(path), _value(rest[1:]) if rest else value_paths.MISSING
+
+
+def _value(text: str) -> Json:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        if text.startswith('"'):
+            raise ValueError("a quoted value is a text as in JSON") from None
+        return text
+    if isinstance(value, dict | list):
+        raise ValueError("lists and objects have no value to search for; name what is in them")
+    is_number = not isinstance(value, float) or math.isfinite(value)
+    return value if is_number else text
+
+
 TOKENS: Mapping[str, Condition] = {
     "status": _status,
     "graph": graph_named,
@@ -235,6 +283,7 @@ TOKENS: Mapping[str, Condition] = {
     "id": _pattern("run_id"),
     "name": _part("name"),
     "error": _part("error_message"),
+    INPUT: _input,
     "node": _pattern("current_node"),
     "session": of_session,
     "parent": _pattern("parent__run_id"),

@@ -190,7 +190,8 @@ def test_a_negated_token_finds_all_other_runs(runs):
 
 
 def test_every_token_is_in_the_table():
-    assert {text.partition(":")[0] for text in SEARCHES if ":" in text} == set(TOKENS)
+    inputs = {"input"}  # has a table of its own: test_input_search.py
+    assert {text.partition(":")[0] for text in SEARCHES if ":" in text} | inputs == set(TOKENS)
 
 
 FILTERS = {

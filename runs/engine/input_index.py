@@ -1,0 +1,60 @@
+"""The values of a run's inputs by which it can be searched, written when the run starts.
+
+Which paths those are, the graph's current version declares (`indexed_inputs`). A run of an older
+version is indexed by the same paths.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from graphs.definition import value_paths
+from graphs.definition.types import Json
+from runs.core import sql
+from runs.models import Run, RunInput, digest_of
+
+DeclaredPath = tuple[int | None, str | None]  # the key of an IndexedInput, and its path
+
+
+@sql.statement
+def declared_statement() -> str:
+    """Reads the paths that a graph declares; one row of NULLs if there are none.
+
+    The lock on the graph lasts until the run is committed. Indexing the runs from before a
+    declaration waits for it, so no run is missed: it either sees the declaration or is waited for.
+    The run's foreign key takes the same lock, but only at the end of the transaction.
+    """
+    lock = " FOR KEY SHARE OF g" if sql.postgres() else ""
+    return f"""
+        SELECT i.id, i.path
+        FROM statemanager_graphs_graph g
+        LEFT JOIN statemanager_graphs_indexedinput i ON i.graph_id = g.id AND NOT i.dropped
+        WHERE g.id = %s{lock}
+    """
+
+
+def add_to(statements: sql.Statements, run: Run) -> None:
+    """Add the reading of the declared paths as the first of these statements.
+
+    The rows that they return are for `store`.
+    """
+    statements.add(declared_statement(), [run.graph_id], returns_rows=True)
+
+
+def store(run: Run, declared: Iterable[DeclaredPath] | None = None) -> None:
+    """Index a run of a graph that was just inserted. The paths are read if they are not given."""
+    if declared is None:
+        declared = sql.run(declared_statement(), [run.graph_id])
+    paths = {pk: value_paths.parse(path) for pk, path in declared if pk and path}
+    if paths:
+        RunInput.objects.bulk_create(rows_of(run.pk, run.initial_data, paths))
+
+
+def rows_of(
+    run_pk: int, inputs: Mapping[str, Json], paths: Mapping[int, value_paths.Path]
+) -> Sequence[RunInput]:
+    """The rows of a run, one for each of these paths at which its inputs have a value."""
+    rows = []
+    for pk, path in paths.items():
+        value = value_paths.value_at(inputs, path)
+        if value is not value_paths.MISSING:
+            rows.append(RunInput(run_id=run_pk, input_id=pk, digest=digest_of(value)))
+    return rows
