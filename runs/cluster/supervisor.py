@@ -35,7 +35,15 @@ from django.db import close_old_connections, connection
 
 from graphs.auth import login_records
 from graphs.models import idempotency
-from runs.actions import bulk_runner, delete, rerun, retention, run_templates, schedules
+from runs.actions import (
+    bulk_runner,
+    delete,
+    index_inputs,
+    rerun,
+    retention,
+    run_templates,
+    schedules,
+)
 from runs.cluster.error_output import ErrorOutput
 from runs.cluster.processes import die_with_parent, group_of
 from runs.core import db_errors, sql
@@ -138,6 +146,7 @@ class Supervisor:
         self._every("schedule", CHECK_SCHEDULE_SECONDS, schedules.fire_due)
         self._every("templates", CHECK_SCHEDULE_SECONDS, run_templates.launch_due)
         self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
+        self._every("inputs", settings.SWEEP_SECONDS, index_inputs.continue_indexing)
         self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
         self._every("probe", settings.PROBE_SECONDS, self._probe)
         self._every("prune", TIDY_SECONDS, wakeup.prune)

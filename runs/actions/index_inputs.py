@@ -1,0 +1,114 @@
+"""Indexing the inputs of runs from before their graph declared them, and the reverse.
+
+Each batch is a transaction, and its place is stored with the declaration. So the work can end at
+any time, and goes on where it was, in whatever process. Doing it twice changes nothing.
+"""
+
+from collections.abc import Iterator
+from time import monotonic
+
+from django.db import transaction
+from django.db.models import Max, Q
+
+from graphs.definition import value_paths
+from graphs.models import Graph, IndexedInput
+from runs.core import sql
+from runs.engine import input_index
+from runs.models import Run, RunInput
+
+BATCH = 500
+TURN_SECONDS = 1.0
+_TO_DO = ~Q(indexed_from=0) | Q(dropped=True)
+
+
+@sql.statement
+def _next_runs_statement() -> str:
+    """Reads the next runs of a graph, found by the index of its runs.
+
+    The lock is that of a foreign key: it keeps the runs from being deleted, and stops no worker.
+    """
+    lock = " FOR KEY SHARE" if sql.postgres() else ""
+    return f"""
+        SELECT id, initial_data FROM statemanager_runs_run
+        WHERE graph_id = %s AND id < %s
+        ORDER BY id DESC LIMIT %s{lock}
+    """
+
+
+def continue_indexing(seconds: float = TURN_SECONDS) -> None:
+    """Index, or delete, until nothing is left or this time is over."""
+    deadline = monotonic() + seconds
+    for _ in batches():
+        if monotonic() >= deadline:
+            return
+
+
+def batches() -> Iterator[int]:
+    """Do all that is to be done, a batch at a time. Yields the number of runs of each.
+
+    What another process works on is left to it.
+    """
+    for pk in IndexedInput.objects.filter(_TO_DO).order_by("pk").values_list("pk", flat=True):
+        while (count := _batch(pk)) is not None:
+            yield count
+
+
+def index_again() -> None:
+    """Let all runs be indexed again. Until that is done, their inputs can't be searched."""
+    IndexedInput.objects.declared().update(indexed_from=None)
+
+
+@transaction.atomic
+def _batch(pk: int) -> int | None:
+    """Do a batch of a declaration. Returns the number of runs; None if nothing is left to do."""
+    unlocked = IndexedInput.objects.select_for_update(of=("self",), skip_locked=True)
+    declared = unlocked.filter(_TO_DO, pk=pk).first()
+    if declared is None:
+        return None
+    if declared.dropped:
+        return _delete(declared)
+    if declared.indexed_from is None:
+        return _begin(declared)
+    return _index(declared)
+
+
+def _begin(declared: IndexedInput) -> int:
+    """Note the runs that there are. Those that start from now on are indexed as they start."""
+    _wait_for_starts(declared)
+    newest = Run.objects.filter(graph=declared.graph_id).aggregate(newest=Max("pk"))["newest"]
+    _store_place(declared, newest + 1 if newest else 0)
+    return 0
+
+
+def _index(declared: IndexedInput) -> int:
+    """Index the next runs, from the newest to the oldest."""
+    params = [declared.graph_id, declared.indexed_from, BATCH]
+    batch = sql.run(_next_runs_statement(), params)
+    paths = {declared.pk: value_paths.parse(declared.path)}
+    rows = [
+        row for pk, inputs in batch for row in input_index.rows_of(pk, sql.loads(inputs), paths)
+    ]
+    RunInput.objects.bulk_create(rows, ignore_conflicts=True)
+    _store_place(declared, batch[-1][0] if len(batch) == BATCH else 0)
+    return len(batch)
+
+
+def _store_place(declared: IndexedInput, place: int) -> None:
+    IndexedInput.objects.filter(pk=declared.pk).update(indexed_from=place)
+
+
+def _delete(declared: IndexedInput) -> int:
+    """Delete the next values of an input that is declared no more; with the last ones itself."""
+    values = RunInput.objects.filter(input=declared.pk)
+    pks = list(values.values_list("pk", flat=True)[:BATCH])
+    RunInput.objects.filter(pk__in=pks)._raw_delete("default")
+    if len(pks) < BATCH:
+        _wait_for_starts(declared)
+        values._raw_delete("default")
+        IndexedInput.objects.filter(pk=declared.pk)._raw_delete("default")
+    return len(pks)
+
+
+def _wait_for_starts(declared: IndexedInput) -> None:
+    """Wait for the runs of the graph that are just starting, which may not know of the change."""
+    list(Graph.objects.lock(declared.graph_id, against_starts=True))
