@@ -15,13 +15,14 @@ from django.db import transaction
 from django.db.models import F
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import errors
+from graphs.definition import errors, merge
+from graphs.definition.plan import Plan
 from graphs.definition.types import Json, JsonObject
 from graphs.models import GraphVersion
 from runs.actions import partial_rerun
 from runs.actions.partial_rerun import CopiedFiles
 from runs.core import db_errors, paths, statuses
-from runs.engine import create_states
+from runs.engine import create_states, run_inputs
 from runs.engine.start import RunOptions, start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 
@@ -199,7 +200,6 @@ def _rerun_whole(
         description.append(f"on version {version.number} instead of {original.version.number}")
     branches = _created_branches(original)
     if branches:
-        _check_single_states(options)
         new_run = _create_branches(original, version, start, branches, caller)
     else:
         new_run = start_run(
@@ -240,14 +240,23 @@ def _created_branches(run: Run) -> list[Branch]:
     return [list(branch.items()) for branch in branches.values()]
 
 
-def _check_single_states(options: RerunOptions) -> None:
-    if options.inputs is not None:
-        raise errors.Conflict(
-            "The run was created state by state; its states have inputs of their own, "
-            "and the run has none that could be replaced."
-        )
-    if options.delay:
-        raise errors.Conflict("The run was created state by state; it can only be rerun at once.")
+def _changed_inputs(original: Run, start: RunOptions) -> JsonObject:
+    """The inputs of the rerun that the original didn't have, or had with another value."""
+    former = original.initial_data
+    return {
+        name: value
+        for name, value in start.inputs.items()
+        if name not in former or not merge.same(former[name], value)
+    }
+
+
+def _with_inputs(branch: Branch, plan: Plan, changed: JsonObject) -> Branch:
+    return [
+        (identifier, run_inputs.replaced(plan.nodes[identifier].kind, inputs, changed))
+        if changed and identifier in plan.nodes
+        else (identifier, inputs)
+        for identifier, inputs in branch
+    ]
 
 
 def _create_branches(
@@ -257,16 +266,24 @@ def _create_branches(
     branches: list[Branch],
     caller: Caller,
 ) -> Run:
-    """Create the same states in a new run, on this version of the graph."""
+    """Create the same states in a new run, on this version of the graph.
+
+    Inputs that the rerun changes replace those of its states, as they do those of root nodes.
+    """
     graph = original.graph
     assert graph is not None
     # `create_states` uses the graph's current version. The graph object is not saved.
     graph.current = version
+    changed = _changed_inputs(original, start)
+    inputs = start.inputs or None  # for the first branch, which creates the run
     for branch in branches:
-        new_run, _ = create_states.create_states(graph, start.run_id, branch, caller, "rerun")
+        states = _with_inputs(branch, version.plan, changed)
+        new_run, _ = create_states.create_states(
+            graph, start.run_id, states, caller, "rerun", inputs, start.delay
+        )
+        inputs = None
     values: JsonObject = {
         "store": dict(start.store),
-        "initial_data": dict(start.inputs),
         "session_id": start.session_id,
         "purpose": start.purpose,
         "sop": start.sop,

@@ -5,18 +5,19 @@ the states of one call together, and keep those of several calls apart. States o
 one leads to the other are in different branches, too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, names, payloads, uuids
+from graphs.definition import errors, merge, names, payloads, uuids
 from graphs.definition.plan import Plan
-from graphs.definition.types import Json
+from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph, GraphVersion
 from runs.core import paths, statuses
-from runs.engine import counters, input_index, quota, store, wakeup
+from runs.engine import counters, input_index, quota, run_inputs, store, wakeup
 from runs.engine.counters import RunCounters
+from runs.engine.start import check_delay
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 
@@ -29,11 +30,17 @@ def create_states(
     requested: Sequence[RequestedState],
     caller: Caller,
     right: str = "start",
+    inputs: Mapping[str, Json] | None = None,
+    delay: float = 0.0,
 ) -> tuple[Run, list[NewState]]:
     """Make all of these states, in a new run or in one that has not ended, or none of them.
 
-    Raises NotFound for an identifier that the graph doesn't have, and Conflict if the run has
-    ended or belongs to another graph.
+    `inputs` are those of the run, which placeholders of later nodes refer to; the states have their
+    own. `delay` is in seconds, until the states are ready.
+
+    Raises NotFound for an identifier that the graph doesn't have, Malformed for inputs that don't
+    fit the graph's schema, and Conflict if the run has ended, belongs to another graph or has other
+    inputs.
     """
     caller.require(right, graph.namespace_id)
     run_id = names.checked("run id", run_id) if run_id else uuids.dashed(uuids.uuid7())
@@ -41,10 +48,15 @@ def create_states(
     if version is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
     _check_identifiers(version.plan, requested)
+    check_delay(delay)
+    if inputs is not None:
+        inputs = _checked_inputs(inputs, version.plan)
     try:
         with transaction.atomic():
             run, is_new = Run.objects.get_or_create(
-                namespace=graph.namespace, run_id=run_id, defaults=_columns(graph, caller)
+                namespace=graph.namespace,
+                run_id=run_id,
+                defaults={**_columns(graph, caller), "initial_data": inputs or {}},
             )
             if is_new:
                 quota.require_room(graph.namespace)
@@ -53,7 +65,9 @@ def create_states(
                 input_index.store(run)
             if run.graph_id != graph.pk:
                 raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
-            states = _add_states(run, _checksum(run, version), requested)
+            if inputs is not None and not merge.same(inputs, run.initial_data):
+                raise errors.Conflict(f"The run {run_id!r} has other inputs.")
+            states = _add_states(run, _checksum(run, version), requested, delay)
             if not is_new:
                 identifiers = ", ".join(dict(requested))
                 AuditEntry.objects.record(caller, "create_states", run, identifiers)
@@ -72,6 +86,14 @@ def _columns(graph: Graph, caller: Caller) -> dict[str, object]:
     }
 
 
+def _checked_inputs(inputs: Mapping[str, Json], plan: Plan) -> JsonObject:
+    """The inputs of the run with their defaults. Raises Malformed if they are not valid."""
+    inputs = run_inputs.with_defaults(inputs, plan)
+    run_inputs.check(inputs, plan.inputs_schema)
+    _dumped("the run", inputs)
+    return inputs
+
+
 def _check_identifiers(plan: Plan, requested: Iterable[RequestedState]) -> None:
     unknown = sorted({identifier for identifier, _ in requested} - plan.nodes.keys())
     if unknown:
@@ -87,7 +109,9 @@ def _checksum(run: Run, current: GraphVersion) -> str:
     return str(checksums.get(pk=run.version_id))
 
 
-def _add_states(run: Run, checksum: str, requested: Sequence[RequestedState]) -> list[NewState]:
+def _add_states(
+    run: Run, checksum: str, requested: Sequence[RequestedState], delay: float
+) -> list[NewState]:
     if run.version_id is None:
         raise errors.Conflict(
             f"An outside program drives the run {run.run_id!r}; no states can be made in it here."
@@ -99,6 +123,8 @@ def _add_states(run: Run, checksum: str, requested: Sequence[RequestedState]) ->
     _check_branches(run, facts.plan, first_branch)
 
     states = _new_states(facts, requested, first_branch)
+    for state in states:
+        state.delay = delay
     refusal = run_counters.refusal(sum(state.size for state in states))
     if refusal:
         raise errors.TooLarge(f"No state was made: {refusal}.")
@@ -112,7 +138,8 @@ def _add_states(run: Run, checksum: str, requested: Sequence[RequestedState]) ->
     if run_counters.status != statuses.RUN_QUEUED:
         run_counters.update_status()
     counters.store([run_counters])
-    if any(not state.run.plan.nodes[state.identifier].worker_namespace for state in states):
+    is_ours = any(not facts.plan.nodes[state.identifier].worker_namespace for state in states)
+    if is_ours and not delay:
         wakeup.hint()
     return states
 

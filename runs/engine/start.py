@@ -18,14 +18,12 @@ from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors, labels, names, payloads, uuids
-from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
-from graphs.nodes.base import registry
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.engine import input_index, log_lines, priority, quota, store, wakeup
+from runs.engine import input_index, log_lines, priority, quota, run_inputs, store, wakeup
 from runs.engine.advance import CannotFollow, new_state
 from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.types import NewState, RunFacts
@@ -174,22 +172,22 @@ def start_empty(original: Run, options: RunOptions, caller: Caller, pk: int | No
 
 def _with_defaults(options: RunOptions, version: GraphVersion | None) -> RunOptions:
     """The options, with the defaults of the graph's schema for inputs that were not given."""
-    defaults = version.plan.input_defaults if version else {}
-    return replace(options, inputs={**defaults, **options.inputs}) if defaults else options
+    if version is None:
+        return options
+    return replace(options, inputs=run_inputs.with_defaults(options.inputs, version.plan))
 
 
 def _startable_plan(graph: Graph, version: GraphVersion | None, options: RunOptions) -> Plan:
     """The plan of the version. Raises an error if it can't run with these options."""
-    if not 0 <= options.delay <= MAX_DELAY_SECONDS:
-        raise errors.Malformed(f"The delay is from 0 to {MAX_DELAY_SECONDS:,} seconds.")
     priority.check(options.priority or 0)
+    check_delay(options.delay)
     if version is None:
         raise errors.InvalidGraph(f"The graph {graph} has no version to run.")
     if version.problems:
         problems = "; ".join(problem["message"] for problem in version.problems)
         raise errors.InvalidGraph(f"The graph {graph} can't run: {problems}")
     plan = version.plan
-    _check_inputs(plan, options)
+    run_inputs.check(options.inputs, plan.inputs_schema)
     missing = [
         key
         for key in plan.store_required
@@ -200,16 +198,10 @@ def _startable_plan(graph: Graph, version: GraphVersion | None, options: RunOpti
     return plan
 
 
-def _check_inputs(plan: Plan, options: RunOptions) -> None:
-    if plan.inputs_schema is None:
-        return
-    validator = SchemaValidator(plan.inputs_schema or {})
-    problems = [
-        f"{'/'.join(map(str, problem.instance_path)) or 'inputs'}: {problem.message}"
-        for problem in validator.iter_errors(dict(options.inputs))
-    ]
-    if problems:
-        raise errors.Malformed("The inputs don't fit the graph's schema.", errors=problems)
+def check_delay(seconds: float) -> None:
+    """Raises Malformed if a run can't start so much later."""
+    if not 0 <= seconds <= MAX_DELAY_SECONDS:
+        raise errors.Malformed(f"The delay is from 0 to {MAX_DELAY_SECONDS:,} seconds.")
 
 
 def _fingerprint(options: RunOptions, graph: Graph | None, dataset: Dataset | None) -> str:
@@ -313,10 +305,8 @@ def _root_state(run: RunFacts, identifier: str) -> NewState:
     without looking for placeholders.
     """
     state = new_state(run, identifier, "", None, RecordedOutputs())
-    node = registry.get(run.plan.nodes[identifier].kind)
-    declared = set(state.inputs) | (set(node.inputs.model_fields) if node else set())
-    replacements = {key: value for key, value in run.inputs.items() if key in declared}
-    state.inputs = {**state.inputs, **replacements}
+    kind = run.plan.nodes[identifier].kind
+    state.inputs = run_inputs.replaced(kind, state.inputs, run.inputs)
     state.inputs_json = payloads.dump(state.inputs)
     return state
 

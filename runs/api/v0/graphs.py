@@ -54,7 +54,7 @@ class GraphViewSet(graphs.GraphViewSet, OfRunViewSet):
         stored = self.graph()
         run_id = body.run_id or ""
         if body.states is not None:
-            run, states = self._create_states(stored, run_id, body.states)
+            run, states = self._create_states(stored, run_id, body)
             created = _created_json(run, stored, states)
             return Response({"run_id": run.run_id, "status": "CREATED", "states": created})
         options = RunOptions(
@@ -77,7 +77,7 @@ class GraphViewSet(graphs.GraphViewSet, OfRunViewSet):
         """Create states of any nodes of the graph, with these inputs, in the run of this id."""
         body = self.body(schemas.CreateBody)
         stored = self.graph()
-        run, states = self._create_states(stored, body.run_id, body.states)
+        run, states = self._create_states(stored, body.run_id, body)
         return Response({"status": "CREATED", "states": _created_json(run, stored, states)})
 
     @extend_schema(
@@ -107,10 +107,17 @@ class GraphViewSet(graphs.GraphViewSet, OfRunViewSet):
         return Response(rows.details(matches[0]))
 
     def _create_states(
-        self, graph: Graph, run_id: str, requested: Sequence[schemas.AskedState]
+        self, graph: Graph, run_id: str, body: schemas.CreateBody | schemas.TriggerBody
     ) -> tuple[Run, Sequence[NewState]]:
-        inputs_by_node = [(state.identifier, state.inputs) for state in requested]
-        return create_states(graph, run_id, inputs_by_node, self.caller)
+        inputs_by_node = [(state.identifier, state.inputs) for state in body.states or ()]
+        return create_states(
+            graph,
+            run_id,
+            inputs_by_node,
+            self.caller,
+            inputs=body.inputs or None,
+            delay=body.start_delay / 1000,
+        )
 
 
 def _created_json(run: Run, graph: Graph, states: Sequence[NewState]) -> list[JsonObject]:

@@ -23,7 +23,14 @@ class AskedState(StrictModel):
 
 
 class CreateBody(StrictModel):
+    """`inputs` are those of the run, which later nodes may refer to; each state has its own.
+
+    `start_delay` is in milliseconds, until the states can be claimed.
+    """
+
     run_id: RunId
+    inputs: JsonObject | None = None
+    start_delay: int = Field(default=0, ge=0, le=MAX_DELAY_SECONDS * 1000)
     states: list[AskedState] = Field(min_length=1, max_length=MAX_CREATED_STATES)
 
 

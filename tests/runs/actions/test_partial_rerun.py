@@ -232,8 +232,22 @@ def test_a_rerun_of_single_states_creates_those_states_and_no_others(publish, dr
     third = rerun(second, SYSTEM)
     drain()
     assert state_counts(third) == {"a": 1, "b": 1, "d": 1}
-    with pytest.raises(errors.Conflict, match="at once"):
-        rerun(run, SYSTEM, RerunOptions(delay=60))
+    fourth = rerun(run, SYSTEM, RerunOptions(delay=3600, inputs={"value": 3, "other": 4}))
+    drain()
+    assert by_node(fourth) == {"a": ["CREATED"], "b": ["CREATED"]}
+    assert fourth.initial_data == {"value": 3, "other": 4}
+    assert [state.inputs for state in fourth.states.all()] == [{"value": 3}, {"value": 3}]
+
+
+def test_a_rerun_of_single_states_changes_only_the_inputs_that_it_names(publish):
+    graph = publish("a")
+    states = [("a", {"x": 1, "y": 1})]
+    run, _ = create_states.create_states(graph, "r", states, SYSTEM, inputs={"x": 2, "y": 2})
+    changed = rerun(run, SYSTEM, RerunOptions(inputs={"x": 2, "y": 3}))
+    assert changed.initial_data == {"x": 2, "y": 3}
+    assert changed.states.get().inputs == {"x": 1, "y": 3}
+    removed = rerun(run, SYSTEM, RerunOptions(inputs={}))
+    assert (removed.initial_data, removed.states.get().inputs) == ({}, {"x": 1, "y": 1})
 
 
 def test_branches_that_were_separate_stay_separate(publish, drain):

@@ -364,12 +364,17 @@ def test_states_that_were_created_directly_are_created_again(admin, namespace):
         "states": [{"identifier": "a", "inputs": {"n": at}} for at in range(2)],
     }
     assert api("POST", "/v0/namespace/alpha/graph/g/states/create", body)[0] == 200
-    assert admin("POST", "/rerun/made", {"inputs": {"n": 7}})[0] == 409
     assert admin("POST", "/rerun/made")[0] == 200
-    run = Run.objects.get(run_id="made_rerun_1")
-    assert by_node(run) == {"a": ["CREATED", "CREATED"]}
+    changed = {"inputs": {"n": 7, "other": 1}, "start_delay_ms": 3_600_000}
+    assert admin("POST", "/rerun/made", changed)[0] == 200
+    run, later = Run.objects.filter(run_id__startswith="made_rerun_").order_by("pk")
+    for each in (run, later):
+        assert by_node(each) == {"a": ["CREATED", "CREATED"]}
+        assert_counters_agree(each)
     assert sorted(state.inputs["n"] for state in run.states.all()) == [0, 1]
-    assert_counters_agree(run)
+    assert [state.inputs for state in later.states.all()] == [{"n": 7}, {"n": 7}]
+    assert later.initial_data == {"n": 7, "other": 1}
+    assert min(state.due_at for state in later.states.all()) > run.created_at + timedelta(hours=0.9)
 
 
 @pytest.mark.races

@@ -1,0 +1,37 @@
+"""The inputs of a run: their defaults, their schema, and the inputs of its states."""
+
+from collections.abc import Mapping
+
+from graphs.definition import errors
+from graphs.definition.json_schema import SchemaValidator
+from graphs.definition.plan import Plan
+from graphs.definition.types import Json, JsonObject
+from graphs.nodes.base import registry
+
+
+def with_defaults(inputs: Mapping[str, Json], plan: Plan) -> JsonObject:
+    """The inputs, with the defaults of the graph's schema for those that were not given."""
+    return {**plan.input_defaults, **inputs}
+
+
+def check(inputs: Mapping[str, Json], schema: Mapping[str, Json] | None) -> None:
+    """Raises Malformed with every problem if the inputs don't fit the graph's schema."""
+    if schema is None:
+        return
+    validator = SchemaValidator(schema)
+    problems = [
+        f"{'/'.join(map(str, problem.instance_path)) or 'inputs'}: {problem.message}"
+        for problem in validator.iter_errors(dict(inputs))
+    ]
+    if problems:
+        raise errors.Malformed("The inputs don't fit the graph's schema.", errors=problems)
+
+
+def replaced(kind: str, inputs: Mapping[str, Json], replacements: Mapping[str, Json]) -> JsonObject:
+    """The inputs of a state, with those of the run in place of its own of the same names.
+
+    A registered node of this kind may declare more inputs than the state has.
+    """
+    node = registry.get(kind)
+    declared = set(inputs) | (set(node.inputs.model_fields) if node else set())
+    return {**inputs, **{key: value for key, value in replacements.items() if key in declared}}
