@@ -33,10 +33,12 @@ from graphs.models import (
     Secret,
 )
 from graphs.services import drafts, secrets
+from runs.actions import bulk
 from runs.engine.start import RunOptions, start_run
 from runs.models import (
     Artifact,
     AuditEntry,
+    BulkOperation,
     Checkpoint,
     CheckpointBlob,
     CheckpointWrite,
@@ -62,13 +64,14 @@ PAYLOADS = {
     CheckpointBlob: "body",
     CheckpointWrite: "body",
     RunTemplate: "inputs store error",
+    BulkOperation: "params",
 }
 # Definitions, in which only the inputs whose names suggest a secret are hidden.
 DEFINITIONS = {GraphVersion: "definition", DraftChange: "definition"}
 # What nobody is shown.
 NEVER = {ApiKey: "digest", IdempotencyKey: "answer", Secret: "token former"}
 # Payloads that no page and no route shows to anybody.
-UNSEEN = {"Checkpoint-body", "CheckpointBlob-body", "RunTemplate-store"}
+UNSEEN = {"Checkpoint-body", "CheckpointBlob-body", "RunTemplate-store", "BulkOperation-params"}
 MARK = re.compile(r"MARK-(\w+-\w+)-MARK")
 # What everybody sees who sees the row: names, statuses and what people wrote to be read by others.
 OPEN = {
@@ -87,7 +90,7 @@ OPEN = {
     "Secret": "name",
     "Artifact": "identifier kind name file checksum",
     "AuditEntry": "actor via action run_id detail",
-    "BulkOperation": "action params query reason actor via status file error token",
+    "BulkOperation": "action query reason actor via status file error token",
     "BulkResult": "run_id name code reason created_run_id",
     "Checkpoint": "ns checkpoint_id parent_checkpoint_id type pending",
     "CheckpointBlob": "ns channel version type",
@@ -224,6 +227,7 @@ def world(publish, drain, make_key):
     template = RunTemplate.objects.create(namespace=beta, name="t", graph=graph)
     IdempotencyKey.objects.create(caller="x", key="k", digest="d", answer={})
     AuditEntry.objects.record(SYSTEM, "start", run)
+    bulk.ask("rerun", {"pk": [run.pk]}, SYSTEM, {"inputs": {"x": 1}})
     make_key("read", ("beta",))
     dataset = Dataset.objects.create(namespace=beta, name="d")
     for table in (PAYLOADS, DEFINITIONS, NEVER):

@@ -17,7 +17,7 @@ from django.db.models import Count, Max, QuerySet, Sum
 from graphs.auth.callers import RIGHT_LABELS, Caller
 from graphs.definition import errors
 from graphs.definition.types import JsonObject
-from runs.actions import bulk_params, export
+from runs.actions import bulk_inputs, bulk_params, export
 from runs.actions.annotate import archive_run, label_run, set_status, unarchive_run
 from runs.actions.delete import DELETABLE, DELETE_RIGHT, delete_run
 from runs.actions.partial_rerun import CopiedFiles
@@ -73,19 +73,22 @@ def _without_params(function: Callable[[Run, Caller], object]) -> Call:
     return call
 
 
-def _rerun_options(params: JsonObject) -> RerunOptions:
+def _rerun_options(run: Run, params: JsonObject) -> RerunOptions:
+    inputs = params.get("inputs")
     return RerunOptions(
-        newest=params.get("version") == "newest", failed=params.get("from") == "failed"
+        newest=params.get("version") == "newest",
+        failed=params.get("from") == "failed",
+        inputs=bulk_inputs.merged(run, inputs) if inputs else None,
     )
 
 
 def _rerun(run: Run, caller: Caller, params: JsonObject, files: CopiedFiles | None = None) -> str:
-    return rerun(run, caller, _rerun_options(params), files).run_id
+    return rerun(run, caller, _rerun_options(run, params), files).run_id
 
 
 @contextmanager
 def _prepared_rerun(run: Run, caller: Caller, params: JsonObject) -> Iterator[Call]:
-    with files_for(run, caller, _rerun_options(params)) as files:
+    with files_for(run, caller, _rerun_options(run, params)) as files:
         yield partial(_rerun, files=files)
 
 
@@ -199,6 +202,26 @@ def _deleted_with(runs: QuerySet[Run]) -> dict[str, int]:
     }
 
 
+def checked_preview(
+    action: str, query: JsonObject, caller: Caller, params: JsonObject, reason: str
+) -> Preview:
+    """What the action would touch, if nothing is wrong with it.
+
+    Raises Malformed for params that don't suit the action or the runs, and what `preview` raises.
+    """
+    if action not in ACTIONS:
+        raise errors.Malformed(f"The action is one of {', '.join(ACTIONS)}.")
+    bulk_params.check(action, params, reason)
+    expected = preview(action, query, caller)
+    if action == "export":
+        _check_export(params, expected.total)
+    if params.get("inputs"):
+        newest = params.get("version") == "newest"
+        runs = targets(query, caller)
+        bulk_inputs.check(runs, expected.total, params["inputs"], newest, caller)
+    return expected
+
+
 # --- operations -----------------------------------------------------------------------------------
 
 
@@ -216,12 +239,7 @@ def ask(
     that don't suit the action, Conflict for another caller's key, and what `preview` raises.
     """
     params = params or {}
-    if action not in ACTIONS:
-        raise errors.Malformed(f"The action is one of {', '.join(ACTIONS)}.")
-    bulk_params.check(action, params, reason)
-    expected = preview(action, query, caller)
-    if action == "export":
-        _check_export(params, expected.total)
+    expected = checked_preview(action, query, caller, params, reason)
     idempotency_key = idempotency_key or uuid.uuid4()
     operation = BulkOperation(
         idempotency_key=idempotency_key,
@@ -239,7 +257,8 @@ def ask(
     try:
         with transaction.atomic():
             operation.save(force_insert=True)
-            detail = f"{expected.total:,} runs; {reason}"[:500]
+            changed = " with other inputs" if params.get("inputs") else ""
+            detail = f"{expected.total:,} runs{changed}; {reason}"[:500]
             _audit(operation, caller, f"bulk_{action}", detail)
             wakeup.hint()
     except IntegrityError:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from graphs.definition import errors, labels
+from graphs.definition import errors, labels, payloads
 from graphs.definition.types import JsonObject
 from runs.actions.export import FORMATS
 from runs.core import statuses
@@ -12,7 +12,7 @@ from runs.core import statuses
 # values are checked by what takes them.
 PARAMS: Mapping[str, Mapping[str, Collection[str]]] = {
     "delete": {"active": ("skip", "delete")},
-    "rerun": {"version": ("original", "newest"), "from": ("start", "failed")},
+    "rerun": {"version": ("original", "newest"), "from": ("start", "failed"), "inputs": ()},
     "label": {"add": (), "remove": ()},
     "set_status": {"status": ()},
     "export": {"format": tuple(FORMATS), "columns": (), "ordering": ()},
@@ -30,10 +30,24 @@ def check(action: str, params: JsonObject, reason: str) -> None:
             problems.append(f"The parameter {name} is one of {', '.join(known[name])}.")
     if problems:
         raise errors.Malformed(" ".join(problems))
+    if "inputs" in params:
+        _check_inputs(params)
     if action == "set_status":
         _check_status(params, reason)
     if action == "label":
         _check_labels(params.get("add") or {}, params.get("remove") or [])
+
+
+def _check_inputs(params: JsonObject) -> None:
+    """Raises Malformed for inputs that no run could have, and for those of a partial rerun."""
+    if not isinstance(params["inputs"], dict):
+        raise errors.Malformed('`inputs` is an object, such as {"limit": 5}.')
+    if params.get("from") == "failed":
+        raise errors.Malformed("The inputs can only be changed in a rerun from the start.")
+    try:
+        payloads.dump(params["inputs"])
+    except payloads.NotJson as error:
+        raise errors.Malformed(f"The inputs can't be stored: {error}.") from None
 
 
 def _check_status(params: JsonObject, reason: str) -> None:

@@ -18,7 +18,7 @@ from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
-from runs.actions import bulk, bulk_params, bulk_runner
+from runs.actions import bulk, bulk_runner
 from runs.api.run_manager import runs_by_id
 from runs.models import BulkOperation, BulkResult, Run
 
@@ -34,9 +34,10 @@ class AskSerializer(serializers.Serializer):
     """One action on many runs.
 
     Send `ids`, the run ids (with `namespace` if several namespaces have them), or `filter`, the
-    filters of the list. `params` are those of the action: `version` and `from` of rerun, `add` and
-    `remove` of label, `status` of set_status, `format` (csv, jsonl or json), `columns`
-    and `ordering` of export, which are those of the list, `active: delete` of delete.
+    filters of the list. `params` are those of the action: `version`, `from` and `inputs` (merged
+    over those of each run) of rerun, `add` and `remove` of label, `status` of set_status, `format`
+    (csv, jsonl or json), `columns` and `ordering` of export, which are those of the list,
+    `active: delete` of delete.
     Repeating a request with the same `asked` returns the first operation.
     """
 
@@ -169,8 +170,10 @@ class BulkOperationViewSet(ViewSet):
         data = self.validated(AskSerializer)
         query, missing = self._query(data)
         if data["dry_run"]:
-            bulk_params.check(data["action"], data.get("params", {}), data["reason"])
-            preview = bulk.preview(data["action"], query, self.caller)
+            params = data.get("params", {})
+            preview = bulk.checked_preview(
+                data["action"], query, self.caller, params, data["reason"]
+            )
             return Response(
                 {
                     "total": preview.total,

@@ -16,15 +16,17 @@ def with_defaults(inputs: Mapping[str, Json], plan: Plan) -> JsonObject:
 
 def check(inputs: Mapping[str, Json], schema: Mapping[str, Json] | None) -> None:
     """Raises Malformed with every problem if the inputs don't fit the graph's schema."""
-    if schema is None:
-        return
-    validator = SchemaValidator(schema)
-    problems = [
+    found = problems(inputs, SchemaValidator(schema)) if schema is not None else []
+    if found:
+        raise errors.Malformed("The inputs don't fit the graph's schema.", errors=found)
+
+
+def problems(inputs: Mapping[str, Json], validator: SchemaValidator) -> list[str]:
+    """What is wrong with the inputs, each problem after its place."""
+    return [
         f"{'/'.join(map(str, problem.instance_path)) or 'inputs'}: {problem.message}"
         for problem in validator.iter_errors(dict(inputs))
     ]
-    if problems:
-        raise errors.Malformed("The inputs don't fit the graph's schema.", errors=problems)
 
 
 def replaced(kind: str, inputs: Mapping[str, Json], replacements: Mapping[str, Json]) -> JsonObject:

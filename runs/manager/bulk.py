@@ -3,6 +3,7 @@
 import uuid
 
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
@@ -12,7 +13,9 @@ from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.web.links import back_to
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
+from graphs.web.schema_forms import ObjectField
 from runs.actions import bulk, bulk_runner, export
 from runs.actions.bulk_params import PARAMS
 from runs.core import statuses
@@ -69,7 +72,13 @@ def ask(request: HttpRequest, action: str) -> HttpResponse:
     objection = _objection(request, action, preview)
     if objection:
         return _confirmation(request, action, query, preview, back, objection)
-    return _begin(request, action, query, back)
+    try:
+        return _begin(request, action, query, back)
+    except errors.Malformed as error:
+        return _confirmation(request, action, query, preview, back, message_of(error))
+    except errors.StateManagerError as error:
+        messages.error(request, str(error))
+        return redirect(back)
 
 
 def _query(request: HttpRequest, back: str) -> JsonObject:
@@ -140,20 +149,16 @@ def _confirmation(
 
 
 def _begin(request: HttpRequest, action: str, query: JsonObject, back: str) -> HttpResponse:
+    """Start the operation. Raises Malformed if its parameters are wrong."""
     form = request.POST
-    try:
-        operation = bulk.ask(
-            action,
-            query,
-            caller_of(request),
-            _params(action, request, back),
-            form.get("reason", "").strip(),
-            _uuid(form.get("asked", "")),
-        )
-    except errors.StateManagerError as error:
-        messages.error(request, str(error))
-        return redirect(back)
-
+    operation = bulk.ask(
+        action,
+        query,
+        caller_of(request),
+        _params(action, request, back),
+        form.get("reason", "").strip(),
+        _uuid(form.get("asked", "")),
+    )
     bulk_runner.run_inline(operation)
     if operation.over and not operation.failed and action != "export":
         runs = "runs were" if operation.done != 1 else "run was"
@@ -163,10 +168,12 @@ def _begin(request: HttpRequest, action: str, query: JsonObject, back: str) -> H
 
 
 def _params(action: str, request: HttpRequest, back: str) -> JsonObject:
-    """The parameters of the operation. Raises Malformed for labels that can't be read."""
+    """The parameters of the operation. Raises Malformed for what can't be read."""
     form = request.POST
     names = set(PARAMS.get(action, ())) - {"columns"}
     params: JsonObject = {name: form[name] for name in names if form.get(name)}
+    if "inputs" in params:
+        params["inputs"] = _inputs_of(params["inputs"])
     if action == "label":
         params["add"] = labels_of(form.get("add", ""))
         params["remove"] = form.get("remove", "").split()
@@ -174,6 +181,13 @@ def _params(action: str, request: HttpRequest, back: str) -> JsonObject:
         page = page_of(request, QueryDict(back.partition("?")[2]))
         params |= {"columns": page.columns, "ordering": page.ordering}
     return params
+
+
+def _inputs_of(text: str) -> JsonObject:
+    try:
+        return dict(ObjectField(required=False).clean(text))
+    except ValidationError as error:
+        raise errors.Malformed(f"Inputs: {' '.join(error.messages)}") from None
 
 
 def _uuid(text: str) -> uuid.UUID | None:

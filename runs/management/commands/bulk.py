@@ -1,3 +1,4 @@
+import json
 from time import sleep
 from urllib.parse import parse_qs
 
@@ -5,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
-from graphs.definition.types import JsonObject
+from graphs.definition.types import Json, JsonObject
 from runs.actions import bulk, bulk_runner
 from runs.models import BulkOperation
 
@@ -31,7 +32,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="a parameter of the action: version, from, status, format, active,"
+            help="a parameter of the action: version, from, inputs=JSON, status, format, active,"
             " add=LABEL=TEXT or remove=LABEL",
         )
         parser.add_argument("--reason", default="", help="why; the audit log shows it")
@@ -104,6 +105,13 @@ def _parse_filter(text: str) -> JsonObject:
         ) from None
 
 
+def _json(text: str) -> Json:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"inputs must be JSON, such as {{}}: {error}") from None
+
+
 def _parse_params(pairs: list[str]) -> JsonObject:
     params: JsonObject = {}
     for pair in pairs:
@@ -115,6 +123,8 @@ def _parse_params(pairs: list[str]) -> JsonObject:
             params.setdefault("add", {})[label] = text
         elif key == "remove":
             params.setdefault("remove", []).append(value)
+        elif key == "inputs":
+            params[key] = _json(value)
         else:
             params[key] = value
     return params
