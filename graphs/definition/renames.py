@@ -5,7 +5,7 @@ The definitions must have the right shape (`validation.shape_problems` finds not
 
 from collections.abc import Mapping
 
-from graphs.definition import references
+from graphs.definition import references, value_paths
 from graphs.definition.types import Definition, EdgeDefinition, NodeDefinition
 
 
@@ -45,7 +45,7 @@ def rename_in_node(node: NodeDefinition, names: Mapping[str, str]) -> NodeDefini
 
 
 def rename_inputs(definition: Definition, names: Mapping[str, str]) -> Definition:
-    """The definition with new names of the run's inputs in all references.
+    """The definition with new names of the run's inputs in all references and indexed inputs.
 
     `names` maps old names to new ones. The schema of the inputs stays as it is.
     """
@@ -59,4 +59,19 @@ def rename_inputs(definition: Definition, names: Mapping[str, str]) -> Definitio
         else:
             data["inputs"] = renamed
             nodes.append({**node, "data": data})
+    settings = definition.get("settings")
+    if settings and settings.get("indexed_inputs"):
+        paths = [_renamed_path(text, names) for text in settings["indexed_inputs"]]
+        return {**definition, "nodes": nodes, "settings": {**settings, "indexed_inputs": paths}}
     return {**definition, "nodes": nodes}
+
+
+def _renamed_path(text: str, names: Mapping[str, str]) -> str:
+    """The path with the new name of the input with which it begins."""
+    try:
+        first, *others = value_paths.parse(text)
+    except ValueError:
+        return text
+    if first not in names:
+        return text
+    return value_paths.written((names[str(first)], *others))

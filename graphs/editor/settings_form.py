@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from django import forms
 from django.forms.boundfield import BoundField
 
-from graphs.definition import merge, renames
-from graphs.definition.schema import MAX_PRIORITY, MIN_PRIORITY
+from graphs.definition import merge, renames, value_paths
+from graphs.definition.schema import MAX_INDEXED_INPUTS, MAX_PRIORITY, MIN_PRIORITY
 from graphs.definition.types import Definition, Json, JsonObject
 from graphs.editor.merged_form import MergedForm, set_or_remove
 from graphs.editor.value_fields import AnyField
@@ -23,7 +23,14 @@ TYPES = [
     ("", "anything"),
 ]
 PARTS = ("name", "type", "title", "default", "needed")
-OTHER_FIELDS = ("schema", "failure_policy", "max_failures", "priority", "store")
+OTHER_FIELDS = (
+    "schema",
+    "indexed_inputs",
+    "failure_policy",
+    "max_failures",
+    "priority",
+    "store",
+)
 NAME = re.compile(r"^[^\s.${}]{1,100}$")
 MAX_FAILURES = r"^(\d{1,9}|(100|\d{1,2})(\.\d+)?%)$"
 NEW_INPUT: JsonObject = {"type": "string"}
@@ -33,6 +40,28 @@ class DefaultField(AnyField):
     """The default of an input as JSON. Text that is not JSON is a string."""
 
     widget = forms.TextInput
+
+
+class PathsField(forms.CharField):
+    """Paths to values, one a line. The value is a list of them."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Json) -> Json:
+        lines = (line.strip() for line in str(super().to_python(value) or "").splitlines())
+        return [line for line in lines if line]
+
+    def validate(self, value: Json) -> None:
+        if len(value) > MAX_INDEXED_INPUTS:
+            raise forms.ValidationError(f"Enter at most {MAX_INDEXED_INPUTS} paths.")
+        for line in value:
+            try:
+                value_paths.parse(line)
+            except ValueError as error:
+                raise forms.ValidationError(f"{line[:80]}: {error}.") from None
+
+    def prepare_value(self, value: Json) -> Json:
+        return "\n".join(map(str, value)) if isinstance(value, list) else value
 
 
 class SettingsForm(MergedForm):
@@ -59,6 +88,16 @@ class SettingsForm(MergedForm):
         self._add_settings(definition.get("settings") or {})
 
     def _add_settings(self, settings: Mapping[str, Json]) -> None:
+        self.fields["indexed_inputs"] = PathsField(
+            required=False,
+            label="Inputs by which runs are searched",
+            initial=settings.get("indexed_inputs") or [],
+            widget=forms.Textarea(attrs={**AREA, "rows": 3, "placeholder": "customer.id"}),
+            help_text=(
+                f"Up to {MAX_INDEXED_INPUTS} paths, one a line. For customer.id, the search of the"
+                " Run Manager finds runs by input:customer.id=42."
+            ),
+        )
         self.fields["failure_policy"] = forms.ChoiceField(
             choices=[("continue", "continue with the other branches"), ("stop", "stop the run")],
             label="When a node fails",
@@ -163,6 +202,8 @@ class SettingsForm(MergedForm):
     def _settings(self) -> JsonObject:
         fields = self.cleaned_data
         settings: JsonObject = {**(self.former.get("settings") or {})}
+        if self.touched("indexed_inputs"):
+            set_or_remove(settings, "indexed_inputs", fields["indexed_inputs"] or None)
         if self.touched("failure_policy"):
             settings["failure_policy"] = fields["failure_policy"]
         if self.touched("max_failures"):

@@ -179,8 +179,14 @@ def inexpressible(definition: Mapping[str, Json]) -> Iterator[Problem]:
         yield Problem("not_in_template", message, "/inputs")
 
     settings = definition.get("settings") or {}
-    for key in ("failure_policy", "max_failures", "max_steps", "rerun_on_failure"):
-        if settings.get(key) not in (None, "continue"):
+    for key in (
+        "failure_policy",
+        "max_failures",
+        "max_steps",
+        "rerun_on_failure",
+        "indexed_inputs",
+    ):
+        if settings.get(key) not in (None, "continue", []):
             yield Problem("not_in_template", f"{key}: {settings[key]}", f"/settings/{key}")
     if settings.get("priority"):
         message = f"priority: {settings['priority']}"

@@ -7,12 +7,12 @@ any time, and goes on where it was, in whatever process. Doing it twice changes 
 from collections.abc import Iterator
 from time import monotonic
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Max, Q
 
 from graphs.definition import value_paths
 from graphs.models import Graph, IndexedInput
-from runs.core import sql
+from runs.core import db_errors, sql
 from runs.engine import input_index
 from runs.models import Run, RunInput
 
@@ -58,30 +58,44 @@ def index_again() -> None:
     IndexedInput.objects.declared().update(indexed_from=None)
 
 
-@transaction.atomic
 def _batch(pk: int) -> int | None:
-    """Do a batch of a declaration. Returns the number of runs; None if nothing is left to do."""
-    unlocked = IndexedInput.objects.select_for_update(of=("self",), skip_locked=True)
-    declared = unlocked.filter(_TO_DO, pk=pk).first()
+    """Do a batch of a declaration. Returns the number of runs; None if nothing is left to do.
+
+    Nothing is done either while somebody else has locked what it needs.
+    """
+    declared = IndexedInput.objects.filter(_TO_DO, pk=pk).first()
     if declared is None:
         return None
-    if declared.dropped:
-        return _delete(declared)
-    if declared.indexed_from is None:
-        return _begin(declared)
-    return _index(declared)
+    try:
+        if declared.dropped:
+            return _delete(declared)
+        if declared.indexed_from is None:
+            return _begin(declared)
+        return _index(pk)
+    except OperationalError as error:
+        if not db_errors.is_lock_timeout(error):
+            raise
+        return None
 
 
+@transaction.atomic
 def _begin(declared: IndexedInput) -> int:
     """Note the runs that there are. Those that start from now on are indexed as they start."""
     _wait_for_starts(declared)
     newest = Run.objects.filter(graph=declared.graph_id).aggregate(newest=Max("pk"))["newest"]
-    _store_place(declared, newest + 1 if newest else 0)
+    not_begun = IndexedInput.objects.filter(pk=declared.pk, indexed_from=None)
+    not_begun.update(indexed_from=newest + 1 if newest else 0)
     return 0
 
 
-def _index(declared: IndexedInput) -> int:
+@transaction.atomic
+def _index(pk: int) -> int | None:
     """Index the next runs, from the newest to the oldest."""
+    # The foreign keys of runs that start need the key of this row, so only the rest is locked.
+    unlocked = IndexedInput.objects.select_for_update(of=("self",), skip_locked=True, no_key=True)
+    declared = unlocked.filter(pk=pk, dropped=False, indexed_from__gt=0).first()
+    if declared is None:
+        return None
     params = [declared.graph_id, declared.indexed_from, BATCH]
     batch = sql.run(_next_runs_statement(), params)
     paths = {declared.pk: value_paths.parse(declared.path)}
@@ -89,12 +103,9 @@ def _index(declared: IndexedInput) -> int:
         row for pk, inputs in batch for row in input_index.rows_of(pk, sql.loads(inputs), paths)
     ]
     RunInput.objects.bulk_create(rows, ignore_conflicts=True)
-    _store_place(declared, batch[-1][0] if len(batch) == BATCH else 0)
+    place = batch[-1][0] if len(batch) == BATCH else 0
+    IndexedInput.objects.filter(pk=pk).update(indexed_from=place)
     return len(batch)
-
-
-def _store_place(declared: IndexedInput, place: int) -> None:
-    IndexedInput.objects.filter(pk=declared.pk).update(indexed_from=place)
 
 
 def _delete(declared: IndexedInput) -> int:
@@ -103,12 +114,16 @@ def _delete(declared: IndexedInput) -> int:
     pks = list(values.values_list("pk", flat=True)[:BATCH])
     RunInput.objects.filter(pk__in=pks)._raw_delete("default")
     if len(pks) < BATCH:
-        _wait_for_starts(declared)
-        values._raw_delete("default")
-        IndexedInput.objects.filter(pk=declared.pk)._raw_delete("default")
+        with transaction.atomic():
+            _wait_for_starts(declared)
+            values._raw_delete("default")
+            IndexedInput.objects.filter(pk=declared.pk)._raw_delete("default")
     return len(pks)
 
 
 def _wait_for_starts(declared: IndexedInput) -> None:
-    """Wait for the runs of the graph that are just starting, which may not know of the change."""
+    """Wait for the runs of the graph that are just starting, which may not know of the change.
+
+    The graph is locked before its declarations, as publishing does it, against deadlocks.
+    """
     list(Graph.objects.lock(declared.graph_id, against_starts=True))

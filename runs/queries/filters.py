@@ -172,7 +172,7 @@ class ManagerFilter(django_filters.FilterSet):
         method="with_text",
         max_length=MAX_LENGTH,
         help_text="a part of the run id or the name, in any case; "
-        "tokens such as status:failed or -graph:health",
+        "tokens such as status:failed, -graph:health or input:customer.id=42",
     )
     username = ExactFilter(help_text="who started it")
     workspace = ExactFilter(help_text="its workspace")
@@ -292,19 +292,21 @@ class RunFilters:
         the matches of one guess after the other would spell them.
         """
         searches = [parse(text) for text in self.values.get("search", ())]
-        allowed = caller.where("payloads")
-        if allowed is not None and any(search.payloads for search in searches):
-            runs = runs.filter(allowed)
         filterset = ManagerFilter(_query(self.values), queryset=runs)
         problems = {name: " ".join(texts) for name, texts in filterset.errors.items()}
         paths = [path for search in searches for path in search.inputs]
         if paths and "search" not in problems:
             refusal = searched_inputs.refusal(paths, caller)
             problems |= {"search": refusal} if refusal else {}
-        if not problems:
-            return filterset.qs, {}
-        valid = {name: texts for name, texts in self.values.items() if name not in problems}
-        return ManagerFilter(_query(valid), queryset=runs).qs, problems
+        if problems:
+            valid = {name: texts for name, texts in self.values.items() if name not in problems}
+            filterset = ManagerFilter(_query(valid), queryset=runs)
+        matching = filterset.qs
+        allowed = caller.where("payloads")
+        is_restricted = "search" not in problems and any(search.payloads for search in searches)
+        if allowed is not None and is_restricted:
+            matching = matching.filter(allowed)
+        return matching, problems
 
     def with_value(self, name: str, value: str) -> Self:
         """The same filters with this value for one of them."""

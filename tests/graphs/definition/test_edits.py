@@ -194,6 +194,15 @@ def test_renaming_inputs_of_the_run_renames_the_references_to_them_and_nothing_e
     assert after["nodes"] == expected["nodes"]
 
 
+def test_renaming_inputs_of_the_run_renames_the_indexed_ones():
+    def graph(*paths):
+        return {"nodes": [node("a")], "edges": [], "settings": {"indexed_inputs": [*paths]}}
+
+    before = graph("day.of", "days", 'hour["a b"]', "not a path", "of.day")
+    after = renames.rename_inputs(before, {"day": "date", "hour": "ключ"})
+    assert after == graph("date.of", "days", '["ключ"]["a b"]', "not a path", "of.day")
+
+
 def test_pasted_nodes_get_free_ids_and_existing_nodes_do_not_change():
     before = {"nodes": [node("a"), node("a_2")], "edges": []}
     pasted = {

@@ -235,6 +235,15 @@ def test_datasets_and_files_are_shown_only_in_their_namespace(staff, namespace, 
     assert Dataset.objects.get() == dataset
 
 
+def test_those_who_may_only_look_see_by_which_inputs_runs_are_searched(client, namespace, publish):
+    graph = publish("a", settings={"indexed_inputs": ["customer.id"]})
+    user = User.objects.create_user("bob", is_staff=True)
+    NamespaceMembership.objects.create(namespace=namespace, user=user, role="reader")
+    client.force_login(user)
+    page = client.get(f"/admin/graphs/graph/{graph.pk}/flow/").content.decode()
+    assert "Runs are searched by these inputs: <code>customer.id</code>" in page
+
+
 def test_a_table_and_the_files_of_an_archive_are_shown(staff, exported):
     files = {file.name: file for file in exported.artifacts.all()}
     path = f"/admin/run-manager/run/{exported.pk}/files/"

@@ -173,6 +173,7 @@ ALL_SETTINGS = {
     "rerun_on_failure": {"times": 1},
     "retry": {"max_retries": 2},
     "lease": 5,
+    "indexed_inputs": ["customer.id", 'a["b c"]'],
     "store": {"required_keys": ["k"], "default_values": {"a": 0, "b": ""}},
 }
 
@@ -193,6 +194,8 @@ SETTINGS = [
     {"settings": {"failure_policy": "stop", "max_failures": 0}},
     {"settings": {"max_failures": "10%"}},
     {"settings": {"max_failures": None}},
+    {"settings": {"indexed_inputs": []}},
+    {"settings": {"indexed_inputs": ["not a path", "twice", "twice"]}},
     {"settings": ALL_SETTINGS},
     {"settings": {"store": {"default_values": {}}}},
     {"settings": {"store": {}}},
@@ -226,6 +229,30 @@ def test_untouched_settings_do_not_change(members):
     form = SettingsForm(definition, submitted(SettingsForm(definition)))
     assert form.is_valid(), form.errors
     assert form.definition() == definition
+
+
+@pytest.mark.parametrize(
+    ("typed", "paths"),
+    [
+        ("customer.id", ["customer.id"]),
+        (' customer.id \r\n\r\n["a b"]\r\n', ["customer.id", '["a b"]']),
+        ("", None),
+    ],
+)
+def test_indexed_inputs_are_entered_one_a_line(typed, paths):
+    definition = {"nodes": [], "edges": [], "settings": {"indexed_inputs": ["old"], "lease": 5}}
+    data = {**submitted(SettingsForm(definition)), "indexed_inputs": typed}
+    form = SettingsForm(definition, data)
+    assert form.is_valid(), form.errors
+    settings = form.definition()["settings"]
+    assert settings == ({"lease": 5, "indexed_inputs": paths} if paths else {"lease": 5})
+
+
+@pytest.mark.parametrize("typed", ["a b", "a..b", "a=1", "x" * 201, "\n".join("abcdefghijk")])
+def test_wrong_indexed_inputs_are_refused(typed):
+    definition = {"nodes": [], "edges": []}
+    data = {**submitted(SettingsForm(definition)), "indexed_inputs": typed}
+    assert "indexed_inputs" in SettingsForm(definition, data).errors
 
 
 def shown_fields(shown):
