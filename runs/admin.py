@@ -15,6 +15,7 @@ from runs.models import (
     CheckpointWrite,
     Cluster,
     LogLine,
+    QueueEntry,
     Run,
     RunNote,
     State,
@@ -124,6 +125,13 @@ class RunNoteAdmin(FastList):
     list_select_related = ("run",)
     search_fields = ("=run__run_id", "=author")
     ordering = ("-id",)
+
+
+@admin.register(QueueEntry)
+class QueueEntryAdmin(FastList):
+    list_display = ("run", "available_at", "holder", "claimed_at", "claim")
+    list_select_related = ("run",)
+    search_fields = ("=run__run_id", "=holder")
 
 
 @admin.register(ToolResult)

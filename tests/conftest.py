@@ -266,7 +266,7 @@ def run_graph(publish: Callable[..., Graph], drain: Callable[[], int]) -> Callab
 def make_key(namespace: Namespace) -> Callable[..., str]:
     """Create an API key with a scope, by default in the namespace alpha."""
 
-    def make(scope: str = "run", namespaces: tuple[str, ...] = ("alpha",)) -> str:
-        return api_keys.create_key(namespaces, scope)[1]
+    def make(scope: str = "run", namespaces: tuple[str, ...] = ("alpha",), name: str = "") -> str:
+        return api_keys.create_key(namespaces, scope, name=name)[1]
 
     return make

@@ -36,6 +36,7 @@ from graphs.services import drafts, worker_registration
 from runs.actions import bulk, bulk_runner
 from runs.engine import control
 from runs.engine.start import RunOptions, start_outside, start_run
+from runs.external import queue
 from runs.models import (
     Artifact,
     AuditEntry,
@@ -50,6 +51,7 @@ PASSWORD = "correct horse battery"
 CANARY = "canary-of-a-secret"
 GRAPH = {"nodes": [{"id": "n", "kind": "noop"}], "edges": []}
 WORK = "work of the engine: states, attempts and log lines of the run are its record"
+PROGRAM = "work of an outside program: its reports leave entries, and the log names its holders"
 QUESTION = "changes nothing"
 OWN = "a setting of the user's own page"
 
@@ -67,6 +69,9 @@ SILENT = {
     "POST admin/run-manager/choices/<choice:kind>/": QUESTION,
     "POST admin/graphs/graph/<int:pk>/flow/check": QUESTION,
     "POST healthz": QUESTION,
+    "POST queue/claim": PROGRAM,
+    "POST queue/<str:run_id>/heartbeat": PROGRAM,
+    "POST queue/<str:run_id>/release": PROGRAM,
     "POST runs": QUESTION,
     "POST ": "a redirect",
     **{
@@ -266,6 +271,7 @@ PAGES = {
         Act(["resume: paused"], {}, page_act("resume", "paused")),
         Act(["retry: failed what failed: 1 states"], {}, page_act("retry", "failed")),
         Act(["archive: done"], {}, page_act("archive", "done")),
+        Act(["release: held held by key w"], {}, page_act("release", "held")),
     ],
     f"POST {MANAGER}/run/<int:pk>/states/<uuid:state>/answer/": [
         Act(
@@ -455,6 +461,8 @@ def world(publish, namespace, drain, settings):
     runs |= {name: start_run(ok, RunOptions(run_id=name)) for name in ("active", "paused")}
     control.pause_run(runs["paused"], SYSTEM)
     start_outside(namespace, RunOptions(run_id="outside"))
+    runs["held"] = start_outside(namespace, RunOptions(run_id="held", enqueue=True))
+    queue.claim(queue.waiting(SYSTEM), queue.Claimer("key w", 60), 1)
     runs["thread"] = start_outside(namespace, RunOptions(run_id="thread"))
     checkpoint = Checkpoint.objects.create(
         run=runs["thread"], checkpoint_id="c1", type="json", body=b"{}"

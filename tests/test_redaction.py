@@ -100,6 +100,7 @@ OPEN = {
     "LogLine": "identifier level",
     "Run": "run_id name username workspace session_id trigger labels fingerprint origin status"
     " current_node node_counts",
+    "QueueEntry": "holder",
     "RunNote": "author text",
     "RunTemplate": "name description labels workspace expression time_zone",
     "SavedView": "name query",

@@ -82,8 +82,8 @@ def _record(record: IdempotencyKey, response: Response, digest: str, rights: str
     record.digest = digest
     record.rights = rights
     record.status = response.status_code
-    record.answer = text if len(text) <= MAX_ANSWER else ""
     record.run_id = _run_id(response.data)
+    record.answer = text if _may_be_stored(text, response.data) else ""
     record.location = str(response.headers.get("Location", ""))[:500]
     record.save()
 
@@ -100,7 +100,7 @@ def _recorded_answer(record: IdempotencyKey, digest: str, rights: str) -> Respon
     if not record.answer:
         raise errors.Conflict(
             "The request with this Idempotency-Key was done, but its answer isn't available: "
-            "it was too large to store, or its run was deleted."
+            "it was too large to store, about several runs, or its run was deleted."
         )
     headers = {"Idempotency-Replayed": "true"}
     if record.location:
@@ -108,8 +108,22 @@ def _recorded_answer(record: IdempotencyKey, digest: str, rights: str) -> Respon
     return Response(json.loads(record.answer), record.status, headers=headers)
 
 
+def _may_be_stored(text: str, answer: Json) -> bool:
+    """An answer about several runs is not stored: it would outlive the first that is deleted."""
+    return len(text) <= MAX_ANSWER and len(_runs_of(answer)) <= 1
+
+
+def _runs_of(answer: Json) -> list[Json]:
+    """The runs that an answer lists under `runs`."""
+    runs = answer.get("runs") if isinstance(answer, dict) else None
+    return runs if isinstance(runs, list) else []
+
+
 def _run_id(answer: Json) -> str:
     """The id of the run that an answer is about; empty if there is none."""
+    runs = _runs_of(answer)
+    if len(runs) == 1:
+        answer = runs[0]
     if not isinstance(answer, dict):
         return ""
     for name in RUN_ID_MEMBERS:

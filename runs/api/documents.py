@@ -9,6 +9,7 @@ from graphs.api import strict as serializers
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
 from graphs.definition import errors
+from graphs.definition.names import parse_id
 from runs.api.lookups import NAMESPACE, revision_tag, tagged
 from runs.api.viewsets import OfRunViewSet
 from runs.external import documents, updates
@@ -20,6 +21,15 @@ AT = OpenApiParameter(
     description=(
         "The id of one of the run's checkpoints in `:run-state`; without it, "
         "the document describes the run as it is now."
+    ),
+)
+
+CLAIM = OpenApiParameter(
+    "claim",
+    int,
+    description=(
+        "The claim by which the program holds the run, if it took it from the queue; "
+        "409 once another program does."
     ),
 )
 
@@ -78,9 +88,10 @@ class MarkSerializer(serializers.Serializer):
 
 class RunDocumentViewSet(OfRunViewSet):
     lookup_url_kwarg = "run_id"
-    scopes = {"checkpoint": "read", "put_checkpoint": "run", "mark": "run"}
+    # Reports need the right to start runs, or the claim of a worker, as `updates` checks.
+    scopes = {"checkpoint": "read", "put_checkpoint": "read", "mark": "read"}
     bodies = ("put_checkpoint", "mark")
-    queries = {"checkpoint": ("at",)}
+    queries = {"checkpoint": ("at",), "put_checkpoint": ("claim",), "mark": ("claim",)}
 
     @extend_schema(
         operation_id="runs_checkpoint",
@@ -97,7 +108,7 @@ class RunDocumentViewSet(OfRunViewSet):
 
     @extend_schema(
         operation_id="runs_checkpoint_put",
-        parameters=[NAMESPACE],
+        parameters=[NAMESPACE, CLAIM],
         request=RunStateSerializer,
         responses={200: RunStateSerializer, **REFUSALS},
     )
@@ -105,17 +116,18 @@ class RunDocumentViewSet(OfRunViewSet):
     def put_checkpoint(self, request: Request, run_id: str) -> Response:
         """Store how far an outside program is with its run, and return the stored document.
 
-        409 for a run with a graph.
+        409 for a run with a graph, and for one that another program holds.
         """
         run = self.run()
         if not isinstance(request.data, dict):
             raise errors.Malformed("The document must be an object.")
-        document = updates.put_run_state(run, RunState.from_dict(request.data), self.caller)
+        state = RunState.from_dict(request.data)
+        document = updates.put_run_state(run, state, self.caller, _claim_of(request))
         return Response(document.to_dict())
 
     @extend_schema(
         operation_id="runs_mark",
-        parameters=[NAMESPACE],
+        parameters=[NAMESPACE, CLAIM],
         request=MarkSerializer,
         responses={200: RunStateSerializer, **REFUSALS},
     )
@@ -123,5 +135,16 @@ class RunDocumentViewSet(OfRunViewSet):
     def mark(self, request: Request, run_id: str) -> Response:
         """Report one node of a run that an outside program executes."""
         report = self.validated(MarkSerializer)
-        document = updates.mark(self.run(), caller=self.caller, **report)
+        document = updates.mark(self.run(), caller=self.caller, claim=_claim_of(request), **report)
         return Response(document.to_dict())
+
+
+def _claim_of(request: Request) -> int | None:
+    """The number of the claim in the query; None without one."""
+    text = request.query_params.get("claim")
+    if text is None:
+        return None
+    number = parse_id(text)
+    if number is None:
+        raise errors.Malformed("claim is the number with which the run was claimed.")
+    return number

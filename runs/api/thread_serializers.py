@@ -12,10 +12,11 @@ from runs.core.node_counts import BAD
 from runs.models import Run
 
 
-class StartThreadSerializer(serializers.Serializer):
+class StartThreadSerializer(DelayedSerializer):
     """`graph` is "namespace/name", or a name in the namespace.
 
-    Without it an outside program executes the run: here it is only recorded and listed.
+    Without it an outside program executes the run: here it is only recorded and listed. With
+    `enqueue`, or a delay, it waits in the queue for a program that claims it.
     """
 
     thread_id = serializers.CharField(max_length=200, required=False, allow_blank=False)
@@ -27,6 +28,13 @@ class StartThreadSerializer(serializers.Serializer):
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
     metadata = serializers.DictField(child=AnyJson(), required=False)
     priority = PriorityField(required=False)
+    enqueue = serializers.BooleanField(required=False, default=False)
+
+    def validate(self, attrs: JsonObject) -> JsonObject:
+        """Raises Malformed if a run of a graph is to wait for a program."""
+        if attrs["enqueue"] and "graph" in attrs:
+            raise errors.Malformed("`enqueue` is for runs without a graph.")
+        return super().validate(attrs)
 
 
 class StartedThreadSerializer(serializers.Serializer):

@@ -95,6 +95,8 @@ class ThreadViewSet(ViewSet):
             workspace=data.get("workspace", ""),
             metadata=data.get("metadata", {}),
             priority=data.get("priority"),
+            delay=data["delay_seconds"],
+            enqueue=data["enqueue"],
         )
         if "graph" in data:
             return start_run(_graph(namespace, graph_name), options, caller=self.caller)

@@ -13,6 +13,7 @@ provided that it was started by the same request.
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from django.db import IntegrityError, transaction
 
@@ -27,7 +28,7 @@ from runs.engine import input_index, log_lines, priority, quota, run_inputs, sto
 from runs.engine.advance import CannotFollow, new_state
 from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.types import NewState, RunFacts
-from runs.models import AuditEntry, LogLine, Run, Tombstone
+from runs.models import AuditEntry, LogLine, QueueEntry, Run, Tombstone
 
 MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
 
@@ -38,7 +39,7 @@ class RunOptions:
 
     `inputs` override the inputs that root nodes declare. `delay` is in seconds. `max_steps` bounds
     the number of states that are started; None means the limit of the graph. So does None for
-    `priority`.
+    `priority`. `enqueue` lets a program take an external run from the queue.
     """
 
     run_id: str = ""
@@ -54,13 +55,17 @@ class RunOptions:
     max_steps: int | None = None
     delay: float = 0.0
     priority: int | None = None
+    enqueue: bool = False
 
     def fingerprint(self, graph: Graph | None, dataset: Dataset | None) -> str:
         """A digest that is the same for the same request.
 
         By it a repeated request finds the run that it started. Raises NotJson.
         """
-        options = {key: value for key, value in vars(self).items() if key != "priority" or value}
+        options = dict(vars(self))
+        for late in ("priority", "enqueue"):  # the digests of earlier runs lack them
+            if not options[late]:
+                del options[late]
         request = [graph.pk if graph else None, dataset.pk if dataset else None, options]
         return hashlib.sha256(payloads.dump(request).encode()).hexdigest()
 
@@ -126,9 +131,12 @@ def start_outside(
 ) -> Run:
     """Start an external run: an outside program drives it, and nothing is executed here.
 
-    Repeats and errors are those of `start_run`.
+    A rerun, a delayed run and one with `enqueue` wait in the queue for a program that takes them.
+    Other runs are driven by the program that starts them. Repeats and errors are those of
+    `start_run`.
     """
     caller.require("rerun" if parent else "start", namespace.pk)
+    check_delay(options.delay)
     if parent is None:
         labels.check(options.labels)
     if options.run_id:
@@ -136,11 +144,15 @@ def start_outside(
     run = _new_run(namespace, options, caller, trigger, _fingerprint(options, None, None))
     run.log_count = 1
     _set_parent(run, parent)
-    message = "The run was created; an outside program drives it"
+    is_queued = parent is not None or options.enqueue or options.delay > 0
+    how = "it waits in the queue for a program" if is_queued else "an outside program drives it"
     try:
         with transaction.atomic():
             _insert_new_run(run, options, caller)
-            LogLine.objects.create(run=run, message=message)
+            LogLine.objects.create(run=run, message=f"The run was created; {how}")
+            if is_queued:
+                available_at = sql.clock() + timedelta(seconds=options.delay)
+                QueueEntry.objects.create(run=run, namespace=namespace, available_at=available_at)
     except IntegrityError:
         return _started_before(run)
     return run

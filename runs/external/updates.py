@@ -16,7 +16,7 @@ from runs.core import statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters, status_rules
 from runs.engine.counters import RunCounters
-from runs.external import rows
+from runs.external import queue, rows
 from runs.external.documents import MAX_NODES, NS, from_rows, last_reported, run_state
 from runs.external.run_state import RunState, RunStatus
 from runs.models import AuditEntry, Checkpoint, CheckpointWrite, LogLine, Run
@@ -27,18 +27,19 @@ MAX_KEY = 1500
 MAX_COUNT = 2**31 - 1
 
 
-def put_run_state(run: Run, state: RunState, caller: Caller) -> RunState:
+def put_run_state(run: Run, state: RunState, caller: Caller, claim: int | None = None) -> RunState:
     """Store the document in which an outside program reports its run; return it as it is stored.
 
     Reporting the last document again changes nothing, because its answer may have been lost.
+    `claim` is the number with which the program took the run from the queue, if it did.
 
     Raises Conflict if the run has a graph (only the engine changes it), belongs to a LangGraph
-    application, or can't get from its status to the reported one. Raises Malformed or TooLarge if
-    the document doesn't fit the run or what the run may store, NotFound if the run was deleted
-    meanwhile, and Forbidden if the caller may not start runs, see payloads or (for a cancelled
-    document) cancel runs.
+    application, is held by another program, or can't get from its status to the reported one.
+    Raises Malformed or TooLarge if the document doesn't fit the run or what the run may store,
+    NotFound if the run was deleted meanwhile, and Forbidden if the caller may not start runs (and
+    holds no claim), see payloads or (for a cancelled document) cancel runs.
     """
-    stored = _put(run, state, caller, "document", state.status.value)
+    stored = _put(run, state, caller, claim, "document", state.status.value)
     failpoint("after-run-state-commit")
     return stored
 
@@ -50,6 +51,7 @@ def mark(
     caller: Caller,
     output: JsonObject | None = None,
     error: str = "",
+    claim: int | None = None,
 ) -> RunState:
     """Report one node of a run that an outside program drives; return the new document.
 
@@ -57,7 +59,7 @@ def mark(
     pending or failed run is running afterwards. Raises what `put_run_state` raises, and Conflict
     if the run has ended other than by failing.
     """
-    _require_rights(run, caller)
+    _require_rights(run, caller, claim)
     _require_external(run)
     with transaction.atomic():
         run_counters = _lock(run)
@@ -73,7 +75,7 @@ def mark(
         if state.status in (RunStatus.PENDING, RunStatus.FAILED):
             state.status = RunStatus.RUNNING
         _mark_node(state, node, event, output or {}, error)
-        stored = _put(run, state, caller, "mark", f"{node}: {event}")
+        stored = _put(run, state, caller, claim, "mark", f"{node}: {event}")
     failpoint("after-run-state-commit")
     return stored
 
@@ -89,9 +91,11 @@ def _mark_node(state: RunState, node: str, event: str, output: JsonObject, error
         raise errors.Malformed("The event is started, completed or failed.")
 
 
-def _put(run: Run, state: RunState, caller: Caller, action: str, detail: str) -> RunState:
+def _put(
+    run: Run, state: RunState, caller: Caller, claim: int | None, action: str, detail: str
+) -> RunState:
     """Store a document and what follows from it. A new one leaves an audit entry."""
-    _require_rights(run, caller)
+    _require_rights(run, caller, claim)
     _require_external(run)
     _check(run, state)
     state.run_id = run.run_id
@@ -102,6 +106,7 @@ def _put(run: Run, state: RunState, caller: Caller, action: str, detail: str) ->
 
     with transaction.atomic():
         run_counters = _lock(run)
+        queue.admit_report(run, caller, claim)
         _refuse_threads(run)
         if _store_checkpoint(run, run_counters, state, body.encode()):
             AuditEntry.objects.record(caller, action, run, detail)
@@ -112,6 +117,8 @@ def _put(run: Run, state: RunState, caller: Caller, action: str, detail: str) ->
         rows.log_ended(run_counters, ended)
         rows.store_tool_results(run, run_counters, state)
         counters.store([run_counters])
+        if not run_counters.open:
+            queue.leave(run.pk)
         run.refresh_from_db()
         return run_state(run)
 
@@ -126,9 +133,14 @@ def _lock(run: Run) -> RunCounters:
 # --- what is refused ----------------------------------------------------------------------------
 
 
-def _require_rights(run: Run, caller: Caller) -> None:
-    """A report is answered with the whole document, so its caller must be allowed to see it."""
-    caller.require("start", run.namespace_id)
+def _require_rights(run: Run, caller: Caller, claim: int | None) -> None:
+    """A report is answered with the whole document, so its caller must be allowed to see it.
+
+    A worker needs no right to start runs for one that it has claimed; the claim is checked later,
+    under the lock of the run.
+    """
+    if claim is None or not caller.may("worker"):
+        caller.require("start", run.namespace_id)
     caller.require("payloads", run.namespace_id)
 
 

@@ -1,4 +1,4 @@
-"""The buttons of a run's page: cancel, pause, resume, retry and archive."""
+"""The buttons of a run's page: cancel, pause, resume, retry, put back into the queue, archive."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,7 @@ from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, staff_page
 from runs.actions import annotate
 from runs.engine import control, retry
+from runs.external import queue
 from runs.manager.lookups import run_for
 from runs.models import Run
 
@@ -21,6 +22,7 @@ VERBS: dict[str, Callable[[Run, Caller], object]] = {
     "pause": control.pause_run,
     "resume": control.resume_run,
     "retry": retry.retry_failed,
+    "release": queue.take_away,
     "archive": annotate.archive_run,
     "unarchive": annotate.unarchive_run,
 }
@@ -29,6 +31,7 @@ DONE = {
     "pause": "was paused",
     "resume": "was resumed",
     "retry": "is retrying its failed states",
+    "release": "is in the queue again",
     "archive": "was archived",
     "unarchive": "was unarchived",
 }

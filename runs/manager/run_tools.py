@@ -7,6 +7,7 @@ from django.urls import reverse
 from graphs.auth.callers import RIGHT_LABELS, Caller
 from runs.actions.delete import DELETE_RIGHT
 from runs.core import statuses
+from runs.external import queue
 from runs.models import Run
 
 ENGINE_VERBS = ("resume", "pause", "retry")
@@ -38,6 +39,7 @@ def tools_of(run: Run, caller: Caller) -> list[Tool]:
         if run.paused
         else _verb(run, caller, "pause", "Pause"),
         _verb(run, caller, "retry", "Retry in place"),
+        *_queue(run, caller),
         Tool("Compare", compare),
         Tool(
             "Export",
@@ -80,6 +82,14 @@ def _verb(run: Run, caller: Caller, name: str, label: str) -> Tool:
     if not reason and name not in statuses.RUN_ACTIONS[run.status]:
         reason = f"The run is {run.status}."
     return Tool(label, reverse("run_manager_action", args=[run.pk, name]), True, reason)
+
+
+def _queue(run: Run, caller: Caller) -> list[Tool]:
+    """A button that takes an external run from the program that holds it."""
+    if run.version_id is not None or run.ended or not queue.holder_of(run):
+        return []
+    url = reverse("run_manager_action", args=[run.pk, "release"])
+    return [Tool("Back to the queue", url, True, _missing_right(run, caller, "cancel"))]
 
 
 def _archive(run: Run, caller: Caller) -> Tool:

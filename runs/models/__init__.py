@@ -8,6 +8,7 @@ from runs.models.cluster import Cluster
 from runs.models.installation import Installation
 from runs.models.log_line import LogLine
 from runs.models.note import RunNote
+from runs.models.queue_entry import QueueEntry
 from runs.models.run import Run
 from runs.models.run_input import RunInput, digest_of
 from runs.models.run_template import RunTemplate
@@ -28,6 +29,7 @@ __all__ = [
     "ColumnChoice",
     "Installation",
     "LogLine",
+    "QueueEntry",
     "Run",
     "RunInput",
     "RunNote",

@@ -23,7 +23,7 @@ ACTIONS_ON_RUNS = (
     "start", "create_states", "rerun", "retry", "answer", "cancel", "pause", "resume",
     "archive", "unarchive", "label", "set_status", "delete", "report", "document", "mark",
     "download", "note", "delete_note",
-    "fork", "delete_checkpoint",
+    "fork", "delete_checkpoint", "release",
 )  # fmt: skip
 BULK_ACTIONS = tuple(
     f"bulk_{action}"

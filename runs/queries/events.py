@@ -10,13 +10,23 @@ from datetime import datetime
 from uuid import UUID
 
 from runs.core import statuses
-from runs.models import AuditEntry, Run, State
+from runs.models import AuditEntry, QueueEntry, Run, State
 from runs.queries.attempts import LostLease, lost_leases
 
 STATES = 100  # whose events are on a page
 ENTRIES = 100  # of the audit trail
 # Actions of people that change what the engine does.
-ACTIONS = ("start", "pause", "resume", "cancel", "retry", "answer", "set_status", "rerun")
+ACTIONS = (
+    "start",
+    "pause",
+    "resume",
+    "cancel",
+    "retry",
+    "answer",
+    "set_status",
+    "rerun",
+    "release",
+)
 ENDS = {
     statuses.SUCCESS: "succeeded",
     statuses.PRUNED: "ended its branch",
@@ -71,6 +81,9 @@ def _of_run(run: Run) -> Iterator[Event]:
     entries = AuditEntry.objects.filter(run=run.pk, action__in=ACTIONS).order_by("-pk")
     for entry in entries[:ENTRIES]:
         yield Event(entry.at, f"{entry.action.replace('_', ' ')}, by {entry.actor}")
+    entry = QueueEntry.objects.filter(run=run).exclude(claimed_at=None).first()
+    if entry is not None and entry.claimed_at:
+        yield Event(entry.claimed_at, f"claimed by {entry.holder}, claim {entry.claim}")
     if run.started_at:
         yield Event(run.started_at, "the run began")
     if run.finished_at:

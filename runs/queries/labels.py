@@ -9,16 +9,16 @@ from django.db.models.sql.compiler import SQLCompiler
 from runs.core import sql
 
 
-def labelled(value: str) -> Q:
-    """Runs with a label, given as its key or as key=value."""
+def labelled(value: str, labels: str = "labels") -> Q:
+    """Runs with a label, given as its key or as key=value; `labels` is the way to the column."""
     key, equals, label_value = value.partition("=")
     if not key:
         raise ValueError("a label is key=value, or a key alone")
     if not sql.postgres():
-        return Q(HasLabel(F("labels"), Value(key), *([Value(label_value)] if equals else [])))
+        return Q(HasLabel(F(labels), Value(key), *([Value(label_value)] if equals else [])))
     if not equals:
-        return Q(labels__has_key=key)
-    return Q(labels__contains={key: label_value})  # an index could answer this
+        return Q(**{f"{labels}__has_key": key})
+    return Q(**{f"{labels}__contains": {key: label_value}})  # an index could answer this
 
 
 class HasLabel(Func):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from runs.core import sql, statuses
 from runs.engine import answer
 from runs.external import documents
-from runs.models import AuditEntry, Cluster, Run, State
+from runs.models import AuditEntry, Cluster, QueueEntry, Run, State
 
 READY_FOR = timedelta(seconds=5)  # after which it is worth saying that a state is ready
 MAX_STATES = 200
@@ -21,9 +21,9 @@ def why_waiting(run: Run, payloads: bool = True, now: datetime | None = None) ->
     """
     if run.ended:
         return []
-    if run.version_id is None:
-        return [_external(run)]
     now = now or sql.clock()
+    if run.version_id is None:
+        return [_in_queue(run, now) or _external(run)]
     unfinished = State.objects.filter(run=run, status__in=statuses.UNFINISHED)
     states = list(unfinished.order_by("pk").defer("inputs", "outputs")[:MAX_STATES])
     created = [state for state in states if state.status == statuses.CREATED]
@@ -43,6 +43,27 @@ def waiting_states(run: Run) -> list[State]:
         return []
     states = State.objects.filter(answer.WAITS, run=run)
     return list(states.order_by("pk")[:MAX_WAITING_STATES])
+
+
+def _in_queue(run: Run, now: datetime) -> str:
+    """Who holds an external run, or since when it waits in the queue; "" if it isn't there."""
+    entry = QueueEntry.objects.filter(run=run, available_at__isnull=False).first()
+    if entry is None or entry.available_at is None:
+        return ""
+    if entry.is_held(now):
+        return (
+            f"{entry.holder} has held this run since {entry.claimed_at:%Y-%m-%d %H:%M:%S} UTC;"
+            f" its lease ends at {entry.available_at:%H:%M:%S} UTC."
+        )
+    if run.status == statuses.PAUSED:
+        return ""
+    if entry.available_at > now:
+        return f"A program can claim it from {entry.available_at:%Y-%m-%d %H:%M:%S} UTC on."
+    lost = f"The lease of {entry.holder} is over. " if entry.holder else ""
+    return (
+        f"{lost}It has waited since {entry.available_at:%Y-%m-%d %H:%M:%S} UTC"
+        " for a program to claim it."
+    )
 
 
 def _external(run: Run) -> str:
