@@ -16,6 +16,7 @@ from runs.models import (
     Cluster,
     LogLine,
     QueueEntry,
+    RecurringRerun,
     Run,
     RunNote,
     State,
@@ -132,6 +133,15 @@ class QueueEntryAdmin(FastList):
     list_display = ("run", "available_at", "holder", "claimed_at", "claim")
     list_select_related = ("run",)
     search_fields = ("=run__run_id", "=holder")
+
+
+@admin.register(RecurringRerun)
+class RecurringRerunAdmin(FastList):
+    payloads = ("inputs", "error")
+    list_display = ("run", "expression", "time_zone", "enabled", "next_at", "last_fired_at")
+    list_select_related = ("run",)
+    search_fields = ("=run__run_id",)
+    ordering = ("-id",)
 
 
 @admin.register(ToolResult)

@@ -34,6 +34,7 @@ from graphs.models import (
 )
 from graphs.services import drafts, worker_registration
 from runs.actions import bulk, bulk_runner
+from runs.actions.recurring import Recurrence, repeat
 from runs.engine import control
 from runs.engine.start import RunOptions, start_outside, start_run
 from runs.external import queue
@@ -150,6 +151,14 @@ API = {
         {"thread_id": "new"},
         {"run_id": "thread", "checkpoint_id": "c1"},
     ),
+    "PATCH recurring-reruns/<str:recurring>": Act(
+        ["change_recurring: done 0 6 * * * (UTC), paused"],
+        {"enabled": False},
+        {"recurring": "{recurring}"},
+    ),
+    "DELETE recurring-reruns/<str:recurring>": Act(
+        ["delete_recurring: done 0 6 * * * (UTC)"], {}, {"recurring": "{recurring}"}
+    ),
     "POST templates": Act(["save_template: alpha/new"], {"name": "new", "graph_id": "{graph}"}),
     "PATCH templates/<str:template>": Act(["change_template: alpha/new"], {"name": "new"}),
     "DELETE templates/<str:template>": Act(["delete_template: alpha/t"]),
@@ -265,6 +274,23 @@ PAGES = {
         Act(["bulk_stop: Archive of 1 runs"], {}, {"pk": "{queued}", "verb": "stop"}),
         Act(["bulk_pause: 1 runs; "], {}, {"pk": "{operation}", "verb": "retry"}),
     ],
+    f"POST {MANAGER}/recurring/<int:pk>/<recurring_verb:verb>/": [
+        Act(
+            ["change_recurring: done 0 6 * * * (UTC), paused"],
+            {},
+            {"pk": "{recurring}", "verb": "pause"},
+        ),
+        Act(
+            ["change_recurring: done 0 6 * * * (UTC)"],
+            {},
+            {"pk": "{recurring}", "verb": "resume"},
+        ),
+        Act(
+            ["delete_recurring: done 0 6 * * * (UTC)"],
+            {},
+            {"pk": "{recurring}", "verb": "delete"},
+        ),
+    ],
     f"POST {MANAGER}/run/<int:pk>/<verb:verb>/": [
         Act(["cancel: active"], {}, page_act("cancel", "active")),
         Act(["pause: active"], {}, page_act("pause", "active")),
@@ -303,7 +329,12 @@ PAGES = {
             ["start: done_rerun_1", "rerun: done done_rerun_1: from the start"],
             {"from": "start", "confirmed": "1", "do": "start"},
             {"pk": "{done}"},
-        )
+        ),
+        Act(
+            ["repeat_rerun: done 0 7 * * * (UTC)"],
+            {"from": "start", "expression": "0 7 * * *"},
+            {"pk": "{done}"},
+        ),
     ],
     f"POST {MANAGER}/run/<int:pk>/template/": [
         Act(["save_template: alpha/new"], {"name": "new"}, {"pk": "{done}"})
@@ -493,6 +524,7 @@ def world(publish, namespace, drain, settings):
         failure=runs["failed"].states.get(identifier="a").pk,
         waiting=runs["asking"].states.get().pk,
         dataset=Dataset.objects.create(namespace=namespace, name="d").pk,
+        recurring=repeat(runs["done"], SYSTEM, Recurrence("0 6 * * *")).pk,
         template=RunTemplate.objects.create(namespace=namespace, name="t", graph=ok).pk,
         checkpoint=checkpoint.pk,
         note=RunNote.objects.create(run=runs["done"], author="ann", text=CANARY).pk,

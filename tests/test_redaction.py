@@ -43,6 +43,7 @@ from runs.models import (
     CheckpointBlob,
     CheckpointWrite,
     LogLine,
+    RecurringRerun,
     Run,
     RunNote,
     RunTemplate,
@@ -65,6 +66,7 @@ PAYLOADS = {
     CheckpointWrite: "body",
     RunTemplate: "inputs store error",
     BulkOperation: "params",
+    RecurringRerun: "inputs error",
 }
 # Definitions, in which only the inputs whose names suggest a secret are hidden.
 DEFINITIONS = {GraphVersion: "definition", DraftChange: "definition"}
@@ -101,6 +103,7 @@ OPEN = {
     "Run": "run_id name username workspace session_id trigger labels fingerprint origin status"
     " current_node node_counts",
     "QueueEntry": "holder",
+    "RecurringRerun": "expression time_zone author",
     "RunNote": "author text",
     "RunTemplate": "name description labels workspace expression time_zone",
     "SavedView": "name query",
@@ -225,6 +228,9 @@ def world(publish, drain, make_key):
         run=run, checkpoint_id="c", task_id="t", idx=0, channel="ch", type="json", body=b"1"
     )
     RunNote.objects.create(run=run, author="ann", text="x")
+    recurring = RecurringRerun.objects.create(
+        run=run, namespace=beta, expression="0 6 * * *", author="ann", inputs={}
+    )
     template = RunTemplate.objects.create(namespace=beta, name="t", graph=graph)
     IdempotencyKey.objects.create(caller="x", key="k", digest="d", answer={})
     AuditEntry.objects.record(SYSTEM, "start", run)
@@ -242,7 +248,7 @@ def world(publish, drain, make_key):
             "graph_id": [graph.pk], "graph": ["g"], "ns": ["beta"], "dataset_id": [dataset.pk],
             "run_id": ["the-run", "asking", "emitting"],
             "thread_id": ["the-run", "asking", "emitting"],
-            "template": [template.pk], "state": [state.pk, asked.pk],
+            "template": [template.pk], "recurring": [recurring.pk], "state": [state.pk, asked.pk],
             "artifact": list(Artifact.objects.values_list("pk", flat=True)),
             "checkpoint_id": ["c"], "operation": [1], "view": [1], "number": [1],
             "version": [1, 2], "name": ["approval"], "page": [1], "size": [50], "secret": ["key"],

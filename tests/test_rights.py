@@ -17,6 +17,7 @@ from django.urls import get_resolver
 from graphs.auth.callers import SYSTEM
 from graphs.models import Dataset, Namespace, NamespaceMembership, RegisteredNode
 from graphs.services import drafts
+from runs.actions.recurring import Recurrence, repeat
 from runs.engine.start import RunOptions, start_run
 from runs.models import (
     AuditEntry,
@@ -66,15 +67,19 @@ def beta(publish, drain):
     dataset = Dataset.objects.create(namespace=namespace, name="d")
     template = RunTemplate.objects.create(namespace=namespace, name="t", graph=graph)
     state = asking.states.get()
+    recurring = repeat(run, SYSTEM, Recurrence("0 6 * * *"))
     return {
         "ids": {
             "graph_id": graph.pk, "dataset_id": dataset.pk, "run_id": "the-run",
             "thread_id": "the-run", "template": template.pk, "state": state.pk, "artifact": 1,
             "checkpoint_id": "c", "operation": 1, "view": 1, "number": 1, "name": "approval",
             "form": "json", "tab": "states", "action": "cancel", "kind": "graphs", "note": 1,
-            "checkpoint": 1,
+            "checkpoint": 1, "recurring": recurring.pk,
         },
-        "pks": {"datasets": dataset.pk, "templates": template.pk, "graph": graph.pk, "run": run.pk},
+        "pks": {
+            "recurring": recurring.pk, "datasets": dataset.pk, "templates": template.pk,
+            "graph": graph.pk, "run": run.pk,
+        },
         "asking": asking,
         "graph": graph,
         "body": {
@@ -85,6 +90,7 @@ def beta(publish, drain):
             "action": "delete", "approved": True,
             "answer": {"value": 1}, "value": 1, "status": "completed", "delete": True,
             "text": "x", "query": {}, "from": "a", "session_id": "s", "sop": "s", "purpose": "p",
+            "enabled": False,
         },
         "form": {
             "namespace": namespace.pk, "graph": graph.pk, "name": "renamed", "op": "add",

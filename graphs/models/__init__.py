@@ -2,7 +2,7 @@
 
 from graphs.models import graph, lookups, namespace  # noqa: F401  (lookups registers itself)
 from graphs.models.api_key import ApiKey
-from graphs.models.cron_trigger import CronTrigger
+from graphs.models.cron_trigger import CronTrigger, Schedule
 from graphs.models.dataset import Dataset, DatasetTable
 from graphs.models.draft import DraftChange
 from graphs.models.graph import Graph, GraphVersion, plan_of
@@ -25,6 +25,7 @@ __all__ = [
     "Namespace",
     "NamespaceMembership",
     "RegisteredNode",
+    "Schedule",
     "Secret",
     "forget",
     "known_namespace",

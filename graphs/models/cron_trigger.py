@@ -11,13 +11,12 @@ from graphs.definition import cron
 from graphs.models.graph import Graph
 
 
-class CronTrigger(models.Model):
-    """A schedule on which a graph is started.
+class Schedule(models.Model):
+    """Due times by a cron expression, and how far they have been met.
 
     `graphs.definition.cron` reads the expression, `runs.actions.schedules` starts the runs.
     """
 
-    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="triggers")
     expression = models.CharField(
         max_length=200, help_text="Five fields: minute hour day-of-month month day-of-week."
     )
@@ -25,11 +24,6 @@ class CronTrigger(models.Model):
         max_length=60, default="UTC", help_text="An IANA time zone, such as Europe/Berlin."
     )
     enabled = models.BooleanField(default=True)
-    by_template = models.BooleanField(
-        default=False,
-        editable=False,
-        help_text="Part of a graph template, so that the next template may remove it.",
-    )
     next_at = models.DateTimeField(null=True, editable=False)
     last_fired_at = models.DateTimeField(null=True, editable=False)
     missed = models.PositiveIntegerField(
@@ -39,6 +33,29 @@ class CronTrigger(models.Model):
     )
     error = models.TextField(blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.expression} ({self.time_zone})"
+
+    def clean(self) -> None:
+        try:
+            cron.check(self.expression, self.time_zone)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+class CronTrigger(Schedule):
+    """A schedule on which a graph is started."""
+
+    graph = models.ForeignKey(Graph, on_delete=models.CASCADE, related_name="triggers")
+    by_template = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Part of a graph template, so that the next template may remove it.",
+    )
 
     class Meta:
         verbose_name = "cron trigger"
@@ -55,12 +72,3 @@ class CronTrigger(models.Model):
                 name="sm_trigger_due",
             )
         ]
-
-    def __str__(self) -> str:
-        return f"{self.expression} ({self.time_zone})"
-
-    def clean(self) -> None:
-        try:
-            cron.check(self.expression, self.time_zone)
-        except ValueError as error:
-            raise ValidationError(str(error)) from None

@@ -42,6 +42,7 @@ class RerunOptions:
     `inputs`: these instead of the run's; with `node`, instead of those of the node's single state.
     `failed`: only what failed. `node`: only from this node on. The rest is taken over.
     `delay`: seconds until the run starts.
+    `schedule`: the due time of a recurring rerun for which it starts, for the records.
     `idempotency_key`: a repeated request with the same key gets the rerun that the first one made.
     """
 
@@ -50,6 +51,7 @@ class RerunOptions:
     failed: bool = False
     node: str = ""
     delay: float = 0.0
+    schedule: JsonObject | None = None
     idempotency_key: str = ""
 
     @property
@@ -133,11 +135,13 @@ def _note(
     original: Run, new_run: Run, number: int, how: str, caller: Caller, options: RerunOptions
 ) -> None:
     """Record the rerun in the original, in the new run and in the audit trail."""
+    if options.schedule:
+        how = f"{how}, on the schedule {options.schedule['trigger']}"
     # Somebody has dealt with the run, so it is not rerun automatically as well.
     Run.objects.filter(pk=original.pk).update(rerun_count=number, reruns_left=0)
     message = f"Rerun #{number} of {original.run_id}, {how}, requested by {caller.label}"
     LogLine.objects.create(run=new_run, message=message[:MAX_MESSAGE_LENGTH])
-    origin = {"how": how}
+    origin: JsonObject = {"how": how, **(options.schedule or {})}
     if options.idempotency_key:
         origin["idempotency_key"] = options.idempotency_key
     Run.objects.filter(pk=new_run.pk).update(

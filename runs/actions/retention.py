@@ -23,19 +23,22 @@ _KEYS_OF_DAYS = uuid.UUID("4d1a8c1e-6a0f-4f0e-9a52-5f4b8d1c7e20")
 def delete_old(now: datetime | None = None) -> BulkOperation | None:
     """Start the deletion of runs that have ended and were created RETENTION_DAYS days ago.
 
-    Returns None if there are no such runs, or if RETENTION_DAYS is 0.
+    Runs that are rerun on a schedule are kept: with them the schedule would be gone. Returns None
+    if there are no runs to delete, or if RETENTION_DAYS is 0.
     """
     now = now or sql.clock()
     if not settings.RETENTION_DAYS:
         return None
     oldest_to_keep = now - timedelta(days=settings.RETENTION_DAYS)
     before = oldest_to_keep.replace(minute=0, second=0, microsecond=0)
-    if not Run.objects.filter(created_at__lt=before, status__in=DELETABLE).exists():
+    old = Run.objects.filter(created_at__lt=before, status__in=DELETABLE, recurring_reruns=None)
+    if not old.exists():
         return None
     filters = {
         "status": [",".join(DELETABLE)],
         "created_before": [before.isoformat()],
         "archived": ["yes,no"],
+        "search": ["-has:schedule"],
     }
     return bulk.ask(
         "delete",

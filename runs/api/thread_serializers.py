@@ -54,11 +54,16 @@ class RerunAskedSerializer(DelayedSerializer):
     `version` is the one that the run had or the graph's newest one. `inputs` replace those that the
     run had. `from` is `start`, `failed` (what failed and everything after it; the rest is taken
     over) or `node` (from the node that `node` names).
+
+    With a `schedule`, a cron expression in `time_zone` (UTC by default), the whole run is rerun at
+    each due time until somebody stops it.
     """
 
     inputs = serializers.DictField(child=AnyJson(), required=False)
     version = serializers.ChoiceField(("original", "newest"), required=False, default="original")
     node = serializers.CharField(max_length=200, required=False)
+    schedule = serializers.CharField(max_length=200, required=False)
+    time_zone = serializers.CharField(max_length=60, required=False)
 
     def get_fields(self) -> dict[str, Field]:
         """Adds `from`, which can't be the name of a class attribute."""
@@ -70,7 +75,12 @@ class RerunAskedSerializer(DelayedSerializer):
         """Raises Malformed for a node without `from: node`, and the other way round."""
         if (attrs["from"] == "node") != bool(attrs.get("node")):
             raise errors.Malformed("`node` is required with `from: node`, and only allowed there.")
-        return super().validate(attrs)
+        attrs = super().validate(attrs)
+        if "schedule" not in attrs and "time_zone" in attrs:
+            raise errors.Malformed("`time_zone` is that of a `schedule`; send both.")
+        if "schedule" in attrs and (attrs["from"] != "start" or attrs["delay_seconds"]):
+            raise errors.Malformed("On a `schedule` the whole run is rerun, at the due times.")
+        return attrs
 
 
 class MetadataSerializer(serializers.Serializer):

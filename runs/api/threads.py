@@ -18,8 +18,10 @@ from graphs.definition import errors, redaction
 from graphs.definition.types import JsonObject
 from graphs.models import Graph, Namespace
 from runs.actions.partial_rerun import CopiedFiles
+from runs.actions.recurring import Recurrence, repeat
 from runs.actions.rerun import RerunOptions, files_for, rerun
 from runs.api.lookups import NAMESPACE, run_of
+from runs.api.recurring_reruns import RecurringRerunSerializer
 from runs.api.serializers import LogLineSerializer
 from runs.api.thread_serializers import (
     ApprovedSerializer,
@@ -106,12 +108,18 @@ class ThreadViewSet(ViewSet):
         operation_id="rerun",
         parameters=[NAMESPACE],
         request=RerunAskedSerializer,
-        responses={200: RerunSerializer, **REFUSALS},
+        responses={200: RerunSerializer, 201: RecurringRerunSerializer, **REFUSALS},
     )
     def rerun(self, request: Request, thread_id: str) -> Response:
-        """Run a run again, with the same inputs unless the body has others."""
+        """Run a run again, with the same inputs unless the body has others.
+
+        With a `schedule` it is rerun again and again, from the first due time on: a 201 with the
+        recurring rerun.
+        """
         data = self.validated(RerunAskedSerializer, may_be_empty=True)
         original = self.get_object()
+        if "schedule" in data:
+            return self._repeat(original, data)
         run = rerun(original, self.caller, _rerun_options(data), self.files)
         return Response(
             {
@@ -122,6 +130,17 @@ class ThreadViewSet(ViewSet):
                 "rerun_count": int(run.run_id.rpartition("_")[2]),
             }
         )
+
+    def _repeat(self, original: Run, data: JsonObject) -> Response:
+        recurrence = Recurrence(
+            data["schedule"],
+            data.get("time_zone", "UTC"),
+            data.get("inputs"),
+            data["version"] == "newest",
+        )
+        recurring = repeat(original, self.caller, recurrence)
+        context = {"caller": self.caller}
+        return Response(RecurringRerunSerializer(recurring, context=context).data, 201)
 
     @extend_schema(
         operation_id="approve",

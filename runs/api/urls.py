@@ -11,6 +11,7 @@ from runs.api.graphs import GraphViewSet
 from runs.api.inspection import RunInspectionViewSet
 from runs.api.notes import NoteViewSet
 from runs.api.queue import QueueViewSet
+from runs.api.recurring_reruns import RecurringRerunViewSet
 from runs.api.run_manager import RunManagerViewSet
 from runs.api.run_templates import RunTemplateViewSet
 from runs.api.runs import RunViewSet
@@ -28,6 +29,7 @@ router.register("runs/<str:run_id>/artifacts", ArtifactViewSet, "artifact")
 router.register("runs/<str:run_id>/checkpoints", CheckpointViewSet, "checkpoint")
 router.register("runs/<str:run_id>/notes", NoteViewSet, "note")
 router.register("queue", QueueViewSet, "queue")
+router.register("recurring-reruns", RecurringRerunViewSet, "recurring-rerun")
 router.register("templates", RunTemplateViewSet, "template")
 router.register("admin/runs", ThreadViewSet, "thread")
 router.register("admin/run-manager", RunManagerViewSet, "run-manager")

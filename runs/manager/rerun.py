@@ -19,6 +19,7 @@ from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
 from runs.actions import partial_rerun
+from runs.actions.recurring import Recurrence, repeat
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import sql
 from runs.manager.choices import nodes_of
@@ -85,11 +86,30 @@ def rerun_run(request: HttpRequest, pk: int) -> HttpResponse:
         options = _options(request, run, form)
         if "preview" in request.POST:
             return _page(request, run, form, preview=_preview(run, options))
+        if request.POST.get("expression", "").strip():
+            return _repeat(request, run, options)
         new_run = rerun(run, caller_of(request), options)
     except errors.StateManagerError as error:
         return _page(request, run, form, message=message_of(error), status=422)
     messages.success(request, f"{new_run} was started.")
     return redirect("run_page", new_run.pk)
+
+
+def _repeat(request: HttpRequest, run: Run, options: RerunOptions) -> HttpResponse:
+    """Rerun the run on the schedule of the form, and show all schedules."""
+    if options.partly or options.delay:
+        raise errors.Malformed("On a schedule the whole run is rerun, at the due times.")
+    recurrence = Recurrence(
+        request.POST["expression"].strip(),
+        request.POST.get("time_zone", "").strip() or "UTC",
+        options.inputs,
+        options.newest,
+    )
+    recurring = repeat(run, caller_of(request), recurrence)
+    messages.success(
+        request, f"{run} is rerun at {recurring}, next {recurring.next_at:%Y-%m-%d %H:%M} UTC."
+    )
+    return redirect("run_recurring")
 
 
 def _inputs_form(request: HttpRequest, run: Run) -> InputsForm:
@@ -166,6 +186,8 @@ def _page(
         node=fields.get("node", ""),
         version=fields.get("version", ""),
         at=fields.get("at", ""),
+        expression=fields.get("expression", ""),
+        time_zone=fields.get("time_zone", "UTC"),
         changed=form.is_bound and form.has_changed(),
         nodes=nodes_of(run) if run.version else [],
         payloads=_sees_payloads(request, run),

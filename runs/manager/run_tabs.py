@@ -21,7 +21,7 @@ from runs.langgraph import edits, viewer
 from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.lookups import uuid_of
-from runs.models import AuditEntry, Checkpoint, LogLine, Run, RunNote, State
+from runs.models import AuditEntry, Checkpoint, LogLine, RecurringRerun, Run, RunNote, State
 from runs.queries import attempts, diagram, events, lineage, metrics, wait_reasons
 from runs.queries.lists import StateRow
 from runs.queries.run_context import context_of
@@ -43,6 +43,7 @@ STATES = 100  # states on a page
 NOTES = 20  # notes on a page
 ROWS = 100  # rows of the other tables on a page
 FILES = 20  # files on the overview
+SCHEDULES = 20  # of the run's recurring reruns, below its tree
 LAST_LINES = 5  # log lines on the overview
 FAILURES, MAX_FAILURES = 5, 200  # groups of failures shown, failed states read for them
 
@@ -199,7 +200,8 @@ def _checkpoints(request: HttpRequest, run: Run) -> JsonObject:
 
 
 def _lineage(request: HttpRequest, run: Run) -> JsonObject:
-    return {"tree": lineage.tree_of(run, caller_of(request))}
+    schedules = list(RecurringRerun.objects.filter(run=run).order_by("pk")[:SCHEDULES])
+    return {"tree": lineage.tree_of(run, caller_of(request)), "schedules": schedules}
 
 
 def _notes(request: HttpRequest, run: Run) -> JsonObject:

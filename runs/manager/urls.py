@@ -22,6 +22,7 @@ from runs.manager import (
     logs,
     notes,
     operations,
+    recurring,
     rerun,
     run_actions,
     run_page,
@@ -46,6 +47,7 @@ _register_choices("choice", choices.KINDS)
 _register_choices("lines", ("log", "ndjson"))
 _register_choices("template_verb", ("clone", "schedule", "delete"))
 _register_choices("operation_verb", ("stop", "retry"))
+_register_choices("recurring_verb", recurring.VERBS)
 urlpatterns = [
     path("", list_page.run_list, name="run_manager"),
     path("live", list_page.live_rows, name="run_manager_live"),
@@ -82,6 +84,12 @@ urlpatterns = [
     path("run/<int:pk>/states/<uuid:state>/answer/", answer.answer, name="run_answer"),
     path("run/<int:pk>/notes/add/", notes.add_note, name="run_note"),
     path("run/<int:pk>/notes/<int:note>/delete/", notes.delete_note, name="run_note_delete"),
+    path("recurring/", recurring.recurring_list, name="run_recurring"),
+    path(
+        "recurring/<int:pk>/<recurring_verb:verb>/",
+        recurring.act_on_recurring,
+        name="run_recurring_action",
+    ),
     path("rerun/<int:pk>/", rerun.rerun_run, name="run_manager_rerun"),
     path("run/<int:pk>/template/", run_templates.new_template, name="run_template_new"),
     path("templates/", run_templates.template_list, name="run_templates"),

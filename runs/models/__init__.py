@@ -9,6 +9,7 @@ from runs.models.installation import Installation
 from runs.models.log_line import LogLine
 from runs.models.note import RunNote
 from runs.models.queue_entry import QueueEntry
+from runs.models.recurring_rerun import RecurringRerun
 from runs.models.run import Run
 from runs.models.run_input import RunInput, digest_of
 from runs.models.run_template import RunTemplate
@@ -30,6 +31,7 @@ __all__ = [
     "Installation",
     "LogLine",
     "QueueEntry",
+    "RecurringRerun",
     "Run",
     "RunInput",
     "RunNote",

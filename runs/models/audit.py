@@ -24,6 +24,7 @@ ACTIONS_ON_RUNS = (
     "archive", "unarchive", "label", "set_status", "delete", "report", "document", "mark",
     "download", "note", "delete_note",
     "fork", "delete_checkpoint", "release",
+    "repeat_rerun", "change_recurring", "delete_recurring",
 )  # fmt: skip
 BULK_ACTIONS = tuple(
     f"bulk_{action}"

@@ -20,7 +20,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from graphs.definition import value_paths
 from graphs.definition.types import Json
 from runs.core import statuses
-from runs.models import Artifact, Checkpoint, Run, RunInput, digest_of
+from runs.models import Artifact, Checkpoint, RecurringRerun, Run, RunInput, digest_of
 from runs.queries.labels import labelled
 
 Condition = Callable[[str], Q]  # reads a token's value; raises ValueError or OverflowError
@@ -231,6 +231,7 @@ def _has(value: str) -> Q:
         "checkpoint": Exists(Checkpoint.objects.filter(run=OuterRef("pk"))),
         "artifact": Exists(Artifact.objects.filter(run=OuterRef("pk"))),
         "rerun": Exists(Run.objects.filter(parent=OuterRef("pk"))),
+        "schedule": Exists(RecurringRerun.objects.filter(run=OuterRef("pk"))),
     }
     if value.lower() not in conditions:
         raise ValueError(f"has: takes one of {', '.join(conditions)}")

@@ -11,7 +11,7 @@ import pytest
 
 from graphs.auth.callers import SYSTEM
 from graphs.models import Graph, Namespace
-from runs.models import Artifact, Checkpoint, Run
+from runs.models import Artifact, Checkpoint, RecurringRerun, Run
 from runs.queries.filters import ManagerFilter, OfRunFilter, RunFilters
 from runs.queries.search import TOKENS, parse
 
@@ -74,6 +74,9 @@ def runs(namespace):
     made["c"].parent = made["a"]
     made["c"].root = made["a"].pk
     made["c"].save()
+    RecurringRerun.objects.create(
+        run=made["d"], namespace=namespace, expression="0 6 * * *", author="ann"
+    )
     Checkpoint.objects.create(run=made["a"], checkpoint_id="1", type="json", body=b"{}")
     Artifact.objects.create(run=made["b"], state=uuid4(), name="f.txt", kind="file", size=1)
     return {run.pk: letter for letter, run in made.items()}
@@ -168,6 +171,7 @@ SEARCHES = {
     "has:checkpoint": "a",
     "has:artifact": "b",
     "has:rerun": "a",
+    "has:schedule": "d",
 }
 
 

@@ -1,0 +1,138 @@
+"""Recurring reruns: asking for them, pausing, changing and deleting them.
+
+`runs.actions.schedules` starts the reruns.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+
+from graphs.auth.callers import Caller
+from graphs.definition import cron, errors, payloads, redaction
+from graphs.definition.types import Json
+from graphs.models import Namespace
+from runs.core import sql
+from runs.models import AuditEntry, RecurringRerun, Run
+
+MAX_RECURRING = 100  # in a namespace
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """When a run is rerun, and how: as it was, or with these inputs, or on the newest version."""
+
+    expression: str
+    time_zone: str = "UTC"
+    inputs: Mapping[str, Json] | None = None
+    newest: bool = False
+
+
+def repeat(run: Run, caller: Caller, recurrence: Recurrence) -> RecurringRerun:
+    """Rerun the run at each due time from now on.
+
+    Raises Forbidden without the right, Malformed for a schedule or inputs that can't be stored,
+    NotFound if the run is gone, and Conflict if it has the same schedule already or the namespace
+    has as many of them as it may have.
+    """
+    caller.require("rerun", run.namespace_id)
+    _check_inputs(recurrence.inputs)
+    recurring = RecurringRerun(
+        run=run,
+        namespace_id=run.namespace_id,
+        expression=recurrence.expression,
+        time_zone=recurrence.time_zone,
+        inputs=None if recurrence.inputs is None else dict(recurrence.inputs),
+        newest=recurrence.newest,
+        author=caller.label[:150],
+        next_at=_next_time(recurrence.expression, recurrence.time_zone),
+    )
+    with transaction.atomic():
+        # The first lock keeps the run from being deleted meanwhile, the second makes the limit
+        # exact.
+        if not Run.objects.select_for_update(no_key=True).filter(pk=run.pk).values("pk"):
+            raise errors.NotFound(f"There is no run {run.run_id!r}.")
+        list(Namespace.objects.select_for_update(no_key=True).filter(pk=run.namespace_id))
+        if RecurringRerun.objects.filter(namespace=run.namespace_id).count() >= MAX_RECURRING:
+            raise errors.Conflict(
+                f"A namespace has at most {MAX_RECURRING} recurring reruns; delete one first."
+            )
+        _store(recurring, caller, "repeat_rerun")
+    return recurring
+
+
+def change(
+    recurring: RecurringRerun,
+    caller: Caller,
+    enabled: bool | None = None,
+    expression: str | None = None,
+    time_zone: str | None = None,
+) -> RecurringRerun:
+    """Pause a recurring rerun, let it go on, or give it another schedule.
+
+    What became due while it was paused is not made up for. Raises what `repeat` raises.
+    """
+    caller.require("rerun", recurring.namespace_id)
+    with transaction.atomic():
+        _lock(recurring)
+        recurring.enabled = recurring.enabled if enabled is None else enabled
+        recurring.expression = recurring.expression if expression is None else expression
+        recurring.time_zone = recurring.time_zone if time_zone is None else time_zone
+        recurring.next_at = _next_time(recurring.expression, recurring.time_zone)
+        recurring.error = ""
+        _store(recurring, caller, "change_recurring")
+    return recurring
+
+
+def remove(recurring: RecurringRerun, caller: Caller) -> None:
+    """Rerun the run no more; its reruns stay. Raises Forbidden without the right."""
+    caller.require("rerun", recurring.namespace_id)
+    with transaction.atomic():
+        _lock(recurring)
+        AuditEntry.objects.record(caller, "delete_recurring", recurring.run, str(recurring))
+        recurring.delete()
+
+
+def _lock(recurring: RecurringRerun) -> None:
+    """Lock the run, as the schedules do, and read the row again. Raises NotFound if it is gone."""
+    list(Run.objects.select_for_update(no_key=True).filter(pk=recurring.run_id).values("pk"))
+    try:
+        recurring.refresh_from_db()
+    except RecurringRerun.DoesNotExist:
+        raise errors.NotFound("This recurring rerun was deleted.") from None
+
+
+def _next_time(expression: str, time_zone: str) -> datetime:
+    """The first due time from now on. Raises Malformed for what is no schedule."""
+    try:
+        cron.check(expression, time_zone)
+    except ValueError as error:
+        raise errors.Malformed(f"{error}.") from None
+    return cron.next_time(expression, time_zone, sql.clock())
+
+
+def _check_inputs(inputs: Mapping[str, Json] | None) -> None:
+    try:
+        payloads.dump(inputs)
+    except payloads.NotJson as error:
+        raise errors.Malformed(f"The inputs can't be stored: {error}.") from None
+
+
+def _store(recurring: RecurringRerun, caller: Caller, action: str) -> None:
+    state = "" if recurring.enabled else ", paused"
+    try:
+        with transaction.atomic():
+            recurring.save()
+            AuditEntry.objects.record(caller, action, recurring.run, f"{recurring}{state}")
+    except IntegrityError:
+        raise errors.Conflict("The run is rerun on this schedule already.") from None
+
+
+def hide_payloads(recurring: RecurringRerun, caller: Caller) -> RecurringRerun:
+    """Hide secrets, and from those who may not see payloads all of what the reruns work on."""
+    sees = caller.can("payloads", recurring.namespace_id)
+    recurring.inputs = redaction.shown(recurring.inputs, sees)
+    if recurring.error and not sees:
+        recurring.error = redaction.HIDDEN
+    return recurring
