@@ -17,6 +17,7 @@ from graphs.definition.types import Json, JsonObject
 from graphs.nodes.base import NodeFailed, WaitForAnswer, node
 from runs.engine.node_context import NodeContext
 from runs.models import Checkpoint, CheckpointWrite
+from runs.queries.drivers import started_by
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -46,7 +47,7 @@ def run_application(
 
     thread = thread or _thread_id(ctx)
     config: RunnableConfig = {"configurable": {"thread_id": thread}}
-    application = _application(app, ctx.namespace)
+    application = _application(app, ctx)
     state = application.get_state(config)
     if not state.created_at:
         application.invoke(input, config)
@@ -65,15 +66,19 @@ def run_application(
     return ApplicationResult(thread=thread, values=values)
 
 
-def _application(name: str, namespace: str) -> "CompiledStateGraph":
-    """Return the application, compiled with a saver. Raises NodeFailed if it is unknown."""
+def _application(name: str, ctx: NodeContext) -> "CompiledStateGraph":
+    """Return the application, compiled with a saver. Raises NodeFailed if it is unknown.
+
+    A thread that the saver makes knows this run, so that a rerun of the thread reruns the run.
+    """
     from runs.langgraph.saver import DjangoSaver
 
     if name not in settings.LANGGRAPH_APPS:
         known = ", ".join(settings.LANGGRAPH_APPS) or "none"
         raise NodeFailed(f"there is no application {name!r} in LANGGRAPH_APPS; it has {known}")
     make = import_string(settings.LANGGRAPH_APPS[name])
-    return make(DjangoSaver(namespace))
+    origin = started_by(ctx.state.run.pk, ctx.run_id, ctx.identifier)
+    return make(DjangoSaver(ctx.namespace, origin=origin))
 
 
 def _thread_id(ctx: NodeContext) -> str:

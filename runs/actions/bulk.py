@@ -73,12 +73,21 @@ def _without_params(function: Callable[[Run, Caller], object]) -> Call:
     return call
 
 
+<<<<<<< HEAD
 def _rerun_options(run: Run, params: JsonObject) -> RerunOptions:
     inputs = params.get("inputs")
     return RerunOptions(
         newest=params.get("version") == "newest",
         failed=params.get("from") == "failed",
         inputs=bulk_inputs.merged(run, inputs) if inputs else None,
+=======
+def _rerun(run: Run, caller: Caller, params: JsonObject) -> str:
+    """Rerun the run; once, if the operation comes to the run of a node from its threads, too."""
+    options = RerunOptions(
+        newest=params.get("version") == "newest",
+        failed=params.get("from") == "failed",
+        idempotency_key=f"operation {caller.operation}" if caller.operation else "",
+>>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
     )
 
 

@@ -15,6 +15,7 @@ from graphs.definition.types import Json
 from graphs.models import Namespace
 from runs.core import sql
 from runs.models import AuditEntry, RecurringRerun, Run
+from runs.queries.drivers import driver_of
 
 MAX_RECURRING = 100  # in a namespace
 
@@ -30,7 +31,7 @@ class Recurrence:
 
 
 def repeat(run: Run, caller: Caller, recurrence: Recurrence) -> RecurringRerun:
-    """Rerun the run at each due time from now on.
+    """Rerun the run at each due time from now on; for a thread of ours, the run of its node.
 
     Raises Forbidden without the right, Malformed for a schedule or inputs that can't be stored,
     NotFound if the run is gone, and Conflict if it has the same schedule already or the namespace
@@ -38,6 +39,7 @@ def repeat(run: Run, caller: Caller, recurrence: Recurrence) -> RecurringRerun:
     """
     caller.require("rerun", run.namespace_id)
     _check_inputs(recurrence.inputs)
+    run = driver_of(run) or run
     recurring = RecurringRerun(
         run=run,
         namespace_id=run.namespace_id,

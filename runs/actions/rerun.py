@@ -25,6 +25,7 @@ from runs.core import db_errors, paths, statuses
 from runs.engine import create_states, run_inputs
 from runs.engine.start import RunOptions, start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
+from runs.queries.drivers import driver_of
 
 log = logging.getLogger(__name__)
 BATCH = 50
@@ -76,13 +77,19 @@ def rerun(
 ) -> Run:
     """Start a rerun of the run and return it.
 
+<<<<<<< HEAD
     A caller with a transaction of its own copies the `files` before it (`files_for`).
+=======
+    A thread that a node of ours runs is rerun by rerunning the run of the node, which makes a new
+    thread. A run that an outside program drives waits in the queue for that program.
+>>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
 
     Raises Forbidden without the right, Malformed for options that exclude each other, NotFound if
     the run is gone, Conflict if the run can't be rerun this way, and what starting a run raises.
     """
     options = options or RerunOptions()
     caller.require("rerun", run.namespace_id)
+    run = driver_of(run) or run
     if options.partly and (options.newest or options.delay):
         raise errors.Malformed(
             "A partial rerun starts at once, on the version that the run had. "

@@ -126,7 +126,7 @@ class ThreadViewSet(ViewSet):
                 "status": "started",
                 "thread_id": run.run_id,
                 "run_name": run.name,
-                "parent_thread_id": original.run_id,
+                "parent_thread_id": (run.parent or original).run_id,
                 "rerun_count": int(run.run_id.rpartition("_")[2]),
             }
         )

@@ -211,6 +211,26 @@ def admit_report(run: Run, caller: Caller, number: int | None) -> None:
             leave(run.pk)
 
 
+def admit_thread(run: Run, number: int | None) -> None:
+    """Let a LangGraph application write to a locked thread, as `admit_report` does for reports.
+
+    A saver has no caller, so without the claim it can't be told from programs that lost it.
+    """
+    entry = QueueEntry.objects.filter(run=run).first()
+    if number is not None:
+        if entry is None or entry.claim != number or not entry.holder:
+            raise _lost(entry, number)
+        if entry.available_at is not None:
+            _extend(entry, entry.lease_seconds)
+    elif entry is not None and entry.available_at is not None:
+        if entry.is_held(sql.clock()):
+            raise errors.Conflict(
+                f"{entry.holder} holds this run. Its program names the claim in `configurable`.",
+                allowed=[],
+            )
+        leave(run.pk)
+
+
 def _admit_claim(run: Run, caller: Caller, entry: QueueEntry | None, number: int) -> None:
     if entry is None or entry.claim != number or not entry.holder:
         raise _lost(entry, number)

@@ -51,6 +51,9 @@ class DjangoSaver(BaseCheckpointSaver[str]):
     threads, and these would wait for the run that your transaction has locked. On PostgreSQL they
     fail with an OperationalError after 20 seconds.
 
+    A program that took a run from the queue names its claim in each config, as `claim` beside the
+    `thread_id`. `origin` is for the node `langgraph.run`, which makes threads that are rerun by us.
+
     The errors Gone, Conflict and Malformed are those of `graphs.definition.errors`.
     """
 
@@ -60,9 +63,11 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         *,
         serde: SerializerProtocol | None = None,
         allowed: Collection[tuple[str, str]] = (),
+        origin: JsonObject | None = None,
     ) -> None:
         super().__init__(serde=make_strict(serde, allowed))
         self.name = namespace
+        self._origin = origin
         self._namespace: Namespace | None = None
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -284,7 +289,7 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         # Serialized before the transaction begins: the run is locked only while rows are written.
         new = to_new_checkpoint(self.serde, config, checkpoint, metadata, new_versions)
         thread_id = config["configurable"]["thread_id"]
-        threads.put(self._get_namespace(), thread_id, new)
+        threads.put(self._get_namespace(), thread_id, new, self._writer(config))
         return config_of(thread_id, new.ns, new.checkpoint_id)
 
     def _put_writes(
@@ -295,7 +300,11 @@ class DjangoSaver(BaseCheckpointSaver[str]):
         task_path: str,
     ) -> None:
         task = to_task_writes(self.serde, config, writes, task_id, task_path)
-        threads.put_writes(self._get_namespace(), config["configurable"]["thread_id"], task)
+        thread_id = config["configurable"]["thread_id"]
+        threads.put_writes(self._get_namespace(), thread_id, task, self._writer(config))
+
+    def _writer(self, config: RunnableConfig) -> threads.Writer:
+        return threads.Writer(config["configurable"].get("claim"), self._origin)
 
     def _delete_thread(self, thread_id: str) -> None:
         prune.delete_thread(self._get_namespace(), thread_id)

@@ -5,19 +5,30 @@ Every write locks the run first, so it can't race the deletion of the thread. Th
 thread is refused for as long as its tombstone exists.
 """
 
+<<<<<<< HEAD
 from typing import Any
+=======
+from dataclasses import dataclass
+from typing import TypeVar
+>>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from graphs.definition import errors, names
+from graphs.definition.types import JsonObject
 from graphs.models import Namespace
 from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters, quota
 from runs.engine.counters import RunCounters
+<<<<<<< HEAD
 from runs.external import documents
 from runs.langgraph import status, thread_bytes
+=======
+from runs.external import documents, queue
+from runs.langgraph import status
+>>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
 from runs.langgraph.checkpoints import BATCH, NewCheckpoint, TaskWrites, check_lengths
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, Tombstone
 
@@ -26,17 +37,41 @@ LOCK_SECONDS = 20
 MAX_PENDING = 500
 EVERY = Q()
 
+<<<<<<< HEAD
+=======
 
-def put(namespace: Namespace, thread_id: str, new: NewCheckpoint) -> None:
+@dataclass(frozen=True)
+class Writer:
+    """Who writes to a thread.
+
+    `claim` is the number with which the program took the thread's run from the queue, if it did.
+    `origin` tells, for threads that a node of ours makes, which run the node belongs to.
+    """
+
+    claim: int | None = None
+    origin: JsonObject | None = None
+
+
+NOBODY = Writer()
+ThreadRow = TypeVar("ThreadRow", Checkpoint, CheckpointBlob, CheckpointWrite)
+
+>>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
+
+def put(namespace: Namespace, thread_id: str, new: NewCheckpoint, writer: Writer = NOBODY) -> None:
     """Store a checkpoint with its values. A thread that doesn't exist yet is created.
 
     Raises Gone if the thread was deleted, and Conflict if its run was cancelled (unless the
+<<<<<<< HEAD
     checkpoint holds new input) or its id belongs to another kind of run. Raises Malformed for a
     name that is too long, and TooLarge if the thread or its namespace would store more than it may.
+=======
+    checkpoint holds new input), is held by another program, or its id belongs to another kind of
+    run. Raises Malformed for a name that is too long.
+>>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
     """
     check_lengths(new.ns, new.checkpoint_id, channels=new.versions, versions=new.versions.values())
     with transaction.atomic():
-        run_counters = _lock_thread(namespace, thread_id)
+        run_counters = _lock_thread(namespace, thread_id, writer)
         if new.metadata.get("source") != "input":
             _refuse_cancelled(run_counters, thread_id)
         run_counters.keep(thread_bytes.added_by_checkpoint(run_counters.pk, new))
@@ -82,7 +117,9 @@ def _follow(run_counters: RunCounters, new: NewCheckpoint) -> None:
     status.update(run_counters, even_cancelled=True)
 
 
-def put_writes(namespace: Namespace, thread_id: str, task: TaskWrites) -> None:
+def put_writes(
+    namespace: Namespace, thread_id: str, task: TaskWrites, writer: Writer = NOBODY
+) -> None:
     """Store what a task wrote.
 
     A write to a control channel replaces an earlier one; other writes that exist are kept. Writes
@@ -93,7 +130,7 @@ def put_writes(namespace: Namespace, thread_id: str, task: TaskWrites) -> None:
     channels = [write.channel for write in task.writes]
     check_lengths(task.ns, task.checkpoint_id, task.task_id, channels)
     with transaction.atomic():
-        run_counters = _lock_thread(namespace, thread_id)
+        run_counters = _lock_thread(namespace, thread_id, writer)
         run = run_counters.pk
         exists = Checkpoint.objects.filter(
             run=run, ns=task.ns, checkpoint_id=task.checkpoint_id
@@ -195,11 +232,16 @@ def _copy_rows(rows: QuerySet[Any], target: int) -> None:
 # --- the run of a thread ------------------------------------------------------------------------
 
 
-def _lock_thread(namespace: Namespace, thread_id: str) -> RunCounters:
+def _lock_thread(namespace: Namespace, thread_id: str, writer: Writer = NOBODY) -> RunCounters:
     """Lock the thread's run, which is created if there is none, and return its counters.
 
+<<<<<<< HEAD
     Raises Malformed for an impossible id, Gone for a deleted one, Conflict for one that belongs to
     another kind of run, and TooLarge if the namespace has no room for a new one.
+=======
+    Raises Malformed for an impossible id, Gone for a deleted one and Conflict for one that belongs
+    to another kind of run, or that another program holds.
+>>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
     """
     run_id = names.checked("run id", thread_id)
     if run_id != thread_id:
@@ -211,6 +253,7 @@ def _lock_thread(namespace: Namespace, thread_id: str) -> RunCounters:
             "workspace": namespace.name,
             "metadata": {"driver": "langgraph"},
             "max_steps": None,
+            "origin": writer.origin,
         },
     )
     if created:
@@ -223,6 +266,7 @@ def _lock_thread(namespace: Namespace, thread_id: str) -> RunCounters:
         raise errors.Gone(f"The run {run_id!r} was deleted at this moment.")
     if not created:
         _refuse_other_kinds(run)
+        queue.admit_thread(run, writer.claim)
     run_counters.log_count += created
     return run_counters
 

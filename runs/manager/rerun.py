@@ -26,6 +26,7 @@ from runs.manager.choices import nodes_of
 from runs.manager.forms import has_inputs
 from runs.manager.lookups import run_for
 from runs.models import Run
+from runs.queries.drivers import driver_of, has_driver, sentence
 
 
 class JsonInputs(forms.Form):
@@ -76,6 +77,8 @@ def inputs_form(
 def rerun_run(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask how the run is run again; show a preview; or start the rerun and show it."""
     run = run_for(request, pk)
+    if has_driver(run):
+        return _of_driver(request, run)
     form = _inputs_form(request, run)
     if request.method == "GET":
         return _page(request, run, form)
@@ -93,6 +96,18 @@ def rerun_run(request: HttpRequest, pk: int) -> HttpResponse:
         return _page(request, run, form, message=message_of(error), status=422)
     messages.success(request, f"{new_run} was started.")
     return redirect("run_page", new_run.pk)
+
+
+def _of_driver(request: HttpRequest, run: Run) -> HttpResponse:
+    """Ask about the run whose node runs this thread: that is what is run again."""
+    try:
+        driver = driver_of(run)
+    except errors.StateManagerError as error:
+        messages.error(request, message_of(error))
+        return redirect("run_page", run.pk)
+    assert driver is not None
+    messages.info(request, f"{sentence(run)} A rerun is one of that run.")
+    return redirect("run_manager_rerun", driver.pk)
 
 
 def _repeat(request: HttpRequest, run: Run, options: RerunOptions) -> HttpResponse:

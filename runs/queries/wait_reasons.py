@@ -7,6 +7,7 @@ from runs.core import sql, statuses
 from runs.engine import answer
 from runs.external import documents
 from runs.models import AuditEntry, Cluster, QueueEntry, Run, State
+from runs.queries import drivers
 
 READY_FOR = timedelta(seconds=5)  # after which it is worth saying that a state is ready
 MAX_STATES = 200
@@ -72,6 +73,8 @@ def _external(run: Run) -> str:
         and not run.paused
         and run.checkpoints.exclude(ns=documents.NS).exists()
     )
+    if drivers.has_driver(run):
+        return drivers.sentence(run)
     if not interrupted:
         return "An outside program drives this run; it continues when that program reports."
     place = f" in {run.current_node}" if run.current_node else ""
