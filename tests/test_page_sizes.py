@@ -31,7 +31,7 @@ from runs.actions import annotate
 from runs.actions.rerun import rerun
 from runs.actions.saved_views import MAX_VIEWS
 from runs.engine.start import RunOptions, start_outside, start_run
-from runs.models import Artifact, Run, RunTemplate, SavedView
+from runs.models import Artifact, QueueEntry, RecurringRerun, Run, RunTemplate, SavedView
 from tests.support.pages import LIST, text
 
 pytestmark = pytest.mark.django_db
@@ -102,6 +102,13 @@ def many(publish, namespace, admin_user):
         )
         for n, (name, each) in enumerate(zip(names, graphs, strict=True))
     )
+    RecurringRerun.objects.bulk_create(
+        RecurringRerun(run=run, namespace=namespace, expression=name, author=name) for name in names
+    )
+    QueueEntry.objects.bulk_create(
+        QueueEntry(run=each, namespace=namespace, holder=NAME)
+        for each in Run.objects.exclude(pk=run.pk)
+    )
     return {
         "graph": graph,
         "run": run,
@@ -122,7 +129,10 @@ def pages(world):
     yield f"{LIST}compare/?a={run}&b={labelled}"
     for tab in ("", "states/", "logs/", "data/", "lineage/", "history/", "timeline/"):
         yield f"{LIST}run/{run}/{tab}"
-    for name in ("run_templates", "run_manager_operations", "run_health", "run_manager_view"):
+    for name in (
+        "run_templates", "run_manager_operations", "run_health", "run_manager_view",
+        "run_recurring",
+    ):  # fmt: skip
         yield reverse(name)
     yield f"{LIST}rerun/{run}/"
     yield reverse("run_template", args=[world["template"].pk])

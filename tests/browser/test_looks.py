@@ -56,6 +56,7 @@ def run_manager_pages(world) -> dict[str, str]:
         "compare, nothing": "/admin/run-manager/compare/",
         "rerun": f"/admin/run-manager/rerun/{failed}/?from=failed",
         "operations": "/admin/run-manager/operations/",
+        "recurring": "/admin/run-manager/recurring/",
         "templates": "/admin/run-manager/templates/",
         "template, new": f"{run}template/",
         "run states": f"/admin/run-states/?run={failed}",

@@ -17,6 +17,7 @@ from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.nodes.base import registry
 from graphs.services import dataset_files, datasets, drafts, publish
 from runs.actions import annotate
+from runs.actions.recurring import Recurrence, change, repeat
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import control
 from runs.engine.executor import Executor
@@ -133,6 +134,9 @@ def build(finished: int = 60) -> dict[str, Run]:
 
     inputs = {"customer": "ACME", "limit": 5}
     failed = drain(start(orders, "Orders of Monday", inputs=inputs, labels={"team": "sales"}))
+    for expression in ("0 6 * * 1-5", "0 12 * * *"):
+        every = repeat(failed, caller, Recurrence(expression, "Europe/Berlin"))
+    change(every, caller, enabled=False)
     again = drain(rerun(failed, caller, RerunOptions(failed=True)))
     cancelled = control.cancel_run(start(orders, "Orders of Tuesday"), caller)
     archived = annotate.archive_run(drain(start(steps, "An old training")), caller)

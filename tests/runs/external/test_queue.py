@@ -1,5 +1,6 @@
 """Programs take external runs from the queue, hold them by a lease, and report on them."""
 
+import hashlib
 import re
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from django.conf import settings
 from django.db.models import F
 
 from graphs.auth.callers import SYSTEM
-from graphs.definition import errors
+from graphs.definition import errors, payloads
 from graphs.models import Namespace
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import sql
@@ -231,6 +232,17 @@ def test_a_run_of_start_waits_only_if_it_is_asked_to(worker, make_key):
     assert waiting(worker) == ["queued"]
     QueueEntry.objects.update(available_at=F("available_at") - timedelta(seconds=61))
     assert sorted(waiting(worker)) == ["later", "queued"]
+
+
+def test_a_start_from_before_there_was_a_queue_is_still_recognised():
+    """The digest of a request without `enqueue` is the one that its run was stored with."""
+    options = RunOptions(run_id="t")
+    former = {name: value for name, value in vars(options).items() if name != "enqueue"}
+    text = payloads.dump([None, None, former])
+    assert options.fingerprint(None, None) == hashlib.sha256(text.encode()).hexdigest()
+    assert RunOptions(run_id="t", enqueue=True).fingerprint(None, None) != options.fingerprint(
+        None, None
+    )
 
 
 def test_a_run_of_a_graph_waits_for_no_program(worker, make_key, publish):
