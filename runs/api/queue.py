@@ -90,6 +90,8 @@ class QueueViewSet(OfRunViewSet):
     filterset_class = QueueFilter
     scopes = {"list": "worker", "claim": "worker", "heartbeat": "worker", "release": "worker"}
     bodies = ("claim", "heartbeat", "release")
+    every_query = ()
+    queries = {"heartbeat": ("namespace",), "release": ("namespace",)}
 
     @extend_schema(operation_id="queue_list", responses={200: QueueSerializer, **REFUSALS})
     def list(self, request: Request) -> Response:

@@ -1,6 +1,6 @@
 """What the viewsets of runs share: finding the run of the path, and its last log lines."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from graphs.api.viewsets import ViewSet
 from graphs.definition import redaction
@@ -13,7 +13,7 @@ from runs.models.querysets import RunQuerySet
 class OfRunViewSet(ViewSet):
     """A run, or what belongs to the run that the path names."""
 
-    every_query = ("namespace",)
+    every_query: Collection[str] = ("namespace",)
 
     def run(self, runs: RunQuerySet | None = None) -> Run:
         """The run of the path. Raises NotFound, Gone or Conflict (see `run_of`)."""

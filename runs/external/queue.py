@@ -25,7 +25,7 @@ from runs.models import AuditEntry, LogLine, QueueEntry, Run
 
 MAX_CLAIM = 100
 MAX_HOLDER = 200
-ROUNDS = 5
+ROUNDS = 10
 CLAIMABLE = (statuses.RUN_QUEUED, statuses.RUNNING)
 ORDER = ("available_at", "run")
 
@@ -57,9 +57,10 @@ def claim(entries: InNamespaces, claimer: Claimer, limit: int) -> list[QueueEntr
     """Take up to `limit` of these entries of `waiting`, in their order.
 
     Other claims at the same moment skip what this one takes, and this one skips runs that are being
-    changed. It waits for no lock while it has one, so it is in no circle. If everything that it
-    chose was taken meanwhile, it chooses again.
+    changed. It waits for no lock while it has one, so it is in no circle. If it could take nothing
+    of what it chose, it chooses among the others.
     """
+    taken: list[int] = []
     for _ in range(ROUNDS):
         with transaction.atomic():
             free = entries.select_for_update(of=("self",), skip_locked=True)
@@ -67,8 +68,7 @@ def claim(entries: InNamespaces, claimer: Claimer, limit: int) -> list[QueueEntr
             taken = _take(pks, claimer) if pks else []
         if taken or not pks:
             break
-    else:
-        return []
+        entries = entries.exclude(pk__in=pks)
     claimed = QueueEntry.objects.select_related("run__namespace", "run__parent").in_bulk(taken)
     return [claimed[pk] for pk in taken]
 

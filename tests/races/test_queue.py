@@ -3,12 +3,13 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 
 from graphs.auth.callers import SYSTEM, caller_named
 from graphs.definition import errors
 from runs.core import sql
 from runs.external import queue, updates
-from runs.models import QueueEntry
+from runs.models import QueueEntry, Run
 from tests.support.concurrency import at_once
 from tests.support.runs import outside
 
@@ -66,3 +67,14 @@ def test_a_claim_against_a_report_without_one_has_one_winner(namespace, round_):
     else:
         assert not isinstance(report, Exception)
         assert QueueEntry.objects.get().available_at is None
+
+
+def test_a_run_that_somebody_has_locked_keeps_no_other_from_being_claimed(namespace):
+    if connection.vendor == "sqlite":
+        return  # one writer: nothing is locked while another writes
+    locked, free = (outside(run_id=name, enqueue=True) for name in ("locked", "free"))
+    with transaction.atomic():
+        list(Run.objects.select_for_update().filter(pk=locked.pk))
+        [claimed] = at_once(lambda: claim("w"))
+        assert [entry.run for entry in claimed] == [free]
+    assert [entry.run for entry in claim("w")] == [locked]
