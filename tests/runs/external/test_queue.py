@@ -15,7 +15,8 @@ from django.db.models import F
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors, payloads
-from graphs.models import Namespace
+from graphs.models import IdempotencyKey, Namespace
+from runs.actions import delete
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import sql
 from runs.engine import control
@@ -321,6 +322,18 @@ def test_a_repeated_claim_is_answered_as_the_first_one(worker):
     first = worker("POST", "/queue/claim", {}, **{"Idempotency-Key": "k"})
     assert worker("POST", "/queue/claim", {}, **{"Idempotency-Key": "k"}) == first
     assert waiting(worker) == ["b"]
+
+
+def test_the_answer_to_a_claim_does_not_outlive_its_run(worker):
+    for name in ("a", "b", "c"):
+        outside(run_id=name, enqueue=True, sop="a secret procedure")
+    worker("POST", "/queue/claim", {}, **{"Idempotency-Key": "one"})
+    delete.delete_run(Run.objects.get(run_id="a"), even_active=True)
+    assert worker("POST", "/queue/claim", {}, **{"Idempotency-Key": "one"})[0] == 409
+    several = {"limit": 2}
+    assert worker("POST", "/queue/claim", several, **{"Idempotency-Key": "two"})[0] == 200
+    assert worker("POST", "/queue/claim", several, **{"Idempotency-Key": "two"})[0] == 409
+    assert "secret" not in "".join(IdempotencyKey.objects.values_list("answer", flat=True))
 
 
 # --- who may -----------------------------------------------------------------------------------
