@@ -73,31 +73,24 @@ def _without_params(function: Callable[[Run, Caller], object]) -> Call:
     return call
 
 
-<<<<<<< HEAD
-def _rerun_options(run: Run, params: JsonObject) -> RerunOptions:
+def _rerun_options(run: Run, caller: Caller, params: JsonObject) -> RerunOptions:
+    """The options. By their key, a run that the operation comes to twice is rerun once."""
     inputs = params.get("inputs")
     return RerunOptions(
         newest=params.get("version") == "newest",
         failed=params.get("from") == "failed",
         inputs=bulk_inputs.merged(run, inputs) if inputs else None,
-=======
-def _rerun(run: Run, caller: Caller, params: JsonObject) -> str:
-    """Rerun the run; once, if the operation comes to the run of a node from its threads, too."""
-    options = RerunOptions(
-        newest=params.get("version") == "newest",
-        failed=params.get("from") == "failed",
         idempotency_key=f"operation {caller.operation}" if caller.operation else "",
->>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
     )
 
 
 def _rerun(run: Run, caller: Caller, params: JsonObject, files: CopiedFiles | None = None) -> str:
-    return rerun(run, caller, _rerun_options(run, params), files).run_id
+    return rerun(run, caller, _rerun_options(run, caller, params), files).run_id
 
 
 @contextmanager
 def _prepared_rerun(run: Run, caller: Caller, params: JsonObject) -> Iterator[Call]:
-    with files_for(run, caller, _rerun_options(run, params)) as files:
+    with files_for(run, caller, _rerun_options(run, caller, params)) as files:
         yield partial(_rerun, files=files)
 
 

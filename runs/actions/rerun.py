@@ -64,6 +64,7 @@ def files_for(
     run: Run, caller: Caller, options: RerunOptions
 ) -> AbstractContextManager[CopiedFiles]:
     """The files that the rerun takes over, copied. Enter it outside of any transaction."""
+    run = driver_of(run) or run
     if options.partly and caller.can("rerun", run.namespace_id):
         return partial_rerun.copied_files(run, options.node)
     return nullcontext(CopiedFiles())
@@ -77,12 +78,10 @@ def rerun(
 ) -> Run:
     """Start a rerun of the run and return it.
 
-<<<<<<< HEAD
     A caller with a transaction of its own copies the `files` before it (`files_for`).
-=======
+
     A thread that a node of ours runs is rerun by rerunning the run of the node, which makes a new
     thread. A run that an outside program drives waits in the queue for that program.
->>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
 
     Raises Forbidden without the right, Malformed for options that exclude each other, NotFound if
     the run is gone, Conflict if the run can't be rerun this way, and what starting a run raises.

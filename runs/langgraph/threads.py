@@ -5,12 +5,8 @@ Every write locks the run first, so it can't race the deletion of the thread. Th
 thread is refused for as long as its tombstone exists.
 """
 
-<<<<<<< HEAD
-from typing import Any
-=======
 from dataclasses import dataclass
-from typing import TypeVar
->>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -22,13 +18,8 @@ from runs.core import sql, statuses
 from runs.core.failpoints import failpoint
 from runs.engine import counters, quota
 from runs.engine.counters import RunCounters
-<<<<<<< HEAD
-from runs.external import documents
-from runs.langgraph import status, thread_bytes
-=======
 from runs.external import documents, queue
-from runs.langgraph import status
->>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
+from runs.langgraph import status, thread_bytes
 from runs.langgraph.checkpoints import BATCH, NewCheckpoint, TaskWrites, check_lengths
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, LogLine, Run, Tombstone
 
@@ -37,8 +28,6 @@ LOCK_SECONDS = 20
 MAX_PENDING = 500
 EVERY = Q()
 
-<<<<<<< HEAD
-=======
 
 @dataclass(frozen=True)
 class Writer:
@@ -53,21 +42,15 @@ class Writer:
 
 
 NOBODY = Writer()
-ThreadRow = TypeVar("ThreadRow", Checkpoint, CheckpointBlob, CheckpointWrite)
 
->>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
 
 def put(namespace: Namespace, thread_id: str, new: NewCheckpoint, writer: Writer = NOBODY) -> None:
     """Store a checkpoint with its values. A thread that doesn't exist yet is created.
 
     Raises Gone if the thread was deleted, and Conflict if its run was cancelled (unless the
-<<<<<<< HEAD
-    checkpoint holds new input) or its id belongs to another kind of run. Raises Malformed for a
-    name that is too long, and TooLarge if the thread or its namespace would store more than it may.
-=======
     checkpoint holds new input), is held by another program, or its id belongs to another kind of
-    run. Raises Malformed for a name that is too long.
->>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
+    run. Raises Malformed for a name that is too long, and TooLarge if the thread or its namespace
+    would store more than it may.
     """
     check_lengths(new.ns, new.checkpoint_id, channels=new.versions, versions=new.versions.values())
     with transaction.atomic():
@@ -235,13 +218,9 @@ def _copy_rows(rows: QuerySet[Any], target: int) -> None:
 def _lock_thread(namespace: Namespace, thread_id: str, writer: Writer = NOBODY) -> RunCounters:
     """Lock the thread's run, which is created if there is none, and return its counters.
 
-<<<<<<< HEAD
     Raises Malformed for an impossible id, Gone for a deleted one, Conflict for one that belongs to
-    another kind of run, and TooLarge if the namespace has no room for a new one.
-=======
-    Raises Malformed for an impossible id, Gone for a deleted one and Conflict for one that belongs
-    to another kind of run, or that another program holds.
->>>>>>> e9976d0 (A rerun of a langgraph.run thread reruns the run of its node)
+    another kind of run or that another program holds, and TooLarge if the namespace has no room
+    for a new one.
     """
     run_id = names.checked("run id", thread_id)
     if run_id != thread_id:

@@ -4,8 +4,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("statemanager_graphs", "0002_namespace_quota"),
-        ("statemanager_runs", "0010_runs_of_a_session"),
+        ("statemanager_graphs", "0003_indexed_inputs"),
+        ("statemanager_runs", "0011_run_inputs"),
     ]
 
     operations = [

@@ -5,8 +5,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("statemanager_graphs", "0002_namespace_quota"),
-        ("statemanager_runs", "0021_queue"),
+        ("statemanager_graphs", "0003_indexed_inputs"),
+        ("statemanager_runs", "0012_queue"),
     ]
 
     operations = [

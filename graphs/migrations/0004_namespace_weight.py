@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("statemanager_graphs", "0002_namespace_quota"),
+        ("statemanager_graphs", "0003_indexed_inputs"),
     ]
 
     operations = [

@@ -5,8 +5,8 @@ from django.utils import timezone
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("statemanager_graphs", "0041_namespace_weight"),
-        ("statemanager_runs", "0010_runs_of_a_session"),
+        ("statemanager_graphs", "0004_namespace_weight"),
+        ("statemanager_runs", "0013_recurring_reruns"),
     ]
 
     operations = [

@@ -15,7 +15,7 @@ ORDER = """
 class Migration(migrations.Migration):
     atomic = False
     dependencies = [
-        ("statemanager_runs", "0041_claim_order"),
+        ("statemanager_runs", "0014_claim_order"),
     ]
 
     operations = [
