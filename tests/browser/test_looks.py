@@ -1,7 +1,4 @@
-"""Every page is accessible in light and dark mode, and fits a phone, a tablet and a desktop.
-
-The looks of pages don't depend on the database, so the crawls through all of them use SQLite only.
-"""
+"""Every page is accessible in light and dark mode, and fits a phone, a tablet and a desktop."""
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
@@ -105,9 +102,7 @@ def violations(page, name: str, *schemes: str) -> list[str]:
 
 
 @pytest.mark.parametrize("part", PAGES)
-def test_pages_are_accessible(open_as, world, part, database):
-    if database != "sqlite":
-        return
+def test_pages_are_accessible(open_as, world, part):
     page = open_as()
     reports = []
     for name, path in PAGES[part](world).items():
@@ -177,9 +172,7 @@ def test_errors_and_conflicts_are_accessible(open_as, world):
 
 
 @pytest.mark.parametrize("size", ["phone", "tablet", "desktop"])
-def test_no_page_is_wider_than_the_screen(open_as, world, size, database):
-    if database != "sqlite":
-        return
+def test_no_page_is_wider_than_the_screen(open_as, world, size):
     page = open_as(size=size)
     too_wide = []
     for name, path in (run_manager_pages(world) | flow_pages(world)).items():
