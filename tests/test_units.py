@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from runs.engine.start import start_run
 from runs.models import State
 from tests.support.api_client import ApiClient
+from tests.support.openapi import document
 
-SCHEMA = yaml.safe_load((Path(__file__).parent.parent / "docs" / "openapi.yml").read_text())
 TIME = re.compile(
     r"delay|lease|duration|timeout|_after$|backoff|interval|elapsed|latency|wait|_at$|^age|ttl"
     r"|_ms$|seconds|minutes|hours"
@@ -53,7 +51,7 @@ def numbers(part: Any, name: str = "") -> Iterator[str]:
 
 
 def test_every_length_of_time_names_its_unit():
-    times = {name for name in numbers(SCHEMA) if TIME.search(name)}
+    times = {name for name in numbers(document()) if TIME.search(name)}
     assert times >= {"duration_seconds", "lease_seconds", "start_delay_ms"}, "the walk sees them"
     assert {name for name in times if not NAMED.search(name)} == set(PROTOCOL)
 

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from django.urls import get_resolver
 from pydantic import ValidationError as PydanticError
 from rest_framework import serializers
@@ -16,8 +15,8 @@ from graphs.api.v0.base import V0ViewSet
 from graphs.api.v0.schemas import StrictModel
 from graphs.api.viewsets import ViewSet
 from runs.api.v0.worker_schemas import EnqueueBody
+from tests.support.openapi import document
 
-DOCUMENT = yaml.safe_load(Path("docs/openapi.yml").read_text())
 STRICT_KINDS = {
     serializers.CharField: strict.CharField,
     serializers.ChoiceField: strict.ChoiceField,
@@ -131,7 +130,7 @@ def operations():
 def documented(path, method):
     """The operation in the OpenAPI document, whose paths name their parameters as URLs do."""
     plain = "/" + path.replace("<str:", "{").replace(">", "}")
-    return DOCUMENT["paths"][plain].get(method)
+    return document()["paths"][plain].get(method)
 
 
 def names(operation, place):
