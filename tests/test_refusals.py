@@ -14,7 +14,9 @@ from django.db import transaction
 from django.test import Client
 
 from graphs.auth import api_keys
+from graphs.models import Namespace
 from tests import test_audit
+from tests.support.rows import written
 from tests.support.storage_io import transaction_of_the_test
 from tests.test_audit import API, OF_PATH, filled
 
@@ -104,17 +106,33 @@ def door(request, world, person):
 
 def refused(door, body, query="", what=None):
     """Send a request; whether it is refused, in which case nothing has changed."""
-    before = rows()
+    written_before = written()
+    after = None
     with transaction_of_the_test():
         answer = door.send(body, query)
-        after = rows()
+        if answer.status_code >= 400 and written() > written_before:
+            after = rows()
         transaction.set_rollback(True)
     assert answer.status_code < 500, (what, answer.content)
     if answer.status_code < 400:
         return None
-    changed = {name for name in before if before[name] != after[name]}
-    assert not changed, (what, answer.status_code, answer.content, changed)
+    if after is not None:
+        before = rows()  # the rollback has restored it
+        changed = {name for name in before if before[name] != after[name]}
+        assert not changed, (what, answer.status_code, answer.content, changed)
     return answer
+
+
+def test_what_is_written_is_noticed(namespace):
+    """Otherwise the tests below would test nothing."""
+    written_before = written()
+    Namespace.objects.filter(pk=namespace.pk).exists()
+    assert written() == written_before
+    with transaction.atomic():
+        Namespace.objects.filter(pk=namespace.pk).update(name="beta")
+        assert written() > written_before
+        transaction.set_rollback(True)
+    assert written() > written_before
 
 
 @pytest.mark.parametrize("door", PLACES, ids=str, indirect=True)
