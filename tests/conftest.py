@@ -27,8 +27,9 @@ from runs.models import Run
 from runs.queries import diagram
 from runs.worker_api import claims
 from tests import nodes  # noqa: F401  the nodes that only tests use
-from tests.settings import PROCESS, SKIPPED_DATABASES, TEST_DATABASE
+from tests.settings import DATABASE_IS_CHOSEN, PROCESS, SKIPPED_DATABASES, TEST_DATABASE
 from tests.support import migrated_database, scheduling, snapshots, storage_io
+from tests.support.databases import runs_on
 from tests.support.definitions import definition
 from tests.support.scheduling import EachDatabase
 
@@ -88,7 +89,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> EachDatabase
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = [item for item in items if runs_on(item, TEST_DATABASE, DATABASE_IS_CHOSEN)]
+    if len(here) < len(items):
+        elsewhere = set(items).difference(here)
+        config.hook.pytest_deselected(items=[*elsewhere])
+        items[:] = here
     scheduling.order(items)
     for item in items:
         if _is_fast(item):

@@ -1,6 +1,7 @@
 """A real browser on a served instance: Debian's chromium, driven by Playwright.
 
-A test fails if the console shows an error or the content security policy is violated.
+A test fails if the console shows an error or the content security policy is violated. Each test
+runs on one database only, because the pages are the same on both.
 """
 
 import os
@@ -13,7 +14,6 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, s
 from pytest_django.plugin import DjangoDbBlocker
 
 from runs.models import Run
-from tests.settings import TEST_DATABASE
 from tests.support import scene, snapshots
 from tests.support.clusters import served
 
@@ -35,22 +35,11 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run each browser test on one database only, because the pages are the same on both.
-
-    PostgreSQL gets the tests of `test_looks.py`, SQLite all others.
-    """
-    browser_items = [item for item in items if "tests/browser/" in str(item.path)]
-    deselected = [
-        item
-        for item in browser_items
-        if (item.path.name == "test_looks.py") != (TEST_DATABASE == "postgresql")
-    ]
-    if deselected:
-        items[:] = [item for item in items if item not in deselected]
-        config.hook.pytest_deselected(items=deselected)
-    if chromium() is None:
-        for item in browser_items:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if chromium() is not None:
+        return
+    for item in items:
+        if "tests/browser/" in str(item.path):
             item.add_marker(
                 pytest.mark.skip(reason="browser (no chromium; install the package chromium)")
             )

@@ -26,7 +26,7 @@ from tests.browser.flow_pages import (
 from tests.browser.keyboard import Keyboard
 from tests.support.clusters import supervised, until
 
-pytestmark = [pytest.mark.cluster]
+pytestmark = [pytest.mark.cluster, pytest.mark.only_on("sqlite")]
 ORDERS = [
     {"order": number, "customer": f"customer {number % 7}", "total": number * 3 % 100}
     for number in range(1, 201)

@@ -11,7 +11,7 @@ from graphs.models import Graph
 from graphs.services import drafts
 from tests.browser.flow_pages import connect, create_graph, expect_nodes, fill_label, saving
 
-pytestmark = [pytest.mark.cluster]
+pytestmark = [pytest.mark.cluster, pytest.mark.only_on("sqlite")]
 
 
 def test_quick_changes_are_all_saved_before_a_link_is_followed(

@@ -5,7 +5,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 
 from tests.browser.flow_pages import saving
 
-pytestmark = [pytest.mark.cluster]
+pytestmark = [pytest.mark.cluster, pytest.mark.only_on("postgresql")]
 ALL_COLUMNS = (
     "id,name,status,progress,time,duration,labels,trigger,finished,node,reruns,dataset,session,"
     "namespace"

@@ -12,7 +12,7 @@ from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_run
 from runs.models import BulkOperation, Run, State
 
-pytestmark = [pytest.mark.cluster]
+pytestmark = [pytest.mark.cluster, pytest.mark.only_on("sqlite")]
 LIST = "/admin/run-manager/"
 
 

@@ -19,7 +19,11 @@ from tests.chaos.site import STATES, site, small_disk
 from tests.support.clusters import until
 from tests.support.silent_path import path_to
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.chaos,
+    pytest.mark.only_on("postgresql"),
+]
 UNFINISHED = 12
 KILLS_IN_A_ROUND = 10
 BACK_SECONDS = 30
@@ -142,9 +146,7 @@ CAUSES = [ReadOnly, Replica, SilentPath, FullDisk, LockedRow]
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)
-def test_kills_beside_trouble(cause, tmp_path, database, request, record_property):
-    if database != "postgresql":
-        return
+def test_kills_beside_trouble(cause, tmp_path, request, record_property):
     kills = request.config.getoption("--chaos-kills") // len(CAUSES)
     chance = random.Random(11)
     roles, waits = Counter(), []

@@ -60,14 +60,12 @@ def shared_site(django_db_setup, tmp_path_factory):
         yield opened
 
 
-def test_postgresql_crashes_again_and_again(database, request, record_property):
+@pytest.mark.only_on("postgresql")
+def test_postgresql_crashes_again_and_again(shared_site, request, record_property):
     """PostgreSQL stops immediately, as in a crash, and starts again up to two seconds later."""
-    if database != "postgresql":
-        return
     minutes = request.config.getoption("--outage-minutes")
     chance = random.Random(7)
     waits = []
-    shared_site = request.getfixturevalue("shared_site")
     ends_at = monotonic() + 60 * minutes
     while len(waits) < 2 or monotonic() < ends_at:
         shared_site.start(12)
@@ -97,11 +95,9 @@ def test_postgresql_crashes_again_and_again(database, request, record_property):
     )
 
 
-def test_clusters_that_are_killed_while_postgresql_is_away_come_back(database, request):
+@pytest.mark.only_on("postgresql")
+def test_clusters_that_are_killed_while_postgresql_is_away_come_back(shared_site):
     """Their supervisors can't start them meanwhile; they do so when the server is back."""
-    if database != "postgresql":
-        return
-    shared_site = request.getfixturevalue("shared_site")
     shared_site.start(4)
     supervisors = [shared_site.installation.parts[name] for name in SUPERVISORS]
 
@@ -120,10 +116,9 @@ def test_clusters_that_are_killed_while_postgresql_is_away_come_back(database, r
     assert [supervisor.poll() for supervisor in supervisors] == [None, None], "none has ended"
 
 
-def test_the_disk_of_postgresql_is_full(tmp_path, database):
+@pytest.mark.only_on("postgresql")
+def test_the_disk_of_postgresql_is_full(tmp_path):
     """Requests are answered with 503 or 507, and work continues when there is room again."""
-    if database != "postgresql":
-        return
     settings = ("max_wal_size=64MB", "min_wal_size=32MB", "wal_recycle=off")
     with (
         small_disk(400) as disk,
@@ -148,10 +143,9 @@ def test_the_disk_of_postgresql_is_full(tmp_path, database):
         opened.assert_all_completed_once()
 
 
-def test_hosts_whose_clocks_are_an_hour_apart(tmp_path, database):
+@pytest.mark.only_on("postgresql")
+def test_hosts_whose_clocks_are_an_hour_apart(tmp_path):
     """Leases, wake-ups, probes and schedules use the database's clock, not that of a host."""
-    if database != "postgresql":
-        return
     registry.store()
     first_run = start_run(
         publish_graph(Namespace.objects.get_or_create(name="alpha")[0], "g", GRAPH)
@@ -198,10 +192,8 @@ def _both_clusters_answered_probes(number):
     return condition
 
 
-def test_connections_are_cut_all_the_time(request, database):
-    if database != "postgresql":
-        return
-    shared_site = request.getfixturevalue("shared_site")
+@pytest.mark.only_on("postgresql")
+def test_connections_are_cut_all_the_time(shared_site):
     total = 0
     for _ in range(4):
         shared_site.start(4)
@@ -210,10 +202,9 @@ def test_connections_are_cut_all_the_time(request, database):
     shared_site.assert_all_completed_once()
 
 
-def test_no_connection_is_left(tmp_path, database):
+@pytest.mark.only_on("postgresql")
+def test_no_connection_is_left(tmp_path):
     """Requests are answered with 503, and work continues when there are connections again."""
-    if database != "postgresql":
-        return
     settings = ("max_connections=20", "superuser_reserved_connections=3")
     with site(tmp_path, settings=settings) as opened:
         opened.server.execute(
@@ -237,18 +228,16 @@ def test_no_connection_is_left(tmp_path, database):
         opened.assert_all_completed_once()
 
 
-def test_an_open_snapshot_does_not_slow_claims(request, database, record_property):
+@pytest.mark.only_on("postgresql")
+def test_an_open_snapshot_does_not_slow_claims(shared_site, record_property):
     """A transaction that stays open delays cleaning up, not claiming.
 
     Rounds with and without an open transaction take turns, so that both meet the same machine.
     """
-    if database != "postgresql":
-        return
     rates = {True: [], False: []}
     wide = definition(
         "start>out>each", kinds={"out": "test.each"}, inputs={"out": {"items": [*range(WIDE)]}}
     )
-    shared_site = request.getfixturevalue("shared_site")
     with psycopg.connect(shared_site.server.url) as idle:
         graph = shared_site.installation.post(
             "/graphs", {"name": "wide", "namespace": "alpha", **wide}, "wide"
@@ -280,10 +269,9 @@ def _states_per_second(opened, graph, key):
     return WIDE / float(seconds)
 
 
-def test_sqlite_is_busy(publish, database, make_key, request):
+@pytest.mark.only_on("sqlite")
+def test_sqlite_is_busy(publish, make_key, request):
     """While another process has the write lock, workers wait, and requests wait or get 503."""
-    if database != "sqlite":
-        return
     graph = publish("start>out>work>slow>all", **_options())
     seconds = 30 if request.config.getoption("--outage-minutes") else 4
     installation = Installation(make_key("admin"))
@@ -315,10 +303,9 @@ def test_sqlite_is_busy(publish, database, make_key, request):
     _assert_all_completed(12 + codes.count(200))
 
 
-def test_sqlite_is_full(publish, database):
+@pytest.mark.only_on("sqlite")
+def test_sqlite_is_full(publish):
     """While the file can't grow, states wait; when it can grow again, they continue."""
-    if database != "sqlite":
-        return
     graph = publish("start>out>work>slow>all", **_options())
     runs = [start_run(graph) for _ in range(8)]
     with connection.cursor() as cursor:

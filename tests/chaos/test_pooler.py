@@ -10,15 +10,16 @@ from tests import postgres
 from tests.chaos.site import site
 from tests.support.clusters import until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.chaos,
+    pytest.mark.only_on("postgresql"),
+]
 
 
 @pytest.fixture
-def pooled(database):
+def pooled():
     """A server, and the URL of the pooler before it."""
-    if database != "postgresql":
-        yield None
-        return
     if not (shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists()):
         pytest.skip("pgbouncer (install the package pgbouncer)")
     server = postgres.Server(quick=False)
@@ -41,8 +42,6 @@ def answers(url):
 @pytest.mark.parametrize("listens", [False, True], ids=["looking", "listening"])
 def test_everything_works_behind_a_pooler(pooled, tmp_path, listens):
     """With more processes than the pooler has connections, and with connections that it cuts."""
-    if pooled is None:
-        return
     server, url = pooled
     env = {"DATABASE_URL": url, "DATABASE_POOLED": "1"}
     if listens:
@@ -62,8 +61,6 @@ def test_everything_works_behind_a_pooler(pooled, tmp_path, listens):
 
 
 def test_a_start_that_cannot_work_says_what_to_set(pooled, tmp_path):
-    if pooled is None:
-        return
     server, url = pooled
     with site(tmp_path, {"DATABASE_URL": url, "DATABASE_POOLED": "1"}, server) as opened:
         opened.env["DATABASE_POOLED"] = "0"

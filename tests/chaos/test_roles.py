@@ -5,7 +5,11 @@ import pytest
 from tests.chaos.site import site
 from tests.support.clusters import until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.chaos,
+    pytest.mark.only_on("postgresql"),
+]
 
 # {settings: those that doctor names}. The engine sets its own lock_timeout.
 ROLES = {
@@ -17,10 +21,8 @@ ROLES = {
 }
 
 
-def test_work_ends_rightly_whatever_the_role_sets(tmp_path, database):
+def test_work_ends_rightly_whatever_the_role_sets(tmp_path):
     """Transactions fail and are repeated. Every state succeeds once, and doctor says the cause."""
-    if database != "postgresql":
-        return
     with site(tmp_path) as opened:
         for setting, name in ROLES.items():
             opened.server.execute("ALTER ROLE statemanager RESET ALL")

@@ -12,15 +12,17 @@ from tests.chaos.site import site
 from tests.support.clusters import until
 from tests.support.silent_path import path_to
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.chaos,
+    pytest.mark.only_on("postgresql"),
+]
 BACK_SECONDS = 30
 STOP_SECONDS = 15
 
 
-def test_a_path_that_falls_silent(tmp_path, database, record_property):
+def test_a_path_that_falls_silent(tmp_path, record_property):
     """New connections work after 10 s, those from before never again. Everything comes back."""
-    if database != "postgresql":
-        return
     server = postgres.Server(quick=False)
     with path_to(server.port) as path:
         env = {"DATABASE_URL": server.url.replace(f":{server.port}/", f":{path.port}/")}

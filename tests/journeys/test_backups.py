@@ -117,11 +117,10 @@ def test_a_backup_made_under_load_can_be_started(graph, tmp_path):
     assert_all_runs_complete({key: value for key, value in env.items() if key != "DATABASE_URL"})
 
 
+@pytest.mark.only_on("postgresql")
 def test_a_dump_made_under_load_can_be_started(graph, tmp_path):
     """The procedure for PostgreSQL in docs/operations.md."""
     binaries = postgres.binaries()
-    if connection.vendor != "postgresql":
-        return
     assert binaries
     dump = shutil.which("pg_dump", path=f"{binaries}:{os.environ['PATH']}")
     restore = shutil.which("pg_restore", path=f"{binaries}:{os.environ['PATH']}")

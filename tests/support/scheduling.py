@@ -41,6 +41,7 @@ class EachDatabase:
     """A scheduler of pytest-xdist that consists of one for each database."""
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
+        self._session: Any = config.pluginmanager.get_plugin("session")
         processes = [database_of(f"gw{at}") for at in range(len(parse_tx_spec_config(config)))]
         self._schedulers = {database: _SharedByFile(config, log) for database in set(processes)}
         for database, scheduler in self._schedulers.items():
@@ -90,3 +91,10 @@ class EachDatabase:
     def schedule(self) -> None:
         for scheduler in self._schedulers.values():
             scheduler.schedule()
+        # pytest-xdist counts the tests of one process; the progress is that of all databases.
+        collections = [
+            collection
+            for scheduler in self._schedulers.values()
+            for collection in scheduler.registered_collections.values()
+        ]
+        self._session.testscollected = len(set().union(*collections))

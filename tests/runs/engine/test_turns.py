@@ -296,9 +296,8 @@ def test_a_lookup_reads_the_index_and_neither_scans_nor_sorts(tenant):
         assert "sm_state_claimable (namespace_key=? AND node>?)" in text, "it jumps over a queue"
 
 
+@pytest.mark.only_on("postgresql")
 def test_a_claim_reads_as_much_of_a_large_backlog_as_of_a_small_one(tenant):
-    if connection.vendor != "postgresql":
-        return
     tenant("other", 10)
     big = tenant("big", 500)
 

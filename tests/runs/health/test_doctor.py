@@ -241,10 +241,9 @@ def test_clusters_that_share_a_sqlite_file():
         assert "2 clusters share one SQLite file" in reported()[0]
 
 
+@pytest.mark.only_on("postgresql")
 def test_connections_that_are_nearly_used_up(monkeypatch):
     """Each running cluster needs a connection for each worker and four more, even if it is idle."""
-    if connection.vendor != "postgresql":
-        return
     Cluster.objects.create(name="two", host="there", pid=2, workers=10)
     Cluster.objects.create(
         name="gone", host="there", pid=3, workers=5000, seen_at=timezone.now() - timedelta(hours=1)
@@ -277,10 +276,9 @@ def test_connections_that_are_nearly_used_up(monkeypatch):
     assert f"need {max_connections}" in finding
 
 
+@pytest.mark.only_on("sqlite")
 @pytest.mark.django_db(transaction=True)
 def test_wrong_pragmas_of_sqlite():
-    if connection.vendor != "sqlite":
-        return
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout = 5000")
         cursor.execute("PRAGMA foreign_keys = OFF")

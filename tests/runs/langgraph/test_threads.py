@@ -188,10 +188,9 @@ def test_a_page_of_a_long_history_reads_a_constant_number_of_statements(
         assert saver.get_tuple(place("t")).checkpoint["channel_values"] == {"a": 59}
 
 
+@pytest.mark.only_on("postgresql")
 @pytest.mark.races
 def test_a_connection_that_the_server_cut_is_replaced():
-    if connection.vendor != "postgresql":
-        return
     saver = DjangoSaver("alpha")
     put(saver, values={"a": 1})
     with connection.cursor() as cursor:
