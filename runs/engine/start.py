@@ -63,9 +63,11 @@ class RunOptions:
         By it a repeated request finds the run that it started. Raises NotJson.
         """
         options = dict(vars(self))
-        for late in ("priority", "enqueue"):  # the digests of earlier runs lack them
-            if not options[late]:
-                del options[late]
+        # The digests of runs of earlier versions lack these.
+        if self.priority is None:
+            del options["priority"]
+        if not self.enqueue:
+            del options["enqueue"]
         request = [graph.pk if graph else None, dataset.pk if dataset else None, options]
         return hashlib.sha256(payloads.dump(request).encode()).hexdigest()
 
