@@ -155,6 +155,13 @@ class Server:
         self.execute(f'CREATE DATABASE "{name}"')
         return self.url.rpartition("/")[0] + f"/{name}"
 
+    def copy_from(self, url: str) -> None:
+        """Fill this server's database, which is empty, with the tables and rows of another."""
+        dump = [str(self._bin / "pg_dump"), "-Fc", "-d", url]
+        restore = [str(self._bin / "pg_restore"), "--no-owner", "-d", self.url]
+        dumped = subprocess.run(dump, stdout=subprocess.PIPE, check=True)
+        subprocess.run(restore, input=dumped.stdout, check=True)
+
     def execute(self, statement: str) -> None:
         with self._connect() as connection:
             connection.execute(statement)

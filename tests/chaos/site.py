@@ -11,7 +11,7 @@ import pytest
 
 from tests import postgres
 from tests.chaos.installation import Installation
-from tests.support.clusters import ROOT, environment, until
+from tests.support.clusters import ROOT, database_url, environment, until
 from tests.support.definitions import definition
 
 GRAPH = definition(
@@ -27,12 +27,10 @@ GRAPH = definition(
 STATES = {"start": 1, "out": 3, "work": 3, "slow": 3, "all": 1}
 
 PREPARE = """
-from django.core.management import call_command
 from graphs.auth import api_keys
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 
-call_command("migrate", verbosity=0)
 registry.store()
 Namespace.objects.create(name="alpha")
 print(api_keys.create_key(["alpha"], "admin")[1])
@@ -57,6 +55,7 @@ class Site:
 
     def __init__(self, tmp_path, env=None, server=None, **settings):
         self.server = server or postgres.Server(quick=False, **settings)
+        self.server.copy_from(database_url())  # the test database is migrated: that takes seconds
         self.env = {"DATABASE_URL": self.server.url, "VAR_DIR": str(tmp_path), **(env or {})}
         key = self.command("shell", "-v0", "-c", PREPARE).split()[-1]
         self.installation = Installation(key, **self.env)
