@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.models import State
-from tests.support.clusters import ROOT, environment, free_port, granian, until
+from tests.support.clusters import ROOT, SUPERVISE, environment, free_port, granian, until
 
 SHORT = {"WORKER_LEASE_SECONDS": "4", "LOG_LEVEL": "ERROR", "WEB_THREADS": "2"}
 
@@ -51,7 +51,7 @@ class Installation:
 
     def _commands(self) -> dict[str, list[str]]:
         """{part: command} of all parts of the installation."""
-        supervise = [sys.executable, "-m", "django", "supervise", "--workers", "1"]
+        supervise = [*SUPERVISE, "--workers", "1"]
         return {
             "web": granian(self.port, "--workers", "2", "--respawn-failed-workers"),
             **dict.fromkeys(SUPERVISORS, supervise),

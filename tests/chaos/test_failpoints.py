@@ -24,7 +24,7 @@ from runs.health import verify
 from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
 from tests.chaos.actor import RUN_ID
 from tests.chaos.executions import assert_few_unrecorded, executions
-from tests.support.clusters import FAST, ROOT, environment, until
+from tests.support.clusters import FAST, ROOT, SUPERVISE, environment, until
 from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
@@ -70,7 +70,7 @@ def resume(marker):
 
 def start_supervisor(env):
     return subprocess.Popen(
-        [sys.executable, "-m", "django", "supervise", "--workers", str(WORKERS)],
+        [*SUPERVISE, "--workers", str(WORKERS)],
         cwd=ROOT,
         env=env,
         stderr=subprocess.DEVNULL,

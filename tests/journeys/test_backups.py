@@ -18,7 +18,7 @@ from django.db import connection
 from runs.engine.start import start_run
 from runs.models import Run, State
 from tests import postgres
-from tests.support.clusters import ROOT, environment, supervised, until
+from tests.support.clusters import ROOT, SUPERVISE, environment, supervised, until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
 RUNS = 24
@@ -57,7 +57,7 @@ def _no_files():
 def assert_all_runs_complete(env):
     """Run a cluster on the copy until all its runs are completed, and check them with `verify`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "django", "supervise", "--workers", "2"],
+        [*SUPERVISE, "--workers", "2"],
         cwd=ROOT,
         env=env,
         stderr=subprocess.DEVNULL,
