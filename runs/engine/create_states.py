@@ -80,6 +80,7 @@ def _columns(graph: Graph, caller: Caller) -> dict[str, object]:
     return {
         "graph": graph,
         "version_id": graph.current_id,
+        "priority": graph.current.plan.priority if graph.current else 0,
         "workspace": graph.namespace.name,
         "user": caller.user,
         "username": caller.username,
