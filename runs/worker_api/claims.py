@@ -7,6 +7,7 @@ wrote last. What is stored decides in the end, so several web processes may serv
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import local
 
 from django.conf import settings
 
@@ -46,10 +47,21 @@ MAX_CACHED_INPUTS = 2000  # characters
 
 # The counters of runs that this process wrote last. Their revision guards each use.
 _counters: dict[int, RunCounters] = {}
-# The turns of the namespaces whose runs need the workers of a namespace.
-_turns: dict[int, Turns] = {}
 # The states that this process gave out. Their status and attempt guard each use.
 _leased: dict[str, Claimed] = {}
+
+
+class _TurnsOfThread(local):
+    """The turns of the namespaces whose runs need the workers of a namespace, by that namespace.
+
+    Each thread is fair by itself, as each worker of ours is.
+    """
+
+    def __init__(self) -> None:
+        self.by_namespace: dict[int, Turns] = {}
+
+
+_turns = _TurnsOfThread()
 
 
 @dataclass
@@ -87,9 +99,10 @@ def claim(worker: Worker, nodes: Iterable[str], limit: int) -> list[Claimed]:
 
 
 def _turns_of(namespace: int) -> Turns:
-    if len(_turns) > MAX_CACHED_TURNS:
-        _turns.clear()
-    return _turns.setdefault(namespace, Turns(namespace))
+    known = _turns.by_namespace
+    if len(known) > MAX_CACHED_TURNS:
+        known.clear()
+    return known.setdefault(namespace, Turns(namespace))
 
 
 def _follow(claimed: Iterable[Claimed], revisions: Mapping[int, int]) -> None:
@@ -314,4 +327,4 @@ def forget() -> None:
     """Drop what this process has cached, because ids of runs repeat between tests."""
     _counters.clear()
     _leased.clear()
-    _turns.clear()
+    _turns.by_namespace.clear()
