@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> EachDatabase | None:
-    """With `--dist each`, each database runs every test, in as many processes as it has."""
+    """With `--dist each`, each database runs its tests, in as many processes as it has."""
     return EachDatabase(config, log) if config.getvalue("dist") == "each" else None
 
 

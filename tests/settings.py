@@ -1,7 +1,7 @@
 """The settings of the tests: those of the project, on the test database of this process.
 
-pytest-xdist runs every test on both databases (`--dist each`): half of its processes use SQLite,
-and half PostgreSQL (`tests.support.scheduling`). STATEMANAGER_TEST_DATABASE (`sqlite` or
+pytest-xdist runs every test that uses a database on both (`--dist each`): half of its processes use
+SQLite, and half PostgreSQL (`tests.support.scheduling`). STATEMANAGER_TEST_DATABASE (`sqlite` or
 `postgresql`) chooses one database for all processes, so that they can share the tests:
 `-n 2 --dist load`.
 

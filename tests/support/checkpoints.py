@@ -12,7 +12,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 def waited(make):
     """Return the result of the coroutine that `make` creates.
 
-    It runs in a thread of its own: browser tests leave an event loop in this one.
+    It runs in a thread of its own: this one may have an event loop already.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(make())).result()

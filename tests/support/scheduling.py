@@ -1,4 +1,4 @@
-"""Shares the tests among the processes of pytest-xdist: each database runs every test once.
+"""Shares the tests among the processes of pytest-xdist: each database runs its tests once.
 
 `--dist each` would run every test in each process. Here the processes of one database share them,
 file by file, so that fixtures of modules are made once. The long ones begin first: outages, the

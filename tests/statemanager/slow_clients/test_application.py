@@ -126,7 +126,7 @@ async def until(condition):
 
 
 def run(test):
-    """Run a coroutine in a thread of its own: browser tests leave an event loop in this one."""
+    """Run a coroutine in a thread of its own: this one may have an event loop already."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(lambda: asyncio.run(asyncio.wait_for(test, 60))).result()
 
