@@ -61,6 +61,8 @@ def _problem(migration, operation: Operation, state) -> str:
     }
     if isinstance(operation, BREAKING):
         return "old code uses it"
+    if isinstance(operation, migrations.CreateModel):
+        return _new_table_problem(operation, made_here)
     if getattr(operation, "model_name_lower", "") in made_here:
         return ""  # no old code knows the table
     if isinstance(operation, migrations.AddField):
@@ -77,6 +79,19 @@ def _problem(migration, operation: Operation, state) -> str:
         return "it locks the table: use graphs.models.migrating.AddIndexConcurrently"
     if isinstance(operation, migrations.AddConstraint):
         return "it locks the table, and old code may violate it"
+    return ""
+
+
+DELETED = ("run", "graph", "namespace")
+
+
+def _new_table_problem(operation: migrations.CreateModel, made_here) -> str:
+    """Old code doesn't know the rows of a new table, so it can't delete them with their runs."""
+    for name, field in operation.fields:
+        if isinstance(field, models.ForeignKey) and field.db_constraint:
+            table = str(field.remote_field.model).rpartition(".")[2].lower()
+            if table not in made_here and table in DELETED:
+                return f"old code can't delete a {table} that has a row: {name} needs db_constraint"
     return ""
 
 
@@ -106,6 +121,7 @@ def made(*operations, atomic=True, name="0099_made"):
 
 
 INDEX = models.Index(fields=["level"], name="sm_made")
+RUN = "statemanager_runs.Run"
 REFUSED = {
     "a column without a db_default": made(
         migrations.AddField("run", "more", models.TextField(default=""))
@@ -126,6 +142,12 @@ REFUSED = {
     "a constraint": made(
         migrations.AddConstraint(
             "run", models.CheckConstraint(condition=models.Q(pk__gt=0), name="sm_made")
+        )
+    ),
+    "a new table whose rows keep a run": made(
+        migrations.CreateModel(
+            "Made",
+            [("run", models.OneToOneField(RUN, models.CASCADE, primary_key=True))],
         )
     ),
 }

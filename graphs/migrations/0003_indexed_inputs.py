@@ -40,6 +40,7 @@ class Migration(migrations.Migration):
                 (
                     "graph",
                     models.ForeignKey(
+                        db_constraint=False,
                         db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="indexed_inputs",

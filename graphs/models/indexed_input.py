@@ -30,7 +30,11 @@ class IndexedInput(models.Model):
     """
 
     graph = models.ForeignKey(
-        Graph, on_delete=models.CASCADE, related_name="indexed_inputs", db_index=False
+        Graph,
+        on_delete=models.CASCADE,
+        related_name="indexed_inputs",
+        db_index=False,
+        db_constraint=False,  # the release before this one can delete the graph
     )
     path = models.CharField(max_length=200)
     indexed_from = models.BigIntegerField(

@@ -1,5 +1,6 @@
 """Answering a state that waits for a person."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -12,7 +13,7 @@ from graphs.definition import errors, payloads
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import Json
 from runs.core import statuses
-from runs.engine import counters, wakeup
+from runs.engine import counters, priority, wakeup
 from runs.models import AuditEntry, LogLine, Run, State
 
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)
@@ -34,8 +35,9 @@ def answer_state(run: Run, state_id: str | UUID, answer: Json, caller: Caller) -
         _check(state, answer)
 
         record = {"value": answer, "by": caller.label, "at": timezone.now().isoformat()}
+        ahead = timedelta(seconds=priority.head_start(run.priority))
         State.objects.filter(WAITS, pk=state.pk).move(
-            statuses.CREATED, answer=record, due_at=Now(), claim_at=Now(), waiting_for=None
+            statuses.CREATED, answer=record, due_at=Now(), claim_at=Now() - ahead, waiting_for=None
         )
         LogLine.objects.create(
             run=run,

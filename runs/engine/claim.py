@@ -61,7 +61,7 @@ def claim(
     turns = turns or Turns()
     turns.renew_if_due(nodes)
     rows = _claim_known(worker, wanted, lease_seconds, turns)
-    if not rows and not turns.just_renewed:
+    if not rows and not turns.just_renewed:  # before it says that there is nothing to do
         turns.renew(nodes)
         rows = _claim_known(worker, wanted, lease_seconds, turns)
     return _claimed(rows, facts)
@@ -166,7 +166,7 @@ def _in_turn(owner: str, limit_of_queue: int, limit: str) -> str:
 
 def work_is_ready(nodes: Collection[str]) -> bool:
     """Whether a state of one of these nodes of ours could be claimed now."""
-    return bool(look(nodes)) or quarantined_work_is_ready(nodes)
+    return bool(look(nodes).queues) or quarantined_work_is_ready(nodes)
 
 
 # --- claiming quarantined states -----------------------------------------------------------------

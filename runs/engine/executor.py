@@ -299,7 +299,8 @@ class Executor:
         Then the worker claims its next batch, of which each namespace gets its share.
         """
         nodes = [node for nodes, limit in self._groups() for node in nodes if limit > 0]
-        self._calmly(self.turns.renew_if_due, nodes)
+        if nodes:
+            self._calmly(self.turns.renew_if_due, nodes)
         if self.turns.namespaces() - {outcome.state.run.namespace_id for outcome in outcomes}:
             return None
         return Lease(self.name, settings.LEASE_SECONDS, self._chooser())

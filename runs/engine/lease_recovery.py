@@ -155,10 +155,10 @@ def _held_statement() -> str:
 
 
 def hint_ready() -> None:
-    """Hint if a state of our own nodes is ready. In a backlog, order those that were delayed."""
+    """Hint if a state of our own nodes is ready, and order the states that were delayed."""
     if claim.work_is_ready(registry):
         wakeup.hint()
-        priority.give_head_starts()
+    priority.give_head_starts()
 
 
 def mark_running() -> int:

@@ -17,6 +17,7 @@ from runs.core import sql
 # A state with one point more overtakes those that are up to this much older.
 SECONDS_PER_POINT = 36
 MAX_HEAD_STARTS = 1000  # in one statement
+MAX_ROUNDS = 20
 
 
 def check(priority: int) -> int:
@@ -40,7 +41,7 @@ def claim_in(delay: float | None, priority: int) -> float:
 def _head_starts_statement() -> str:
     """Give head starts to states that have been due for a second, those that wait longest first.
 
-    The partial index sm_state_delayed holds only states that have none.
+    The partial index sm_state_delayed holds only states that have none. Returns a row for each.
     """
     seconds = f"(r.priority - {MIN_PRIORITY} + 1) * {SECONDS_PER_POINT}"
     return f"""
@@ -53,9 +54,29 @@ def _head_starts_statement() -> str:
               AND claim_at < {sql.later("-1.0")}
             ORDER BY claim_at LIMIT {MAX_HEAD_STARTS}{sql.lock("UPDATE", skip_locked=True)}
         )
+        RETURNING claim_at
+    """
+
+
+@sql.statement
+def _adopt_statement() -> str:
+    """Give states that an old version stored after the migration their namespaces and places."""
+    return f"""
+        UPDATE statemanager_runs_state AS s
+        SET namespace_key = r.namespace_id, claim_at = s.due_at
+        FROM statemanager_runs_run AS r
+        WHERE r.id = s.run_id AND s.status = 'CREATED' AND s.id IN (
+            SELECT id FROM statemanager_runs_state
+            WHERE status = 'CREATED' AND worker_namespace_id IS NULL AND NOT paused
+              AND due_at IS NOT NULL AND namespace_key = 0
+            LIMIT {MAX_HEAD_STARTS}{sql.lock("UPDATE", skip_locked=True)}
+        )
     """
 
 
 def give_head_starts() -> None:
     """Order the states that waited for a delay or a retry by their priorities, too."""
-    sql.send(_head_starts_statement())
+    sql.send(_adopt_statement())
+    for _ in range(MAX_ROUNDS):
+        if len(sql.run(_head_starts_statement())) < MAX_HEAD_STARTS:
+            return

@@ -54,7 +54,7 @@ def outcomes_statement(gate: str = sql.ALWAYS) -> str:
             paused = v.paused, lost_leases = s.lost_leases + v.lost_leases,
             lease_expires_at = NULL, worker = '',
             due_at = CASE WHEN v.delay IS NULL THEN NULL ELSE {sql.later("v.delay")} END,
-            claim_at = CASE WHEN v.delay IS NULL THEN s.claim_at ELSE {sql.later("v.claim_in")} END,
+            claim_at = coalesce({sql.later("v.claim_in")}, s.claim_at),
             finished_at = CASE WHEN v.status = 'CREATED' THEN NULL ELSE {sql.now()} END
         FROM {sql.rows("v", **_OUTCOME_COLUMNS)}
         WHERE s.id = v.state
@@ -93,6 +93,9 @@ def _outcome_row(prepared: Prepared, status: str, run_counters: RunCounters) -> 
     comes_back = status == statuses.CREATED
     succeeded = status == statuses.SUCCESS
     delay = outcome.delay if comes_back and outcome.kind != "wait" else None
+    claim_in = None  # a state that is given back keeps its place
+    if delay is not None and outcome.kind == "again":
+        claim_in = priority.claim_in(delay, outcome.state.run.priority)
     return [
         outcome.state.id,
         outcome.state.attempt,
@@ -103,7 +106,7 @@ def _outcome_row(prepared: Prepared, status: str, run_counters: RunCounters) -> 
         prepared.failed or outcome.error,
         outcome.emitted if succeeded else 0,
         delay,
-        priority.claim_in(delay, outcome.state.run.priority),
+        claim_in,
         outcome.waiting_for if comes_back else None,
         comes_back and run_counters.paused,
         1 if outcome.kind == "lost" else 0,

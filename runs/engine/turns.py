@@ -8,11 +8,12 @@ backlog of one namespace delays another one by at most one batch.
 Neither the number of ready states nor the number of namespaces makes a claim expensive. The lookup
 jumps from queue to queue in the index, stops after MAX_QUEUES, and goes on from there the next
 time. It is repeated after 20 ms, and when the worker itself has made states ready. If it is slow,
-because the index is full of dead entries, it may take a tenth of the worker's time.
+because the index is full of dead entries, it may take a tenth of the time of a busy worker.
 """
 
+import math
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
 
@@ -20,12 +21,15 @@ from runs.core import sql
 from runs.engine.types import Moment
 
 MAX_QUEUES = 64
+MAX_VISITED = 256  # queues that one statement of a lookup looks at
 LOOKUP_SECONDS = 0.020
 LOOKUP_SHARE = 0.1  # of a worker's time
 CHEAP_SECONDS = 0.002
 MAX_PASSES = 1000
+MAX_PLACES = 100
 
-_START = (-1, "")
+Place = tuple[int, str]  # a namespace and a node
+START: Place = (-1, "")
 # The places of node, claim_at and namespace_key in the rows that a claim returns.
 NODE, CLAIM_AT, NAMESPACE = 11, 12, 13
 
@@ -58,40 +62,24 @@ def is_claimable(owner: str = OURS, fresh: bool = True) -> str:
 
 
 @sql.statement
-def queues_statement(owner: str = OURS) -> str:
+def queues_statement(owner: str = OURS, limit: int = MAX_VISITED) -> str:
     """The queues after a place, in the order of the index, each found by one descent.
 
-    Parameters: the place as namespace and node; the wanted nodes. With OF_WORKER, the worker's
-    namespace comes before the place, and once more before the nodes (on SQLite twice).
+    Parameters: `_place_params`; the wanted nodes. With OF_WORKER, the worker's namespace comes
+    before each place, and before the nodes as often. The last column says whether the queue has a
+    ready state of such a node.
     """
-    claimable = is_claimable(owner, fresh=owner == OURS)
-    order = "namespace_key, node, claim_at"
-    first = f"""
-        SELECT namespace_key, node, claim_at FROM statemanager_runs_state
-        WHERE {claimable} AND (namespace_key, node) > (%s, %s)
-        ORDER BY {order} LIMIT 1
-    """
+    first = _queue_after(owner, "%s", "%s")
+    following = _queue_after(owner, "q.namespace", "q.node")
     if sql.postgres():
-        following = f"""
-            SELECT n.namespace_key, n.node, n.claim_at FROM q CROSS JOIN LATERAL (
-                SELECT namespace_key, node, claim_at FROM statemanager_runs_state
-                WHERE {claimable} AND (namespace_key, node) > (q.namespace, q.node)
-                ORDER BY {order} LIMIT 1
-            ) n
-        """
+        following = f"SELECT n.* FROM q CROSS JOIN LATERAL ({following}) n"
     else:
-        # SQLite would compare the pair with each state of the namespace.
         following = f"""
             SELECT n.namespace_key, n.node, n.claim_at
-            FROM q CROSS JOIN statemanager_runs_state n WHERE n.id = coalesce((
-                SELECT id FROM statemanager_runs_state
-                WHERE {claimable} AND namespace_key = q.namespace AND node > q.node
-                ORDER BY node, claim_at LIMIT 1
-            ), (
-                SELECT id FROM statemanager_runs_state
-                WHERE {claimable} AND namespace_key > q.namespace
-                ORDER BY {order} LIMIT 1
-            ))
+            FROM q CROSS JOIN statemanager_runs_state n WHERE n.id = {following}
+        """
+        first = f"""
+            SELECT namespace_key, node, claim_at FROM statemanager_runs_state WHERE id = {first}
         """
     return f"""
         WITH RECURSIVE q(namespace, node, claim_at) AS (
@@ -99,23 +87,70 @@ def queues_statement(owner: str = OURS) -> str:
         )
         SELECT q.namespace, q.node,
             coalesce((SELECT weight FROM statemanager_graphs_namespace WHERE id = q.namespace), 1),
-            q.claim_at
-        FROM q WHERE q.claim_at <= {sql.now()} AND {sql.among("q.node", "text")}
-        LIMIT {MAX_QUEUES}
+            q.claim_at, q.claim_at <= {sql.now()} AND {sql.among("q.node", "text")}
+        FROM q LIMIT {limit}
     """
 
 
+def _queue_after(owner: str, namespace: str, node: str) -> str:
+    """The first state of the next queue; on SQLite its id.
+
+    SQLite would compare a pair of columns with each state of the namespace.
+    """
+    claimable = is_claimable(owner, fresh=owner == OURS)
+    if sql.postgres():
+        return f"""
+            SELECT namespace_key, node, claim_at FROM statemanager_runs_state
+            WHERE {claimable} AND (namespace_key, node) > ({namespace}, {node})
+            ORDER BY namespace_key, node, claim_at LIMIT 1
+        """
+    return f"""coalesce((
+            SELECT id FROM statemanager_runs_state
+            WHERE {claimable} AND namespace_key = {namespace} AND node > {node}
+            ORDER BY node, claim_at LIMIT 1
+        ), (
+            SELECT id FROM statemanager_runs_state
+            WHERE {claimable} AND namespace_key > {namespace}
+            ORDER BY namespace_key, node, claim_at LIMIT 1
+        ))
+    """
+
+
+def _params(place: Place, nodes: Collection[str], worker_namespace: int | None) -> list[object]:
+    owner = [] if worker_namespace is None else [worker_namespace]
+    if sql.postgres():
+        return [*owner, *place, *owner, sql.choices(nodes)]
+    return [*owner, *place, *owner, place[0], *owner, *owner, sql.choices(nodes)]
+
+
+class Found(NamedTuple):
+    """Some queues with ready states, and the place where the lookup ended; START at the end."""
+
+    queues: list[Queue]
+    place: Place
+
+
 def look(
-    nodes: Collection[str], place: tuple[int, str] = _START, worker_namespace: int | None = None
-) -> list[Queue]:
-    """The queues of these nodes after a place, at most MAX_QUEUES."""
-    if worker_namespace is None:
-        rows = sql.run(queues_statement(), [*place, sql.choices(nodes)])
-    else:
-        again = [worker_namespace] * (1 if sql.postgres() else 2)
-        params = [worker_namespace, *place, *again, sql.choices(nodes)]
-        rows = sql.run(queues_statement(OF_WORKER), params)
-    return [Queue(namespace, node, max(weight, 1), at) for namespace, node, weight, at in rows]
+    nodes: Collection[str], place: Place = START, worker_namespace: int | None = None
+) -> Found:
+    """The queues of these nodes after a place, at most MAX_QUEUES.
+
+    It passes over queues that have no ready states until it finds one that has.
+    """
+    statement = queues_statement(OURS if worker_namespace is None else OF_WORKER, MAX_VISITED)
+    while True:
+        rows = sql.run(statement, _params(place, nodes, worker_namespace))
+        ready = [row for row in rows if row[4]]
+        if len(ready) > MAX_QUEUES:
+            place = ready[MAX_QUEUES - 1][:2]
+        else:
+            place = rows[-1][:2] if len(rows) == MAX_VISITED else START
+        if ready or place == START:
+            return Found([_queue(*row) for row in ready[:MAX_QUEUES]], place)
+
+
+def _queue(namespace: int, node: str, weight: int, first: Moment, is_ready: bool) -> Queue:
+    return Queue(namespace, node, max(weight, 1), first)
 
 
 # --- taking turns --------------------------------------------------------------------------------
@@ -132,11 +167,12 @@ class QueueClaim(NamedTuple):
     def limit_of_queue(self) -> int:
         """How many states of each queue the claim looks at.
 
-        Twice their share, so that some may have less; a power of two, so that there are few
+        Twice the largest share, so that some may have less; a power of two, so that there are few
         statements to prepare.
         """
-        namespaces = len({queue.namespace for queue in self.queues}) or 1
-        share = -(-2 * self.limit // namespaces)
+        weights = {queue.namespace: queue.weight for queue in self.queues} or {0: 1}
+        largest = max(weights.values()) / sum(weights.values())
+        share = math.ceil(2 * self.limit * largest)
         return min(self.limit, 1 << (share - 1).bit_length())
 
 
@@ -147,7 +183,7 @@ class Passes(NamedTuple):
     """
 
     known: Mapping[int, float]
-    waiting: Container[int]
+    waiting: Collection[int]
     time: float
 
 
@@ -163,7 +199,7 @@ class Turns:
         self._queues: list[Queue] = []
         self._floors: dict[tuple[int, str], Moment] = {}
         self._nodes: frozenset[str] = frozenset()
-        self._place = _START
+        self._places: dict[frozenset[str], Place] = {}
         self._next_lookup = 0.0
         self._cheap_lookup = 0.0  # when a lookup costs no more than LOOKUP_SHARE
         self._passes: dict[int, Passes] = {}
@@ -172,9 +208,10 @@ class Turns:
 
     def renew_if_due(self, nodes: Iterable[str]) -> None:
         """Look up the queues of these nodes, unless that was done a moment ago."""
-        self.just_renewed = False
         wanted = frozenset(nodes)
-        if wanted != self._nodes or monotonic() >= self._next_lookup:
+        self.just_renewed = False
+        due = self._next_lookup if wanted == self._nodes else self._cheap_lookup
+        if monotonic() >= due:
             self.renew(wanted)
 
     def expire(self) -> None:
@@ -182,17 +219,22 @@ class Turns:
         self._next_lookup = self._cheap_lookup
 
     def renew(self, nodes: Iterable[str]) -> None:
-        """Look up the queues of these nodes, from where the last lookup ended."""
+        """Look up the queues of these nodes, from where their last lookup ended."""
         began = monotonic()
         self._nodes = frozenset(nodes)
-        queues = look(self._nodes, self._place, self.worker_namespace)
-        if len(queues) < MAX_QUEUES and self._place != _START:
+        place = self._places.get(self._nodes, START)
+        queues, end = look(self._nodes, place, self.worker_namespace)
+        if end == START and place != START:
             known = {queue.key for queue in queues}
-            others = look(self._nodes, _START, self.worker_namespace)
-            queues += [queue for queue in others if queue.key not in known]
-        self._queues = queues[:MAX_QUEUES]
-        self._floors = {queue.key: queue.first for queue in self._queues}
-        self._place = self._queues[-1].key if len(queues) >= MAX_QUEUES else _START
+            others, end = look(self._nodes, START, self.worker_namespace)
+            room = MAX_QUEUES - len(queues)
+            queues += [queue for queue in others if queue.key not in known][:room]
+            end = queues[-1].key if len(queues) == MAX_QUEUES else START
+        if len(self._places) > MAX_PLACES:
+            self._places.clear()
+        self._places[self._nodes] = end
+        self._queues = queues
+        self._floors = {queue.key: queue.first for queue in queues}
         self.just_renewed = True
         took = monotonic() - began
         self._cheap_lookup = began + took / LOOKUP_SHARE if took > CHEAP_SECONDS else 0.0
@@ -220,10 +262,13 @@ class Turns:
     def passes(self, claim: QueueClaim) -> dict[int, float]:
         """The pass of each namespace. One that comes, or comes back, begins with the others."""
         known, waiting, time = self._passes.get(claim.kind, NO_PASSES)
+        latest = max((known[each] for each in waiting), default=time)
         return {
-            queue.namespace: known.get(queue.namespace, 0.0)
-            if queue.namespace in waiting
-            else max(known.get(queue.namespace, 0.0), time)
+            queue.namespace: max(
+                known.get(queue.namespace, 0.0),
+                # What a claim could not give it is no claim on all later ones.
+                latest - claim.limit / queue.weight if queue.namespace in waiting else time,
+            )
             for queue in claim.queues
         }
 
@@ -236,12 +281,12 @@ class Turns:
         passes = self.passes(claim)
         for queue in claim.queues:
             passes[queue.namespace] += taken[queue.key] / queue.weight
-        latest = max((passes[namespace] for namespace, _ in taken), default=0.0)
+        known, _, before = self._passes.get(claim.kind, NO_PASSES)
+        latest = max((passes[namespace] for namespace, _ in taken), default=before)
         empty = _empty(claim, taken, passes, latest)
         self._queues = [queue for queue in self._queues if queue.key not in empty]
         waiting = {queue.namespace for queue in claim.queues if queue.key not in empty}
-        time = min((passes[each] for each in waiting), default=latest)
-        known = self._passes.get(claim.kind, NO_PASSES).known
+        time = max(before, min((passes[each] for each in waiting), default=latest))
         kept = known if len(known) <= MAX_PASSES else {}
         self._passes[claim.kind] = Passes({**kept, **passes}, waiting, time)
         self._advance(rows)

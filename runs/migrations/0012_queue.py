@@ -15,6 +15,7 @@ class Migration(migrations.Migration):
                 (
                     "run",
                     models.OneToOneField(
+                        db_constraint=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         primary_key=True,
                         related_name="queue_entry",
@@ -25,6 +26,7 @@ class Migration(migrations.Migration):
                 (
                     "namespace",
                     models.ForeignKey(
+                        db_constraint=False,
                         db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="+",

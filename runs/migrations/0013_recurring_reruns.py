@@ -56,6 +56,7 @@ class Migration(migrations.Migration):
                 (
                     "namespace",
                     models.ForeignKey(
+                        db_constraint=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="+",
                         to="statemanager_graphs.namespace",
@@ -64,6 +65,7 @@ class Migration(migrations.Migration):
                 (
                     "run",
                     models.ForeignKey(
+                        db_constraint=False,
                         db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="recurring_reruns",

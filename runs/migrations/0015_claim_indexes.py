@@ -4,11 +4,11 @@ from graphs.models.migrating import AddIndexConcurrently, RemoveIndexConcurrentl
 
 # States that were stored before keep their order, and count for their namespaces.
 ORDER = """
-    UPDATE statemanager_runs_state SET claim_at = due_at, namespace_key = (
+    UPDATE statemanager_runs_state SET claim_at = coalesce(due_at, claim_at), namespace_key = (
         SELECT r.namespace_id FROM statemanager_runs_run r
         WHERE r.id = statemanager_runs_state.run_id
     )
-    WHERE status = 'CREATED' AND due_at IS NOT NULL
+    WHERE status IN ('CREATED', 'QUEUED')
 """
 
 

@@ -18,14 +18,19 @@ class QueueEntry(models.Model):
     time to the end of the lease, so a run whose lease is over is available again without anybody's
     help. `claim` is the fence: it is raised whenever the run is taken or given back, and a report
     with another number is refused. The namespace is the run's, so that the entries of others can
-    be passed over without a look at their runs.
+    be passed over without a look at their runs. The database checks no keys, so that the release
+    before this one can delete runs that have an entry.
     """
 
     run = models.OneToOneField(
-        Run, on_delete=models.CASCADE, related_name="queue_entry", primary_key=True
+        Run,
+        on_delete=models.CASCADE,
+        related_name="queue_entry",
+        primary_key=True,
+        db_constraint=False,
     )
     namespace = models.ForeignKey(
-        Namespace, on_delete=models.CASCADE, related_name="+", db_index=False
+        Namespace, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
     )
     available_at = models.DateTimeField(
         null=True, help_text="When a program may take the run. Empty if none may any more."

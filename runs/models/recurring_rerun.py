@@ -18,9 +18,15 @@ class RecurringRerun(Schedule):
     """
 
     run = models.ForeignKey(
-        Run, on_delete=models.CASCADE, related_name="recurring_reruns", db_index=False
+        Run,
+        on_delete=models.CASCADE,
+        related_name="recurring_reruns",
+        db_index=False,
+        db_constraint=False,  # the release before this one can delete the run
     )
-    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="+")
+    namespace = models.ForeignKey(
+        Namespace, on_delete=models.CASCADE, related_name="+", db_constraint=False
+    )
     inputs = models.JSONField(null=True, blank=True)
     newest = models.BooleanField(default=False)
     author = models.CharField(max_length=150, help_text="Who asked for it.")

@@ -5,13 +5,16 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 
+from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from runs.core import sql
-from runs.engine import claim, lease_recovery, priority, turns
+from runs.engine import claim, lease_recovery, priority, record, turns
+from runs.engine.answer import answer_state
 from runs.engine.claimed_states import FactsCache
 from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_run
+from runs.engine.types import Outcome
 from runs.models import Run, State
 from tests.support.engine import claimed
 
@@ -138,6 +141,89 @@ def test_a_namespace_that_was_idle_has_saved_no_turns(tenant):
         worker.claim(50)
     backlog(Run.objects.get(namespace__name="idle"), 200)
     assert worker.claim(10) == {"busy": 5, "idle": 5}
+
+
+def test_a_claim_that_comes_too_late_does_not_put_the_clock_of_the_turns_back(tenant):
+    """Another worker may have taken what a worker has just found."""
+    busy = tenant("busy", 300)
+    worker = Worker()
+    for _ in range(3):
+        worker.claim(50)
+    worker.turns.renew(["noop"])
+    State.objects.filter(run__namespace=busy, status="CREATED").update(paused=True)
+    wanted = turns.QueueClaim(0, worker.turns.queues_of(["noop"]), 50)
+    worker.turns.note(wanted, [])
+    tenant("new", 200)
+    State.objects.filter(run__namespace=busy).update(paused=False)
+    assert worker.claim(10) == {"busy": 5, "new": 5}
+
+
+def test_weights_hold_where_one_namespace_has_most_of_them(tenant):
+    tenant("heavy", 200, weight=20)
+    for at in range(4):
+        tenant(f"light{at}", 50)
+    taken = Worker().claim(96)
+    assert taken["heavy"] == 80
+    assert sum(taken.values()) == 96
+
+
+def test_what_a_claim_could_not_give_is_no_credit_for_ever(tenant):
+    """A namespace waits for the credit of another one for no longer than a claim."""
+    worker = Worker()
+    heavy = turns.Queue(1, "noop", 1, "2026-01-01")
+    light = turns.Queue(2, "noop", 1, "2026-01-01")
+    wanted = turns.QueueClaim(0, [heavy, light], 10)
+    passes = turns.Passes({1: 5.0, 2: 1000.0}, {1, 2}, 5.0)
+    worker.turns._passes[0] = passes
+    assert worker.turns.passes(wanted) == {1: 990.0, 2: 1000.0}
+
+
+def test_asking_for_other_nodes_in_between_does_not_begin_the_rotation_again(tenant):
+    names = [f"n{at:03}" for at in range(turns.MAX_QUEUES + 6)]
+    for name in names:
+        tenant(name, 3)
+    worker = Worker()
+    seen = set()
+    for _ in range(2):
+        seen |= set(worker.claim(64))
+        worker.claim(64, ["dataset.read"])
+    assert seen == set(names)
+
+
+def test_queues_without_ready_states_hide_none_that_has(tenant, monkeypatch, publish):
+    monkeypatch.setattr(turns, "MAX_VISITED", 5)
+    for at in range(12):
+        graph = publish("a", namespace=Namespace.objects.create(name=f"later{at:02}"))
+        start_run(graph, RunOptions(delay=3600))
+    tenant("now", 1)
+    assert Worker().claim(10) == {"now": 1}
+
+
+def test_a_state_that_is_given_back_keeps_its_place(publish):
+    run = start_run(publish("a"))
+    place = run.states.get().claim_at
+    [state] = claimed()
+    record.record_batch([Outcome(state, "release")])
+    stored = run.states.get()
+    assert (stored.status, stored.claim_at) == ("CREATED", place)
+
+
+def test_an_answered_state_has_the_head_start_of_its_run(publish, executor):
+    graph = publish("a", kinds={"a": "approval"}, inputs={"a": {"question": "?"}})
+    run = start_run(graph, RunOptions(priority=100))
+    executor.drain()
+    state = answer_state(run, run.states.get().pk, {"approved": True}, SYSTEM)
+    ahead = (state.due_at - state.claim_at).total_seconds()
+    assert ahead == pytest.approx(priority.head_start(100), abs=1)
+
+
+def test_states_that_an_old_version_stored_come_to_their_namespaces(publish):
+    """It knows neither the namespace's key nor the place, which the database then fills in."""
+    run = start_run(publish("a"), RunOptions(delay=3600))
+    State.objects.filter(run=run).update(namespace_key=0, claim_at=sql.clock())
+    lease_recovery.hint_ready()
+    state = run.states.get()
+    assert (state.namespace_key, state.claim_at) == (run.namespace_id, state.due_at)
 
 
 def test_each_of_many_namespaces_has_its_turn(tenant, publish):
@@ -287,13 +373,15 @@ def test_a_lookup_reads_the_index_and_neither_scans_nor_sorts(tenant):
         tenant(name, 1000)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-    text = explained(turns.queues_statement(), [-1, "", sql.choices(["noop"])])
+    place = (Namespace.objects.get(name="two").pk, "noop")
+    text = explained(turns.queues_statement(), turns._params(place, ["noop"], None))
     assert text.count("sm_state_claimable") >= 2
     assert "Seq Scan on statemanager_runs_state" not in text
     assert "Sort" not in text
     assert "TEMP B-TREE" not in text
     if connection.vendor == "sqlite":
-        assert "sm_state_claimable (namespace_key=? AND node>?)" in text, "it jumps over a queue"
+        jumps = text.count("sm_state_claimable (namespace_key=? AND node>?)")
+        assert jumps == 2, "it jumps over the queue where it begins, and over each that follows"
 
 
 @pytest.mark.only_on("postgresql")
@@ -305,9 +393,11 @@ def test_a_claim_reads_as_much_of_a_large_backlog_as_of_a_small_one(tenant):
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE statemanager_runs_state")
         with transaction.atomic():
-            read = [blocks(turns.queues_statement(), [-1, "", sql.choices(list(registry))])]
+            params = turns._params(turns.START, list(registry), None)
+            read = [blocks(turns.queues_statement(), params)]
             heads = [
-                [queue.namespace, queue.node, queue.first, 0.0, 1] for queue in turns.look(registry)
+                [queue.namespace, queue.node, queue.first, 0.0, 1]
+                for queue in turns.look(list(registry)).queues
             ]
             read.append(blocks(claim.claim_statement(((10, 10),)), [*sql.values(heads), "w", 30]))
             transaction.set_rollback(True)
