@@ -59,8 +59,11 @@ def parse_beginning(text: str) -> tuple[Path, str]:
         raise ValueError("a path has names with dots between them, such as customer.id")
     parts = _PART.finditer(beginning[0])
     path = tuple(part[1] or json.loads(part[2])[0] for part in parts)
-    if len(written(path)) > MAX_LENGTH:
+    normal = written(path)
+    if len(normal) > MAX_LENGTH:
         raise ValueError(f"a path has at most {MAX_LENGTH} characters")
+    if any("\ud800" <= letter <= "\udfff" for letter in normal):
+        raise ValueError("a path has no lone surrogates, which no database stores")
     return path, text[beginning.end() :]
 
 

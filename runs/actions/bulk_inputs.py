@@ -18,6 +18,7 @@ from graphs.definition.types import Json, JsonObject
 from graphs.models import GraphVersion
 from runs.engine import run_inputs
 from runs.models import Run
+from runs.queries.drivers import rerun_for
 
 MAX_RUNS = 10_000  # that are rerun with changed inputs in one operation
 MAX_PROBLEMS = 20
@@ -25,8 +26,11 @@ ROWS_AT_ONCE = 200
 
 
 def merged(run: Run, inputs: Mapping[str, Json]) -> JsonObject:
-    """The inputs with which the run is rerun: its own, but for those that are given."""
-    return {**run.initial_data, **inputs}
+    """The inputs with which the run is rerun: its own, but for those that are given.
+
+    A thread that a node of ours runs is rerun with the run of that node, so it has that run's.
+    """
+    return {**rerun_for(run).initial_data, **inputs}
 
 
 def check(
@@ -51,10 +55,10 @@ def check(
 def _problems(
     runs: QuerySet[Run], inputs: Mapping[str, Json], newest: bool, caller: Caller
 ) -> Iterator[str]:
-    columns = ("run_id", "namespace", "initial_data", "version", "graph__current")
+    columns = ("run_id", "namespace", "initial_data", "version", "graph__current", "origin")
     checks: dict[int, _Check] = {}
     selected = runs.order_by("-pk").select_related("graph").only(*columns)
-    for run in selected.iterator(chunk_size=ROWS_AT_ONCE):
+    for run in map(rerun_for, selected.iterator(chunk_size=ROWS_AT_ONCE)):
         version = run.graph.current_id if newest and run.graph else run.version_id
         if version is None:  # an outside program drives it, and no graph declares its inputs
             continue

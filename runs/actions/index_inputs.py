@@ -16,7 +16,7 @@ from runs.core import db_errors, sql
 from runs.engine import input_index
 from runs.models import Run, RunInput
 
-BATCH = 500
+BATCH = 50
 TURN_SECONDS = 1.0
 _TO_DO = ~Q(indexed_from=0) | Q(dropped=True)
 

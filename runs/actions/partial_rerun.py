@@ -10,15 +10,15 @@ The files are copied first, into the folder of a row id that is reserved for the
 takes as long as the storage does, and a transaction keeps others from writing.
 """
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from uuid import UUID
 
 from django.core.files.storage import default_storage
-from django.db import DatabaseError
 from django.db.models import Sum
 from django.utils import timezone
 
@@ -33,6 +33,8 @@ from runs.engine.claimed_states import FactsCache
 from runs.engine.node_context import run_folder
 from runs.engine.types import NewState, RunFacts
 from runs.models import Artifact, Run, State
+
+log = logging.getLogger(__name__)
 
 MAX_STATES = 50_000
 _COPIED_STATE = (
@@ -174,10 +176,20 @@ def copied_files(old: Run, node: str = "") -> Iterator[CopiedFiles]:
     try:
         yield files
     finally:
-        # Without an answer of the database the files stay: the run may have been committed.
-        with suppress(DatabaseError):
-            if files.run_pk and not Run.objects.filter(pk=files.run_pk).exists():
-                delete.remove_files([files.run_pk])
+        _remove_unless_used(files)
+
+
+def _remove_unless_used(files: CopiedFiles) -> None:
+    """Remove the files, unless there is a run that has them.
+
+    Without an answer of the database they stay: the run may have been committed. Whatever happens
+    here, it must not replace the answer of the rerun.
+    """
+    try:
+        if files.run_pk and not Run.objects.filter(pk=files.run_pk).exists():
+            delete.remove_files([files.run_pk])
+    except Exception:
+        log.exception("copied files of a rerun stay; verify finds them")
 
 
 def _copy_files(old: Run, node: str) -> CopiedFiles:

@@ -25,7 +25,7 @@ from runs.core import db_errors, paths, statuses
 from runs.engine import create_states, run_inputs
 from runs.engine.start import RunOptions, start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
-from runs.queries.drivers import driver_of
+from runs.queries.drivers import driver_of, rerun_for
 
 log = logging.getLogger(__name__)
 BATCH = 50
@@ -64,7 +64,7 @@ def files_for(
     run: Run, caller: Caller, options: RerunOptions
 ) -> AbstractContextManager[CopiedFiles]:
     """The files that the rerun takes over, copied. Enter it outside of any transaction."""
-    run = driver_of(run) or run
+    run = rerun_for(run)
     if options.partly and caller.can("rerun", run.namespace_id):
         return partial_rerun.copied_files(run, options.node)
     return nullcontext(CopiedFiles())

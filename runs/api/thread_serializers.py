@@ -31,9 +31,11 @@ class StartThreadSerializer(DelayedSerializer):
     enqueue = serializers.BooleanField(required=False, default=False)
 
     def validate(self, attrs: JsonObject) -> JsonObject:
-        """Raises Malformed if a run of a graph is to wait for a program."""
+        """Raises Malformed for what only a run with a graph, or only one without, can have."""
         if attrs["enqueue"] and "graph" in attrs:
             raise errors.Malformed("`enqueue` is for runs without a graph.")
+        if "priority" in attrs and "graph" not in attrs:
+            raise errors.Malformed("`priority` is for runs of a graph.")
         return super().validate(attrs)
 
 

@@ -19,13 +19,14 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.models.querysets import InNamespaces
 from runs.core import sql, statuses
-from runs.engine import counters
+from runs.engine import counters, log_lines
 from runs.engine.counters import RunCounters
 from runs.models import AuditEntry, LogLine, QueueEntry, Run
 
 MAX_CLAIM = 100
 MAX_HOLDER = 200
 ROUNDS = 10
+MAX_SWEPT = 1000
 CLAIMABLE = (statuses.RUN_QUEUED, statuses.RUNNING)
 ORDER = ("available_at", "run")
 
@@ -174,12 +175,12 @@ def _held(run: Run, run_counters: RunCounters, caller: Caller, number: int) -> Q
         raise _lost(entry, number)
     if not run_counters.open:
         raise errors.Conflict(f"The run is {run_counters.status}.", run_status=run_counters.status)
-    if entry.available_at is None:
-        raise errors.Conflict("Another program reported this run without a claim, and has it now.")
     return entry
 
 
 def _lost(entry: QueueEntry | None, number: int) -> errors.Conflict:
+    if entry is not None and entry.available_at is None and not entry.holder:
+        return errors.Conflict("Another program reported this run without a claim, and has it now.")
     held = entry is not None and entry.is_held(sql.clock())
     by = f"; {entry.holder} holds it now" if entry is not None and held else ""
     return errors.Conflict(f"Claim {number} of this run is not yours any more{by}.", allowed=[])
@@ -208,7 +209,7 @@ def admit_report(run: Run, caller: Caller, number: int | None) -> None:
         if is_held and not entry.is_of(caller.label):
             raise errors.Conflict(f"{entry.holder} holds this run.", allowed=[])
         if not is_held:
-            leave(run.pk)
+            _take_out(run.pk)
 
 
 def admit_thread(run: Run, number: int | None) -> None:
@@ -228,7 +229,7 @@ def admit_thread(run: Run, number: int | None) -> None:
                 f"{entry.holder} holds this run. Its program names the claim in `configurable`.",
                 allowed=[],
             )
-        leave(run.pk)
+        _take_out(run.pk)
 
 
 def _admit_claim(run: Run, caller: Caller, entry: QueueEntry | None, number: int) -> None:
@@ -240,17 +241,48 @@ def _admit_claim(run: Run, caller: Caller, entry: QueueEntry | None, number: int
         _extend(entry, entry.lease_seconds)
 
 
-def leave(run: int) -> None:
-    """Take a run out of the queue: it has ended, or a program drives it without a claim."""
-    QueueEntry.objects.filter(run=run, available_at__isnull=False).update(available_at=None)
+def _take_out(run: int) -> None:
+    """Take a run out of the queue that a program drives without a claim.
+
+    The program whose lease was over holds it no more, even if it comes back.
+    """
+    QueueEntry.objects.filter(run=run).update(available_at=None, claim=F("claim") + 1, holder="")
+
+
+def follow(run_counters: RunCounters, number: int | None) -> None:
+    """Let the entry of a locked run follow a report, after the run's status was set.
+
+    A run that has ended leaves the queue, and its last report may be repeated. If its program goes
+    on with it under the same claim, it holds the run by a lease again.
+    """
+    if not run_counters.open:
+        _leave([run_counters.pk])
+    elif number is not None:
+        entry = QueueEntry.objects.filter(run=run_counters.pk, available_at=None).first()
+        if entry is not None:
+            _extend(entry, entry.lease_seconds)
+
+
+def _leave(runs: Iterable[int]) -> None:
+    QueueEntry.objects.filter(run__in=runs, available_at__isnull=False).update(available_at=None)
 
 
 def sweep() -> int:
-    """Take the runs that have ended out of the queue. Returns their number."""
+    """Take the runs that have ended out of the queue. Returns their number.
+
+    The runs are locked, because their programs may go on with them at this moment.
+    """
     ended = QueueEntry.objects.filter(
         available_at__isnull=False, run__status__in=statuses.ENDED_RUNS
     )
-    return ended.update(available_at=None)
+    pks = list(ended.order_by("pk").values_list("pk", flat=True)[:MAX_SWEPT])
+    if not pks:
+        return 0
+    with transaction.atomic():
+        locked = counters.lock(pks, skip_locked=True)
+        over = [pk for pk, run_counters in locked.items() if not run_counters.open]
+        _leave(over)
+    return len(over)
 
 
 def _lock(run: Run) -> RunCounters:
@@ -264,6 +296,9 @@ def _log(counters_by_run: dict[int, RunCounters], lines: Iterable[tuple[int, str
     """Add a line to each of these locked runs, and store their counters."""
     lines = list(lines)
     LogLine.objects.bulk_create(LogLine(run_id=run, message=message) for run, message in lines)
+    statements = sql.Statements()
     for run, _ in lines:
         counters_by_run[run].log_count += 1
+        log_lines.drop_oldest(counters_by_run[run], statements)
+    statements.flush()
     counters.store(counters_by_run[run] for run, _ in lines)

@@ -117,8 +117,7 @@ def _put(
         rows.log_ended(run_counters, ended)
         rows.store_tool_results(run, run_counters, state)
         counters.store([run_counters])
-        if not run_counters.open:
-            queue.leave(run.pk)
+        queue.follow(run_counters, claim)
         run.refresh_from_db()
         return run_state(run)
 

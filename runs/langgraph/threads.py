@@ -62,6 +62,7 @@ def put(namespace: Namespace, thread_id: str, new: NewCheckpoint, writer: Writer
         if not new.ns and not status.is_behind(run_counters.pk, new.checkpoint_id):
             _follow(run_counters, new)
         counters.store([run_counters])
+        queue.follow(run_counters, writer.claim)
         failpoint("checkpoint-put-before-commit")
     failpoint("after-checkpoint-put-commit")
 
@@ -127,6 +128,7 @@ def put_writes(
         if not task.ns:
             status.update_after_writes(run_counters, task.checkpoint_id, channels, task.error)
         counters.store([run_counters])
+        queue.follow(run_counters, writer.claim)
 
 
 def _store_writes(run: int, task: TaskWrites) -> None:

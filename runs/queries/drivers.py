@@ -38,6 +38,14 @@ def driver_of(run: Run) -> Run | None:
     return driver
 
 
+def rerun_for(run: Run) -> Run:
+    """The run that a rerun of this one reruns. If its driver is gone, the rerun is refused."""
+    try:
+        return driver_of(run) or run
+    except errors.Conflict:
+        return run
+
+
 def sentence(run: Run) -> str:
     """Which node of which run runs this thread."""
     assert run.origin is not None

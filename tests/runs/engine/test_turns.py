@@ -353,6 +353,13 @@ def test_the_api_takes_a_priority_and_a_rerun_keeps_it(admin_client, publish):
     assert Run.objects.get(run_id=rerun["thread_id"]).priority == -5
 
 
+def test_a_run_that_an_outside_program_drives_has_no_priority(admin_client):
+    body = {"sop": "", "initial_data": {}, "priority": 1}
+    answer = admin_client.post("/start", body, content_type="application/json")
+    assert answer.status_code == 422
+    assert "runs of a graph" in answer.json()["detail"]
+
+
 def test_the_same_start_is_the_same_request_whether_it_names_the_usual_priority_or_not(publish):
     """A start that was sent before the update is found by its repetition."""
     graph = publish("a")

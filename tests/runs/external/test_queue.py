@@ -19,7 +19,7 @@ from graphs.models import IdempotencyKey, Namespace
 from runs.actions import delete
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import sql
-from runs.engine import control
+from runs.engine import control, log_lines
 from runs.engine.start import RunOptions, start_outside
 from runs.external import queue
 from runs.models import AuditEntry, LogLine, QueueEntry, Run
@@ -83,6 +83,40 @@ def test_the_program_of_a_thread_takes_up_its_rerun(worker, make_key):
     assert QueueEntry.objects.get().available_at is None
     status, answer = worker("POST", "/queue/t_rerun_1/heartbeat", beat)
     assert (status, answer["run_status"]) == (409, "completed")
+
+
+def test_a_program_that_goes_on_after_a_failure_holds_its_run_by_a_lease_again(worker, other):
+    """Otherwise nobody would take the run if the program died then."""
+    run = outside(run_id="t", enqueue=True)
+    claimed(worker, lease_seconds=60)
+    document = worker("GET", "/runs/t/checkpoint")[1] | {"status": "failed"}
+    assert worker("PUT", "/runs/t/checkpoint?claim=1", document)[0] == 200
+    assert QueueEntry.objects.get().available_at is None
+    mark = {"node": "a", "event": "started"}
+    assert worker("POST", "/runs/t/mark?claim=1", mark)[0] == 200
+    assert worker("POST", "/queue/t/heartbeat", {"claim": 1})[0] == 200
+    queue.sweep()
+    lapse(run)
+    assert claimed(other)[0]["claim"] == 2
+
+
+def test_a_program_that_lost_its_run_to_one_without_a_claim_reports_nothing_more(worker, make_key):
+    run = outside(run_id="t", enqueue=True)
+    claimed(worker, lease_seconds=60)
+    lapse(run)
+    mark = {"node": "a", "event": "started"}
+    assert ApiClient(make_key("run"))("POST", "/runs/t/mark", mark)[0] == 200
+    assert worker("POST", "/runs/t/mark?claim=1", mark)[0] == 409
+    assert worker("POST", "/queue/t/heartbeat", {"claim": 1})[0] == 409
+
+
+def test_taking_and_giving_back_keeps_the_log_within_its_limit(worker, monkeypatch):
+    monkeypatch.setattr(log_lines, "LINES_PER_RUN", 10)
+    run = outside(run_id="t", enqueue=True)
+    for _ in range(10):
+        [claim] = claimed(worker)
+        worker("POST", "/queue/t/release", {"claim": claim["claim"]})
+    assert LogLine.objects.filter(run=run).count() <= 12
 
 
 def test_a_run_whose_lease_is_over_is_taken_by_another_program(worker, other):
@@ -417,7 +451,7 @@ def test_the_reasons_to_wait_follow_the_queue(worker):
     claimed(worker)
     lapse(run)
     assert "The lease of key robot is over." in wait_reasons.why_waiting(run)[0]
-    queue.leave(run.pk)
+    queue._take_out(run.pk)
     assert "An outside program drives this run" in wait_reasons.why_waiting(run)[0]
 
 

@@ -163,3 +163,24 @@ def test_an_application_that_lost_its_claim_writes_nothing_more(namespace):
         saver.put_writes(place("t", claim=1, checkpoint_id="1"), [("x", 1)], "task")
     assert not run.checkpoints.exists()
     assert not run.checkpoint_writes.exists()
+
+
+def test_a_bulk_rerun_goes_on_behind_a_thread_whose_run_is_gone(publish, drain, admin_user):
+    run = start(publish, drain)
+    thread = thread_of(run)
+    other = outside(run_id="other")
+    delete.delete_run(run, SYSTEM)
+    operation = bulk.ask("rerun", {"pk": [thread.pk, other.pk]}, caller_of_user(admin_user))
+    bulk_runner.run_inline(operation)
+    results = dict(operation.results.values_list("run_id", "done"))
+    assert results == {thread.run_id: False, other.run_id: True}
+
+
+def test_a_bulk_rerun_merges_inputs_over_those_of_the_run_of_the_node(publish, drain, admin_user):
+    run = start(publish, drain, inputs={"customer": 7, "limit": 5})
+    pks = [run.pk, thread_of(run).pk]
+    params = {"inputs": {"limit": 9}}
+    operation = bulk.ask("rerun", {"pk": pks}, caller_of_user(admin_user), params)
+    assert bulk_runner.run_inline(operation).failed == 0
+    [again] = Run.objects.filter(parent=run)
+    assert again.initial_data == {"customer": 7, "limit": 9}

@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
+from graphs.definition import value_paths
 from graphs.models import IndexedInput, Namespace, NamespaceMembership
 from runs.actions import bulk, bulk_runner
 from runs.engine import input_index
@@ -119,6 +120,14 @@ def answer(text):
     except InvalidFilters as error:
         assert "indexed_inputs" in str(error)
         return "refused"
+
+
+def test_a_path_that_no_database_stores_is_no_path(admin_client):
+    """It is searched as text, and can't be declared."""
+    text = 'a["\\ud800"]'
+    assert admin_client.get("/runs", {"search": f"input:{text}=1"}).json()["runs"] == []
+    with pytest.raises(ValueError, match="lone surrogates"):
+        value_paths.parse(text)
 
 
 def test_inputs_are_found_by_their_exact_value(runs):
