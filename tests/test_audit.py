@@ -699,7 +699,9 @@ ATTEMPT = {"username": "x", "ip_address": "1.2.3.4", "user_agent": "u", "failure
 MEMBER = {"namespace": "{namespace}", "user": "{member}", "role": "viewer"}
 # For each model the form that adds a row, the form that changes the row, and the row's name.
 ADMIN = {
-    "statemanager_graphs.namespace": ({"name": "new"}, {}, "namespace alpha"),
+    "statemanager_graphs.namespace": (
+        {"name": "new", "weight": "1"}, {"weight": "2"}, "namespace alpha"
+    ),
     "statemanager_graphs.namespacemembership": (
         MEMBER, {**MEMBER, "role": "reader"}, "membership ann: reader of alpha"
     ),
