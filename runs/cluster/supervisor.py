@@ -47,7 +47,7 @@ from runs.actions import (
 from runs.cluster.error_output import ErrorOutput
 from runs.cluster.processes import die_with_parent, group_of
 from runs.core import db_errors, sql
-from runs.engine import heartbeat, lease_recovery, wakeup
+from runs.engine import heartbeat, lease_recovery, priority, wakeup
 from runs.external import queue
 from runs.health import storage
 from runs.models import AuditEntry, Cluster
@@ -66,6 +66,7 @@ CHECK_READY_SECONDS = 1.0
 CHECK_SCHEDULE_SECONDS = 1.0
 CHECK_DELETED_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
+ADOPT_SECONDS = 60.0  # matters only while a release is rolled out
 
 
 def _prepare_cluster() -> None:
@@ -149,6 +150,7 @@ class Supervisor:
         self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
         self._every("inputs", settings.SWEEP_SECONDS, index_inputs.continue_indexing)
         self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
+        self._every("adopt", ADOPT_SECONDS, priority.adopt_states)
         self._every("probe", settings.PROBE_SECONDS, self._probe)
         self._every("prune", TIDY_SECONDS, wakeup.prune)
         self._every("clusters", TIDY_SECONDS, lambda: heartbeat.forget_lost(self.name))

@@ -22,7 +22,7 @@ from django.db import connection, transaction
 
 from runs.core import sql
 from runs.engine.claimed_states import FactsCache, claimed_states
-from runs.engine.turns import OF_WORKER, OURS, QueueClaim, Turns, is_claimable, look
+from runs.engine.turns import OF_WORKER, OURS, BacklogClaim, Turns, is_claimable, look
 from runs.engine.types import Claimed
 
 Group = tuple[Sequence[str], int]  # nodes, and how many of their states at most
@@ -70,11 +70,12 @@ def claim(
 def _claim_known(
     worker: str, groups: dict[int, Group], lease_seconds: float, turns: Turns
 ) -> Sequence[sql.Row]:
-    """Claim from the queues that are known to have ready states."""
+    """Claim from the backlogs that are known to have ready states."""
     claims = [
-        QueueClaim(kind, turns.queues_of(nodes), limit) for kind, (nodes, limit) in groups.items()
+        BacklogClaim(kind, turns.backlogs_of(nodes), limit)
+        for kind, (nodes, limit) in groups.items()
     ]
-    if not any(each.queues for each in claims):
+    if not any(each.backlogs for each in claims):
         return []
     rows = _take_rows(*_statement(claims, turns, worker, lease_seconds))
     for each in claims:
@@ -85,19 +86,21 @@ def _claim_known(
 def rehearse(groups: Iterable[Group]) -> None:
     """Let PostgreSQL plan the claim of these groups. It claims nothing."""
     claims = [
-        QueueClaim(kind, [], limit) for kind, (nodes, limit) in enumerate(groups) if nodes and limit
+        BacklogClaim(kind, [], limit)
+        for kind, (nodes, limit) in enumerate(groups)
+        if nodes and limit
     ]
     _take_rows(*_statement(claims, Turns(), "", 0))
 
 
 def _statement(
-    claims: Sequence[QueueClaim], turns: Turns, worker: str, lease_seconds: float
+    claims: Sequence[BacklogClaim], turns: Turns, worker: str, lease_seconds: float
 ) -> tuple[str, list[object]]:
-    """The statement and its parameters. It has a part for each group, even without a queue.
+    """The statement and its parameters. It has a part for each group, even without a backlog.
 
     So there are few statements to prepare.
     """
-    statement = claim_statement(tuple((each.limit_of_queue, each.limit) for each in claims))
+    statement = claim_statement(tuple((each.limit_of_backlog, each.limit) for each in claims))
     heads = [value for each in claims for value in _heads(each, turns)]
     return statement, [*heads, worker, lease_seconds]
 
@@ -105,39 +108,45 @@ def _statement(
 _NO_HEAD = (-1, "", "2000-01-01 00:00:00+00", 0.0, 1)
 
 
-def _heads(claim: QueueClaim, turns: Turns) -> list[object]:
-    """The parameters for the heads of the queues."""
-    if not claim.queues:
+def _heads(claim: BacklogClaim, turns: Turns) -> list[object]:
+    """The parameters for the heads of the backlogs."""
+    if not claim.backlogs:
         return sql.values([_NO_HEAD])
     passes = turns.passes(claim)
     return sql.values(
         [
-            [queue.namespace, queue.node, turns.floor(queue), passes[queue.namespace], queue.weight]
-            for queue in claim.queues
+            [
+                backlog.namespace,
+                backlog.node,
+                turns.floor(backlog),
+                passes[backlog.namespace],
+                backlog.weight,
+            ]
+            for backlog in claim.backlogs
         ]
     )
 
 
 @sql.statement
 def claim_statement(groups: tuple[tuple[int, int], ...]) -> str:
-    """Claim for a worker of ours, given (limit of each queue, limit) of each group.
+    """Claim for a worker of ours, given (limit of each backlog, limit) of each group.
 
-    Parameters: the heads of the queues of each group; the worker; the lease. The limits are part
+    Parameters: the heads of the backlogs of each group; the worker; the lease. The limits are part
     of the text, because a plan that was prepared for an unknown limit would sort everything that
     is ready.
     """
     candidates = ", ".join(
-        f"g{at} AS ({_in_turn(OURS, limit_of_queue, str(limit))})"
-        for at, (limit_of_queue, limit) in enumerate(groups)
+        f"g{at} AS ({_in_turn(OURS, limit_of_backlog, str(limit))})"
+        for at, (limit_of_backlog, limit) in enumerate(groups)
     )
     union = " UNION ALL ".join(f"SELECT id FROM g{at}" for at in range(len(groups)))
     return _claim_candidates(candidates, union)
 
 
-def _in_turn(owner: str, limit_of_queue: int, limit: str) -> str:
-    """The ready states to take from some queues, each read from its own place in the index.
+def _in_turn(owner: str, limit_of_backlog: int, limit: str) -> str:
+    """The ready states to take from some backlogs, each read from its own place in the index.
 
-    The first state of a namespace is placed at its pass, and each further one by 1/weight later.
+    The states of a namespace have their turns at its pass plus 1/weight, 2/weight and so on.
     With OF_WORKER the worker's namespace is the last parameter before the limit.
     """
     ready = f"""
@@ -145,7 +154,7 @@ def _in_turn(owner: str, limit_of_queue: int, limit: str) -> str:
         WHERE {is_claimable(owner, fresh=owner == OURS)}
           AND namespace_key = v.namespace AND node = v.node
           AND claim_at >= v.floor_at AND claim_at <= {sql.now()} AND due_at <= {sql.now()}
-        ORDER BY claim_at, id LIMIT {limit_of_queue}
+        ORDER BY claim_at, id LIMIT {limit_of_backlog}
     """
     heads = sql.rows(
         "v", namespace="bigint", node="text", floor_at="timestamptz", turn="float8", weight="int"
@@ -166,7 +175,7 @@ def _in_turn(owner: str, limit_of_queue: int, limit: str) -> str:
 
 def work_is_ready(nodes: Collection[str]) -> bool:
     """Whether a state of one of these nodes of ours could be claimed now."""
-    return bool(look(nodes).queues) or quarantined_work_is_ready(nodes)
+    return bool(look(nodes).backlogs) or quarantined_work_is_ready(nodes)
 
 
 # --- claiming quarantined states -----------------------------------------------------------------
@@ -338,12 +347,12 @@ def claim_for_worker(
     runs in which the claim named their nodes, as far as they are known.
     """
     turns.renew(nodes)
-    queues = turns.queues_of(nodes)
-    if not queues:
+    backlogs = turns.backlogs_of(nodes)
+    if not backlogs:
         return [], {}
-    wanted = QueueClaim(0, queues, limit)
+    wanted = BacklogClaim(0, backlogs, limit)
     params = [*_heads(wanted, turns), turns.worker_namespace, limit]
-    statement = claim_for_worker_statement(wanted.limit_of_queue)
+    statement = claim_for_worker_statement(wanted.limit_of_backlog)
     rows = _take_rows(statement, [*params, worker, lease_seconds], for_worker=True)
     turns.note(wanted, rows)
     revisions = {row[1]: row[-1] for row in rows if row[-1]} if sql.postgres() else {}
@@ -351,13 +360,13 @@ def claim_for_worker(
 
 
 @sql.statement
-def claim_for_worker_statement(limit_of_queue: int) -> str:
+def claim_for_worker_statement(limit_of_backlog: int) -> str:
     """Claim for an external worker.
 
-    Parameters: the heads of the queues; the namespace of the worker; the limit; the worker; the
+    Parameters: the heads of the backlogs; the namespace of the worker; the limit; the worker; the
     lease.
     """
-    candidates = f"g0 AS ({_in_turn(OF_WORKER, limit_of_queue, '%s')})"
+    candidates = f"g0 AS ({_in_turn(OF_WORKER, limit_of_backlog, '%s')})"
     return _claim_candidates(candidates, "SELECT id FROM g0", for_worker=True)
 
 

@@ -53,20 +53,7 @@ def create_states(
         inputs = _checked_inputs(inputs, version.plan)
     try:
         with transaction.atomic():
-            run, is_new = Run.objects.get_or_create(
-                namespace=graph.namespace,
-                run_id=run_id,
-                defaults={**_columns(graph, caller), "initial_data": inputs or {}},
-            )
-            if is_new:
-                quota.require_room(graph.namespace)
-                Tombstone.objects.refuse(run.namespace_id, run_id)
-                AuditEntry.objects.record(caller, "start", run)
-                input_index.store(run)
-            if run.graph_id != graph.pk:
-                raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
-            if inputs is not None and not merge.same(inputs, run.initial_data):
-                raise errors.Conflict(f"The run {run_id!r} has other inputs.")
+            run, is_new = _run_of(graph, run_id, caller, inputs)
             states = _add_states(run, _checksum(run, version), requested, delay)
             if not is_new:
                 identifiers = ", ".join(dict(requested))
@@ -74,6 +61,30 @@ def create_states(
             return run, states
     except IntegrityError:
         raise errors.Conflict(f"The run {run_id!r} was just deleted.") from None
+
+
+def _run_of(
+    graph: Graph, run_id: str, caller: Caller, inputs: Mapping[str, Json] | None
+) -> tuple[Run, bool]:
+    """The run of this id, and whether it was made now.
+
+    Raises Conflict for one of another graph or with other inputs, and TooLarge without room.
+    """
+    run, is_new = Run.objects.get_or_create(
+        namespace=graph.namespace,
+        run_id=run_id,
+        defaults={**_columns(graph, caller), "initial_data": inputs or {}},
+    )
+    if is_new:
+        quota.require_room(graph.namespace)
+        Tombstone.objects.refuse(run.namespace_id, run_id)
+        AuditEntry.objects.record(caller, "start", run)
+        input_index.store(run)
+    if run.graph_id != graph.pk:
+        raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
+    if inputs is not None and not merge.same(inputs, run.initial_data):
+        raise errors.Conflict(f"The run {run_id!r} has other inputs.")
+    return run, is_new
 
 
 def _columns(graph: Graph, caller: Caller) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """The place of a ready state among those of its namespace: `State.claim_at`.
 
-States are claimed in the order of `claim_at`. That of a state that is due at once lies before the
-present by a head start, which is longer the higher the priority of its run is. So a state of high
-priority overtakes older ones, but only those that are younger than the difference of the head
-starts: nothing waits for ever.
+States are claimed in the order of `claim_at`. For a state that is due at once, this is the present
+minus a head start, which grows with the priority of its run. So a state of high priority overtakes
+others only if they are older by less than the difference of the head starts: nothing waits for
+ever.
 
 A delayed state has no head start, `claim_at = due_at`, so that a claim never reads states that are
 not yet due: there may be a million of them. When it is due, it is claimed as one of very low
@@ -74,9 +74,13 @@ def _adopt_statement() -> str:
     """
 
 
+def adopt_states() -> None:
+    """Bring states that an old version stored meanwhile into the order of their namespaces."""
+    sql.send(_adopt_statement())
+
+
 def give_head_starts() -> None:
     """Order the states that waited for a delay or a retry by their priorities, too."""
-    sql.send(_adopt_statement())
     for _ in range(MAX_ROUNDS):
         if len(sql.run(_head_starts_statement())) < MAX_HEAD_STARTS:
             return

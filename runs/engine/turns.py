@@ -1,14 +1,14 @@
 """Whose turn it is: claims go round between the namespaces that have ready states.
 
-A worker looks up the *queues* with ready states, one for each namespace and node, and claims from
+A worker looks up the *backlogs*, one for each namespace and node with ready states, and claims from
 the heads of all of them. Each namespace has a pass, which grows by 1/weight with each of its states
 (stride scheduling: Waldspurger and Weihl, 1995). Those with the smallest pass come first, so the
 backlog of one namespace delays another one by at most one batch.
 
-Neither the number of ready states nor the number of namespaces makes a claim expensive. The lookup
-jumps from queue to queue in the index, stops after MAX_QUEUES, and goes on from there the next
-time. It is repeated after 20 ms, and when the worker itself has made states ready. If it is slow,
-because the index is full of dead entries, it may take a tenth of the time of a busy worker.
+The cost of a claim doesn't depend on the number of ready states. The lookup jumps from backlog to
+backlog in the index, stops after MAX_BACKLOGS, and goes on from there the next time. It is repeated
+after 20 ms, and when the worker itself has made states ready. If it is slow, because the index is
+full of dead entries, it may take a tenth of the time of a busy worker.
 """
 
 import math
@@ -20,11 +20,11 @@ from typing import NamedTuple
 from runs.core import sql
 from runs.engine.types import Moment
 
-MAX_QUEUES = 64
-MAX_VISITED = 256  # queues that one statement of a lookup looks at
+MAX_BACKLOGS = 64
+MAX_VISITED = 256  # backlogs that one statement of a lookup reads
 LOOKUP_SECONDS = 0.020
 LOOKUP_SHARE = 0.1  # of a worker's time
-CHEAP_SECONDS = 0.002
+CHEAP_SECONDS = 0.002  # a lookup that takes less may be repeated at any time
 MAX_PASSES = 1000
 MAX_PLACES = 100
 
@@ -34,7 +34,7 @@ START: Place = (-1, "")
 NODE, CLAIM_AT, NAMESPACE = 11, 12, 13
 
 
-class Queue(NamedTuple):
+class Backlog(NamedTuple):
     """The ready states of one node in one namespace."""
 
     namespace: int
@@ -62,15 +62,15 @@ def is_claimable(owner: str = OURS, fresh: bool = True) -> str:
 
 
 @sql.statement
-def queues_statement(owner: str = OURS, limit: int = MAX_VISITED) -> str:
-    """The queues after a place, in the order of the index, each found by one descent.
+def backlogs_statement(owner: str = OURS, limit: int = MAX_VISITED) -> str:
+    """The backlogs after a place, in the order of the index, each found by one descent.
 
     Parameters: `_place_params`; the wanted nodes. With OF_WORKER, the worker's namespace comes
-    before each place, and before the nodes as often. The last column says whether the queue has a
+    before each place, and before the nodes as often. The last column says whether the backlog has a
     ready state of such a node.
     """
-    first = _queue_after(owner, "%s", "%s")
-    following = _queue_after(owner, "q.namespace", "q.node")
+    first = _backlog_after(owner, "%s", "%s")
+    following = _backlog_after(owner, "q.namespace", "q.node")
     if sql.postgres():
         following = f"SELECT n.* FROM q CROSS JOIN LATERAL ({following}) n"
     else:
@@ -92,8 +92,8 @@ def queues_statement(owner: str = OURS, limit: int = MAX_VISITED) -> str:
     """
 
 
-def _queue_after(owner: str, namespace: str, node: str) -> str:
-    """The first state of the next queue; on SQLite its id.
+def _backlog_after(owner: str, namespace: str, node: str) -> str:
+    """The first state of the next backlog; on SQLite its id.
 
     SQLite would compare a pair of columns with each state of the namespace.
     """
@@ -124,53 +124,53 @@ def _params(place: Place, nodes: Collection[str], worker_namespace: int | None) 
 
 
 class Found(NamedTuple):
-    """Some queues with ready states, and the place where the lookup ended; START at the end."""
+    """Some backlogs with ready states, and the place where the lookup ended; START at the end."""
 
-    queues: list[Queue]
+    backlogs: list[Backlog]
     place: Place
 
 
 def look(
     nodes: Collection[str], place: Place = START, worker_namespace: int | None = None
 ) -> Found:
-    """The queues of these nodes after a place, at most MAX_QUEUES.
+    """The backlogs of these nodes after a place, at most MAX_BACKLOGS.
 
-    It passes over queues that have no ready states until it finds one that has.
+    It passes over backlogs that have no ready states until it finds one that has.
     """
-    statement = queues_statement(OURS if worker_namespace is None else OF_WORKER, MAX_VISITED)
+    statement = backlogs_statement(OURS if worker_namespace is None else OF_WORKER, MAX_VISITED)
     while True:
         rows = sql.run(statement, _params(place, nodes, worker_namespace))
         ready = [row for row in rows if row[4]]
-        if len(ready) > MAX_QUEUES:
-            place = ready[MAX_QUEUES - 1][:2]
+        if len(ready) > MAX_BACKLOGS:
+            place = ready[MAX_BACKLOGS - 1][:2]
         else:
             place = rows[-1][:2] if len(rows) == MAX_VISITED else START
         if ready or place == START:
-            return Found([_queue(*row) for row in ready[:MAX_QUEUES]], place)
+            return Found([_backlog(*row) for row in ready[:MAX_BACKLOGS]], place)
 
 
-def _queue(namespace: int, node: str, weight: int, first: Moment, is_ready: bool) -> Queue:
-    return Queue(namespace, node, max(weight, 1), first)
+def _backlog(namespace: int, node: str, weight: int, first: Moment, is_ready: bool) -> Backlog:
+    return Backlog(namespace, node, max(weight, 1), first)
 
 
 # --- taking turns --------------------------------------------------------------------------------
 
 
-class QueueClaim(NamedTuple):
-    """A claim of up to `limit` states from some queues. Each kind of claims has its own turns."""
+class BacklogClaim(NamedTuple):
+    """A claim of up to `limit` states from some backlogs. Each kind of claims has its own turns."""
 
     kind: int
-    queues: Sequence[Queue]
+    backlogs: Sequence[Backlog]
     limit: int
 
     @property
-    def limit_of_queue(self) -> int:
-        """How many states of each queue the claim looks at.
+    def limit_of_backlog(self) -> int:
+        """How many states of each backlog the claim looks at.
 
         Twice the largest share, so that some may have less; a power of two, so that there are few
         statements to prepare.
         """
-        weights = {queue.namespace: queue.weight for queue in self.queues} or {0: 1}
+        weights = {backlog.namespace: backlog.weight for backlog in self.backlogs} or {0: 1}
         largest = max(weights.values()) / sum(weights.values())
         share = math.ceil(2 * self.limit * largest)
         return min(self.limit, 1 << (share - 1).bit_length())
@@ -191,12 +191,12 @@ NO_PASSES = Passes({}, (), 0.0)
 
 
 class Turns:
-    """What a worker knows of the queues, and the passes of their namespaces."""
+    """What a worker knows of the backlogs, and the passes of their namespaces."""
 
     def __init__(self, worker_namespace: int | None = None) -> None:
         self.worker_namespace = worker_namespace
         self.just_renewed = False
-        self._queues: list[Queue] = []
+        self._backlogs: list[Backlog] = []
         self._floors: dict[tuple[int, str], Moment] = {}
         self._nodes: frozenset[str] = frozenset()
         self._places: dict[frozenset[str], Place] = {}
@@ -204,10 +204,10 @@ class Turns:
         self._cheap_lookup = 0.0  # when a lookup costs no more than LOOKUP_SHARE
         self._passes: dict[int, Passes] = {}
 
-    # --- the queues that have ready states
+    # --- the backlogs that have ready states
 
     def renew_if_due(self, nodes: Iterable[str]) -> None:
-        """Look up the queues of these nodes, unless that was done a moment ago."""
+        """Look up the backlogs of these nodes, unless that was done a moment ago."""
         wanted = frozenset(nodes)
         self.just_renewed = False
         due = self._next_lookup if wanted == self._nodes else self._cheap_lookup
@@ -219,73 +219,73 @@ class Turns:
         self._next_lookup = self._cheap_lookup
 
     def renew(self, nodes: Iterable[str]) -> None:
-        """Look up the queues of these nodes, from where their last lookup ended."""
+        """Look up the backlogs of these nodes, from where their last lookup ended."""
         began = monotonic()
         self._nodes = frozenset(nodes)
         place = self._places.get(self._nodes, START)
-        queues, end = look(self._nodes, place, self.worker_namespace)
+        backlogs, end = look(self._nodes, place, self.worker_namespace)
         if end == START and place != START:
-            known = {queue.key for queue in queues}
+            known = {backlog.key for backlog in backlogs}
             others, end = look(self._nodes, START, self.worker_namespace)
-            room = MAX_QUEUES - len(queues)
-            queues += [queue for queue in others if queue.key not in known][:room]
-            end = queues[-1].key if len(queues) == MAX_QUEUES else START
+            room = MAX_BACKLOGS - len(backlogs)
+            backlogs += [backlog for backlog in others if backlog.key not in known][:room]
+            end = backlogs[-1].key if len(backlogs) == MAX_BACKLOGS else START
         if len(self._places) > MAX_PLACES:
             self._places.clear()
         self._places[self._nodes] = end
-        self._queues = queues
-        self._floors = {queue.key: queue.first for queue in queues}
+        self._backlogs = backlogs
+        self._floors = {backlog.key: backlog.first for backlog in backlogs}
         self.just_renewed = True
         took = monotonic() - began
         self._cheap_lookup = began + took / LOOKUP_SHARE if took > CHEAP_SECONDS else 0.0
         self._next_lookup = max(began + LOOKUP_SECONDS, self._cheap_lookup)
 
-    def queues_of(self, nodes: Collection[str]) -> list[Queue]:
-        """The queues of these nodes that have ready states, as far as is known."""
-        return [queue for queue in self._queues if queue.node in nodes]
+    def backlogs_of(self, nodes: Collection[str]) -> list[Backlog]:
+        """The backlogs of these nodes that have ready states, as far as is known."""
+        return [backlog for backlog in self._backlogs if backlog.node in nodes]
 
     def namespaces(self) -> set[int]:
         """The namespaces that have ready states, as far as is known."""
-        return {queue.namespace for queue in self._queues}
+        return {backlog.namespace for backlog in self._backlogs}
 
-    def floor(self, queue: Queue) -> Moment:
-        """The `claim_at` at which a claim begins to read the queue.
+    def floor(self, backlog: Backlog) -> Moment:
+        """The `claim_at` at which a claim begins to read the backlog.
 
         PostgreSQL's index keeps entries of states that were taken as long as an old snapshot (a
-        dump, a forgotten transaction) may see them. A claim begins behind them. A state that comes
-        to stand before that place is found by the next lookup. SQLite keeps no such entries.
+        dump, a forgotten transaction) may see them. A claim begins behind them. A state that gets
+        an earlier `claim_at` later is found by the next lookup. SQLite keeps no such entries.
         """
-        return self._floors[queue.key] if sql.postgres() else ""
+        return self._floors[backlog.key] if sql.postgres() else ""
 
     # --- the passes of the namespaces
 
-    def passes(self, claim: QueueClaim) -> dict[int, float]:
+    def passes(self, claim: BacklogClaim) -> dict[int, float]:
         """The pass of each namespace. One that comes, or comes back, begins with the others."""
         known, waiting, time = self._passes.get(claim.kind, NO_PASSES)
         latest = max((known[each] for each in waiting), default=time)
         return {
-            queue.namespace: max(
-                known.get(queue.namespace, 0.0),
-                # What a claim could not give it is no claim on all later ones.
-                latest - claim.limit / queue.weight if queue.namespace in waiting else time,
+            backlog.namespace: max(
+                known.get(backlog.namespace, 0.0),
+                # A share that one claim could not give must not delay others for long.
+                latest - claim.limit / backlog.weight if backlog.namespace in waiting else time,
             )
-            for queue in claim.queues
+            for backlog in claim.backlogs
         }
 
-    def note(self, claim: QueueClaim, rows: Sequence[sql.Row]) -> None:
-        """Note the states that a claim took, and forget the queues that are empty now."""
-        if not claim.queues:
+    def note(self, claim: BacklogClaim, rows: Sequence[sql.Row]) -> None:
+        """Note the states that a claim took, and forget the backlogs that are empty now."""
+        if not claim.backlogs:
             return
-        keys = {queue.key for queue in claim.queues}
+        keys = {backlog.key for backlog in claim.backlogs}
         taken = Counter(key for key in map(_key, rows) if key in keys)
         passes = self.passes(claim)
-        for queue in claim.queues:
-            passes[queue.namespace] += taken[queue.key] / queue.weight
+        for backlog in claim.backlogs:
+            passes[backlog.namespace] += taken[backlog.key] / backlog.weight
         known, _, before = self._passes.get(claim.kind, NO_PASSES)
         latest = max((passes[namespace] for namespace, _ in taken), default=before)
         empty = _empty(claim, taken, passes, latest)
-        self._queues = [queue for queue in self._queues if queue.key not in empty]
-        waiting = {queue.namespace for queue in claim.queues if queue.key not in empty}
+        self._backlogs = [backlog for backlog in self._backlogs if backlog.key not in empty]
+        waiting = {backlog.namespace for backlog in claim.backlogs if backlog.key not in empty}
         time = max(before, min((passes[each] for each in waiting), default=latest))
         kept = known if len(known) <= MAX_PASSES else {}
         self._passes[claim.kind] = Passes({**kept, **passes}, waiting, time)
@@ -304,18 +304,21 @@ def _key(row: sql.Row) -> tuple[int, str]:
 
 
 def _empty(
-    claim: QueueClaim, taken: Counter[tuple[int, str]], passes: Mapping[int, float], latest: float
+    claim: BacklogClaim, taken: Counter[tuple[int, str]], passes: Mapping[int, float], latest: float
 ) -> set[tuple[int, str]]:
-    """The queues that have nothing left, as far as a claim can tell.
+    """The backlogs that have nothing left, as far as a claim can tell.
 
-    A claim that was not filled took everything that it found. Nor has a namespace anything left
-    whose turn was before others that were served.
+    A claim that was not filled took everything that it found. A namespace that got nothing,
+    although its turn came before others that were served, has nothing left either.
     """
-    is_filled = sum(taken[queue.key] for queue in claim.queues) >= claim.limit
+    is_filled = sum(taken[backlog.key] for backlog in claim.backlogs) >= claim.limit
     served = {namespace for namespace, _ in taken}
     return {
-        queue.key
-        for queue in claim.queues
-        if (not is_filled and taken[queue.key] < claim.limit_of_queue)
-        or (queue.namespace not in served and passes[queue.namespace] + 1 / queue.weight < latest)
+        backlog.key
+        for backlog in claim.backlogs
+        if (not is_filled and taken[backlog.key] < claim.limit_of_backlog)
+        or (
+            backlog.namespace not in served
+            and passes[backlog.namespace] + 1 / backlog.weight < latest
+        )
     }

@@ -153,7 +153,7 @@ def test_claiming_from_the_quarantine_does_not_scan_all_ready_states(publish, qu
 
 
 def _heads(*kinds, floor="2000-01-01 00:00:00+00"):
-    """The heads of the queues of these kinds, as parameters of a claim's statement."""
+    """The heads of the backlogs of these kinds, as parameters of a claim's statement."""
     namespace = Namespace.objects.values_list("pk", flat=True).first()
     return sql.values([[namespace, kind, floor, 0.0, 1] for kind in kinds])
 
@@ -190,9 +190,9 @@ def test_a_claim_begins_behind_the_states_that_were_taken(publish):
         for child in node.get("Plans", ()):
             yield from nodes_of(child)
 
-    [queue] = turns.queues_of(["noop"])
-    assert queue.namespace == namespace
-    assert 0 < blocks_read(turns.floor(queue)) < blocks_read("-infinity") / 3
+    [backlog] = turns.backlogs_of(["noop"])
+    assert backlog.namespace == namespace
+    assert 0 < blocks_read(turns.floor(backlog)) < blocks_read("-infinity") / 3
 
 
 def test_recording_finds_states_by_their_ids(publish):

@@ -16,14 +16,14 @@ from runs.engine.executor import Executor
 from runs.engine.start import RunOptions, start_run
 from runs.engine.types import Outcome
 from runs.models import Run, State
-from tests.support.engine import claimed
+from tests.support.engine import claimed, done
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
 def _fresh_lookups(monkeypatch):
-    """Each claim looks for queues, as if enough time had passed since the last one."""
+    """Each claim looks for backlogs, as if enough time had passed since the last one."""
     monkeypatch.setattr(turns, "LOOKUP_SECONDS", 0.0)
     monkeypatch.setattr(turns, "CHEAP_SECONDS", 60.0)
 
@@ -151,7 +151,7 @@ def test_a_claim_that_comes_too_late_does_not_put_the_clock_of_the_turns_back(te
         worker.claim(50)
     worker.turns.renew(["noop"])
     State.objects.filter(run__namespace=busy, status="CREATED").update(paused=True)
-    wanted = turns.QueueClaim(0, worker.turns.queues_of(["noop"]), 50)
+    wanted = turns.BacklogClaim(0, worker.turns.backlogs_of(["noop"]), 50)
     worker.turns.note(wanted, [])
     tenant("new", 200)
     State.objects.filter(run__namespace=busy).update(paused=False)
@@ -167,19 +167,19 @@ def test_weights_hold_where_one_namespace_has_most_of_them(tenant):
     assert sum(taken.values()) == 96
 
 
-def test_what_a_claim_could_not_give_is_no_credit_for_ever(tenant):
+def test_what_a_claim_could_not_give_is_no_credit_for_ever():
     """A namespace waits for the credit of another one for no longer than a claim."""
     worker = Worker()
-    heavy = turns.Queue(1, "noop", 1, "2026-01-01")
-    light = turns.Queue(2, "noop", 1, "2026-01-01")
-    wanted = turns.QueueClaim(0, [heavy, light], 10)
+    heavy = turns.Backlog(1, "noop", 1, "2026-01-01")
+    light = turns.Backlog(2, "noop", 1, "2026-01-01")
+    wanted = turns.BacklogClaim(0, [heavy, light], 10)
     passes = turns.Passes({1: 5.0, 2: 1000.0}, {1, 2}, 5.0)
     worker.turns._passes[0] = passes
     assert worker.turns.passes(wanted) == {1: 990.0, 2: 1000.0}
 
 
 def test_asking_for_other_nodes_in_between_does_not_begin_the_rotation_again(tenant):
-    names = [f"n{at:03}" for at in range(turns.MAX_QUEUES + 6)]
+    names = [f"n{at:03}" for at in range(turns.MAX_BACKLOGS + 6)]
     for name in names:
         tenant(name, 3)
     worker = Worker()
@@ -190,7 +190,7 @@ def test_asking_for_other_nodes_in_between_does_not_begin_the_rotation_again(ten
     assert seen == set(names)
 
 
-def test_queues_without_ready_states_hide_none_that_has(tenant, monkeypatch, publish):
+def test_backlogs_without_ready_states_hide_none_that_has(tenant, monkeypatch, publish):
     monkeypatch.setattr(turns, "MAX_VISITED", 5)
     for at in range(12):
         graph = publish("a", namespace=Namespace.objects.create(name=f"later{at:02}"))
@@ -221,14 +221,14 @@ def test_states_that_an_old_version_stored_come_to_their_namespaces(publish):
     """It knows neither the namespace's key nor the place, which the database then fills in."""
     run = start_run(publish("a"), RunOptions(delay=3600))
     State.objects.filter(run=run).update(namespace_key=0, claim_at=sql.clock())
-    lease_recovery.hint_ready()
+    priority.adopt_states()
     state = run.states.get()
     assert (state.namespace_key, state.claim_at) == (run.namespace_id, state.due_at)
 
 
 def test_each_of_many_namespaces_has_its_turn(tenant, publish):
     """More than one lookup finds."""
-    names = [f"n{at:03}" for at in range(turns.MAX_QUEUES + 20)]
+    names = [f"n{at:03}" for at in range(turns.MAX_BACKLOGS + 20)]
     for name in names:
         tenant(name, 3)
     worker = Worker()
@@ -299,15 +299,13 @@ def test_an_old_state_of_low_priority_comes_before_a_new_one(publish):
     assert [claimed_one(), claimed_one()] == ["low", "high"]
 
 
-def test_what_follows_has_the_priority_of_its_run(publish, executor):
+def test_what_follows_has_the_head_start_of_its_run(publish):
     run = start_run(publish("a>b"), RunOptions(priority=50))
     [root] = claimed()
-    waits = run.states.get().claim_at
-    assert timedelta() < sql.clock() - waits
-    assert abs(sql.clock() - waits - timedelta(seconds=priority.head_start(50))) < timedelta(
-        minutes=5
-    )
-    assert root.run.priority == 50
+    record.record_batch([done(root)])
+    state = run.states.get(identifier="b")
+    ahead = (state.due_at - state.claim_at).total_seconds()
+    assert ahead == pytest.approx(priority.head_start(50), abs=1)
 
 
 def test_a_delayed_state_gets_its_head_start_when_it_is_due(publish):
@@ -360,13 +358,6 @@ def test_a_run_that_an_outside_program_drives_has_no_priority(admin_client):
     assert "runs of a graph" in answer.json()["detail"]
 
 
-def test_the_same_start_is_the_same_request_whether_it_names_the_usual_priority_or_not(publish):
-    """A start that was sent before the update is found by its repetition."""
-    graph = publish("a")
-    first = start_run(graph, RunOptions(run_id="r"))
-    assert start_run(graph, RunOptions(run_id="r", priority=None)) == first
-
-
 # --- costs ---------------------------------------------------------------------------------------
 
 
@@ -381,14 +372,14 @@ def test_a_lookup_reads_the_index_and_neither_scans_nor_sorts(tenant):
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     place = (Namespace.objects.get(name="two").pk, "noop")
-    text = explained(turns.queues_statement(), turns._params(place, ["noop"], None))
+    text = explained(turns.backlogs_statement(), turns._params(place, ["noop"], None))
     assert text.count("sm_state_claimable") >= 2
     assert "Seq Scan on statemanager_runs_state" not in text
     assert "Sort" not in text
     assert "TEMP B-TREE" not in text
     if connection.vendor == "sqlite":
         jumps = text.count("sm_state_claimable (namespace_key=? AND node>?)")
-        assert jumps == 2, "it jumps over the queue where it begins, and over each that follows"
+        assert jumps == 2, "it jumps over the backlog where it begins, and over each that follows"
 
 
 @pytest.mark.only_on("postgresql")
@@ -401,10 +392,10 @@ def test_a_claim_reads_as_much_of_a_large_backlog_as_of_a_small_one(tenant):
             cursor.execute("ANALYZE statemanager_runs_state")
         with transaction.atomic():
             params = turns._params(turns.START, list(registry), None)
-            read = [blocks(turns.queues_statement(), params)]
+            read = [blocks(turns.backlogs_statement(), params)]
             heads = [
-                [queue.namespace, queue.node, queue.first, 0.0, 1]
-                for queue in turns.look(list(registry)).queues
+                [backlog.namespace, backlog.node, backlog.first, 0.0, 1]
+                for backlog in turns.look(list(registry)).backlogs
             ]
             read.append(blocks(claim.claim_statement(((10, 10),)), [*sql.values(heads), "w", 30]))
             transaction.set_rollback(True)
