@@ -110,7 +110,8 @@ def test_max_failures_stops_the_run(run_graph):
     )
     assert run.status == "partial"
     assert run.error_message == "Execution stopped: too many failures (2/5 failed)"
-    assert run.cancelled_count >= 1
+    # Whether e had been created when the second failure was recorded depends on the batches.
+    assert by_node(run).get("e", ["CANCELLED"]) == ["CANCELLED"]
 
 
 def test_the_failure_policy_stop_fails_the_run(run_graph):
