@@ -17,9 +17,11 @@ Two things that all of them have in common:
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache, wraps
+from functools import cache, lru_cache, wraps
+from itertools import count
 from typing import Any, ParamSpec, cast
 
 import psycopg
@@ -182,7 +184,19 @@ def _execute(db: BaseDatabaseWrapper, statement: str, params: Params) -> psycopg
     if db.queries_logged:
         db.queries_log.append({"sql": statement, "time": "0.000"})
     prepare = not settings.DATABASE_POOLED
-    return psycopg.Cursor(db.connection).execute(statement, params, prepare=prepare)
+    return psycopg.RawCursor(db.connection).execute(_numbered(statement), params, prepare=prepare)
+
+
+@lru_cache(maxsize=1000)
+def _numbered(statement: str) -> bytes:
+    """The statement with PostgreSQL's own placeholders.
+
+    The driver would parse long statements, and those with many parameters, at each call.
+    """
+    number = count(1)
+    return re.sub(
+        "%[s%]", lambda found: f"${next(number)}" if found[0] == "%s" else "%", statement
+    ).encode()
 
 
 def reserve_id(table: str) -> int:

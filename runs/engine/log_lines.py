@@ -10,8 +10,8 @@ LINES_PER_RUN = 20_000
 
 
 @sql.statement
-def _insert_statement(gate: str = sql.ALWAYS) -> str:
-    """Insert the log lines of a batch, in their order."""
+def insert_statement(gate: str = sql.ALWAYS, run: str = "v.run") -> str:
+    """Insert the log lines of a batch, in their order. `run` is as for new states."""
     lines = sql.rows(
         "v",
         run="bigint",
@@ -26,7 +26,7 @@ def _insert_statement(gate: str = sql.ALWAYS) -> str:
         INSERT INTO statemanager_runs_logline (
             run_id, state, attempt, identifier, level, message, created_at
         )
-        SELECT v.run, v.state, v.attempt, v.identifier, v.level, v.message, v.at
+        SELECT {run}, v.state, v.attempt, v.identifier, v.level, v.message, v.at
         FROM {lines}
         WHERE {gate}
     """
@@ -58,7 +58,7 @@ def insert(
 ) -> None:
     """Add a statement to the batch that stores these lines, given as `rows_of` makes them."""
     if rows:
-        statements.add(_insert_statement(gate), sql.values(rows))
+        statements.add(insert_statement(gate), sql.values(rows))
 
 
 def drop_oldest(run_counters: RunCounters, statements: sql.Statements) -> None:

@@ -1,6 +1,6 @@
 """Starting a run.
 
-`start_run` does it in one transaction:
+`start_run` does it in one transaction, on PostgreSQL in one statement (`start_statement`):
 
 1. It inserts the run, and refuses the id of a deleted run.
 2. It inserts the root states, ready to be claimed, and the first log line.
@@ -12,10 +12,11 @@ provided that it was started by the same request.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors, labels, names, payloads, uuids
@@ -24,7 +25,16 @@ from graphs.definition.types import Json
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.engine import input_index, log_lines, priority, quota, run_inputs, store, wakeup
+from runs.engine import (
+    input_index,
+    log_lines,
+    priority,
+    quota,
+    run_inputs,
+    start_statement,
+    store,
+    wakeup,
+)
 from runs.engine.advance import CannotFollow, new_state
 from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.types import NewState, RunFacts
@@ -111,13 +121,15 @@ def start_run(
     roots = _root_states(facts, plan, options.delay)
     _count_roots(run, roots)
     run.reruns_left = plan.reruns if parent is None else 0
+    first_line = f"Starting graph execution with {len(plan.order)} nodes"
     try:
-        with transaction.atomic():
-            _insert_new_run(run, options, caller)
-            facts.pk = run.pk
-            _insert_roots(run, roots, plan)
-            if not options.delay:
-                wakeup.hint()
+        if not _inserted_at_once(run, roots, first_line, options, caller):
+            with transaction.atomic():
+                _insert_new_run(run, options, caller)
+                facts.pk = run.pk
+                _insert_roots(run, roots, first_line)
+                if not options.delay:
+                    wakeup.hint()
     except IntegrityError:
         return _started_before(run)
     failpoint("run-created-before-response")
@@ -268,6 +280,30 @@ def _insert_new_run(run: Run, options: RunOptions, caller: Caller) -> None:
         raise errors.TooLarge(problem)
 
 
+def _inserted_at_once(
+    run: Run, roots: Sequence[NewState], first_line: str, options: RunOptions, caller: Caller
+) -> bool:
+    """Insert the run and what belongs to it in one statement, if that is possible.
+
+    A chosen run id takes a transaction: it may be that of a run that is just being deleted.
+    """
+    if not sql.postgres() or not roots:
+        return False
+    problem = quota.problem(run.namespace)
+    states = [store.state_row(root) for root in roots]
+    entry = AuditEntry.objects.entry(caller, "start", run) if caller.via != "system" else None
+    in_transaction = connection.in_atomic_block or options.run_id
+    with transaction.atomic() if in_transaction or problem else nullcontext():
+        done = start_statement.insert(
+            run, states, _line(run, first_line), entry, hinted=not options.delay
+        )
+        if done and options.run_id:
+            Tombstone.objects.refuse(run.namespace_id, run.run_id)
+        if done and problem:
+            raise errors.TooLarge(problem)
+    return done
+
+
 def _insert_run(run: Run, options: RunOptions, caller: Caller) -> None:
     run.save(force_insert=True)
     if options.run_id:
@@ -325,11 +361,13 @@ def _root_state(run: RunFacts, identifier: str) -> NewState:
     return state
 
 
-def _insert_roots(run: Run, roots: Iterable[NewState], plan: Plan) -> None:
+def _insert_roots(run: Run, roots: Iterable[NewState], first_line: str) -> None:
     statements = sql.Statements()
     input_index.add_to(statements, run)
     store.insert_states([store.state_row(root) for root in roots], statements)
-    message = f"Starting graph execution with {len(plan.order)} nodes"
-    first_line = [run.pk, None, 0, "", "info", message, sql.stamp(run.created_at)]
-    log_lines.insert([first_line], statements)
+    log_lines.insert([_line(run, first_line)], statements)
     input_index.store(run, statements.flush())
+
+
+def _line(run: Run, message: str) -> list[object]:
+    return [run.pk, None, 0, "", "info", message, sql.stamp(run.created_at)]

@@ -159,10 +159,11 @@ _NEW_STATE_COLUMNS = {
 
 
 @sql.statement
-def _new_states_statement(gate: str = sql.ALWAYS) -> str:
+def new_states_statement(gate: str = sql.ALWAYS, run: str = "v.run") -> str:
     """Insert states. Those with a lease are claimed at once: attempt 1 has begun.
 
-    One statement for any number of states, whose times are all the database's.
+    One statement for any number of states, whose times are all the database's. `run` is an SQL
+    expression of the id of their run.
     """
     return f"""
         INSERT INTO statemanager_runs_state (
@@ -178,7 +179,7 @@ def _new_states_statement(gate: str = sql.ALWAYS) -> str:
             progress, emitted, outputs, chosen, error, waiting_for, answer
         )
         SELECT
-            v.id, v.run, v.parent, v.namespace, v.worker_namespace, {sql.now()}, v.retry_count,
+            v.id, {run}, v.parent, v.namespace, v.worker_namespace, {sql.now()}, v.retry_count,
             v.joined, v.watched,
             v.identifier, v.node, v.path, v.inputs, v.status,
             CASE WHEN v.lease IS NULL THEN 0 ELSE 1 END,
@@ -198,7 +199,7 @@ def insert_states(
 ) -> None:
     """Store new states, each given as its `state_row`."""
     if state_rows:
-        statements.add(_new_states_statement(gate), sql.values(state_rows))
+        statements.add(new_states_statement(gate), sql.values(state_rows))
 
 
 def insert_states_now(states: Iterable[NewState], paused: bool = False) -> None:

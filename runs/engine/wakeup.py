@@ -10,7 +10,9 @@ repeating, delaying or reordering hints changes latency only; the sweeper looks,
 """
 
 import signal
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import lru_cache
 from time import monotonic, sleep
 
 import psycopg
@@ -25,7 +27,10 @@ from django_q.tasks import async_task
 from runs.core import silent_path, sql
 from runs.core.failpoints import failpoint
 
+HINT = "runs.cluster.tasks.drain"
+PROBE = "runs.cluster.tasks.probe"
 CHANNEL = "statemanager_hints"
+NOTIFY = f"pg_notify('{CHANNEL}', '')::text"
 MAX_WAITING_HINTS = 2
 DATA_VERSION_POLL_SECONDS = 0.008
 POLL_SECONDS = 0.1
@@ -35,8 +40,21 @@ ASK_LISTENER_SECONDS = 15.0
 
 def hint() -> None:
     """Wake the cluster when this transaction commits, unless enough hints wait already."""
+    sql.run(enqueue_statement(), hint_params())
+
+
+def hint_params() -> Sequence[object]:
+    """The parameters of `insert_task_statement` for a hint."""
     failpoint("before-hint")
-    _enqueue("runs.cluster.tasks.drain")
+    return _hint_params(int(monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _hint_params(second: int) -> Sequence[object]:
+    """Hints of one second are alike, because packing and signing a task takes a while."""
+    packed = _Packed()
+    async_task(HINT, save=False, task_name=HINT.rpartition(".")[2], broker=packed)
+    return packed.params
 
 
 def probe(cluster: str, sent: float) -> None:
@@ -44,11 +62,7 @@ def probe(cluster: str, sent: float) -> None:
 
     The worker that takes the task sets the cluster's `seen_at`.
     """
-    _enqueue("runs.cluster.tasks.probe", cluster, sent)
-
-
-def _enqueue(function: str, *args: str | float) -> None:
-    async_task(function, *args, save=False, task_name=function.rpartition(".")[2])
+    async_task(PROBE, cluster, sent, save=False, task_name=PROBE.rpartition(".")[2])
 
 
 def waiting_hints() -> int:
@@ -69,6 +83,15 @@ def prune() -> None:
     Failure.objects.filter(stopped__lt=yesterday).delete()
 
 
+class _Packed(ORM):
+    """Stands in for a broker, to get a task as django-q2 packs and signs it."""
+
+    params: Sequence[object] = ()
+
+    def enqueue(self, task: str) -> None:
+        self.params = _task_params(self, task)
+
+
 # --- the broker ----------------------------------------------------------------------------------
 
 
@@ -79,8 +102,7 @@ class WakingBroker(ORM):
 
     def enqueue(self, task: str) -> int | None:
         """Store the task and, on PostgreSQL, notify. Does nothing while enough tasks wait."""
-        key = self.list_key or Conf.CLUSTER_NAME
-        rows = sql.run(_enqueue_statement(), [key, task, MAX_WAITING_HINTS])
+        rows = sql.run(enqueue_statement(), _task_params(self, task))
         return rows[0][0] if rows else None
 
     def dequeue(self) -> list[tuple[int, str]]:
@@ -99,29 +121,20 @@ class WakingBroker(ORM):
         return [(row[0], row[1]) for row in rows]
 
 
+def _task_params(broker: ORM, task: str) -> list[object]:
+    return [broker.list_key or Conf.CLUSTER_NAME, task, MAX_WAITING_HINTS]
+
+
 @sql.statement
-def _enqueue_statement() -> str:
-    """Insert a task, unless enough tasks wait undelivered; on PostgreSQL, notify of it.
+def insert_task_statement() -> str:
+    """Insert a task, unless enough tasks wait undelivered.
 
     Counting stops at ten rows, so it costs the same for a long queue.
     """
-    if sql.postgres():
-        return f"""
-            WITH inserted AS (
-                INSERT INTO django_q_ormq (key, payload, lock)
-                SELECT %s::text, %s::text, statement_timestamp()
-                WHERE (
-                    SELECT count(*) FROM (
-                        SELECT 1 FROM django_q_ormq WHERE lock <= statement_timestamp() LIMIT 10
-                    ) waiting
-                ) < %s
-                RETURNING id
-            )
-            SELECT id, pg_notify('{CHANNEL}', '')::text FROM inserted
-        """
+    text = "::text" if sql.postgres() else ""
     return f"""
         INSERT INTO django_q_ormq (key, payload, lock)
-        SELECT %s, %s, {sql.now()}
+        SELECT %s{text}, %s{text}, {sql.now()}
         WHERE (
             SELECT count(*) FROM (
                 SELECT 1 FROM django_q_ormq WHERE lock <= {sql.now()} LIMIT 10
@@ -129,6 +142,14 @@ def _enqueue_statement() -> str:
         ) < %s
         RETURNING id
     """
+
+
+@sql.statement
+def enqueue_statement() -> str:
+    """Insert a task and, on PostgreSQL, notify of it."""
+    if sql.postgres():
+        return f"WITH task AS ({insert_task_statement()}) SELECT id, {NOTIFY} FROM task"
+    return insert_task_statement()
 
 
 @sql.statement

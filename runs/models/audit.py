@@ -55,7 +55,11 @@ class AuditQuerySet(InNamespaces):
 
     def record(self, caller: Caller, action: str, run: "Run", detail: str = "") -> None:
         """Record that the caller did this to the run."""
-        self.create(**_values(caller, action, run.namespace_id, run.pk, run.run_id, detail))
+        self.entry(caller, action, run, detail).save(force_insert=True)
+
+    def entry(self, caller: Caller, action: str, run: "Run", detail: str = "") -> "AuditEntry":
+        """The entry that `record` stores."""
+        return self.model(**_values(caller, action, run.namespace_id, run.pk, run.run_id, detail))
 
     def record_many(
         self, caller: Caller, action: str, runs: Iterable[tuple[int, int, str]], detail: str = ""

@@ -8,15 +8,16 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from graphs.auth.callers import caller_of_command
 from graphs.models import Namespace
 from graphs.nodes.base import registry
 from runs.core import sql
 from runs.engine import claim, join_inspection, lease_recovery, record, store
 from runs.engine.executor import FAST_SECONDS, REPLAN_SECONDS, Executor
-from runs.engine.start import start_run
+from runs.engine.start import RunOptions, start_run
 from runs.engine.turns import Turns
 from runs.engine.types import Outcome
-from runs.models import State
+from runs.models import AuditEntry, State
 
 pytestmark = pytest.mark.django_db
 
@@ -45,6 +46,19 @@ def test_a_batch_costs_the_same_for_one_state_and_for_fifty(publish, drawing):
         State.objects.all().delete()
     assert costs[0] == costs[1]
     assert costs[0] <= (8 if connection.vendor == "sqlite" else 6)
+
+
+@pytest.mark.only_on("postgresql")
+@pytest.mark.django_db(transaction=True)
+def test_a_start_is_one_statement(publish):
+    graph = publish("a>c b>c")
+    caller = caller_of_command()
+    start_run(graph)  # reads the definition
+    assert len(statements(lambda: start_run(graph, caller=caller))) == 1
+    with_own_id = statements(lambda: start_run(graph, RunOptions(run_id="own"), caller=caller))
+    assert len(with_own_id) <= 2  # besides BEGIN and COMMIT: the run, and whether it was deleted
+    assert State.objects.count() == 6
+    assert AuditEntry.objects.filter(action="start").count() == 2
 
 
 def test_a_claim_costs_a_constant_number_of_statements(publish):

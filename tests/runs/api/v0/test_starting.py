@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from graphs.models import Graph, RegisteredNode
-from runs.engine import log_lines
+from runs.engine import wakeup
 from runs.models import Run, State
 from tests.support.concurrency import at_once
 from tests.support.v0_client import V0Client, node
@@ -36,7 +36,7 @@ def test_a_trigger_that_fails_stores_nothing(api, monkeypatch):
     def crash(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(log_lines, "insert", crash)
+    monkeypatch.setattr(wakeup, "hint_params", crash)
     with pytest.raises(KeyboardInterrupt):
         api.post("graph/g/trigger", {})
     assert (Run.objects.count(), State.objects.count()) == (0, 0)

@@ -1,0 +1,122 @@
+"""The one statement that starts a run on PostgreSQL.
+
+Elsewhere a start is a transaction of several statements (`runs.engine.start`). Here the run, its
+root states, its first log line, its audit entry and the hint are stored in one round trip, which
+is a transaction of its own.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection
+from django.db.models import Field, JSONField, Model
+
+from runs.core import node_counts, sql
+from runs.core.node_counts import NodeCountsField
+from runs.engine import log_lines, store, wakeup
+from runs.models import AuditEntry, Run
+
+_RUN_FIELDS = [field for field in Run._meta.local_concrete_fields if not field.primary_key]
+_AUDIT_FIELDS = [field for field in AuditEntry._meta.local_concrete_fields if not field.primary_key]
+_NEW_RUN = "(SELECT id FROM new_run)"
+_IF_NEW = "EXISTS (SELECT 1 FROM new_run)"
+
+
+@sql.statement
+def statement(audited: bool, hinted: bool) -> str:
+    """Insert a run with what belongs to it, and return its id.
+
+    Without the graph nothing is inserted. Nor is it if the graph declares inputs to be indexed:
+    they are stored in the same transaction, which takes more statements. The lock on the graph is
+    that of `input_index.declared_statement`.
+    """
+    audit = f", audit AS ({_audit_statement()})" if audited else ""
+    hint = f", hint AS ({wakeup.insert_task_statement()})" if hinted else ""
+    notice = f", (SELECT {wakeup.NOTIFY} FROM hint)" if hinted else ""
+    return f"""
+        WITH graph AS (
+            SELECT id FROM statemanager_graphs_graph g
+            WHERE id = %s AND NOT EXISTS (
+                SELECT 1 FROM statemanager_graphs_indexedinput i
+                WHERE i.graph_id = g.id AND NOT i.dropped
+            )
+            FOR KEY SHARE
+        ),
+        new_run AS (
+            INSERT INTO statemanager_runs_run ({_names(_RUN_FIELDS)})
+            SELECT {_names(_RUN_FIELDS)} FROM {_table(_RUN_FIELDS)}
+            WHERE EXISTS (SELECT 1 FROM graph)
+            RETURNING id
+        ),
+        roots AS ({store.new_states_statement(_IF_NEW, run=_NEW_RUN)}),
+        line AS ({log_lines.insert_statement(_IF_NEW, run=_NEW_RUN)})
+        {audit}{hint}
+        SELECT id{notice} FROM new_run
+    """
+
+
+def _audit_statement() -> str:
+    values = ", ".join(
+        _NEW_RUN if field.column == "run" else f"v.{field.column}" for field in _AUDIT_FIELDS
+    )
+    return f"""
+        INSERT INTO statemanager_runs_auditentry ({_names(_AUDIT_FIELDS)})
+        SELECT {values} FROM {_table(_AUDIT_FIELDS)} WHERE {_IF_NEW}
+    """
+
+
+def insert(
+    run: Run,
+    roots: Sequence[Sequence[object]],
+    first_line: Sequence[object],
+    entry: AuditEntry | None,
+    hinted: bool,
+) -> bool:
+    """Store the run with its root states (`store.state_row`), its first log line and its entry.
+
+    Returns whether it did: see `statement`. Raises IntegrityError if the run id is taken.
+    """
+    params = [run.graph_id, *_row(run, _RUN_FIELDS), *sql.values(roots), *sql.values([first_line])]
+    if entry:
+        params += _row(entry, _AUDIT_FIELDS)
+    if hinted:
+        params += wakeup.hint_params()
+    rows = sql.run(statement(entry is not None, hinted), params)
+    if not rows:
+        return False
+    run.pk = rows[0][0]
+    run._state.adding = False
+    run._state.db = connection.alias
+    return True
+
+
+# --- columns and values --------------------------------------------------------------------------
+
+
+def _names(fields: Sequence[Field]) -> str:
+    return ", ".join(str(field.column) for field in fields)
+
+
+def _table(fields: Sequence[Field]) -> str:
+    """A table of parameters with a row for the columns of these fields."""
+    kinds = {
+        str(field.column): str(field.db_type(connection)).partition("(")[0] for field in fields
+    }
+    return sql.rows("v", **kinds)
+
+
+def _row(instance: Model, fields: Sequence[Field]) -> list[object]:
+    return sql.values([[_value(instance, field) for field in fields]])
+
+
+def _value(instance: Model, field: Field) -> object:
+    value = getattr(instance, field.attname)
+    if isinstance(value, datetime):
+        return sql.stamp(value)
+    if isinstance(field, NodeCountsField):
+        return node_counts.dump(value)
+    if isinstance(field, JSONField) and value is not None:
+        return json.dumps(value, cls=DjangoJSONEncoder)
+    return value
