@@ -10,6 +10,9 @@ from graphs.definition.types import Json
 MAX_DEPTH = 200  # levels of nested lists and objects: what reads values later calls itself for each
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
 class NotJson(ValueError):
     """Raised when a value can't be represented in JSON, or can't be stored."""
 
@@ -22,7 +25,7 @@ def dump(value: Json, limit: int | None = None) -> str:
     """
     limit = limit or settings.MAX_PAYLOAD_BYTES
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
     except RecursionError:
         raise NotJson("it is nested too deeply") from None
     except (TypeError, ValueError, OverflowError) as error:

@@ -5,6 +5,7 @@ Every recorded batch rewrites the column, so it has to be small: a node maps to
 """
 
 import json
+from functools import lru_cache
 from typing import Any, cast
 
 from django.db import models
@@ -18,8 +19,13 @@ BAD = 2
 
 
 def dump(node_counts: NodeCounts) -> str:
-    entries = [f"{json.dumps(node)}:{_short(counts)}" for node, counts in node_counts.items()]
+    entries = [f"{_quoted(node)}:{_short(counts)}" for node, counts in node_counts.items()]
     return "{" + ",".join(entries) + "}"
+
+
+@lru_cache(maxsize=10_000)
+def _quoted(node: str) -> str:
+    return json.dumps(node)
 
 
 def _short(counts: list[int]) -> str:

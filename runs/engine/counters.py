@@ -13,6 +13,7 @@ knows from its last batch, if nothing has changed since.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from django.conf import settings
 
@@ -330,11 +331,11 @@ def store(counters_by_run: Iterable[RunCounters], statements: sql.Statements | N
         statements.add(_store_statement(), params)
 
 
+_values_of = attrgetter("pk", *_COLUMNS)
+_NODE_COUNTS = 1 + list(_COLUMNS).index("node_counts")
+
+
 def _row(run_counters: RunCounters) -> list[object]:
-    return [run_counters.pk, *(_value(run_counters, name) for name in _COLUMNS)]
-
-
-def _value(run_counters: RunCounters, name: str) -> object:
-    if name == "node_counts":
-        return node_counts.dump(run_counters.node_counts)
-    return getattr(run_counters, name)
+    row = list(_values_of(run_counters))
+    row[_NODE_COUNTS] = node_counts.dump(run_counters.node_counts)
+    return row

@@ -113,10 +113,13 @@ class Claimed:
     retry_count: int = 0
     lost_leases: int = 0
     answer: Json = None
+    _node: PlanNode | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def node(self) -> PlanNode:
-        return self.run.plan.nodes[self.identifier]
+        if self._node is None:
+            self._node = self.run.plan.nodes[self.identifier]
+        return self._node
 
     @property
     def step(self) -> str:
