@@ -22,7 +22,8 @@ from graphs.nodes.base import registry
 from graphs.services.publish import publish_graph
 from graphs.web import ttl_cache
 from runs.engine.executor import Executor
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run
 from runs.queries import diagram
 from runs.worker_api import claims

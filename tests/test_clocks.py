@@ -17,7 +17,8 @@ from graphs.models import ApiKey, CronTrigger, IdempotencyKey, clock, idempotenc
 from runs.actions import bulk_runner, delete, retention, run_templates
 from runs.core import sql
 from runs.engine import claim, wakeup
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.health import doctor
 from runs.models import BulkOperation, Cluster, Run, RunTemplate, State, Tombstone
 from runs.queries.dashboard import overview

@@ -12,8 +12,9 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import DatasetTable
 from graphs.services import datasets
 from graphs.services.dataset_files import sources_at
+from runs.engine.new_run import RunOptions
 from runs.engine.node_context import NodeContext
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.start import start_outside, start_run
 from runs.engine.types import idempotency_key, step_name
 from runs.external import documents, updates
 from runs.models import Run, State, ToolResult

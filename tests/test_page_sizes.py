@@ -30,7 +30,8 @@ from graphs.web.pickers import MAX_CHOICES
 from runs.actions import annotate
 from runs.actions.rerun import rerun
 from runs.actions.saved_views import MAX_VIEWS
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.models import Artifact, QueueEntry, RecurringRerun, Run, RunTemplate, SavedView
 from tests.support.pages import LIST, text
 

@@ -34,7 +34,8 @@ from graphs.models import (
 )
 from graphs.services import drafts, secrets
 from runs.actions import bulk
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import (
     Artifact,
     AuditEntry,

@@ -18,7 +18,8 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Dataset, Namespace, NamespaceMembership, RegisteredNode
 from graphs.services import drafts
 from runs.actions.recurring import Recurrence, repeat
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import (
     AuditEntry,
     BulkOperation,

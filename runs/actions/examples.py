@@ -3,7 +3,8 @@
 from graphs.auth.callers import Caller
 from graphs.models import Namespace
 from graphs.services import examples
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run
 
 

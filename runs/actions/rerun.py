@@ -23,7 +23,8 @@ from runs.actions import partial_rerun
 from runs.actions.partial_rerun import CopiedFiles
 from runs.core import db_errors, paths, statuses
 from runs.engine import create_states, run_inputs
-from runs.engine.start import RunOptions, start_empty, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 from runs.queries.drivers import driver_of, rerun_for
 

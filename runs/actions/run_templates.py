@@ -14,7 +14,8 @@ from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, labels, names, payloads, redaction
 from graphs.definition.types import Json
 from runs.core import db_errors, sql, statuses
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
 
 log = logging.getLogger(__name__)

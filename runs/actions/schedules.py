@@ -21,7 +21,8 @@ from graphs.models import CronTrigger, Graph, Schedule
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import db_errors, sql
 from runs.engine import counters
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import LogLine, RecurringRerun, Run
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,8 @@ from runs.api.thread_serializers import (
     ThreadLogsSerializer,
 )
 from runs.engine.answer import WAITS, answer_state
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.models import LogLine, Run, State
 
 

@@ -17,7 +17,7 @@ from graphs.models import Graph, GraphVersion
 from runs.core import paths, statuses
 from runs.engine import counters, input_index, quota, run_inputs, store, wakeup
 from runs.engine.counters import RunCounters
-from runs.engine.start import check_delay
+from runs.engine.new_run import check_delay
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 

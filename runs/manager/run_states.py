@@ -25,7 +25,8 @@ from graphs.web.pickers import PickerField
 from graphs.web.schema_forms import AREA, ObjectField
 from graphs.web.ttl_cache import cached
 from runs.core import statuses
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.manager.choices import IN_NAMESPACE, runnable_graphs
 from runs.manager.run_tabs import redact_payloads
 from runs.models import Run, State

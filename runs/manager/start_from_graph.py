@@ -18,7 +18,8 @@ from graphs.models import Graph
 from graphs.services import drafts
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.manager.rerun import InputsForm, inputs_form
 from runs.manager.start_forms import RunForm, fitting_dataset, subject_of
 from runs.models import Run, RunTemplate

@@ -9,7 +9,8 @@ from django.db import connections
 from playwright.sync_api import Page, expect
 
 from runs.engine.executor import Executor
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import BulkOperation, Run, State
 
 pytestmark = [pytest.mark.cluster, pytest.mark.only_on("sqlite")]

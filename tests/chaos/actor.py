@@ -14,7 +14,8 @@ RUN_ID = "the-run"
 
 def start(graph_id: str) -> None:
     from graphs.models import Graph
-    from runs.engine.start import RunOptions, start_run
+    from runs.engine.new_run import RunOptions
+    from runs.engine.start import start_run
 
     start_run(Graph.objects.get(pk=graph_id), RunOptions(run_id=RUN_ID))
 

@@ -19,7 +19,8 @@ from django.db import transaction
 from runs.core import statuses
 from runs.core.failpoints import ACTIONS, POINTS
 from runs.engine import lease_recovery
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.health import verify
 from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
 from tests.chaos.actor import RUN_ID

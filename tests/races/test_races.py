@@ -7,7 +7,8 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from graphs.models import Graph, GraphVersion, Namespace
 from runs.engine import claim, control, heartbeat, lease_recovery, record
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.engine.types import Lease, Outcome
 from runs.models import Run, State
 from tests.support.concurrency import at_once

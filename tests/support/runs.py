@@ -3,7 +3,8 @@
 from typing import Any
 
 from graphs.models import Namespace
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside
 from runs.models import Run
 
 

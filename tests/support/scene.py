@@ -21,7 +21,8 @@ from runs.actions.recurring import Recurrence, change, repeat
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import control
 from runs.engine.executor import Executor
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.external import updates
 from runs.models import Run, State
 

@@ -18,7 +18,8 @@ from runs.actions.delete import delete_graph
 from runs.api.v0 import rows, schemas
 from runs.api.v0.base import OfRunViewSet
 from runs.engine.create_states import create_states
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.engine.types import NewState
 from runs.models import Run, State
 from runs.queries import lists, metrics

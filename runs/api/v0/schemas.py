@@ -8,7 +8,7 @@ from graphs.api.v0.schemas import Name, Stamp, StrictModel
 from graphs.definition.schema import MAX_PRIORITY, MIN_PRIORITY
 from graphs.definition.types import JsonObject
 from runs.core import statuses
-from runs.engine.start import MAX_DELAY_SECONDS
+from runs.engine.new_run import MAX_DELAY_SECONDS
 
 StateStatus = Literal[statuses.STATE_STATUSES]  # type: ignore[valid-type]
 RunStatus = Literal[statuses.RUN_STATUSES]  # type: ignore[valid-type]

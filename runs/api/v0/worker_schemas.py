@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from graphs.api.v0.schemas import Name, Stamp, StrictModel
 from graphs.definition.types import Json, JsonObject
 from runs.engine import store
-from runs.engine.start import MAX_DELAY_SECONDS
+from runs.engine.new_run import MAX_DELAY_SECONDS
 
 Attempt = Annotated[
     int | None,

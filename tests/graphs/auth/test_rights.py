@@ -11,7 +11,8 @@ from graphs.models import Dataset, Graph, Namespace, NamespaceMembership
 from graphs.services.publish import publish_graph
 from runs.actions import annotate
 from runs.actions.rerun import rerun_failures
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.models import BulkOperation, Checkpoint, Run, SavedView
 from runs.queries import compare
 from tests.support.api_client import ApiClient

@@ -12,7 +12,8 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Graph
 from graphs.services import examples
 from runs.engine.answer import answer_state
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run, State
 from tests.support.clusters import until
 from tests.support.flow_client import HOME

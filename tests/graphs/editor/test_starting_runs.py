@@ -10,7 +10,8 @@ from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import Dataset, Namespace, NamespaceMembership
 from graphs.services.publish import publish_graph
 from runs.actions import run_templates
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run
 from tests.support.concurrency import at_once
 from tests.support.definitions import definition

@@ -6,7 +6,8 @@ import pytest
 
 from graphs.templatetags.ui import tree
 from graphs.web import json_tree
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside
 from tests.support.pages import page_of
 
 VALUE = {"rows": [{"name": "Ann", "a b": None}], "<i>": '"</code><script>', "empty": {}, "n": 1.5}

@@ -13,8 +13,9 @@ from graphs.auth.callers import SYSTEM, Caller, caller_of_user
 from graphs.definition import errors
 from runs.actions import annotate, bulk, bulk_runner, delete, retention
 from runs.core import statuses
+from runs.engine.new_run import RunOptions
 from runs.engine.node_context import run_folder
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.start import start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, BulkResult, LogLine, Run, State, Tombstone
 from tests.support.clusters import supervised, until
 

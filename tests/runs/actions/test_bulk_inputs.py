@@ -10,7 +10,8 @@ from graphs.auth import api_keys
 from graphs.services.publish import publish_graph
 from runs.actions import bulk_inputs, bulk_runner
 from runs.engine.create_states import create_states
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, Run
 from tests.support.api_client import ApiClient
 from tests.support.definitions import definition

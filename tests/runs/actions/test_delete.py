@@ -8,7 +8,8 @@ from django.utils import timezone
 from graphs.auth.callers import PERMISSIONS, SYSTEM, caller_of_user
 from runs.actions import bulk, bulk_runner, delete
 from runs.engine import control
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.manager.run_tools import tools_of
 from runs.models import AuditEntry, Run, State, Tombstone
 

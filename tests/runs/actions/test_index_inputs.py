@@ -9,7 +9,8 @@ from graphs.models import IndexedInput
 from graphs.services import publish as publishing
 from runs.actions import delete, index_inputs
 from runs.actions.rerun import RerunOptions, rerun
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run, RunInput
 from runs.queries.filters import InvalidFilters, RunFilters
 from tests.support.definitions import definition

@@ -19,7 +19,8 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM, caller_of_user
 from graphs.models import IdempotencyKey
 from runs.actions import annotate, bulk, bulk_runner, delete, retention
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import (
     AuditEntry,
     BulkResult,

@@ -11,7 +11,8 @@ from graphs.models import NamespaceMembership
 from runs.actions import notes
 from runs.actions.delete import delete_run
 from runs.engine import control
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import AuditEntry, RunNote
 from tests.support.api_client import ApiClient
 from tests.support.pages import LIST

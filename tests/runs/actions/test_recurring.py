@@ -13,7 +13,8 @@ from graphs.models import CronTrigger, NamespaceMembership
 from runs.actions import bulk_runner, delete, recurring, retention, schedules
 from runs.actions.recurring import Recurrence, repeat
 from runs.core import sql
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import AuditEntry, LogLine, RecurringRerun, Run
 from tests.support.api_client import ApiClient
 from tests.support.concurrency import at_once

@@ -15,8 +15,9 @@ from graphs.auth import api_keys
 from graphs.auth.callers import SYSTEM
 from runs.actions import bulk, bulk_runner, delete
 from runs.actions.rerun import rerun
+from runs.engine.new_run import RunOptions
 from runs.engine.node_context import run_folder
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.start import start_outside
 from runs.models import BulkOperation, Checkpoint, Run, Tombstone
 from runs.queries.search import parse
 from tests.support.api_client import ApiClient

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from graphs.auth import api_keys
 from graphs.models import Namespace
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.models import LogLine, Run, State
 from tests.support.api_client import ApiClient
 from tests.support.invariants import assert_counters_agree

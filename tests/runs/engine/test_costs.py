@@ -14,7 +14,8 @@ from graphs.nodes.base import registry
 from runs.core import sql
 from runs.engine import claim, join_inspection, lease_recovery, record, store
 from runs.engine.executor import FAST_SECONDS, REPLAN_SECONDS, Executor
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.engine.turns import Turns
 from runs.engine.types import Outcome
 from runs.models import AuditEntry, State

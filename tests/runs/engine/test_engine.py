@@ -8,7 +8,8 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from runs.engine import answer, control, retry
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import LogLine, Run, State, ToolResult
 from tests import nodes
 from tests.support.runs import by_node, outputs

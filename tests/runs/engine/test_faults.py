@@ -20,8 +20,9 @@ from runs.actions import delete
 from runs.cluster.supervisor import Supervisor
 from runs.engine import claim, heartbeat, lease_recovery, node_threads, record, turns
 from runs.engine.executor import Executor
+from runs.engine.new_run import RunOptions
 from runs.engine.node_context import NodeContext
-from runs.engine.start import RunOptions, start_run
+from runs.engine.start import start_run
 from runs.engine.types import Outcome, idempotency_key
 from runs.models import Cluster, LogLine, Run, State, ToolResult
 from tests import nodes

@@ -8,7 +8,8 @@ from graphs.definition import errors, payloads
 from graphs.web import ttl_cache
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import advance, create_states, record, retry
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.engine.types import Outcome
 from runs.models import Artifact, Run, State
 from tests import nodes

@@ -13,7 +13,8 @@ from runs.engine import claim, lease_recovery, priority, record, turns
 from runs.engine.answer import answer_state
 from runs.engine.claimed_states import FactsCache
 from runs.engine.executor import Executor
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.engine.types import Outcome
 from runs.models import Run, State
 from tests.support.engine import claimed, done

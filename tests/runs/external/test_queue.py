@@ -20,7 +20,8 @@ from runs.actions import delete
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import sql
 from runs.engine import control, log_lines
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside
 from runs.external import queue
 from runs.models import AuditEntry, LogLine, QueueEntry, Run
 from runs.queries import events, wait_reasons

@@ -12,7 +12,8 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import statuses
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.external import documents, updates
 from runs.external.run_state import KEPT_ACTIONS, VERSION, NodeState, RunState, RunStatus
 from runs.models import Checkpoint, Run, State

@@ -6,7 +6,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from graphs.auth import api_keys
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run, State
 from tests.support.v0_client import V0Client, node
 

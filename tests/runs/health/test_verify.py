@@ -20,8 +20,9 @@ from graphs.models import Namespace
 from graphs.services import datasets
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import claim, control
+from runs.engine.new_run import RunOptions
 from runs.engine.node_context import run_folder
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.start import start_outside, start_run
 from runs.external import updates
 from runs.health import recount, stored_files, verify
 from runs.models import Artifact, LogLine, Run, State

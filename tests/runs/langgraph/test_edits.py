@@ -8,7 +8,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from graphs.models import NamespaceMembership
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside
 from runs.external import documents
 from runs.langgraph.prune import DELTA_METADATA
 from runs.models import AuditEntry, Checkpoint, CheckpointBlob, CheckpointWrite, Run

@@ -8,7 +8,8 @@ from graphs.auth.callers import SYSTEM
 from graphs.nodes.base import RunAgain
 from runs import nodes
 from runs.engine.answer import answer_state
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import State
 from tests.support import langgraph_apps
 from tests.support.runs import by_node

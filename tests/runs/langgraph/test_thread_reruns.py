@@ -10,7 +10,8 @@ from runs.actions import bulk, bulk_runner, delete, recurring
 from runs.actions.recurring import Recurrence
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine.answer import answer_state
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.external import queue
 from runs.langgraph.saver import DjangoSaver
 from runs.models import QueueEntry, RecurringRerun, Run, State

@@ -16,7 +16,8 @@ from graphs.definition import errors
 from graphs.models import Namespace
 from runs.actions import delete
 from runs.engine import control, counters
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside
 from runs.external import documents, updates
 from runs.health import verify
 from runs.langgraph import status

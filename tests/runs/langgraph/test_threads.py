@@ -13,7 +13,8 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 
 from graphs.definition import errors
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.external import documents
 from runs.langgraph import db_executor, status
 from runs.langgraph.saver import DjangoSaver

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runs.engine.start import RunOptions
+from runs.engine.new_run import RunOptions
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition.differences import differences
 from graphs.services.publish import publish_graph
 from runs.actions.rerun import RerunOptions, rerun
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run
 from runs.queries import compare
 from tests.support.definitions import definition

@@ -7,7 +7,8 @@ import pytest
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors, payloads
 from runs.actions import run_templates
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.external.run_state import RunState
 from runs.models import Run, RunTemplate
 

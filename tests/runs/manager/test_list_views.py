@@ -10,7 +10,8 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Namespace, NamespaceMembership
 from runs.actions import delete
 from runs.actions.rerun import rerun
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.models import ColumnChoice, Run, SavedView
 from tests.support.api_client import ApiClient
 from tests.support.pages import HX, LIST, page_of, text

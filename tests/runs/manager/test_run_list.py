@@ -12,7 +12,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.models import AuditEntry, BulkOperation, Run
 from tests.support.pages import HX, LIST, text
 

@@ -12,7 +12,8 @@ from graphs.definition import redaction
 from graphs.models import Namespace, NamespaceMembership
 from runs.actions import delete
 from runs.engine import control, lease_recovery
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.manager.run_page import TABS
 from runs.models import AuditEntry, Checkpoint, LogLine, Run
 from runs.queries import wait_reasons

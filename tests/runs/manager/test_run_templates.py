@@ -11,7 +11,8 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Dataset, GraphVersion, Namespace
 from graphs.web import ttl_cache
 from runs.actions import delete, run_templates
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
 from tests.support.api_client import ApiClient
 from tests.support.pages import LIST, text

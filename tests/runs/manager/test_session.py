@@ -5,7 +5,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from graphs.models import Namespace, NamespaceMembership
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside
 from runs.models import Run
 from tests.support.api_client import ApiClient
 from tests.support.pages import LIST, page_of, text

@@ -7,7 +7,8 @@ from django.apps import apps
 from django.db import models
 
 from graphs.definition import errors
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside
 from runs.langgraph.checkpoints import check_lengths
 from runs.models import Checkpoint, CheckpointBlob, CheckpointWrite, Run
 

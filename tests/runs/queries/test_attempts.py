@@ -3,7 +3,8 @@
 import pytest
 
 from runs.engine import lease_recovery
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import State
 from tests.support.api_client import ApiClient
 from tests.support.engine import claimed

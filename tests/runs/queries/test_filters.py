@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from runs.actions import bulk, export
-from runs.engine.start import RunOptions, start_outside
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside
 from runs.manager.list_query import NOT_FILTERS
 from runs.manager.run_list import RunPage
 from runs.models import Run

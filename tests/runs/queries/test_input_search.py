@@ -15,7 +15,8 @@ from graphs.definition import value_paths
 from graphs.models import IndexedInput, Namespace, NamespaceMembership
 from runs.actions import bulk, bulk_runner
 from runs.engine import input_index
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run, RunInput
 from runs.queries import lists
 from runs.queries.filters import InvalidFilters, RunFilters
