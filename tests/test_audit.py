@@ -36,7 +36,8 @@ from graphs.services import drafts, worker_registration
 from runs.actions import bulk, bulk_runner
 from runs.actions.recurring import Recurrence, repeat
 from runs.engine import control
-from runs.engine.start import RunOptions, start_outside, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_outside, start_run
 from runs.external import queue
 from runs.models import (
     Artifact,
@@ -119,6 +120,9 @@ API = {
         ["publish: alpha/draft version 1"], {}, {"graph_id": "{draft}"}
     ),
     "POST graphs/<str:graph_id>/run": Act(["start: new"], {"run_id": "new"}),
+    "POST graphs/<str:graph_id>/runs": Act(
+        ["start: new", "start: other"], {"runs": [{"run_id": "new"}, {"run_id": "other"}]}
+    ),
     "DELETE runs/<str:run_id>": acts_on_run("delete", "done"),
     "POST runs/<str:run_id>/cancel": acts_on_run("cancel", "active"),
     "POST runs/<str:run_id>/pause": acts_on_run("pause", "active"),

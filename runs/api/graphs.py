@@ -15,8 +15,17 @@ from graphs.models import Dataset, Graph
 from runs.actions.delete import delete_graph
 from runs.api.lookups import is_unchanged, not_modified, revision_tag, tagged
 from runs.api.metrics import GraphMetricsSerializer
-from runs.api.serializers import TAIL_LINES, RunSerializer, StartedSerializer, StartSerializer
-from runs.engine.start import RunOptions, start_run
+from runs.api.serializers import (
+    TAIL_LINES,
+    RunSerializer,
+    StartedManySerializer,
+    StartedSerializer,
+    StartManySerializer,
+    StartSerializer,
+    options_of,
+)
+from runs.engine.start import start_run
+from runs.engine.start_many import start_many
 from runs.models import LogLine, Run
 from runs.queries import metrics
 
@@ -29,10 +38,15 @@ class GraphViewSet(graphs.GraphViewSet):
         "destroy": "admin",
         "start": "run",
         "runs": "read",
+        "start_many": "run",
         "metrics": "read",
     }
-    bodies = (*graphs.GraphViewSet.bodies, "start")
-    queries = {"start": ("dataset_id",), "runs": ("limit",)}
+    bodies = (*graphs.GraphViewSet.bodies, "start", "start_many")
+    queries = {
+        "start": ("dataset_id",),
+        "start_many": ("dataset_id",),
+        "runs": ("limit",),
+    }
 
     @extend_schema(operation_id="graphs_delete", responses={204: None, **REFUSALS})
     def destroy(self, request: Request, graph_id: str) -> Response:
@@ -53,8 +67,7 @@ class GraphViewSet(graphs.GraphViewSet):
         Sending the same body with the same run_id again returns the same run.
         """
         graph = self.get_object()
-        values = self.validated(StartSerializer)
-        options = RunOptions(delay=values.pop("delay_seconds"), **values)
+        options = options_of(self.validated(StartSerializer))
         run = start_run(graph, options, self._dataset(graph), self.caller)
         return Response(StartedSerializer(run).data)
 
@@ -79,6 +92,25 @@ class GraphViewSet(graphs.GraphViewSet):
         for records in (runs, *tails.values()):
             redaction.hide(records, may_see)
         return tagged(RunSerializer(runs, many=True, context={"tails": tails}).data, tag)
+
+    @extend_schema(
+        operation_id="graphs_start_runs",
+        parameters=[OpenApiParameter("dataset_id", int)],
+        request=StartManySerializer,
+        responses={200: StartedManySerializer, **REFUSALS},
+    )
+    @runs.mapping.post
+    def start_many(self, request: Request, graph_id: str) -> Response:
+        """Queue up to 10,000 runs and return at once: all of them, or none.
+
+        The answer lists them in the order of the request. A refusal names every problem. Sending
+        the same runs with the same run_ids again returns the same runs, and starts those that are
+        missing.
+        """
+        graph = self.get_object()
+        requested = [options_of(values) for values in self.validated(StartManySerializer)["runs"]]
+        runs = start_many(graph, requested, self._dataset(graph), self.caller)
+        return Response({"runs": StartedSerializer(runs, many=True).data})
 
     @extend_schema(
         operation_id="graphs_metrics", responses={200: GraphMetricsSerializer, **REFUSALS}

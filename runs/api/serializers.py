@@ -1,16 +1,19 @@
 """The JSON of runs and log lines."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.urls import reverse
+from rest_framework.exceptions import ValidationError
 
 from graphs.api import strict as serializers
 from graphs.api.serializers import AnyJson, LabelsField
 from graphs.definition import errors
 from graphs.definition.payloads import when
 from graphs.definition.schema import MAX_PRIORITY, MIN_PRIORITY
-from graphs.definition.types import JsonObject
+from graphs.definition.types import Json, JsonObject
 from runs.core import statuses
+from runs.engine.new_run import RunOptions
+from runs.engine.start_many import MAX_RUNS
 from runs.models import Artifact, LogLine, Run
 from runs.queries.run_context import context_of
 
@@ -70,6 +73,33 @@ class StartedSerializer(serializers.Serializer):
             "status": run.status,
             "message": f"Graph execution queued with task ID: {run.run_id}",
         }
+
+
+def options_of(values: JsonObject) -> RunOptions:
+    """The options that a StartSerializer has validated."""
+    return RunOptions(delay=values.pop("delay_seconds"), **values)
+
+
+class StartsField(serializers.ListField):
+    """What 1 to 10,000 runs start with."""
+
+    child = StartSerializer()
+
+    def to_internal_value(self, data: Json) -> list[JsonObject]:
+        """Raises ValidationError. DRF would look at the length after it has checked the items."""
+        if isinstance(data, list) and len(data) > MAX_RUNS:
+            raise ValidationError(
+                f"{len(data):,} runs can't start at once; {MAX_RUNS:,} are allowed."
+            )
+        return cast(list[JsonObject], super().to_internal_value(data))
+
+
+class StartManySerializer(serializers.Serializer):
+    runs = StartsField(allow_empty=False)
+
+
+class StartedManySerializer(serializers.Serializer):
+    runs = StartedSerializer(many=True)
 
 
 class LineSerializer(serializers.Serializer):

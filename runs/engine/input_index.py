@@ -43,9 +43,15 @@ def store(run: Run, declared: Iterable[DeclaredPath] | None = None) -> None:
     """Index a run of a graph that was just inserted. The paths are read if they are not given."""
     if declared is None:
         declared = sql.run(declared_statement(), [run.graph_id])
+    store_many([run], declared)
+
+
+def store_many(runs: Iterable[Run], declared: Iterable[DeclaredPath]) -> None:
+    """Index runs of a graph that were just inserted by the paths that it declares."""
     paths = {pk: value_paths.parse(path) for pk, path in declared if pk and path}
     if paths:
-        RunInput.objects.bulk_create(rows_of(run.pk, run.initial_data, paths))
+        rows = [row for run in runs for row in rows_of(run.pk, run.initial_data, paths)]
+        RunInput.objects.bulk_create(rows, batch_size=1000)
 
 
 def rows_of(

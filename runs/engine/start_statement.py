@@ -1,8 +1,10 @@
-"""The one statement that starts a run on PostgreSQL.
+"""The statements that insert runs.
 
-Elsewhere a start is a transaction of several statements (`runs.engine.start`). Here the run, its
-root states, its first log line, its audit entry and the hint are stored in one round trip, which
-is a transaction of its own.
+On PostgreSQL one statement starts a run: the run, its root states, its first log line, its audit
+entry and the hint are stored in one round trip, which is a transaction of its own. Elsewhere a
+start is a transaction of several statements (`runs.engine.start`).
+
+Many runs are inserted by one statement on both databases (`runs.engine.start_many`).
 """
 
 import json
@@ -86,10 +88,40 @@ def insert(
     rows = sql.run(statement(entry is not None, hinted), params)
     if not rows:
         return False
-    run.pk = rows[0][0]
+    _mark_stored(run, rows[0][0])
+    return True
+
+
+def _mark_stored(run: Run, pk: int) -> None:
+    run.pk = pk
     run._state.adding = False
     run._state.db = connection.alias
-    return True
+
+
+@sql.statement
+def many_statement() -> str:
+    """Insert runs, except those whose run ids are taken. Returns what it inserted.
+
+    An insertion waits for another transaction that has inserted or deleted the same run id.
+    """
+    return f"""
+        INSERT INTO statemanager_runs_run ({_names(_RUN_FIELDS)})
+        SELECT {_names(_RUN_FIELDS)} FROM {_table(_RUN_FIELDS)} WHERE true
+        ON CONFLICT (namespace_id, run_id) DO NOTHING
+        RETURNING id, namespace_id, run_id
+    """
+
+
+def insert_many(runs: Sequence[Run]) -> list[Run]:
+    """Store these runs, except those whose run ids are taken. Returns those that it stored."""
+    by_id = {(run.namespace_id, run.run_id): run for run in runs}
+    table = [[_value(run, field) for field in _RUN_FIELDS] for run in runs]
+    stored = []
+    for pk, namespace, run_id in sql.run(many_statement(), sql.values(table)):
+        run = by_id[namespace, run_id]
+        _mark_stored(run, pk)
+        stored.append(run)
+    return stored
 
 
 # --- columns and values --------------------------------------------------------------------------

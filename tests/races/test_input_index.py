@@ -8,7 +8,8 @@ from django.db import connection, connections, transaction
 from graphs.auth.callers import SYSTEM
 from graphs.models import IndexedInput
 from runs.actions import index_inputs
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.models import Run
 from runs.queries.filters import RunFilters
 from tests.support.clusters import until

@@ -11,7 +11,8 @@ from graphs.services import examples, publish
 from graphs.services.csv_files import CsvReader
 from runs.cluster.supervisor import Supervisor
 from runs.core import statuses
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
 from runs.management.progress import watch
 from runs.models import Run
 

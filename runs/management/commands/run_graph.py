@@ -11,11 +11,11 @@ from graphs.services import dataset_files, datasets
 from runs.core import statuses
 from runs.engine import answer
 from runs.engine.executor import Executor
-from runs.engine.start import RunOptions, start_run
+from runs.engine.new_run import RunOptions
+from runs.engine.start import start_run
+from runs.management.graphs import describe, find_graph
 from runs.management.progress import watch
 from runs.models import Cluster, Run, State
-
-MAX_GRAPHS_SHOWN = 10
 
 
 class Command(BaseCommand):
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         **options: object,
     ) -> None:
         try:
-            stored_graph = _find_graph(graph)
+            stored_graph = find_graph(graph)
             run_options = RunOptions(run_id=run_id, inputs=dict(map(_parse_input, input)))
             run = start_run(
                 stored_graph,
@@ -66,7 +66,7 @@ class Command(BaseCommand):
                 trigger=Run.Trigger.COMMAND,
             )
         except errors.StateManagerError as error:
-            raise CommandError(_describe(error)) from None
+            raise CommandError(describe(error)) from None
         self.stdout.write(run.run_id)
         if wait:
             self._wait(run)
@@ -87,17 +87,6 @@ class Command(BaseCommand):
         watch(run, meanwhile)
         if run.status != statuses.COMPLETED:
             raise CommandError(f"The run ended as {run.status}: {run.error_message}", returncode=1)
-
-
-def _find_graph(name: str) -> Graph:
-    namespace, _, graph_name = name.partition("/")
-    graphs = Graph.objects.with_version()
-    graph = graphs.filter(namespace__name=namespace, name=graph_name).first()
-    if graph is None:
-        names = ", ".join(map(str, graphs[:MAX_GRAPHS_SHOWN]))
-        known = f"These exist: {names}." if names else "None exists yet; `demo` creates one."
-        raise CommandError(f"There is no graph {name!r}. {known}")
-    return graph
 
 
 def _find_dataset(graph: Graph, name: str) -> Dataset:
@@ -135,8 +124,3 @@ def _stop_at_question(run: Run) -> None:
             f"{state.identifier} waits for an answer: {state.waiting_for['question']}\n"
             f"POST it to /runs/{run.run_id}/states/{state.pk}/answer"
         )
-
-
-def _describe(error: errors.StateManagerError) -> str:
-    problems = [str(problem) for problem in error.extra.get("errors", [])]
-    return "\n  ".join([str(error), *problems])

@@ -264,3 +264,59 @@ def test_version_prints_the_version():
     )
     assert (process.stdout, process.returncode) == (f"{statemanager.__version__}\n", 0)
     assert call("version") == (statemanager.__version__, "")
+
+
+# --- start_runs ----------------------------------------------------------------------------------
+
+
+def test_start_runs_starts_a_run_for_each_row(publish, tmp_path):
+    publish("a")
+    file = tmp_path / "orders.csv"
+    file.write_text("order,value\nfirst,1\nsecond,2\n")
+    command = (
+        "start_runs",
+        "alpha/graph",
+        str(file),
+        "--run-id-column",
+        "order",
+        "--priority",
+        "5",
+    )
+    assert call(*command)[0] == "2 runs are started."
+    file.write_text("order,value\nfirst,1\nsecond,2\nthird,3\n")
+    call(*command)
+    runs = Run.objects.order_by("run_id")
+    assert [(run.run_id, run.initial_data, run.priority) for run in runs] == [
+        ("first", {"value": 1}, 5),
+        ("second", {"value": 2}, 5),
+        ("third", {"value": 3}, 5),
+    ]
+    assert {run.trigger for run in runs} == {"command"}
+
+
+def test_start_runs_takes_json_lines_with_nested_inputs(publish, tmp_path):
+    publish("a")
+    file = tmp_path / "orders.jsonl"
+    file.write_text('{"value": {"deep": [1]}}\n{"value": null}\n')
+    call("start_runs", "alpha/graph", str(file))
+    inputs = Run.objects.order_by("id").values_list("initial_data", flat=True)
+    assert list(inputs) == [{"value": {"deep": [1]}}, {"value": None}]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("order,value\nsame,1\nsame,2\n", "runs/1: another run of the request has the run id"),
+        ("order,value\n,1\n", "A row has no run id"),
+        ("name,value\nx,1\n", "no column 'order'"),
+        ("order,value\n", "has no rows"),
+        ('order,value\n"x,1\n', "orders.csv"),
+    ],
+)
+def test_start_runs_starts_nothing_of_a_file_with_a_problem(publish, tmp_path, content, problem):
+    publish("a")
+    file = tmp_path / "orders.csv"
+    file.write_text(content)
+    with pytest.raises(CommandError, match=problem):
+        call("start_runs", "alpha/graph", str(file), "--run-id-column", "order")
+    assert not Run.objects.exists()

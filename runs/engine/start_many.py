@@ -1,0 +1,174 @@
+"""Starting many runs in one transaction: all of them, or none.
+
+A chunk of runs takes a constant number of statements. A run id that is taken is no error if the
+run that has it was started by the same request, so a repeated call starts what is missing.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
+
+from django.db import transaction
+
+from graphs.auth.callers import SYSTEM, Caller
+from graphs.definition import errors
+from graphs.models import Dataset, Graph, GraphVersion
+from runs.core import sql
+from runs.core.failpoints import failpoint
+from runs.engine import input_index, log_lines, quota, start_statement, store, wakeup
+from runs.engine.new_run import RunOptions, Start, prepare, startable
+from runs.models import AuditEntry, Run, Tombstone
+
+MAX_RUNS = 10_000
+MAX_PROBLEMS = 100  # that are named
+_CHUNK = 500  # runs in one statement
+
+
+def start_many(
+    graph: Graph,
+    requested: Sequence[RunOptions],
+    dataset: Dataset | None = None,
+    caller: Caller = SYSTEM,
+    trigger: str = "api",
+    version: GraphVersion | None = None,
+) -> list[Run]:
+    """Start a run for each of these options, without waiting. Returns the runs in the same order.
+
+    Options with the run id of earlier ones, or of a run that the same options started before, give
+    that run. Raises InvalidGraph; TooLarge for more than MAX_RUNS and for a namespace without room;
+    and Malformed, Conflict or Gone with every problem: then no run was started.
+    """
+    caller.require("start", graph.namespace_id)
+    if len(requested) > MAX_RUNS:
+        raise errors.TooLarge(
+            f"{len(requested):,} runs can't start at once; {MAX_RUNS:,} are allowed."
+        )
+    version = startable(graph, version or graph.current)
+    starts = _prepared(graph, version, requested, dataset, caller, trigger)
+    unique = list({start.run.run_id: start for start in reversed(starts)}.values())
+    with transaction.atomic():
+        problem = quota.problem(graph.namespace)
+        new = insert(unique, caller)
+        if new and problem:
+            raise errors.TooLarge(problem)
+        runs = _in_order(starts, new)
+    failpoint("run-created-before-response")
+    return runs
+
+
+def insert(starts: Iterable[Start], caller: Caller) -> dict[str, Run]:
+    """Store these runs with what belongs to them, in the caller's transaction, and add a hint.
+
+    Their run ids differ. Returns those that are new, by run id; the others have ids that are taken.
+    Raises Gone for the ids of deleted runs.
+    """
+    new: dict[str, Run] = {}
+    # In the order of the run ids, so that two calls with the same ids don't wait for each other.
+    ordered = sorted(starts, key=lambda start: (start.run.graph_id or 0, start.run.run_id))
+    for _, of_graph in groupby(ordered, key=lambda start: start.run.graph_id):
+        left = iter(of_graph)
+        while chunk := list(islice(left, _CHUNK)):
+            new |= _insert_chunk(chunk, caller)
+    if any(not start.options.delay and start.run.run_id in new for start in ordered):
+        wakeup.hint()
+    return new
+
+
+def _insert_chunk(starts: Sequence[Start], caller: Caller) -> dict[str, Run]:
+    """Store some runs of one graph."""
+    declared = sql.run(input_index.declared_statement(), [starts[0].run.graph_id])
+    runs = {run.run_id: run for run in start_statement.insert_many([start.run for start in starts])}
+    _refuse_deleted(starts)
+    new = [start for start in starts if start.run.run_id in runs]
+    if not new:
+        return {}
+    for start in new:
+        start.facts.pk = start.run.pk
+    statements = sql.Statements()
+    states = [store.state_row(root) for start in new for root in start.roots]
+    store.insert_states(states, statements)
+    log_lines.insert([start.first_line for start in new], statements)
+    statements.flush()
+    input_index.store_many(runs.values(), declared)
+    if caller.via != "system":
+        entries = [(run.namespace_id, run.pk, run.run_id) for run in runs.values()]
+        AuditEntry.objects.record_many(caller, "start", entries)
+    return runs
+
+
+def _refuse_deleted(starts: Sequence[Start]) -> None:
+    """Raises Gone for run ids of deleted runs. Called after the insertion, as `refuse` is."""
+    chosen = [start.run.run_id for start in starts if start.options.run_id]
+    if not chosen:
+        return
+    namespace = starts[0].run.namespace_id
+    deleted = Tombstone.objects.filter(namespace=namespace, run_id__in=chosen).order_by("run_id")
+    sentences = [tombstone.sentence for tombstone in deleted[:MAX_PROBLEMS]]
+    if sentences:
+        raise errors.Gone("Some run ids are those of deleted runs.", errors=sentences)
+
+
+# --- the requests --------------------------------------------------------------------------------
+
+
+def _prepared(
+    graph: Graph,
+    version: GraphVersion,
+    requested: Sequence[RunOptions],
+    dataset: Dataset | None,
+    caller: Caller,
+    trigger: str,
+) -> list[Start]:
+    """The runs to start, rendered. Raises Malformed with the problems of all of them."""
+    starts: list[Start] = []
+    problems: list[str] = []
+    known: dict[str, str] = {}  # fingerprints by run id
+    for at, options in enumerate(requested):
+        try:
+            start = prepare(graph, version, options, dataset, caller, trigger)
+        except errors.StateManagerError as error:
+            problems += _described(at, error)
+            continue
+        run = start.run
+        if known.setdefault(run.run_id, run.fingerprint) != run.fingerprint:
+            problems.append(f"runs/{at}: another run of the request has the run id {run.run_id!r}")
+        starts.append(start)
+    if problems:
+        raise errors.Malformed(
+            f"No run was started, because {_count(problems)}.", errors=problems[:MAX_PROBLEMS]
+        )
+    return starts
+
+
+def _described(at: int, error: errors.StateManagerError) -> Iterator[str]:
+    for problem in error.extra.get("errors") or [error.detail]:
+        yield f"runs/{at}: {problem}"
+
+
+def _count(problems: Sequence[str]) -> str:
+    return "there is a problem" if len(problems) == 1 else f"there are {len(problems):,} problems"
+
+
+def _in_order(starts: Sequence[Start], new: dict[str, Run]) -> list[Run]:
+    """The run of each start: a new one, or the one that the same request started before.
+
+    Raises Conflict for run ids that other requests have taken.
+    """
+    namespace = starts[0].run.namespace_id if starts else 0
+    taken = sorted({start.run.run_id for start in starts} - new.keys())
+    known = dict(new)
+    for at in range(0, len(taken), _CHUNK):
+        ids = taken[at : at + _CHUNK]
+        found = Run.objects.filter(namespace=namespace, run_id__in=ids)
+        known |= {run.run_id: run for run in found}
+    problems = [
+        f"runs/{at}: the run id {start.run.run_id!r} is taken by a run with another graph or "
+        "other inputs"
+        for at, start in enumerate(starts)
+        if start.run.run_id not in known  # it was deleted meanwhile
+        or known[start.run.run_id].fingerprint != start.run.fingerprint
+    ]
+    if problems:
+        raise errors.Conflict(
+            f"No run was started, because {_count(problems)}.", errors=problems[:MAX_PROBLEMS]
+        )
+    return [known[start.run.run_id] for start in starts]
