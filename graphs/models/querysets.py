@@ -44,10 +44,10 @@ class GraphQuerySet(InNamespaces):
         """With their namespaces and current versions."""
         return self.select_related("namespace", "current")
 
-    def lock(self, pk: int, against_starts: bool = False, skip_locked: bool = False) -> Self:
-        """The graph with this key, locked until the transaction ends. Nothing if it is gone.
+    def lock(self, *pks: int, against_starts: bool = False, skip_locked: bool = False) -> Self:
+        """The graphs with these keys that still exist, locked until the transaction ends.
 
-        With `skip_locked`, nothing either if something else has locked it.
+        With `skip_locked`, without those either that something else has locked.
         Only the row of the graph is locked, not its namespace's, by which graphs are ordered. Runs
         can still start from a locked graph, because their foreign key locks its key only, unless
         it is locked `against_starts`.
@@ -55,7 +55,7 @@ class GraphQuerySet(InNamespaces):
         locked = self.select_for_update(
             of=("self",), no_key=not against_starts, skip_locked=skip_locked
         )
-        return locked.filter(pk=pk).order_by()
+        return locked.filter(pk__in=pks).order_by("pk")
 
 
 class DatasetQuerySet(InNamespaces):

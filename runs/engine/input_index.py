@@ -4,6 +4,7 @@ Which paths those are, the graph's current version declares (`indexed_inputs`). 
 version is indexed by the same paths.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from graphs.definition import value_paths
@@ -43,15 +44,41 @@ def store(run: Run, declared: Iterable[DeclaredPath] | None = None) -> None:
     """Index a run of a graph that was just inserted. The paths are read if they are not given."""
     if declared is None:
         declared = sql.run(declared_statement(), [run.graph_id])
-    store_many([run], declared)
+    if run.graph_id:
+        store_many([run], {run.graph_id: declared})
 
 
-def store_many(runs: Iterable[Run], declared: Iterable[DeclaredPath]) -> None:
-    """Index runs of a graph that were just inserted by the paths that it declares."""
-    paths = {pk: value_paths.parse(path) for pk, path in declared if pk and path}
-    if paths:
-        rows = [row for run in runs for row in rows_of(run.pk, run.initial_data, paths)]
-        RunInput.objects.bulk_create(rows, batch_size=1000)
+@sql.statement
+def _declared_by_many_statement() -> str:
+    """The paths that some graphs declare, with the locks of `declared_statement`."""
+    lock = " FOR KEY SHARE OF g" if sql.postgres() else ""
+    return f"""
+        SELECT g.id, i.id, i.path
+        FROM statemanager_graphs_graph g
+        LEFT JOIN statemanager_graphs_indexedinput i ON i.graph_id = g.id AND NOT i.dropped
+        WHERE {sql.among("g.id", "bigint")} ORDER BY g.id{lock}
+    """
+
+
+def declared_by(graphs: Iterable[int]) -> dict[int, list[DeclaredPath]]:
+    """The paths that these graphs declare. Read before the runs of the graphs are inserted."""
+    declared: dict[int, list[DeclaredPath]] = defaultdict(list)
+    choices = sql.choices(sorted(set(graphs)))
+    for graph, pk, path in sql.run(_declared_by_many_statement(), [choices]):
+        declared[graph].append((pk, path))
+    return declared
+
+
+def store_many(runs: Iterable[Run], declared: Mapping[int, Iterable[DeclaredPath]]) -> None:
+    """Index runs that were just inserted by the paths that their graphs declare."""
+    paths = {
+        graph: {pk: value_paths.parse(path) for pk, path in of_graph if pk and path}
+        for graph, of_graph in declared.items()
+    }
+    rows: list[RunInput] = []
+    for run in runs:
+        rows += rows_of(run.pk, run.initial_data, paths.get(run.graph_id or 0, {}))
+    RunInput.objects.bulk_create(rows, batch_size=1000)
 
 
 def rows_of(

@@ -5,7 +5,6 @@ run that has it was started by the same request, so a repeated call starts what 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
 
 from django.db import transaction
 
@@ -58,24 +57,22 @@ def start_many(
 def insert(starts: Iterable[Start], caller: Caller) -> dict[str, Run]:
     """Store these runs with what belongs to them, in the caller's transaction, and add a hint.
 
-    Their run ids differ. Returns those that are new, by run id; the others have ids that are taken.
-    Raises Gone for the ids of deleted runs.
+    They may be runs of several graphs; their run ids differ. Returns those that are new, by run id;
+    the others have ids that are taken. Raises Gone for the ids of deleted runs.
     """
     new: dict[str, Run] = {}
     # In the order of the run ids, so that two calls with the same ids don't wait for each other.
-    ordered = sorted(starts, key=lambda start: (start.run.graph_id or 0, start.run.run_id))
-    for _, of_graph in groupby(ordered, key=lambda start: start.run.graph_id):
-        left = iter(of_graph)
-        while chunk := list(islice(left, _CHUNK)):
-            new |= _insert_chunk(chunk, caller)
+    ordered = sorted(starts, key=lambda start: start.run.run_id)
+    for at in range(0, len(ordered), _CHUNK):
+        new |= _insert_chunk(ordered[at : at + _CHUNK], caller)
     if any(not start.options.delay and start.run.run_id in new for start in ordered):
         wakeup.hint()
     return new
 
 
 def _insert_chunk(starts: Sequence[Start], caller: Caller) -> dict[str, Run]:
-    """Store some runs of one graph."""
-    declared = sql.run(input_index.declared_statement(), [starts[0].run.graph_id])
+    graphs = {start.run.graph_id for start in starts if start.run.graph_id}
+    declared = input_index.declared_by(graphs)
     runs = {run.run_id: run for run in start_statement.insert_many([start.run for start in starts])}
     _refuse_deleted(starts)
     new = [start for start in starts if start.run.run_id in runs]
@@ -97,14 +94,21 @@ def _insert_chunk(starts: Sequence[Start], caller: Caller) -> dict[str, Run]:
 
 def _refuse_deleted(starts: Sequence[Start]) -> None:
     """Raises Gone for run ids of deleted runs. Called after the insertion, as `refuse` is."""
-    chosen = [start.run.run_id for start in starts if start.options.run_id]
+    chosen = {
+        (start.run.namespace_id, start.run.run_id) for start in starts if start.options.run_id
+    }
     if not chosen:
         return
-    namespace = starts[0].run.namespace_id
-    deleted = Tombstone.objects.filter(namespace=namespace, run_id__in=chosen).order_by("run_id")
-    sentences = [tombstone.sentence for tombstone in deleted[:MAX_PROBLEMS]]
+    deleted = Tombstone.objects.filter(run_id__in=[run_id for _, run_id in chosen])
+    sentences = [
+        tombstone.sentence
+        for tombstone in deleted.order_by("run_id")
+        if (tombstone.namespace_id, tombstone.run_id) in chosen
+    ]
     if sentences:
-        raise errors.Gone("Some run ids are those of deleted runs.", errors=sentences)
+        raise errors.Gone(
+            "Some run ids are those of deleted runs.", errors=sentences[:MAX_PROBLEMS]
+        )
 
 
 # --- the requests --------------------------------------------------------------------------------

@@ -7,14 +7,15 @@ start is a transaction of several statements (`runs.engine.start`).
 Many runs are inserted by one statement on both databases (`runs.engine.start_many`).
 """
 
-import json
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
-from django.db.models import Field, JSONField, Model
+from django.db.models import DateTimeField, Field, JSONField, Model
 
+from graphs.definition.types import Json
 from runs.core import node_counts, sql
 from runs.core.node_counts import NodeCountsField
 from runs.engine import log_lines, store, wakeup
@@ -80,9 +81,14 @@ def insert(
 
     Returns whether it did: see `statement`. Raises IntegrityError if the run id is taken.
     """
-    params = [run.graph_id, *_row(run, _RUN_FIELDS), *sql.values(roots), *sql.values([first_line])]
+    params = [
+        run.graph_id,
+        *sql.values([_values_of_run(run)]),
+        *sql.values(roots),
+        *sql.values([first_line]),
+    ]
     if entry:
-        params += _row(entry, _AUDIT_FIELDS)
+        params += sql.values([_values_of_entry(entry)])
     if hinted:
         params += wakeup.hint_params()
     rows = sql.run(statement(entry is not None, hinted), params)
@@ -115,9 +121,10 @@ def many_statement() -> str:
 def insert_many(runs: Sequence[Run]) -> list[Run]:
     """Store these runs, except those whose run ids are taken. Returns those that it stored."""
     by_id = {(run.namespace_id, run.run_id): run for run in runs}
-    table = [[_value(run, field) for field in _RUN_FIELDS] for run in runs]
     stored = []
-    for pk, namespace, run_id in sql.run(many_statement(), sql.values(table)):
+    for pk, namespace, run_id in sql.run(
+        many_statement(), sql.values(list(map(_values_of_run, runs)))
+    ):
         run = by_id[namespace, run_id]
         _mark_stored(run, pk)
         stored.append(run)
@@ -139,16 +146,34 @@ def _table(fields: Sequence[Field]) -> str:
     return sql.rows("v", **kinds)
 
 
-def _row(instance: Model, fields: Sequence[Field]) -> list[object]:
-    return sql.values([[_value(instance, field) for field in fields]])
+class _Values:
+    """Makes the row of a model instance: the values of these fields as the statements take them."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._of = attrgetter(*(field.attname for field in fields))
+        converters = [_converter(field) for field in fields]
+        self._converters = [(at, each) for at, each in enumerate(converters) if each]
+
+    def __call__(self, instance: Model) -> list[object]:
+        row = list(self._of(instance))
+        for at, convert in self._converters:
+            if row[at] is not None:
+                row[at] = convert(row[at])
+        return row
 
 
-def _value(instance: Model, field: Field) -> object:
-    value = getattr(instance, field.attname)
-    if isinstance(value, datetime):
-        return sql.stamp(value)
+def _converter(field: Field) -> Callable[[Any], object] | None:
+    if isinstance(field, DateTimeField):
+        return sql.stamp
     if isinstance(field, NodeCountsField):
-        return node_counts.dump(value)
-    if isinstance(field, JSONField) and value is not None:
-        return json.dumps(value, cls=DjangoJSONEncoder)
-    return value
+        return node_counts.dump
+    return _json if isinstance(field, JSONField) else None
+
+
+def _json(value: Json) -> str:
+    return "{}" if value == {} else _encode(value)  # most are empty
+
+
+_encode = DjangoJSONEncoder().encode
+_values_of_run = _Values(_RUN_FIELDS)
+_values_of_entry = _Values(_AUDIT_FIELDS)
