@@ -18,6 +18,7 @@ from runs.models import (
     QueueEntry,
     RecurringRerun,
     Run,
+    RunDeadline,
     RunNote,
     State,
     Tombstone,
@@ -133,6 +134,13 @@ class QueueEntryAdmin(FastList):
     list_display = ("run", "available_at", "holder", "claimed_at", "claim")
     list_select_related = ("run",)
     search_fields = ("=run__run_id", "=holder")
+
+
+@admin.register(RunDeadline)
+class RunDeadlineAdmin(FastList):
+    list_display = ("run", "start_by", "timeout", "at")
+    list_select_related = ("run",)
+    search_fields = ("=run__run_id",)
 
 
 @admin.register(RecurringRerun)

@@ -104,6 +104,7 @@ OPEN = {
     "Run": "run_id name username workspace session_id trigger labels fingerprint origin status"
     " current_node node_counts",
     "QueueEntry": "holder",
+    "RunDeadline": "",
     "RecurringRerun": "expression time_zone author",
     "RunNote": "author text",
     "RunTemplate": "name description labels workspace expression time_zone",

@@ -67,6 +67,8 @@ class Plan:
     max_failures: str | float | None
     max_steps: int | None
     priority: int  # of runs that are started without one
+    timeout: float | None  # seconds that a run may take
+    start_by: float | None  # seconds that it may wait for its start
     store_defaults: JsonObject
     store_required: tuple[str, ...]
     inputs_schema: JsonObject | None
@@ -159,6 +161,8 @@ def compile_plan(definition: Definition) -> Plan:
         max_failures=settings.get("max_failures"),
         max_steps=settings.get("max_steps"),
         priority=settings.get("priority", 0),
+        timeout=settings.get("timeout"),
+        start_by=settings.get("start_by"),
         store_defaults=store.get("default_values") or {},
         store_required=tuple(store.get("required_keys") or ()),
         inputs_schema=definition.get("inputs"),

@@ -9,6 +9,7 @@ from graphs.definition.types import JsonObject
 MAX_NODES = 10_000
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_INDEXED_INPUTS = 10  # of a graph; each costs a row for every run
+MAX_TIME_LIMIT = 10 * 366 * 24 * 3600  # seconds
 _WEEK = 7 * 24 * 3600  # seconds
 
 _ID: JsonObject = {
@@ -18,6 +19,11 @@ _ID: JsonObject = {
     "pattern": r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$",
 }
 # Seconds that an external worker may hold a state without a heartbeat.
+_TIME_LIMIT: JsonObject = {
+    "type": ["number", "null"],
+    "exclusiveMinimum": 0,
+    "maximum": MAX_TIME_LIMIT,
+}
 _LEASE: JsonObject = {"type": ["number", "null"], "minimum": 1, "maximum": _WEEK}
 _COORDINATE: JsonObject = {"type": "number", "minimum": -1_000_000, "maximum": 1_000_000}
 _PERCENTAGE: JsonObject = {"type": "string", "pattern": r"^(100|[0-9]{1,2})(\.[0-9]+)?%$"}
@@ -97,6 +103,8 @@ GRAPH_SCHEMA: JsonObject = {
                     "minimum": MIN_PRIORITY,
                     "maximum": MAX_PRIORITY,
                 },
+                "timeout": _TIME_LIMIT,
+                "start_by": _TIME_LIMIT,
                 "rerun_on_failure": {
                     "type": ["object", "null"],
                     "required": ["times"],

@@ -100,7 +100,8 @@ class StoreSettings(TypedDict, total=False):
 
 
 class GraphSettings(TypedDict, total=False):
-    """How the runs of a graph behave. `lease` is in seconds, `max_failures` may be a percentage.
+    """How the runs of a graph behave. `lease`, `timeout` and `start_by` are in seconds, and
+    `max_failures` may be a percentage.
 
     `indexed_inputs` are paths into the inputs of a run (`value_paths`) by which runs are searched.
     """
@@ -109,6 +110,8 @@ class GraphSettings(TypedDict, total=False):
     max_failures: int | str | None
     max_steps: int | None
     priority: int
+    timeout: float | None
+    start_by: float | None
     rerun_on_failure: RerunOnFailure | None
     retry: RetryPolicy
     lease: float | None

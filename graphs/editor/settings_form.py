@@ -7,7 +7,12 @@ from django import forms
 from django.forms.boundfield import BoundField
 
 from graphs.definition import merge, renames, value_paths
-from graphs.definition.schema import MAX_INDEXED_INPUTS, MAX_PRIORITY, MIN_PRIORITY
+from graphs.definition.schema import (
+    MAX_INDEXED_INPUTS,
+    MAX_PRIORITY,
+    MAX_TIME_LIMIT,
+    MIN_PRIORITY,
+)
 from graphs.definition.types import Definition, Json, JsonObject
 from graphs.editor.merged_form import MergedForm, set_or_remove
 from graphs.editor.value_fields import AnyField
@@ -29,8 +34,11 @@ OTHER_FIELDS = (
     "failure_policy",
     "max_failures",
     "priority",
+    "timeout",
+    "start_by",
     "store",
 )
+TIME_LIMITS = {"timeout": "Its runs end after", "start_by": "Its runs start within"}
 NAME = re.compile(r"^[^\s.${}]{1,100}$")
 MAX_FAILURES = r"^(\d{1,9}|(100|\d{1,2})(\.\d+)?%)$"
 NEW_INPUT: JsonObject = {"type": "string"}
@@ -118,6 +126,15 @@ class SettingsForm(MergedForm):
             initial=settings.get("priority"),
             help_text="From -100 to 100; 0 if empty. Runs of higher priority are executed first.",
         )
+        for name, label in TIME_LIMITS.items():
+            self.fields[name] = forms.FloatField(
+                required=False,
+                min_value=0.001,
+                max_value=MAX_TIME_LIMIT,
+                label=label,
+                initial=settings.get(name),
+                help_text="Seconds; no limit if empty.",
+            )
         self.fields["store"] = JsonField(
             required=False,
             label="Store: keys and their initial values (JSON)",
@@ -211,6 +228,9 @@ class SettingsForm(MergedForm):
             set_or_remove(settings, "max_failures", int(text) if text.isdigit() else text)
         if self.touched("priority"):
             set_or_remove(settings, "priority", fields["priority"])
+        for name in TIME_LIMITS:
+            if self.touched(name):
+                set_or_remove(settings, name, fields[name])
         if self.touched("store"):
             store = dict(settings.get("store") or {})
             set_or_remove(store, "default_values", fields["store"])

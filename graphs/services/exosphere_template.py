@@ -183,6 +183,8 @@ def inexpressible(definition: Mapping[str, Json]) -> Iterator[Problem]:
         "failure_policy",
         "max_failures",
         "max_steps",
+        "timeout",
+        "start_by",
         "rerun_on_failure",
         "indexed_inputs",
     ):

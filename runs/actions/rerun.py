@@ -22,7 +22,7 @@ from graphs.models import GraphVersion
 from runs.actions import partial_rerun
 from runs.actions.partial_rerun import CopiedFiles
 from runs.core import db_errors, paths, statuses
-from runs.engine import create_states, run_inputs
+from runs.engine import create_states, deadlines, run_inputs
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
@@ -176,6 +176,7 @@ def _numbered(original: Run, options: RerunOptions) -> tuple[int, RunOptions]:
         priority=original.priority,
         delay=options.delay,
     )
+    start.timeout, start.start_by = deadlines.limits_of(original)
     return number, start
 
 

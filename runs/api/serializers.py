@@ -28,6 +28,13 @@ class PriorityField(serializers.IntegerField):
         super().__init__(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, **options)
 
 
+class TimeLimitField(serializers.IntegerField):
+    """Milliseconds, at most ten years; by default what the settings of the graph say."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=1, max_value=MAX_START_DELAY, required=False, **options)
+
+
 class DelayedSerializer(serializers.Serializer):
     """What may start later. `delay_seconds` is what was sent, under either name."""
 
@@ -60,6 +67,8 @@ class StartSerializer(DelayedSerializer):
     name = serializers.CharField(max_length=500, required=False, allow_blank=True)
     workspace = serializers.CharField(max_length=200, required=False, allow_blank=True)
     priority = PriorityField(required=False)
+    timeout_ms = TimeLimitField(help_text="How long the run may take from its start.")
+    start_by_ms = TimeLimitField(help_text="How long the run may wait for its start.")
 
 
 class StartedSerializer(serializers.Serializer):
@@ -77,7 +86,12 @@ class StartedSerializer(serializers.Serializer):
 
 def options_of(values: JsonObject) -> RunOptions:
     """The options that a StartSerializer has validated."""
-    return RunOptions(delay=values.pop("delay_seconds"), **values)
+    limits = {
+        name: values.pop(f"{name}_ms") / 1000
+        for name in ("timeout", "start_by")
+        if f"{name}_ms" in values
+    }
+    return RunOptions(delay=values.pop("delay_seconds"), **limits, **values)
 
 
 class StartsField(serializers.ListField):

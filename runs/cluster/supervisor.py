@@ -47,7 +47,7 @@ from runs.actions import (
 from runs.cluster.error_output import ErrorOutput
 from runs.cluster.processes import die_with_parent, group_of
 from runs.core import db_errors, sql
-from runs.engine import heartbeat, lease_recovery, priority, wakeup
+from runs.engine import deadlines, heartbeat, lease_recovery, priority, wakeup
 from runs.external import queue
 from runs.health import storage
 from runs.models import AuditEntry, Cluster
@@ -179,6 +179,7 @@ class Supervisor:
         lease_recovery.end_leases_of_dead(self.name, self._living)
         rescued = lease_recovery.rescue_expired()
         lease_recovery.mark_running()
+        deadlines.sweep()
         queue.sweep()
         if rescued:
             log.warning("%s states of lost workers were given back", rescued)

@@ -15,9 +15,9 @@ from graphs.definition.plan import Plan
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph, GraphVersion
 from runs.core import paths, statuses
-from runs.engine import counters, input_index, quota, run_inputs, store, wakeup
+from runs.engine import counters, deadlines, input_index, quota, run_inputs, store, wakeup
 from runs.engine.counters import RunCounters
-from runs.engine.new_run import check_delay
+from runs.engine.new_run import RunOptions, check_delay
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 
@@ -80,6 +80,7 @@ def _run_of(
         Tombstone.objects.refuse(run.namespace_id, run_id)
         AuditEntry.objects.record(caller, "start", run)
         input_index.store(run)
+        deadlines.store(run, RunOptions())
     if run.graph_id != graph.pk:
         raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
     if inputs is not None and not merge.same(inputs, run.initial_data):

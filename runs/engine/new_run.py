@@ -25,7 +25,8 @@ class RunOptions:
 
     `inputs` override the inputs that root nodes declare. `delay` is in seconds. `max_steps` bounds
     the number of states that are started; None means the limit of the graph. So does None for
-    `priority`. `enqueue` lets a program take an external run from the queue.
+    `priority`, and for `timeout` and `start_by`, the seconds that the run may take and wait for its
+    start. `enqueue` lets a program take an external run from the queue.
     """
 
     run_id: str = ""
@@ -42,6 +43,8 @@ class RunOptions:
     delay: float = 0.0
     priority: int | None = None
     enqueue: bool = False
+    timeout: float | None = None
+    start_by: float | None = None
 
     def fingerprint(self, graph: Graph | None, dataset: Dataset | None) -> str:
         """A digest that is the same for the same request.
@@ -50,8 +53,9 @@ class RunOptions:
         """
         options = dict(vars(self))
         # The digests of runs of earlier versions lack these.
-        if self.priority is None:
-            del options["priority"]
+        for name in ("priority", "timeout", "start_by"):
+            if options[name] is None:
+                del options[name]
         if not self.enqueue:
             del options["enqueue"]
         request = [graph.pk if graph else None, dataset.pk if dataset else None, options]
@@ -159,6 +163,8 @@ def _check(options: RunOptions, plan: Plan) -> None:
     """Raises an error if the plan can't run with these options."""
     priority.check(options.priority or 0)
     check_delay(options.delay)
+    _check_limit("timeout", options.timeout)
+    _check_limit("start_by", options.start_by)
     run_inputs.check(options.inputs, plan.inputs_schema)
     missing = [
         key
@@ -173,6 +179,12 @@ def check_delay(seconds: float) -> None:
     """Raises Malformed if a run can't start so much later."""
     if not 0 <= seconds <= MAX_DELAY_SECONDS:
         raise errors.Malformed(f"The delay is from 0 to {MAX_DELAY_SECONDS:,} seconds.")
+
+
+def _check_limit(name: str, seconds: float | None) -> None:
+    """Raises Malformed for a time limit that is not positive, or absurdly long."""
+    if seconds is not None and not 0 < seconds <= MAX_DELAY_SECONDS:
+        raise errors.Malformed(f"`{name}` is above 0 and at most {MAX_DELAY_SECONDS:,} seconds.")
 
 
 def fingerprint_of(options: RunOptions, graph: Graph | None, dataset: Dataset | None) -> str:

@@ -21,6 +21,7 @@ from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.engine import (
+    deadlines,
     input_index,
     log_lines,
     quota,
@@ -154,13 +155,16 @@ def _inserted_at_once(start: Start, caller: Caller) -> bool:
     problem = quota.problem(run.namespace)
     states = [store.state_row(root) for root in start.roots]
     entry = AuditEntry.objects.entry(caller, "start", run) if caller.via != "system" else None
-    in_transaction = connection.in_atomic_block or options.run_id
-    with transaction.atomic() if in_transaction or problem else nullcontext():
+    has_limits = deadlines.of_run(options, start.facts.plan) is not None
+    is_alone = not (connection.in_atomic_block or options.run_id or has_limits or problem)
+    with nullcontext() if is_alone else transaction.atomic():
         done = start_statement.insert(
             run, states, start.first_line, entry, hinted=not options.delay
         )
         if done and options.run_id:
             Tombstone.objects.refuse(run.namespace_id, run.run_id)
+        if done and has_limits:
+            deadlines.store(run, options)
         if done and problem:
             raise errors.TooLarge(problem)
     return done
@@ -168,6 +172,7 @@ def _inserted_at_once(start: Start, caller: Caller) -> bool:
 
 def _insert_run(run: Run, options: RunOptions, caller: Caller) -> None:
     run.save(force_insert=True)
+    deadlines.store(run, options)
     if options.run_id:
         Tombstone.objects.refuse(run.namespace_id, run.run_id)
     if caller.via != "system":

@@ -13,7 +13,7 @@ from graphs.definition import errors
 from graphs.models import Dataset, Graph, GraphVersion
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.engine import input_index, log_lines, quota, start_statement, store, wakeup
+from runs.engine import deadlines, input_index, log_lines, quota, start_statement, store, wakeup
 from runs.engine.new_run import RunOptions, Start, prepare, startable
 from runs.models import AuditEntry, Run, Tombstone
 
@@ -86,6 +86,7 @@ def _insert_chunk(starts: Sequence[Start], caller: Caller) -> dict[str, Run]:
     log_lines.insert([start.first_line for start in new], statements)
     statements.flush()
     input_index.store_many(runs.values(), declared)
+    deadlines.store_many([(start.run, start.options) for start in new])
     if caller.via != "system":
         entries = [(run.namespace_id, run.pk, run.run_id) for run in runs.values()]
         AuditEntry.objects.record_many(caller, "start", entries)

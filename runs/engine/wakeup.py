@@ -192,9 +192,12 @@ class _Listener:
             for key in ("dbname", "user", "password", "host", "port"):
                 params.pop(key, None)
         self._connection = psycopg.connect(settings.DATABASE_LISTEN_URL, **params)
-        self._connection.execute(f"LISTEN {CHANNEL}")
+        self._listen()
         self._asked = monotonic()
         silent_path.add(self._connection)
+
+    def _listen(self) -> None:
+        self._connection.execute(f"LISTEN {CHANNEL}")
 
     def mark(self) -> None:
         pass
@@ -202,7 +205,7 @@ class _Listener:
     def wait(self, seconds: float) -> None:
         if monotonic() > self._asked + ASK_LISTENER_SECONDS:
             self._asked = monotonic()
-            self._connection.execute("SELECT 1")  # a silent path would look like a quiet queue
+            self._listen()  # a silent path would look like a quiet queue
         for _ in self._connection.notifies(timeout=seconds, stop_after=1):
             return
 

@@ -11,6 +11,7 @@ from runs.models.note import RunNote
 from runs.models.queue_entry import QueueEntry
 from runs.models.recurring_rerun import RecurringRerun
 from runs.models.run import Run
+from runs.models.run_deadline import RunDeadline
 from runs.models.run_input import RunInput, digest_of
 from runs.models.run_template import RunTemplate
 from runs.models.saved_view import ColumnChoice, SavedView
@@ -33,6 +34,7 @@ __all__ = [
     "QueueEntry",
     "RecurringRerun",
     "Run",
+    "RunDeadline",
     "RunInput",
     "RunNote",
     "RunTemplate",
