@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from graphs.definition.plan import Plan
-from runs.core import db_errors, sql
+from runs.core import db_errors, sql, statuses
 from runs.engine import counters
 from runs.engine.new_run import RunOptions
 from runs.engine.store import cancel_unfinished
-from runs.models import LogLine, Run, RunDeadline
+from runs.models import LogLine, Run, RunDeadline, State
 
 log = logging.getLogger(__name__)
 BATCH = 100
@@ -79,20 +80,25 @@ def restart(run: Run) -> None:
 
 
 def sweep() -> int:
-    """End the runs whose time is over. Returns how many."""
+    """End the runs whose time is over. Returns how many.
+
+    Runs that something else has locked are left to the next round.
+    """
+    now = sql.clock()
+    due = RunDeadline.objects.filter(at__lte=now).order_by("at", "pk")
+    batch = list(due[:BATCH])
     ended = 0
     for _ in range(MAX_ROUNDS):
-        now = sql.clock()
-        due = list(RunDeadline.objects.filter(at__lte=now).order_by("at")[:BATCH])
-        results = [_judge_safely(deadline, now) for deadline in due]
-        ended += results.count(True)
-        if len(due) < BATCH or None in results:
+        ended += sum(_judge_safely(deadline, now) for deadline in batch)
+        if len(batch) < BATCH:
             break
+        last = batch[-1]
+        batch = list(due.filter(Q(at__gt=last.at) | Q(at=last.at, pk__gt=last.pk))[:BATCH])
     return ended
 
 
-def _judge_safely(deadline: RunDeadline, now: datetime) -> bool | None:
-    """Whether the run was ended; None if it has to be looked at again."""
+def _judge_safely(deadline: RunDeadline, now: datetime) -> bool:
+    """Whether this call has ended the run. A limit that breaks doesn't keep the others back."""
     try:
         with transaction.atomic():
             return _judge(deadline, now)
@@ -101,10 +107,10 @@ def _judge_safely(deadline: RunDeadline, now: datetime) -> bool | None:
             raise
         if not db_errors.is_contention(error):
             log.exception("the time limit of run %s could not be applied", deadline.run_id)
-        return None
+        return False
 
 
-def _judge(deadline: RunDeadline, now: datetime) -> bool | None:
+def _judge(deadline: RunDeadline, now: datetime) -> bool:
     run = Run.objects.filter(pk=deadline.run_id).select_related("version").first()
     if run is None:
         deadline.delete()
@@ -112,14 +118,17 @@ def _judge(deadline: RunDeadline, now: datetime) -> bool | None:
     plans = {run.pk: run.version.plan} if run.version else {}
     run_counters = counters.lock([run.pk], plans, skip_locked=True).get(run.pk)
     if run_counters is None:  # something else has locked it
-        return None
+        return False
     run.refresh_from_db(fields=["started_at"])
-    if not run_counters.open:
+    deadline.refresh_from_db()  # a retry has changed it, perhaps
+    if not run_counters.open or deadline.at is None:
         return _look_again(deadline, None)
     over_at = deadline.over_at(run.started_at)
     if over_at is None or over_at > now:
         times = [each for each in (over_at, _earliest_end(deadline, run, now)) if each]
         return _look_again(deadline, min(times, default=None))
+    if run.started_at is None and State.objects.filter(run=run, status=statuses.QUEUED).exists():
+        return False  # its first claim found it locked; the next sweep marks it as running
     run_counters.stop(_reason(deadline, run))
     cancel_unfinished(run_counters)
     LogLine.objects.create(run=run, level="error", message=run_counters.error_message)

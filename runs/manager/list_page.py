@@ -5,7 +5,14 @@ from typing import Literal, TypedDict
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    QueryDict,
+    StreamingHttpResponse,
+)
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -158,14 +165,18 @@ def _list_query(request: HttpRequest) -> QueryDict:
 
 @require_GET
 @staff_page("export")
-def export_runs(request: HttpRequest, form: str) -> StreamingHttpResponse:
+def export_runs(request: HttpRequest, form: str) -> HttpResponseBase:
     """All runs that match the filters of the list, as a file in the order of the list.
 
-    With `cols` it has these columns of the list; otherwise it has those of every export.
+    With `cols` it has these columns of the list; otherwise it has those of every export. A filter
+    with a wrong value leads back to the list: a file would not say that it was ignored.
     """
     caller = caller_of(request)
     page = RunPage(caller, request.GET)
     runs = export.exportable(page.filtered, caller)
+    if page.filter_problems:
+        messages.error(request, "Nothing was exported, because a filter has a wrong value.")
+        return redirect(f"{reverse('run_manager')}?{request.GET.urlencode()}")
     _ = page.possible_ordering
     columns = tuple(page.columns) if request.GET.get("cols") else ()
     view = export.View(columns, page.ordering)

@@ -1,5 +1,6 @@
 """One page of the run list: its runs, headings, tabs, counts and links."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,6 +51,8 @@ class Tab:
 class RunPage(ListQuery):
     """A page of the runs that the caller sees, as the query string asks for it."""
 
+    filter_problems: Mapping[str, str] = {}  # known once the runs are `filtered`
+
     @cached_property
     def visible(self) -> QuerySet[Run]:
         return Run.objects.visible_to(self.caller)
@@ -58,6 +61,7 @@ class RunPage(ListQuery):
     def filtered(self) -> QuerySet[Run]:
         """The runs that match the filters. A filter with a wrong value is ignored with a notice."""
         runs, problems = self.run_filters.apply_valid(self.visible, self.caller)
+        self.filter_problems = problems
         self.notices += [
             f"{name}: {problem} This filter was ignored." for name, problem in problems.items()
         ]

@@ -83,6 +83,17 @@ def test_a_run_that_starts_too_late_is_stopped(publish):
     assert swept(delayed) == 1
 
 
+def test_a_run_whose_first_claim_found_it_locked_has_started(publish):
+    run = start_run(publish("a"), RunOptions(start_by=60))
+    claimed()
+    Run.objects.update(status="queued", started_at=None)
+    later(61)
+    assert swept(run) == 0
+    Run.objects.update(status="running", started_at=run.created_at)
+    assert swept(run) == 0
+    assert RunDeadline.objects.get().at is None
+
+
 def test_both_limits_hold_one_after_the_other(publish):
     run = start_run(publish("a"), RunOptions(start_by=1000, timeout=10))
     later(100)

@@ -10,6 +10,7 @@ import re
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.http import QueryDict
 from django.urls import reverse
 
 from runs.engine.new_run import RunOptions
@@ -283,6 +284,14 @@ def test_the_runs_that_match_are_exported(
     assert json.loads(lines[0])["error_message"] == "broken <b>pipe</b>"
     assert admin_client.get(f"{LIST}export.xls").status_code == 404
     assert "export.csv?search=evil" in text(admin_client.get(f"{LIST}?search=evil"))
+
+
+@pytest.mark.parametrize("query", ["status=lost", "created_after=x", "since=x&search=evil"])
+def test_nothing_is_exported_for_a_filter_that_is_wrong(admin_client, stored, query):
+    answer = admin_client.get(f"{LIST}export.csv?{query}", follow=True)
+    assert answer.redirect_chain == [(f"{LIST}?{QueryDict(query).urlencode()}", 302)]
+    assert "Nothing was exported" in text(answer)
+    assert not AuditEntry.objects.filter(action="export").exists()
 
 
 STATES = "/admin/run-states/"
