@@ -176,7 +176,7 @@ def _numbered(original: Run, options: RerunOptions) -> tuple[int, RunOptions]:
         priority=original.priority,
         delay=options.delay,
     )
-    start.timeout, start.start_by = deadlines.limits_of(original)
+    start.start_by, start.timeout = deadlines.limits_of(original)
     return number, start
 
 
@@ -288,10 +288,11 @@ def _create_branches(
     graph.current = version
     changed = _changed_inputs(original, start)
     inputs = start.inputs or None  # for the first branch, which creates the run
+    limits = create_states.TimeLimits(start.timeout, start.start_by)
     for branch in branches:
         states = _with_inputs(branch, version.plan, changed)
         new_run, _ = create_states.create_states(
-            graph, start.run_id, states, caller, "rerun", inputs, start.delay
+            graph, start.run_id, states, caller, "rerun", inputs, start.delay, limits
         )
         inputs = None
     values: JsonObject = {

@@ -28,9 +28,11 @@ from runs.engine.new_run import RunOptions, Start, prepare, startable
 from runs.models import LogLine, RecurringRerun, Run
 
 S = TypeVar("S", bound=Schedule)
+Passed = tuple[int, datetime]  # how many due times were missed, and the next one
 log = logging.getLogger(__name__)
 BATCH = 500  # cron triggers in one transaction
 ROUND_SECONDS = 5.0
+COUNTING_SECONDS = 1.0  # for counting the missed due times of a batch
 RERUNS = 100  # in a round
 PAUSE_AFTER_ERROR = timedelta(hours=1)
 MAX_ERROR_LENGTH = 2000
@@ -49,20 +51,23 @@ def _due(model: type[S], now: datetime, *related: str) -> QuerySet[S]:
 
 
 def _fire_safely(
-    fire: Callable[[Sequence[S], datetime], int], due: Sequence[S], now: datetime
+    fire: Callable[[Sequence[S], datetime], int], due: Sequence[S], now: datetime, until: float
 ) -> int:
-    """Fire these schedules. One that breaks is paused, and does not keep the others from firing."""
+    """Fire these schedules, with new attempts until that time of the monotonic clock.
+
+    One that breaks is paused, and does not keep the others from firing. One that something else has
+    locked is left to the next round.
+    """
     try:
         return fire(due, now)
     except Exception as error:
         if db_errors.is_away(error):
             raise
-        if db_errors.is_contention(error):
-            return 0  # the next round tries again
-        if len(due) > 1:
-            half = len(due) // 2
-            return _fire_safely(fire, due[:half], now) + _fire_safely(fire, due[half:], now)
-        _pause(due[0], now, error)
+        if len(due) > 1 and monotonic() < until:
+            halves = due[: len(due) // 2], due[len(due) // 2 :]
+            return sum(_fire_safely(fire, half, now, until) for half in halves)
+        if len(due) == 1 and not db_errors.is_contention(error):
+            _pause(due[0], now, error)
         return 0
 
 
@@ -73,7 +78,7 @@ def _pause(schedule: Schedule, now: datetime, error: Exception) -> None:
     unchanged.update(next_at=now + PAUSE_AFTER_ERROR, error=message)
 
 
-def _passed(schedule: Schedule, now: datetime) -> tuple[int, datetime]:
+def _passed(schedule: Schedule, now: datetime) -> Passed:
     """How many due times passed since the one that fires now, and the next one."""
     assert schedule.next_at is not None
     return cron.passed(schedule.expression, schedule.time_zone, schedule.next_at, now)
@@ -98,9 +103,10 @@ def _fire_triggers(now: datetime) -> int:
     fired = 0
     until = monotonic() + ROUND_SECONDS
     due = _due(CronTrigger, now, "graph__namespace", "graph__current")
+    due = due.defer("graph__current__definition")  # known by its checksum
     batch = list(due[:BATCH])
     while batch:
-        fired += _fire_safely(_fire_batch, batch, now)
+        fired += _fire_safely(_fire_batch, batch, now, until)
         if len(batch) < BATCH or monotonic() > until:
             break
         last = batch[-1]  # those before it fired, or wait for the next round
@@ -115,13 +121,18 @@ def _fire_batch(triggers: Sequence[CronTrigger], now: datetime) -> int:
     If a graph can't start, its trigger gets the error and waits for its next time. Triggers whose
     graphs something else has locked are left to the next round.
     """
+    passed = _passed_of(triggers, now)
     with transaction.atomic():
         # Graphs are locked before their triggers, as when they are deleted. Otherwise the two could
         # wait for each other.
         graphs = {trigger.graph_id for trigger in triggers}
         locked = set(Graph.objects.lock(*graphs, skip_locked=True).values_list("pk", flat=True))
-        due = {trigger.pk: trigger for trigger in triggers if trigger.graph_id in locked}
-        moved = _move(due, now)
+        due = {
+            trigger.pk: trigger
+            for trigger in triggers
+            if trigger.graph_id in locked and trigger.pk in passed
+        }
+        moved = _move(due, passed, now)
         starts: list[Start] = []
         lines: dict[str, str] = {}  # by run id
         failed: dict[str, list[int]] = defaultdict(list)  # triggers by what is wrong
@@ -146,18 +157,38 @@ def _fire_batch(triggers: Sequence[CronTrigger], now: datetime) -> int:
     return len(runs)
 
 
-def _move(due: Mapping[int, CronTrigger], now: datetime) -> list[tuple[CronTrigger, int]]:
+def _passed_of(triggers: Sequence[CronTrigger], now: datetime) -> dict[int, Passed]:
+    """What `_passed` says of these triggers, by their keys.
+
+    After an outage of days that takes a while. Those for which COUNTING_SECONDS don't suffice are
+    left to the next round.
+    """
+    until = monotonic() + COUNTING_SECONDS
+    passed: dict[int, Passed] = {}
+    known: dict[tuple[str, str, datetime | None], Passed] = {}
+    for trigger in triggers:
+        times = trigger.expression, trigger.time_zone, trigger.next_at
+        if times not in known:
+            if known and monotonic() > until:
+                continue
+            known[times] = _passed(trigger, now)
+        passed[trigger.pk] = known[times]
+    return passed
+
+
+def _move(
+    due: Mapping[int, CronTrigger], passed: Mapping[int, Passed], now: datetime
+) -> list[tuple[CronTrigger, int]]:
     """Move these triggers to their next times, unless another host has done that.
 
     Returns those that it moved, each with the number of missed due times.
     """
-    unmoved = (
-        CronTrigger.objects.select_for_update().filter(pk__in=due, enabled=True).order_by("pk")
-    )
-    groups: dict[tuple[int, datetime], list[CronTrigger]] = defaultdict(list)
+    unlocked = CronTrigger.objects.select_for_update(skip_locked=True)
+    unmoved = unlocked.filter(pk__in=due, enabled=True).order_by("pk")
+    groups: dict[Passed, list[CronTrigger]] = defaultdict(list)
     for pk, next_at in unmoved.values_list("pk", "next_at"):
         if next_at == due[pk].next_at:
-            groups[_passed(due[pk], now)].append(due[pk])
+            groups[passed[pk]].append(due[pk])
     moved = []
     for (missed, next_at), triggers in groups.items():
         CronTrigger.objects.filter(pk__in=[trigger.pk for trigger in triggers]).update(
@@ -180,7 +211,7 @@ def _start_of(trigger: CronTrigger, missed: int) -> Start:
 
 def _fire_reruns(now: datetime) -> int:
     due = _due(RecurringRerun, now, "run")[:RERUNS]
-    return sum(_fire_safely(_fire_rerun, [recurring], now) for recurring in due)
+    return sum(_fire_safely(_fire_rerun, [recurring], now, 0) for recurring in due)
 
 
 def _fire_rerun(due: Sequence[RecurringRerun], now: datetime) -> int:

@@ -6,6 +6,7 @@ one leads to the other are in different branches, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from django.db import IntegrityError, transaction
 
@@ -21,6 +22,15 @@ from runs.engine.new_run import RunOptions, check_delay
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 
+
+class TimeLimits(NamedTuple):
+    """Seconds, as in `RunOptions`; None means those of the graph."""
+
+    timeout: float | None = None
+    start_by: float | None = None
+
+
+OF_GRAPH = TimeLimits()
 RequestedState = tuple[str, Json]  # identifier, and inputs that are used as they are
 
 
@@ -32,11 +42,12 @@ def create_states(
     right: str = "start",
     inputs: Mapping[str, Json] | None = None,
     delay: float = 0.0,
+    limits: TimeLimits = OF_GRAPH,
 ) -> tuple[Run, list[NewState]]:
     """Make all of these states, in a new run or in one that has not ended, or none of them.
 
     `inputs` are those of the run, which placeholders of later nodes refer to; the states have their
-    own. `delay` is in seconds, until the states are ready.
+    own. `delay` is in seconds, until the states are ready; `limits` are those of a new run.
 
     Raises NotFound for an identifier that the graph doesn't have, Malformed for inputs that don't
     fit the graph's schema, and Conflict if the run has ended, belongs to another graph or has other
@@ -53,7 +64,7 @@ def create_states(
         inputs = _checked_inputs(inputs, version.plan)
     try:
         with transaction.atomic():
-            run, is_new = _run_of(graph, run_id, caller, inputs)
+            run, is_new = _run_of(graph, run_id, caller, inputs, delay, limits)
             states = _add_states(run, _checksum(run, version), requested, delay)
             if not is_new:
                 identifiers = ", ".join(dict(requested))
@@ -64,7 +75,12 @@ def create_states(
 
 
 def _run_of(
-    graph: Graph, run_id: str, caller: Caller, inputs: Mapping[str, Json] | None
+    graph: Graph,
+    run_id: str,
+    caller: Caller,
+    inputs: Mapping[str, Json] | None,
+    delay: float,
+    limits: TimeLimits,
 ) -> tuple[Run, bool]:
     """The run of this id, and whether it was made now.
 
@@ -80,7 +96,7 @@ def _run_of(
         Tombstone.objects.refuse(run.namespace_id, run_id)
         AuditEntry.objects.record(caller, "start", run)
         input_index.store(run)
-        deadlines.store(run, RunOptions())
+        deadlines.store(run, RunOptions(delay=delay, **limits._asdict()))
     if run.graph_id != graph.pk:
         raise errors.Conflict(f"The run id {run_id!r} belongs to a run of another graph.")
     if inputs is not None and not merge.same(inputs, run.initial_data):

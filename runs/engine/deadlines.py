@@ -1,17 +1,18 @@
 """Ending runs whose time is over.
 
 A run may have to start within some time (`start_by`), and may have to end some time after its start
-(`timeout`). Runs with such limits have a row, `RunDeadline`. The supervisor looks at the rows that
-may be over. For a run that has not started, nobody knows yet when its timeout will be over; its row
-comes again later, so that starting a run costs nothing more.
+(`timeout`). Runs with such limits have a row, `RunDeadline`. Starting a run writes nothing to it:
+the sweep looks at the rows whose time may be over, and moves that time on for runs that wait.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from time import monotonic
 
-from django.db import transaction
-from django.db.models import Q
+from django.conf import settings
+from django.db import DatabaseError, transaction
+from django.db.models import Q, QuerySet
 
 from graphs.definition.plan import Plan
 from runs.core import db_errors, sql, statuses
@@ -22,22 +23,23 @@ from runs.models import LogLine, Run, RunDeadline, State
 
 log = logging.getLogger(__name__)
 BATCH = 100
-MAX_ROUNDS = 20
+ROUND_SECONDS = 2.0
+PAUSE_AFTER_ERROR = timedelta(minutes=1)
+FIRST_STATES = 100  # among which the one that started first is looked for
+
+# --- the limits of a run -------------------------------------------------------------------------
 
 
-def of_run(options: RunOptions, plan: Plan) -> RunDeadline | None:
-    """The limits of a new run: those that it was started with, or those of its graph."""
+def has_limits(options: RunOptions, plan: Plan) -> bool:
+    """Whether a run that is started with these options has a time limit."""
+    return any(limit is not None for limit in _limits(options, plan))
+
+
+def _limits(options: RunOptions, plan: Plan) -> tuple[float | None, float | None]:
+    """The seconds to start within, and those to end within; by default those of the graph."""
+    start_within = plan.start_by if options.start_by is None else options.start_by
     timeout = plan.timeout if options.timeout is None else options.timeout
-    start_by = plan.start_by if options.start_by is None else options.start_by
-    if timeout is None and start_by is None:
-        return None
-    ready_at = sql.clock() + timedelta(seconds=options.delay)
-    deadline = RunDeadline(timeout=timeout)
-    if start_by is not None:
-        deadline.start_by = ready_at + timedelta(seconds=start_by)
-    earliest = [each for each in (timeout, start_by) if each is not None]
-    deadline.at = ready_at + timedelta(seconds=min(earliest))
-    return deadline
+    return start_within, timeout
 
 
 def store(run: Run, options: RunOptions) -> None:
@@ -47,24 +49,45 @@ def store(run: Run, options: RunOptions) -> None:
 
 def store_many(runs: Iterable[tuple[Run, RunOptions]]) -> None:
     """Store the limits of several runs."""
-    rows = []
-    for run, options in runs:
-        deadline = of_run(options, run.version.plan) if run.version else None
-        if deadline:
-            deadline.run = run
-            rows.append(deadline)
-    RunDeadline.objects.bulk_create(rows, batch_size=1000)
+    limited = [
+        (run, options)
+        for run, options in runs
+        if run.version and has_limits(options, run.version.plan)
+    ]
+    if limited:
+        now = sql.clock()
+        rows = [_row(run, options, now) for run, options in limited]
+        RunDeadline.objects.bulk_create(rows, batch_size=1000)
+
+
+def _row(run: Run, options: RunOptions, now: datetime) -> RunDeadline:
+    assert run.version
+    start_within, timeout = _limits(options, run.version.plan)
+    ready_at = now + timedelta(seconds=options.delay)
+    first = min(limit for limit in (start_within, timeout) if limit is not None)
+    return RunDeadline(
+        run=run,
+        start_within=start_within,
+        start_by=None if start_within is None else ready_at + timedelta(seconds=start_within),
+        timeout=timeout,
+        at=ready_at + timedelta(seconds=first),
+    )
 
 
 def limits_of(run: Run) -> tuple[float | None, float | None]:
-    """The seconds of `timeout` and `start_by` with which a rerun of the run starts."""
+    """The `start_by` and the `timeout` with which a rerun of the run starts.
+
+    They are None for limits that the graph's version had, too: the rerun has those of its own.
+    """
     deadline = RunDeadline.objects.filter(run=run).first()
-    if deadline is None:
+    if deadline is None or run.version is None:
         return None, None
-    start_by = None
-    if deadline.start_by:
-        start_by = max((deadline.start_by - run.created_at).total_seconds(), 0.001)
-    return deadline.timeout, start_by
+    plan = run.version.plan
+    start_within, timeout = deadline.start_within, deadline.timeout
+    return (
+        None if start_within == plan.start_by else start_within,
+        None if timeout == plan.timeout else timeout,
+    )
 
 
 def restart(run: Run) -> None:
@@ -80,37 +103,80 @@ def restart(run: Run) -> None:
 
 
 def sweep() -> int:
-    """End the runs whose time is over. Returns how many.
+    """End the runs whose time is over, for at most ROUND_SECONDS. Returns how many.
 
     Runs that something else has locked are left to the next round.
     """
     now = sql.clock()
-    due = RunDeadline.objects.filter(at__lte=now).order_by("at", "pk")
-    batch = list(due[:BATCH])
+    until = monotonic() + ROUND_SECONDS
+    rows = RunDeadline.objects.filter(at__lte=now).order_by("at", "pk")
+    if not rows.exists():
+        return 0
+    _pass_over_the_others(now)
     ended = 0
-    for _ in range(MAX_ROUNDS):
-        ended += sum(_judge_safely(deadline, now) for deadline in batch)
-        if len(batch) < BATCH:
-            break
-        last = batch[-1]
-        batch = list(due.filter(Q(at__gt=last.at) | Q(at=last.at, pk__gt=last.pk))[:BATCH])
+    try:
+        for deadline in _in_batches(rows):
+            ended += _judge_safely(deadline, now)
+            if monotonic() > until:
+                break
+    except DatabaseError as error:
+        if not db_errors.is_contention(error):
+            raise
     return ended
+
+
+def _in_batches(rows: QuerySet[RunDeadline]) -> Iterator[RunDeadline]:
+    """The rows in their order, each once, however they change meanwhile."""
+    batch = list(rows[:BATCH])
+    while batch:
+        yield from batch
+        last = batch[-1]
+        batch = list(rows.filter(Q(at__gt=last.at) | Q(at=last.at, pk__gt=last.pk))[:BATCH])
+
+
+def _pass_over_the_others(now: datetime) -> None:
+    """Move on, all at once, the rows of runs that have ended or that still may wait."""
+    ended = RunDeadline.objects.filter(at__lte=now, run__status__in=statuses.ENDED_RUNS)
+    ended.update(at=None)
+    sql.send(_wait_on_statement(), [settings.SWEEP_SECONDS] * 2)
+
+
+@sql.statement
+def _wait_on_statement() -> str:
+    """Move on the rows of runs that wait: each may start now, and then has its whole timeout.
+
+    Parameters: the least number of seconds until the next look, twice.
+    """
+    longest = "greatest" if sql.postgres() else "max"
+    next_look = sql.later(f"{longest}(timeout, %s)")
+    return f"""
+        UPDATE statemanager_runs_rundeadline
+        SET at = CASE
+            WHEN timeout IS NULL OR start_by < {next_look} THEN start_by
+            ELSE {next_look}
+        END
+        WHERE at <= {sql.now()} AND (start_by IS NULL OR start_by > {sql.now()})
+          AND run_id IN (SELECT id FROM statemanager_runs_run WHERE status = 'queued')
+    """
 
 
 def _judge_safely(deadline: RunDeadline, now: datetime) -> bool:
     """Whether this call has ended the run. A limit that breaks doesn't keep the others back."""
     try:
         with transaction.atomic():
-            return _judge(deadline, now)
+            return _judge(deadline.pk, now)
     except Exception as error:
-        if db_errors.is_away(error):
+        if db_errors.is_away(error) or db_errors.is_contention(error):
             raise
-        if not db_errors.is_contention(error):
-            log.exception("the time limit of run %s could not be applied", deadline.run_id)
+        log.exception("the time limit of run %s could not be applied", deadline.run_id)
+        _look_again(deadline, now + PAUSE_AFTER_ERROR)
         return False
 
 
-def _judge(deadline: RunDeadline, now: datetime) -> bool:
+def _judge(pk: int, now: datetime) -> bool:
+    deadline = RunDeadline.objects.filter(pk=pk).first()
+    if deadline is None:
+        return False
     run = Run.objects.filter(pk=deadline.run_id).select_related("version").first()
     if run is None:
         deadline.delete()
@@ -119,19 +185,21 @@ def _judge(deadline: RunDeadline, now: datetime) -> bool:
     run_counters = counters.lock([run.pk], plans, skip_locked=True).get(run.pk)
     if run_counters is None:  # something else has locked it
         return False
-    run.refresh_from_db(fields=["started_at"])
-    deadline.refresh_from_db()  # a retry has changed it, perhaps
-    if not run_counters.open or deadline.at is None:
+    deadline.refresh_from_db()  # a retry may have moved it before the run was locked
+    if deadline.at is None or deadline.at > now:
+        return False
+    if not run_counters.open:
         return _look_again(deadline, None)
-    over_at = deadline.over_at(run.started_at)
+    started_at = _first_start(run)
+    over_at = _over_at(deadline, started_at)
     if over_at is None or over_at > now:
-        times = [each for each in (over_at, _earliest_end(deadline, run, now)) if each]
-        return _look_again(deadline, min(times, default=None))
-    if run.started_at is None and State.objects.filter(run=run, status=statuses.QUEUED).exists():
-        return False  # its first claim found it locked; the next sweep marks it as running
-    run_counters.stop(_reason(deadline, run))
+        may_start_now = started_at is None and deadline.timeout is not None
+        latest = now + timedelta(seconds=deadline.timeout or 0) if may_start_now else None
+        return _look_again(deadline, min((at for at in (over_at, latest) if at), default=None))
+    reason = _reason(deadline, started_at)
+    run_counters.stop(reason)
     cancel_unfinished(run_counters)
-    LogLine.objects.create(run=run, level="error", message=run_counters.error_message)
+    LogLine.objects.create(run=run, level="error", message=f"Execution stopped: {reason}")
     run_counters.log_count += 1
     run_counters.update_status()
     counters.store([run_counters])
@@ -139,19 +207,32 @@ def _judge(deadline: RunDeadline, now: datetime) -> bool:
     return True
 
 
+def _first_start(run: Run) -> datetime | None:
+    """When a state of the run was first claimed; None if none was.
+
+    The run itself says "started" when a person has paused it, too; and not yet when its first claim
+    has found it locked.
+    """
+    claimed = State.objects.filter(run=run, attempt__gt=0, started_at__isnull=False)
+    times = claimed.order_by("pk").values_list("started_at", flat=True)[:FIRST_STATES]
+    return min((at for at in times if at), default=None)
+
+
+def _over_at(deadline: RunDeadline, started_at: datetime | None) -> datetime | None:
+    """When the limit is over that holds now; None if none does."""
+    if started_at is None:
+        return deadline.start_by
+    if deadline.timeout is None:
+        return None
+    return max(started_at, deadline.retried_at or started_at) + timedelta(seconds=deadline.timeout)
+
+
+def _reason(deadline: RunDeadline, started_at: datetime | None) -> str:
+    if started_at is None:
+        return f"the run had not started by {deadline.start_by:%Y-%m-%d %H:%M:%S} UTC (start_by)"
+    return f"the run took longer than {deadline.timeout:g} s (timeout)"
+
+
 def _look_again(deadline: RunDeadline, at: datetime | None) -> bool:
     RunDeadline.objects.filter(pk=deadline.pk).update(at=at)
     return False
-
-
-def _earliest_end(deadline: RunDeadline, run: Run, now: datetime) -> datetime | None:
-    """When the timeout of a run can be over that starts now; None if it has none to watch."""
-    if run.started_at or deadline.timeout is None:
-        return None
-    return now + timedelta(seconds=deadline.timeout)
-
-
-def _reason(deadline: RunDeadline, run: Run) -> str:
-    if run.started_at is None:
-        return f"the run had not started by {deadline.start_by:%Y-%m-%d %H:%M:%S} UTC (start_by)"
-    return f"the run took longer than {deadline.timeout:g} s (timeout)"

@@ -12,6 +12,7 @@ Every step may run in any number of processes at the same time.
 from collections.abc import Callable, Iterable
 
 from django.db import transaction
+from django.db.models.functions import Coalesce, Now
 
 from graphs.nodes.base import registry
 from runs.core import sql, statuses
@@ -172,4 +173,5 @@ def mark_running() -> int:
     with transaction.atomic():
         unlocked = begun.select_for_update(of=("self",), skip_locked=True, no_key=True)
         pks = {run.pk for run in unlocked.only("pk")}
-        return Run.objects.filter(pk__in=pks).move(statuses.RUNNING) if pks else 0
+        started_at = Coalesce("started_at", Now())
+        return Run.objects.filter(pk__in=pks).move(statuses.RUNNING, started_at=started_at)

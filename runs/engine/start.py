@@ -155,7 +155,7 @@ def _inserted_at_once(start: Start, caller: Caller) -> bool:
     problem = quota.problem(run.namespace)
     states = [store.state_row(root) for root in start.roots]
     entry = AuditEntry.objects.entry(caller, "start", run) if caller.via != "system" else None
-    has_limits = deadlines.of_run(options, start.facts.plan) is not None
+    has_limits = deadlines.has_limits(options, start.facts.plan)
     is_alone = not (connection.in_atomic_block or options.run_id or has_limits or problem)
     with nullcontext() if is_alone else transaction.atomic():
         done = start_statement.insert(

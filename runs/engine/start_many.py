@@ -6,7 +6,7 @@ run that has it was started by the same request, so a repeated call starts what 
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
@@ -18,8 +18,13 @@ from runs.engine.new_run import RunOptions, Start, prepare, startable
 from runs.models import AuditEntry, Run, Tombstone
 
 MAX_RUNS = 10_000
+DELETED = "A graph or something that it needs was just deleted. No run was started."
 MAX_PROBLEMS = 100  # that are named
-_CHUNK = 500  # runs in one statement
+MAX_STATES = 100_000  # that start with the runs of one request
+MAX_BYTES = 64 * 2**20  # of the inputs of these states
+_CHUNK_ROWS = 1000
+_CHUNK_BYTES = 8 * 2**20
+_IDS = 500  # in one statement
 
 
 def start_many(
@@ -44,12 +49,15 @@ def start_many(
     version = startable(graph, version or graph.current)
     starts = _prepared(graph, version, requested, dataset, caller, trigger)
     unique = list({start.run.run_id: start for start in reversed(starts)}.values())
-    with transaction.atomic():
-        problem = quota.problem(graph.namespace)
-        new = insert(unique, caller)
-        if new and problem:
-            raise errors.TooLarge(problem)
-        runs = _in_order(starts, new)
+    try:
+        with transaction.atomic():
+            problem = quota.problem(graph.namespace)
+            new = insert(unique, caller)
+            if new and problem:
+                raise errors.TooLarge(problem)
+            runs = _in_order(starts, new)
+    except IntegrityError:
+        raise errors.NotFound(DELETED) from None
     failpoint("run-created-before-response")
     return runs
 
@@ -58,21 +66,39 @@ def insert(starts: Iterable[Start], caller: Caller) -> dict[str, Run]:
     """Store these runs with what belongs to them, in the caller's transaction, and add a hint.
 
     They may be runs of several graphs; their run ids differ. Returns those that are new, by run id;
-    the others have ids that are taken. Raises Gone for the ids of deleted runs.
+    the others have ids that are taken. Raises Gone for the ids of deleted runs, and NotFound if a
+    graph was deleted meanwhile.
     """
     new: dict[str, Run] = {}
     # In the order of the run ids, so that two calls with the same ids don't wait for each other.
     ordered = sorted(starts, key=lambda start: start.run.run_id)
-    for at in range(0, len(ordered), _CHUNK):
-        new |= _insert_chunk(ordered[at : at + _CHUNK], caller)
+    for chunk in _chunks(ordered):
+        new |= _insert_chunk(chunk, caller)
     if any(not start.options.delay and start.run.run_id in new for start in ordered):
         wakeup.hint()
     return new
 
 
+def _chunks(starts: Iterable[Start]) -> Iterator[list[Start]]:
+    """The starts in chunks of a bounded number of rows and bytes."""
+    chunk: list[Start] = []
+    rows = size = 0
+    for start in starts:
+        chunk.append(start)
+        rows += 1 + len(start.roots)
+        size += start.run.stored_bytes
+        if rows >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, rows, size = [], 0, 0
+    if chunk:
+        yield chunk
+
+
 def _insert_chunk(starts: Sequence[Start], caller: Caller) -> dict[str, Run]:
     graphs = {start.run.graph_id for start in starts if start.run.graph_id}
     declared = input_index.declared_by(graphs)
+    if graphs - declared.keys():
+        raise errors.NotFound(DELETED)
     runs = {run.run_id: run for run in start_statement.insert_many([start.run for start in starts])}
     _refuse_deleted(starts)
     new = [start for start in starts if start.run.run_id in runs]
@@ -100,7 +126,10 @@ def _refuse_deleted(starts: Sequence[Start]) -> None:
     }
     if not chosen:
         return
-    deleted = Tombstone.objects.filter(run_id__in=[run_id for _, run_id in chosen])
+    deleted = Tombstone.objects.filter(
+        namespace__in={namespace for namespace, _ in chosen},
+        run_id__in=[run_id for _, run_id in chosen],
+    )
     sentences = [
         tombstone.sentence
         for tombstone in deleted.order_by("run_id")
@@ -127,6 +156,13 @@ def _prepared(
     starts: list[Start] = []
     problems: list[str] = []
     known: dict[str, str] = {}  # fingerprints by run id
+    states = version.plan.shape.roots
+    if len(states) * len(requested) > MAX_STATES:
+        raise errors.TooLarge(
+            f"{len(requested):,} runs of a graph with {len(states):,} roots would start more than "
+            f"{MAX_STATES:,} states at once. Start fewer."
+        )
+    size = 0
     for at, options in enumerate(requested):
         try:
             start = prepare(graph, version, options, dataset, caller, trigger)
@@ -134,6 +170,12 @@ def _prepared(
             problems += _described(at, error)
             continue
         run = start.run
+        size += run.stored_bytes
+        if size > MAX_BYTES:
+            raise errors.TooLarge(
+                f"The states with which these runs start would have more than {MAX_BYTES:,} bytes "
+                "of inputs together. Start fewer runs at once."
+            )
         if known.setdefault(run.run_id, run.fingerprint) != run.fingerprint:
             problems.append(f"runs/{at}: another run of the request has the run id {run.run_id!r}")
         starts.append(start)
@@ -161,8 +203,8 @@ def _in_order(starts: Sequence[Start], new: dict[str, Run]) -> list[Run]:
     namespace = starts[0].run.namespace_id if starts else 0
     taken = sorted({start.run.run_id for start in starts} - new.keys())
     known = dict(new)
-    for at in range(0, len(taken), _CHUNK):
-        ids = taken[at : at + _CHUNK]
+    for at in range(0, len(taken), _IDS):
+        ids = taken[at : at + _IDS]
         found = Run.objects.filter(namespace=namespace, run_id__in=ids)
         known |= {run.run_id: run for run in found}
     problems = [

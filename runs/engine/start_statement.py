@@ -36,7 +36,7 @@ def statement(audited: bool, hinted: bool) -> str:
     that of `input_index.declared_statement`.
     """
     audit = f", audit AS ({_audit_statement()})" if audited else ""
-    hint = f", hint AS ({wakeup.insert_task_statement()})" if hinted else ""
+    hint = f", hint AS ({wakeup.insert_task_statement(_IF_NEW)})" if hinted else ""
     notice = f", (SELECT {wakeup.NOTIFY} FROM hint)" if hinted else ""
     return f"""
         WITH graph AS (

@@ -126,8 +126,8 @@ def _task_params(broker: ORM, task: str) -> list[object]:
 
 
 @sql.statement
-def insert_task_statement() -> str:
-    """Insert a task, unless enough tasks wait undelivered.
+def insert_task_statement(gate: str = sql.ALWAYS) -> str:
+    """Insert a task, unless enough tasks wait undelivered. `gate` is an SQL condition.
 
     Counting stops at ten rows, so it costs the same for a long queue.
     """
@@ -139,7 +139,7 @@ def insert_task_statement() -> str:
             SELECT count(*) FROM (
                 SELECT 1 FROM django_q_ormq WHERE lock <= {sql.now()} LIMIT 10
             ) waiting
-        ) < %s
+        ) < %s AND {gate}
         RETURNING id
     """
 

@@ -1,6 +1,5 @@
 """The time limits of runs."""
 
-from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.db import models
@@ -9,7 +8,7 @@ from runs.models.run import Run
 
 
 class RunDeadline(models.Model):
-    """How long a run may wait for its start, and how long it may take from then on.
+    """How long a run may wait for its start, and how long it may take from then on, in seconds.
 
     `at` is a time before which no limit can be over; it is NULL once the run needs no watching. A
     run without limits has no row. Old code that deletes runs doesn't know this table: hence no
@@ -19,7 +18,8 @@ class RunDeadline(models.Model):
     run = models.OneToOneField(
         Run, on_delete=models.CASCADE, related_name="deadline", db_constraint=False
     )
-    start_by = models.DateTimeField(null=True, help_text="When the run must have started.")
+    start_within = models.FloatField(null=True, help_text="Seconds that it may wait for its start.")
+    start_by = models.DateTimeField(null=True, help_text="When these seconds are over.")
     timeout = models.FloatField(null=True, help_text="Seconds that the run may take.")
     retried_at = models.DateTimeField(
         null=True, help_text="When the run was retried, which gives it all of its time again."
@@ -40,11 +40,3 @@ class RunDeadline(models.Model):
         if self.timeout:
             limits.append(f"end after {self.timeout:g} s")
         return ", ".join(limits)
-
-    def over_at(self, started_at: datetime | None) -> datetime | None:
-        """When the limit is over that holds now; None if none does."""
-        if started_at is None:
-            return self.start_by
-        if self.timeout is None:
-            return None
-        return max(started_at, self.retried_at or started_at) + timedelta(seconds=self.timeout)

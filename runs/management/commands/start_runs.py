@@ -48,7 +48,7 @@ class Command(BaseCommand):
         started = 0
         try:
             with ExitStack() as stack:
-                rows = _rows(file, stack)
+                rows = _rows(file, run_id_column, stack)
                 while chunk := list(islice(rows, MAX_RUNS)):
                     requested = [_options(row, run_id_column, priority) for row in chunk]
                     trigger = Run.Trigger.COMMAND
@@ -56,14 +56,24 @@ class Command(BaseCommand):
                     started += len(chunk)
                     self.stdout.write(f"{started:,} runs are started.")
         except errors.StateManagerError as error:
-            place = f"After {started:,} rows: " if started else ""
-            raise CommandError(f"{place}{describe(error)}") from None
+            raise CommandError(f"{_place(started, run_id_column)}{describe(error)}") from None
         if not started:
             raise CommandError(f"{file} has no rows.")
 
 
-def _rows(path: Path, stack: ExitStack) -> Iterator[JsonObject]:
-    """The rows of the file, after all of it was read and checked. Raises Malformed."""
+def _place(started: int, run_id_column: str | None) -> str:
+    """What to know of a problem that comes after rows that were started."""
+    if not started:
+        return ""
+    remedy = "" if run_id_column else " Remove them from the file before you repeat the command."
+    return f"The first {started:,} rows were started, and are not counted here.{remedy} "
+
+
+def _rows(path: Path, run_id_column: str | None, stack: ExitStack) -> Iterator[JsonObject]:
+    """The rows of the file, after all of it was read and checked. Raises Malformed.
+
+    Run ids are texts as the file has them: 1.50 is not 1.5.
+    """
     sources = stack.enter_context(dataset_files.sources_at(path))
     if len(sources) != 1 or not sources[0].format:
         raise errors.Malformed(f"{path} is no CSV or JSON Lines file.")
@@ -71,8 +81,8 @@ def _rows(path: Path, stack: ExitStack) -> Iterator[JsonObject]:
     table = dataset_files.check(sources[0], dataset_files.Reading(), stack, problems)
     problems.require_none()
     assert table is not None
-    content = table.content.from_start()
-    return tabular.read_rows(content, path.name, table.format, table.columns)
+    columns = [column for column in table.columns if column["name"] != run_id_column]
+    return tabular.read_rows(table.content.from_start(), path.name, table.format, columns)
 
 
 def _options(row: JsonObject, run_id_column: str | None, priority: int | None) -> RunOptions:
@@ -85,7 +95,9 @@ def _options(row: JsonObject, run_id_column: str | None, priority: int | None) -
 
 
 def _text(value: Json) -> str:
-    """A run id as the file has it. Raises Malformed for an empty one."""
+    """A run id. Raises Malformed for what is neither a text nor a whole number."""
     if value in (None, ""):
         raise errors.Malformed("A row has no run id.")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise errors.Malformed(f"A run id is a text or a whole number, not {value!r:.50}.")
     return str(value)

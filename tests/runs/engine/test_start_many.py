@@ -3,12 +3,13 @@
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django_q.models import OrmQ
 
 from graphs.auth.callers import caller_of_command
 from graphs.definition import errors
-from graphs.models import IndexedInput
+from graphs.models import Graph, IndexedInput
 from graphs.services.publish import publish_graph
-from runs.actions.delete import delete_run
+from runs.actions.delete import delete_graph, delete_run
 from runs.engine import start_many as module
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
@@ -121,6 +122,36 @@ def test_declared_inputs_are_indexed(publish):
     IndexedInput.objects.create(graph=graph, path="value")
     start_many(graph, orders(1, 2))
     assert RunInput.objects.count() == 2
+
+
+def test_one_start_adds_one_hint(publish):
+    graph = publish("a")
+    for declared in (False, True):
+        if declared:
+            IndexedInput.objects.create(graph=graph, path="value")
+        OrmQ.objects.all().delete()
+        start_run(graph, RunOptions(inputs={"value": 1}))
+        assert OrmQ.objects.count() == 1
+
+
+def test_what_the_runs_take_together_is_limited(publish, monkeypatch):
+    graph = publish("a b c", inputs={"a": {"value": "x" * 1000}})
+    monkeypatch.setattr(module, "MAX_BYTES", 10_000)
+    refused(errors.TooLarge, graph, [RunOptions() for _ in range(10)])
+    monkeypatch.setattr(module, "MAX_STATES", 10)
+    refused(errors.TooLarge, graph, [RunOptions() for _ in range(4)])
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 2000)
+    start_many(graph, [RunOptions() for _ in range(3)])
+    assert State.objects.count() == 9
+
+
+def test_a_graph_that_was_just_deleted_is_not_found(publish):
+    graph = publish("a")
+    start_run(graph)  # its plan is known
+    stale = Graph.objects.select_related("namespace", "current").get(pk=graph.pk)
+    delete_graph(graph)
+    with pytest.raises(errors.NotFound):
+        start_many(stale, orders(1))
 
 
 def test_a_chunk_costs_a_constant_number_of_statements(publish):

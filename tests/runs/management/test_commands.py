@@ -294,6 +294,14 @@ def test_start_runs_starts_a_run_for_each_row(publish, tmp_path):
     assert {run.trigger for run in runs} == {"command"}
 
 
+def test_run_ids_are_as_the_file_has_them(publish, tmp_path):
+    publish("a")
+    file = tmp_path / "orders.csv"
+    file.write_text("order,value\n1.50,1\n007,2\n")
+    call("start_runs", "alpha/graph", str(file), "--run-id-column", "order")
+    assert set(Run.objects.values_list("run_id", flat=True)) == {"1.50", "007"}
+
+
 def test_start_runs_takes_json_lines_with_nested_inputs(publish, tmp_path):
     publish("a")
     file = tmp_path / "orders.jsonl"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import available_timezones
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -152,3 +152,25 @@ def test_a_batch_costs_a_constant_number_of_statements(publish):
     assert LogLine.objects.filter(level="warning").count() == 94
     for run in Run.objects.all()[:5]:
         assert run.log_count == run.logs.count() == 2
+
+
+@pytest.mark.only_on("postgresql")
+@pytest.mark.django_db(transaction=True)
+def test_a_locked_trigger_holds_up_no_other(publish):
+    make_due([publish("a")], 20)
+    first = CronTrigger.objects.order_by("pk")[:1]
+    with transaction.atomic():
+        list(CronTrigger.objects.select_for_update().filter(pk=first[0].pk))
+        assert at_once(lambda: schedules.fire_due(DUE)) == [19]
+    assert schedules.fire_due(DUE) == 1
+
+
+def test_due_times_are_counted_for_as_long_as_there_is_time(publish, monkeypatch):
+    make_due([publish("a")], 20)
+    monkeypatch.setattr(schedules, "COUNTING_SECONDS", 0)
+    now = DUE + timedelta(minutes=30)
+    assert schedules.fire_due(now) == 1
+    assert schedules.fire_due(now) == 1
+    monkeypatch.undo()
+    assert schedules.fire_due(now) == 18
+    assert {trigger.missed for trigger in CronTrigger.objects.all()} == {30}
