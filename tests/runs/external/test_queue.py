@@ -273,7 +273,7 @@ def test_a_run_of_start_waits_only_if_it_is_asked_to(worker, make_key):
 def test_a_start_from_before_there_was_a_queue_is_still_recognised():
     """The digest of a request without later options is the one that its run was stored with."""
     options = RunOptions(run_id="t")
-    later = ("enqueue", "priority")
+    later = ("enqueue", "priority", "timeout", "start_by")
     former = {name: value for name, value in vars(options).items() if name not in later}
     text = payloads.dump([None, None, former])
     assert options.fingerprint(None, None) == hashlib.sha256(text.encode()).hexdigest()
