@@ -63,10 +63,11 @@ def _fire_safely(
     except Exception as error:
         if db_errors.is_away(error):
             raise
-        if len(due) > 1 and monotonic() < until:
+        is_contention = db_errors.is_contention(error)
+        if len(due) > 1 and (monotonic() < until or not is_contention):
             halves = due[: len(due) // 2], due[len(due) // 2 :]
             return sum(_fire_safely(fire, half, now, until) for half in halves)
-        if len(due) == 1 and not db_errors.is_contention(error):
+        if not is_contention:
             _pause(due[0], now, error)
         return 0
 

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from time import monotonic
+from typing import cast
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Min, Q, QuerySet
 
 from graphs.definition.plan import Plan
 from runs.core import db_errors, sql, statuses
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 BATCH = 100
 ROUND_SECONDS = 2.0
 PAUSE_AFTER_ERROR = timedelta(minutes=1)
-FIRST_STATES = 100  # among which the one that started first is looked for
 
 # --- the limits of a run -------------------------------------------------------------------------
 
@@ -92,11 +92,16 @@ def limits_of(run: Run) -> tuple[float | None, float | None]:
 
 def restart(run: Run) -> None:
     """Let the time of a run that is retried count again. Called in the transaction that does it."""
-    deadline = RunDeadline.objects.filter(run=run, timeout__isnull=False).first()
-    if deadline and deadline.timeout:
-        deadline.retried_at = sql.clock()
-        deadline.at = deadline.retried_at + timedelta(seconds=deadline.timeout)
-        deadline.save(update_fields=["retried_at", "at"])
+    deadline = RunDeadline.objects.filter(run=run).first()
+    if deadline is None:
+        return
+    now = sql.clock()
+    deadline.retried_at = now
+    if deadline.start_within is not None:
+        deadline.start_by = now + timedelta(seconds=deadline.start_within)
+    limits = [limit for limit in (deadline.start_within, deadline.timeout) if limit is not None]
+    deadline.at = now + timedelta(seconds=min(limits))
+    deadline.save(update_fields=["retried_at", "start_by", "at"])
 
 
 # --- watching ------------------------------------------------------------------------------------
@@ -114,14 +119,10 @@ def sweep() -> int:
         return 0
     _pass_over_the_others(now)
     ended = 0
-    try:
-        for deadline in _in_batches(rows):
-            ended += _judge_safely(deadline, now)
-            if monotonic() > until:
-                break
-    except DatabaseError as error:
-        if not db_errors.is_contention(error):
-            raise
+    for deadline in _in_batches(rows):
+        ended += _judge_safely(deadline, now)
+        if monotonic() > until:
+            break
     return ended
 
 
@@ -135,10 +136,17 @@ def _in_batches(rows: QuerySet[RunDeadline]) -> Iterator[RunDeadline]:
 
 
 def _pass_over_the_others(now: datetime) -> None:
-    """Move on, all at once, the rows of runs that have ended or that still may wait."""
-    ended = RunDeadline.objects.filter(at__lte=now, run__status__in=statuses.ENDED_RUNS)
-    ended.update(at=None)
-    sql.send(_wait_on_statement(), [settings.SWEEP_SECONDS] * 2)
+    """Move on, all at once, the rows of runs that have ended or that still may wait.
+
+    If something is in the way, they are judged one by one.
+    """
+    try:
+        ended = RunDeadline.objects.filter(at__lte=now, run__status__in=statuses.ENDED_RUNS)
+        ended.update(at=None)
+        sql.send(_wait_on_statement(), [settings.SWEEP_SECONDS] * 2)
+    except DatabaseError as error:
+        if not db_errors.is_contention(error):
+            raise
 
 
 @sql.statement
@@ -166,8 +174,10 @@ def _judge_safely(deadline: RunDeadline, now: datetime) -> bool:
         with transaction.atomic():
             return _judge(deadline.pk, now)
     except Exception as error:
-        if db_errors.is_away(error) or db_errors.is_contention(error):
+        if db_errors.is_away(error):
             raise
+        if db_errors.is_contention(error):
+            return False
         log.exception("the time limit of run %s could not be applied", deadline.run_id)
         _look_again(deadline, now + PAUSE_AFTER_ERROR)
         return False
@@ -185,6 +195,7 @@ def _judge(pk: int, now: datetime) -> bool:
     run_counters = counters.lock([run.pk], plans, skip_locked=True).get(run.pk)
     if run_counters is None:  # something else has locked it
         return False
+    run.refresh_from_db(fields=["started_at"])
     deadline.refresh_from_db()  # a retry may have moved it before the run was locked
     if deadline.at is None or deadline.at > now:
         return False
@@ -210,12 +221,14 @@ def _judge(pk: int, now: datetime) -> bool:
 def _first_start(run: Run) -> datetime | None:
     """When a state of the run was first claimed; None if none was.
 
-    The run itself says "started" when a person has paused it, too; and not yet when its first claim
-    has found it locked.
+    The run itself says "started" when a person has paused it, too. A state says when it was last
+    claimed; if that was not the first time, the run knows better.
     """
     claimed = State.objects.filter(run=run, attempt__gt=0, started_at__isnull=False)
-    times = claimed.order_by("pk").values_list("started_at", flat=True)[:FIRST_STATES]
-    return min((at for at in times if at), default=None)
+    found = claimed.aggregate(first=Min("started_at"), attempts=Max("attempt"))
+    if found["first"] and found["attempts"] > 1 and run.started_at:
+        return min(found["first"], run.started_at)
+    return cast(datetime | None, found["first"])
 
 
 def _over_at(deadline: RunDeadline, started_at: datetime | None) -> datetime | None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs.auth.callers import caller_of_command
+from graphs.auth.callers import Caller, caller_of_command
 from graphs.definition import errors
 from graphs.definition.types import Json, JsonObject
+from graphs.models import Graph
 from graphs.services import dataset_files, tabular
 from runs.engine.new_run import RunOptions
 from runs.engine.start_many import MAX_RUNS, start_many
@@ -18,7 +19,7 @@ from runs.models import Run
 class Command(BaseCommand):
     help = (
         "Start a run of a graph for each row of a CSV or JSON Lines file. The columns are the"
-        " inputs of the runs. The rows of up to 10,000 runs start together, or none of them."
+        " inputs of the runs. Up to 10,000 runs start together, or fewer if they are large."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -51,14 +52,26 @@ class Command(BaseCommand):
                 rows = _rows(file, run_id_column, stack)
                 while chunk := list(islice(rows, MAX_RUNS)):
                     requested = [_options(row, run_id_column, priority) for row in chunk]
-                    trigger = Run.Trigger.COMMAND
-                    start_many(stored_graph, requested, None, caller, trigger)
-                    started += len(chunk)
-                    self.stdout.write(f"{started:,} runs are started.")
+                    for part in _start(stored_graph, requested, caller):
+                        started += part
+                        self.stdout.write(f"{started:,} runs are started.")
         except errors.StateManagerError as error:
             raise CommandError(f"{_place(started, run_id_column)}{describe(error)}") from None
         if not started:
             raise CommandError(f"{file} has no rows.")
+
+
+def _start(graph: Graph, requested: list[RunOptions], caller: Caller) -> Iterator[int]:
+    """Start these runs, in parts if they are too large together. Gives the size of each part."""
+    try:
+        start_many(graph, requested, None, caller, Run.Trigger.COMMAND)
+        yield len(requested)
+    except errors.TooLarge:
+        if len(requested) == 1:
+            raise
+        half = len(requested) // 2
+        yield from _start(graph, requested[:half], caller)
+        yield from _start(graph, requested[half:], caller)
 
 
 def _place(started: int, run_id_column: str | None) -> str:

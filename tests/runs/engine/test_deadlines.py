@@ -250,6 +250,30 @@ def test_a_retry_has_its_whole_time_again(publish, drain):
     assert run.status == "completed"
 
 
+def test_a_retry_may_wait_for_its_start_again(publish):
+    run = start_run(publish("a"), RunOptions(start_by=30, timeout=60))
+    later(31)
+    assert swept(run) == 1
+    retry_failed(run, SYSTEM)
+    later(29)
+    assert swept(run) == 0
+    later(2)
+    assert swept(run) == 1
+
+
+def test_a_run_whose_first_state_is_claimed_again_and_again_ends_in_time(publish):
+    run = start_run(publish("a"), RunOptions(timeout=60))
+    for _ in range(3):
+        states = claimed()
+        Run.objects.filter(started_at=None).update(started_at=sql.clock())
+        later(25)
+        Run.objects.update(started_at=F("started_at") - timedelta(seconds=25))
+        ended = swept(run)
+        record.record_batch([Outcome(state, "release") for state in states])
+    assert ended == 1
+    assert run.status == "failed"
+
+
 def test_a_rerun_has_the_same_limits(publish, drain):
     run = start_run(publish("a"), RunOptions(timeout=60, start_by=30))
     drain()

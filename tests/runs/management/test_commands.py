@@ -18,6 +18,7 @@ import statemanager
 from graphs.auth import api_keys
 from graphs.models import ApiKey, Dataset
 from runs.cluster import web_server
+from runs.engine import start_many
 from runs.engine.start import start_run
 from runs.models import Cluster, Run
 from tests.support.clusters import ROOT, environment, free_port, until
@@ -292,6 +293,17 @@ def test_start_runs_starts_a_run_for_each_row(publish, tmp_path):
         ("third", {"value": 3}, 5),
     ]
     assert {run.trigger for run in runs} == {"command"}
+
+
+def test_rows_that_are_too_large_together_start_in_parts(publish, tmp_path, monkeypatch):
+    publish("a")
+    file = tmp_path / "orders.csv"
+    file.write_text("value\n" + "x\n" * 10)
+    monkeypatch.setattr(start_many, "MAX_STATES", 3)
+    assert (
+        call("start_runs", "alpha/graph", str(file))[0].splitlines()[-1] == "10 runs are started."
+    )
+    assert Run.objects.count() == 10
 
 
 def test_run_ids_are_as_the_file_has_them(publish, tmp_path):
