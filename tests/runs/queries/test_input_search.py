@@ -197,11 +197,15 @@ def test_those_who_may_not_see_payloads_are_refused_and_count_nothing(client, te
     answer = client.post(BULK, bulk, content_type="application/json")
     assert (answer.status_code, "see inputs" in answer.content.decode()) == (422, True)
     for page in PAGES:
-        every, shown = (client.get(f"{page}{query}") for query in ("", f"?search={quote(text)}"))
+        every = client.get(page)
+        shown = client.get(f"{page}?search={quote(text)}", follow=True)
         runs = run_ids_in(every)
         assert BETA in runs
-        assert run_ids_in(shown) == runs, "the page ignores the filter"
-        assert shown.streaming or "see inputs" in shown.content.decode()
+        assert "see inputs" in shown.content.decode()
+        if every.streaming:
+            assert shown.redirect_chain, "nothing is exported"
+        else:
+            assert run_ids_in(shown) == runs, "the page ignores the filter"
 
 
 @pytest.mark.parametrize("negated", ["", "-"])
