@@ -23,7 +23,7 @@ from runs.actions import partial_rerun
 from runs.actions.partial_rerun import CopiedFiles
 from runs.core import db_errors, paths, statuses
 from runs.engine import create_states, deadlines, run_inputs
-from runs.engine.new_run import RunOptions
+from runs.engine.new_run import RunOptions, TimeLimits
 from runs.engine.start import start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
 from runs.queries.drivers import driver_of, rerun_for
@@ -176,7 +176,7 @@ def _numbered(original: Run, options: RerunOptions) -> tuple[int, RunOptions]:
         priority=original.priority,
         delay=options.delay,
     )
-    start.start_by, start.timeout = deadlines.limits_of(original)
+    start.timeout, start.start_by = deadlines.limits_of(original)
     return number, start
 
 
@@ -288,7 +288,7 @@ def _create_branches(
     graph.current = version
     changed = _changed_inputs(original, start)
     inputs = start.inputs or None  # for the first branch, which creates the run
-    limits = create_states.TimeLimits(start.timeout, start.start_by)
+    limits = TimeLimits(start.timeout, start.start_by)
     for branch in branches:
         states = _with_inputs(branch, version.plan, changed)
         new_run, _ = create_states.create_states(

@@ -14,8 +14,8 @@ Two things that all of them have in common:
   every index entry that an old snapshot keeps alive there.
 - Parameters are `%s`. Many rows are one parameter (SQLite) or one for each column (PostgreSQL):
   the table comes from `rows()` and its parameters from `values()`.
-- SQLite takes the rows from JSON, which it reads anew for each column. So a few rows get
-  parameters of their own when the statement is sent, which takes a third of the time.
+- SQLite takes the rows from JSON, which it parses once for each column. That is slow, so up to
+  128 rows become VALUES with a parameter for each cell when the statement is sent.
 """
 
 import json
@@ -225,7 +225,7 @@ def _placed(statement: str, placeholder: Callable[[], str]) -> str:
     return re.sub("%[s%]", lambda found: placeholder() if found[0] == "%s" else "%", statement)
 
 
-# SQLite reads a statement anew for each number of rows, so that is a power of two.
+# Each number of rows makes another statement to compile, so it is rounded up to a power of two.
 _MAX_ROWS = 128
 _TABLE = re.compile(
     r"\(SELECT (json_extract\(value, [^)]*\) AS \w+(?:, )?)+ FROM json_each\(%s\)\)"

@@ -6,7 +6,6 @@ one leads to the other are in different branches, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from django.db import IntegrityError, transaction
 
@@ -18,17 +17,9 @@ from graphs.models import Graph, GraphVersion
 from runs.core import paths, statuses
 from runs.engine import counters, deadlines, input_index, quota, run_inputs, store, wakeup
 from runs.engine.counters import RunCounters
-from runs.engine.new_run import RunOptions, check_delay
+from runs.engine.new_run import RunOptions, TimeLimits, check_delay
 from runs.engine.types import NewState, RunFacts
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
-
-
-class TimeLimits(NamedTuple):
-    """Seconds, as in `RunOptions`; None means those of the graph."""
-
-    timeout: float | None = None
-    start_by: float | None = None
-
 
 OF_GRAPH = TimeLimits()
 RequestedState = tuple[str, Json]  # identifier, and inputs that are used as they are

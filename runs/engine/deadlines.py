@@ -18,7 +18,7 @@ from django.db.models import Max, Min, Q, QuerySet
 from graphs.definition.plan import Plan
 from runs.core import db_errors, sql, statuses
 from runs.engine import counters
-from runs.engine.new_run import RunOptions
+from runs.engine.new_run import RunOptions, TimeLimits
 from runs.engine.store import cancel_unfinished
 from runs.models import LogLine, Run, RunDeadline, State
 
@@ -35,11 +35,12 @@ def has_limits(options: RunOptions, plan: Plan) -> bool:
     return any(limit is not None for limit in _limits(options, plan))
 
 
-def _limits(options: RunOptions, plan: Plan) -> tuple[float | None, float | None]:
-    """The seconds to start within, and those to end within; by default those of the graph."""
-    start_within = plan.start_by if options.start_by is None else options.start_by
-    timeout = plan.timeout if options.timeout is None else options.timeout
-    return start_within, timeout
+def _limits(options: RunOptions, plan: Plan) -> TimeLimits:
+    """The limits of the options, by default those of the graph."""
+    return TimeLimits(
+        plan.timeout if options.timeout is None else options.timeout,
+        plan.start_by if options.start_by is None else options.start_by,
+    )
 
 
 def store(run: Run, options: RunOptions) -> None:
@@ -62,7 +63,7 @@ def store_many(runs: Iterable[tuple[Run, RunOptions]]) -> None:
 
 def _row(run: Run, options: RunOptions, now: datetime) -> RunDeadline:
     assert run.version
-    start_within, timeout = _limits(options, run.version.plan)
+    timeout, start_within = _limits(options, run.version.plan)
     ready_at = now + timedelta(seconds=options.delay)
     first = min(limit for limit in (start_within, timeout) if limit is not None)
     return RunDeadline(
@@ -74,19 +75,18 @@ def _row(run: Run, options: RunOptions, now: datetime) -> RunDeadline:
     )
 
 
-def limits_of(run: Run) -> tuple[float | None, float | None]:
-    """The `start_by` and the `timeout` with which a rerun of the run starts.
+def limits_of(run: Run) -> TimeLimits:
+    """The limits with which a rerun of the run starts.
 
-    They are None for limits that the graph's version had, too: the rerun has those of its own.
+    They are None where the graph's version had the same: the rerun has those of its own version.
     """
     deadline = RunDeadline.objects.filter(run=run).first()
     if deadline is None or run.version is None:
-        return None, None
+        return TimeLimits()
     plan = run.version.plan
-    start_within, timeout = deadline.start_within, deadline.timeout
-    return (
-        None if start_within == plan.start_by else start_within,
-        None if timeout == plan.timeout else timeout,
+    return TimeLimits(
+        None if deadline.timeout == plan.timeout else deadline.timeout,
+        None if deadline.start_within == plan.start_by else deadline.start_within,
     )
 
 

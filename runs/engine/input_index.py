@@ -12,45 +12,17 @@ from graphs.definition.types import Json
 from runs.core import sql
 from runs.models import Run, RunInput, digest_of
 
-DeclaredPath = tuple[int | None, str | None]  # the key of an IndexedInput, and its path
+DeclaredPath = tuple[int, int | None, str | None]  # a graph, the key of an IndexedInput, its path
 
 
 @sql.statement
 def declared_statement() -> str:
-    """Reads the paths that a graph declares; one row of NULLs if there are none.
+    """Reads the paths that some graphs declare; one row with NULLs for a graph without any.
 
-    The lock on the graph lasts until the run is committed. Indexing the runs from before a
+    The lock on a graph lasts until its run is committed. Indexing the runs from before a
     declaration waits for it, so no run is missed: it either sees the declaration or is waited for.
     The run's foreign key takes the same lock, but only at the end of the transaction.
     """
-    lock = " FOR KEY SHARE OF g" if sql.postgres() else ""
-    return f"""
-        SELECT i.id, i.path
-        FROM statemanager_graphs_graph g
-        LEFT JOIN statemanager_graphs_indexedinput i ON i.graph_id = g.id AND NOT i.dropped
-        WHERE g.id = %s{lock}
-    """
-
-
-def add_to(statements: sql.Statements, run: Run) -> None:
-    """Add the reading of the declared paths as the first of these statements.
-
-    The rows that they return are for `store`.
-    """
-    statements.add(declared_statement(), [run.graph_id], returns_rows=True)
-
-
-def store(run: Run, declared: Iterable[DeclaredPath] | None = None) -> None:
-    """Index a run of a graph that was just inserted. The paths are read if they are not given."""
-    if declared is None:
-        declared = sql.run(declared_statement(), [run.graph_id])
-    if run.graph_id:
-        store_many([run], {run.graph_id: declared})
-
-
-@sql.statement
-def _declared_by_many_statement() -> str:
-    """The paths that some graphs declare, with the locks of `declared_statement`."""
     lock = " FOR KEY SHARE OF g" if sql.postgres() else ""
     return f"""
         SELECT g.id, i.id, i.path
@@ -60,24 +32,33 @@ def _declared_by_many_statement() -> str:
     """
 
 
-def declared_by(graphs: Iterable[int]) -> dict[int, list[DeclaredPath]]:
+def add_to(statements: sql.Statements, run: Run) -> None:
+    """Add the reading of the declared paths as the first of these statements.
+
+    The rows that they return are for `store`.
+    """
+    statements.add(declared_statement(), [sql.choices([run.graph_id])], returns_rows=True)
+
+
+def declared_by(graphs: Iterable[int | None]) -> list[DeclaredPath]:
     """The paths that these graphs declare. Read before the runs of the graphs are inserted."""
-    declared: dict[int, list[DeclaredPath]] = defaultdict(list)
-    choices = sql.choices(sorted(set(graphs)))
-    for graph, pk, path in sql.run(_declared_by_many_statement(), [choices]):
-        declared[graph].append((pk, path))
-    return declared
+    return sql.run(declared_statement(), [sql.choices(graphs)])
 
 
-def store_many(runs: Iterable[Run], declared: Mapping[int, Iterable[DeclaredPath]]) -> None:
+def store(run: Run, declared: Iterable[DeclaredPath] | None = None) -> None:
+    """Index a run of a graph that was just inserted. The paths are read if they are not given."""
+    store_many([run], declared_by([run.graph_id]) if declared is None else declared)
+
+
+def store_many(runs: Iterable[Run], declared: Iterable[DeclaredPath]) -> None:
     """Index runs that were just inserted by the paths that their graphs declare."""
-    paths = {
-        graph: {pk: value_paths.parse(path) for pk, path in of_graph if pk and path}
-        for graph, of_graph in declared.items()
-    }
+    paths: dict[int | None, dict[int, value_paths.Path]] = defaultdict(dict)
+    for graph, pk, path in declared:
+        if pk and path:
+            paths[graph][pk] = value_paths.parse(path)
     rows: list[RunInput] = []
     for run in runs:
-        rows += rows_of(run.pk, run.initial_data, paths.get(run.graph_id or 0, {}))
+        rows += rows_of(run.pk, run.initial_data, paths[run.graph_id])
     RunInput.objects.bulk_create(rows, batch_size=1000)
 
 

@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, labels, names, payloads, uuids
 from graphs.definition.plan import Plan
+from graphs.definition.schema import MAX_TIME_LIMIT
 from graphs.definition.types import Json
 from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from runs.core import sql
@@ -17,6 +19,13 @@ from runs.engine.types import NewState, RunFacts
 from runs.models import Run
 
 MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
+
+
+class TimeLimits(NamedTuple):
+    """Seconds, as in `RunOptions`; None means those of the graph."""
+
+    timeout: float | None = None
+    start_by: float | None = None
 
 
 @dataclass
@@ -183,8 +192,8 @@ def check_delay(seconds: float) -> None:
 
 def _check_limit(name: str, seconds: float | None) -> None:
     """Raises Malformed for a time limit that is not positive, or absurdly long."""
-    if seconds is not None and not 0 < seconds <= MAX_DELAY_SECONDS:
-        raise errors.Malformed(f"`{name}` is above 0 and at most {MAX_DELAY_SECONDS:,} seconds.")
+    if seconds is not None and not 0 < seconds <= MAX_TIME_LIMIT:
+        raise errors.Malformed(f"`{name}` is above 0 and at most {MAX_TIME_LIMIT:,} seconds.")
 
 
 def fingerprint_of(options: RunOptions, graph: Graph | None, dataset: Dataset | None) -> str:

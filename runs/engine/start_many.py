@@ -97,7 +97,7 @@ def _chunks(starts: Iterable[Start]) -> Iterator[list[Start]]:
 def _insert_chunk(starts: Sequence[Start], caller: Caller) -> dict[str, Run]:
     graphs = {start.run.graph_id for start in starts if start.run.graph_id}
     declared = input_index.declared_by(graphs)
-    if graphs - declared.keys():
+    if graphs - {graph for graph, _, _ in declared}:
         raise errors.NotFound(DELETED)
     runs = {run.run_id: run for run in start_statement.insert_many([start.run for start in starts])}
     _refuse_deleted(starts)
