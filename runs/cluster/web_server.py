@@ -38,7 +38,8 @@ class WebServer:
     def tick(self) -> int | None:
         """Start it again if it has ended and the pause is over.
 
-        Returns its exit code if its first start failed, because another one would fail, too.
+        Returns its exit code if its first start failed, because another one would fail, too. A
+        signal that killed it says nothing about another one.
         """
         code = self._process.poll()
         if code is None:
@@ -46,7 +47,7 @@ class WebServer:
                 self._has_worked = True
                 self._failed_starts = 0
             return None
-        if not self._has_worked:
+        if not self._has_worked and code > 0:
             return code
         if not self._next_start:
             self._plan_start(code)
