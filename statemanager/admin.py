@@ -1,5 +1,6 @@
-"""The page of accounts, which can take a lost second factor from one."""
+"""The page of accounts, which can take a lost second factor from one, and those of logins."""
 
+from axes.admin import AccessAttemptAdmin
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import UserAdmin
@@ -11,6 +12,8 @@ from graphs.auth import accounts, second_factor
 
 Account = get_user_model()
 admin.site.unregister(Account)
+# Its action fails for requests that are no logins. The supervisor forgets old attempts.
+AccessAttemptAdmin.actions = []
 
 
 @admin.register(Account)

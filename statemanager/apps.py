@@ -1,6 +1,6 @@
 from axes.apps import AppConfig as AxesConfig
 from django.apps import AppConfig
-from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin.apps import SimpleAdminConfig
 
 
 class StateManagerConfig(AppConfig):
@@ -12,8 +12,12 @@ class StateManagerConfig(AppConfig):
         from statemanager import checks, login_audit  # noqa: F401
 
 
-class AdminSiteConfig(AdminConfig):
-    """The admin with audit entries."""
+class AdminSiteConfig(SimpleAdminConfig):
+    """The admin with audit entries.
+
+    `statemanager.urls` imports its pages. Processes that serve none, such as those of a cluster,
+    start sooner without them.
+    """
 
     default_site = "statemanager.admin_site.AuditedSite"
 
@@ -22,10 +26,3 @@ class LoginsConfig(AxesConfig):
     """django-axes under a name that says what its pages show."""
 
     verbose_name = "Logins"
-
-    def ready(self) -> None:
-        super().ready()
-        from axes.admin import AccessAttemptAdmin
-
-        # Its action fails for requests that are no logins. The supervisor forgets old attempts.
-        AccessAttemptAdmin.actions = []

@@ -15,7 +15,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from graphs.api.errors import refusal
+from graphs.api.problem_details import refusal
 
 MAX_PAUSE = timedelta(hours=1)
 MAX_USERNAME = 255  # characters

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
-from graphs.api.errors import refusal
+from graphs.api.problem_details import refusal
 from runs.core import db_errors
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 
-from graphs.api.errors import refusal
+from graphs.api.problem_details import refusal
 
 # The key in the WSGI environment. Headers of clients begin with HTTP_, so they can't set it.
 REASON = "statemanager.refusal"

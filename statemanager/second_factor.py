@@ -20,7 +20,7 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_http_methods
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from graphs.api.errors import refusal
+from graphs.api.problem_details import refusal
 from graphs.auth import second_factor
 from graphs.web.page_guard import caller_of, in_admin
 from runs.models import AuditEntry

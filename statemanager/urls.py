@@ -27,6 +27,8 @@ def runs(request: HttpRequest) -> HttpResponseBase:
     return RunViewSet.as_view({"get": "list"})(request)
 
 
+admin.autodiscover()
+
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import TypedDict
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, RequestDataTooBig
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from graphs.api.parsers import NotJsonBody
-from graphs.api.problem_details import PROBLEM, problem
+from graphs.api.problem_details import PROBLEM, problem, refusal
 from graphs.definition.errors import StateManagerError
 from graphs.definition.types import Json, JsonObject
 
@@ -110,21 +110,6 @@ def _fields(detail: Json, place: Place) -> Iterator[JsonObject]:
             yield from _fields(value, [*place, index] if is_nested else place)
     else:
         yield {"loc": place, "msg": str(detail), "type": getattr(detail, "code", "invalid")}
-
-
-def refusal(
-    request: HttpRequest,
-    status: int,
-    detail: str,
-    headers: dict[str, str] | None = None,
-    **extra: Json,
-) -> HttpResponse:
-    """A refusal from outside the views, in the form of the API that the path belongs to."""
-    if request.path.startswith("/v0"):
-        return JsonResponse({"detail": detail, **extra}, status=status, headers=headers)
-    return JsonResponse(
-        problem(status, detail, **extra), status=status, headers=headers, content_type=PROBLEM
-    )
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

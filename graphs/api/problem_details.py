@@ -2,6 +2,8 @@
 
 from http import HTTPStatus
 
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
 from graphs.definition.types import Json, JsonObject
 
 PROBLEM = "application/problem+json"
@@ -15,3 +17,18 @@ def problem(status: int, detail: Json, **extra: Json) -> JsonObject:
         "detail": detail,
         **extra,
     }
+
+
+def refusal(
+    request: HttpRequest,
+    status: int,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    **extra: Json,
+) -> HttpResponse:
+    """A refusal from outside the views, in the form of the API that the path belongs to."""
+    if request.path.startswith("/v0"):
+        return JsonResponse({"detail": detail, **extra}, status=status, headers=headers)
+    return JsonResponse(
+        problem(status, detail, **extra), status=status, headers=headers, content_type=PROBLEM
+    )

@@ -10,9 +10,8 @@ An expression that ends may still take days: three loops inside each other over 
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-
-import cel
+from functools import cache, lru_cache
+from types import ModuleType
 
 from graphs.definition import cel_syntax, cel_work
 from graphs.definition.cel_work import MAX_NESTED_LOOPS
@@ -29,6 +28,14 @@ class BadExpression(ValueError):
 
 class EvaluationFailed(ValueError):
     """Raised when an expression meets data it can't work on, such as a missing field."""
+
+
+@cache
+def _engine() -> ModuleType:
+    """The package `cel`, imported when it is needed: it brings a command line that takes long."""
+    import cel
+
+    return cel
 
 
 @lru_cache(maxsize=1024)
@@ -56,7 +63,7 @@ class Expression:
             )
         try:
             tree = cel_syntax.parse(text)
-            self._program = cel.compile(text)
+            self._program = _engine().compile(text)
         except (ValueError, RecursionError) as error:
             raise BadExpression(_first_line(error)) from None
         if cel_work.nested_loops(tree) > MAX_NESTED_LOOPS:
@@ -66,7 +73,7 @@ class Expression:
         self._tree = tree if cel_work.needs_bound(tree) else None
         self._conditions = cel_syntax.conditions(tree)
         if self._conditions:
-            self._program = cel.compile(_counting(text, self._conditions))
+            self._program = _engine().compile(_counting(text, self._conditions))
 
     def evaluate(self, **variables: Json) -> Json:
         """The value for these variables. Raises EvaluationFailed."""
@@ -100,7 +107,7 @@ class Expression:
         if not self._conditions:
             return self._program.execute(variables)
         count = _Count(estimate, self._conditions)
-        value = self._program.execute(cel.Context(variables, {_KEPT: count}))
+        value = self._program.execute(_engine().Context(variables, {_KEPT: count}))
         cel_work.check(count.work)
         return value
 
