@@ -1,14 +1,16 @@
 """Named places in the code at which tests kill, stop or disconnect a process.
 
-`STATEMANAGER_FAILPOINT=name:action:marker` arms one failpoint for all processes that inherit the
-variable. The first process that reaches it writes its id to the file `marker` and performs the
-action: `kill` or `stop` (the signals), or `raise` (as if the database had gone away). All others
+`STATEMANAGER_FAILPOINTS` names a folder, for all processes that inherit the variable. A file in it
+with the name of a failpoint arms that one; its content is the action: `kill` or `stop` (the
+signals), or `raise` (as if the database had gone away). The first process that reaches the
+failpoint takes the file away, leaves its id in `<name>.fired` and performs the action. All others
 pass, so that a test causes one fault at a time. Without the variable, failpoints do nothing.
 """
 
 import os
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 
 from django.db import OperationalError
 
@@ -35,36 +37,24 @@ POINTS: Mapping[str, str] = {
 ACTIONS = ("kill", "stop", "raise")
 
 
-def _armed() -> tuple[str, str, str]:
-    """The name, action and marker file of the armed failpoint. Raises ValueError if malformed."""
-    value = os.environ.get("STATEMANAGER_FAILPOINT", "")
-    if not value:
-        return "", "", ""
-    name, action, marker = [*value.split(":", 2), "", ""][:3]
-    if name not in POINTS or action not in ACTIONS or not marker:
-        raise ValueError(
-            "STATEMANAGER_FAILPOINT must be name:action:marker, with one of the names "
-            f"{', '.join(POINTS)} and one of the actions {', '.join(ACTIONS)}."
-        )
-    return name, action, marker
-
-
-_name, _action, _marker = _armed()
+_folder = os.environ.get("STATEMANAGER_FAILPOINTS", "")
 
 
 def failpoint(name: str) -> None:
     """Mark a place at which tests cause a fault. Raises OperationalError if armed to `raise`."""
-    if name == _name:
-        _fire()
+    if _folder:
+        _fire(Path(_folder, name))
 
 
-def _fire() -> None:
+def _fire(file: Path) -> None:
+    taken = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        marker = os.open(_marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
+        file.rename(taken)
+    except FileNotFoundError:
         return
-    os.write(marker, str(os.getpid()).encode())
-    os.close(marker)
-    if _action == "raise":
-        raise OperationalError(f"failpoint {_name}")
-    os.kill(os.getpid(), signal.SIGKILL if _action == "kill" else signal.SIGSTOP)
+    action = taken.read_text()
+    taken.write_text(str(os.getpid()))
+    taken.rename(file.with_name(f"{file.name}.fired"))
+    if action == "raise":
+        raise OperationalError(f"failpoint {file.name}")
+    os.kill(os.getpid(), signal.SIGKILL if action == "kill" else signal.SIGSTOP)

@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from time import monotonic
 
 import pytest
 from django.db import transaction
+from django.db.models import Sum
 
 from runs.core import statuses
 from runs.core.failpoints import ACTIONS, POINTS
@@ -29,7 +30,7 @@ from tests.support.clusters import FAST, ROOT, SUPERVISE, environment, until
 from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
-RUNS = 3  # before the failpoint is armed, and as many afterwards
+RUNS = 3  # at first, and as many just before the failpoint is armed
 WORKERS = 2
 STATES = {"start": 1, "out": 3, "many": 60, "work": 3, "slow": 3, "once": 3, "all": 1, "fast": 60}
 FAST_SECONDS = 0.001
@@ -37,45 +38,77 @@ CANCELS = ("cancel-between-flag-and-states", "after-cancel-commit")
 
 
 def pytest_generate_tests(metafunc):
-    if "point" not in metafunc.fixturenames:
-        return
-    rounds = metafunc.config.getoption("--chaos-rounds")
+    if "point" in metafunc.fixturenames:
+        cases = cases_of("caller", metafunc.config)
+        ids = [f"{point}-{action}-{number}" for number, (point, action) in enumerate(cases)]
+        metafunc.parametrize(("point", "action"), cases, ids=ids)
+
+
+def cases_of(process, config):
+    """[(failpoint, action)] to be tested: those of callers, or those of the cluster."""
+    rounds = config.getoption("--chaos-rounds")
     actions = ACTIONS if rounds else ("kill",)
-    of_callers = "caller" in metafunc.function.__name__
-    points = [point for point, process in POINTS.items() if (process == "caller") == of_callers]
-
-    cases = [(point, action) for point in points for action in actions] * max(1, rounds)
-    ids = [f"{point}-{action}-{number}" for number, (point, action) in enumerate(cases)]
-    metafunc.parametrize(("point", "action"), cases, ids=ids)
+    points = [point for point, of in POINTS.items() if (of == "caller") == (process == "caller")]
+    return [(point, action) for point in points for action in actions] * max(1, rounds)
 
 
-@contextmanager
-def armed(point, action, tmp_path):
-    """Yield the environment that arms the failpoint, and its marker file.
+class Failpoints:
+    """The folder of failpoints of the processes that a test starts."""
 
-    In the end a process that the failpoint stopped continues.
-    """
-    marker = tmp_path / "fired"
-    try:
-        yield environment(STATEMANAGER_FAILPOINT=f"{point}:{action}:{marker}"), marker
-    finally:
-        resume(marker)
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+
+    def environment(self):
+        return environment(STATEMANAGER_FAILPOINTS=str(self.folder))
+
+    def arm(self, point, action):
+        (self.folder / f"{point}.fired").unlink(missing_ok=True)
+        draft = self.folder / "draft"
+        draft.write_text(action)
+        draft.rename(self.folder / point)
+
+    def fired(self, point):
+        """The id of the process that reached an armed failpoint, or None."""
+        marker = self.folder / f"{point}.fired"
+        return int(marker.read_text()) if marker.exists() else None
+
+    def resume(self):
+        """Continue every process that a failpoint has stopped."""
+        for marker in self.folder.glob("*.fired"):
+            with suppress(ProcessLookupError):
+                os.kill(int(marker.read_text()), signal.SIGCONT)
 
 
-def resume(marker):
-    """Continue the process whose id is in the marker file."""
-    if marker.exists():
-        with suppress(ProcessLookupError, ValueError):
-            os.kill(int(marker.read_text()), signal.SIGCONT)
+@pytest.fixture
+def failpoints(tmp_path):
+    folder = Failpoints(tmp_path / "failpoints")
+    yield folder
+    folder.resume()
 
 
-def start_supervisor(env):
-    return subprocess.Popen(
-        [*SUPERVISE, "--workers", str(WORKERS)],
-        cwd=ROOT,
-        env=env,
-        stderr=subprocess.DEVNULL,
-    )
+class Supervised:
+    """A cluster whose supervisor is replaced when a failpoint has killed it."""
+
+    def __init__(self, env):
+        self.env = env
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [*SUPERVISE, "--workers", str(WORKERS)],
+            cwd=ROOT,
+            env=self.env,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+
+def restarts():
+    return Cluster.objects.aggregate(total=Sum("restarts", default=0))["total"]
 
 
 def publish_nodes_of_every_kind(publish, tmp_path, slow):
@@ -110,47 +143,58 @@ def publish_nodes_of_every_kind(publish, tmp_path, slow):
     )
 
 
-def test_a_failpoint_of_the_cluster(point, action, publish, tmp_path, database, record_property):
-    graph = publish_nodes_of_every_kind(
-        publish, tmp_path, slow=1.3 if "heartbeat" in point else 0.1
-    )
-    with armed(point, action, tmp_path) as (env, marker):
-        # While the marker exists, the failpoint does nothing: it must strike busy workers.
-        marker.touch()
-        process = start_supervisor(env)
-        try:
-            runs = [start_run(graph) for _ in range(RUNS)]
-            until(lambda: len(executions(tmp_path / "executions")) > STATES["fast"] / 2, 40)
-            marker.unlink()
-            runs += [start_run(graph) for _ in range(RUNS)]
-            if point == "in-sweep-between-mark-and-hint":
-                runs.append(start_run_with_lost_state(graph))
-            until(marker.exists, 40)
-            fired = monotonic()
-            calls_before = recorded_calls(tmp_path / "calls")
+def test_the_failpoints_of_the_cluster(
+    failpoints, publish, tmp_path, database, request, record_property
+):
+    """One after the other, in one installation."""
+    reports = []
+    cluster = Supervised(failpoints.environment())
+    try:
+        for number, (point, action) in enumerate(cases_of("cluster", request.config)):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            report = strike(failpoints, point, action, cluster, publish, folder)
+            reports.append(f"{database}: {report}")
+    finally:
+        failpoints.resume()
+        cluster.stop()
+    record_property("report", "\n".join(reports))
 
-            process, struck_workers = after_fault(action, marker, env, process)
-            until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 60, 0.1)
-            seconds = monotonic() - fired
-            if Cluster.objects.filter(restarts__gt=0).exists():
-                struck_workers = WORKERS
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+
+def strike(failpoints, point, action, cluster, publish, folder):
+    """Let runs meet a fault at one failpoint, and assert what came of them; return a report."""
+    slow = 1.3 if "heartbeat" in point else 0.1
+    graph = publish_nodes_of_every_kind(publish, folder, slow)
+    restarts_before = restarts()
+    runs = [start_run(graph) for _ in range(RUNS)]
+    until(lambda: len(executions(folder / "executions")) > STATES["fast"] / 2, 40)
+    runs += [start_run(graph) for _ in range(RUNS)]
+    # Only now: the fault must strike busy workers.
+    failpoints.arm(point, action)
+    if point == "in-sweep-between-mark-and-hint":
+        runs.append(start_run_with_lost_state(graph))
+    pid = until(lambda: failpoints.fired(point), 40)
+    fired = monotonic()
+    calls_before = recorded_calls(folder / "calls")
+
+    struck_workers = after_fault(action, pid, failpoints, cluster)
+    until(lambda: not Run.objects.filter(pending_count__gt=0).exists(), 60, 0.1)
+    seconds = monotonic() - fired
+    if restarts() > restarts_before:
+        struck_workers = WORKERS
 
     assert_all_completed_once(runs)
     unrecorded = assert_few_unrecorded(
-        tmp_path / "executions", {"fast": FAST_SECONDS}, waiting=("slow",)
+        folder / "executions", {"fast": FAST_SECONDS}, waiting=("slow",)
     )
     assert len(unrecorded) <= struck_workers, "only struck workers lose work"
     repeated_calls = assert_few_repeated_calls(
-        tmp_path / "calls", len(runs), calls_before, struck_workers, point, action
+        folder / "calls", len(runs), calls_before, struck_workers, point, action
     )
     repeated = sum(nodes.total() for nodes in unrecorded.values())
-    record_property(
-        "report",
-        f"{database}: {action} at {point}: all runs over {seconds:.1f} s later, "
-        f"{repeated} executions and {repeated_calls} calls more than needed",
+    return (
+        f"{action} at {point}: all runs over {seconds:.1f} s later, "
+        f"{repeated} executions and {repeated_calls} calls more than needed"
     )
 
 
@@ -174,23 +218,23 @@ def assert_few_repeated_calls(log, runs, calls_before, struck_workers, point, ac
     return repeated
 
 
-def after_fault(action, marker, env, process):
-    """Let the fault take its course; return the living supervisor and how many workers were struck.
+def after_fault(action, pid, failpoints, cluster):
+    """Let the fault take its course; return how many workers were struck.
 
     A process that was stopped continues after its lease. A dead supervisor is replaced.
     """
-    pid = int(until(marker.read_text))
     if action == "raise":
-        return process, 0
+        return 0
     if action == "stop":
         stopped = monotonic()
         until(lambda: monotonic() - stopped > float(FAST["LEASE_SECONDS"]) + 1.5, 10)
-        resume(marker)
-        return process, WORKERS  # a stopped process may have locks that all workers wait for
-    if pid != process.pid:
-        return process, 1
-    process.wait(10)
-    return start_supervisor(env), WORKERS
+        failpoints.resume()
+        return WORKERS  # a stopped process may have locks that all workers wait for
+    if pid != cluster.process.pid:
+        return 1
+    cluster.process.wait(10)
+    cluster.start()
+    return WORKERS
 
 
 def assert_all_completed_once(runs):
@@ -222,16 +266,16 @@ def start_run_with_lost_state(graph):
     return run
 
 
-def start_actor(env, point, graph):
+def start_actor(failpoints, point, graph):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.actor", point, str(graph.pk)],
         cwd=ROOT,
-        env=env,
+        env=failpoints.environment(),
         stderr=subprocess.PIPE,
     )
 
 
-def test_a_failpoint_of_a_caller(point, action, publish, tmp_path):
+def test_a_failpoint_of_a_caller(point, action, publish, failpoints):
     graph = publish("a>b")
     if point == "after-run-state-commit":
         start_outside(graph.namespace, RunOptions(run_id=RUN_ID))
@@ -241,19 +285,19 @@ def test_a_failpoint_of_a_caller(point, action, publish, tmp_path):
         for _ in range(120):
             start_run(graph, RunOptions(labels={"doomed": "yes"}))
         start_run(graph, RunOptions(run_id="stays"))
-    with armed(point, action, tmp_path) as (env, marker):
-        first = start_actor(env, point, graph)
-        until(marker.exists, 30)
-        if action == "stop":
-            resume(marker)
-        first.communicate(timeout=30)
-        assert (first.returncode == 0) == (action == "stop"), first.returncode
-        if action != "stop":
-            assert_only_committed_work_exists(point)
-            BulkOperation.objects.update(lease_expires_at=None)  # as if its lease were over
-            second = start_actor(env, point, graph)
-            _, errors = second.communicate(timeout=30)
-            assert second.returncode == 0, errors.decode()[-500:]
+    failpoints.arm(point, action)
+    first = start_actor(failpoints, point, graph)
+    until(lambda: failpoints.fired(point), 30)
+    if action == "stop":
+        failpoints.resume()
+    first.communicate(timeout=30)
+    assert (first.returncode == 0) == (action == "stop"), first.returncode
+    if action != "stop":
+        assert_only_committed_work_exists(point)
+        BulkOperation.objects.update(lease_expires_at=None)  # as if its lease were over
+        second = start_actor(failpoints, point, graph)
+        _, errors = second.communicate(timeout=30)
+        assert second.returncode == 0, errors.decode()[-500:]
     assert_done_once(point)
     for run in Run.objects.filter(graph=graph):
         assert_counters_agree(run)
