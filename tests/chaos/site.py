@@ -9,10 +9,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from runs.models import Run
 from tests import postgres
 from tests.chaos.installation import Installation
 from tests.support.clusters import ROOT, database_url, environment, until
 from tests.support.definitions import definition
+from tests.support.invariants import assert_counters_agree
 
 GRAPH = definition(
     "start>out>work>slow>all",
@@ -43,11 +45,36 @@ WHERE status = 'SUCCESS'
 GROUP BY 1
 """
 
+CUT_CONNECTIONS = """
+SELECT count(pg_terminate_backend(pid))
+FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND datname = 'statemanager'
+"""
+
 FAILED_STATES = """
 SELECT identifier, status, attempt, lost_leases, error
 FROM statemanager_runs_state
 WHERE status NOT IN ('SUCCESS', 'CREATED', 'QUEUED')
 """
+
+
+def drawing_options():
+    """The graph of the site as arguments for the fixture `publish`."""
+    kinds, inputs, data = {}, {}, {}
+    for node in GRAPH["nodes"]:
+        kinds[node["id"]], inputs[node["id"]] = node["kind"], node["data"]["inputs"]
+        data[node["id"]] = {key: value for key, value in node["data"].items() if key != "inputs"}
+    return {"kinds": kinds, "inputs": inputs, "data": data}
+
+
+def assert_all_completed(count):
+    runs = list(Run.objects.select_related("version"))
+    assert [run.status for run in runs] == ["completed"] * count, [
+        run.error_message for run in runs
+    ]
+    for run in runs:
+        assert_counters_agree(run)
+        assert {node: counts[1] for node, counts in run.node_counts.items()} == STATES
 
 
 class Site:
@@ -102,6 +129,10 @@ class Site:
     def read(self, statement):
         with psycopg.connect(self.server.url, autocommit=True) as database:
             return database.execute(statement).fetchall()
+
+    def cut_connections(self):
+        """Cut all connections to the database; return how many there were."""
+        return self.read(CUT_CONNECTIONS)[0][0]
 
     def unfinished(self):
         return self.read("SELECT count(*) FROM statemanager_runs_run WHERE pending_count > 0")[0][0]

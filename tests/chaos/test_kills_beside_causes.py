@@ -68,10 +68,7 @@ class ReadOnly(Cause):
         # Sessions that are open keep their setting until they are cut; both kinds occur.
         yield
         self.server.execute(set_read_only.format("off"))
-        opened.read(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND datname = 'statemanager'"
-        )
+        opened.cut_connections()
 
 
 class Replica(Cause):

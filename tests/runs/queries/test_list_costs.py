@@ -7,25 +7,37 @@ statements.
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
+from graphs.models import Namespace
+from graphs.services.publish import publish_graph
 from runs.core import sql
 from runs.models import Run
 from runs.queries import filters, lists, orderings, run_cursor, search
 from runs.queries.orderings import ORDERINGS
+from tests.support.definitions import definition
 
 pytestmark = pytest.mark.django_db
 RUNS = 5000
 
 
-@pytest.fixture
-def many(publish, namespace):
+@pytest.fixture(scope="module")
+def runs_of_module(django_db_setup, django_db_blocker):
+    """Storing the runs takes longer than any test: they are stored once, in a transaction."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        namespace = Namespace.objects.create(name="many")
+        graph = publish_graph(namespace, "many", definition("a"))
+        store_runs(namespace, graph)
+        yield namespace
+        transaction.set_rollback(True)
+
+
+def store_runs(namespace, graph):
     """Enough runs, and statistics about them, for the planner to prefer an index."""
-    graph = publish("a")
     now = timezone.now()
     Run.objects.bulk_create(
         Run(
@@ -46,6 +58,11 @@ def many(publish, namespace):
         cursor.execute(
             "ANALYZE statemanager_runs_run" if connection.vendor == "postgresql" else "ANALYZE"
         )
+
+
+@pytest.fixture
+def many(runs_of_module, db):
+    return runs_of_module
 
 
 def page(query, first=0, ordering="-time"):
