@@ -18,6 +18,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import models
 from django.test import Client
 from django.urls import get_resolver, reverse
+from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import redaction
@@ -47,6 +48,7 @@ from runs.models import (
     RecurringRerun,
     Run,
     RunNote,
+    RunSlot,
     RunTemplate,
     State,
     ToolResult,
@@ -68,6 +70,7 @@ PAYLOADS = {
     RunTemplate: "inputs store error",
     BulkOperation: "params",
     RecurringRerun: "inputs error",
+    RunSlot: "queue",
 }
 # Definitions, in which only the inputs whose names suggest a secret are hidden.
 DEFINITIONS = {GraphVersion: "definition", DraftChange: "definition"}
@@ -143,6 +146,8 @@ def planted(model, column, value):
     """The value of a column with a marker in it, in the shape that the column's readers expect."""
     text = marker(model, column)
     match column:
+        case "queue":
+            return f"1:{text}"
         case "body":
             return json.dumps(text).encode()
         case "action_history":
@@ -237,6 +242,7 @@ def world(publish, drain, make_key):
     IdempotencyKey.objects.create(caller="x", key="k", digest="d", answer={})
     AuditEntry.objects.record(SYSTEM, "start", run)
     bulk.ask("rerun", {"pk": [run.pk]}, SYSTEM, {"inputs": {"x": 1}})
+    RunSlot.objects.create(run=run, graph=graph, capacity=1, available_at=timezone.now())
     make_key("read", ("beta",))
     dataset = Dataset.objects.create(namespace=beta, name="d")
     for table in (PAYLOADS, DEFINITIONS, NEVER):

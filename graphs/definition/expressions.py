@@ -128,9 +128,13 @@ class Refused:
     text: str
     reason: str
 
-    def is_true(self, **variables: Json) -> bool:
+    def evaluate_with(self, variables: JsonObject) -> Json:
         """Raises EvaluationFailed."""
         raise EvaluationFailed(f"{self.text!r}: {self.reason}")
+
+    def is_true(self, **variables: Json) -> bool:
+        """Raises EvaluationFailed."""
+        return bool(self.evaluate_with(variables))
 
 
 class _Count:

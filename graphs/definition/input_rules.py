@@ -73,6 +73,18 @@ def indexed_problems(parts: Parts) -> Iterator[Problem]:
         seen.add(path)
 
 
+def concurrency_problems(parts: Parts) -> Iterator[Problem]:
+    """A key of the concurrency limit that is not an expression."""
+    key = object_at(parts.settings, "concurrency").get("key")
+    if not isinstance(key, str) or not key:
+        return
+    try:
+        expressions.compiled(key)
+    except expressions.BadExpression as error:
+        message = f"the key of the concurrency limit is not a valid expression: {error}"
+        yield Problem("invalid_config", message[:MAX_MESSAGE], "/settings/concurrency/key")
+
+
 def input_problems(
     parts: Parts, at: int, node: NodeDefinition, shape: Topology | None
 ) -> Iterator[Problem]:

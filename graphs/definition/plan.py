@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from graphs.definition import expressions, references, retry_delay, topology
+from graphs.definition.concurrency import Concurrency
 from graphs.definition.topology import Topology
 from graphs.definition.types import (
     Definition,
@@ -69,6 +70,7 @@ class Plan:
     priority: int  # of runs that are started without one
     timeout: float | None  # seconds that a run may take
     start_by: float | None  # seconds that it may wait for its start
+    concurrency: Concurrency | None
     store_defaults: JsonObject
     store_required: tuple[str, ...]
     inputs_schema: JsonObject | None
@@ -163,6 +165,7 @@ def compile_plan(definition: Definition) -> Plan:
         priority=settings.get("priority", 0),
         timeout=settings.get("timeout"),
         start_by=settings.get("start_by"),
+        concurrency=Concurrency.of(settings.get("concurrency")),
         store_defaults=store.get("default_values") or {},
         store_required=tuple(store.get("required_keys") or ()),
         inputs_schema=definition.get("inputs"),

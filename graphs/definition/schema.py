@@ -3,7 +3,7 @@
 `graphs.definition.validation` holds the rules that concern more than one part of a definition.
 """
 
-from graphs.definition import retry_delay, value_paths
+from graphs.definition import concurrency, retry_delay, value_paths
 from graphs.definition.types import JsonObject
 
 MAX_NODES = 10_000
@@ -105,6 +105,20 @@ GRAPH_SCHEMA: JsonObject = {
                 },
                 "timeout": _TIME_LIMIT,
                 "start_by": _TIME_LIMIT,
+                "concurrency": {
+                    "type": ["object", "null"],
+                    "required": ["limit"],
+                    "properties": {
+                        "limit": {
+                            "type": "integer",
+                            "minimum": 1,
+                            "maximum": concurrency.MAX_LIMIT,
+                        },
+                        "key": {"type": ["string", "null"]},
+                        "at_limit": {"enum": list(concurrency.AT_LIMIT)},
+                    },
+                    "additionalProperties": False,
+                },
                 "rerun_on_failure": {
                     "type": ["object", "null"],
                     "required": ["times"],

@@ -99,6 +99,14 @@ class StoreSettings(TypedDict, total=False):
     default_values: JsonObject
 
 
+class ConcurrencySettings(TypedDict):
+    """How many runs of a graph may be active at once (`graphs.definition.concurrency`)."""
+
+    limit: int
+    key: NotRequired[str | None]
+    at_limit: NotRequired[str]
+
+
 class GraphSettings(TypedDict, total=False):
     """How the runs of a graph behave. `lease`, `timeout` and `start_by` are in seconds, and
     `max_failures` may be a percentage.
@@ -112,6 +120,7 @@ class GraphSettings(TypedDict, total=False):
     priority: int
     timeout: float | None
     start_by: float | None
+    concurrency: ConcurrencySettings | None
     rerun_on_failure: RerunOnFailure | None
     retry: RetryPolicy
     lease: float | None

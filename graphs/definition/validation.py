@@ -68,6 +68,7 @@ def _rule_problems(parts: Parts) -> Iterator[Problem]:
     yield from input_rules.secret_problems(parts)
     yield from input_rules.schema_problems(parts)
     yield from input_rules.indexed_problems(parts)
+    yield from input_rules.concurrency_problems(parts)
     try:
         shape = graph_rules.topology_of(parts)
     except Cycle as cycle:

@@ -7,13 +7,9 @@ from django import forms
 from django.forms.boundfield import BoundField
 
 from graphs.definition import merge, renames, value_paths
-from graphs.definition.schema import (
-    MAX_INDEXED_INPUTS,
-    MAX_PRIORITY,
-    MAX_TIME_LIMIT,
-    MIN_PRIORITY,
-)
+from graphs.definition.schema import MAX_INDEXED_INPUTS
 from graphs.definition.types import Definition, Json, JsonObject
+from graphs.editor import limit_fields
 from graphs.editor.merged_form import MergedForm, set_or_remove
 from graphs.editor.value_fields import AnyField
 from graphs.web.schema_forms import AREA, JsonField, ObjectField
@@ -33,12 +29,9 @@ OTHER_FIELDS = (
     "indexed_inputs",
     "failure_policy",
     "max_failures",
-    "priority",
-    "timeout",
-    "start_by",
+    *limit_fields.NAMES,
     "store",
 )
-TIME_LIMITS = {"timeout": "Its runs end after", "start_by": "Its runs start within"}
 NAME = re.compile(r"^[^\s.${}]{1,100}$")
 MAX_FAILURES = r"^(\d{1,9}|(100|\d{1,2})(\.\d+)?%)$"
 NEW_INPUT: JsonObject = {"type": "string"}
@@ -118,23 +111,7 @@ class SettingsForm(MergedForm):
             initial=settings.get("max_failures"),
             help_text="A number, or a percentage such as 10%.",
         )
-        self.fields["priority"] = forms.IntegerField(
-            required=False,
-            min_value=MIN_PRIORITY,
-            max_value=MAX_PRIORITY,
-            label="Priority of its runs",
-            initial=settings.get("priority"),
-            help_text="From -100 to 100; 0 if empty. Runs of higher priority are executed first.",
-        )
-        for name, label in TIME_LIMITS.items():
-            self.fields[name] = forms.FloatField(
-                required=False,
-                min_value=0.001,
-                max_value=MAX_TIME_LIMIT,
-                label=label,
-                initial=settings.get(name),
-                help_text="Seconds; no limit if empty.",
-            )
+        self.fields |= limit_fields.fields(settings)
         self.fields["store"] = JsonField(
             required=False,
             label="Store: keys and their initial values (JSON)",
@@ -193,6 +170,7 @@ class SettingsForm(MergedForm):
             if name in taken:
                 self.add_error(field, "There is already an input with this name.")
             taken.add(name)
+        limit_fields.check(self)
         return cleaned
 
     def clean_store(self) -> Json:
@@ -226,11 +204,7 @@ class SettingsForm(MergedForm):
         if self.touched("max_failures"):
             text = fields["max_failures"]
             set_or_remove(settings, "max_failures", int(text) if text.isdigit() else text)
-        if self.touched("priority"):
-            set_or_remove(settings, "priority", fields["priority"])
-        for name in TIME_LIMITS:
-            if self.touched(name):
-                set_or_remove(settings, name, fields[name])
+        limit_fields.apply(self, settings)
         if self.touched("store"):
             store = dict(settings.get("store") or {})
             set_or_remove(store, "default_values", fields["store"])

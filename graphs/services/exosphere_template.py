@@ -185,6 +185,7 @@ def inexpressible(definition: Mapping[str, Json]) -> Iterator[Problem]:
         "max_steps",
         "timeout",
         "start_by",
+        "concurrency",
         "rerun_on_failure",
         "indexed_inputs",
     ):

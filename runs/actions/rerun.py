@@ -22,7 +22,7 @@ from graphs.models import GraphVersion
 from runs.actions import partial_rerun
 from runs.actions.partial_rerun import CopiedFiles
 from runs.core import db_errors, paths, statuses
-from runs.engine import create_states, deadlines, run_inputs
+from runs.engine import concurrency, create_states, deadlines, run_inputs
 from runs.engine.new_run import RunOptions, TimeLimits
 from runs.engine.start import start_empty, start_outside, start_run
 from runs.models import AuditEntry, LogLine, Run, State, Tombstone
@@ -329,6 +329,8 @@ def _rerun_part(
         )
     new_run = start_empty(original, start, caller, files.run_pk)
     partial_rerun.take_over(original, new_run, parts, files, options.inputs)
+    if slot := concurrency.wanted(new_run, new_run.version.plan) if new_run.version else None:
+        concurrency.take([concurrency.Ask(new_run, slot)], caller)
     nodes = ", ".join(dict.fromkeys(state.identifier for state in parts.repeated))
     changed = " with other inputs" if options.inputs is not None else ""
     taken_over = f"{len(parts.taken_over):,} states are taken over"

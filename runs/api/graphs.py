@@ -13,6 +13,7 @@ from graphs.definition import errors, redaction
 from graphs.definition.names import parse_id
 from graphs.models import Dataset, Graph
 from runs.actions.delete import delete_graph
+from runs.api.concurrency import ConcurrencySerializer
 from runs.api.lookups import is_unchanged, not_modified, revision_tag, tagged
 from runs.api.metrics import GraphMetricsSerializer
 from runs.api.serializers import (
@@ -27,7 +28,7 @@ from runs.api.serializers import (
 from runs.engine.start import start_run
 from runs.engine.start_many import start_many
 from runs.models import LogLine, Run
-from runs.queries import metrics
+from runs.queries import metrics, slots
 
 RUNS_LIMIT = OpenApiParameter("limit", int, description="1–200, default 50")
 
@@ -40,6 +41,7 @@ class GraphViewSet(graphs.GraphViewSet):
         "runs": "read",
         "start_many": "run",
         "metrics": "read",
+        "concurrency": "read",
     }
     bodies = (*graphs.GraphViewSet.bodies, "start", "start_many")
     queries = {
@@ -120,6 +122,16 @@ class GraphViewSet(graphs.GraphViewSet):
         """How long the newest runs of the graph and their nodes took, and how often they failed."""
         runs = Run.objects.filter(graph=self.get_object())
         return Response(GraphMetricsSerializer(metrics.of_graph(runs)).data)
+
+    @extend_schema(
+        operation_id="graphs_concurrency", responses={200: ConcurrencySerializer, **REFUSALS}
+    )
+    @action(detail=True)
+    def concurrency(self, request: Request, graph_id: str) -> Response:
+        """The graph's concurrency limit: how many runs hold its slots, and how many wait."""
+        graph = self.get_object()
+        payloads = self.caller.can("payloads", graph.namespace_id)
+        return Response(ConcurrencySerializer(slots.of_graph(graph, payloads)).data)
 
     def _dataset(self, graph: Graph) -> Dataset | None:
         """The dataset that the query names.

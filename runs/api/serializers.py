@@ -12,6 +12,7 @@ from graphs.definition.payloads import when
 from graphs.definition.schema import MAX_PRIORITY, MIN_PRIORITY
 from graphs.definition.types import Json, JsonObject
 from runs.core import statuses
+from runs.engine import concurrency
 from runs.engine.new_run import RunOptions
 from runs.engine.start_many import MAX_RUNS
 from runs.models import Artifact, LogLine, Run
@@ -77,10 +78,12 @@ class StartedSerializer(serializers.Serializer):
     message = serializers.CharField()
 
     def to_representation(self, run: Run) -> JsonObject:
+        is_skipped = run.error_message.startswith(concurrency.SKIPPED)
+        queued = f"Graph execution queued with task ID: {run.run_id}"
         return {
             "id": run.run_id,
             "status": run.status,
-            "message": f"Graph execution queued with task ID: {run.run_id}",
+            "message": run.error_message if is_skipped else queued,
         }
 
 

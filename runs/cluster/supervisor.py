@@ -47,7 +47,7 @@ from runs.actions import (
 from runs.cluster.error_output import ErrorOutput
 from runs.cluster.processes import die_with_parent, group_of
 from runs.core import db_errors, sql
-from runs.engine import deadlines, heartbeat, lease_recovery, priority, wakeup
+from runs.engine import deadlines, heartbeat, lease_recovery, priority, slots, wakeup
 from runs.external import queue
 from runs.health import storage
 from runs.models import AuditEntry, Cluster
@@ -92,6 +92,7 @@ class Supervisor:
         self._changed = -math.inf  # when a process of the cluster was last gone or new
         self._members: frozenset[int] = frozenset()
         self._due: dict[str, float] = {}
+        self._slots = slots.Sweeper()
 
     def start(self) -> None:
         """Start the cluster in a process group of its own, so that Ctrl-C doesn't reach it.
@@ -150,6 +151,8 @@ class Supervisor:
         self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
         self._every("inputs", settings.SWEEP_SECONDS, index_inputs.continue_indexing)
         self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
+        self._every("slots", CHECK_SCHEDULE_SECONDS, self._slots.sweep)
+        self._every("ended slots", CHECK_DELETED_SECONDS, slots.forget_ended)
         self._every("adopt", ADOPT_SECONDS, priority.adopt_states)
         self._every("probe", settings.PROBE_SECONDS, self._probe)
         self._every("prune", TIDY_SECONDS, wakeup.prune)

@@ -13,7 +13,7 @@ from graphs.definition import errors, payloads
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import Json
 from runs.core import statuses
-from runs.engine import counters, priority, wakeup
+from runs.engine import counters, priority, slots, wakeup
 from runs.models import AuditEntry, LogLine, Run, State
 
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)
@@ -46,6 +46,8 @@ def answer_state(run: Run, state_id: str | UUID, answer: Json, caller: Caller) -
             message=f"{state.identifier} was answered by {caller.label}",
         )
         AuditEntry.objects.record(caller, "answer", run, state.identifier)
+        if plans and plans[run.pk].concurrency:
+            slots.keep_back(run.pk)
         run_counters.waiting_count -= 1
         run_counters.log_count += 1
         run_counters.update_status()

@@ -21,7 +21,7 @@ from graphs.definition import errors
 from graphs.definition.plan import Plan
 from runs.core import node_counts, sql, statuses
 from runs.core.node_counts import BAD, DONE, KNOWN, NodeCounts
-from runs.engine import status_rules
+from runs.engine import slots, status_rules
 from runs.engine.types import NewState
 
 
@@ -56,6 +56,13 @@ class RunCounters:
     @property
     def open(self) -> bool:
         return self.status in statuses.ACTIVE_RUNS
+
+    @property
+    def gives_back_slot(self) -> bool:
+        """Whether the run has ended and may have a slot (`runs.engine.slots`)."""
+        if self.open or self.version_id is None:
+            return False
+        return self.plan is None or self.plan.concurrency is not None
 
     # --- counting states ---------------------------------------------------------------------
 
@@ -325,6 +332,9 @@ def store(counters_by_run: Iterable[RunCounters], statements: sql.Statements | N
     params = sql.values([_row(run_counters) for run_counters in changed])
     for run_counters in changed:
         run_counters.revision += 1
+    ended = [run_counters.pk for run_counters in changed if run_counters.gives_back_slot]
+    if ended:
+        slots.release(ended)
     if statements is None:
         sql.send(_store_statement(), params)
     else:

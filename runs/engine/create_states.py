@@ -15,7 +15,17 @@ from graphs.definition.plan import Plan
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Graph, GraphVersion
 from runs.core import paths, statuses
-from runs.engine import counters, deadlines, input_index, quota, run_inputs, store, wakeup
+from runs.engine import (
+    concurrency,
+    counters,
+    deadlines,
+    input_index,
+    quota,
+    run_inputs,
+    slots,
+    store,
+    wakeup,
+)
 from runs.engine.counters import RunCounters
 from runs.engine.new_run import RunOptions, TimeLimits, check_delay
 from runs.engine.types import NewState, RunFacts
@@ -57,6 +67,10 @@ def create_states(
         with transaction.atomic():
             run, is_new = _run_of(graph, run_id, caller, inputs, delay, limits)
             states = _add_states(run, _checksum(run, version), requested, delay)
+            if not is_new and version.plan.concurrency:
+                slots.keep_back(run.pk)
+            elif is_new and (slot := concurrency.wanted(run, version.plan)):
+                concurrency.take([concurrency.Ask(run, slot, delay)], caller)
             if not is_new:
                 identifiers = ", ".join(dict(requested))
                 AuditEntry.objects.record(caller, "create_states", run, identifiers)

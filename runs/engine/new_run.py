@@ -14,7 +14,9 @@ from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from runs.core import sql
 from runs.engine import priority, run_inputs
 from runs.engine.advance import CannotFollow, new_state
+from runs.engine.concurrency import wanted
 from runs.engine.recorded_outputs import RecordedOutputs
+from runs.engine.slots import Wanted
 from runs.engine.types import NewState, RunFacts
 from runs.models import Run
 
@@ -73,12 +75,16 @@ class RunOptions:
 
 @dataclass(slots=True)
 class Start:
-    """A run that is about to be inserted, with its root states. `options` have their defaults."""
+    """A run that is about to be inserted, with its root states. `options` have their defaults.
+
+    `slot` is the one that it needs, if its graph has a concurrency limit.
+    """
 
     run: Run
     facts: RunFacts
     roots: list[NewState]
     options: RunOptions
+    slot: Wanted | None = None
 
     @property
     def first_line(self) -> list[object]:
@@ -121,7 +127,7 @@ def prepare(
     roots = _root_states(facts, plan, options.delay)
     _count_roots(run, roots)
     run.reruns_left = plan.reruns if parent is None else 0
-    return Start(run, facts, roots, options)
+    return Start(run, facts, roots, options, wanted(run, plan))
 
 
 def new_run(

@@ -37,16 +37,20 @@ def claim_in(delay: float | None, priority: int) -> float:
     return delay or -head_start(priority)
 
 
+def head_start_of(priority: str) -> str:
+    """`head_start` as an SQL expression, given one for the priority."""
+    return f"({priority} - {MIN_PRIORITY} + 1) * {SECONDS_PER_POINT}"
+
+
 @sql.statement
 def _head_starts_statement() -> str:
     """Give head starts to states that have been due for a second, those that wait longest first.
 
     The partial index sm_state_delayed holds only states that have none. Returns a row for each.
     """
-    seconds = f"(r.priority - {MIN_PRIORITY} + 1) * {SECONDS_PER_POINT}"
     return f"""
         UPDATE statemanager_runs_state AS s
-        SET claim_at = {sql.earlier("s.due_at", seconds)}
+        SET claim_at = {sql.earlier("s.due_at", head_start_of("r.priority"))}
         FROM statemanager_runs_run AS r
         WHERE r.id = s.run_id AND s.status = 'CREATED' AND s.claim_at = s.due_at AND s.id IN (
             SELECT id FROM statemanager_runs_state

@@ -257,7 +257,7 @@ def _record_optimistically(
     """Record the batch of one run in one statement, if nothing has changed its counters since.
 
     Returns None, with nothing done, if something has, or if the batch needs more than that: joins,
-    files, cancelled states or deleted log lines.
+    files, cancelled states, deleted log lines or a slot that is given back.
     """
     if not sql.postgres() or not known.open:
         return None
@@ -278,6 +278,8 @@ def _record_optimistically(
     statements = sql.Statements()
     state_rows = _state_rows(new, counters_by_run, lease, done)
     run_counters.update_status()
+    if run_counters.gives_back_slot:
+        return None
     counters.store_known(run_counters, _fences(batch), statements)
     store.store_outcomes(ended, counters_by_run, statements, sql.FIRST_CHANGED_A_ROW)
     store.insert_states(state_rows, statements, sql.FIRST_CHANGED_A_ROW)

@@ -18,7 +18,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads, uuids
 from runs.core import statuses
 from runs.core.node_counts import BAD
-from runs.engine import counters, deadlines, join, store, wakeup
+from runs.engine import concurrency, counters, deadlines, join, store, wakeup
 from runs.engine.advance import CannotFollow, new_state
 from runs.engine.claimed_states import FactsCache, states_by_id
 from runs.engine.counters import RunCounters
@@ -102,6 +102,7 @@ def _retry_states(
     run_counters.update_status()
     counters.store([run_counters])
     deadlines.restart(run)
+    concurrency.take_again(run)
     wakeup.hint()
     return retries
 

@@ -21,6 +21,7 @@ from graphs.models import Dataset, Graph, GraphVersion, Namespace
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.engine import (
+    concurrency,
     deadlines,
     input_index,
     log_lines,
@@ -68,6 +69,7 @@ def start_run(
                 _insert_new_run(run, start.options, caller)
                 start.facts.pk = run.pk
                 _insert_roots(start)
+                concurrency.take_slots([start], caller)
                 if not start.options.delay:
                     wakeup.hint()
     except IntegrityError:
@@ -156,7 +158,8 @@ def _inserted_at_once(start: Start, caller: Caller) -> bool:
     states = [store.state_row(root) for root in start.roots]
     entry = AuditEntry.objects.entry(caller, "start", run) if caller.via != "system" else None
     has_limits = deadlines.has_limits(options, start.facts.plan)
-    is_alone = not (connection.in_atomic_block or options.run_id or has_limits or problem)
+    needs_more = options.run_id or has_limits or start.slot or problem
+    is_alone = not (connection.in_atomic_block or needs_more)
     with nullcontext() if is_alone else transaction.atomic():
         done = start_statement.insert(
             run, states, start.first_line, entry, hinted=not options.delay
@@ -165,6 +168,8 @@ def _inserted_at_once(start: Start, caller: Caller) -> bool:
             Tombstone.objects.refuse(run.namespace_id, run.run_id)
         if done and has_limits:
             deadlines.store(run, options)
+        if done and start.slot:
+            concurrency.take_slots([start], caller)
         if done and problem:
             raise errors.TooLarge(problem)
     return done

@@ -13,7 +13,16 @@ from graphs.definition import errors
 from graphs.models import Dataset, Graph, GraphVersion
 from runs.core import sql
 from runs.core.failpoints import failpoint
-from runs.engine import deadlines, input_index, log_lines, quota, start_statement, store, wakeup
+from runs.engine import (
+    concurrency,
+    deadlines,
+    input_index,
+    log_lines,
+    quota,
+    start_statement,
+    store,
+    wakeup,
+)
 from runs.engine.new_run import RunOptions, Start, prepare, startable
 from runs.models import AuditEntry, Run, Tombstone
 
@@ -48,11 +57,13 @@ def start_many(
         )
     version = startable(graph, version or graph.current)
     starts = _prepared(graph, version, requested, dataset, caller, trigger)
-    unique = list({start.run.run_id: start for start in reversed(starts)}.values())
+    unique: dict[str, Start] = {}
+    for start in starts:
+        unique.setdefault(start.run.run_id, start)
     try:
         with transaction.atomic():
             problem = quota.problem(graph.namespace)
-            new = insert(unique, caller)
+            new = insert(unique.values(), caller)
             if new and problem:
                 raise errors.TooLarge(problem)
             runs = _in_order(starts, new)
@@ -69,11 +80,14 @@ def insert(starts: Iterable[Start], caller: Caller) -> dict[str, Run]:
     the others have ids that are taken. Raises Gone for the ids of deleted runs, and NotFound if a
     graph was deleted meanwhile.
     """
+    starts = list(starts)
     new: dict[str, Run] = {}
     # In the order of the run ids, so that two calls with the same ids don't wait for each other.
     ordered = sorted(starts, key=lambda start: start.run.run_id)
     for chunk in _chunks(ordered):
         new |= _insert_chunk(chunk, caller)
+    # Last, because others who start runs wait for the locks that this takes.
+    concurrency.take_slots([start for start in starts if start.run.run_id in new], caller)
     if any(not start.options.delay and start.run.run_id in new for start in ordered):
         wakeup.hint()
     return new

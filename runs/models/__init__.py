@@ -13,6 +13,7 @@ from runs.models.recurring_rerun import RecurringRerun
 from runs.models.run import Run
 from runs.models.run_deadline import RunDeadline
 from runs.models.run_input import RunInput, digest_of
+from runs.models.run_slot import RunSlot
 from runs.models.run_template import RunTemplate
 from runs.models.saved_view import ColumnChoice, SavedView
 from runs.models.state import OUTSIDE, State
@@ -37,6 +38,7 @@ __all__ = [
     "RunDeadline",
     "RunInput",
     "RunNote",
+    "RunSlot",
     "RunTemplate",
     "SavedView",
     "State",
