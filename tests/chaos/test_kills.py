@@ -9,6 +9,7 @@ import random
 import signal
 import statistics
 from collections import Counter
+from itertools import accumulate
 from time import monotonic, sleep
 
 import pytest
@@ -16,7 +17,7 @@ from django.utils import timezone
 
 from graphs.models import RegisteredNode
 from runs.engine.start import start_run
-from runs.models import Run, State
+from runs.models import Run, RunSlot, State
 from tests.chaos.executions import assert_few_unrecorded
 from tests.chaos.figures import (
     BACK_SECONDS,
@@ -30,6 +31,7 @@ from tests.support.invariants import assert_counters_agree
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 UNFINISHED = 15
+LIMIT = 2  # of the runs of every third start that are active at once
 # {fast node: the seconds that one execution takes}
 FAST_NODES = {"start": 0.001, "right": 0.001, "both": 0.001, "all": 0.001}
 STATES = {"start": 1, "out": 3, "work": 3, "left": 3, "right": 3, "ext": 3, "both": 3, "all": 1}
@@ -49,11 +51,7 @@ def choose_victim(installation, chance, roles, busy_only):
     return chance.choice(sorted(installation.victims().items()))
 
 
-def publish_nodes_of_every_kind(publish, namespace, log):
-    """Publish a graph of fast, slow, waiting and external nodes, and of one with side effects.
-
-    All but `out` and `ext` write a line for each execution.
-    """
+def register_external_node(namespace):
     schema = {"type": "object", "properties": {"value": {}}}
     RegisteredNode.objects.create(
         namespace=namespace,
@@ -62,9 +60,17 @@ def publish_nodes_of_every_kind(publish, namespace, log):
         inputs_schema=schema,
         outputs_schema=schema,
     )
+
+
+def publish_nodes_of_every_kind(publish, name, log, **options):
+    """Publish a graph of fast, slow, waiting and external nodes, and of one with side effects.
+
+    All but `out` and `ext` write a line for each execution.
+    """
     kinds = {"out": "test.each", "work": "test.count", "left": "test.sleep", "ext": "ext.work"}
     return publish(
         "start>out>work>left>both>all work>right>both work>ext>both",
+        name,
         kinds=dict.fromkeys(FAST_NODES, "test.tick") | kinds,
         inputs={
             "start": {"path": log},
@@ -81,13 +87,19 @@ def publish_nodes_of_every_kind(publish, namespace, log):
         },
         data={"all": {"unites": {"identifier": "start"}}, "both": {"side_effects": True}},
         namespaces={"ext": "alpha"},
+        **options,
     )
 
 
 def test_random_kills_lose_nothing_and_double_nothing(
     publish, namespace, make_key, request, database, record_property, tmp_path
 ):
-    graph = publish_nodes_of_every_kind(publish, namespace, str(tmp_path / "executions"))
+    log = str(tmp_path / "executions")
+    register_external_node(namespace)
+    graph = publish_nodes_of_every_kind(publish, "graph", log)
+    limited = publish_nodes_of_every_kind(
+        publish, "limited", log, settings={"concurrency": {"limit": LIMIT}}
+    )
     key = make_key("admin")
     kills = request.config.getoption("--chaos-kills")
     busy_only = request.config.getoption("--chaos-busy-only")
@@ -102,7 +114,8 @@ def test_random_kills_lose_nothing_and_double_nothing(
         while sum(roles.values()) < kills:
             for _ in range(UNFINISHED - Run.objects.filter(pending_count__gt=0).count()):
                 started += 1
-                installation.post(f"/graphs/{graph.pk}/run", {}, f"run {started}")
+                started_graph = limited if started % 3 == 0 else graph
+                installation.post(f"/graphs/{started_graph.pk}/run", {}, f"run {started}")
             sleep(chance.uniform(0.3, 1.2))  # the moment of the kill is what is random
             unfinished = Run.objects.filter(pending_count__gt=0).count()
             if unfinished < 10:
@@ -128,6 +141,7 @@ def test_random_kills_lose_nothing_and_double_nothing(
     assert fewest_unfinished >= 10
     assert roles["busy worker"] * 3 >= kills
     given_up = assert_all_completed_once(started, kills)
+    assert_never_more_active(limited, LIMIT)
     unrecorded = assert_few_unrecorded(
         tmp_path / "executions", FAST_NODES, waiting=("left",), side_effects=("both",)
     )
@@ -165,6 +179,20 @@ def assert_all_completed_once(started, kills):
             "value": [[1, 1], [2, 2], [3, 3]]
         }
     return len(given_up)
+
+
+def assert_never_more_active(graph, limit):
+    """From their first claims to their ends, no more runs were active at once."""
+    changes = []
+    for started_at, finished_at in Run.objects.filter(graph=graph).values_list(
+        "started_at", "finished_at"
+    ):
+        changes += [(started_at, 1), (finished_at, -1)]  # ends come first
+    changes.sort()
+    active = list(accumulate(change for _, change in changes))
+    assert max(active) <= limit
+    assert max(active) == limit, "the limit was never reached"
+    assert not RunSlot.objects.exists(), "a slot was lost"
 
 
 def recovery_times(lost_states):
