@@ -13,6 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 
 from graphs.api import errors
+from graphs.web import interrupted
 from runs.api.runs import RunViewSet
 from runs.manager import run_page, run_states, start_example, start_from_graph
 from statemanager import api_docs, health, second_factor, sessions
@@ -43,6 +44,7 @@ urlpatterns = [
     path("admin/graphs/graph/<int:pk>/flow/run/", start_from_graph.run_graph, name="flow_run"),
     path("admin/run-states/", run_states.run_states, name="run_states"),
     path("admin/run-states/start/", run_states.start, name="run_states_start"),
+    path("admin/send-again/", interrupted.send_again, name="send_again"),
     path("admin/access/", admin.site.admin_view(sessions.own_access), name="own_access"),
     path(
         "admin/access/second-factor/",

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors
-from graphs.editor.named_form import NamedForm, startable_namespaces
+from graphs.editor.named_form import NamedForm, lacks_namespace, startable_namespaces
 from graphs.models import Dataset, DatasetTable
 from graphs.services import dataset_preview, datasets
 from graphs.services.dataset_files import Source
@@ -66,7 +66,13 @@ def dataset_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(_datasets(caller), DATASETS).get_page(request.GET.get("page"))
     may_upload = startable_namespaces(caller).exists()
     context = in_admin(
-        request, "Datasets", page=page, form=form, may_upload=may_upload, previews=previews
+        request,
+        "Datasets",
+        page=page,
+        form=form,
+        may_upload=may_upload,
+        lacks_namespace=lacks_namespace(),
+        previews=previews,
     )
     if by_script:
         return render(request, "flow/_upload.html", context)

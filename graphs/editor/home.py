@@ -16,6 +16,7 @@ from graphs.editor import pasted
 from graphs.editor.named_form import (
     ExampleForm,
     NamedForm,
+    lacks_namespace,
     startable_namespaces,
 )
 from graphs.models import Graph
@@ -83,6 +84,7 @@ def _page(request: HttpRequest, form: NewForm, status: int = 200) -> HttpRespons
         examples=_examples(caller),
         missing_packages=examples.missing_packages(),
         may_draw=startable_namespaces(caller).exists(),
+        lacks_namespace=lacks_namespace(),
         startable={graph.namespace_id for graph in page if caller.can("start", graph.namespace_id)},
     )
     return render(request, "flow/home.html", context, status=status)

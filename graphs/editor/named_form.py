@@ -23,6 +23,11 @@ def startable_namespaces(caller: Caller) -> QuerySet[Namespace]:
     return namespaces if pks is None else namespaces.filter(pk__in=pks)
 
 
+def lacks_namespace() -> bool:
+    """Whether there is no namespace yet to which anything could belong."""
+    return not Namespace.objects.exclude(name=BUILTIN).exists()
+
+
 def namespace_field() -> PickerField:
     """A field for a namespace. `startable_namespaces` is its queryset."""
     return PickerField(

@@ -62,12 +62,16 @@ def accepts_uploads(view: View[Params]) -> View[Params]:
 
 
 def _to_login(request: HttpRequest) -> HttpResponseBase:
-    """Redirect to the login page, and from there back to this page.
+    """Redirect to the login page, and from there back to this page or to the form that was sent.
 
     A request of htmx gets a 401 instead. It would follow the redirect, insert the login page where
     a part of the page was expected, and take a form for saved.
     """
     if not request.headers.get("HX-Request"):
+        if request.method == "POST":
+            from graphs.web import interrupted  # it has a page, which this module guards
+
+            return interrupted.to_login(request)
         return redirect_to_login(request.get_full_path())
     response = HttpResponse("You are logged out.", status=401)
     if request.method == "GET":

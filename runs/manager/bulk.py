@@ -24,6 +24,8 @@ from runs.manager.run_list import page_of
 
 RUNS_SHOWN = 20  # runs that the confirmation lists by name
 UNTYPED_MAX = 100  # deleting more runs than this needs the number typed
+# Actions whose button has no focus at first: Enter must not delete or cancel, or there are fields.
+UNFOCUSED = ("delete", "cancel", "label", "set_status")
 TITLES = {
     "delete": "Delete",
     "archive": "Archive",
@@ -126,9 +128,12 @@ def _confirmation(
 ) -> HttpResponse:
     runs = bulk.targets(query, caller_of(request)).order_by("-pk")[:RUNS_SHOWN]
     plural = "s" if preview.total != 1 else ""
+    question = f"{TITLES[action]} {preview.total:,} run{plural}?"
     context = in_admin(
         request,
-        f"{TITLES[action]} {preview.total:,} run{plural}?",
+        question,
+        question=question,
+        focused=action not in UNFOCUSED,
         action=action,
         preview=preview,
         runs=runs,

@@ -35,19 +35,45 @@ def run_page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpRespon
     polling = bool(request.headers.get("HX-Request"))
     if polling and _is_unchanged(request, pk):
         return HttpResponse(status=304)
+    run = _run_or_its_end(request, pk)
+    if isinstance(run, HttpResponse):
+        return run
+    if not polling:
+        return render_run_page(request, run, tab)
+    context = {"may": may_of(request), **_context(request, run, tab)}
+    return _live(request, "run_manager/run/_live.html", run, context)
+
+
+@require_GET
+@staff_page()
+def run_head(request: HttpRequest, pk: int) -> HttpResponse:
+    """The header and the actions of a run, for the tabs that don't show its progress.
+
+    Answers as `run_page` does when it is polled.
+    """
+    if _is_unchanged(request, pk):
+        return HttpResponse(status=304)
+    run = _run_or_its_end(request, pk)
+    if isinstance(run, HttpResponse):
+        return run
+    context = {"may": may_of(request), **_of_run(run, caller_of(request))}
+    return _live(request, "run_manager/run/_head_live.html", run, context)
+
+
+def _run_or_its_end(request: HttpRequest, pk: int) -> Run | HttpResponse:
+    """The run, or the page that says that it was deleted. Raises Http404 for other ids."""
     try:
-        run = run_for(request, pk)
+        return run_for(request, pk)
     except Http404:
         tombstone = Tombstone.objects.filter(run=pk).first()
         if tombstone is None:
             raise
         return _deleted_page(request, tombstone)
 
-    if not polling:
-        return render_run_page(request, run, tab)
-    context = {"may": may_of(request), **_context(request, run, tab)}
-    status = 286 if run.ended else 200
-    return render(request, "run_manager/run/_live.html", context, status=status)
+
+def _live(request: HttpRequest, template: str, run: Run, context: JsonObject) -> HttpResponse:
+    """What changed. The status 286 ends the polling."""
+    return render(request, template, context, status=286 if run.ended else 200)
 
 
 def render_run_page(
@@ -59,13 +85,20 @@ def render_run_page(
 
 
 def _context(request: HttpRequest, run: Run, tab: str) -> JsonObject:
-    header = _header(run, caller_of(request))
+    header = _of_run(run, caller_of(request))
+    return {"tab": tab, **header, **CONTENT[tab](request, run)}
+
+
+def _of_run(run: Run, caller: Caller) -> JsonObject:
+    """What the header and the actions show."""
+    header = _header(run, caller)
     redaction.hide([run], header["payloads"])
-    return {"run": run, "tab": tab, **header, **CONTENT[tab](request, run)}
+    return {"run": run, **header}
 
 
 def _header(run: Run, caller: Caller) -> JsonObject:
     return {
+        "at": int(clock.estimate().timestamp()),
         "tools": tools_of(run, caller),
         "payloads": caller.can("payloads", run.namespace_id),
         "recovered_by": lineage.recovered_by(run),

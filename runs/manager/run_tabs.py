@@ -11,7 +11,6 @@ from django.urls import reverse
 from graphs.definition import redaction
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
-from graphs.models import clock
 from graphs.web import schema_forms
 from graphs.web.page_guard import caller_of
 from runs.actions import notes
@@ -55,7 +54,6 @@ def _overview(request: HttpRequest, run: Run) -> JsonObject:
     payloads = caller_of(request).can("payloads", run.namespace_id)
     return {
         "failures": _failures(run, payloads),
-        "at": int(clock.estimate().timestamp()),
         "wait_reasons": wait_reasons.why_waiting(run, payloads),
         "waiting": _answer_forms(request, run) if may_answer else [],
         "svg": diagram.inline_svg(run, states_url) if run.version else "",

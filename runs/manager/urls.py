@@ -72,6 +72,7 @@ urlpatterns = [
     path("find/", run_page.find_run, name="run_find"),
     path("run/<int:pk>/", run_page.run_page, name="run_page"),
     path("run/<int:pk>/<tab:tab>/", run_page.run_page, name="run_tab"),
+    path("run/<int:pk>/head", run_page.run_head, name="run_head"),
     path("run/<int:pk>/files/<int:artifact>/", files.run_file, name="run_file"),
     path(
         "run/<int:pk>/checkpoints/<int:checkpoint>/<checkpoint_verb:verb>/",

@@ -91,7 +91,9 @@ def test_pages_filters_selection_and_deletion(open_as, world):
         "input[name=run]"
     ).check()
     page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_role("button", name="Yes, 1 run").click()
+    confirm = page.get_by_role("button", name="Delete 1 run")
+    expect(confirm).not_to_be_focused()
+    confirm.click()
     expect(page.locator(".messagelist")).to_contain_text("1 run was deleted.")
     expect(page.locator("#runs tbody tr")).to_have_count(2)
     assert not Run.objects.filter(pk=world["recovered"].pk).exists()
@@ -107,7 +109,7 @@ def test_the_list_and_a_run_without_javascript(open_as, world):
     page.locator("input[name=run]").first.check()
     page.get_by_text("More", exact=True).click()
     page.get_by_role("button", name="Archive", exact=True).click()
-    page.get_by_role("button", name="Yes, 1 run").click()
+    page.get_by_role("button", name="Archive 1 run").click()
     expect(page.locator(".messagelist")).to_contain_text("1 run was archived.")
     assert row_count(page) == 1
     page.locator("#runs tbody th a").first.click()
@@ -181,7 +183,7 @@ def test_a_bulk_operation_shows_its_progress(open_as):
     page.locator("#rm-everything").check()
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.locator("#content")).to_contain_text("still active")
-    page.get_by_role("button", name=re.compile("^Yes, ")).click()
+    page.get_by_role("button", name=re.compile("^Delete ")).click()
     expect(page.locator("#operation")).to_contain_text("failed")
     operation = BulkOperation.objects.get()
     assert operation.over

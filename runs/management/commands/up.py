@@ -6,10 +6,14 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from graphs.definition.plan import BUILTIN
+from graphs.models import Namespace
 from runs.cluster.processes import stop_on_signals
 from runs.cluster.supervisor import Supervisor
 from runs.cluster.web_server import WebServer
 from runs.core import silent_path, sql
+
+FIRST_NAMESPACE = "default"
 
 
 class Command(BaseCommand):
@@ -45,6 +49,7 @@ class Command(BaseCommand):
             )
         call_command("migrate", verbosity=0)
         self._create_first_admin()
+        self._create_first_namespace()
         sql.limit_lock_waits(sql.ENGINE_LOCK_SECONDS)
         silent_path.watch()
         self._serve(host, port, Supervisor(workers))
@@ -82,6 +87,12 @@ class Command(BaseCommand):
         users.create_superuser("admin", "", password)
         shown = "from ADMIN_PASSWORD" if given_password else password
         self.stdout.write(f"Created the first admin: user admin, password {shown}")
+
+    def _create_first_namespace(self) -> None:
+        """Without a namespace nobody could draw a graph or upload a dataset."""
+        if not Namespace.objects.exclude(name=BUILTIN).exists():
+            Namespace.objects.create(name=FIRST_NAMESPACE)
+            self.stdout.write(f"Created the first namespace: {FIRST_NAMESPACE}")
 
 
 def _is_free(host: str, port: int) -> bool:

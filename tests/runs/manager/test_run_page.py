@@ -33,6 +33,35 @@ def test_every_tab_can_be_shown(admin_client, failed, tab, django_assert_max_num
     assert "hunter2" not in page
 
 
+@pytest.mark.parametrize("tab", [tab for tab in TABS if tab != "overview"])
+def test_the_header_of_every_tab_follows_an_active_run(admin_client, publish, drain, tab):
+    run = start_run(publish("a"))
+    page = text(admin_client.get(page_of(run, tab)))
+    poll = re.search(r'id="rm-watch" hx-get="([^"]+)"', page)[1].replace("&amp;", "&")
+    assert admin_client.get(poll, headers=HX).status_code == 304
+    drain()
+    changed = admin_client.get(poll, headers=HX)
+    assert changed.status_code == 286, "the run has ended, and so does the polling"
+    part = text(changed)
+    assert "hx-get" not in re.match(r'<div id="rm-watch"[^>]*>', part)[0]
+    assert re.search(r'id="rm-head"[^>]* hx-swap-oob="true".*completed', part, re.DOTALL)
+    assert re.search(r'id="rm-tools"[^>]* hx-swap-oob="true"', part)
+    page = text(admin_client.get(page_of(run, tab)))
+    assert "hx-get" not in re.search(r'<div id="rm-watch"[^>]*>', page)[0]
+
+
+def test_a_tab_of_a_run_that_is_deleted_says_so(admin_client, publish):
+    run = start_run(publish("a"))
+    page = text(admin_client.get(page_of(run, "logs")))
+    poll = re.search(r'id="rm-watch" hx-get="([^"]+)"', page)[1].replace("&amp;", "&")
+    delete.delete_run(run, even_active=True)
+    gone = admin_client.get(poll, headers=HX)
+    assert (gone.status_code, "deleted" in text(gone)) == (286, True)
+    other = User.objects.create_user("other", is_staff=True)
+    admin_client.force_login(other)
+    assert admin_client.get(poll, headers=HX).status_code in (302, 404)
+
+
 def test_the_overview_begins_with_what_failed(admin_client, failed):
     page = text(admin_client.get(page_of(failed)))
     assert page.index("ValueError: broken") < page.index("rm-graph")
