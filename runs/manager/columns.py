@@ -19,6 +19,7 @@ from runs.models import Run
 
 MAX_ERROR = 120  # characters of an error that the list shows
 MAX_ID = 13  # characters of a run id that the list shows
+MAX_UNCUT = 10  # characters of a text that every screen has room for
 MAX_LABELS = 3  # of a run in the list
 EMPTY = "–"
 
@@ -27,8 +28,8 @@ EMPTY = "–"
 class Column:
     """A column of the list.
 
-    `cell` renders the cell from the run's `fields`. A `low` column is hidden on
-    narrow screens.
+    `cell` renders the cell from the run's `fields`. A `low` column is hidden on narrow screens,
+    unless the user has chosen the columns.
     """
 
     label: str
@@ -54,7 +55,7 @@ def _name(run: Run) -> str:
         return link
     if len(error) > MAX_ERROR:
         error = f"{error[: MAX_ERROR - 1]}…"
-    return f'{link}<span class="rm-error">{escape(error)}</span>'
+    return f'{link} <span class="rm-error" title="{escape(error)}">{escape(error)}</span>'
 
 
 def _labels(run: Run) -> str:
@@ -85,7 +86,9 @@ def _text(field: str) -> Callable[[Run], str]:
 
     def cell(run: Run) -> str:
         value: str = getattr(run, field)
-        return f"<bdi>{escape(value)}</bdi>" if value else EMPTY
+        text = escape(value)
+        title = f' title="{text}"' if len(value) > MAX_UNCUT else ""
+        return f"<bdi{title}>{text}</bdi>" if value else EMPTY
 
     return cell
 
@@ -103,7 +106,7 @@ COLUMNS: dict[str, Column] = {
     "id": Column("ID", _id, ["run_id"]),
     "name": Column("Name", _name, ["run_id", "name", "error_message"]),
     "status": Column("Status", lambda run: badges.run_badge(run.status), ["status"]),
-    "progress": Column("Progress", badges.progress, ["progress"]),
+    "progress": Column("Progress", badges.progress, ["progress"], low=True),
     "time": Column("Time", _moment("created_at"), ["created_at"]),
     "duration": Column("Duration", _duration, ["started_at", "finished_at"], low=True),
     "username": _text_column("Username", "username", low=False),

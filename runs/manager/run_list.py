@@ -106,6 +106,11 @@ class RunPage(ListQuery):
         may_rerun = self.caller.may("rerun")
         return columns.rows(self.runs, self.columns, may_rerun, self.here, swapped=True)
 
+    @property
+    def columns_are_chosen(self) -> bool:
+        """Whether all columns are shown on every screen, because the user has chosen them."""
+        return tuple(self.columns) != columns.USUAL
+
     @cached_property
     def headings(self) -> list[Heading]:
         return [self._heading(name, columns.COLUMNS[name]) for name in self.columns]

@@ -203,7 +203,7 @@ def test_keyboard_shortcuts_of_the_list(open_as):
     page.keyboard.press("/")
     expect(page.locator("#rm-search")).to_be_focused()
     page.keyboard.press("Tab")
-    page.locator("h1").click()
+    page.locator(".breadcrumbs span").click()
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("x")
