@@ -47,6 +47,7 @@ RIGHT_LABELS = {
 }
 
 KEY_LABEL = "key "  # begins the labels of API keys
+COMMAND_LABEL = "command of "  # and those of commands
 NO_RIGHTS: frozenset[str] = frozenset()
 READING_RIGHTS = frozenset({"view", "payloads", "export"})
 RUNNING_RIGHTS = READING_RIGHTS | {"start", "rerun", "cancel", "change"}
@@ -213,6 +214,13 @@ def caller_named(label: str, via: str) -> Caller:
     return Caller(label, NO_RIGHTS, frozenset(), rights=NO_RIGHTS, via=via)
 
 
+def username_of(label: str) -> str:
+    """The `username` of the caller with this label."""
+    if label == SYSTEM.label or label.startswith(COMMAND_LABEL):
+        return ""
+    return label.removeprefix(KEY_LABEL)
+
+
 def caller_of_command() -> Caller:
     """The caller that a management command is; it may do everything.
 
@@ -222,7 +230,7 @@ def caller_of_command() -> Caller:
         account = getpass.getuser()
     except (KeyError, OSError):
         account = "unknown"
-    return replace(SYSTEM, label=f"command of {account}"[:150], via="command")
+    return replace(SYSTEM, label=f"{COMMAND_LABEL}{account}"[:150], via="command")
 
 
 SYSTEM = Caller("system", frozenset(INCLUDES["admin"]), None, via="system")

@@ -83,6 +83,20 @@ class Loop:
 Tree = Literal | Name | Select | Call | Loop
 
 
+def names(tree: "Tree") -> frozenset[str]:
+    """The variables that an expression reads, without those of its own loops."""
+    match tree:
+        case Name(name=name):
+            return frozenset({name})
+        case Select(of=of):
+            return names(of)
+        case Call(args=args):
+            return frozenset().union(*map(names, args))
+        case Loop(of=of, variable=variable, parts=parts):
+            return names(of) | frozenset().union(*map(names, parts)) - {variable}
+    return frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class _Token:
     kind: str

@@ -70,6 +70,7 @@ class Expression:
             raise BadExpression(
                 f"loops (map, filter, all, exists) may be nested {MAX_NESTED_LOOPS} deep"
             )
+        self.names = cel_syntax.names(tree)
         self._tree = tree if cel_work.needs_bound(tree) else None
         self._conditions = cel_syntax.conditions(tree)
         if self._conditions:

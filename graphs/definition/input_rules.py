@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from graphs.definition import expressions, redaction, references, value_paths
+from graphs.definition import concurrency, expressions, redaction, references, value_paths
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.problems import (
     MAX_MESSAGE,
@@ -78,11 +78,18 @@ def concurrency_problems(parts: Parts) -> Iterator[Problem]:
     key = object_at(parts.settings, "concurrency").get("key")
     if not isinstance(key, str) or not key:
         return
+    place = "/settings/concurrency/key"
     try:
-        expressions.compiled(key)
+        unknown = concurrency.unknown_names(key)
     except expressions.BadExpression as error:
         message = f"the key of the concurrency limit is not a valid expression: {error}"
-        yield Problem("invalid_config", message[:MAX_MESSAGE], "/settings/concurrency/key")
+        yield Problem("invalid_config", message[:MAX_MESSAGE], place)
+        return
+    if unknown:
+        message = (
+            f"the key of the concurrency limit knows inputs and labels, not {', '.join(unknown)}"
+        )
+        yield Problem("unknown_reference", message[:MAX_MESSAGE], place)
 
 
 def input_problems(

@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
+from django.db.models import DurationField, ExpressionWrapper, F, QuerySet, Value
+from django.db.models.functions import Coalesce, NullIf
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, redaction
@@ -39,7 +40,7 @@ ALL = {column.removesuffix("__name"): column for column in COLUMNS}
 # The columns of the list, by the names that it has for them.
 LISTED = {
     "id": "run_id",
-    "name": "name",
+    "name": "shown_name",
     "status": "status",
     "progress": "progress",
     "time": "created_at",
@@ -57,6 +58,8 @@ LISTED = {
     "dataset": "dataset__name",
 }
 TIMES = ("created_at", "started_at", "finished_at")
+# As the list shows it: a run without a name has its id.
+_SHOWN_NAME = Coalesce(NullIf("name", Value("")), "run_id")
 _DURATION = ExpressionWrapper(F("finished_at") - F("started_at"), DurationField())
 ROWS_AT_ONCE = 1000
 LINE_END = "\r\n"  # RFC 4180
@@ -103,7 +106,9 @@ def view_of(params: Mapping[str, Json]) -> View:
 
 def rows(runs: QuerySet[Run], caller: Caller, view: View) -> Iterator[list[Json]]:
     """The values of each run. Errors are hidden without the right to see payloads."""
-    ordered = runs.order_by(*orderings.named(view.ordering)).annotate(duration=_DURATION)
+    ordered = runs.order_by(*orderings.named(view.ordering)).annotate(
+        duration=_DURATION, shown_name=_SHOWN_NAME
+    )
     stored = ordered.values_list("namespace", *dict.fromkeys(view.fields))
     for namespace, *values in stored.iterator(chunk_size=ROWS_AT_ONCE):
         row = dict(zip(dict.fromkeys(view.fields), values, strict=True))

@@ -292,7 +292,7 @@ def _create_branches(
     for branch in branches:
         states = _with_inputs(branch, version.plan, changed)
         new_run, _ = create_states.create_states(
-            graph, start.run_id, states, caller, "rerun", inputs, start.delay, limits
+            graph, start.run_id, states, caller, "rerun", inputs, start.delay, limits, False
         )
         inputs = None
     values: JsonObject = {
@@ -311,6 +311,7 @@ def _create_branches(
     }
     Run.objects.filter(pk=new_run.pk).update(**values)
     new_run.refresh_from_db()
+    concurrency.take_for(new_run, caller, start.delay)
     return new_run
 
 
@@ -329,8 +330,7 @@ def _rerun_part(
         )
     new_run = start_empty(original, start, caller, files.run_pk)
     partial_rerun.take_over(original, new_run, parts, files, options.inputs)
-    if slot := concurrency.wanted(new_run, new_run.version.plan) if new_run.version else None:
-        concurrency.take([concurrency.Ask(new_run, slot)], caller)
+    concurrency.take_for(new_run, caller)
     nodes = ", ".join(dict.fromkeys(state.identifier for state in parts.repeated))
     changed = " with other inputs" if options.inputs is not None else ""
     taken_over = f"{len(parts.taken_over):,} states are taken over"

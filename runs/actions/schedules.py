@@ -17,7 +17,7 @@ from typing import TypeVar
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
-from graphs.auth.callers import SYSTEM
+from graphs.auth.callers import SYSTEM, username_of
 from graphs.definition import cron, errors
 from graphs.definition.types import JsonObject
 from graphs.models import CronTrigger, Graph, Schedule
@@ -250,4 +250,8 @@ def _rerun(recurring: RecurringRerun, missed: int) -> Run:
     options = RerunOptions(
         inputs=recurring.inputs, newest=recurring.newest, schedule=_reason(recurring, missed)
     )
-    return rerun(recurring.run, SYSTEM, options)
+    run = rerun(recurring.run, SYSTEM, options)
+    # It is a run of whoever asked for the schedule, as runs of their other calls are.
+    run.username = username_of(recurring.author)
+    Run.objects.filter(pk=run.pk).update(username=run.username)
+    return run

@@ -176,7 +176,7 @@ class RunViewSet(OfRunViewSet):
         parameters=[NAMESPACE],
         responses={200: LogPageSerializer, **REFUSALS},
     )
-    @action(detail=True, pagination_class=AfterPagination)
+    @action(detail=True, pagination_class=AfterPagination, filter_backends=[])
     def logs(self, request: Request, run_id: str) -> Response:
         """All lines of a run, oldest first.
 

@@ -78,7 +78,7 @@ class StartedSerializer(serializers.Serializer):
     message = serializers.CharField()
 
     def to_representation(self, run: Run) -> JsonObject:
-        is_skipped = run.error_message.startswith(concurrency.SKIPPED)
+        is_skipped = concurrency.is_skipped(run)
         queued = f"Graph execution queued with task ID: {run.run_id}"
         return {
             "id": run.run_id,

@@ -32,6 +32,7 @@ from runs.api.thread_serializers import (
     StartThreadSerializer,
     ThreadLogsSerializer,
 )
+from runs.engine import concurrency
 from runs.engine.answer import WAITS, answer_state
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_outside, start_run
@@ -84,7 +85,7 @@ class ThreadViewSet(ViewSet):
         with transaction.atomic():  # a run that is refused creates no namespace
             run = self._start(data)
         return Response(
-            {"status": "started", "thread_id": run.run_id, "run_name": run.name or run.run_id}
+            {"status": _started(run), "thread_id": run.run_id, "run_name": run.name or run.run_id}
         )
 
     def _start(self, data: JsonObject) -> Run:
@@ -124,7 +125,7 @@ class ThreadViewSet(ViewSet):
         run = rerun(original, self.caller, _rerun_options(data), self.files)
         return Response(
             {
-                "status": "started",
+                "status": _started(run),
                 "thread_id": run.run_id,
                 "run_name": run.name,
                 "parent_thread_id": (run.parent or original).run_id,
@@ -187,6 +188,11 @@ class ThreadViewSet(ViewSet):
         lines = LogLine.objects.tails([run.pk], read_limit(request, 100))[run.pk]
         redaction.hide(lines, self.caller.can("payloads", run.namespace_id))
         return Response({"logs": LogLineSerializer(lines, many=True).data, "count": run.log_count})
+
+
+def _started(run: Run) -> str:
+    """What became of a start: "started", or "cancelled" for a run that was skipped."""
+    return run.status if concurrency.is_skipped(run) else "started"
 
 
 def _rerun_options(data: JsonObject) -> RerunOptions:

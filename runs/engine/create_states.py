@@ -44,11 +44,13 @@ def create_states(
     inputs: Mapping[str, Json] | None = None,
     delay: float = 0.0,
     limits: TimeLimits = OF_GRAPH,
+    takes_slot: bool = True,
 ) -> tuple[Run, list[NewState]]:
     """Make all of these states, in a new run or in one that has not ended, or none of them.
 
     `inputs` are those of the run, which placeholders of later nodes refer to; the states have their
-    own. `delay` is in seconds, until the states are ready; `limits` are those of a new run.
+    own. `delay` is in seconds, until the states are ready; `limits` are those of a new run. Without
+    `takes_slot` the caller does what a concurrency limit asks for, in the same transaction.
 
     Raises NotFound for an identifier that the graph doesn't have, Malformed for inputs that don't
     fit the graph's schema, and Conflict if the run has ended, belongs to another graph or has other
@@ -69,7 +71,7 @@ def create_states(
             states = _add_states(run, _checksum(run, version), requested, delay)
             if not is_new and version.plan.concurrency:
                 slots.keep_back(run.pk)
-            elif is_new and (slot := concurrency.wanted(run, version.plan)):
+            elif is_new and takes_slot and (slot := concurrency.wanted(run, version.plan)):
                 concurrency.take([concurrency.Ask(run, slot, delay)], caller)
             if not is_new:
                 identifiers = ", ".join(dict(requested))

@@ -20,7 +20,7 @@ from runs.core import db_errors, sql, statuses
 from runs.engine import counters
 from runs.engine.new_run import RunOptions, TimeLimits
 from runs.engine.store import cancel_unfinished
-from runs.models import LogLine, Run, RunDeadline, State
+from runs.models import LogLine, Run, RunDeadline, RunSlot, State
 
 log = logging.getLogger(__name__)
 BATCH = 100
@@ -201,8 +201,11 @@ def _judge(pk: int, now: datetime) -> bool:
         return False
     if not run_counters.open:
         return _look_again(deadline, None)
-    started_at = _first_start(run)
-    over_at = _over_at(deadline, started_at)
+    slot = RunSlot.objects.filter(run=run).first()
+    waits = slot is not None and slot.taken_at is None
+    # A run that was retried waits for a slot again: its time counts from the slot on.
+    started_at = None if waits else _first_start(run)
+    over_at = _over_at(deadline, started_at, slot.taken_at if slot else None)
     if over_at is None or over_at > now:
         may_start_now = started_at is None and deadline.timeout is not None
         latest = now + timedelta(seconds=deadline.timeout or 0) if may_start_now else None
@@ -231,13 +234,16 @@ def _first_start(run: Run) -> datetime | None:
     return cast(datetime | None, found["first"])
 
 
-def _over_at(deadline: RunDeadline, started_at: datetime | None) -> datetime | None:
+def _over_at(
+    deadline: RunDeadline, started_at: datetime | None, slot_since: datetime | None
+) -> datetime | None:
     """When the limit is over that holds now; None if none does."""
     if started_at is None:
         return deadline.start_by
     if deadline.timeout is None:
         return None
-    return max(started_at, deadline.retried_at or started_at) + timedelta(seconds=deadline.timeout)
+    latest = max(started_at, deadline.retried_at or started_at, slot_since or started_at)
+    return latest + timedelta(seconds=deadline.timeout)
 
 
 def _reason(deadline: RunDeadline, started_at: datetime | None) -> str:

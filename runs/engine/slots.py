@@ -162,23 +162,28 @@ def fill(queue: str) -> int:
 def _fill_once(queue: str) -> int:
     with transaction.atomic():
         lock([queue])
-        waiting = RunSlot.objects.filter(
-            queue=queue, taken_at=None, available_at__lte=sql.clock()
-        ).order_by("available_at", "pk")
-        taken = use_of([queue])[queue].taken
-        runs: list[int] = []
-        for run, capacity in waiting.values_list("run_id", "capacity")[:BATCH]:
-            if taken + len(runs) >= capacity:
-                break
-            runs.append(run)
-        if not runs:
-            return 0
-        active = [pk for (pk,) in sql.run(_lock_runs_statement(), [sql.choices(runs)])]
-        if active:
-            RunSlot.objects.filter(run__in=active).update(taken_at=sql.clock())
-            sql.send(_go_on_statement(), [sql.choices(active)])
-            wakeup.hint()
-        return len(active)
+        return fill_locked(queue)
+
+
+def fill_locked(queue: str) -> int:
+    """Let at most BATCH runs of a queue go on that the caller's transaction has locked."""
+    waiting = RunSlot.objects.filter(
+        queue=queue, taken_at=None, available_at__lte=sql.clock()
+    ).order_by("available_at", "pk")
+    taken = use_of([queue])[queue].taken
+    runs: list[int] = []
+    for run, capacity in waiting.values_list("run_id", "capacity")[:BATCH]:
+        if taken + len(runs) >= capacity:
+            break
+        runs.append(run)
+    if not runs:
+        return 0
+    active = [pk for (pk,) in sql.run(_lock_runs_statement(), [sql.choices(runs)])]
+    if active:
+        RunSlot.objects.filter(run__in=active).update(taken_at=sql.clock())
+        sql.send(_go_on_statement(), [sql.choices(active)])
+        wakeup.hint()
+    return len(active)
 
 
 @sql.statement
@@ -193,10 +198,15 @@ def _lock_runs_statement() -> str:
 
 @sql.statement
 def _go_on_statement() -> str:
-    """Let workers claim the states of these runs, by the priorities of the runs."""
+    """Let workers claim the states of these runs, by the priorities of the runs.
+
+    A state that is delayed for longer than its run has waited keeps its time.
+    """
+    head_start = sql.earlier(sql.now(), head_start_of("r.priority"))
     return f"""
         UPDATE statemanager_runs_state AS s
-        SET due_at = {sql.now()}, claim_at = {sql.earlier(sql.now(), head_start_of("r.priority"))}
+        SET due_at = CASE WHEN s.claim_at > {sql.now()} THEN s.claim_at ELSE {sql.now()} END,
+            claim_at = CASE WHEN s.claim_at > {sql.now()} THEN s.claim_at ELSE {head_start} END
         FROM statemanager_runs_run AS r
         WHERE r.id = s.run_id AND {sql.among("s.run_id", "bigint")}
           AND s.status = 'CREATED' AND s.due_at IS NULL AND s.waiting_for IS NULL

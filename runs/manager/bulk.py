@@ -3,7 +3,7 @@
 import uuid
 
 from django.contrib import messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
@@ -57,7 +57,8 @@ def ask(request: HttpRequest, action: str) -> HttpResponse:
     try:
         preview = bulk.preview(action, query, caller)
     except errors.Forbidden:
-        return HttpResponse(f"You may not {RIGHT_LABELS[bulk.ACTIONS[action].right]}.", status=403)
+        label = RIGHT_LABELS[bulk.ACTIONS[action].right]
+        raise PermissionDenied(f"You may not {label}.") from None
     except errors.StateManagerError as error:
         messages.error(request, str(error))
         return redirect(back)

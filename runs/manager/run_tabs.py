@@ -16,6 +16,7 @@ from graphs.web.page_guard import caller_of
 from runs.actions import notes
 from runs.core import statuses
 from runs.engine.steps import key_of
+from runs.external import documents
 from runs.langgraph import edits, viewer
 from runs.manager import timeline
 from runs.manager.logs import log_page
@@ -190,6 +191,7 @@ def _checkpoints(request: HttpRequest, run: Run) -> JsonObject:
         "writes": run.checkpoint_writes.count(),
         "results": run.tool_results.count(),
         "chosen": chosen,
+        "documents_ns": documents.NS,  # what a program reported is no checkpoint of a thread
         "content": content,
         "changes": changed,
         "may_fork": caller.can("start", run.namespace_id),

@@ -53,4 +53,9 @@ class RunSlot(models.Model):
     @property
     def key(self) -> str:
         """The value of the limit's key, which comes from the inputs or labels of the run."""
-        return self.queue.partition(":")[2]
+        return key_of(self.queue)
+
+
+def key_of(queue: str) -> str:
+    """The value of the key in the name of a queue, such as "12:text:acme"; "" without one."""
+    return "".join(queue.split(":", 2)[2:])

@@ -6,7 +6,7 @@ leases were lost, and from the audit trail.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from runs.core import statuses
@@ -15,6 +15,7 @@ from runs.queries.attempts import LostLease, lost_leases
 
 STATES = 100  # whose events are on a page
 ENTRIES = 100  # of the audit trail
+ONE_COMMIT = timedelta(seconds=1)
 # Actions of people that change what the engine does.
 ACTIONS = (
     "start",
@@ -52,11 +53,15 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Event:
-    """`state` is None for what happened to the run as a whole."""
+    """`state` is None for what happened to the run as a whole.
+
+    Events of one moment are in the order of their `rank`.
+    """
 
     at: datetime
     what: str
     state: State | None = None
+    rank: int = 1
 
 
 def events_of(run: Run, after: str = "") -> tuple[list[Event], UUID | None]:
@@ -70,14 +75,14 @@ def events_of(run: Run, after: str = "") -> tuple[list[Event], UUID | None]:
     page = list(matching[: STATES + 1])
     states = page[:STATES]
     lost = lost_leases(run, [state.pk for state in states if state.lost_leases])
-    events = [] if after else list(_of_run(run))
+    events = [] if after else list(_of_run(run, states))
     for state in states:
         events += _of_state(state, lost.get(state.pk, ()))
-    events.sort(key=lambda event: event.at)
+    events.sort(key=lambda event: (event.at, event.rank))
     return events, states[-1].pk if len(page) > STATES else None
 
 
-def _of_run(run: Run) -> Iterator[Event]:
+def _of_run(run: Run, states: Sequence[State]) -> Iterator[Event]:
     entries = AuditEntry.objects.filter(run=run.pk, action__in=ACTIONS).order_by("-pk")
     for entry in entries[:ENTRIES]:
         yield Event(entry.at, f"{entry.action.replace('_', ' ')}, by {entry.actor}")
@@ -87,7 +92,13 @@ def _of_run(run: Run) -> Iterator[Event]:
     if run.started_at:
         yield Event(run.started_at, "the run began")
     if run.finished_at:
-        yield Event(run.finished_at, f"the run ended: {run.status}")
+        yield Event(_end_of(run.finished_at, states), f"the run ended: {run.status}", rank=2)
+
+
+def _end_of(end: datetime, states: Sequence[State]) -> datetime:
+    """When the run ended: with its last state, which the same transaction stored a moment later."""
+    at_once = [state.finished_at for state in states if state.finished_at]
+    return max([at for at in at_once if end < at < end + ONE_COMMIT], default=end)
 
 
 def _of_state(state: State, lost: Sequence[LostLease]) -> Iterator[Event]:

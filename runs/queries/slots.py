@@ -8,12 +8,14 @@ from django.db.models.functions import RowNumber
 
 from graphs.definition import redaction
 from graphs.models import Graph
+from runs.core import sql
 from runs.models import RunSlot
+from runs.models.run_slot import key_of
 
 MAX_KEYS = 50  # those with most runs that wait
 MAX_RUNS = 20_000  # that are counted
 MAX_NAMED = 5  # of the active runs of a key
-WAITING = Q(taken_at=None)
+TAKEN = Q(taken_at__isnull=False)
 
 
 class ActiveRun(TypedDict):
@@ -46,16 +48,18 @@ def of_graph(graph: Graph, payloads: bool) -> ConcurrencyUse:
 
     Without `payloads` the values of the key are hidden, which come from inputs and labels.
     """
+    waiting = Q(taken_at=None, available_at__lte=sql.clock())
     plan = graph.current.plan if graph.current and not graph.current.problems else None
     limit = plan.concurrency if plan else None
     first = RunSlot.objects.filter(graph=graph).order_by("pk").values("pk")[:MAX_RUNS]
     counted = (
         RunSlot.objects.filter(pk__in=first)
+        .filter(TAKEN | waiting)  # the others are delayed, and ask for a slot when they are due
         .values("queue")
         .annotate(
-            active=Count("pk", filter=~WAITING),
-            waiting=Count("pk", filter=WAITING),
-            waiting_since=Min("available_at", filter=WAITING),
+            active=Count("pk", filter=TAKEN),
+            waiting=Count("pk", filter=waiting),
+            waiting_since=Min("available_at", filter=waiting),
         )
         .order_by("-waiting", "-active", "queue")
     )
@@ -81,14 +85,14 @@ def of_graph(graph: Graph, payloads: bool) -> ConcurrencyUse:
 
 
 def _shown(queue: str, payloads: bool) -> str:
-    key = queue.partition(":")[2]
+    key = key_of(queue)
     return key if payloads or not key else redaction.DOTS
 
 
 def _active_runs(queues: list[str]) -> dict[str, list[ActiveRun]]:
     """The runs of each queue that have been active longest."""
     place = Window(RowNumber(), partition_by="queue", order_by=[F("taken_at"), F("pk")])
-    taken = RunSlot.objects.filter(~WAITING, queue__in=queues).annotate(place=place)
+    taken = RunSlot.objects.filter(TAKEN, queue__in=queues).annotate(place=place)
     first = taken.filter(place__lte=MAX_NAMED).order_by("queue", "place")
     found: dict[str, list[ActiveRun]] = {}
     for queue, pk, run_id in first.values_list("queue", "run_id", "run__run_id"):

@@ -31,7 +31,7 @@ def why_waiting(run: Run, payloads: bool = True, now: datetime | None = None) ->
     due = [(state.due_at, state) for state in created if state.due_at and not state.paused]
 
     sentences = [_paused(run)] if run.paused else []
-    sentences += _for_slot(run, payloads)
+    sentences += _for_slot(run, payloads, now)
     sentences += _questions(created, payloads)
     sentences += _running([state for state in states if state.status == statuses.QUEUED], now)
     sentences += _delayed([(due_at, state) for due_at, state in due if due_at > now], now)
@@ -91,18 +91,21 @@ def _paused(run: Run) -> str:
     return f"It was paused{by}. Resume it to let it continue."
 
 
-def _for_slot(run: Run, payloads: bool) -> list[str]:
+def _for_slot(run: Run, payloads: bool, now: datetime) -> list[str]:
     """The runs that hold the slots that the run waits for. The key may come from its inputs."""
     slot = RunSlot.objects.filter(run=run, taken_at=None).first()
     if slot is None:
         return []
+    if slot.available_at > now:
+        seconds = (slot.available_at - now).total_seconds()
+        return [f"It is due at {slot.available_at:%H:%M:%S} UTC, in {seconds:.0f} s."]
     runs = "1 run" if slot.capacity == 1 else f"{slot.capacity:,} runs"
     key = f" with the key {slot.key!r}" if payloads and slot.key else ""
     holders = [holder.run_id for holder in concurrency.holders(slot.queue, MAX_SENTENCES + 1)]
     named = ", ".join(holders[:MAX_SENTENCES])
     more = ", and more" if len(holders) > MAX_SENTENCES else ""
-    now = f"; active now: {named}{more}" if named else ""
-    return [f"It waits for a slot: {runs} of the graph{key} may be active at once{now}."]
+    active = f"; active now: {named}{more}" if named else ""
+    return [f"It waits for a slot: {runs} of the graph{key} may be active at once{active}."]
 
 
 def _questions(created: list[State], payloads: bool) -> list[str]:

@@ -64,3 +64,12 @@ def test_the_header_follows_the_run_on_another_tab(open_as, world):
     control.cancel_run(run, SYSTEM)
     page.locator("#rm-head .rm-badge", has_text="cancelled").wait_for(timeout=5_000)
     assert page.get_by_role("button", name="Cancel", exact=True).is_disabled()
+
+
+def test_without_scripts_the_navigation_is_in_sight_and_nothing_offers_to_copy(open_as, world):
+    for size in ("desktop", "phone"):
+        page = open_as(size=size, scripts=False)
+        page.goto(LIST)
+        assert page.locator("#nav-sidebar").get_by_text("Graphs and examples").is_visible(), size
+        assert not page.locator(".rm-copy").first.is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -78,6 +78,17 @@ def test_the_reruns_have_the_inputs_and_the_version_that_were_asked_for(run, pub
     assert (rerun.initial_data, rerun.version.number) == ({"x": 2}, 2)
 
 
+@pytest.mark.parametrize(
+    ("author", "username"),
+    [("ann", "ann"), ("key nightly", "nightly"), ("system", ""), ("command of root", "")],
+)
+def test_the_reruns_are_runs_of_whoever_asked_for_them(run, author, username):
+    row = every_five_minutes(run)
+    RecurringRerun.objects.filter(pk=row.pk).update(author=author)
+    assert schedules.fire_due(DUE) == 1
+    assert reruns().get().username == username
+
+
 def test_the_reruns_of_an_external_run_wait_for_its_program():
     every_five_minutes(outside(run_id="t"))
     assert schedules.fire_due(DUE) == 1

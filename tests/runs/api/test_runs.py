@@ -415,6 +415,13 @@ def test_texts_keep_their_blanks(api, namespace):
     assert (run.sop, run.workspace) == ("  step 1\n", " w ")
 
 
+def test_the_lines_of_a_run_have_no_filters_of_lists(api, publish):
+    api("POST", f"/graphs/{publish('a').pk}/run", {"run_id": "r"})
+    assert api("GET", "/runs/r/logs?limit=1")[0] == 200
+    for query in ("status=failed", "search=x", "graph=g"):
+        assert api("GET", f"/runs/r/logs?{query}")[0] == 422
+
+
 @pytest.mark.parametrize("dataset_id", ["abc", "1.5", "-1", "٣", "1 ", "9" * 30])
 def test_a_dataset_that_is_no_number_is_malformed(api, publish, dataset_id):
     graph = publish("a")

@@ -1,8 +1,10 @@
 """Concurrency limits: how many runs of a graph, or of one key, are active at once."""
 
+import threading
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.db.models import F
 
 from graphs.auth.callers import SYSTEM
@@ -10,7 +12,15 @@ from graphs.definition import errors
 from runs.actions import delete
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import sql
-from runs.engine import control, create_states, deadlines, record, slots
+from runs.engine import (
+    concurrency,
+    control,
+    counters,
+    create_states,
+    deadlines,
+    record,
+    slots,
+)
 from runs.engine.claimed_states import FactsCache, states_by_id
 from runs.engine.new_run import RunOptions
 from runs.engine.retry import retry_failed
@@ -19,6 +29,7 @@ from runs.engine.start_many import start_many
 from runs.engine.types import Outcome
 from runs.models import Run, RunSlot, State
 from runs.queries.wait_reasons import why_waiting
+from tests.support.clusters import until
 from tests.support.concurrency import at_once
 from tests.support.engine import claimed
 from tests.support.invariants import assert_counters_agree
@@ -53,6 +64,13 @@ def end(*runs, kind="done"):
         for state in held
     ]
     record.record_batch(outcomes)
+
+
+def due_now():
+    """Let the delays of all runs that wait for a slot be over."""
+    now = sql.clock() - timedelta(seconds=1)
+    RunSlot.objects.filter(taken_at=None).update(available_at=now)
+    State.objects.filter(due_at=None).update(claim_at=now)
 
 
 def statuses(*runs):
@@ -212,6 +230,7 @@ def test_a_slot_comes_back_however_the_run_ends(limited):
         claimed()
         deadlines.RunDeadline.objects.update(at=sql.clock() - timedelta(hours=1))
         State.objects.update(started_at=F("started_at") - timedelta(hours=1))
+        RunSlot.objects.filter(run=run).update(taken_at=F("taken_at") - timedelta(hours=1))
         assert deadlines.sweep() == 1
 
     ways = {
@@ -267,7 +286,7 @@ def test_a_delayed_run_asks_for_a_slot_when_it_is_due(limited):
     assert claimed_runs() == [now.pk], "a delayed run holds no slot"
     end(now)
     assert claimed_runs() == []
-    RunSlot.objects.update(available_at=F("available_at") - timedelta(seconds=61))
+    due_now()
     assert slots.Sweeper().sweep() == 1
     assert claimed_runs() == [delayed.pk]
 
@@ -365,3 +384,146 @@ def test_runs_that_replace_each_other_at_once_leave_one(limited):
     assert [run for run in started if isinstance(run, Exception)] == []
     assert sorted(statuses(*started)) == ["cancelled"] * 7 + ["queued"]
     assert RunSlot.objects.filter(taken_at__isnull=False).count() == 1
+
+
+# --- what an independent look found ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_limit", ["queue", "skip", "cancel_queued", "cancel_running"])
+def test_a_delayed_run_that_is_due_comes_before_a_new_one_while_there_are_slots(limited, at_limit):
+    graph = limited(2, at_limit=at_limit)
+    delayed = start_run(graph, RunOptions(delay=60))
+    due_now()
+    new = start_run(graph)
+    assert statuses(delayed, new) == ["queued", "queued"]
+    assert RunSlot.objects.filter(taken_at__isnull=False).count() == 2
+
+
+def test_cancel_running_gives_the_slot_to_the_run_that_starts(limited):
+    graph = limited(1, at_limit="cancel_running")
+    first, second = start_run(graph), start_run(graph)
+    retry_failed(first, SYSTEM)  # waits
+    third = start_run(graph)
+    assert statuses(second, third) == ["cancelled", "queued"]
+    assert RunSlot.objects.get(taken_at__isnull=False).run_id == third.pk
+
+
+def test_runs_that_are_cancelled_by_others_of_their_request_are_returned_as_such(limited):
+    runs = start_many(limited(1, at_limit="cancel_running"), [RunOptions() for _ in range(3)])
+    assert [run.status for run in runs] == ["cancelled", "cancelled", "queued"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (1, 1.0, True),
+        (0, -0.0, True),
+        (10**16, 1e16, True),
+        (1e300, 10**300, True),
+        (1, "1", False),
+        (True, "true", False),
+        (1, True, False),
+        ("", 0, False),
+        (0.1, 0.10000000000000001, True),
+    ],
+)
+def test_equal_values_share_the_limit_and_others_do_not(limited, one, other, same):
+    graph = limited(1, key="inputs.k")
+    for value in (one, other):
+        start_run(graph, RunOptions(inputs={"k": value}))
+    queues = set(RunSlot.objects.values_list("queue", flat=True))
+    assert len(queues) == (1 if same else 2)
+    for run in Run.objects.all():  # as they come back from the database
+        assert {concurrency.wanted(run, graph.current.plan).queue} <= queues
+
+
+def test_a_retried_run_that_waits_has_not_started(limited):
+    graph = limited()
+    first = start_run(graph, RunOptions(timeout=60, start_by=600))
+    claimed()
+    end(first, kind="error")
+    second = start_run(graph)
+    retry_failed(first, SYSTEM)
+    deadlines.RunDeadline.objects.update(
+        at=sql.clock() - timedelta(hours=1), retried_at=sql.clock() - timedelta(hours=1)
+    )
+    State.objects.update(started_at=F("started_at") - timedelta(hours=2))
+    assert deadlines.sweep() == 0, "its timeout counts from its slot on"
+    late = sql.clock() - timedelta(seconds=1)
+    deadlines.RunDeadline.objects.filter(run=first).update(at=late, start_by=late)
+    assert deadlines.sweep() == 1
+    first.refresh_from_db()
+    assert "had not started by" in first.error_message
+    assert statuses(second) == ["queued"]
+
+
+def test_the_delay_of_states_that_are_added_to_a_run_that_waits_is_kept(limited):
+    graph = limited(1, "a b")
+    holder = start_run(graph)
+    create_states.create_states(graph, "made", [("a", {})], SYSTEM)
+    create_states.create_states(graph, "made", [("b", {})], SYSTEM, delay=600)
+    control.cancel_run(holder, SYSTEM)
+    assert [state.identifier for state in claimed()] == ["a"]
+    delayed = State.objects.get(identifier="b", run__run_id="made")
+    assert delayed.due_at > sql.clock() + timedelta(seconds=500)
+
+
+def test_a_rerun_of_states_that_were_made_asks_with_its_own_labels_and_once(limited):
+    graph = limited(1, "a", key="has(labels.team) ? labels.team : 'none'", at_limit="skip")
+    for _ in range(2):
+        made, _ = create_states.create_states(graph, "made", [("a", {})], SYSTEM)
+    Run.objects.filter(pk=made.pk).update(labels={"team": "red"})
+    made.refresh_from_db()
+    control.cancel_run(made, SYSTEM)
+    again = rerun(made, SYSTEM)
+    assert RunSlot.objects.get().key == "red"
+    other = rerun(made, SYSTEM)
+    assert statuses(again, other) == ["queued", "cancelled"]
+
+
+def test_a_delayed_run_says_when_it_is_due(limited):
+    run = start_run(limited(), RunOptions(delay=600))
+    [sentence] = why_waiting(run)
+    assert sentence.startswith("It is due at ")
+
+
+def test_a_key_that_no_run_knows_is_refused_when_the_graph_is_stored(limited):
+    for key in ("outputs.x", "now", "inputs.items.map(i, other)"):
+        with pytest.raises(errors.InvalidGraph):
+            limited(1, key=key)
+    limited(1, key="inputs.items.map(i, i.n)[0]")
+
+
+def waits_for_a_lock():
+    return bool(sql.run("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1"))
+
+
+@pytest.mark.races
+def test_a_rerun_and_a_start_that_replaces_its_original_do_not_wait_for_each_other(
+    limited, database
+):
+    """A rerun locks its original and then asks for a slot; the start locks them the other way."""
+    if database == "sqlite":
+        return  # it has one writer at a time
+    graph = limited(1, at_limit="cancel_running")
+    original = start_run(graph)
+    asks, may_ask = threading.Event(), threading.Event()
+
+    def rerun_original():
+        with transaction.atomic():
+            counters.lock([original.pk])
+            asks.set()
+            assert may_ask.wait(20)
+            return start_run(graph)
+
+    def start_another():
+        assert asks.wait(20)
+        with transaction.atomic():
+            run = start_run(graph)
+            may_ask.set()
+            until(waits_for_a_lock, 20)
+            return run
+
+    results = at_once(rerun_original, start_another)
+    assert [result for result in results if isinstance(result, Exception)] == []
+    assert statuses(original) == ["cancelled"]
