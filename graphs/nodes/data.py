@@ -210,6 +210,14 @@ def aggregate(
     leading minus ("-mean"), nulls last. `limit` keeps only the first rows of the result; 0 keeps
     all.
     """
+    require_columns(table, by, "by")
+    require_columns(
+        table, [each["column"] for each in measures.values() if each["column"]], "measures"
+    )
+    if both := [name for name in measures if name in by]:
+        raise NodeFailed(
+            f"measures: {both[0]!r} is a column by which rows are grouped; choose another name"
+        )
     groups = Groups(by, measures)
     with ctx.open_table(table) as rows:
         pairs = with_progress(ctx, table, rows.pairs(groups.columns))
@@ -225,6 +233,15 @@ def aggregate(
         results = results[:limit]
     columns = _aggregated_columns(table, by, measures)
     return output(ctx.write_table("aggregated", iter(results), columns))
+
+
+def require_columns(table: Table, names: Iterable[str], input_name: str) -> None:
+    """Raises NodeFailed for a column that the table doesn't have."""
+    known = [column["name"] for column in table["columns"]]
+    for name in names:
+        if name not in known:
+            listed = ", ".join(known[:20]) or "none"
+            raise NodeFailed(f"{input_name}: there is no column {name!r}; the columns are {listed}")
 
 
 def _aggregated_columns(

@@ -75,7 +75,8 @@ class Response:
         Raises NodeFailed for a response that is not the JSON that it says it is.
         """
         text = self.text
-        if not self._media_type.get_content_subtype().endswith("json") or not text:
+        subtype = self._media_type.get_content_subtype()
+        if not (subtype == "json" or subtype.endswith("+json")) or not text:
             return text
         try:
             return json.loads(text)
@@ -168,7 +169,8 @@ def _exchange(
         raise NodeFailed(f"{method} {url} failed: it took longer than {deadline.seconds:g} s")
     if len(body) > MAX_BODY:
         raise NodeFailed(f"the response has more than {MAX_BODY:,} bytes")
-    names = {key.lower(): value for key, value in response.headers.items()}
+    # Lines of one name are one header, with commas between their values.
+    names = {key.lower(): value for key, value in response.headers.itermerged()}
     return Response(method, url, response.status, names, body)
 
 

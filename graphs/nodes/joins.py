@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from graphs.nodes.base import Column, Context, NodeFailed, Table, node
-from graphs.nodes.data import TableOutput, output, with_progress
+from graphs.nodes.data import TableOutput, output, require_columns, with_progress
 from graphs.nodes.groups import KINDS, Key, key_of, values_of
 from graphs.services import tabular
 from graphs.services.table_reader import TableRows
@@ -33,6 +33,10 @@ def join(
             "allowed; put the larger table on the left"
         )
 
+    if not on:
+        raise NodeFailed("on: name the columns by which the tables are joined")
+    require_columns(left, on, "on (left table)")
+    require_columns(right, on.values(), "on (right table)")
     right_names = _joined_names(left, right, on, prefix)
     with ctx.open_table(right) as rows:
         matches = _members_by_key(rows, list(on.values()), right_names)

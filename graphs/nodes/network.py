@@ -89,7 +89,9 @@ def _request(
     fail_on_error: bool,
 ) -> HttpOutput:
     """The response of the last address that redirects lead to."""
-    sent_headers = {**_default_headers(ctx, body), **headers}
+    given = {name.lower() for name in headers}
+    defaults = _default_headers(ctx, body).items()
+    sent_headers = {name: value for name, value in defaults if name.lower() not in given} | headers
     response = http_client.send(method, url, sent_headers, _encoded(body), timeout)
     request = f"{response.method} {response.url}"
     ctx.log(f"{request}: {response.status}")

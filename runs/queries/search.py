@@ -167,17 +167,21 @@ def _period(text: str) -> tuple[datetime, datetime]:
 
 
 def _time(column: str) -> Condition:
-    """The column lies in the period, before it (`<`), after it (`>`) or not before it (`>=`)."""
+    """The column lies in the period, before it (`<`), after it (`>`), not before it (`>=`) or not
+    after it (`<=`). A moment is a second long.
+    """
 
     def condition(value: str) -> Q:
         begins, ends = _period(value.lstrip("<>="))
+        ends = max(ends, begins + timedelta(seconds=1))
         if value.startswith(">="):
             return Q(**{f"{column}__gte": begins})
         if value.startswith(">"):
             return Q(**{f"{column}__gte": ends})
+        if value.startswith("<="):
+            return Q(**{f"{column}__lt": ends})
         if value.startswith("<"):
             return Q(**{f"{column}__lt": begins})
-        ends = max(ends, begins + timedelta(seconds=1))
         return Q(**{f"{column}__gte": begins, f"{column}__lt": ends})
 
     return condition
@@ -201,6 +205,8 @@ def since(text: str) -> datetime:
 
 def _duration(value: str) -> Q:
     limit = F("started_at") + span(value.lstrip("<>="))
+    if value.startswith("<="):
+        return Q(finished_at__lte=limit)
     if value.startswith("<"):
         return Q(finished_at__lt=limit)
     return Q(finished_at__gte=limit)

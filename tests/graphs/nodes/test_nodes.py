@@ -228,6 +228,13 @@ def test_private_addresses_are_blocked(host):
         http_client.public_addresses(host, 80)
 
 
+TYPES = {
+    "/json": "application/json",
+    "/broken": "application/json",
+    "/lines": "application/x-ndjson",
+}
+
+
 @pytest.fixture
 def server(settings):
     """A local HTTP server; gives its address and the headers of the requests that it got."""
@@ -236,20 +243,25 @@ def server(settings):
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            requests.append(dict(self.headers))
+            requests.append(dict(self.headers.items()))
             if self.path == "/moved":
                 self.send_response(302)
                 self.send_header("Location", "/json")
                 self.end_headers()
                 return
-            body = {"/json": b'{"answer": 42}', "/broken": b"{", "/big": b"x" * (2**20 + 1)}.get(
-                self.path, b"plain"
-            )
+            body = {
+                "/json": b'{"answer": 42}',
+                "/broken": b"{",
+                "/big": b"x" * (2**20 + 1),
+                "/lines": b"{}\n{}\n",
+            }.get(self.path, b"plain")
             self.send_response(500 if self.path == "/fail" else 200)
             self.send_header(
                 "Content-Type",
-                "application/json" if self.path in ("/json", "/broken") else "text/plain",
+                TYPES.get(self.path, "text/plain"),
             )
+            self.send_header("X-Part", "a")
+            self.send_header("X-Part", "b")
             self.end_headers()
             self.wfile.write(body)
 
@@ -266,13 +278,30 @@ def server(settings):
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("/json", {"answer": 42}), ("/moved", {"answer": 42}), ("/text", "plain")]
+    ("path", "body"),
+    [
+        ("/json", {"answer": 42}),
+        ("/moved", {"answer": 42}),
+        ("/text", "plain"),
+        ("/lines", "{}\n{}\n"),
+    ],
 )
 def test_http_request_gives_the_body_and_sends_an_idempotency_key(run_graph, server, path, body):
     address, requests = server
     run = run_graph("h", kinds={"h": "http.request"}, inputs={"h": {"url": address + path}})
     assert run.states.get().outputs["body"] == body
     assert requests[-1]["Idempotency-Key"] == f"alpha:{run.run_id}:h"
+
+
+def test_headers_are_sent_once_and_all_lines_of_a_response_are_kept(run_graph, server):
+    address, requests = server
+    given = {"idempotency-key": "mine", "user-agent": "us", "content-type": "text/x"}
+    inputs = {"h": {"url": f"{address}/text", "headers": given}}
+    run = run_graph("h", kinds={"h": "http.request"}, inputs=inputs)
+    assert run.states.get().outputs["headers"]["x-part"] == "a, b"
+    sent = requests[-1]
+    assert {name.lower(): value for name, value in sent.items()}.items() >= given.items()
+    assert len({name.lower() for name in sent}) == len(sent)
 
 
 @pytest.mark.parametrize(

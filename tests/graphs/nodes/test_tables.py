@@ -72,6 +72,32 @@ def test_a_join_of_text_with_numbers_is_refused(folder, load):
         joins.join(folder, left, right, {"id": "id"})
 
 
+@pytest.mark.parametrize(
+    ("on", "said"),
+    [
+        ({}, "name the columns"),
+        ({"idd": "id"}, r"on \(left table\): there is no column 'idd'; the columns are id"),
+        ({"id": "idd"}, r"on \(right table\): there is no column 'idd'; the columns are id, x"),
+    ],
+)
+def test_a_join_by_columns_that_are_not_there_is_refused(folder, load, on, said):
+    with pytest.raises(NodeFailed, match=said):
+        joins.join(folder, load("id\n1\n"), load("id,x\n1,a\n", "r.csv"), on)
+
+
+@pytest.mark.parametrize(
+    ("by", "measures", "said"),
+    [
+        (["kk"], {}, "by: there is no column 'kk'"),
+        (["k"], {"s": {"function": "sum", "column": "nn"}}, "measures: there is no column 'nn'"),
+        (["k"], {"k": {"function": "sum", "column": "n"}}, "'k' is a column by which"),
+    ],
+)
+def test_columns_that_are_not_there_or_overwritten_are_refused(folder, load, by, measures, said):
+    with pytest.raises(NodeFailed, match=said):
+        data.aggregate(folder, load("k,n\na,1\n"), by, measures)
+
+
 def test_the_sum_of_a_text_column_is_no_text(folder, load):
     with pytest.raises(NodeFailed, match=r"row 1: sum needs numbers, and the column 'c' .*'007'"):
         data.aggregate(
