@@ -268,3 +268,15 @@ def test_the_sidebar_marks_the_run_manager_with_a_database_icon(admin_client, cl
     page = client.get(page).content.decode()
     assert 'id="nav-sidebar"' in page
     assert "<ellipse" not in page
+
+
+def test_a_membership_that_is_wrong_is_refused_in_words(admin_client, admin_user, namespace):
+    url = reverse("admin:statemanager_graphs_namespacemembership_add")
+    form = {"namespace": namespace.pk, "role": "viewer", "user": "", "group": ""}
+    assert (
+        "Choose a user or a group, and not both." in admin_client.post(url, form).content.decode()
+    )
+    form["user"] = admin_user.pk
+    assert admin_client.post(url, form).status_code == 302
+    again = admin_client.post(url, form).content.decode()
+    assert "This user has a role in the namespace already." in again

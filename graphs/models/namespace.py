@@ -79,7 +79,9 @@ class NamespaceMembership(models.Model):
         ordering = ["namespace__name", "id"]
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(user=None) ^ Q(group=None), name="sm_membership_of_user_or_group"
+                condition=Q(user=None) ^ Q(group=None),
+                name="sm_membership_of_user_or_group",
+                violation_error_message="Choose a user or a group, and not both.",
             ),
             models.CheckConstraint(
                 condition=Q(role__in=["viewer", "reader", "operator", "manager"]),
@@ -89,11 +91,13 @@ class NamespaceMembership(models.Model):
                 fields=["namespace", "user"],
                 condition=Q(group=None),
                 name="sm_membership_once_per_user",
+                violation_error_message="This user has a role in the namespace already.",
             ),
             models.UniqueConstraint(
                 fields=["namespace", "group"],
                 condition=Q(user=None),
                 name="sm_membership_once_per_group",
+                violation_error_message="This group has a role in the namespace already.",
             ),
         ]
 
