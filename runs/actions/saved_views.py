@@ -33,6 +33,7 @@ def save(
     if caller.user is None:
         raise errors.Forbidden("Views belong to users; an API key can't save one.")
     names.checked("view", name)
+    shared = shared or bool(group)
     own = SavedView.objects.filter(owner=caller.user)
     if not own.filter(name=name).exists() and own.count() >= MAX_VIEWS:
         raise errors.Malformed(f"You can have {MAX_VIEWS} views. Delete one first.")

@@ -87,7 +87,8 @@ def _drop(run_counters: RunCounters, rows: Sequence[Checkpoint]) -> None:
     newest_dropped = max((row.checkpoint_id for row in rows if not row.ns), default="")
     if newest_dropped:
         _remember_dropped(run, newest_dropped)
-        if not status.is_behind(run, newest_dropped):
+        # A run that has ended stays as it is: nothing will write to what is left of it.
+        if run_counters.open and not status.is_behind(run, newest_dropped):
             status.update(run_counters)
     run_counters.stored_bytes = thread_bytes.of_thread(run)
     counters.store([run_counters])

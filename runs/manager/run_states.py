@@ -171,7 +171,7 @@ def _page(request: HttpRequest, form: StartForm, status: int = 200) -> HttpRespo
     visible = Run.objects.visible_to(caller)
     cards = _cards(request, visible, caller)
     polls = bool(request.headers.get("HX-Request")) and "known" in request.GET
-    known = set(request.GET.get("known", "").split("."))
+    known = set(filter(None, request.GET.get("known", "").split(".")))
     chosen = _chosen(request, visible)
     shown = [_mark(run) for run in cards.runs]
     changes = chosen is not None and "run" in chosen and _mark(chosen["run"]) not in known
@@ -179,13 +179,15 @@ def _page(request: HttpRequest, form: StartForm, status: int = 200) -> HttpRespo
         shown.append(_mark(chosen["run"]))
     if polls and known == set(shown):
         return HttpResponse(status=304)
+    chosen_is_active = bool(chosen and "run" in chosen and not chosen["run"].ended)
     context = {
         "cards": cards,
         "totals": _totals(visible, caller),
         "chosen": chosen,
         "known": ".".join(shown),
         "poll_link": _poll_link(request),
-        "live": cards.active or bool(chosen and "run" in chosen and not chosen["run"].ended),
+        # The first page shows runs that start, too.
+        "live": cards.number == 1 or cards.active or chosen_is_active,
     }
     if polls:
         context |= {"swapped": True, "chosen_changed": changes}

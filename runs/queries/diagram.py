@@ -9,6 +9,7 @@ from functools import lru_cache
 from graphs.definition import plan
 from graphs.models import GraphVersion
 from graphs.rendering import layout, surroundings, svg
+from runs.core import statuses
 from runs.core.node_counts import BAD, DONE, KNOWN
 from runs.models import Run
 
@@ -111,7 +112,8 @@ def _state(run: Run, counts: list[int] | None) -> str:
         return "failed"
     if counts[DONE] == counts[KNOWN]:
         return "done"
-    return "waiting" if run.ended else "running"
+    # While a run is queued or paused, nothing in it runs.
+    return "running" if run.status == statuses.RUNNING else "waiting"
 
 
 def _subtitle(kind: str, counts: list[int] | None) -> str:

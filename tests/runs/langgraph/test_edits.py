@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("langgraph.checkpoint.base")
 
 from django.contrib.auth.models import User
+from django.db.models.functions import Now
 from django.test import Client
 
 from graphs.models import NamespaceMembership
@@ -83,6 +84,16 @@ def test_one_checkpoint_is_deleted_and_the_others_stay_a_row(api, thread, saver)
     assert versions == 2, "the value that only the deleted one had is gone"
     entry = AuditEntry.objects.get(action="delete_checkpoint")
     assert entry.detail == thread[1]
+
+
+def test_a_run_that_has_ended_stays_so_whatever_is_deleted_of_it(api, thread, saver):
+    run = Run.objects.get(run_id="t")
+    Run.objects.filter(pk=run.pk).update(status="completed", finished_at=Now(), progress=100)
+    for checkpoint in reversed(thread):
+        assert api("DELETE", f"/runs/t/checkpoints/{checkpoint}")[0] == 204
+    after = Run.objects.get(pk=run.pk)
+    assert (after.status, after.progress) == ("completed", 100)
+    assert after.finished_at
 
 
 def test_what_later_checkpoints_need_and_documents_are_kept(api, thread, namespace):
