@@ -147,7 +147,7 @@ def planted(model, column, value):
     text = marker(model, column)
     match column:
         case "queue":
-            return f"1:{text}"
+            return f"1:text:{text}"
         case "body":
             return json.dumps(text).encode()
         case "action_history":

@@ -47,7 +47,6 @@ class ViewSet(GenericViewSet):
     queries: Mapping[str, Collection[str]] = {}
     every_query: Collection[str] = ()
     ignores_unknown_members = False
-    joins_repeated = False  # whether a parameter may be there several times
     post: Callable[..., Response]  # set for each request to the action that answers its POST
 
     def initial(self, request: Request, *args: str, **kwargs: str) -> None:
@@ -78,11 +77,6 @@ class ViewSet(GenericViewSet):
         """Raises Malformed for parameters and members that nothing reads, and names them."""
         known = self.known_queries()
         unread = [("query", name) for name in request.query_params if name not in known]
-        if not self.joins_repeated:
-            values = request.query_params.lists()
-            repeated = [name for name, given in values if name in known and len(given) > 1]
-            if repeated:
-                raise errors.Malformed([_repeated(name) for name in repeated])
         has_no_body = self.action not in self.bodies and not self.ignores_unknown_members
         if request.method != "GET" and has_no_body:
             unread += [("body", name) for name in _members(request)]
@@ -137,11 +131,6 @@ def _members(request: Request) -> list[str]:
     if isinstance(data, Mapping):
         return list(data)
     return [""] if data else []
-
-
-def _repeated(name: str) -> JsonObject:
-    message = "The parameter is there several times. Give one; some take values with commas."
-    return {"loc": ["query", name], "msg": message, "type": "value_error"}
 
 
 def _unread(place: str, name: str) -> JsonObject:

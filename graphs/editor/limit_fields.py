@@ -62,6 +62,7 @@ def fields(settings: Mapping[str, Json]) -> dict[str, forms.Field]:
             help_text="An expression such as inputs.customer or labels.team; all runs if empty.",
         ),
         AT_LIMIT: forms.ChoiceField(
+            required=False,
             choices=ACTIONS,
             label="When there are as many",
             initial=limit.get("at_limit") or QUEUE,

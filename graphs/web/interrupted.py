@@ -47,7 +47,7 @@ def to_login(request: HttpRequest) -> HttpResponseBase:
 
 def _signed(request: HttpRequest) -> str:
     """The form for the cookie; "" if it has files or secrets, or is too large."""
-    if request.FILES or any("password" in name.lower() for name in request.POST):
+    if not _is_read(request) or any("password" in name.lower() for name in request.POST):
         return ""
     fields = [
         (name, value)
@@ -60,9 +60,14 @@ def _signed(request: HttpRequest) -> str:
     return cookie if len(cookie) <= MAX_COOKIE else ""
 
 
+def _is_read(request: HttpRequest) -> bool:
+    """Whether the body is looked at. Uploads of somebody who isn't logged in are not."""
+    return request.content_type == "application/x-www-form-urlencoded"
+
+
 def _origin(request: HttpRequest) -> str:
     """The page that the form was on, as far as the form or the browser says so."""
-    if "back" in request.POST:
+    if _is_read(request) and "back" in request.POST:
         return back_to(request, "run_manager")
     referer = urlsplit(request.headers.get("Referer", ""))
     if referer.netloc != request.get_host() or not referer.path.startswith("/admin/"):

@@ -117,7 +117,7 @@ def test_the_list_and_a_run_without_javascript(open_as, world):
         "ConnectionError: billing.example did not answer"
     )
     for tab in ("Timeline", "States", "Logs", "Data", "Checkpoints", "Lineage", "History"):
-        page.get_by_role("link", name=tab, exact=True).click()
+        page.locator(".rm-tabs").get_by_role("link", name=tab, exact=True).click()
         expect(page.locator(".rm-tabs [aria-current]")).to_have_text(tab)
     page.goto(f"/admin/run-manager/run/{world['waiting'].pk}/")
     page.get_by_label("yes").check()

@@ -40,7 +40,6 @@ class V0ViewSet(ViewSet):
     parser_classes = [AnyTypeJSONParser]
     plain_errors = True
     ignores_unknown_members = True  # programs written for the protocol send some
-    joins_repeated = True
     namespace: Namespace | None
     name: str
 

@@ -415,13 +415,6 @@ def test_texts_keep_their_blanks(api, namespace):
     assert (run.sop, run.workspace) == ("  step 1\n", " w ")
 
 
-def test_a_parameter_that_is_there_twice_is_refused(api, publish):
-    """Only the last one would be read."""
-    assert api("GET", "/runs?status=failed,completed")[0] == 200
-    status, answer = api("GET", "/runs?status=failed&status=completed")
-    assert (status, answer["detail"][0]["loc"]) == (422, ["query", "status"])
-
-
 def test_the_lines_of_a_run_have_no_filters_of_lists(api, publish):
     api("POST", f"/graphs/{publish('a').pk}/run", {"run_id": "r"})
     assert api("GET", "/runs/r/logs?limit=1")[0] == 200
