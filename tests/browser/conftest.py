@@ -138,5 +138,10 @@ def open_as(browser: Browser, site: str, world: dict[str, Run]) -> Iterator[Call
 
 
 def _is_expected(text: str) -> bool:
-    """The browser reports responses such as 410 and 422 as errors. Tests request them."""
-    return "Failed to load resource" in text
+    """The browser reports responses such as 410 and 422 as errors. Tests request them.
+
+    htmx reports a poll that ends because the page is left. What fails otherwise has reports of its
+    own, such as htmx:sendError.
+    """
+    is_left = text.startswith(("htmx:sendAbort", "htmx:afterRequest"))
+    return is_left or "Failed to load resource" in text
