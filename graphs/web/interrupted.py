@@ -30,7 +30,7 @@ def to_login(request: HttpRequest) -> HttpResponseBase:
     """Redirect a POST to the login page, and from there to what it wanted or where it came from."""
     cookie = _signed(request)
     if not cookie:
-        messages.warning(request, "You were logged out, so nothing was changed. Do it once more.")
+        messages.warning(request, "You were logged out, so nothing was changed. Try again.")
         return redirect_to_login(_origin(request))
     response = redirect_to_login(reverse("send_again"))
     response.set_cookie(

@@ -9,8 +9,9 @@ and then none of its states is due: claims never read them.
 3. `sweep` does so, too: for runs that were delayed, and if a process died before its `fill`.
 
 Whoever counts taken slots locks their queue until its transaction ends, so there are never too
-many. Whoever has locked a run must not wait for such a lock, so that no two transactions wait for
-each other: hence `release` and `wait_again` only write rows, and `fill` skips runs that are locked.
+many. A rerun has locked its original by then. So whoever has locked a queue never waits for a run:
+it skips runs that are locked, and no two transactions wait for each other. `release` and
+`wait_again` lock no queue; they only write rows.
 """
 
 import hashlib

@@ -129,11 +129,11 @@ def _confirmation(
 ) -> HttpResponse:
     runs = bulk.targets(query, caller_of(request)).order_by("-pk")[:RUNS_SHOWN]
     plural = "s" if preview.total != 1 else ""
-    question = f"{TITLES[action]} {preview.total:,} run{plural}?"
+    label = f"{TITLES[action]} {preview.total:,} run{plural}"
     context = in_admin(
         request,
-        question,
-        question=question,
+        f"{label}?",
+        label=label,
         focused=action not in UNFOCUSED,
         action=action,
         preview=preview,

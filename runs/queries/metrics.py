@@ -8,7 +8,7 @@ from django.db.models import Avg, Count, F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 
 from runs.core import statuses
-from runs.engine.concurrency import SKIPPED
+from runs.engine.concurrency import is_skipped
 from runs.models import Run, State
 from runs.models.run import STATE_COUNTS
 
@@ -69,10 +69,13 @@ def of_run(run: Run) -> RunMetrics:
 
 
 def of_graph(runs: QuerySet[Run]) -> GraphMetrics:
-    """The metrics of the newest RUNS_OF_A_GRAPH of these runs and of their nodes."""
-    columns = ("pk", "status", "started_at", "finished_at", *STATE_COUNTS)
-    runs = runs.exclude(error_message__startswith=SKIPPED)  # they never started
-    newest = list(runs.order_by("-created_at", "-id").only(*columns)[:RUNS_OF_A_GRAPH])
+    """The metrics of the newest RUNS_OF_A_GRAPH of these runs and of their nodes.
+
+    Runs that were skipped are left out.
+    """
+    columns = ("pk", "status", "error_message", "started_at", "finished_at", *STATE_COUNTS)
+    found = list(runs.order_by("-created_at", "-id").only(*columns)[:RUNS_OF_A_GRAPH])
+    newest = [run for run in found if not is_skipped(run)]  # those never started
     ended = [run for run in newest if run.ended]
     failed = sum(run.status != statuses.COMPLETED for run in ended)
     durations = sorted(

@@ -6,7 +6,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from graphs.definition.plan import BUILTIN
+from graphs.editor.named_form import lacks_namespace
 from graphs.models import Namespace
 from runs.cluster.processes import stop_on_signals
 from runs.cluster.supervisor import Supervisor
@@ -90,7 +90,7 @@ class Command(BaseCommand):
 
     def _create_first_namespace(self) -> None:
         """Without a namespace nobody could draw a graph or upload a dataset."""
-        if not Namespace.objects.exclude(name=BUILTIN).exists():
+        if lacks_namespace():
             Namespace.objects.create(name=FIRST_NAMESPACE)
             self.stdout.write(f"Created the first namespace: {FIRST_NAMESPACE}")
 
