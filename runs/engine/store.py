@@ -278,7 +278,12 @@ def cancel_unstarted(counters_by_run: dict[int, RunCounters]) -> None:
 
 def cancel_unfinished(run_counters: RunCounters) -> None:
     """Cancel all states of the run that have not ended."""
-    _cancel(_cancel_unfinished_statement(), {run_counters.pk: run_counters})
+    cancel_all_unfinished({run_counters.pk: run_counters})
+
+
+def cancel_all_unfinished(counters_by_run: dict[int, RunCounters]) -> None:
+    """Cancel all states of these runs that have not ended."""
+    _cancel(_cancel_unfinished_statement(), counters_by_run)
 
 
 def _cancel(statement: str, counters_by_run: dict[int, RunCounters]) -> None:

@@ -4,8 +4,9 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
@@ -214,6 +215,19 @@ def test_runs_that_start_together_replace_each_other(limited, at_limit):
     kept = {"cancel_queued": [0, 2], "cancel_running": [2]}[at_limit]
     expected = ["queued" if at in kept else "cancelled" for at in range(3)]
     assert statuses(*runs) == expected
+
+
+@pytest.mark.parametrize("at_limit", ["queue", "skip", "cancel_queued", "cancel_running"])
+def test_many_starts_take_as_many_statements_as_some(limited, at_limit):
+    graph = limited(1, at_limit=at_limit)
+    for _ in range(2):
+        start_run(graph)
+    costs = []
+    for number in (5, 50):
+        with CaptureQueriesContext(connection) as queries:
+            start_many(graph, [RunOptions() for _ in range(number)])
+        costs.append(len(queries))
+    assert costs[0] == costs[1]
 
 
 # --- every way in which a run ends or goes on ----------------------------------------------------
