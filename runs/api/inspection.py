@@ -11,12 +11,13 @@ from graphs.api import strict as serializers
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
 from graphs.definition import errors
+from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
-from runs.api.lookups import NAMESPACE, run_of
+from runs.api.lookups import NAMESPACE, run_of, state_id
 from runs.api.metrics import RunMetricsSerializer
 from runs.api.viewsets import OfRunViewSet
 from runs.models import AuditEntry, Run
-from runs.queries import bundle, compare, diagram, lineage, metrics, wait_reasons
+from runs.queries import bundle, compare, diagram, events, lineage, metrics, wait_reasons
 
 
 class DifferenceSerializer(serializers.Serializer):
@@ -87,6 +88,31 @@ class WhySerializer(serializers.Serializer):
     why = serializers.ListField(child=serializers.CharField())
 
 
+class EventSerializer(serializers.Serializer):
+    """What happened. `state_id`, `node` and `path` are null for what happened to the whole run."""
+
+    at = serializers.DateTimeField()
+    what = serializers.CharField()
+    state_id = serializers.CharField(allow_null=True)
+    node = serializers.CharField(allow_null=True)
+    path = serializers.CharField(allow_null=True)
+
+    def to_representation(self, event: events.Event) -> JsonObject:
+        state = event.state
+        return {
+            "at": when(event.at),
+            "what": event.what,
+            "state_id": str(state.pk) if state else None,
+            "node": state.identifier if state else None,
+            "path": state.path if state else None,
+        }
+
+
+class EventsSerializer(serializers.Serializer):
+    events = EventSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
 class RunInspectionViewSet(OfRunViewSet):
     lookup_url_kwarg = "run_id"
     scopes = {
@@ -96,8 +122,9 @@ class RunInspectionViewSet(OfRunViewSet):
         "lineage": "read",
         "why": "read",
         "metrics": "read",
+        "events": "read",
     }
-    queries = {"compare": ("with",)}
+    queries = {"compare": ("with",), "events": ("after",)}
 
     @extend_schema(
         operation_id="runs_metrics",
@@ -179,3 +206,20 @@ class RunInspectionViewSet(OfRunViewSet):
         """What an active run waits for, as sentences; none if it has ended."""
         run = self.run()
         return Response({"why": wait_reasons.why_waiting(run, self.sees_payloads(run))})
+
+    @extend_schema(
+        operation_id="runs_events",
+        parameters=[NAMESPACE, OpenApiParameter("after", str)],
+        responses={200: EventsSerializer, **REFUSALS},
+    )
+    @action(detail=True)
+    def events(self, request: Request, run_id: str) -> Response:
+        """What the engine did with a run, oldest first, for a page of its states.
+
+        `next` is the `after` of the next page. What happened to the whole run is on the first.
+        """
+        run = self.run()
+        after = request.query_params.get("after")
+        rows, last = events.events_of(run, state_id(after) if after else None)
+        following = str(last) if last else None
+        return Response({"events": EventSerializer(rows, many=True).data, "next": following})

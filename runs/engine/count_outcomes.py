@@ -119,7 +119,9 @@ def _engine_lines(prepared: Prepared, status: str) -> Iterator[Line]:
         message = f"{identifier} failed, {number} in {retry.delay:.1f} s: {outcome.error}"
         yield timezone.now(), "warning", message
     elif outcome.kind == "lost" and status == statuses.CREATED:
-        message = f"{identifier} lost its worker in attempt {state.attempt}; it is ready again"
+        holder = f" ({outcome.holder})" if outcome.holder else ""
+        lost = f"{identifier} lost its worker in attempt {state.attempt}{holder}"
+        message = f"{lost}; it is ready again"
         yield timezone.now(), "warning", message
     elif status in statuses.FAILED_STATES:
         yield timezone.now(), "error", f"{identifier} failed: {prepared.failed or outcome.error}"

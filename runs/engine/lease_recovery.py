@@ -22,7 +22,7 @@ from runs.engine.claimed_states import CLAIMED_COLUMNS, select_states
 from runs.engine.count_outcomes import lost_too_often
 from runs.engine.store import MAX_LEASE_SECONDS
 from runs.engine.types import Claimed, Outcome, worker_name
-from runs.models import OUTSIDE, Run
+from runs.models import OUTSIDE, Run, State
 
 BATCH = 100
 
@@ -36,7 +36,8 @@ def rescue_expired() -> int:
     locked: set[int] = set()  # runs whose states wait for the next sweep
     while True:
         states = select_states(expired_statement(), [sql.choices(locked), BATCH])
-        outcomes = [_lost(state) for state in states]
+        holders = _holders(states)
+        outcomes = [_lost(state, holders.get(state.id, "")) for state in states]
         done = record.record_outcomes(outcomes, skip_locked=True)
         rescued += len(done.accepted)
         locked |= {outcome.state.run.pk for outcome in done.locked}
@@ -71,11 +72,18 @@ def expired_statement() -> str:
     """
 
 
-def _lost(state: Claimed) -> Outcome:
+def _holders(states: Iterable[Claimed]) -> dict[str, str]:
+    """Who has these states, and since when. `runs.queries.attempts` reads it from the log."""
+    held = State.objects.filter(pk__in=[state.id for state in states])
+    rows = held.values_list("pk", "worker", "started_at")
+    return {pk.hex: f"{worker}, since {since.isoformat()}" for pk, worker, since in rows if since}
+
+
+def _lost(state: Claimed, holder: str) -> Outcome:
     error = ""
     if lost_too_often(state):
         error = f"worker lost: attempt {state.attempt} never reported back"
-    return Outcome(state, "lost", error=error)
+    return Outcome(state, "lost", error=error, holder=holder)
 
 
 # --- the states of one cluster -----------------------------------------------------------------

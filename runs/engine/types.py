@@ -139,6 +139,8 @@ class Outcome:
     - `release`: it was not begun; give it back.
     - `lost`: its lease ended.
 
+    `holder` is the worker that was lost, and since when it had the state.
+
     `stuck` says why nothing may follow from it, neither next states nor a retry. Without `joins` it
     doesn't make joins run either.
     """
@@ -157,6 +159,7 @@ class Outcome:
     refused: bool = False  # an error because the worker's report was not acceptable
     stuck: str = ""
     joins: bool = True
+    holder: str = ""
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from uuid import UUID
 
 from django.core.paginator import Paginator
 from django.db.models.functions import Length
@@ -155,7 +156,8 @@ def redact_payloads(states: Iterable[State] | Iterable[StateRow], payloads: bool
 
 
 def _events(request: HttpRequest, run: Run) -> JsonObject:
-    rows, last = events.events_of(run, uuid_of(request.GET.get("after", "")))
+    after = uuid_of(request.GET.get("after", ""))
+    rows, last = events.events_of(run, UUID(after) if after else None)
     return {"events": rows, "last": last}
 
 

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString, mark_safe
 from graphs.web.formats import length
 from runs.core import sql, statuses
 from runs.models import Run, State
-from runs.queries.attempts import lost_leases
+from runs.queries.attempts import LostLease, lost_leases
 
 ROWS = 200
 LABEL, WIDTH, ROW, TOP = 220, 760, 22, 24  # of the drawing, in pixels
@@ -44,15 +44,15 @@ FIELDS = (
 class Bar:
     """The bar of one state.
 
-    `critical` marks the chain of states that led to the one that ended last. `lost` are the times
-    at which earlier attempts lost their leases; when those attempts began is not stored.
+    `critical` marks the chain of states that led to the one that ended last. `lost` are the
+    attempts that lost their workers.
     """
 
     state: State
     waited: str
     ran: str
     critical: bool
-    lost: Sequence[datetime] = ()
+    lost: Sequence[LostLease] = ()
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,7 @@ def timeline_of(run: Run, after: str = "") -> Timeline:
     states, now = page[:ROWS], sql.clock()
     critical = _critical(states)
     lost = lost_leases(run, [state.pk for state in states if state.lost_leases])
-    bars = [
-        _bar(state, now, state.pk in critical, [at for _, at in lost.get(state.pk, ())])
-        for state in states
-    ]
+    bars = [_bar(state, now, state.pk in critical, lost.get(state.pk, ())) for state in states]
     return Timeline(
         bars,
         Drawing(run, bars, now).svg(),
@@ -86,8 +83,8 @@ def timeline_of(run: Run, after: str = "") -> Timeline:
     )
 
 
-def _bar(state: State, now: datetime, critical: bool, lost: Sequence[datetime]) -> Bar:
-    ready = lost[-1] if lost else state.created_at
+def _bar(state: State, now: datetime, critical: bool, lost: Sequence[LostLease]) -> Bar:
+    ready = lost[-1].found_at if lost else state.created_at
     began = state.started_at or state.finished_at or now
     ran = length((state.finished_at or now) - state.started_at) if state.started_at else "–"
     return Bar(state, length(began - ready), ran, critical, lost)
@@ -164,9 +161,10 @@ class Drawing:
         """A dashed bar for each attempt that lost its worker, and where the last one ends."""
         start = self._x(bar.state.created_at)
         parts = ""
-        for attempt, moment in enumerate(bar.lost, 1):
-            end = min(self._x(moment), began)
-            title = f"{escape(label)}: attempt {attempt} lost its worker"
+        for lease in bar.lost:
+            end = min(self._x(lease.found_at), began)
+            start = min(self._x(lease.since), end) if lease.since else start
+            title = f"{escape(label)}: attempt {lease.attempt} lost its worker"
             parts += _rect("rm-ran rm-lost", start, end, y + 2, ROW - 6, 2, title)
             start = end
         return parts, start

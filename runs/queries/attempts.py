@@ -4,24 +4,31 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
+
+from django.utils.dateparse import parse_datetime
 
 from runs.engine import steps
 from runs.models import Run, State
 
 LOST = "LOST"  # the status of an attempt whose worker was lost; its state has another one
 LOST_LEASE = "lost its worker in attempt"  # the text by which `lease_recovery` logs a lost lease
-_NUMBER = re.compile(rf"{LOST_LEASE} (\d+)")
+_LOST = re.compile(rf"{LOST_LEASE} (\d+)(?: \((.*), since (\S+)\))?")
 
-LostLease = tuple[int, datetime]  # the attempt, and when it was found to be lost
+
+class LostLease(NamedTuple):
+    """An attempt that lost its worker. Early versions did not record who had it since when."""
+
+    attempt: int
+    found_at: datetime
+    worker: str = ""
+    since: datetime | None = None
 
 
 @dataclass
 class Attempt:
-    """One attempt. `number` counts the claims of its state, `retry_count` the states before it.
-
-    What a lost attempt did when it began is not recorded.
-    """
+    """One attempt. `number` counts the claims of its state, `retry_count` the states before it."""
 
     state: UUID
     retry_count: int
@@ -39,10 +46,22 @@ def attempts_of(run: Run, state: State) -> list[Attempt]:
     lost = lost_leases(run, [each.pk for each in states if each.lost_leases])
     attempts = []
     for each in states:
-        for number, moment in lost.get(each.pk, ()):
-            attempts.append(Attempt(each.pk, each.retry_count, number, LOST, finished_at=moment))
+        for lease in lost.get(each.pk, ()):
+            attempts.append(_lost_attempt(each, lease))
         attempts.append(_last_attempt(each))
     return attempts
+
+
+def _lost_attempt(state: State, lease: LostLease) -> Attempt:
+    return Attempt(
+        state.pk,
+        state.retry_count,
+        lease.attempt,
+        LOST,
+        lease.worker,
+        lease.since,
+        lease.found_at,
+    )
 
 
 def _last_attempt(state: State) -> Attempt:
@@ -65,7 +84,10 @@ def lost_leases(run: Run, pks: Collection[UUID]) -> dict[UUID, list[LostLease]]:
         return found
     lines = run.logs.filter(state__in=pks, level="warning", message__contains=LOST_LEASE)
     for line in lines.order_by("pk").only("state", "created_at", "message"):
-        match = _NUMBER.search(line.message)
+        match = _LOST.search(line.message)
         if line.state and match:
-            found.setdefault(line.state, []).append((int(match[1]), line.created_at))
+            number, worker, since = match.groups()
+            began = parse_datetime(since) if since else None
+            lease = LostLease(int(number), line.created_at, worker or "", began)
+            found.setdefault(line.state, []).append(lease)
     return found

@@ -64,7 +64,7 @@ class Event:
     rank: int = 1
 
 
-def events_of(run: Run, after: str = "") -> tuple[list[Event], UUID | None]:
+def events_of(run: Run, after: UUID | None = None) -> tuple[list[Event], UUID | None]:
     """The events of a page of states, oldest first, and the last state if more follow.
 
     Events of the run are on its first page.
@@ -104,10 +104,16 @@ def _end_of(end: datetime, states: Sequence[State]) -> datetime:
 def _of_state(state: State, lost: Sequence[LostLease]) -> Iterator[Event]:
     retry = f", retry {state.retry_count}" if state.retry_count else ""
     yield Event(state.created_at, f"created{retry}", state)
-    for number, moment in lost:
-        yield Event(moment, f"lost its worker in attempt {number}", state)
+    for lease in lost:
+        if lease.since:
+            yield Event(lease.since, _claimed(lease.worker, lease.attempt), state)
+        yield Event(lease.found_at, f"lost its worker in attempt {lease.attempt}", state)
     if state.started_at:
-        by = f" by {state.worker}" if state.worker else ""
-        yield Event(state.started_at, f"claimed{by}, attempt {state.attempt}", state)
+        yield Event(state.started_at, _claimed(state.worker, state.attempt), state)
     if state.finished_at:
         yield Event(state.finished_at, ENDS[state.status], state)
+
+
+def _claimed(worker: str, attempt: int) -> str:
+    by = f" by {worker}" if worker else ""
+    return f"claimed{by}, attempt {attempt}"

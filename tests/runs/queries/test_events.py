@@ -1,13 +1,17 @@
 """The engine's events of a run, derived from its rows."""
 
+import re
+
 import pytest
 
 from graphs.auth.callers import SYSTEM
 from runs.core import statuses
 from runs.engine import control, lease_recovery
+from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
 from runs.models import State
 from runs.queries import events
+from tests.support.api_client import ApiClient
 from tests.support.engine import claimed
 from tests.support.pages import page_of, text
 
@@ -32,7 +36,8 @@ def test_claims_lost_workers_and_ends_are_events(publish, drain):
     lease_recovery.rescue_expired()
     drain()
     seen = told(run)
-    assert "a: lost its worker in attempt 1" in seen
+    before = seen[: seen.index("a: lost its worker in attempt 1")]
+    assert any(re.fullmatch(r"a: claimed by .+, attempt 1", row) for row in before)
     assert any(row.startswith("a: claimed") and row.endswith("attempt 2") for row in seen)
     assert seen.index("a: succeeded") < seen.index("b: succeeded")
     assert seen[-1] == "run: the run ended: completed"
@@ -58,7 +63,23 @@ def test_the_events_of_many_states_are_paged(publish, drain, monkeypatch):
     drain()
     run.refresh_from_db()
     first, last = events.events_of(run)
-    second, end = events.events_of(run, str(last))
+    second, end = events.events_of(run, last)
     assert {row.state.identifier for row in first if row.state} == {"a", "b"}
     assert {row.state.identifier for row in second} == {"c"}
     assert (last, end) == (State.objects.get(identifier="b").pk, None)
+
+
+def test_events_are_read_over_rest(publish, drain, monkeypatch, make_key):
+    api = ApiClient(make_key("read"))
+    monkeypatch.setattr(events, "STATES", 1)
+    start_run(publish("a>b"), RunOptions(run_id="ev"))
+    drain()
+    first = api("GET", "/runs/ev/events")[1]
+    assert [event["what"] for event in first["events"] if event["node"] is None] == [
+        "the run began",
+        "the run ended: completed",
+    ]
+    second = api("GET", f"/runs/ev/events?after={first['next']}")[1]
+    assert {event["node"] for event in second["events"]} == {"b"}
+    assert second["next"] is None
+    assert api("GET", "/runs/ev/events?after=x")[0] == 404
