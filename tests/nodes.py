@@ -194,6 +194,14 @@ def shapes(ctx: Context) -> dict[str, Any]:
     return {}
 
 
+@node("test.texts")
+def texts(ctx: Context, sizes: list[int]) -> dict[str, Any]:
+    """Record texts of these lengths as results of calls."""
+    for size in sizes:
+        ctx.once("tool", size, lambda size=size: "x" * size)
+    return {}
+
+
 @node("test.tool")
 def tool(ctx: Context, path: str, fails: bool = False, seconds: float = 0.0) -> dict[str, Any]:
     """Call a tool, which writes a line to the file, and then burn processor time.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from django.conf import settings
 from rest_framework.exceptions import ParseError
@@ -60,9 +60,7 @@ class AnyTypeJSONParser(StrictJSONParser):
 
 def _load(data: bytes) -> Json:
     try:
-        return json.loads(
-            data.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite
-        )
+        return payloads.parse(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise ParseError("The body is not UTF-8.") from None
     except RecursionError:
@@ -71,14 +69,3 @@ def _load(data: bytes) -> Json:
         raise NotJsonBody(error) from None
     except ValueError as error:
         raise ParseError(f"The body is not JSON: {error}") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"the number {text[:30]} is too large")
-    return value

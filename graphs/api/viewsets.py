@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from django.db.models import QuerySet
+from django.http import QueryDict
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.metadata import SimpleMetadata
 from rest_framework.request import Request
@@ -77,11 +78,17 @@ class ViewSet(GenericViewSet):
         """Raises Malformed for parameters and members that nothing reads, and names them."""
         known = self.known_queries()
         unread = [("query", name) for name in request.query_params if name not in known]
+        repeated = [] if self.ignores_unknown_members else _repeated(request.query_params)
         has_no_body = self.action not in self.bodies and not self.ignores_unknown_members
         if request.method != "GET" and has_no_body:
             unread += [("body", name) for name in _members(request)]
         if unread:
             raise errors.Malformed([_unread(place, name) for place, name in unread])
+        if repeated:
+            message = "Give this parameter once."
+            raise errors.Malformed(
+                [{"loc": ["query", name], "msg": message, "type": "repeated"} for name in repeated]
+            )
 
     def known_queries(self) -> set[str]:
         """The parameters of the query that the action reads."""
@@ -131,6 +138,10 @@ def _members(request: Request) -> list[str]:
     if isinstance(data, Mapping):
         return list(data)
     return [""] if data else []
+
+
+def _repeated(query: QueryDict) -> list[str]:
+    return [name for name, values in query.lists() if len(values) > 1]
 
 
 def _unread(place: str, name: str) -> JsonObject:

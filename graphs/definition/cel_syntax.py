@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 MAX_DEPTH = 200  # a pair of brackets counts as 4, a link of a chain such as a + b + c as 1
 LOOPS = ("map", "filter", "all", "exists", "exists_one", "existsOne")
@@ -128,6 +129,16 @@ def conditions(tree: Tree) -> list[tuple[int, int]]:
             if part.condition:
                 spans.append(part.condition)
     return spans
+
+
+def calls_of(text: str, function: str) -> list[int]:
+    """Where a function of this name is called, also as a method."""
+    tokens = _tokens(text)
+    return [
+        token.start
+        for token, following in pairwise(tokens)
+        if (token.kind, token.text, following.text) == ("name", function, "(")
+    ]
 
 
 def _tokens(text: str) -> list[_Token]:

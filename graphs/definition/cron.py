@@ -18,8 +18,12 @@ MAX_MISSED = 1000
 _SECOND = timedelta(seconds=1)
 _LONGEST_REPEAT = timedelta(hours=3)  # more than any clock goes back, which is two hours
 
-# croniter takes n-n for every value; crontab(5) means n only.
-_SINGLE_RANGE = re.compile(r"\b(\w+)-\1\b(/\d+)?")
+_RANGE = re.compile(r"\b(\w+)-(\w+)\b(/\d+)?")
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+_NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)} | {
+    name: number for number, name in enumerate(_DAYS)
+}
 
 
 @lru_cache(maxsize=1)
@@ -27,13 +31,18 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
+def check_zone(zone: str) -> None:
+    """Raise ValueError with a message for a name that is not that of a time zone."""
+    if zone not in _zones():
+        raise ValueError(f"{zone!r:.80} is not a time zone; use a name like Europe/Berlin")
+
+
 def check(expression: str, zone: str) -> None:
     """Raise ValueError with a message if the expression or the time zone is invalid.
 
     An expression that is never due, such as 30 February, is invalid, too.
     """
-    if zone not in _zones():
-        raise ValueError(f"{zone!r:.80} is not a time zone; use a name like Europe/Berlin")
+    check_zone(zone)
     refusal = f"{expression!r:.80} is not a valid cron expression"
     if len(expression) > MAX_LENGTH or len(expression.split()) != 5:
         raise ValueError(
@@ -48,7 +57,25 @@ def check(expression: str, zone: str) -> None:
 
 
 def _times(expression: str, after: datetime) -> croniter:
-    return croniter(_SINGLE_RANGE.sub(r"\1", expression), after)
+    fields = expression.split()
+    fields = [_with_single_values(field, place == 4) for place, field in enumerate(fields)]
+    # A day must fit both of its fields, unless both are restricted: then one is enough.
+    is_either = not any(field.startswith("*") for field in (fields[2], fields[4]))
+    return croniter(" ".join(fields), after, day_or=is_either)
+
+
+def _with_single_values(field: str, is_weekday: bool) -> str:
+    """The field with n instead of n-n. croniter takes that for every value."""
+
+    def number(text: str) -> int | str:
+        value = _NUMBERS.get(text.lower(), int(text) if text.isdecimal() else text)
+        return 0 if is_weekday and value == 7 else value
+
+    def single(match: re.Match[str]) -> str:
+        begin, end, _ = match.groups()
+        return begin if number(begin) == number(end) else match[0]
+
+    return _RANGE.sub(single, field)
 
 
 def next_time(expression: str, zone: str, after: datetime) -> datetime:

@@ -8,7 +8,9 @@ An expression that ends may still take days: three loops inside each other over 
 `graphs.definition.cel_work` bounds the work of each evaluation before it begins.
 """
 
+import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import ModuleType
@@ -20,6 +22,7 @@ from graphs.definition.types import Json, JsonObject
 MAX_LENGTH = 2000  # characters
 _EXPECTED = re.compile(r" expecting \{.*\}")  # the parser lists every token it knows here
 _KEPT = "_kept"  # the function that counts what loops keep
+_SIZE = "_size"
 
 
 class BadExpression(ValueError):
@@ -73,8 +76,10 @@ class Expression:
         self.names = cel_syntax.names(tree)
         self._tree = tree if cel_work.needs_bound(tree) else None
         self._conditions = cel_syntax.conditions(tree)
-        if self._conditions:
-            self._program = _engine().compile(_counting(text, self._conditions))
+        sizes = cel_syntax.calls_of(text, "size")
+        self._functions = {_SIZE: _size} if sizes else {}
+        if self._conditions or sizes:
+            self._program = _engine().compile(_rewritten(text, self._conditions, sizes))
 
     def evaluate(self, **variables: Json) -> Json:
         """The value for these variables. Raises EvaluationFailed."""
@@ -83,7 +88,10 @@ class Expression:
     def evaluate_with(self, variables: JsonObject) -> Json:
         """The value for these variables. Raises EvaluationFailed."""
         try:
-            return self._value(variables)
+            value = self._value(variables)
+            if isinstance(value, dict | list):
+                _refuse_equal_keys(value)
+            return value
         except KeyError as error:
             raise EvaluationFailed(
                 f"{self.text!r}: there is no field {error}; use has(…) to test for a field"
@@ -102,15 +110,21 @@ class Expression:
         return None if "" in uses else frozenset(uses)
 
     def _value(self, variables: JsonObject) -> Json:
-        if self._tree is None:
-            return self._program.execute(variables)
-        estimate = cel_work.Estimate(self._tree, variables)
-        if not self._conditions:
-            return self._program.execute(variables)
+        _refuse_long_integers(variables)
+        estimate = cel_work.Estimate(self._tree, variables) if self._tree else None
+        if estimate is None or not self._conditions:
+            return self._execute(variables, self._functions)
         count = _Count(estimate, self._conditions)
-        value = self._program.execute(_engine().Context(variables, {_KEPT: count}))
+        value = self._execute(variables, {**self._functions, _KEPT: count})
         cel_work.check(count.work)
         return value
+
+    def _execute(
+        self, variables: JsonObject, functions: Mapping[str, Callable[..., object]]
+    ) -> Json:
+        if not functions:
+            return self._program.execute(variables)
+        return self._program.execute(_engine().Context(variables, dict(functions)))
 
     def is_true(self, **variables: Json) -> bool:
         """The value, which must be true or false. Raises EvaluationFailed."""
@@ -153,15 +167,46 @@ class _Count:
         return self.work <= cel_work.MAX_WORK
 
 
-def _counting(text: str, conditions: list[tuple[int, int]]) -> str:
-    """The expression with a call of `_kept` after each of these conditions, if it holds."""
-    insertions: list[tuple[int, int, str]] = []
+def _rewritten(text: str, conditions: list[tuple[int, int]], sizes: list[int]) -> str:
+    """The expression for the engine: with a call of `_kept` after each of these conditions, if it
+    holds, and with `_size` for each call of `size`.
+    """
+    insertions = [(at, 1, "_") for at in sizes]
     for number, (start, end) in enumerate(conditions):
         insertions.append((start, -end, "("))
         insertions.append((end, -start, f") && {_KEPT}({number})"))
     for at, _, inserted in sorted(insertions, reverse=True):
         text = text[:at] + inserted + text[at:]
     return text
+
+
+def _size(value: object) -> int:
+    """CEL's `size`. That of the engine counts a text's bytes instead of its characters."""
+    if not isinstance(value, str | bytes | list | dict):
+        raise ValueError("size() takes a text, bytes, a list or a map")
+    return len(value)
+
+
+def _refuse_long_integers(value: Json) -> None:
+    """Raises ValueError for integers that the engine would round to floats."""
+    for item in value.values() if isinstance(value, dict) else value:
+        kind = type(item)
+        if kind is int:
+            if not -(2**63) <= item < 2**64:
+                raise ValueError(f"an integer has at most 64 bits, not {item.bit_length()}")
+        elif kind is dict or kind is list:
+            _refuse_long_integers(item)
+
+
+def _refuse_equal_keys(value: Json) -> None:
+    """Raises ValueError for maps with keys that are one in JSON, such as 1 and "1"."""
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        texts = {json.dumps(key).strip('"') for key in value}
+        if len(texts) < len(value):
+            raise ValueError("a map has two keys that are the same as text")
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, dict | list):
+            _refuse_equal_keys(item)
 
 
 def _abbreviated(value: Json) -> str:

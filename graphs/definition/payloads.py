@@ -1,11 +1,14 @@
 """JSON as it is stored: any value of bounded size that both databases and every client accept."""
 
 import json
+import math
+from collections import Counter
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from django.conf import settings
 
-from graphs.definition.types import Json
+from graphs.definition.types import Json, JsonObject
 
 MAX_DEPTH = 200  # levels of nested lists and objects: what reads values later calls itself for each
 
@@ -43,6 +46,39 @@ def dump(value: Json, limit: int | None = None) -> str:
     if bytes_ > limit:
         raise NotJson(f"it has {bytes_:,} bytes; {limit:,} are allowed")
     return text
+
+
+def parse(text: str) -> Json:
+    """The value of a JSON text, if every reader of it would read the same.
+
+    Raises ValueError for NaN, numbers that are too large, and objects with a member twice, and
+    RecursionError for deep nesting.
+    """
+    return _decode(text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:30]} is too large")
+    return value
+
+
+def _members(pairs: list[tuple[str, Json]]) -> JsonObject:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the member {repeated[:80]!r} twice")
+    return members
+
+
+_decode = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_members
+).decode
 
 
 def size(text: str | None) -> int:

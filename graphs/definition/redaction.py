@@ -4,9 +4,11 @@ Values under names that suggest a secret are replaced by dots. A caller who may 
 gets a sentence instead of them.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 
+from graphs.definition import errors
 from graphs.definition.types import Json
 
 SECRET = re.compile(
@@ -51,19 +53,61 @@ def shown(value: Json, allowed: bool = True) -> Json:
 def restored(value: Json, former: Json) -> Json:
     """A value that a person sent back, with the dots replaced by what they stood for.
 
-    `former` is the value that was shown to the person.
+    `former` is the value that was shown to the person. An item of a list is told by what is shown
+    of it, wherever it is now, and by its place if it was changed.
+
+    Raises Malformed for dots if it isn't certain what they stood for.
     """
+    return _restored(value, former, "")
+
+
+def _restored(value: Json, former: Json, place: str) -> Json:
     if value == DOTS:
+        if former is None:
+            where = f" at {place!r}" if place else ""
+            raise errors.Malformed(
+                f"Enter the value{where} again: the dots stand for no known one."
+            )
         return former
-    if isinstance(value, dict) and isinstance(former, dict):
+    if isinstance(value, dict):
+        known = former if isinstance(former, dict) else {}
+        prefix = f"{place}." if place else ""
         return {
-            key: restored(item, former[key]) if key in former else item
-            for key, item in value.items()
+            key: _restored(item, known.get(key), f"{prefix}{key}") for key, item in value.items()
         }
-    if isinstance(value, list) and isinstance(former, list):
-        known = [restored(item, before) for item, before in zip(value, former, strict=False)]
-        return known + value[len(known) :]
+    if isinstance(value, list):
+        partners = _partners(value, former) if isinstance(former, list) else [None] * len(value)
+        return [
+            _restored(item, partner, f"{place}[{number}]")
+            for number, (item, partner) in enumerate(zip(value, partners, strict=True))
+        ]
     return value
+
+
+def _partners(items: list[Json], former: list[Json]) -> list[Json]:
+    """What each item of a list was before, None if that isn't certain."""
+    if f'"{DOTS}"' not in _text(items):
+        return [None] * len(items)
+    sent = [_text(item) for item in items]
+    shown = [_text(_without_secrets(item)) for item in former]
+    known: dict[str, list[Json]] = {}
+    for text, item in zip(shown, former, strict=True):
+        known.setdefault(text, []).append(item)
+    in_place = len(items) == len(former)
+    kept = set(sent)
+
+    def partner(number: int) -> Json:
+        if in_place and (sent[number] == shown[number] or shown[number] not in kept):
+            return former[number]
+        candidates = known.get(sent[number], [])
+        certain = all(candidate == candidates[0] for candidate in candidates)
+        return candidates[0] if candidates and certain else None
+
+    return [partner(number) for number in range(len(items))]
+
+
+def _text(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def definition_shown(definition: Mapping[str, Json], allowed: bool) -> Json:

@@ -26,6 +26,7 @@ from graphs.web.pickers import MAX_CHOICES
 
 VIEWS = {"picture": "Picture", "list": "List", "json": "JSON"}
 MAX_SEARCH = 100  # characters
+MAX_JSON = 500_000  # characters of the draft's JSON that the page shows
 MAX_PROBLEMS = 200  # problems that the panel lists
 INSPECTOR = "#fl-inspector"
 
@@ -204,6 +205,12 @@ class Flow:
             for node in self.definition["nodes"]
         ]
         return json.dumps({**self.definition, "nodes": nodes}, ensure_ascii=False, indent=2)
+
+    @cached_property
+    def json_to_edit(self) -> str:
+        """The draft as JSON, or "" if it is too long for a page."""
+        text = self.json
+        return text if len(text) <= MAX_JSON else ""
 
     @cached_property
     def form(self) -> NodeForm | SettingsForm:

@@ -12,8 +12,8 @@ from django.forms.boundfield import BoundField
 
 from graphs.definition import input_suggestions, merge, references
 from graphs.definition.types import Json, JsonObject, NodeDefinition
-from graphs.editor.merged_form import set_or_remove
 from graphs.editor.node_fields import NodeFields
+from graphs.web.touched_form import set_or_remove
 
 RUNNING_FIELDS = (
     "unites",

@@ -9,7 +9,7 @@ from graphs.definition.expressions import MAX_LENGTH
 from graphs.definition.problems import object_at
 from graphs.definition.schema import MAX_PRIORITY, MAX_TIME_LIMIT, MIN_PRIORITY
 from graphs.definition.types import Json, JsonObject
-from graphs.editor.merged_form import MergedForm, set_or_remove
+from graphs.web.touched_form import MergedForm, set_or_remove
 
 PRIORITY, LIMIT, KEY, AT_LIMIT = "priority", "concurrency", "concurrency_key", "at_limit"
 TIME_LIMITS = {"timeout": "Its runs end after", "start_by": "Its runs start within"}

@@ -8,11 +8,12 @@ from graphs.definition import edits, input_suggestions, plan, retry_delay
 from graphs.definition.input_suggestions import Offer
 from graphs.definition.types import Definition, Json, JsonObject, NodeData
 from graphs.definition.validation import Kind
-from graphs.editor.merged_form import MergedForm
 from graphs.editor.row_fields import Rows
 from graphs.editor.value_fields import label_of, value_field, whole_reference
+from graphs.web.json_fields import JsonField
 from graphs.web.pickers import MAX_CHOICES
-from graphs.web.schema_forms import AREA, JsonField
+from graphs.web.schema_forms import AREA
+from graphs.web.touched_form import MergedForm
 
 NONE = ("", "–")
 MIN_BACKOFF, MIN_TIMEOUT, MAX_TIMEOUT, MAX_RETRIES = 0.001, 0.001, 86_400, 1000

@@ -2,7 +2,7 @@
 
 import json
 
-from graphs.definition import edits, errors
+from graphs.definition import edits, errors, payloads
 from graphs.definition.types import Definition, Json, JsonObject
 from graphs.services import drafts, exosphere_template
 
@@ -36,7 +36,7 @@ def parse_definition(text: str, former: Definition = edits.EMPTY) -> Definition:
 
 def _parse_json(text: str) -> Json:
     try:
-        return json.loads(text.removeprefix("\ufeff"))
+        return payloads.parse(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         lines = text.splitlines()[error.lineno - 1 : error.lineno]
         line = lines[0].strip() if lines else ""

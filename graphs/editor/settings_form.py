@@ -10,9 +10,10 @@ from graphs.definition import merge, renames, value_paths
 from graphs.definition.schema import MAX_INDEXED_INPUTS
 from graphs.definition.types import Definition, Json, JsonObject
 from graphs.editor import limit_fields
-from graphs.editor.merged_form import MergedForm, set_or_remove
 from graphs.editor.value_fields import AnyField
-from graphs.web.schema_forms import AREA, JsonField, ObjectField
+from graphs.web.json_fields import JsonField, ObjectField
+from graphs.web.schema_forms import AREA
+from graphs.web.touched_form import MergedForm, set_or_remove
 
 TYPES = [
     ("string", "text"),

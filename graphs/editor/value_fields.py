@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from django import forms
 
-from graphs.definition import references
+from graphs.definition import payloads, references
 from graphs.definition.types import Json
-from graphs.web.schema_forms import JsonField, field_for
+from graphs.web.json_fields import JsonField, TextField, TypedText, plain_newlines
+from graphs.web.schema_forms import field_for
 
 SMALL_AREA = {"rows": 2, "cols": 40, "spellcheck": "false"}
 LIST_AREA = {**SMALL_AREA, "rows": 4}
@@ -27,19 +28,21 @@ class AnyField(JsonField):
         try:
             return super().to_python(value)
         except forms.ValidationError:
-            return value
+            return plain_newlines(str(value))
 
     def prepare_value(self, value: Json) -> str:
         """A string as it is, unless it would be read as something else when it comes back."""
         if value is None or (isinstance(value, str) and _stays_text(value)):
             return value or ""
+        if isinstance(value, TypedText):
+            return value
         return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def _stays_text(text: str) -> bool:
     """Whether `AnyField` reads the text as a string, because it is not JSON."""
     try:
-        json.loads(text)
+        payloads.parse(text)
     except (ValueError, RecursionError):
         return bool(text.strip())
     return False
@@ -72,7 +75,7 @@ def _field(name: str, schema: Mapping[str, Json], given: Json) -> forms.Field:
         return field_for(name, plain, False, given)
     if kind == "string" and (given is None or isinstance(given, str)):
         widget = forms.Textarea(attrs=SMALL_AREA) if _is_long(given, name) else forms.TextInput()
-        return forms.CharField(required=False, strip=False, initial=given, widget=widget)
+        return TextField(required=False, strip=False, initial=given, widget=widget)
     if kind in ("array", "object") and not isinstance(given, str):
         area = forms.Textarea(attrs=LIST_AREA)
         return JsonField(required=False, initial=given, widget=area)

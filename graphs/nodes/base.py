@@ -27,12 +27,15 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO, Concatenate, ParamSpec, Protocol, TypeVar
 
+import jsonschema_rs
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from typing_extensions import TypedDict, is_typeddict
 
+from graphs.definition.json_schema import trusted_validator
 from graphs.definition.plan import BUILTIN
 from graphs.definition.types import Json, JsonObject
 from graphs.services.column_types import Column as Column  # node authors import it from here
@@ -295,7 +298,7 @@ class BuiltinNode:
         Raises NodeFailed, which names every input that doesn't fit.
         """
         try:
-            model = self.inputs.model_validate(inputs)
+            model = self._model(inputs)
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
@@ -303,6 +306,22 @@ class BuiltinNode:
             )
             raise NodeFailed(f"the inputs don't fit: {problems}") from None
         return {name: getattr(model, name) for name in self.inputs.model_fields}
+
+    def _model(self, inputs: Mapping[str, Json]) -> BaseModel:
+        """The inputs if their schema accepts them, by which a graph's literals are checked, too.
+
+        By itself, pydantic would also take "yes" for true and true for 1.
+        """
+        try:
+            return self.inputs.model_validate(inputs, strict=True)
+        except ValidationError:
+            if not self._validator.is_valid(dict(inputs)):
+                raise
+        return self.inputs.model_validate(inputs)  # a text may stand for a date, and 1.0 for 1
+
+    @cached_property
+    def _validator(self) -> jsonschema_rs.Validator:
+        return trusted_validator(self.inputs_schema)
 
 
 class Registry(dict[str, BuiltinNode]):

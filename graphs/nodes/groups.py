@@ -1,6 +1,7 @@
 """The groups of `rows.aggregate`: what is counted, added up and compared."""
 
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from math import fsum
 from typing import Literal
 
@@ -66,7 +67,9 @@ class _ColumnMeasures:
 
     @property
     def total(self) -> int | float:
-        return fsum([*self._parts, self._total]) if self._parts else self._total
+        if not self._parts:
+            return self._total
+        return float(sum(map(Fraction, self._parts), Fraction(self._total)))
 
 
 class Groups:

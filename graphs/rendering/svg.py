@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 from urllib.parse import quote, urlencode
 
-from graphs.definition import plan
+from graphs.definition import errors, plan
 from graphs.definition.types import Definition
 from graphs.rendering import layout as layouts
 from graphs.rendering.layout import HEIGHT, WIDTH, Layout, Pair, Point
@@ -17,6 +17,7 @@ from graphs.rendering.layout import HEIGHT, WIDTH, Layout, Pair, Point
 COLOURS = {"done": "#2e7d32", "failed": "#c62828", "running": "#1565c0", "waiting": "#616161"}
 MARKS = {"done": "✔", "failed": "✘", "running": "▶", "waiting": "·", "unknown": "?", "wrong": "⚠"}
 MAX_TITLE, MAX_SUBTITLE = 25, 26  # characters that fit into a node
+MAX_EDGES = 20_000  # of a picture as a file
 MIN_BEND = 60  # how far an edge that leads back swings out, at least
 
 _ARROW_END = ' marker-end="url(#arrow)"'
@@ -35,7 +36,11 @@ class Look:
 
 
 def svg(layout: Layout, looks: Mapping[str, Look], title: str) -> str:
-    """A picture that needs no style sheet: all its colours are attributes."""
+    """A picture that needs no style sheet: all its colours are attributes. Raises TooLarge."""
+    if len(layout.edges) > MAX_EDGES:
+        raise errors.TooLarge(
+            f"A picture has at most {MAX_EDGES:,} edges; this graph has {len(layout.edges):,}."
+        )
     x, y, width, height = layout.box
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {_size(layout)}'
@@ -52,7 +57,10 @@ def svg(layout: Layout, looks: Mapping[str, Look], title: str) -> str:
 
 
 def of_definition(definition: Definition, title: str) -> str:
-    """The picture of a definition without a run; cycles and loose ends are allowed."""
+    """The picture of a definition without a run; cycles and loose ends are allowed.
+
+    Raises TooLarge.
+    """
     looks = {
         node["id"]: Look(node.get("label") or node["id"], node["kind"])
         for node in definition["nodes"]

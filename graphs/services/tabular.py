@@ -5,13 +5,13 @@ type "any". CSV is text, and its columns have the types that `column_types` find
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import IO, NoReturn
+from typing import IO
 
+from graphs.definition import payloads
 from graphs.definition.types import Json, JsonObject
 from graphs.services import csv_files
 from graphs.services.column_types import Column, ColumnSeen, converter, text_of
@@ -75,7 +75,7 @@ def read_json_lines(file: IO[bytes], name: str) -> Iterator[tuple[str, JsonObjec
         if not line.strip():
             continue
         try:
-            row = _decode(line)
+            row = payloads.parse(line)
             if "\\u" in line:  # only an escape can produce a lone surrogate or a NUL
                 to_json(row).encode()
         except UnicodeEncodeError:
@@ -87,31 +87,6 @@ def read_json_lines(file: IO[bytes], name: str) -> Iterator[tuple[str, JsonObjec
         if "\\u0000" in line and NUL.search(line):
             raise lines.broken("a NUL character")
         yield line, row
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"the number {text[:30]} is too large")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _members(pairs: list[tuple[str, Json]]) -> JsonObject:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the member {repeated!r} twice")
-    return members
-
-
-_decode = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_members
-).decode
 
 
 # --- finding out what a table holds ----------------------------------------------------------

@@ -3,7 +3,7 @@
 Both can be repeated at any time; repeating one with the same content changes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from django.db import transaction
@@ -25,13 +25,14 @@ _UPDATED = ("executor", "inputs_schema", "outputs_schema", "secrets", "runtime_n
 def register(
     namespace: Namespace,
     runtime_name: str,
-    nodes: Iterable[Mapping[str, Json]],
+    nodes: Collection[Mapping[str, Json]],
     caller: Caller = SYSTEM,
 ) -> None:
     """Create or update the nodes of a worker, all of them or none.
 
     Graphs that had problems because these nodes were missing are checked again. Raises Conflict for
-    the namespace of the built-in nodes, and Malformed for a name with control characters.
+    the namespace of the built-in nodes, and Malformed for a name with control characters or of two
+    of the nodes.
     """
     if namespace.name == BUILTIN:
         raise errors.Conflict(
@@ -40,6 +41,8 @@ def register(
 
     now = timezone.now()
     by_name = {node["name"]: node for node in nodes}
+    if len(by_name) < len(nodes):
+        raise errors.Malformed("Each node is registered once; two of them have the same name.")
     for name in by_name:
         if not name.isprintable():
             raise errors.Malformed(f"A node's name has no control characters; {name!r:.80} has.")

@@ -10,6 +10,8 @@ from typing_extensions import TypedDict
 
 from graphs.definition import redaction
 from graphs.definition.types import Json, JsonObject
+from graphs.web.json_fields import IntegerField, JsonField, NumberField, TextField
+from graphs.web.touched_form import TouchedForm
 
 FormData = Mapping[str, Json]  # a QueryDict
 MAX_TEXT = 200_000  # characters
@@ -17,43 +19,7 @@ MAX_TEXT_IN_LINE = 300  # longer texts get an area
 AREA = {"rows": 6, "cols": 60, "spellcheck": "false"}
 
 
-class JsonField(forms.CharField):
-    """A JSON value in an area. An empty area is None."""
-
-    widget: forms.Widget | type[forms.Widget] = forms.Textarea
-
-    def to_python(self, value: Json) -> Json:
-        text = super().to_python(value)
-        if text in ("", None):
-            return None
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is not valid JSON: {error}") from None
-
-    def prepare_value(self, value: Json) -> Json:
-        """The text to show. What a person typed stays as it is; any other value becomes JSON."""
-        if value is None:
-            return ""
-        is_typed = isinstance(value, str) and value[:1] in '{["'
-        return value if is_typed else json.dumps(value, ensure_ascii=False, indent=2)
-
-    def validate(self, value: Json) -> None:
-        if self.required and value is None:
-            raise forms.ValidationError("This field is required.")
-
-
-class ObjectField(JsonField):
-    """A JSON object. An empty area is an empty object."""
-
-    def to_python(self, value: Json) -> Json:
-        parsed = super().to_python(value)
-        if parsed is not None and not isinstance(parsed, dict):
-            raise forms.ValidationError("Enter a JSON object, such as {}.")
-        return parsed or {}
-
-
-class SchemaForm(forms.Form):
+class SchemaForm(TouchedForm):
     """A field for each property of a schema; `value()` is the object that the fields make.
 
     With `original`, the form edits that object: `value()` is the original with the changed fields.
@@ -83,12 +49,16 @@ class SchemaForm(forms.Form):
             return {name: self._restored(name, value) for name, value in given.items()}
 
         edited = dict(self.original)
-        for name in self.changed_data:
+        for name in filter(self.touched, self.fields):
             edited.pop(name, None)
             value = self.cleaned_data[name]
             if not _empty(value):
                 edited[name] = redaction.restored(value, self.original.get(name))
         return edited
+
+    def forgiven(self, name: str) -> bool:
+        """What the object has already stays, even if its field would not accept it."""
+        return name in self.original
 
     def _restored(self, name: str, value: Json) -> Json:
         """The value, or the default that was shown as dots."""
@@ -159,9 +129,9 @@ def field_for(
         case "boolean":
             return _yes_no_field(options)
         case "integer":
-            return forms.IntegerField(**_bounds(schema), **options)
+            return IntegerField(**_bounds(schema), **options)
         case "number":
-            return forms.FloatField(**_bounds(schema), **options)
+            return NumberField(**_bounds(schema), **options)
         case "string":
             return _text_field(schema.get("maxLength") or MAX_TEXT, options)
     return JsonField(widget=forms.Textarea(attrs=AREA), **options)
@@ -201,7 +171,7 @@ def _bounds(schema: Mapping[str, Json]) -> Bounds:
 
 def _text_field(max_length: int, options: FieldOptions) -> forms.Field:
     area = forms.Textarea(attrs={"rows": 3, "cols": 60})
-    return forms.CharField(
+    return TextField(
         max_length=max_length,
         strip=False,
         widget=forms.TextInput if max_length <= MAX_TEXT_IN_LINE else area,

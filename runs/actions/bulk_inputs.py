@@ -11,7 +11,7 @@ from itertools import islice
 from django.db.models import QuerySet
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors
+from graphs.definition import errors, redaction
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json, JsonObject
@@ -30,7 +30,8 @@ def merged(run: Run, inputs: Mapping[str, Json]) -> JsonObject:
 
     A thread that a node of ours runs is rerun with the run of that node, so it has that run's.
     """
-    return {**rerun_for(run).initial_data, **inputs}
+    given = rerun_for(run).initial_data
+    return {**given, **redaction.restored(dict(inputs), given)}
 
 
 def check(

@@ -35,7 +35,7 @@ def check(action: str, params: JsonObject, reason: str) -> None:
     if action == "set_status":
         _check_status(params, reason)
     if action == "label":
-        _check_labels(params.get("add") or {}, params.get("remove") or [])
+        _check_labels(params.get("add", {}), params.get("remove", []))
 
 
 def _check_inputs(params: JsonObject) -> None:
@@ -62,6 +62,9 @@ def _check_labels(add: Any, remove: Any) -> None:
         raise errors.Malformed("`add` maps labels to texts, `remove` is a list of labels.")
     labels.check(add)
     labels.check(dict.fromkeys(remove, ""))
+    both = add.keys() & set(remove)
+    if both:
+        raise errors.Malformed(f"The label {min(both)!r} can't be added and removed at once.")
     if not (add or remove):
         raise errors.Malformed("Say which labels to add or to remove.")
 

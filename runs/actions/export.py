@@ -15,6 +15,7 @@ from graphs.services.csv_files import CsvWriter, harmless
 from runs.core import statuses
 from runs.models import Run
 from runs.queries import orderings
+from runs.queries.labels import written
 
 COLUMNS = (
     "run_id",
@@ -96,12 +97,14 @@ def view_of(params: Mapping[str, Json]) -> View:
 
     `columns` is a list or a text with commas. Raises Malformed for what the list doesn't have.
     """
-    columns, ordering = params.get("columns") or [], params.get("ordering") or orderings.DEFAULT
+    columns, ordering = params.get("columns", []), params.get("ordering", orderings.DEFAULT)
     names = columns.split(",") if isinstance(columns, str) else columns
     if not isinstance(names, list) or not all(name in LISTED for name in map(str, names)):
         raise errors.Malformed(f"columns are some of {', '.join(LISTED)}.")
-    orderings.named(str(ordering))
-    return View(tuple(dict.fromkeys(names)), str(ordering))
+    if not isinstance(ordering, str):
+        raise errors.Malformed("`ordering` is a text.")
+    orderings.named(ordering)
+    return View(tuple(dict.fromkeys(names)), ordering)
 
 
 def rows(runs: QuerySet[Run], caller: Caller, view: View) -> Iterator[list[Json]]:
@@ -134,7 +137,7 @@ def as_csv(rows: Iterable[list[Json]], names: Sequence[str]) -> Iterator[str]:
 def _cell(value: Json) -> Json:
     """Labels as text; other values as they are."""
     if isinstance(value, dict):
-        return " ".join(f"{key}={text}" for key, text in value.items())
+        return " ".join(written(key, str(text)) for key, text in value.items())
     return value
 
 

@@ -18,8 +18,8 @@ def add_note(run: Run, caller: Caller, text: str) -> RunNote:
     run has as many notes as it may have, and NotFound if it is gone.
     """
     caller.require("change", run.namespace_id)
-    text = text.replace("\r\n", "\n").strip()
-    if not text or len(text) > MAX_TEXT or "\x00" in text:
+    text = text.replace("\r\n", "\n")
+    if not text.strip() or len(text) > MAX_TEXT or "\x00" in text:
         raise errors.Malformed(f"A note has 1 to {MAX_TEXT:,} characters, none of them NUL.")
     with transaction.atomic():
         # The lock makes the limit exact, and keeps the run from being deleted meanwhile.

@@ -13,6 +13,7 @@ from graphs.auth.callers import Caller
 from graphs.definition import cron, errors, payloads, redaction
 from graphs.definition.types import Json
 from graphs.models import Namespace
+from runs.actions import sent_inputs
 from runs.core import sql
 from runs.models import AuditEntry, RecurringRerun, Run
 from runs.queries.drivers import driver_of
@@ -40,12 +41,15 @@ def repeat(run: Run, caller: Caller, recurrence: Recurrence) -> RecurringRerun:
     caller.require("rerun", run.namespace_id)
     _check_inputs(recurrence.inputs)
     run = driver_of(run) or run
+    inputs = recurrence.inputs
+    if inputs is not None:
+        inputs = sent_inputs.restored(inputs, run.initial_data, caller, run.namespace_id)
     recurring = RecurringRerun(
         run=run,
         namespace_id=run.namespace_id,
         expression=recurrence.expression,
         time_zone=recurrence.time_zone,
-        inputs=None if recurrence.inputs is None else dict(recurrence.inputs),
+        inputs=inputs,
         newest=recurrence.newest,
         author=caller.label[:150],
         next_at=_next_time(recurrence.expression, recurrence.time_zone),

@@ -19,7 +19,7 @@ from graphs.definition import errors, merge
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json, JsonObject
 from graphs.models import GraphVersion
-from runs.actions import partial_rerun
+from runs.actions import partial_rerun, sent_inputs
 from runs.actions.partial_rerun import CopiedFiles
 from runs.core import db_errors, paths, statuses
 from runs.engine import concurrency, create_states, deadlines, run_inputs
@@ -201,8 +201,10 @@ def _rerun_whole(
     """The rerun from the start, and a description of it."""
     description = ["from the start"]
     if options.inputs is not None:
-        start = replace(start, inputs=dict(options.inputs))
-        if options.inputs != original.initial_data:
+        former = original.initial_data
+        inputs = sent_inputs.restored(options.inputs, former, caller, original.namespace_id)
+        start = replace(start, inputs=inputs)
+        if not merge.same(inputs, original.initial_data):
             description.append("with other inputs")
     if original.graph is None:
         new_run = start_outside(original.namespace, start, caller, Run.Trigger.RERUN, original)
@@ -329,7 +331,10 @@ def _rerun_part(
             f"this rerun would repeat {len(parts.repeated):,} states."
         )
     new_run = start_empty(original, start, caller, files.run_pk)
-    partial_rerun.take_over(original, new_run, parts, files, options.inputs)
+    inputs = options.inputs
+    if inputs is not None:
+        inputs = sent_inputs.restored(inputs, {}, caller, original.namespace_id)
+    partial_rerun.take_over(original, new_run, parts, files, inputs)
     concurrency.take_for(new_run, caller)
     nodes = ", ".join(dict.fromkeys(state.identifier for state in parts.repeated))
     changed = " with other inputs" if options.inputs is not None else ""

@@ -13,6 +13,7 @@ from django.utils import timezone
 from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, labels, names, payloads, redaction
 from graphs.definition.types import Json
+from runs.actions import sent_inputs
 from runs.core import db_errors, sql, statuses
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
@@ -91,6 +92,10 @@ def _check(template: RunTemplate) -> None:
     if template.dataset and template.dataset.namespace_id != template.namespace_id:
         raise errors.Malformed("A template takes a dataset of its own namespace.")
     labels.check(template.labels)
+    try:
+        cron.check_zone(template.time_zone)
+    except ValueError as error:
+        raise errors.Malformed(f"{error}.") from None
     for value in (template.inputs, template.store, template.labels):
         try:
             payloads.dump(value)
@@ -134,6 +139,9 @@ def from_run(run: Run, name: str, caller: Caller, description: str = "") -> RunT
 
 def clone(template: RunTemplate, name: str, caller: Caller, **changes: Any) -> RunTemplate:
     """Save a copy under another name, with these columns changed and without the schedule."""
+    if "inputs" in changes:
+        sent, namespace = changes["inputs"], template.namespace_id
+        changes["inputs"] = sent_inputs.restored(sent, template.inputs, caller, namespace)
     values = {column: getattr(template, column) for column in COPIED} | changes
     return save(RunTemplate(name=name, created_by=caller.user, **values), caller)
 
@@ -165,9 +173,13 @@ def launch(
 
     Raises what starting a run raises.
     """
+    if inputs is None:
+        inputs = template.inputs
+    else:
+        inputs = sent_inputs.restored(inputs, template.inputs, caller, template.namespace_id)
     options = RunOptions(
         run_id=run_id,
-        inputs=template.inputs if inputs is None else inputs,
+        inputs=inputs,
         store=template.store,
         labels=template.labels,
         workspace=template.workspace,

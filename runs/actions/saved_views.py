@@ -3,13 +3,16 @@
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.http import QueryDict
 
 from graphs.auth.callers import Caller
 from graphs.definition import errors, names
 from graphs.models import Namespace
-from runs.models import AuditEntry, ColumnChoice, SavedView
+from runs.models import AuditEntry, ColumnChoice, Run, SavedView
+from runs.queries.filters import OTHER_PARAMETERS, InvalidFilters, RunFilters
 
 MAX_VIEWS = 100  # of one user
+MAX_QUERY = 4000  # characters
 
 
 def save(
@@ -27,12 +30,14 @@ def save(
     that see a single namespace, and by those that see all, who then share with each other.
 
     Raises Forbidden for API keys, NotFound for a namespace that the caller doesn't see or a group
-    that isn't the caller's, Malformed if the namespace must be named or the caller has too many
-    views, and Conflict if another request saves the view at this moment.
+    that isn't the caller's, Malformed if the namespace must be named, the caller has too many views
+    or the list can't read the query, and Conflict if another request saves the view at this moment.
     """
     if caller.user is None:
         raise errors.Forbidden("Views belong to users; an API key can't save one.")
     names.checked("view", name)
+    query = query.lstrip("?")
+    _check_query(query, caller)
     shared = shared or bool(group)
     own = SavedView.objects.filter(owner=caller.user)
     if not own.filter(name=name).exists() and own.count() >= MAX_VIEWS:
@@ -40,7 +45,7 @@ def save(
     shared_with = _group(caller, group) if shared and group else None
     place = _namespace(caller, namespace) if shared and not shared_with else None
     values = {
-        "query": query.lstrip("?"),
+        "query": query,
         "shared": shared,
         "namespace": place,
         "group": shared_with,
@@ -55,6 +60,17 @@ def save(
     except IntegrityError:
         raise errors.Conflict("Another request has just saved this view.") from None
     return view
+
+
+def _check_query(query: str, caller: Caller) -> None:
+    """Raises Malformed for a query that is too long, or that the list would not follow."""
+    if len(query) > MAX_QUERY:
+        raise errors.Malformed(f"The query of a view has at most {MAX_QUERY:,} characters.")
+    filters = RunFilters.of_query(QueryDict(query), OTHER_PARAMETERS)
+    try:
+        filters.apply(Run.objects.none(), caller)
+    except InvalidFilters as error:
+        raise errors.Malformed(f"The list can't be filtered like this. {error}") from None
 
 
 def groups_of(caller: Caller) -> QuerySet[Group]:

@@ -82,7 +82,7 @@ class RunStateSerializer(serializers.Serializer):
 class MarkSerializer(serializers.Serializer):
     node = serializers.CharField(max_length=updates.MAX_NAME)
     event = serializers.ChoiceField(("started", "completed", "failed"))
-    output = serializers.DictField(default=dict)
+    output = serializers.DictField(required=False)
     error = serializers.CharField(default="", allow_blank=True)
 
 

@@ -99,6 +99,7 @@ class RunCursorPagination(BasePagination):
     """`limit`, `ordering`, and `after`: the `next` of the previous page; null on the last one."""
 
     next: str | None = None
+    notices: list[str]
 
     def paginate_queryset(  # type: ignore[override]
         self, queryset: QuerySet[Run], request: Request, view: ViewSet
@@ -109,13 +110,14 @@ class RunCursorPagination(BasePagination):
         if ordering not in run_cursor.ORDERINGS:
             raise errors.Malformed(f"ordering is one of {', '.join(run_cursor.ORDERINGS)}.")
         after = request.query_params.get("after", "")
+        self.notices = search.parse(request.query_params.get("search", "")).notices
         runs = list(run_cursor.page_after(queryset, ordering, after, limit + 1))
         if len(runs) > limit:
             self.next = run_cursor.cursor_of(runs[limit - 1], ordering)
         return runs[:limit]
 
     def get_paginated_response(self, data: Json) -> Response:
-        return Response({"runs": data, "next": self.next})
+        return Response({"runs": data, "next": self.next, "notices": self.notices})
 
     def get_schema_operation_parameters(self, view: ViewSet) -> list[JsonObject]:  # type: ignore[override]
         ordering = parameter("ordering", f"default {run_cursor.DEFAULT_ORDERING}")

@@ -200,8 +200,11 @@ class RunSerializer(serializers.Serializer):
 
 
 class RunPageSerializer(serializers.Serializer):
+    """A page of runs. `notices` say which words of a search were searched as text."""
+
     runs = RunSerializer(many=True)
     next = serializers.CharField(allow_null=True)
+    notices = serializers.ListField(child=serializers.CharField())
 
 
 def artifact_url(run: Run, artifact: Artifact) -> str:

@@ -258,7 +258,7 @@ def _assignments() -> str:
             revision = r.revision + 1,
             updated_at = {sql.now()},
             started_at = CASE
-                WHEN v.status = 'queued' THEN r.started_at
+                WHEN v.status IN ('queued', 'cancelled') THEN r.started_at
                 ELSE coalesce(r.started_at, {sql.now()})
             END,
             finished_at = CASE

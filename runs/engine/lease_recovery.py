@@ -79,7 +79,7 @@ def _holders(states: Iterable[Claimed]) -> dict[str, str]:
     return {pk.hex: f"{worker}, since {since.isoformat()}" for pk, worker, since in rows if since}
 
 
-def _lost(state: Claimed, holder: str) -> Outcome:
+def _lost(state: Claimed, holder: str = "") -> Outcome:
     error = ""
     if lost_too_often(state):
         error = f"worker lost: attempt {state.attempt} never reported back"

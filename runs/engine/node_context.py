@@ -12,9 +12,11 @@ from itertools import count
 from time import monotonic
 from typing import BinaryIO, TypeVar, cast
 
+from django.conf import settings
 from django.core.files.base import File as DjangoFile
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from graphs.definition import names, payloads
@@ -27,7 +29,7 @@ from graphs.services.secrets import mask_of, reveal
 from graphs.services.table_reader import TableRows
 from runs.core.failpoints import failpoint
 from runs.engine.types import Claimed, Line, OutputFile, idempotency_key
-from runs.models import State, ToolResult
+from runs.models import Run, State, ToolResult
 
 T = TypeVar("T")
 MAX_LINES = 1000  # that wait to be stored
@@ -162,17 +164,33 @@ class NodeContext:
         results = ToolResult.objects.filter(run_id=self.state.run.pk, digest=digest)
         recorded = results.first()
         if recorded is None:
+            self._require_room()
             result = self.mask.value(call())
             failpoint("mid-node")
-            payloads.dump(result)
+            size = payloads.size(payloads.dump(result))
             # Another attempt may be faster; then its result is the recorded one.
             with suppress(IntegrityError), transaction.atomic():
                 self._require_state()
+                run = Run.objects.filter(pk=self.state.run.pk)
+                run.update(stored_bytes=F("stored_bytes") + size)
                 ToolResult.objects.create(
                     run_id=self.state.run.pk, key=_stored_key(key), digest=digest, result=result
                 )
             recorded = results.get()  # as JSON gives it back to every later attempt
         return recorded.result
+
+    def _require_room(self) -> None:
+        """Raises NodeFailed if the run may not store any more, before a call that can't be undone.
+
+        So the results of calls that go on at once may exceed the limit, each by its own size.
+        """
+        run = Run.objects.filter(pk=self.state.run.pk)
+        stored = run.values_list("stored_bytes", flat=True).first()
+        if stored is not None and stored >= settings.MAX_RUN_BYTES:
+            raise NodeFailed(
+                f"nothing was called, because the run stores {settings.MAX_RUN_BYTES:,} bytes"
+                " already; store less, or raise MAX_RUN_BYTES"
+            )
 
     def _require_state(self) -> None:
         """Raises NodeFailed if the state is gone, because its run was deleted or was lost in a

@@ -98,6 +98,7 @@ class RunState:
         node.finished_at = 0.0
         node.error = None
         node.attempts += 1
+        self._not_completed(node_id)
         self.current_node = node_id
         self._record_action("started", node)
 
@@ -107,7 +108,7 @@ class RunState:
         node.status = "completed"
         node.finished_at = time.time()
         node.error = None
-        if output:
+        if output is not None:
             node.output_data = output
         if node_id not in self.completed_nodes:
             self.completed_nodes.append(node_id)
@@ -119,7 +120,13 @@ class RunState:
         node.status = "failed"
         node.finished_at = time.time()
         node.error = error
+        self._not_completed(node_id)
         self._record_action("failed", node, error=error[:MAX_ERROR_IN_ACTION])
+
+    def _not_completed(self, node_id: str) -> None:
+        """A node that runs again, or fails, after it completed has not completed any more."""
+        if node_id in self.completed_nodes:
+            self.completed_nodes.remove(node_id)
 
     def get_idempotency_key(self, tool_name: str, args_hash: str) -> str:
         """Return the key of a tool call. It is the same for the same step, tool and arguments."""

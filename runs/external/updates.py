@@ -74,17 +74,23 @@ def mark(
         state = last_reported(run) or from_rows(run)
         if state.status in (RunStatus.PENDING, RunStatus.FAILED):
             state.status = RunStatus.RUNNING
-        _mark_node(state, node, event, output or {}, error)
+        _mark_node(state, node, event, output, error)
         stored = _put(run, state, caller, claim, "mark", f"{node}: {event}")
     failpoint("after-run-state-commit")
     return stored
 
 
-def _mark_node(state: RunState, node: str, event: str, output: JsonObject, error: str) -> None:
+def _mark_node(
+    state: RunState, node: str, event: str, output: JsonObject | None, error: str
+) -> None:
+    if output is not None and event != "completed":
+        raise errors.Malformed("Only a completed node has an output.")
+    if error and event != "failed":
+        raise errors.Malformed("Only a failed node has an error.")
     if event == "started":
         state.mark_node_started(node)
     elif event == "completed":
-        state.mark_node_completed(node, dict(output))
+        state.mark_node_completed(node, output)
     elif event == "failed":
         state.mark_node_failed(node, error)
     else:

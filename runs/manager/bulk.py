@@ -12,10 +12,10 @@ from graphs.auth.callers import RIGHT_LABELS
 from graphs.definition import errors
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
+from graphs.web.json_fields import ObjectField
 from graphs.web.links import back_to
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from graphs.web.schema_forms import ObjectField
 from runs.actions import bulk, bulk_runner, export
 from runs.actions.bulk_params import PARAMS
 from runs.core import statuses

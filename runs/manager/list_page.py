@@ -235,8 +235,8 @@ def _save_view(request: HttpRequest) -> HttpResponse:
     A view of the user with this name is replaced.
     """
     form = request.POST
-    name = form.get("name", "").strip()[:100]
-    query = form.get("query", "").lstrip("?")[:4000]
+    name = form.get("name", "").strip()
+    query = form.get("query", "").lstrip("?")
     if name:
         namespace, group = form.get("namespace", ""), form.get("group", "")
         shared = "shared" in form or bool(group)

@@ -11,7 +11,7 @@ from django.http import QueryDict
 from graphs.auth.callers import Caller
 from runs.manager import columns
 from runs.queries import search
-from runs.queries.filters import FilterValues, RunFilters
+from runs.queries.filters import OTHER_PARAMETERS, FilterValues, RunFilters
 from runs.queries.lists import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from runs.queries.orderings import DEFAULT, ORDERINGS
 
@@ -24,7 +24,6 @@ RANGES = {
     "90d": "last 90 days",
 }
 MAX_PAGE = 10**9
-NOT_FILTERS = ("page", "page_size", "ordering", "cols", "view")
 MORE_FILTERS = ("namespace", "trigger", "label", "created_after", "created_before")
 CHIP_LABELS = {"created_after": "from", "created_before": "before", "username": "user"}
 
@@ -48,7 +47,7 @@ class ListQuery:
         self.ordering = self._choice("ordering", ORDERINGS, DEFAULT)
         self.columns = self._columns()
         self.notices += search.parse(self.query.get("search", "")).notices
-        self.run_filters = RunFilters.of_query(self.query, other_names=NOT_FILTERS)
+        self.run_filters = RunFilters.of_query(self.query, other_names=OTHER_PARAMETERS)
         self.notices += [
             f"There is no filter {name[:40]!r}, so it was ignored."
             for name in self.run_filters.unknown

@@ -13,11 +13,14 @@ from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, redaction
 from graphs.definition.differences import Difference, some_differences
+from graphs.definition.merge import same
 from graphs.definition.types import Json, JsonObject
+from graphs.web.json_fields import ObjectField
 from graphs.web.links import back_to
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
-from graphs.web.schema_forms import AREA, ObjectField, SchemaForm
+from graphs.web.schema_forms import AREA, SchemaForm
+from graphs.web.touched_form import TouchedForm
 from runs.actions import partial_rerun
 from runs.actions.recurring import Recurrence, repeat
 from runs.actions.rerun import RerunOptions, rerun
@@ -29,7 +32,7 @@ from runs.models import Run
 from runs.queries.drivers import driver_of, has_driver, sentence
 
 
-class JsonInputs(forms.Form):
+class JsonInputs(TouchedForm):
     """The inputs of a run as JSON. Secrets in `given` are hidden, and restored by `value()`."""
 
     inputs = ObjectField(
@@ -143,7 +146,7 @@ def _options(request: HttpRequest, run: Run, form: InputsForm) -> RerunOptions:
     start = request.POST.get("from", "start")
     at = request.POST.get("at", "")
     inputs = form.value() if form.is_bound and form.has_changed() else None
-    if inputs == run.initial_data:
+    if inputs is not None and same(inputs, run.initial_data):
         inputs = None
     if inputs is not None and start != "start":
         raise errors.Malformed("The inputs can only be changed in a rerun from the start.")
@@ -158,13 +161,17 @@ def _options(request: HttpRequest, run: Run, form: InputsForm) -> RerunOptions:
 
 
 def _delay(text: str) -> float:
-    """Seconds until a time in UTC. Raises Malformed if the text is no time or the time is past."""
+    """Seconds until a time, in UTC unless it has an offset.
+
+    Raises Malformed if the text is no time or the time is past.
+    """
     try:
-        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise errors.Malformed(
             f"{text[:40]!r} is not a time. Use a form such as 2030-01-31T06:00."
         ) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     now = sql.clock()
     if moment < now:
         raise errors.Malformed("This time is in the past.")

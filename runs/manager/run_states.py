@@ -19,10 +19,11 @@ from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.models import Graph
 from graphs.web import pickers
+from graphs.web.json_fields import ObjectField
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.pickers import PickerField
-from graphs.web.schema_forms import AREA, ObjectField
+from graphs.web.schema_forms import AREA
 from graphs.web.ttl_cache import cached
 from runs.core import statuses
 from runs.engine.new_run import RunOptions

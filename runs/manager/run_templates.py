@@ -14,10 +14,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.models import Dataset
+from graphs.web.json_fields import ObjectField
 from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from graphs.web.pickers import PickerField
-from graphs.web.schema_forms import AREA, ObjectField
+from graphs.web.schema_forms import AREA
 from runs.actions import run_templates
 from runs.manager.choices import IN_NAMESPACE
 from runs.manager.forms import has_inputs

@@ -241,6 +241,10 @@ class InvalidFilters(errors.Malformed):
         return " ".join(f"{name[:100]}: {message}" for name, message in self.problems.items())
 
 
+OTHER_PARAMETERS = ("page", "page_size", "ordering", "cols", "view")  # of the page of the list
+REPEATED = "It was given more than once. Separate several values by commas."
+
+
 @dataclass(frozen=True)
 class RunFilters:
     """The filters of the run list, as pages, API, commands and bulk operations receive them.
@@ -294,6 +298,7 @@ class RunFilters:
         searches = [parse(text) for text in self.values.get("search", ())]
         filterset = ManagerFilter(_query(self.values), queryset=runs)
         problems = {name: " ".join(texts) for name, texts in filterset.errors.items()}
+        problems |= {name: REPEATED for name, texts in self.values.items() if len(set(texts)) > 1}
         paths = [path for search in searches for path in search.inputs]
         if paths and "search" not in problems:
             refusal = searched_inputs.refusal(paths, caller)

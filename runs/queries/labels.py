@@ -1,5 +1,7 @@
 """The condition that a run has a label, on both databases."""
 
+import json
+import re
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -8,10 +10,16 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from runs.core import sql
 
+_UNCLEAR = re.compile(r'[\s="]')
+_DECODER = json.JSONDecoder()
+
 
 def labelled(value: str, labels: str = "labels") -> Q:
-    """Runs with a label, given as its key or as key=value; `labels` is the way to the column."""
-    key, equals, label_value = value.partition("=")
+    """Runs with a label, given as its key or as key=value; `labels` is the way to the column.
+
+    Both may be quoted as in JSON.
+    """
+    key, equals, label_value = _parts(value)
     if not key:
         raise ValueError("a label is key=value, or a key alone")
     if not sql.postgres():
@@ -19,6 +27,32 @@ def labelled(value: str, labels: str = "labels") -> Q:
     if not equals:
         return Q(**{f"{labels}__has_key": key})
     return Q(**{f"{labels}__contains": {key: label_value}})  # an index could answer this
+
+
+def written(key: str, value: str) -> str:
+    """The text that means this label, quoted where it could be read in another way."""
+    return f"{_quoted(key)}={_quoted(value)}"
+
+
+def _quoted(text: str) -> str:
+    is_plain = text and not _UNCLEAR.search(text)
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
+
+
+def _parts(text: str) -> tuple[str, bool, str]:
+    """The key of a label, whether a value follows, and the value. Raises ValueError."""
+    if text.startswith('"'):
+        key, end = _DECODER.raw_decode(text)
+        rest = text[end:]
+        if rest and not rest.startswith("="):
+            raise ValueError("after the key of a label comes = or nothing")
+        equals, value = bool(rest), rest[1:]
+    else:
+        key, sign, value = text.partition("=")
+        equals = bool(sign)
+    if value.startswith('"') and value.endswith('"') and len(value) > 1:
+        value = str(_DECODER.decode(value))
+    return key, equals, value
 
 
 class HasLabel(Func):

@@ -33,10 +33,12 @@ MAX_STARS = 5
 MAX_SPAN_SECONDS = 100 * 366 * 86400.0
 # `\b` lets a key begin only where a word begins. Without it, each letter of a long word would be
 # tried as the beginning of a key, which takes a time that is quadratic in the length of the word.
-# The names of inputs and their values may be quoted as in JSON, with blanks in them.
-_QUOTED_PARTS = r'(?<=(?i:input:))(?:[^\s"]|"(?:[^"\\]|\\.)*")+(?!\S)'
+# The names of inputs and labels and their values may be quoted as in JSON, with blanks in them.
+_QUOTED_PARTS = r'(?<=(?i:input:|label:))(?:[^\s"]|"(?:[^"\\]|\\.)*")+(?!\S)'
 _TOKEN = re.compile(rf'(-?)\b(\w+):("[^"]*"(?!\S)|{_QUOTED_PARTS}|"[^"]*"|\S+)')
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_COMPARISON = re.compile(r"[<>]=?")
+_LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -60,11 +62,11 @@ def parse(text: str) -> Search:
     phrase_parts: list[str] = []
     end = 0
     for count, match in enumerate(_TOKEN.finditer(text)):
-        phrase_parts.append(text[end : match.start()])
+        phrase_parts.append(text[end : match.start()].strip())
         end = match.end()
         minus, key, value = match[1], match[2].lower(), match[3]
         if key != INPUT:
-            value = value.strip('"')
+            value = _unquoted(value)
         try:
             condition = _token(key, value, count)
         except (ValueError, OverflowError) as error:
@@ -75,11 +77,16 @@ def parse(text: str) -> Search:
             search.payloads |= key in PAYLOAD_TOKENS
             if key == INPUT:
                 search.inputs.append(_path_and_value(value)[0])
-    phrase_parts.append(text[end:])
-    phrase = " ".join(" ".join(phrase_parts).split())
+    phrase_parts.append(text[end:].strip())
+    phrase = " ".join(filter(None, phrase_parts))
     if phrase:
         search.condition &= _phrase(phrase, search.notices)
     return search
+
+
+def _unquoted(text: str) -> str:
+    is_quoted = len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2
+    return text[1:-1] if is_quoted else text
 
 
 def without(condition: Q) -> Q:
@@ -145,8 +152,15 @@ def graph_named(value: str) -> Q:
     """Runs of a graph, given as its name or as namespace/name."""
     namespace, slash, name = value.partition("/")
     if slash:
-        return Q(graph__namespace__name=namespace, graph__name=name)
+        return _pattern("graph__namespace__name")(namespace) & _pattern("graph__name")(name)
     return _pattern("graph__name")(value)
+
+
+def _trigger(value: str) -> Q:
+    trigger = value.lower()
+    if "*" not in trigger and trigger not in Run.Trigger.values:
+        raise ValueError(f"trigger: takes one of {', '.join(Run.Trigger.values)}")
+    return _pattern("trigger")(trigger)
 
 
 def of_session(value: str) -> Q:
@@ -166,21 +180,28 @@ def _period(text: str) -> tuple[datetime, datetime]:
     return begins, begins
 
 
+def _compared(value: str) -> tuple[str, str]:
+    """The comparison before a value, or "", and the value."""
+    match = _COMPARISON.match(value)
+    return (match[0], value[match.end() :]) if match else ("", value)
+
+
 def _time(column: str) -> Condition:
     """The column lies in the period, before it (`<`), after it (`>`), not before it (`>=`) or not
     after it (`<=`). A moment is a second long.
     """
 
     def condition(value: str) -> Q:
-        begins, ends = _period(value.lstrip("<>="))
+        comparison, text = _compared(value)
+        begins, ends = _period(text)
         ends = max(ends, begins + timedelta(seconds=1))
-        if value.startswith(">="):
+        if comparison == ">=":
             return Q(**{f"{column}__gte": begins})
-        if value.startswith(">"):
+        if comparison == ">":
             return Q(**{f"{column}__gte": ends})
-        if value.startswith("<="):
+        if comparison == "<=":
             return Q(**{f"{column}__lt": ends})
-        if value.startswith("<"):
+        if comparison == "<":
             return Q(**{f"{column}__lt": begins})
         return Q(**{f"{column}__gte": begins, f"{column}__lt": ends})
 
@@ -204,12 +225,11 @@ def since(text: str) -> datetime:
 
 
 def _duration(value: str) -> Q:
-    limit = F("started_at") + span(value.lstrip("<>="))
-    if value.startswith("<="):
-        return Q(finished_at__lte=limit)
-    if value.startswith("<"):
-        return Q(finished_at__lt=limit)
-    return Q(finished_at__gte=limit)
+    comparison, text = _compared(value)
+    if not comparison:
+        raise ValueError("duration: takes a comparison, such as >5m or <=30s")
+    limit = F("started_at") + span(text)
+    return Q(**{f"finished_at__{_LOOKUPS[comparison]}": limit})
 
 
 def recovered() -> Exists:
@@ -286,7 +306,7 @@ TOKENS: Mapping[str, Condition] = {
     "workspace": _pattern("workspace"),
     "namespace": _pattern("namespace__name"),
     "label": labelled,
-    "trigger": lambda value: Q(trigger=value.lower()),
+    "trigger": _trigger,
     "id": _pattern("run_id"),
     "name": _part("name"),
     "error": _part("error_message"),

@@ -1,8 +1,9 @@
 """`python -m tests.benchmarks.compare REVISION [--rounds N]`: an older revision beside this one.
 
-The clusters of both revisions run side by side and are measured in turns, within a second of each
-other. The command prints medians, and the median of the ratios (now / then) of all turns. On a
-noisy machine only the ratios mean something.
+The revisions are measured in turns, within seconds of each other. While one is measured, all
+processes of the other one are stopped: idle clusters of older revisions ask their database dozens
+of times a second. The command prints medians, and the median of the ratios (now / then) of all
+turns. On a noisy machine only the ratios mean something.
 
 Both are measured with this revision's benchmark and this environment's packages. A revision before
 0.9.0, whose modules had other names, is measured with its own benchmark.
@@ -18,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.benchmarks.__main__ import environment
 from tests.postgres import Server
@@ -58,6 +61,18 @@ class Side:
     def _answer(self) -> Any:
         assert self._process.stdout
         return json.loads(self._process.stdout.readline())
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Keep all processes of this side from running."""
+        processes = psutil.Process(self._process.pid).children(recursive=True)
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def close(self) -> None:
         assert self._process.stdin
@@ -108,8 +123,10 @@ def measure(sides: Sequence[Side], rounds: int) -> dict[str, list[tuple[float, f
                 for turn in range(TURNS):
                     first = (at + turn) % 2
                     second = 1 - first
-                    rates = {first: sides[first].request(figure)}
-                    rates[second] = sides[second].request(figure)
+                    with sides[second].stopped():
+                        rates = {first: sides[first].request(figure)}
+                    with sides[first].stopped():
+                        rates[second] = sides[second].request(figure)
                     pairs[label].append((rates[0], rates[1]))
     return pairs
 

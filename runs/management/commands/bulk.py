@@ -1,11 +1,10 @@
-import json
 from time import sleep
 from urllib.parse import parse_qs
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.auth.callers import caller_of_command
-from graphs.definition import errors
+from graphs.definition import errors, payloads
 from graphs.definition.types import Json, JsonObject
 from runs.actions import bulk, bulk_runner
 from runs.models import BulkOperation
@@ -107,7 +106,7 @@ def _parse_filter(text: str) -> JsonObject:
 
 def _json(text: str) -> Json:
     try:
-        return json.loads(text)
+        return payloads.parse(text)
     except (ValueError, RecursionError) as error:
         raise CommandError(f"inputs must be JSON, such as {{}}: {error}") from None
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from graphs.auth.callers import caller_of_command
-from graphs.definition import errors
+from graphs.definition import errors, payloads
 from graphs.definition.types import Json
 from graphs.models import Dataset, Graph
 from graphs.services import dataset_files, datasets
@@ -109,9 +109,11 @@ def _parse_input(text: str) -> tuple[str, Json]:
     if not equals or not key:
         raise CommandError(f"--input takes KEY=VALUE, not {text!r}.")
     try:
-        return key, json.loads(value)
-    except ValueError:
+        return key, payloads.parse(value)
+    except json.JSONDecodeError:
         return key, value
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"--input {key}: {error}") from None
 
 
 def _stop_at_question(run: Run) -> None:

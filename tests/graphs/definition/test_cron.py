@@ -82,3 +82,41 @@ def test_an_invalid_expression_is_refused(expression):
 def test_an_unknown_time_zone_is_refused():
     with pytest.raises(ValueError, match="is not a time zone"):
         cron.check("* * * * *", "Mars/Olympus")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("0 0 1 mar-MAR *", "0 0 1 3 *"),
+        ("0 0 1 3-03 *", "0 0 1 3 *"),
+        ("0 0 1 mar-3 *", "0 0 1 3 *"),
+        ("0 0 * * mon-MON", "0 0 * * 1"),
+        ("0 0 * * mon-1,5-5", "0 0 * * 1,5"),
+        ("0 0 * * 7-0", "0 0 * * 0"),
+        ("0 0 * * sun-0", "0 0 * * 0"),
+        ("0 5-05 * * *", "0 5 * * *"),
+        ("05-5 * * * *", "5 * * * *"),
+        ("0-0/15 * * * *", "0 * * * *"),
+        ("0 0 * * fri-7", "0 0 * * 5,6,0"),
+        ("10-12 0 * * *", "10,11,12 0 * * *"),
+    ],
+)
+def test_a_range_of_one_value_is_that_value_however_it_is_written(written, meant):
+    start = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    cron.check(written, "UTC")
+    assert next_times(written, "UTC", start, 5) == next_times(meant, "UTC", start, 5)
+
+
+@pytest.mark.parametrize(
+    ("expression", "days"),
+    [
+        ("0 0 */2 * 1", ["05", "19", "09"]),  # Mondays with an odd day
+        ("0 0 1-7 * */2", ["01", "03", "04"]),  # Tuesdays, Thursdays, weekends of the first week
+        ("0 0 4 * 1", ["04", "05", "12"]),  # the fourth, and Mondays
+        ("0 0 * * 1", ["05", "12", "19"]),
+        ("0 0 31 * *", ["31", "31", "31"]),
+    ],
+)
+def test_both_fields_of_a_day_must_fit_unless_both_are_restricted(expression, days):
+    times = next_times(expression, "UTC", datetime(2025, 12, 31, 12, tzinfo=UTC), 3)
+    assert [time[:2] for time in times] == days

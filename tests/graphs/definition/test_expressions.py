@@ -194,3 +194,43 @@ def test_any_text_is_an_expression_or_not(text):
 def test_the_members_that_an_expression_can_read(text, members):
     found = compiled(text).members_of("row")
     assert found is None if members is None else found == members
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("size(x)", 3),
+        ("x.size() + size(x)", 6),
+        ("size('size(') + size(x)", 8),
+        ("[x, 'é😀'].map(t, size(t))", [3, 2]),
+        ("[x, ''].filter(t, size(t) > 0).size()", 1),
+        ("size([1]) + size({'a': 1}) + size(b'é')", 4),
+        ("size.size()", 2),
+        ("size", [1, 2]),
+    ],
+)
+def test_the_size_of_a_text_is_its_number_of_characters(text, expected):
+    assert compiled(text).evaluate(x="日本語", size=[1, 2]) == expected
+
+
+def test_the_size_of_a_number_is_an_error():
+    with pytest.raises(EvaluationFailed, match="takes a text"):
+        compiled("size(x) > 0").evaluate(x=1)
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 10**30])
+def test_integers_that_would_lose_digits_are_refused(value):
+    for variables in ({"x": value}, {"x": {"deep": [{"y": value}]}}):
+        with pytest.raises(EvaluationFailed, match="at most 64 bits"):
+            compiled("x == x").evaluate_with(variables)
+
+
+@pytest.mark.parametrize("value", [2**64 - 1, 2**63, -(2**63), 2**53 + 1])
+def test_integers_of_64_bits_keep_their_digits(value):
+    assert compiled("x").evaluate(x=value) == value
+
+
+def test_map_keys_that_are_one_in_json_are_refused():
+    with pytest.raises(EvaluationFailed, match="two keys"):
+        compiled('[{1: "a", "1": "b"}]').evaluate()
+    assert compiled('{"1": "a", "2": {"x": 1}}').evaluate() == {"1": "a", "2": {"x": 1}}

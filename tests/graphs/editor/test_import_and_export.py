@@ -273,3 +273,12 @@ def test_the_file_of_a_draft_is_named_like_the_graph(publish, admin_client):
     header = answer["Content-Disposition"]
     assert header.startswith("attachment; filename*=utf-8''")
     assert unquote(header.partition("''")[2]) == "Заказ; “1”.json"
+
+
+def test_a_draft_whose_json_is_too_long_is_not_shown_but_replaced(flow, monkeypatch):
+    monkeypatch.setattr("graphs.editor.flow.MAX_JSON", 10)
+    page = flow.get("?view=json").content.decode()
+    assert "too long to be shown" in page
+    assert '"nodes"' not in page
+    answer = flow.post(op="replace", view="json", json='{"nodes": [{"id": "x", "kind": "noop"}]}')
+    assert answer.status_code in (200, 302)

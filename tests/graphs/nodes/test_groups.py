@@ -36,6 +36,7 @@ def test_values_without_a_common_order_are_not_compared(function, values):
         ("sum", [1e16, 1.0, -1e16], 1.0),
         ("sum", [2**62, 2**62, None], 2**63),
         ("sum", [1, 0.5], 1.5),
+        ("sum", [9007199254740993, 1.0], 9007199254740994.0),
         ("sum", [None], None),
         ("mean", [1e-9, 3e-9], 2e-9),
         ("count", ["a", 1, None, [2]], 3),

@@ -368,3 +368,26 @@ def test_a_file_of_any_name_is_stored_and_downloaded(run_with_dataset, make_key,
     assert answer.status_code == 200
     assert answer["Content-Disposition"].startswith("attachment; filename")
     answer.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("rows.aggregate", {"rows": "x", "values": [], "limit": True}),
+        ("rows.aggregate", {"rows": "x", "values": [], "limit": "1_0"}),
+        ("rows.aggregate", {"rows": "x", "values": [], "limit": " 2 "}),
+        ("delay", {"seconds": True}),
+        ("delay", {"seconds": "1"}),
+        ("table.export", {"rows": "x", "name": "n", "guard_formulas": "no"}),
+        ("table.export", {"rows": "x", "name": "n", "guard_formulas": 0}),
+    ],
+)
+def test_a_value_of_another_type_is_refused_when_it_comes_from_a_placeholder(name, inputs):
+    [wrong] = [key for key in inputs if key in ("limit", "seconds", "guard_formulas")]
+    with pytest.raises(NodeFailed, match=wrong):
+        registry[name].bound(inputs)
+
+
+def test_a_value_that_the_schema_of_a_node_accepts_is_converted():
+    assert registry["delay"].bound({"seconds": 2})["seconds"] == 2
+    assert registry["delay"].bound({"seconds": 2.0})["seconds"] == 2

@@ -104,6 +104,10 @@ def test_impossible_operations_are_refused(ended):
         ("set_status", {}, {"status": "completed"}, "", "and a reason"),
         ("set_status", {}, {"status": "running"}, "why", "needs one of"),
         ("label", {}, {}, "", "which labels"),
+        ("label", {}, {"add": 0, "remove": ["x"]}, "", "maps labels"),
+        ("label", {}, {"add": {"x": "1"}, "remove": ["x"]}, "", "added and removed"),
+        ("export", {}, {"columns": 0}, "", "columns are some of"),
+        ("export", {}, {"ordering": 0}, "", "is a text"),
         ("delete", {"status": ["WHAT"]}, {}, "", "is none of"),
     ):
         with pytest.raises(errors.StateManagerError, match=message):

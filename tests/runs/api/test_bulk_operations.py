@@ -115,6 +115,12 @@ def test_views_are_saved_over_rest(admin, client, ended):
         content_type="application/json",
     ).json()
     assert (view["query"], view["shared"]) == ("status=failed", True)
+    for query in ("statsu=failed", "status=nope", "status=failed&status=running"):
+        body = {"name": "y", "query": query}
+        refused = client.post(
+            "/admin/run-manager/saved-views", body, content_type="application/json"
+        )
+        assert refused.status_code == 422, query
     assert admin("GET", "/admin/run-manager/saved-views")[1]["views"][0]["name"] == "x"
     assert client.delete(f"/admin/run-manager/saved-views/{view['id']}").status_code == 204
     assert client.delete(f"/admin/run-manager/saved-views/{view['id']}").status_code == 404

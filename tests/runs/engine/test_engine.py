@@ -225,6 +225,8 @@ def test_cancel_ends_all_states_at_once(publish, drain):
     run = start_run(publish("a>b"))
     control.cancel_run(run, SYSTEM)
     assert (run.status, run.pending_count, by_node(run)) == ("cancelled", 0, {"a": ["CANCELLED"]})
+    run.refresh_from_db()
+    assert (run.started_at, run.finished_at is None) == (None, False), "it has never started"
     assert drain() == 0
     with pytest.raises(errors.Conflict) as refused:
         control.cancel_run(run, SYSTEM)

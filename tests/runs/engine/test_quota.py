@@ -175,3 +175,19 @@ def test_a_namespace_that_stores_all_it_may_starts_no_run(publish, settings, dra
     first.delete()
     ttl_cache.forget()
     assert start_run(graph, RunOptions(run_id="second")).pk
+
+
+def test_results_recorded_with_once_count_and_nothing_is_called_in_a_full_run(run_graph, settings):
+    members = {"kinds": {"a": "test.texts"}, "data": {"a": {"inputs": {"sizes": [1000, 2000]}}}}
+    run = run_graph("a", **members)
+    assert sorted(map(len, results_of(run))) == [1000, 2000]
+    assert run.stored_bytes == 3000 + 2 * len('""') + bytes_in_rows(run)
+    settings.MAX_RUN_BYTES = 900
+    run = run_graph("a", **members)
+    assert by_node(run) == {"a": ["ERRORED"]}
+    assert list(map(len, results_of(run))) == [1000], "the second call was not made"
+    assert REMEDY in run.states.get().error
+
+
+def results_of(run):
+    return run.tool_results.values_list("result", flat=True)

@@ -155,6 +155,34 @@ def test_a_document_is_changed_by_marking_nodes():
     ]
 
 
+def test_an_empty_output_replaces_an_earlier_one_and_a_failure_takes_the_node_from_the_completed():
+    state = RunState(run_id="r")
+    state.mark_node_started("a")
+    state.mark_node_completed("a", {"x": 1})
+    state.mark_node_completed("a", {})
+    assert state.node_states["a"].output_data == {}
+    state.mark_node_failed("a", "broken")
+    assert state.completed_nodes == []
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"event": "completed", "error": "boom"},
+        {"event": "failed", "error": "boom", "output": {}},
+        {"event": "started", "output": {"x": 1}},
+        {"event": "started", "error": "boom"},
+    ],
+)
+@pytest.mark.django_db
+def test_a_report_with_what_its_event_does_not_have_is_refused(report):
+    run = outside(run_id="r")
+    before = Checkpoint.objects.count()
+    with pytest.raises(errors.Malformed, match="Only a"):
+        updates.mark(run, "a", caller=SYSTEM, **report)
+    assert Checkpoint.objects.count() == before
+
+
 def test_the_first_cached_result_remains():
     state = RunState(run_id="r", current_step=3)
     key = state.get_idempotency_key("search", "abc")

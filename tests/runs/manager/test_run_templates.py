@@ -1,5 +1,6 @@
 """Run templates on pages, over REST and on schedules, and the dashboard."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from graphs.web import ttl_cache
 from runs.actions import delete, run_templates
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_outside, start_run
-from runs.models import AuditEntry, Run, RunTemplate, State
+from runs.models import AuditEntry, RecurringRerun, Run, RunTemplate, State
 from tests.support.api_client import ApiClient
 from tests.support.pages import LIST, text
 
@@ -221,6 +222,62 @@ def test_a_template_is_changed_over_rest(saved, make_key, publish):
     run_templates.clone(saved, "Other", SYSTEM)
     assert api("PATCH", path, {"name": "Other"})[0] == 409
     assert AuditEntry.objects.filter(action="change_template").count() == 2
+
+
+def test_secrets_that_were_shown_as_dots_are_the_ones_that_runs_and_copies_get(saved, make_key):
+    api = ApiClient(make_key("run"))
+    path = f"/templates/{saved.pk}"
+    accounts = [{"name": "ann", "password": "ann's"}, {"name": "bob", "password": "bob's"}]
+    RunTemplate.objects.update(inputs={"n": 1, "accounts": accounts})
+    shown = api("GET", path)[1]["inputs"]
+    sent = {"inputs": {"n": 2, "accounts": shown["accounts"][1:]}}
+    expected = {"n": 2, "accounts": accounts[1:]}
+    assert api("POST", f"{path}/launch", {"run_id": "launched", **sent})[0] == 200
+    assert api("POST", f"{path}/clone", {"name": "Copy", **sent})[0] == 201
+    assert RunTemplate.objects.get(name="Copy").inputs == expected
+    assert api("POST", "/rerun/launched", {"inputs": {**sent["inputs"], "n": 3}})[0] == 200
+    assert [run.initial_data for run in Run.objects.order_by("pk")[1:]] == [
+        expected,
+        {**expected, "n": 3},
+    ]
+    assert (
+        api("POST", "/rerun/launched", {"inputs": sent["inputs"], "schedule": "0 6 * * *"})[0]
+        == 201
+    )
+    assert RecurringRerun.objects.get().inputs == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("templates/{pk}/launch", {}),
+        ("templates/{pk}/clone", {"name": "Copy"}),
+        ("rerun/first", {}),
+        ("rerun/first", {"schedule": "0 6 * * *"}),
+        ("admin/run-manager/bulk-operations", {}),
+    ],
+)
+def test_dots_that_stand_for_no_secret_are_refused(saved, make_key, path, body):
+    before = (Run.objects.count(), RunTemplate.objects.count())
+    body = {**body, "inputs": {"passphrase": "•••"}}
+    if "bulk" in path:
+        body = {"action": "rerun", "filter": {}, "params": {"inputs": body["inputs"]}}
+    status, answer = ApiClient(make_key("admin"))("POST", f"/{path.format(pk=saved.pk)}", body)
+    assert (status, "Enter the value at 'passphrase' again" in str(answer)) == (422, True), answer
+    assert (Run.objects.count(), RunTemplate.objects.count()) == before
+    assert not RecurringRerun.objects.exists()
+
+
+def test_the_rerun_page_tells_true_from_1(saved, admin_client):
+    run = Run.objects.get(run_id="first")
+    Run.objects.filter(pk=run.pk).update(initial_data={"v": 1, "w": [0]})
+    url = f"{LIST}rerun/{run.pk}/"
+    for sent, expected in (
+        ('{"v": true, "w": [false]}', '{"v": true, "w": [false]}'),
+        ('{"v": 1.0, "w": [0]}', '{"v": 1.0, "w": [0]}'),
+    ):
+        admin_client.post(url, {"from": "start", "inputs": sent})
+        assert json.dumps(Run.objects.latest("pk").initial_data) == expected
 
 
 def test_a_template_takes_a_dataset_of_its_own_namespace(saved, make_key):

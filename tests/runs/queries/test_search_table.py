@@ -64,7 +64,13 @@ def runs(namespace):
             "finished_at": START,  # it never started
             "labels": {"env": ""},
         },
-        "d": {"run_id": "x" * 199, "name": "a\\b", "status": "running", "started_at": START},
+        "d": {
+            "run_id": "x" * 199,
+            "name": "a\\b  c",
+            "status": "running",
+            "started_at": START,
+            "labels": {"a=b": "1 b=2", "два слова": "x"},
+        },
         "e": {"run_id": "e", "name": "", "created_at": START - timedelta(days=400)},
     }
     made = {}
@@ -90,6 +96,9 @@ SEARCHES = {
     "order_1": "a",
     "100%": "a",
     "a\\b": "d",
+    "B  C": "d",
+    "b c": "",
+    'name:C"': "",
     "заказ": "b",
     "ЗАКАЗ": "b",
     "STRAßE": "b",
@@ -112,6 +121,9 @@ SEARCHES = {
     "graph:заказ*": "b",
     "graph:Ärzte/Заказ": "b",
     "graph:*": "abc",
+    "graph:Ärzte/*": "b",
+    "graph:ä*/зак*": "b",
+    "graph:*/health": "ac",
     "user:Ann": "a",
     "user:ANN*": "ab",
     "workspace:Büro": "a",
@@ -122,6 +134,8 @@ SEARCHES = {
     "namespace:ä*": "b",
     "trigger:admin": "a",
     "trigger:API": "bcde",
+    "trigger:a*": "abcde",
+    "trigger:*DMIN": "a",
     "id:заказ-17": "b",
     "id:Заказ-17": "",
     "id:ORDER*": "ac",
@@ -151,6 +165,11 @@ SEARCHES = {
     "label:d.e": "b",
     "label:d.e=": "b",
     'label:a"b\\c=x=y': "b",
+    'label:"a\\"b\\\\c"="x=y"': "b",
+    'label:"a=b"="1 b=2"': "d",
+    'label:"a=b"': "",
+    'label:"a=1 b=2"': "",
+    'label:"два слова"=x': "d",
     "label:none": "",
     "label:none=none": "",
     # Times, of which some are missing.
@@ -167,7 +186,9 @@ SEARCHES = {
     "duration:<6s": "ab",
     "duration:<=5s": "ab",
     "duration:<=4.9s": "",
-    "duration:>5s": "ab",
+    "duration:>5s": "",
+    "duration:>=5s": "ab",
+    "duration:>4.9s": "ab",
     "duration:>5.1s": "",
     "recovered:no": "b",
     "recovered:yes": "",
@@ -175,6 +196,15 @@ SEARCHES = {
     "has:artifact": "b",
     "has:rerun": "a",
     "has:schedule": "d",
+}
+
+
+WITH_TEXT = {
+    "B  C status:running": "d",
+    "status:running  b  c ": "d",
+    "a\\b status:running c": "",
+    "label:a=b=1 b=2": "",
+    "ärger -status:completed": "c",
 }
 
 
@@ -187,6 +217,26 @@ def searched(runs, text):
 
 def test_a_search_finds_the_same_runs_on_both_databases(runs):
     assert {text: searched(runs, text) for text in SEARCHES} == SEARCHES
+    assert {text: searched(runs, text) for text in WITH_TEXT} == WITH_TEXT
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "trigger:zzz",
+        "created:=>2026-11-01",
+        "created:<>2026-11-01",
+        "created:=2026-11-01",
+        "finished:<<2026-11-01",
+        "duration:5m",
+        "duration:=<5m",
+        'label:"a"b',
+        'label:""=x',
+    ],
+)
+def test_a_token_with_an_unknown_value_is_searched_as_text(token):
+    [notice] = parse(token).notices
+    assert "was searched as text" in notice
 
 
 def test_a_negated_token_finds_all_other_runs(runs):
@@ -255,4 +305,5 @@ def test_a_duration_is_exact_for_runs_that_the_engine_ended(run_graph):
     started = run.finished_at - timedelta(seconds=5)
     Run.objects.filter(pk=run.pk).update(started_at=started)
     assert not Run.objects.filter(parse("duration:<5s").condition).exists()
-    assert Run.objects.filter(parse("duration:>5s").condition).exists()
+    assert not Run.objects.filter(parse("duration:>5s").condition).exists()
+    assert Run.objects.filter(parse("duration:>=5s").condition).exists()

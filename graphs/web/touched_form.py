@@ -1,32 +1,39 @@
-"""A form that changes only what the user changed."""
+"""Forms that change only what the user changed."""
+
+from functools import cached_property
 
 from django import forms
 
 from graphs.definition.types import Json, JsonObject
+from graphs.web.json_fields import plain_newlines
 
 
-class MergedForm(forms.Form):
-    """A form whose untouched fields leave their values alone.
+class TouchedForm(forms.Form):
+    """A form that knows which fields came back as they were shown. Those are untouched."""
 
-    A field that comes back as it was shown is untouched. Its value in the definition stays as it
-    is, even if the field would not accept it.
-    """
+    @cached_property
+    def changed_data(self) -> list[str]:
+        return [name for name in self.fields if self.touched(name)]
+
+    def forgiven(self, name: str) -> bool:
+        """Whether the field may hold what it would not accept, as long as it is untouched."""
+        return False
 
     def touched(self, *names: str) -> bool:
         """Whether any of these fields was changed. Fields that the form lacks don't count."""
         return any(name in self.fields and self._sent(name) != self._shown(name) for name in names)
 
     def full_clean(self) -> None:
-        """Validate, and drop the errors of untouched fields."""
+        """Validate, and drop the errors of untouched fields that are forgiven."""
         super().full_clean()
         # `self.errors` would call this method again.
         found = self._errors or {}  # type: ignore[attr-defined]
         for name in list(found):
-            if name in self.fields and not self.touched(name):
+            if name in self.fields and self.forgiven(name) and not self.touched(name):
                 del found[name]
 
     def _sent(self, name: str) -> str:
-        return _with_plain_newlines(str(self.data.get(name, "")))
+        return plain_newlines(str(self.data.get(self.add_prefix(name), "")))
 
     def _shown(self, name: str) -> str:
         """What a browser sends for the field if nobody touched it."""
@@ -36,10 +43,19 @@ class MergedForm(forms.Form):
             return "on" if field.widget.check_test(value) else ""
         if isinstance(field, forms.ChoiceField):
             values = _values_of(field)
-            return str(value) if str(value) in values else values[0]
+            if str(value) in values:
+                return str(value)
+            return "" if isinstance(field.widget, forms.RadioSelect) else values[0]
         if value is None:
             return ""
-        return _with_plain_newlines(str(field.widget.format_value(value) or ""))
+        return plain_newlines(str(field.widget.format_value(value) or ""))
+
+
+class MergedForm(TouchedForm):
+    """A form whose untouched fields leave their values in a definition alone."""
+
+    def forgiven(self, name: str) -> bool:
+        return True
 
 
 def _values_of(field: forms.ChoiceField) -> list[str]:
@@ -51,10 +67,6 @@ def _values_of(field: forms.ChoiceField) -> list[str]:
         else:
             values.append(str(value))
     return values
-
-
-def _with_plain_newlines(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def set_or_remove(target: JsonObject, name: str, value: Json) -> None:
