@@ -8,6 +8,7 @@ from django.utils.html import format_html
 
 from graphs.admin.base import ReadOnly, SomeRelated
 from runs.models import (
+    AnswerDeadline,
     Artifact,
     AuditEntry,
     Checkpoint,
@@ -134,6 +135,13 @@ class QueueEntryAdmin(FastList):
     list_display = ("run", "available_at", "holder", "claimed_at", "claim")
     list_select_related = ("run",)
     search_fields = ("=run__run_id", "=holder")
+
+
+@admin.register(AnswerDeadline)
+class AnswerDeadlineAdmin(FastList):
+    list_display = ("state", "run", "at")
+    list_select_related = ("run",)
+    search_fields = ("=run__run_id",)
 
 
 @admin.register(RunDeadline)

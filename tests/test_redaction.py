@@ -108,6 +108,7 @@ OPEN = {
     " current_node node_counts",
     "QueueEntry": "holder",
     "RunDeadline": "",
+    "AnswerDeadline": "",
     "RecurringRerun": "expression time_zone author",
     "RunNote": "author text",
     "RunTemplate": "name description labels workspace expression time_zone",

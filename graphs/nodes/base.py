@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import BinaryIO, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import jsonschema_rs
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
@@ -255,6 +255,9 @@ class RunAgain(Exception):
         self.after = after
 
 
+Unanswered = Literal["fail", "default", "escalate"]
+
+
 class WaitForAnswer(Exception):
     """Raise it to wait until a person answers. The node then runs again with `ctx.answer` set.
 
@@ -264,11 +267,27 @@ class WaitForAnswer(Exception):
 
     `question` is shown to the person. `schema` is a JSON Schema that the answer must satisfy; it is
     also the source of the form on the page.
+
+    `answer_by` are the seconds within which somebody is to answer. If nobody does, `unanswered`
+    says what happens: the state fails (`fail`), `ctx.answer` has the `default` as its value and
+    "nobody" as its author (`default`), or the run's log says that the answer is overdue and the
+    state goes on waiting (`escalate`).
     """
 
-    def __init__(self, question: str, schema: JsonObject | None = None) -> None:
+    def __init__(
+        self,
+        question: str,
+        schema: JsonObject | None = None,
+        *,
+        answer_by: float | None = None,
+        unanswered: Unanswered = "fail",
+        default: Json = None,
+    ) -> None:
         self.question = question
         self.schema = dict(schema or {})
+        self.answer_by = answer_by
+        self.unanswered: Unanswered = unanswered
+        self.default = default
 
 
 class NodeFailed(Exception):

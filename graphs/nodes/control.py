@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from graphs.definition.types import Json, JsonObject
 from graphs.models import clock
-from graphs.nodes.base import Context, NodeFailed, RunAgain, WaitForAnswer, node
+from graphs.nodes.base import Context, NodeFailed, RunAgain, Unanswered, WaitForAnswer, node
 
 
 class Item(TypedDict):
@@ -72,15 +72,32 @@ def delay(ctx: Context, seconds: Annotated[float, Field(ge=0, le=366 * 86400)]) 
 
 @node("approval")
 def approval(
-    ctx: Context, question: str, data: Json = None, fail_if_refused: bool = True
+    ctx: Context,
+    question: str,
+    data: Json = None,
+    fail_if_refused: bool = True,
+    answer_by: Annotated[float, Field(gt=0)] | None = None,
+    unanswered: Literal["fail", "refuse", "approve", "escalate"] = "fail",
 ) -> Approved:
     """Wait until a person approves or refuses.
 
     The data is shown with the question, and the person may return an edited version of it. If the
     person refuses, the node fails, unless `fail_if_refused` is false.
+
+    If nobody answers within `answer_by` seconds, the node fails, takes that for a refusal or an
+    approval, or goes on waiting while the run says that the answer is overdue (`escalate`).
     """
     if ctx.answer is None:
-        raise WaitForAnswer(question if data is None else f"{question}\n{data}", APPROVAL_SCHEMA)
+        fate: Unanswered = "default"
+        if unanswered == "fail" or unanswered == "escalate":
+            fate = unanswered
+        raise WaitForAnswer(
+            question if data is None else f"{question}\n{data}",
+            APPROVAL_SCHEMA,
+            answer_by=answer_by,
+            unanswered=fate,
+            default={"approved": unanswered == "approve", "comment": "nobody answered in time"},
+        )
 
     value = ctx.answer["value"]
     by = ctx.answer["by"]

@@ -22,6 +22,7 @@ from runs.core import db_errors, sql, statuses
 from runs.engine import counters
 from runs.engine.node_context import run_folder
 from runs.models import (
+    AnswerDeadline,
     Artifact,
     AuditEntry,
     BulkResult,
@@ -50,6 +51,7 @@ RUN_CHILDREN = (
     RunNote,
     RunSlot,
     RunDeadline,
+    AnswerDeadline,
     RunInput,
     QueueEntry,
     RecurringRerun,

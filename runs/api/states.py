@@ -22,7 +22,7 @@ from runs.core import statuses
 from runs.engine.answer import answer_state
 from runs.engine.steps import key_of
 from runs.models import Run, State
-from runs.queries import attempts
+from runs.queries import attempts, questions
 
 FIRST = uuid.UUID(int=0)
 
@@ -47,6 +47,7 @@ class StateSerializer(serializers.Serializer):
     outputs = AnyJson()
     error = serializers.CharField(allow_null=True)
     waiting_for = AnyJson()
+    answer_by = serializers.DateTimeField(allow_null=True)
     answer = AnyJson()
     progress = serializers.FloatField()
     created_at = serializers.DateTimeField()
@@ -68,6 +69,7 @@ class StateSerializer(serializers.Serializer):
             "outputs": state.outputs,
             "error": state.error or None,
             "waiting_for": state.waiting_for,
+            "answer_by": when(self.context["answer_by"].get(state.pk)),
             "answer": state.answer,
             "progress": state.progress,
             "created_at": when(state.created_at),
@@ -149,7 +151,9 @@ class StateViewSet(OfRunViewSet):
         return Response(self._json(run, answered))
 
     def _json(self, run: Run, states: State | Sequence[State], many: bool = False) -> JsonObject:
-        return StateSerializer(states, many=many, context={"run": run}).data
+        rows = states if isinstance(states, Sequence) else [states]
+        context = {"run": run, "answer_by": questions.answer_by(rows)}
+        return StateSerializer(states, many=many, context=context).data
 
     @extend_schema(
         operation_id="runs_attempts",

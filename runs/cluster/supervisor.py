@@ -47,7 +47,15 @@ from runs.actions import (
 from runs.cluster.error_output import ErrorOutput
 from runs.cluster.processes import die_with_parent, group_of
 from runs.core import db_errors, sql
-from runs.engine import deadlines, heartbeat, lease_recovery, priority, slots, wakeup
+from runs.engine import (
+    deadlines,
+    heartbeat,
+    lease_recovery,
+    overdue_answers,
+    priority,
+    slots,
+    wakeup,
+)
 from runs.external import queue
 from runs.health import storage
 from runs.models import AuditEntry, Cluster
@@ -183,6 +191,7 @@ class Supervisor:
         rescued = lease_recovery.rescue_expired()
         lease_recovery.mark_running()
         deadlines.sweep()
+        overdue_answers.sweep()
         queue.sweep()
         if rescued:
             log.warning("%s states of lost workers were given back", rescued)

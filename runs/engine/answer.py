@@ -11,9 +11,10 @@ from django.utils import timezone
 from graphs.auth.callers import Caller
 from graphs.definition import errors, payloads
 from graphs.definition.json_schema import SchemaValidator
-from graphs.definition.types import Json
+from graphs.definition.types import Json, JsonObject
 from runs.core import statuses
 from runs.engine import counters, priority, slots, wakeup
+from runs.engine.counters import RunCounters
 from runs.models import AuditEntry, LogLine, Run, State
 
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)
@@ -34,31 +35,47 @@ def answer_state(run: Run, state_id: str | UUID, answer: Json, caller: Caller) -
             raise errors.NotFound(f"The run has no state {state_id}.")
         _check(state, answer)
 
-        record = {"value": answer, "by": caller.label, "at": timezone.now().isoformat()}
-        ahead = timedelta(seconds=priority.head_start(run.priority))
-        State.objects.filter(WAITS, pk=state.pk).move(
-            statuses.CREATED, answer=record, due_at=Now(), claim_at=Now() - ahead, waiting_for=None
-        )
-        LogLine.objects.create(
-            run=run,
-            state=state.pk,
-            identifier=state.identifier,
-            message=f"{state.identifier} was answered by {caller.label}",
-        )
         AuditEntry.objects.record(caller, "answer", run, state.identifier)
-        if plans and plans[run.pk].concurrency:
-            slots.keep_back(run.pk)
-        run_counters.waiting_count -= 1
-        run_counters.log_count += 1
-        run_counters.update_status()
-        counters.store([run_counters])
-        wakeup.hint()
+        record = {"value": answer, "by": caller.label}
+        message = f"{state.identifier} was answered by {caller.label}"
+        store_answer(run, state, run_counters, record, message)
     state.refresh_from_db()
     return state
 
 
+def store_answer(
+    run: Run,
+    state: State,
+    run_counters: RunCounters,
+    answer: JsonObject,
+    message: str,
+    level: str = "info",
+) -> None:
+    """Let a waiting state of a locked run go on with this answer, and log the message."""
+    record = {**answer, "at": timezone.now().isoformat()}
+    ahead = timedelta(seconds=priority.head_start(run.priority))
+    State.objects.filter(WAITS, pk=state.pk).move(
+        statuses.CREATED, answer=record, due_at=Now(), claim_at=Now() - ahead, waiting_for=None
+    )
+    LogLine.objects.create(
+        run=run, state=state.pk, identifier=state.identifier, level=level, message=message
+    )
+    if run.version and run.version.plan.concurrency:
+        slots.keep_back(run.pk)
+    run_counters.waiting_count -= 1
+    run_counters.log_count += 1
+    run_counters.update_status()
+    counters.store([run_counters])
+    wakeup.hint()
+
+
+def waits(state: State) -> bool:
+    """Whether the state waits for an answer, as WAITS says it in SQL."""
+    return state.status == statuses.CREATED and state.due_at is None and bool(state.waiting_for)
+
+
 def _check(state: State, answer: Json) -> None:
-    if state.status != statuses.CREATED or state.due_at is not None or not state.waiting_for:
+    if not waits(state):
         raise errors.Conflict(
             f"The state {state.identifier} doesn't wait for an answer; it is {state.status}.",
             allowed=[],

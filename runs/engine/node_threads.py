@@ -8,14 +8,21 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from django.db import connections
 
 from graphs.definition import payloads
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import Json, JsonObject
-from graphs.nodes.base import NodeFailed, Prune, RunAgain, WaitForAnswer, registry
+from graphs.nodes.base import (
+    NodeFailed,
+    Prune,
+    RunAgain,
+    Unanswered,
+    WaitForAnswer,
+    registry,
+)
 from runs.core.failpoints import failpoint
 from runs.engine.node_context import NodeContext
 from runs.engine.types import Claimed, Outcome
@@ -63,6 +70,8 @@ def _is_ctrl_c(error: BaseException) -> bool:
 
 def _call(state: Claimed, context: NodeContext) -> Outcome:
     node = registry[state.node.kind]
+    if state.answer and state.answer.get("unanswered") == "fail":
+        raise NodeFailed("nobody answered in time")
     try:
         returned = node.call(context, **node.bound(state.inputs))
         return _done(state, context, returned)  # here, because a generator runs only now
@@ -74,9 +83,28 @@ def _call(state: Claimed, context: NodeContext) -> Outcome:
             raise NodeFailed(f"RunAgain takes seconds; not {signal.after}") from None
         return Outcome(state, "again", delay=min(max(0.0, signal.after), MAX_DELAY_SECONDS))
     except WaitForAnswer as signal:
-        _check_schema(signal.schema)
-        waiting_for = {"question": signal.question, "schema": signal.schema}
-        return Outcome(state, "wait", waiting_for=payloads.dump(context.mask.value(waiting_for)))
+        return _question(state, context, signal)
+
+
+def _question(state: Claimed, context: NodeContext, signal: WaitForAnswer) -> Outcome:
+    _check_schema(signal.schema)
+    waiting_for: JsonObject = {"question": signal.question, "schema": signal.schema}
+    if signal.answer_by is not None:
+        if not 0 < signal.answer_by <= MAX_DELAY_SECONDS:
+            raise NodeFailed(f"answer_by is a number of seconds up to {MAX_DELAY_SECONDS:,.0f}")
+        if signal.unanswered not in get_args(Unanswered):
+            raise NodeFailed(f"unanswered is one of {', '.join(get_args(Unanswered))}")
+        if signal.unanswered == "default":
+            _check_default(signal)
+            waiting_for["default"] = signal.default
+        waiting_for |= {"answer_by": signal.answer_by, "unanswered": signal.unanswered}
+    text = payloads.dump(context.mask.value(waiting_for))
+    return Outcome(state, "wait", waiting_for=text, answer_by=signal.answer_by)
+
+
+def _check_default(signal: WaitForAnswer) -> None:
+    for problem in SchemaValidator(signal.schema).iter_errors(signal.default):
+        raise NodeFailed(f"the default answer doesn't fit the question's schema: {problem.message}")
 
 
 def _done(state: Claimed, context: NodeContext, returned: object) -> Outcome:

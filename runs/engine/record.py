@@ -23,7 +23,7 @@ from django.db import IntegrityError, transaction
 from graphs.definition import payloads
 from runs.core import db_errors, sql, statuses
 from runs.core.failpoints import failpoint
-from runs.engine import advance, counters, join, log_lines, store
+from runs.engine import advance, counters, join, log_lines, overdue_answers, store
 from runs.engine.advance import Prepared
 from runs.engine.count_outcomes import Ended, count_outcomes, stop_at_limits
 from runs.engine.counters import RunCounters
@@ -199,6 +199,7 @@ def _record_locked(
         _flush(statements, ended)
         store.cancel_unstarted(counters_by_run)
     store.insert_artifacts(ended)
+    overdue_answers.add_to(statements, (prepared.outcome for prepared, _ in ended))
     log_lines.insert(log_lines.rows_of(lines), statements)
     for run_counters in counters_by_run.values():
         run_counters.update_status()
@@ -283,6 +284,8 @@ def _record_optimistically(
     counters.store_known(run_counters, _fences(batch), statements)
     store.store_outcomes(ended, counters_by_run, statements, sql.FIRST_CHANGED_A_ROW)
     store.insert_states(state_rows, statements, sql.FIRST_CHANGED_A_ROW)
+    outcomes = (prepared.outcome for prepared, _ in ended)
+    overdue_answers.add_to(statements, outcomes, sql.FIRST_CHANGED_A_ROW)
     log_lines.insert(log_lines.rows_of(lines), statements, sql.FIRST_CHANGED_A_ROW)
     return done if statements.flush() else None
 

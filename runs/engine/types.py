@@ -139,6 +139,8 @@ class Outcome:
     - `release`: it was not begun; give it back.
     - `lost`: its lease ended.
 
+    `answer_by` are the seconds within which a person is to answer, None without a limit.
+
     `holder` is the worker that was lost, and since when it had the state.
 
     `stuck` says why nothing may follow from it, neither next states nor a retry. Without `joins` it
@@ -153,6 +155,7 @@ class Outcome:
     error: str = ""
     delay: float = 0.0
     waiting_for: str | None = None
+    answer_by: float | None = None
     emitted: int = 0
     lines: list[Line] = field(default_factory=list)
     files: list[OutputFile] = field(default_factory=list)

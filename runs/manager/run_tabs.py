@@ -23,7 +23,15 @@ from runs.manager import timeline
 from runs.manager.logs import log_page
 from runs.manager.lookups import uuid_of
 from runs.models import AuditEntry, Checkpoint, LogLine, RecurringRerun, Run, RunNote, State
-from runs.queries import attempts, diagram, events, lineage, metrics, wait_reasons
+from runs.queries import (
+    attempts,
+    diagram,
+    events,
+    lineage,
+    metrics,
+    questions,
+    wait_reasons,
+)
 from runs.queries.lists import StateRow
 from runs.queries.run_context import context_of
 
@@ -67,15 +75,21 @@ def _overview(request: HttpRequest, run: Run) -> JsonObject:
     }
 
 
-AnswerForm = tuple[State, schema_forms.SchemaForm | schema_forms.AnyForm]
+AnswerForm = tuple[State, schema_forms.SchemaForm | schema_forms.AnyForm, str]
 
 
 def _answer_forms(request: HttpRequest, run: Run) -> list[AnswerForm]:
-    """The states that wait for an answer with their forms; the form that was sent is bound."""
+    """The states that wait for an answer, each with its form and with what happens without one.
+
+    The form that was sent is bound.
+    """
+    states = wait_reasons.waiting_states(run)
+    times = questions.answer_by(states)
     forms = []
-    for state in wait_reasons.waiting_states(run):
+    for state in states:
         data = request.POST if str(state.pk) in request.path else None
-        forms.append((state, schema_forms.answer_form(state, data)))
+        fate = questions.fate(state, times.get(state.pk))
+        forms.append((state, schema_forms.answer_form(state, data), fate))
     return forms
 
 

@@ -1,5 +1,6 @@
 """The models of runs, of their states, and of what belongs to them."""
 
+from runs.models.answer_deadline import AnswerDeadline
 from runs.models.artifact import Artifact
 from runs.models.audit import AuditEntry
 from runs.models.bulk import BulkOperation, BulkResult
@@ -21,6 +22,7 @@ from runs.models.tombstone import Tombstone
 
 __all__ = [
     "OUTSIDE",
+    "AnswerDeadline",
     "Artifact",
     "AuditEntry",
     "BulkOperation",

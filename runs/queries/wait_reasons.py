@@ -7,7 +7,7 @@ from runs.core import sql, statuses
 from runs.engine import answer, concurrency
 from runs.external import documents
 from runs.models import AuditEntry, Cluster, QueueEntry, Run, RunSlot, State
-from runs.queries import drivers
+from runs.queries import drivers, questions
 
 READY_FOR = timedelta(seconds=5)  # after which it is worth saying that a state is ready
 MAX_STATES = 200
@@ -110,13 +110,14 @@ def _for_slot(run: Run, payloads: bool, now: datetime) -> list[str]:
 
 def _questions(created: list[State], payloads: bool) -> list[str]:
     waiting = [state for state in created if state.due_at is None and state.waiting_for]
-    if not payloads:
-        return [f"{state.identifier} waits for an answer." for state in waiting[:MAX_SENTENCES]]
-    return [
-        f"{state.identifier} waits for an answer: "
-        f"{state.waiting_for.get('question') or 'no question'}"
-        for state in waiting[:MAX_SENTENCES]
-    ]
+    shown = waiting[:MAX_SENTENCES]
+    times = questions.answer_by(shown)
+    sentences = []
+    for state in shown:
+        question = f": {state.waiting_for.get('question') or 'no question'}" if payloads else "."
+        fate = questions.fate(state, times.get(state.pk))
+        sentences.append(f"{state.identifier} waits for an answer{question} {fate}".rstrip())
+    return sentences
 
 
 def _running(states: list[State], now: datetime) -> list[str]:
