@@ -18,6 +18,8 @@ AccessAttemptAdmin.actions = []
 
 @admin.register(Account)
 class AccountAdmin(UserAdmin):
+    """Only superusers make others superusers, or change what a superuser is and has."""
+
     actions = ("remove_second_factor",)
 
     @admin.action(description="Remove the second factor", permissions=["remove_factor"])
@@ -28,5 +30,23 @@ class AccountAdmin(UserAdmin):
             accounts.end_tokens(user)
         messages.success(request, f"Accounts without a second factor now: {len(queryset)}.")
 
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: AbstractUser | None = None
+    ) -> tuple[str, ...]:
+        fields = tuple(super().get_readonly_fields(request, obj))
+        rights = ("is_superuser", "groups", "user_permissions")
+        return fields if request.user.is_superuser else (*fields, *rights)
+
+    def has_change_permission(self, request: HttpRequest, obj: AbstractUser | None = None) -> bool:
+        return bool(super().has_change_permission(request, obj)) and _may_touch(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: AbstractUser | None = None) -> bool:
+        return bool(super().has_delete_permission(request, obj)) and _may_touch(request, obj)
+
     def has_remove_factor_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_superuser)
+
+
+def _may_touch(request: HttpRequest, account: AbstractUser | None) -> bool:
+    is_superuser = account is not None and account.is_superuser
+    return bool(request.user.is_superuser) or not is_superuser

@@ -194,6 +194,15 @@ def shapes(ctx: Context) -> dict[str, Any]:
     return {}
 
 
+@node("test.file")
+def written(ctx: Context, size: int) -> dict[str, Any]:
+    """Write a file of this many bytes, 1,000 at a time."""
+    with ctx.artifact("file.txt") as file:
+        for _ in range(size // 1000):
+            file.write(b"x" * 1000)
+    return {}
+
+
 @node("test.texts")
 def texts(ctx: Context, sizes: list[int]) -> dict[str, Any]:
     """Record texts of these lengths as results of calls."""

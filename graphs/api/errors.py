@@ -49,7 +49,7 @@ def _problem(error: Exception) -> JsonObject | None:
     if isinstance(error, RequestDataTooBig):
         return problem(413, "The body is too large.")
     if isinstance(error, exceptions.APIException):
-        return problem(error.status_code, str(error.detail))
+        return problem(error.status_code, _sentence(error))
     if isinstance(error, ObjectDoesNotExist):  # it existed when this request began
         return problem(404, "It has just been deleted.")
     if isinstance(error, Http404):
@@ -57,6 +57,12 @@ def _problem(error: Exception) -> JsonObject | None:
     if isinstance(error, PermissionDenied):
         return problem(403, str(error) or "Not found.")
     return None
+
+
+def _sentence(error: exceptions.APIException) -> str:
+    """The detail as a text; the errors of tokens are objects with a member for it."""
+    detail = error.detail
+    return str(detail.get("detail", "") if isinstance(detail, dict) else detail)
 
 
 def _plain(error: Exception, body: JsonObject) -> JsonObject:

@@ -15,6 +15,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.serializers import (
     TokenBlacklistSerializer,
     TokenObtainPairSerializer,
@@ -30,9 +31,9 @@ from rest_framework_simplejwt.views import (
 
 from graphs.api.schema import REFUSALS
 from graphs.api.strict import CharField, KnownMembers
-from graphs.auth import acts, second_factor
+from graphs.auth import accounts, acts, second_factor
 from graphs.auth.callers import caller_named
-from graphs.auth.tokens import RefreshToken
+from graphs.auth.tokens import RefreshToken, claims_of
 
 
 class CredentialsSerializer(KnownMembers, TokenObtainPairSerializer):
@@ -57,7 +58,7 @@ class CredentialsSerializer(KnownMembers, TokenObtainPairSerializer):
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         TokenObtainSerializer.validate(self, attrs)  # the password
         self._check_code(self.user, attrs.get("code", ""))  # type: ignore[arg-type]
-        refresh = RefreshToken.for_user(self.user)  # type: ignore[type-var]
+        refresh = RefreshToken.for_user(self.user)
         return {"refresh": str(refresh), "access": str(refresh.access_token)}
 
     def _check_code(self, user: AbstractUser, code: str) -> None:
@@ -119,8 +120,16 @@ class RefreshView(TokenRefreshView):
         auth=[],
     )
     def post(self, request: Request, *args: str, **kwargs: str) -> Response:
-        """A new access token and a new refresh token for a refresh token, which ends with that."""
-        return super().post(request, *args, **kwargs)
+        """A new access token and a new refresh token for a refresh token, which ends with that.
+
+        One that comes a second time may have been stolen: the tokens that followed from it end,
+        too (RFC 9700, section 4.14).
+        """
+        try:
+            return super().post(request, *args, **kwargs)
+        except InvalidToken:
+            _end_family(request.data)
+            raise
 
 
 class RevokeView(TokenBlacklistView):
@@ -138,6 +147,20 @@ class RevokeView(TokenBlacklistView):
             answer = super().post(request, *args, **kwargs)
             _record_end(dict(request.data)["refresh"])
         return answer
+
+
+def _end_family(sent: object) -> None:
+    """End the refresh tokens of the same login as the one that was sent, if it had been used."""
+    refresh = dict(sent).get("refresh") if isinstance(sent, dict) else None
+    claims = claims_of(refresh) if isinstance(refresh, str) else {}
+    used = BlacklistedToken.objects.filter(token__jti=claims.get("jti")).select_related(
+        "token__user"
+    )
+    token = used.first()
+    user = token.token.user if token else None
+    if user and accounts.end_family(user, claims.get("family", "")):
+        caller = caller_named(user.get_username(), "api")
+        acts.record(caller, "revoke_token", None, "a refresh token was used twice")
 
 
 def _record_end(refresh: str) -> None:

@@ -11,6 +11,7 @@ from django.dispatch import receiver
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from graphs.auth import api_keys
+from graphs.auth.tokens import claims_of
 from graphs.models import ApiKey
 
 
@@ -37,5 +38,17 @@ def end_tokens(user: AbstractBaseUser) -> int:
     """End all refresh tokens of the account. Returns how many of them were still good."""
     tokens = OutstandingToken.objects.filter(user=user.pk, blacklistedtoken=None)
     ended = [BlacklistedToken(token=token) for token in tokens]
+    BlacklistedToken.objects.bulk_create(ended, ignore_conflicts=True)
+    return len(ended)
+
+
+def end_family(user: AbstractBaseUser, family: str) -> int:
+    """End the account's refresh tokens that follow from one login. Returns how many were good."""
+    tokens = OutstandingToken.objects.filter(user=user.pk, blacklistedtoken=None)
+    ended = [
+        BlacklistedToken(token=token)
+        for token in tokens
+        if family and family in (token.jti, claims_of(token.token).get("family"))
+    ]
     BlacklistedToken.objects.bulk_create(ended, ignore_conflicts=True)
     return len(ended)

@@ -7,12 +7,13 @@ from itertools import islice, zip_longest
 from graphs.definition.types import Json
 
 MAX_DIFFERENCES = 200
+MAX_PATH = 500  # characters
 MISSING = object()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A place at which two JSON values differ.
+    """A place at which two JSON values differ. The end of a long path is left out.
 
     `sign` is + if only the second has it, - if only the first has it, and ~ if both have it with
     different values.
@@ -32,6 +33,8 @@ def differences(a: Json, b: Json, path: str = "") -> Iterator[Difference]:
     if isinstance(a, dict) and isinstance(b, dict):
         for key in dict.fromkeys([*a, *b]):
             inner = f"{path}.{key}" if path else str(key)
+            if len(inner) > MAX_PATH:
+                inner = f"{inner[: MAX_PATH - 1]}…"
             yield from differences(a.get(key, MISSING), b.get(key, MISSING), inner)
     elif isinstance(a, list) and isinstance(b, list):
         for at, (first, second) in enumerate(zip_longest(a, b, fillvalue=MISSING)):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from graphs.definition import concurrency, expressions, redaction, references, value_paths
-from graphs.definition.json_schema import SchemaValidator
+from graphs.definition.json_schema import SchemaValidator, validator_of
 from graphs.definition.problems import (
     MAX_MESSAGE,
     Kind,
@@ -177,7 +177,7 @@ def _schema_problems(
         if key not in ("required", "minProperties")
     }
     try:
-        validator = SchemaValidator(partial)
+        validator = validator_of(partial)
     except ValueError as error:
         message = f"{node['kind']} is registered with inputs that are no JSON Schema: {error}"
         message = message[:MAX_MESSAGE]

@@ -12,35 +12,48 @@ subschemas and values of depth d it takes O(n · d):
     weight(s, d) = cost(s) + sum of weight(t, d) + the largest sum of weight(t, d - 1), for the t
                    that s applies to the same member or item
 
-The cost of a subschema is 1, and more if it compares a value with others. Patterns are matched in
-linear time. What a schema refers to must be in it, so that no reference escapes the scales.
+The cost of a subschema is 1, and more if it compares a value with others or matches a pattern.
+`unevaluatedProperties` and `unevaluatedItems` apply everything to the same value once more, and
+their weight is that of AGAIN times the others. What a schema refers to must be in it, so that no
+reference escapes the scales.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from urllib.parse import unquote, urljoin
 
 import jsonschema_rs
 
+from graphs.definition.cel_work import pattern_work
 from graphs.definition.errors import Malformed
 from graphs.definition.types import Json, Schema
 
-MAX_SUBSCHEMAS = 10_000
+MAX_SUBSCHEMAS = 4_000
 MAX_EVALUATIONS = 10_000  # of one value without members
 MAX_WORK = 5_000_000  # evaluations of a value with everything in it: about a second
 MAX_DEPTH = 200  # of a value that a schema with references validates
 MAX_PATTERNS = 500
 MAX_PATTERN_BYTES = 2**18  # of a compiled pattern
+MAX_POSITIONS = 20_000  # of all patterns, with their repetitions written out
 MAX_PROBLEMS = 100  # that are reported of one value
 MAX_MESSAGE = 1_000  # characters of each
+MAX_PLACE = 100  # characters of a name in the place of a problem
+MAX_PLACES = 50  # names in it
+AGAIN = 3
 # What all problems of a value could take in memory; beyond it only the first one is made.
 MAX_PROBLEM_BYTES = 64 * 2**20
 _PROBLEM_BYTES = 500  # of one without the value and the part of the schema that it quotes
 
 _BYTES_PER_COMPARISON = 16  # of the JSON of an `enum`, a `const` or a list of names
 _CHARACTERS_PER_PART = 16  # of a text, which a pattern may have to read
+_COST_OF_POSITION = 1.5  # of a pattern, for so many characters
+_LITERALS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # escapes and classes
+_UNBOUNDED = re.compile(r"[*+|]|\{\d+,\}")
 _FRACTION_COST = 100  # of a `multipleOf` that is no whole number: it computes with large fractions
 
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
@@ -92,7 +105,7 @@ class SchemaValidator:
             yield ValueProblem(refusal)
         elif not self._validator.is_valid(value):
             for error in islice(self._errors(value), MAX_PROBLEMS):
-                yield ValueProblem(error.message[:MAX_MESSAGE], tuple(error.instance_path))
+                yield ValueProblem(error.message[:MAX_MESSAGE], _shortened(error.instance_path))
 
     def _errors(self, value: Json) -> Iterator[jsonschema_rs.ValidationError]:
         """The problems; the library makes all of them at once, each with what it is about."""
@@ -103,6 +116,21 @@ class SchemaValidator:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as error:
             yield error
+
+
+@lru_cache(maxsize=16)
+def _validator_of(text: str) -> SchemaValidator:
+    return SchemaValidator(json.loads(text))
+
+
+def validator_of(schema: Schema) -> SchemaValidator:
+    """The validator of a schema that is used many times. Raises BadSchema."""
+    return _validator_of(json.dumps(schema))
+
+
+def _shortened(path: Iterable[str | int]) -> tuple[str | int, ...]:
+    places = islice(path, MAX_PLACES)
+    return tuple(place[:MAX_PLACE] if isinstance(place, str) else place for place in places)
 
 
 # Without look-around and back-references, which take exponential time.
@@ -130,10 +158,12 @@ class _Subschema:
     """What one subschema applies: others to the same value, and others to its parts.
 
     `members` are applied to the members of that name, `every_member` to each member, and `items`
-    to each item. `cost` is that of its own keywords.
+    to each item. `cost` is that of its own keywords, and `times` says how often the subschemas of
+    the same value are evaluated.
     """
 
     cost: int = 1
+    times: int = 1
     same: list[str] = field(default_factory=list)
     members: list[tuple[str, str]] = field(default_factory=list)
     every_member: list[str] = field(default_factory=list)
@@ -147,16 +177,19 @@ class _Weigher:
         self._subschemas: dict[str, _Subschema] = {}
         self._anchors: dict[str, str] = {}
         self._references: list[tuple[str, str]] = []
+        self._repeats = False
         self._resources: list[str] = []  # the parts with an address of their own
         self._patterns = 0
+        self._positions = 0.0
         self._read("", self._root)
         self._follow_references()
         self._order = self._ordered()
         self._weights = [self._weighed({})]
-        if self._references and self._weights[0][""] > MAX_EVALUATIONS:
+        is_multiple = self._references or self._repeats
+        if is_multiple and self._weights[0][""] > MAX_EVALUATIONS:
             raise ValueError(
-                f"the schema's references ask for more than {MAX_EVALUATIONS:,} evaluations of each"
-                " value"
+                "the schema's references and unevaluated members ask for more than"
+                f" {MAX_EVALUATIONS:,} evaluations of each value"
             )
 
     def refusal(self, value: Json) -> str:
@@ -207,6 +240,9 @@ class _Weigher:
             self._read_names(pointer, schema)
             self._count_patterns(schema)
             subschema.cost = _cost(schema)
+            if "unevaluatedProperties" in schema or "unevaluatedItems" in schema:
+                subschema.times = AGAIN
+                self._repeats = True
             waiting += self._parts(pointer, schema, subschema)
 
     def _read_names(self, pointer: str, schema: Mapping[str, Json]) -> None:
@@ -223,10 +259,16 @@ class _Weigher:
                 self._references.append((pointer, schema[key]))
 
     def _count_patterns(self, schema: Mapping[str, Json]) -> None:
-        named = schema.get("patternProperties")
-        self._patterns += ("pattern" in schema) + (len(named) if isinstance(named, dict) else 0)
+        patterns = _patterns_in(schema)
+        self._patterns += len(patterns)
+        self._positions += sum(pattern_work(pattern)[1] for pattern in patterns)
         if self._patterns > MAX_PATTERNS:
             raise ValueError(f"the schema has more than {MAX_PATTERNS:,} patterns")
+        if self._positions > MAX_POSITIONS:
+            raise ValueError(
+                "the schema's patterns are too large: with their repetitions written out, they have"
+                f" more than {MAX_POSITIONS:,} positions"
+            )
 
     def _follow_references(self) -> None:
         """Find what the references apply, which may be in places that keywords don't lead to."""
@@ -325,7 +367,8 @@ class _Weigher:
         weights: dict[str, int] = {}
         for pointer in self._order:
             subschema = self._subschemas[pointer]
-            weight = subschema.cost + sum(weights[target] for target in subschema.same)
+            same = sum(weights[target] for target in subschema.same)
+            weight = subschema.cost + subschema.times * same
             if deeper:
                 weight += self._weight_of_parts(subschema, deeper)
             weights[pointer] = min(weight, MAX_WORK + 1)
@@ -339,14 +382,32 @@ class _Weigher:
 
 
 def _cost(schema: Mapping[str, Json]) -> int:
-    """What the keywords of a subschema cost that compare a value with others."""
+    """What the keywords of a subschema cost that compare a value with others, or match it."""
     cost = 1
     for key in _COMPARED:
         if key in schema:
             cost += len(json.dumps(schema[key])) // _BYTES_PER_COMPARISON
     if isinstance(schema.get("multipleOf"), float):
         cost += _FRACTION_COST
-    return cost
+    return cost + sum(map(_pattern_cost, _patterns_in(schema)))
+
+
+def _patterns_in(schema: Mapping[str, Json]) -> list[str]:
+    named = schema.get("patternProperties")
+    patterns = list(named) if isinstance(named, dict) else []
+    pattern = schema.get("pattern")
+    return [*patterns, pattern] if isinstance(pattern, str) else patterns
+
+
+def _pattern_cost(pattern: str) -> int:
+    """What a pattern costs for each 16 characters of a text.
+
+    At worst each character is compared at each position. One that is anchored and has no repetition
+    without an end is done with soon, however long the text is.
+    """
+    plain = _LITERALS.sub("", pattern)
+    ends_soon = pattern.startswith("^") and not _UNBOUNDED.search(plain)
+    return 1 if ends_soon else math.ceil(pattern_work(pattern)[1] * _COST_OF_POSITION)
 
 
 def _text_at(schema: Mapping[str, Json], key: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -86,6 +87,14 @@ def size(text: str | None) -> int:
     if text is None:
         return 0
     return len(text) if text.isascii() else len(text.encode())
+
+
+def sizes(values: Iterable[Json]) -> list[int]:
+    """The bytes of each value as JSON. A value that is there many times is measured once."""
+    values = list(values)  # which keeps them alive, so that their ids stay theirs
+    known = {id(value): value for value in values}
+    measured = {key: size(_ENCODER.encode(value)) for key, value in known.items()}
+    return [measured[id(value)] for value in values]
 
 
 def is_deeper(value: Json, levels: int) -> bool:

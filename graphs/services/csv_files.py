@@ -12,6 +12,7 @@ from graphs.definition.types import Json
 
 MAX_LINE = 10 * 2**20  # bytes of a row, or characters of a field
 MAX_COLUMNS = 5_000
+MAX_COLUMN_NAME = 1_000  # characters
 DELIMITERS = (",", ";", "\t", "|")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 BOM = "\ufeff"
@@ -115,6 +116,13 @@ def _checked_header(header: list[str] | None, lines: Lines) -> list[str]:
         raise lines.broken("every column needs a name in the header", line=1)
     if len(header) > MAX_COLUMNS:
         raise lines.broken(f"{len(header):,} columns; {MAX_COLUMNS:,} are allowed", line=1)
+    longest = max(header, key=len)
+    if len(longest) > MAX_COLUMN_NAME:
+        raise lines.broken(
+            f"the name of a column has {len(longest):,} characters; {MAX_COLUMN_NAME:,} are"
+            " allowed",
+            line=1,
+        )
     counts = Counter(header)
     repeated = next((column for column in header if counts[column] > 1), None)
     if repeated is not None:

@@ -15,7 +15,14 @@ from graphs.definition import payloads
 from graphs.definition.types import Json, JsonObject
 from graphs.services import csv_files
 from graphs.services.column_types import Column, ColumnSeen, converter, text_of
-from graphs.services.csv_files import MAX_COLUMNS, BrokenTable, CsvReader, CsvWriter, Lines
+from graphs.services.csv_files import (
+    MAX_COLUMN_NAME,
+    MAX_COLUMNS,
+    BrokenTable,
+    CsvReader,
+    CsvWriter,
+    Lines,
+)
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 ROWS_PER_CHUNK = 256
@@ -122,6 +129,10 @@ class RowsSeen:
                 if len(self._names) > MAX_COLUMNS:
                     raise BrokenTable(
                         f"its rows have more than {MAX_COLUMNS:,} different members together"
+                    )
+                if max(map(len, row)) > MAX_COLUMN_NAME:
+                    raise BrokenTable(
+                        f"the name of a member has more than {MAX_COLUMN_NAME:,} characters"
                     )
             yield row
 

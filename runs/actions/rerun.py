@@ -213,12 +213,13 @@ def _rerun_whole(
     if original.version and version.pk != original.version_id:
         description.append(f"on version {version.number} instead of {original.version.number}")
     branches = _created_branches(original)
-    if branches:
-        new_run = _create_branches(original, version, start, branches, caller)
-    else:
-        new_run = start_run(
-            original.graph, start, original.dataset, caller, Run.Trigger.RERUN, version, original
-        )
+    graph, dataset = original.graph, original.dataset
+    with run_inputs.hidden(not caller.can("payloads", original.namespace_id)):
+        if branches:
+            new_run = _create_branches(original, version, start, branches, caller)
+        else:
+            trigger = Run.Trigger.RERUN
+            new_run = start_run(graph, start, dataset, caller, trigger, version, original)
     return new_run, ", ".join(description)
 
 

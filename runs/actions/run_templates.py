@@ -15,6 +15,7 @@ from graphs.definition import cron, errors, labels, names, payloads, redaction
 from graphs.definition.types import Json
 from runs.actions import sent_inputs
 from runs.core import db_errors, sql, statuses
+from runs.engine import run_inputs
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
 from runs.models import AuditEntry, Run, RunTemplate, State
@@ -188,7 +189,8 @@ def launch(
     if run_id:
         # A repeated request must have the same options to get the run of the first one.
         options = replace(options, name=template.name)
-    with transaction.atomic():
+    is_hidden = not caller.can("payloads", template.namespace_id)
+    with transaction.atomic(), run_inputs.hidden(is_hidden):
         run = start_run(
             template.graph, options, template.dataset, caller, trigger, template.version
         )

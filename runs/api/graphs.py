@@ -17,6 +17,7 @@ from runs.api.concurrency import ConcurrencySerializer
 from runs.api.lookups import is_unchanged, not_modified, revision_tag, tagged
 from runs.api.metrics import GraphMetricsSerializer
 from runs.api.serializers import (
+    NOT_SHOWN,
     TAIL_LINES,
     RunSerializer,
     StartedManySerializer,
@@ -88,7 +89,7 @@ class GraphViewSet(graphs.GraphViewSet):
         if is_unchanged(request, tag):
             return not_modified(tag)
 
-        runs = list(newest.for_wire()[:limit])
+        runs = list(newest.for_wire().defer(*NOT_SHOWN)[:limit])
         tails = LogLine.objects.tails([run.pk for run in runs], TAIL_LINES)
         may_see = self.caller.can("payloads", graph.namespace_id)
         for records in (runs, *tails.values()):

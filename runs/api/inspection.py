@@ -89,12 +89,12 @@ class WhySerializer(serializers.Serializer):
 
 
 class EventSerializer(serializers.Serializer):
-    """What happened. `state_id`, `node` and `path` are null for what happened to the whole run."""
+    """What happened. Without a state, it happened to the whole run."""
 
     at = serializers.DateTimeField()
     what = serializers.CharField()
     state_id = serializers.CharField(allow_null=True)
-    node = serializers.CharField(allow_null=True)
+    identifier = serializers.CharField(allow_null=True)
     path = serializers.CharField(allow_null=True)
 
     def to_representation(self, event: events.Event) -> JsonObject:
@@ -103,7 +103,7 @@ class EventSerializer(serializers.Serializer):
             "at": when(event.at),
             "what": event.what,
             "state_id": str(state.pk) if state else None,
-            "node": state.identifier if state else None,
+            "identifier": state.identifier if state else None,
             "path": state.path if state else None,
         }
 

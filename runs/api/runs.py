@@ -15,6 +15,7 @@ from runs.api.filters import ManagerFilterBackend
 from runs.api.lookups import NAMESPACE, is_unchanged, not_modified, revision_tag, tagged
 from runs.api.pagination import CURSOR_PARAMETERS, RunCursorPagination
 from runs.api.serializers import (
+    NOT_SHOWN,
     LogLineSerializer,
     LogPageSerializer,
     RunPageSerializer,
@@ -60,7 +61,7 @@ class RunViewSet(OfRunViewSet):
     queries = {"destroy": ("active",), "wait": ("until", "timeout")}
 
     def get_queryset(self) -> RunQuerySet:
-        return Run.objects.visible_to(self.caller).for_wire()
+        return Run.objects.visible_to(self.caller).for_wire().defer(*NOT_SHOWN)
 
     @extend_schema(operation_id="runs_list", responses={200: RunPageSerializer, **REFUSALS})
     def list(self, request: Request) -> Response:

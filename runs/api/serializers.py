@@ -207,6 +207,10 @@ class RunPageSerializer(serializers.Serializer):
     notices = serializers.ListField(child=serializers.CharField())
 
 
+# Columns that may be large, and that lists of runs don't show.
+NOT_SHOWN = ("initial_data", "store", "metadata", "data", "sop", "purpose", "action_history")
+
+
 def artifact_url(run: Run, artifact: Artifact) -> str:
     return reverse("artifact-detail", args=[run.run_id, artifact.pk])
 

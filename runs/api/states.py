@@ -1,19 +1,23 @@
 """The states of a run over REST."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, takewhile
 
+from django.db.models import TextField
+from django.db.models.functions import Cast, Coalesce, Length
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from graphs.api import strict as serializers
-from graphs.api.pagination import AfterPagination
+from graphs.api.pagination import AfterPagination, read_limit
 from graphs.api.schema import REFUSALS
 from graphs.api.serializers import AnyJson
-from graphs.definition import errors, redaction
+from graphs.definition import errors, payloads, redaction
 from graphs.definition.payloads import when
 from graphs.definition.types import JsonObject
 from runs.api.lookups import NAMESPACE, state_id
@@ -22,9 +26,15 @@ from runs.core import statuses
 from runs.engine.answer import answer_state
 from runs.engine.steps import key_of
 from runs.models import Run, State
+from runs.models.querysets import StateQuerySet
 from runs.queries import attempts, questions
 
 FIRST = uuid.UUID(int=0)
+MAX_PAGE_BYTES = 8 * 2**20
+_SIZE = sum(
+    (Coalesce(Length(Cast(name, TextField())), 0) for name in ("outputs", "answer", "waiting_for")),
+    start=Coalesce(Length(Cast("inputs", TextField())), 0),
+)
 
 
 class StateSerializer(serializers.Serializer):
@@ -113,8 +123,37 @@ class StatePageSerializer(serializers.Serializer):
 
 
 class StatePagination(AfterPagination):
+    """A page ends before its states have more than MAX_PAGE_BYTES of inputs and outputs together.
+
+    It has at least one state.
+    """
+
+    def paginate_queryset(  # type: ignore[override]
+        self, queryset: StateQuerySet, request: Request, view: APIView | None = None
+    ) -> list[State]:
+        limit = read_limit(request, self.default_limit)
+        after = request.query_params.get("after")
+        if after is not None:
+            queryset = queryset.filter(pk__gt=self.read_after(after))
+        queryset = queryset.order_by("pk")
+        sizes = dict(queryset.annotate(size=_SIZE).values_list("pk", "size")[:limit])
+        fitting = _first_fitting(sizes.values())
+        states = list(queryset[:fitting])
+        State.objects.fill_inputs(states)
+        filled = payloads.sizes(state.inputs for state in states)
+        page = states[: _first_fitting(filled)]
+        is_last = len(sizes) < limit and len(page) == len(sizes)
+        self.next = None if is_last or not page else str(page[-1].pk)
+        return page
+
     def read_after(self, after: str) -> uuid.UUID:
         return state_id(after) if after else FIRST
+
+
+def _first_fitting(sizes: Iterable[int]) -> int:
+    """How many of the rows with these sizes fit into a page: at least one."""
+    totals = accumulate(sizes)
+    return max(1, sum(1 for _ in takewhile(lambda total: total <= MAX_PAGE_BYTES, totals)))
 
 
 class StateViewSet(OfRunViewSet):
@@ -132,7 +171,6 @@ class StateViewSet(OfRunViewSet):
         """The states of a run in the order in which they were created."""
         run = self.run()
         states = self.page(run.states.all())
-        State.objects.fill_inputs(states)
         redaction.hide(states, self.sees_payloads(run))
         return self.get_paginated_response({"states": self._json(run, states, many=True)})
 

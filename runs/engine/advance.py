@@ -12,6 +12,7 @@ Joins are decided later, under the locks of the runs: see `runs.engine.join`.
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from time import thread_time
 from typing import NamedTuple
 
 from graphs.definition import errors, payloads, references, retry_delay, uuids
@@ -25,6 +26,7 @@ from runs.engine.types import NewState, Outcome, RunFacts
 
 MAX_PATH = 1000
 MAX_REASON = 10_000  # characters
+MAX_CONDITION_SECONDS = 2  # of processor time, for the conditions of all outputs of a state
 MAX_NEXT_BYTES = 64 * 2**20  # of the inputs of all states that follow one state directly
 _TOO_MUCH = f"the next states would have more than {MAX_NEXT_BYTES:,} bytes of inputs together"
 Parent = tuple[str, Json]  # identifier and outputs of the state that a new state follows
@@ -105,20 +107,26 @@ def _choose_edges(prepared: Prepared) -> None:
         )
         return
     try:
-        prepared.chosen = [_chosen(node, value) for value in outcome.values]
+        until = thread_time() + MAX_CONDITION_SECONDS
+        prepared.chosen = [_chosen(node, value, until) for value in outcome.values]
     except EvaluationFailed as error:
         reason = f"a condition of an edge from {node.id} failed: {error}"
         prepared.failed = payloads.clean(reason, MAX_REASON)
 
 
-def _chosen(node: PlanNode, outputs: Json) -> tuple[str, ...]:
+def _chosen(node: PlanNode, outputs: Json, until: float) -> tuple[str, ...]:
+    """The nodes to which an output goes on, decided before the thread's processor time `until`."""
     if not node.conditional:
         return tuple(edge.to for edge in node.edges)
-    return tuple(
-        edge.to
-        for edge in node.edges
-        if edge.condition is None or edge.condition.is_true(outputs=outputs)
-    )
+    chosen = []
+    for edge in node.edges:
+        if edge.condition is None or edge.condition.is_true(outputs=outputs):
+            chosen.append(edge.to)
+        if thread_time() > until:
+            raise EvaluationFailed(
+                f"the conditions of a state may take {MAX_CONDITION_SECONDS:g} s of processor time"
+            )
+    return tuple(chosen)
 
 
 def chosen_json(prepared: Prepared, output: int = 0) -> str | None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from django.conf import settings
+
 from graphs.auth.callers import Caller
 from graphs.definition import errors, labels, names, payloads, uuids
 from graphs.definition.plan import Plan
@@ -21,6 +23,7 @@ from runs.engine.types import NewState, RunFacts
 from runs.models import Run
 
 MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
+MAX_ROOT_BYTES = 64 * 2**20  # of the inputs of the states with which a run starts
 
 
 class TimeLimits(NamedTuple):
@@ -106,7 +109,8 @@ def prepare(
 ) -> Start:
     """A new run of the version with its root states, checked and rendered but not stored.
 
-    Raises Malformed, TooLarge, and StateManagerError for a store key that is missing.
+    Raises Malformed, TooLarge for what is larger than a run may be, and StateManagerError for a
+    store key that is missing.
     """
     plan = version.plan
     # The defaults of the graph's schema are no part of the request.
@@ -150,7 +154,15 @@ def new_run(
         metadata=dict(options.metadata),
         max_steps=options.max_steps,
         fingerprint=fingerprint,
+        stored_bytes=_given_bytes(options),
     )
+
+
+def _given_bytes(options: RunOptions) -> int:
+    """The bytes of what the run itself holds of the request."""
+    values = (options.inputs, options.store, options.metadata)
+    given = sum(payloads.size(payloads.dump(dict(value))) for value in values if value)
+    return given + len(options.sop.encode()) + len(options.purpose.encode())
 
 
 def set_parent(run: Run, parent: Run | None) -> None:
@@ -214,8 +226,17 @@ def fingerprint_of(options: RunOptions, graph: Graph | None, dataset: Dataset | 
 
 
 def _root_states(facts: RunFacts, plan: Plan, delay: float) -> list[NewState]:
+    roots: list[NewState] = []
+    size = 0
     try:
-        roots = [_root_state(facts, identifier) for identifier in plan.shape.roots]
+        for identifier in plan.shape.roots:
+            roots.append(_root_state(facts, identifier))
+            size += roots[-1].size
+            if size > MAX_ROOT_BYTES:
+                raise errors.TooLarge(
+                    f"The states with which the run starts would have more than {MAX_ROOT_BYTES:,}"
+                    " bytes of inputs together."
+                )
     except (CannotFollow, payloads.NotJson) as error:
         raise errors.Malformed(f"The run can't start: {error}.") from None
     for root in roots:
@@ -228,7 +249,13 @@ def _count_roots(run: Run, roots: Sequence[NewState]) -> None:
     run.started_count = len(roots)
     run.node_counts = {root.identifier: [1, 0, 0] for root in roots}
     run.log_count = 1
-    run.stored_bytes = sum(root.size for root in roots)
+    run.stored_bytes += sum(root.size for root in roots)
+    limit = settings.MAX_RUN_BYTES
+    if run.stored_bytes > limit:
+        raise errors.TooLarge(
+            f"The run would store more than {limit:,} bytes from the start. Give it less, or raise"
+            " MAX_RUN_BYTES."
+        )
 
 
 def _root_state(run: RunFacts, identifier: str) -> NewState:

@@ -184,13 +184,20 @@ class NodeContext:
 
         So the results of calls that go on at once may exceed the limit, each by its own size.
         """
-        run = Run.objects.filter(pk=self.state.run.pk)
-        stored = run.values_list("stored_bytes", flat=True).first()
-        if stored is not None and stored >= settings.MAX_RUN_BYTES:
+        if self._stored_bytes() >= settings.MAX_RUN_BYTES:
             raise NodeFailed(
                 f"nothing was called, because the run stores {settings.MAX_RUN_BYTES:,} bytes"
                 " already; store less, or raise MAX_RUN_BYTES"
             )
+
+    def _stored_bytes(self) -> int:
+        run = Run.objects.filter(pk=self.state.run.pk)
+        return run.values_list("stored_bytes", flat=True).first() or 0
+
+    @cached_property
+    def _room(self) -> int:
+        """How many bytes the files of this state may have."""
+        return settings.MAX_RUN_BYTES - self._stored_bytes()
 
     def _require_state(self) -> None:
         """Raises NodeFailed if the state is gone, because its run was deleted or was lost in a
@@ -216,7 +223,7 @@ class NodeContext:
         if not name:
             raise NodeFailed("a file needs a name")
         path = f"{self.folder}/{self.state.id}-{self.attempt}/{names.file_name(name)}"
-        writer = _Writer()
+        writer = _Writer(self._room - sum(file["size"] for file in self.files))
         try:
             yield writer
         except BaseException:
@@ -303,7 +310,8 @@ class NodeContext:
 class _Writer:
     """A file that is written to a temporary place. The storage gets it when it is complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
+        self._room = room  # bytes
         # `store` or `discard` closes it.
         self._file = tempfile.NamedTemporaryFile(prefix="statemanager-")  # noqa: SIM115
         self.size = 0
@@ -312,6 +320,11 @@ class _Writer:
 
     def write(self, data: bytes) -> int:
         self.size += len(data)
+        if self.size > self._room:
+            raise NodeFailed(
+                f"the run would store more than {settings.MAX_RUN_BYTES:,} bytes with this file;"
+                " store less, or raise MAX_RUN_BYTES"
+            )
         self.checksum.update(data)
         return self._file.write(data)
 

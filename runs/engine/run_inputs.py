@@ -1,9 +1,10 @@
 """The inputs of a run: their defaults, their schema, and the inputs of its states."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from graphs.definition import errors
-from graphs.definition.json_schema import SchemaValidator
+from graphs.definition.json_schema import SchemaValidator, validator_of
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json, JsonObject
 from graphs.nodes.base import registry
@@ -14,11 +15,28 @@ def with_defaults(inputs: Mapping[str, Json], plan: Plan) -> JsonObject:
     return {**plan.input_defaults, **inputs}
 
 
+class Unfitting(errors.Malformed):
+    """Inputs don't fit the schema of a graph. The problems that it lists quote the inputs."""
+
+
 def check(inputs: Mapping[str, Json], schema: Mapping[str, Json] | None) -> None:
-    """Raises Malformed with every problem if the inputs don't fit the graph's schema."""
-    found = problems(inputs, SchemaValidator(schema)) if schema is not None else []
+    """Raises Unfitting with every problem if the inputs don't fit the graph's schema."""
+    found = problems(inputs, validator_of(schema)) if schema is not None else []
     if found:
-        raise errors.Malformed("The inputs don't fit the graph's schema.", errors=found)
+        raise Unfitting("The inputs don't fit the graph's schema.", errors=found)
+
+
+@contextmanager
+def hidden(is_hidden: bool) -> Iterator[None]:
+    """Keep the problems of inputs from a caller who may not see the inputs that are checked."""
+    try:
+        yield
+    except Unfitting:
+        if not is_hidden:
+            raise
+        raise errors.Malformed(
+            "The inputs, which you may not see, don't fit the graph's schema."
+        ) from None
 
 
 def problems(inputs: Mapping[str, Json], validator: SchemaValidator) -> list[str]:

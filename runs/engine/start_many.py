@@ -176,12 +176,14 @@ def _prepared(
             f"{len(requested):,} runs of a graph with {len(states):,} roots would start more than "
             f"{MAX_STATES:,} states at once. Start fewer."
         )
-    size = 0
+    size = count = 0
     for at, options in enumerate(requested):
         try:
             start = prepare(graph, version, options, dataset, caller, trigger)
         except errors.StateManagerError as error:
-            problems += _described(at, error)
+            found = list(_described(at, error))
+            count += len(found)
+            problems += found[: MAX_PROBLEMS - len(problems)]
             continue
         run = start.run
         size += run.stored_bytes
@@ -191,11 +193,12 @@ def _prepared(
                 "of inputs together. Start fewer runs at once."
             )
         if known.setdefault(run.run_id, run.fingerprint) != run.fingerprint:
+            count += 1
             problems.append(f"runs/{at}: another run of the request has the run id {run.run_id!r}")
         starts.append(start)
     if problems:
         raise errors.Malformed(
-            f"No run was started, because {_count(problems)}.", errors=problems[:MAX_PROBLEMS]
+            f"No run was started, because {_counted(count)}.", errors=problems[:MAX_PROBLEMS]
         )
     return starts
 
@@ -205,8 +208,8 @@ def _described(at: int, error: errors.StateManagerError) -> Iterator[str]:
         yield f"runs/{at}: {problem}"
 
 
-def _count(problems: Sequence[str]) -> str:
-    return "there is a problem" if len(problems) == 1 else f"there are {len(problems):,} problems"
+def _counted(problems: int) -> str:
+    return "there is a problem" if problems == 1 else f"there are {problems:,} problems"
 
 
 def _in_order(starts: Sequence[Start], new: dict[str, Run]) -> list[Run]:
@@ -230,6 +233,7 @@ def _in_order(starts: Sequence[Start], new: dict[str, Run]) -> list[Run]:
     ]
     if problems:
         raise errors.Conflict(
-            f"No run was started, because {_count(problems)}.", errors=problems[:MAX_PROBLEMS]
+            f"No run was started, because {_counted(len(problems))}.",
+            errors=problems[:MAX_PROBLEMS],
         )
     return [known[start.run.run_id] for start in starts]

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from django.db.models import Max
 
-from graphs.definition import errors
+from graphs.definition import errors, payloads
 from graphs.definition.types import Json, JsonObject
 from runs.core import paths, statuses
 from runs.engine.steps import key_of
@@ -20,6 +20,7 @@ from runs.models import OUTSIDE, Checkpoint, Run, State
 
 NS = ":run-state"  # the checkpoint namespace of run documents; no node of LangGraph can be named so
 MAX_NODES = 10_000
+MAX_BYTES = 64 * 2**20  # of a document that is made from rows
 DEFAULT_MAX_STEPS = 20
 _ACTIONS = {
     statuses.SUCCESS: "completed",
@@ -109,7 +110,15 @@ def digest_of(key: str) -> str:
 
 
 def from_rows(run: Run) -> RunState:
-    """Make a run's document from its rows. Raises TooLarge above 10,000 states."""
+    """Make a run's document from its rows.
+
+    Raises TooLarge for a run of more than MAX_NODES states, or of more than MAX_BYTES bytes.
+    """
+    if run.stored_bytes > MAX_BYTES:
+        raise errors.TooLarge(
+            f"The run stores {run.stored_bytes:,} bytes; a document has at most {MAX_BYTES:,}."
+            f" Read its states in pages at /runs/{run.run_id}/states."
+        )
     states = list(run.states.order_by("pk")[: MAX_NODES + 1])
     if len(states) > MAX_NODES:
         raise errors.TooLarge(
@@ -117,6 +126,12 @@ def from_rows(run: Run) -> RunState:
             f" Read them in pages at /runs/{run.run_id}/states."
         )
     State.objects.fill_inputs(states)
+    shared = payloads.sizes([state.inputs for state in states])
+    if sum(shared) > MAX_BYTES:
+        raise errors.TooLarge(
+            f"The inputs of its states have {sum(shared):,} bytes together; a document has at most"
+            f" {MAX_BYTES:,}. Read the states in pages at /runs/{run.run_id}/states."
+        )
     return RunState(
         run_id=run.run_id,
         session_id=run.session_id,

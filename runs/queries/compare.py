@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
-from graphs.definition import redaction
+from graphs.definition import errors, redaction
 from graphs.definition.differences import MAX_DIFFERENCES, Difference, differences, some_differences
 from graphs.definition.labels import MAX_LABELS
 from graphs.definition.types import Json
@@ -15,6 +15,7 @@ from runs.engine.node_context import run_folder
 from runs.models import Run, State
 
 MAX_STATES = 5_000
+MAX_BYTES = 64 * 2**20  # that both runs store, if payloads are compared
 SAME_DURATION_SECONDS = 0.05
 _COLUMNS = (
     "identifier",
@@ -91,7 +92,15 @@ class Comparison:
 
 
 def compare(a: Run, b: Run, payloads: bool = True) -> Comparison:
-    """Compare two runs. Without `payloads`, inputs, outputs and errors are hidden."""
+    """Compare two runs. Without `payloads`, inputs, outputs and errors are hidden.
+
+    Raises TooLarge if payloads are compared and the runs store more than MAX_BYTES together.
+    """
+    stored = a.stored_bytes + b.stored_bytes
+    if payloads and stored > MAX_BYTES:
+        raise errors.TooLarge(
+            f"The runs store {stored:,} bytes together; at most {MAX_BYTES:,} are compared."
+        )
     nodes = _node_pairs(a, b, payloads)
     divergence = next((pair for pair in nodes if not pair.same), None)
     inputs = some_differences(

@@ -90,9 +90,45 @@ def test_a_refresh_token_is_good_for_one_use_and_can_be_revoked(ann):
     _, tokens, _ = token(PASSWORD)
     status, fresh = api("POST", "/token/refresh", {"refresh": tokens["refresh"]})
     assert status == 200
-    assert api("POST", "/token/refresh", {"refresh": tokens["refresh"]})[0] == 401
     assert api("POST", "/token/revoke", {"refresh": fresh["refresh"]})[0] == 200
     assert api("POST", "/token/refresh", {"refresh": fresh["refresh"]})[0] == 401
+
+
+def test_a_refresh_token_that_is_used_twice_ends_those_that_followed_from_it(ann):
+    api = ApiClient()
+    _, stolen, _ = token(PASSWORD)
+    _, other, _ = token(PASSWORD)
+    _, second = api("POST", "/token/refresh", {"refresh": stolen["refresh"]})
+    _, third = api("POST", "/token/refresh", {"refresh": second["refresh"]})
+    status, answer = api("POST", "/token/refresh", {"refresh": stolen["refresh"]})
+    assert (status, answer["detail"]) == (401, "Token is blacklisted")
+    assert api("POST", "/token/refresh", {"refresh": third["refresh"]})[0] == 401
+    assert api("POST", "/token/refresh", {"refresh": other["refresh"]})[0] == 200
+    assert AuditEntry.objects.filter(action="revoke_token", actor="ann").count() == 1
+
+
+def test_a_forged_refresh_token_ends_nothing(ann):
+    api = ApiClient()
+    _, tokens, _ = token(PASSWORD)
+    api("POST", "/token/refresh", {"refresh": tokens["refresh"]})
+    header, claims, _ = tokens["refresh"].split(".")
+    assert api("POST", "/token/refresh", {"refresh": f"{header}.{claims}.AAAA"})[0] == 401
+    assert not AuditEntry.objects.filter(action="revoke_token").exists()
+
+
+@pytest.mark.parametrize("path", ["password", "change"])
+def test_only_superusers_change_superusers(client, django_user_model, path):
+    root = django_user_model.objects.create_superuser("root", password=PASSWORD)
+    manager = django_user_model.objects.create_user("manager", password=PASSWORD, is_staff=True)
+    rights = Permission.objects.filter(content_type__app_label="auth")
+    manager.user_permissions.set(rights)
+    client.force_login(manager, "django.contrib.auth.backends.ModelBackend")
+    page = f"/admin/auth/user/{root.pk}/{path}/"
+    assert client.post(page, {"username": "x", "password1": PASSWORD}).status_code == 403
+    form = client.get(f"/admin/auth/user/{manager.pk}/change/").context["adminform"].form
+    assert not {"is_superuser", "groups", "user_permissions"} & set(form.fields)
+    root.refresh_from_db()
+    assert root.username == "root"
 
 
 def test_a_new_password_ends_all_tokens(ann):

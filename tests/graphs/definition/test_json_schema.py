@@ -21,6 +21,14 @@ def nested(depth):
     return value
 
 
+def unevaluated(levels, keyword, rest):
+    """A schema in which each level looks once more at what the levels below have evaluated."""
+    schema = {"properties": {"a": True}}
+    for _ in range(levels):
+        schema = {keyword: [schema], rest: False}
+    return schema
+
+
 TWICE = {
     "allOf": lambda ref: {"allOf": [ref, ref]},
     "anyOf and if": lambda ref: {"anyOf": [ref], "if": ref},
@@ -78,7 +86,10 @@ def test_ordinary_recursion_costs_nothing():
     [
         ({"$ref": "#"}, "without going into the value"),
         ({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}, "without"),
-        ({"properties": {f"p{at}": {} for at in range(10_001)}}, "10,000 subschemas"),
+        ({"properties": {f"p{at}": {} for at in range(4_001)}}, "4,000 subschemas"),
+        ({"properties": {"x": {"pattern": "[ab]{20001}"}}}, "positions"),
+        (unevaluated(12, "anyOf", "unevaluatedProperties"), "unevaluated members ask for more"),
+        (unevaluated(12, "oneOf", "unevaluatedItems"), "unevaluated members ask for more"),
         ({"$ref": "https://example.org/schema"}, "may not refer to"),
         ({"type": "nothing"}, "nothing"),
     ],
@@ -163,9 +174,45 @@ def test_patterns_that_take_exponential_time_or_much_memory_are_refused(pattern)
 def test_the_problems_of_a_value_are_few_and_short():
     every = SchemaValidator({"items": {"type": "string"}})
     assert len(list(every.iter_errors([1] * 1_000))) == json_schema.MAX_PROBLEMS
-    schema = {"allOf": [{"type": "integer"}] * 5_000}
+    schema = {"allOf": [{"type": "integer"}] * 3_500}
     [problem] = SchemaValidator(schema).iter_errors("x" * 10_000)
     assert len(problem.message) == json_schema.MAX_MESSAGE
+
+
+def test_unevaluated_members_of_a_few_levels_are_fine():
+    validator = SchemaValidator(unevaluated(6, "anyOf", "unevaluatedProperties"))
+    assert not list(validator.iter_errors({"a": 1}))
+    assert list(validator.iter_errors({"b": 1}))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "characters", "is_refused"),
+    [
+        ("[ab]*a[ab]{2000}c", 200_000, True),
+        ("[ab]{2000}c", 200_000, True),
+        ("^a|[ab]{2000}c", 200_000, True),
+        ("^[a-z0-9-]{1,63}$", 2_000_000, False),
+        (r"^\d{4}-\d{2}-\d{2}$", 2_000_000, False),
+        ("^[^@]+@[^@]+$", 2_000_000, False),
+        ("[ab]*a[ab]{2000}c", 1_000, False),
+    ],
+)
+def test_a_pattern_costs_what_it_may_have_to_read(pattern, characters, is_refused):
+    validator = SchemaValidator({"pattern": pattern})
+    problems = [problem.message for problem in validator.iter_errors("z" * characters)]
+    assert ("too many evaluations" in problems[0]) == is_refused
+
+
+def test_the_place_of_a_problem_is_short():
+    schema = {"additionalProperties": {"items": {"type": "integer"}}}
+    problems = list(SchemaValidator(schema).iter_errors({"K" * 500_000: ["x"] * 100}))
+    assert {len(problem.instance_path[0]) for problem in problems} == {json_schema.MAX_PLACE}
+    deep = {"items": {"$ref": "#"}, "type": "array"}
+    value = "x"
+    for _ in range(120):
+        value = [value]
+    [problem] = SchemaValidator(deep).iter_errors(value)
+    assert len(problem.instance_path) == json_schema.MAX_PLACES
 
 
 VALUES = st.recursive(

@@ -7,12 +7,13 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 
 from graphs.auth import api_keys
+from graphs.auth.callers import SYSTEM
 from graphs.services.publish import publish_graph
-from runs.actions import bulk_inputs, bulk_runner
+from runs.actions import bulk_inputs, bulk_runner, run_templates
 from runs.engine.create_states import create_states
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_outside, start_run
-from runs.models import AuditEntry, BulkOperation, Run
+from runs.models import AuditEntry, BulkOperation, Run, RunTemplate
 from tests.support.api_client import ApiClient
 from tests.support.definitions import definition
 
@@ -168,3 +169,26 @@ def test_the_command_takes_the_inputs_as_json(runs):
         command("{")
     command('{"value": 2}')
     assert reruns() == {"free": {"value": 2}}
+
+
+def test_inputs_that_no_longer_fit_are_not_quoted_to_who_may_not_see_them(runs, namespace, client):
+    """The newest version of a graph may refuse what the run was given."""
+    template = run_templates.from_run(runs["strict"], "t", SYSTEM)
+    schema = {"properties": {"n": {"enum": ["other"]}}}
+    publish_graph(namespace, "strict", {**definition("a"), "inputs": schema})
+    blind = User.objects.create_user("blind", password="pw", is_staff=True)
+    rights = Permission.objects.filter(content_type__app_label__startswith="statemanager_")
+    blind.user_permissions.set(rights.exclude(codename="view_payload"))
+    Run.objects.filter(run_id="strict").update(initial_data={"n": "canary"})
+    RunTemplate.objects.update(inputs={"n": "canary"})
+    client.force_login(blind)
+    page = f"/admin/run-manager/rerun/{runs['strict'].pk}/"
+    answers = [
+        client.post("/rerun/strict", {"version": "newest"}, content_type="application/json"),
+        client.post(f"/templates/{template.pk}/launch", {}, content_type="application/json"),
+        client.post(page, {"from": "start", "version": "newest"}),
+    ]
+    for answer in answers:
+        content = answer.content.decode()
+        assert (answer.status_code, "canary" in content) == (422, False), content
+        assert "may not see" in content

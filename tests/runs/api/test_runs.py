@@ -9,6 +9,8 @@ from graphs.auth import api_keys
 from graphs.definition import errors
 from graphs.models import Graph, Namespace
 from graphs.services import dataset_files, datasets
+from runs.api import states
+from runs.engine.new_run import RunOptions
 from runs.models import Run
 from tests.support.api_client import ApiClient
 from tests.support.definitions import definition
@@ -456,3 +458,36 @@ def test_a_change_of_a_graph_is_refused_if_it_is_based_on_an_older_one(api, publ
     assert api("PUT", path, {"name": "i"}, **{"If-Match": newer})[0] == 412, "the name counts"
     assert api("PUT", path, definition("a>c"), **{"If-Match": "*"})[0] == 200
     assert api("PUT", path, definition("a>d"))[0] == 200, "without the header nothing is compared"
+
+
+def test_a_page_of_states_ends_before_it_has_too_many_bytes(api, run_graph, monkeypatch):
+    monkeypatch.setattr(states, "MAX_PAGE_BYTES", 3000)
+    data = {at: {"inputs": {"value": "x" * 1000}} for at in "abc"}
+    run = run_graph("a b c", RunOptions(run_id="fat"), data=data)
+    seen, after, pages = [], "", 0
+    while after is not None:
+        page = api("GET", f"/runs/fat/states{f'?after={after}' if after else ''}")[1]
+        seen += [state["identifier"] for state in page["states"]]
+        after, pages = page["next"], pages + 1
+    assert (seen, pages) == (["a", "b", "c"], 3)
+    assert run.status == "completed"
+
+
+def test_inputs_that_siblings_share_count_for_each_of_them(api, run_graph, monkeypatch):
+    items = ["x" * 1000] * 5
+    monkeypatch.setattr(states, "MAX_PAGE_BYTES", 12_000)
+    run = run_graph(
+        "a>b", RunOptions(run_id="wide"), kinds={"a": "fan_out"}, inputs={"a": {"items": items}}
+    )
+    page = api("GET", "/runs/wide/states")[1]
+    assert 0 < len(page["states"]) < run.states.count()
+    assert page["next"]
+
+
+def test_a_run_of_too_many_bytes_has_no_document_and_is_not_compared(api, run_graph, monkeypatch):
+    run_graph("a", RunOptions(run_id="r", inputs={"x": "y" * 100}))
+    run_graph("a", RunOptions(run_id="s", inputs={"x": "y" * 100}))
+    monkeypatch.setattr("runs.external.documents.MAX_BYTES", 50)
+    monkeypatch.setattr("runs.queries.compare.MAX_BYTES", 50)
+    assert api("GET", "/runs/r/checkpoint")[0] == 413
+    assert api("GET", "/runs/r/compare?with=s")[0] == 413

@@ -7,7 +7,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.definition import errors, payloads
 from graphs.web import ttl_cache
 from runs.actions.rerun import RerunOptions, rerun
-from runs.engine import advance, create_states, record, retry
+from runs.engine import advance, create_states, new_run, record, retry
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_outside, start_run
 from runs.engine.types import Outcome
@@ -191,3 +191,43 @@ def test_results_recorded_with_once_count_and_nothing_is_called_in_a_full_run(ru
 
 def results_of(run):
     return run.tool_results.values_list("result", flat=True)
+
+
+def test_what_a_run_is_given_counts(publish, namespace):
+    given = RunOptions(inputs={"value": KILOBYTE}, store={"s": "é"}, metadata={"m": [1]})
+    run = start_run(publish("a"), given)
+    bytes_given = sum(
+        payloads.size(payloads.dump(value)) for value in (given.inputs, given.store, given.metadata)
+    )
+    assert run.stored_bytes == bytes_given + bytes_in_rows(run)
+    outside = start_outside(namespace, RunOptions(inputs={"x": KILOBYTE}, sop="é", purpose="p"))
+    assert outside.stored_bytes == len('{"x":""}') + 1000 + 3
+
+
+def test_a_run_that_is_too_large_from_the_start_is_refused(publish, settings, monkeypatch):
+    settings.MAX_RUN_BYTES = 2000
+    graph = publish(
+        "a b c", data={at: {"inputs": {"value": "${{ run.inputs.x }}"}} for at in "abc"}
+    )
+    with pytest.raises(errors.TooLarge, match="from the start"):
+        start_run(graph, RunOptions(inputs={"x": KILOBYTE}))
+    settings.MAX_RUN_BYTES = 2**30
+    monkeypatch.setattr(new_run, "MAX_ROOT_BYTES", 2500)
+    with pytest.raises(errors.TooLarge, match="with which the run starts"):
+        start_run(graph, RunOptions(inputs={"x": KILOBYTE}))
+    assert not Run.objects.exists()
+
+
+def test_a_file_that_the_run_may_not_store_is_not_written_to_its_end(run_graph, settings):
+    settings.MAX_RUN_BYTES = 5000
+    run = run_graph("a", kinds={"a": "test.file"}, data={"a": {"inputs": {"size": 10_000_000}}})
+    assert by_node(run) == {"a": ["ERRORED"]}
+    assert "with this file" in run.states.get().error
+    assert not Artifact.objects.exists()
+
+
+def test_the_conditions_of_a_state_have_a_budget_together(run_graph, monkeypatch):
+    monkeypatch.setattr(advance, "MAX_CONDITION_SECONDS", -1.0)
+    run = run_graph("a>b", when={"a>b": "outputs.value != 1"})
+    assert by_node(run) == {"a": ["NEXT_CREATED_ERROR"]}
+    assert "processor time" in run.states.get().error

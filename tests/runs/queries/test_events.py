@@ -75,11 +75,11 @@ def test_events_are_read_over_rest(publish, drain, monkeypatch, make_key):
     start_run(publish("a>b"), RunOptions(run_id="ev"))
     drain()
     first = api("GET", "/runs/ev/events")[1]
-    assert [event["what"] for event in first["events"] if event["node"] is None] == [
+    assert [event["what"] for event in first["events"] if event["identifier"] is None] == [
         "the run began",
         "the run ended: completed",
     ]
     second = api("GET", f"/runs/ev/events?after={first['next']}")[1]
-    assert {event["node"] for event in second["events"]} == {"b"}
+    assert {event["identifier"] for event in second["events"]} == {"b"}
     assert second["next"] is None
     assert api("GET", "/runs/ev/events?after=x")[0] == 404

@@ -11,7 +11,7 @@ from graphs.auth.callers import SYSTEM
 from runs.actions import bulk, export
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_outside
-from runs.manager.list_query import NOT_FILTERS
+from runs.manager.list_query import OTHER_PARAMETERS
 from runs.manager.run_list import RunPage
 from runs.models import Run
 from runs.queries import lists, search
@@ -120,7 +120,7 @@ def test_page_and_api_share_the_cached_total():
 
 def test_parameters_of_the_page_are_not_filters():
     assert not RunFilters.of_query(
-        QueryDict("&".join(f"{name}=1" for name in NOT_FILTERS)), NOT_FILTERS
+        QueryDict("&".join(f"{name}=1" for name in OTHER_PARAMETERS)), OTHER_PARAMETERS
     ).unknown
 
 
