@@ -10,6 +10,7 @@ from axes.handlers.database import AxesDatabaseHandler
 from django.http import HttpRequest
 
 from graphs.models import clock
+from statemanager import logins
 
 
 class FailedLogins(AxesDatabaseHandler):
@@ -17,6 +18,9 @@ class FailedLogins(AxesDatabaseHandler):
 
     def is_allowed(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> bool:
         _date(request)
+        if logins.is_flood(request):
+            request.axes_locked_out = True  # type: ignore[attr-defined]  # answered by its middleware
+            return False
         return bool(super().is_allowed(request, credentials))
 
     def user_login_failed(

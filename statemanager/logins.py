@@ -1,7 +1,8 @@
 """Failed logins: how long an account has to wait for its next try, and what it is told.
 
 django-axes counts the failures of each account from each address, in the admin and at `/token`
-alike. So nobody can lock another person out, and guessing from one address soon stops.
+alike. So nobody can lock another person out. An address from which many logins fail, whatever the
+accounts are, is refused as a whole for a while.
 """
 
 from collections.abc import Mapping
@@ -12,12 +13,16 @@ from ipaddress import ip_address
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import admin
+from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from graphs.api.problem_details import refusal
+from graphs.models import clock
 
 MAX_PAUSE = timedelta(hours=1)
+ADDRESS_FAILURES = 50  # from one address, for all accounts together
+ADDRESS_PAUSE = timedelta(minutes=10)  # in which they are counted, and for which it is refused
 MAX_USERNAME = 255  # characters
 
 
@@ -62,11 +67,21 @@ def pause(request: HttpRequest | None) -> timedelta:
     return min(timedelta(minutes=2**doublings), MAX_PAUSE)
 
 
+def is_flood(request: HttpRequest) -> bool:
+    """Whether too many logins have failed from the address of the request."""
+    recent = AccessAttempt.objects.filter(
+        ip_address=client_address(request), attempt_time__gte=clock.estimate() - ADDRESS_PAUSE
+    )
+    failures = recent.aggregate(sum=Sum("failures_since_start", default=0))["sum"]
+    return bool(failures >= ADDRESS_FAILURES)
+
+
 def locked_out(
     request: HttpRequest, response: HttpResponse | None, credentials: dict[str, str] | None
 ) -> HttpResponse:
     """The answer to a login that is refused, right or wrong, until the pause is over."""
-    minutes = round(pause(request).total_seconds() / 60)
+    wait_for = max(pause(request), ADDRESS_PAUSE) if is_flood(request) else pause(request)
+    minutes = round(wait_for.total_seconds() / 60)
     message = f"Too many failed logins. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
     wait = str(60 * minutes)
     if is_api(request):

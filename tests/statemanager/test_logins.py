@@ -16,6 +16,7 @@ from graphs.auth import acts, api_keys, login_records
 from graphs.auth.callers import SYSTEM
 from graphs.models import ApiKey
 from runs.models import AuditEntry
+from statemanager import logins
 from tests.support.api_client import ApiClient
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +58,23 @@ def test_an_account_that_failed_too_often_waits_longer_and_longer(ann):
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(hours=2))
     assert token(PASSWORD)[0] == 200
     assert not AccessAttempt.objects.filter(ip_address="198.51.100.1").exists()
+
+
+def test_an_address_from_which_many_logins_fail_is_refused_whatever_the_accounts(ann, monkeypatch):
+    monkeypatch.setattr(logins, "ADDRESS_FAILURES", 4)
+
+    def guess(username):
+        body = {"username": username, "password": "Winter-2026"}
+        json = "application/json"
+        return Client().post("/token", body, content_type=json, REMOTE_ADDR="198.51.100.1")
+
+    assert [guess(f"name{at}").status_code for at in range(6)] == [401] * 4 + [429] * 2
+    status, body, wait = token(PASSWORD)
+    assert (status, wait) == (429, "600")
+    assert body["detail"] == "Too many failed logins. Try again in 10 minutes."
+    assert token(PASSWORD, address="198.51.100.2")[0] == 200
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=11))
+    assert token(PASSWORD)[0] == 200
 
 
 def test_the_login_page_says_how_long_to_wait(ann):
