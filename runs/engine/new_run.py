@@ -1,6 +1,7 @@
 """A run before it is stored: what a caller may choose for it, the checks, and its root states."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -161,7 +162,8 @@ def new_run(
 def _given_bytes(options: RunOptions) -> int:
     """The bytes of what the run itself holds of the request."""
     values = (options.inputs, options.store, options.metadata)
-    given = sum(payloads.size(payloads.dump(dict(value))) for value in values if value)
+    texts = [payloads.dump(dict(value), sys.maxsize) for value in values if value]
+    given = sum(map(payloads.size, texts))
     return given + len(options.sop.encode()) + len(options.purpose.encode())
 
 

@@ -5,6 +5,7 @@ from django.db.models import Sum
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors, payloads
+from graphs.services.publish import publish_graph
 from graphs.web import ttl_cache
 from runs.actions.rerun import RerunOptions, rerun
 from runs.engine import advance, create_states, new_run, record, retry
@@ -13,6 +14,7 @@ from runs.engine.start import start_outside, start_run
 from runs.engine.types import Outcome
 from runs.models import Artifact, Run, State
 from tests import nodes
+from tests.support.definitions import definition
 from tests.support.engine import claimed
 from tests.support.invariants import assert_counters_agree
 from tests.support.runs import by_node
@@ -202,6 +204,14 @@ def test_what_a_run_is_given_counts(publish, namespace):
     assert run.stored_bytes == bytes_given + bytes_in_rows(run)
     outside = start_outside(namespace, RunOptions(inputs={"x": KILOBYTE}, sop="é", purpose="p"))
     assert outside.stored_bytes == len('{"x":""}') + 1000 + 3
+
+
+def test_inputs_and_defaults_may_be_larger_together_than_one_payload(namespace, settings):
+    settings.MAX_PAYLOAD_BYTES = 1500
+    schema = {"properties": {"d": {"default": KILOBYTE}}}
+    graph = publish_graph(namespace, "g", {**definition("a"), "inputs": schema})
+    run = start_run(graph, RunOptions(inputs={"x": KILOBYTE}))
+    assert run.stored_bytes > 2000
 
 
 def test_a_run_that_is_too_large_from_the_start_is_refused(publish, settings, monkeypatch):
