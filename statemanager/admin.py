@@ -3,8 +3,8 @@
 from axes.admin import AccessAttemptAdmin
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
-from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import AbstractUser, Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
@@ -14,6 +14,20 @@ Account = get_user_model()
 admin.site.unregister(Account)
 # Its action fails for requests that are no logins. The supervisor forgets old attempts.
 AccessAttemptAdmin.actions = []
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class RightsOfGroupsAdmin(GroupAdmin):
+    """Only superusers say what the members of a group may do."""
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Group | None = None
+    ) -> tuple[str, ...]:
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return fields if request.user.is_superuser else (*fields, "permissions")
 
 
 @admin.register(Account)

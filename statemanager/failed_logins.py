@@ -7,6 +7,8 @@ would end every pause at once.
 from typing import Any
 
 from axes.handlers.database import AxesDatabaseHandler
+from axes.models import AccessAttempt
+from django.db.models import Q
 from django.http import HttpRequest
 
 from graphs.models import clock
@@ -32,6 +34,24 @@ class FailedLogins(AxesDatabaseHandler):
     ) -> None:
         _date(request)
         super().user_login_failed(sender, credentials, request, **more)
+
+    def clean_expired_user_attempts(
+        self, request: HttpRequest | None = None, credentials: dict[str, Any] | None = None
+    ) -> int:
+        """Delete the failures of this account whose pause is over, and the old ones of all others.
+
+        django-axes would delete those of all accounts after the pause of this one, and with them
+        what an address has done.
+        """
+        now = clock.estimate()
+        of_account = Q(attempt_time__lt=now - logins.pause(request))
+        if request is not None:
+            of_account &= Q(
+                username=logins.account(request, credentials),
+                ip_address=logins.client_address(request),
+            )
+        old = Q(attempt_time__lt=now - max(logins.MAX_PAUSE, logins.ADDRESS_PAUSE))
+        return int(AccessAttempt.objects.filter(of_account | old).delete()[0])
 
     def user_logged_in(
         self, sender: object, request: HttpRequest, user: object, **more: Any

@@ -68,12 +68,12 @@ def _with_single_values(field: str, is_weekday: bool) -> str:
     """The field with n instead of n-n. croniter takes that for every value."""
 
     def number(text: str) -> int | str:
-        value = _NUMBERS.get(text.lower(), int(text) if text.isdecimal() else text)
-        return 0 if is_weekday and value == 7 else value
+        return _NUMBERS.get(text.lower(), int(text) if text.isdecimal() else text)
 
     def single(match: re.Match[str]) -> str:
         begin, end, _ = match.groups()
-        return begin if number(begin) == number(end) else match[0]
+        is_sunday = is_weekday and (number(begin), number(end)) == (7, 0)
+        return begin if is_sunday or number(begin) == number(end) else match[0]
 
     return _RANGE.sub(single, field)
 

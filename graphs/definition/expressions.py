@@ -76,6 +76,7 @@ class Expression:
         self.names = cel_syntax.names(tree)
         self._tree = tree if cel_work.needs_bound(tree) else None
         self._conditions = cel_syntax.conditions(tree)
+        self._members: dict[str, frozenset[str] | None] = {}
         sizes = cel_syntax.calls_of(text, "size")
         self._functions = {_SIZE: _size} if sizes else {}
         if self._conditions or sizes:
@@ -110,7 +111,9 @@ class Expression:
         return None if "" in uses else frozenset(uses)
 
     def _value(self, variables: JsonObject) -> Json:
-        _refuse_long_integers(variables)
+        for name, value in variables.items():
+            if name in self.names:
+                _refuse_long_integers(self._read_of(name, value))
         estimate = cel_work.Estimate(self._tree, variables) if self._tree else None
         if estimate is None or not self._conditions:
             return self._execute(variables, self._functions)
@@ -118,6 +121,13 @@ class Expression:
         value = self._execute(variables, {**self._functions, _KEPT: count})
         cel_work.check(count.work)
         return value
+
+    def _read_of(self, variable: str, value: Json) -> list[Json]:
+        """What the expression reads of the value of a variable."""
+        members = self._members.setdefault(variable, self.members_of(variable))
+        if members is None or not isinstance(value, dict):
+            return [value]
+        return [value[name] for name in members if name in value]
 
     def _execute(
         self, variables: JsonObject, functions: Mapping[str, Callable[..., object]]

@@ -12,7 +12,8 @@ subschemas and values of depth d it takes O(n · d):
     weight(s, d) = cost(s) + sum of weight(t, d) + the largest sum of weight(t, d - 1), for the t
                    that s applies to the same member or item
 
-The cost of a subschema is 1, and more if it compares a value with others or matches a pattern.
+The cost of a subschema is 1, and more if it compares a value with others. Patterns are weighed in
+the same way, for the characters of long texts.
 `unevaluatedProperties` and `unevaluatedItems` apply everything to the same value once more, and
 their weight is that of AGAIN times the others. What a schema refers to must be in it, so that no
 reference escapes the scales.
@@ -33,7 +34,7 @@ from graphs.definition.cel_work import pattern_work
 from graphs.definition.errors import Malformed
 from graphs.definition.types import Json, Schema
 
-MAX_SUBSCHEMAS = 4_000
+MAX_SUBSCHEMAS = 10_000
 MAX_EVALUATIONS = 10_000  # of one value without members
 MAX_WORK = 5_000_000  # evaluations of a value with everything in it: about a second
 MAX_DEPTH = 200  # of a value that a schema with references validates
@@ -42,6 +43,7 @@ MAX_PATTERN_BYTES = 2**18  # of a compiled pattern
 MAX_POSITIONS = 20_000  # of all patterns, with their repetitions written out
 MAX_PROBLEMS = 100  # that are reported of one value
 MAX_MESSAGE = 1_000  # characters of each
+SHORT_TEXT = 1_000  # characters that any pattern reads quickly
 MAX_PLACE = 100  # characters of a name in the place of a problem
 MAX_PLACES = 50  # names in it
 AGAIN = 3
@@ -158,11 +160,13 @@ class _Subschema:
     """What one subschema applies: others to the same value, and others to its parts.
 
     `members` are applied to the members of that name, `every_member` to each member, and `items`
-    to each item. `cost` is that of its own keywords, and `times` says how often the subschemas of
-    the same value are evaluated.
+    to each item. `cost` is that of its own keywords, `pattern_cost` that of its patterns for each
+    16 characters of a long text, and `times` says how often the subschemas of the same value are
+    evaluated.
     """
 
     cost: int = 1
+    pattern_cost: int = 0
     times: int = 1
     same: list[str] = field(default_factory=list)
     members: list[tuple[str, str]] = field(default_factory=list)
@@ -185,6 +189,7 @@ class _Weigher:
         self._follow_references()
         self._order = self._ordered()
         self._weights = [self._weighed({})]
+        self._pattern_weights = [self._weighed({}, of_patterns=True)]
         is_multiple = self._references or self._repeats
         if is_multiple and self._weights[0][""] > MAX_EVALUATIONS:
             raise ValueError(
@@ -194,10 +199,13 @@ class _Weigher:
 
     def refusal(self, value: Json) -> str:
         """Why the value is not validated; "" if it may be."""
-        depth, parts = _measured(value)
+        depth, parts, blocks = _measured(value)
         if depth > MAX_DEPTH and self._references:
             return f"it is nested more than {MAX_DEPTH} levels deep"
-        if self._weight(depth, parts) * parts > MAX_WORK:
+        work = self._weight(depth, parts) * parts
+        if blocks:
+            work += self._weight(depth, blocks, of_patterns=True) * blocks
+        if work > MAX_WORK:
             return (
                 "its schema asks for too many evaluations of a value as deep and large as this one:"
                 f" more than {MAX_WORK:,}"
@@ -209,19 +217,20 @@ class _Weigher:
 
         Each quotes the part of the value that it is about, and the part of the schema.
         """
-        depth, parts = _measured(value)
+        depth, parts, _ = _measured(value)
         weight = self._weight(depth, parts)
         size = len(json.dumps(value))
         return weight * (size + parts * (_PROBLEM_BYTES + _BYTES_PER_COMPARISON))
 
-    def _weight(self, depth: int, parts: int) -> int:
+    def _weight(self, depth: int, parts: int, of_patterns: bool = False) -> int:
         """The weight of the schema for values of this depth, or the first one that is too much."""
-        while len(self._weights) <= depth and self._weights[-1][""] * parts <= MAX_WORK:
-            heavier = self._weighed(self._weights[-1])
-            if heavier == self._weights[-1]:
+        weights = self._pattern_weights if of_patterns else self._weights
+        while len(weights) <= depth and weights[-1][""] * parts <= MAX_WORK:
+            heavier = self._weighed(weights[-1], of_patterns)
+            if heavier == weights[-1]:
                 break  # the schema leads no deeper into the value
-            self._weights.append(heavier)
-        return self._weights[min(depth, len(self._weights) - 1)][""]
+            weights.append(heavier)
+        return weights[min(depth, len(weights) - 1)][""]
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -240,6 +249,7 @@ class _Weigher:
             self._read_names(pointer, schema)
             self._count_patterns(schema)
             subschema.cost = _cost(schema)
+            subschema.pattern_cost = sum(map(_pattern_cost, _patterns_in(schema)))
             if "unevaluatedProperties" in schema or "unevaluatedItems" in schema:
                 subschema.times = AGAIN
                 self._repeats = True
@@ -362,13 +372,14 @@ class _Weigher:
                 waiting += following
         return ordered
 
-    def _weighed(self, deeper: Mapping[str, int]) -> dict[str, int]:
+    def _weighed(self, deeper: Mapping[str, int], of_patterns: bool = False) -> dict[str, int]:
         """The weights of all subschemas, given those for values with one level less."""
         weights: dict[str, int] = {}
         for pointer in self._order:
             subschema = self._subschemas[pointer]
             same = sum(weights[target] for target in subschema.same)
-            weight = subschema.cost + subschema.times * same
+            cost = subschema.pattern_cost if of_patterns else subschema.cost
+            weight = cost + subschema.times * same
             if deeper:
                 weight += self._weight_of_parts(subschema, deeper)
             weights[pointer] = min(weight, MAX_WORK + 1)
@@ -382,14 +393,14 @@ class _Weigher:
 
 
 def _cost(schema: Mapping[str, Json]) -> int:
-    """What the keywords of a subschema cost that compare a value with others, or match it."""
+    """What the keywords of a subschema cost that compare a value with others."""
     cost = 1
     for key in _COMPARED:
         if key in schema:
             cost += len(json.dumps(schema[key])) // _BYTES_PER_COMPARISON
     if isinstance(schema.get("multipleOf"), float):
         cost += _FRACTION_COST
-    return cost + sum(map(_pattern_cost, _patterns_in(schema)))
+    return cost
 
 
 def _patterns_in(schema: Mapping[str, Json]) -> list[str]:
@@ -432,12 +443,14 @@ def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _measured(value: Json) -> tuple[int, int]:
+def _measured(value: Json) -> tuple[int, int, int]:
     """How deep a value is nested, up to a little more than MAX_DEPTH, and how many parts it has.
 
-    A long text counts as several parts.
+    A text counts as several parts. The last number is that of 16 characters in long texts, which
+    patterns may have to read slowly.
     """
     parts = 0
+    long_texts = 0
     depth = 0
     characters = 0
     level: list[Json] = [value]
@@ -447,11 +460,14 @@ def _measured(value: Json) -> tuple[int, int]:
         for part in level:
             if isinstance(part, dict):
                 characters += sum(map(len, part))
+                long_texts += sum(len(name) for name in part if len(name) > SHORT_TEXT)
                 deeper.extend(part.values())
             elif isinstance(part, list | tuple):
                 deeper.extend(part)
             elif isinstance(part, str):
                 characters += len(part)
+                long_texts += len(part) if len(part) > SHORT_TEXT else 0
         level = deeper
         depth += bool(level)
-    return depth, parts + characters // _CHARACTERS_PER_PART
+    blocks = long_texts // _CHARACTERS_PER_PART
+    return depth, parts + characters // _CHARACTERS_PER_PART, blocks

@@ -7,6 +7,7 @@ gets a sentence instead of them.
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 
 from graphs.definition import errors
 from graphs.definition.types import Json
@@ -93,15 +94,15 @@ def _partners(items: list[Json], former: list[Json]) -> list[Json]:
     known: dict[str, list[Json]] = {}
     for text, item in zip(shown, former, strict=True):
         known.setdefault(text, []).append(item)
-    in_place = len(items) == len(former)
-    kept = set(sent)
+    changed = [at for at, texts in enumerate(zip_longest(sent, shown)) if texts[0] != texts[1]]
 
     def partner(number: int) -> Json:
-        if in_place and (sent[number] == shown[number] or shown[number] not in kept):
-            return former[number]
         candidates = known.get(sent[number], [])
-        certain = all(candidate == candidates[0] for candidate in candidates)
-        return candidates[0] if candidates and certain else None
+        if candidates and all(candidate == candidates[0] for candidate in candidates):
+            return candidates[0]
+        # It is one of several that look the same, or it was changed. Nothing else may have been.
+        in_place = number < len(former) and len(items) == len(former)
+        return former[number] if in_place and set(changed) <= {number} else None
 
     return [partner(number) for number in range(len(items))]
 
@@ -140,8 +141,8 @@ def definition_restored(
     if renamed and renamed[0] in known:
         known[renamed[1]] = known[renamed[0]]
     nodes = [
-        restored(node, known[node["id"]])
-        if isinstance(node, dict) and isinstance(node.get("id"), str) and node["id"] in known
+        restored(node, known.get(node["id"], {}))
+        if isinstance(node, dict) and isinstance(node.get("id"), str)
         else node
         for node in definition["nodes"]
     ]

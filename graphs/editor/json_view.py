@@ -59,9 +59,14 @@ def export(request: HttpRequest, pk: int, form: str) -> HttpResponse:
         lost = list(exosphere_template.inexpressible(definition))
         if lost:
             return _confirm_loss(request, graph, lost)
+    try:
+        file = EXPORTS[form](graph, definition)
+    except errors.TooLarge as error:
+        flow = Flow(caller_of(request), graph, {"view": "json"})
+        return render_flow_page(request, flow, 413, message=str(error))
     acts.record(caller_of(request), "export_graph", graph.namespace_id, f"{graph}: {form}")
     return HttpResponse(
-        EXPORTS[form](graph, definition),
+        file,
         content_type=CONTENT_TYPES[form],
         headers=attachment(f"{graph.name[:MAX_NAME]}.{form}"),
     )

@@ -1,5 +1,7 @@
 """Publishing a draft, the history of versions, restoring one, and copying the graph."""
 
+from contextlib import suppress
+
 from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -121,7 +123,8 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
         definition = _definition(chosen, flow)
         context["changed"] = _differences(_definition(older, flow), definition)
         context["changed_since"] = _differences(definition, flow.definition)
-        context["svg"] = svg.of_definition(chosen.definition, f"Version {chosen.number}")
+        with suppress(errors.TooLarge):
+            context["svg"] = svg.of_definition(chosen.definition, f"Version {chosen.number}")
     return render(request, "flow/history.html", context)
 
 

@@ -91,7 +91,12 @@ class NumberField(forms.FloatField):
             return None
         if not _NUMBER.fullmatch(text):
             raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
-        return int(text) if _INTEGER.fullmatch(text) else super().to_python(text)
+        if not _INTEGER.fullmatch(text):
+            return super().to_python(text)
+        try:
+            return int(text)
+        except ValueError:  # it has thousands of digits
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from None
 
     def validate(self, value: Json) -> None:
         """Like `FloatField`, which can't tell whether a very large integer is finite."""

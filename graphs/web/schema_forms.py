@@ -16,6 +16,13 @@ from graphs.web.touched_form import TouchedForm
 FormData = Mapping[str, Json]  # a QueryDict
 MAX_TEXT = 200_000  # characters
 MAX_TEXT_IN_LINE = 300  # longer texts get an area
+# The values that the fields of these types can show. Others are shown as JSON.
+_SHOWN: dict[str, type | tuple[type, ...]] = {
+    "boolean": bool,
+    "integer": (int, float),
+    "number": (int, float),
+    "string": str,
+}
 AREA = {"rows": 6, "cols": 60, "spellcheck": "false"}
 
 
@@ -125,7 +132,11 @@ def field_for(
     )
     if schema.get("enum"):
         return _choice_field(schema["enum"], options)
-    match schema.get("type"):
+    kind = schema.get("type")
+    shown = options["initial"]
+    if shown is not None and kind in _SHOWN and not isinstance(shown, _SHOWN[kind]):
+        return JsonField(widget=forms.Textarea(attrs=AREA), **options)
+    match kind:
         case "boolean":
             return _yes_no_field(options)
         case "integer":
@@ -171,9 +182,11 @@ def _bounds(schema: Mapping[str, Json]) -> Bounds:
 
 def _text_field(max_length: int, options: FieldOptions) -> forms.Field:
     area = forms.Textarea(attrs={"rows": 3, "cols": 60})
+    is_short = max_length <= MAX_TEXT_IN_LINE
+    has_lines = "\n" in str(options["initial"] or "")
     return TextField(
         max_length=max_length,
         strip=False,
-        widget=forms.TextInput if max_length <= MAX_TEXT_IN_LINE else area,
+        widget=forms.TextInput if is_short and not has_lines else area,
         **options,
     )

@@ -344,7 +344,7 @@ def _counters(
         run_counters.emitted += state.emitted
         run_counters.count(state.identifier, KNOWN)
         run_counters.count(state.identifier, DONE)
-    run_counters.stored_bytes = _stored_bytes(new, taken_over)
+    run_counters.stored_bytes += _stored_bytes(new, taken_over)
     for repeat in repeats:
         run_counters.appear(repeat.identifier)
         run_counters.stored_bytes += repeat.size

@@ -1,6 +1,7 @@
 """Saving and deleting the views of the run list."""
 
 from django.contrib.auth.models import Group
+from django.core.exceptions import SuspiciousOperation
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.http import QueryDict
@@ -66,11 +67,13 @@ def _check_query(query: str, caller: Caller) -> None:
     """Raises Malformed for a query that is too long, or that the list would not follow."""
     if len(query) > MAX_QUERY:
         raise errors.Malformed(f"The query of a view has at most {MAX_QUERY:,} characters.")
-    filters = RunFilters.of_query(QueryDict(query), OTHER_PARAMETERS)
     try:
+        filters = RunFilters.of_query(QueryDict(query), OTHER_PARAMETERS)
         filters.apply(Run.objects.none(), caller)
     except InvalidFilters as error:
         raise errors.Malformed(f"The list can't be filtered like this. {error}") from None
+    except SuspiciousOperation:
+        raise errors.Malformed("The query of a view has too many parameters.") from None
 
 
 def groups_of(caller: Caller) -> QuerySet[Group]:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, takewhile
+from operator import add
 
 from django.db.models import TextField
 from django.db.models.functions import Cast, Coalesce, Length
@@ -140,8 +141,9 @@ class StatePagination(AfterPagination):
         fitting = _first_fitting(sizes.values())
         states = list(queryset[:fitting])
         State.objects.fill_inputs(states)
-        filled = payloads.sizes(state.inputs for state in states)
-        page = states[: _first_fitting(filled)]
+        inputs = payloads.sizes(state.inputs for state in states)
+        outputs = payloads.sizes(state.outputs for state in states)
+        page = states[: _first_fitting(map(add, inputs, outputs))]
         is_last = len(sizes) < limit and len(page) == len(sizes)
         self.next = None if is_last or not page else str(page[-1].pk)
         return page

@@ -107,11 +107,18 @@ def _choose_edges(prepared: Prepared) -> None:
         )
         return
     try:
-        until = thread_time() + MAX_CONDITION_SECONDS
+        until = thread_time() + _condition_seconds(outcome, node)
         prepared.chosen = [_chosen(node, value, until) for value in outcome.values]
     except EvaluationFailed as error:
         reason = f"a condition of an edge from {node.id} failed: {error}"
         prepared.failed = payloads.clean(reason, MAX_REASON)
+
+
+def _condition_seconds(outcome: Outcome, node: PlanNode) -> float:
+    """The processor time that the conditions may take. To read large outputs takes time, too."""
+    conditions = min(sum(edge.condition is not None for edge in node.edges), 20)
+    megabytes = sum(map(len, outcome.outputs)) / 2**20
+    return MAX_CONDITION_SECONDS + len(outcome.outputs) / 1000 + megabytes * conditions
 
 
 def _chosen(node: PlanNode, outputs: Json, until: float) -> tuple[str, ...]:
@@ -124,7 +131,8 @@ def _chosen(node: PlanNode, outputs: Json, until: float) -> tuple[str, ...]:
             chosen.append(edge.to)
         if thread_time() > until:
             raise EvaluationFailed(
-                f"the conditions of a state may take {MAX_CONDITION_SECONDS:g} s of processor time"
+                "they take more processor time than the conditions of a state with such outputs"
+                " may take"
             )
     return tuple(chosen)
 

@@ -15,7 +15,7 @@ from graphs.definition.types import Json, JsonObject
 from runs.core import statuses
 from runs.engine import counters, priority, slots, wakeup
 from runs.engine.counters import RunCounters
-from runs.models import AuditEntry, LogLine, Run, State
+from runs.models import AnswerDeadline, AuditEntry, LogLine, Run, State
 
 WAITS = Q(status=statuses.CREATED, due_at=None, waiting_for__isnull=False)
 
@@ -52,6 +52,7 @@ def store_answer(
     level: str = "info",
 ) -> None:
     """Let a waiting state of a locked run go on with this answer, and log the message."""
+    AnswerDeadline.objects.filter(pk=state.pk).delete()
     record = {**answer, "at": timezone.now().isoformat()}
     ahead = timedelta(seconds=priority.head_start(run.priority))
     State.objects.filter(WAITS, pk=state.pk).move(

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import cast
+from typing import TypeVar, cast
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
@@ -20,10 +20,11 @@ from runs.core import db_errors, sql, statuses
 from runs.engine import counters
 from runs.engine.new_run import RunOptions, TimeLimits
 from runs.engine.store import cancel_unfinished
-from runs.models import LogLine, Run, RunDeadline, RunSlot, State
+from runs.models import AnswerDeadline, LogLine, Run, RunDeadline, RunSlot, State
 
 log = logging.getLogger(__name__)
 BATCH = 100
+Deadline = TypeVar("Deadline", RunDeadline, AnswerDeadline)
 ROUND_SECONDS = 2.0
 PAUSE_AFTER_ERROR = timedelta(minutes=1)
 
@@ -114,20 +115,21 @@ def sweep() -> int:
     """
     now = sql.clock()
     until = monotonic() + ROUND_SECONDS
-    rows = RunDeadline.objects.filter(at__lte=now).order_by("at", "pk")
+    rows = RunDeadline.objects.filter(at__lte=now)
     if not rows.exists():
         return 0
     _pass_over_the_others(now)
     ended = 0
-    for deadline in _in_batches(rows):
+    for deadline in in_batches(rows):
         ended += _judge_safely(deadline, now)
         if monotonic() > until:
             break
     return ended
 
 
-def _in_batches(rows: QuerySet[RunDeadline]) -> Iterator[RunDeadline]:
-    """The rows in their order, each once, however they change meanwhile."""
+def in_batches(rows: QuerySet[Deadline]) -> Iterator[Deadline]:
+    """The rows in the order of their times, each once, however they change meanwhile."""
+    rows = rows.order_by("at", "pk")
     batch = list(rows[:BATCH])
     while batch:
         yield from batch

@@ -172,7 +172,8 @@ class NodeContext:
             with suppress(IntegrityError), transaction.atomic():
                 self._require_state()
                 run = Run.objects.filter(pk=self.state.run.pk)
-                run.update(stored_bytes=F("stored_bytes") + size)
+                # The new revision tells a worker that knows the counters that they have changed.
+                run.update(stored_bytes=F("stored_bytes") + size, revision=F("revision") + 1)
                 ToolResult.objects.create(
                     run_id=self.state.run.pk, key=_stored_key(key), digest=digest, result=result
                 )

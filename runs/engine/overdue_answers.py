@@ -7,6 +7,7 @@ shown as overdue. The times are rows of AnswerDeadline, which the sweep looks at
 
 import logging
 from collections.abc import Iterable
+from datetime import timedelta
 from time import monotonic
 from uuid import UUID
 
@@ -18,12 +19,13 @@ from runs.core import db_errors, sql
 from runs.engine import counters
 from runs.engine.answer import store_answer, waits
 from runs.engine.counters import RunCounters
+from runs.engine.deadlines import in_batches
 from runs.engine.types import Outcome
 from runs.models import AnswerDeadline, AuditEntry, LogLine, Run, State
 
 log = logging.getLogger(__name__)
-BATCH = 100
 ROUND_SECONDS = 2.0
+PAUSE_AFTER_ERROR = timedelta(minutes=1)
 NOBODY = "nobody"  # the author of an answer that nobody gave
 
 
@@ -55,10 +57,10 @@ def add_to(statements: sql.Statements, outcomes: Iterable[Outcome], gate: str = 
 
 def sweep() -> int:
     """Act on the questions that are overdue, for at most ROUND_SECONDS. Returns how many."""
-    rows = AnswerDeadline.objects.filter(at__lte=sql.clock()).order_by("at", "pk")
+    rows = AnswerDeadline.objects.filter(at__lte=sql.clock())
     until = monotonic() + ROUND_SECONDS
     done = 0
-    for deadline in rows[:BATCH]:
+    for deadline in in_batches(rows):
         done += _judge_safely(deadline.pk)
         if monotonic() > until:
             break
@@ -75,7 +77,8 @@ def _judge_safely(pk: UUID) -> bool:
             raise
         if not db_errors.is_contention(error):
             log.exception("the question of state %s could not be closed", pk)
-            AnswerDeadline.objects.filter(pk=pk).update(at=None)
+            later = sql.clock() + PAUSE_AFTER_ERROR
+            AnswerDeadline.objects.filter(pk=pk).update(at=later)
         return False
 
 
@@ -99,11 +102,13 @@ def _judge(pk: UUID) -> bool:
         deadline.delete()
         return False
     terms: JsonObject = state.waiting_for
+    if "unanswered" not in terms:
+        deadline.delete()
+        return False
     if terms["unanswered"] == "escalate":
         AnswerDeadline.objects.filter(pk=pk).update(at=None)
         _escalate(run, state, run_counters)
     else:
-        deadline.delete()
         _close(run, state, run_counters, terms)
     return True
 

@@ -183,14 +183,14 @@ def _prepared(
         except errors.StateManagerError as error:
             found = list(_described(at, error))
             count += len(found)
-            problems += found[: MAX_PROBLEMS - len(problems)]
+            problems += found[: max(0, MAX_PROBLEMS - len(problems))]
             continue
         run = start.run
         size += run.stored_bytes
         if size > MAX_BYTES:
             raise errors.TooLarge(
-                f"The states with which these runs start would have more than {MAX_BYTES:,} bytes "
-                "of inputs together. Start fewer runs at once."
+                f"These runs, and the states with which they start, would have more than "
+                f"{MAX_BYTES:,} bytes of inputs together. Start fewer runs at once."
             )
         if known.setdefault(run.run_id, run.fingerprint) != run.fingerprint:
             count += 1

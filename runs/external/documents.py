@@ -9,7 +9,7 @@ import hashlib
 import json
 from datetime import datetime
 
-from django.db.models import Max
+from django.db.models import Max, Sum
 
 from graphs.definition import errors, payloads
 from graphs.definition.types import Json, JsonObject
@@ -109,14 +109,23 @@ def digest_of(key: str) -> str:
 # --- documents from rows ------------------------------------------------------------------------
 
 
+def payload_bytes(run: Run) -> int:
+    """The bytes that the run stores, without those of its files."""
+    if run.stored_bytes <= MAX_BYTES:
+        return run.stored_bytes
+    files = run.artifacts.aggregate(size=Sum("size", default=0))["size"]
+    return run.stored_bytes - int(files)
+
+
 def from_rows(run: Run) -> RunState:
     """Make a run's document from its rows.
 
     Raises TooLarge for a run of more than MAX_NODES states, or of more than MAX_BYTES bytes.
     """
-    if run.stored_bytes > MAX_BYTES:
+    stored = payload_bytes(run)
+    if stored > MAX_BYTES:
         raise errors.TooLarge(
-            f"The run stores {run.stored_bytes:,} bytes; a document has at most {MAX_BYTES:,}."
+            f"The run stores {stored:,} bytes; a document has at most {MAX_BYTES:,}."
             f" Read its states in pages at /runs/{run.run_id}/states."
         )
     states = list(run.states.order_by("pk")[: MAX_NODES + 1])

@@ -6,11 +6,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from graphs.definition import redaction
+from graphs.definition import errors, redaction
 from graphs.definition.differences import Difference, some_differences
 from graphs.definition.names import parse_id
 from graphs.definition.types import JsonObject
 from graphs.web.links import back_to
+from graphs.web.messages import message_of
 from graphs.web.page_guard import caller_of, in_admin, staff_page
 from runs.core import statuses
 from runs.models import Run
@@ -35,10 +36,14 @@ def compare_page(request: HttpRequest) -> HttpResponse:
         return redirect(f"{reverse('run_manager_compare')}?a={older}&b={newer}")
 
     a, b = _run(request, "a"), _run(request, "b")
-    if a and b:
-        context = {"a": a, "b": b, **_comparison(request, a, b)}
-    else:
-        context = {"a": a, "b": b, "suggestions": _suggestions(request, a or b)}
+    context: JsonObject = {"a": a, "b": b}
+    try:
+        context |= _comparison(request, a, b) if a and b else {}
+    except errors.TooLarge as error:
+        messages.error(request, message_of(error))
+        context["b"] = None
+    if not (context["a"] and context["b"]):
+        context["suggestions"] = _suggestions(request, a or b)
     return render(request, "run_manager/compare.html", in_admin(request, "Compare runs", **context))
 
 

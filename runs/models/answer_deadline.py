@@ -10,8 +10,9 @@ from runs.models.run import Run
 class AnswerDeadline(models.Model):
     """The time by which a person is to answer a state; NULL once it is over and was acted upon.
 
-    A state that waits without a limit has no row. A row may outlive the wait of its state; the
-    sweep deletes it then. Old code that deletes runs doesn't know this table: hence no constraint.
+    A state that waits without a limit has no row. The row of a state that was cancelled stays until
+    its time is over, or its run is deleted. Old code that deletes runs doesn't know this table:
+    hence no constraint.
     """
 
     state = models.UUIDField(primary_key=True)

@@ -12,6 +12,7 @@ from graphs.definition.labels import MAX_LABELS
 from graphs.definition.types import Json
 from runs.core import statuses
 from runs.engine.node_context import run_folder
+from runs.external import documents
 from runs.models import Run, State
 
 MAX_STATES = 5_000
@@ -96,7 +97,7 @@ def compare(a: Run, b: Run, payloads: bool = True) -> Comparison:
 
     Raises TooLarge if payloads are compared and the runs store more than MAX_BYTES together.
     """
-    stored = a.stored_bytes + b.stored_bytes
+    stored = documents.payload_bytes(a) + documents.payload_bytes(b)
     if payloads and stored > MAX_BYTES:
         raise errors.TooLarge(
             f"The runs store {stored:,} bytes together; at most {MAX_BYTES:,} are compared."

@@ -220,6 +220,7 @@ def test_the_size_of_a_number_is_an_error():
 
 @pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 10**30])
 def test_integers_that_would_lose_digits_are_refused(value):
+    assert compiled("x.n == 5").evaluate(x={"n": 5, "hash": value}, other=value) is True
     for variables in ({"x": value}, {"x": {"deep": [{"y": value}]}}):
         with pytest.raises(EvaluationFailed, match="at most 64 bits"):
             compiled("x == x").evaluate_with(variables)

@@ -7,6 +7,7 @@ from graphs.definition.redaction import DOTS, restored, shown
 
 ANN = {"name": "ann", "password": "ann's"}
 BOB = {"name": "bob", "password": "bob's"}
+CARL = {"name": "carl", "password": "new"}
 
 
 def dotted(account, **changes):
@@ -19,6 +20,7 @@ def dotted(account, **changes):
         ([dotted(ANN), dotted(BOB)], [ANN, BOB]),
         ([dotted(BOB), dotted(ANN)], [BOB, ANN]),
         ([dotted(BOB)], [BOB]),
+        ([dotted(BOB), CARL], [BOB, CARL]),
         ([{"name": "new"}, dotted(ANN), dotted(BOB)], [{"name": "new"}, ANN, BOB]),
         ([dotted(ANN, name="anna"), dotted(BOB)], [{**ANN, "name": "anna"}, BOB]),
         ([dotted(ANN), {"name": "bob", "password": "new"}], [ANN, {**BOB, "password": "new"}]),
@@ -34,6 +36,8 @@ def test_an_item_of_a_list_keeps_its_own_secret(sent, expected):
         {"accounts": [dotted(BOB, name="ben")]},
         {"accounts": [dotted(ANN), dotted(BOB), dotted(BOB, name="carl")]},
         {"accounts": [dotted(BOB, name="x"), dotted(ANN)]},
+        {"accounts": [dotted(ANN, name="x"), dotted(BOB, name="y")]},
+        {"accounts": [dotted(BOB, name="x"), CARL]},
         {"pass_word": DOTS},
         {"password": {"deep": DOTS}},
         {"list": [DOTS]},

@@ -70,6 +70,8 @@ def test_a_typed_value_is_stored_as_it_reads(name, typed, expected, original):
     ("name", "typed"),
     [
         ("number", "1_000"),
+        ("number", "1" * 5000),
+        ("whole", "1" * 5000),
         ("number", "١٢"),
         ("number", "nan"),
         ("number", "1e999"),
@@ -85,6 +87,14 @@ def test_what_could_be_read_in_two_ways_is_refused(name, typed):
     form = SchemaForm(ALL, {name: typed})
     assert list(form.errors) == [name]
     assert str(form[name].value()) == typed, "what was typed is shown again"
+
+
+def test_a_value_that_its_field_cannot_show_is_kept():
+    original = {"number": "abc", "whole": [1], "yes": "no", "text": {"a": 1}}
+    assert edited(original).value() == original
+    short = {"properties": {"text": {"type": "string", "maxLength": 20}}}
+    form = SchemaForm(short, None, {"text": "a\nb"})
+    assert "<textarea" in str(form["text"])
 
 
 def test_a_required_field_must_be_filled_even_if_nobody_touched_it():

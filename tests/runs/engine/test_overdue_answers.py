@@ -188,4 +188,26 @@ def test_a_question_that_cannot_be_closed_does_not_hold_up_others(asking, drain,
     let_time_pass(drain)
     second.refresh_from_db()
     assert second.status == "failed"
-    assert AnswerDeadline.objects.get().run_id == first.pk
+    deadline = AnswerDeadline.objects.get()
+    assert (deadline.run_id, deadline.at > sql.clock()) == (first.pk, True), "it is tried again"
+
+
+def test_a_second_question_without_a_limit_has_none(run_graph, drain, make_key):
+    """The node asks with a limit, is answered, and asks once more without one."""
+
+    @node("test.twice")
+    def ask(ctx) -> dict:
+        if ctx.answer is None:
+            raise WaitForAnswer("First?", {}, answer_by=60)
+        raise WaitForAnswer("Second?")
+
+    registry.store()
+    try:
+        run = run_graph("a", kinds={"a": "test.twice"})
+        answer_state(run, run.states.get().pk, 1, SYSTEM)
+        drain()
+        assert not AnswerDeadline.objects.exists()
+        [state] = ApiClient(make_key("read"))("GET", f"/runs/{run.run_id}/states")[1]["states"]
+        assert (state["waiting_for"]["question"], state["answer_by"]) == ("Second?", None)
+    finally:
+        del registry["test.twice"]

@@ -191,6 +191,12 @@ def test_results_recorded_with_once_count_and_nothing_is_called_in_a_full_run(ru
     assert REMEDY in run.states.get().error
 
 
+def test_results_of_a_chain_that_one_worker_follows_count(run_graph):
+    kinds = dict.fromkeys("abc", "test.texts")
+    run = run_graph("a>b>c", kinds=kinds, inputs={at: {"sizes": [1000, 2000]} for at in "abc"})
+    assert run.stored_bytes == 3 * 3004 + bytes_in_rows(run)
+
+
 def results_of(run):
     return run.tool_results.values_list("result", flat=True)
 
