@@ -91,18 +91,17 @@ def _partners(items: list[Json], former: list[Json]) -> list[Json]:
         return [None] * len(items)
     sent = [_text(item) for item in items]
     shown = [_text(_without_secrets(item)) for item in former]
-    known: dict[str, list[Json]] = {}
+    known: dict[str, Json] = {}  # None for different items that look the same
     for text, item in zip(shown, former, strict=True):
-        known.setdefault(text, []).append(item)
+        known[text] = item if known.setdefault(text, item) == item else None
     changed = [at for at, texts in enumerate(zip_longest(sent, shown)) if texts[0] != texts[1]]
+    in_place = len(items) == len(former) and len(changed) < 2
 
     def partner(number: int) -> Json:
-        candidates = known.get(sent[number], [])
-        if candidates and all(candidate == candidates[0] for candidate in candidates):
-            return candidates[0]
+        if known.get(sent[number]) is not None:
+            return known[sent[number]]
         # It is one of several that look the same, or it was changed. Nothing else may have been.
-        in_place = number < len(former) and len(items) == len(former)
-        return former[number] if in_place and set(changed) <= {number} else None
+        return former[number] if in_place and changed in ([], [number]) else None
 
     return [partner(number) for number in range(len(items))]
 
