@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import psutil
@@ -26,6 +27,8 @@ from tests.benchmarks.__main__ import environment
 from tests.postgres import Server
 
 ROOT = Path(__file__).parent.parent.parent
+SETTLED_SECONDS = 0.3
+MAX_SETTLING = 5.0
 TURNS = 5  # how often a round measures each figure
 FIGURES = {
     "chains of 10, 100 in flight, 1 worker (steps/s)": ("1", "in flight"),
@@ -64,7 +67,10 @@ class Side:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Keep all processes of this side from running."""
+        """Keep all processes of this side from running.
+
+        Afterwards they do what was due meanwhile. The context ends when they have done it.
+        """
         processes = psutil.Process(self._process.pid).children(recursive=True)
         for process in processes:
             process.suspend()
@@ -73,11 +79,31 @@ class Side:
         finally:
             for process in processes:
                 process.resume()
+            _let_settle(processes)
 
     def close(self) -> None:
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait(60)
+
+
+def _let_settle(processes: Sequence[psutil.Process]) -> None:
+    """Wait until these processes do next to nothing, for at most MAX_SETTLING seconds."""
+    until = monotonic() + MAX_SETTLING
+    used = _processor_seconds(processes)
+    while monotonic() < until:
+        sleep(SETTLED_SECONDS)
+        before, used = used, _processor_seconds(processes)
+        if used - before < 0.1 * SETTLED_SECONDS:
+            return
+
+
+def _processor_seconds(processes: Sequence[psutil.Process]) -> float:
+    seconds = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            seconds += sum(process.cpu_times()[:2])
+    return seconds
 
 
 def _has_current_layout(folder: Path) -> bool:
