@@ -21,7 +21,8 @@ class FailedLogins(AxesDatabaseHandler):
     def is_allowed(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> bool:
         _date(request)
         if logins.is_flood(request):
-            request.axes_locked_out = True  # type: ignore[attr-defined]  # answered by its middleware
+            # The middleware of django-axes answers.
+            request.axes_locked_out = True  # type: ignore[attr-defined]
             return False
         return bool(super().is_allowed(request, credentials))
 

@@ -26,7 +26,7 @@ MAX_NESTED_LOOPS = 3
 _FEW_PARTS = 20
 _NODE_BYTES = 10  # that a value takes besides its characters
 _COPIED = 500  # characters that are copied or compared in a unit of work
-_COPIES = 50  # a size is computed outside of the engine, which copies the value for that
+_COPIED_OUT = 50  # how much more a size costs: the engine copies its value to Python
 _COMPARED = 8  # values that are compared in a unit of work
 _COMPARISONS = frozenset(("==", "size", "contains", "startsWith", "endsWith"))
 _SCALARS = _COMPARISONS | frozenset(
@@ -144,7 +144,7 @@ class Estimate:
             return Bound(work + _matching(args[0], args[1]))
         if tree.function in _COMPARISONS:
             read = sum(arg.nodes / _COMPARED + arg.characters / _COPIED for arg in args)
-            return Bound(work + read * (_COPIES if tree.function == "size" else 1))
+            return Bound(work + read * (_COPIED_OUT if tree.function == "size" else 1))
         if tree.function in _SCALARS or tree.function.startswith("get"):
             return Bound(work)
         return _made(work, tree.function, args)

@@ -67,7 +67,7 @@ def _restored(value: Json, former: Json, place: str) -> Json:
         if former is None:
             where = f" at {place!r}" if place else ""
             raise errors.Malformed(
-                f"Enter the value{where} again: the dots stand for no known one."
+                f"Enter the value{where} again. It isn't known which secret the dots stand for."
             )
         return former
     if isinstance(value, dict):

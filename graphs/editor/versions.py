@@ -1,7 +1,5 @@
 """Publishing a draft, the history of versions, restoring one, and copying the graph."""
 
-from contextlib import suppress
-
 from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -123,8 +121,10 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
         definition = _definition(chosen, flow)
         context["changed"] = _differences(_definition(older, flow), definition)
         context["changed_since"] = _differences(definition, flow.definition)
-        with suppress(errors.TooLarge):
+        try:
             context["svg"] = svg.of_definition(chosen.definition, f"Version {chosen.number}")
+        except errors.TooLarge as error:
+            context["no_picture"] = str(error)
     return render(request, "flow/history.html", context)
 
 

@@ -336,7 +336,8 @@ class BuiltinNode:
         except ValidationError:
             if not self._validator.is_valid(dict(inputs)):
                 raise
-        return self.inputs.model_validate(inputs)  # a text may stand for a date, and 1.0 for 1
+        # JSON writes dates as texts, and 1.0 is an integer by its schema.
+        return self.inputs.model_validate(inputs)
 
     @cached_property
     def _validator(self) -> jsonschema_rs.Validator:

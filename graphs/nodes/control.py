@@ -1,5 +1,6 @@
 """Nodes that control the course of a run: noop, log, delay, approval and fan_out."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -70,6 +71,14 @@ def delay(ctx: Context, seconds: Annotated[float, Field(ge=0, le=366 * 86400)]) 
     return Passed(value=seconds)
 
 
+UNANSWERED: Mapping[str, Unanswered] = {
+    "fail": "fail",
+    "refuse": "default",
+    "approve": "default",
+    "escalate": "escalate",
+}
+
+
 @node("approval")
 def approval(
     ctx: Context,
@@ -88,14 +97,11 @@ def approval(
     approval, or goes on waiting while the run says that the answer is overdue (`escalate`).
     """
     if ctx.answer is None:
-        fate: Unanswered = "default"
-        if unanswered == "fail" or unanswered == "escalate":
-            fate = unanswered
         raise WaitForAnswer(
             question if data is None else f"{question}\n{data}",
             APPROVAL_SCHEMA,
             answer_by=answer_by,
-            unanswered=fate,
+            unanswered=UNANSWERED[unanswered],
             default={"approved": unanswered == "approve", "comment": "nobody answered in time"},
         )
 

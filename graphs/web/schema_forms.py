@@ -56,7 +56,7 @@ class SchemaForm(TouchedForm):
             return {name: self._restored(name, value) for name, value in given.items()}
 
         edited = dict(self.original)
-        for name in filter(self.touched, self.fields):
+        for name in self.changed_data:
             edited.pop(name, None)
             value = self.cleaned_data[name]
             if not _empty(value):

@@ -79,7 +79,7 @@ def _rerun_options(run: Run, caller: Caller, params: JsonObject) -> RerunOptions
     return RerunOptions(
         newest=params.get("version") == "newest",
         failed=params.get("from") == "failed",
-        inputs=bulk_inputs.merged(run, inputs) if inputs else None,
+        inputs=bulk_inputs.merged(run, inputs, caller) if inputs else None,
         idempotency_key=f"operation {caller.operation}" if caller.operation else "",
     )
 

@@ -11,11 +11,12 @@ from itertools import islice
 from django.db.models import QuerySet
 
 from graphs.auth.callers import Caller
-from graphs.definition import errors, redaction
+from graphs.definition import errors
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.plan import Plan
 from graphs.definition.types import Json, JsonObject
 from graphs.models import GraphVersion
+from runs.actions import sent_inputs
 from runs.engine import run_inputs
 from runs.models import Run
 from runs.queries.drivers import rerun_for
@@ -25,13 +26,13 @@ MAX_PROBLEMS = 20
 ROWS_AT_ONCE = 200
 
 
-def merged(run: Run, inputs: Mapping[str, Json]) -> JsonObject:
+def merged(run: Run, inputs: Mapping[str, Json], caller: Caller) -> JsonObject:
     """The inputs with which the run is rerun: its own, but for those that are given.
 
     A thread that a node of ours runs is rerun with the run of that node, so it has that run's.
     """
     given = rerun_for(run).initial_data
-    return {**given, **redaction.restored(dict(inputs), given)}
+    return {**given, **sent_inputs.restored(inputs, given, caller, run.namespace_id)}
 
 
 def check(
@@ -64,7 +65,7 @@ def _problems(
         if version is None:  # an outside program drives it, and no graph declares its inputs
             continue
         check_of_version = checks.setdefault(version, _Check(version))
-        found = check_of_version.problems(merged(run, inputs))
+        found = check_of_version.problems(merged(run, inputs, caller))
         if found:
             sees = caller.can("payloads", run.namespace_id)
             yield f"{run.run_id}: {', '.join(found) if sees else 'they do not fit'}"

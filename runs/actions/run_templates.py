@@ -11,7 +11,7 @@ from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import cron, errors, labels, names, payloads, redaction
+from graphs.definition import cron, errors, labels, names, payloads
 from graphs.definition.types import Json
 from runs.actions import sent_inputs
 from runs.core import db_errors, sql, statuses
@@ -73,7 +73,8 @@ def change(template: RunTemplate, caller: Caller, **changes: Any) -> RunTemplate
     Secrets that were shown as dots and come back as such are kept. Raises what `save` raises.
     """
     for name in {"inputs", "store"} & changes.keys():
-        changes[name] = redaction.restored(changes[name], getattr(template, name))
+        former = getattr(template, name)
+        changes[name] = sent_inputs.restored(changes[name], former, caller, template.namespace_id)
     for name, value in changes.items():
         setattr(template, name, value)
     caller.require("start", template.namespace_id)

@@ -12,8 +12,8 @@ def restored(
 ) -> JsonObject:
     """The inputs with the secrets of `former` in the place of the dots.
 
-    Raises Malformed for dots that stand for nothing, and for any dots of a caller who may not see
-    the former inputs.
+    Raises Malformed for dots that match no secret, and for any dots of a caller who may not see the
+    former inputs.
     """
     seen = dict(former) if caller.can("payloads", namespace) else {}
     return dict(redaction.restored(dict(inputs), seen))

@@ -107,7 +107,7 @@ def _choose_edges(prepared: Prepared) -> None:
         )
         return
     try:
-        until = thread_time() + _condition_seconds(outcome, node)
+        until = thread_time() + _condition_seconds(outcome, node) if node.conditional else 0.0
         prepared.chosen = [_chosen(node, value, until) for value in outcome.values]
     except EvaluationFailed as error:
         reason = f"a condition of an edge from {node.id} failed: {error}"

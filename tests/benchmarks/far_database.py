@@ -9,10 +9,15 @@ import socket
 import tempfile
 import threading
 from time import perf_counter, sleep
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tests.benchmarks.__main__ import environment
 from tests.postgres import Server
+
+if TYPE_CHECKING:  # importing them sets Django up, which needs the environment of the server
+    from graphs.models import Graph
+    from runs.engine.executor import Executor
 
 WAY_SECONDS = 0.05
 
@@ -83,7 +88,9 @@ def measure(way: Way) -> None:
         print(f"| {runs} | {steps:,} | {trips} | {steps / seconds:,.1f} |", flush=True)
 
 
-def _drained(way: Way, worker, graph, runs: int, delay: float) -> tuple[int, int, float]:  # type: ignore[no-untyped-def]
+def _drained(
+    way: Way, worker: "Executor", graph: "Graph", runs: int, delay: float
+) -> tuple[int, int, float]:
     """The round trips, the steps and the seconds that it takes to finish these runs."""
     from tests.benchmarks import one_database as bench
 

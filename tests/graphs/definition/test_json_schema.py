@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphs.definition import json_schema
+from graphs.definition import json_schema, schema_weight
 from graphs.definition.json_schema import SchemaValidator, trusted_validator
 
 
@@ -100,7 +100,7 @@ def test_schemas_are_refused_with_the_reason(schema, message):
 
 
 def test_references_by_anchor_and_escaped_pointer_are_weighed(monkeypatch):
-    monkeypatch.setattr(json_schema, "MAX_EVALUATIONS", 20)
+    monkeypatch.setattr(schema_weight, "MAX_EVALUATIONS", 20)
     heavy = {"allOf": [{"type": "object"}] * 15}
     for schema in (
         {"$defs": {"a": {"$anchor": "big", **heavy}}, "allOf": [{"$ref": "#big"}] * 2},

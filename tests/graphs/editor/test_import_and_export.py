@@ -282,3 +282,11 @@ def test_a_draft_whose_json_is_too_long_is_not_shown_but_replaced(flow, monkeypa
     assert '"nodes"' not in page
     answer = flow.post(op="replace", view="json", json='{"nodes": [{"id": "x", "kind": "noop"}]}')
     assert answer.status_code in (200, 302)
+
+
+def test_a_picture_that_is_too_large_is_missed_in_words(flow, monkeypatch):
+    monkeypatch.setattr("graphs.rendering.svg.MAX_EDGES", -1)
+    export = flow.get("graph.svg")
+    assert (export.status_code, "at most -1 edges" in export.content.decode()) == (413, True)
+    history = flow.get("history/?version=1")
+    assert (history.status_code, "at most -1 edges" in history.content.decode()) == (200, True)

@@ -484,10 +484,14 @@ def test_inputs_that_siblings_share_count_for_each_of_them(api, run_graph, monke
     assert page["next"]
 
 
-def test_a_run_of_too_many_bytes_has_no_document_and_is_not_compared(api, run_graph, monkeypatch):
+def test_a_run_of_too_many_bytes_has_no_document_and_is_not_compared(
+    api, admin_client, run_graph, monkeypatch
+):
     run_graph("a", RunOptions(run_id="r", inputs={"x": "y" * 100}))
     run_graph("a", RunOptions(run_id="s", inputs={"x": "y" * 100}))
     monkeypatch.setattr("runs.external.documents.MAX_BYTES", 50)
     monkeypatch.setattr("runs.queries.compare.MAX_BYTES", 50)
     assert api("GET", "/runs/r/checkpoint")[0] == 413
     assert api("GET", "/runs/r/compare?with=s")[0] == 413
+    page = admin_client.get("/admin/run-manager/compare/?a=r&b=s")
+    assert (page.status_code, "at most 50 are compared" in page.content.decode()) == (200, True)
