@@ -73,7 +73,7 @@ def expired_statement() -> str:
 
 
 def _holders(states: Iterable[Claimed]) -> dict[str, str]:
-    """Who has these states, and since when. `runs.queries.attempts` reads it from the log."""
+    """The worker of each state and since when it has it; `runs.queries.attempts` reads the log."""
     held = State.objects.filter(pk__in=[state.id for state in states])
     rows = held.values_list("pk", "worker", "started_at")
     return {pk.hex: f"{worker}, since {since.isoformat()}" for pk, worker, since in rows if since}

@@ -124,7 +124,7 @@ class RunState:
         self._record_action("failed", node, error=error[:MAX_ERROR_IN_ACTION])
 
     def _not_completed(self, node_id: str) -> None:
-        """A node that runs again, or fails, after it completed has not completed any more."""
+        """A node that starts again or fails is no longer completed."""
         if node_id in self.completed_nodes:
             self.completed_nodes.remove(node_id)
 

@@ -18,7 +18,7 @@ _LOST = re.compile(rf"{LOST_LEASE} (\d+)(?: \((.*), since (\S+)\))?")
 
 
 class LostLease(NamedTuple):
-    """An attempt that lost its worker. Early versions did not record who had it since when."""
+    """An attempt that lost its worker. Early versions didn't record the worker and the start."""
 
     attempt: int
     found_at: datetime

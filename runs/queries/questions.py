@@ -11,7 +11,7 @@ FATES = {"fail": "it fails", "default": "a default is taken", "escalate": "that 
 
 
 def answer_by(states: Iterable[State]) -> dict[UUID, datetime]:
-    """By when those of the states that wait with a limit are to be answered."""
+    """The deadlines of those states that wait for an answer and have one."""
     waiting = [state.pk for state in states if answer.waits(state)]
     if not waiting:
         return {}
