@@ -1,12 +1,15 @@
 """Hosts' clocks are wrong: what another host wrote is compared with the database's clock."""
 
 import ast
+import os
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
@@ -19,12 +22,12 @@ from runs.core import sql
 from runs.engine import claim, wakeup
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
-from runs.health import doctor
+from runs.health import doctor, stored_files
 from runs.models import BulkOperation, Cluster, Run, RunTemplate, State, Tombstone
 from runs.queries.dashboard import overview
 from runs.queries.wait_reasons import why_waiting
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_storage")]
 ROOT = Path(__file__).parents[1]
 SKEWS = pytest.mark.parametrize("hours", [3, -1, -24, 24 * 400], ids="{:+} h".format)
 
@@ -129,6 +132,18 @@ def test_leases_and_waiting_states_are_judged_by_the_databases_clock(publish, sk
         "Bulk operations that have lost their runner",
     }
     assert "Its lease is over" in " ".join(why_waiting(run))
+
+
+@SKEWS
+def test_a_file_is_not_older_because_a_clock_is_wrong(skew, hours):
+    """Without its row: the transaction of the upload may not have ended."""
+    file = default_storage.save("datasets/1/new.csv", ContentFile(b"a\n1\n"))
+    skew(hours)
+    assert not stored_files.is_old(file)
+
+    long_ago = (datetime.now(UTC) - timedelta(days=30)).timestamp()
+    os.utime(default_storage.path(file), (long_ago, long_ago))
+    assert stored_files.is_old(file)
 
 
 @SKEWS

@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from graphs.models import Dataset, DatasetTable
-from runs.core import statuses
+from runs.core import sql, statuses
 from runs.engine.node_context import run_folder
 from runs.models import Artifact, Run
 
@@ -132,11 +132,16 @@ def _files_below(folder: str) -> Iterator[str]:
 
 
 def is_old(name: str) -> bool:
-    """Whether a file or a folder has been there for a while."""
+    """Whether a file or a folder has been there for a while.
+
+    Its time is that of this host's clock or of the storage's own. If this host's clock is wrong,
+    the earlier of the two present times makes no file older than it is.
+    """
     try:
-        return timezone.now() - default_storage.get_modified_time(name) > MIN_AGE
+        modified = default_storage.get_modified_time(name)
     except FileNotFoundError:
         return False
+    return min(timezone.now(), sql.clock()) - modified > MIN_AGE
 
 
 def _run_folders() -> Iterator[int]:

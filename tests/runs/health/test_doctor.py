@@ -22,7 +22,7 @@ from runs.engine.start import start_run
 from runs.health import doctor, probes, recount, verify
 from runs.models import Artifact, BulkOperation, Cluster, LogLine, Run, State
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_storage")]
 
 
 @pytest.fixture(autouse=True)
