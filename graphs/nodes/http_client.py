@@ -58,16 +58,18 @@ class Response:
     content: bytes
 
     @property
-    def _media_type(self) -> Message:
-        message = Message()
-        message["Content-Type"] = self.headers.get("content-type", "")
-        return message
+    def charset(self) -> str:
+        return charset_of(self.headers.get("content-type", ""))
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the body has bytes that its charset doesn't have, which the text replaces."""
+        return not encodings.is_text(self.content, self.charset)
 
     @property
     def text(self) -> str:
         """The body in the charset that the response names, without NUL characters."""
-        charset = self._media_type.get_content_charset("utf-8")
-        return encodings.as_text(self.content, charset).replace("\x00", "")
+        return encodings.as_text(self.content, self.charset).replace("\x00", "")
 
     def decoded(self) -> Json:
         """The value of a JSON response, or the text of any other one.
@@ -75,7 +77,7 @@ class Response:
         Raises NodeFailed for a response that is not the JSON that it says it is.
         """
         text = self.text
-        subtype = self._media_type.get_content_subtype()
+        subtype = _media_type(self.headers.get("content-type", "")).get_content_subtype()
         if not (subtype == "json" or subtype.endswith("+json")) or not text:
             return text
         try:
@@ -84,6 +86,18 @@ class Response:
             raise NodeFailed(
                 f"the Content-Type of the response is JSON, but its body isn't: {error}"
             ) from None
+
+
+def charset_of(content_type: str) -> str:
+    """The charset that a Content-Type names, else UTF-8."""
+    charset: str = _media_type(content_type).get_content_charset("utf-8")
+    return charset
+
+
+def _media_type(content_type: str) -> Message:
+    message = Message()
+    message["Content-Type"] = content_type
+    return message
 
 
 # --- addresses -----------------------------------------------------------------------------------

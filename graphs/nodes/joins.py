@@ -24,6 +24,7 @@ def join(
     """Join two tables on equal columns. `on` maps columns of the left table to the right table.
 
     An inner join drops rows of the left table without a match; a left join keeps them, with nulls.
+    As in SQL, a null equals nothing, not even another null.
     `prefix` is put before the names of the right table's columns. A right column whose name also
     exists on the left is left out.
     """
@@ -120,5 +121,7 @@ def _members_by_key(
     members = rows.named_members(names)
     for raw, values in rows.pairs(key_columns):
         key = key_of([values.get(column) for column in key_columns])
+        if None in key:
+            continue
         by_key.setdefault(key, []).append(f"{{{members(raw)}}}")
     return by_key

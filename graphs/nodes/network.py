@@ -92,9 +92,12 @@ def _request(
     given = {name.lower() for name in headers}
     defaults = _default_headers(ctx, body).items()
     sent_headers = {name: value for name, value in defaults if name.lower() not in given} | headers
-    response = http_client.send(method, url, sent_headers, _encoded(body), timeout)
+    content = _encoded(body, sent_headers)
+    response = http_client.send(method, url, sent_headers, content, timeout)
     request = f"{response.method} {response.url}"
     ctx.log(f"{request}: {response.status}")
+    if response.is_damaged:
+        ctx.log(f"{request}: the body has bytes that are not {response.charset}", "warning")
     if fail_on_error and response.status >= 400:
         raise NodeFailed(f"{request} answered {response.status}: {response.text[:200]}")
     return HttpOutput(status=response.status, headers=response.headers, body=response.decoded())
@@ -111,12 +114,24 @@ def _default_headers(ctx: Context, body: Json) -> dict[str, str]:
     return headers
 
 
-def _encoded(body: Json) -> bytes | None:
-    """The bytes to send: text as it is, any other value as JSON, nothing for None."""
+def _encoded(body: Json, headers: dict[str, str]) -> bytes | None:
+    """The bytes to send: text in the charset of its Content-Type, any other value as JSON.
+
+    Raises NodeFailed for text that its charset can't express.
+    """
     if body is None:
         return None
-    text = body if isinstance(body, str) else json.dumps(body)
-    return text.encode()
+    if not isinstance(body, str):
+        return json.dumps(body).encode()
+    types = [value for name, value in headers.items() if name.lower() == "content-type"]
+    charset = http_client.charset_of(types[0] if types else "")
+    try:
+        return body.encode(charset)
+    except LookupError:
+        raise NodeFailed(f"the Content-Type names an unknown charset, {charset!r}") from None
+    except UnicodeEncodeError as error:
+        text = body[error.start : error.start + 10]
+        raise NodeFailed(f"the body can't be sent as {charset}, beginning at {text!r}") from None
 
 
 @node("mail.send", waits=True, side_effects=True)

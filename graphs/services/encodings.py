@@ -17,6 +17,17 @@ def by_mark(beginning: bytes) -> str | None:
     return next((name for mark, name in _BY_MARK.items() if beginning.startswith(mark)), None)
 
 
+def is_text(data: bytes, charset: str = "utf-8") -> bool:
+    """Whether `as_text` replaces nothing."""
+    try:
+        data.decode(by_mark(data) or charset)
+    except UnicodeDecodeError:
+        return False
+    except LookupError:
+        return is_text(data)
+    return True
+
+
 def as_text(data: bytes, charset: str = "utf-8") -> str:
     """Bytes of others as text without the mark. What is not in the charset is replaced.
 

@@ -10,6 +10,7 @@ import pytest
 
 from graphs.nodes import http_client
 from graphs.nodes.base import NodeFailed
+from runs.models import LogLine
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +163,55 @@ def test_the_next_address_of_a_host_is_tried(monkeypatch):
 def test_the_body_is_decoded_as_its_content_type_says(content_type, body, value):
     with serving(answer_with(body, Content_Type=content_type)) as (address, _):
         assert get(address).decoded() == value
+
+
+def request(run_graph, address, **inputs):
+    inputs = {"h": {"url": address, **inputs}}
+    return run_graph("h", kinds={"h": "http.request"}, inputs=inputs)
+
+
+@pytest.mark.django_db
+def test_bytes_that_are_not_in_the_charset_of_the_response_are_mentioned(run_graph):
+    with serving(answer_with(b"gr\xf6\xdfe", Content_Type="text/plain")) as (address, _):
+        run = request(run_graph, address)
+    assert run.states.get().outputs["body"] == "gr\ufffd\ufffde"
+    line = LogLine.objects.get(run=run, level="warning")
+    assert line.message.endswith("the body has bytes that are not utf-8")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("content_type", "sent"),
+    [
+        ("text/plain; charset=ISO-8859-1", "größe".encode("latin-1")),
+        ("text/plain; charset=utf-16-le", "größe".encode("utf-16-le")),
+        ("text/plain", "größe".encode()),
+    ],
+)
+def test_text_is_sent_in_the_charset_of_its_content_type(run_graph, content_type, sent):
+    bodies = []
+
+    def answer(handler):
+        bodies.append(handler.rfile.read(int(handler.headers["Content-Length"])))
+        answer_with(b"{}")(handler)
+
+    with serving(answer) as (address, _):
+        headers = {"content-type": content_type}
+        run = request(run_graph, address, method="POST", body="größe", headers=headers)
+    assert (run.status, bodies) == ("completed", [sent])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("charset", "reason"),
+    [("ascii", "can't be sent as ascii, beginning at 'ö"), ("klingon", "unknown charset")],
+)
+def test_text_that_its_charset_cannot_express_is_not_sent(run_graph, charset, reason):
+    with serving(answer_with()) as (address, received):
+        headers = {"Content-Type": f"text/plain; charset={charset}"}
+        run = request(run_graph, address, method="POST", body="größe", headers=headers)
+    assert reason in run.error_message
+    assert received == []
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,18 @@ def test_numbers_of_a_column_are_floats_for_every_node(folder, load):
         assert [row["s"] for row in folder.rows(summed["table"])] == [3.5, 2.5, 1.0, 0.0]
 
 
+def test_a_null_joins_nothing(folder, load):
+    left, right = load("id,a\n1,x\n,y\n"), load("id,b\n1,p\n,q\n", "r.csv")
+    assert list(folder.rows(joins.join(folder, left, right, {"id": "id"})["table"])) == [
+        {"id": 1, "a": "x", "b": "p"}
+    ]
+    left_joined = joins.join(folder, left, right, {"id": "id"}, "left")
+    assert list(folder.rows(left_joined["table"])) == [
+        {"id": 1, "a": "x", "b": "p"},
+        {"id": None, "a": "y", "b": None},
+    ]
+
+
 def test_a_join_of_text_with_numbers_is_refused(folder, load):
     left, right = load("id\n1\n2\n"), load("id,x\n007,a\n1,b\n", "r.csv")
     with pytest.raises(NodeFailed, match="numbers and 'id' of the right table holds text"):
