@@ -297,10 +297,11 @@ Q_CLUSTER = {
     "queue_limit": WORKERS,
     "bulk": 1,
     # Seconds. A worker is killed after `timeout`, and a hint is delivered again after `retry`. With
-    # `timeout` above the longest node, a busy worker is not killed. With `retry` above `timeout`, a
-    # hint that a worker is still busy with is not delivered a second time.
-    "timeout": int(NODE_TIMEOUT_SECONDS) + 60,
-    "retry": int(NODE_TIMEOUT_SECONDS) + 120,
+    # `timeout` above twice the longest node, a busy worker is not killed: beside a slow node it
+    # begins others. With `retry` above `timeout`, a hint that a worker is still busy with is not
+    # delivered a second time.
+    "timeout": 2 * int(NODE_TIMEOUT_SECONDS) + 60,
+    "retry": 2 * int(NODE_TIMEOUT_SECONDS) + 120,
     # A hint that fails is dropped after one attempt. Otherwise a hint that crashes its worker would
     # come back and crash the next one.
     "max_attempts": 1,

@@ -120,7 +120,7 @@ def test_leases_and_waiting_states_are_judged_by_the_databases_clock(publish, sk
     skew(hours)
     assert errors() == []
     assert not [reason for reason in why_waiting(run) if "ready" in reason]
-    claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache())
+    claim.claim("w", [claim.Group(["noop"], 1)], 30, claim.FactsCache())
     assert errors() == []
     assert overview(SYSTEM).stuck == 0
     assert "Its lease is over" not in " ".join(why_waiting(run))

@@ -22,10 +22,8 @@ from django.db import connection, transaction
 
 from runs.core import sql
 from runs.engine.claimed_states import FactsCache, claimed_states
-from runs.engine.turns import OF_WORKER, OURS, BacklogClaim, Turns, is_claimable, look
+from runs.engine.turns import OF_WORKER, OURS, BacklogClaim, Group, Turns, is_claimable, look
 from runs.engine.types import Claimed
-
-Group = tuple[Sequence[str], int]  # nodes, and how many of their states at most
 
 # Conditions for quarantined states. They begin as the partial index sm_state_quarantined does, so
 # that PostgreSQL uses it.
@@ -54,8 +52,8 @@ def claim(
 
     `turns` is what the worker remembers of earlier claims.
     """
-    wanted = {kind: group for kind, group in enumerate(groups) if group[0] and group[1] > 0}
-    nodes = {node for nodes, _ in wanted.values() for node in nodes}
+    wanted = {kind: group for kind, group in enumerate(groups) if group.nodes and group.limit > 0}
+    nodes = {node for group in wanted.values() for node in group.nodes}
     if not nodes:
         return []
     turns = turns or Turns()
@@ -72,8 +70,7 @@ def _claim_known(
 ) -> Sequence[sql.Row]:
     """Claim from the backlogs that are known to have ready states."""
     claims = [
-        BacklogClaim(kind, turns.backlogs_of(nodes), limit)
-        for kind, (nodes, limit) in groups.items()
+        BacklogClaim(kind, turns.backlogs_of(group), group.limit) for kind, group in groups.items()
     ]
     if not any(each.backlogs for each in claims):
         return []
@@ -86,9 +83,9 @@ def _claim_known(
 def rehearse(groups: Iterable[Group]) -> None:
     """Let PostgreSQL plan the claim of these groups. It claims nothing."""
     claims = [
-        BacklogClaim(kind, [], limit)
-        for kind, (nodes, limit) in enumerate(groups)
-        if nodes and limit
+        BacklogClaim(kind, [], group.limit)
+        for kind, group in enumerate(groups)
+        if group.nodes and group.limit > 0
     ]
     _take_rows(*_statement(claims, Turns(), "", 0))
 
@@ -188,11 +185,10 @@ def claim_quarantined(
 
     `quarantine` is QUARANTINED, LOST_ONCE or LOST_OFTEN.
     """
-    nodes, limit = group
-    if limit < 1:
+    if group.limit < 1:
         return []
-    statement = claim_quarantined_statement(limit, quarantine)
-    return _claimed(_take_rows(statement, [sql.choices(nodes), worker, lease_seconds]), facts)
+    statement = claim_quarantined_statement(group.limit, quarantine)
+    return _claimed(_take_rows(statement, [sql.choices(group.nodes), worker, lease_seconds]), facts)
 
 
 @sql.statement
@@ -347,7 +343,7 @@ def claim_for_worker(
     runs in which the claim named their nodes, as far as they are known.
     """
     turns.renew(nodes)
-    backlogs = turns.backlogs_of(nodes)
+    backlogs = turns.backlogs_of(Group(nodes, limit))
     if not backlogs:
         return [], {}
     wanted = BacklogClaim(0, backlogs, limit)

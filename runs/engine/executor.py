@@ -3,7 +3,8 @@
 The loop of a worker (`Executor.drain`):
 
 1. Claim what this worker can start now.
-2. Begin it in *node threads*: one for computing nodes, one for each node that waits.
+2. Begin it in *node threads*: one for computing nodes, one for each node that waits, and more
+   while a slow node computes (`runs.engine.lanes`).
 3. Collect what is done, and fail what ran past its deadline.
 4. Record the outcomes in a batch, which may lease the next states to this worker at once.
 5. Renew leases, and store log lines and progress of what still runs.
@@ -29,23 +30,21 @@ from runs.engine import claim, heartbeat, record, wakeup
 from runs.engine.claimed_states import FactsCache
 from runs.engine.counters import RunCounters
 from runs.engine.deferred import Deferred
+from runs.engine.lanes import BATCH_SECONDS, MAX_LANES, Lanes
 from runs.engine.node_threads import NodeThread, emptied, has_side_effects
 from runs.engine.record import MAX_BATCH
-from runs.engine.turns import Turns
-from runs.engine.types import Claimed, Lease, NewState, Outcome, worker_name
+from runs.engine.turns import Group, Turns
+from runs.engine.types import Claimed, Lease, Outcome, worker_name
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BATCH_SECONDS = 0.020
-FAST_SECONDS = 0.002
-# For how long a worker goes on claiming beside a slow node.
-BUSY_SECONDS = 15.0
-FLUSH_SECONDS = 0.4
+# When a worker that still runs something takes nothing slow any more, so that it comes to an end.
+LATE_SECONDS = 15.0
+LOOK_SECONDS = 0.05  # from one look for more work to the next, beside what still runs
 QUARANTINE_SECONDS = 1.0
 REPLAN_SECONDS = 1.0
-SLOW_SECONDS = 2.0
 
 
 class Executor:
@@ -59,14 +58,13 @@ class Executor:
         self.cluster = cluster
         self.facts = FactsCache()
         self.turns = Turns()
-        self.speed: dict[str, float] = {}  # seconds that a call of each node usually takes
-        self.threads: list[NodeThread] = []
+        self.lanes = Lanes()
         self.pool = _pool() if threads else None
         self.reporter = heartbeat.Reporter(self.name, cluster)
         self.counters_by_run: dict[int, RunCounters] = {}
         self.deferred = Deferred()
         self.tainted = False  # a thread was abandoned
-        self._planned = monotonic()
+        self._began = self._planned = monotonic()
         # The first turn of quarantined states comes late: one may have killed the last worker.
         self._quarantine_tried = monotonic() - QUARANTINE_SECONDS / 2
 
@@ -78,7 +76,7 @@ class Executor:
         Returns the number of outcomes that were recorded. Whatever was begun is finished and
         recorded, however long it takes; meanwhile free threads get more to do.
         """
-        began = monotonic()
+        self._began = monotonic()
         recorded = 0
         self.turns.expire()
         self._calmly(self.reporter.alive)
@@ -86,15 +84,15 @@ class Executor:
             recorded += self._run_quarantined()
         batch: list[Claimed] = []
         while True:
-            more = self._takes_more(began, budget)
+            more = self._takes_more(budget)
             if not batch and more:
                 batch = self._calmly(self._claim) or []
-            if not batch and not self.threads and not (self.deferred and more):
+            if not batch and not self.lanes.threads and not (self.deferred and more):
                 if self._replanned() and more:
                     continue
                 if more or self._quarantine_due():
                     recorded += self._run_quarantined()
-                if self.deferred:
+                if self.deferred or (not more and self._calmly(claim.work_is_ready, registry)):
                     self._calmly(wakeup.hint)
                 return recorded
             outcomes = self._run(batch)
@@ -106,13 +104,17 @@ class Executor:
                 self.turns.expire()
             if done.left_over and (not more or len(outcomes) >= MAX_BATCH):
                 self._calmly(wakeup.hint)
-            self._calmly(self.reporter.tick, self.threads, self.deferred.signs())
+            self._calmly(self.reporter.tick, self.lanes.threads, self.deferred.signs())
 
-    def _takes_more(self, began: float, budget: float) -> bool:
+    def _takes_more(self, budget: float) -> bool:
         """Whether the loop may claim more states."""
-        limit = max(budget, BUSY_SECONDS) if self.threads else budget
+        limit = budget
+        if self.lanes.are_busy():
+            limit = max(budget, settings.NODE_TIMEOUT_SECONDS)
+        elif self.lanes.threads:
+            limit = max(budget, LATE_SECONDS)
         return (
-            monotonic() - began < limit
+            monotonic() - self._began < limit
             and not self.reporter.stopping
             and not self.deferred.full
             and not self._quarantine_waits()
@@ -153,26 +155,22 @@ class Executor:
         Then nothing else begins until the threads are empty. The turn does not come while a slow
         node runs.
         """
-        if not self.threads or not self._quarantine_due() or self._runs_slow_node():
+        if not (self.lanes.threads and self._quarantine_due()) or self.lanes.runs_slow_node():
             return False
         waiting = bool(self._calmly(claim.quarantined_work_is_ready, registry))
         if not waiting:
             self._quarantine_tried = monotonic()
         return waiting
 
-    def _runs_slow_node(self) -> bool:
-        now = monotonic()
-        return any(thread.current and now - thread.began > SLOW_SECONDS for thread in self.threads)
-
     def _run_quarantined(self) -> int:
         """Run quarantined states with nothing beside them, for a moment. Returns how many."""
         until = monotonic() + QUARANTINE_SECONDS
         recorded = 0
         while batch := self._calmly(self._claim_quarantined) or []:
-            while batch or self.threads:
+            while batch or self.lanes.threads:
                 recorded += len(self._record(self._run(batch), None).accepted)
                 batch = []
-                self._calmly(self.reporter.tick, self.threads)
+                self._calmly(self.reporter.tick, self.lanes.threads)
             if monotonic() > until or self.reporter.stopping:
                 break
         self._quarantine_tried = monotonic()
@@ -185,11 +183,11 @@ class Executor:
         if not claim.quarantined_work_is_ready(registry):
             return []
         states: list[Claimed] = []
-        for group in self._groups():
+        for group in self.lanes.groups():
             states += self._claim_from(group, claim.LOST_ONCE)
-        return states or self._claim_from((list(registry), 1), claim.LOST_OFTEN)
+        return states or self._claim_from(Group(registry, 1), claim.LOST_OFTEN)
 
-    def _claim_from(self, group: claim.Group, quarantine: str) -> list[Claimed]:
+    def _claim_from(self, group: Group, quarantine: str) -> list[Claimed]:
         return claim.claim_quarantined(
             self.name, group, settings.LEASE_SECONDS, self.facts, quarantine
         )
@@ -268,68 +266,23 @@ class Executor:
             self._calmly(wakeup.hint)
         return states
 
-    def _groups(self) -> list[claim.Group]:
-        """The nodes of which this worker can start states now, with their numbers.
-
-        A batch of nodes that have been fast, but one state of a node that is slow or new. Of
-        nodes that wait, as many as there are threads; of those with side effects only one, so
-        that a worker that dies leaves just one effect in doubt.
-        """
-        computing = [name for name, node in registry.items() if not node.waits]
-        fast = [name for name in computing if self.speed.get(name, 1) < FAST_SECONDS]
-        slow = [name for name in computing if name not in fast]
-        waiting = [name for name, node in registry.items() if node.waits]
-        sending = [name for name in waiting if registry[name].side_effects]
-        reading = [name for name in waiting if not registry[name].side_effects]
-
-        running = [thread.kind for thread in self.threads]
-        is_computing = any(name in computing for name in running)
-        running_sending = sum(name in sending for name in running)
-        running_reading = sum(name in reading for name in running)
-        return [
-            (fast, 0 if is_computing else MAX_BATCH),
-            (slow, 0 if is_computing else 1),
-            (sending, 1 - running_sending),
-            (reading, settings.NODE_THREADS - running_reading),
-        ]
+    def _groups(self) -> list[Group]:
+        return self.lanes.groups(late=monotonic() - self._began > LATE_SECONDS)
 
     def _lease(self, outcomes: Sequence[Outcome]) -> Lease | None:
         """A lease for what follows from the outcomes, unless another namespace waits.
 
         Then the worker claims its next batch, of which each namespace gets its share.
         """
-        nodes = [node for nodes, limit in self._groups() for node in nodes if limit > 0]
-        if nodes:
+        groups = [group for group in self._groups() if group.limit > 0]
+        if groups:
+            nodes = [node for group in groups for node in group.nodes]
             self._calmly(self.turns.renew_if_due, nodes)
-        if self.turns.namespaces() - {outcome.state.run.namespace_id for outcome in outcomes}:
+        backlogs = [backlog for group in groups for backlog in self.turns.backlogs_of(group)]
+        waiting = {backlog.namespace for backlog in backlogs}
+        if waiting - {outcome.state.run.namespace_id for outcome in outcomes}:
             return None
-        return Lease(self.name, settings.LEASE_SECONDS, self._chooser())
-
-    def _chooser(self) -> Callable[[NewState], bool]:
-        """Decides which successors this worker takes at once (`Lease.wants`).
-
-        It takes what fits into the next batch, and of slow nodes only the first state.
-        """
-        room = BATCH_SECONDS
-        fast = 0
-        slow = 0
-
-        def wants(state: NewState) -> bool:
-            nonlocal room, fast, slow
-            node = state.run.plan.nodes[state.identifier]
-            if node.worker_namespace or node.kind not in registry:
-                return False
-            if any(thread.current for thread in self.threads):
-                return False
-            seconds = 1.0 if registry[node.kind].waits else self.speed.get(node.kind, 1.0)
-            if seconds >= FAST_SECONDS:
-                slow += 1
-                return slow == 1 and fast == 0
-            fast += 1
-            room -= seconds
-            return slow == 0 and fast <= MAX_BATCH and room > 0
-
-        return wants
+        return Lease(self.name, settings.LEASE_SECONDS, self.lanes.chooser())
 
     # --- running -------------------------------------------------------------------------------
 
@@ -345,15 +298,15 @@ class Executor:
             return self._collect(threads)
         for thread in threads:
             thread.future = self.pool.submit(thread.work_in_thread)
-            self.threads.append(thread)
-        futures = [thread.future for thread in self.threads if thread.future]
-        timeout = BATCH_SECONDS if batch else FLUSH_SECONDS / 2
+            self.lanes.threads.append(thread)
+        futures = [thread.future for thread in self.lanes.threads if thread.future]
+        timeout = BATCH_SECONDS if batch else LOOK_SECONDS
         if futures:
             wait(futures, timeout=timeout, return_when=FIRST_COMPLETED)
         elif self.deferred:
             sleep(timeout)
-        outcomes = self._collect(self.threads) + self._overdue()
-        self.threads = [thread for thread in self.threads if not thread.empty]
+        outcomes = self._collect(self.lanes.threads) + self._overdue()
+        self.lanes.threads = [thread for thread in self.lanes.threads if not thread.empty]
         return outcomes
 
     def _collect(self, threads: Sequence[NodeThread]) -> list[Outcome]:
@@ -362,8 +315,8 @@ class Executor:
             if thread.over or monotonic() >= thread.until:
                 outcomes += [Outcome(state, "release") for state in emptied(thread.waiting)]
             outcomes += emptied(thread.done)
-            for node, seconds in emptied(thread.speeds):
-                self._learn(node, seconds)
+            for task, seconds in emptied(thread.speeds):
+                self.lanes.learn(task, seconds)
         return outcomes
 
     def _overdue(self) -> list[Outcome]:
@@ -372,7 +325,7 @@ class Executor:
         Their threads are abandoned, so the process has to be replaced.
         """
         outcomes = []
-        for thread in list(self.threads):
+        for thread in list(self.lanes.threads):
             current = thread.current  # the thread may finish at any time
             if current is None:
                 continue
@@ -384,18 +337,15 @@ class Executor:
                 context.cancel()
                 error = f"timed out: it ran longer than {limit:g} s"
                 outcomes.append(Outcome(state, "error", error=error, lines=context.take_lines()))
-                self.threads.remove(thread)
+                self.lanes.threads.remove(thread)
                 self.tainted = True
         return outcomes
 
-    def _learn(self, node: str, seconds: float) -> None:
-        """Note how long a call took. One slow call, on a busy machine, makes no slow node."""
-        usual = self.speed.get(node, seconds)
-        self.speed[node] = 0.8 * usual + 0.2 * min(seconds, 4 * usual)
-
 
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(settings.NODE_THREADS + 2, thread_name_prefix="thread")
+    # One more than there are lanes, because an overdue thread is abandoned.
+    workers = settings.NODE_THREADS + MAX_LANES + 1
+    return ThreadPoolExecutor(workers, thread_name_prefix="thread")
 
 
 def _node_threads(batch: Sequence[Claimed], until: float) -> list[NodeThread]:

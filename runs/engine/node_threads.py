@@ -25,6 +25,7 @@ from graphs.nodes.base import (
 )
 from runs.core.failpoints import failpoint
 from runs.engine.node_context import NodeContext
+from runs.engine.turns import Task
 from runs.engine.types import Claimed, Outcome
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class NodeThread:
         self.until = until
         self.waiting = deque(states)
         self.done: deque[Outcome] = deque()
-        self.speeds: deque[tuple[str, float]] = deque()
+        self.speeds: deque[tuple[Task, float]] = deque()  # in seconds
         self.current: tuple[Claimed, NodeContext] | None = None
         self.began = monotonic()
         self.future: Future[None] | None = None
@@ -170,7 +171,7 @@ class NodeThread:
             self.current = state, context
             self.began = monotonic()
             self.done.append(run_node(state, context))
-            self.speeds.append((state.node.kind, monotonic() - self.began))
+            self.speeds.append((_task(state), monotonic() - self.began))
             self.current = None
             if has_side_effects(state):
                 break
@@ -182,12 +183,27 @@ class NodeThread:
             connections.close_all()
 
     @property
+    def task(self) -> Task | None:
+        """What the thread calls now."""
+        current = self.current  # the thread may finish at any time
+        return _task(current[0]) if current else None
+
+    @property
+    def seconds(self) -> float:
+        """How long the present call has taken so far."""
+        return monotonic() - self.began if self.current else 0.0
+
+    @property
     def over(self) -> bool:
         return self.future is None or self.future.done()
 
     @property
     def empty(self) -> bool:
         return self.over and not self.done and not self.waiting
+
+
+def _task(state: Claimed) -> Task:
+    return state.run.namespace_id, state.node.kind
 
 
 def has_side_effects(state: Claimed) -> bool:

@@ -13,7 +13,7 @@ full of dead entries, it may take a tenth of the time of a busy worker.
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
 
@@ -28,8 +28,8 @@ CHEAP_SECONDS = 0.002  # a lookup that takes less may be repeated at any time
 MAX_PASSES = 1000
 MAX_PLACES = 100
 
-Place = tuple[int, str]  # a namespace and a node
-START: Place = (-1, "")
+Task = tuple[int, str]  # a namespace and a node
+START: Task = (-1, "")
 # The places of node, claim_at and namespace_key in the rows that a claim returns.
 NODE, CLAIM_AT, NAMESPACE = 11, 12, 13
 
@@ -43,8 +43,20 @@ class Backlog(NamedTuple):
     first: Moment  # the `claim_at` of its first state
 
     @property
-    def key(self) -> tuple[int, str]:
+    def key(self) -> Task:
         return self.namespace, self.node
+
+
+def any_task(task: Task) -> bool:
+    return True
+
+
+class Group(NamedTuple):
+    """Nodes of which a worker wants up to `limit` states, in the namespaces where that suits it."""
+
+    nodes: Collection[str]
+    limit: int
+    suits: Callable[[Task], bool] = any_task
 
 
 # --- looking up ----------------------------------------------------------------------------------
@@ -116,7 +128,7 @@ def _backlog_after(owner: str, namespace: str, node: str) -> str:
     """
 
 
-def _params(place: Place, nodes: Collection[str], worker_namespace: int | None) -> list[object]:
+def _params(place: Task, nodes: Collection[str], worker_namespace: int | None) -> list[object]:
     owner = [] if worker_namespace is None else [worker_namespace]
     if sql.postgres():
         return [*owner, *place, *owner, sql.choices(nodes)]
@@ -127,12 +139,10 @@ class Found(NamedTuple):
     """Some backlogs with ready states, and the place where the lookup ended; START at the end."""
 
     backlogs: list[Backlog]
-    place: Place
+    place: Task
 
 
-def look(
-    nodes: Collection[str], place: Place = START, worker_namespace: int | None = None
-) -> Found:
+def look(nodes: Collection[str], place: Task = START, worker_namespace: int | None = None) -> Found:
     """The backlogs of these nodes after a place, at most MAX_BACKLOGS.
 
     It passes over backlogs that have no ready states until it finds one that has.
@@ -199,7 +209,7 @@ class Turns:
         self._backlogs: list[Backlog] = []
         self._floors: dict[tuple[int, str], Moment] = {}
         self._nodes: frozenset[str] = frozenset()
-        self._places: dict[frozenset[str], Place] = {}
+        self._places: dict[frozenset[str], Task] = {}
         self._next_lookup = 0.0
         self._cheap_lookup = 0.0  # when a lookup costs no more than LOOKUP_SHARE
         self._passes: dict[int, Passes] = {}
@@ -240,13 +250,13 @@ class Turns:
         self._cheap_lookup = began + took / LOOKUP_SHARE if took > CHEAP_SECONDS else 0.0
         self._next_lookup = max(began + LOOKUP_SECONDS, self._cheap_lookup)
 
-    def backlogs_of(self, nodes: Collection[str]) -> list[Backlog]:
-        """The backlogs of these nodes that have ready states, as far as is known."""
-        return [backlog for backlog in self._backlogs if backlog.node in nodes]
-
-    def namespaces(self) -> set[int]:
-        """The namespaces that have ready states, as far as is known."""
-        return {backlog.namespace for backlog in self._backlogs}
+    def backlogs_of(self, group: Group) -> list[Backlog]:
+        """The backlogs of this group that have ready states, as far as is known."""
+        return [
+            backlog
+            for backlog in self._backlogs
+            if backlog.node in group.nodes and group.suits(backlog.key)
+        ]
 
     def floor(self, backlog: Backlog) -> Moment:
         """The `claim_at` at which a claim begins to read the backlog.

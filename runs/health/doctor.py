@@ -56,11 +56,11 @@ def _queue() -> Iterator[Finding]:
                 f"Q_CLUSTER's {name} is {queue.get(name)!r}; it must be {value!r}.",
                 RESTORE_QUEUE,
             )
-    if not queue["retry"] > queue["timeout"] > settings.NODE_TIMEOUT_SECONDS:
+    if not queue["retry"] > queue["timeout"] > 2 * settings.NODE_TIMEOUT_SECONDS:
         yield Finding(
             "error",
             "Q_CLUSTER's retry must be greater than its timeout,"
-            " and its timeout greater than NODE_TIMEOUT_SECONDS.",
+            " and its timeout greater than twice NODE_TIMEOUT_SECONDS.",
             RESTORE_QUEUE,
         )
     age = wakeup.oldest_hint()

@@ -19,7 +19,7 @@ from tests.benchmarks import one_database
 
 CASES = {
     "all of it": {},
-    "successors not leased": {"_chooser": lambda self: lambda state: False},
+    "successors not leased": {"chooser": lambda self: lambda state: False},
     "one state per batch": {"MAX_BATCH": 1},
 }
 
@@ -45,14 +45,14 @@ def rate(runs: int, at_once: bool) -> float:
 
 
 def main() -> None:
-    from runs.engine import executor
+    from runs.engine import lanes
 
     call_command("migrate", verbosity=0)
     print("| | 100 in flight (steps/s) | one at a time (steps/s) |\n|---|---|---|")
     for name, changes in CASES.items():
         with ExitStack() as stack:
             for attribute, value in changes.items():
-                owner = executor.Executor if attribute.startswith("_") else executor
+                owner = lanes.Lanes if attribute == "chooser" else lanes
                 stack.enter_context(mock.patch.object(owner, attribute, value))
             print(f"| {name} | {rate(100, True):,.0f} | {rate(30, False):,.0f} |")
 

@@ -90,7 +90,7 @@ def test_the_sweep_gives_back_the_states_of_other_runs(publish, monkeypatch):
     monkeypatch.setattr(lease_recovery, "BATCH", 2)
     graph = publish("a b c")
     runs = [start_run(graph) for _ in range(3)]
-    claim.claim("gone", [(["noop"], 100)], -1, claim.FactsCache())
+    claim.claim("gone", [claim.Group(["noop"], 100)], -1, claim.FactsCache())
     with locked(runs[0]):
         assert lease_recovery.rescue_expired() == (9 if connection.vendor == "sqlite" else 6)
         lease_recovery.mark_running()
@@ -119,7 +119,7 @@ def test_schedules_and_reruns_of_others_take_place(publish):
 
 def test_a_round_of_the_supervisor_ends_soon(publish, monkeypatch):
     run = start_run(publish("a"))
-    claim.claim("gone", [(["noop"], 100)], -1, claim.FactsCache())
+    claim.claim("gone", [claim.Group(["noop"], 100)], -1, claim.FactsCache())
     supervisor = Supervisor(1)
     monkeypatch.setattr(supervisor, "start", lambda: None)
     with locked(run):

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.races]
 
 
 def claim_states(limit=1, worker="w"):
-    return claim.claim(worker, [(["noop"], limit)], 30, claim.FactsCache())
+    return claim.claim(worker, [claim.Group(["noop"], limit)], 30, claim.FactsCache())
 
 
 @pytest.mark.parametrize("round_", range(5))
@@ -80,7 +80,7 @@ def test_a_thousand_ready_states_are_claimed_once_each(publish):
 @pytest.mark.parametrize("round_", range(5))
 def test_a_report_races_with_the_recovery_of_its_lease(publish, round_):
     run = start_run(publish("a>b"))
-    [state] = claim.claim("w", [(["noop"], 1)], -1, claim.FactsCache())
+    [state] = claim.claim("w", [claim.Group(["noop"], 1)], -1, claim.FactsCache())
     at_once(
         lambda: record.record_batch([done(state)]),
         lease_recovery.rescue_expired,
@@ -109,7 +109,7 @@ def test_pause_resume_heartbeats_and_batches_of_one_wide_run(publish, round_):
     run = start_run(
         publish("f>a>b", kinds={"f": "fan_out"}, inputs={"f": {"items": list(range(12))}})
     )
-    [root] = claim.claim("w", [(["fan_out"], 1)], 30, claim.FactsCache())
+    [root] = claim.claim("w", [claim.Group(["fan_out"], 1)], 30, claim.FactsCache())
     outputs = [{"item": at} for at in range(12)]
     record.record_batch([Outcome(root, "done", ['{"item": 1}'] * 12, outputs, True)])
     states = claim_states(12)

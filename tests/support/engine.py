@@ -9,13 +9,13 @@ from runs.engine.types import Claimed, Outcome
 
 def claimed(kinds=("noop",), seconds=30.0):
     """Claim at most 100 states of these kinds for the worker "w"."""
-    return claim.claim("w", [(list(kinds), 100)], seconds, FactsCache())
+    return claim.claim("w", [claim.Group(list(kinds), 100)], seconds, FactsCache())
 
 
 def claimed_again(kind="noop", seconds=30.0, count=1, worker="w", facts=None):
     """Claim quarantined states, which lost a worker before."""
     return claim.claim_quarantined(
-        worker, ([kind], count), seconds, facts or FactsCache(), claim.QUARANTINED
+        worker, claim.Group([kind], count), seconds, facts or FactsCache(), claim.QUARANTINED
     )
 
 

@@ -144,7 +144,7 @@ def fill() -> None:
     )
     send("post", "/templates", {"name": "every night", "run_id": "completed"})
     start("steps", "running")
-    claimed = claim.claim("lost host:1", [(["fan_out"], 1)], 1, claim.FactsCache())
+    claimed = claim.claim("lost host:1", [claim.Group(["fan_out"], 1)], 1, claim.FactsCache())
     assert claimed  # its worker is lost, and its lease will be over when the upgrade starts
     start("steps", "queued")
     path = "/admin/run-manager/bulk-operations"

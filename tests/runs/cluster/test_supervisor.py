@@ -192,7 +192,7 @@ def connection_error():
 def claim_state(supervisor):
     """Claim a state for process 7 of the supervisor's cluster, and return the id of the state."""
     worker = worker_name(supervisor.name, 7)
-    [state] = claim.claim(worker, [(["noop"], 1)], 30, claim.FactsCache())
+    [state] = claim.claim(worker, [claim.Group(["noop"], 1)], 30, claim.FactsCache())
     return state.id
 
 

@@ -13,7 +13,8 @@ from graphs.models import Namespace
 from graphs.nodes.base import registry
 from runs.core import sql
 from runs.engine import claim, join_inspection, lease_recovery, record, store
-from runs.engine.executor import FAST_SECONDS, REPLAN_SECONDS, Executor
+from runs.engine.executor import REPLAN_SECONDS, Executor
+from runs.engine.lanes import FAST_SECONDS
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
 from runs.engine.turns import Turns
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 
 def claimed(count):
-    return claim.claim("w", [(["noop"], count)], 30, claim.FactsCache())
+    return claim.claim("w", [claim.Group(["noop"], count)], 30, claim.FactsCache())
 
 
 def statements(call):
@@ -69,8 +70,8 @@ def test_a_claim_costs_a_constant_number_of_statements(publish):
     facts = claim.FactsCache()
     kinds = list(registry)
     turns = Turns()
-    claim.claim("w", [(kinds, 1)], 30, facts, turns)
-    sent = statements(lambda: claim.claim("w", [(kinds, 100)], 30, facts, turns))
+    claim.claim("w", [claim.Group(kinds, 1)], 30, facts, turns)
+    sent = statements(lambda: claim.claim("w", [claim.Group(kinds, 100)], 30, facts, turns))
     # Besides the claim, one statement may look for namespaces that have ready states, and one reads
     # the facts of the runs that never change.
     assert len(sent) <= (5 if connection.vendor == "sqlite" else 3)
@@ -79,7 +80,7 @@ def test_a_claim_costs_a_constant_number_of_statements(publish):
 def test_draining_a_hundred_chains_sends_few_statements(publish):
     graph = publish("a>b>c>d>e")
     worker = Executor(threads=False)
-    worker.speed = {"noop": 1e-4}
+    worker.lanes.speed = {"noop": 1e-4}
     start_run(graph)
     worker.drain()
     for _ in range(100):
@@ -110,12 +111,12 @@ def test_statements_are_planned_again_while_the_worker_is_idle(publish):
 
 def test_several_slow_calls_make_a_node_slow_but_one_does_not():
     worker = Executor(threads=False)
-    worker.speed = {"noop": 1e-4}
-    worker._learn("noop", 1.0)
-    assert worker.speed["noop"] < FAST_SECONDS
+    worker.lanes.speed = {"noop": 1e-4}
+    worker.lanes.learn((1, "noop"), 1.0)
+    assert worker.lanes.speed["noop"] < FAST_SECONDS
     for _ in range(7):
-        worker._learn("noop", 1.0)
-    assert worker.speed["noop"] > FAST_SECONDS
+        worker.lanes.learn((1, "noop"), 1.0)
+    assert worker.lanes.speed["noop"] > FAST_SECONDS
 
 
 def plan(statement, params):
@@ -183,7 +184,7 @@ def test_a_claim_begins_behind_the_states_that_were_taken(publish):
     namespace = grow(publish).namespace_id
     turns, facts = Turns(), claim.FactsCache()
     for count in (1400, 10):
-        states = claim.claim("w", [(["noop"], count)], 30, facts, turns)
+        states = claim.claim("w", [claim.Group(["noop"], count)], 30, facts, turns)
         assert len(states) == count
 
     def blocks_read(floor):
@@ -205,7 +206,7 @@ def test_a_claim_begins_behind_the_states_that_were_taken(publish):
         for child in node.get("Plans", ()):
             yield from nodes_of(child)
 
-    [backlog] = turns.backlogs_of(["noop"])
+    [backlog] = turns.backlogs_of(claim.Group(["noop"], 1))
     assert backlog.namespace == namespace
     assert 0 < blocks_read(turns.floor(backlog)) < blocks_read("-infinity") / 3
 

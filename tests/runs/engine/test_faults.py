@@ -56,7 +56,7 @@ def test_a_state_before_those_that_were_taken_is_found_by_the_next_lookup(publis
     monkeypatch.setattr(turns, "monotonic", lambda: now[0])
 
     def claim_one():
-        states = claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache(), remembered)
+        states = claim.claim("w", [claim.Group(["noop"], 1)], 30, claim.FactsCache(), remembered)
         return [state.run.run_id for state in states]
 
     def start_late(name):
@@ -88,7 +88,7 @@ def test_a_process_does_not_take_a_new_row_for_the_one_that_had_its_id(publish):
     facts = claim.FactsCache()
     lost_graph, graph = publish("a", name="lost"), publish("b", name="new")
     lost = start_run(lost_graph, RunOptions(run_id="lost", inputs={"x": 1}))
-    [state] = claim.claim("w", [(["noop"], 1)], 30, facts)
+    [state] = claim.claim("w", [claim.Group(["noop"], 1)], 30, facts)
     assert (state.run.run_id, state.node.id) == ("lost", "a")
 
     late = start_run(graph, RunOptions(run_id="new", inputs={"x": 2}))
@@ -104,7 +104,7 @@ def test_a_process_does_not_take_a_new_row_for_the_one_that_had_its_id(publish):
         assert shared.run_id == "new", "threads that share facts check them"
     facts.get({lost.pk: None})
     connection.close()
-    [state] = claim.claim("w", [(["noop"], 1)], 30, facts)
+    [state] = claim.claim("w", [claim.Group(["noop"], 1)], 30, facts)
     assert state.run.pk == lost.pk
     assert (state.run.run_id, state.run.inputs, state.node.id) == ("new", {"x": 2}, "b")
 
@@ -264,7 +264,7 @@ def test_side_effects_are_recorded_alone(publish, monkeypatch):
 
     monkeypatch.setattr(record, "record_outcomes", note_side_effects)
     worker = Executor(threads=False)
-    worker.speed = {"noop": 1e-4}
+    worker.lanes.speed = {"noop": 1e-4}
     worker.drain()
     assert all(side_effects == [True] for side_effects in batches if True in side_effects)
     assert not Run.objects.exclude(status="completed").exists()

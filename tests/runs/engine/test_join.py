@@ -20,7 +20,7 @@ def values(run, identifier):
 def fast_worker(*kinds):
     """A worker that takes nodes of these kinds for fast ones, and so runs them in batches."""
     worker = Executor(threads=False)
-    worker.speed = dict.fromkeys(kinds, 1e-4)
+    worker.lanes.speed = dict.fromkeys(kinds, 1e-4)
     return worker
 
 

@@ -40,7 +40,7 @@ def test_a_cluster_takes_back_only_the_states_of_its_own_dead_processes(publish)
     graph = publish("a")
     for worker in ("host:1:10", "host:1:11", "host:1:110", "host:11:10", "host_1:10"):
         start_run(graph)
-        assert len(claim.claim(worker, [(["noop"], 1)], 300, claim.FactsCache())) == 1
+        assert len(claim.claim(worker, [claim.Group(["noop"], 1)], 300, claim.FactsCache())) == 1
 
     lease_recovery.end_leases_of_dead("host:1", lambda: None)
     assert lease_recovery.rescue_expired() == 0, (

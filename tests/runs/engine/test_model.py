@@ -130,7 +130,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         if quarantined:
             self.take(claimed_again(count=1000, facts=self.facts))
         else:
-            self.take(claim.claim("model", [(["noop"], 1000)], 30, self.facts))
+            self.take(claim.claim("model", [claim.Group(["noop"], 1000)], 30, self.facts))
         unclaimed = [
             key
             for key, status in self.model.states.items()

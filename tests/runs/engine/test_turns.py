@@ -82,7 +82,7 @@ class Worker:
 
     def claim(self, limit, nodes=("noop",)):
         """How many states of each namespace one claim takes."""
-        states = claim.claim("w", [(list(nodes), limit)], 30, FactsCache(), self.turns)
+        states = claim.claim("w", [claim.Group(list(nodes), limit)], 30, FactsCache(), self.turns)
         names = [state.run.namespace for state in states]
         return {name: names.count(name) for name in sorted(set(names))}
 
@@ -103,7 +103,7 @@ def test_a_worker_that_follows_its_chains_turns_to_another_namespace(publish, mo
     for _ in range(20):
         start_run(chain)
     worker = Executor(threads=False)
-    worker.speed = {"noop": 1e-4}
+    worker.lanes.speed = {"noop": 1e-4}
     record, batches = worker._record, []
 
     def note_batch(outcomes, lease):
@@ -152,7 +152,7 @@ def test_a_claim_that_comes_too_late_does_not_put_the_clock_of_the_turns_back(te
         worker.claim(50)
     worker.turns.renew(["noop"])
     State.objects.filter(run__namespace=busy, status="CREATED").update(paused=True)
-    wanted = turns.BacklogClaim(0, worker.turns.backlogs_of(["noop"]), 50)
+    wanted = turns.BacklogClaim(0, worker.turns.backlogs_of(turns.Group(["noop"], 50)), 50)
     worker.turns.note(wanted, [])
     tenant("new", 200)
     State.objects.filter(run__namespace=busy).update(paused=False)
@@ -248,7 +248,7 @@ def test_groups_of_nodes_have_turns_of_their_own(tenant, publish):
     worker = Worker()
     taken = []
     for _ in range(4):
-        groups = [(["noop"], 100), (["test.work"], 1)]
+        groups = [claim.Group(["noop"], 100), claim.Group(["test.work"], 1)]
         states = claim.claim("w", groups, 30, FactsCache(), worker.turns)
         taken += [state.run.namespace for state in states if state.node.kind == "test.work"]
     assert sorted(taken) == ["fast", "fast", "slow", "slow"]
@@ -285,7 +285,7 @@ def test_states_of_a_namespace_are_claimed_by_priority_and_then_by_age(publish):
 
 
 def claimed_one():
-    [state] = claim.claim("w", [(["noop"], 1)], 30, FactsCache())
+    [state] = claim.claim("w", [claim.Group(["noop"], 1)], 30, FactsCache())
     return state.run.run_id
 
 

@@ -77,7 +77,7 @@ def test_a_cluster_that_is_replaced_again_and_again(cluster):
 
 def test_expired_leases_that_are_not_recovered(publish):
     start_run(publish("a"))
-    claim.claim("gone", [(["noop"], 1)], -600, claim.FactsCache())
+    claim.claim("gone", [claim.Group(["noop"], 1)], -600, claim.FactsCache())
     assert any("Expired leases that were not recovered: 1." in finding for finding in reported())
 
 
@@ -163,7 +163,8 @@ def test_wrong_settings_of_the_queue(settings):
         "error: Q_CLUSTER's max_attempts is 3",
         (
             "error: Q_CLUSTER's retry must be greater than its timeout, and its timeout greater"
-            " than NODE_TIMEOUT_SECONDS. Restore Q_CLUSTER as the project's settings define it."
+            " than twice NODE_TIMEOUT_SECONDS."
+            " Restore Q_CLUSTER as the project's settings define it."
         ),
     ]
 

@@ -56,7 +56,7 @@ def runs(publish, drain, run_graph):
     ]
     drain()
     runs.append(start_run(graph))
-    claim.claim("w", [(["noop"], 1)], 30, claim.FactsCache())
+    claim.claim("w", [claim.Group(["noop"], 1)], 30, claim.FactsCache())
     runs.append(rerun(runs[0], options=RerunOptions(node="all")))
     outside = start_outside(Namespace.objects.get(name="alpha"), RunOptions())
     updates.mark(outside, "n", "started", SYSTEM)
