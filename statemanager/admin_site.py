@@ -83,6 +83,7 @@ class AuditedSite(admin.AdminSite):
 
     login_form = LoginForm
     login_template = "admin/sign_in.html"
+    enable_nav_sidebar = False  # the places of `runs.manager.navigation` stand there
 
     def register(
         self,

@@ -258,16 +258,45 @@ def key_form():
     return {"name": "ci", "per_minute": 0}
 
 
-def test_the_sidebar_marks_the_run_manager_with_a_database_icon(admin_client, client):
+def places(page):
+    """The links of the navigation, as they are drawn, and the texts of those that are current."""
+    rail = page.content.decode().partition('class="sm-rail"')[2].partition("<details")[0]
+    links = re.findall(r"<a (.*?)>(.*?)</a>", rail, re.DOTALL)
+    return links, [text.split(">")[-1].strip() for start, text in links if "aria-current" in start]
+
+
+def test_the_navigation_marks_the_run_manager_with_a_database_icon(admin_client, client):
     page = "/admin/password_change/"
-    sidebar = admin_client.get(page).content.decode().partition('id="nav-sidebar"')[2]
-    link = sidebar.partition("</a>")[0]
+    links, _ = places(admin_client.get(page))
+    [link] = [text for _, text in links if "Run Manager" in text]
     assert "<ellipse" in link
-    assert "Run Manager" in link
     client.force_login(get_user_model().objects.create_user("staff", is_staff=True))
-    page = client.get(page).content.decode()
-    assert 'id="nav-sidebar"' in page
-    assert "<ellipse" not in page
+    links, _ = places(client.get(page))
+    assert [text.strip() for _, text in links] == ["Overview"]
+
+
+@pytest.mark.parametrize(
+    ("path", "current"),
+    [
+        ("/admin/", ["Overview"]),
+        ("/admin/run-manager/", ["Run Manager"]),
+        ("/admin/run-states/", ["Run States"]),
+        ("/admin/run-manager/templates/", ["Templates"]),
+        ("/admin/flow/", ["Graphs"]),
+        ("/admin/flow/datasets/", ["Datasets"]),
+        ("/admin/auth/user/", []),
+    ],
+)
+def test_the_navigation_marks_where_the_page_is(admin_client, path, current):
+    assert places(admin_client.get(path))[1] == current
+
+
+def test_models_with_pages_of_their_own_are_not_twice_in_the_navigation(admin_client):
+    page = admin_client.get("/admin/auth/user/").content.decode()
+    models = page.partition("<summary>Administration</summary>")[2].partition("</details>")[0]
+    assert "/admin/auth/group/" in models
+    assert "/admin/statemanager_runs/run/" not in models
+    assert "/admin/statemanager_graphs/graph/" not in models
 
 
 def test_a_membership_that_is_wrong_is_refused_in_words(admin_client, admin_user, namespace):

@@ -118,6 +118,5 @@ def _admin_context(request: HttpRequest) -> Context:
     so `in_admin` caches it.
     """
     context = admin.site.each_context(request)
-    menu_context = {"app_list": context["available_apps"], "show_changelinks": False}
-    menu = render_to_string("admin/app_list.html", menu_context, request)
+    menu = render_to_string("shell/_administration.html", context, request)
     return {**context, "menu": menu}

@@ -5,13 +5,21 @@ from django.template import Context
 from django.template.loader import render_to_string
 
 from graphs.templatetags.ui import sees_runs
-from runs.manager import badges
+from runs.manager import badges, navigation
 from runs.manager.dashboard import context_for
 
 register = template.Library()
 register.filter("badge", badges.run_badge)
 register.filter("state_badge", badges.state_badge)
 register.filter("label_badges", badges.labels)
+register.filter("without_places", navigation.without_places)
+
+
+@register.simple_tag(takes_context=True)
+def places(context: Context) -> list[navigation.Place]:
+    """The places of the navigation; none on pages that Django makes without the request."""
+    request = context.get("request")
+    return navigation.places(request) if request else []
 
 
 @register.simple_tag(takes_context=True)

@@ -37,9 +37,9 @@ def row_count(page: Page) -> int:
 
 def test_a_user_without_a_role_does_not_see_the_run_manager(open_as):
     page = open_as()
-    expect(page.locator("#rm-dashboard")).to_contain_text("Run Manager")
+    expect(page.locator(".sm-rail")).to_contain_text("Run Manager")
     page.goto(LIST)
-    expect(page.locator("#nav-sidebar")).to_contain_text("Run Manager")
+    expect(page.locator(".sm-rail")).to_contain_text("Run Manager")
     User.objects.create_user("bob", password="bob", is_staff=True)
     other = open_as("bob")
     expect(other.locator("body")).not_to_contain_text("Run Manager")

@@ -86,12 +86,6 @@
       event.target.closest("input, textarea, select, [contenteditable]")
     )
       return;
-    const search = $("rm-search");
-    if (event.key === "/" && search) {
-      event.preventDefault();
-      search.focus();
-      return;
-    }
     const rows = [...document.querySelectorAll("#runs tbody tr")],
       at = rows.indexOf(document.activeElement?.closest("tr"));
     const to =
