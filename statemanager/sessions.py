@@ -22,8 +22,10 @@ from django.views.decorators.http import require_http_methods
 from graphs.auth import accounts, api_keys
 from graphs.models import ApiKey, clock
 from graphs.models.querysets import ApiKeyQuerySet
+from graphs.models.time_zone import names
 from graphs.web.page_guard import caller_of, in_admin
 from runs.models import AuditEntry
+from statemanager import time_zones
 from statemanager.logins import client_address
 
 LOGIN, USED = "login", "used"  # what a session holds
@@ -109,16 +111,20 @@ def _moment(seconds: int | None) -> datetime | None:
 
 @require_http_methods(["GET", "POST"])
 def own_access(request: HttpRequest) -> HttpResponse:
-    """The user's own sessions and API keys; a POST ends one of them, or all other sessions."""
+    """The user's own time zone, sessions and API keys. A POST changes the zone, ends a session or a
+    key, or ends all other sessions.
+    """
     if request.method == "POST":
         messages.success(request, _end(request))
         return redirect("own_access")
     context = in_admin(
         request,
-        "Sessions and API keys",
+        "Your account",
         sessions=list(own_sessions(request)),
         keys=_own_keys(request),
         idle_minutes=settings.SESSION_IDLE_MINUTES,
+        chosen_zone=time_zones.chosen(request),
+        zones=sorted(names()),
     )
     return render(request, "admin/own_access.html", context)
 
@@ -132,6 +138,8 @@ def _own_keys(request: HttpRequest) -> ApiKeyQuerySet:
 def _end(request: HttpRequest) -> str:
     """Do what the form says. Returns the sentence that says what was done."""
     form = request.POST
+    if "time_zone" in form:
+        return time_zones.choose(request, form["time_zone"])
     if "key" in form:
         keys = _own_keys(request).filter(prefix=form["key"])
         return f"Revoked keys: {api_keys.revoke(keys, caller_of(request))}."

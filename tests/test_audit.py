@@ -384,7 +384,10 @@ PAGES = {
             {"run_id": "new", "version": "2", "revision": "2-0", "inputs": "{{}}"},
         )
     ],
-    "POST admin/access/": [Act(["revoke_key: mine ({prefix}…)"], {"key": "{prefix}"})],
+    "POST admin/access/": [
+        Act(["revoke_key: mine ({prefix}…)"], {"key": "{prefix}"}),
+        Act(["set_time_zone: Asia/Tokyo"], {"time_zone": "Asia/Tokyo"}),
+    ],
     "POST admin/run-states/start/": [Act(["start: new"], {"run_id": "new", "graph": "{ok}"})],
 }
 DOWNLOADS = {

@@ -94,6 +94,7 @@ OPEN = {
     "NamespaceMembership": "role",
     "RegisteredNode": "name executor description inputs_schema outputs_schema secrets runtime_name",
     "Secret": "name",
+    "UserTimeZone": "name",
     "Artifact": "identifier kind name file checksum",
     "AuditEntry": "actor via action run_id detail",
     "BulkOperation": "action query reason actor via status file error token",

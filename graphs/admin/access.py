@@ -15,6 +15,7 @@ from graphs.models import (
     IdempotencyKey,
     Namespace,
     NamespaceMembership,
+    UserTimeZone,
 )
 from graphs.models.querysets import ApiKeyQuerySet
 from graphs.web.page_guard import caller_of
@@ -106,3 +107,10 @@ class IdempotencyKeyAdmin(ReadOnly):
     search_fields = ("key__exact",)
     ordering = ("-id",)
     exclude = ("answer",)
+
+
+@admin.register(UserTimeZone)
+class UserTimeZoneAdmin(ReadOnly):
+    """Users choose their zone on the page of their account."""
+
+    list_display = ("user", "name")

@@ -11,6 +11,7 @@ from graphs.models.indexed_input import IndexedInput
 from graphs.models.namespace import Namespace, NamespaceMembership, known_namespace, namespace_id
 from graphs.models.node import RegisteredNode
 from graphs.models.secret import Secret
+from graphs.models.time_zone import UserTimeZone
 
 __all__ = [
     "ApiKey",
@@ -27,6 +28,7 @@ __all__ = [
     "RegisteredNode",
     "Schedule",
     "Secret",
+    "UserTimeZone",
     "forget",
     "known_namespace",
     "namespace_id",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from django import template
 from django.template.context import Context
+from django.utils import timezone
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
@@ -16,6 +17,7 @@ register = template.Library()
 MAX_LINE = 4096  # characters of a log line
 MAX_JSON = 10_000  # characters of a value
 register.filter("moment", formats.moment)
+register.simple_tag(timezone.get_current_timezone_name, name="time_zone")
 register.filter("length_of", formats.length)
 register.filter("seconds", formats.seconds)
 register.filter("percent", formats.percent)

@@ -8,6 +8,8 @@ from django.utils.safestring import SafeString, mark_safe
 
 MISSING = "–"
 ZERO = timedelta()
+DAY = timedelta(days=1)
+RELATIVE_UNITS = ((3600, "h"), (60, "min"), (1, "s"))
 # Seconds of a unit and of the next smaller one, and their symbols.
 UNITS = ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s"))
 
@@ -22,14 +24,40 @@ class Timed(Protocol):
     def finished_at(self) -> datetime | None: ...
 
 
-def moment(value: datetime | None, pattern: str = "%Y-%m-%d %H:%M") -> SafeString | str:
-    """A time in the current time zone, as HTML that shows the exact time in UTC on hover."""
+def moment(value: datetime | None, pattern: str = "") -> SafeString | str:
+    """A time in the zone of the user, as HTML that shows the exact time and the zone on hover.
+
+    Without a pattern, a time that is less than a day away is relative, as in "5 min ago". A script
+    keeps such times up to date.
+    """
     if value is None:
         return MISSING
-    exact = value.isoformat(timespec="milliseconds")
-    text = timezone.localtime(value).strftime(pattern)
-    html = f'<time datetime="{exact}" title="{exact}">{text}</time>'
-    return mark_safe(html)  # noqa: S308  (a time contains no markup, and the patterns are constants)
+    local = timezone.localtime(value)
+    zone = timezone.get_current_timezone_name()
+    title = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local:%Z} ({zone})"
+    away = timezone.now() - value
+    is_relative = not pattern and abs(away) < DAY
+    text = relative(away) if is_relative else local.strftime(pattern or "%Y-%m-%d %H:%M")
+    html = (
+        f'<time datetime="{value.isoformat(timespec="milliseconds")}" title="{title}"'
+        f"{' data-relative' if is_relative else ''}>{text}</time>"
+    )
+    return mark_safe(html)  # noqa: S308 -- neither times nor the names of zones contain markup
+
+
+def relative(age: timedelta) -> str:
+    """How long ago something was, or when it will be: "now", "5 min ago", "in 3 h"."""
+    seconds = abs(age.total_seconds())
+    for unit, symbol in RELATIVE_UNITS:
+        if seconds >= unit:
+            text = f"{seconds // unit:.0f} {symbol}"
+            return f"{text} ago" if age > ZERO else f"in {text}"
+    return "now"
+
+
+def exact(value: datetime) -> str:
+    """A time for a sentence, in the zone of the user: 2026-11-30 17:39:13 UTC."""
+    return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def length(span: timedelta | None) -> str:

@@ -7,11 +7,12 @@ from html import escape
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
 
 from graphs.definition.types import JsonObject
-from graphs.web.formats import length
+from graphs.web import formats
 from graphs.web.page_guard import caller_of, staff_page
 from runs.actions import bulk
 from runs.core import statuses
@@ -76,7 +77,7 @@ def _tiles(view: Overview) -> list[Tile]:
             "Queued",
             view.counts.get(statuses.RUN_QUEUED, 0),
             f"{url}?status=queued",
-            f"oldest {length(age)}" if age else "",
+            f"oldest {formats.length(age)}" if age else "",
         ),
         Tile(
             "Failed today, not recovered",
@@ -108,7 +109,7 @@ def _chart(hours: list[tuple[datetime, dict[str, int]]]) -> SafeString:
 def _bar(x: int, hour: datetime, counts: dict[str, int], scale: float) -> str:
     """The bar of one hour. `scale` is the height of one run in pixels."""
     numbers = ", ".join(f"{number} {status}" for status, number in counts.items())
-    title = escape(f"{hour:%H:%M} UTC: {numbers or 'none'}")
+    title = escape(f"{formats.exact(hour)}: {numbers or 'none'}")
     pieces = [f"<g><title>{title}</title>"]
     bottom = float(HEIGHT)
     for status in STACK:
@@ -121,5 +122,6 @@ def _bar(x: int, hour: datetime, counts: dict[str, int], scale: float) -> str:
             f'<rect class="rm-bar-{status}" x="{x + GAP / 2:g}" y="{bottom:.1f}"'
             f' width="{WIDTH - GAP}" height="{height:.1f}"/>'
         )
-    pieces.append(f'<text x="{x + WIDTH / 2:g}" y="{HEIGHT + 14}">{hour:%H}</text></g>')
+    label = f"{timezone.localtime(hour):%H}"
+    pieces.append(f'<text x="{x + WIDTH / 2:g}" y="{HEIGHT + 14}">{label}</text></g>')
     return "".join(pieces)

@@ -2,13 +2,14 @@
 
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypedDict
 
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from graphs.definition import errors, redaction
@@ -161,7 +162,7 @@ def _options(request: HttpRequest, run: Run, form: InputsForm) -> RerunOptions:
 
 
 def _delay(text: str) -> float:
-    """Seconds until a time, in UTC unless it has an offset.
+    """Seconds until a time, in the zone of the user unless it has an offset.
 
     Raises Malformed if the text is no time or the time is past.
     """
@@ -171,7 +172,8 @@ def _delay(text: str) -> float:
         raise errors.Malformed(
             f"{text[:40]!r} is not a time. Use a form such as 2030-01-31T06:00."
         ) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not moment.tzinfo:
+        moment = timezone.make_aware(moment)
     now = sql.clock()
     if moment < now:
         raise errors.Malformed("This time is in the past.")

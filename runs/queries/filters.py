@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
+from django_filters.fields import IsoDateTimeField
 from django_filters.filters import BaseInFilter, CharFilter, IsoDateTimeFilter
 
 from graphs.auth.callers import Caller
@@ -30,6 +31,7 @@ from runs.queries.search import (
 )
 
 Model = TypeVar("Model", bound=models.Model)
+MOMENTS = {"created_after", "created_before"}
 FilterValues = dict[str, list[str]]  # the values of each filter, as a query string has them
 
 
@@ -108,6 +110,18 @@ def _check_range(moment: datetime) -> None:
         moment.astimezone(UTC)
     except OverflowError:
         raise ValidationError("This time is out of range.") from None
+
+
+def _with_zone(text: str) -> str:
+    """The same time with its zone, by default that of the user: stored filters are read later.
+
+    A text that is no time is left for the filter to refuse.
+    """
+    try:
+        moment = IsoDateTimeField().clean(text)
+    except (ValidationError, OverflowError):
+        return text
+    return str(moment.isoformat())
 
 
 class TextFilter(ExactFilter):
@@ -272,6 +286,8 @@ class RunFilters:
         }
         known = ManagerFilter.base_filters.keys()
         values = {name: texts for name, texts in lists.items() if name in known and any(texts)}
+        for name in MOMENTS & values.keys():
+            values[name] = [_with_zone(text) for text in values[name]]
         return cls(values, tuple(sorted(lists.keys() - known)))
 
     def check_names(self) -> None:

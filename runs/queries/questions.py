@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
+from graphs.web.formats import exact
 from runs.engine import answer
 from runs.models import AnswerDeadline, State
 
@@ -27,4 +28,4 @@ def fate(state: State, at: datetime | None) -> str:
         return ""
     if at is None:
         return "The answer is overdue." if unanswered == "escalate" else ""
-    return f"If nobody answers by {at:%Y-%m-%d %H:%M:%S} UTC, {FATES[unanswered]}."
+    return f"If nobody answers by {exact(at)}, {FATES[unanswered]}."

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import datetime, timedelta
 
+from graphs.web.formats import exact, length
 from runs.core import sql, statuses
 from runs.engine import answer, concurrency
 from runs.external import documents
@@ -53,19 +54,17 @@ def _in_queue(run: Run, now: datetime) -> str:
     if entry is None or entry.available_at is None:
         return ""
     if entry.is_held(now):
+        since = f" since {exact(entry.claimed_at)}" if entry.claimed_at else ""
         return (
-            f"{entry.holder} has held this run since {entry.claimed_at:%Y-%m-%d %H:%M:%S} UTC;"
-            f" its lease ends at {entry.available_at:%H:%M:%S} UTC."
+            f"{entry.holder} has held this run{since};"
+            f" its lease ends at {exact(entry.available_at)}."
         )
     if run.status == statuses.PAUSED:
         return ""
     if entry.available_at > now:
-        return f"A program can claim it from {entry.available_at:%Y-%m-%d %H:%M:%S} UTC on."
+        return f"A program can claim it from {exact(entry.available_at)} on."
     lost = f"The lease of {entry.holder} is over. " if entry.holder else ""
-    return (
-        f"{lost}It has waited since {entry.available_at:%Y-%m-%d %H:%M:%S} UTC"
-        " for a program to claim it."
-    )
+    return f"{lost}It has waited since {exact(entry.available_at)} for a program to claim it."
 
 
 def _external(run: Run) -> str:
@@ -87,7 +86,7 @@ def _external(run: Run) -> str:
 
 def _paused(run: Run) -> str:
     pause = AuditEntry.objects.filter(run=run.pk, action="pause").order_by("-pk").first()
-    by = f" by {pause.actor} at {pause.at:%H:%M} UTC" if pause else ""
+    by = f" by {pause.actor} at {exact(pause.at)}" if pause else ""
     return f"It was paused{by}. Resume it to let it continue."
 
 
@@ -97,8 +96,7 @@ def _for_slot(run: Run, payloads: bool, now: datetime) -> list[str]:
     if slot is None:
         return []
     if slot.available_at > now:
-        seconds = (slot.available_at - now).total_seconds()
-        return [f"It is due at {slot.available_at:%H:%M:%S} UTC, in {seconds:.0f} s."]
+        return [f"It is due at {exact(slot.available_at)}, in {length(slot.available_at - now)}."]
     runs = "1 run" if slot.capacity == 1 else f"{slot.capacity:,} runs"
     key = f" with the key {slot.key!r}" if payloads and slot.key else ""
     holders = [holder.run_id for holder in concurrency.holders(slot.queue, MAX_SENTENCES + 1)]
@@ -125,7 +123,7 @@ def _running(states: list[State], now: datetime) -> list[str]:
     for state in states[:MAX_SENTENCES]:
         duration = ""
         if state.started_at:
-            duration = f" for {(now - state.started_at).total_seconds():.0f} s"
+            duration = f" for {length(now - state.started_at)}"
         attempt = f", attempt {state.attempt}" if state.attempt > 1 else ""
         worker = state.worker or "a worker"
         sentence = f"{state.identifier} runs{duration} on {worker}{attempt}."
@@ -145,10 +143,8 @@ def _delayed(states: list[tuple[datetime, State]], now: datetime) -> list[str]:
         if state.retry_count:
             plural = "s" if state.retry_count > 1 else ""
             event = f"is tried again (after {state.retry_count} failed attempt{plural})"
-        seconds = (due_at - now).total_seconds()
-        sentences.append(
-            f"{state.identifier} {event} at {due_at:%H:%M:%S} UTC, in {seconds:.0f} s."
-        )
+        left = length(due_at - now)
+        sentences.append(f"{state.identifier} {event} at {exact(due_at)}, in {left}.")
     return sentences
 
 

@@ -121,7 +121,7 @@ def test_why_a_run_waits_for_a_retry(publish, drain):
     drain()
     run.refresh_from_db()
     assert re.match(
-        r"a is tried again \(after 1 failed attempt\) at \d\d:\d\d:\d\d UTC",
+        r"a is tried again \(after 1 failed attempt\) at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC",
         wait_reasons.why_waiting(run)[0],
     )
 
