@@ -598,7 +598,7 @@ OF_PATH = {
     "operation": "{operation}",
 }  # fmt: skip
 EVERYWHERE = {"login", "logout", "revoke_token", "export", "bulk_pause", "bulk_archive",
-              "bulk_stop", "revoke_key"}  # fmt: skip
+              "bulk_stop", "revoke_key", "set_time_zone"}  # fmt: skip
 
 
 @pytest.mark.parametrize("place", API)
