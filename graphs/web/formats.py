@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString, mark_safe
 MISSING = "–"
 ZERO = timedelta()
 DAY = timedelta(days=1)
+AHEAD_SECONDS = 5
 RELATIVE_UNITS = ((3600, "h"), (60, "min"), (1, "s"))
 # Seconds of a unit and of the next smaller one, and their symbols.
 UNITS = ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s"))
@@ -46,8 +47,13 @@ def moment(value: datetime | None, pattern: str = "") -> SafeString | str:
 
 
 def relative(age: timedelta) -> str:
-    """How long ago something was, or when it will be: "now", "5 min ago", "in 3 h"."""
+    """How long ago something was, or when it will be: "now", "5 min ago", "in 3 h".
+
+    The clocks of hosts differ a little, so what is just ahead is now.
+    """
     seconds = abs(age.total_seconds())
+    if -AHEAD_SECONDS < age.total_seconds() < 0:
+        return "now"
     for unit, symbol in RELATIVE_UNITS:
         if seconds >= unit:
             text = f"{seconds // unit:.0f} {symbol}"

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 # When a worker that still runs something takes nothing slow any more, so that it comes to an end.
 LATE_SECONDS = 15.0
-LOOK_SECONDS = 0.05  # from one look for more work to the next, beside what still runs
+LOOK_SECONDS = 0.2  # from one look for more work to the next, beside what still runs
 QUARANTINE_SECONDS = 1.0
 REPLAN_SECONDS = 1.0
 
@@ -116,6 +116,7 @@ class Executor:
         return (
             monotonic() - self._began < limit
             and not self.reporter.stopping
+            and not self.tainted
             and not self.deferred.full
             and not self._quarantine_waits()
         )

@@ -123,13 +123,14 @@ class Lanes:
         return [thread.task for thread in self._computing() if thread.task is not None]
 
     def _besides(self, busy: Collection[Task]) -> Callable[[Task], bool]:
-        """Tells what another lane may take beside busy ones."""
+        """Tells what another lane may take beside busy ones. Side effects stay in one lane."""
         tasks = set(busy)
         lanes = Counter(namespace for namespace, _ in busy)
 
         def suits(task: Task) -> bool:
             return (
                 task not in tasks
+                and not registry[task[1]].side_effects
                 and lanes[task[0]] < MAX_BUSY_LANES
                 and self._speed_in.get(task, 0.0) < BUSY_SECONDS
             )

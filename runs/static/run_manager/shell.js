@@ -14,7 +14,7 @@ setInterval(() => {
     const age = (Date.now() - Date.parse(time.dateTime)) / 1000;
     const [unit, symbol] = units.find(([unit]) => Math.abs(age) >= unit) ?? [];
     const text = unit ? `${Math.floor(Math.abs(age) / unit)} ${symbol}` : "";
-    time.textContent = !text ? "now" : age > 0 ? `${text} ago` : `in ${text}`;
+    time.textContent = !text || (age > -5 && age < 0) ? "now" : age > 0 ? `${text} ago` : `in ${text}`;
   });
 }, 15000);
 

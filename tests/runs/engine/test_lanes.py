@@ -181,3 +181,21 @@ def test_a_worker_that_has_been_busy_for_long_begins_no_other_slow_node(slow, st
     states = State.objects.filter(node="test.work").values_list("status", flat=True)
     assert sorted(states) == ["CREATED", "CREATED", "SUCCESS"]
     assert OrmQ.objects.count() == 1
+
+
+def test_side_effects_of_computing_nodes_stay_in_one_lane(monkeypatch):
+    """A worker that dies leaves one of them in doubt."""
+    monkeypatch.setitem(registry, "noop", replace(registry["noop"], side_effects=True))
+    worker = lanes.Lanes()
+    assert all(group.suits((2, "noop")) for group in worker.groups()[:2])
+    worker.threads = [thread_of(1, "test.work", seconds=1)]
+    assert not any(group.suits((2, "noop")) for group in worker.groups()[:2])
+
+
+def test_a_worker_that_is_to_be_replaced_begins_nothing_more(start):
+    """It has a thread that may never end."""
+    start("small", "noop")
+    worker = Executor()
+    worker.tainted = True
+    assert worker.drain() == 0
+    assert State.objects.get().status == "CREATED"
