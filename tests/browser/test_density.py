@@ -76,3 +76,23 @@ def test_without_scripts_the_navigation_is_in_sight_and_nothing_offers_to_copy(o
         assert graphs.filter(visible=True).count() == 1, size
         assert not page.locator(".rm-copy").first.is_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_help_on_the_search_is_a_key_away_and_fits_the_screen(open_as, world):
+    for size in ("desktop", "phone"):
+        page = open_as(size=size)
+        page.goto(LIST)
+        page.locator("body").press("?")
+        page.locator("#rm-help", has_text="created:>2026-11-01").get_by_text("Keys:").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), size
+        page.keyboard.press("Escape")
+        assert not page.get_by_text("Keys:").is_visible()
+
+
+def test_the_address_of_a_filtered_list_has_only_what_was_chosen(open_as, world):
+    page = open_as()
+    page.goto(LIST)
+    page.select_option("select[name=status]", "completed")
+    page.wait_for_url("**status=completed**")
+    assert "=&" not in page.url
+    assert not page.url.endswith("=")

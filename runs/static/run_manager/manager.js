@@ -70,7 +70,7 @@
     }, 0);
   });
 
-  // --- keys: / search, j and k move, x selects, o opens ---
+  // --- keys: ? shows the help, j and k move, x selects, o opens ---
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
       document.querySelectorAll("details.rm-menu[open]").forEach((menu) => {
@@ -86,6 +86,12 @@
       event.target.closest("input, textarea, select, [contenteditable]")
     )
       return;
+    const help = $("rm-help");
+    if (event.key === "?" && help) {
+      help.open = !help.open;
+      help.querySelector("summary").focus();
+      return;
+    }
     const rows = [...document.querySelectorAll("#runs tbody tr")],
       at = rows.indexOf(document.activeElement?.closest("tr"));
     const to =
@@ -93,6 +99,15 @@
     if (to) to.querySelector("th a")?.focus();
     else if (at >= 0 && event.key === "x") rows[at].querySelector('input[name="run"]').click();
     else if (at >= 0 && event.key === "o") location.href = rows[at].dataset.href;
+  });
+
+  // --- filters ---
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (!event.target.matches(".rm-filters")) return;
+    const { parameters } = event.detail;
+    Object.keys(parameters).forEach((name) => {
+      if (parameters[name] === "") delete parameters[name];
+    });
   });
 
   // --- swaps ---
