@@ -96,3 +96,14 @@ def test_the_address_of_a_filtered_list_has_only_what_was_chosen(open_as, world)
     page.wait_for_url("**status=completed**")
     assert "=&" not in page.url
     assert not page.url.endswith("=")
+
+
+def test_the_list_keeps_its_columns_apart_between_phone_and_desktop(open_as, world):
+    page = open_as()
+    for width in (768, 1024):
+        page.set_viewport_size({"width": width, "height": 860})
+        page.goto(LIST)
+        assert page.locator("#header").bounding_box()["height"] <= 60, width
+        assert page.locator("#runs tbody .rm-name").first.bounding_box()["width"] >= 100, width
+        assert page.get_by_text("Menu", exact=True).is_visible(), width
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
