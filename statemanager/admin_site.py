@@ -83,7 +83,7 @@ class AuditedSite(admin.AdminSite):
 
     login_form = LoginForm
     login_template = "admin/sign_in.html"
-    enable_nav_sidebar = False  # the places of `runs.manager.navigation` stand there
+    enable_nav_sidebar = False  # `runs.manager.navigation` takes its place
 
     def register(
         self,

@@ -20,12 +20,12 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from graphs.auth import accounts, api_keys
+from graphs.definition import time_zones
 from graphs.models import ApiKey, clock
 from graphs.models.querysets import ApiKeyQuerySet
-from graphs.models.time_zone import names
 from graphs.web.page_guard import caller_of, in_admin
 from runs.models import AuditEntry
-from statemanager import time_zones
+from statemanager import user_time
 from statemanager.logins import client_address
 
 LOGIN, USED = "login", "used"  # what a session holds
@@ -115,7 +115,10 @@ def own_access(request: HttpRequest) -> HttpResponse:
     key, or ends all other sessions.
     """
     if request.method == "POST":
-        messages.success(request, _end(request))
+        try:
+            messages.success(request, _change(request))
+        except ValueError as error:
+            messages.error(request, f"{error}.")
         return redirect("own_access")
     context = in_admin(
         request,
@@ -123,8 +126,8 @@ def own_access(request: HttpRequest) -> HttpResponse:
         sessions=list(own_sessions(request)),
         keys=_own_keys(request),
         idle_minutes=settings.SESSION_IDLE_MINUTES,
-        chosen_zone=time_zones.chosen(request),
-        zones=sorted(names()),
+        chosen_zone=user_time.chosen(request),
+        zones=sorted(time_zones.names()),
     )
     return render(request, "admin/own_access.html", context)
 
@@ -135,11 +138,11 @@ def _own_keys(request: HttpRequest) -> ApiKeyQuerySet:
 
 
 @transaction.atomic
-def _end(request: HttpRequest) -> str:
+def _change(request: HttpRequest) -> str:
     """Do what the form says. Returns the sentence that says what was done."""
     form = request.POST
     if "time_zone" in form:
-        return time_zones.choose(request, form["time_zone"])
+        return user_time.choose(request, form["time_zone"])
     if "key" in form:
         keys = _own_keys(request).filter(prefix=form["key"])
         return f"Revoked keys: {api_keys.revoke(keys, caller_of(request))}."

@@ -130,7 +130,7 @@ MIDDLEWARE = [
     "django_otp.middleware.OTPMiddleware",
     "statemanager.second_factor.SecondFactorRequired",
     "statemanager.sessions.SessionUse",
-    "statemanager.time_zones.UserTimeZones",
+    "statemanager.user_time.UserTime",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",  # the last one: it answers for logins that are refused

@@ -8,10 +8,11 @@ unless the hour field is a wildcard.
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from croniter import CroniterError, croniter
+
+from graphs.definition import time_zones
 
 MAX_LENGTH = 200
 MAX_MISSED = 1000
@@ -26,23 +27,12 @@ _NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)} | {
 }
 
 
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def check_zone(zone: str) -> None:
-    """Raise ValueError with a message for a name that is not that of a time zone."""
-    if zone not in _zones():
-        raise ValueError(f"{zone!r:.80} is not a time zone; use a name like Europe/Berlin")
-
-
 def check(expression: str, zone: str) -> None:
     """Raise ValueError with a message if the expression or the time zone is invalid.
 
     An expression that is never due, such as 30 February, is invalid, too.
     """
-    check_zone(zone)
+    time_zones.check(zone)
     refusal = f"{expression!r:.80} is not a valid cron expression"
     if len(expression) > MAX_LENGTH or len(expression.split()) != 5:
         raise ValueError(

@@ -2,8 +2,6 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-import graphs.models.time_zone
-
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -25,12 +23,7 @@ class Migration(migrations.Migration):
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),
-                (
-                    "name",
-                    models.CharField(
-                        max_length=64, validators=[graphs.models.time_zone.check_time_zone]
-                    ),
-                ),
+                ("name", models.CharField(max_length=64)),
             ],
         ),
     ]

@@ -28,16 +28,7 @@ def join(
     `prefix` is put before the names of the right table's columns. A right column whose name also
     exists on the left is left out.
     """
-    if right["rows"] > MAX_JOIN_ROWS:
-        raise NodeFailed(
-            f"the right table has {right['rows']:,} rows, and at most {MAX_JOIN_ROWS:,} are "
-            "allowed; put the larger table on the left"
-        )
-
-    if not on:
-        raise NodeFailed("on: name the columns by which the tables are joined")
-    require_columns(left, on, "on (left table)")
-    require_columns(right, on.values(), "on (right table)")
+    _check(left, right, on)
     right_names = _joined_names(left, right, on, prefix)
     with ctx.open_table(right) as rows:
         matches = _members_by_key(rows, list(on.values()), right_names)
@@ -67,6 +58,19 @@ def join(
             "joined", "jsonl", joined_lines(rows), [*left["columns"], *right_columns]
         )
     return output(joined)
+
+
+def _check(left: Table, right: Table, on: dict[str, str]) -> None:
+    """Raises NodeFailed if the right table is too large, or columns are missing."""
+    if right["rows"] > MAX_JOIN_ROWS:
+        raise NodeFailed(
+            f"the right table has {right['rows']:,} rows, and at most {MAX_JOIN_ROWS:,} are "
+            "allowed; put the larger table on the left"
+        )
+    if not on:
+        raise NodeFailed("on: name the columns by which the tables are joined")
+    require_columns(left, on, "on (left table)")
+    require_columns(right, on.values(), "on (right table)")
 
 
 def _joined_names(left: Table, right: Table, on: dict[str, str], prefix: str) -> dict[str, str]:

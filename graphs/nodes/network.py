@@ -127,11 +127,11 @@ def _encoded(body: Json, headers: dict[str, str]) -> bytes | None:
     charset = http_client.charset_of(types[0] if types else "")
     try:
         return body.encode(charset)
-    except LookupError:
-        raise NodeFailed(f"the Content-Type names an unknown charset, {charset!r}") from None
     except UnicodeEncodeError as error:
         text = body[error.start : error.start + 10]
         raise NodeFailed(f"the body can't be sent as {charset}, beginning at {text!r}") from None
+    except (LookupError, ValueError):
+        raise NodeFailed(f"the Content-Type names an unknown charset, {charset!r}") from None
 
 
 @node("mail.send", waits=True, side_effects=True)

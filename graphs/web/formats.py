@@ -61,9 +61,9 @@ def relative(age: timedelta) -> str:
     return "now"
 
 
-def exact(value: datetime) -> str:
+def exact(value: datetime | None) -> str:
     """A time for a sentence, in the zone of the user: 2026-11-30 17:39:13 UTC."""
-    return f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"
+    return MISSING if value is None else f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def length(span: timedelta | None) -> str:

@@ -11,7 +11,7 @@ from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM, Caller
-from graphs.definition import cron, errors, labels, names, payloads
+from graphs.definition import cron, errors, labels, names, payloads, time_zones
 from graphs.definition.types import Json
 from runs.actions import sent_inputs
 from runs.core import db_errors, sql, statuses
@@ -95,7 +95,7 @@ def _check(template: RunTemplate) -> None:
         raise errors.Malformed("A template takes a dataset of its own namespace.")
     labels.check(template.labels)
     try:
-        cron.check_zone(template.time_zone)
+        time_zones.check(template.time_zone)
     except ValueError as error:
         raise errors.Malformed(f"{error}.") from None
     for value in (template.inputs, template.store, template.labels):

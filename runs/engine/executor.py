@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# When a worker that still runs something takes nothing slow any more, so that it comes to an end.
+# After this time a worker that still runs something begins nothing slow, so that its drain ends.
 LATE_SECONDS = 15.0
 LOOK_SECONDS = 0.2  # from one look for more work to the next, beside what still runs
 QUARANTINE_SECONDS = 1.0
@@ -316,8 +316,8 @@ class Executor:
             if thread.over or monotonic() >= thread.until:
                 outcomes += [Outcome(state, "release") for state in emptied(thread.waiting)]
             outcomes += emptied(thread.done)
-            for task, seconds in emptied(thread.speeds):
-                self.lanes.learn(task, seconds)
+            for backlog, seconds in emptied(thread.speeds):
+                self.lanes.learn(backlog, seconds)
         return outcomes
 
     def _overdue(self) -> list[Outcome]:

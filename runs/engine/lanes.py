@@ -16,7 +16,7 @@ from django.conf import settings
 from graphs.nodes.base import registry
 from runs.engine.node_threads import NodeThread
 from runs.engine.record import MAX_BATCH
-from runs.engine.turns import Group, Task, any_task
+from runs.engine.turns import BacklogKey, Group, any_backlog
 from runs.engine.types import NewState
 
 BATCH_SECONDS = 0.020
@@ -26,7 +26,7 @@ BUSY_SECONDS = 0.1
 SLOW_SECONDS = 2.0
 MAX_LANES = 4
 MAX_BUSY_LANES = 2  # of one namespace
-MAX_KNOWN_TASKS = 10_000
+MAX_KNOWN_BACKLOGS = 10_000
 
 
 class Lanes:
@@ -35,7 +35,7 @@ class Lanes:
     def __init__(self) -> None:
         self.threads: list[NodeThread] = []
         self.speed: dict[str, float] = {}  # seconds that a call of each node usually takes
-        self._speed_in: dict[Task, float] = {}  # the same by namespace
+        self._speed_in: dict[BacklogKey, float] = {}  # the same by namespace
 
     # --- what can start ------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ class Lanes:
         running_sending = sum(name in sending for name in running)
         running_reading = sum(name in reading for name in running)
         is_open = self._is_open()
-        suits = self._besides(self._busy()) if late or self._computing() else any_task
+        suits = self._besides(self._busy()) if late or self._computing() else any_backlog
         return [
             Group(fast, MAX_BATCH if is_open else 0, suits),
             Group(slow, 1 if is_open else 0, suits),
@@ -76,7 +76,7 @@ class Lanes:
         """
         is_open = self._is_open()
         is_idle = not any(thread.current for thread in self.threads)
-        suits = self._besides(self._busy()) if self._computing() else any_task
+        suits = self._besides(self._busy()) if self._computing() else any_backlog
         room = BATCH_SECONDS
         fast = 0
         slow = 0
@@ -118,34 +118,34 @@ class Lanes:
             thread.seconds > BUSY_SECONDS for thread in computing
         )
 
-    def _busy(self) -> list[Task]:
+    def _busy(self) -> list[BacklogKey]:
         """What keeps the lanes busy."""
-        return [thread.task for thread in self._computing() if thread.task is not None]
+        return [thread.backlog for thread in self._computing() if thread.backlog is not None]
 
-    def _besides(self, busy: Collection[Task]) -> Callable[[Task], bool]:
+    def _besides(self, busy: Collection[BacklogKey]) -> Callable[[BacklogKey], bool]:
         """Tells what another lane may take beside busy ones. Side effects stay in one lane."""
-        tasks = set(busy)
         lanes = Counter(namespace for namespace, _ in busy)
 
-        def suits(task: Task) -> bool:
+        def suits(backlog: BacklogKey) -> bool:
+            namespace, node = backlog
             return (
-                task not in tasks
-                and not registry[task[1]].side_effects
-                and lanes[task[0]] < MAX_BUSY_LANES
-                and self._speed_in.get(task, 0.0) < BUSY_SECONDS
+                backlog not in busy
+                and not registry[node].side_effects
+                and lanes[namespace] < MAX_BUSY_LANES
+                and self._speed_in.get(backlog, 0.0) < BUSY_SECONDS
             )
 
         return suits
 
     # --- how long calls take -------------------------------------------------------------------
 
-    def learn(self, task: Task, seconds: float) -> None:
+    def learn(self, backlog: BacklogKey, seconds: float) -> None:
         """Note how long a call took. One slow call, on a busy machine, makes no slow node."""
-        if len(self._speed_in) >= MAX_KNOWN_TASKS:
+        if len(self._speed_in) >= MAX_KNOWN_BACKLOGS:
             self._speed_in.clear()
-        _, node = task
+        _, node = backlog
         self.speed[node] = _usual(self.speed.get(node, seconds), seconds)
-        self._speed_in[task] = _usual(self._speed_in.get(task, seconds), seconds)
+        self._speed_in[backlog] = _usual(self._speed_in.get(backlog, seconds), seconds)
 
 
 def _usual(before: float, seconds: float) -> float:

@@ -25,7 +25,7 @@ from graphs.nodes.base import (
 )
 from runs.core.failpoints import failpoint
 from runs.engine.node_context import NodeContext
-from runs.engine.turns import Task
+from runs.engine.turns import BacklogKey
 from runs.engine.types import Claimed, Outcome
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class NodeThread:
         self.until = until
         self.waiting = deque(states)
         self.done: deque[Outcome] = deque()
-        self.speeds: deque[tuple[Task, float]] = deque()  # in seconds
+        self.speeds: deque[tuple[BacklogKey, float]] = deque()  # in seconds
         self.current: tuple[Claimed, NodeContext] | None = None
         self.began = monotonic()
         self.future: Future[None] | None = None
@@ -171,7 +171,7 @@ class NodeThread:
             self.current = state, context
             self.began = monotonic()
             self.done.append(run_node(state, context))
-            self.speeds.append((_task(state), monotonic() - self.began))
+            self.speeds.append((_backlog(state), monotonic() - self.began))
             self.current = None
             if has_side_effects(state):
                 break
@@ -183,10 +183,10 @@ class NodeThread:
             connections.close_all()
 
     @property
-    def task(self) -> Task | None:
-        """What the thread calls now."""
+    def backlog(self) -> BacklogKey | None:
+        """The backlog of the state that runs now."""
         current = self.current  # the thread may finish at any time
-        return _task(current[0]) if current else None
+        return _backlog(current[0]) if current else None
 
     @property
     def seconds(self) -> float:
@@ -202,7 +202,7 @@ class NodeThread:
         return self.over and not self.done and not self.waiting
 
 
-def _task(state: Claimed) -> Task:
+def _backlog(state: Claimed) -> BacklogKey:
     return state.run.namespace_id, state.node.kind
 
 

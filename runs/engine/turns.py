@@ -28,8 +28,8 @@ CHEAP_SECONDS = 0.002  # a lookup that takes less may be repeated at any time
 MAX_PASSES = 1000
 MAX_PLACES = 100
 
-Task = tuple[int, str]  # a namespace and a node
-START: Task = (-1, "")
+BacklogKey = tuple[int, str]  # a namespace and a node
+START: BacklogKey = (-1, "")
 # The places of node, claim_at and namespace_key in the rows that a claim returns.
 NODE, CLAIM_AT, NAMESPACE = 11, 12, 13
 
@@ -43,11 +43,11 @@ class Backlog(NamedTuple):
     first: Moment  # the `claim_at` of its first state
 
     @property
-    def key(self) -> Task:
+    def key(self) -> BacklogKey:
         return self.namespace, self.node
 
 
-def any_task(task: Task) -> bool:
+def any_backlog(key: BacklogKey) -> bool:
     return True
 
 
@@ -56,7 +56,7 @@ class Group(NamedTuple):
 
     nodes: Collection[str]
     limit: int
-    suits: Callable[[Task], bool] = any_task
+    suits: Callable[[BacklogKey], bool] = any_backlog
 
 
 # --- looking up ----------------------------------------------------------------------------------
@@ -128,7 +128,9 @@ def _backlog_after(owner: str, namespace: str, node: str) -> str:
     """
 
 
-def _params(place: Task, nodes: Collection[str], worker_namespace: int | None) -> list[object]:
+def _params(
+    place: BacklogKey, nodes: Collection[str], worker_namespace: int | None
+) -> list[object]:
     owner = [] if worker_namespace is None else [worker_namespace]
     if sql.postgres():
         return [*owner, *place, *owner, sql.choices(nodes)]
@@ -139,10 +141,12 @@ class Found(NamedTuple):
     """Some backlogs with ready states, and the place where the lookup ended; START at the end."""
 
     backlogs: list[Backlog]
-    place: Task
+    place: BacklogKey
 
 
-def look(nodes: Collection[str], place: Task = START, worker_namespace: int | None = None) -> Found:
+def look(
+    nodes: Collection[str], place: BacklogKey = START, worker_namespace: int | None = None
+) -> Found:
     """The backlogs of these nodes after a place, at most MAX_BACKLOGS.
 
     It passes over backlogs that have no ready states until it finds one that has.
@@ -209,7 +213,7 @@ class Turns:
         self._backlogs: list[Backlog] = []
         self._floors: dict[tuple[int, str], Moment] = {}
         self._nodes: frozenset[str] = frozenset()
-        self._places: dict[frozenset[str], Task] = {}
+        self._places: dict[frozenset[str], BacklogKey] = {}
         self._next_lookup = 0.0
         self._cheap_lookup = 0.0  # when a lookup costs no more than LOOKUP_SHARE
         self._passes: dict[int, Passes] = {}

@@ -134,8 +134,8 @@ def _files_below(folder: str) -> Iterator[str]:
 def is_old(name: str) -> bool:
     """Whether a file or a folder has been there for a while.
 
-    Its time is that of this host's clock or of the storage's own. If this host's clock is wrong,
-    the earlier of the two present times makes no file older than it is.
+    Its time comes from the clock of this host or from that of the storage. The earlier of the
+    host's and the database's present time is taken, so that no file looks older than it is.
     """
     try:
         modified = default_storage.get_modified_time(name)

@@ -28,7 +28,7 @@ class Place:
 def places(request: HttpRequest) -> list[Place]:
     """The places that the user may see. The one that the request is in is current."""
     if not request.user.is_authenticated or not caller_of(request).may("view"):
-        return [_place("Overview", "admin:index")]
+        return _with_current([_place("Overview", "admin:index")], request.path)
     found = [
         _place("Overview", "admin:index"),
         _place("Run Manager", "run_manager", icon="run_manager/_database_icon.html"),

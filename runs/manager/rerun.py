@@ -16,6 +16,7 @@ from graphs.definition import errors, redaction
 from graphs.definition.differences import Difference, some_differences
 from graphs.definition.merge import same
 from graphs.definition.types import Json, JsonObject
+from graphs.web.formats import exact
 from graphs.web.json_fields import ObjectField
 from graphs.web.links import back_to
 from graphs.web.messages import message_of
@@ -125,9 +126,7 @@ def _repeat(request: HttpRequest, run: Run, options: RerunOptions) -> HttpRespon
         options.newest,
     )
     recurring = repeat(run, caller_of(request), recurrence)
-    messages.success(
-        request, f"{run} is rerun at {recurring}, next {recurring.next_at:%Y-%m-%d %H:%M} UTC."
-    )
+    messages.success(request, f"{run} is rerun at {recurring}, next {exact(recurring.next_at)}.")
     return redirect("run_recurring")
 
 

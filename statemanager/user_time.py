@@ -9,13 +9,12 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.signals import user_logged_in
-from django.core.exceptions import ValidationError
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from graphs.definition import time_zones
 from graphs.models import UserTimeZone
-from graphs.models.time_zone import check_time_zone, names
 from graphs.web.page_guard import caller_of
 from runs.models import AuditEntry
 
@@ -23,7 +22,7 @@ COOKIE = "browser_time_zone"
 CHOSEN = "time_zone"  # what a session holds
 
 
-class UserTimeZones:
+class UserTime:
     """Activates the user's zone for pages."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -43,7 +42,7 @@ class UserTimeZones:
 
 def _zone_of(request: HttpRequest) -> ZoneInfo:
     chosen = request.session.get(CHOSEN) or request.COOKIES.get(COOKIE, "")
-    return ZoneInfo(chosen if chosen in names() else settings.TIME_ZONE)
+    return ZoneInfo(chosen if chosen in time_zones.names() else settings.TIME_ZONE)
 
 
 @receiver(user_logged_in)
@@ -60,13 +59,13 @@ def chosen(request: HttpRequest) -> str:
 
 
 def choose(request: HttpRequest, name: str) -> str:
-    """Show times in this zone from now on, or in that of the browser. Returns what was done."""
+    """Show times in this zone from now on, or in that of the browser. Returns what was done.
+
+    Raises ValueError if there is no such zone.
+    """
     name = name.strip()
     if name:
-        try:
-            check_time_zone(name)
-        except ValidationError as error:
-            return str(error.message)
+        time_zones.check(name)
         UserTimeZone.objects.update_or_create(
             user=request.user,  # type: ignore[misc]  # a login is required
             defaults={"name": name},

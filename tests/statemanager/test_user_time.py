@@ -68,7 +68,8 @@ def test_a_user_chooses_a_zone_for_every_browser(run):
 
 def test_an_unknown_zone_is_refused_in_words(admin_client):
     answer = admin_client.post(ACCOUNT, {"time_zone": "CEST"}, follow=True).content.decode()
-    assert "There is no time zone &#x27;CEST&#x27;. Use a name such as Asia/Tokyo." in answer
+    assert "&#x27;CEST&#x27; is not a time zone; use a name like Europe/Berlin." in answer
+    assert 'class="error"' in answer
     assert not UserTimeZone.objects.exists()
 
 
