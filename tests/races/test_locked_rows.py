@@ -13,6 +13,7 @@ from django.utils import timezone
 from graphs.models import CronTrigger
 from runs.actions import rerun, schedules
 from runs.cluster.supervisor import Supervisor
+from runs.core import sql
 from runs.engine import claim, heartbeat, lease_recovery
 from runs.engine.executor import Executor
 from runs.engine.start import start_run
@@ -77,7 +78,7 @@ def test_a_worker_goes_on_with_other_runs(publish):
 def test_leases_are_renewed_and_lines_wait(publish):
     run = start_run(publish("a"))
     [state] = claimed()
-    State.objects.update(lease_expires_at=timezone.now())
+    State.objects.update(lease_expires_at=sql.clock())
     with locked(run):
         renewed = heartbeat.renew_leases([sign(state, "a line")], 300)
         assert renewed.held == {state.id}

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
+from runs.core import sql
 from runs.engine import answer, control, retry
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
@@ -310,7 +311,7 @@ def test_once_is_not_computed_again_after_a_pause(run_graph, drain, tmp_path):
         "a", kinds={"a": "test.once"}, inputs={"a": {"path": str(path), "seconds": 3600}}
     )
     control.pause_run(run, SYSTEM)
-    State.objects.filter(run=run).update(due_at=timezone.now(), claim_at=timezone.now())
+    State.objects.filter(run=run).update(due_at=sql.clock(), claim_at=sql.clock())
     assert drain() == 0
     control.resume_run(run, SYSTEM)
     drain()

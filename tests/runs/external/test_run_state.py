@@ -4,14 +4,13 @@ import copy
 import math
 
 import pytest
-from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
 from runs.actions.rerun import RerunOptions, rerun
-from runs.core import statuses
+from runs.core import sql, statuses
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
 from runs.external import documents, updates
@@ -249,7 +248,7 @@ def test_the_document_counts_retries_as_attempts_of_one_node(publish, drain):
     )
     while drain():
         State.objects.filter(run=run, status="CREATED").update(
-            due_at=timezone.now(), claim_at=timezone.now()
+            due_at=sql.clock(), claim_at=sql.clock()
         )
     document = documents.run_state(Run.objects.get(pk=run.pk)).to_dict()
     assert (document["status"], document["node_states"]["a"]["status"]) == ("failed", "failed")

@@ -12,6 +12,7 @@ from graphs.auth.callers import SYSTEM
 from graphs.models import Dataset, GraphVersion, Namespace
 from graphs.web import ttl_cache
 from runs.actions import delete, run_templates
+from runs.core import sql
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_outside, start_run
 from runs.models import AuditEntry, RecurringRerun, Run, RunTemplate, State
@@ -204,7 +205,7 @@ def test_a_template_is_edited_on_its_page(admin_client, saved):
 def test_a_template_is_changed_over_rest(saved, make_key, publish):
     api = ApiClient(make_key("run"))
     path = f"/templates/{saved.pk}"
-    RunTemplate.objects.update(inputs={"n": 1, "password": "hunter2"}, next_at=timezone.now())
+    RunTemplate.objects.update(inputs={"n": 1, "password": "hunter2"}, next_at=sql.clock())
     due = RunTemplate.objects.get().next_at
     shown = api("GET", path)[1]["inputs"]
     assert "hunter2" not in str(shown)

@@ -96,7 +96,7 @@ def test_each_report_of_an_external_node_has_a_line_in_the_log(api):
     state = start(api)
     path = f"state/{state['state_id']}"
     api.post(f"{path}/re-enqueue-after", {"enqueue_after": 1500})
-    State.objects.update(due_at=timezone.now(), claim_at=timezone.now())
+    State.objects.update(due_at=sql.clock(), claim_at=sql.clock())
     api.claim("Work")
     api.post(f"{path}/release", {})
     api.claim("Work")
