@@ -58,6 +58,11 @@ def ask(ctx: Context) -> dict[str, Any]:
     return {"value": ctx.answer["value"]}
 
 
+@node("test.assign")
+def assign(ctx: Context, assignee: Any) -> dict[str, Any]:
+    raise WaitForAnswer("Who?", assignee=assignee)
+
+
 @node("test.return")
 def give(ctx: Context, what: str) -> Any:
     """Return something that cannot be an output."""

@@ -193,6 +193,9 @@ API = {
         {},
         {"thread_id": "done"},
     ),
+    "POST inbox/answers": Act(
+        ["answer: asking q"], {"answers": [{"state_id": "{waiting}", "answer": 1}]}
+    ),
     "POST approve/<str:thread_id>": Act(["answer: asking q"], 1, {"thread_id": "asking"}),
 }
 V0 = "v0/namespace/<str:ns>"
@@ -309,6 +312,9 @@ PAGES = {
             {"{waiting}-value_": "1"},
             {"pk": "{asking}", "state": "{waiting}"},
         )
+    ],
+    f"POST {MANAGER}/inbox/answer/": [
+        Act(["answer: asking q"], {"state": "{waiting}", "value_": "1"})
     ],
     f"POST {MANAGER}/run/<int:pk>/checkpoints/<int:checkpoint>/<checkpoint_verb:verb>/": [
         Act(

@@ -132,7 +132,7 @@ def pages(world):
         yield f"{LIST}run/{run}/{tab}"
     for name in (
         "run_templates", "run_manager_operations", "run_health", "run_manager_view",
-        "run_recurring",
+        "run_recurring", "run_inbox",
     ):  # fmt: skip
         yield reverse(name)
     yield f"{LIST}rerun/{run}/"

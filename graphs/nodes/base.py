@@ -256,6 +256,8 @@ class RunAgain(Exception):
 
 
 Unanswered = Literal["fail", "default", "escalate"]
+GROUP = "group:"  # before the name of a group that a question is for
+MAX_ASSIGNEE = 156  # characters: GROUP and the longest name
 
 
 class WaitForAnswer(Exception):
@@ -272,6 +274,9 @@ class WaitForAnswer(Exception):
     says what happens: the state fails (`fail`), `ctx.answer` has the `default` as its value and
     "nobody" as its author (`default`), or the run's log says that the answer is overdue and the
     state goes on waiting (`escalate`).
+
+    `assignee` names whom the question is for: a username, or `group:` and the name of a group. It
+    is what people filter their inbox by. Everybody who may answer can still answer.
     """
 
     def __init__(
@@ -282,12 +287,14 @@ class WaitForAnswer(Exception):
         answer_by: float | None = None,
         unanswered: Unanswered = "fail",
         default: Json = None,
+        assignee: str = "",
     ) -> None:
         self.question = question
         self.schema = dict(schema or {})
         self.answer_by = answer_by
         self.unanswered: Unanswered = unanswered
         self.default = default
+        self.assignee = assignee
 
 
 class NodeFailed(Exception):

@@ -1,5 +1,6 @@
 """Nodes that control the course of a run: noop, log, delay, approval and fan_out."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -8,7 +9,15 @@ from typing_extensions import TypedDict
 
 from graphs.definition.types import Json, JsonObject
 from graphs.models import clock
-from graphs.nodes.base import Context, NodeFailed, RunAgain, Unanswered, WaitForAnswer, node
+from graphs.nodes.base import (
+    MAX_ASSIGNEE,
+    Context,
+    NodeFailed,
+    RunAgain,
+    Unanswered,
+    WaitForAnswer,
+    node,
+)
 
 
 class Item(TypedDict):
@@ -87,6 +96,7 @@ def approval(
     fail_if_refused: bool = True,
     answer_by: Annotated[float, Field(gt=0)] | None = None,
     unanswered: Literal["fail", "refuse", "approve", "escalate"] = "fail",
+    assignee: Annotated[str, Field(max_length=MAX_ASSIGNEE)] = "",
 ) -> Approved:
     """Wait until a person approves or refuses.
 
@@ -95,14 +105,17 @@ def approval(
 
     If nobody answers within `answer_by` seconds, the node fails, takes that for a refusal or an
     approval, or goes on waiting while the run says that the answer is overdue (`escalate`).
+
+    `assignee` is whom the inbox shows the question as theirs: a username, or `group:` and a group.
     """
     if ctx.answer is None:
         raise WaitForAnswer(
-            question if data is None else f"{question}\n{data}",
+            _with_data(question, data),
             APPROVAL_SCHEMA,
             answer_by=answer_by,
             unanswered=UNANSWERED[unanswered],
             default={"approved": unanswered == "approve", "comment": "nobody answered in time"},
+            assignee=assignee,
         )
 
     value = ctx.answer["value"]
@@ -115,6 +128,13 @@ def approval(
         by=by,
         data=value.get("data", data),
     )
+
+
+def _with_data(question: str, data: Json) -> str:
+    if data is None:
+        return question
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, indent=1)
+    return f"{question}\n{text}"
 
 
 @node("fan_out")

@@ -8,6 +8,7 @@ from runs.api.bulk_operations import BulkOperationViewSet
 from runs.api.checkpoints import CheckpointViewSet
 from runs.api.documents import RunDocumentViewSet
 from runs.api.graphs import GraphViewSet
+from runs.api.inbox import InboxViewSet
 from runs.api.inspection import RunInspectionViewSet
 from runs.api.notes import NoteViewSet
 from runs.api.queue import QueueViewSet
@@ -28,6 +29,7 @@ router.register("runs/<str:run_id>/states", StateViewSet, "state")
 router.register("runs/<str:run_id>/artifacts", ArtifactViewSet, "artifact")
 router.register("runs/<str:run_id>/checkpoints", CheckpointViewSet, "checkpoint")
 router.register("runs/<str:run_id>/notes", NoteViewSet, "note")
+router.register("inbox", InboxViewSet, "inbox")
 router.register("queue", QueueViewSet, "queue")
 router.register("recurring-reruns", RecurringRerunViewSet, "recurring-rerun")
 router.register("templates", RunTemplateViewSet, "template")

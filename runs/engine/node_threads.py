@@ -16,6 +16,7 @@ from graphs.definition import payloads
 from graphs.definition.json_schema import SchemaValidator
 from graphs.definition.types import Json, JsonObject
 from graphs.nodes.base import (
+    MAX_ASSIGNEE,
     NodeFailed,
     Prune,
     RunAgain,
@@ -99,6 +100,10 @@ def _question(state: Claimed, context: NodeContext, signal: WaitForAnswer) -> Ou
             _check_default(signal)
             waiting_for["default"] = signal.default
         waiting_for |= {"answer_by": signal.answer_by, "unanswered": signal.unanswered}
+    if signal.assignee:
+        if not isinstance(signal.assignee, str) or len(signal.assignee) > MAX_ASSIGNEE:
+            raise NodeFailed(f"assignee is a text of up to {MAX_ASSIGNEE} characters")
+        waiting_for["assignee"] = signal.assignee
     text = payloads.dump(context.mask.value(waiting_for))
     return Outcome(state, "wait", waiting_for=text, answer_by=signal.answer_by)
 

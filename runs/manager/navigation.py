@@ -7,10 +7,14 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
+from graphs.auth.callers import Caller
 from graphs.web.page_guard import caller_of
+from graphs.web.ttl_cache import cached
+from runs.queries import inbox
 
 # Models that have pages of their own in the navigation.
 TWINS = {"Run", "State", "Graph", "Dataset"}
+COUNT_SECONDS = 5.0
 App = dict[str, Any]  # as in Django's `available_apps`
 
 
@@ -23,14 +27,17 @@ class Place:
     is_current: bool = False
     below: bool = False
     icon: str = ""
+    count: str = ""
 
 
 def places(request: HttpRequest) -> list[Place]:
     """The places that the user may see. The one that the request is in is current."""
     if not request.user.is_authenticated or not caller_of(request).may("view"):
         return _with_current([_place("Overview", "admin:index")], request.path)
+    caller = caller_of(request)
     found = [
         _place("Overview", "admin:index"),
+        replace(_place("Inbox", "run_inbox"), count=_questions(caller)),
         _place("Run Manager", "run_manager", icon="run_manager/_database_icon.html"),
         _place("Run States", "run_states", below=True),
         _place("Recurring reruns", "run_recurring", below=True),
@@ -42,6 +49,16 @@ def places(request: HttpRequest) -> list[Place]:
     if request.user.is_superuser:
         found.append(_place("Health", "run_health"))
     return _with_current(found, request.path)
+
+
+def _questions(caller: Caller) -> str:
+    """How many questions the caller may answer; "" for none."""
+    assert caller.user is not None
+    key = ("inbox", caller.user.pk)
+    number = cached(key, lambda: inbox.count(caller), seconds=COUNT_SECONDS)
+    if number >= inbox.MAX_COUNTED:
+        return f"{inbox.MAX_COUNTED - 1}+"
+    return str(number or "")
 
 
 def _place(label: str, name: str, below: bool = False, icon: str = "") -> Place:

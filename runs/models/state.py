@@ -157,6 +157,11 @@ class State(models.Model):
                 name="sm_state_delayed",
             ),
             models.Index(
+                fields=["id", "namespace_key"],
+                condition=Q(waiting_for__isnull=False),
+                name="sm_state_asking",
+            ),
+            models.Index(
                 fields=["lease_expires_at"],
                 condition=Q(status=statuses.QUEUED),
                 name="sm_state_leased",

@@ -3,6 +3,7 @@
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 
+from runs.engine.answer import WAITS
 from tests.browser.flow_pages import saving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.only_on("postgresql")]
@@ -33,6 +34,7 @@ def run_manager_pages(world) -> dict[str, str]:
     rerun = world["again"].pk
     run = f"/admin/run-manager/run/{failed}/"
     outside = f"/admin/run-manager/run/{world['outside'].pk}/"
+    asking = world["waiting"].states.filter(WAITS).get().pk
     checkpoint = world["outside"].checkpoints.order_by("pk").first().pk
     return {
         "dashboard": "/admin/",
@@ -54,6 +56,8 @@ def run_manager_pages(world) -> dict[str, str]:
         "rerun": f"/admin/run-manager/rerun/{failed}/?from=failed",
         "operations": "/admin/run-manager/operations/",
         "recurring": "/admin/run-manager/recurring/",
+        "inbox": "/admin/run-manager/inbox/",
+        "inbox, an answer": f"/admin/run-manager/inbox/answer/?like={asking}",
         "templates": "/admin/run-manager/templates/",
         "template, new": f"{run}template/",
         "run states": f"/admin/run-states/?run={failed}",
