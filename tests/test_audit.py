@@ -33,7 +33,7 @@ from graphs.models import (
     NamespaceMembership,
 )
 from graphs.services import drafts, worker_registration
-from runs.actions import bulk, bulk_runner
+from runs.actions import bulk, bulk_runner, graph_schedules
 from runs.actions.recurring import Recurrence, repeat
 from runs.engine import control
 from runs.engine.new_run import RunOptions
@@ -193,6 +193,18 @@ API = {
         {},
         {"thread_id": "done"},
     ),
+    "POST schedules": Act(
+        ["add_schedule: alpha/g 0 6 * * * (UTC)"], {"graph_id": "{graph}", "schedule": "0 6 * * *"}
+    ),
+    "PATCH schedules/<str:schedule>": Act(
+        ["change_schedule: alpha/ok 0 5 * * * (UTC), paused"],
+        {"enabled": False},
+        {"schedule": "{schedule}"},
+    ),
+    "DELETE schedules/<str:schedule>": Act(
+        ["delete_schedule: alpha/ok 0 5 * * * (UTC)"], {}, {"schedule": "{schedule}"}
+    ),
+    "POST schedules/<str:schedule>/run": Act(["start: *"], {}, {"schedule": "{schedule}"}),
     "POST inbox/answers": Act(
         ["answer: asking q"], {"answers": [{"state_id": "{waiting}", "answer": 1}]}
     ),
@@ -281,7 +293,7 @@ PAGES = {
         Act(["bulk_stop: Archive of 1 runs"], {}, {"pk": "{queued}", "verb": "stop"}),
         Act(["bulk_pause: 1 runs; "], {}, {"pk": "{operation}", "verb": "retry"}),
     ],
-    f"POST {MANAGER}/recurring/<int:pk>/<recurring_verb:verb>/": [
+    f"POST {MANAGER}/schedules/reruns/<int:pk>/<recurring_verb:verb>/": [
         Act(
             ["change_recurring: done 0 6 * * * (UTC), paused"],
             {},
@@ -312,6 +324,37 @@ PAGES = {
             {"{waiting}-value_": "1"},
             {"pk": "{asking}", "state": "{waiting}"},
         )
+    ],
+    f"POST {MANAGER}/schedules/new/": [
+        Act(
+            ["add_schedule: alpha/g 0 * * * * (UTC)"],
+            {"graph": "{graph}", "every": "hour", "time_zone": "UTC"},
+        )
+    ],
+    f"POST {MANAGER}/schedules/<int:pk>/": [
+        Act(
+            ["change_schedule: alpha/ok */5 * * * * (UTC)"],
+            {"every": "minutes", "minutes": "5", "time_zone": "UTC"},
+            {"pk": "{schedule}"},
+        )
+    ],
+    f"POST {MANAGER}/schedules/<int:pk>/<schedule_verb:verb>/": [
+        Act(
+            ["change_schedule: alpha/ok 0 5 * * * (UTC), paused"],
+            {},
+            {"pk": "{schedule}", "verb": "pause"},
+        ),
+        Act(
+            ["change_schedule: alpha/ok 0 5 * * * (UTC)"],
+            {},
+            {"pk": "{schedule}", "verb": "resume"},
+        ),
+        Act(
+            ["delete_schedule: alpha/ok 0 5 * * * (UTC)"],
+            {},
+            {"pk": "{schedule}", "verb": "delete"},
+        ),
+        Act(["start: *"], {}, {"pk": "{schedule}", "verb": "run"}),
     ],
     f"POST {MANAGER}/inbox/answer/": [
         Act(["answer: asking q"], {"state": "{waiting}", "value_": "1"})
@@ -538,6 +581,7 @@ def world(publish, namespace, drain, settings):
         waiting=runs["asking"].states.get().pk,
         dataset=Dataset.objects.create(namespace=namespace, name="d").pk,
         recurring=repeat(runs["done"], SYSTEM, Recurrence("0 6 * * *")).pk,
+        schedule=graph_schedules.add(ok, SYSTEM, "0 5 * * *").pk,
         template=RunTemplate.objects.create(namespace=namespace, name="t", graph=ok).pk,
         checkpoint=checkpoint.pk,
         note=RunNote.objects.create(run=runs["done"], author="ann", text=CANARY).pk,

@@ -132,7 +132,8 @@ def pages(world):
         yield f"{LIST}run/{run}/{tab}"
     for name in (
         "run_templates", "run_manager_operations", "run_health", "run_manager_view",
-        "run_recurring", "run_inbox",
+        "run_recurring", "run_inbox", "run_schedules", "run_scheduled_templates",
+        "run_schedule_new",
     ):  # fmt: skip
         yield reverse(name)
     yield f"{LIST}rerun/{run}/"

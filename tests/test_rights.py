@@ -17,6 +17,7 @@ from django.urls import get_resolver
 from graphs.auth.callers import SYSTEM
 from graphs.models import Dataset, Namespace, NamespaceMembership, RegisteredNode
 from graphs.services import drafts
+from runs.actions import graph_schedules
 from runs.actions.recurring import Recurrence, repeat
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
@@ -69,17 +70,18 @@ def beta(publish, drain):
     template = RunTemplate.objects.create(namespace=namespace, name="t", graph=graph)
     state = asking.states.get()
     recurring = repeat(run, SYSTEM, Recurrence("0 6 * * *"))
+    schedule = graph_schedules.add(graph, SYSTEM, "0 5 * * *")
     return {
         "ids": {
             "graph_id": graph.pk, "dataset_id": dataset.pk, "run_id": "the-run",
             "thread_id": "the-run", "template": template.pk, "state": state.pk, "artifact": 1,
             "checkpoint_id": "c", "operation": 1, "view": 1, "number": 1, "name": "approval",
             "form": "json", "tab": "states", "action": "cancel", "kind": "graphs", "note": 1,
-            "checkpoint": 1, "recurring": recurring.pk,
+            "checkpoint": 1, "recurring": recurring.pk, "schedule": schedule.pk,
         },
         "pks": {
-            "recurring": recurring.pk, "datasets": dataset.pk, "templates": template.pk,
-            "graph": graph.pk, "run": run.pk,
+            "reruns": recurring.pk, "schedules": schedule.pk, "datasets": dataset.pk,
+            "templates": template.pk, "graph": graph.pk, "run": run.pk,
         },
         "asking": asking,
         "graph": graph,

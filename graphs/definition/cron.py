@@ -88,6 +88,15 @@ def next_time(expression: str, zone: str, after: datetime) -> datetime:
     return min(due, again) if again else due
 
 
+def next_times(expression: str, zone: str, after: datetime, number: int) -> list[datetime]:
+    """The first due times after an aware moment, in UTC."""
+    times: list[datetime] = []
+    for _ in range(number):
+        after = next_time(expression, zone, after)
+        times.append(after)
+    return times
+
+
 def _moments(time: datetime, clock: ZoneInfo) -> list[datetime]:
     """When a clock shows this time: once; twice when it goes back then. A time that it leaves out
     counts as shown at the end of the gap.

@@ -66,6 +66,11 @@ def exact(value: datetime | None) -> str:
     return MISSING if value is None else f"{timezone.localtime(value):%Y-%m-%d %H:%M:%S %Z}"
 
 
+def clock_time(value: datetime) -> str:
+    """A time as a clock of its own zone shows it: Mon 2026-11-30 17:39 CET."""
+    return f"{value:%a %Y-%m-%d %H:%M %Z}"
+
+
 def length(span: timedelta | None) -> str:
     """A duration in its two largest units: 85 ms, 12.3 s, 4 min 05 s, 3 h 20 min, 2 d 04 h."""
     if span is None:

@@ -5,16 +5,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
 from graphs.auth.callers import Caller
-from graphs.definition import cron, errors, payloads, redaction
+from graphs.definition import errors, payloads, redaction
 from graphs.definition.types import Json
 from graphs.models import Namespace
 from runs.actions import sent_inputs
-from runs.core import sql
+from runs.actions.due_times import first_time
 from runs.models import AuditEntry, RecurringRerun, Run
 from runs.queries.drivers import driver_of
 
@@ -52,7 +51,7 @@ def repeat(run: Run, caller: Caller, recurrence: Recurrence) -> RecurringRerun:
         inputs=inputs,
         newest=recurrence.newest,
         author=caller.label[:150],
-        next_at=_next_time(recurrence.expression, recurrence.time_zone),
+        next_at=first_time(recurrence.expression, recurrence.time_zone),
     )
     with transaction.atomic():
         # The first lock keeps the run from being deleted meanwhile, the second makes the limit
@@ -85,7 +84,7 @@ def change(
         recurring.enabled = recurring.enabled if enabled is None else enabled
         recurring.expression = recurring.expression if expression is None else expression
         recurring.time_zone = recurring.time_zone if time_zone is None else time_zone
-        recurring.next_at = _next_time(recurring.expression, recurring.time_zone)
+        recurring.next_at = first_time(recurring.expression, recurring.time_zone)
         recurring.error = ""
         _store(recurring, caller, "change_recurring")
     return recurring
@@ -107,15 +106,6 @@ def _lock(recurring: RecurringRerun) -> None:
         recurring.refresh_from_db()
     except RecurringRerun.DoesNotExist:
         raise errors.NotFound("This recurring rerun was deleted.") from None
-
-
-def _next_time(expression: str, time_zone: str) -> datetime:
-    """The first due time from now on. Raises Malformed for what is no schedule."""
-    try:
-        cron.check(expression, time_zone)
-    except ValueError as error:
-        raise errors.Malformed(f"{error}.") from None
-    return cron.next_time(expression, time_zone, sql.clock())
 
 
 def _check_inputs(inputs: Mapping[str, Json] | None) -> None:

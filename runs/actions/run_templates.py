@@ -14,6 +14,7 @@ from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import cron, errors, labels, names, payloads, time_zones
 from graphs.definition.types import Json
 from runs.actions import sent_inputs
+from runs.actions.due_times import first_time
 from runs.core import db_errors, sql, statuses
 from runs.engine import run_inputs
 from runs.engine.new_run import RunOptions
@@ -109,11 +110,7 @@ def _first_time(template: RunTemplate) -> datetime | None:
     """When the template is launched next; None without a schedule."""
     if not template.expression:
         return None
-    try:
-        cron.check(template.expression, template.time_zone)
-    except ValueError as error:
-        raise errors.Malformed(f"{error}.") from None
-    return cron.next_time(template.expression, template.time_zone, sql.clock())
+    return first_time(template.expression, template.time_zone)
 
 
 def from_run(run: Run, name: str, caller: Caller, description: str = "") -> RunTemplate:

@@ -17,6 +17,7 @@ from runs.api.run_manager import RunManagerViewSet
 from runs.api.run_templates import RunTemplateViewSet
 from runs.api.runs import RunViewSet
 from runs.api.saved_views import SavedViewViewSet
+from runs.api.schedules import ScheduleViewSet
 from runs.api.states import StateViewSet
 from runs.api.threads import ThreadViewSet
 
@@ -32,6 +33,7 @@ router.register("runs/<str:run_id>/notes", NoteViewSet, "note")
 router.register("inbox", InboxViewSet, "inbox")
 router.register("queue", QueueViewSet, "queue")
 router.register("recurring-reruns", RecurringRerunViewSet, "recurring-rerun")
+router.register("schedules", ScheduleViewSet, "schedule")
 router.register("templates", RunTemplateViewSet, "template")
 router.register("admin/runs", ThreadViewSet, "thread")
 router.register("admin/run-manager", RunManagerViewSet, "run-manager")

@@ -29,6 +29,7 @@ from runs.manager import (
     run_page,
     run_tabs,
     run_templates,
+    schedules,
     session,
 )
 
@@ -49,6 +50,7 @@ _register_choices("lines", ("log", "ndjson"))
 _register_choices("template_verb", ("clone", "schedule", "delete"))
 _register_choices("operation_verb", ("stop", "retry"))
 _register_choices("recurring_verb", recurring.VERBS)
+_register_choices("schedule_verb", schedules.VERBS)
 urlpatterns = [
     path("", list_page.run_list, name="run_manager"),
     path("live", list_page.live_rows, name="run_manager_live"),
@@ -88,11 +90,21 @@ urlpatterns = [
     path("run/<int:pk>/states/<uuid:state>/answer/", answer.answer, name="run_answer"),
     path("run/<int:pk>/notes/add/", notes.add_note, name="run_note"),
     path("run/<int:pk>/notes/<int:note>/delete/", notes.delete_note, name="run_note_delete"),
-    path("recurring/", recurring.recurring_list, name="run_recurring"),
+    path("schedules/reruns/", recurring.recurring_list, name="run_recurring"),
     path(
-        "recurring/<int:pk>/<recurring_verb:verb>/",
+        "schedules/reruns/<int:pk>/<recurring_verb:verb>/",
         recurring.act_on_recurring,
         name="run_recurring_action",
+    ),
+    path("schedules/", schedules.schedule_list, name="run_schedules"),
+    path("schedules/templates/", schedules.scheduled_templates, name="run_scheduled_templates"),
+    path("schedules/new/", schedules.new_schedule, name="run_schedule_new"),
+    path("schedules/times/", schedules.schedule_times, name="run_schedule_times"),
+    path("schedules/<int:pk>/", schedules.edit_schedule, name="run_schedule"),
+    path(
+        "schedules/<int:pk>/<schedule_verb:verb>/",
+        schedules.act_on_schedule,
+        name="run_schedule_action",
     ),
     path("rerun/<int:pk>/", rerun.rerun_run, name="run_manager_rerun"),
     path("run/<int:pk>/template/", run_templates.new_template, name="run_template_new"),

@@ -42,7 +42,7 @@ ACTIONS = (
     "delete_dataset", "register_nodes", "create_namespace", "create_key", "revoke_key",
     "admin_add", "admin_change", "admin_delete", "admin_action",
     "login", FAILED_LOGIN, "logout", "password", "revoke_token", "end_session", "second_factor",
-    "set_time_zone",
+    "set_time_zone", "add_schedule", "change_schedule", "delete_schedule",
 )  # fmt: skip
 
 

@@ -4,7 +4,9 @@ from django import template
 from django.template import Context
 from django.template.loader import render_to_string
 
+from graphs.definition import cron_presets
 from graphs.templatetags.ui import sees_runs
+from graphs.web.formats import clock_time
 from runs.manager import badges, navigation
 from runs.manager.dashboard import context_for
 
@@ -12,6 +14,8 @@ register = template.Library()
 register.filter("badge", badges.run_badge)
 register.filter("state_badge", badges.state_badge)
 register.filter("label_badges", badges.labels)
+register.filter("schedule_words", cron_presets.in_words)
+register.filter("clock_time", clock_time)
 register.filter("without_places", navigation.without_places)
 
 

@@ -22,7 +22,7 @@ from tests.support.runs import outside
 
 pytestmark = pytest.mark.django_db
 DUE = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-LIST = "/admin/run-manager/recurring/"
+LIST = "/admin/run-manager/schedules/reruns/"
 
 
 @pytest.fixture
