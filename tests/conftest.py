@@ -21,6 +21,7 @@ from graphs.nodes import declared
 from graphs.nodes.base import registry
 from graphs.services.publish import publish_graph
 from graphs.web import ttl_cache
+from runs.engine import tracebacks
 from runs.engine.executor import Executor
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
@@ -201,7 +202,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 @pytest.fixture(autouse=True)
 def _fresh_caches() -> None:
     """Clear all caches: after a flush, ids start again and would find the rows of other tests."""
-    for module in (api_keys, declared, ttl_cache, claims, models, diagram):
+    for module in (api_keys, declared, ttl_cache, claims, models, diagram, tracebacks):
         module.forget()
     cache.clear()
 

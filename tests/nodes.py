@@ -1,7 +1,9 @@
 """Nodes that only tests use: they fail, fan out, wait, flood the log and die when told to."""
 
+import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,6 +95,42 @@ def nested(ctx: Context, levels: int, by_tool: bool = False) -> dict[str, Any]:
         ctx.once("tool", {}, lambda: value)
         return {}
     return value
+
+
+@node("test.prints")
+def prints(ctx: Context, letters: int = 0) -> dict[str, Any]:
+    print("one\ntwo", end="")
+    print("x" * letters)
+    log = logging.getLogger("shop.prices")
+    log.info("price %s", 5)
+    log.debug("not shown")
+    logging.getLogger("django.db.backends").error("of the engine")
+    warnings.warn("old price", stacklevel=1)
+    ctx.log("done", count=3, name="a b")
+    print("no end", end="")
+    return {}
+
+
+@node("test.descend")
+def descend(ctx: Context, depth: int = 3) -> dict[str, Any]:
+    """Fail some calls below the node, because of another error."""
+
+    def down(left: int) -> None:
+        if left:
+            down(left - 1)
+        try:
+            {}["missing"]
+        except KeyError as error:
+            raise ValueError("no price") from error
+
+    local = "a value of a local variable"
+    down(depth)
+    return {"value": local}
+
+
+@node("test.secret", secrets=["token"])
+def secret(ctx: Context) -> dict[str, Any]:
+    raise ValueError(f"refused {ctx.secrets['token']}")
 
 
 @node("test.flood")

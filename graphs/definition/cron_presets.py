@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from datetime import time
 
 KINDS = {
     "minutes": "Every few minutes",
@@ -59,7 +58,7 @@ class Preset:
 
     @property
     def words(self) -> str:
-        at = f"{time(self.hour, self.minute):%H:%M}"
+        at = f"{self.hour:02d}:{self.minute:02d}"
         match self.every:
             case "minutes":
                 return "every minute" if self.minutes == 1 else f"every {self.minutes} minutes"

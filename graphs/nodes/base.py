@@ -128,8 +128,10 @@ class Context(Protocol):
         It is ASCII, so that it fits into a header.
         """
 
-    def log(self, message: str, level: str = "info") -> None:
+    def log(self, message: str, level: str = "info", **fields: object) -> None:
         """Add a line to the log of the run, where it shows within a second.
+
+        `fields` are added to the message as name=value.
 
         `level` is "debug", "info", "warning" or "error"; any other raises ValueError. If a node
         logs faster than lines can be stored, the oldest lines are dropped.

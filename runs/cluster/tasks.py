@@ -4,7 +4,7 @@ import os
 
 from runs.actions import bulk_runner
 from runs.core import sql
-from runs.engine import heartbeat, wakeup
+from runs.engine import heartbeat, node_output, wakeup
 from runs.engine.executor import Executor
 
 PROBE_LIFETIME_SECONDS = 3.0
@@ -15,6 +15,7 @@ def executor() -> Executor:
     """The executor of this process; a forked process gets its own."""
     global _executor
     if _executor is None or _executor[0] != os.getpid():
+        node_output.install()
         _executor = os.getpid(), Executor(cluster=_own_cluster())
     return _executor[1]
 

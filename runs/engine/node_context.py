@@ -111,13 +111,14 @@ class NodeContext:
 
     # --- log, progress and counts --------------------------------------------------------------
 
-    def log(self, message: str, level: str = "info") -> None:
+    def log(self, message: str, level: str = "info", **fields: object) -> None:
         if level not in LEVELS:
             levels = ", ".join(LEVELS)
             raise ValueError(f"the level of a log line is one of {levels}; not {level!r}")
         if len(self._lines) == MAX_LINES:
             self._dropped += 1
-        text = payloads.clean(self.mask.text(str(message)), MAX_LINE)
+        named = [f"{name}={value}" for name, value in fields.items()]
+        text = payloads.clean(self.mask.text(" ".join([str(message), *named])), MAX_LINE)
         self._lines.append((timezone.now(), level, text))
 
     def take_lines(self) -> list[Line]:

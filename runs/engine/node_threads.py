@@ -3,7 +3,6 @@
 import logging
 import math
 import threading
-import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -25,6 +24,7 @@ from graphs.nodes.base import (
     registry,
 )
 from runs.core.failpoints import failpoint
+from runs.engine import node_output, tracebacks
 from runs.engine.node_context import NodeContext
 from runs.engine.turns import BacklogKey
 from runs.engine.types import Claimed, Outcome
@@ -40,15 +40,18 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
     """Call the function of the state's node. Whatever it raises becomes an outcome, too."""
     failpoint("before-node")
     try:
-        outcome = _call(state, context)
+        with node_output.caught(context):
+            outcome = _call(state, context)
     except NodeFailed as error:
         outcome = Outcome(state, "error", error=str(error))
     except payloads.NotJson as error:
         outcome = Outcome(state, "error", error=f"the node returned what can't be stored: {error}")
     except Exception as error:
-        if log.isEnabledFor(logging.INFO):
-            trace = context.mask.text(traceback.format_exc())
-            log.info("node %s of run %s failed\n%s", state.identifier, state.run.run_id, trace)
+        trace = tracebacks.new_traceback(error, state.run, state.identifier)
+        if trace:
+            context.log(trace, "error")
+            shown = context.mask.text(trace)
+            log.info("node %s of run %s failed\n%s", state.identifier, state.run.run_id, shown)
         outcome = Outcome(state, "error", error=f"{type(error).__name__}: {error}")
     except BaseException as error:
         if _is_ctrl_c(error):

@@ -30,6 +30,7 @@ from runs.queries import (
     lineage,
     metrics,
     questions,
+    tracebacks,
     wait_reasons,
 )
 from runs.queries.lists import StateRow
@@ -104,8 +105,11 @@ def _node_counts(run: Run) -> list[tuple[str, int, int, int]]:
     return rows
 
 
-def _failures(run: Run, payloads: bool) -> list[tuple[State, int]]:
-    """The first states that failed, grouped by node and error, with the size of their group."""
+def _failures(run: Run, payloads: bool) -> list[tuple[State, int, str]]:
+    """The first states that failed, grouped by node and error.
+
+    Each comes with the size of its group and its traceback, if there is one.
+    """
     failed = run.states.filter(status__in=statuses.FAILED_STATES)
     failed = failed.order_by("finished_at", "pk").defer("inputs", "outputs")
     states = list(failed[:MAX_FAILURES])
@@ -113,7 +117,12 @@ def _failures(run: Run, payloads: bool) -> list[tuple[State, int]]:
     groups: dict[tuple[str, str], list[State]] = {}
     for state in states:
         groups.setdefault((state.identifier, state.error), []).append(state)
-    return [(states[0], len(states)) for states in list(groups.values())[:FAILURES]]
+    first = [group[0] for group in list(groups.values())[:FAILURES]]
+    traces = tracebacks.of_states(run, first) if payloads else {}
+    return [
+        (state, len(groups[state.identifier, state.error]), traces.get(state.pk, ""))
+        for state in first
+    ]
 
 
 def _timeline(request: HttpRequest, run: Run) -> JsonObject:
