@@ -187,7 +187,7 @@ def test_logs_are_searched_filtered_followed_and_downloaded(admin_client, publis
     assert results.count('class="rm-info"') == 1
     errors = text(admin_client.get(f"{page_of(run, 'logs')}?level=error"))
     assert errors.count("<li id=") == 2, "the traceback and the error"
-    assert text(admin_client.get(f"{page_of(run, 'logs')}?node=b    assert text(admin_client.get(f"{page_of(run, 'logs')}?node=b&tail=1")).count("<li id=") == 1tail=1")).count("<li id=") == 2
+    assert text(admin_client.get(f"{page_of(run, 'logs')}?node=b&tail=1")).count("<li id=") == 2
     assert "No line matches" in text(admin_client.get(f"{page_of(run, 'logs')}?q=nothing"))
     more = admin_client.get(f"{page_of(run)}logs/more?after={line.pk}")
     assert more.status_code == 286, "the run has ended, so the page stops polling"
