@@ -5,6 +5,7 @@ from urllib.parse import quote
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from graphs.auth.callers import Caller
@@ -80,8 +81,15 @@ def render_run_page(
     request: HttpRequest, run: Run, tab: str = "overview", status: int = 200
 ) -> HttpResponse:
     """The whole page."""
-    context = in_admin(request, str(run), tabs=TABS, **_context(request, run, tab))
+    context = in_admin(request, _title(run), tabs=TABS, **_context(request, run, tab))
     return render(request, f"run_manager/run/{tab}.html", context, status=status)
+
+
+def _title(run: Run) -> str:
+    """The name of the run; without one, its graph and when it was created."""
+    if run.name or run.graph is None:
+        return str(run)
+    return f"{run.graph.name} · {timezone.localtime(run.created_at):%Y-%m-%d %H:%M}"
 
 
 def _context(request: HttpRequest, run: Run, tab: str) -> JsonObject:

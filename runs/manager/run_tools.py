@@ -11,6 +11,11 @@ from runs.external import queue
 from runs.models import Run
 
 ENGINE_VERBS = ("resume", "pause", "retry")
+# What is shown outside of the menu if it is possible, the most wanted first.
+WANTED = (
+    "Resume", "Rerun failed states", "Cancel", "Pause", "Back to the queue", "Rerun",
+    "Retry in place",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,31 @@ class Tool:
     reason: str = ""
 
 
-def tools_of(run: Run, caller: Caller) -> list[Tool]:
-    """Every action on the run. Those that are not available have a reason."""
+@dataclass(frozen=True)
+class Tools:
+    """The actions on a run: what is most likely wanted, what is shown beside it, and the menu.
+
+    There is no primary action while the page asks a question, whose answer is the primary one.
+    """
+
+    primary: Tool | None
+    shown: list[Tool]
+    menu: list[Tool]
+
+
+def tools_of(run: Run, caller: Caller) -> Tools:
+    """Every action on the run. Those that are not available are in the menu, with a reason."""
+    tools = _all_tools(run, caller)
+    available = {tool.label: tool for tool in tools if not tool.reason}
+    wanted = [available[label] for label in WANTED if label in available]
+    primary = wanted[0] if wanted and not run.waiting_count else None
+    shown = [tool for tool in wanted if tool is not primary]
+    menu = [tool for tool in tools if tool is not primary and tool not in shown]
+    menu.sort(key=lambda tool: bool(tool.reason))
+    return Tools(primary, shown, menu)
+
+
+def _all_tools(run: Run, caller: Caller) -> list[Tool]:
     rerun = reverse("run_manager_rerun", args=[run.pk])
     compare = f"{reverse('run_manager_compare')}?a={run.parent_id or ''}&b={run.pk}"
     can_rerun = _missing_right(run, caller, "rerun")

@@ -154,8 +154,11 @@ def test_pages_follow_a_run_to_its_end_and_then_stop_polling(open_as, world):
     expect(page.locator(".rm-why")).to_contain_text("no cluster is running", timeout=15_000)
     row = listing.locator(f"#run-{run.pk}")
     row.locator("input[name=run]").check()
+    page.locator("#rm-more-tools").click()
     drain()
     expect(page.locator("#rm-head .rm-badge")).to_contain_text("partial")
+    expect(page.locator("#rm-do-save-as-template")).to_be_visible()
+    expect(page.locator("#rm-more-tools")).to_be_focused()
     expect(page.locator(".rm-failure")).to_contain_text("billing.example did not answer")
     expect(page.locator('.rm-node[data-node="invoice"]')).to_have_class(re.compile("rm-failed"))
     assert page.locator("#rm-now").get_attribute("hx-get") is None

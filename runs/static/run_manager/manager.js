@@ -112,7 +112,13 @@
 
   // --- swaps ---
   let kept = new Set();
+  let opened = new Set();
+  const nameOf = (details) => {
+    const { id } = details.parentElement.closest("[id]") ?? {};
+    return `${id}/${details.querySelector("summary").textContent.trim()}`;
+  };
   document.addEventListener("htmx:beforeSwap", () => {
+    opened = new Set([...document.querySelectorAll("details[open]")].map(nameOf));
     kept = new Set(
       boxes()
         .filter((box) => box.checked)
@@ -148,6 +154,10 @@
     boxes().forEach((box) => {
       if (kept.has(box.value)) box.checked = true;
     });
+    document.querySelectorAll("details:not([open])").forEach((details) => {
+      if (opened.has(nameOf(details))) details.open = true;
+    });
+    opened = new Set();
     show();
     draw();
     if ($("rm-error")) $("rm-error").hidden = true;

@@ -132,7 +132,7 @@ def test_the_run_page_offers_to_delete_only_with_the_right_to_delete(alice, run,
     all_others = PERMISSIONS.keys() - {delete.DELETE_RIGHT}
     rights = ["view", delete.DELETE_RIGHT] if allowed else all_others
     caller = caller_of_user(grant(alice, rights))
-    tool = next(tool for tool in tools_of(run, caller) if tool.label == "Delete")
+    tool = next(tool for tool in tools_of(run, caller).menu if tool.label == "Delete")
     assert (tool.reason == "") == allowed == delete.may_delete(caller, run.namespace_id)
 
 

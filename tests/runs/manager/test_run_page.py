@@ -67,8 +67,15 @@ def test_the_overview_begins_with_what_failed(admin_client, failed):
     assert page.index("ValueError: broken") < page.index("rm-graph")
     assert 'data-node="b"' in page
     assert f"{LIST}rerun/{failed.pk}/?from=node&amp;node=b" in page
-    assert '<button type="button" class="button" disabled>Cancel</button>' in page
-    assert "The run is partial." in page, "a disabled button gives its reason"
+    disabled = '<button type="button" class="button" aria-describedby="rm-why-cancel" disabled>'
+    assert f"{disabled}Cancel</button>" in page
+    assert '<span class="rm-quiet" id="rm-why-cancel">The run is partial.</span>' in page
+    actions = page.partition('id="rm-tools"')[2].partition("<nav")[0]
+    assert actions.count('class="button default"') == 1, "one action is the primary one"
+    before_menu = actions.partition("<details")[0]
+    assert re.findall(r">([^<>]+)</(?:a|button)>", before_menu) == [
+        "Rerun failed states", "Rerun", "Retry in place",
+    ]  # fmt: skip
 
 
 def test_an_open_page_gets_304_until_something_changes(
@@ -196,7 +203,7 @@ def test_logs_are_searched_filtered_followed_and_downloaded(admin_client, publis
     assert "info    a Hello" in as_text
     as_json = admin_client.get(f"{page_of(run)}lines.ndjson").getvalue().splitlines()
     lines = [json.loads(line) for line in as_json]
-    assert [line["node"] for line in lines if line["level"] == "error"] == ["b"]
+    assert [line["node"] for line in lines if line["level"] == "error"] == ["b", "b"]
 
 
 def test_a_long_log_has_pages(admin_client, publish):
