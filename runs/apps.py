@@ -11,9 +11,10 @@ class RunsConfig(AppConfig):
     verbose_name = "Runs"
 
     def ready(self) -> None:
-        from graphs.services import datasets
-        from runs.models import Run
+        from graphs.services import datasets, secrets
+        from runs.models import NotificationRule, Run
 
         datasets.in_use.append(
             lambda dataset: Run.objects.active().filter(dataset=dataset).exists()
         )
+        secrets.register(NotificationRule)

@@ -147,6 +147,19 @@ def database_options(name: str) -> dict[str, str]:
     return options
 
 
+def mail(name: str) -> Mapping[str, object]:
+    """The mail settings for a URL such as smtp+tls://user:password@host:587; none if not set."""
+    url = text(name)
+    if not url:
+        return {}
+    try:
+        return dict(environ.Env.email_url_config(url))
+    except Exception as error:
+        raise ImproperlyConfigured(
+            f"{name} is not a mail URL such as smtp+tls://user:password@host:587: {error!r}."
+        ) from error
+
+
 def ensure_folder(name: str, path: Path) -> None:
     """Create a folder if necessary, and check that files can be written to it.
 

@@ -279,6 +279,12 @@ RETENTION_DAYS = int(env.number("RETENTION_DAYS", 0, 0, 36500))
 
 # Whether `http.request` may reach addresses of the internal network.
 ALLOW_PRIVATE_ADDRESSES = env.flag("ALLOW_PRIVATE_ADDRESSES", False)
+# Mail of notifications and of the node mail.send. Without a URL it goes to localhost, port 25.
+vars().update(env.mail("EMAIL_URL"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", "statemanager@localhost")
+# Where people reach the site, for links in messages: https://runs.example.org
+PUBLIC_URL = env.text("PUBLIC_URL").rstrip("/")
 
 # The applications that `langgraph.run` may run, as name=package.module.function.
 LANGGRAPH_APPS = {

@@ -33,7 +33,7 @@ from graphs.models import (
     NamespaceMembership,
 )
 from graphs.services import drafts, worker_registration
-from runs.actions import bulk, bulk_runner, graph_schedules
+from runs.actions import bulk, bulk_runner, graph_schedules, notification_rules
 from runs.actions.recurring import Recurrence, repeat
 from runs.engine import control
 from runs.engine.new_run import RunOptions
@@ -43,6 +43,7 @@ from runs.models import (
     Artifact,
     AuditEntry,
     Checkpoint,
+    NotificationRule,
     RunNote,
     RunTemplate,
     SavedView,
@@ -205,6 +206,19 @@ API = {
         ["delete_schedule: alpha/ok 0 5 * * * (UTC)"], {}, {"schedule": "{schedule}"}
     ),
     "POST schedules/<str:schedule>/run": Act(["start: *"], {}, {"schedule": "{schedule}"}),
+    "POST notification-rules": Act(
+        ["add_rule: alpha: new (mail)"],
+        {"namespace": "alpha", "name": "new", "channel": "mail", "target": "ann@example.org"},
+    ),
+    "PATCH notification-rules/<str:rule>": Act(
+        ["change_rule: alpha: told (webhook)"], {"enabled": False}, {"rule": "{rule}"}
+    ),
+    "DELETE notification-rules/<str:rule>": Act(
+        ["delete_rule: alpha: told (webhook)"], {}, {"rule": "{rule}"}
+    ),
+    "POST notification-rules/<str:rule>/test": Act(
+        ["test_rule: alpha: told (webhook)"], {}, {"rule": "{rule}"}
+    ),
     "POST inbox/answers": Act(
         ["answer: asking q"], {"answers": [{"state_id": "{waiting}", "answer": 1}]}
     ),
@@ -581,6 +595,7 @@ def world(publish, namespace, drain, settings):
         waiting=runs["asking"].states.get().pk,
         dataset=Dataset.objects.create(namespace=namespace, name="d").pk,
         recurring=repeat(runs["done"], SYSTEM, Recurrence("0 6 * * *")).pk,
+        rule=_rule("told", namespace).pk,
         schedule=graph_schedules.add(ok, SYSTEM, "0 5 * * *").pk,
         template=RunTemplate.objects.create(namespace=namespace, name="t", graph=ok).pk,
         checkpoint=checkpoint.pk,
@@ -747,6 +762,8 @@ def test_every_file_that_is_sent_is_in_the_table(world, person):
 NAMED = {"namespaces": "{namespace}", "namespace": "{namespace}", "graph": "{graph}"}
 SECRET = {"graph": "{graph}", "name": "fresh", "value": CANARY}
 SCHEDULE = {"graph": "{graph}", "expression": "0 7 * * *", "time_zone": "UTC"}
+RULE = {"name": "hook", "on_failed": "on", "channel": "webhook", "every_seconds": "60",
+        "target": "https://example.org/hook", "enabled": "on"}  # fmt: skip
 NO_TABLES = {f"tables-{key}": "0" for key in ("TOTAL_FORMS", "INITIAL_FORMS")}
 KEY = {"name": "ci", "scope": "read", "namespaces": "{namespace}"}
 NEW_USER = {"username": "new", "usable_password": "true", "password1": PASSWORD,
@@ -770,6 +787,9 @@ ADMIN = {
     "statemanager_graphs.crontrigger": (
         SCHEDULE, {**SCHEDULE, "expression": "0 8 * * *"}, "cron trigger alpha/g 0 "
     ),
+    "statemanager_runs.notificationrule": (
+        {**RULE, "name": "new"}, RULE, "notification rule hook"
+    ),
     "auth.group": ({"name": "new"}, {"name": "crew"}, "group crew"),
     "auth.user": (NEW_USER, USER, "user ann"),
     "axes.accessattempt": (None, {}, "access attempt"),
@@ -781,6 +801,9 @@ ADMIN_ACTIONS = {
     ("statemanager_graphs.apikey", "revoke"): ["revoke_key"],
     ("statemanager_graphs.graphversion", "make_current"): ["roll_back"],
     ("auth.user", "remove_second_factor"): [],
+    ("statemanager_runs.notificationrule", "send_test"): ["test_rule"],
+    ("statemanager_runs.notificationrule", "new_secret"): ["change_rule"],
+    ("statemanager_runs.notificationmessage", "send_again"): [],
 }
 
 
@@ -811,6 +834,14 @@ def test_every_form_and_action_of_the_admin_is_in_a_table(world):
     assert actions == set(ADMIN_ACTIONS)
 
 
+def _rule(name, namespace=None):
+    rule = NotificationRule(
+        name=name, namespace=namespace, channel="webhook", target="https://example.org/hook"
+    )
+    notification_rules.save(rule, SYSTEM)
+    return rule
+
+
 @pytest.fixture
 def rows(world, namespace):
     """A row of each model that the admin changes."""
@@ -828,6 +859,8 @@ def rows(world, namespace):
         "statemanager_graphs.crontrigger": CronTrigger.objects.create(
             graph=graph, expression="0 5 * * *", next_at="2030-01-01T00:00Z"
         ),
+        "statemanager_runs.notificationrule": (rule := _rule("hook")),
+        "statemanager_runs.notificationmessage": rule.messages.create(status="failed"),
         "auth.group": Group.objects.create(name="crew"),
         "auth.user": User.objects.get(pk=world.member),
         "axes.accessattempt": AccessAttempt.objects.create(failures_since_start=1, **login),

@@ -45,6 +45,7 @@ from runs.models import (
     CheckpointBlob,
     CheckpointWrite,
     LogLine,
+    NotificationRule,
     RecurringRerun,
     Run,
     RunNote,
@@ -75,7 +76,12 @@ PAYLOADS = {
 # Definitions, in which only the inputs whose names suggest a secret are hidden.
 DEFINITIONS = {GraphVersion: "definition", DraftChange: "definition"}
 # What nobody is shown.
-NEVER = {ApiKey: "digest", IdempotencyKey: "answer", Secret: "token former"}
+NEVER = {
+    ApiKey: "digest",
+    IdempotencyKey: "answer",
+    Secret: "token former",
+    NotificationRule: "token",
+}
 # Payloads that no page and no route shows to anybody.
 UNSEEN = {"Checkpoint-body", "CheckpointBlob-body", "RunTemplate-store", "BulkOperation-params"}
 MARK = re.compile(r"MARK-(\w+-\w+)-MARK")
@@ -94,6 +100,9 @@ OPEN = {
     "NamespaceMembership": "role",
     "RegisteredNode": "name executor description inputs_schema outputs_schema secrets runtime_name",
     "Secret": "name",
+    "NotificationRule": "name channel target created_by",
+    "NotificationMessage": "status error",
+    "NotificationEvent": "event",
     "UserTimeZone": "name",
     "Artifact": "identifier kind name file checksum",
     "AuditEntry": "actor via action run_id detail",
@@ -237,6 +246,9 @@ def world(publish, drain, make_key):
         run=run, checkpoint_id="c", task_id="t", idx=0, channel="ch", type="json", body=b"1"
     )
     RunNote.objects.create(run=run, author="ann", text="x")
+    NotificationRule.objects.create(
+        name="rule", target="ann@example.org", token=marker(NotificationRule, "token")
+    )
     recurring = RecurringRerun.objects.create(
         run=run, namespace=beta, expression="0 6 * * *", author="ann", inputs={}
     )

@@ -17,7 +17,7 @@ from django.urls import get_resolver
 from graphs.auth.callers import SYSTEM
 from graphs.models import Dataset, Namespace, NamespaceMembership, RegisteredNode
 from graphs.services import drafts
-from runs.actions import graph_schedules
+from runs.actions import graph_schedules, notification_rules
 from runs.actions.recurring import Recurrence, repeat
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
@@ -26,6 +26,7 @@ from runs.models import (
     BulkOperation,
     BulkResult,
     ColumnChoice,
+    NotificationRule,
     RunTemplate,
     SavedView,
 )
@@ -71,6 +72,8 @@ def beta(publish, drain):
     state = asking.states.get()
     recurring = repeat(run, SYSTEM, Recurrence("0 6 * * *"))
     schedule = graph_schedules.add(graph, SYSTEM, "0 5 * * *")
+    rule = NotificationRule(name="told", namespace=namespace, channel="mail", target="a@x.org")
+    notification_rules.save(rule, SYSTEM)
     return {
         "ids": {
             "graph_id": graph.pk, "dataset_id": dataset.pk, "run_id": "the-run",
@@ -78,6 +81,7 @@ def beta(publish, drain):
             "checkpoint_id": "c", "operation": 1, "view": 1, "number": 1, "name": "approval",
             "form": "json", "tab": "states", "action": "cancel", "kind": "graphs", "note": 1,
             "checkpoint": 1, "recurring": recurring.pk, "schedule": schedule.pk,
+            "rule": rule.pk,
         },
         "pks": {
             "reruns": recurring.pk, "schedules": schedule.pk, "datasets": dataset.pk,

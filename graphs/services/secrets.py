@@ -6,10 +6,12 @@ removed.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Model
 from django.utils import timezone
 
 from graphs.definition import errors, names
@@ -17,6 +19,7 @@ from graphs.models import Graph, Secret
 from graphs.services.masking import Mask
 
 BATCH = 500
+_others: list[type[Model]] = []
 
 
 def _cipher() -> MultiFernet:
@@ -99,22 +102,37 @@ def _has_value(secret: Secret, value: str) -> bool:
         return False
 
 
+def decrypt(token: str, name: str) -> str:
+    """The value of a token. Raises Conflict, which names it, if none of the keys opens it."""
+    return _decrypt(token, name)
+
+
+def register(model: type[Model]) -> None:
+    """Let `rotate` encrypt the column `token` of another model, too."""
+    _others.append(model)
+
+
 def rotate() -> int:
     """Encrypt every secret with the first key, and return the number of secrets that were updated.
 
     This is safe while secrets are read and written: a secret that changes in the meantime already
     has the first key and is left alone. Raises Conflict for a secret that can't be decrypted.
     """
+    return _rotate(Secret, former="") + sum(_rotate(model) for model in _others)
+
+
+def _rotate(model: Any, **changes: str) -> int:
     cipher = _cipher()
     last_pk = 0
     updated = 0
-    while batch := list(Secret.objects.filter(pk__gt=last_pk).order_by("pk")[:BATCH]):
+    rows = model._default_manager.exclude(token="").order_by("pk")
+    while batch := list(rows.filter(pk__gt=last_pk)[:BATCH]):
         with transaction.atomic():
-            for secret in batch:
-                _decrypt(secret.token, secret.name)  # an error of this call names the secret
-                token = cipher.rotate(secret.token.encode()).decode()
-                unchanged = Secret.objects.filter(pk=secret.pk, token=secret.token)
-                updated += unchanged.update(token=token, former="")
+            for row in batch:
+                _decrypt(row.token, str(row))  # an error of this call names the secret
+                token = cipher.rotate(row.token.encode()).decode()
+                unchanged = model._default_manager.filter(pk=row.pk, token=row.token)
+                updated += unchanged.update(token=token, **changes)
         last_pk = batch[-1].pk
     return updated
 

@@ -11,6 +11,7 @@ from runs.api.graphs import GraphViewSet
 from runs.api.inbox import InboxViewSet
 from runs.api.inspection import RunInspectionViewSet
 from runs.api.notes import NoteViewSet
+from runs.api.notification_rules import NotificationRuleViewSet
 from runs.api.queue import QueueViewSet
 from runs.api.recurring_reruns import RecurringRerunViewSet
 from runs.api.run_manager import RunManagerViewSet
@@ -31,6 +32,7 @@ router.register("runs/<str:run_id>/artifacts", ArtifactViewSet, "artifact")
 router.register("runs/<str:run_id>/checkpoints", CheckpointViewSet, "checkpoint")
 router.register("runs/<str:run_id>/notes", NoteViewSet, "note")
 router.register("inbox", InboxViewSet, "inbox")
+router.register("notification-rules", NotificationRuleViewSet, "notification-rule")
 router.register("queue", QueueViewSet, "queue")
 router.register("recurring-reruns", RecurringRerunViewSet, "recurring-rerun")
 router.register("schedules", ScheduleViewSet, "schedule")

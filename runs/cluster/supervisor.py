@@ -39,6 +39,7 @@ from runs.actions import (
     bulk_runner,
     delete,
     index_inputs,
+    notifications,
     rerun,
     retention,
     run_templates,
@@ -171,6 +172,7 @@ class Supervisor:
         self._every("logins", TIDY_SECONDS, login_records.forget_old)
         self._every("failed logins", TIDY_SECONDS, AuditEntry.objects.forget_failed_logins)
         self._every("storage", TIDY_SECONDS, storage.mark)
+        self._every("notifications", TIDY_SECONDS, notifications.forget_old)
         self._every("exports", TIDY_SECONDS, bulk_runner.forget_files)
 
     def _every(self, task: str, seconds: float, call: Callable[[], object]) -> None:
@@ -326,7 +328,7 @@ class Supervisor:
 
 def _hint_what_waits() -> None:
     lease_recovery.hint_ready()
-    if bulk_runner.waiting():
+    if bulk_runner.waiting() or notifications.waiting():
         wakeup.hint()
 
 

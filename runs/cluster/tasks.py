@@ -2,7 +2,7 @@
 
 import os
 
-from runs.actions import bulk_runner
+from runs.actions import bulk_runner, notifications
 from runs.core import sql
 from runs.engine import heartbeat, node_output, wakeup
 from runs.engine.executor import Executor
@@ -25,6 +25,8 @@ def drain() -> None:
     worker = executor()
     worker.drain()
     if bulk_runner.waiting() and bulk_runner.run_waiting():
+        wakeup.hint()
+    if notifications.waiting() and notifications.deliver():
         wakeup.hint()
     if worker.tainted:
         # An abandoned thread may run forever, so the cluster has to replace this process.

@@ -21,7 +21,7 @@ from graphs.definition import errors
 from graphs.definition.plan import Plan
 from runs.core import node_counts, sql, statuses
 from runs.core.node_counts import BAD, DONE, KNOWN, NodeCounts
-from runs.engine import slots, status_rules
+from runs.engine import notify, slots, status_rules
 from runs.engine.types import NewState
 
 
@@ -52,6 +52,9 @@ class RunCounters:
     version_id: int | None = None
     stored_bytes: int = 0
     plan: Plan | None = field(default=None, compare=False)
+    # As they were when the counters were read or stored last: `runs.engine.notify` compares.
+    known_status: str = field(default="", compare=False)
+    known_waiting: int = field(default=0, compare=False)
 
     @property
     def open(self) -> bool:
@@ -210,6 +213,8 @@ def lock(
         run_counters.paused = bool(run_counters.paused)
         run_counters.stopping = bool(run_counters.stopping)
         run_counters.plan = (plans or {}).get(run_counters.pk)
+        run_counters.known_status = run_counters.status
+        run_counters.known_waiting = run_counters.waiting_count
     return counters_by_run
 
 
@@ -321,6 +326,7 @@ def store_known(
     row = [*_row(run_counters), run_counters.revision]
     params = [*sql.values([row]), len(fences), *sql.values(fences)]
     statements.add(_store_known_statement(), params, returns_rows=True)
+    notify.add([run_counters], statements, sql.FIRST_CHANGED_A_ROW)
     run_counters.revision += 1
 
 
@@ -339,6 +345,7 @@ def store(counters_by_run: Iterable[RunCounters], statements: sql.Statements | N
         sql.send(_store_statement(), params)
     else:
         statements.add(_store_statement(), params)
+    notify.add(changed, statements)
 
 
 _values_of = attrgetter("pk", *_COLUMNS)

@@ -9,6 +9,11 @@ from runs.models.cluster import Cluster
 from runs.models.installation import Installation
 from runs.models.log_line import LogLine
 from runs.models.note import RunNote
+from runs.models.notification import (
+    NotificationEvent,
+    NotificationMessage,
+    NotificationRule,
+)
 from runs.models.queue_entry import QueueEntry
 from runs.models.recurring_rerun import RecurringRerun
 from runs.models.run import Run
@@ -34,6 +39,9 @@ __all__ = [
     "ColumnChoice",
     "Installation",
     "LogLine",
+    "NotificationEvent",
+    "NotificationMessage",
+    "NotificationRule",
     "QueueEntry",
     "RecurringRerun",
     "Run",

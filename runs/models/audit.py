@@ -43,6 +43,7 @@ ACTIONS = (
     "admin_add", "admin_change", "admin_delete", "admin_action",
     "login", FAILED_LOGIN, "logout", "password", "revoke_token", "end_session", "second_factor",
     "set_time_zone", "add_schedule", "change_schedule", "delete_schedule",
+    "add_rule", "change_rule", "delete_rule", "test_rule",
 )  # fmt: skip
 
 

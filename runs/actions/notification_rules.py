@@ -1,0 +1,137 @@
+"""Notification rules: saving, testing and deleting them."""
+
+import base64
+import secrets as randomness
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+
+from graphs.auth.callers import Caller
+from graphs.definition import errors
+from graphs.models import Namespace
+from graphs.services import secrets
+from runs.core import sql
+from runs.engine import wakeup
+from runs.models import AuditEntry, NotificationMessage, NotificationRule
+
+MAX_RULES = 100  # in a namespace, and as many for all of them
+MAX_ADDRESSES = 20
+MAX_EVERY_SECONDS = 86_400
+SECRET_PREFIX = "whsec_"  # noqa: S105 -- as Standard Webhooks writes secrets
+SECRET_BYTES = 32
+
+
+def require(caller: Caller, namespace_id: int | None) -> None:
+    """Raise Forbidden if the caller may not change the rules of a namespace, or those of all.
+
+    A rule sends the errors of runs and the questions that they ask, so it takes the right to see
+    payloads, too.
+    """
+    if namespace_id is not None:
+        caller.require("start", namespace_id)
+        caller.require("payloads", namespace_id)
+    elif caller.namespaces is not None or not caller.may("admin"):
+        raise errors.Forbidden(f"{caller.label} may not set rules for all namespaces.")
+
+
+def save(rule: NotificationRule, caller: Caller) -> str:
+    """Store a new or changed rule. Returns the secret of a webhook that got one, else "".
+
+    Raises Forbidden without the rights, Malformed for values that a rule can't have, and Conflict
+    if the name is taken or the namespace has as many rules as it may have.
+    """
+    require(caller, rule.namespace_id)
+    if rule.pk:
+        stored = NotificationRule.objects.get(pk=rule.pk)
+        require(caller, stored.namespace_id)
+    check(rule)
+    secret = ""
+    if rule.channel == NotificationRule.Channel.WEBHOOK and not rule.token:
+        secret = new_secret(rule)
+    action = "change_rule" if rule.pk else "add_rule"
+    rule.created_by = rule.created_by or caller.label[:150]
+    with transaction.atomic():
+        _require_room(rule)
+        try:
+            with transaction.atomic():
+                rule.save()
+        except IntegrityError:
+            raise errors.Conflict(f"There is a rule named {rule.name!r} already.") from None
+        _record(rule, caller, action)
+    return secret
+
+
+def check(rule: NotificationRule) -> None:
+    """Raise Malformed for values that a rule can't have."""
+    rule.target = check_target(rule.channel, rule.target)
+    if not rule.name.strip():
+        raise errors.Malformed("A rule needs a name.")
+    if not rule.events:
+        raise errors.Malformed("A rule tells about at least one event.")
+    if rule.every_seconds > MAX_EVERY_SECONDS:
+        raise errors.Malformed(f"every_seconds is at most {MAX_EVERY_SECONDS:,}.")
+    if rule.graph and rule.graph.namespace_id != rule.namespace_id:
+        raise errors.Malformed("A rule about a graph is a rule of the graph's namespace.")
+
+
+def check_target(channel: str, target: str) -> str:
+    """The target as it is stored. Raises Malformed for one that the channel can't reach."""
+    target = target.strip()
+    if channel == NotificationRule.Channel.WEBHOOK:
+        parts = urlsplit(target)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise errors.Malformed("The target of a webhook is an http or https URL.")
+        return target
+    addresses = [address.strip() for address in target.split(",") if address.strip()]
+    if not 1 <= len(addresses) <= MAX_ADDRESSES:
+        raise errors.Malformed(f"Mail goes to 1 to {MAX_ADDRESSES} addresses, with commas between.")
+    for address in addresses:
+        try:
+            validate_email(address)
+        except ValidationError:
+            raise errors.Malformed(f"{address[:80]!r} is not a mail address.") from None
+    return ", ".join(addresses)
+
+
+def new_secret(rule: NotificationRule) -> str:
+    """Give the rule another secret to sign with, which is returned this once."""
+    secret = SECRET_PREFIX + base64.b64encode(randomness.token_bytes(SECRET_BYTES)).decode()
+    rule.token = secrets.encrypt(secret)
+    return secret
+
+
+def _require_room(rule: NotificationRule) -> None:
+    if rule.pk:
+        return
+    if rule.namespace_id is not None:  # makes the limit exact
+        locked = Namespace.objects.select_for_update(no_key=True).filter(pk=rule.namespace_id)
+        list(locked.values("pk"))
+    if NotificationRule.objects.filter(namespace=rule.namespace_id).count() >= MAX_RULES:
+        raise errors.Conflict(f"A namespace has at most {MAX_RULES} rules; delete one first.")
+
+
+def remove(rule: NotificationRule, caller: Caller) -> None:
+    """Tell nobody any more; messages that were not delivered are dropped. Raises Forbidden."""
+    require(caller, rule.namespace_id)
+    with transaction.atomic():
+        _record(rule, caller, "delete_rule")
+        rule.delete()
+
+
+def send_test(rule: NotificationRule, caller: Caller) -> NotificationMessage:
+    """Send a message about no run at all, to see whether it arrives. Raises Forbidden."""
+    require(caller, rule.namespace_id)
+    with transaction.atomic():
+        message: NotificationMessage = rule.messages.create(is_test=True, due_at=sql.clock())
+        _record(rule, caller, "test_rule")
+    wakeup.hint()
+    return message
+
+
+def _record(rule: NotificationRule, caller: Caller, action: str) -> None:
+    where: Any = rule.namespace.name if rule.namespace else "all namespaces"
+    detail = f"{where}: {rule.name} ({rule.channel})"
+    AuditEntry.objects.record_global(caller, action, detail, rule.namespace_id)

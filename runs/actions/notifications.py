@@ -1,0 +1,203 @@
+"""Telling people and programs about what happened to runs.
+
+`runs.engine.notify` writes events to an outbox. Workers take those of a rule together as one
+message, lease the message, and send it. A message that can't be delivered is tried again, later and
+later. One whose sender died is sent again once its lease is over, with the same id: it arrives at
+least once, and receivers that know the id see it once.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from time import monotonic
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from graphs.definition import redaction
+from graphs.definition.types import JsonObject
+from runs.actions import channels
+from runs.core import sql
+from runs.models import NotificationEvent, NotificationMessage, NotificationRule
+
+log = logging.getLogger(__name__)
+TURN_SECONDS = 5.0
+LEASE = timedelta(seconds=60)
+MAX_ATTEMPTS = 10
+FIRST_RETRY_SECONDS = 10.0
+RETRY_FACTOR = 3.0
+LONGEST_RETRY = timedelta(hours=6)
+MAX_EVENTS = 10_000  # in one message
+MAX_LISTED = 50  # of which it lists so many
+MAX_ERROR = 500  # characters of a run's error
+KEPT = timedelta(days=30)  # messages, and events that nobody was told
+WAITING = NotificationMessage.Status.WAITING
+
+
+def waiting() -> bool:
+    """Whether a message is to be sent now."""
+    return _due().exists() or _rules_with_news().exists()
+
+
+def deliver(seconds: float = TURN_SECONDS) -> bool:
+    """Send what is to be sent now. Returns whether some is left after this time."""
+    until = monotonic() + seconds
+    while monotonic() < until:
+        message = _take()
+        if message is None:
+            return False
+        _send(message)
+    return waiting()
+
+
+def _due() -> QuerySet[NotificationMessage]:
+    due = NotificationMessage.objects.filter(status=WAITING, due_at__lte=sql.clock())
+    return due.filter(rule__enabled=True)
+
+
+def _rules_with_news() -> QuerySet[NotificationRule]:
+    """The rules with events that nobody was told, whose next message may be sent now.
+
+    While a message of a rule waits, its further events wait for the next one.
+    """
+    untold = NotificationEvent.objects.filter(rule=OuterRef("pk"), message=None)
+    unsent = NotificationMessage.objects.filter(rule=OuterRef("pk"), status=WAITING, is_test=False)
+    rules = NotificationRule.objects.filter(Exists(untold), ~Exists(unsent), enabled=True)
+    return rules.filter(Q(next_at=None) | Q(next_at__lte=sql.clock()))
+
+
+def _take() -> NotificationMessage | None:
+    """Lease a message that is to be sent now, made of what is new if none is due."""
+    with transaction.atomic():
+        due = _due().select_for_update(of=("self",), skip_locked=True).order_by("due_at")
+        message = due.select_related("rule").first() or _collected()
+        if message is None:
+            return None
+        message.attempts += 1
+        message.due_at = sql.clock() + LEASE
+        message.save(update_fields=["attempts", "due_at"])
+    return message
+
+
+def _collected() -> NotificationMessage | None:
+    """A new message with the events of a rule."""
+    pks = list(_rules_with_news().values_list("pk", flat=True)[:20])
+    locked = NotificationRule.objects.select_for_update(skip_locked=True, no_key=True)
+    for pk in pks:
+        rule = locked.filter(pk=pk).first()
+        if rule is None or not _rules_with_news().filter(pk=pk).exists():
+            continue
+        events = NotificationEvent.objects.filter(rule=rule, message=None).order_by("pk")
+        chosen = list(events.values_list("pk", flat=True)[:MAX_EVENTS])
+        message: NotificationMessage = rule.messages.create(
+            events_count=len(chosen), due_at=sql.clock()
+        )
+        NotificationEvent.objects.filter(pk__in=chosen).update(message=message)
+        return message
+    return None
+
+
+# --- sending -------------------------------------------------------------------------------------
+
+
+def _send(message: NotificationMessage) -> None:
+    """Send a leased message, and record what came of it."""
+    body = body_of(message)
+    if not body["count"] and not message.is_test:  # its runs were deleted
+        _finish(message, "")
+        return
+    try:
+        channels.send(message, body)
+    except channels.Gone as error:
+        NotificationRule.objects.filter(pk=message.rule_id).update(enabled=False)
+        _finish(message, f"{error}; the rule was disabled")
+    except channels.NotDelivered as error:
+        _retry_or_fail(message, str(error))
+    except Exception as error:  # a fault of a mail backend, say; the next attempt may succeed
+        log.exception("message %s could not be sent", message.pk)
+        _retry_or_fail(message, f"{type(error).__name__}: {error}")
+    else:
+        _finish(message, "")
+
+
+def body_of(message: NotificationMessage) -> JsonObject:
+    """What a message says: how many events of each kind, and the first MAX_LISTED of them."""
+    events = message.events.select_related("run__namespace", "run__graph").order_by("pk")
+    counts: dict[str, int] = {}
+    for event in message.events.values_list("event", flat=True):
+        counts[event] = counts.get(event, 0) + 1
+    return {
+        "id": str(message.pk),
+        "rule": message.rule.name,
+        "test": message.is_test,
+        "count": sum(counts.values()),
+        "counts": counts,
+        "events": [_event_json(event) for event in events[:MAX_LISTED]],
+    }
+
+
+def _event_json(event: NotificationEvent) -> JsonObject:
+    run = event.run
+    error = redaction.shown(run.error_message[:MAX_ERROR])
+    return {
+        "event": event.event,
+        "at": event.at.isoformat(),
+        "namespace": run.namespace.name,
+        "graph": run.graph.name if run.graph else None,
+        "run_id": run.run_id,
+        "name": run.name,
+        "status": run.status,
+        "error": error or None,
+        "url": channels.url_of(run),
+    }
+
+
+def _finish(message: NotificationMessage, error: str) -> None:
+    """End a message, unless its lease was lost and another sender has it."""
+    delivered = not error
+    with transaction.atomic():
+        status = NotificationMessage.Status.DELIVERED if delivered else message.Status.FAILED
+        now = sql.clock()
+        ours = NotificationMessage.objects.filter(pk=message.pk, attempts=message.attempts)
+        if not ours.update(
+            status=status, error=error[:2000], delivered_at=now if delivered else None
+        ):
+            return
+        if not message.is_test:
+            next_at = now + timedelta(seconds=message.rule.every_seconds)
+            rules = NotificationRule.objects.filter(pk=message.rule_id)
+            rules.update(last_sent_at=now, next_at=next_at)
+        if delivered:
+            NotificationEvent.objects.filter(message=message).delete()
+
+
+def _retry_or_fail(message: NotificationMessage, error: str) -> None:
+    if message.attempts >= (1 if message.is_test else MAX_ATTEMPTS):
+        _finish(message, error)
+        return
+    delay = retry_delay(message.attempts)
+    NotificationMessage.objects.filter(pk=message.pk, attempts=message.attempts).update(
+        error=error[:2000], due_at=sql.clock() + delay
+    )
+
+
+def retry_delay(attempts: int) -> timedelta:
+    """How long to wait after so many attempts: 10 s, 30 s, 90 s … up to 6 hours."""
+    seconds = FIRST_RETRY_SECONDS * RETRY_FACTOR ** (attempts - 1)
+    return min(timedelta(seconds=seconds), LONGEST_RETRY)
+
+
+def replay(messages: Sequence[NotificationMessage]) -> int:
+    """Send messages that failed once more. Returns how many were."""
+    failed = NotificationMessage.objects.filter(
+        pk__in=[message.pk for message in messages], status=NotificationMessage.Status.FAILED
+    )
+    return failed.update(status=WAITING, attempts=0, error="", due_at=sql.clock())
+
+
+def forget_old() -> None:
+    """Delete old messages, what nobody was told in that time, and events without a rule."""
+    oldest = sql.clock() - KEPT
+    NotificationMessage.objects.filter(created_at__lt=oldest).exclude(status=WAITING).delete()
+    without_rule = ~Exists(NotificationRule.objects.filter(pk=OuterRef("rule")))
+    NotificationEvent.objects.filter(Q(at__lt=oldest) | without_rule).delete()
