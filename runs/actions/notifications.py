@@ -22,7 +22,7 @@ from runs.models import NotificationEvent, NotificationMessage, NotificationRule
 
 log = logging.getLogger(__name__)
 TURN_SECONDS = 5.0
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 10.0
 RETRY_FACTOR = 3.0

@@ -152,7 +152,7 @@ def test_a_rule_holds_for_its_namespace_and_its_graph(failing, publish):
 def test_an_outside_program_that_reports_a_failure_is_an_event(namespace, make_key):
     rule_of("a@x.org")
     start_outside(namespace, RunOptions(run_id="outside"))
-    api = ApiClient(make_key("worker"))
+    api = ApiClient(make_key("run"))
     document = {"status": "failed"}
     status, body = api("PUT", "/runs/outside/checkpoint", document)
     assert status == 200, body
