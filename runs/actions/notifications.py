@@ -16,8 +16,11 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from graphs.definition import redaction
 from graphs.definition.types import JsonObject
+from graphs.web.ttl_cache import cached
 from runs.actions import channels
 from runs.core import sql
+from runs.core.failpoints import failpoint
+from runs.engine.notify import RULES_SECONDS
 from runs.models import NotificationEvent, NotificationMessage, NotificationRule
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,13 @@ WAITING = NotificationMessage.Status.WAITING
 
 def waiting() -> bool:
     """Whether a message is to be sent now."""
+    if not cached("notification rules", _are_rules, seconds=RULES_SECONDS):
+        return False
     return _due().exists() or _rules_with_news().exists()
+
+
+def _are_rules() -> bool:
+    return NotificationRule.objects.filter(enabled=True).exists()
 
 
 def deliver(seconds: float = TURN_SECONDS) -> bool:
@@ -102,6 +111,7 @@ def _collected() -> NotificationMessage | None:
 
 def _send(message: NotificationMessage) -> None:
     """Send a leased message, and record what came of it."""
+    failpoint("message-taken")
     body = body_of(message)
     if not body["count"] and not message.is_test:  # its runs were deleted
         _finish(message, "")
@@ -117,6 +127,7 @@ def _send(message: NotificationMessage) -> None:
         log.exception("message %s could not be sent", message.pk)
         _retry_or_fail(message, f"{type(error).__name__}: {error}")
     else:
+        failpoint("message-sent")
         _finish(message, "")
 
 

@@ -26,6 +26,8 @@ POINTS: Mapping[str, str] = {
     "after-heartbeat-commit": "worker",
     "before-hint": "worker",
     "in-sweep-between-mark-and-hint": "supervisor",
+    "message-taken": "sender",
+    "message-sent": "sender",
     "run-created-before-response": "caller",
     "cancel-between-flag-and-states": "caller",
     "after-cancel-commit": "caller",

@@ -6,9 +6,7 @@ where it went before, too.
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TextIO
 
 from runs.engine.node_context import MAX_LINE, NodeContext
@@ -18,17 +16,16 @@ NOT_OF_NODES = ("runs.", "graphs.", "statemanager.", "django.db.", "django-q", "
 _current: ContextVar[NodeContext | None] = ContextVar("node", default=None)
 
 
-@contextmanager
-def caught(context: NodeContext) -> Iterator[None]:
-    """Add what this thread prints and logs to the log of the context's run."""
-    token = _current.set(context)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-        stdout = sys.stdout
-        if isinstance(stdout, NodeStdout):
-            stdout.end(context)
+def begin(context: NodeContext) -> Token[NodeContext | None]:
+    """Add what this thread prints and logs to the log of the context's run, until `end`."""
+    return _current.set(context)
+
+
+def end(context: NodeContext, token: Token[NodeContext | None]) -> None:
+    _current.reset(token)
+    stdout = sys.stdout
+    if isinstance(stdout, NodeStdout):
+        stdout.end(context)
 
 
 def install() -> None:

@@ -39,9 +39,9 @@ MAX_DELAY_SECONDS = 366 * 24 * 3600.0
 def run_node(state: Claimed, context: NodeContext) -> Outcome:
     """Call the function of the state's node. Whatever it raises becomes an outcome, too."""
     failpoint("before-node")
+    caught = node_output.begin(context)
     try:
-        with node_output.caught(context):
-            outcome = _call(state, context)
+        outcome = _call(state, context)
     except NodeFailed as error:
         outcome = Outcome(state, "error", error=str(error))
     except payloads.NotJson as error:
@@ -58,6 +58,8 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
             raise
         reason = f"the node tried to leave with {type(error).__name__}: {error}"
         outcome = Outcome(state, "error", error=reason)
+    finally:
+        node_output.end(context, caught)
     if context.given_up:
         outcome = Outcome(state, "release")
     outcome.error = payloads.clean(context.mask.text(outcome.error), 10_000)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from runs.engine.counters import RunCounters
 
 WAITING = "waiting"
-# Most runs complete, so that a look at the rules for each of them would cost. A new rule about
-# completed runs holds after so many seconds; the others hold at once.
+# For how long a process knows whether there are rules. Most runs complete, so that a look at the
+# rules for each of them would cost: a new rule about completed runs holds after this time at the
+# latest, the others at once.
 RULES_SECONDS = 2.0
 
 

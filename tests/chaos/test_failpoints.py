@@ -17,17 +17,30 @@ import pytest
 from django.db import transaction
 from django.db.models import Sum
 
-from runs.core import statuses
+from graphs.auth.callers import SYSTEM
+from runs.actions import notification_rules
+from runs.core import sql, statuses
 from runs.core.failpoints import ACTIONS, POINTS
 from runs.engine import lease_recovery
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_outside, start_run
 from runs.health import verify
-from runs.models import BulkOperation, Checkpoint, Cluster, LogLine, Run, State, ToolResult
+from runs.models import (
+    BulkOperation,
+    Checkpoint,
+    Cluster,
+    LogLine,
+    NotificationMessage,
+    NotificationRule,
+    Run,
+    State,
+    ToolResult,
+)
 from tests.chaos.actor import RUN_ID
 from tests.chaos.executions import assert_few_unrecorded, executions
 from tests.support.clusters import FAST, ROOT, SUPERVISE, environment, until
 from tests.support.invariants import assert_counters_agree
+from tests.support.receiver import receiving
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.chaos]
 RUNS = 3  # at first, and as many just before the failpoint is armed
@@ -44,11 +57,14 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize(("point", "action"), cases, ids=ids)
 
 
+KINDS = {"caller": ("caller",), "sender": ("sender",), "cluster": ("worker", "supervisor")}
+
+
 def cases_of(process, config):
-    """[(failpoint, action)] to be tested: those of callers, or those of the cluster."""
+    """[(failpoint, action)] to be tested: those of callers, of senders, or of the cluster."""
     rounds = config.getoption("--chaos-rounds")
     actions = ACTIONS if rounds else ("kill",)
-    points = [point for point, of in POINTS.items() if (of == "caller") == (process == "caller")]
+    points = [point for point, of in POINTS.items() if of in KINDS[process]]
     return [(point, action) for point in points for action in actions] * max(1, rounds)
 
 
@@ -78,6 +94,10 @@ class Failpoints:
         for marker in self.folder.glob("*.fired"):
             with suppress(ProcessLookupError):
                 os.kill(int(marker.read_text()), signal.SIGCONT)
+
+
+def test_each_failpoint_is_of_a_known_kind():
+    assert set(POINTS.values()) == {kind for kinds in KINDS.values() for kind in kinds}
 
 
 @pytest.fixture
@@ -159,6 +179,46 @@ def test_the_failpoints_of_the_cluster(
         failpoints.resume()
         cluster.stop()
     record_property("report", "\n".join(reports))
+
+
+def test_the_failpoints_of_a_sender(failpoints, publish, request):
+    """A worker dies before or after a message was sent: it arrives, each time with the same id."""
+    graph = publish("a", kinds={"a": "test.fail"})
+    with receiving() as receiver:
+        rule = NotificationRule(name="told", target=receiver.url, every_seconds=0)
+        notification_rules.save(rule, SYSTEM)
+        cluster = Supervised({**failpoints.environment(), "ALLOW_PRIVATE_ADDRESSES": "1"})
+        try:
+            told = []
+            for point, action in cases_of("sender", request.config):
+                failpoints.arm(point, action)
+                told += [start_run(graph).run_id for _ in range(RUNS)]
+                pid = until(lambda point=point: failpoints.fired(point), 40)
+                after_fault(action, pid, failpoints, cluster)
+                until(lambda so_far=tuple(told): sent_again(so_far, receiver), 60, 0.2)
+        finally:
+            failpoints.resume()
+            cluster.stop()
+    ids = messages_of(receiver)
+    assert sorted(ids) == sorted(told)
+    assert all(len(found) == 1 for found in ids.values()), "no event is in two messages"
+    assert not NotificationMessage.objects.exclude(status="delivered").exists()
+
+
+def sent_again(told, receiver):
+    """Whether every run was told. The leases of dead senders are ended at once."""
+    NotificationMessage.objects.filter(status="waiting").update(due_at=sql.clock())
+    waiting = NotificationMessage.objects.filter(status="waiting").exists()
+    return not waiting and set(messages_of(receiver)) == set(told)
+
+
+def messages_of(receiver):
+    """{run id: ids of the messages that told about it}"""
+    found = {}
+    for (headers, _), body in zip(list(receiver.requests), receiver.bodies, strict=False):
+        for event in body["events"]:
+            found.setdefault(event["run_id"], set()).add(headers["webhook-id"])
+    return found
 
 
 def strike(failpoints, point, action, cluster, publish, folder):
