@@ -14,6 +14,9 @@ from runs.engine.start import start_run
 from runs.models import AuditEntry, Run
 
 MAX_SCHEDULES = 100  # of a graph
+CHANGING = (
+    "enabled", "expression", "time_zone", "next_at", "last_fired_at", "missed", "error",
+)  # fmt: skip
 
 
 def add(
@@ -90,7 +93,7 @@ def _lock_schedule(schedule: CronTrigger) -> None:
     """Lock its graph, and read the row again. Raises NotFound if it is gone."""
     _lock(schedule.graph)
     try:
-        schedule.refresh_from_db(fields=["enabled", "expression", "time_zone", "next_at", "error"])
+        schedule.refresh_from_db(fields=CHANGING)
     except CronTrigger.DoesNotExist:
         raise errors.NotFound("This schedule was deleted.") from None
 

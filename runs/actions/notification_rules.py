@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
-from graphs.auth.callers import Caller
+from graphs.auth.callers import SYSTEM, Caller
 from graphs.definition import errors
 from graphs.models import Namespace
 from graphs.services import secrets
@@ -27,8 +27,7 @@ SECRET_BYTES = 32
 def require(caller: Caller, namespace_id: int | None) -> None:
     """Raise Forbidden if the caller may not change the rules of a namespace, or those of all.
 
-    A rule sends the errors of runs and the questions that they ask, so it takes the right to see
-    payloads, too.
+    A rule sends the errors of runs, so it takes the right to see payloads, too.
     """
     if namespace_id is not None:
         caller.require("start", namespace_id)
@@ -81,8 +80,7 @@ def check_target(channel: str, target: str) -> str:
     """The target as it is stored. Raises Malformed for one that the channel can't reach."""
     target = target.strip()
     if channel == NotificationRule.Channel.WEBHOOK:
-        parts = urlsplit(target)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_web_address(target):
             raise errors.Malformed("The target of a webhook is an http or https URL.")
         return target
     addresses = [address.strip() for address in target.split(",") if address.strip()]
@@ -94,6 +92,14 @@ def check_target(channel: str, target: str) -> str:
         except ValidationError:
             raise errors.Malformed(f"{address[:80]!r} is not a mail address.") from None
     return ", ".join(addresses)
+
+
+def _is_web_address(target: str) -> bool:
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def new_secret(rule: NotificationRule) -> str:
@@ -129,6 +135,13 @@ def send_test(rule: NotificationRule, caller: Caller) -> NotificationMessage:
         _record(rule, caller, "test_rule")
     wakeup.hint()
     return message
+
+
+def disable(rule: NotificationRule) -> None:
+    """Send no more messages of a rule whose receiver wants none."""
+    with transaction.atomic():
+        if NotificationRule.objects.filter(pk=rule.pk, enabled=True).update(enabled=False):
+            _record(rule, SYSTEM, "change_rule")
 
 
 def _record(rule: NotificationRule, caller: Caller, action: str) -> None:

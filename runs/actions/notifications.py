@@ -17,7 +17,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from graphs.definition import redaction
 from graphs.definition.types import JsonObject
 from graphs.web.ttl_cache import cached
-from runs.actions import channels
+from runs.actions import channels, notification_rules
 from runs.core import sql
 from runs.core.failpoints import failpoint
 from runs.engine.notify import RULES_SECONDS
@@ -119,7 +119,7 @@ def _send(message: NotificationMessage) -> None:
     try:
         channels.send(message, body)
     except channels.Gone as error:
-        NotificationRule.objects.filter(pk=message.rule_id).update(enabled=False)
+        notification_rules.disable(message.rule)
         _finish(message, f"{error}; the rule was disabled")
     except channels.NotDelivered as error:
         _retry_or_fail(message, str(error))

@@ -182,6 +182,8 @@ class NotificationRuleViewSet(ViewSet):
             _require_same(data.pop("namespace", rule.namespace.name), rule)
         elif "namespace" not in data or data["namespace"] is not None:
             rule.namespace = namespace_for(self.caller, data.pop("namespace", None), create=False)
+            if rule.namespace.pk is None:
+                raise errors.NotFound(f"There is no namespace {rule.namespace.name!r}.")
         data.pop("namespace", None)
         return self._save(rule, data, 201)
 

@@ -276,6 +276,7 @@ def test_a_webhook_that_is_gone_disables_its_rule(failing, receiver):
     deliver()
     rule.refresh_from_db()
     assert not rule.enabled
+    assert AuditEntry.objects.filter(action="change_rule", via="system").count() == 1
     message = NotificationMessage.objects.get()
     assert (message.status, message.error) == (
         "failed", "the webhook answered 410; the rule was disabled",
@@ -387,6 +388,7 @@ def test_a_mail_server_that_is_away_is_tried_again(failing, settings):
     [
         {"target": "ftp://x.org", "channel": "webhook"},
         {"target": "http://", "channel": "webhook"},
+        {"target": "http://[", "channel": "webhook"},
         {"target": "ann", "channel": "mail"},
         {"target": "", "channel": "mail"},
         {"target": ", ".join(f"a{n}@x.org" for n in range(21)), "channel": "mail"},
@@ -513,6 +515,7 @@ def test_rules_of_all_namespaces_are_those_of_admins(make_key):
     admin = ApiClient(make_key("admin", namespaces=()))
     status, made = admin("POST", "/notification-rules", sent)
     assert (status, made["namespace"]) == (201, None)
+    assert admin("POST", "/notification-rules", {**sent, "namespace": "unknown"})[0] == 404
     other = ApiClient(make_key("admin"))
     assert other("GET", "/notification-rules")[1]["rules"] == []
     assert other("DELETE", f"/notification-rules/{made['id']}")[0] == 404

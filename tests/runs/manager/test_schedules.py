@@ -134,6 +134,15 @@ def test_a_schedule_is_paused_resumed_changed_run_and_deleted(admin_client, grap
     assert admin_client.post(f"{url}delete/").status_code == 404
 
 
+def test_a_change_keeps_what_fired_meanwhile(graph):
+    schedule = graph_schedules.add(graph, SYSTEM, "0 5 * * *")
+    CronTrigger.objects.update(last_fired_at=sql.clock(), missed=3)
+    graph_schedules.change(schedule, SYSTEM, expression="0 6 * * *")
+    schedule.refresh_from_db()
+    assert schedule.missed == 3
+    assert schedule.last_fired_at
+
+
 def test_who_may_not_start_runs_sees_the_schedules_only(graph, namespace):
     schedule = graph_schedules.add(graph, SYSTEM, "0 5 * * *")
     CronTrigger.objects.update(error="input x is 5")
