@@ -55,14 +55,26 @@ def test_chosen_columns_are_shown_on_every_screen(open_as, world):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+TWO_DETAILS = """
+    <div id="two">
+      <details><summary>Same</summary></details><details open><summary>Same</summary></details>
+    </div>
+"""
+
+
 def test_the_header_follows_the_run_on_another_tab(open_as, world):
     """The row in the database changes; the tab that is open says so, and its actions change."""
     page = open_as()
     run = Run.objects.filter(status="queued").first() or Run.objects.filter(status="running")[0]
     page.goto(f"{LIST}run/{run.pk}/states/")
     page.locator("#rm-tools button", has_text="Cancel").wait_for()
+    page.evaluate(
+        "(html) => document.querySelector('#content').insertAdjacentHTML('beforeend', html)",
+        TWO_DETAILS,
+    )
     control.cancel_run(run, SYSTEM)
     page.locator("#rm-head .rm-badge", has_text="cancelled").wait_for(timeout=5_000)
+    assert page.locator("#two details[open]").count() == 1, "what was closed stays closed"
     assert page.locator("#rm-tools button", has_text="Cancel").is_disabled()
 
 

@@ -112,13 +112,22 @@
 
   // --- swaps ---
   let kept = new Set();
+  // What was opened is opened again where it is replaced: by its place, its text and its number.
   let opened = new Set();
-  const nameOf = (details) => {
-    const { id } = details.parentElement.closest("[id]") ?? {};
-    return `${id}/${details.querySelector("summary").textContent.trim()}`;
+  let present = new Set();
+  const namedDetails = () => {
+    const counts = {};
+    return [...document.querySelectorAll("details")].map((details) => {
+      const { id } = details.parentElement.closest("[id]") ?? {};
+      const name = `${id}/${details.querySelector("summary").textContent.trim()}`;
+      counts[name] = (counts[name] ?? 0) + 1;
+      return [details, `${name}/${counts[name]}`];
+    });
   };
   document.addEventListener("htmx:beforeSwap", () => {
-    opened = new Set([...document.querySelectorAll("details[open]")].map(nameOf));
+    const named = namedDetails();
+    present = new Set(named.map(([details]) => details));
+    opened = new Set(named.filter(([details]) => details.open).map(([, name]) => name));
     kept = new Set(
       boxes()
         .filter((box) => box.checked)
@@ -154,8 +163,8 @@
     boxes().forEach((box) => {
       if (kept.has(box.value)) box.checked = true;
     });
-    document.querySelectorAll("details:not([open])").forEach((details) => {
-      if (opened.has(nameOf(details))) details.open = true;
+    namedDetails().forEach(([details, name]) => {
+      if (!present.has(details) && opened.has(name)) details.open = true;
     });
     opened = new Set();
     show();
