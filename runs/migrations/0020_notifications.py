@@ -86,6 +86,7 @@ class Migration(migrations.Migration):
                         null=True,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="+",
+                        db_constraint=False,
                         to="statemanager_graphs.graph",
                     ),
                 ),
@@ -96,11 +97,22 @@ class Migration(migrations.Migration):
                         null=True,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="+",
+                        db_constraint=False,
                         to="statemanager_graphs.namespace",
                     ),
                 ),
             ],
             options={
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("namespace", "name"), name="sm_notification_rule_name"
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("namespace", None)),
+                        fields=("name",),
+                        name="sm_notification_rule_of_all",
+                    ),
+                ],
                 "verbose_name": "notification rule",
             },
         ),
@@ -154,6 +166,13 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("status", "waiting")),
+                        fields=["due_at"],
+                        name="sm_notification_due",
+                    )
+                ],
                 "verbose_name": "notification message",
             },
         ),
@@ -216,37 +235,14 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("message", None)),
+                        fields=["rule", "id"],
+                        name="sm_notification_untold",
+                    )
+                ],
                 "verbose_name": "notification event",
             },
-        ),
-        migrations.AddConstraint(
-            model_name="notificationrule",
-            constraint=models.UniqueConstraint(
-                fields=("namespace", "name"), name="sm_notification_rule_name"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="notificationrule",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("namespace", None)),
-                fields=("name",),
-                name="sm_notification_rule_of_all",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="notificationmessage",
-            index=models.Index(
-                condition=models.Q(("status", "waiting")),
-                fields=["due_at"],
-                name="sm_notification_due",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="notificationevent",
-            index=models.Index(
-                condition=models.Q(("message", None)),
-                fields=["rule", "id"],
-                name="sm_notification_untold",
-            ),
         ),
     ]

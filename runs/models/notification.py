@@ -27,11 +27,22 @@ class NotificationRule(models.Model):
         MAIL = "mail"
 
     name = models.CharField(max_length=100)
+    # Without constraints: the release before this one can delete namespaces and graphs.
     namespace = models.ForeignKey(
-        Namespace, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+        Namespace,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_constraint=False,
     )
     graph = models.ForeignKey(
-        Graph, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
+        Graph,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_constraint=False,
     )
     on_failed = models.BooleanField("runs that failed", default=True)
     on_partial = models.BooleanField("runs that succeeded in part", default=True)
