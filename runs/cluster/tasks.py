@@ -1,14 +1,20 @@
 """The tasks that django-q2 calls. Hints store their names, so they must stay importable."""
 
+import logging
 import os
+import threading
+
+from django.db import connections
 
 from runs.actions import bulk_runner, notifications
-from runs.core import sql
+from runs.core import db_errors, sql
 from runs.engine import heartbeat, node_output, wakeup
 from runs.engine.executor import Executor
 
 PROBE_LIFETIME_SECONDS = 3.0
 _executor: tuple[int, Executor] | None = None
+_sender: threading.Thread | None = None  # a forked process has none that is alive
+log = logging.getLogger(__name__)
 
 
 def executor() -> Executor:
@@ -26,12 +32,30 @@ def drain() -> None:
     worker.drain()
     if bulk_runner.waiting() and bulk_runner.run_waiting():
         wakeup.hint()
-    if notifications.waiting() and notifications.deliver():
-        wakeup.hint()
+    if notifications.waiting():
+        _send_notifications()
     if worker.tainted:
         # An abandoned thread may run forever, so the cluster has to replace this process.
         wakeup.hint()
         os._exit(1)
+
+
+def _send_notifications() -> None:
+    """Send messages in a thread of their own: a slow receiver must not keep nodes waiting."""
+    global _sender
+    if _sender is None or not _sender.is_alive():
+        _sender = threading.Thread(target=_send, name="notifications", daemon=True)
+        _sender.start()
+
+
+def _send() -> None:
+    try:
+        while notifications.deliver():
+            pass
+    except db_errors.ERRORS as error:
+        log.warning("the database is away: %s; messages are sent when it is back", error)
+    finally:
+        connections.close_all()
 
 
 def probe(cluster: str, sent: float) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 class Receiver:
     """`requests` are the headers and bodies that arrived; `answers` the statuses of the next ones.
 
-    Without answers left it answers 204.
+    Without answers left it answers 204. It waits until `may_answer` is set.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.url = ""
 
     @property
@@ -33,6 +35,7 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.requests.append((headers, body))
+            receiver.may_answer.wait(30)
             self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import os
 from datetime import timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from graphs.services import secrets
 from graphs.web import ttl_cache
 from runs.actions import delete, notification_rules, notifications
 from runs.actions.notifications import deliver, waiting
+from runs.cluster import tasks
 from runs.core import sql
 from runs.engine import control
 from runs.engine.answer import answer_state
@@ -31,6 +33,7 @@ from runs.models import (
     Run,
 )
 from tests.support.api_client import ApiClient
+from tests.support.clusters import until
 from tests.support.concurrency import at_once
 from tests.support.receiver import receiving
 
@@ -519,3 +522,25 @@ def test_rules_of_all_namespaces_are_those_of_admins(make_key):
     other = ApiClient(make_key("admin"))
     assert other("GET", "/notification-rules")[1]["rules"] == []
     assert other("DELETE", f"/notification-rules/{made['id']}")[0] == 404
+
+
+# --- workers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_receiver_keeps_no_node_waiting(publish, receiver, executor, monkeypatch):
+    monkeypatch.setattr(tasks, "_executor", (os.getpid(), executor))
+    rule_of(receiver.url)
+    failing = publish("a", name="fails", kinds={"a": "test.fail"})
+    start_run(failing)
+    receiver.may_answer.clear()
+    tasks.drain()
+    until(lambda: receiver.requests, 10)
+    other = start_run(publish("a", name="other"))
+    tasks.drain()
+    other.refresh_from_db()
+    assert other.status == "completed"
+    assert NotificationMessage.objects.get().status == "waiting"
+    receiver.may_answer.set()
+    until(lambda: NotificationMessage.objects.get().status == "delivered", 10)
+    tasks._sender.join(10)
