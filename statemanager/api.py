@@ -24,7 +24,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
 from graphs.auth.callers import SYSTEM, Caller, caller_of_user
-from graphs.definition import errors
+from graphs.definition import errors, redaction
 from graphs.definition.errors import (
     Conflict,
     Forbidden,
@@ -38,7 +38,7 @@ from graphs.definition.types import Json, JsonObject
 from graphs.models import Dataset, Graph
 from runs.actions import delete
 from runs.actions.rerun import RerunOptions, rerun
-from runs.core import statuses
+from runs.core import paths, statuses
 from runs.engine import control
 from runs.engine import start_many as many
 from runs.engine.answer import WAITS, answer_state
@@ -102,8 +102,9 @@ class RunHandle:
 
     @property
     def error(self) -> str:
-        """The first error; "" if there is none."""
-        return self.run.error_message
+        """The first error; "" if there is none. Hidden from users who may not see payloads."""
+        sees = self.caller.can("payloads", self.run.namespace_id)
+        return str(redaction.shown(self.run.error_message, sees)) if self.run.error_message else ""
 
     def refresh(self) -> "RunHandle":
         """Read the run again. Raises NotFound if it was deleted."""
@@ -184,9 +185,15 @@ class RunHandle:
         return self.refresh()
 
     def outputs(self, node: str) -> list[JsonObject]:
-        """The outputs of a node: one, or one for each item of a fan-out, in its order."""
+        """The outputs of a node: one, or one for each item of a fan-out, in its order.
+
+        Raises Forbidden for a user who may not see what runs work on.
+        """
+        self.caller.require("payloads", self.run.namespace_id)
         states = self.run.states.filter(identifier=node, status=statuses.SUCCESS)
-        return list(states.order_by("path", "pk").values_list("outputs", flat=True))
+        rows = states.values_list("path", "pk", "outputs")
+        ordered = sorted(rows, key=lambda row: (paths.order(row[0]), row[1]))
+        return [outputs for _, _, outputs in ordered]
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait until the run has ended, and return the outputs of its last nodes, by node.

@@ -128,6 +128,18 @@ def descend(ctx: Context, depth: int = 3) -> dict[str, Any]:
     return {"value": local}
 
 
+@node("test.raise")
+def raise_one(ctx: Context, how: str) -> dict[str, Any]:
+    """Raise an exception without a text, a group of exceptions, or one with a note."""
+    if how == "empty":
+        raise AssertionError
+    error = ValueError("no price")
+    if how == "note":
+        error.add_note("a note")
+        raise error
+    raise ExceptionGroup("several", [error])
+
+
 @node("test.secret", secrets=["token"])
 def secret(ctx: Context) -> dict[str, Any]:
     raise ValueError(f"refused {ctx.secrets['token']}")

@@ -25,6 +25,9 @@ def answer_each(answers: Mapping[UUID, Json], caller: Caller) -> dict[UUID, str]
     loaded = runs.in_bulk(set(run_of.values()))
     refusals = {pk: f"There is no state {pk}." for pk in answers if pk not in run_of}
     for pk, run in run_of.items():
+        if run not in loaded:  # it was deleted at this moment
+            refusals[pk] = f"There is no state {pk}."
+            continue
         try:
             answer_state(loaded[run], pk, answers[pk], caller)
         except errors.StateManagerError as error:

@@ -2,6 +2,7 @@
 
 import base64
 import secrets as randomness
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,10 @@ MAX_ADDRESSES = 20
 MAX_EVERY_SECONDS = 86_400
 SECRET_PREFIX = "whsec_"  # noqa: S105 -- as Standard Webhooks writes secrets
 SECRET_BYTES = 32
+CHOSEN = (
+    "name", "namespace", "graph", "on_failed", "on_partial", "on_cancelled", "on_completed",
+    "on_waiting", "channel", "target", "every_seconds", "enabled", "token", "next_at",
+)  # fmt: skip
 
 
 def require(caller: Caller, namespace_id: int | None) -> None:
@@ -36,6 +41,15 @@ def require(caller: Caller, namespace_id: int | None) -> None:
         raise errors.Forbidden(f"{caller.label} may not set rules for all namespaces.")
 
 
+def may_change(caller: Caller, namespace_id: int | None) -> bool:
+    """Whether the caller may change the rules of a namespace, or those of all."""
+    try:
+        require(caller, namespace_id)
+    except errors.Forbidden:
+        return False
+    return True
+
+
 def save(rule: NotificationRule, caller: Caller) -> str:
     """Store a new or changed rule. Returns the secret of a webhook that got one, else "".
 
@@ -43,23 +57,56 @@ def save(rule: NotificationRule, caller: Caller) -> str:
     if the name is taken or the namespace has as many rules as it may have.
     """
     require(caller, rule.namespace_id)
-    if rule.pk:
-        stored = NotificationRule.objects.get(pk=rule.pk)
-        require(caller, stored.namespace_id)
     check(rule)
-    secret = ""
-    if rule.channel == NotificationRule.Channel.WEBHOOK and not rule.token:
-        secret = new_secret(rule)
-    action = "change_rule" if rule.pk else "add_rule"
     rule.created_by = rule.created_by or caller.label[:150]
     with transaction.atomic():
-        _require_room(rule)
+        if rule.pk:
+            stored = _locked(rule)
+            require(caller, stored.namespace_id)
+            _keep_what_changed(rule, stored)
+            changed: tuple[str, ...] | None = CHOSEN
+            action = "change_rule"
+        else:
+            require_room(rule.namespace_id)
+            changed, action = None, "add_rule"
+        secret = ""
+        if rule.channel == NotificationRule.Channel.WEBHOOK and not rule.token:
+            secret = _new_secret(rule)
         try:
             with transaction.atomic():
-                rule.save()
+                rule.save(update_fields=changed)
         except IntegrityError:
             raise errors.Conflict(f"There is a rule named {rule.name!r} already.") from None
         _record(rule, caller, action)
+    return secret
+
+
+def _locked(rule: NotificationRule) -> NotificationRule:
+    """The stored rule, locked. Raises NotFound if it was deleted."""
+    locked = NotificationRule.objects.select_for_update(of=("self",))
+    stored: NotificationRule | None = locked.filter(pk=rule.pk).first()
+    if stored is None:
+        raise errors.NotFound("This notification rule was deleted.")
+    return stored
+
+
+def _keep_what_changed(rule: NotificationRule, stored: NotificationRule) -> None:
+    """Take over what others have written since the rule was read."""
+    rule.token = stored.token
+    rule.last_sent_at = stored.last_sent_at
+    rule.next_at = stored.next_at
+    if rule.every_seconds != stored.every_seconds and stored.last_sent_at:
+        rule.next_at = stored.last_sent_at + timedelta(seconds=rule.every_seconds)
+
+
+def renew_secret(rule: NotificationRule, caller: Caller) -> str:
+    """Give the rule another secret to sign with, which is returned this once."""
+    require(caller, rule.namespace_id)
+    with transaction.atomic():
+        _locked(rule)
+        secret = _new_secret(rule)
+        rule.save(update_fields=["token"])
+        _record(rule, caller, "change_rule")
     return secret
 
 
@@ -102,35 +149,45 @@ def _is_web_address(target: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def new_secret(rule: NotificationRule) -> str:
-    """Give the rule another secret to sign with, which is returned this once."""
+def _new_secret(rule: NotificationRule) -> str:
     secret = SECRET_PREFIX + base64.b64encode(randomness.token_bytes(SECRET_BYTES)).decode()
     rule.token = secrets.encrypt(secret)
     return secret
 
 
-def _require_room(rule: NotificationRule) -> None:
-    if rule.pk:
-        return
-    if rule.namespace_id is not None:  # makes the limit exact
-        locked = Namespace.objects.select_for_update(no_key=True).filter(pk=rule.namespace_id)
-        list(locked.values("pk"))
-    if NotificationRule.objects.filter(namespace=rule.namespace_id).count() >= MAX_RULES:
-        raise errors.Conflict(f"A namespace has at most {MAX_RULES} rules; delete one first.")
+def require_room(namespace_id: int | None) -> None:
+    """Raise Conflict if the namespace has as many rules as it may have; lock it, in a transaction.
+
+    The lock makes the limit exact.
+    """
+    with transaction.atomic():
+        if namespace_id is not None:
+            locked = Namespace.objects.select_for_update(no_key=True).filter(pk=namespace_id)
+            list(locked.values("pk"))
+        if NotificationRule.objects.filter(namespace=namespace_id).count() >= MAX_RULES:
+            raise errors.Conflict(f"A namespace has at most {MAX_RULES} rules; delete one first.")
 
 
 def remove(rule: NotificationRule, caller: Caller) -> None:
     """Tell nobody any more; messages that were not delivered are dropped. Raises Forbidden."""
     require(caller, rule.namespace_id)
     with transaction.atomic():
+        _locked(rule)  # as senders lock it, before its messages and events
         _record(rule, caller, "delete_rule")
         rule.delete()
 
 
 def send_test(rule: NotificationRule, caller: Caller) -> NotificationMessage:
-    """Send a message about no run at all, to see whether it arrives. Raises Forbidden."""
+    """Send a message about no run at all, to see whether it arrives.
+
+    Raises Forbidden, and Conflict if the rule is disabled or another test is on its way.
+    """
     require(caller, rule.namespace_id)
     with transaction.atomic():
+        if not _locked(rule).enabled:
+            raise errors.Conflict(f"The rule {rule.name!r} is disabled; enable it first.")
+        if rule.messages.filter(is_test=True, status="waiting").exists():
+            raise errors.Conflict(f"A test of {rule.name!r} is on its way already.")
         message: NotificationMessage = rule.messages.create(is_test=True, due_at=sql.clock())
         _record(rule, caller, "test_rule")
     wakeup.hint()

@@ -8,7 +8,7 @@ least once, and receivers that know the id see it once.
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 
 from django.db import transaction
@@ -25,7 +25,7 @@ from runs.models import NotificationEvent, NotificationMessage, NotificationRule
 
 log = logging.getLogger(__name__)
 TURN_SECONDS = 5.0
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 10.0
 RETRY_FACTOR = 3.0
@@ -33,6 +33,7 @@ LONGEST_RETRY = timedelta(hours=6)
 MAX_EVENTS = 10_000  # in one message
 MAX_LISTED = 50  # of which it lists so many
 MAX_ERROR = 500  # characters of a run's error
+FORGOTTEN = 10_000  # messages that are deleted at once
 KEPT = timedelta(days=30)  # messages, and events that nobody was told
 WAITING = NotificationMessage.Status.WAITING
 
@@ -82,6 +83,9 @@ def _take() -> NotificationMessage | None:
         message = due.select_related("rule").first() or _collected()
         if message is None:
             return None
+        if message.attempts >= MAX_ATTEMPTS:  # its senders died or were too slow each time
+            _end(message, NotificationMessage.Status.FAILED, message.error or "no sender ended")
+            return message
         message.attempts += 1
         message.due_at = sql.clock() + LEASE
         message.save(update_fields=["attempts", "due_at"])
@@ -97,7 +101,10 @@ def _collected() -> NotificationMessage | None:
         if rule is None or not _rules_with_news().filter(pk=pk).exists():
             continue
         events = NotificationEvent.objects.filter(rule=rule, message=None).order_by("pk")
-        chosen = list(events.values_list("pk", flat=True)[:MAX_EVENTS])
+        free = events.select_for_update(skip_locked=True, of=("self",))
+        chosen = list(free.values_list("pk", flat=True)[:MAX_EVENTS])
+        if not chosen:
+            continue
         message: NotificationMessage = rule.messages.create(
             events_count=len(chosen), due_at=sql.clock()
         )
@@ -111,16 +118,18 @@ def _collected() -> NotificationMessage | None:
 
 def _send(message: NotificationMessage) -> None:
     """Send a leased message, and record what came of it."""
+    if message.status != WAITING:
+        return
     failpoint("message-taken")
     body = body_of(message)
     if not body["count"] and not message.is_test:  # its runs were deleted
-        _finish(message, "")
+        _end(message, NotificationMessage.Status.DELIVERED)
         return
     try:
         channels.send(message, body)
     except channels.Gone as error:
         notification_rules.disable(message.rule)
-        _finish(message, f"{error}; the rule was disabled")
+        _fail(message, f"{error}; the rule was disabled")
     except channels.NotDelivered as error:
         _retry_or_fail(message, str(error))
     except Exception as error:  # a fault of a mail backend, say; the next attempt may succeed
@@ -128,7 +137,7 @@ def _send(message: NotificationMessage) -> None:
         _retry_or_fail(message, f"{type(error).__name__}: {error}")
     else:
         failpoint("message-sent")
-        _finish(message, "")
+        _delivered(message)
 
 
 def body_of(message: NotificationMessage) -> JsonObject:
@@ -163,28 +172,43 @@ def _event_json(event: NotificationEvent) -> JsonObject:
     }
 
 
-def _finish(message: NotificationMessage, error: str) -> None:
-    """End a message, unless its lease was lost and another sender has it."""
-    delivered = not error
+def _delivered(message: NotificationMessage) -> None:
+    """Record a delivery, also one that took longer than the lease."""
     with transaction.atomic():
-        status = NotificationMessage.Status.DELIVERED if delivered else message.Status.FAILED
         now = sql.clock()
-        ours = NotificationMessage.objects.filter(pk=message.pk, attempts=message.attempts)
-        if not ours.update(
-            status=status, error=error[:2000], delivered_at=now if delivered else None
-        ):
+        if not _end(message, NotificationMessage.Status.DELIVERED, at=now) or message.is_test:
             return
-        if not message.is_test:
-            next_at = now + timedelta(seconds=message.rule.every_seconds)
-            rules = NotificationRule.objects.filter(pk=message.rule_id)
-            rules.update(last_sent_at=now, next_at=next_at)
-        if delivered:
+        rules = NotificationRule.objects.filter(pk=message.rule_id)
+        for seconds in rules.values_list("every_seconds", flat=True):
+            rules.update(last_sent_at=now, next_at=now + timedelta(seconds=seconds))
+
+
+def _fail(message: NotificationMessage, error: str) -> None:
+    """Give a message up, unless its lease was lost and another sender has it."""
+    _end(message, NotificationMessage.Status.FAILED, error, attempts=message.attempts)
+
+
+def _end(
+    message: NotificationMessage,
+    status: str,
+    error: str = "",
+    at: datetime | None = None,
+    **fence: int,
+) -> bool:
+    """Give a waiting message its final status. Events that were told are deleted."""
+    with transaction.atomic():
+        waiting = NotificationMessage.objects.filter(pk=message.pk, status=WAITING, **fence)
+        if not waiting.update(status=status, error=error[:2000], delivered_at=at):
+            return False
+        message.status = status
+        if status == NotificationMessage.Status.DELIVERED:
             NotificationEvent.objects.filter(message=message).delete()
+    return True
 
 
 def _retry_or_fail(message: NotificationMessage, error: str) -> None:
     if message.attempts >= (1 if message.is_test else MAX_ATTEMPTS):
-        _finish(message, error)
+        _fail(message, error)
         return
     delay = retry_delay(message.attempts)
     NotificationMessage.objects.filter(pk=message.pk, attempts=message.attempts).update(
@@ -209,6 +233,10 @@ def replay(messages: Sequence[NotificationMessage]) -> int:
 def forget_old() -> None:
     """Delete old messages, what nobody was told in that time, and events without a rule."""
     oldest = sql.clock() - KEPT
-    NotificationMessage.objects.filter(created_at__lt=oldest).exclude(status=WAITING).delete()
     without_rule = ~Exists(NotificationRule.objects.filter(pk=OuterRef("rule")))
+    # Events first: those of a message that is deleted would be told again.
     NotificationEvent.objects.filter(Q(at__lt=oldest) | without_rule).delete()
+    old = NotificationMessage.objects.filter(created_at__lt=oldest).exclude(status=WAITING)
+    told = Exists(NotificationEvent.objects.filter(message=OuterRef("pk")))
+    pks = list(old.filter(~told).order_by("created_at").values_list("pk", flat=True)[:FORGOTTEN])
+    NotificationMessage.objects.filter(pk__in=pks).delete()

@@ -34,6 +34,8 @@ class RuleForm(forms.ModelForm):
             rule = NotificationRule(pk=self.instance.pk, **values)
             notification_rules.require(self.caller, rule.namespace_id)
             notification_rules.check(rule)
+            if rule.pk is None:
+                notification_rules.require_room(rule.namespace_id)
         except errors.StateManagerError as error:
             raise forms.ValidationError(message_of(error)) from None
         return values
@@ -55,6 +57,19 @@ class NotificationRuleAdmin(FilteredByShown):
         form = super().get_form(request, obj, change, **kwargs)
         return type(form.__name__, (form,), {"caller": caller_of(request)})
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self._may_change(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._may_change(request, obj)
+
+    def _may_change(self, request: HttpRequest, rule: NotificationRule | None) -> bool:
+        """Whether the user may change this rule, or any at all."""
+        caller = caller_of(request)
+        if rule is None:
+            return caller.may("start") and caller.may("payloads")
+        return notification_rules.may_change(caller, rule.namespace_id)
+
     def save_model(
         self, request: HttpRequest, obj: NotificationRule, form: forms.ModelForm, change: bool
     ) -> None:
@@ -70,22 +85,34 @@ class NotificationRuleAdmin(FilteredByShown):
         notification_rules.remove(obj, caller_of(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[NotificationRule]) -> None:
-        for rule in queryset:
+        for rule in self._changeable(request, queryset):
             self.delete_model(request, rule)
+
+    def _changeable(
+        self, request: HttpRequest, queryset: QuerySet[NotificationRule]
+    ) -> list[NotificationRule]:
+        """Those that the user may change; a message names the others."""
+        may = {rule: self._may_change(request, rule) for rule in queryset}
+        for rule in (rule for rule, allowed in may.items() if not allowed):
+            messages.error(request, f"You may not change the rule {rule}.")
+        return [rule for rule, allowed in may.items() if allowed]
 
     @admin.action(description="Send a test message", permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[NotificationRule]) -> None:
-        for rule in queryset:
-            notification_rules.send_test(rule, caller_of(request))
-        messages.success(
-            request, "The test was sent; the list of messages shows whether it arrived."
-        )
+        for rule in self._changeable(request, queryset):
+            try:
+                notification_rules.send_test(rule, caller_of(request))
+            except errors.StateManagerError as error:
+                messages.error(request, message_of(error))
+            else:
+                text = f"The test of {rule} was sent; the list of messages shows what came of it."
+                messages.success(request, text)
 
     @admin.action(description="Make a new secret for the webhook", permissions=["change"])
     def new_secret(self, request: HttpRequest, queryset: QuerySet[NotificationRule]) -> None:
-        for rule in queryset.filter(channel=NotificationRule.Channel.WEBHOOK):
-            rule.token = ""
-            self._show(request, rule, notification_rules.save(rule, caller_of(request)))
+        webhooks = queryset.filter(channel=NotificationRule.Channel.WEBHOOK)
+        for rule in self._changeable(request, webhooks):
+            self._show(request, rule, notification_rules.renew_secret(rule, caller_of(request)))
 
     def _show(self, request: HttpRequest, rule: NotificationRule, secret: str) -> None:
         if secret:
@@ -110,7 +137,13 @@ class NotificationMessageAdmin(ReadOnly):
 
     @admin.action(description="Send the failed ones again", permissions=["send"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[NotificationMessage]) -> None:
-        count = notifications.replay(list(queryset))
+        caller = caller_of(request)
+        chosen = [
+            message
+            for message in queryset.select_related("rule")
+            if notification_rules.may_change(caller, message.rule.namespace_id)
+        ]
+        count = notifications.replay(chosen)
         messages.success(request, f"{count} messages are sent again.")
 
 

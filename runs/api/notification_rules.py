@@ -1,5 +1,7 @@
 """Notification rules and their messages over REST."""
 
+from urllib.parse import urlsplit
+
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
@@ -25,6 +27,8 @@ MAX_MESSAGES = 100  # newest ones that are shown of a rule
 
 class RuleSerializer(serializers.Serializer):
     """Who is told about which events of runs. `namespace` is null for a rule of all namespaces.
+
+    Callers who may not change the rule see only the host of its `target`.
 
     `secret` is the one that signs the messages of a webhook. It is shown once, in the answer that
     made it.
@@ -53,7 +57,7 @@ class RuleSerializer(serializers.Serializer):
             "graph_id": str(rule.graph_id) if rule.graph_id else None,
             "events": rule.events,
             "channel": rule.channel,
-            "target": rule.target,
+            "target": self._target(rule),
             "every_seconds": rule.every_seconds,
             "enabled": rule.enabled,
             "created_by": rule.created_by,
@@ -61,6 +65,15 @@ class RuleSerializer(serializers.Serializer):
             "last_sent_at": when(rule.last_sent_at),
             "secret": self.context.get("secret") or None,
         }
+
+    def _target(self, rule: NotificationRule) -> str:
+        """The target, or its host alone: the address of a webhook may be a credential."""
+        if notification_rules.may_change(self.context["caller"], rule.namespace_id):
+            return rule.target
+        if rule.channel == NotificationRule.Channel.MAIL:
+            return "hidden"
+        parts = urlsplit(rule.target)
+        return f"{parts.scheme}://{parts.hostname}"
 
 
 class RulesSerializer(serializers.Serializer):
@@ -164,7 +177,7 @@ class NotificationRuleViewSet(ViewSet):
         if name:
             rules = rules.filter(namespace__name=without_nul(name))
         return self.get_paginated_response(
-            {"rules": RuleSerializer(self.page(rules), many=True).data}
+            {"rules": RuleSerializer(self.page(rules), many=True, context=self._context()).data}
         )
 
     @extend_schema(
@@ -193,7 +206,7 @@ class NotificationRuleViewSet(ViewSet):
     )
     def retrieve(self, request: Request, rule: str) -> Response:
         """One rule."""
-        return Response(RuleSerializer(self.get_object()).data)
+        return Response(RuleSerializer(self.get_object(), context=self._context()).data)
 
     @extend_schema(
         operation_id="notification_rules_change",
@@ -238,7 +251,11 @@ class NotificationRuleViewSet(ViewSet):
         for name, value in data.items():
             setattr(rule, name, value)
         secret = notification_rules.save(rule, self.caller)
-        return Response(RuleSerializer(rule, context={"secret": secret}).data, status=status)
+        context = {**self._context(), "secret": secret}
+        return Response(RuleSerializer(rule, context=context).data, status=status)
+
+    def _context(self) -> JsonObject:
+        return {"caller": self.caller}
 
 
 def _require_same(namespace: str | None, rule: NotificationRule) -> None:

@@ -47,7 +47,7 @@ def run_node(state: Claimed, context: NodeContext) -> Outcome:
     except payloads.NotJson as error:
         outcome = Outcome(state, "error", error=f"the node returned what can't be stored: {error}")
     except Exception as error:
-        trace = tracebacks.new_traceback(error, state.run, state.identifier)
+        trace = tracebacks.new_traceback(error, state)
         if trace:
             context.log(trace, "error")
             shown = context.mask.text(trace)

@@ -5,9 +5,9 @@ import traceback
 from collections import OrderedDict
 from types import TracebackType
 
-from runs.engine.types import RunFacts
+from runs.engine.types import Claimed
 
-HEADING = "Traceback (most recent call last):"
+HEADING = "Traceback (most recent call last):"  # occurs in groups of exceptions, too
 MAX_FRAMES = 30  # of each exception: the first and the last of more
 MAX_CHARACTERS = 8_000
 MAX_SEEN = 1000
@@ -19,17 +19,18 @@ _seen: OrderedDict[Place, None] = OrderedDict()
 _lock = threading.Lock()
 
 
-def new_traceback(error: BaseException, run: RunFacts, identifier: str) -> str:
+def new_traceback(error: BaseException, state: Claimed) -> str:
     """The traceback of a node's error, from the node's own function on, without local variables.
 
-    It is empty if the error was not raised in the node, or if the same error at the same place of
-    the same run was shown before: the siblings and attempts of a node often fail alike.
+    It is empty if the error was not raised in the node, or if an error of the same type at the same
+    place of the run was shown before: the siblings and retries of a node often fail alike.
     """
+    run = state.run
     own = _own_frames(error.__traceback__)
     if own is None:
         return ""
     lines = tuple(line for _, line in traceback.walk_tb(own))
-    if not _is_new((run.pk, run.run_id, identifier, type(error), lines)):
+    if not _is_new((run.pk, run.run_id, state.identifier, state.attempt, type(error), lines)):
         return ""
     described = traceback.TracebackException(type(error), error, own, compact=True)
     _shorten(described)

@@ -19,7 +19,7 @@ def of_states(run: Run, failed: Sequence[State]) -> dict[UUID, str]:
         return {}
     names = {state.identifier for state in failed}
     lines = LogLine.objects.filter(
-        run=run, level="error", identifier__in=names, message__startswith=HEADING
+        run=run, level="error", identifier__in=names, message__contains=HEADING
     )
     newest = list(lines.order_by("-pk")[:MAX_READ])
     found = {}
@@ -32,6 +32,6 @@ def of_states(run: Run, failed: Sequence[State]) -> dict[UUID, str]:
 
 
 def _fits(line: LogLine, state: State) -> bool:
-    """Whether the line is of the state's node and ends with its error."""
-    last = state.error.rstrip().rpartition("\n")[2]
-    return line.identifier == state.identifier and line.message.rstrip().endswith(last)
+    """Whether the line is of the state's node and names the type of its error."""
+    kind = state.error.partition(":")[0]
+    return line.identifier == state.identifier and kind in line.message

@@ -106,11 +106,11 @@ def test_a_fan_out_has_a_list_of_results(publish, drain):
         "each>b",
         name="fan",
         kinds={"each": "fan_out"},
-        inputs={"each": {"items": [3, 1, 2]}, "b": {"value": "${{ each.outputs.item }}"}},
+        inputs={"each": {"items": [*range(12)]}, "b": {"value": "${{ each.outputs.item }}"}},
     )
     run = api.start(graph)
     drain()
-    assert run.result(timeout=5) == {"b": [{"value": 3}, {"value": 1}, {"value": 2}]}
+    assert run.result(timeout=5) == {"b": [{"value": number} for number in range(12)]}
 
 
 def test_the_verbs_of_a_run(orders, publish, drain):
@@ -173,6 +173,19 @@ def test_a_user_may_do_what_the_user_may_do(orders, publish):
     with pytest.raises(api.NotFound):
         api.start("other", namespace="alpha", user=user)
     assert list(api.runs(user=user)) == [run.run]
+
+
+def test_a_user_who_sees_no_payloads_gets_none(publish, drain):
+    graph = publish("a b", name="fails", kinds={"a": "test.fail"})
+    run = api.start(graph, run_id="failed")
+    drain()
+    user = User.objects.create_user("viewer", is_staff=True)
+    NamespaceMembership.objects.create(namespace=graph.namespace, user=user, role="viewer")
+    seen = api.get("failed", namespace=graph.namespace.name, user=user)
+    assert "broken" not in seen.error
+    with pytest.raises(api.Forbidden):
+        seen.outputs("b")
+    assert run.refresh().error == "a: ValueError: broken"
 
 
 @pytest.mark.parametrize("options", [{"colour": "red"}, {"enqueue": True}])

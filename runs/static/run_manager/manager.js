@@ -69,6 +69,14 @@
       button.disabled = true;
     }, 0);
   });
+  // A page that comes back from the browser's history can be sent again.
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    document.querySelectorAll("[data-once]").forEach((button) => {
+      button.disabled = false;
+      button.removeAttribute("aria-busy");
+    });
+  });
 
   // --- keys: ? shows the help, j and k move, x selects, o opens ---
   document.addEventListener("keydown", (event) => {

@@ -295,9 +295,32 @@ def test_a_message_whose_sender_died_is_sent_again(failing, receiver):
     let_time_pass()
     deliver()
     assert receiver.requests[0][0]["webhook-id"] == str(taken.pk)
-    notifications._finish(taken, "the first sender was slow")
+    notifications._fail(taken, "the first sender was slow")
     taken.refresh_from_db()
-    assert taken.status == "delivered", "whose lease is over changes nothing"
+    assert taken.status == "delivered", "whose lease is over can't fail it"
+
+
+def test_a_message_whose_senders_always_die_has_failed_in_the_end(failing, receiver, monkeypatch):
+    monkeypatch.setattr(notifications, "MAX_ATTEMPTS", 2)
+    rule_of(receiver.url)
+    failing("one")
+    for _ in range(3):
+        notifications._take()
+        let_time_pass()
+    message = NotificationMessage.objects.get()
+    assert (message.status, message.attempts) == ("failed", 2)
+    deliver()
+    assert receiver.requests == []
+
+
+def test_a_delivery_that_outlasted_its_lease_is_recorded(failing, receiver):
+    rule_of(receiver.url)
+    failing("one")
+    slow = notifications._take()
+    let_time_pass()
+    assert notifications._take() == slow, "another sender has taken it"
+    notifications._send(slow)
+    assert NotificationMessage.objects.get().status == "delivered"
 
 
 def test_private_addresses_are_refused(failing, receiver, settings):
@@ -445,6 +468,59 @@ def test_a_test_message_arrives_at_once_and_is_tried_once(receiver, failing):
     assert [body["test"] for body in receiver.bodies] == [False, True, True]
     statuses = NotificationMessage.objects.filter(is_test=True).order_by("created_at")
     assert list(statuses.values_list("status", flat=True)) == ["failed", "delivered"]
+
+
+def test_one_test_at_a_time_and_none_of_a_disabled_rule():
+    rule = rule_of("ann@example.org")
+    notification_rules.send_test(rule, SYSTEM)
+    with pytest.raises(errors.Conflict, match="on its way"):
+        notification_rules.send_test(rule, SYSTEM)
+    deliver()
+    notification_rules.send_test(rule, SYSTEM)
+    NotificationRule.objects.update(enabled=False)
+    with pytest.raises(errors.Conflict, match="disabled"):
+        notification_rules.send_test(rule, SYSTEM)
+
+
+def test_a_change_keeps_the_secret_and_the_times_of_others(receiver, failing):
+    rule = rule_of(receiver.url, every_seconds=3600)
+    old = NotificationRule.objects.get()
+    failing("one")
+    deliver()
+    secret = notification_rules.renew_secret(rule, SYSTEM)
+    old.every_seconds = 60
+    assert notification_rules.save(old, SYSTEM) == ""
+    stored = NotificationRule.objects.get()
+    assert secrets.decrypt(stored.token, "rule") == secret
+    assert stored.next_at == stored.last_sent_at + timedelta(seconds=60)
+    notification_rules.remove(stored, SYSTEM)
+    with pytest.raises(errors.NotFound):
+        notification_rules.save(old, SYSTEM)
+    assert not NotificationRule.objects.exists()
+
+
+def test_the_address_of_a_webhook_is_shown_to_those_who_may_change_it(namespace, make_key):
+    rule_of("https://hooks.example.org/services/T0/secret", namespace)
+    [shown] = ApiClient(make_key("run"))("GET", "/notification-rules")[1]["rules"]
+    assert shown["target"] == "https://hooks.example.org/services/T0/secret"
+    [shown] = ApiClient(make_key("read"))("GET", "/notification-rules")[1]["rules"]
+    assert shown["target"] == "https://hooks.example.org"
+
+
+def test_old_events_are_not_told_when_their_message_is_forgotten(failing, receiver, monkeypatch):
+    monkeypatch.setattr(notifications, "MAX_ATTEMPTS", 1)
+    rule_of(receiver.url)
+    failing("one")
+    receiver.answers.append(500)
+    deliver()
+    NotificationMessage.objects.update(created_at=sql.clock() - notifications.KEPT * 2)
+    notifications.forget_old()
+    assert NotificationMessage.objects.exists(), "its event is younger"
+    NotificationEvent.objects.update(at=sql.clock() - notifications.KEPT * 2)
+    notifications.forget_old()
+    assert not NotificationMessage.objects.exists()
+    assert not NotificationEvent.objects.exists()
+    assert not waiting()
 
 
 def test_old_messages_and_events_without_a_rule_are_forgotten(failing):

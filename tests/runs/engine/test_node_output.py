@@ -116,6 +116,13 @@ def test_siblings_and_attempts_that_fail_alike_leave_one_traceback(publish, drai
     assert page.count("<summary>Traceback</summary>") == 1
 
 
+@pytest.mark.parametrize("how", ["empty", "group", "note"])
+def test_the_page_finds_each_kind_of_traceback(run_graph, admin_client, how):
+    run = run_graph("a", kinds={"a": "test.raise"}, data={"a": {"inputs": {"how": how}}})
+    assert run.logs.filter(message__contains=tracebacks.HEADING).count() == 1
+    assert "<summary>Traceback</summary>" in text(admin_client.get(page_of(run)))
+
+
 @pytest.mark.parametrize("what", ["number", "nan", "lists"])
 def test_an_output_that_cannot_be_stored_leaves_none(run_graph, what):
     run = run_graph("a", kinds={"a": "test.return"}, data={"a": {"inputs": {"what": what}}})
