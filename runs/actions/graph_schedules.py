@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.models import CronTrigger, Graph
-from runs.actions.due_times import first_time
+from runs.actions.due_times import first_time, reschedule
 from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
 from runs.models import AuditEntry, Run
@@ -52,18 +52,11 @@ def change(
     expression: str | None = None,
     time_zone: str | None = None,
 ) -> CronTrigger:
-    """Pause a schedule, let it go on, or give it other times.
-
-    What became due while it was paused is not made up for. Raises what `add` raises.
-    """
+    """Pause a schedule, resume it, or give it other times. Raises what `add` raises."""
     caller.require("start", schedule.graph.namespace_id)
     with transaction.atomic():
         _lock_schedule(schedule)
-        schedule.enabled = schedule.enabled if enabled is None else enabled
-        schedule.expression = schedule.expression if expression is None else expression
-        schedule.time_zone = schedule.time_zone if time_zone is None else time_zone
-        schedule.next_at = first_time(schedule.expression, schedule.time_zone)
-        schedule.error = ""
+        reschedule(schedule, enabled, expression, time_zone)
         _store(schedule, caller, "change_schedule")
     return schedule
 

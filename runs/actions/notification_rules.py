@@ -116,7 +116,7 @@ def check(rule: NotificationRule) -> None:
     if not rule.name.strip():
         raise errors.Malformed("A rule needs a name.")
     if not rule.events:
-        raise errors.Malformed("A rule tells about at least one event.")
+        raise errors.Malformed("Choose at least one event.")
     if rule.every_seconds > MAX_EVERY_SECONDS:
         raise errors.Malformed(f"every_seconds is at most {MAX_EVERY_SECONDS:,}.")
     if rule.graph and rule.graph.namespace_id != rule.namespace_id:
@@ -128,11 +128,11 @@ def check_target(channel: str, target: str) -> str:
     target = target.strip()
     if channel == NotificationRule.Channel.WEBHOOK:
         if not _is_web_address(target):
-            raise errors.Malformed("The target of a webhook is an http or https URL.")
+            raise errors.Malformed("Enter an http or https URL as the target of a webhook.")
         return target
     addresses = [address.strip() for address in target.split(",") if address.strip()]
     if not 1 <= len(addresses) <= MAX_ADDRESSES:
-        raise errors.Malformed(f"Mail goes to 1 to {MAX_ADDRESSES} addresses, with commas between.")
+        raise errors.Malformed(f"Enter 1 to {MAX_ADDRESSES} mail addresses, separated by commas.")
     for address in addresses:
         try:
             validate_email(address)
@@ -169,7 +169,7 @@ def require_room(namespace_id: int | None) -> None:
 
 
 def remove(rule: NotificationRule, caller: Caller) -> None:
-    """Tell nobody any more; messages that were not delivered are dropped. Raises Forbidden."""
+    """Delete a rule with the messages that it has not delivered. Raises Forbidden."""
     require(caller, rule.namespace_id)
     with transaction.atomic():
         _locked(rule)  # as senders lock it, before its messages and events
@@ -186,7 +186,7 @@ def send_test(rule: NotificationRule, caller: Caller) -> NotificationMessage:
     with transaction.atomic():
         if not _locked(rule).enabled:
             raise errors.Conflict(f"The rule {rule.name!r} is disabled; enable it first.")
-        if rule.messages.filter(is_test=True, status="waiting").exists():
+        if rule.messages.filter(is_test=True, status=NotificationMessage.Status.WAITING).exists():
             raise errors.Conflict(f"A test of {rule.name!r} is on its way already.")
         message: NotificationMessage = rule.messages.create(is_test=True, due_at=sql.clock())
         _record(rule, caller, "test_rule")

@@ -1,9 +1,9 @@
-"""Telling people and programs about what happened to runs.
+"""Sending notifications about what happened to runs.
 
 `runs.engine.notify` writes events to an outbox. Workers take those of a rule together as one
-message, lease the message, and send it. A message that can't be delivered is tried again, later and
-later. One whose sender died is sent again once its lease is over, with the same id: it arrives at
-least once, and receivers that know the id see it once.
+message, lease the message, and send it. A message that can't be delivered is tried again at growing
+intervals. If its sender dies, it is sent again with the same id once the lease is over: it arrives
+at least once, and receivers that remember the ids see it once.
 """
 
 import logging
@@ -34,7 +34,7 @@ MAX_EVENTS = 10_000  # in one message
 MAX_LISTED = 50  # of which it lists so many
 MAX_ERROR = 500  # characters of a run's error
 FORGOTTEN = 10_000  # messages that are deleted at once
-KEPT = timedelta(days=30)  # messages, and events that nobody was told
+KEPT = timedelta(days=30)  # messages, and events that were not delivered
 WAITING = NotificationMessage.Status.WAITING
 
 
@@ -66,13 +66,13 @@ def _due() -> QuerySet[NotificationMessage]:
 
 
 def _rules_with_news() -> QuerySet[NotificationRule]:
-    """The rules with events that nobody was told, whose next message may be sent now.
+    """The rules with events in no message yet, whose next message may be sent now.
 
     While a message of a rule waits, its further events wait for the next one.
     """
-    untold = NotificationEvent.objects.filter(rule=OuterRef("pk"), message=None)
+    pending = NotificationEvent.objects.filter(rule=OuterRef("pk"), message=None)
     unsent = NotificationMessage.objects.filter(rule=OuterRef("pk"), status=WAITING, is_test=False)
-    rules = NotificationRule.objects.filter(Exists(untold), ~Exists(unsent), enabled=True)
+    rules = NotificationRule.objects.filter(Exists(pending), ~Exists(unsent), enabled=True)
     return rules.filter(Q(next_at=None) | Q(next_at__lte=sql.clock()))
 
 
@@ -178,9 +178,11 @@ def _delivered(message: NotificationMessage) -> None:
         now = sql.clock()
         if not _end(message, NotificationMessage.Status.DELIVERED, at=now) or message.is_test:
             return
-        rules = NotificationRule.objects.filter(pk=message.rule_id)
-        for seconds in rules.values_list("every_seconds", flat=True):
-            rules.update(last_sent_at=now, next_at=now + timedelta(seconds=seconds))
+        rule = NotificationRule.objects.filter(pk=message.rule_id).first()
+        if rule is not None:
+            rule.last_sent_at = now
+            rule.next_at = now + timedelta(seconds=rule.every_seconds)
+            rule.save(update_fields=["last_sent_at", "next_at"])
 
 
 def _fail(message: NotificationMessage, error: str) -> None:
@@ -195,7 +197,7 @@ def _end(
     at: datetime | None = None,
     **fence: int,
 ) -> bool:
-    """Give a waiting message its final status. Events that were told are deleted."""
+    """Give a waiting message its final status. Events that were delivered are deleted."""
     with transaction.atomic():
         waiting = NotificationMessage.objects.filter(pk=message.pk, status=WAITING, **fence)
         if not waiting.update(status=status, error=error[:2000], delivered_at=at):
@@ -231,12 +233,14 @@ def replay(messages: Sequence[NotificationMessage]) -> int:
 
 
 def forget_old() -> None:
-    """Delete old messages, what nobody was told in that time, and events without a rule."""
+    """Delete old messages, old events that were not delivered, and events without a rule."""
     oldest = sql.clock() - KEPT
     without_rule = ~Exists(NotificationRule.objects.filter(pk=OuterRef("rule")))
-    # Events first: those of a message that is deleted would be told again.
+    # Events first: those of a message that is deleted would be sent again.
     NotificationEvent.objects.filter(Q(at__lt=oldest) | without_rule).delete()
     old = NotificationMessage.objects.filter(created_at__lt=oldest).exclude(status=WAITING)
-    told = Exists(NotificationEvent.objects.filter(message=OuterRef("pk")))
-    pks = list(old.filter(~told).order_by("created_at").values_list("pk", flat=True)[:FORGOTTEN])
+    undelivered = Exists(NotificationEvent.objects.filter(message=OuterRef("pk")))
+    pks = list(
+        old.filter(~undelivered).order_by("created_at").values_list("pk", flat=True)[:FORGOTTEN]
+    )
     NotificationMessage.objects.filter(pk__in=pks).delete()

@@ -13,7 +13,7 @@ from graphs.definition import errors, payloads, redaction
 from graphs.definition.types import Json
 from graphs.models import Namespace
 from runs.actions import sent_inputs
-from runs.actions.due_times import first_time
+from runs.actions.due_times import first_time, reschedule
 from runs.models import AuditEntry, RecurringRerun, Run
 from runs.queries.drivers import driver_of
 
@@ -81,11 +81,7 @@ def change(
     caller.require("rerun", recurring.namespace_id)
     with transaction.atomic():
         _lock(recurring)
-        recurring.enabled = recurring.enabled if enabled is None else enabled
-        recurring.expression = recurring.expression if expression is None else expression
-        recurring.time_zone = recurring.time_zone if time_zone is None else time_zone
-        recurring.next_at = first_time(recurring.expression, recurring.time_zone)
-        recurring.error = ""
+        reschedule(recurring, enabled, expression, time_zone)
         _store(recurring, caller, "change_recurring")
     return recurring
 

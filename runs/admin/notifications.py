@@ -105,7 +105,7 @@ class NotificationRuleAdmin(FilteredByShown):
             except errors.StateManagerError as error:
                 messages.error(request, message_of(error))
             else:
-                text = f"The test of {rule} was sent; the list of messages shows what came of it."
+                text = f"A test of {rule} is on its way. The list of messages shows its status."
                 messages.success(request, text)
 
     @admin.action(description="Make a new secret for the webhook", permissions=["change"])
@@ -144,7 +144,8 @@ class NotificationMessageAdmin(ReadOnly):
             if notification_rules.may_change(caller, message.rule.namespace_id)
         ]
         count = notifications.replay(chosen)
-        messages.success(request, f"{count} messages are sent again.")
+        word = "message" if count == 1 else "messages"
+        messages.success(request, f"{count} failed {word} will be sent again.")
 
 
 @admin.register(NotificationEvent)

@@ -26,7 +26,7 @@ MAX_MESSAGES = 100  # newest ones that are shown of a rule
 
 
 class RuleSerializer(serializers.Serializer):
-    """Who is told about which events of runs. `namespace` is null for a rule of all namespaces.
+    """Which events of runs are sent, and where. `namespace` is null for a rule of all namespaces.
 
     Callers who may not change the rule see only the host of its `target`.
 
@@ -186,7 +186,7 @@ class NotificationRuleViewSet(ViewSet):
         responses={201: RuleSerializer, **REFUSALS},
     )
     def create(self, request: Request) -> Response:
-        """Tell a webhook, or people by mail, about events of runs."""
+        """Send events of runs to a webhook or by mail."""
         data = self.validated(NewRuleSerializer)
         rule = NotificationRule(name=data.pop("name"))
         if "graph_id" in data:
@@ -219,7 +219,7 @@ class NotificationRuleViewSet(ViewSet):
 
     @extend_schema(operation_id="notification_rules_delete", responses={204: None, **REFUSALS})
     def destroy(self, request: Request, rule: str) -> Response:
-        """Tell nobody any more. Messages that were not delivered are dropped."""
+        """Delete a rule with the messages that it has not delivered."""
         notification_rules.remove(self.get_object(), self.caller)
         return Response(status=204)
 
@@ -230,7 +230,7 @@ class NotificationRuleViewSet(ViewSet):
     )
     @action(detail=True, methods=["post"])
     def test(self, request: Request, rule: str) -> Response:
-        """Send a message about no run, to see whether it arrives."""
+        """Send a test message, to see whether it arrives."""
         message = notification_rules.send_test(self.get_object(), self.caller)
         return Response(MessageSerializer(message).data, status=201)
 
@@ -240,7 +240,7 @@ class NotificationRuleViewSet(ViewSet):
     )
     @action(detail=True)
     def messages(self, request: Request, rule: str) -> Response:
-        """The newest messages of a rule, and what came of them."""
+        """The newest messages of a rule, with their status."""
         newest = self.get_object().messages.order_by("-created_at")[:MAX_MESSAGES]
         return Response({"messages": MessageSerializer(newest, many=True).data})
 

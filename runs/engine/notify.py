@@ -1,7 +1,7 @@
 """Writing to the outbox of notifications what happens to runs.
 
 An event is stored for each rule that it fits, in the transaction that changes the run.
-`runs.actions.notifications` tells about it later.
+`runs.actions.notifications` sends it later.
 """
 
 from collections.abc import Iterable

@@ -59,7 +59,7 @@ def answer_questions(request: HttpRequest) -> HttpResponse:
     """
     states = _chosen(request)
     if not states:
-        messages.error(request, "These questions don't wait any more, or none was chosen.")
+        messages.error(request, "Choose questions that have not been answered yet.")
         return redirect("run_inbox")
     if not inbox.answered_alike(states):
         messages.error(

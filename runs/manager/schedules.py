@@ -5,8 +5,7 @@ Graphs, templates and reruns have schedules. Those of templates are changed on t
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -45,7 +44,7 @@ def schedule_list(request: HttpRequest) -> HttpResponse:
     """The schedules of graphs, or with `?graph=` of one graph."""
     caller = caller_of(request)
     rows = schedules_of(caller).order_by("graph__namespace__name", "graph__name", "pk")
-    graph = _graph_of(request, caller)
+    graph = _graph_of(request)
     if graph:
         rows = rows.filter(graph=graph)
     page = Paginator(rows, ROWS).get_page(request.GET.get("page"))
@@ -72,15 +71,10 @@ def scheduled_templates(request: HttpRequest) -> HttpResponse:
     return render(request, "run_manager/scheduled_templates.html", context)
 
 
-def _graph_of(request: HttpRequest, caller: Caller) -> Graph | None:
+def _graph_of(request: HttpRequest) -> Graph | None:
     """The graph that `?graph=` names by its key. Raises Http404 if the user sees no such graph."""
-    if not request.GET.get("graph"):
-        return None
-    graphs: QuerySet[Graph] = Graph.objects.visible_to(caller).select_related("namespace")
-    graph = graphs.filter(pk=parse_id(request.GET["graph"]) or 0).first()
-    if graph is None:
-        raise Http404
-    return graph
+    text = request.GET.get("graph")
+    return graph_for(request, parse_id(text) or 0) if text else None
 
 
 def _shown(row: CronTrigger, caller: Caller) -> tuple[CronTrigger, bool]:

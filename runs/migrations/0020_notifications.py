@@ -239,7 +239,7 @@ class Migration(migrations.Migration):
                     models.Index(
                         condition=models.Q(("message", None)),
                         fields=["rule", "id"],
-                        name="sm_notification_untold",
+                        name="sm_notification_pending",
                     )
                 ],
                 "verbose_name": "notification event",

@@ -1,4 +1,4 @@
-"""Who is told when something happens to runs: the rules, the outbox, and the messages."""
+"""Notifications about runs: the rules, the outbox and the messages."""
 
 import uuid
 from typing import Any, ClassVar
@@ -16,10 +16,10 @@ EVENTS = ("failed", "partial", "cancelled", "completed", "waiting")
 
 
 class NotificationRule(models.Model):
-    """Tells somebody about events of runs, of all namespaces or of one, or of one graph.
+    """Which events of runs are sent to a webhook or by mail: all, or those of a namespace or graph.
 
     `target` is the URL of a webhook, or addresses separated by commas. At most one message is sent
-    in `every_seconds`; it tells of everything that happened since the last one.
+    in `every_seconds`, with everything that has happened since the last one.
     """
 
     class Channel(models.TextChoices):
@@ -83,7 +83,7 @@ class NotificationRule(models.Model):
 
     @property
     def events(self) -> list[str]:
-        """The events that it tells about."""
+        """The events that it sends."""
         return [event for event in EVENTS if getattr(self, f"on_{event}")]
 
 
@@ -119,7 +119,7 @@ class NotificationMessage(models.Model):
 
 
 class NotificationEvent(models.Model):
-    """The outbox: what happened to a run, for a rule, until it was told.
+    """The outbox: what happened to a run, for a rule, until it is delivered.
 
     Written in the transaction that changes the run. It belongs to the run and goes with it.
     """
@@ -145,7 +145,7 @@ class NotificationEvent(models.Model):
         verbose_name = "notification event"
         indexes: ClassVar = [
             models.Index(
-                fields=["rule", "id"], condition=Q(message=None), name="sm_notification_untold"
+                fields=["rule", "id"], condition=Q(message=None), name="sm_notification_pending"
             )
         ]
 

@@ -7,13 +7,15 @@ import os
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.core import mail
 from django.core.management import call_command
 from django.db import transaction
+from django.test import Client
 
 from graphs.auth.callers import SYSTEM
 from graphs.definition import errors
-from graphs.models import Namespace
+from graphs.models import Namespace, NamespaceMembership
 from graphs.services import secrets
 from graphs.web import ttl_cache
 from runs.actions import delete, notification_rules, notifications
@@ -35,6 +37,7 @@ from runs.models import (
 from tests.support.api_client import ApiClient
 from tests.support.clusters import until
 from tests.support.concurrency import at_once
+from tests.support.pages import text
 from tests.support.receiver import receiving
 
 pytestmark = pytest.mark.django_db
@@ -598,6 +601,51 @@ def test_rules_of_all_namespaces_are_those_of_admins(make_key):
     other = ApiClient(make_key("admin"))
     assert other("GET", "/notification-rules")[1]["rules"] == []
     assert other("DELETE", f"/notification-rules/{made['id']}")[0] == 404
+
+
+# --- the admin -----------------------------------------------------------------------------------
+
+ADMIN = "/admin/statemanager_runs/notificationrule/"
+FORM = {
+    "name": "new", "on_failed": "on", "channel": "mail", "target": "ann@example.org",
+    "every_seconds": "60", "enabled": "on",
+}  # fmt: skip
+
+
+def test_the_admin_refuses_in_words(admin_client, monkeypatch):
+    refused = admin_client.post(f"{ADMIN}add/", {**FORM, "target": "ann"})
+    assert "is not a mail address" in text(refused)
+    monkeypatch.setattr(notification_rules, "MAX_RULES", 0)
+    assert "at most 0 rules" in text(admin_client.post(f"{ADMIN}add/", FORM))
+    assert not NotificationRule.objects.exists()
+
+
+def test_staff_change_only_the_rules_of_namespaces_in_which_they_may(namespace):
+    """Ann has Django's permissions on all rules, but roles in single namespaces."""
+    other = Namespace.objects.create(name="beta")
+    here = rule_of("a@x.org", namespace, name="here")
+    there = rule_of("a@x.org", other, name="there")
+    of_all = rule_of("a@x.org", name="of all")
+    failed = there.messages.create(status="failed")
+    user = User.objects.create_user("ann", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__contains="notification"))
+    NamespaceMembership.objects.create(namespace=namespace, user=user, role="operator")
+    NamespaceMembership.objects.create(namespace=other, user=user, role="viewer")
+    client = Client()
+    client.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    for rule in (there, of_all):
+        assert client.post(f"{ADMIN}{rule.pk}/change/", FORM).status_code == 403
+        assert client.post(f"{ADMIN}{rule.pk}/delete/", {"post": "yes"}).status_code == 403
+    chosen = {"_selected_action": [here.pk, there.pk, of_all.pk]}
+    page = text(client.post(ADMIN, {"action": "send_test", **chosen}, follow=True))
+    assert "A test of here is on its way." in page
+    assert "You may not change the rule there." in page
+    client.post(ADMIN, {"action": "delete_selected", "post": "yes", **chosen})
+    assert set(NotificationRule.objects.values_list("name", flat=True)) == {"there", "of all"}
+    again = {"action": "send_again", "_selected_action": [failed.pk]}
+    client.post("/admin/statemanager_runs/notificationmessage/", again)
+    failed.refresh_from_db()
+    assert failed.status == "failed"
 
 
 # --- workers -------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def test_questions_that_take_different_answers_are_not_answered_together(
 @pytest.mark.parametrize("query", ["", "?state=x", "?like=x", f"?state={SYSTEM.label}"])
 def test_nothing_chosen_is_said(admin_client, query):
     page = text(admin_client.get(f"{INBOX}answer/{query}", follow=True))
-    assert "none was chosen" in page
+    assert "Choose questions that have not been answered yet." in page
 
 
 def test_answered_meanwhile_is_said(admin_client, asking, api):
@@ -144,7 +144,7 @@ def test_answered_meanwhile_is_said(admin_client, asking, api):
     assert status == 200
     sent = form_of(run, approved="false")
     page = text(admin_client.post(f"{INBOX}answer/", sent, follow=True))
-    assert "wait any more" in page
+    assert "Choose questions that have not been answered yet." in page
 
 
 def test_mine_are_those_for_the_user_or_a_group_of_the_user(asking, namespace):
