@@ -8,7 +8,6 @@ import importlib.util
 import json
 from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.db.models import Max
 from django.utils.module_loading import import_string
 from typing_extensions import TypedDict
@@ -18,6 +17,7 @@ from graphs.nodes.base import NodeFailed, WaitForAnswer, node
 from runs.engine.node_context import NodeContext
 from runs.models import Checkpoint, CheckpointWrite
 from runs.queries.drivers import started_by
+from statemanager.conf import conf
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -73,10 +73,10 @@ def _application(name: str, ctx: NodeContext) -> "CompiledStateGraph":
     """
     from runs.langgraph.saver import DjangoSaver
 
-    if name not in settings.LANGGRAPH_APPS:
-        known = ", ".join(settings.LANGGRAPH_APPS) or "none"
+    if name not in conf.LANGGRAPH_APPS:
+        known = ", ".join(conf.LANGGRAPH_APPS) or "none"
         raise NodeFailed(f"there is no application {name!r} in LANGGRAPH_APPS; it has {known}")
-    make = import_string(settings.LANGGRAPH_APPS[name])
+    make = import_string(conf.LANGGRAPH_APPS[name])
     origin = started_by(ctx.state.run.pk, ctx.run_id, ctx.identifier)
     return make(DjangoSaver(ctx.namespace, origin=origin))
 

@@ -1,6 +1,14 @@
+import warnings
+
 from axes.apps import AppConfig as AxesConfig
 from django.apps import AppConfig
+from django.conf import settings
 from django.contrib.admin.apps import SimpleAdminConfig
+
+# Our cluster has its own settings (`runs.cluster.q_cluster`), but django-q2 warns where a project
+# has none.
+if not hasattr(settings, "Q_CLUSTER"):
+    warnings.filterwarnings("ignore", message="Retry and timeout are misconfigured")
 
 
 class StateManagerConfig(AppConfig):

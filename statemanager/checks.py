@@ -4,11 +4,11 @@ import sqlite3
 from collections.abc import Sequence
 
 from django.apps import AppConfig
-from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.db import connection
 
 from runs.health.probes import MIN_VERSIONS
+from statemanager.conf import conf
 
 
 @register("database")
@@ -32,14 +32,14 @@ def sqlite_is_new_enough(
 def leases_outlive_heartbeats(
     app_configs: Sequence[AppConfig] | None, **options: object
 ) -> list[CheckMessage]:
-    if settings.HEARTBEAT_SECONDS * 2 <= settings.LEASE_SECONDS:
+    if conf.HEARTBEAT_SECONDS * 2 <= conf.LEASE_SECONDS:
         return []
     return [
         Error(
-            f"HEARTBEAT_SECONDS is {settings.HEARTBEAT_SECONDS:g}, which is more than half of "
-            f"LEASE_SECONDS ({settings.LEASE_SECONDS:g}). One late heartbeat would cost a busy "
+            f"HEARTBEAT_SECONDS is {conf.HEARTBEAT_SECONDS:g}, which is more than half of "
+            f"LEASE_SECONDS ({conf.LEASE_SECONDS:g}). One late heartbeat would cost a busy "
             "worker its states.",
-            hint=f"Set HEARTBEAT_SECONDS to {settings.LEASE_SECONDS / 2:g} or less, "
+            hint=f"Set HEARTBEAT_SECONDS to {conf.LEASE_SECONDS / 2:g} or less, "
             "or raise LEASE_SECONDS.",
             id="statemanager.E002",
         )

@@ -89,13 +89,13 @@ CSRF_TRUSTED_ORIGINS = env.strings("CSRF_TRUSTED_ORIGINS")
 # --- apps and middleware --------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "statemanager.apps.StateManagerConfig",
     # Before runs, whose admin unregisters their pages.
     "django_q",
     "django_otp",
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "rest_framework_simplejwt.token_blacklist",
-    "statemanager.apps.StateManagerConfig",
     "graphs.apps.GraphsConfig",
     "runs.apps.RunsConfig",
     "statemanager.apps.AdminSiteConfig",
@@ -160,7 +160,6 @@ TEMPLATES = [
 # for notifications needs a direct connection, DATABASE_LISTEN_URL. Without one, workers look for
 # hints several times a second.
 DATABASE_POOLED = env.flag("DATABASE_POOLED", False)
-DATABASE_LISTEN_URL = env.text("DATABASE_LISTEN_URL")
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if EMBEDDED:
@@ -241,94 +240,45 @@ WEB_THREADS = env.integer("WEB_THREADS", 8, 1, 256)
 
 # --- execution ------------------------------------------------------------------------------------
 
-# A state whose worker is silent for the length of its lease is given to another worker. A heartbeat
-# renews the leases. Three heartbeats per lease leave room for one that is late or lost.
-LEASE_SECONDS = env.number("LEASE_SECONDS", 30, 1, 3600)
-HEARTBEAT_SECONDS = env.number("HEARTBEAT_SECONDS", LEASE_SECONDS / 3, 0.2, 1200)
+_LEASE_SECONDS = env.number("LEASE_SECONDS", 30, 1, 3600)
+# What `statemanager.conf` describes, as far as environment variables give it.
+STATE_MANAGER = {
+    "LEASE_SECONDS": _LEASE_SECONDS,
+    # Three heartbeats per lease leave room for one that is late or lost.
+    "HEARTBEAT_SECONDS": env.number("HEARTBEAT_SECONDS", _LEASE_SECONDS / 3, 0.2, 1200),
+    "WORKER_LEASE_SECONDS": env.number("WORKER_LEASE_SECONDS", 900, 1, 7 * 24 * 3600),
+    "SWEEP_SECONDS": env.number("SWEEP_SECONDS", 5, 0.2, 300),
+    "PROBE_SECONDS": env.number("PROBE_SECONDS", 4, 0.5, 60),
+    "GRACE_SECONDS": env.number("GRACE_SECONDS", 10, 1, 600),
+    "NODE_TIMEOUT_SECONDS": env.number("NODE_TIMEOUT_SECONDS", 600, 1, 86400),
+    "WORKERS": env.integer("WORKERS", min(os.cpu_count() or 2, 4), 1, 64),
+    "NODE_THREADS": env.integer("NODE_THREADS", 16, 1, 256),
+    "MAX_PAYLOAD_BYTES": env.integer("MAX_PAYLOAD_BYTES", 2 * 2**20, 1024, 2**28),
+    "MAX_RUN_BYTES": env.integer("MAX_RUN_BYTES", 2**30, 1024, 2**50),
+    "RETENTION_DAYS": env.integer("RETENTION_DAYS", 0, 0, 36500),
+    "ALLOW_PRIVATE_ADDRESSES": env.flag("ALLOW_PRIVATE_ADDRESSES", False),
+    "PUBLIC_URL": env.text("PUBLIC_URL").rstrip("/"),
+    "LANGGRAPH_APPS": {
+        "example": "runs.langgraph.example.assistant",
+        **env.pairs("LANGGRAPH_APPS"),
+    },
+    "SECRETS_KEYS": SECRETS_KEYS,
+    "STORAGE": "default",
+    "FILES_DIR": FILES,
+    "DATABASE_POOLED": DATABASE_POOLED,
+    "DATABASE_LISTEN_URL": env.text("DATABASE_LISTEN_URL"),
+}
 
-# The lease of an external worker is longer, because many of them send no heartbeats.
-WORKER_LEASE_SECONDS = env.number("WORKER_LEASE_SECONDS", 900, 1, 7 * 24 * 3600)
-
-# How often the sweeper recovers leases, fires schedules and repeats lost hints. This bounds the
-# delay after a crash or a lost hint.
-SWEEP_SECONDS = env.number("SWEEP_SECONDS", 5, 0.2, 300)
-
-# How often the supervisor probes its cluster. It replaces the cluster after three missed probes.
-PROBE_SECONDS = env.number("PROBE_SECONDS", 4, 0.5, 60)
-
-# How long a stopping cluster waits for running nodes.
-GRACE_SECONDS = env.number("GRACE_SECONDS", 10, 1, 600)
-
-# The longest time that a node may run in a worker process. A node may set a shorter timeout.
-NODE_TIMEOUT_SECONDS = env.number("NODE_TIMEOUT_SECONDS", 600, 1, 86400)
-
-# Worker processes of a cluster, and nodes that may wait for the network at once in each of them.
-WORKERS = env.integer("WORKERS", min(os.cpu_count() or 2, 4), 1, 64)
-NODE_THREADS = env.integer("NODE_THREADS", 16, 1, 256)
-
-# The largest JSON value that is stored, such as the outputs of a state.
-MAX_PAYLOAD_BYTES = env.integer("MAX_PAYLOAD_BYTES", 2 * 2**20, 1024, 2**28)
-
-# The most that the states of a run may store: inputs, outputs and files, in bytes.
-MAX_RUN_BYTES = env.integer("MAX_RUN_BYTES", 2**30, 1024, 2**50)
-
-# Runs that have ended are deleted this many days after they were created; 0 keeps them.
-PUBLIC_DOCS = env.flag("PUBLIC_DOCS", True)
-PUBLIC_READYZ = env.flag("PUBLIC_READYZ", True)
-RETENTION_DAYS = int(env.number("RETENTION_DAYS", 0, 0, 36500))
-
-# Whether `http.request` may reach addresses of the internal network.
-ALLOW_PRIVATE_ADDRESSES = env.flag("ALLOW_PRIVATE_ADDRESSES", False)
 # Mail of notifications and of the node mail.send. Without a URL it goes to localhost, port 25.
 vars().update(env.mail("EMAIL_URL"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", "statemanager@localhost")
-# Where people reach the site, for links in messages: https://runs.example.org
-PUBLIC_URL = env.text("PUBLIC_URL").rstrip("/")
-
-# The applications that `langgraph.run` may run, as name=package.module.function.
-LANGGRAPH_APPS = {
-    "example": "runs.langgraph.example.assistant",
-    **env.pairs("LANGGRAPH_APPS"),
-}
-
-# django-q2 transports hints only. The database is the record of what must run, and the sweeper
-# repeats hints that are lost, so the queue itself must not retry, store or schedule anything.
-Q_CLUSTER = {
-    "name": "statemanager",
-    "orm": "default",
-    "broker_class": "runs.engine.wakeup.WakingBroker",
-    "workers": WORKERS,
-    # A cluster takes no more hints than its workers can start at once. More of them would wait
-    # there while the workers of other clusters are idle.
-    "queue_limit": WORKERS,
-    "bulk": 1,
-    # Seconds. A worker is killed after `timeout`, and a hint is delivered again after `retry`. With
-    # `timeout` above twice the longest node, a busy worker is not killed: beside a slow node it
-    # begins others. With `retry` above `timeout`, a hint that a worker is still busy with is not
-    # delivered a second time.
-    "timeout": 2 * int(NODE_TIMEOUT_SECONDS) + 60,
-    "retry": 2 * int(NODE_TIMEOUT_SECONDS) + 120,
-    # A hint that fails is dropped after one attempt. Otherwise a hint that crashes its worker would
-    # come back and crash the next one.
-    "max_attempts": 1,
-    "ack_failures": True,
-    # Results are not stored. They would fill a table that nothing reads.
-    "save_limit": -1,
-    # The sweeper fires schedules, in the transaction that starts the run.
-    "scheduler": False,
-    "catch_up": False,
-    # A worker is replaced after this many hints, so that a leak of memory in a node stays bounded.
-    "recycle": 5000,
-    # django-q2 notices a hung task by counting down in steps of `guard_cycle`. With other values
-    # the countdown can jump over zero, and the hung worker is never killed.
-    "guard_cycle": 0.5,
-    "poll": 0.2,
-    "label": "Background hints",
-    "log_level": "WARNING",
-}
 
 # --- API and pages --------------------------------------------------------------------------------
+
+# Whether everybody may read the documentation of the API, and the state of the installation.
+PUBLIC_DOCS = env.flag("PUBLIC_DOCS", True)
+PUBLIC_READYZ = env.flag("PUBLIC_READYZ", True)
 
 USE_TZ = True
 TIME_ZONE = "UTC"

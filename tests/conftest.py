@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.core.signals import setting_changed
 from django.test import TransactionTestCase
+from django.utils.functional import empty
 from pytest_django.plugin import DjangoDbBlocker
 
 from graphs import models
@@ -28,6 +30,7 @@ from runs.engine.start import start_run
 from runs.models import Run
 from runs.queries import diagram
 from runs.worker_api import claims
+from statemanager.file_storage import file_storage
 from tests import nodes  # noqa: F401  the nodes that only tests use
 from tests.settings import DATABASE_IS_CHOSEN, PROCESS, SKIPPED_DATABASES, TEST_DATABASE
 from tests.support import migrated_database, scheduling, snapshots, storage_io
@@ -181,6 +184,32 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if skipped := config.stash.get(SKIPPED, []):
         print(f"skipped groups: {'; '.join(skipped)}")
+
+
+class _Conf:
+    """Sets members of STATE_MANAGER for one test."""
+
+    def __init__(self, settings: Any) -> None:
+        self.__dict__["settings"] = settings
+
+    def __getattr__(self, name: str) -> Any:
+        return self.settings.STATE_MANAGER[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.settings.STATE_MANAGER = {**self.settings.STATE_MANAGER, name: value}
+
+
+@pytest.fixture
+def conf(settings: Any) -> _Conf:
+    return _Conf(settings)
+
+
+def _choose_storage_again(*, setting: str, **_: object) -> None:
+    if setting in ("STORAGES", "STATE_MANAGER"):
+        file_storage._wrapped = empty
+
+
+setting_changed.connect(_choose_storage_again)
 
 
 @pytest.fixture(scope="session")

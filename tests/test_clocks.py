@@ -148,9 +148,9 @@ def test_a_file_is_not_older_because_a_clock_is_wrong(skew, hours):
 
 @SKEWS
 def test_nothing_is_kept_for_too_short_or_too_long(
-    publish, namespace, settings, skew, hours, run_graph
+    publish, namespace, conf, skew, hours, run_graph
 ):
-    settings.RETENTION_DAYS = 30
+    conf.RETENTION_DAYS = 30
     young, old = run_graph("a"), run_graph("a", name="other")
     Run.objects.filter(pk=young.pk).update(created_at=ago(days=29))
     export = BulkOperation.objects.create(
@@ -351,6 +351,7 @@ RECORDERS = {
     "runs/engine/answer.py",
     "runs/engine/count_outcomes.py",
     "runs/engine/node_context.py",
+    "runs/engine/wakeup.py",  # when a task was sent, which django-q2 notes of one that fails
     "runs/external/rows.py",
     "runs/external/run_state.py",
     "runs/health/exosphere_row.py",

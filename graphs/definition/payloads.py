@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from django.conf import settings
-
 from graphs.definition.types import Json, JsonObject
+from statemanager.conf import conf
 
 MAX_DEPTH = 200  # levels of nested lists and objects: what reads values later calls itself for each
 
@@ -27,7 +26,7 @@ def dump(value: Json, limit: int | None = None) -> str:
     Raises NotJson for NaN, unknown types, NUL, lone surrogates, and values that are nested too
     deeply or too large.
     """
-    limit = limit or settings.MAX_PAYLOAD_BYTES
+    limit = limit or conf.MAX_PAYLOAD_BYTES
     try:
         text = _ENCODER.encode(value)
     except RecursionError:
@@ -143,7 +142,7 @@ class Budget:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self.limit = limit or settings.MAX_PAYLOAD_BYTES
+        self.limit = limit or conf.MAX_PAYLOAD_BYTES
         self._left = self.limit
 
     def spend(self, value: Json) -> None:

@@ -21,13 +21,13 @@ from typing import Any
 from urllib.parse import urljoin
 
 import urllib3
-from django.conf import settings
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Url, parse_url
 
 from graphs.definition.types import Json
 from graphs.nodes.base import NodeFailed
 from graphs.services import encodings
+from statemanager.conf import conf
 
 MAX_BODY = 2**20  # bytes, unpacked
 MAX_REDIRECTS = 5
@@ -113,7 +113,7 @@ def public_addresses(host: str, port: int) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise NodeFailed(f"the host {host!r} can't be resolved: {error}") from None
     addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
-    if not settings.ALLOW_PRIVATE_ADDRESSES:
+    if not conf.ALLOW_PRIVATE_ADDRESSES:
         for address in addresses:
             if not is_public(address):
                 raise NodeFailed(

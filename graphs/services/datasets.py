@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import PurePosixPath
 
 from django.core.files.base import File
-from django.core.files.storage import default_storage
 from django.db import DatabaseError, transaction
 
 from graphs.auth import acts
@@ -28,6 +27,7 @@ from graphs.services.dataset_files import (
     repeated_names,
     unpacked,
 )
+from statemanager.file_storage import file_storage
 
 Tables = dict[str, CheckedTable]  # by the names of their files in the storage
 
@@ -114,7 +114,7 @@ def replace_tables(
 def _store_file(folder: str, table: CheckedTable) -> str:
     """Store the content of a table and return its name in the storage."""
     path = f"{folder}/{names.file_name(table.name)}.{table.format}"
-    return default_storage.save(path, File(table.content.from_start()))
+    return file_storage.save(path, File(table.content.from_start()))
 
 
 def _create_row(dataset: Dataset, table: CheckedTable, file: str) -> None:
@@ -156,10 +156,10 @@ def _delete_unnamed(files: Collection[str]) -> None:
 def _delete_files(files: Collection[str]) -> None:
     """Delete files, and their folders if nothing else is in them."""
     for file in files:
-        default_storage.delete(file)
+        file_storage.delete(file)
     for folder in {str(PurePosixPath(file).parent) for file in files}:
         with suppress(OSError):
-            default_storage.delete(folder)
+            file_storage.delete(folder)
 
 
 def delete(dataset: Dataset, caller: Caller = SYSTEM) -> None:

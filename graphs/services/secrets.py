@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
@@ -17,13 +16,14 @@ from django.utils import timezone
 from graphs.definition import errors, names
 from graphs.models import Graph, Secret
 from graphs.services.masking import Mask
+from statemanager.conf import conf
 
 BATCH = 500
 _others: list[type[Model]] = []
 
 
 def _cipher() -> MultiFernet:
-    return MultiFernet([Fernet(key) for key in settings.SECRETS_KEYS])
+    return MultiFernet([Fernet(key) for key in conf.SECRETS_KEYS])
 
 
 def encrypt(value: str) -> str:

@@ -13,13 +13,12 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO
 
-from django.core.files.storage import default_storage
-
 from graphs.definition import errors
 from graphs.definition.types import Json
 from graphs.services import dialects, encodings, tabular
 from graphs.services.column_types import Column
 from graphs.services.csv_files import BrokenTable, CsvReader
+from statemanager.file_storage import file_storage
 
 ROWS = 50
 MAX_PAGE = 20_000  # a page is reached by reading all rows before it
@@ -81,9 +80,9 @@ def preview(
 
     Raises NotFound if there is no such file or entry.
     """
-    if not default_storage.exists(stored):
+    if not file_storage.exists(stored):
         raise errors.NotFound(f"The file of {name!r} is no longer in the storage.")
-    with default_storage.open(stored, "rb") as file:
+    with file_storage.open(stored, "rb") as file:
         if PurePosixPath(name).suffix.lower() != ".zip":
             return _file(file, name, page, list(columns))
         try:

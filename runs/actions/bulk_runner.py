@@ -15,7 +15,6 @@ from time import monotonic
 from typing import Any
 
 from django.core.files import File
-from django.core.files.storage import default_storage
 from django.db import OperationalError, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
@@ -28,6 +27,7 @@ from runs.actions.bulk import ACTIONS, TO_DO, Call, targets
 from runs.core import db_errors, sql
 from runs.core.failpoints import failpoint
 from runs.models import AuditEntry, BulkOperation, BulkResult, Run
+from statemanager.file_storage import file_storage
 
 log = logging.getLogger(__name__)
 MAX_INLINE = 100  # runs of an operation that a page runs while the user waits
@@ -242,18 +242,18 @@ def _export(operation: BulkOperation, caller: Caller) -> None:
         file.flush()
         with open(file.name, "rb") as written:
             name = f"operations/{operation.pk}/runs.{format_name}"
-            name = default_storage.save(name, File(written))
+            name = file_storage.save(name, File(written))
     run_count = line_count - export.FORMATS[format_name].other_lines
     _update(operation, done=run_count, file=name, cursor=0)
 
 
 def exported_file(operation: BulkOperation, caller: Caller) -> File:
     """The file that an export wrote. Raises NotFound if there is none, or none any more."""
-    if not operation.file or not default_storage.exists(operation.file):
+    if not operation.file or not file_storage.exists(operation.file):
         raise errors.NotFound("The file does not exist. Exports are deleted after a day.")
     caller = caller.with_door(caller.via, operation.pk)
     AuditEntry.objects.record_global(caller, "download", f"the file of {operation}")
-    return default_storage.open(operation.file, "rb")
+    return file_storage.open(operation.file, "rb")
 
 
 def forget_files() -> int:
@@ -261,7 +261,7 @@ def forget_files() -> int:
     limit = sql.clock() - EXPORT_AGE
     old = BulkOperation.objects.exclude(file="").filter(finished_at__lt=limit)
     for operation in old:
-        default_storage.delete(operation.file)
+        file_storage.delete(operation.file)
         BulkOperation.objects.filter(pk=operation.pk).update(file="")
     return len(old)
 

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import json
 
-from django.conf import settings
 from django.core.mail import EmailMessage
 from django.urls import reverse
 
@@ -20,6 +19,7 @@ from graphs.nodes.base import NodeFailed
 from graphs.services import secrets
 from runs.core import sql
 from runs.models import NotificationMessage, NotificationRule, Run
+from statemanager.conf import conf
 
 TIMEOUT_SECONDS = 10.0
 GONE = 410
@@ -50,9 +50,9 @@ def send(message: NotificationMessage, body: JsonObject) -> None:
 
 def url_of(run: Run) -> str | None:
     """The address of the run's page; None unless PUBLIC_URL says where the site is."""
-    if not settings.PUBLIC_URL:
+    if not conf.PUBLIC_URL:
         return None
-    return f"{settings.PUBLIC_URL}{reverse('run_page', args=[run.pk])}"
+    return f"{conf.PUBLIC_URL}{reverse('run_page', args=[run.pk])}"
 
 
 def _post(message: NotificationMessage, body: JsonObject) -> None:

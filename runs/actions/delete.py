@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.core.files.storage import Storage, default_storage
+from django.core.files.storage import Storage
 from django.db import OperationalError, transaction
 from django.db.models import Q, QuerySet
 
@@ -42,6 +42,7 @@ from runs.models import (
     Tombstone,
     ToolResult,
 )
+from statemanager.file_storage import file_storage
 
 DELETE_RIGHT = "delete"
 DELETABLE = statuses.ENDED_RUNS
@@ -254,7 +255,7 @@ def remove_files(pks: Sequence[int]) -> None:
     for first in range(0, len(pks), FOLDERS_AT_ONCE):
         batch = pks[first : first + FOLDERS_AT_ONCE]
         for pk in batch:
-            _delete_folder(default_storage, run_folder(pk))
+            _delete_folder(file_storage, run_folder(pk))
         Tombstone.objects.filter(files=True, run__in=batch).update(files=False)
 
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from uuid import UUID
 
-from django.core.files.storage import default_storage
 from django.db.models import Sum
 from django.utils import timezone
 
@@ -33,6 +32,7 @@ from runs.engine.claimed_states import FactsCache
 from runs.engine.node_context import run_folder
 from runs.engine.types import NewState, RunFacts
 from runs.models import Artifact, Run, State
+from statemanager.file_storage import file_storage
 
 log = logging.getLogger(__name__)
 
@@ -210,10 +210,10 @@ def _copy_files(old: Run, node: str) -> CopiedFiles:
 
 def _copied(name: str, old_folder: str, new_folder: str) -> str:
     new_name = f"{new_folder}/{name.removeprefix(f'{old_folder}/')}"
-    if not default_storage.exists(name):
+    if not file_storage.exists(name):
         return new_name
-    with default_storage.open(name, "rb") as content:
-        return default_storage.save(new_name, content)
+    with file_storage.open(name, "rb") as content:
+        return file_storage.save(new_name, content)
 
 
 # --- filling the new run --------------------------------------------------------------------------

@@ -7,13 +7,12 @@ import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from django.conf import settings
-
 from graphs.auth.callers import SYSTEM
 from runs.actions import bulk
 from runs.actions.delete import DELETABLE
 from runs.core import sql
 from runs.models import BulkOperation, Run
+from statemanager.conf import conf
 
 # The idempotency key of a day's operation is made from this and the date. So the supervisors of
 # several hosts ask for the same operation, and only the first request makes one.
@@ -27,9 +26,9 @@ def delete_old(now: datetime | None = None) -> BulkOperation | None:
     if there are no runs to delete, or if RETENTION_DAYS is 0.
     """
     now = now or sql.clock()
-    if not settings.RETENTION_DAYS:
+    if not conf.RETENTION_DAYS:
         return None
-    oldest_to_keep = now - timedelta(days=settings.RETENTION_DAYS)
+    oldest_to_keep = now - timedelta(days=conf.RETENTION_DAYS)
     before = oldest_to_keep.replace(minute=0, second=0, microsecond=0)
     old = Run.objects.filter(created_at__lt=before, status__in=DELETABLE, recurring_reruns=None)
     if not old.exists():
@@ -44,6 +43,6 @@ def delete_old(now: datetime | None = None) -> BulkOperation | None:
         "delete",
         filters,
         replace(SYSTEM, label="retention", via="command"),
-        reason=f"older than {settings.RETENTION_DAYS} days",
+        reason=f"older than {conf.RETENTION_DAYS} days",
         idempotency_key=uuid.uuid5(_KEYS_OF_DAYS, now.date().isoformat()),
     )

@@ -1,6 +1,5 @@
 """The files that a run made, over REST."""
 
-from django.core.files.storage import default_storage
 from django.http import FileResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -16,6 +15,7 @@ from runs.api.lookups import NAMESPACE
 from runs.api.serializers import artifact_url
 from runs.api.viewsets import OfRunViewSet
 from runs.models import Artifact, AuditEntry
+from statemanager.file_storage import file_storage
 
 
 class ArtifactSerializer(serializers.Serializer):
@@ -71,11 +71,11 @@ class ArtifactViewSet(OfRunViewSet):
         run = self.run()
         self.caller.require("payloads", run.namespace_id)
         file = run.artifacts.filter(pk=parse_id(artifact) or 0).first()
-        if file is None or not default_storage.exists(file.file):
+        if file is None or not file_storage.exists(file.file):
             raise errors.NotFound(f"The run has no artifact {artifact[:50]!r}.")
         AuditEntry.objects.record(self.caller, "download", run, file.name)
         return FileResponse(
-            default_storage.open(file.file, "rb"),
+            file_storage.open(file.file, "rb"),
             as_attachment=True,
             filename=names.file_name(file.name),
             content_type="application/octet-stream",

@@ -2,7 +2,6 @@
 
 import random
 
-from django.conf import settings
 from django.core import signing
 from django.db.models import Q, QuerySet
 from django_filters.rest_framework import DjangoFilterBackend
@@ -34,6 +33,7 @@ from runs.api.viewsets import OfRunViewSet
 from runs.external import queue
 from runs.models import QueueEntry
 from runs.queries.queue import QueueFilter, waiting, with_runs
+from statemanager.conf import conf
 
 IDLE_SECONDS = (1, 3)  # the range of Retry-After, which spreads the requests of idle programs
 DEFAULT_LIMIT = 50
@@ -119,7 +119,7 @@ class QueueViewSet(OfRunViewSet):
         """
         data = self.validated(ClaimRunsSerializer, may_be_empty=True)
         limit = data.pop("limit")
-        seconds = data.pop("lease_seconds", float(settings.WORKER_LEASE_SECONDS))
+        seconds = data.pop("lease_seconds", float(conf.WORKER_LEASE_SECONDS))
         name = f"{self.caller.label} {data.pop('worker', '')}".strip()
         entries = queue.claim(waiting(self.caller, data), queue.Claimer(name, seconds), limit)
         headers = {} if entries else {"Retry-After": str(random.randint(*IDLE_SECONDS))}

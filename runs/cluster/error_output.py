@@ -14,6 +14,7 @@ from django.conf import settings
 
 from graphs.definition import payloads
 from graphs.services.masking import MASK, Mask
+from statemanager.conf import conf
 
 MAX_KEPT = 8192  # bytes
 MAX_LINE = 4096  # bytes that are read of a line at once
@@ -57,5 +58,5 @@ def _masked(text: str) -> str:
     values = [value for name, value in os.environ.items() if _SECRET_NAME.search(name)]
     values += [part for value in values for part in value.split(",")]
     database = str(settings.DATABASES["default"].get("PASSWORD") or "")
-    mask = Mask([settings.SECRET_KEY, database, *settings.SECRETS_KEYS, *values])
+    mask = Mask([settings.SECRET_KEY, database, *conf.SECRETS_KEYS, *values])
     return _CREDENTIALS.sub(MASK, mask.text(text))

@@ -30,7 +30,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
-from django.conf import settings
 from django.db import close_old_connections, connection
 
 from graphs.auth import login_records
@@ -61,13 +60,12 @@ from runs.external import queue
 from runs.health import storage
 from runs.models import AuditEntry, Cluster
 from runs.models.cluster import MISSED_PROBES
+from statemanager.conf import conf
 
 log = logging.getLogger(__name__)
 START_SECONDS = 15.0  # for a cluster's first answer; doubled after each start that failed
 MAX_START_SECONDS = 240.0
 MAX_PAUSE_SECONDS = 30.0  # between starts that fail
-# With faulthandler, SIGABRT makes a process say where it is.
-CLUSTER_COMMAND = [sys.executable, "-X", "faulthandler", "-m", "django", "run_cluster"]
 DUMP_SECONDS = 2.0  # for a process to say where it is
 DOUBT_SECONDS = 4.0
 CHECK_MEMBERS_SECONDS = 0.4
@@ -76,6 +74,12 @@ CHECK_SCHEDULE_SECONDS = 1.0
 CHECK_DELETED_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
 ADOPT_SECONDS = 60.0  # matters only while a release is rolled out
+
+
+def cluster_command(workers: int) -> list[str]:
+    """What runs a cluster. With faulthandler, SIGABRT makes a process say where it is."""
+    python = [sys.executable, "-X", "faulthandler"]
+    return [*python, "-m", "django", "run_cluster", "--workers", str(workers)]
 
 
 def _prepare_cluster() -> None:
@@ -88,7 +92,7 @@ class Supervisor:
     """One cluster and its supervision. `tick` does what is due; `stop` ends everything."""
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or settings.WORKERS
+        self.workers = workers or conf.WORKERS
         self.host = socket.gethostname()
         # Containers may share both the name of their host and their process ids.
         self.name = f"{self.host[:60]}:{os.getpid()}:{secrets.token_hex(3)}"
@@ -113,11 +117,10 @@ class Supervisor:
         environment = {
             **os.environ,
             "STATEMANAGER_CLUSTER": self.name,
-            "WORKERS": str(self.workers),
         }
         connection.close()
         self.process = subprocess.Popen(
-            CLUSTER_COMMAND,
+            cluster_command(self.workers),
             env=_with_settings(environment),
             start_new_session=True,
             preexec_fn=_prepare_cluster,
@@ -154,16 +157,16 @@ class Supervisor:
 
     def _do_what_is_due(self) -> None:
         self._every("members", CHECK_MEMBERS_SECONDS, self._check_members)
-        self._every("sweep", settings.SWEEP_SECONDS, self._sweep)
+        self._every("sweep", conf.SWEEP_SECONDS, self._sweep)
         self._every("schedule", CHECK_SCHEDULE_SECONDS, schedules.fire_due)
         self._every("templates", CHECK_SCHEDULE_SECONDS, run_templates.launch_due)
-        self._every("reruns", settings.SWEEP_SECONDS, rerun.rerun_failures)
-        self._every("inputs", settings.SWEEP_SECONDS, index_inputs.continue_indexing)
+        self._every("reruns", conf.SWEEP_SECONDS, rerun.rerun_failures)
+        self._every("inputs", conf.SWEEP_SECONDS, index_inputs.continue_indexing)
         self._every("ready", CHECK_READY_SECONDS, _hint_what_waits)
         self._every("slots", CHECK_SCHEDULE_SECONDS, self._slots.sweep)
         self._every("ended slots", CHECK_DELETED_SECONDS, slots.forget_ended)
         self._every("adopt", ADOPT_SECONDS, priority.adopt_states)
-        self._every("probe", settings.PROBE_SECONDS, self._probe)
+        self._every("probe", conf.PROBE_SECONDS, self._probe)
         self._every("prune", TIDY_SECONDS, wakeup.prune)
         self._every("clusters", TIDY_SECONDS, lambda: heartbeat.forget_lost(self.name))
         self._every("deleted", CHECK_DELETED_SECONDS, delete.sweep)
@@ -232,7 +235,7 @@ class Supervisor:
         if self._failed_starts and heartbeat.answered(self.name):
             self._failed_starts = 0
             Cluster.objects.filter(name=self.name).update(start_error="")
-        patience = MISSED_PROBES * settings.PROBE_SECONDS
+        patience = MISSED_PROBES * conf.PROBE_SECONDS
         running = monotonic() - self._started
         unchanged = monotonic() - self._changed
         if DOUBT_SECONDS < unchanged < patience:
@@ -300,9 +303,9 @@ class Supervisor:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(settings.GRACE_SECONDS)
+                self.process.wait(conf.GRACE_SECONDS)
             except subprocess.TimeoutExpired:
-                log.warning("cluster %s did not end within %s s", self.name, settings.GRACE_SECONDS)
+                log.warning("cluster %s did not end within %s s", self.name, conf.GRACE_SECONDS)
         self._kill()
         if is_reachable:
             self._give_back()
@@ -333,9 +336,9 @@ def _hint_what_waits() -> None:
 
 
 def _with_settings(environment: dict[str, str]) -> dict[str, str]:
-    paths = [str(settings.BASE_DIR), environment.get("PYTHONPATH", "")]
+    """The settings and the import path of this process for the processes that it starts."""
     return {
         **environment,
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "statemanager.settings"),
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONPATH": os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), *sys.path])),
     }

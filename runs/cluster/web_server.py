@@ -9,9 +9,8 @@ from contextlib import suppress
 from itertools import chain
 from time import monotonic
 
-from django.conf import settings
-
 from runs.cluster.processes import die_with_parent
+from statemanager.conf import conf
 
 log = logging.getLogger(__name__)
 APPLICATION = "statemanager.asgi:application"
@@ -71,7 +70,7 @@ class WebServer:
     def wait(self) -> None:
         """Wait until it has ended, but not longer than its grace period."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(settings.GRACE_SECONDS)
+            self._process.wait(conf.GRACE_SECONDS)
         self._end_group()
 
     def _end_group(self) -> None:
@@ -91,8 +90,11 @@ class WebServer:
         command = [sys.executable, "-m", "granian", *chain(*options.items()), *flags, APPLICATION]
         return subprocess.Popen(
             command,
-            cwd=settings.BASE_DIR,
-            env={**os.environ, "STATEMANAGER_DIES_WITH_PARENT": "1"},
+            env={
+                **os.environ,
+                "STATEMANAGER_DIES_WITH_PARENT": "1",
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            },
             start_new_session=True,
             preexec_fn=die_with_parent,
         )

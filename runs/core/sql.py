@@ -28,13 +28,13 @@ from itertools import chain, count
 from typing import Any, ParamSpec, cast
 
 import psycopg
-from django.conf import settings
 from django.db import connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from graphs.definition.types import Json
 from graphs.models import clock as database_clock
+from statemanager.conf import conf
 
 Row = tuple[Any, ...]
 Params = Sequence[Any]
@@ -206,7 +206,7 @@ def _execute(db: BaseDatabaseWrapper, statement: str, params: Params) -> Any:
         db.queries_log.append({"sql": statement, "time": "0.000"})
     if not postgres():
         return db.connection.execute(*_for_sqlite(statement, params))
-    prepare = not settings.DATABASE_POOLED
+    prepare = not conf.DATABASE_POOLED
     return psycopg.RawCursor(db.connection).execute(_numbered(statement), params, prepare=prepare)
 
 
@@ -282,7 +282,7 @@ def replan() -> None:
 
     It keeps a generic plan until it is told to discard it.
     """
-    if postgres() and not settings.DATABASE_POOLED:
+    if postgres() and not conf.DATABASE_POOLED:
         send("DISCARD PLANS")
 
 
@@ -362,7 +362,7 @@ def limit_lock_waits(seconds: float) -> None:
     error is a lock timeout (`db_errors`). Behind a pooler the limit is one of the role's:
     `ALTER ROLE … SET lock_timeout`.
     """
-    if settings.DATABASE_POOLED:
+    if conf.DATABASE_POOLED:
         return
 
     def limit(connection: BaseDatabaseWrapper, **_: object) -> None:

@@ -15,14 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from django.conf import settings
-
 from graphs.definition import errors
 from graphs.definition.plan import Plan
 from runs.core import node_counts, sql, statuses
 from runs.core.node_counts import BAD, DONE, KNOWN, NodeCounts
 from runs.engine import notify, slots, status_rules
 from runs.engine.types import NewState
+from statemanager.conf import conf
 
 
 @dataclass(slots=True)
@@ -109,7 +108,7 @@ class RunCounters:
 
     def refusal(self, size: int) -> str:
         """Why the run may not store this many bytes more; "" if it may."""
-        limit = settings.MAX_RUN_BYTES
+        limit = conf.MAX_RUN_BYTES
         if self.stored_bytes + size <= limit:
             return ""
         return (

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import TypeVar, cast
 
-from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.db.models import Max, Min, Q, QuerySet
 
@@ -21,6 +20,7 @@ from runs.engine import counters
 from runs.engine.new_run import RunOptions, TimeLimits
 from runs.engine.store import cancel_unfinished
 from runs.models import AnswerDeadline, LogLine, Run, RunDeadline, RunSlot, State
+from statemanager.conf import conf
 
 log = logging.getLogger(__name__)
 BATCH = 100
@@ -145,7 +145,7 @@ def _pass_over_the_others(now: datetime) -> None:
     try:
         ended = RunDeadline.objects.filter(at__lte=now, run__status__in=statuses.ENDED_RUNS)
         ended.update(at=None)
-        sql.send(_wait_on_statement(), [settings.SWEEP_SECONDS] * 2)
+        sql.send(_wait_on_statement(), [conf.SWEEP_SECONDS] * 2)
     except DatabaseError as error:
         if not db_errors.is_contention(error):
             raise

@@ -21,8 +21,6 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from time import monotonic, sleep
 from typing import ParamSpec, TypeVar
 
-from django.conf import settings
-
 from graphs.nodes.base import registry
 from runs.core import db_errors, sql
 from runs.core.failpoints import failpoint
@@ -35,6 +33,7 @@ from runs.engine.node_threads import NodeThread, emptied, has_side_effects
 from runs.engine.record import MAX_BATCH
 from runs.engine.turns import Group, Turns
 from runs.engine.types import Claimed, Lease, Outcome, worker_name
+from statemanager.conf import conf
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -110,7 +109,7 @@ class Executor:
         """Whether the loop may claim more states."""
         limit = budget
         if self.lanes.are_busy():
-            limit = max(budget, settings.NODE_TIMEOUT_SECONDS)
+            limit = max(budget, conf.NODE_TIMEOUT_SECONDS)
         elif self.lanes.threads:
             limit = max(budget, LATE_SECONDS)
         return (
@@ -189,9 +188,7 @@ class Executor:
         return states or self._claim_from(Group(registry, 1), claim.LOST_OFTEN)
 
     def _claim_from(self, group: Group, quarantine: str) -> list[Claimed]:
-        return claim.claim_quarantined(
-            self.name, group, settings.LEASE_SECONDS, self.facts, quarantine
-        )
+        return claim.claim_quarantined(self.name, group, conf.LEASE_SECONDS, self.facts, quarantine)
 
     # --- recording -----------------------------------------------------------------------------
 
@@ -215,7 +212,7 @@ class Executor:
 
         If something else has locked some of the runs for too long, their outcomes are deferred.
         """
-        give_up = monotonic() + settings.LEASE_SECONDS
+        give_up = monotonic() + conf.LEASE_SECONDS
         pause = 0.05
         skip_locked = False
         while True:
@@ -257,7 +254,7 @@ class Executor:
         states = claim.claim(
             self.name,
             self._groups(),
-            settings.LEASE_SECONDS,
+            conf.LEASE_SECONDS,
             self.facts,
             self.turns,
         )
@@ -283,7 +280,7 @@ class Executor:
         waiting = {backlog.namespace for backlog in backlogs}
         if waiting - {outcome.state.run.namespace_id for outcome in outcomes}:
             return None
-        return Lease(self.name, settings.LEASE_SECONDS, self.lanes.chooser())
+        return Lease(self.name, conf.LEASE_SECONDS, self.lanes.chooser())
 
     # --- running -------------------------------------------------------------------------------
 
@@ -331,9 +328,7 @@ class Executor:
             if current is None:
                 continue
             state, context = current
-            limit = min(
-                state.node.timeout or settings.NODE_TIMEOUT_SECONDS, settings.NODE_TIMEOUT_SECONDS
-            )
+            limit = min(state.node.timeout or conf.NODE_TIMEOUT_SECONDS, conf.NODE_TIMEOUT_SECONDS)
             if monotonic() - thread.began > limit:
                 context.cancel()
                 error = f"timed out: it ran longer than {limit:g} s"
@@ -345,7 +340,7 @@ class Executor:
 
 def _pool() -> ThreadPoolExecutor:
     # One more than there are lanes, because an overdue thread is abandoned.
-    workers = settings.NODE_THREADS + MAX_LANES + 1
+    workers = conf.NODE_THREADS + MAX_LANES + 1
     return ThreadPoolExecutor(workers, thread_name_prefix="thread")
 
 

@@ -14,7 +14,6 @@ from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -25,6 +24,7 @@ from runs.engine import counters, log_lines
 from runs.engine.counters import RunCounters
 from runs.engine.types import Claimed, Line
 from runs.models import Cluster
+from statemanager.conf import conf
 
 if TYPE_CHECKING:
     from runs.engine.node_context import NodeContext
@@ -157,7 +157,7 @@ class Reporter:
         if now - self._flushed < FLUSH_SECONDS:
             return
         self._flushed = now
-        renew = now - self._renewed >= settings.HEARTBEAT_SECONDS
+        renew = now - self._renewed >= conf.HEARTBEAT_SECONDS
         contexts: dict[str, NodeContext] = {}
         signs: list[SignOfLife] = list(deferred) if renew else []
         for thread in threads:
@@ -180,13 +180,13 @@ class Reporter:
         A node whose lease may be over soon is told to give up: another worker may get its state.
         """
         try:
-            renewed = renew_leases(signs, settings.LEASE_SECONDS)
+            renewed = renew_leases(signs, conf.LEASE_SECONDS)
         except db_errors.ERRORS:
             for sign in signs:
                 if sign.state.id in contexts:
                     contexts[sign.state.id].keep_lines(sign.lines)
             for context in contexts.values():
-                if now - context.heard > SAFE_SHARE * settings.LEASE_SECONDS:
+                if now - context.heard > SAFE_SHARE * conf.LEASE_SECONDS:
                     context.give_up()
             raise
         for sign in signs:

@@ -11,13 +11,12 @@ Each namespace may keep only some of the lanes busy.
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from django.conf import settings
-
 from graphs.nodes.base import registry
 from runs.engine.node_threads import NodeThread
 from runs.engine.record import MAX_BATCH
 from runs.engine.turns import BacklogKey, Group, any_backlog
 from runs.engine.types import NewState
+from statemanager.conf import conf
 
 BATCH_SECONDS = 0.020
 FAST_SECONDS = 0.002
@@ -65,7 +64,7 @@ class Lanes:
             Group(fast, MAX_BATCH if is_open else 0, suits),
             Group(slow, 1 if is_open else 0, suits),
             Group(sending, 0 if late else 1 - running_sending),
-            Group(reading, 0 if late else settings.NODE_THREADS - running_reading),
+            Group(reading, 0 if late else conf.NODE_THREADS - running_reading),
         ]
 
     def chooser(self) -> Callable[[NewState], bool]:

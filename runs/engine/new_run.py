@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from django.conf import settings
-
 from graphs.auth.callers import Caller
 from graphs.definition import errors, labels, names, payloads, uuids
 from graphs.definition.plan import Plan
@@ -22,6 +20,7 @@ from runs.engine.recorded_outputs import RecordedOutputs
 from runs.engine.slots import Wanted
 from runs.engine.types import NewState, RunFacts
 from runs.models import Run
+from statemanager.conf import conf
 
 MAX_DELAY_SECONDS = 10 * 366 * 24 * 3600
 MAX_ROOT_BYTES = 64 * 2**20  # of the inputs of the states with which a run starts
@@ -252,7 +251,7 @@ def _count_roots(run: Run, roots: Sequence[NewState]) -> None:
     run.node_counts = {root.identifier: [1, 0, 0] for root in roots}
     run.log_count = 1
     run.stored_bytes += sum(root.size for root in roots)
-    limit = settings.MAX_RUN_BYTES
+    limit = conf.MAX_RUN_BYTES
     if run.stored_bytes > limit:
         raise errors.TooLarge(
             f"The run would store more than {limit:,} bytes from the start. Give it less, or raise"

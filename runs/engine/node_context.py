@@ -12,9 +12,7 @@ from itertools import count
 from time import monotonic
 from typing import BinaryIO, TypeVar, cast
 
-from django.conf import settings
 from django.core.files.base import File as DjangoFile
-from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -30,6 +28,8 @@ from graphs.services.table_reader import TableRows
 from runs.core.failpoints import failpoint
 from runs.engine.types import Claimed, Line, OutputFile, idempotency_key
 from runs.models import Run, State, ToolResult
+from statemanager.conf import conf
+from statemanager.file_storage import file_storage
 
 T = TypeVar("T")
 MAX_LINES = 1000  # that wait to be stored
@@ -186,9 +186,9 @@ class NodeContext:
 
         So the results of calls that go on at once may exceed the limit, each by its own size.
         """
-        if self._stored_bytes() >= settings.MAX_RUN_BYTES:
+        if self._stored_bytes() >= conf.MAX_RUN_BYTES:
             raise NodeFailed(
-                f"nothing was called, because the run stores {settings.MAX_RUN_BYTES:,} bytes"
+                f"nothing was called, because the run stores {conf.MAX_RUN_BYTES:,} bytes"
                 " already; store less, or raise MAX_RUN_BYTES"
             )
 
@@ -199,7 +199,7 @@ class NodeContext:
     @cached_property
     def _room(self) -> int:
         """How many bytes the files of this state may have."""
-        return settings.MAX_RUN_BYTES - self._stored_bytes()
+        return conf.MAX_RUN_BYTES - self._stored_bytes()
 
     def _require_state(self) -> None:
         """Raises NodeFailed if the state is gone, because its run was deleted or was lost in a
@@ -241,7 +241,7 @@ class NodeContext:
         """Open a file of this run or of its dataset; others are refused."""
         if ".." in file.split("/") or not (self._is_of_run(file) or self._is_of_dataset(file)):
             raise NodeFailed(f"{file!r} is no file of this run or its dataset")
-        with default_storage.open(file, "rb") as opened:
+        with file_storage.open(file, "rb") as opened:
             yield cast(BinaryIO, opened)
 
     def _is_of_run(self, file: str) -> bool:
@@ -324,7 +324,7 @@ class _Writer:
         self.size += len(data)
         if self.size > self._room:
             raise NodeFailed(
-                f"the run would store more than {settings.MAX_RUN_BYTES:,} bytes with this file;"
+                f"the run would store more than {conf.MAX_RUN_BYTES:,} bytes with this file;"
                 " store less, or raise MAX_RUN_BYTES"
             )
         self.checksum.update(data)
@@ -334,7 +334,7 @@ class _Writer:
         self._file.flush()
         self._file.seek(0)
         with self._file:
-            return default_storage.save(path, DjangoFile(self._file))
+            return file_storage.save(path, DjangoFile(self._file))
 
     def discard(self) -> None:
         self._file.close()

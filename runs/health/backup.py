@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connection
 
 from graphs.definition import errors
+from statemanager.conf import conf
 
 DATABASE, FILES = "db.sqlite3", "files"
 KEYS = ("secret.key", "secrets.key")
@@ -85,13 +86,14 @@ def _copy(work: Path) -> int:
     shutil.rmtree(work / FILES, ignore_errors=True)
     try:
         shutil.copytree(
-            settings.FILES, work / FILES, copy_function=_copy_if_exists, dirs_exist_ok=True
+            conf.FILES_DIR, work / FILES, copy_function=_copy_if_exists, dirs_exist_ok=True
         )
     except shutil.Error as error:  # folders were deleted meanwhile
         return len(error.args[0])
+    keys = getattr(settings, "VAR", work)  # other projects keep their keys elsewhere
     for key in KEYS:
-        if (settings.VAR / key).exists():
-            shutil.copy2(settings.VAR / key, work / key)
+        if (keys / key).exists():
+            shutil.copy2(keys / key, work / key)
     with closing(sqlite3.connect(work / DATABASE)) as copy:
         return sum(not (work / FILES / name).exists() for (name,) in copy.execute(NAMED_FILES))
 

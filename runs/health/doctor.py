@@ -3,10 +3,8 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db import connection
 
-from graphs.definition.types import JsonObject
 from graphs.models import RegisteredNode
 from graphs.nodes.base import registry
 from runs.core import sql, statuses
@@ -14,6 +12,7 @@ from runs.engine import wakeup
 from runs.health import probes, recount, schema, storage, used_nodes, verify
 from runs.health.probes import Finding, duration
 from runs.models import BulkOperation, Cluster, Run, State
+from statemanager.conf import conf
 
 LATE = timedelta(minutes=1)
 STUCK = timedelta(minutes=5)
@@ -22,18 +21,6 @@ RESTARTS_PER_HOUR = 3
 START_WITHIN = 600.0  # seconds; a supervisor tries more often
 MAX_SHOWN = 5
 MAX_LINE = 300
-
-# The settings of django-q2 without which work would be lost, repeated or left behind
-# (docs/architecture.md).
-QUEUE_SETTINGS: JsonObject = {
-    "max_attempts": 1,
-    "ack_failures": True,
-    "save_limit": -1,
-    "scheduler": False,
-    "guard_cycle": 0.5,
-    "bulk": 1,
-}
-RESTORE_QUEUE = "Restore Q_CLUSTER as the project's settings define it."
 
 
 def examine() -> list[Finding]:
@@ -48,21 +35,6 @@ def examine() -> list[Finding]:
 
 
 def _queue() -> Iterator[Finding]:
-    queue: JsonObject = settings.Q_CLUSTER
-    for name, value in QUEUE_SETTINGS.items():
-        if queue.get(name) != value:
-            yield Finding(
-                "error",
-                f"Q_CLUSTER's {name} is {queue.get(name)!r}; it must be {value!r}.",
-                RESTORE_QUEUE,
-            )
-    if not queue["retry"] > queue["timeout"] > 2 * settings.NODE_TIMEOUT_SECONDS:
-        yield Finding(
-            "error",
-            "Q_CLUSTER's retry must be greater than its timeout,"
-            " and its timeout greater than twice NODE_TIMEOUT_SECONDS.",
-            RESTORE_QUEUE,
-        )
     age = wakeup.oldest_hint()
     if age and age > LATE:
         yield Finding(
@@ -122,7 +94,7 @@ def _hours_since(moment: datetime) -> float:
 
 
 def _leases() -> Iterator[Finding]:
-    late = timedelta(seconds=3 * settings.SWEEP_SECONDS)
+    late = timedelta(seconds=3 * conf.SWEEP_SECONDS)
     leased = State.objects.filter(status=statuses.QUEUED, run__version__isnull=False)
     expired = leased.filter(lease_expires_at__lt=sql.clock() - late).count()
     if expired:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import metadata
+from pathlib import Path
 
 import django
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
@@ -22,6 +22,8 @@ from graphs.models import DatasetTable
 from graphs.services import secrets
 from runs.core import sql
 from runs.models import Artifact, Cluster
+from statemanager.conf import conf
+from statemanager.file_storage import file_storage
 
 MAX_SKEW_SECONDS = 2.0
 MIN_FREE_BYTES = 500 * 2**20
@@ -266,7 +268,7 @@ def _role() -> Iterator[Finding]:
 
 
 def _disk() -> Iterator[Finding]:
-    for folder in dict.fromkeys([settings.VAR, settings.FILES]):
+    for folder in _folders():
         free = shutil.disk_usage(folder).free
         if free < MIN_FREE_BYTES:
             yield Finding(
@@ -276,19 +278,28 @@ def _disk() -> Iterator[Finding]:
             )
 
 
+def _folders() -> set[Path]:
+    """The folders on this host in which the installation stores something."""
+    folders = {Path(conf.FILES_DIR)} if conf.FILES_DIR else set()
+    database = Path(str(connection.settings_dict["NAME"]))
+    if connection.vendor == "sqlite" and database.exists():
+        folders.add(database.parent)
+    return folders
+
+
 def _files() -> Iterator[Finding]:
     """Find a storage that isn't the one in which the newest files were stored."""
     names = [
         *Artifact.objects.order_by("-pk").values_list("file", flat=True)[:RECENT_FILES],
         *DatasetTable.objects.order_by("-pk").values_list("file", flat=True)[:RECENT_FILES],
     ]
-    missing = [name for name in names if not default_storage.exists(name)]
+    missing = [name for name in names if not file_storage.exists(name)]
     if missing:
         yield Finding(
             "error",
             f"{len(missing):,} of the newest {len(names):,} files are not in the storage, such as"
             f" {missing[0]}.",
-            f"Check that FILES_DIR ({settings.FILES}) is the folder in which they were stored.",
+            f"Check that FILES_DIR ({conf.FILES_DIR}) is the folder in which they were stored.",
         )
 
 

@@ -6,13 +6,13 @@ not mounted, or the bucket of another site, lacks it or has another one.
 
 from collections.abc import Iterator
 
-from django.conf import settings
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
 
 from graphs.models import DatasetTable
 from runs.health.probes import Finding
 from runs.models import Artifact, Installation
+from statemanager.conf import conf
+from statemanager.file_storage import file_storage
 
 MARKER = "statemanager-installation"
 MAX_MARKER = 100  # bytes that are read of it
@@ -26,8 +26,8 @@ def mark() -> None:
     installation, _ = Installation.objects.get_or_create(pk=Installation.SINGLE)
     if installation.is_marked or _newest_is_missing():
         return
-    if not default_storage.exists(MARKER):
-        default_storage.save(MARKER, ContentFile(str(installation.storage_id)))
+    if not file_storage.exists(MARKER):
+        file_storage.save(MARKER, ContentFile(str(installation.storage_id)))
     if _stored_id() == str(installation.storage_id):
         Installation.objects.filter(pk=installation.pk).update(is_marked=True)
 
@@ -43,7 +43,7 @@ def findings() -> Iterator[Finding]:
     fault = f"belongs to the installation {stored!r}" if stored else f"has no file {MARKER}"
     yield Finding(
         "error",
-        f"The file storage ({settings.FILES}) {fault}, so it is not the one in which the files of"
+        f"The file storage ({conf.FILES_DIR}) {fault}, so it is not the one in which the files of"
         f" this database ({installation.storage_id}) were stored.",
         "Check that FILES_DIR is the right folder and that its volume is mounted. If you copied"
         f" the database on purpose, write its id into the file {MARKER} of the new storage.",
@@ -53,7 +53,7 @@ def findings() -> Iterator[Finding]:
 def _stored_id() -> str:
     """What the marker says; "" if there is none."""
     try:
-        with default_storage.open(MARKER, "rb") as marker:
+        with file_storage.open(MARKER, "rb") as marker:
             return marker.read(MAX_MARKER).decode("utf-8", "replace").strip()
     except FileNotFoundError:
         return ""
@@ -63,7 +63,7 @@ def _newest_is_missing() -> bool:
     """Whether the database names a file that the storage lacks."""
     newest = [model.objects.order_by("-pk").values_list("file", flat=True)[:1] for model in MODELS]
     names = [name for names in newest for name in names]
-    return not all(default_storage.exists(name) for name in names)
+    return not all(file_storage.exists(name) for name in names)
 
 
 MODELS = (Artifact, DatasetTable)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 
-from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from graphs.models import Dataset, DatasetTable
 from runs.core import sql, statuses
 from runs.engine.node_context import run_folder
 from runs.models import Artifact, Run
+from statemanager.file_storage import file_storage
 
 PAGE = 2000  # rows
 FOLDERS = 50  # runs whose files are listed at once
@@ -54,7 +54,7 @@ def compare(checksums: bool) -> Compared:
     for model in (Artifact, DatasetTable):
         for file, size, checksum in _rows(model):
             try:
-                is_same = default_storage.size(file) == size
+                is_same = file_storage.size(file) == size
                 if not is_same:
                     compared.size.add(file)
                 elif checksums and checksum and _checksum(file) != checksum:
@@ -79,7 +79,7 @@ def _rows(model: type[Artifact] | type[DatasetTable]) -> Iterator[tuple[str, int
 
 def _checksum(file: str) -> str:
     digest = hashlib.sha256()
-    with default_storage.open(file, "rb") as opened:
+    with file_storage.open(file, "rb") as opened:
         while chunk := opened.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -123,7 +123,7 @@ def _unnamed(folders: Iterable[str], named: set[str]) -> Iterator[str]:
 
 def _files_below(folder: str) -> Iterator[str]:
     try:
-        folders, files = default_storage.listdir(folder)
+        folders, files = file_storage.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return
     yield from (f"{folder}/{name}" for name in files)
@@ -138,7 +138,7 @@ def is_old(name: str) -> bool:
     host's and the database's present time is taken, so that no file looks older than it is.
     """
     try:
-        modified = default_storage.get_modified_time(name)
+        modified = file_storage.get_modified_time(name)
     except FileNotFoundError:
         return False
     return min(timezone.now(), sql.clock()) - modified > MIN_AGE
@@ -153,7 +153,7 @@ def _run_folders() -> Iterator[int]:
 def _numbered(folder: str) -> list[int]:
     """The numbers that folders in a folder have as names."""
     try:
-        folders, _ = default_storage.listdir(folder)
+        folders, _ = file_storage.listdir(folder)
     except FileNotFoundError:
         return []
     return sorted(int(name) for name in folders if name.isdigit())

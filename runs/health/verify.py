@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from django.core.files.storage import default_storage
 from django.db.models import Exists, Model, OuterRef, QuerySet
 
 from runs.actions import delete
 from runs.engine.node_context import run_folder
 from runs.health import recount, stored_files
 from runs.models import Run, Tombstone
+from statemanager.file_storage import file_storage
 
 MAX_EXAMPLES = 5
 SAMPLE_SIZE = 1000
@@ -111,7 +111,7 @@ def _files(fix: bool, checksums: bool) -> Iterator[Finding]:
     for file in stored_files.without_row():
         unnamed.add(file)
         if fix:
-            default_storage.delete(file)
+            file_storage.delete(file)
     if unnamed.count:
         yield Finding("files without a row", unnamed.count, unnamed.examples)
 

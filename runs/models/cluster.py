@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Any, Self
 
-from django.conf import settings
 from django.db import models
 from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
+
+from statemanager.conf import conf
 
 # A cluster that leaves this many probes unanswered is replaced by its supervisor.
 MISSED_PROBES = 3
@@ -23,7 +24,7 @@ class ClusterQuerySet(models.QuerySet[Any]):
         An idle cluster shows one for each probe of its supervisor, so "lately" is `ALIVE_PROBES`
         times PROBE_SECONDS; `within` sets another number of seconds.
         """
-        seconds = ALIVE_PROBES * settings.PROBE_SECONDS if within is None else within
+        seconds = ALIVE_PROBES * conf.PROBE_SECONDS if within is None else within
         return self.filter(seen_at__gt=Now() - timedelta(seconds=seconds))
 
     def answered(self) -> Self:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import local
 
-from django.conf import settings
-
 from graphs.definition import errors, uuids
 from graphs.models import namespace_id
 from graphs.nodes.declared import declared
@@ -37,6 +35,7 @@ from runs.worker_api.reports import (
     outcome_of,
     refusal_of,
 )
+from statemanager.conf import conf
 
 MAX_CLAIM = 1000
 MAX_NODES = 200  # in one statement
@@ -88,7 +87,7 @@ def claim(worker: Worker, nodes: Iterable[str], limit: int) -> list[Claimed]:
                 worker.name,
                 nodes[at : at + MAX_NODES],
                 room,
-                settings.WORKER_LEASE_SECONDS,
+                conf.WORKER_LEASE_SECONDS,
                 facts,
                 turns,
             )
@@ -117,7 +116,7 @@ def _follow(claimed: Iterable[Claimed], revisions: Mapping[int, int]) -> None:
 
 def lease_of(state: Claimed) -> float:
     """The seconds for which a worker may hold the state without a sign of life."""
-    return state.node.lease or settings.WORKER_LEASE_SECONDS
+    return state.node.lease or conf.WORKER_LEASE_SECONDS
 
 
 def _give_out(states: Iterable[Claimed]) -> None:
@@ -273,7 +272,7 @@ def _lease(worker: Worker, nodes: Iterable[str], limit: int) -> Lease:
         room -= 1
         return True
 
-    return Lease(worker.name, settings.WORKER_LEASE_SECONDS, wants)
+    return Lease(worker.name, conf.WORKER_LEASE_SECONDS, wants)
 
 
 def _record(outcomes: Sequence[Outcome], lease: Lease | None) -> record.RecordedBatch:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
 from runs.engine.start import start_run
 from runs.models import Run, State
+from statemanager.conf import conf
 from tests import postgres
 from tests.support.clusters import ROOT, SUPERVISE, environment, supervised, until
 
@@ -51,7 +51,7 @@ def start_many(graph):
 @pytest.fixture(autouse=True)
 def _no_files():
     """Remove the files of earlier tests, whose rows are gone, so that they are not copied."""
-    shutil.rmtree(settings.FILES, ignore_errors=True)
+    shutil.rmtree(conf.FILES_DIR, ignore_errors=True)
 
 
 def assert_all_runs_complete(env):
@@ -130,7 +130,7 @@ def test_a_dump_made_under_load_can_be_started(graph, tmp_path):
     with supervised():
         start_many(graph)
         subprocess.run([dump, "-Fc", "-f", str(tmp_path / "state.dump"), url], check=True)
-        shutil.copytree(settings.FILES, tmp_path / "files")
+        shutil.copytree(conf.FILES_DIR, tmp_path / "files")
     name = "restored_copy"
     with connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name}")

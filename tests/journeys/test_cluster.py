@@ -7,10 +7,12 @@ from time import monotonic
 import pytest
 from django.core import signing
 from django.utils import timezone
+from django_q import core_signing
 from django_q.models import OrmQ
-from django_q.signing import SignedPackage
+from django_q.signing import PickleSerializer
 
 from runs.engine.start import start_run
+from runs.engine.wakeup import QUEUE
 from runs.models import Cluster, LogLine, Run, State
 from tests.support.clusters import group_of, supervised, until
 from tests.support.runs import by_node
@@ -162,7 +164,7 @@ def test_poisoned_hints_do_not_stop_the_work(publish):
 
     The messages have a broken signature, no content, an unknown function, or the wrong type.
     """
-    unknown_function = SignedPackage.dumps(
+    unknown_function = core_signing.dumps(
         {
             "id": "1",
             "name": "x",
@@ -170,10 +172,12 @@ def test_poisoned_hints_do_not_stop_the_work(publish):
             "args": (),
             "kwargs": {},
             "started": timezone.now(),
-        }
+        },
+        salt=QUEUE,
+        serializer=PickleSerializer,
     )
-    wrong_type = signing.dumps("text", salt="statemanager")
+    wrong_type = signing.dumps("text", salt=QUEUE)
     for payload in ("not a message", "", unknown_function, wrong_type):
-        OrmQ.objects.create(key="statemanager", payload=payload, lock=timezone.now())
+        OrmQ.objects.create(key=QUEUE, payload=payload, lock=timezone.now())
     with supervised(workers=1):
         assert ended(start_run(publish("a>b"))).status == "completed"

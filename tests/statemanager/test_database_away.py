@@ -74,10 +74,10 @@ def test_an_error_in_a_round_does_not_stop_the_supervisor(monkeypatch, step, bro
 
 @pytest.mark.django_db(transaction=True)
 def test_a_node_stops_before_its_lease_is_over_when_the_database_is_silent(
-    publish, monkeypatch, settings
+    publish, monkeypatch, conf
 ):
     """The outcome of the node does not count, but the lines that it logged are stored."""
-    settings.LEASE_SECONDS, settings.HEARTBEAT_SECONDS = 2.0, 0.5
+    conf.LEASE_SECONDS, conf.HEARTBEAT_SECONDS = 2.0, 0.5
     run = start_run(publish("a", kinds={"a": "test.work"}, inputs={"a": {"seconds": 60}}))
     monkeypatch.setattr(heartbeat, "renew_leases", lambda *_: away())
     executor = Executor()

@@ -18,6 +18,8 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from statemanager.conf import conf
+
 ROOT = Path(__file__).parent.parent.parent
 FAST = {
     "LEASE_SECONDS": "4",
@@ -50,7 +52,7 @@ def environment(**values: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
         "SECRET_KEY": "only-for-tests-and-as-long-as-a-real-one",
-        "SECRETS_KEYS": ",".join(settings.SECRETS_KEYS),
+        "SECRETS_KEYS": ",".join(conf.SECRETS_KEYS),
         "ALLOWED_HOSTS": "*",
         "HTTPS": "0",
         "SQLITE_SYNCHRONOUS": "OFF",

@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from django.conf import settings
 from django.db import connection
+
+from statemanager.conf import conf
 
 LARGE = 2**20  # bytes; smaller tables are emptied faster by DELETE, which makes no new files
 
@@ -93,11 +94,11 @@ class FilesSnapshot:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="statemanager-files-"))
-        if settings.FILES.exists():
-            shutil.copytree(settings.FILES, self.folder, dirs_exist_ok=True)
+        if conf.FILES_DIR.exists():
+            shutil.copytree(conf.FILES_DIR, self.folder, dirs_exist_ok=True)
 
     def restore(self) -> None:
-        shutil.copytree(self.folder, settings.FILES, dirs_exist_ok=True)
+        shutil.copytree(self.folder, conf.FILES_DIR, dirs_exist_ok=True)
 
     def close(self) -> None:
         shutil.rmtree(self.folder)

@@ -1,7 +1,6 @@
 import zipfile
 from time import monotonic
 
-from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -15,6 +14,7 @@ from runs.engine.new_run import RunOptions
 from runs.engine.start import start_run
 from runs.management.progress import watch
 from runs.models import Run
+from statemanager.file_storage import file_storage
 
 
 class Command(BaseCommand):
@@ -75,7 +75,7 @@ class Command(BaseCommand):
     def _report(self, run: Run) -> None:
         """Answer two questions from the exported tables."""
         artifact = run.artifacts.get(name="flight_delays.zip")
-        with default_storage.open(artifact.file) as file, zipfile.ZipFile(file) as archive:
+        with file_storage.open(artifact.file) as file, zipfile.ZipFile(file) as archive:
             airlines = _read_csv(archive, "airlines.csv")
             weather = _read_csv(archive, "late_by_weather.csv")
 
@@ -93,7 +93,7 @@ class Command(BaseCommand):
             "Was the weather to blame? It was rough for"
             f" {in_rough_weather:,} of the {late:,} flights that left more than an hour late."
         )
-        self.stdout.write(f"\nThe full answer: {default_storage.path(artifact.file)}")
+        self.stdout.write(f"\nThe full answer: {file_storage.path(artifact.file)}")
 
 
 def _read_csv(archive: zipfile.ZipFile, name: str) -> list[dict[str, str]]:

@@ -1,10 +1,11 @@
 import os
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
+from runs.cluster import q_cluster
 from runs.cluster.processes import die_with_parent
 from runs.core import silent_path, sql
-from runs.engine import wakeup
+from statemanager.conf import conf
 
 
 class Command(BaseCommand):
@@ -14,8 +15,11 @@ class Command(BaseCommand):
     )
     requires_system_checks: list[str] = []  # the supervisor has made them
 
-    def handle(self, *args: object, **options: object) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--workers", type=int, default=conf.WORKERS)
+
+    def handle(self, *args: object, workers: int, **options: object) -> None:
         sql.limit_lock_waits(sql.ENGINE_LOCK_SECONDS)
         silent_path.watch()
         os.register_at_fork(after_in_child=die_with_parent)
-        raise SystemExit(wakeup.run_cluster())
+        raise SystemExit(q_cluster.run_cluster(workers))

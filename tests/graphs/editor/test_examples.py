@@ -23,12 +23,12 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def polled_server(settings):
+def polled_server(conf):
     """A server that fails the first request, is busy at the second and then ready.
 
     Gives its URL and the list of the requested paths.
     """
-    settings.ALLOW_PRIVATE_ADDRESSES = True
+    conf.ALLOW_PRIVATE_ADDRESSES = True
     requests = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -14,8 +14,8 @@ from runs.models import LogLine
 
 
 @pytest.fixture(autouse=True)
-def _loopback_is_allowed(settings):
-    settings.ALLOW_PRIVATE_ADDRESSES = True
+def _loopback_is_allowed(conf):
+    conf.ALLOW_PRIVATE_ADDRESSES = True
 
 
 @contextmanager

@@ -236,9 +236,9 @@ TYPES = {
 
 
 @pytest.fixture
-def server(settings):
+def server(conf):
     """A local HTTP server; gives its address and the headers of the requests that it got."""
-    settings.ALLOW_PRIVATE_ADDRESSES = True
+    conf.ALLOW_PRIVATE_ADDRESSES = True
     requests = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -313,14 +313,14 @@ def test_the_error_of_http_request_names_the_reason(run_graph, server, path, rea
     assert reason in run.error_message
 
 
-def test_a_redirect_to_a_private_address_is_blocked(run_graph, server, settings, monkeypatch):
+def test_a_redirect_to_a_private_address_is_blocked(run_graph, server, conf, monkeypatch):
     """Only the first request may reach the private address of the test server."""
     checked_hosts = []
     check = http_client.public_addresses
 
     def allow_first(host, port):
         checked_hosts.append(host)
-        settings.ALLOW_PRIVATE_ADDRESSES = len(checked_hosts) == 1
+        conf.ALLOW_PRIVATE_ADDRESSES = len(checked_hosts) == 1
         return check(host, port)
 
     monkeypatch.setattr(http_client, "public_addresses", allow_first)

@@ -90,21 +90,21 @@ def test_a_node_fails_if_its_graph_has_not_the_secret_that_it_needs(leak):
     assert leak({}).error == "the graph has no secret token"
 
 
-def test_rotation_encrypts_every_secret_with_the_first_key(publish, settings):
+def test_rotation_encrypts_every_secret_with_the_first_key(publish, conf):
     graph = publish("a")
     old = Fernet.generate_key().decode()
     new = Fernet.generate_key().decode()
-    settings.SECRETS_KEYS = [old]
+    conf.SECRETS_KEYS = [old]
     for at in range(1000):
         Secret.objects.create(graph=graph, name=f"s{at}", token=secrets.encrypt(f"value {at}"))
-    settings.SECRETS_KEYS = [new, old]
+    conf.SECRETS_KEYS = [new, old]
     out = io.StringIO()
     call_command("rotate_secrets", stdout=out)
     assert out.getvalue().startswith("1000 ")
-    settings.SECRETS_KEYS = [new]
+    conf.SECRETS_KEYS = [new]
     version = graph.current_id
     assert secrets.reveal(version, ["s0", "s999"]) == {"s0": "value 0", "s999": "value 999"}
-    settings.SECRETS_KEYS = [old]
+    conf.SECRETS_KEYS = [old]
     with pytest.raises(errors.Conflict, match="SECRETS_KEYS"):
         secrets.reveal(version, ["s0"])
     with pytest.raises(CommandError, match="SECRETS_KEYS"):

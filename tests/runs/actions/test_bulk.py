@@ -251,7 +251,7 @@ def test_runs_are_deleted_while_a_cluster_executes_them(publish):
     assert Tombstone.objects.count() == 500
 
 
-def test_old_runs_are_deleted_once_a_day(publish, drain, settings):
+def test_old_runs_are_deleted_once_a_day(publish, drain, conf):
     graph = publish("a")
     _, archived, recent, busy = (
         start_run(graph, RunOptions(run_id=name)) for name in ("old", "archived", "recent", "busy")
@@ -262,7 +262,7 @@ def test_old_runs_are_deleted_once_a_day(publish, drain, settings):
     Run.objects.filter(pk=archived.pk).update(archived_at=past)
     Run.objects.filter(pk=busy.pk).update(status="running", finished_at=None, pending_count=1)
     assert retention.delete_old() is None, "without a setting nothing is deleted"
-    settings.RETENTION_DAYS = 30
+    conf.RETENTION_DAYS = 30
     operation = retention.delete_old()
     assert retention.delete_old() == operation, "several supervisors share one operation"
     assert (carry_out(operation).done, operation.actor) == (2, "retention")

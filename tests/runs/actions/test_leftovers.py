@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from django.db import connection
@@ -136,7 +137,7 @@ def by_bulk_operation(client, run):
 
 def by_age(client, run):
     Run.objects.update(created_at=timezone.now() - timedelta(days=9))
-    with override_settings(RETENTION_DAYS=1):
+    with override_settings(STATE_MANAGER={**settings.STATE_MANAGER, "RETENTION_DAYS": 1}):
         retention.delete_old()
     bulk_runner.run_waiting(10)
 

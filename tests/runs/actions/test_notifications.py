@@ -44,8 +44,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def receiver(settings):
-    settings.ALLOW_PRIVATE_ADDRESSES = True
+def receiver(conf):
+    conf.ALLOW_PRIVATE_ADDRESSES = True
     with receiving() as running:
         yield running
 
@@ -183,8 +183,8 @@ def test_without_rules_nothing_is_stored(failing):
 # --- webhooks ------------------------------------------------------------------------------------
 
 
-def test_a_webhook_gets_a_signed_message(failing, receiver, settings):
-    settings.PUBLIC_URL = "https://runs.example.org"
+def test_a_webhook_gets_a_signed_message(failing, receiver, conf):
+    conf.PUBLIC_URL = "https://runs.example.org"
     rule = rule_of(receiver.url)
     failing("order-1")
     assert waiting()
@@ -326,8 +326,8 @@ def test_a_delivery_that_outlasted_its_lease_is_recorded(failing, receiver):
     assert NotificationMessage.objects.get().status == "delivered"
 
 
-def test_private_addresses_are_refused(failing, receiver, settings):
-    settings.ALLOW_PRIVATE_ADDRESSES = False
+def test_private_addresses_are_refused(failing, receiver, conf):
+    conf.ALLOW_PRIVATE_ADDRESSES = False
     rule_of(receiver.url)
     failing("one")
     deliver()
@@ -446,12 +446,12 @@ def test_names_and_numbers_of_rules_have_limits(namespace, monkeypatch):
         rule_of("a@x.org", namespace, name="second")
 
 
-def test_the_secret_survives_a_rotation(receiver, settings, failing):
+def test_the_secret_survives_a_rotation(receiver, conf, failing):
     rule = rule_of(receiver.url)
     new = base64.urlsafe_b64encode(b"n" * 32).decode()
-    settings.SECRETS_KEYS = [new, *settings.SECRETS_KEYS]
+    conf.SECRETS_KEYS = [new, *conf.SECRETS_KEYS]
     call_command("rotate_secrets")
-    settings.SECRETS_KEYS = [new]
+    conf.SECRETS_KEYS = [new]
     rule.refresh_from_db()
     assert secrets.decrypt(rule.token, "rule") == rule.secret
     failing("one")

@@ -158,8 +158,8 @@ def test_a_schedule_goes_with_its_run_and_reruns_stay(run, drain):
         repeat(run, SYSTEM, Recurrence("* * * * *"))
 
 
-def test_retention_keeps_runs_that_have_a_schedule(run, drain, publish, settings):
-    settings.RETENTION_DAYS = 1
+def test_retention_keeps_runs_that_have_a_schedule(run, drain, publish, conf):
+    conf.RETENTION_DAYS = 1
     other = start_run(publish("a", name="g"), RunOptions(run_id="other"))
     drain()
     Run.objects.update(created_at=sql.clock() - timedelta(days=3))

@@ -67,8 +67,8 @@ def broken_app(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def supervisor(settings):
-    settings.PROBE_SECONDS = 1
+def supervisor(conf):
+    conf.PROBE_SECONDS = 1
     supervisor = supervisors.Supervisor(1)
     yield supervisor
     supervisor.stop()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def supervise(monkeypatch):
     """A function that makes supervisors, whose clusters are a single process that only waits."""
-    monkeypatch.setattr(supervisors, "CLUSTER_COMMAND", ["sleep", "600"])
+    monkeypatch.setattr(supervisors, "cluster_command", lambda workers: ["sleep", "600"])
     supervisors_made = []
 
     def make(is_started=True):
@@ -151,7 +151,7 @@ def test_a_cluster_that_ended_while_the_database_was_away_is_replaced(supervise,
 
 
 def test_starts_that_fail_are_repeated_after_growing_pauses(supervise, monkeypatch, clock):
-    monkeypatch.setattr(supervisors, "CLUSTER_COMMAND", ["false"])
+    monkeypatch.setattr(supervisors, "cluster_command", lambda workers: ["false"])
     supervisor = supervise(is_started=False)
     pauses = []
     for _ in range(8):

@@ -360,9 +360,9 @@ def test_ten_thousand_late_writes_change_nothing(publish, drain, request):
     assert_counters_agree(run)
 
 
-def test_inputs_that_would_be_too_large_are_never_made(publish, drain, settings):
+def test_inputs_that_would_be_too_large_are_never_made(publish, drain, conf):
     """There are 400 placeholders for a text of a quarter of the limit."""
-    settings.MAX_PAYLOAD_BYTES = 2**20
+    conf.MAX_PAYLOAD_BYTES = 2**20
     texts = {f"t{at}": "${{ a.outputs.value }}" for at in range(400)}
     graph = publish(
         "a>b>c a>d",

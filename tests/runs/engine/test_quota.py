@@ -58,10 +58,8 @@ def test_what_the_rows_hold_is_counted(run_graph, drawing, members):
     assert run.stored_bytes == pytest.approx(bytes_in_rows(run), abs=10 * run.state_count)
 
 
-def test_a_result_whose_next_states_exceed_the_limit_is_kept_and_nothing_follows(
-    run_graph, settings
-):
-    settings.MAX_RUN_BYTES = 5500
+def test_a_result_whose_next_states_exceed_the_limit_is_kept_and_nothing_follows(run_graph, conf):
+    conf.MAX_RUN_BYTES = 5500
     nodes.counted.clear()
     nodes.counted_outputs[:] = [{"value": KILOBYTE}]
     data = {"a": {"retry": {"max_retries": 3}}}
@@ -74,8 +72,8 @@ def test_a_result_whose_next_states_exceed_the_limit_is_kept_and_nothing_follows
     assert run.stored_bytes == pytest.approx(1014, abs=10)
 
 
-def test_a_fan_out_is_limited_as_a_whole(run_graph, settings):
-    settings.MAX_RUN_BYTES = 5500
+def test_a_fan_out_is_limited_as_a_whole(run_graph, conf):
+    conf.MAX_RUN_BYTES = 5500
     nodes.counted_outputs[:] = [{"value": KILOBYTE}] * 6
     run = finished(run_graph, "a>b", kinds={"a": "test.counted"})
     assert by_node(run) == {"a": ["NEXT_CREATED_ERROR"]}
@@ -83,9 +81,9 @@ def test_a_fan_out_is_limited_as_a_whole(run_graph, settings):
 
 
 @pytest.mark.parametrize("unites", [{}, {"unites": {"identifier": "a"}}])
-def test_a_join_that_exceeds_the_limit_fails(run_graph, settings, unites):
+def test_a_join_that_exceeds_the_limit_fails(run_graph, conf, unites):
     """Small inputs grow large when every state of a join holds what all states before it made."""
-    settings.MAX_RUN_BYTES = 10_000
+    conf.MAX_RUN_BYTES = 10_000
     nodes.counted_outputs[:] = [{"value": KILOBYTE}, {"value": KILOBYTE}]
     run = finished(
         run_graph,
@@ -100,8 +98,8 @@ def test_a_join_that_exceeds_the_limit_fails(run_graph, settings, unites):
     assert REMEDY in run.error_message
 
 
-def test_a_failure_beyond_the_limit_is_not_retried(run_graph, settings):
-    settings.MAX_RUN_BYTES = 2500
+def test_a_failure_beyond_the_limit_is_not_retried(run_graph, conf):
+    conf.MAX_RUN_BYTES = 2500
     kinds, data = {"a": "test.fail"}, {"a": {"retry": {"max_retries": 9, "backoff_factor": 0.001}}}
     inputs = {"a": {"message": KILOBYTE}}
     run = finished(run_graph, "a", kinds=kinds, inputs=inputs, data=data)
@@ -110,19 +108,19 @@ def test_a_failure_beyond_the_limit_is_not_retried(run_graph, settings):
     assert run.stored_bytes <= 2500
 
 
-def test_states_that_are_made_or_retried_by_hand_are_limited(publish, settings):
+def test_states_that_are_made_or_retried_by_hand_are_limited(publish, conf):
     graph = publish("a", inputs={"a": {"value": KILOBYTE}})
     run = start_run(graph)
     [state] = claimed()
     record.record_outcomes([Outcome(state, "error", error="broken")])
-    settings.MAX_RUN_BYTES = 1500
+    conf.MAX_RUN_BYTES = 1500
     with pytest.raises(errors.TooLarge, match=REMEDY):
         retry.retry_failed(run, SYSTEM)
     with pytest.raises(errors.TooLarge, match=REMEDY):
         create_states.create_states(graph, "new", [("a", {"value": KILOBYTE})] * 2, SYSTEM)
     assert by_node(run) == {"a": ["ERRORED"]}
     assert not Run.objects.filter(run_id="new").exists()
-    settings.MAX_RUN_BYTES = 3000
+    conf.MAX_RUN_BYTES = 3000
     retry.retry_failed(run, SYSTEM)
     run.refresh_from_db()
     assert run.stored_bytes == pytest.approx(2 * 1014, abs=10)
@@ -179,12 +177,12 @@ def test_a_namespace_that_stores_all_it_may_starts_no_run(publish, settings, dra
     assert start_run(graph, RunOptions(run_id="second")).pk
 
 
-def test_results_recorded_with_once_count_and_nothing_is_called_in_a_full_run(run_graph, settings):
+def test_results_recorded_with_once_count_and_nothing_is_called_in_a_full_run(run_graph, conf):
     members = {"kinds": {"a": "test.texts"}, "data": {"a": {"inputs": {"sizes": [1000, 2000]}}}}
     run = run_graph("a", **members)
     assert sorted(map(len, results_of(run))) == [1000, 2000]
     assert run.stored_bytes == 3000 + 2 * len('""') + bytes_in_rows(run)
-    settings.MAX_RUN_BYTES = 900
+    conf.MAX_RUN_BYTES = 900
     run = run_graph("a", **members)
     assert by_node(run) == {"a": ["ERRORED"]}
     assert list(map(len, results_of(run))) == [1000], "the second call was not made"
@@ -212,30 +210,30 @@ def test_what_a_run_is_given_counts(publish, namespace):
     assert outside.stored_bytes == len('{"x":""}') + 1000 + 3
 
 
-def test_inputs_and_defaults_may_be_larger_together_than_one_payload(namespace, settings):
-    settings.MAX_PAYLOAD_BYTES = 1500
+def test_inputs_and_defaults_may_be_larger_together_than_one_payload(namespace, conf):
+    conf.MAX_PAYLOAD_BYTES = 1500
     schema = {"properties": {"d": {"default": KILOBYTE}}}
     graph = publish_graph(namespace, "g", {**definition("a"), "inputs": schema})
     run = start_run(graph, RunOptions(inputs={"x": KILOBYTE}))
     assert run.stored_bytes > 2000
 
 
-def test_a_run_that_is_too_large_from_the_start_is_refused(publish, settings, monkeypatch):
-    settings.MAX_RUN_BYTES = 2000
+def test_a_run_that_is_too_large_from_the_start_is_refused(publish, conf, monkeypatch):
+    conf.MAX_RUN_BYTES = 2000
     graph = publish(
         "a b c", data={at: {"inputs": {"value": "${{ run.inputs.x }}"}} for at in "abc"}
     )
     with pytest.raises(errors.TooLarge, match="from the start"):
         start_run(graph, RunOptions(inputs={"x": KILOBYTE}))
-    settings.MAX_RUN_BYTES = 2**30
+    conf.MAX_RUN_BYTES = 2**30
     monkeypatch.setattr(new_run, "MAX_ROOT_BYTES", 2500)
     with pytest.raises(errors.TooLarge, match="with which the run starts"):
         start_run(graph, RunOptions(inputs={"x": KILOBYTE}))
     assert not Run.objects.exists()
 
 
-def test_a_file_that_the_run_may_not_store_is_not_written_to_its_end(run_graph, settings):
-    settings.MAX_RUN_BYTES = 5000
+def test_a_file_that_the_run_may_not_store_is_not_written_to_its_end(run_graph, conf):
+    conf.MAX_RUN_BYTES = 5000
     run = run_graph("a", kinds={"a": "test.file"}, data={"a": {"inputs": {"size": 10_000_000}}})
     assert by_node(run) == {"a": ["ERRORED"]}
     assert "with this file" in run.states.get().error

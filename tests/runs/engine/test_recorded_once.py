@@ -245,9 +245,9 @@ def test_a_result_with_lines_that_cannot_be_recorded_stays_a_success(publish, mo
     assert_counters_agree(run)
 
 
-def test_inputs_that_were_stored_are_retried_whatever_the_limit_is_now(publish, settings):
+def test_inputs_that_were_stored_are_retried_whatever_the_limit_is_now(publish, conf):
     run = start_run(publish("a", inputs={"a": {"value": "x" * 1000}}, data={"a": RETRIED}))
     [state] = claimed()
-    settings.MAX_PAYLOAD_BYTES = 100
+    conf.MAX_PAYLOAD_BYTES = 100
     record.record_outcomes([record.Outcome(state, "error", error="broken")])
     assert by_node(run) == {"a": ["RETRY_CREATED", "CREATED"]}

@@ -66,10 +66,10 @@ def test_tool_results_are_counted_when_they_are_recorded():
     assert kept(run) > documents_size
 
 
-def test_a_document_beyond_the_limit_is_refused_and_changes_nothing(settings, api_client):
+def test_a_document_beyond_the_limit_is_refused_and_changes_nothing(conf, api_client):
     run = outside(run_id="theirs")
     report(run, text=KILOBYTE)
-    settings.MAX_RUN_BYTES = stored(run) + 3000
+    conf.MAX_RUN_BYTES = stored(run) + 3000
     before = rows(run)
     with pytest.raises(errors.TooLarge, match="raise MAX_RUN_BYTES"):
         report(run, text=KILOBYTE * 3)

@@ -157,18 +157,6 @@ def test_rows_without_a_run(publish, monkeypatch):
         connection.enable_constraint_checking()
 
 
-def test_wrong_settings_of_the_queue(settings):
-    settings.Q_CLUSTER = {**settings.Q_CLUSTER, "max_attempts": 3, "timeout": 10}
-    assert [finding.partition(";")[0] for finding in reported()] == [
-        "error: Q_CLUSTER's max_attempts is 3",
-        (
-            "error: Q_CLUSTER's retry must be greater than its timeout, and its timeout greater"
-            " than twice NODE_TIMEOUT_SECONDS."
-            " Restore Q_CLUSTER as the project's settings define it."
-        ),
-    ]
-
-
 def test_a_wake_up_that_is_not_taken(publish):
     start_run(publish("a"))
     wakeup.OrmQ.objects.update(lock=timezone.now() - timedelta(minutes=3))
@@ -329,10 +317,10 @@ def test_a_storage_that_is_not_the_one_of_the_files(publish, drain, settings, tm
     assert f"1 of the newest 1 files are not in the storage, such as {name}." in finding
 
 
-def test_secrets_that_no_key_opens(publish, settings):
+def test_secrets_that_no_key_opens(publish, conf):
     graph = publish("a")
     secrets.replace(graph, {"token": "a value"})
     assert reported() == []
-    settings.SECRETS_KEYS = [Fernet.generate_key().decode()]
+    conf.SECRETS_KEYS = [Fernet.generate_key().decode()]
     [finding] = reported()
     assert "No key of SECRETS_KEYS opens 1 secrets, such as alpha/graph: token" in finding

@@ -62,9 +62,9 @@ def test_what_is_stored_again_is_counted_once(saver):
     assert thread().stored_bytes == in_rows(thread())
 
 
-def test_a_checkpoint_beyond_the_limit_is_refused_and_changes_nothing(saver, settings):
+def test_a_checkpoint_beyond_the_limit_is_refused_and_changes_nothing(saver, conf):
     config = put(saver, values={"a": KILOBYTE})
-    settings.MAX_RUN_BYTES = thread().stored_bytes + 2000
+    conf.MAX_RUN_BYTES = thread().stored_bytes + 2000
     before = counts(), thread().revision
     with pytest.raises(errors.TooLarge, match="raise MAX_RUN_BYTES"):
         put(saver, values={"a": KILOBYTE * 3})
@@ -85,7 +85,7 @@ def test_pruned_checkpoints_no_longer_count(saver):
     assert thread().stored_bytes < full / 2
 
 
-def test_copies_and_forks_are_counted_and_limited(saver, settings):
+def test_copies_and_forks_are_counted_and_limited(saver, conf):
     put(saver, values={"a": KILOBYTE})
     last = put(saver, values={"a": KILOBYTE})["configurable"]["checkpoint_id"]
     namespace = Namespace.objects.get(name="alpha")
@@ -97,7 +97,7 @@ def test_copies_and_forks_are_counted_and_limited(saver, settings):
     forked = edits.fork(thread(), checkpoint, SYSTEM)
     assert forked.stored_bytes == in_rows(forked)
 
-    settings.MAX_RUN_BYTES = 2000
+    conf.MAX_RUN_BYTES = 2000
     before = counts()
     with pytest.raises(errors.TooLarge, match="raise MAX_RUN_BYTES"):
         threads.copy_thread(namespace, "t", "another")

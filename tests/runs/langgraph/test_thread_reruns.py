@@ -26,8 +26,8 @@ APPS = ("doubling", "two_questions")
 
 
 @pytest.fixture(autouse=True)
-def _apps(settings):
-    settings.LANGGRAPH_APPS = {name: f"{langgraph_apps.__name__}.{name}" for name in APPS}
+def _apps(conf):
+    conf.LANGGRAPH_APPS = {name: f"{langgraph_apps.__name__}.{name}" for name in APPS}
 
 
 def start(publish, drain, app="doubling", value=None, **options):

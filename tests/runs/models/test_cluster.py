@@ -22,8 +22,8 @@ def cluster(seconds, name="c"):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("probe", [0.5, 4, 60])
-def test_a_cluster_is_alive_while_its_probes_are_answered(settings, probe):
-    settings.PROBE_SECONDS = probe
+def test_a_cluster_is_alive_while_its_probes_are_answered(conf, probe):
+    conf.PROBE_SECONDS = probe
     cluster(probe * ALIVE_PROBES / 2, "answers")
     cluster(probe * ALIVE_PROBES + 0.4, "silent")
     assert [cluster.name for cluster in Cluster.objects.alive()] == ["answers"]

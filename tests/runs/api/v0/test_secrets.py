@@ -78,14 +78,14 @@ def test_a_refused_template_does_not_show_its_secrets(api):
     assert "canary" not in json.dumps(api.put("graph/g/secrets/x", {"value": ["canary-4711"]})[1])
 
 
-def test_an_unreadable_secret_blocks_only_the_states_that_use_it(api, settings):
+def test_an_unreadable_secret_blocks_only_the_states_that_use_it(api, conf):
     api.register("Guarded", secrets=["token"])
     api.upsert("g", node("a", name="Guarded"), secrets={"token": "value-of-it"})
     api.upsert("h", node("a"))
     for name in "gh":
         api.trigger(name)
     states = api.claim("Guarded", "Work")
-    settings.SECRETS_KEYS = [Fernet.generate_key().decode()]
+    conf.SECRETS_KEYS = [Fernet.generate_key().decode()]
     reports = [
         {"state_id": state["state_id"], "attempt": 1, "outputs": [{"value": "1"}]}
         for state in states
