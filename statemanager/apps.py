@@ -1,9 +1,7 @@
 import warnings
 
-from axes.apps import AppConfig as AxesConfig
 from django.apps import AppConfig
 from django.conf import settings
-from django.contrib.admin.apps import SimpleAdminConfig
 
 # Our cluster has its own settings (`runs.cluster.q_cluster`), but django-q2 warns where a project
 # has none.
@@ -12,25 +10,11 @@ if not hasattr(settings, "Q_CLUSTER"):
 
 
 class StateManagerConfig(AppConfig):
+    """The app for every project: system checks, templates and the Python API."""
+
     name = "statemanager"
     verbose_name = "State Manager"
+    default = True
 
     def ready(self) -> None:
-        # The imports register the system checks and connect the receivers.
-        from statemanager import checks, login_audit  # noqa: F401
-
-
-class AdminSiteConfig(SimpleAdminConfig):
-    """The admin with audit entries.
-
-    `statemanager.urls` imports its pages. Processes that serve none, such as those of a cluster,
-    start sooner without them.
-    """
-
-    default_site = "statemanager.admin_site.AuditedSite"
-
-
-class LoginsConfig(AxesConfig):
-    """django-axes under a name that says what its pages show."""
-
-    verbose_name = "Logins"
+        from statemanager import checks  # noqa: F401  (the import registers the checks)

@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from graphs.auth import accounts, api_keys
+from graphs.auth import api_keys, refresh_tokens
 from graphs.definition import time_zones
 from graphs.models import ApiKey, clock
 from graphs.models.querysets import ApiKeyQuerySet
@@ -153,7 +153,7 @@ def _change(request: HttpRequest) -> str:
 
 def end_others(request: HttpRequest) -> int:
     """End the user's other sessions and refresh tokens. Returns how many sessions these were."""
-    accounts.end_tokens(request.user)  # type: ignore[arg-type]  # a login is required
+    refresh_tokens.end_tokens(request.user)  # type: ignore[arg-type]  # a login is required
     return _end_sessions(request)
 
 

@@ -89,7 +89,7 @@ CSRF_TRUSTED_ORIGINS = env.strings("CSRF_TRUSTED_ORIGINS")
 # --- apps and middleware --------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "statemanager.apps.StateManagerConfig",
+    "statemanager.project_apps.ProjectConfig",
     # Before runs, whose admin unregisters their pages.
     "django_q",
     "django_otp",
@@ -98,7 +98,7 @@ INSTALLED_APPS = [
     "rest_framework_simplejwt.token_blacklist",
     "graphs.apps.GraphsConfig",
     "runs.apps.RunsConfig",
-    "statemanager.apps.AdminSiteConfig",
+    "statemanager.project_apps.AdminSiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -106,7 +106,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "rest_framework",
-    "statemanager.apps.LoginsConfig",  # django-axes
+    "statemanager.project_apps.LoginsConfig",  # django-axes
     "django_filters",
     "django_htmx",
     "drf_spectacular",
@@ -147,7 +147,6 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "statemanager.context_processors.version",
             ]
         },
     }

@@ -4,6 +4,8 @@ API paths have no trailing slash here; `BothSlashForms` (see `statemanager.middl
 forms. The admin comes last, because it answers every path below `admin/`.
 """
 
+from importlib import import_module
+
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -29,6 +31,7 @@ def runs(request: HttpRequest) -> HttpResponseBase:
 
 
 admin.autodiscover()
+import_module("statemanager.site_admin")
 
 urlpatterns = [
     path("healthz", health.healthz),

@@ -44,6 +44,7 @@ ORDER = [
     "graphs.definition",
     "statemanager.file_storage",
     "statemanager.conf",
+    "statemanager.__version__",
 ]
 OURS = ("statemanager", "runs", "graphs")
 MODULES = [

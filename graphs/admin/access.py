@@ -18,11 +18,12 @@ from graphs.models import (
     UserTimeZone,
 )
 from graphs.models.querysets import ApiKeyQuerySet
+from graphs.web.audited_admin import Audited
 from graphs.web.page_guard import caller_of
 
 
 @admin.register(Namespace)
-class NamespaceAdmin(admin.ModelAdmin):
+class NamespaceAdmin(Audited):
     list_display = ("name", "created_at")
     search_fields = ("name__any_case",)
 
@@ -36,7 +37,7 @@ class NamespaceAdmin(admin.ModelAdmin):
 
 
 @admin.register(NamespaceMembership)
-class NamespaceMembershipAdmin(admin.ModelAdmin):
+class NamespaceMembershipAdmin(Audited):
     list_display = ("namespace", "user", "group", "role")
     list_filter = ("role", ("namespace", SomeRelated))
     search_fields = ("namespace__name", "user__username", "group__name")

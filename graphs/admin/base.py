@@ -8,6 +8,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from graphs.auth.callers import PERMISSIONS
+from graphs.web.audited_admin import Audited
 from graphs.web.page_guard import caller_of
 from graphs.web.pickers import MAX_CHOICES
 
@@ -20,7 +21,7 @@ class SomeRelated(admin.RelatedFieldListFilter):
         return [(str(row.pk), str(row)) for row in rows]
 
 
-class FilteredByShown(admin.ModelAdmin):
+class FilteredByShown(Audited):
     """A page whose rows are filtered only by what it shows of them."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:

@@ -17,6 +17,7 @@ from graphs.models import (
     clock,
 )
 from graphs.services import publish, secrets
+from graphs.web.audited_admin import Audited
 from graphs.web.page_guard import caller_of
 from graphs.web.pickers import MAX_CHOICES
 
@@ -137,7 +138,7 @@ class SecretAdmin(FilteredByShown):
 
 
 @admin.register(CronTrigger)
-class CronTriggerAdmin(admin.ModelAdmin):
+class CronTriggerAdmin(Audited):
     list_display = (
         "graph",
         "expression",

@@ -31,7 +31,7 @@ from rest_framework_simplejwt.views import (
 
 from graphs.api.schema import REFUSALS
 from graphs.api.strict import CharField, KnownMembers
-from graphs.auth import accounts, acts, second_factor
+from graphs.auth import acts, refresh_tokens, second_factor
 from graphs.auth.callers import caller_named
 from graphs.auth.tokens import RefreshToken, claims_of
 
@@ -158,7 +158,7 @@ def _end_family(sent: object) -> None:
     )
     token = used.first()
     user = token.token.user if token else None
-    if user and accounts.end_family(user, claims.get("family", "")):
+    if user and refresh_tokens.end_family(user, claims.get("family", "")):
         caller = caller_named(user.get_username(), "api")
         acts.record(caller, "revoke_token", None, "a refresh token was used twice")
 

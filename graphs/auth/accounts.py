@@ -1,17 +1,14 @@
-"""What ends with an account: its API keys and its refresh tokens.
+"""What ends with an account: its API keys. `graphs.auth.refresh_tokens` ends its tokens.
 
 Access tokens and sessions of an account that is gone or inactive are refused at each request.
 """
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db import transaction
 from django.db.models.signals import post_save, pre_delete
 from django.dispatch import receiver
-from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from graphs.auth import api_keys
-from graphs.auth.tokens import claims_of
 from graphs.models import ApiKey
 
 
@@ -27,28 +24,6 @@ def end_deleted(instance: AbstractBaseUser, **_: object) -> None:
     end_access(instance)
 
 
-@transaction.atomic
 def end_access(user: AbstractBaseUser) -> None:
-    """Revoke the API keys that the account made, and end its refresh tokens."""
+    """Revoke the API keys that the account made."""
     api_keys.revoke(ApiKey.objects.filter(created_by=user.pk))
-    end_tokens(user)
-
-
-def end_tokens(user: AbstractBaseUser) -> int:
-    """End all refresh tokens of the account. Returns how many of them were still good."""
-    tokens = OutstandingToken.objects.filter(user=user.pk, blacklistedtoken=None)
-    ended = [BlacklistedToken(token=token) for token in tokens]
-    BlacklistedToken.objects.bulk_create(ended, ignore_conflicts=True)
-    return len(ended)
-
-
-def end_family(user: AbstractBaseUser, family: str) -> int:
-    """End the account's refresh tokens that follow from one login. Returns how many were good."""
-    tokens = OutstandingToken.objects.filter(user=user.pk, blacklistedtoken=None)
-    ended = [
-        BlacklistedToken(token=token)
-        for token in tokens
-        if family and family in (token.jti, claims_of(token.token).get("family"))
-    ]
-    BlacklistedToken.objects.bulk_create(ended, ignore_conflicts=True)
-    return len(ended)

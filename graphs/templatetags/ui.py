@@ -12,12 +12,14 @@ from django.utils.safestring import SafeString, mark_safe
 from graphs.definition.types import Json
 from graphs.web import formats, json_tree, pickers
 from graphs.web.page_guard import caller_of
+from statemanager import __version__
 
 register = template.Library()
 MAX_LINE = 4096  # characters of a log line
 MAX_JSON = 10_000  # characters of a value
 register.filter("moment", formats.moment)
 register.simple_tag(timezone.get_current_timezone_name, name="time_zone")
+register.simple_tag(lambda: __version__, name="statemanager_version")
 register.filter("length_of", formats.length)
 register.filter("seconds", formats.seconds)
 register.filter("percent", formats.percent)

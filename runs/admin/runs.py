@@ -26,16 +26,6 @@ from runs.models import (
     ToolResult,
 )
 
-admin.site.site_header = admin.site.site_title = "State Manager"
-admin.site.index_title = "Overview"
-
-# The pages of django-q2 could run any pickled call again, and hints tell a reader nothing. Those of
-# refresh tokens and of second factors show what logins need.
-HIDDEN_APPS = ("django_q", "token_blacklist", "otp_totp", "otp_static")
-for model in list(admin.site._registry):
-    if model._meta.app_label in HIDDEN_APPS:
-        admin.site.unregister(model)
-
 MAX_SHORT_ID = 13
 
 

@@ -1,4 +1,4 @@
-"""The page of accounts, which can take a lost second factor from one, and those of logins."""
+"""What the admin shows, hides and changes of other apps, and its page of accounts."""
 
 from axes.admin import AccessAttemptAdmin
 from django.contrib import admin, messages
@@ -8,7 +8,17 @@ from django.contrib.auth.models import AbstractUser, Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from graphs.auth import accounts, second_factor
+from graphs.auth import refresh_tokens, second_factor
+
+admin.site.site_header = admin.site.site_title = "State Manager"
+admin.site.index_title = "Overview"
+
+# The pages of django-q2 could run any pickled call again, and hints tell a reader nothing. Those of
+# refresh tokens and of second factors show what logins need.
+HIDDEN_APPS = ("django_q", "token_blacklist", "otp_totp", "otp_static")
+for model in list(admin.site._registry):
+    if model._meta.app_label in HIDDEN_APPS:
+        admin.site.unregister(model)
 
 Account = get_user_model()
 admin.site.unregister(Account)
@@ -41,7 +51,7 @@ class AccountAdmin(UserAdmin):
         """For people who have lost it. Their refresh tokens end, too."""
         for user in queryset:
             second_factor.remove(user)
-            accounts.end_tokens(user)
+            refresh_tokens.end_tokens(user)
         messages.success(request, f"Accounts without a second factor now: {len(queryset)}.")
 
     def get_readonly_fields(
