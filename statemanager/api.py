@@ -24,6 +24,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
 from graphs.auth.callers import SYSTEM, Caller, caller_of_user
+from graphs.auth.namespaces import ensure_namespace
 from graphs.definition import errors, redaction
 from graphs.definition.errors import (
     Conflict,
@@ -36,6 +37,7 @@ from graphs.definition.errors import (
 )
 from graphs.definition.types import Json, JsonObject
 from graphs.models import Dataset, Graph
+from graphs.services.publish import publish_graph
 from runs.actions import delete
 from runs.actions.rerun import RerunOptions, rerun
 from runs.core import paths, statuses
@@ -60,6 +62,7 @@ __all__ = [
     "TooLarge",
     "astart",
     "get",
+    "publish",
     "runs",
     "start",
     "start_many",
@@ -245,6 +248,25 @@ class RunHandle:
             elif values:
                 found[name] = values[0]
         return found
+
+
+def publish(
+    graph: str,
+    definition: Mapping[str, Json],
+    *,
+    namespace: str = DEFAULT_NAMESPACE,
+    user: Any = None,
+) -> int:
+    """Make a definition the current version of a graph, and return the number of the version.
+
+    The graph, and its namespace, are made if they don't exist. A definition that equals the current
+    version makes no new one. Raises InvalidGraph with every problem in `extra["errors"]`.
+    """
+    caller = _caller(user)
+    space = ensure_namespace(namespace, caller)
+    published = publish_graph(space, graph, definition, caller)
+    assert published.current is not None
+    return published.current.number
 
 
 def start(

@@ -41,13 +41,18 @@ def publish_graph(
     right to start runs.
     """
     kinds = Kinds(namespace.name, definition, caller)
+    require_valid(definition, kinds)
+    return store_version(namespace, name, kinds.resolved(definition), [], caller, note)
+
+
+def require_valid(definition: Mapping[str, Json], kinds: Kinds) -> None:
+    """Raises InvalidGraph with every problem, and Malformed if it can't be stored."""
     problems = find_problems(definition, kinds)
     if problems:
         raise errors.InvalidGraph(
             f"Graph validation failed: {summary(problems)}",
             errors=[problem.as_json() for problem in problems],
         )
-    return store_version(namespace, name, kinds.resolved(definition), [], caller, note)
 
 
 def find_problems(
