@@ -7,6 +7,7 @@ class GraphsConfig(AppConfig):
     name = "graphs"
     # Names of tables begin with the label. A host project may well have an app "graphs" already.
     label = "statemanager_graphs"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Graphs"
 
     def ready(self) -> None:

@@ -8,6 +8,7 @@ class RunsConfig(AppConfig):
 
     name = "runs"
     label = "statemanager_runs"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Runs"
 
     def ready(self) -> None:

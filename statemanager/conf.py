@@ -8,9 +8,23 @@ this repository, environment variables of the same names fill the dict (`statema
 
 import os
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from django.conf import settings
+
+
+def _types(annotation: Any) -> tuple[type, ...]:
+    """The types of the values that a setting may have."""
+    if annotation is float:
+        return (int, float)
+    if annotation == tuple[str, ...] or annotation == list[str]:
+        return (list, tuple)
+    return (
+        get_args(annotation)
+        if isinstance(annotation, UnionType)
+        else (get_origin(annotation) or annotation,)
+    )
 
 
 class Conf:
@@ -48,6 +62,11 @@ class Conf:
     STORAGE: str = ""
     # The folder for datasets and files of runs. It must not be one that a web server serves.
     FILES_DIR: str | Path = ""
+    # Who may call the API: classes of REST framework that set `request.auth` to a Caller.
+    AUTHENTICATION_CLASSES: tuple[str, ...] = (
+        "graphs.api.authentication.ApiKeyAuthentication",
+        "graphs.api.authentication.SessionAuthentication",
+    )
     # Whether a pooler such as pgbouncer gives a connection to each transaction, and the URL of a
     # direct connection, on which workers wait for notifications.
     DATABASE_POOLED: bool = False
@@ -67,4 +86,8 @@ class Conf:
 
 
 NAMES = frozenset(name for name in vars(Conf) if name.isupper())
+TYPES: dict[str, tuple[type, ...]] = {
+    "HEARTBEAT_SECONDS": (int, float),
+    **{name: _types(annotation) for name, annotation in Conf.__annotations__.items()},
+}
 conf = Conf()

@@ -47,7 +47,7 @@ def client_address(request: HttpRequest) -> str:
 
 def is_api(request: HttpRequest) -> bool:
     """Whether a login is one for tokens of the API, not one in the admin."""
-    return request.path.startswith("/token")
+    return request.path_info.startswith("/token")
 
 
 def pause(request: HttpRequest | None) -> timedelta:

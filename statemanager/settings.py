@@ -264,6 +264,11 @@ STATE_MANAGER = {
     "SECRETS_KEYS": SECRETS_KEYS,
     "STORAGE": "default",
     "FILES_DIR": FILES,
+    "AUTHENTICATION_CLASSES": (
+        "graphs.api.authentication.ApiKeyAuthentication",
+        "graphs.api.authentication.JWTAuthentication",
+        "graphs.api.authentication.SessionAuthentication",
+    ),
     "DATABASE_POOLED": DATABASE_POOLED,
     "DATABASE_LISTEN_URL": env.text("DATABASE_LISTEN_URL"),
 }
@@ -284,11 +289,7 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 LOGIN_URL = "admin:login"
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "graphs.api.authentication.ApiKeyAuthentication",
-        "graphs.api.authentication.JWTAuthentication",
-        "graphs.api.authentication.SessionAuthentication",
-    ],
+    "DEFAULT_AUTHENTICATION_CLASSES": STATE_MANAGER["AUTHENTICATION_CLASSES"],
     # A view that forgets to name its permissions refuses everybody.
     "DEFAULT_PERMISSION_CLASSES": ["graphs.api.permissions.Denied"],
     "DEFAULT_THROTTLE_CLASSES": ["graphs.api.throttling.KeyThrottle"],

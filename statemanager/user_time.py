@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from graphs.definition import time_zones
 from graphs.models import UserTimeZone
+from graphs.web.links import is_page
 from graphs.web.page_guard import caller_of
 from runs.models import AuditEntry
 
@@ -36,7 +37,7 @@ class UserTime:
 
     def process_view(self, request: HttpRequest, view: Callable[..., object], *_: object) -> None:
         is_api = hasattr(view, "cls")  # as Django REST framework marks its views
-        if request.path.startswith("/admin/") and not is_api:
+        if is_page(request.path) and not is_api:
             timezone.activate(_zone_of(request))
 
 

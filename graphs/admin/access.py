@@ -2,6 +2,8 @@
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -20,6 +22,8 @@ from graphs.models import (
 from graphs.models.querysets import ApiKeyQuerySet
 from graphs.web.audited_admin import Audited
 from graphs.web.page_guard import caller_of
+
+Account = get_user_model()
 
 
 @admin.register(Namespace)
@@ -40,9 +44,21 @@ class NamespaceAdmin(Audited):
 class NamespaceMembershipAdmin(Audited):
     list_display = ("namespace", "user", "group", "role")
     list_filter = ("role", ("namespace", SomeRelated))
-    search_fields = ("namespace__name", "user__username", "group__name")
+    search_fields = ("namespace__name", f"user__{Account.USERNAME_FIELD}", "group__name")
     list_select_related = ("namespace", "user", "group")
-    autocomplete_fields = ("namespace", "user", "group")
+    autocomplete_fields = ("namespace",)
+    raw_id_fields = ("user", "group")
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        """Users and groups are searched for where the project's own pages of them can do so."""
+        pages: dict[str, type[Model]] = {"user": Account, "group": Group}
+        searched = [
+            name
+            for name, model in pages.items()
+            if self.admin_site.is_registered(model)
+            and self.admin_site.get_model_admin(model).search_fields
+        ]
+        return (*super().get_autocomplete_fields(request), *searched)
 
 
 class ApiKeyForm(forms.ModelForm):

@@ -27,7 +27,7 @@ def refusal(
     **extra: Json,
 ) -> HttpResponse:
     """A refusal from outside the views, in the form of the API that the path belongs to."""
-    if request.path.startswith("/v0"):
+    if request.path_info.startswith("/v0"):
         return JsonResponse({"detail": detail, **extra}, status=status, headers=headers)
     return JsonResponse(
         problem(status, detail, **extra), status=status, headers=headers, content_type=PROBLEM

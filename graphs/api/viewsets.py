@@ -1,24 +1,36 @@
 """The base of all viewsets."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from django.db.models import QuerySet
 from django.http import QueryDict
+from django.utils.module_loading import import_string
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.metadata import SimpleMetadata
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import BasePagination
+from rest_framework.parsers import BaseParser
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
+from graphs.api import errors as api_errors
 from graphs.api.idempotency import answer_once
 from graphs.api.pagination import AnyModel
+from graphs.api.parsers import StrictJSONParser
 from graphs.api.permissions import ScopePermission
+from graphs.api.schema import OperationSchema
 from graphs.api.strict import Serializer
+from graphs.api.throttling import KeyThrottle
 from graphs.auth.callers import Caller
 from graphs.definition import errors
 from graphs.definition.types import JsonObject
+from statemanager.conf import conf
 
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
@@ -41,7 +53,20 @@ class ViewSet(GenericViewSet):
     answer is recorded, such as storing files, it does in `prepared`.
     """
 
-    permission_classes = [ScopePermission]
+    # All of them are named here, so that the settings of REST framework, which are those of the
+    # whole project, change nothing.
+    authentication_classes: Sequence[Any] = [
+        import_string(name) for name in conf.AUTHENTICATION_CLASSES
+    ]
+    permission_classes: Sequence[type[BasePermission]] = [ScopePermission]
+    throttle_classes = [KeyThrottle]
+    renderer_classes: Sequence[type[BaseRenderer]] = [JSONRenderer]
+    parser_classes: Sequence[type[BaseParser]] = [StrictJSONParser]
+    content_negotiation_class = DefaultContentNegotiation
+    versioning_class = None
+    pagination_class: type[BasePagination] | None = None
+    filter_backends: Sequence[Any] = ()
+    schema = OperationSchema()
     metadata_class = Metadata
     scopes: dict[str, str] = {}
     bodies: Collection[str] = ()
@@ -49,6 +74,9 @@ class ViewSet(GenericViewSet):
     every_query: Collection[str] = ()
     ignores_unknown_members = False
     post: Callable[..., Response]  # set for each request to the action that answers its POST
+
+    def get_exception_handler(self) -> Callable[..., Response | None]:
+        return api_errors.handle
 
     def initial(self, request: Request, *args: str, **kwargs: str) -> None:
         super().initial(request, *args, **kwargs)

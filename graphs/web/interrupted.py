@@ -16,7 +16,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from graphs.web.links import back_to
+from graphs.web.links import back_to, is_page
 from graphs.web.page_guard import in_admin, staff_page
 
 COOKIE = "statemanager_form"
@@ -70,7 +70,7 @@ def _origin(request: HttpRequest) -> str:
     if _is_read(request) and "back" in request.POST:
         return back_to(request, "run_manager")
     referer = urlsplit(request.headers.get("Referer", ""))
-    if referer.netloc != request.get_host() or not referer.path.startswith("/admin/"):
+    if referer.netloc != request.get_host() or not is_page(referer.path):
         return reverse("admin:index")
     return f"{referer.path}?{referer.query}" if referer.query else referer.path
 

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
+from django.urls import reverse
 
 from graphs.auth.callers import RIGHT_LABELS, RIGHTS, Caller, caller_of_user
 from graphs.web.ttl_cache import cached
@@ -41,7 +42,7 @@ def staff_page(right: str = "view") -> Callable[[View[Params]], View[Params]]:
                 return HttpResponseBadRequest("A request can't contain NUL characters.")
             caller = caller_of(request)
             if not caller.may("view"):
-                return redirect("/")
+                return redirect("admin:index")
             if not caller.may(right):
                 raise PermissionDenied(f"You may not {RIGHT_LABELS[right]}.")
             return view(request, *args, **kwargs)
@@ -75,7 +76,7 @@ def _to_login(request: HttpRequest) -> HttpResponseBase:
         return redirect_to_login(request.get_full_path())
     response = HttpResponse("You are logged out.", status=401)
     if request.method == "GET":
-        page = urlsplit(request.headers.get("HX-Current-URL", "/admin/")).path
+        page = urlsplit(request.headers.get("HX-Current-URL", reverse("admin:index"))).path
         response["HX-Redirect"] = redirect_to_login(page).url
     return response
 
@@ -117,6 +118,6 @@ def _admin_context(request: HttpRequest) -> Context:
     It is the same on all pages of a user, and making it takes longer than reading a page of runs,
     so `in_admin` caches it.
     """
-    context = admin.site.each_context(request)
+    context = {**admin.site.each_context(request), "is_nav_sidebar_enabled": False}
     menu = render_to_string("shell/_administration.html", context, request)
     return {**context, "menu": menu}

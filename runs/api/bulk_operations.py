@@ -2,6 +2,7 @@
 
 from django.db.models import QuerySet
 from django.http import FileResponse
+from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
@@ -23,7 +24,6 @@ from runs.api.run_manager import runs_by_id
 from runs.models import BulkOperation, BulkResult, Run
 
 Selection = tuple[JsonObject, list[str]]  # the query of an operation, and the unknown run ids
-OPERATIONS = "/admin/run-manager/bulk-operations"
 MAX_LISTED = 100
 TRUE_WORDS = ("1", "true", "yes")
 FALSE_WORDS = ("", "0", "false", "no")
@@ -92,9 +92,13 @@ class OperationSerializer(serializers.Serializer):
             **{name: getattr(operation, name) for name in OPERATION_MEMBERS},
             "created_at": when(operation.created_at),
             "finished_at": when(operation.finished_at),
-            "file": f"{OPERATIONS}/{operation.pk}/file" if operation.file else None,
+            "file": f"{_address(operation)}/file" if operation.file else None,
             "missing": self.context.get("missing", []),
         }
+
+
+def _address(operation: BulkOperation) -> str:
+    return reverse("bulk-operation-detail", args=[operation.pk])
 
 
 class OperationsSerializer(serializers.Serializer):
@@ -191,7 +195,7 @@ class BulkOperationViewSet(ViewSet):
             data["reason"],
             data.get("asked"),
         )
-        location = f"{OPERATIONS}/{operation.pk}"
+        location = _address(operation)
         body = OperationSerializer(operation, context={"missing": missing}).data
         return Response(body, status=202, headers={"Location": location})
 

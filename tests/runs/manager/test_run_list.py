@@ -41,7 +41,7 @@ def test_the_pages_need_the_right_to_view_runs(client, stored):
     viewer.user_permissions.add(Permission.objects.get(codename="view_run"))
     for user in (plain, staff):
         client.force_login(user)
-        assert client.get(LIST).url == "/"
+        assert client.get(LIST).url == "/admin/"
     client.force_login(viewer)
     page = text(client.get(LIST))
     assert "thread_59" in page
